@@ -1,0 +1,59 @@
+"""What `sim` refuses, with the exit code each error ends a command with.
+
+The tree::
+
+    MoesimError
+    |-- InputError        2  a scenario, argument or file that cannot be: file, line, field, rule, value, cure
+    |-- SimulationError   3  a simulation that cannot go on: deadlock, no progress, over a limit
+    `-- OutputError       4  a result that could not be written
+
+`topology` and `workloads` raise their own `ValueError` children, for they know nobody; the scenario reader turns
+them into `InputError` and adds the place in the file.
+"""
+
+__all__ = ["InputError", "MoesimError", "OutputError", "SimulationError"]
+
+
+class MoesimError(Exception):
+    """Base of all errors that end a command with a message and not with a traceback."""
+
+    exit_code: int = 1
+
+
+class InputError(MoesimError):
+    """Input that is refused before anything runs.
+
+    The message is one line: `file:line: field must rule, got value. cure`.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, *, field: str, rule: str, value: object, cure: str, file: str | None = None, line: int | None = None
+    ) -> None:
+        self.file, self.line, self.field, self.rule, self.value, self.cure = file, line, field, rule, value, cure
+        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        super().__init__(f"{place}{field} must {rule}, got {value}. {cure}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the parts for `--json`: file, line, field, rule, value, cure."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "field": self.field,
+            "rule": self.rule,
+            "value": self.value if isinstance(self.value, (int, float, bool, type(None))) else str(self.value),
+            "cure": self.cure,
+        }
+
+
+class SimulationError(MoesimError):
+    """A simulation that cannot go on; the message names the cycle or the cause."""
+
+    exit_code = 3
+
+
+class OutputError(MoesimError):
+    """A file or folder that could not be written."""
+
+    exit_code = 4
