@@ -1,0 +1,66 @@
+"""Scenario files: units, schema, overrides, and the place of every error.
+
+======================  ==========================================================
+`load_scenario`         read and validate a file or a bundled scenario
+`Scenario`              the validated values, and variants of them
+`ScenarioSpec`          the schema: every key the contract has
+`parse_quantity`        `400 Gb/s` -> bytes/s
+`parse_expectation`     `>= 26e6 tokens/s` -> what a claim expects
+`STARTER`               a scenario to start from
+======================  ==========================================================
+
+`sim.scenario.json_schema.json_schema` is the schema for editors. Nothing is imported before it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled
+    from sim.scenario.expectation import Expectation, parse_expectation
+    from sim.scenario.load import load_scenario, load_scenario_text
+    from sim.scenario.overrides import apply_overrides
+    from sim.scenario.refusal import RefusalError
+    from sim.scenario.scenario import Scenario
+    from sim.scenario.schema import ScenarioSpec
+    from sim.scenario.starter import STARTER
+    from sim.scenario.units import parse_quantity
+
+__all__ = [
+    "STARTER",
+    "Expectation",
+    "RefusalError",
+    "Scenario",
+    "ScenarioSpec",
+    "apply_overrides",
+    "bundled_folder",
+    "find_bundled",
+    "list_bundled",
+    "load_scenario",
+    "load_scenario_text",
+    "parse_expectation",
+    "parse_quantity",
+]
+
+_MODULES: Final = {
+    "STARTER": "starter",
+    "Expectation": "expectation",
+    "RefusalError": "refusal",
+    "Scenario": "scenario",
+    "ScenarioSpec": "schema",
+    "apply_overrides": "overrides",
+    "bundled_folder": "bundled",
+    "find_bundled": "bundled",
+    "list_bundled": "bundled",
+    "load_scenario": "load",
+    "load_scenario_text": "load",
+    "parse_expectation": "expectation",
+    "parse_quantity": "units",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,121 @@
+"""`claims:`, `alternatives:`, `rivals:` and `published:` of a scenario: what is judged, and against what."""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, model_validator
+
+from sim.scenario.expectation import Expectation, parse_expectation
+from sim.scenario.fields import AnyValue, Ident, Ratio, Section, Text, refuse
+from sim.scenario.refusal import RefusalError
+from sim.scenario.units import Dimension
+
+__all__ = ["Alternative", "ClaimSpec", "PublishedSpec", "Rival", "metric_dimension"]
+
+_SUFFIXES: Final[tuple[tuple[str, Dimension], ...]] = (
+    ("tokens_per_s", "tokens/s"),
+    ("bytes_per_s", "bytes/s"),
+    ("flops_per_s", "FLOP/s"),
+    ("_time_s", "s"),
+    ("latency_s", "s"),
+    ("communication_s", "s"),
+    ("_bytes", "bytes"),
+)
+"""How a metric's name ends -> what it measures."""
+
+ALTERABLE: Final = ("cluster", "model", "parallel", "workload", "schedule", "routing", "placement", "network", "seed")
+"""Sections an alternative or a rival may change."""
+
+
+def metric_dimension(metric: str) -> Dimension | None:
+    """Return what a metric measures, by the unit at the end of its name; None where the name has none.
+
+    Examples
+    --------
+    >>> metric_dimension("tokens_per_s_per_gpu"), metric_dimension("mfu")
+    ('tokens/s', None)
+    """
+    name = metric.removesuffix("_per_gpu")
+    return next((dimension for suffix, dimension in _SUFFIXES if name.endswith(suffix)), None)
+
+
+class ClaimSpec(Section):
+    """One claim of a document: a metric, and what the document says of it."""
+
+    id: Ident
+    """Its name, by which other claims and results speak of it."""
+    says: Text
+    """The document's words."""
+    source: Text
+    """Where they stand."""
+    metric: Ident
+    """The metric that decides it."""
+    expect: Annotated[Expectation, BeforeValidator(parse_expectation, json_schema_input_type=str | bool)] | None = None
+    """What the metric must be: `OP NUMBER[ UNIT][ +- TOL]`, such as `>= 26e6 tokens/s`."""
+    superlative: Literal["least", "most"] | None = None
+    """No rival may have less, or more, of the metric."""
+    supports: Ident | None = None
+    """The claim this one is offered as a reason for."""
+    note: Text | None = None
+    """A remark for readers."""
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        """Check that the claim can be judged in one way."""
+        if self.expect is None and self.superlative is None:
+            cure = 'Write for example expect: ">= 26e6 tokens/s", or superlative: least.'
+            raise refuse(("expect",), rule="be given, or superlative", value="nothing", cure=cure)
+        if self.expect is not None and self.superlative is not None:
+            cure = "Make two claims of it."
+            raise refuse(("superlative",), rule="be left out when expect is given", value=self.superlative, cure=cure)
+        self._check_unit()
+        return self
+
+    def _check_unit(self) -> None:
+        """Check that the expectation is in the metric's unit."""
+        wanted = metric_dimension(self.metric)
+        if self.expect is None or wanted is None or self.expect.unit == wanted:
+            return
+        rule = f"be in {wanted}, as {self.metric} is"
+        raise refuse(("expect",), rule=rule, value=self.expect.text, cure="Write the value with such a unit.")
+
+
+class PublishedSpec(Section):
+    """One published figure, which makes the scenario a validation case."""
+
+    metric: Ident
+    """The metric it is compared with."""
+    value: AnyValue
+    """The figure: a bare number in SI, or a quantity with its unit."""
+    source: Text
+    """Paper and table, or address."""
+    tolerance_pct: Ratio
+    """How far the model may be from it [%]."""
+
+
+def _changes(value: object) -> object:
+    """Return a flat map of dotted keys of sections that can be altered."""
+    example = "Write for example {model.top_k: 1}."
+    if not isinstance(value, dict) or not value:
+        raise RefusalError(rule="be a map of dotted keys to values", value=value, cure=example)
+    for key in value:
+        if not isinstance(key, str) or key.partition(".")[0] not in ALTERABLE:
+            cure = f"Start the key with one of {', '.join(ALTERABLE)}."
+            raise RefusalError(path=(key,), rule="be a key that can be altered", value=key, cure=cure)
+    return value
+
+
+def _rival(value: object) -> object:
+    """Return a strategy's name, or a map as alternatives have."""
+    if isinstance(value, str) and value and not any(c.isspace() for c in value):
+        return value
+    if isinstance(value, dict) and value:
+        return _changes(value)
+    cure = "Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."
+    raise RefusalError(rule="be the name of a strategy or a map of dotted keys to values", value=value, cure=cure)
+
+
+Alternative = Annotated[dict[str, Any], BeforeValidator(_changes)]
+"""Dotted keys and the values they take in one simulation more."""
+
+Rival = Annotated[str | dict[str, Any], BeforeValidator(_rival)]
+"""A strategy that superlatives are judged against."""

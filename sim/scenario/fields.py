@@ -1,0 +1,193 @@
+"""The kinds of value a scenario's keys take, as pydantic types that say in plain words what they want.
+
+Each check runs before pydantic's own, so that its rule, value and cure reach the message; pydantic's constraints stay
+beside it for the JSON Schema.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from sim.scenario.refusal import KeyPath, RefusalError
+from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern
+
+__all__ = [
+    "AnyValue",
+    "Bandwidth",
+    "Bytes",
+    "Count",
+    "Efficiency",
+    "Flag",
+    "FlopRate",
+    "Ident",
+    "Ratio",
+    "Seconds",
+    "Section",
+    "Text",
+    "TokenCount",
+    "Whole",
+    "refuse",
+]
+
+MAX_COUNT: Final = 10**12
+"""No count in a scenario is larger; it keeps products of a few counts exact."""
+MAX_TEXT: Final = 2000
+"""No text in a scenario is longer."""
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+def refuse(path: KeyPath, *, rule: str, value: object, cure: str) -> RefusalError:
+    """Return the refusal of a key below the section that is checked; `path` is relative to it."""
+    return RefusalError(path=path, rule=rule, value=value, cure=cure)
+
+
+def _integer(minimum: int) -> Callable[[object], object]:
+    """Return the check of an integer of at least `minimum`; flags, `16.0` and `"16"` are none."""
+
+    def check(value: object) -> object:
+        rule = f"be an integer of at least {minimum}"
+        if isinstance(value, int) and not isinstance(value, bool):
+            if minimum <= value <= MAX_COUNT:
+                return value
+            large = value > MAX_COUNT
+            rule = "be an integer of at most 10^12" if large else rule
+            raise RefusalError(rule=rule, value=value, cure=f"Write {'a smaller' if large else 'a larger'} number.")
+        written = f'"{value}"' if isinstance(value, str) else value
+        raise RefusalError(rule=rule, value=written, cure=_integer_cure(value, minimum))
+
+    return check
+
+
+def _integer_cure(value: object, minimum: int) -> str:
+    """Return how to write an integer that was written some other way."""
+    if isinstance(value, float) and value.is_integer() and minimum <= value <= MAX_COUNT:
+        return f"Write {int(value)}, without point or exponent."
+    if isinstance(value, str) and value.isdecimal() and value.isascii():
+        return f"Write {value[:20]}, without quotes."
+    return f"Write a number without unit, such as {max(minimum, 1)}."
+
+
+def _number(minimum: float, maximum: float | None, words: str) -> Callable[[object], object]:
+    """Return the check of a bare number or a percentage in a range."""
+
+    def check(value: object) -> object:
+        number = parse_quantity(value, "ratio", allow_negative=True) if _is_percentage(value) else value
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise RefusalError(rule=f"be {words}", value=value, cure="Write it without quotes and without unit.")
+        if number < minimum or (maximum is not None and number > maximum):
+            raise RefusalError(rule=f"be {words}", value=value, cure="Write a number in that range.")
+        return float(number)
+
+    return check
+
+
+def _is_percentage(value: object) -> bool:
+    """Return whether a value is written as a percentage."""
+    return isinstance(value, str) and value.rstrip().endswith("%")
+
+
+def _quantity(dimension: Dimension, *, positive: bool) -> Callable[[object], object]:
+    """Return the check of a quantity with a unit, which turns it into SI."""
+
+    def check(value: object) -> object:
+        number = parse_quantity(value, dimension)
+        if positive and number == 0:
+            raise RefusalError(rule="be more than 0", value=value, cure="Leave the key out to use the preset's.")
+        return number
+
+    return check
+
+
+def _positive_share(value: object) -> object:
+    """Return an efficiency: a share of a peak, more than nothing."""
+    number = _number(0, 1, "a ratio of more than 0 and at most 1")(value)
+    if number == 0:
+        raise RefusalError(rule="be a ratio of more than 0 and at most 1", value=value, cure="Write for example 0.85.")
+    return number
+
+
+def _flag(value: object) -> object:
+    """Return true or false."""
+    if isinstance(value, bool):
+        return value
+    raise RefusalError(rule="be true or false", value=value, cure="Write true or false, without quotes.")
+
+
+def _text(value: object) -> object:
+    """Return a text that says something."""
+    if not isinstance(value, str):
+        raise RefusalError(rule="be a text", value=value, cure="Put it in quotes.")
+    if not value.strip():
+        raise RefusalError(rule="be a text", value=value, cure="Write something, or leave the key out.")
+    if len(value) > MAX_TEXT:
+        raise RefusalError(rule=f"be at most {MAX_TEXT} characters long", value=value, cure="Shorten it.")
+    return value
+
+
+def _ident(value: object) -> object:
+    """Return a name without spaces."""
+    text = _text(value)
+    if isinstance(text, str) and not any(c.isspace() or not c.isprintable() for c in text):
+        return text
+    raise RefusalError(rule="be a name without spaces", value=value, cure="Use letters, digits, `_`, `-` and `.`.")
+
+
+def _any_value(value: object) -> object:
+    """Return a published figure in SI: a bare number, or a quantity."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return parse_any_quantity(value, example="18.5 ms")[0]
+
+
+def _token_count(value: object) -> object:
+    """Return a number of tokens, bare or with its unit."""
+    tokens = parse_quantity(value, "tokens") if isinstance(value, str) else value
+    return _integer(1)(int(tokens) if isinstance(tokens, float) and tokens.is_integer() else tokens)
+
+
+def _written(dimension: Dimension) -> Any:  # noqa: ANN401 - pydantic's parameter is untyped
+    """Return how a quantity is written, for the JSON Schema."""
+    return Annotated[str, Field(pattern=quantity_pattern(dimension))]
+
+
+def _checked(dimension: Dimension, *, positive: bool) -> BeforeValidator:
+    """Return the pydantic check of a quantity."""
+    return BeforeValidator(_quantity(dimension, positive=positive), json_schema_input_type=_written(dimension))
+
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(_integer(1))]
+"""An integer of at least 1."""
+Whole = Annotated[int, Field(ge=0), BeforeValidator(_integer(0))]
+"""An integer of at least 0."""
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""`true` or `false`."""
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_text)]
+"""A text, not empty."""
+Ident = Annotated[str, Field(pattern=r"^\S+$", max_length=MAX_TEXT), BeforeValidator(_ident)]
+"""A name without spaces."""
+Bytes = Annotated[float, _checked("bytes", positive=True)]
+"""A size, in bytes."""
+Bandwidth = Annotated[float, _checked("bytes/s", positive=True)]
+"""A bandwidth, in bytes/s, written in bits or bytes."""
+FlopRate = Annotated[float, _checked("FLOP/s", positive=True)]
+"""A rate of arithmetic, in FLOP/s."""
+Seconds = Annotated[float, _checked("s", positive=False)]
+"""A time, in seconds, 0 allowed."""
+Ratio = Annotated[float, Field(ge=0), BeforeValidator(_number(0, None, "a number of at least 0"))]
+"""A bare number of at least 0."""
+Efficiency = Annotated[
+    float,
+    Field(gt=0, le=1),
+    BeforeValidator(_positive_share, json_schema_input_type=Annotated[float, Field(gt=0, le=1)] | _written("ratio")),
+]
+"""A share of a peak: more than 0, at most 1, or a percentage."""
+TokenCount = Annotated[int, BeforeValidator(_token_count, json_schema_input_type=Count | _written("tokens"))]
+"""A number of tokens, bare or as `4096 tokens`."""
+AnyValue = Annotated[float, BeforeValidator(_any_value, json_schema_input_type=float | str)]
+"""A figure in SI: bare, or a quantity with its unit."""

@@ -1,0 +1,95 @@
+"""Reading a scenario: file, overrides, validation, and the same for each of its alternatives and rivals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sim.errors import InputError
+from sim.scenario.bundled import find_bundled, list_bundled
+from sim.scenario.overrides import apply_overrides, parse_override
+from sim.scenario.places import Places, key_path
+from sim.scenario.problems import nearest
+from sim.scenario.scenario import Scenario
+from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
+
+__all__ = ["load_scenario", "load_scenario_text"]
+
+
+def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = ()) -> Scenario:
+    """Return the scenario of a file, or of a bundled scenario's name.
+
+    Parameters
+    ----------
+    path_or_name
+        A path, looked up as given; if there is no such file, the name of a bundled scenario.
+    overrides
+        Changes as `--set` takes them, such as `model.top_k=1`, checked like the file.
+
+    Raises
+    ------
+    InputError
+        There is no such scenario, or a value in the file or an override is refused.
+    """
+    return _load(read_yaml_file(_find(path_or_name)), str(_find(path_or_name)), overrides)
+
+
+def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequence[str] = ()) -> Scenario:
+    """Return the scenario of a text, whose errors name `file`.
+
+    Raises
+    ------
+    InputError
+        A value in the text or an override is refused.
+
+    Examples
+    --------
+    >>> from sim.scenario.starter import STARTER
+    >>> load_scenario_text(STARTER, overrides=["model.top_k=1"]).spec.model.top_k
+    1
+    """
+    return _load(parse_yaml(text, file=file), file, overrides)
+
+
+def _find(path_or_name: Path | str) -> Path:
+    """Return the file that a path or a bundled scenario's name means."""
+    path, name = Path(path_or_name), str(path_or_name)
+    if _is_file(path):
+        return path
+    bundled = find_bundled(name)
+    if bundled is not None:
+        return bundled
+    if path.is_dir():
+        return path
+    cure = nearest(name, list_bundled()) if list_bundled() else "Check the path."
+    raise InputError(field="the scenario", rule="be a file or a bundled scenario", value=name or '""', cure=cure)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is something to read at a path, a pipe for instance."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _load(document: YamlDocument, file: str | None, overrides: Sequence[str]) -> Scenario:
+    """Return the scenario of a document with overrides applied, with its variants checked."""
+    raw: dict[str, Any] = document.data
+    set_paths = []
+    for argument in overrides:
+        key, value = parse_override(argument)
+        try:
+            raw = apply_overrides(raw, {key: value})
+        except InputError as error:
+            place = f"--set {argument}"
+            raise InputError(
+                field=error.field, rule=error.rule, value=error.value, cure=error.cure, file=place
+            ) from None
+        set_paths.append((key_path(key), f"--set {argument}"))
+    places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
+    scenario = Scenario.validated(raw, places)
+    for i in range(len(scenario.spec.alternatives)):
+        scenario.alternative(i)
+    for i in range(len(scenario.spec.rivals)):
+        scenario.rival(i)
+    return scenario

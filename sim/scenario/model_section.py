@@ -1,0 +1,94 @@
+"""`model:` of a scenario: the shape of the language model."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from sim.scenario.fields import Count, Flag, Ident, Section, Whole, refuse
+
+__all__ = ["ModelSpec"]
+
+
+class ModelSpec(Section):
+    """The model: a preset with fields that differ, or all fields one by one.
+
+    With a preset a field that is not given is None: the preset knows it. Without one, the defaults are filled in.
+    """
+
+    preset: Ident | None = None
+    """Name of a model, as `moesim list presets` shows them."""
+    hf_config: str | None = None
+    """A Hugging Face `config.json`."""
+    layers: Count | None = None
+    """Number of transformer layers."""
+    hidden: Count | None = None
+    """Width of the hidden state."""
+    heads: Count | None = None
+    """Number of attention heads."""
+    kv_heads: Count | None = None
+    """Number of key and value heads; default: `heads`."""
+    head_dim: Count | None = None
+    """Width of one head; default: `hidden` / `heads`."""
+    ffn: Count | None = None
+    """Width of a dense FFN or of one expert."""
+    dense_ffn: Count | None = None
+    """Width of the FFN of a dense layer where it differs; default: `ffn`."""
+    gated: Flag | None = None
+    """Whether an FFN has three matrices (SwiGLU) instead of two; default: false."""
+    experts: Whole | None = None
+    """Number of routed experts of a layer; default 0: a dense model."""
+    shared_experts: Whole | None = None
+    """Number of experts every token passes; default: 0."""
+    top_k: Count | None = None
+    """Number of routed experts a token is sent to."""
+    dense_layers: Whole | None = None
+    """The first so many layers have a dense FFN; default: 0."""
+    vocab: Count | None = None
+    """Number of entries of the vocabulary."""
+    dtype: Literal["bf16", "fp16", "fp8"] | None = None
+    """Type of weights and activations in matrix products; default: bf16."""
+
+    def given(self) -> dict[str, int | bool | str]:
+        """Return the fields of the model that are known here, without `preset` and `hf_config`.
+
+        Examples
+        --------
+        >>> ModelSpec(preset="mixtral-8x7b", top_k=1).given()
+        {'top_k': 1}
+        """
+        return self.model_dump(exclude={"preset", "hf_config"}, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Check the shape and fill in what follows from it."""
+        self._check_limits()
+        if self.preset is None and self.hf_config is None:
+            self._check_head_dim()
+            self.__dict__.update({key: value for key, value in self._defaults().items() if getattr(self, key) is None})
+        return self
+
+    def _defaults(self) -> dict[str, object]:
+        """Return what a field is when it is not given."""
+        head_dim = self.hidden // self.heads if self.hidden and self.heads else None
+        derived = {"kv_heads": self.heads, "head_dim": head_dim, "dense_ffn": self.ffn}
+        return {**derived, "gated": False, "experts": 0, "shared_experts": 0, "dense_layers": 0, "dtype": "bf16"}
+
+    def _check_limits(self) -> None:
+        """Refuse parts that are more than their whole."""
+        for key, whole in (("top_k", "experts"), ("dense_layers", "layers"), ("kv_heads", "heads")):
+            part, limit = getattr(self, key), getattr(self, whole)
+            if part is not None and limit is not None and part > limit and not (key == "top_k" and limit == 0):
+                raise refuse((key,), rule=f"be at most model.{whole} = {limit}", value=part, cure=f"Lower {key}.")
+        if self.experts == 0 and (self.top_k or self.shared_experts):
+            key = "top_k" if self.top_k else "shared_experts"
+            cure = "Give model.experts, or remove this key."
+            raise refuse((key,), rule="be left out of a dense model", value=getattr(self, key), cure=cure)
+        if self.heads and self.kv_heads and self.heads % self.kv_heads:
+            cure = "Each key and value head serves equally many heads."
+            raise refuse(("kv_heads",), rule=f"divide model.heads = {self.heads}", value=self.kv_heads, cure=cure)
+
+    def _check_head_dim(self) -> None:
+        """Refuse a width that the heads do not divide, unless `head_dim` is given."""
+        if self.hidden and self.heads and self.head_dim is None and self.hidden % self.heads:
+            cure = "Give model.head_dim, or change hidden or heads."
+            raise refuse(("hidden",), rule=f"be a multiple of model.heads = {self.heads}", value=self.hidden, cure=cure)

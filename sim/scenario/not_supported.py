@@ -1,0 +1,114 @@
+"""What the contract names and the simulator does not do yet: refused by name, never ignored.
+
+`NOT_YET` is the whole list. Who builds a thing deletes its name (or row) here; nothing else has to change.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from sim.scenario.refusal import RefusalError, shown
+
+__all__ = ["NOT_YET", "NotYet", "find_not_supported"]
+
+
+class NotYet(NamedTuple):
+    """One key with values that are not supported yet."""
+
+    key: str
+    """The key, `section.key`."""
+    names: tuple[str | int, ...] | None = None
+    """The values that are refused; None: all but `allowed`."""
+    allowed: tuple[object, ...] = (None,)
+    """The values that are not refused when `names` is None."""
+    cure: str = "Leave it out."
+    """What to write instead."""
+
+    def refuses(self, value: object) -> bool:
+        """Return whether the key must not have this value yet."""
+        if self.names is None:
+            return not any(value == allowed for allowed in self.allowed)
+        return isinstance(value, (str, int)) and not isinstance(value, bool) and value in self.names
+
+
+NOT_YET: Final[tuple[NotYet, ...]] = (
+    NotYet("cluster.file", cure="Name a cluster with cluster.preset."),
+    NotYet("cluster.degraded", allowed=(None, []), cure="Leave it out or write []."),
+    NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
+    NotYet("parallel.zero", names=(2, 3), cure="Write 0 or 1."),
+    NotYet(
+        "schedule.kind",
+        names=(
+            "interleaved",
+            "breadth_first",
+            "zb_h1",
+            "zb_h2",
+            "zb_1p",
+            "zb_2p",
+            "zb_v",
+            "v_half",
+            "v_min",
+            "chimera",
+            "dualpipe",
+            "dualpipe_v",
+            "custom",
+        ),
+        cure="Write gpipe or 1f1b.",
+    ),
+    NotYet("schedule.file"),
+    NotYet(
+        "routing.kind",
+        names=(
+            "zipf",
+            "power_law",
+            "dirichlet",
+            "hot_expert",
+            "hot_node",
+            "drift",
+            "bursty",
+            "stride",
+            "trace",
+        ),
+        cure="Write balanced or multinomial.",
+    ),
+    NotYet("routing.skew", allowed=(0,), cure="Leave it out or write 0.0."),
+    NotYet("routing.capacity_factor", cure="Leave it out or write null."),
+    NotYet("routing.max_nodes_per_token", cure="Leave it out or write null."),
+    NotYet("routing.file"),
+    NotYet(
+        "placement.kind",
+        names=("round_robin", "random", "explicit", "greedy", "eplb"),
+        cure="Write contiguous.",
+    ),
+    NotYet("placement.groups"),
+    NotYet("placement.replicas"),
+    NotYet("placement.window"),
+    NotYet("network.fidelity", names=("flow",), cure="Write bulk."),
+    NotYet("network.all_reduce", names=("tree", "nvls"), cure="Write auto, ring or hierarchical."),
+    NotYet("network.all_to_all", names=("hierarchical", "low_latency"), cure="Write direct."),
+)
+"""Every value that is refused as not supported yet."""
+
+
+def find_not_supported(data: Mapping[str, Any]) -> list[RefusalError]:
+    """Return a refusal for every value of a scenario that is not supported yet.
+
+    Examples
+    --------
+    >>> print(find_not_supported({"schedule": {"kind": "zb_h1"}})[0])
+    schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. Write gpipe or 1f1b.
+    """
+    return [_refusal(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
+
+
+def _written(data: Mapping[str, Any], dotted_key: str) -> list[object]:
+    """Return the value of `section.key`, in a list that is empty if it is not written."""
+    section, _, key = dotted_key.partition(".")
+    values = data.get(section)
+    return [values[key]] if isinstance(values, Mapping) and key in values else []
+
+
+def _refusal(row: NotYet, value: object) -> RefusalError:
+    """Return the refusal of one value."""
+    subject = row.key if row.names is None else shown(value)
+    cure = f"{subject} is not supported yet. {row.cure}"
+    return RefusalError(path=tuple(row.key.split(".")), rule="be supported", value=value, cure=cure)

@@ -1,0 +1,126 @@
+"""Changes to a scenario's raw data by dotted keys: `--set`, alternatives and rivals.
+
+The data is changed and then validated like a file, so that a change can do nothing a file cannot.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from sim.errors import InputError
+from sim.scenario.parallel_section import AXES
+from sim.scenario.places import Places, key_path
+from sim.scenario.problems import nearest, valid_keys
+from sim.scenario.refusal import KeyPath, RefusalError, dotted
+from sim.scenario.yaml_file import parse_yaml_value
+
+__all__ = ["apply_overrides", "parse_override", "replace_strategy"]
+
+STRATEGY = "parallel.strategy"
+"""The key that makes axes given one by one void when an alternative or rival changes it."""
+
+
+def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Return a copy of raw scenario data with dotted keys set to new values; nothing is validated but the keys.
+
+    Raises
+    ------
+    InputError
+        A key does not exist, or a list has no such position.
+
+    Examples
+    --------
+    >>> apply_overrides({"cluster": {"device": "h100-sxm"}}, {"cluster.device.memory": "64 GB"})
+    {'cluster': {'device': {'preset': 'h100-sxm', 'memory': '64 GB'}}}
+    """
+    changed: dict[str, Any] = copy.deepcopy(dict(data))
+    for key, value in changes.items():
+        try:
+            _set(changed, key_path(key), copy.deepcopy(value))
+        except RefusalError as refusal:
+            raise Places().error(refusal) from None
+    return changed
+
+
+def replace_strategy(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Return what `apply_overrides` does, without the axes and stage layers of a strategy that is replaced.
+
+    Examples
+    --------
+    >>> replace_strategy({"parallel": {"tp": 8, "sp": True}}, {"parallel.strategy": "TP4_PP2"})
+    {'parallel': {'sp': True, 'strategy': 'TP4_PP2'}}
+    """
+    parallel = data.get("parallel")
+    if STRATEGY in changes and isinstance(parallel, dict):
+        kept = {key: value for key, value in parallel.items() if key not in {*AXES, "stage_layers"}}
+        data = {**data, "parallel": kept}
+    return apply_overrides(data, changes)
+
+
+def parse_override(argument: str) -> tuple[str, object]:
+    """Return key and value of one `KEY=VALUE`, the value in its YAML form.
+
+    Raises
+    ------
+    InputError
+        There is no `=`, no key, or the value is no YAML.
+
+    Examples
+    --------
+    >>> parse_override("parallel.stage_layers=[4, 4]")
+    ('parallel.stage_layers', [4, 4])
+    """
+    key, equals, text = argument.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        cure = "Write for example --set model.top_k=1."
+        raise InputError(field="--set", rule="be KEY=VALUE with a dotted key", value=argument, cure=cure)
+    try:
+        return key, parse_yaml_value(text)
+    except InputError as error:
+        field = key if error.field == "the file" else f"{key}.{error.field}"
+        cure = error.cure
+        if error.rule == "be valid YAML":
+            cure = "Check its brackets, and put texts with special characters in double quotes inside single ones."
+        raise InputError(field=field, rule=error.rule, value=error.value, cure=cure, file=f"--set {argument}") from None
+
+
+def _set(data: dict[str, Any], path: KeyPath, value: object) -> None:
+    """Set one value, making the sections on the way to it."""
+    node: Any = data
+    for depth in range(len(path) - 1):
+        node = _entered(node, path, depth, data)
+    _check_step(node, path, len(path) - 1, data)
+    node[path[-1]] = value
+
+
+def _entered(node: Any, path: KeyPath, depth: int, data: dict[str, Any]) -> Any:  # noqa: ANN401 - raw data is untyped
+    """Return the section or list below a node, made if it is not there."""
+    part = path[depth]
+    _check_step(node, path, depth, data)
+    present = isinstance(node, list) or part in node
+    child: Any = node[part] if present else None
+    if child is None:
+        child = {}
+    elif path[: depth + 1] == ("cluster", "device") and isinstance(child, str):
+        child = {"preset": child}
+    node[part] = child
+    return child
+
+
+def _check_step(node: object, path: KeyPath, depth: int, data: dict[str, Any]) -> None:
+    """Refuse a step to a key that does not exist or a position a list does not have."""
+    part, here = path[depth], path[: depth + 1]
+    around = dotted(path[:depth]) or "the scenario"
+    if isinstance(node, list):
+        if not isinstance(part, int) or part >= len(node):
+            rule = f"be a position in {around}"
+            cure = f"It has positions 0 to {len(node) - 1}." if node else "That list is empty."
+            raise RefusalError(path=here, rule=rule, value=part, cure=cure)
+        return
+    known = valid_keys(path[:depth], data)
+    if not isinstance(node, dict) or (not known and around.partition(".")[0] not in {"alternatives", "rivals"}):
+        cure = f"Set {around} itself."
+        raise RefusalError(path=here, rule=f"be a key; {around} has no keys", value=part, cure=cure)
+    if known and part not in known:
+        raise RefusalError(path=here, rule="be a known key", value=part, cure=nearest(part, known))

@@ -1,0 +1,135 @@
+"""`parallel:`, `schedule:`, `routing:` and `placement:` of a scenario: how the work is laid out and ordered."""
+
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import BeforeValidator
+
+from sim.scenario.fields import Count, Flag, Ident, Ratio, Section, Whole
+from sim.scenario.refusal import RefusalError
+
+__all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
+
+Axis = Literal["tp", "cp", "ep", "dp", "pp"]
+"""The axes ranks are numbered along."""
+
+AXES: Final = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+"""The keys that give a strategy one by one."""
+
+
+def _rank_order(value: object) -> object:
+    """Return an order of the axes, each of them once."""
+    if isinstance(value, list) and all(isinstance(v, str) for v in value) and sorted(value) == sorted(get_args(Axis)):
+        return value
+    cure = "Write for example [tp, cp, ep, dp, pp], fastest first."
+    raise RefusalError(rule="name tp, cp, ep, dp and pp, each once", value=value, cure=cure)
+
+
+def _stage_layers(value: object) -> object:
+    """Return the layers of each stage as a list that is not empty."""
+    if isinstance(value, list) and value:
+        return value
+    raise RefusalError(rule="be a list of layers per stage", value=value, cure="Write for example [4, 4, 4, 4].")
+
+
+class ParallelSpec(Section):
+    """The parallel strategy, by name or axis by axis, and the convention it is read under."""
+
+    strategy: Ident | None = None
+    """Its name, such as EP64_TP16_PP4; it must agree with the axes that are given one by one."""
+    tp: Count | None = None
+    """Tensor parallel ranks."""
+    pp: Count | None = None
+    """Pipeline stages."""
+    ep: Count | None = None
+    """Expert parallel ranks."""
+    etp: Count | None = None
+    """Tensor parallel ranks of one expert."""
+    dp: Count | None = None
+    """Data parallel replicas."""
+    cp: Count | None = None
+    """Context parallel ranks."""
+    vpp: Count | None = None
+    """Virtual stages (chunks) of each pipeline rank."""
+    convention: Literal["megatron", "vllm", "spanning"] = "megatron"
+    """How EP combines with the other axes."""
+    sp: Flag | None = None
+    """Sequence parallelism; null: as the convention requires."""
+    zero: Literal[0, 1, 2, 3] = 0
+    """Which states are split over the replicas: 1 the optimizer's."""
+    rank_order: Annotated[tuple[Axis, ...], BeforeValidator(_rank_order, json_schema_input_type=list[Axis])] = get_args(
+        Axis
+    )
+    """How ranks are numbered, fastest axis first."""
+    stage_layers: (
+        Annotated[tuple[Whole, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[Whole])] | None
+    ) = None
+    """Layers of each stage; without it they are split evenly."""
+    exchange: Literal["one_sided", "blocking"] = "one_sided"
+    """How the expert exchange of the spanning convention is entered."""
+
+
+class ScheduleSpec(Section):
+    """The order of passes in the pipeline."""
+
+    kind: Literal[
+        "gpipe",
+        "1f1b",
+        "interleaved",
+        "breadth_first",
+        "zb_h1",
+        "zb_h2",
+        "zb_1p",
+        "zb_2p",
+        "zb_v",
+        "v_half",
+        "v_min",
+        "chimera",
+        "dualpipe",
+        "dualpipe_v",
+        "custom",
+    ] = "1f1b"
+    """Name of the schedule."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """What a backward pass computes again: nothing, attention's inside, or the whole forward pass."""
+    file: str | None = None
+    """The passes of a custom schedule."""
+
+
+class RoutingSpec(Section):
+    """Which experts tokens are sent to."""
+
+    kind: Literal[
+        "balanced",
+        "multinomial",
+        "zipf",
+        "power_law",
+        "dirichlet",
+        "hot_expert",
+        "hot_node",
+        "drift",
+        "bursty",
+        "stride",
+        "trace",
+    ] = "multinomial"
+    """Name of the distribution: balanced gives every expert the same, multinomial draws each token at random."""
+    skew: Ratio = 0.0
+    """How uneven the experts' popularity is."""
+    capacity_factor: Ratio | None = None
+    """Tokens an expert takes over its mean before it drops; null: all of them."""
+    max_nodes_per_token: Count | None = None
+    """Nodes a token may be sent to; null: all of them."""
+    file: str | None = None
+    """A recorded trace of routing."""
+
+
+class PlacementSpec(Section):
+    """Which rank holds which expert."""
+
+    kind: Literal["contiguous", "round_robin", "random", "explicit", "greedy", "eplb"] = "contiguous"
+    """Name of the placement."""
+    groups: Any = None
+    """Expert groups of eplb."""
+    replicas: Any = None
+    """Copies of experts of eplb."""
+    window: Any = None
+    """Tokens eplb looks back on."""

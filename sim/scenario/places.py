@@ -1,0 +1,114 @@
+"""Where the values of a scenario come from: a line of its file, a `--set`, or one of its alternatives or rivals.
+
+`Places` turns a refusal into the `InputError` that names that place. An error in an alternative names the
+alternative's line, for the file's own value is right.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from sim.errors import InputError
+from sim.scenario.refusal import KeyPath, RefusalError, dotted, shown
+
+__all__ = ["Places", "key_path"]
+
+
+class _Place(NamedTuple):
+    """One place, as an `InputError` names it."""
+
+    file: str | None
+    """The file, or the argument."""
+    line: int | None
+    """The line in the file."""
+    field: str
+    """The dotted key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The places of one scenario's values."""
+
+    file: str | None = None
+    """The scenario file; None: the scenario was not read from one."""
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    """Key path -> line, in the order of the file."""
+    overrides: tuple[tuple[KeyPath, str], ...] = ()
+    """Paths that were set by an argument, and that argument."""
+    variant: KeyPath | None = None
+    """The alternative or rival the values come from, such as `("alternatives", 0)`."""
+
+    def error(self, refusal: RefusalError) -> InputError:
+        """Return a refusal as an error that names its place.
+
+        Examples
+        --------
+        >>> places = Places(file="a.yaml", lines={("model", "layers"): 7})
+        >>> refusal = RefusalError(path=("model", "layers"), rule="be even", value=3, cure="Write 4.")
+        >>> print(places.error(refusal))
+        a.yaml:7: model.layers must be even, got 3. Write 4.
+        """
+        place = self._place(refusal.path)
+        return InputError(
+            field=place.field,
+            rule=refusal.rule,
+            value=shown(refusal.value),
+            cure=refusal.cure,
+            file=place.file,
+            line=place.line,
+        )
+
+    def first(self, refusals: Iterable[RefusalError]) -> InputError:
+        """Return the error of the refusal that comes first in the file; what is missing comes after what is there."""
+        order = {path: i for i, path in enumerate(self.lines)}
+        return self.error(min(refusals, key=lambda refusal: _position(refusal.path, order)))
+
+    def of_variant(self, variant: KeyPath | None) -> "Places":
+        """Return the places of an alternative or rival."""
+        return replace(self, variant=variant)
+
+    def _place(self, path: KeyPath) -> _Place:
+        """Return the place of the value at `path`."""
+        name, where = dotted(path) or "the scenario", path
+        if self.variant is not None:
+            keys = [p for p in self.lines if p[:-1] == self.variant and _related(key_path(str(p[-1])), path)]
+            name, where = f"{dotted(self.variant)} ({name})", keys[0] if keys else self.variant
+        for set_path, argument in reversed(self.overrides):
+            if _related(set_path, where):
+                return _Place(argument, None, name)
+        return _Place(self.file, self._line(where), name)
+
+    def _line(self, path: KeyPath) -> int | None:
+        """Return the line of a path, or of the nearest section around it."""
+        around = (path[:length] for length in range(len(path), -1, -1))
+        return next((self.lines[p] for p in around if p in self.lines), None)
+
+
+def key_path(text: str) -> KeyPath:
+    """Return the path that a dotted key names; digits are positions in a list.
+
+    Below an alternative or a rival the rest is one key, for these are flat maps of dotted keys.
+
+    Examples
+    --------
+    >>> key_path("claims.0.expect"), key_path("alternatives.1.model.top_k")
+    (('claims', 0, 'expect'), ('alternatives', 1, 'model.top_k'))
+    """
+    parts = text.split(".")
+    if parts[0] in {"alternatives", "rivals"} and len(parts) > 3:
+        parts = [*parts[:2], ".".join(parts[2:])]
+    return tuple(int(part) if part.isdecimal() and part.isascii() and len(part) < 6 else part for part in parts)
+
+
+def _related(one: KeyPath, other: KeyPath) -> bool:
+    """Return whether one path is the other, or around it."""
+    shorter = min(len(one), len(other))
+    return shorter > 0 and one[:shorter] == other[:shorter]
+
+
+def _position(path: KeyPath, order: Mapping[KeyPath, int]) -> tuple[int, int]:
+    """Return where in the file a path stands; what is not there stands at the end of the section it belongs to."""
+    if path in order:
+        return order[path], 0
+    around = next((path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in order), ())
+    return max((i for p, i in order.items() if p[: len(around)] == around), default=0), 1

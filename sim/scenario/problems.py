@@ -1,0 +1,176 @@
+"""Validation of raw data: pydantic's errors in our words.
+
+pydantic decides what is wrong; what a user reads is a rule, a value and a cure. A key that is unknown is answered with
+the nearest one that is known.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sim.scenario.fields import Section
+from sim.scenario.not_supported import NOT_YET, find_not_supported
+from sim.scenario.refusal import KeyPath, RefusalError, dotted
+from sim.scenario.schema import ScenarioSpec
+from sim.scenario.workload_section import WORKLOADS
+
+__all__ = ["find_problems", "nearest", "valid_keys"]
+
+_TYPES: Final[Mapping[str, tuple[str, str]]] = {
+    "model_type": ("be a mapping of keys", "Write `key: value` lines under it."),
+    "model_attributes_type": ("be a mapping of keys", "Write `key: value` lines under it."),
+    "dict_type": ("be a mapping of keys", "Write `key: value` lines under it."),
+    "tuple_type": ("be a list", "Write [...] or lines that start with `- `."),
+    "list_type": ("be a list", "Write [...] or lines that start with `- `."),
+    "too_short": ("have at least one item", "Add one, or leave the key out."),
+    "string_type": ("be a text", "Put it in quotes."),
+}
+"""pydantic's type of error -> our rule and cure."""
+
+
+def find_problems(data: Mapping[str, Any]) -> list[RefusalError]:
+    """Return everything that is wrong with a scenario's raw data; empty if it is valid.
+
+    Examples
+    --------
+    >>> print(find_problems({"workload": {"kind": "forwrd"}})[0])
+    workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
+    """
+    refused = find_not_supported(data)
+    try:
+        ScenarioSpec.model_validate(data)
+    except ValidationError as error:
+        known = {refusal.path for refusal in refused}
+        found = [_refusal(details, data) for details in error.errors(include_url=False)]
+        refused += [refusal for refusal in found if refusal.path not in known]
+    return refused
+
+
+def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
+    """Return the keys that may stand in the section at `path`; empty if it is no section.
+
+    Examples
+    --------
+    >>> valid_keys(("placement",), {})
+    ['kind', 'groups', 'replicas', 'window']
+    """
+    sections: list[type[Section]] = [ScenarioSpec]
+    for part in path:
+        if isinstance(part, str):
+            sections = [child for section in sections for child in _sections_below(section, part)]
+    kind = _kind(data)
+    if path == ("workload",) and kind in WORKLOADS:
+        sections = [WORKLOADS[kind]]
+    return list(dict.fromkeys(key for section in sections for key in section.model_fields))
+
+
+def nearest(word: object, known: list[str]) -> str:
+    """Return the cure of a word that is not known: the nearest one that is, or all of them.
+
+    Examples
+    --------
+    >>> nearest("hiden", ["layers", "hidden"]), nearest("x", ["layers", "hidden"])
+    ('Did you mean `hidden`?', 'Known are layers, hidden.')
+    """
+    close = difflib.get_close_matches(str(word)[:100], known, n=1)
+    return f"Did you mean `{close[0]}`?" if close else f"Known are {', '.join(known)}."
+
+
+def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
+    """Return one of pydantic's errors in our words."""
+    path, kind = _path(details["loc"], data), details["type"]
+    cause = details.get("ctx", {}).get("error")
+    if isinstance(cause, RefusalError):
+        return RefusalError(path=(*path, *cause.path), rule=cause.rule, value=cause.value, cure=cause.cure)
+    if kind == "missing":
+        return _missing(path)
+    if kind == "extra_forbidden":
+        return _unknown_key(path, data)
+    if kind == "literal_error":
+        return _not_one_of(path, details)
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        return _no_workload_kind(data)
+    rule, cure = _TYPES.get(
+        kind, ("be a value that the key can have", "`moesim init FILE` writes an example to compare with.")
+    )
+    return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
+
+
+def _missing(path: KeyPath) -> RefusalError:
+    """Return the refusal of a section without a key it needs."""
+    section, key = dotted(path[:-1]) or "the top level", str(path[-1])
+    return RefusalError(path=path, rule="be given", value="nothing", cure=f"Add `{key}:` under {section}.")
+
+
+def _unknown_key(path: KeyPath, data: Mapping[str, Any]) -> RefusalError:
+    """Return the refusal of a key that does not exist, or not for this kind of workload."""
+    kind, key = _kind(data), path[-1]
+    owners = [owner for owner, section in WORKLOADS.items() if key in section.model_fields]
+    if len(path) == 2 and path[0] == "workload" and owners:
+        cure = f"It belongs to kind {' and '.join(owners)}; remove it."
+        value = data["workload"][key]
+        return RefusalError(path=path, rule=f"be left out with workload.kind {kind}", value=value, cure=cure)
+    return RefusalError(path=path, rule="be a known key", value=key, cure=nearest(key, valid_keys(path[:-1], data)))
+
+
+def _not_one_of(path: KeyPath, details: ErrorDetails) -> RefusalError:
+    """Return the refusal of a value that is none of a fixed list."""
+    expected = re.findall(r"'([^']*)'|([0-9]+)", str(details.get("ctx", {}).get("expected", "")))
+    later = {str(name) for row in NOT_YET if row.key == dotted(path) for name in row.names or ()}
+    names = [word or digits for word, digits in expected if (word or digits) not in later]
+    rule = f"be one of {', '.join(names)}" if len(names) > 1 else f"be {names[0]}"
+    cure = nearest(details["input"], names) if isinstance(details["input"], str) else "Write one of these."
+    if cure.startswith("Known"):
+        cure = "Write one of these."
+    return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
+
+
+def _no_workload_kind(data: Mapping[str, Any]) -> RefusalError:
+    """Return the refusal of a workload whose kind is missing or unknown."""
+    kinds, kind = ", ".join(WORKLOADS), data["workload"].get("kind", "nothing")
+    close = difflib.get_close_matches(str(kind)[:100], list(WORKLOADS), n=1)
+    cure = f"Did you mean `{close[0]}`?" if close else "It decides which keys the workload has."
+    return RefusalError(path=("workload", "kind"), rule=f"be one of {kinds}", value=kind, cure=cure)
+
+
+def _path(loc: tuple[int | str, ...], data: Mapping[str, Any]) -> KeyPath:
+    """Return pydantic's location as a path of the file: without the kind of workload and positions of its own."""
+    path: list[str | int] = []
+    node: Any = data
+    for i, part in enumerate(loc):
+        if (i == 1 and loc[0] == "workload" and part in WORKLOADS) or (
+            isinstance(part, int) and isinstance(node, dict)
+        ):
+            continue
+        path.append(part)
+        node = _child(node, part)
+    return tuple(path)
+
+
+def _child(node: object, part: str | int) -> object:
+    """Return what stands under a key or position; None if nothing does."""
+    if isinstance(node, Mapping):
+        return node.get(part)
+    return node[part] if isinstance(node, list) and isinstance(part, int) and part < len(node) else None
+
+
+def _kind(data: Mapping[str, Any]) -> str:
+    """Return the kind of the workload as it is written; empty if it is no text."""
+    workload = data.get("workload")
+    kind = workload.get("kind") if isinstance(workload, Mapping) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _sections_below(section: type[Section], key: str) -> Iterator[type[Section]]:
+    """Yield the models that a key of a section can hold."""
+    field = section.model_fields.get(key)
+    pending: list[Any] = [] if field is None else [field.annotation]
+    while pending:
+        annotation = pending.pop(0)
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield annotation
+        pending.extend(get_args(annotation))

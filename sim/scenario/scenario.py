@@ -1,0 +1,132 @@
+"""A scenario that has been read and validated, and the variants its alternatives and rivals make of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sim.errors import InputError
+from sim.scenario.overrides import STRATEGY, replace_strategy
+from sim.scenario.places import Places, key_path
+from sim.scenario.problems import find_problems
+from sim.scenario.refusal import KeyPath, RefusalError
+from sim.scenario.schema import ScenarioSpec
+
+__all__ = ["Scenario"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A valid scenario, with the places its values come from."""
+
+    spec: ScenarioSpec
+    """The values, in SI, with defaults."""
+    raw: dict[str, Any]
+    """The plain data of the file with overrides applied; do not change it."""
+    places: Places
+    """Where values come from."""
+
+    @classmethod
+    def validated(cls, raw: Mapping[str, Any], places: Places | None = None) -> "Scenario":
+        """Return the scenario that raw data makes; alternatives and rivals are not looked into.
+
+        Raises
+        ------
+        InputError
+            The first value in the order of the file that is refused.
+
+        Examples
+        --------
+        >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
+        >>> Scenario.validated({"parallel": {"pp": 4}, "workload": workload}).spec.parallel.pp
+        4
+        """
+        where = places or Places()
+        problems = find_problems(raw)
+        if problems:
+            raise where.first(problems)
+        return cls(spec=ScenarioSpec.model_validate(raw), raw=dict(raw), places=where)
+
+    @property
+    def path(self) -> str | None:
+        """The file the scenario was read from."""
+        return self.places.file
+
+    @property
+    def lines(self) -> Mapping[KeyPath, int]:
+        """Key path -> line of the file."""
+        return self.places.lines
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all values, defaults filled in, in SI, as JSON has them."""
+        return self.spec.model_dump(mode="json")
+
+    def is_given(self, key: str) -> bool:
+        """Return whether a dotted key stands in the file or an override, so that its value is no assumption."""
+        node: Any = self.raw
+        for part in key_path(key):
+            if isinstance(node, dict) and part in node:
+                node = node[str(part)]
+            elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+                node = node[part]
+            else:
+                return False
+        return True
+
+    def variant(self, changes: Mapping[str, object], *, at: KeyPath | None = None) -> "Scenario":
+        """Return the scenario with dotted keys changed, validated like a file.
+
+        A change of `parallel.strategy` drops the axes and stage layers that the file gives one by one.
+
+        Parameters
+        ----------
+        changes
+            Dotted key -> raw value, such as `{"model.top_k": 1, "cluster.device.memory": "64 GB"}`.
+        at
+            Where the changes stand in the file, such as `("alternatives", 0)`, for the errors' line.
+
+        Raises
+        ------
+        InputError
+            A key does not exist, or the changed scenario is refused.
+        """
+        places = self.places.of_variant(at or self.places.variant)
+        try:
+            raw = replace_strategy(self.raw, changes)
+        except InputError as error:
+            path = key_path(error.field)
+            refusal = RefusalError(path=path, rule=error.rule, value=error.value, cure=error.cure)
+            raise places.error(refusal) from None
+        return Scenario.validated(raw, places)
+
+    def with_strategy(self, name: str, *, at: KeyPath | None = None) -> "Scenario":
+        """Return the scenario under another strategy; the convention stays.
+
+        Raises
+        ------
+        InputError
+            The name is no name. Whether it is a legal strategy, the builder decides.
+        """
+        return self.variant({STRATEGY: name}, at=at)
+
+    def alternative(self, position: int) -> "Scenario":
+        """Return the scenario under one of its alternatives."""
+        return self.variant(self.spec.alternatives[position], at=("alternatives", position))
+
+    def rival(self, position: int) -> "Scenario":
+        """Return the scenario under one of its rivals."""
+        rival = self.spec.rivals[position]
+        changes = {STRATEGY: rival} if isinstance(rival, str) else rival
+        return self.variant(changes, at=("rivals", position))
+
+    def error_at(self, path: KeyPath | str, *, rule: str, value: object, cure: str) -> InputError:
+        """Return the error of a value that the schema allows and the builder does not, with file and line.
+
+        Examples
+        --------
+        >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
+        >>> scenario = Scenario.validated({"parallel": {"pp": 4}, "workload": workload})
+        >>> print(scenario.error_at("parallel.pp", rule="be even", value=3, cure="Write 4."))
+        parallel.pp must be even, got 3. Write 4.
+        """
+        where = key_path(path) if isinstance(path, str) else path
+        return self.places.error(RefusalError(path=where, rule=rule, value=value, cure=cure))

@@ -1,0 +1,197 @@
+"""The whole scenario: every top-level key, and the checks between them.
+
+Field names are the contract's keys; quantities are validated into SI floats. What a preset or a strategy's name means
+is not known here: the builder of cluster and workload checks that, with `Scenario.error_at` for the place.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sim.scenario.claims_section import Alternative, ClaimSpec, PublishedSpec, Rival
+from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
+from sim.scenario.fields import Section, Text, Whole, refuse
+from sim.scenario.model_section import ModelSpec
+from sim.scenario.parallel_section import AXES, ParallelSpec, PlacementSpec, RoutingSpec, ScheduleSpec
+from sim.scenario.refusal import RefusalError
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+
+__all__ = ["ScenarioSpec"]
+
+_FOREIGN: Final[Mapping[str, tuple[str, ...]]] = {
+    "forward": (),
+    "training": (),
+    "passes": ("cluster", "model", "routing", "placement", "network"),
+    "collective": ("parallel", "schedule", "placement"),
+}
+"""Kind of workload -> sections that mean nothing to it."""
+
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "forward": ("cluster", "model", "parallel"),
+    "training": ("cluster", "model", "parallel"),
+    "passes": ("parallel",),
+    "collective": ("cluster",),
+}
+"""Kind of workload -> sections it cannot do without."""
+
+_SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
+"""Fields of a model that nothing else tells."""
+_EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
+"""Fields of a model that a collective needs."""
+_MAX_SEEDS: Final = 100
+
+
+def _seeds(value: object) -> object:
+    """Return a number of seeds."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SEEDS:
+        return value
+    cure = "Write how many seeds to simulate, such as 5."
+    raise RefusalError(rule=f"be an integer from 1 to {_MAX_SEEDS}", value=value, cure=cure)
+
+
+class ScenarioSpec(Section):
+    """A scenario: strategy, model, cluster, work, and the claims that are judged."""
+
+    name: Text | None = None
+    """What the scenario is called in results."""
+    cluster: ClusterSpec | None = None
+    """The machines."""
+    model: ModelSpec | None = None
+    """The language model."""
+    parallel: ParallelSpec = ParallelSpec()
+    """The parallel strategy."""
+    workload: Annotated[WorkloadSpec, Field(discriminator="kind")]
+    """What is run."""
+    schedule: ScheduleSpec = ScheduleSpec()
+    """The order of passes in the pipeline."""
+    routing: RoutingSpec = RoutingSpec()
+    """Which experts tokens are sent to."""
+    placement: PlacementSpec = PlacementSpec()
+    """Which rank holds which expert."""
+    network: NetworkSpec = NetworkSpec()
+    """How transfers are simulated."""
+    seed: Whole = 1
+    """Seed of all random draws."""
+    seeds: Annotated[int, Field(ge=1, le=_MAX_SEEDS), BeforeValidator(_seeds)] = 1
+    """How many seeds, from `seed` on, the interval of a claim is taken over."""
+    claims: tuple[ClaimSpec, ...] = ()
+    """What a document says, and what decides it."""
+    alternatives: tuple[Alternative, ...] = ()
+    """Each a simulation more: dotted keys and the values they take in it."""
+    rivals: tuple[Rival, ...] = ()
+    """Strategies that superlatives are judged against."""
+    published: tuple[PublishedSpec, ...] = ()
+    """Published figures; they make the scenario a validation case."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Check what one section says about another."""
+        self._check_sections()
+        if isinstance(self.workload, PassesWorkload):
+            self._check_passes(self.workload)
+        elif isinstance(self.workload, CollectiveWorkload):
+            self._check_collective(self.workload)
+        else:
+            self._check_model_and_strategy()
+        self._check_schedule()
+        _check_claims(self.claims)
+        return self
+
+    def _check_sections(self) -> None:
+        """Check that the sections are those the kind of workload has."""
+        kind = self.workload.kind
+        for section in _FOREIGN[kind]:
+            if section in self.model_fields_set:
+                rule, cure = f"be left out with workload.kind {kind}", "Remove the section: it would mean nothing."
+                raise refuse((section,), rule=rule, value="a section", cure=cure)
+        for section in _REQUIRED[kind]:
+            if section not in self.model_fields_set or getattr(self, section) is None:
+                rule, cure = f"be given with workload.kind {kind}", f"Add a section `{section}:`."
+                raise refuse((section,), rule=rule, value="nothing", cure=cure)
+
+    def _check_passes(self, workload: PassesWorkload) -> None:
+        """Check the stages of a pipeline of given passes."""
+        for key in sorted(self.parallel.model_fields_set - {"pp", "vpp"}):
+            cure = "Give parallel.pp alone: passes have no ranks."
+            value = getattr(self.parallel, key)
+            raise refuse(("parallel", key), rule="be left out with workload.kind passes", value=value, cure=cure)
+        num_stages, num_times = self.parallel.pp, len(workload.pass_times)
+        if num_stages is None:
+            cure = "Write the number of stages."
+            raise refuse(("parallel", "pp"), rule="be given with workload.kind passes", value="nothing", cure=cure)
+        if num_times not in {1, num_stages}:
+            rule, cure = f"be one map or a list of parallel.pp = {num_stages}", "Give one map of F, B and W per stage."
+            raise refuse(("workload", "pass_times"), rule=rule, value=f"a list of {num_times}", cure=cure)
+
+    def _check_collective(self, workload: CollectiveWorkload) -> None:
+        """Check that a collective has the fields of a model it needs and no others."""
+        if workload.tokens is None:
+            for section in sorted({"model", "routing"} & self.model_fields_set):
+                rule, cure = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
+                raise refuse((section,), rule=rule, value="a section", cure=cure)
+            return
+        model = self.model or ModelSpec()
+        for key in sorted(model.model_fields_set - _EXCHANGED):
+            rule, cure = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
+            raise refuse(("model", key), rule=rule, value=getattr(model, key), cure=cure)
+        needed = ("hidden", "top_k") if workload.op in {"dispatch", "combine"} else ("hidden",)
+        self._check_given(model, needed)
+
+    def _check_model_and_strategy(self) -> None:
+        """Check that model and strategy are told in full."""
+        model = self.model or ModelSpec()
+        self._check_given(model, (*_SHAPE, "top_k") if model.experts else _SHAPE)
+        if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
+            cure = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
+            raise refuse(("parallel", "strategy"), rule="be given", value="nothing", cure=cure)
+
+    def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
+        """Check that fields of the model are given, unless a preset knows them."""
+        if model.preset is not None or model.hf_config is not None:
+            return
+        for key in keys:
+            if getattr(model, key) is None:
+                description = ModelSpec.model_fields[key].description
+                cure = f"Add `{key}` under `model`, or name a model.preset. {description}"
+                raise refuse(("model", key), rule="be given", value="nothing", cure=cure)
+
+    def _check_schedule(self) -> None:
+        """Check what a schedule needs of the other sections."""
+        if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
+            rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
+            raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
+        if self.schedule.kind in {"gpipe", "1f1b"} and (self.parallel.vpp or 1) > 1:
+            rule, cure = f"be 1 with schedule.kind {self.schedule.kind}", "That schedule has one chunk per stage."
+            raise refuse(("parallel", "vpp"), rule=rule, value=self.parallel.vpp, cure=cure)
+
+
+def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:
+    """Check that claims have names of their own and support one another without a cycle."""
+    positions: dict[str, int] = {}
+    for i, claim in enumerate(claims):
+        if claim.id in positions:
+            cure = f"claims.{positions[claim.id]} has that id already; choose another."
+            raise refuse(("claims", i, "id"), rule="be unique", value=claim.id, cure=cure)
+        positions[claim.id] = i
+    supported = {claim.id: claim.supports for claim in claims if claim.supports is not None}
+    for claim_id, supports in supported.items():
+        path = ("claims", positions[claim_id], "supports")
+        if supports not in positions:
+            cure = f"Claims: {', '.join(positions)}."
+            raise refuse(path, rule="be the id of a claim", value=supports, cure=cure)
+        chain = _chain(claim_id, supported)
+        if chain[-1] == claim_id:
+            cure = f"{' supports '.join(chain)}: remove one of these."
+            raise refuse(path, rule="not support itself in the end", value=supports, cure=cure)
+
+
+def _chain(claim_id: str, supported: Mapping[str, str]) -> list[str]:
+    """Return the claims that follow one another from a claim, up to its end or its first repetition."""
+    chain = [claim_id]
+    while chain[-1] in supported:
+        following = supported[chain[-1]]
+        chain.append(following)
+        if following in chain[:-1]:
+            break
+    return chain

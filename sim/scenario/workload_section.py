@@ -1,0 +1,115 @@
+"""`workload:` of a scenario: what is run on the cluster. Each kind has keys of its own."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sim.scenario.fields import Bytes, Count, Seconds, Section, TokenCount, refuse
+
+__all__ = [
+    "WORKLOADS",
+    "CollectiveWorkload",
+    "ForwardWorkload",
+    "PassTimes",
+    "PassesWorkload",
+    "TrainingWorkload",
+    "WorkloadSpec",
+]
+
+
+class ForwardWorkload(Section):
+    """Forward passes of batches of sequences."""
+
+    kind: Literal["forward"]
+    """Forward passes only."""
+    batches: Count = 1
+    """Batches in flight one after another."""
+    sequences: Count
+    """Sequences of one batch, over all replicas."""
+    sequence_length: Count
+    """Tokens of one sequence."""
+    microbatches: Count = 1
+    """Microbatches of one batch and pipeline."""
+
+
+class TrainingWorkload(Section):
+    """One training step: forward, backward and optimizer."""
+
+    kind: Literal["training"]
+    """One training step."""
+    sequences: Count
+    """Sequences of the global batch, over all replicas."""
+    sequence_length: Count
+    """Tokens of one sequence."""
+    microbatches: Count = 1
+    """Microbatches of one pipeline."""
+
+
+class PassTimes(Section):
+    """How long the passes of one stage take."""
+
+    F: Seconds
+    """Forward pass of one microbatch [s]."""
+    B: Seconds
+    """Backward pass, of the inputs where W is given apart [s]."""
+    W: Seconds = 0.0
+    """Backward pass of the weights [s]."""
+
+
+def _as_list(value: object) -> object:
+    """Return pass times given once, for all stages, as a list of one."""
+    return [value] if isinstance(value, dict) else value
+
+
+class PassesWorkload(Section):
+    """A pipeline of passes whose durations are given; no model and no cluster."""
+
+    kind: Literal["passes"]
+    """Passes of given durations."""
+    microbatches: Count
+    """Microbatches of the pipeline."""
+    pass_times: Annotated[
+        tuple[PassTimes, ...],
+        Field(min_length=1),
+        BeforeValidator(_as_list, json_schema_input_type=PassTimes | list[PassTimes]),
+    ]
+    """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""
+    p2p: Seconds = 0.0
+    """Time from the end of a pass to the start of what it releases on the next stage [s]."""
+
+
+class CollectiveWorkload(Section):
+    """One collective operation on its own."""
+
+    kind: Literal["collective"]
+    """One collective operation."""
+    op: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "dispatch", "combine", "send"]
+    """Which operation."""
+    num_ranks: Count
+    """Ranks that take part."""
+    bytes: Bytes | None = None
+    """Size as nccl-tests counts it [bytes]."""
+    tokens: TokenCount | None = None
+    """Tokens of each rank, of model.hidden values each."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        """Check that the size is given once."""
+        if self.bytes is None and self.tokens is None:
+            cure = "Give bytes, or tokens with model.hidden and model.top_k."
+            raise refuse(("bytes",), rule="be given, or tokens", value="nothing", cure=cure)
+        if self.bytes is not None and self.tokens is not None:
+            raise refuse(("tokens",), rule="be left out when bytes is given", value=self.tokens, cure="Remove one.")
+        return self
+
+
+WorkloadSpec = ForwardWorkload | TrainingWorkload | PassesWorkload | CollectiveWorkload
+"""Any of the kinds."""
+
+WORKLOADS: Final[dict[str, type[Section]]] = {
+    "forward": ForwardWorkload,
+    "training": TrainingWorkload,
+    "passes": PassesWorkload,
+    "collective": CollectiveWorkload,
+}
+"""Kind -> its keys."""
