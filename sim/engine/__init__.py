@@ -1,0 +1,15 @@
+"""When it happens: the only room that imports simpy. No files, no printing.
+
+Contents
+--------
+- `sim.engine.clock`: integer nanoseconds, the event loop and its guards.
+- `sim.engine.maxmin`: max-min fair rates, the plain solver that stays as the oracle.
+- `sim.engine.network`: transfers that share links.
+- `sim.engine.compute`: ranks that run one kernel at a time.
+- `sim.engine.ops`: what a pass is made of.
+- `sim.engine.lane`: the process that runs the passes of one lane of a stage.
+- `sim.engine.deadlock`: who waits for whom when events run out.
+- `sim.engine.trace`: the record of a run, as columns.
+- `sim.engine.simulation`: a plan in, a trace out.
+- `sim.engine.plan`: cluster and workload in, a plan out.
+"""

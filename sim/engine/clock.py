@@ -1,0 +1,106 @@
+"""The clock: integer nanoseconds, made in one place, and the event loop with its guards.
+
+Model
+-----
+    delay_ns = ceil(delay_s * 1e9)        a completion is rounded up, never down
+
+NaN, infinite and negative delays are refused here, for SimPy takes them silently and its clock then runs backwards.
+
+Ties break by (time, priority, insertion), SimPy's own order. Lanes run at SimPy's normal priority; the network solves
+after all of them (`SOLVE_PRIORITY`), so that transfers that start at one time are solved once.
+
+Guards: an event budget, and a stop on many events at one time.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from sim.errors import SimulationError
+
+__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "to_ns", "to_ns_array"]
+
+SOLVE_PRIORITY = 2
+"""After simpy's URGENT (0) and NORMAL (1)."""
+
+_ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
+
+
+def to_ns(delay_s: float) -> int:
+    """Return a delay in whole nanoseconds, rounded up.
+
+    >>> to_ns(1.2e-9), to_ns(3e-6)
+    (2, 3000)
+    """
+    if not (math.isfinite(delay_s) and delay_s >= 0):
+        raise SimulationError(f"clock: a delay must be finite and not negative, got {delay_s} s.")
+    return math.ceil(delay_s * 1e9 - _ROUNDING_NS)
+
+
+def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return delays in whole nanoseconds, rounded up. Shape of the argument."""
+    if not (np.isfinite(delay_s).all() and (delay_s >= 0).all()):
+        raise SimulationError("clock: delays must be finite and not negative.")
+    return np.ceil(delay_s * 1e9 - _ROUNDING_NS).astype(np.int64)
+
+
+class Alarm(simpy.Event):
+    """An event that calls back after a delay, at a priority of its own (a `simpy.Timeout` has none)."""
+
+    def __init__(
+        self, env: simpy.Environment, delay_ns: int, callback: Callable[[simpy.Event], None], priority: int = 1
+    ) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+        self.callbacks = [callback]
+        env.schedule(self, priority, delay_ns)  # type: ignore[arg-type]  # any int is a priority to the heap
+
+
+class Clock:
+    """A SimPy environment with guards against running for ever."""
+
+    def __init__(self, *, max_events: int = 50_000_000, max_events_at_one_time: int = 1_000_000) -> None:
+        self.env = simpy.Environment()
+        self.num_events = 0
+        self._max_events = max_events
+        self._max_events_at_one_time = max_events_at_one_time
+
+    @property
+    def now_ns(self) -> int:
+        """Time since the start of the run."""
+        return int(self.env.now)
+
+    def run(self) -> None:
+        """Process events until none are left.
+
+        Raises
+        ------
+        SimulationError
+            When the event budget is spent, or when time stands still for too many events.
+        """
+        step, env = self.env.step, self.env
+        last_ns, at_one_time = -1, 0
+        while True:
+            try:
+                step()
+            except simpy.core.EmptySchedule:
+                return
+            self.num_events += 1
+            if env.now != last_ns:
+                last_ns, at_one_time = env.now, 0
+                if self.num_events > self._max_events:
+                    raise SimulationError(
+                        f"engine: the run must end within {self._max_events:,} events, and is at "
+                        f"{env.now / 1e6:.3f} ms of simulated time. Use fewer microbatches or layers, or raise the limit."
+                    )
+            else:
+                at_one_time += 1
+                if at_one_time > self._max_events_at_one_time:
+                    raise SimulationError(
+                        f"engine: time must move on, and {at_one_time:,} events happened at {env.now} ns. "
+                        "A schedule or an operation of no length repeats itself."
+                    )

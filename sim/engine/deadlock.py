@@ -1,0 +1,60 @@
+"""Who waits for whom, when events run out while a lane still waits.
+
+The error names the cycle where there is one; otherwise the lane that waits for something nobody will make.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+__all__ = ["Wait", "describe_deadlock"]
+
+Lane = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """A lane that waits."""
+
+    lane: Lane
+    """(stage, lane) that waits."""
+    during: str
+    """The pass it is in or wants to open, for example `F0`."""
+    what: str
+    """What it waits for, in words."""
+    needs: tuple[Lane, ...]
+    """Lanes that would have to act first."""
+
+
+def describe_deadlock(waits: Sequence[Wait], now_ns: int) -> str:
+    """Return the message that names who waits for whom.
+
+    >>> stuck = [
+    ...     Wait(lane=(0, 0), during="B0", what="B0 of stage 1", needs=((1, 0),)),
+    ...     Wait(lane=(1, 0), during="F0", what="F0 of stage 0", needs=((0, 0),)),
+    ... ]
+    >>> print(describe_deadlock(stuck, 1500))
+    deadlock at 0.002 ms: stage 0 -> stage 1 -> stage 0. stage 0 in B0 waits for B0 of stage 1; stage 1 in F0 waits for F0 of stage 0.
+    """
+    graph: nx.DiGraph[Lane] = nx.DiGraph()
+    for wait in waits:
+        graph.add_edges_from((wait.lane, other) for other in wait.needs)
+    by_lane = {wait.lane: wait for wait in waits}
+    try:
+        cycle = [a for a, _ in nx.find_cycle(graph)]
+    except nx.NetworkXNoCycle:
+        shown = list(waits)
+        head = f"stuck at {now_ns / 1e6:.3f} ms: a lane waits for what nobody makes."
+    else:
+        shown = [by_lane[lane] for lane in cycle]
+        several = len({lane for _, lane in by_lane}) > 1
+        names = " -> ".join(_name(lane, several) for lane in [*cycle, cycle[0]])
+        head = f"deadlock at {now_ns / 1e6:.3f} ms: {names}."
+    several = len({lane for _, lane in by_lane}) > 1
+    tail = "; ".join(f"{_name(w.lane, several)} in {w.during} waits for {w.what}" for w in shown[:8])
+    return f"{head} {tail}."
+
+
+def _name(lane: Lane, several: bool) -> str:
+    return f"stage {lane[0]} lane {lane[1]}" if several else f"stage {lane[0]}"

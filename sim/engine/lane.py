@@ -1,0 +1,269 @@
+"""The process that runs the passes of one lane of a stage.
+
+Model
+-----
+A lane is a set of ranks that meet in every layer. It asks its schedule for a pass, waits for the pass's inputs, runs its
+ops one after another, hands its output on and asks again. Ranks differ within an op (slow ranks, hot experts); an op
+ends when the slowest of the lane has ended, and its imbalance is the slowest rank over the mean.
+
+Assumptions
+-----------
+Groups of a lane that end an op early wait for the others (they meet again within the layer): pessimistic by at most the
+groups' spread. Sends wait for nobody.
+"""
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simpy
+
+from sim.engine.deadlock import Wait
+from sim.engine.network import Batch
+from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service, Transfer
+from workloads.schedules import Pass, Schedule
+
+if TYPE_CHECKING:
+    from sim.engine.simulation import Simulation
+
+__all__ = ["Lane", "Meeting"]
+
+Steps = Generator[simpy.Event, Any, None]
+
+
+class Meeting:
+    """A collective that several lanes enter together: the last to come starts it."""
+
+    def __init__(self, members: tuple[tuple[int, int], ...], begun: simpy.Event) -> None:
+        self.members = members
+        self.arrived: dict[tuple[int, int], int] = {}
+        self.begun = begun
+        self.transfers: list[Transfer] = []
+        self.batch: Batch | None = None
+
+
+class Lane:
+    """One lane of one stage."""
+
+    def __init__(self, sim: "Simulation", stage: int, lane: int, schedule: Schedule) -> None:
+        self.place = (stage, lane)
+        self.stage, self.lane = stage, lane
+        self.ranks = sim.plan.lane_ranks[stage, lane]
+        self.wait: Wait | None = None
+        self._sim, self._env, self._schedule = sim, sim.clock.env, schedule
+        self._arrived: dict[Input, int] = {}
+        self._wake: simpy.Event | None = None
+        self._last_row = -1
+
+    def run(self) -> Steps:
+        """Run all passes, then what follows them."""
+        while (chosen := self._schedule.next_pass(self.stage, self._sim.clock.now_ns)) is not None:
+            inputs = self._sim.plan.inputs(self.stage, chosen)
+            yield from self._await_inputs(chosen, inputs)
+            self._last_row = self._sim.recorder.latest([self._last_row, *(self._arrived[key] for key in inputs)])
+            yield from self._run_pass(chosen, self._sim.planned_ops(self.stage, self.lane, chosen))
+            self.receive(Input(self.stage, *chosen), self._last_row)
+            for send in self._sim.plan.sends(self.stage, self.lane, chosen):
+                self._send(send, chosen)
+        after = self._sim.plan.after_passes(self.stage, self.lane)
+        if after:
+            yield from self._run_pass(Pass("O", -1, -1), after)
+
+    def receive(self, key: Input, row: int) -> None:
+        """Take an input that row `row` brought."""
+        self._arrived[key] = row
+        if self._wake is not None:
+            wake, self._wake = self._wake, None
+            wake.succeed()
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _await_inputs(self, chosen: Pass, inputs: tuple[Input, ...]) -> Steps:
+        for key in inputs:
+            while key not in self._arrived:
+                self.wait = Wait(
+                    lane=self.place,
+                    during=f"{chosen.kind}{chosen.microbatch}",
+                    what=f"{key.kind}{key.microbatch} of stage {key.stage}",
+                    needs=((key.stage, self.lane),),
+                )
+                self._wake = self._env.event()
+                yield self._wake
+        self.wait = None
+
+    def _run_pass(self, chosen: Pass, ops: tuple[Op, ...]) -> Steps:
+        opened_ns, released_by = self._sim.clock.now_ns, self._last_row
+        for op in ops:
+            if isinstance(op, Compute):
+                yield from self._compute(op, chosen)
+            elif isinstance(op, Collective):
+                yield from self._communicate(op, chosen)
+            else:
+                yield from self._serve(op, chosen)
+        self._sim.recorder.add(
+            stage=self.stage,
+            lane=self.lane,
+            stream="pass",
+            kind=chosen.kind,
+            microbatch=chosen.microbatch,
+            chunk=chosen.chunk,
+            start_ns=opened_ns,
+            end_ns=self._sim.clock.now_ns,
+            released_by=released_by,
+        )
+
+    def _compute(self, op: Compute, chosen: Pass) -> Steps:
+        now_ns = self._sim.clock.now_ns
+        start, end, holder = self._sim.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
+        slowest = int(end.argmax())
+        at_ns, released_by = int(start[slowest]), self._last_row
+        if at_ns > now_ns:
+            released_by = int(holder[slowest])
+        for kernel in op.kernels:
+            took = kernel.duration_ns
+            took_ns = int(took[slowest])
+            released_by = self._sim.recorder.add(
+                stage=self.stage,
+                lane=self.lane,
+                rank=int(self.ranks[slowest]),
+                stream="compute",
+                kind=kernel.kind,
+                microbatch=chosen.microbatch,
+                chunk=chosen.chunk,
+                layer=kernel.layer,
+                start_ns=at_ns,
+                end_ns=at_ns + took_ns,
+                flops=kernel.flops,
+                released_by=released_by,
+                imbalance_ns=max(0, took_ns - round(float(took.mean()))),
+            )
+            at_ns += took_ns
+        self._last_row = released_by
+        self._sim.compute.hold(self.ranks, released_by)
+        self._sim.tokens_routed += op.tokens_routed
+        self._sim.tokens_computed += op.tokens_computed
+        if at_ns > now_ns:
+            yield self._env.timeout(at_ns - now_ns)
+
+    def _communicate(self, op: Collective, chosen: Pass) -> Steps:
+        if op.join is None:
+            batch, released_by = self._sim.network.begin(op.transfers), self._last_row
+        else:
+            meeting = self._meet(op, op.join)
+            if meeting.batch is None:
+                self._wait_for_meeting(op, meeting, chosen)
+                yield meeting.begun
+                self.wait = None
+            if meeting.batch is None:
+                raise RuntimeError("a meeting that has begun has its batch")
+            batch = meeting.batch
+            released_by = self._sim.recorder.latest(list(meeting.arrived.values()))
+        if not batch.done.processed:
+            yield batch.done
+        rows = [
+            self._record_transfer(op, chosen, batch, position, released_by)
+            for position, transfer in enumerate(batch.transfers)
+            if op.join is None or np.isin(transfer.ranks, self.ranks).any()
+        ]
+        if rows:
+            self._last_row = self._sim.recorder.latest(rows)
+
+    def _meet(self, op: Collective, join: Join) -> Meeting:
+        """Enter a meeting with the transfers that this lane owns; the last to come starts those of all."""
+        meeting = self._sim.meetings.setdefault(join.key, Meeting(join.members, self._env.event()))
+        meeting.arrived[self.place] = self._last_row
+        meeting.transfers.extend(op.transfers)
+        if len(meeting.arrived) == len(join.members):
+            meeting.batch = self._sim.network.begin(meeting.transfers)
+            meeting.begun.succeed()
+        return meeting
+
+    def _wait_for_meeting(self, op: Collective, meeting: Meeting, chosen: Pass) -> None:
+        missing = tuple(place for place in meeting.members if place not in meeting.arrived)
+        stages = ", ".join(dict.fromkeys(str(stage) for stage, _ in missing))
+        where = f" of layer {op.layer}" if op.layer != NO_LAYER else ""
+        self.wait = Wait(
+            lane=self.place,
+            during=f"{chosen.kind}{chosen.microbatch}",
+            what=f"{op.kind}{where}, which stages {stages} have not entered",
+            needs=missing,
+        )
+
+    def _record_transfer(self, op: Collective, chosen: Pass, batch: Batch, position: int, released_by: int) -> int:
+        transfer, start_ns, end_ns = batch.transfers[position], batch.start_ns, batch.end_ns[position]
+        owns = op.join is None or int(transfer.ranks[0]) in self.ranks
+        contention_ns = max(0, end_ns - start_ns - transfer.latency_ns - transfer.alone_ns)
+        return self._sim.recorder.add(
+            stage=self.stage,
+            lane=self.lane,
+            group=transfer.group,
+            stream="comm",
+            kind=op.kind,
+            microbatch=chosen.microbatch,
+            chunk=chosen.chunk,
+            layer=op.layer,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            num_bytes=transfer.total_bytes if owns else 0.0,
+            released_by=released_by,
+            imbalance_ns=transfer.imbalance_ns,
+            contention_ns=contention_ns,
+            latency_ns=transfer.latency_ns,
+        )
+
+    def _serve(self, op: Service, chosen: Pass) -> Steps:
+        """Queue expert kernels on ranks of any stage, and wait for the last of them."""
+        now_ns = self._sim.clock.now_ns
+        start, end, holder = self._sim.compute.claim(op.ranks, op.duration_ns, now_ns=now_ns)
+        mean_ns = round(float(op.duration_ns.mean()))
+        released_by, rows = self._last_row, []
+        for i in np.flatnonzero(op.duration_ns).tolist():
+            rank, took_ns = int(op.ranks[i]), int(op.duration_ns[i])
+            host_stage, host_lane = self._sim.place_of(rank)
+            row = self._sim.recorder.add(
+                stage=host_stage,
+                lane=host_lane,
+                rank=rank,
+                stream="compute" if (host_stage, host_lane) == self.place else "foreign",
+                kind=op.kind,
+                microbatch=chosen.microbatch,
+                chunk=chosen.chunk,
+                layer=op.layer,
+                start_ns=int(start[i]),
+                end_ns=int(end[i]),
+                flops=float(op.flops[i]),
+                released_by=int(holder[i]) if start[i] > now_ns else released_by,
+                imbalance_ns=max(0, took_ns - mean_ns),
+            )
+            self._sim.compute.hold(op.ranks[i : i + 1], row)
+            rows.append(row)
+        self._sim.tokens_computed += op.tokens_computed
+        if rows:
+            self._last_row = self._sim.recorder.latest(rows)
+            yield self._env.timeout(int(end.max()) - now_ns)
+
+    def _send(self, send: Send, chosen: Pass) -> None:
+        batch, released_by = self._sim.network.begin((send.transfer,)), self._last_row
+        target = self._sim.lanes[send.target]
+
+        def deliver(_: simpy.Event) -> None:
+            transfer, start_ns, end_ns = send.transfer, batch.start_ns, batch.end_ns[0]
+            row = self._sim.recorder.add(
+                stage=self.stage,
+                lane=self.lane,
+                stream="p2p",
+                kind="pp",
+                microbatch=chosen.microbatch,
+                chunk=chosen.chunk,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                num_bytes=transfer.total_bytes,
+                released_by=released_by,
+                contention_ns=max(0, end_ns - start_ns - transfer.latency_ns - transfer.alone_ns),
+                latency_ns=transfer.latency_ns,
+            )
+            target.receive(send.key, row)
+
+        if batch.done.callbacks is None:
+            raise RuntimeError("a batch that has just begun cannot be processed")
+        batch.done.callbacks.append(deliver)

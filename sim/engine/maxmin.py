@@ -1,0 +1,65 @@
+"""Max-min fair rates: the plain solver. Slow and obvious, it stays as the oracle of any faster one.
+
+Model
+-----
+Transfer t stands for flows that all run at one rate r_t (bytes/s per flow) and puts w[t, l] flows on link l. All rates
+grow together from zero; when a link is full, the rates of the transfers on it stop; the others grow on::
+
+    sum_t w[t, l] * r_t <= capacity[l]              for every link
+    each t has a full link on which no other transfer's rate is higher
+
+References
+----------
+Bertsekas & Gallager, "Data networks", 1992, section 6.5.2 (max-min flow control, progressive filling).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["max_min_rates"]
+
+FloatArray = NDArray[np.float64]
+_TIE = 1e-12  # links this close to the lowest level fill together
+
+
+def max_min_rates(weights: Sequence[tuple[NDArray[np.intp], FloatArray]], capacity: FloatArray) -> FloatArray:
+    """Return the rate per flow of each transfer.
+
+    Parameters
+    ----------
+    weights
+        For each transfer, its links [K] and the flows it puts on each of them [K], above 0.
+    capacity
+        Bytes/s of each link. Shape [L].
+
+    Returns
+    -------
+    numpy.ndarray
+        Bytes/s per flow; 0 where a link of the transfer has no capacity. Shape [T].
+
+    Examples
+    --------
+    Three flows and one flow on a link of 100 share it 75 : 25; the single flow's second link leaves it enough.
+
+    >>> link = np.array([0])
+    >>> max_min_rates([(link, np.array([3.0])), (np.array([0, 1]), np.ones(2))], np.array([100.0, 60.0]))
+    array([25., 25.])
+    """
+    dense = np.zeros((len(weights), capacity.size))
+    for row, (links, flows) in enumerate(weights):
+        dense[row, links] = flows
+    rates = np.zeros(len(weights))
+    is_free = dense.any(axis=1)
+    while is_free.any():
+        wanted = dense[is_free].sum(axis=0)
+        left = capacity - rates[~is_free] @ dense[~is_free]
+        used = wanted > 0
+        level = np.full(capacity.shape, np.inf)
+        level[used] = np.maximum(left[used], 0.0) / wanted[used]
+        lowest = level.min()
+        stops = is_free & dense[:, level <= lowest * (1 + _TIE)].any(axis=1)
+        rates[stops] = lowest
+        is_free &= ~stops
+    return rates

@@ -1,0 +1,146 @@
+"""What a pass is made of, with all costs known: kernels in nanoseconds, transfers as loads on links.
+
+A pass is a list of ops that a lane runs one after another:
+
+- `Compute`: kernels between two synchronisation points, one event and several spans;
+- `Collective`: transfers of groups inside the lane, or (with `join`) of groups over several lanes;
+- `Service`: expert kernels on ranks that may belong to other stages, first come first served.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topology.links import LinkLoad
+
+__all__ = ["Collective", "Compute", "Input", "Join", "Op", "Send", "Service", "TimedKernel", "Transfer"]
+
+IntArray = NDArray[np.int64]
+NO_LAYER = -1
+"""Layer of ops that belong to no layer (embedding, output head, optimizer)."""
+
+
+class Input(NamedTuple):
+    """The output of a pass on a stage, which another pass needs."""
+
+    stage: int
+    """Stage that makes it."""
+    kind: str
+    """Kind of the pass that makes it: F, B or W."""
+    microbatch: int
+    """Microbatch."""
+    chunk: int
+    """Virtual stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Transfer:
+    """A collective of one group, or point to point between lanes, as the network sees it."""
+
+    load: LinkLoad
+    """Bytes on each link."""
+    latency_ns: int
+    """Time before it flows; it uses no link meanwhile."""
+    alone_ns: int
+    """Time it flows when nothing else does."""
+    imbalance_ns: int = 0
+    """How much of `alone_ns` an evenly spread exchange of the same senders would save."""
+    flow_bytes: float
+    """Bytes of a typical flow."""
+    total_bytes: float
+    """Bytes sent by all ranks of the group."""
+    group: int
+    """Number of the group in its stage."""
+    ranks: NDArray[np.intp]
+    """Members, or senders. Shape [G]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TimedKernel:
+    """One kernel on every rank of a lane."""
+
+    kind: str
+    """Part of the account of time."""
+    layer: int
+    """Layer, or NO_LAYER."""
+    duration_ns: IntArray
+    """Time on each rank. Shape [R]."""
+    flops: float
+    """FLOPs of all ranks together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compute:
+    """Kernels that follow each other on each rank without meeting other ranks."""
+
+    kernels: tuple[TimedKernel, ...]
+    """In order."""
+    tokens_routed: int = 0
+    """Copies of tokens that a router here sends to experts, counted at their sources."""
+    tokens_computed: int = 0
+    """Copies of tokens that expert kernels here compute, counted where they arrived."""
+    total_ns: IntArray = field(init=False)
+    """Time on each rank. Shape [R]."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total_ns", np.sum([kernel.duration_ns for kernel in self.kernels], axis=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """A collective that several lanes enter together."""
+
+    key: tuple[object, ...]
+    """Which meeting."""
+    members: tuple[tuple[int, int], ...]
+    """(stage, lane) of all that must come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Collective:
+    """Transfers that start together and that the lane waits for."""
+
+    kind: str
+    """Part of the account of time."""
+    layer: int
+    """Layer, or NO_LAYER."""
+    transfers: tuple[Transfer, ...]
+    """One for each group; with `join`, the groups whose first rank is in this lane."""
+    join: Join | None = None
+    """Who else must come, where groups reach over lanes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Service:
+    """Expert kernels on the ranks that hold the experts, whichever stage those work for."""
+
+    kind: str
+    """Part of the account of time."""
+    layer: int
+    """Layer."""
+    ranks: NDArray[np.intp]
+    """Ranks that serve. Shape [S]."""
+    duration_ns: IntArray
+    """Time on each; 0 where no token came. Shape [S]."""
+    flops: NDArray[np.float64]
+    """FLOPs on each. Shape [S]."""
+    tokens_computed: int = 0
+    """Copies of tokens that are computed here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Send:
+    """A transfer that nobody on the sending side waits for."""
+
+    target: tuple[int, int]
+    """(stage, lane) that receives."""
+    key: Input
+    """What arrives."""
+    transfer: Transfer
+    """The bytes."""
+
+
+Op = Compute | Collective | Service
+"""What a lane runs."""

@@ -1,0 +1,12 @@
+"""Cluster and workload in, a plan out: passes lowered to ops with all costs known. No clock.
+
+Contents
+--------
+- `sim.engine.plan.work`: what is to be planned, as one value.
+- `sim.engine.plan.costs`: the device turns kernels into nanoseconds, the cluster turns collectives into transfers.
+- `sim.engine.plan.experts`: routing of a layer turned into bytes, tokens and ops, under each reading of EP.
+- `sim.engine.plan.layer`: the ops of a layer, forward and backward.
+- `sim.engine.plan.finish`: gradient reduction and optimizer step.
+- `sim.engine.plan.pipeline`: the plan itself.
+- `sim.engine.plan.passes`: a plan from measured pass times, without model and cluster.
+"""

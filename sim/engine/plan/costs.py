@@ -1,0 +1,144 @@
+"""What things cost: the device turns kernels into nanoseconds, the cluster turns collectives into transfers.
+
+Model
+-----
+    latency of a transfer = sum over the chain's steps of count * latency of the step's slowest pair
+    alone                 = bytes / capacity of its busiest link
+    imbalance             = alone - alone with the same senders' bytes spread evenly       all-to-all
+
+`auto` takes the algorithm with the lowest latency + alone. Equal requests give the same `Transfer`, so that the network
+recognises sets it has solved before.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.clock import to_ns, to_ns_array
+from sim.engine.ops import NO_LAYER, Compute, TimedKernel, Transfer
+from topology.cluster import Cluster
+from workloads.collectives import COLLECTIVES, Exchange, all_to_all, point_to_point
+from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel
+
+__all__ = ["Costs"]
+
+Ranks = NDArray[np.intp]
+
+
+class Costs:
+    """Prices of kernels and exchanges on one cluster."""
+
+    def __init__(self, cluster: Cluster, *, dtype: str, all_reduce: str = "auto") -> None:
+        self.cluster = cluster
+        self._dtype = dtype
+        self._all_reduce = all_reduce
+        self._transfers: dict[tuple[object, ...], Transfer] = {}
+        self._even: dict[tuple[bytes, bytes], int] = {}
+        self._kernels: dict[tuple[Kernel, int], NDArray[np.int64]] = {}
+
+    def compute(
+        self,
+        kernels: Sequence[Kernel],
+        num_ranks: int,
+        *,
+        layer: int = NO_LAYER,
+        tokens_routed: int = 0,
+        tokens_computed: int = 0,
+    ) -> Compute:
+        """Return `kernels` on each of `num_ranks` ranks as one op."""
+        timed = [
+            TimedKernel(
+                kind=kernel.kind,
+                layer=layer,
+                duration_ns=self.kernel_ns(kernel, num_ranks),
+                flops=float(np.broadcast_to(kernel.flops, num_ranks).sum()),
+            )
+            for kernel in kernels
+        ]
+        return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, tokens_computed=tokens_computed)
+
+    def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
+        """Return the time of `kernel` on each rank. Shape [R]."""
+        if isinstance(kernel, GroupedGemm):
+            return self._kernel_ns(kernel, num_ranks)
+        try:
+            known = self._kernels.get((kernel, num_ranks))
+        except TypeError:  # holds an array of bytes per rank, which has no hash
+            return self._kernel_ns(kernel, num_ranks)
+        if known is None:
+            known = self._kernels[kernel, num_ranks] = self._kernel_ns(kernel, num_ranks)
+        return known
+
+    def _kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
+        device, dtype = self.cluster.device, self._dtype
+        if isinstance(kernel, Gemm):
+            time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype)
+        elif isinstance(kernel, GroupedGemm):
+            time_s = device.grouped_gemm_time_s(kernel.tokens, kernel.n, kernel.k, dtype=dtype)
+        elif isinstance(kernel, Attention):
+            time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
+        else:
+            time_s = device.memory_time_s(kernel.num_bytes)
+        return to_ns_array(np.broadcast_to(np.asarray(time_s, dtype=float), (num_ranks,)))
+
+    def collective(self, operation: str, ranks: Ranks, num_bytes: float, *, group: int) -> Transfer:
+        """Return all-reduce, all-gather or reduce-scatter of a tensor of `num_bytes` over `ranks`."""
+        key = (operation, ranks.tobytes(), num_bytes, group)
+        if key not in self._transfers:
+            nodes = self.cluster.node_of(ranks).tolist()
+            algorithms = COLLECTIVES[operation]
+            chosen = list(algorithms) if self._all_reduce == "auto" else [self._all_reduce]
+            priced = [
+                self.transfer(algorithms[name](ranks.tolist(), nodes, num_bytes), ranks=ranks, group=group) for name in chosen
+            ]
+            self._transfers[key] = min(priced, key=lambda transfer: transfer.latency_ns + transfer.alone_ns)
+        return self._transfers[key]
+
+    def all_to_all(
+        self, ranks: Ranks, byte_matrix: NDArray[np.float64], even_matrix: NDArray[np.float64], *, group: int
+    ) -> Transfer:
+        """Return the direct all-to-all of `byte_matrix` [G, G] over `ranks`.
+
+        `even_matrix` [G, G] is what the same senders would send if each spread its bytes evenly; what the real one takes
+        longer alone is the transfer's imbalance.
+        """
+        key = ("all_to_all", ranks.tobytes(), byte_matrix.tobytes(), group)
+        if key not in self._transfers:
+            even = self._even_ns(ranks, even_matrix)
+            exchange = all_to_all(ranks.tolist(), byte_matrix)
+            self._transfers[key] = self.transfer(exchange, ranks=ranks, group=group, even_ns=even)
+        return self._transfers[key]
+
+    def _even_ns(self, ranks: Ranks, even_matrix: NDArray[np.float64]) -> int:
+        key = (ranks.tobytes(), even_matrix.tobytes())
+        if key not in self._even:
+            exchange = all_to_all(ranks.tolist(), even_matrix)
+            self._even[key] = self.transfer(exchange, ranks=ranks, group=0).alone_ns
+        return self._even[key]
+
+    def send(self, src: Ranks, dst: Ranks, num_bytes: float, *, group: int) -> Transfer:
+        """Return point to point from `src[i]` to `dst[i]`, `num_bytes` each."""
+        key = ("send", src.tobytes(), dst.tobytes(), num_bytes, group)
+        if key not in self._transfers:
+            exchange = point_to_point(src.tolist(), dst.tolist(), num_bytes)
+            self._transfers[key] = self.transfer(exchange, ranks=src, group=group)
+        return self._transfers[key]
+
+    def transfer(self, exchange: Exchange, *, ranks: Ranks, group: int, even_ns: int | None = None) -> Transfer:
+        """Return an exchange as the network sees it; what it takes alone beyond `even_ns` is imbalance."""
+        load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
+        latency_s = sum(
+            (step.count * float(self.cluster.latency_s(step.src, step.dst).max()) for step in exchange.steps), start=0.0
+        )
+        alone_ns = to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
+        return Transfer(
+            load=load,
+            latency_ns=to_ns(latency_s),
+            alone_ns=alone_ns,
+            imbalance_ns=0 if even_ns is None else max(0, alone_ns - even_ns),
+            flow_bytes=exchange.flow_bytes,
+            total_bytes=exchange.total_bytes,
+            group=group,
+            ranks=ranks,
+        )

@@ -1,0 +1,170 @@
+"""Experts of a layer: the routing turned into bytes, tokens and ops, under each reading of EP.
+
+Model
+-----
+    megatron   tokens of a rank go to the experts of its EP group and come back        all-to-all, experts, all-to-all
+    vllm       DP 1: tokens are on all ranks, each runs its own experts, results summed           experts, all-reduce
+               DP > 1: as megatron, then an all-gather over TP
+    spanning   tokens of rank t mod TP go to experts on the GPUs of *all* stages, one-sided  all-to-all, service, all-to-all,
+               then an all-gather over TP
+
+In the backward pass the gradients travel the same ways in the opposite order, with the same draw.
+
+Assumptions
+-----------
+Bytes of a token copy are hidden * dtype both ways; routing weights and indices are left out (under 1 %).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import Collective, Op, Service, Transfer
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.work import Work
+from workloads.kernels import Kernel
+from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
+from workloads.routing import draw_counts
+
+__all__ = ["ExpertLayer", "expert_backward", "expert_forward", "route"]
+
+Ranks = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertLayer:
+    """One layer's routing of one microbatch on one lane, priced."""
+
+    layer: int
+    """Layer."""
+    lane_ranks: Ranks
+    """Ranks of the lane. Shape [R]."""
+    hosts: Ranks
+    """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
+    tokens: NDArray[np.int64]
+    """Tokens that arrive for each local expert of each host. Shape [H, E]."""
+    there: tuple[Transfer, ...]
+    """From the tokens' owners to the experts; empty where tokens are everywhere."""
+    back: tuple[Transfer, ...]
+    """From the experts to the tokens' owners."""
+    num_routed: int
+    """Copies of tokens that the sources send, counted at the sources."""
+    owned_tokens: int
+    """Tokens that each rank owns."""
+
+
+def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
+    """Draw the routing of a layer and price its exchange."""
+    mesh, model = work.mesh, work.model
+    lane_ranks = mesh.lanes(stage)[lane]
+    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
+    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
+    num_sources = 1 if is_replicated else lane_ranks.size
+    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
+    counts = draw_counts(
+        work.routing,
+        num_sources=num_sources,
+        tokens=owned,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=work.seed,
+        layer=layer,
+        microbatch=0 if work.routing == "balanced" else microbatch,
+        lane=lane,
+    )
+    tokens, there, back = [], [], []
+    for number, group in enumerate(groups):
+        source_counts = counts if len(groups) == 1 else counts[number * group.size : (number + 1) * group.size]
+        per_host = source_counts.reshape(source_counts.shape[0], group.size, -1)
+        tokens.append(per_host.sum(axis=0))
+        if is_replicated:
+            continue
+        matrix = np.zeros((group.size, group.size))
+        sources = np.flatnonzero(np.isin(group, lane_ranks))
+        copy_bytes = float(model.hidden * model.dtype_bytes)
+        matrix[sources] = per_host.sum(axis=2) * copy_bytes
+        even = np.zeros_like(matrix)
+        even[sources] = owned * model.top_k / group.size * copy_bytes
+        number_in_stage = lane * len(groups) + number
+        there.append(costs.all_to_all(group, matrix, even, group=number_in_stage))
+        back.append(costs.all_to_all(group, _turned(matrix), _turned(even), group=number_in_stage))
+    return ExpertLayer(
+        layer=layer,
+        lane_ranks=lane_ranks,
+        hosts=groups.ravel(),
+        tokens=np.concatenate(tokens),
+        there=tuple(there),
+        back=tuple(back),
+        num_routed=int(counts.sum()),
+        owned_tokens=owned,
+    )
+
+
+def expert_forward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
+    """Return the ops of the expert block: router, dispatch, experts, combine."""
+    model, num_ranks, owned = work.model, routed.lane_ranks.size, routed.owned_tokens
+    copies = float(owned * model.top_k)
+    if not routed.there:
+        copies /= work.mesh.strategy.ep
+    before = [*router_block(model, owned), *shared_expert_block(model, owned), permute(model, copies)]
+    ops: list[Op] = [costs.compute(before, num_ranks, layer=routed.layer, tokens_routed=routed.num_routed)]
+    ops += _travel("ep_dispatch", routed, routed.there)
+    ops.append(_experts(costs, routed, expert_block(model, routed.tokens), tokens=int(routed.tokens.sum())))
+    ops += _travel("ep_combine", routed, routed.back)
+    ops.append(costs.compute([permute(model, copies)], num_ranks, layer=routed.layer))
+    return ops + _spread_over_tp(work, costs, routed)
+
+
+def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
+    """Return the backward ops: gradients to the experts, their products twice, gradients back, router."""
+    model, num_ranks, owned = work.model, routed.lane_ranks.size, routed.owned_tokens
+    copies = permute(model, float(owned * model.top_k))
+    before = [*router_block(model, owned), *shared_expert_block(model, owned)]
+    ops: list[Op] = [costs.compute([copies], num_ranks, layer=routed.layer)]
+    ops += _travel("ep_combine", routed, routed.there)
+    ops.append(_experts(costs, routed, backward_of(expert_block(model, routed.tokens))))
+    ops += _travel("ep_dispatch", routed, routed.back)
+    ops.append(costs.compute([copies, *backward_of(before)], num_ranks, layer=routed.layer))
+    return ops + _spread_over_tp(work, costs, routed)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _turned(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ascontiguousarray(matrix.T)
+
+
+def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> list[Op]:
+    return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []
+
+
+def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], tokens: int = 0) -> Op:
+    own = routed.hosts.size == routed.lane_ranks.size
+    compute = costs.compute(kernels, routed.hosts.size, layer=routed.layer, tokens_computed=tokens)
+    if own:
+        return compute
+    flops = np.sum([np.broadcast_to(kernel.flops, routed.hosts.shape) for kernel in kernels], axis=0)
+    return Service(
+        kind="expert",
+        layer=routed.layer,
+        ranks=routed.hosts,
+        duration_ns=compute.total_ns,
+        flops=flops,
+        tokens_computed=tokens,
+    )
+
+
+def _spread_over_tp(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
+    """Give every TP rank all tokens again, where they are replicated between blocks."""
+    tp, model = work.mesh.strategy.tp, work.model
+    if tp == 1 or work.mesh.sp:
+        return []
+    operation, kind = ("all_gather", "tp") if routed.there else ("all_reduce", "ep_combine")
+    num_bytes = float(work.tokens * model.hidden * model.dtype_bytes)
+    transfers = tuple(
+        costs.collective(operation, ranks, num_bytes, group=group)
+        for group, ranks in enumerate(routed.lane_ranks.reshape(-1, tp))
+    )
+    return [Collective(kind=kind, layer=routed.layer, transfers=transfers)]

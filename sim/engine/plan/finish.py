@@ -1,0 +1,71 @@
+"""What follows the last backward pass: gradient reduction over the replicas, and the optimizer step.
+
+Model
+-----
+    zero 0    all-reduce of gradients, then Adam on all of a rank's parameters
+    zero 1    reduce-scatter of gradients, Adam on 1 / DP of them, all-gather of weights
+
+Gradients are reduced in 4 bytes (Megatron's default, accumulate and reduce in fp32), weights gathered in the model's
+type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: 28 + weight bytes
+per parameter.
+
+Assumptions
+-----------
+Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import Collective, Join, Op
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.work import Work
+from workloads.layers import optimizer_step
+from workloads.memory import GRADIENT_BYTES, params_per_rank
+
+__all__ = ["finish_training"]
+
+Ranks = NDArray[np.intp]
+
+
+def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]:
+    """Return the ops after the last pass of one lane."""
+    dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
+    ranks = work.mesh.lanes(stage)[lane]
+    replicas = work.mesh.dp if work.zero else 1
+    step = optimizer_step((dense + expert) / replicas, 28.0 + work.model.dtype_bytes)
+    update = costs.compute([step], ranks.size)
+    operation = "reduce_scatter" if work.zero else "all_reduce"
+    ops: list[Op] = [*_over_replicas(work, costs, stage, lane, operation, (dense, expert), GRADIENT_BYTES), update]
+    if work.zero:
+        ops += _over_replicas(work, costs, stage, lane, "all_gather", (dense, expert), work.model.dtype_bytes)
+    return ops
+
+
+def _over_replicas(
+    work: Work,
+    costs: Costs,
+    stage: int,
+    lane: int,
+    operation: str,
+    params: tuple[int, int],
+    bytes_per_param: int,
+) -> list[Op]:
+    mesh, ranks = work.mesh, work.mesh.lanes(stage)[lane]
+    families = ((mesh.dp_groups(stage), params[0]), (mesh.expert_dp_groups(stage), params[1]))
+    transfers, crosses_lanes, number = [], False, 0
+    for groups, num_params in families:
+        if groups.shape[1] == 1 or num_params == 0:
+            continue
+        for group in groups:
+            number += 1
+            crosses_lanes |= not np.isin(group, ranks).all() and bool(np.isin(group, ranks).any())
+            if group[0] in ranks:
+                transfers.append(costs.collective(operation, group, float(num_params * bytes_per_param), group=number))
+    if not transfers and not crosses_lanes:
+        return []
+    join = None
+    if crosses_lanes:
+        members = tuple((stage, other) for other in range(mesh.num_lanes))
+        join = Join(key=("dp", operation, stage), members=members)
+    return [Collective(kind="dp", layer=-1, transfers=tuple(transfers), join=join)]

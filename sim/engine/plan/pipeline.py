@@ -1,0 +1,151 @@
+"""The plan of a model on a cluster: what each lane of each stage runs, with all costs known.
+
+Model
+-----
+    F of a stage    [receive: all-gather over TP] [embedding] layers [output head]
+    B of a stage    [receive] [output head backward] layers backward, last first
+
+A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them over
+TP (they need not under sequence parallelism, where each rank keeps its part).
+
+Ops that do not depend on the microbatch are planned once.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import NO_LAYER, Collective, Input, Join, Op, Send
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.finish import finish_training
+from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
+from sim.engine.plan.work import Work
+from workloads.kernels import Kernel
+from workloads.layers import backward_of, embedding_block, head_block
+from workloads.schedules import Pass, Schedule, build_schedule
+
+__all__ = ["PipelinePlan"]
+
+_EXCHANGES = ("ep_dispatch", "ep_combine")
+
+
+class PipelinePlan:
+    """Passes of a model's pipeline, lowered to ops."""
+
+    def __init__(self, work: Work) -> None:
+        mesh, cluster = work.mesh, work.cluster
+        self.work = work
+        self.costs = Costs(cluster, dtype=work.model.dtype, all_reduce=work.all_reduce)
+        self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
+        self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
+        self.link_names = cluster.link_names
+        self.link_kinds = cluster.link_kinds
+        self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
+        self._num_exchanges: dict[tuple[int, int], int] = {}
+
+    def schedule(self, lane: int) -> Schedule:
+        """Return the schedule of one pipeline."""
+        del lane
+        return build_schedule(
+            self.work.schedule,
+            num_stages=self.work.mesh.num_stages,
+            num_microbatches=self.work.num_microbatches,
+            forward=self.work.kind == "forward",
+        )
+
+    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
+        """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
+        _, microbatch, chunk = chosen
+        if chosen.kind == "F":
+            return (Input(stage - 1, "F", microbatch, chunk),) if stage > 0 else ()
+        own = Input(stage, "F", microbatch, chunk)
+        return (own, Input(stage + 1, "B", microbatch, chunk)) if stage < self._last_stage else (own,)
+
+    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass."""
+        varies = self.work.routing != "balanced"
+        key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
+        if key not in self._known:
+            build = self._forward if chosen.kind == "F" else self._backward
+            ops = tuple(op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op))
+            if varies:  # each microbatch is asked for once or twice: do not keep them
+                return self._with_meetings(stage, lane, ops)
+            self._known[key] = ops
+        return self._with_meetings(stage, lane, self._known[key])
+
+    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+        """Return the activations or gradients that go to the neighbouring stage."""
+        target = stage + 1 if chosen.kind == "F" else stage - 1
+        if not 0 <= target <= self._last_stage:
+            return ()
+        work = self.work
+        num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
+        transfer = self.costs.send(self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane)
+        return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=transfer),)
+
+    def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return gradient reduction and optimizer step (training)."""
+        if self.work.kind != "training":
+            return ()
+        return tuple(finish_training(self.work, self.costs, stage, lane))
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    @property
+    def _last_stage(self) -> int:
+        return self.work.mesh.num_stages - 1
+
+    def _forward(self, stage: int, lane: int, microbatch: int) -> list[Op]:
+        work, ranks = self.work, self.lane_ranks[stage, lane]
+        ops = self._receive(stage > 0, stage, lane)
+        if stage == 0:
+            ops.append(self._edge(embedding_block(work.model, work.tokens), ranks))
+        for layer in work.layers_of(stage):
+            ops += layer_forward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
+        if stage == self._last_stage:
+            ops.append(self._edge(self._head(), ranks))
+        return ops
+
+    def _backward(self, stage: int, lane: int, microbatch: int) -> list[Op]:
+        work, ranks = self.work, self.lane_ranks[stage, lane]
+        ops = self._receive(stage < self._last_stage, stage, lane)
+        if stage == self._last_stage:
+            ops.append(self._edge(backward_of(self._head()), ranks))
+        for layer in reversed(work.layers_of(stage)):
+            ops += layer_backward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
+        if stage == 0:
+            ops.append(self._edge(backward_of(embedding_block(work.model, work.tokens)), ranks))
+        return ops
+
+    def _receive(self, comes_from_afar: bool, stage: int, lane: int) -> list[Op]:
+        if not comes_from_afar or self.work.mesh.strategy.tp == 1 or self.work.mesh.sp:
+            return []
+        ranks = self.lane_ranks[stage, lane]
+        return [tp_collective(self.work, self.costs, ranks, "all_gather", kind="pp", layer=NO_LAYER)]
+
+    def _head(self) -> list[Kernel]:
+        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
+
+    def _edge(self, kernels: list[Kernel], ranks: NDArray[np.intp]) -> Op:
+        return self.costs.compute(kernels, ranks.size)
+
+    def _with_meetings(self, stage: int, lane: int, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""
+        if self.work.exchange != "blocking" or self.work.mesh.convention != "spanning":
+            return ops
+        members = tuple((other, lane) for other in range(self.work.mesh.num_stages))
+        joined: list[Op] = []
+        for op in ops:
+            if isinstance(op, Collective) and op.kind in _EXCHANGES:
+                number = self._num_exchanges.get((stage, lane), 0)
+                self._num_exchanges[stage, lane] = number + 1
+                joined.append(replace(op, join=Join(key=("exchange", lane, number), members=members)))
+            else:
+                joined.append(op)
+        return tuple(joined)
+
+
+def _is_empty(op: Op) -> bool:
+    """Tell whether an op takes no time: a collective of groups of one."""
+    return isinstance(op, Collective) and op.join is None and all(t.total_bytes == 0 for t in op.transfers)

@@ -1,0 +1,148 @@
+"""What is to be planned, as one value: cluster, model, mesh and workload.
+
+Model
+-----
+    tokens of a microbatch = sequences / (DP * microbatches) * sequence_length         of one replica
+
+Cross-checks between the parts stand here, for each part alone cannot know: heads and TP, layers and PP, experts and EP,
+sequences and microbatches.
+"""
+
+from dataclasses import dataclass
+
+from topology.cluster import Cluster
+from workloads.errors import WorkloadError
+from workloads.mesh import Mesh
+from workloads.model import ModelSpec
+
+__all__ = ["Work"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """A model, laid out on a cluster, and the work it does there."""
+
+    cluster: Cluster
+    """Hardware."""
+    model: ModelSpec
+    """Model."""
+    mesh: Mesh
+    """Groups of ranks."""
+    kind: str
+    """`forward` or `training`."""
+    batches: int
+    """Batches one after another (forward); 1 in training."""
+    sequences: int
+    """Sequences of one batch, over all replicas."""
+    sequence_length: int
+    """Tokens of a sequence."""
+    microbatches: int
+    """Microbatches of one batch and pipeline."""
+    schedule: str
+    """Schedule by name."""
+    recompute: str = "none"
+    """none, selective (attention again) or full (the whole layer again)."""
+    routing: str = "balanced"
+    """Routing by name."""
+    seed: int = 1
+    """Seed of all draws."""
+    all_reduce: str = "auto"
+    """auto, ring or hierarchical: for all-reduce, all-gather and reduce-scatter."""
+    exchange: str = "one_sided"
+    """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
+    zero: int = 0
+    """0: all replicas hold the optimizer; 1: it is split over them."""
+    stage_layers: tuple[int, ...]
+    """Layers of each stage."""
+
+    def __post_init__(self) -> None:
+        model, s = self.model, self.mesh.strategy
+        _require(model.heads % s.tp == 0, "parallel.tp", f"divide heads = {model.heads}", s.tp, "Choose TP among its divisors.")
+        _require(
+            model.kv_heads % s.tp == 0 or s.tp % model.kv_heads == 0,
+            "parallel.tp",
+            f"divide kv_heads = {model.kv_heads} or be a multiple of it",
+            s.tp,
+            "Choose another TP.",
+        )
+        _require(
+            model.experts % s.ep == 0, "parallel.ep", f"divide experts = {model.experts}", s.ep, "Choose EP among its divisors."
+        )
+        _require(s.ep == 1 or model.experts > 0, "parallel.ep", "be 1 for a dense model", s.ep, "Drop EP or set model.experts.")
+        _require(
+            len(self.stage_layers) == s.pp and sum(self.stage_layers) == model.layers,
+            "parallel.stage_layers",
+            f"give {s.pp} counts that sum to layers = {model.layers}",
+            list(self.stage_layers),
+            "Correct the split.",
+        )
+        per_pipeline = self.mesh.dp * self.microbatches
+        _require(
+            self.sequences % per_pipeline == 0,
+            "workload.sequences",
+            f"be a multiple of DP x microbatches = {self.mesh.dp} x {self.microbatches} = {per_pipeline}",
+            self.sequences,
+            f"Use {max(1, self.sequences // per_pipeline) * per_pipeline}, or change workload.microbatches.",
+        )
+        _require(
+            self.tokens % s.tp == 0,
+            "workload.sequence_length",
+            f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
+            self.tokens,
+            f"Use a sequence length that is a multiple of {s.tp}.",
+        )
+        self._refuse_unbuilt()
+
+    def _refuse_unbuilt(self) -> None:
+        s = self.mesh.strategy
+        for axis, size in (("cp", s.cp), ("etp", s.etp), ("vpp", s.vpp)):
+            _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
+        _require(
+            not (self.kind == "training" and self.mesh.convention == "vllm"),
+            "workload.kind",
+            "be forward under the vllm convention, which serves and does not train",
+            self.kind,
+            "Use convention: megatron for training.",
+        )
+        _require(
+            not (self.model.experts and self.mesh.convention == "megatron" and s.tp > 1 and not self.mesh.sp),
+            "parallel.sp",
+            "be true where TP > 1 meets experts (otherwise: not supported yet)",
+            self.mesh.sp,
+            "Set sp: true, or leave it out.",
+        )
+
+    @property
+    def num_microbatches(self) -> int:
+        """Microbatches of one pipeline over all batches."""
+        return self.batches * self.microbatches
+
+    @property
+    def sequences_per_microbatch(self) -> int:
+        """Sequences of one microbatch of one replica."""
+        return self.sequences // (self.mesh.dp * self.microbatches)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one microbatch of one replica."""
+        return self.sequences_per_microbatch * self.sequence_length
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one batch over all replicas."""
+        return self.sequences * self.sequence_length
+
+    @property
+    def head_tokens(self) -> int:
+        """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
+        return self.tokens if self.kind == "training" else self.sequences_per_microbatch
+
+    def layers_of(self, stage: int) -> range:
+        """Return the layers of a stage."""
+        first = sum(self.stage_layers[:stage])
+        return range(first, first + self.stage_layers[stage])
+
+
+def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:
+    if not ok:
+        raise WorkloadError(subject="scenario", field=field, rule=rule, value=value, cure=cure)

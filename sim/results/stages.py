@@ -1,0 +1,113 @@
+"""The stages account: the step time of each stage, part by part.
+
+Model
+-----
+A lane's time is cut into its own kernels and the transfers that it waits for (each in its parts), and gaps. A gap while a
+pass is open is `stalled`, otherwise `idle`. Of transfers and gaps, the share in which the lane's ranks compute for other
+stages (mean over the ranks) is `foreign`. A stage is the mean of its lanes, in whole nanoseconds that sum to the step time.
+
+Rows that run at the same time (groups of a lane) count once: the longest, then what others add at its end.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.trace import KINDS, Trace
+from sim.results.apportion import apportion
+from sim.results.parts import COMPUTE_PARTS, PARTS, empty_account
+
+__all__ = ["stages_ns"]
+
+IntArray = NDArray[np.int64]
+_SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
+
+
+def stages_ns(trace: Trace) -> list[dict[str, int]]:
+    """Return the account of each stage; each sums to the step time."""
+    accounts = []
+    for stage in range(trace.num_stages):
+        lanes = [_lane_ns(trace, stage, lane) for lane in range(trace.num_lanes)]
+        totals = [sum(lane[part] for lane in lanes) for part in PARTS]
+        accounts.append(dict(zip(PARTS, apportion(trace.step_ns, totals), strict=True)))
+    return accounts
+
+
+def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
+    account = empty_account()
+    rows = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
+    start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
+    order = np.lexsort((rows, -end, start))
+    rows, start, end = rows[order], start[order], end[order]
+    reached = np.concatenate([[trace.start_ns], np.maximum.accumulate(end)])[:-1]
+    foreign = _Cumulated.of_rows(trace, trace.rows("foreign", stage=stage, lane=lane), trace.lane_ranks.shape[2])
+    _add_rows(account, trace, rows, np.maximum(start, reached), end, foreign)
+    last = int(end.max(initial=trace.start_ns))
+    gaps = [(int(a), int(b)) for a, b in zip(reached, start, strict=True) if a < b] + [(last, trace.end_ns)]
+    _add_gaps(account, trace, trace.rows("pass", stage=stage, lane=lane), gaps, foreign)
+    return account
+
+
+def _add_rows(
+    account: dict[str, int], trace: Trace, rows: NDArray[np.intp], start: IntArray, end: IntArray, foreign: "_Cumulated"
+) -> None:
+    """Add rows from `start`, where earlier rows have reached, to their end."""
+    kinds = trace.ints("kind")[rows]
+    split = np.stack([trace.ints(name)[rows] for name in _SPLIT])
+    counted = np.maximum(end - start, 0)
+    is_compute = np.isin(kinds, [KINDS.index(part) for part in COMPUTE_PARTS])
+    taken = np.where(is_compute, 0, np.minimum(foreign.between(start, np.maximum(start, end)), counted))
+    whole = (split.sum(axis=0) == counted) & (taken == 0)
+    for code in np.unique(kinds[whole]).tolist():
+        chosen = whole & (kinds == code)
+        account[KINDS[code]] += int(split[0, chosen].sum())
+    for name, values in zip(("imbalance", "contention", "latency"), split[1:], strict=True):
+        account[name] += int(values[whole].sum())
+    for i in np.flatnonzero(~whole & (counted > 0)).tolist():
+        account["foreign"] += int(taken[i])
+        parts = apportion(int(counted[i] - taken[i]), split[:, i].tolist())
+        for name, value in zip((KINDS[kinds[i]], "imbalance", "contention", "latency"), parts, strict=True):
+            account[name] += value
+
+
+def _add_gaps(
+    account: dict[str, int], trace: Trace, passes: NDArray[np.intp], gaps: Sequence[tuple[int, int]], foreign: "_Cumulated"
+) -> None:
+    """Cut gaps where passes open and close; what lies in an open pass is stalled."""
+    opens, closes = np.sort(trace.ints("start_ns")[passes]), np.sort(trace.ints("end_ns")[passes])
+    edges = np.union1d(opens, closes)
+    for a, b in gaps:
+        inner = edges[np.searchsorted(edges, a, "right") : np.searchsorted(edges, b, "left")].tolist()
+        for low, high in zip([a, *inner], [*inner, b], strict=True):
+            if low == high:
+                continue
+            num_open = np.searchsorted(opens, low, "right") - np.searchsorted(closes, low, "right")
+            taken = min(high - low, int(foreign.between(np.array([low]), np.array([high]))[0]))
+            account["foreign"] += taken
+            account["stalled" if num_open > 0 else "idle"] += high - low - taken
+
+
+class _Cumulated:
+    """The time spent in intervals up to any point, summed over ranks and divided by their number."""
+
+    def __init__(self, edges: IntArray, spent: NDArray[np.float64]) -> None:
+        self._edges, self._spent = edges, spent
+
+    @classmethod
+    def of_rows(cls, trace: Trace, rows: NDArray[np.intp], num_ranks: int) -> "_Cumulated":
+        start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
+        times = np.concatenate([start, end])
+        slopes = np.concatenate([np.ones(start.size), -np.ones(end.size)])
+        order = np.argsort(times, kind="stable")
+        edges = times[order]
+        active = np.cumsum(slopes[order])
+        spent = np.concatenate([[0.0], np.cumsum(active[:-1] * np.diff(edges))]) if rows.size else np.zeros(0)
+        return cls(edges, spent / num_ranks)
+
+    def between(self, start: IntArray, end: IntArray) -> IntArray:
+        """Return the whole nanoseconds spent between each start and end."""
+        if self._edges.size == 0:
+            return np.zeros(start.shape, dtype=np.int64)
+        spent = np.interp(end, self._edges, self._spent) - np.interp(start, self._edges, self._spent)
+        return np.floor(spent + 1e-6).astype(np.int64)

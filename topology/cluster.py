@@ -1,0 +1,239 @@
+"""A cluster: the graph, its links as arrays, paths by class, and bytes between GPUs as loads on links.
+
+Model
+-----
+A pair of GPUs is in one of four classes, which decides its path:
+
+    self        no link
+    node        gpu -> nvswitch -> gpu
+    rail        gpu -> nic -> leaf -> nic -> gpu                  same rail and unit
+    spine       gpu -> nic -> leaf -> spine -> leaf -> nic -> gpu
+
+Traffic across leaves is spread equally over all spines.
+
+Assumptions
+-----------
+Equal spreading is what adaptive routing aims at; hashed flows collide and are slower. A GPU uses its own NIC only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from topology.device import Device
+from topology.errors import TopologyError
+from topology.fabric import FabricSpec, build_graph
+from topology.links import LinkLoad
+
+__all__ = ["Cluster", "build_cluster"]
+
+IntArray = NDArray[np.intp]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cluster:
+    """GPUs and the links between them. GPU `r` hosts rank `r`."""
+
+    spec: FabricSpec
+    """Figures of the fabric."""
+    num_nodes: int
+    """Nodes."""
+    device: Device
+    """The GPU, the same everywhere."""
+    graph: "nx.DiGraph[str]"
+    """The topology; edge data hold bandwidth, efficiency and latency."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs in all nodes."""
+        return self.num_nodes * self.spec.gpus_per_node
+
+    @cached_property
+    def link_names(self) -> list[str]:
+        """Name `from->to` of every link, in the graph's order. The position is the link's number."""
+        return [f"{a}->{b}" for a, b in self.graph.edges]
+
+    @cached_property
+    def link_kinds(self) -> list[str]:
+        """Kind of every link: nvlink, pcie, nic, leaf-spine."""
+        return [kind for _, _, kind in self.graph.edges(data="kind")]
+
+    @cached_property
+    def nominal_bytes_per_s(self) -> FloatArray:
+        """Datasheet bandwidth of every link. Shape [L]."""
+        return np.array([b for _, _, b in self.graph.edges(data="bandwidth_bytes_per_s")], dtype=float)
+
+    @cached_property
+    def capacity_bytes_per_s(self) -> FloatArray:
+        """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
+        return self.nominal_bytes_per_s * np.array([e for _, _, e in self.graph.edges(data="efficiency")], dtype=float)
+
+    def node_of(self, ranks: ArrayLike) -> IntArray:
+        """Return the node of each rank."""
+        return np.asarray(ranks, dtype=np.intp) // self.spec.gpus_per_node
+
+    def rail_of(self, ranks: ArrayLike) -> IntArray:
+        """Return the rail (position in its node) of each rank."""
+        return np.asarray(ranks, dtype=np.intp) % self.spec.gpus_per_node
+
+    def path_class(self, src: int, dst: int) -> str:
+        """Return `self`, `node`, `rail` or `spine`.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> from topology.presets.clusters import FABRICS
+        >>> cluster = build_cluster(FABRICS["dgx-h100"], 2, DEVICES["h100-sxm"])
+        >>> [cluster.path_class(0, dst) for dst in (0, 1, 8, 9)]
+        ['self', 'node', 'rail', 'spine']
+        """
+        if src == dst:
+            return "self"
+        if self.node_of(src) == self.node_of(dst):
+            return "node"
+        return "rail" if self._leaf_of[src] == self._leaf_of[dst] else "spine"
+
+    def path(self, src: int, dst: int, *, spine: int = 0) -> list[str]:
+        """Return the vertices of the path from GPU `src` to GPU `dst` (over `spine` where it has one)."""
+        kind = self.path_class(src, dst)
+        a, b = f"gpu{src}", f"gpu{dst}"
+        if kind == "self":
+            return [a]
+        if kind == "node":
+            return [a, f"nvswitch{int(self.node_of(src))}", b]
+        leaves = [self._leaf_name(src)] + ([f"spine{spine}", self._leaf_name(dst)] if kind == "spine" else [])
+        return [a, self._nic_name(src), *leaves, self._nic_name(dst), b]
+
+    def latency_s(self, src: ArrayLike, dst: ArrayLike) -> FloatArray:
+        """Return the time to the first byte of each pair: the links' latencies along the path, by class.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks, the same shape [...].
+
+        Returns
+        -------
+        numpy.ndarray
+            Seconds. Shape [...].
+        """
+        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+        in_node, rail, spine = self._class_latency_s
+        across = np.where(self._leaf_of[src_] == self._leaf_of[dst_], rail, spine)
+        away = np.where(self.node_of(src_) == self.node_of(dst_), in_node, across)
+        return np.where(src_ == dst_, 0.0, away)
+
+    def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
+        """Return the bytes that flows between pairs put on each link.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks of each flow. Shape [F].
+        num_bytes
+            Bytes of each flow. Shape [F]. A flow from a rank to itself loads nothing.
+        """
+        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+        amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
+        total = np.zeros(len(self.link_names))
+        in_node = (self.node_of(src_) == self.node_of(dst_)) & (src_ != dst_)
+        self._add(total, self._gpu_links["nvlink_up"][src_[in_node]], amount[in_node])
+        self._add(total, self._gpu_links["nvlink_down"][dst_[in_node]], amount[in_node])
+        away = self.node_of(src_) != self.node_of(dst_)
+        if away.any():
+            self._add_network(total, src_[away], dst_[away], amount[away])
+        links = np.flatnonzero(total)
+        return LinkLoad(links=links, num_bytes=total[links])
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _add_network(self, total: FloatArray, src: IntArray, dst: IntArray, amount: FloatArray) -> None:
+        for name, ranks in (("pcie_up", src), ("nic_up", src), ("nic_down", dst), ("pcie_down", dst)):
+            self._add(total, self._gpu_links[name][ranks], amount)
+        leaf_src, leaf_dst = self._leaf_of[src], self._leaf_of[dst]
+        crosses = leaf_src != leaf_dst
+        if crosses.any():
+            up, down = self._spine_links
+            share = amount[crosses] / up.shape[1]
+            for spine in range(up.shape[1]):
+                self._add(total, up[leaf_src[crosses], spine], share)
+                self._add(total, down[leaf_dst[crosses], spine], share)
+
+    @staticmethod
+    def _add(total: FloatArray, links: IntArray, amount: FloatArray) -> None:
+        total += np.bincount(links, weights=amount, minlength=total.size)
+
+    def _leaf_name(self, rank: int) -> str:
+        return f"leaf{int(self.node_of(rank)) // self.spec.nodes_per_leaf}.{int(self.rail_of(rank))}"
+
+    def _nic_name(self, rank: int) -> str:
+        return f"nic{int(self.node_of(rank))}.{int(self.rail_of(rank))}"
+
+    @cached_property
+    def _leaf_of(self) -> IntArray:
+        """Number of the leaf of each rank: unit * rails + rail. Shape [G]."""
+        ranks = np.arange(self.num_gpus)
+        unit = self.node_of(ranks) // self.spec.nodes_per_leaf
+        return unit * self.spec.gpus_per_node + self.rail_of(ranks)
+
+    @cached_property
+    def _link_number(self) -> dict[tuple[str, str], int]:
+        return {edge: number for number, edge in enumerate(self.graph.edges)}
+
+    def _numbers(self, edges: Iterable[tuple[str, str]]) -> IntArray:
+        return np.array([self._link_number[edge] for edge in edges], dtype=np.intp)
+
+    @cached_property
+    def _gpu_links(self) -> dict[str, IntArray]:
+        """Numbers of the links that belong to each GPU. Each array has shape [G]."""
+        ranks = range(self.num_gpus)
+        switch = [f"nvswitch{int(self.node_of(r))}" for r in ranks]
+        links = {
+            "nvlink_up": self._numbers((f"gpu{r}", switch[r]) for r in ranks),
+            "nvlink_down": self._numbers((switch[r], f"gpu{r}") for r in ranks),
+        }
+        if self.num_nodes > 1:
+            nic, leaf = [self._nic_name(r) for r in ranks], [self._leaf_name(r) for r in ranks]
+            links["pcie_up"] = self._numbers((f"gpu{r}", nic[r]) for r in ranks)
+            links["nic_up"] = self._numbers(zip(nic, leaf, strict=True))
+            links["nic_down"] = self._numbers(zip(leaf, nic, strict=True))
+            links["pcie_down"] = self._numbers((nic[r], f"gpu{r}") for r in ranks)
+        return links
+
+    @cached_property
+    def _spine_links(self) -> tuple[IntArray, IntArray]:
+        """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]."""
+        num_units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.spec.gpus_per_node)]
+        spines = [f"spine{i}" for i in range(num_units * self.spec.spines_per_unit)]
+        up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
+        down = [[self._link_number[spine, leaf] for spine in spines] for leaf in leaves]
+        return np.array(up, dtype=np.intp), np.array(down, dtype=np.intp)
+
+    @cached_property
+    def _class_latency_s(self) -> tuple[float, float, float]:
+        """Latency of the classes node, rail and spine."""
+        host = 2 * (self.spec.pcie.latency_s + self.spec.nic.latency_s)
+        return 2 * self.spec.nvlink.latency_s, host, host + 2 * self.spec.leaf_hop.latency_s
+
+
+def build_cluster(spec: FabricSpec, num_nodes: int, device: Device) -> Cluster:
+    """Wire `num_nodes` nodes of `spec` with `device` in every slot.
+
+    >>> from topology.presets.devices import DEVICES
+    >>> from topology.presets.clusters import FABRICS
+    >>> build_cluster(FABRICS["gb200-nvl72"], 1, DEVICES["gb200"]).num_gpus
+    72
+    """
+    if num_nodes * spec.gpus_per_node > 65536:
+        raise TopologyError(
+            subject=f"cluster {spec.name!r}",
+            field="num_nodes",
+            rule="give at most 65,536 GPUs",
+            value=num_nodes,
+            cure="Simulate a part of the cluster: replicas beyond it are alike.",
+        )
+    return Cluster(spec=spec, num_nodes=num_nodes, device=device, graph=build_graph(spec, num_nodes))

@@ -1,0 +1,87 @@
+"""Links: one direction of a cable or lane bundle, and bytes spread over many of them.
+
+Model
+-----
+    t = latency_s + num_bytes / (bandwidth_bytes_per_s * efficiency)
+
+`bandwidth_bytes_per_s` is the datasheet's figure, `efficiency` the fraction that a well-tuned transfer reaches.
+Contention is not modelled here; the network shares a link's capacity among active transfers.
+
+Assumptions
+-----------
+One efficiency per kind of link and none per message size: short messages look too fast by what protocols cost.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topology.errors import TopologyError
+
+__all__ = ["LinkKind", "LinkLoad"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkKind:
+    """What all links of one kind share."""
+
+    name: str
+    """Kind as reports print it, for example `nvlink`."""
+    bandwidth_bytes_per_s: float
+    """Datasheet bandwidth of one direction."""
+    latency_s: float
+    """Time to the first byte over this link (alpha)."""
+    efficiency: float = 1.0
+    """Fraction of the datasheet bandwidth that transfers reach, 0 to 1."""
+    source: str
+    """Where the figures come from."""
+
+    def __post_init__(self) -> None:
+        for field, value, rule, ok in (
+            ("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s, "be finite and above 0", 0 < self.bandwidth_bytes_per_s),
+            ("latency_s", self.latency_s, "be finite and not negative", 0 <= self.latency_s),
+            ("efficiency", self.efficiency, "lie in (0, 1]", 0 < self.efficiency <= 1),
+        ):
+            if not (ok and np.isfinite(value)):
+                raise TopologyError(
+                    subject=f"link {self.name!r}", field=field, rule=rule, value=value, cure="Give a physical figure."
+                )
+
+    def transfer_time_s(self, num_bytes: float) -> float:
+        """Return the uncontended time to move `num_bytes` over one such link.
+
+        >>> LinkKind(
+        ...     name="nvlink", bandwidth_bytes_per_s=450e9, latency_s=1e-6, source="example"
+        ... ).transfer_time_s(450_000)
+        2e-06
+        """
+        return self.latency_s + num_bytes / (self.bandwidth_bytes_per_s * self.efficiency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkLoad:
+    """Bytes that one transfer puts on links: a sparse vector over the cluster's links."""
+
+    links: NDArray[np.intp]
+    """Link numbers, ascending, each once. Shape [K]."""
+    num_bytes: NDArray[np.float64]
+    """Bytes on each of those links, above 0. Shape [K]."""
+
+    def drain_time_s(self, capacity_bytes_per_s: NDArray[np.float64]) -> float:
+        """Return the time the busiest link needs when nothing else uses the network.
+
+        Parameters
+        ----------
+        capacity_bytes_per_s
+            Capacity of every link of the cluster. Shape [L].
+
+        Examples
+        --------
+        >>> load = LinkLoad(links=np.array([0, 2]), num_bytes=np.array([50.0, 30.0]))
+        >>> load.drain_time_s(np.array([100.0, 1.0, 10.0]))
+        3.0
+        """
+        if self.links.size == 0:
+            return 0.0
+        return float((self.num_bytes / capacity_bytes_per_s[self.links]).max())

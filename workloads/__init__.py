@@ -1,0 +1,14 @@
+"""What must be done: model, strategy, routing, schedules, collectives. Values and numpy; no clock, no hardware.
+
+Contents
+--------
+- `workloads.model`: a transformer's shape, parameters and FLOPs.
+- `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
+- `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
+- `workloads.strategy`: names such as `EP64_TP16_PP4`.
+- `workloads.mesh`: who is in which group under the conventions megatron, vllm and spanning.
+- `workloads.routing`: tokens per expert, drawn per source rank, layer and microbatch.
+- `workloads.schedules`: the order of passes on a pipeline stage.
+- `workloads.collectives`: which rank sends how many bytes to which, and in how many steps.
+- `workloads.memory`: bytes per GPU, part by part.
+"""

@@ -1,0 +1,59 @@
+"""All-to-all with any rank x rank byte matrix, sent directly.
+
+Model
+-----
+Every pair is a flow of its own; all start at once, so the chain is one step and the busiest port decides the time.
+
+Assumptions
+-----------
+A transfer's flows progress together (they end at one time): right for equal matrices, pessimistic for the light pairs
+of unequal ones.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from workloads.collectives.exchange import Exchange, Step
+from workloads.errors import WorkloadError
+
+__all__ = ["all_to_all"]
+
+
+def all_to_all(ranks: Sequence[int], byte_matrix: ArrayLike) -> Exchange:
+    """Send `byte_matrix[i, j]` bytes from rank i of the group to rank j.
+
+    Parameters
+    ----------
+    ranks
+        Ranks of the group. Length R.
+    byte_matrix
+        Bytes by sender and receiver; the diagonal stays where it is and costs nothing. Shape [R, R].
+
+    Examples
+    --------
+    >>> all_to_all([4, 5], [[9, 1], [2, 9]]).total_bytes
+    3.0
+    """
+    members = np.asarray(ranks, dtype=np.intp)
+    matrix = np.asarray(byte_matrix, dtype=float)
+    if matrix.shape != (members.size, members.size) or (matrix < 0).any():
+        raise WorkloadError(
+            subject="all_to_all",
+            field="byte_matrix",
+            rule=f"have shape [{members.size}, {members.size}] and no negative entry",
+            value=f"shape {list(matrix.shape)}",
+            cure="Give bytes for every pair of ranks.",
+        )
+    wanted = (matrix > 0) & ~np.eye(members.size, dtype=bool)
+    i, j = np.nonzero(wanted)
+    amount = matrix[i, j]
+    src, dst = members[i], members[j]
+    return Exchange(
+        src=src,
+        dst=dst,
+        num_bytes=amount,
+        steps=(Step(count=1, src=src, dst=dst),) if amount.size else (),
+        flow_bytes=float(amount.mean()) if amount.size else 0.0,
+    )

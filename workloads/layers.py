@@ -1,0 +1,177 @@
+"""Which kernels a layer runs on one rank, forward and backward.
+
+Model
+-----
+One transformer layer is two blocks. The names in brackets are dims on one rank of a tensor-parallel group of t ranks::
+
+    attention block   norm -> QKV [T, h] x [h, (heads + 2 kv) d / t] -> fused attention -> out [T, heads d / t] x [., h]
+    dense FFN         norm -> up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
+    expert block      norm -> router [T', h] x [h, E] -> permute | dispatch | experts | combine | unpermute
+
+T are the tokens the rank's attention sees, T' the tokens that it owns in the expert block (T / t where the sequence or
+the tokens' ownership is split over TP).
+
+Backward runs each product twice, by input and by weight, in reverse order. Fused attention recomputes its scores, so
+its backward executes 2.5 times the forward FLOPs (five products for two; Dao 2023, section 3.1).
+
+Assumptions
+-----------
+Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does).
+Elementwise kernels read and write each tensor once. Rotary embedding and dropout are left out: optimistic by under
+a percent.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+from workloads.model import ModelSpec
+
+__all__ = [
+    "attention_block",
+    "backward_of",
+    "dense_ffn_block",
+    "embedding_block",
+    "expert_block",
+    "head_block",
+    "optimizer_step",
+    "permute",
+    "router_block",
+    "shared_expert_block",
+]
+
+ATTENTION_BACKWARD_FACTOR = 2.5
+"""Executed FLOPs of the backward over the forward of fused attention (Dao, FlashAttention-2, 2023, section 3.1)."""
+
+
+def attention_block(
+    model: ModelSpec, tokens: int, sequence_length: int, *, tp: int = 1, norm_tokens: int | None = None
+) -> list[Kernel]:
+    """Return the kernels of norm, QKV, attention and output projection on one of `tp` ranks.
+
+    Parameters
+    ----------
+    tokens, sequence_length
+        Tokens that attention sees, and the length of the sequences they form.
+    norm_tokens
+        Tokens that the norm sees, where sequence parallelism splits them; None for all.
+
+    Examples
+    --------
+    >>> small = ModelSpec(layers=1, hidden=4, heads=2, kv_heads=2, head_dim=2, ffn=8, dense_ffn=8, vocab=10)
+    >>> sum(kernel.flops for kernel in attention_block(small, 6, 6))  # 2*6*64 for projections, 2*6*6*4 for scores
+    1056.0
+    """
+    kv_heads = max(1, model.kv_heads // tp)
+    q_width = model.heads // tp * model.head_dim
+    width = q_width + 2 * kv_heads * model.head_dim
+    scores = tokens * model.attention_score_flops_per_token(sequence_length, causal=True) / tp
+    io_bytes = tokens * (width + q_width) * model.dtype_bytes
+    return [
+        _norm(model, tokens if norm_tokens is None else norm_tokens),
+        Gemm(kind="attention", m=tokens, n=width, k=model.hidden),
+        Attention(kind="attention", flops=scores, num_bytes=io_bytes),
+        Gemm(kind="attention", m=tokens, n=model.hidden, k=q_width),
+    ]
+
+
+def dense_ffn_block(model: ModelSpec, tokens: int, *, tp: int = 1, norm_tokens: int | None = None) -> list[Kernel]:
+    """Return the kernels of norm and dense FFN for `tokens` tokens on one of `tp` ranks."""
+    return [_norm(model, tokens if norm_tokens is None else norm_tokens), *_ffn(model, tokens, math.ceil(model.dense_ffn / tp), "dense_ffn")]
+
+
+def shared_expert_block(model: ModelSpec, tokens: int) -> list[Kernel]:
+    """Return the kernels of the experts that all `tokens` meet (none where the model has none)."""
+    if not model.shared_experts:
+        return []
+    return _ffn(model, tokens, model.shared_experts * model.ffn, "dense_ffn")
+
+
+def router_block(model: ModelSpec, tokens: int) -> list[Kernel]:
+    """Return the kernels of norm and router for `tokens` tokens of one rank."""
+    return [_norm(model, tokens), Gemm(kind="other_compute", m=tokens, n=model.experts, k=model.hidden)]
+
+
+def permute(model: ModelSpec, routed_tokens: float) -> Memory:
+    """Return the kernel that sorts `routed_tokens` copies of tokens by expert, or gathers them back."""
+    return Memory(kind="other_compute", num_bytes=2.0 * routed_tokens * model.hidden * model.dtype_bytes)
+
+
+def expert_block(model: ModelSpec, tokens: NDArray[np.int64]) -> list[Kernel]:
+    """Return the grouped products of the local experts.
+
+    Parameters
+    ----------
+    tokens
+        Tokens that arrived for each local expert of each rank. Shape [R, E].
+    """
+    gates = 2 if model.gated else 1
+    activation_bytes = (gates + 1) * model.ffn * model.dtype_bytes
+    return [
+        GroupedGemm(kind="expert", tokens=tokens, n=gates * model.ffn, k=model.hidden),
+        Memory(kind="expert", num_bytes=tokens.sum(axis=-1) * float(activation_bytes)),
+        GroupedGemm(kind="expert", tokens=tokens, n=model.hidden, k=model.ffn),
+    ]
+
+
+def embedding_block(model: ModelSpec, tokens: int) -> list[Kernel]:
+    """Return the look-up of `tokens` embeddings: a row read and written per token."""
+    return [Memory(kind="other_compute", num_bytes=2.0 * tokens * model.hidden * model.dtype_bytes)]
+
+
+def head_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
+    """Return last norm, output head (vocabulary split over `tp`) and softmax for `tokens` tokens."""
+    if tokens == 0:
+        return []
+    width = math.ceil(model.vocab / tp)
+    return [
+        _norm(model, tokens),
+        Gemm(kind="other_compute", m=tokens, n=width, k=model.hidden),
+        Memory(kind="other_compute", num_bytes=2.0 * tokens * width * model.dtype_bytes),
+    ]
+
+
+def optimizer_step(num_params: float, bytes_per_param: float) -> Memory:
+    """Return Adam's update: moments, master weights, gradients and weights are read and written once."""
+    return Memory(kind="optimizer", num_bytes=num_params * bytes_per_param)
+
+
+def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Return the backward kernels of `kernels`, last first.
+
+    >>> [kernel.flops for kernel in backward_of([Gemm(kind="attention", m=2, n=3, k=4)])]
+    [48.0, 48.0]
+    """
+    result: list[Kernel] = []
+    for kernel in reversed(kernels):
+        if isinstance(kernel, (Gemm, GroupedGemm)):
+            result.extend(kernel.backward())
+        elif isinstance(kernel, Attention):
+            result.append(
+                Attention(
+                    kind=kernel.kind,
+                    flops=ATTENTION_BACKWARD_FACTOR * kernel.flops,
+                    num_bytes=2 * kernel.num_bytes,
+                    is_backward=True,
+                )
+            )
+        else:
+            result.append(Memory(kind=kernel.kind, num_bytes=1.5 * kernel.num_bytes))
+    return result
+
+
+def _norm(model: ModelSpec, tokens: int) -> Memory:
+    """Read and write the residual stream once (residual addition fused with the norm)."""
+    return Memory(kind="other_compute", num_bytes=2.0 * tokens * model.hidden * model.dtype_bytes)
+
+
+def _ffn(model: ModelSpec, tokens: int, width: int, kind: str) -> list[Kernel]:
+    gates = 2 if model.gated else 1
+    return [
+        Gemm(kind=kind, m=tokens, n=gates * width, k=model.hidden),
+        Memory(kind=kind, num_bytes=float(tokens * (gates + 1) * width * model.dtype_bytes)),
+        Gemm(kind=kind, m=tokens, n=model.hidden, k=width),
+    ]

@@ -1,0 +1,86 @@
+"""Names of parallel strategies, such as `EP64_TP16_PP4`.
+
+A name is a list of axis and size joined by `_`, in any order, each axis once: TP (tensor), PP (pipeline), EP (expert),
+DP (data), CP (context), ETP (tensor parallelism inside an expert), VPP (virtual stages per rank); `SP` alone turns
+sequence parallelism on. An axis that is not named has size 1, except DP, which follows from the number of GPUs.
+"""
+
+import re
+from dataclasses import dataclass, fields
+
+from workloads.errors import WorkloadError
+
+__all__ = ["Strategy"]
+
+_PART = re.compile(r"(ETP|VPP|TP|PP|EP|DP|CP)([1-9][0-9]{0,6})|(SP)")
+_ORDER = ("ep", "tp", "pp", "dp", "cp", "etp", "vpp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """Sizes of the axes of parallelism; how they share GPUs is the convention's matter."""
+
+    tp: int = 1
+    """Tensor parallelism."""
+    pp: int = 1
+    """Pipeline stages."""
+    ep: int = 1
+    """Expert parallelism."""
+    dp: int | None = None
+    """Data parallelism; None where it follows from the number of GPUs."""
+    cp: int = 1
+    """Context parallelism."""
+    etp: int = 1
+    """Tensor parallelism inside an expert."""
+    vpp: int = 1
+    """Virtual stages (model chunks) per rank."""
+    sp: bool | None = None
+    """Sequence parallelism; None where the convention decides."""
+
+    def __post_init__(self) -> None:
+        for axis in _ORDER:
+            size = getattr(self, axis)
+            if size is not None and size < 1:
+                raise WorkloadError(
+                    subject="strategy", field=axis, rule="be at least 1", value=size, cure="Leave it out for size 1."
+                )
+
+    @classmethod
+    def parse(cls, name: str) -> "Strategy":
+        """Read a name.
+
+        >>> Strategy.parse("EP64_TP16_PP4")
+        Strategy(tp=16, pp=4, ep=64, dp=None, cp=1, etp=1, vpp=1, sp=None)
+        """
+        sizes: dict[str, int | bool] = {}
+        for part in name.strip().upper().split("_"):
+            match = _PART.fullmatch(part)
+            if match is None:
+                raise _refuse(name, f"read {part!r}", "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).")
+            axis, size = ("sp", True) if match[3] else (match[1].lower(), int(match[2]))
+            if axis in sizes:
+                raise _refuse(name, f"name {axis.upper()} once", f"Drop one of the {axis.upper()} parts.")
+            sizes[axis] = size
+        return cls(**sizes)  # type: ignore[arg-type]  # sizes holds field names with int or bool, as matched above
+
+    @property
+    def name(self) -> str:
+        """The canonical name: EP, TP, PP always, the others where they are not 1.
+
+        >>> Strategy.parse("pp4_tp2").name
+        'EP1_TP2_PP4'
+        """
+        parts = [
+            f"{axis.upper()}{getattr(self, axis)}"
+            for axis in _ORDER
+            if axis in ("ep", "tp", "pp") or getattr(self, axis) not in (None, 1)
+        ]
+        return "_".join(parts + (["SP"] if self.sp else []))
+
+    def differences(self, other: "Strategy") -> int:
+        """Count the axes in which two strategies differ."""
+        return sum(getattr(self, f.name) != getattr(other, f.name) for f in fields(self) if f.name != "sp")
+
+
+def _refuse(name: str, rule: str, cure: str) -> WorkloadError:
+    return WorkloadError(subject="strategy", field="name", rule=rule.replace("read", "be made of known parts, not"), value=repr(name), cure=cure)
