@@ -1,0 +1,257 @@
+"""A device: the time of a kernel from its shape.
+
+Model
+-----
+A GEMM [m, k] x [k, n] is cut into tiles `(tile_m, tile_n)`; each SM works one tile at a time, in waves:
+
+    num_tiles = ceil(m / tile_m) * ceil(n / tile_n)          summed over the experts of a grouped GEMM
+    tile_s    = 2 * tile_m * tile_n * k / (peak_flops_per_s / num_sms * gemm_efficiency) + tile_overhead_s
+    compute_s = min over TILES of ceil(num_tiles / num_sms) * tile_s
+    memory_s  = bytes of both inputs and the output / (memory_bandwidth_bytes_per_s * memory_efficiency)
+    t         = max(compute_s, memory_s) + UNOVERLAPPED * min(compute_s, memory_s) + kernel_overhead_s
+
+Attention: `max(flops / (peak * attention_efficiency), memory_s) + kernel_overhead_s`; its published efficiencies are of
+whole kernels. Elementwise kernels: `memory_s + kernel_overhead_s`. No work takes no time: nothing is launched.
+
+Error of the fit
+----------------
+`gemm_efficiency`, `memory_efficiency`, `kernel_overhead_s` and `tile_overhead_s` are fitted, once per device, by
+`benchmarks/fit_device.py` to measured linears of Llama-2 7B and 70B (fp16, M = 1 to 4096). |error| in percent:
+
+    device         rows   all: median  p90  worst   M >= 512: median  p90  worst   M < 512: median  p90  worst
+    a100-sxm-80gb   416           4.1   12     29                5.3   12     26               3.9   12     29
+    h100-sxm        416           5.1   15     41                6.7   18     36               4.6   14     41
+
+Each half of the shapes, predicted with constants fitted to the other half: A100 4.4, 12, 30; H100 5.3, 16, 49.
+The worst rows last 4 us, measured to 1 us, or are shapes for which cuBLAS takes a slow kernel (H100, K = 28672,
+N = 8192: 890 TFLOP/s at M = 512, 570 at M = 1024).
+
+Assumptions
+-----------
+- A third of the shorter of compute and memory time is not hidden (pipeline fill and drain), the same on all devices.
+- No split-K: a deep and narrow GEMM (k large, few tiles) looks too slow.
+- All tile shapes reach the same efficiency, and the library picks the best: small m on odd shapes looks too fast.
+- Nothing is found in L2: small GEMMs that follow their producer look too slow.
+- The clock is constant: power capping under a long run is inside `gemm_efficiency`, as far as the profile had it.
+- A grouped GEMM loses nothing but tiles and waves, which errs fast: by 14 % at 512 tokens per expert and by 20 % to
+  40 % below, against Transformer Engine's grouped GEMMs on a B200.
+- fp8: inputs of 1 byte, outputs of 2; scaling factors and quantisation are not counted, which errs fast.
+
+References
+----------
+- Williams et al., "Roofline", 2009: the two bounds.
+- NVIDIA, "Matrix Multiplication Background User's Guide": tile and wave quantisation.
+- Agrawal et al., "Vidur", 2024 (microsoft/vidur, data/profiling/compute): the profile.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from topology.errors import TopologyError
+
+__all__ = ["TILES", "UNOVERLAPPED", "Device"]
+
+TILES = ((128, 256), (128, 128), (64, 128), (64, 64), (32, 64))
+"""Tile shapes (tile_m, tile_n) that a GEMM may be cut into: the common ones of cuBLAS and CUTLASS."""
+
+UNOVERLAPPED = 1 / 3
+"""Part of the shorter of compute and memory time that is not hidden behind the longer (fits: A100 0.3, H100 0.35)."""
+
+_TILE_M, _TILE_N = np.array(TILES, dtype=np.float64).T
+_INPUT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
+_OUTPUT_BYTES = 2  # fp8 GEMMs of training write bf16
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator as a rank sees it: datasheet figures and the few constants fitted to measured kernels."""
+
+    name: str
+    """Name as reports print it."""
+    peak_bf16_flops_per_s: float
+    """Datasheet peak of dense bf16 and fp16 matrix products, without sparsity."""
+    peak_fp8_flops_per_s: float | None = None
+    """Datasheet peak of dense fp8 matrix products; `None` where the device has no fp8."""
+    memory_bytes: int
+    """Memory as sold: decimal bytes."""
+    memory_bandwidth_bytes_per_s: float
+    """Datasheet bandwidth of the memory."""
+    num_sms: int
+    """Units that each work one tile at a time: SMs, CUs, AI cores."""
+    gemm_efficiency: float
+    """Fraction of the peak inside a full wave of tiles, 0 to 1."""
+    fp8_efficiency_ratio: float = 1.0
+    """Fraction of the fp8 peak that GEMMs reach, over that of the bf16 peak."""
+    memory_efficiency: float
+    """Fraction of the memory bandwidth that a streaming kernel reaches, 0 to 1."""
+    attention_efficiency: float
+    """Fraction of the peak that fused attention reaches in the forward pass, the causal half counted."""
+    attention_backward_efficiency: float
+    """The same in the backward pass."""
+    kernel_overhead_s: float
+    """Fixed time of a kernel: launch, first and last bytes."""
+    tile_overhead_s: float
+    """Time that each tile adds to its wave: fill and drain of the tile's pipeline."""
+    source: str
+    """Where the figures come from, and how sure they are."""
+
+    def __post_init__(self) -> None:
+        for field in ("peak_bf16_flops_per_s", "memory_bytes", "memory_bandwidth_bytes_per_s", "num_sms"):
+            self._check(field, rule="be finite and above 0", low=0.0, low_open=True)
+        if self.peak_fp8_flops_per_s is not None:
+            self._check("peak_fp8_flops_per_s", rule="be finite and above 0, or None", low=0.0, low_open=True)
+        for field in ("gemm", "memory", "attention", "attention_backward"):
+            self._check(f"{field}_efficiency", rule="lie in (0, 1]", low=0.0, low_open=True, high=1.0)
+        self._check("fp8_efficiency_ratio", rule="be finite and above 0", low=0.0, low_open=True)
+        for field in ("kernel_overhead_s", "tile_overhead_s"):
+            self._check(field, rule="be finite and not negative", low=0.0)
+        for field in ("memory_bytes", "num_sms"):
+            value = getattr(self, field)
+            if value != int(value):
+                raise self._error(field, "be a whole number", value)
+            object.__setattr__(self, field, int(value))  # 80e9 is welcome
+
+    def peak_flops_per_s(self, dtype: str) -> float:
+        """Return the datasheet peak for `dtype`: `bf16`, `fp16` or `fp8`.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> DEVICES["h100-sxm"].peak_flops_per_s("fp8")
+        1979000000000000.0
+        """
+        if dtype not in _INPUT_BYTES:
+            raise self._error("dtype", f"be one of {', '.join(_INPUT_BYTES)}", repr(dtype))
+        if dtype != "fp8":
+            return self.peak_bf16_flops_per_s
+        if self.peak_fp8_flops_per_s is None:
+            raise self._error("dtype", "be one that the device computes in", repr(dtype), "Use bf16.")
+        return self.peak_fp8_flops_per_s
+
+    @overload
+    def gemm_time_s(self, m: float, n: float, k: float, *, dtype: str = "bf16") -> float: ...
+    @overload
+    def gemm_time_s(self, m: NDArray[np.number], n: ArrayLike, k: ArrayLike, *, dtype: str = "bf16") -> _Floats: ...
+
+    def gemm_time_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, *, dtype: str = "bf16") -> float | _Floats:
+        """Return the time of one GEMM [m, k] x [k, n]; numbers or arrays that broadcast. 0 if any of them is 0.
+
+        8192 x 8192 weights, 4096 tokens on an H100: 32 x 32 tiles are 8 waves of 132, a tile takes
+        2 x 128 x 256 x 8192 / (989e12 / 132 x 0.82) = 87.4 us + 1.3 us, a third of the memory's 86 us is not hidden.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> round(DEVICES["h100-sxm"].gemm_time_s(4096, 8192, 8192) * 1e6)  # measured: 788
+        742
+        """
+        return _as_given(self._gemm_time_s(_checked("m", m)[..., np.newaxis], n, k, dtype), m, n, k)
+
+    def grouped_gemm_time_s(self, tokens: ArrayLike, n: int, k: int, *, dtype: str = "bf16") -> _Floats:
+        """Return the time [...] of one launch for `tokens` [..., E] per local expert, each with its own weights [k, n].
+
+        Tiles are rounded up per expert, waves over the launch; the weights of experts without tokens are not read.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> h100 = DEVICES["h100-sxm"]
+        >>> float(h100.grouped_gemm_time_s([512], 1024, 4096)) == h100.gemm_time_s(512, 1024, 4096)
+        True
+        """
+        return self._gemm_time_s(_checked("tokens", tokens), n, k, dtype)
+
+    @overload
+    def attention_time_s(
+        self, flops: float, num_bytes: float, *, backward: bool = False, dtype: str = "bf16"
+    ) -> float: ...
+    @overload
+    def attention_time_s(
+        self, flops: NDArray[np.number], num_bytes: ArrayLike, *, backward: bool = False, dtype: str = "bf16"
+    ) -> _Floats: ...
+
+    def attention_time_s(
+        self, flops: ArrayLike, num_bytes: ArrayLike, *, backward: bool = False, dtype: str = "bf16"
+    ) -> float | _Floats:
+        """Return the time of one fused attention kernel; a causal one counts half of the score matrix in `flops`.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> round(DEVICES["h100-sxm"].attention_time_s(989e9 * 0.42, 0.0), 7)  # 1 ms + 3.5 us
+        0.0010035
+        """
+        efficiency = self.attention_backward_efficiency if backward else self.attention_efficiency
+        compute_s = _checked("flops", flops) / (self.peak_flops_per_s(dtype) * efficiency)
+        busy_s = np.maximum(compute_s, self._memory_s(_checked("num_bytes", num_bytes)))
+        return _as_given(self._launched_s(busy_s), flops, num_bytes)
+
+    @overload
+    def memory_time_s(self, num_bytes: float) -> float: ...
+    @overload
+    def memory_time_s(self, num_bytes: NDArray[np.number]) -> _Floats: ...
+
+    def memory_time_s(self, num_bytes: ArrayLike) -> float | _Floats:
+        """Return the time of one elementwise kernel that reads and writes `num_bytes` in all.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> round(DEVICES["h100-sxm"].memory_time_s(3.35e9 * 0.935), 7)  # 1 ms + 3.5 us
+        0.0010035
+        """
+        return _as_given(self._launched_s(self._memory_s(_checked("num_bytes", num_bytes))), num_bytes)
+
+    def _gemm_time_s(self, tokens: _Floats, n: ArrayLike, k: ArrayLike, dtype: str) -> _Floats:
+        n, k = _checked("n", n), _checked("k", k)
+        m = tokens.sum(axis=-1)
+        compute_s = self._compute_s(tokens, n, k, dtype)
+        num_experts = np.count_nonzero(tokens, axis=-1)
+        num_bytes = (m + num_experts * n) * k * _INPUT_BYTES[dtype] + m * n * _OUTPUT_BYTES
+        memory_s = self._memory_s(num_bytes)
+        busy_s = np.maximum(compute_s, memory_s) + UNOVERLAPPED * np.minimum(compute_s, memory_s)
+        return self._launched_s(busy_s * (m * n * k > 0))
+
+    def _compute_s(self, tokens: _Floats, n: _Floats, k: _Floats, dtype: str) -> _Floats:
+        """Return the time of the waves under the best tile; the last axis inside is the menu of tiles."""
+        ratio = self.fp8_efficiency_ratio if dtype == "fp8" else 1.0
+        sm_flops_per_s = self.peak_flops_per_s(dtype) / self.num_sms * self.gemm_efficiency * ratio
+        tile_rows = np.ceil(tokens[..., np.newaxis] / _TILE_M).sum(axis=-2)
+        num_waves = np.ceil(tile_rows * np.ceil(n[..., np.newaxis] / _TILE_N) / self.num_sms)
+        tile_s = k[..., np.newaxis] * (2 * _TILE_M * _TILE_N / sm_flops_per_s) + self.tile_overhead_s
+        best_s: _Floats = (num_waves * tile_s).min(axis=-1)
+        return best_s
+
+    def _memory_s(self, num_bytes: _Floats) -> _Floats:
+        return num_bytes / (self.memory_bandwidth_bytes_per_s * self.memory_efficiency)
+
+    def _launched_s(self, busy_s: _Floats) -> _Floats:
+        return np.where(busy_s > 0, busy_s + self.kernel_overhead_s, 0.0)
+
+    def _check(self, field: str, *, rule: str, low: float, low_open: bool = False, high: float = math.inf) -> None:
+        value = getattr(self, field)
+        if (
+            isinstance(value, int | float)
+            and math.isfinite(value)
+            and low <= value <= high
+            and not (low_open and value == low)
+        ):
+            return
+        raise self._error(field, rule, value)
+
+    def _error(self, field: str, rule: str, value: object, cure: str = "Give a physical figure.") -> TopologyError:
+        return TopologyError(subject=f"device {self.name!r}", field=field, rule=rule, value=value, cure=cure)
+
+
+def _checked(field: str, values: ArrayLike) -> _Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if not ((array >= 0) & (array < np.inf)).all():
+        raise TopologyError(
+            subject="kernel",
+            field=field,
+            rule="be finite and not negative",
+            value=values,
+            cure="Check the shapes that the layer gives.",
+        )
+    return array
+
+
+def _as_given(time_s: _Floats, *arguments: ArrayLike) -> float | _Floats:
+    """Return a float where every argument was a number."""
+    return time_s if any(isinstance(argument, np.ndarray) for argument in arguments) else float(time_s)

@@ -1,0 +1,5 @@
+"""Named hardware, every figure with its source.
+
+- `devices`: accelerators, `DEVICES` and `get_device`.
+- `clusters`: fabrics around them, `CLUSTERS` and `FABRICS`.
+"""
