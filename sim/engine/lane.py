@@ -140,8 +140,7 @@ class Lane:
             at_ns += took_ns
         self._last_row = released_by
         self._sim.compute.hold(self.ranks, released_by)
-        self._sim.tokens_routed += op.tokens_routed
-        self._sim.tokens_computed += op.tokens_computed
+        self._sim.count_tokens(op.tokens_routed, op.expert_tokens)
         if at_ns > now_ns:
             yield self._env.timeout(at_ns - now_ns)
 
@@ -237,7 +236,7 @@ class Lane:
             )
             self._sim.compute.hold(op.ranks[i : i + 1], row)
             rows.append(row)
-        self._sim.tokens_computed += op.tokens_computed
+        self._sim.count_tokens(0, op.expert_tokens)
         if rows:
             self._last_row = self._sim.recorder.latest(rows)
             yield self._env.timeout(int(end.max()) - now_ns)

@@ -116,7 +116,7 @@ class FluidNetwork:
             num_bytes=self._bytes.copy(),
             busy_s=self._busy_ns / 1e9,
             time_ns=np.array([time for time, _ in self._use], dtype=np.int64),
-            utilisation=np.array([use for _, use in self._use]).reshape(-1, len(self._kinds)),
+            utilisation=np.array([use for _, use in self._use], dtype=float).reshape(len(self._use), len(self._kinds)),
             kinds=self._kinds,
         )
 

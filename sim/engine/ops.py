@@ -79,8 +79,8 @@ class Compute:
     """In order."""
     tokens_routed: int = 0
     """Copies of tokens that a router here sends to experts, counted at their sources."""
-    tokens_computed: int = 0
-    """Copies of tokens that expert kernels here compute, counted where they arrived."""
+    expert_tokens: IntArray | None = None
+    """Copies of tokens that expert kernels here compute, on each rank where they arrived. Shape [R]."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
 
@@ -126,8 +126,8 @@ class Service:
     """Time on each; 0 where no token came. Shape [S]."""
     flops: NDArray[np.float64]
     """FLOPs on each. Shape [S]."""
-    tokens_computed: int = 0
-    """Copies of tokens that are computed here."""
+    expert_tokens: IntArray | None = None
+    """Copies of tokens that are computed here, on each rank; None in passes that do not count. Shape [S]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -87,6 +87,8 @@ class Run:
     """Tokens sent to experts, counted at their sources (a token counts once per expert and layer)."""
     tokens_computed: int
     """Tokens that experts computed, counted where they arrived."""
+    imbalance_max_over_mean: float
+    """Busiest rank's expert tokens over the mean of the ranks, averaged over layers and microbatches; 1 without any."""
     bytes_sent: float
     """Bytes of all transfers, counted when they start."""
     bytes_received: float
@@ -105,6 +107,7 @@ class Simulation:
         self.recorder = Recorder()
         self.meetings: dict[tuple[object, ...], Meeting] = {}
         self.tokens_routed = self.tokens_computed = self.num_stage_ops = 0
+        self.token_imbalances: list[float] = []
         self.plan_wall_s = 0.0
         schedules = [plan.schedule(lane) for lane in range(num_lanes)]
         places = [(stage, lane) for stage in range(num_stages) for lane in range(num_lanes)]
@@ -114,6 +117,15 @@ class Simulation:
     def place_of(self, rank: int) -> tuple[int, int]:
         """Return the (stage, lane) of a rank."""
         return self._place_of[rank]
+
+    def count_tokens(self, routed: int, computed: NDArray[np.int64] | None) -> None:
+        """Note copies of tokens that were sent to experts, and those that ranks computed (shape [R])."""
+        self.tokens_routed += routed
+        if computed is not None:
+            total = int(computed.sum())
+            self.tokens_computed += total
+            if total:
+                self.token_imbalances.append(float(computed.max()) * computed.size / total)
 
     def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""
@@ -153,6 +165,7 @@ class Simulation:
             ),
             tokens_routed=self.tokens_routed,
             tokens_computed=self.tokens_computed,
+            imbalance_max_over_mean=float(np.mean(self.token_imbalances)) if self.token_imbalances else 1.0,
             bytes_sent=self.network.bytes_sent,
             bytes_received=self.network.bytes_received,
         )

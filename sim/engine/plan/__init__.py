@@ -7,6 +7,8 @@ Contents
 - `sim.engine.plan.experts`: routing of a layer turned into bytes, tokens and ops, under each reading of EP.
 - `sim.engine.plan.layer`: the ops of a layer, forward and backward.
 - `sim.engine.plan.finish`: gradient reduction and optimizer step.
+- `sim.engine.plan.neighbours`: what a pass needs, and where its output goes.
+- `sim.engine.plan.bounds`: the arithmetic alone and the wires alone.
 - `sim.engine.plan.pipeline`: the plan itself.
 - `sim.engine.plan.passes`: a plan from measured pass times, without model and cluster.
 """

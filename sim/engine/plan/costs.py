@@ -44,7 +44,7 @@ class Costs:
         *,
         layer: int = NO_LAYER,
         tokens_routed: int = 0,
-        tokens_computed: int = 0,
+        expert_tokens: NDArray[np.int64] | None = None,
     ) -> Compute:
         """Return `kernels` on each of `num_ranks` ranks as one op."""
         timed = [
@@ -56,7 +56,7 @@ class Costs:
             )
             for kernel in kernels
         ]
-        return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, tokens_computed=tokens_computed)
+        return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
 
     def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         """Return the time of `kernel` on each rank. Shape [R]."""

@@ -110,7 +110,7 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     before = [*router_block(model, owned), *shared_expert_block(model, owned), permute(model, copies)]
     ops: list[Op] = [costs.compute(before, num_ranks, layer=routed.layer, tokens_routed=routed.num_routed)]
     ops += _travel("ep_dispatch", routed, routed.there)
-    ops.append(_experts(costs, routed, expert_block(model, routed.tokens), tokens=int(routed.tokens.sum())))
+    ops.append(_experts(costs, routed, expert_block(model, routed.tokens), routed.tokens.sum(axis=1)))
     ops += _travel("ep_combine", routed, routed.back)
     ops.append(costs.compute([permute(model, copies)], num_ranks, layer=routed.layer))
     return ops + _spread_over_tp(work, costs, routed)
@@ -140,9 +140,11 @@ def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> 
     return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []
 
 
-def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], tokens: int = 0) -> Op:
+def _experts(
+    costs: Costs, routed: ExpertLayer, kernels: list[Kernel], counted: NDArray[np.int64] | None = None
+) -> Op:
     own = routed.hosts.size == routed.lane_ranks.size
-    compute = costs.compute(kernels, routed.hosts.size, layer=routed.layer, tokens_computed=tokens)
+    compute = costs.compute(kernels, routed.hosts.size, layer=routed.layer, expert_tokens=counted)
     if own:
         return compute
     flops = np.sum([np.broadcast_to(kernel.flops, routed.hosts.shape) for kernel in kernels], axis=0)
@@ -152,7 +154,7 @@ def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], tokens: i
         ranks=routed.hosts,
         duration_ns=compute.total_ns,
         flops=flops,
-        tokens_computed=tokens,
+        expert_tokens=counted,
     )
 
 

@@ -20,6 +20,7 @@ from sim.engine.ops import NO_LAYER, Collective, Input, Join, Op, Send
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
+from sim.engine.plan.neighbours import inputs_of, target_of
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
@@ -56,11 +57,7 @@ class PipelinePlan:
 
     def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
         """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
-        _, microbatch, chunk = chosen
-        if chosen.kind == "F":
-            return (Input(stage - 1, "F", microbatch, chunk),) if stage > 0 else ()
-        own = Input(stage, "F", microbatch, chunk)
-        return (own, Input(stage + 1, "B", microbatch, chunk)) if stage < self._last_stage else (own,)
+        return inputs_of(stage, self.work.mesh.num_stages, chosen)
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass."""
@@ -76,10 +73,10 @@ class PipelinePlan:
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
-        target = stage + 1 if chosen.kind == "F" else stage - 1
-        if not 0 <= target <= self._last_stage:
-            return ()
         work = self.work
+        target = target_of(stage, work.mesh.num_stages, chosen)
+        if target is None:
+            return ()
         num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
         transfer = self.costs.send(self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane)
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=transfer),)

@@ -1,0 +1,147 @@
+"""Throughput, latency, bubble and FLOP use, each defined once.
+
+Model
+-----
+    step_time_s           first start to last end
+    latency_s             mean over batches of last end - first start of a batch's passes
+    tokens_per_s          tokens of all batches / step time
+    steady_tokens_per_s   slope over batches: tokens of all but the first / (end of the last batch - end of the first)
+    bubble_fraction       no pass open and not computing for others, over the step time, mean over stages
+    stall_fraction        pass open, own compute idle: transfers, latency, contention, imbalance, waiting
+    foreign_fraction      computing for other stages
+    mfu                   model FLOPs / (step time * peak of all GPUs); attention counted in full, as Megatron does
+    mfu_causal            the same with the half of the scores that a causal mask leaves
+    hfu                   executed FLOPs, recomputation included
+    bubble_fraction_published_form   (cost - work) / cost: cost is the longest stage's own span, work its passes
+
+References
+----------
+Narayanan et al. 2021, section 5.1 (FLOPs). Qi et al. 2024, "Zero bubble pipeline parallelism", section 5 (published form).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.engine.trace import Trace
+from sim.results.parts import COMPUTE_PARTS
+from sim.results.path import exposed_communication_ns
+
+__all__ = ["RunFacts", "metrics_of", "stage_compute_max_over_mean"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a trace does not know: how much work the run stood for."""
+
+    num_gpus: int
+    """GPUs of the mesh."""
+    batch_tokens: int
+    """Tokens of one batch over all replicas."""
+    batches: int
+    """Batches."""
+    microbatches: int
+    """Microbatches of a batch and pipeline."""
+    model_flops: float
+    """FLOPs of the run by parameters and full attention, without recomputation."""
+    model_flops_causal: float
+    """The same with causal attention."""
+    peak_flops_per_s: float
+    """Dense peak of the compute type, of all GPUs."""
+    num_params: int
+    """Parameters of the model."""
+    num_active_params: int
+    """Parameters that a token meets."""
+    num_params_per_gpu: int
+    """Most parameters on one GPU."""
+    imbalance_max_over_mean: float
+    """Busiest rank's expert tokens over the mean."""
+
+
+def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -> dict[str, float | int]:
+    """Return the contract's metrics by name."""
+    step_s = trace.step_ns / 1e9
+    batch_starts, batch_ends = _batch_times_ns(trace, facts)
+    tokens = facts.batch_tokens * facts.batches
+    executed = float(trace.columns["flops"].sum())
+    exposed = exposed_communication_ns(trace)
+    idle = np.mean([stage["idle"] for stage in stages_ns])
+    foreign = np.mean([stage["foreign"] for stage in stages_ns])
+    own = np.mean([sum(stage[part] for part in COMPUTE_PARTS) for stage in stages_ns])
+    span_ns = (facts.batches - 1) and batch_ends[-1] - batch_ends[0]
+    steady = facts.batch_tokens * (facts.batches - 1) / (span_ns / 1e9) if span_ns > 0 else tokens / step_s
+    return {
+        "step_time_s": step_s,
+        "latency_s": float((batch_ends - batch_starts).mean()) / 1e9,
+        "tokens_per_s": tokens / step_s,
+        "steady_tokens_per_s": steady,
+        "tokens_per_s_per_gpu": tokens / step_s / facts.num_gpus,
+        "bubble_fraction": float(idle) / trace.step_ns,
+        "stall_fraction": float(trace.step_ns - idle - foreign - own) / trace.step_ns,
+        "foreign_fraction": float(foreign) / trace.step_ns,
+        "bubble_fraction_published_form": _published_bubble(trace),
+        "mfu": facts.model_flops / (step_s * facts.peak_flops_per_s),
+        "mfu_causal": facts.model_flops_causal / (step_s * facts.peak_flops_per_s),
+        "hfu": executed / (step_s * facts.peak_flops_per_s),
+        "model_flops_per_s_per_gpu": facts.model_flops / step_s / facts.num_gpus,
+        "exposed_communication_s": sum(exposed.values()) / 1e9,
+        "exposed_communication_fraction": sum(exposed.values()) / trace.step_ns,
+        "exposed_tp_s": exposed["tp"] / 1e9,
+        "exposed_tp_fraction": exposed["tp"] / trace.step_ns,
+        "exposed_ep_s": (exposed["ep_dispatch"] + exposed["ep_combine"]) / 1e9,
+        "exposed_ep_fraction": (exposed["ep_dispatch"] + exposed["ep_combine"]) / trace.step_ns,
+        "exposed_pp_s": exposed["pp"] / 1e9,
+        "exposed_pp_fraction": exposed["pp"] / trace.step_ns,
+        "exposed_dp_s": exposed["dp"] / 1e9,
+        "tp_fraction": _share(stages_ns, ("tp",)),
+        "ep_fraction": _share(stages_ns, ("ep_dispatch", "ep_combine")),
+        "pp_fraction": _share(stages_ns, ("pp",)),
+        "imbalance_max_over_mean": facts.imbalance_max_over_mean,
+        "stage_compute_max_over_mean": stage_compute_max_over_mean(stages_ns),
+        "num_params": facts.num_params,
+        "num_active_params": facts.num_active_params,
+        "num_params_per_gpu": facts.num_params_per_gpu,
+        "num_gpus": facts.num_gpus,
+    }
+
+
+def stage_compute_max_over_mean(stages_ns: list[dict[str, int]]) -> float:
+    """Return the busiest stage's own compute over the mean of the stages.
+
+    >>> stage_compute_max_over_mean([{**dict.fromkeys(COMPUTE_PARTS, 0), "expert": t} for t in (1, 3)])
+    1.5
+    """
+    own = [sum(stage[part] for part in COMPUTE_PARTS) for stage in stages_ns]
+    return max(own) * len(own) / sum(own) if sum(own) else 1.0
+
+
+def _share(stages_ns: list[dict[str, int]], parts: tuple[str, ...]) -> float:
+    """Return the share of parts in the step time, mean over stages."""
+    return sum(stage[part] for stage in stages_ns for part in parts) / sum(sum(stage.values()) for stage in stages_ns)
+
+
+def _batch_times_ns(trace: Trace, facts: RunFacts) -> tuple[np.ndarray, np.ndarray]:
+    """Return first start and last end of each batch's passes. Each of shape [batches]."""
+    rows = trace.rows("pass")
+    microbatch = trace.ints("microbatch")[rows]
+    rows, microbatch = rows[microbatch >= 0], microbatch[microbatch >= 0]
+    batch = microbatch // facts.microbatches
+    starts = np.full(facts.batches, np.iinfo(np.int64).max)
+    ends = np.zeros(facts.batches, dtype=np.int64)
+    np.minimum.at(starts, batch, trace.ints("start_ns")[rows])
+    np.maximum.at(ends, batch, trace.ints("end_ns")[rows])
+    if facts.batches == 1:
+        return np.array([trace.start_ns]), np.array([trace.end_ns])
+    return starts, ends
+
+
+def _published_bubble(trace: Trace) -> float:
+    """Return (cost - work) / cost of the stage with the longest own span, lane 0."""
+    best = (0, 0)
+    for stage in range(trace.num_stages):
+        rows = trace.rows("pass", stage=stage, lane=0)
+        start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
+        if rows.size:
+            best = max(best, (int(end.max() - start.min()), -int((end - start).sum())))
+    cost, work = best[0], -best[1]
+    return (cost - work) / cost if cost else 0.0

@@ -1,0 +1,10 @@
+"""Runs and what is asked of many of them.
+
+Contents
+--------
+- `sim.studies.build`: a scenario becomes a `Work`: cluster, model, mesh, checks across sections.
+- `sim.studies.simulate`: one simulation: plan, run, metrics, accounts, memory.
+- `sim.studies.many`: simulations side by side on all cores.
+- `sim.studies.judge`: the scenario, its alternatives, rivals and seeds; verdicts on its claims.
+- `sim.studies.result`: what comes out, as Python values and as the contract's JSON.
+"""

@@ -1,0 +1,298 @@
+"""A scenario becomes work: cluster, model, mesh and workload, with the checks that need more than one section.
+
+What the scenario leaves open is filled in here and noted as an assumption, with its reason.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from sim.engine.plan.passes import PassesPlan
+from sim.engine.plan.work import Work
+from sim.errors import InputError
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import ForwardWorkload, PassesWorkload, TrainingWorkload
+from topology.cluster import Cluster, build_cluster
+from topology.device import Device
+from topology.errors import TopologyError
+from topology.presets.clusters import get_cluster_preset
+from topology.presets.devices import get_device
+from workloads.errors import WorkloadError
+from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
+from workloads.model import ModelSpec
+from workloads.presets import get_model
+from workloads.strategy import Strategy
+
+__all__ = ["Assumption", "Built", "build", "build_passes", "suit_rival"]
+
+_AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+_SUBJECT_PATHS = {
+    "strategy": "parallel.strategy",
+    "cluster": "cluster.preset",
+    "device": "cluster.device.preset",
+    "routing": "routing.kind",
+    "schedule": "schedule.kind",
+}
+
+
+class Assumption(NamedTuple):
+    """A fact that the scenario does not give."""
+
+    key: str
+    """Key that would give it."""
+    value: object
+    """What was taken."""
+    why: str
+    """Why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """Work, and what had to be assumed or is worth a warning."""
+
+    work: Work
+    """The work."""
+    assumptions: list[Assumption] = field(default_factory=list)
+    """Facts filled in."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know."""
+
+
+def build(scenario: Scenario) -> Built:
+    """Return the work of a scenario of kind forward or training.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
+    """
+    try:
+        return _build(scenario)
+    except (WorkloadError, TopologyError) as error:
+        raise _placed(scenario, error) from None
+
+
+def build_passes(scenario: Scenario) -> PassesPlan:
+    """Return the plan of a scenario of kind passes."""
+    workload = scenario.spec.workload
+    if not isinstance(workload, PassesWorkload):
+        raise TypeError("build_passes needs a scenario of kind passes")
+    num_stages = scenario.spec.parallel.pp or 1
+    times = list(workload.pass_times)
+    return PassesPlan(
+        pass_times_s=[(t.F, t.B, t.W) for t in (times * num_stages if len(times) == 1 else times)],
+        num_microbatches=workload.microbatches,
+        p2p_s=workload.p2p,
+        schedule=scenario.spec.schedule.kind,
+    )
+
+
+def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
+    """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
+
+    A rival that names a strategy and no convention takes the scenario's own where it is legal there, else the first
+    convention where it is; one that gives no microbatches takes as many as divide its sequences, at most the scenario's.
+    """
+    rival = scenario.spec.rivals[position]
+    given = {"parallel.strategy": rival} if isinstance(rival, str) else dict(rival)
+    varied, changes = scenario.rival(position), {}
+    name = given.get("parallel.strategy")
+    if name is None:
+        return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
+    cluster = _cluster(varied)
+    strategy = Strategy.parse(str(name))
+    if "parallel.convention" not in given:
+        preferred = [scenario.spec.parallel.convention, *CONVENTIONS]
+        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.spec.gpus_per_node}
+        legal = [c for c in preferred if why_illegal(strategy, c, **sizes) is None]
+        changes["parallel.convention"] = legal[0] if legal else preferred[0]
+        if varied.spec.parallel.sp is not None and legal and legal[0] != scenario.spec.parallel.convention:
+            changes["parallel.sp"] = None
+    varied = varied.variant({**given, **changes}, at=("rivals", position))
+    workload = varied.spec.workload
+    if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        dp = _mesh(varied, cluster).dp
+        if workload.sequences % dp == 0:
+            per_replica = workload.sequences // dp
+            fitting = max(m for m in range(1, workload.microbatches + 1) if per_replica % m == 0)
+            changes["workload.microbatches"] = fitting
+            varied = varied.variant({**given, **changes}, at=("rivals", position))
+    shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
+    extra = "".join(f", {key.rpartition('.')[2]} {value}" for key, value in {**shown, **changes}.items() if value is not None)
+    return varied, f"{name} ({extra[2:]})" if extra else str(name)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _build(scenario: Scenario) -> Built:
+    spec, workload = scenario.spec, scenario.spec.workload
+    if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        raise scenario.error_at(
+            "workload.kind", rule="be forward, training or passes (collective: not supported yet)", value=workload.kind, cure="Use forward."
+        )
+    cluster, model = _cluster(scenario), _model(scenario)
+    mesh = _mesh(scenario, cluster)
+    work = Work(
+        cluster=cluster,
+        model=model,
+        mesh=mesh,
+        kind=workload.kind,
+        batches=workload.batches if isinstance(workload, ForwardWorkload) else 1,
+        sequences=workload.sequences,
+        sequence_length=workload.sequence_length,
+        microbatches=workload.microbatches,
+        schedule=spec.schedule.kind,
+        recompute=spec.schedule.recompute,
+        routing=spec.routing.kind,
+        seed=spec.seed,
+        all_reduce=spec.network.all_reduce,
+        exchange=spec.parallel.exchange,
+        zero=spec.parallel.zero,
+        stage_layers=_stage_layers(scenario, model, mesh),
+    )
+    return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
+
+
+def _cluster(scenario: Scenario) -> Cluster:
+    spec = scenario.spec.cluster
+    if spec is None:
+        raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
+    preset = get_cluster_preset(spec.preset)
+    fabric = preset.fabric
+    if spec.nic_bandwidth is not None:
+        fabric = replace(fabric, nic=replace(fabric.nic, bandwidth_bytes_per_s=spec.nic_bandwidth))
+        if spec.nic_bandwidth > fabric.pcie.bandwidth_bytes_per_s:
+            fabric = replace(fabric, pcie=replace(fabric.pcie, bandwidth_bytes_per_s=spec.nic_bandwidth))
+    if spec.nvlink_bandwidth is not None:
+        fabric = replace(fabric, nvlink=replace(fabric.nvlink, bandwidth_bytes_per_s=spec.nvlink_bandwidth))
+    return build_cluster(fabric, spec.num_nodes, _device(scenario, preset.device))
+
+
+def _device(scenario: Scenario, default: str) -> Device:
+    given = scenario.spec.cluster.device if scenario.spec.cluster else None
+    if given is None:
+        return get_device(default)
+    device = get_device(given.preset or default)
+    changes: dict[str, float | int] = {}
+    for key, name in (
+        ("memory_bandwidth", "memory_bandwidth_bytes_per_s"),
+        ("peak_bf16", "peak_bf16_flops_per_s"),
+        ("kernel_overhead", "kernel_overhead_s"),
+        ("gemm_efficiency", "gemm_efficiency"),
+        ("memory_efficiency", "memory_efficiency"),
+        ("attention_efficiency", "attention_efficiency"),
+    ):
+        value = getattr(given, key)
+        if value is not None:
+            changes[name] = value
+    if given.memory is not None:
+        changes["memory_bytes"] = round(given.memory)
+    return replace(device, **changes) if changes else device  # type: ignore[arg-type]  # fields and types as listed
+
+
+def _model(scenario: Scenario) -> ModelSpec:
+    section = scenario.spec.model
+    if section is None:
+        raise scenario.error_at("model", rule="be given", value="nothing", cure="Add a section `model:`.")
+    given = section.given()
+    if section.preset is not None:
+        return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
+    given.setdefault("kv_heads", given["heads"])
+    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
+    given.setdefault("dense_ffn", given["ffn"])
+    return ModelSpec(**given)  # type: ignore[arg-type]  # the section has the same fields
+
+
+def _strategy(scenario: Scenario) -> Strategy:
+    parallel = scenario.spec.parallel
+    given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
+    if parallel.strategy is None:
+        return Strategy(**given, sp=parallel.sp)
+    named = Strategy.parse(parallel.strategy)
+    for axis, size in given.items():
+        if (getattr(named, axis) or size) != size:
+            raise scenario.error_at(
+                f"parallel.{axis}",
+                rule=f"agree with parallel.strategy {parallel.strategy}, which has {axis.upper()}{getattr(named, axis)}",
+                value=size,
+                cure="Drop one of the two.",
+            )
+    if named.sp and parallel.sp is False:
+        raise scenario.error_at(
+            "parallel.sp", rule="agree with SP in parallel.strategy", value=False, cure="Drop one of the two."
+        )
+    return replace(named, **given, sp=parallel.sp if parallel.sp is not None else named.sp)
+
+
+def _mesh(scenario: Scenario, cluster: Cluster) -> Mesh:
+    return build_mesh(
+        _strategy(scenario),
+        scenario.spec.parallel.convention,
+        num_gpus=cluster.num_gpus,
+        gpus_per_node=cluster.spec.gpus_per_node,
+        rank_order=tuple(scenario.spec.parallel.rank_order),
+    )
+
+
+def _stage_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
+    given = scenario.spec.parallel.stage_layers
+    if given is not None:
+        return tuple(given)
+    split = model.spread_layers(mesh.num_stages)
+    if split is None:
+        every, rest = divmod(model.layers, mesh.num_stages)
+        example = [every + (i < rest) for i in range(mesh.num_stages)]
+        raise scenario.error_at(
+            "parallel.stage_layers",
+            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}",
+            value="nothing",
+            cure=f"Give for example {example}.",
+        )
+    return tuple(split)
+
+
+def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
+    spec, mesh, found = scenario.spec, work.mesh, []
+    if not scenario.is_given("parallel.convention"):
+        found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
+    if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
+        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention} convention requires"))
+    if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
+        found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
+    if mesh.world < work.cluster.num_gpus:
+        idle = work.cluster.num_gpus - mesh.world
+        found.append(Assumption("cluster.num_nodes", spec.cluster.num_nodes if spec.cluster else 0, f"{idle} of {work.cluster.num_gpus} GPUs stay unused"))
+    for key, value, why in (
+        ("routing.kind", work.routing, "every token chooses at random"),
+        ("schedule.kind", work.schedule, "the usual schedule"),
+        ("network.all_reduce", work.all_reduce, "the cheaper of ring and hierarchical"),
+        ("model.dtype", work.model.dtype, "the usual training type"),
+        ("model.gated", work.model.gated, "not said"),
+    ):
+        if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
+            found.append(Assumption(key, value, why))
+    if work.kind == "forward":
+        found.append(Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone"))
+    if spec.cluster and spec.cluster.device.preset and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device:
+        why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
+        found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
+    return found
+
+
+def _warnings(work: Work) -> list[str]:
+    mesh, per_node = work.mesh, work.cluster.spec.gpus_per_node
+    warnings = []
+    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
+        num_nodes = len(set(work.cluster.node_of(group).tolist()))
+        if num_nodes > 1:
+            warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
+    return warnings
+
+
+def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputError:
+    """Return the error with file and line."""
+    path = error.field if "." in error.field else f"{error.subject}.{error.field}"
+    subject = error.subject.split(" ")[0]
+    if subject in _SUBJECT_PATHS and "." not in error.field and subject != "parallel":
+        path = _SUBJECT_PATHS[subject]
+    return scenario.error_at(path, rule=error.rule, value=error.value, cure=error.cure)

@@ -1,0 +1,194 @@
+"""The scenario, its alternatives, rivals and seeds, and what they make of each claim.
+
+Each alternative, rival and further seed is a simulation of its own; claims share them.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sim.results.catalog import CATALOG, resolve_metric, unit_of
+from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
+from sim.scenario.claims_section import ClaimSpec
+from sim.scenario.load import load_scenario
+from sim.scenario.scenario import Scenario
+from sim.studies.build import suit_rival
+from sim.studies.many import Observation, observe_all
+from sim.studies.result import Result
+from sim.studies.simulate import Simulated, simulate_scenario
+
+__all__ = ["judge_scenario", "simulate"]
+
+_PROBE = "blocking_exchange_completes"
+
+
+def simulate(
+    scenario: str | Path | Scenario,
+    *,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    jobs: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """Simulate a scenario with its alternatives and rivals, and judge its claims.
+
+    Parameters
+    ----------
+    scenario
+        A path, the name of a bundled scenario, or a loaded one.
+    overrides
+        Changes such as `"model.top_k=1"`, as `--set` takes them.
+    seed
+        Replaces the scenario's seed.
+    jobs
+        Processes for alternatives, rivals and seeds.
+    on_progress
+        Hears how many simulations are done, and how many there are.
+
+    Raises
+    ------
+    InputError
+        The scenario is refused: the message names file, line, field, rule, value and cure.
+    SimulationError
+        The scenario cannot go on (a deadlock names its cycle).
+
+    Examples
+    --------
+    >>> result = simulate("ep64_tp16_pp4", overrides=["claims=[]", "alternatives=[]", "rivals=[]",
+    ...                   "workload.batches=1", "workload.microbatches=4"])
+    >>> sum(result.path_ns.values()) == round(result.metrics["step_time_s"] * 1e9)
+    True
+    """
+    changes = [*overrides, *([] if seed is None else [f"seed={seed}"])]
+    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario, overrides=changes)
+    return judge_scenario(loaded, jobs=jobs, on_progress=on_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Variants:
+    """All simulations beside the scenario itself."""
+
+    alternatives: list[Scenario]
+    rivals: list[tuple[Scenario, str]]
+    seeds: list[Scenario]
+
+
+def judge_scenario(
+    scenario: Scenario,
+    *,
+    jobs: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """Simulate a loaded scenario and judge its claims."""
+    spec = scenario.spec
+    metrics = [_metric_of(scenario, i) for i in range(len(spec.claims))]
+    variants = _variants(scenario)
+    others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
+    total = 1 + len(others)
+    wanted = frozenset(metrics) & {_PROBE}
+    spans = spec.parallel.convention == "spanning" and bool(spec.claims)
+    here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()))
+    on_progress(1, total)
+    seen = observe_all(others, wanted=wanted, jobs=min(jobs, os.cpu_count() or 1), on_done=lambda n: on_progress(1 + n, total))
+    verdicts = _verdicts(scenario, metrics, here, variants, seen)
+    return Result(
+        scenario=scenario,
+        simulated=here,
+        claims=verdicts,
+        findings=_findings(here),
+        num_runs=here.num_runs + sum(o.num_runs for o in seen),
+    )
+
+
+def _metric_of(scenario: Scenario, position: int) -> str:
+    """Return the catalogue's name of a claim's metric, or refuse it."""
+    written = scenario.spec.claims[position].metric
+    name = resolve_metric(written)
+    if name is None:
+        near = difflib.get_close_matches(written.rpartition(".")[2], CATALOG, n=1)
+        raise scenario.error_at(
+            ("claims", position, "metric"),
+            rule="name a known metric",
+            value=written,
+            cure=(f"Did you mean {near[0]}? " if near else "") + "`moesim list metrics` shows all.",
+        )
+    return name
+
+
+def _variants(scenario: Scenario) -> _Variants:
+    spec = scenario.spec
+    judges = bool(spec.claims)
+    needs_rivals = any(claim.superlative for claim in spec.claims)
+    return _Variants(
+        alternatives=[scenario.alternative(i) for i in range(len(spec.alternatives))] if judges else [],
+        rivals=[suit_rival(scenario, i) for i in range(len(spec.rivals))] if needs_rivals else [],
+        seeds=[scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if judges else [],
+    )
+
+
+def _verdicts(
+    scenario: Scenario, metrics: Sequence[str], here: Simulated, variants: _Variants, seen: Sequence[Observation]
+) -> list[Verdict]:
+    num_alternatives, num_rivals = len(variants.alternatives), len(variants.rivals)
+    by_alternative = seen[:num_alternatives]
+    by_rival = seen[num_alternatives : num_alternatives + num_rivals]
+    by_seed = seen[num_alternatives + num_rivals :]
+    verdicts = []
+    for spec, metric in zip(scenario.spec.claims, metrics, strict=True):
+        bounds = here.bounds.of_metric(metric, here.batches) if here.bounds else (None, None)
+        value = here.values.get(metric)
+        evidence = Evidence(
+            value=value,
+            seeds=[float(v) for v in (value, *(o.values.get(metric) for o in by_seed)) if v is not None] if by_seed else (),
+            alternatives=[
+                Outcome(
+                    name=", ".join(f"{key}: {_shown(value)}" for key, value in changes.items()),
+                    changes=changes,
+                    value=observed.values.get(metric),
+                    problem=observed.problem,
+                )
+                for changes, observed in zip(scenario.spec.alternatives, by_alternative, strict=True)
+            ],
+            rivals=[
+                Outcome(name=name, value=observed.values.get(metric), problem=observed.problem)
+                for (_, name), observed in zip(variants.rivals, by_rival, strict=True)
+            ],
+            bound_compute=bounds[0],
+            bound_wires=bounds[1],
+            explanation=here.explanations.get(metric),
+        )
+        verdicts.append(judge(_claim(spec, metric), evidence))
+    return relate(verdicts)
+
+
+def _claim(spec: ClaimSpec, metric: str) -> Claim:
+    expect = spec.expect
+    return Claim(
+        id=spec.id,
+        says=spec.says,
+        source=spec.source,
+        metric=metric,
+        unit=unit_of(metric),
+        is_met=None if expect is None else expect.is_met,
+        asked="" if expect is None else expect.text,
+        asked_value=None if expect is None else expect.value,
+        superlative=spec.superlative,
+        supports=spec.supports,
+    )
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _findings(here: Simulated) -> list[str]:
+    """Return what was found out beside the claims."""
+    findings = []
+    if _PROBE in here.mesh:
+        findings.append(f"Expert exchange over all stages: {here.explanations[_PROBE]}")
+    if here.wire_times_s:
+        times = ", ".join(f"{time * 1e3:.0f} ms {name}" for name, time in here.wire_times_s.items())
+        findings.append(f"NICs alone, for each all-reduce that a layer has, over a batch and a stage's layers: {times}")
+    return findings

@@ -1,0 +1,254 @@
+"""One simulation: plan, run, metrics, both accounts of time, memory, and everything a claim may be held against."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
+from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.work import Work
+from sim.engine.simulation import Run, run_plan
+from sim.errors import SimulationError
+from sim.results.memory import StageMemory, memory_of
+from sim.results.metrics import RunFacts, metrics_of
+from sim.results.path import path_ns
+from sim.results.quantities import format_quantity
+from sim.results.stages import stages_ns
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import PassesWorkload
+from sim.studies.build import Assumption, Built, build, build_passes
+from workloads.facts import explain_facts, mesh_facts
+from workloads.memory import (
+    GRADIENT_BYTES,
+    OPTIMIZER_BYTES,
+    activation_bytes_per_microbatch,
+    forward_working_bytes,
+    kv_cache_bytes,
+    params_per_rank,
+)
+
+__all__ = ["Simulated", "simulate_scenario"]
+
+Value = float | int | bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Simulated:
+    """One simulation and what it says."""
+
+    run: Run
+    """Trace and engine statistics."""
+    metrics: dict[str, Value]
+    """The contract's metrics."""
+    path_ns: dict[str, int]
+    """Account of the step time along the path."""
+    stages_ns: list[dict[str, int]]
+    """Account of each stage."""
+    memory: dict[str, object]
+    """Peak per GPU; empty where there is no model."""
+    mesh: dict[str, Value]
+    """Facts of the mesh; empty where there is none."""
+    explanations: dict[str, str]
+    """A line on metrics that need one, by name."""
+    bounds: Bounds | None
+    """Lower bounds on a batch; None where there is no model."""
+    wire_times_s: dict[str, float]
+    """NIC time of one all-reduce per layer over a batch, by algorithm."""
+    batches: int = 1
+    """Batches."""
+    num_runs: int = 1
+    """Simulations that this took."""
+    assumptions: list[Assumption] = field(default_factory=list)
+    """Facts that the scenario does not give."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know."""
+    lane_names: dict[int, str] = field(default_factory=dict)
+    """Ranks of each stage, in words."""
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Every metric by its name in the catalogue."""
+        memory = self.memory
+        peak = memory.get("peak_bytes_per_gpu", {})
+        flat = dict(peak) if isinstance(peak, Mapping) else {}
+        flat |= {key: memory[key] for key in ("capacity_bytes", "fits", "peak_fraction") if key in memory}
+        return {**self.mesh, **flat, **self.metrics}
+
+
+def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> Simulated:
+    """Simulate a scenario once.
+
+    Parameters
+    ----------
+    scenario
+        What to simulate.
+    wanted
+        Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
+    """
+    if isinstance(scenario.spec.workload, PassesWorkload):
+        return _simulate_passes(scenario)
+    built = build(scenario)
+    work = built.work
+    run = run_plan(PipelinePlan(work))
+    stages, path = stages_ns(run.trace), path_ns(run.trace)
+    memory = memory_of(
+        run.trace,
+        [_stage_memory(work, stage) for stage in range(work.mesh.num_stages)],
+        capacity_bytes=work.cluster.device.memory_bytes,
+        microbatches=work.microbatches,
+    )
+    facts, explanations = _facts(built)
+    num_runs = 1
+    if "blocking_exchange_completes" in wanted:
+        completes, why = _try_blocking_exchange(work)
+        facts["blocking_exchange_completes"] = completes
+        explanations["blocking_exchange_completes"] = why
+        num_runs += 1
+    metrics = metrics_of(run.trace, stages, _run_facts(work, run))
+    explanations |= _explain_run(work, path, memory)
+    return Simulated(
+        run=run,
+        metrics=metrics,
+        path_ns=path,
+        stages_ns=stages,
+        memory=memory,
+        mesh=facts,
+        explanations=explanations,
+        bounds=bounds_of(work),
+        wire_times_s=all_reduce_wire_times_s(work),
+        batches=work.batches,
+        num_runs=num_runs,
+        assumptions=built.assumptions,
+        warnings=built.warnings,
+    )
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _simulate_passes(scenario: Scenario) -> Simulated:
+    plan = build_passes(scenario)
+    run = run_plan(plan)
+    stages = stages_ns(run.trace)
+    facts = RunFacts(
+        num_gpus=plan.num_stages,
+        batch_tokens=0,
+        batches=1,
+        microbatches=plan.num_microbatches,
+        model_flops=0.0,
+        model_flops_causal=0.0,
+        peak_flops_per_s=1.0,
+        num_params=0,
+        num_active_params=0,
+        num_params_per_gpu=0,
+        imbalance_max_over_mean=1.0,
+    )
+    metrics = metrics_of(run.trace, stages, facts)
+    known = ("step_time_s", "latency_s", "bubble_fraction", "stall_fraction", "bubble_fraction_published_form", "num_gpus")
+    return Simulated(
+        run=run,
+        metrics={name: metrics[name] for name in known},
+        path_ns=path_ns(run.trace),
+        stages_ns=stages,
+        memory={},
+        mesh={"pp": plan.num_stages},
+        explanations={},
+        bounds=None,
+        wire_times_s={},
+    )
+
+
+def _run_facts(work: Work, run: Run) -> RunFacts:
+    passes = 3 if work.kind == "training" else 1
+    tokens = work.batch_tokens * work.batches
+    head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
+    head = 2.0 * work.model.num_embedding_params * head_tokens
+    flops = [
+        passes * (work.model.flops_per_token(work.sequence_length, causal=causal, with_head=False) * tokens + head)
+        for causal in (False, True)
+    ]
+    per_gpu = [sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages)]
+    return RunFacts(
+        num_gpus=work.mesh.world,
+        batch_tokens=work.batch_tokens,
+        batches=work.batches,
+        microbatches=work.microbatches,
+        model_flops=flops[0],
+        model_flops_causal=flops[1],
+        peak_flops_per_s=work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world,
+        num_params=work.model.num_params,
+        num_active_params=work.model.num_active_params,
+        num_params_per_gpu=max(per_gpu),
+        imbalance_max_over_mean=run.imbalance_max_over_mean,
+    )
+
+
+def _stage_memory(work: Work, stage: int) -> StageMemory:
+    model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
+    params = sum(params_per_rank(model, mesh, work.stage_layers, stage))
+    trains = work.kind == "training"
+    layers = list(work.layers_of(stage))
+    is_last = stage == mesh.num_stages - 1
+    logits = work.head_tokens * model.vocab / tp * model.dtype_bytes if is_last else 0.0
+    replicas = mesh.dp if work.zero else 1
+    hidden_bytes = work.tokens * model.hidden * model.dtype_bytes / tp
+    copies = 2 * max(1, model.top_k) if model.experts and mesh.strategy.ep > 1 else 0
+    return StageMemory(
+        weights=params * model.dtype_bytes,
+        gradients=params * GRADIENT_BYTES if trains else 0.0,
+        optimizer=params * OPTIMIZER_BYTES / replicas if trains else 0.0,
+        buffers=hidden_bytes * (2 + copies),
+        activations_per_microbatch=(
+            activation_bytes_per_microbatch(model, mesh, layers, work.tokens, work.recompute)
+            if trains
+            else forward_working_bytes(model, mesh, work.tokens)
+        ),
+        logits_per_microbatch=logits * (3 if trains else 1),  # in training the softmax in 4 bytes beside them
+        kv_cache_per_microbatch=0.0 if trains else kv_cache_bytes(model, len(layers), work.tokens, tp),
+    )
+
+
+def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
+    work = built.work
+    sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.spec.gpus_per_node}
+    facts = mesh_facts(work.mesh, work.model, stage_layers=work.stage_layers, **sizes)
+    return dict(facts), explain_facts(work.mesh, work.model, facts, **sizes)
+
+
+def _explain_run(work: Work, path: Mapping[str, int], memory: Mapping[str, object]) -> dict[str, str]:
+    """Return where the time and the memory went, in a line, for claims about them."""
+    whole = sum(path.values())
+    top = sorted(path.items(), key=lambda item: -item[1])[:3]
+    spent = "most of the step goes to " + ", ".join(f"{part} ({ns / whole:.0%})" for part, ns in top)
+    lines = dict.fromkeys(("step_time_s", "latency_s", "tokens_per_s", "steady_tokens_per_s"), spent)
+    peak = memory["peak_bytes_per_gpu"]
+    if isinstance(peak, Mapping):
+        parts = sorted(((k, v) for k, v in peak.items() if k != "total" and v), key=lambda item: -item[1])
+        made = "made of " + ", ".join(f"{part} {format_quantity(value, 'bytes')}" for part, value in parts)
+        lines |= dict.fromkeys(("total", "peak_fraction", "fits"), made)
+    if work.mesh.strategy.tp > 1:
+        nodes = np.unique(work.cluster.node_of(work.mesh.tp_groups(0)[0])).size
+        where = f"over {nodes} nodes" if nodes > 1 else "inside a node"
+        shown = f"TP{work.mesh.strategy.tp} communicates {where}, {path['tp'] / whole:.0%} of the path without latency"
+        lines |= dict.fromkeys(("exposed_tp_s", "exposed_tp_fraction", "tp_fraction"), shown)
+    if work.routing == "balanced" and work.model.experts:
+        lines["imbalance_max_over_mean"] = "the scenario's balanced routing gives every expert the same: it assumes what is claimed"
+    elif work.model.experts:
+        routed = work.tokens * work.model.top_k / work.model.experts
+        lines["imbalance_max_over_mean"] = (
+            f"{work.routing} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"
+        )
+    return lines
+
+
+def _try_blocking_exchange(work: Work) -> tuple[bool, str]:
+    """Run a few microbatches with the exchange entered by all stages as one collective, and say what becomes of it."""
+    if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
+        return True, "all ranks of the exchange are on one stage and enter it together"
+    small = replace(work, exchange="blocking", batches=1)
+    try:
+        run_plan(PipelinePlan(small))
+    except SimulationError as error:
+        return False, f"entered as one blocking collective of {work.mesh.strategy.ep} ranks it never ends: {error}"
+    return True, "all stages enter it in one order, which makes the pipeline run in step"
