@@ -51,7 +51,7 @@ def mesh_facts(
         "layers_per_stage_max": max(stage_layers),
         "layers_per_stage_min": min(stage_layers),
         "heads_per_rank": model.heads // s.tp,
-        "hidden_per_rank": model.hidden / s.tp,
+        "hidden_per_rank": model.hidden // s.tp if model.hidden % s.tp == 0 else model.hidden / s.tp,
         "experts_per_gpu": model.experts // s.ep,
         "experts_on_stage": experts_on_stage,
         "experts_off_stage": model.experts - experts_on_stage,
@@ -75,6 +75,8 @@ def explain_facts(
         reason = _why(mesh, convention, num_gpus, gpus_per_node)
         if reason is not None:
             why[f"legal_{convention}"] = reason
+        else:
+            why[f"legal_{convention}"] = _legal_line(mesh, convention)
     if model.experts:
         held, own = facts["expert_params_per_gpu"], facts["expert_params_per_gpu_of_own_layers"]
         line = f"{model.experts // s.ep} of {model.experts} experts for all {model.num_moe_layers} layers are {held / 1e6:,.1f} M parameters"
@@ -96,6 +98,16 @@ def explain_facts(
     if s.ep > 1 and facts["ep_times_pp"] != mesh.world:
         why["tp_times_pp"] = f"it leaves EP out: EP x PP = {s.ep} x {s.pp} = {facts['ep_times_pp']}"
     return why
+
+
+def _legal_line(mesh: Mesh, convention: str) -> str:
+    """Return the product that holds under a convention, with the sizes of this mesh."""
+    s = mesh.strategy
+    if convention == "spanning":
+        return f"EP = TP x PP x DP = {s.tp} x {s.pp} x {mesh.dp} = {s.ep}: a GPU holds its experts for all layers"
+    if convention == "vllm":
+        return f"EP = TP x DP of a stage = {s.tp} x {mesh.dp} = {s.ep}"
+    return f"ETP x EP x PP = {s.etp} x {s.ep} x {s.pp} = {s.etp * s.ep * s.pp} divides {mesh.world} GPUs"
 
 
 def _num_nodes(ranks: np.ndarray, gpus_per_node: int) -> int:

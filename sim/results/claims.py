@@ -62,10 +62,14 @@ class Claim:
     """SI unit of the metric, for reasons."""
     is_met: Callable[[Value], bool] | None = None
     """Whether a value agrees with the claim; None for a superlative."""
+    is_simulated: bool = True
+    """Whether the metric comes from a run; false where it follows from the mesh alone."""
     asked: str = ""
     """What is expected, as the reader wrote it."""
     asked_value: Value | None = None
     """The expected value, SI."""
+    expect: Mapping[str, object] | None = None
+    """The expectation's parts for the JSON: op, value, unit, tolerance."""
     superlative: str | None = None
     """least or most, against rivals."""
     supports: str | None = None
@@ -159,8 +163,7 @@ def _judge_expectation(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _compare(claim: Claim, evidence: Evidence) -> str:
     value = evidence.value
-    simulated = "computed" if isinstance(value, (bool, int)) else "simulated"
-    text = f"{simulated} {format_quantity(value, claim.unit)}, asked {claim.asked}"
+    text = f"{'simulated' if claim.is_simulated else 'computed'} {format_quantity(value, claim.unit)}, asked {claim.asked}"
     numbers = [x for x in (value, claim.asked_value) if not isinstance(x, bool) and x]
     if claim.is_met is not None and value is not None and not claim.is_met(value) and len(numbers) == 2:
         text += f" ({format_ratio(float(value) / float(claim.asked_value or 1))})"
@@ -172,12 +175,12 @@ def _compare(claim: Claim, evidence: Evidence) -> str:
 
 def _bound_sentences(claim: Claim, evidence: Evidence) -> list[str]:
     sentences = []
-    for bound, what in (
-        (evidence.bound_compute, "arithmetic alone at the peak of all GPUs"),
-        (evidence.bound_wires, "the wires alone at their datasheet rate"),
+    for bound, what, gives in (
+        (evidence.bound_compute, "arithmetic alone at the peak of all GPUs", "gives"),
+        (evidence.bound_wires, "the wires alone at their datasheet rate", "give"),
     ):
         if bound is not None and claim.is_met is not None:
-            verb = "would allow" if claim.is_met(bound) else "gives"
+            verb = "would allow" if claim.is_met(bound) else gives
             sentences.append(f"{what} {verb} {format_quantity(bound, claim.unit)}")
     return sentences
 
@@ -260,7 +263,7 @@ def _with_relevance(verdict: Verdict, by_id: Mapping[str, Verdict]) -> Verdict:
 
 
 def _relevance(verdict: Verdict, by_id: Mapping[str, Verdict]) -> tuple[str, str]:
-    claim, target = verdict.claim, by_id.get(verdict.claim.supports or "")
+    target = by_id.get(verdict.claim.supports or "")
     if verdict.verdict == "refuted":
         against = f"'{target.claim.id}'" if target else "the document"
         return "contradicts", f"what was found speaks against {against}"
@@ -273,5 +276,4 @@ def _relevance(verdict: Verdict, by_id: Mapping[str, Verdict]) -> tuple[str, str
         return "supports", f"'{target.claim.id}' holds too"
     word = {"refuted": "is refuted", "depends": "still depends", "not_judged": "is not judged"}[target.verdict]
     why = target.evidence.explanation or target.reason.split("; ")[0]
-    own = f"{verdict.evidence.explanation}; " if verdict.evidence.explanation and claim.metric != target.claim.metric else ""
-    return "irrelevant", f"true, and '{target.claim.id}' {word} all the same: {own}{why}"
+    return "irrelevant", f"true, and '{target.claim.id}' {word} all the same: {why}"

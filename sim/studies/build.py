@@ -89,23 +89,22 @@ def build_passes(scenario: Scenario) -> PassesPlan:
 def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
 
-    A rival that names a strategy and no convention takes the scenario's own where it is legal there, else the first
-    convention where it is; one that gives no microbatches takes as many as divide its sequences, at most the scenario's.
+    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives no microbatches takes as many as divide its sequences, at most the scenario's.
     """
     rival = scenario.spec.rivals[position]
     given = {"parallel.strategy": rival} if isinstance(rival, str) else dict(rival)
-    varied, changes = scenario.rival(position), {}
+    varied = scenario.rival(position)
+    changes: dict[str, object] = {}
     name = given.get("parallel.strategy")
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
     cluster = _cluster(varied)
     strategy = Strategy.parse(str(name))
     if "parallel.convention" not in given:
-        preferred = [scenario.spec.parallel.convention, *CONVENTIONS]
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.spec.gpus_per_node}
-        legal = [c for c in preferred if why_illegal(strategy, c, **sizes) is None]
-        changes["parallel.convention"] = legal[0] if legal else preferred[0]
-        if varied.spec.parallel.sp is not None and legal and legal[0] != scenario.spec.parallel.convention:
+        legal = [c for c in CONVENTIONS if why_illegal(strategy, c, **sizes) is None]
+        changes["parallel.convention"] = legal[0] if legal else scenario.spec.parallel.convention
+        if varied.spec.parallel.sp is not None and changes["parallel.convention"] != scenario.spec.parallel.convention:
             changes["parallel.sp"] = None
     varied = varied.variant({**given, **changes}, at=("rivals", position))
     workload = varied.spec.workload

@@ -5,7 +5,7 @@ Each alternative, rival and further seed is a simulation of its own; claims shar
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sim.scenario.scenario import Scenario
 from sim.studies.build import suit_rival
 from sim.studies.many import Observation, observe_all
 from sim.studies.result import Result
-from sim.studies.simulate import Simulated, simulate_scenario
+from sim.studies.simulate import Simulated, Value, simulate_scenario
 
 __all__ = ["judge_scenario", "simulate"]
 
@@ -97,7 +97,7 @@ def judge_scenario(
         scenario=scenario,
         simulated=here,
         claims=verdicts,
-        findings=_findings(here),
+        findings=[*_findings(here), *_not_run(scenario, variants, seen)],
         num_runs=here.num_runs + sum(o.num_runs for o in seen),
     )
 
@@ -141,10 +141,10 @@ def _verdicts(
         value = here.values.get(metric)
         evidence = Evidence(
             value=value,
-            seeds=[float(v) for v in (value, *(o.values.get(metric) for o in by_seed)) if v is not None] if by_seed else (),
+            seeds=_over_seeds(metric, value, by_seed),
             alternatives=[
                 Outcome(
-                    name=", ".join(f"{key}: {_shown(value)}" for key, value in changes.items()),
+                    name=_keys(changes),
                     changes=changes,
                     value=observed.values.get(metric),
                     problem=observed.problem,
@@ -163,6 +163,28 @@ def _verdicts(
     return relate(verdicts)
 
 
+def _over_seeds(metric: str, value: Value | None, by_seed: Sequence[Observation]) -> list[float]:
+    """Return the metric under every seed; nothing where it does not depend on one."""
+    if not by_seed or value is None or CATALOG[metric].group == "mesh":
+        return []
+    return [float(value), *(float(o.values[metric]) for o in by_seed if metric in o.values)]
+
+
+def _not_run(scenario: Scenario, variants: _Variants, seen: Sequence[Observation]) -> list[str]:
+    """Return a line for each alternative and rival that could not be run."""
+    names = [_keys(changes) for changes in scenario.spec.alternatives] if variants.alternatives else []
+    names += [name for _, name in variants.rivals]
+    return [
+        f"{{{name}}} could not be run: {observed.problem}"
+        for name, observed in zip(names, seen, strict=False)
+        if observed.problem is not None
+    ]
+
+
+def _keys(changes: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}: {_shown(value)}" for key, value in changes.items())
+
+
 def _claim(spec: ClaimSpec, metric: str) -> Claim:
     expect = spec.expect
     return Claim(
@@ -171,9 +193,13 @@ def _claim(spec: ClaimSpec, metric: str) -> Claim:
         source=spec.source,
         metric=metric,
         unit=unit_of(metric),
+        is_simulated=CATALOG[metric].group != "mesh",
         is_met=None if expect is None else expect.is_met,
         asked="" if expect is None else expect.text,
         asked_value=None if expect is None else expect.value,
+        expect=None
+        if expect is None
+        else {"op": expect.op, "value": expect.value, "unit": expect.unit, "tolerance": expect.tolerance},
         superlative=spec.superlative,
         supports=spec.supports,
     )

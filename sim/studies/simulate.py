@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
@@ -13,11 +11,11 @@ from sim.errors import SimulationError
 from sim.results.memory import StageMemory, memory_of
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
-from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from sim.studies.build import Assumption, Built, build, build_passes
+from sim.studies.explain import explain_run
 from workloads.facts import explain_facts, mesh_facts
 from workloads.memory import (
     GRADIENT_BYTES,
@@ -106,7 +104,7 @@ def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> 
         explanations["blocking_exchange_completes"] = why
         num_runs += 1
     metrics = metrics_of(run.trace, stages, _run_facts(work, run))
-    explanations |= _explain_run(work, path, memory)
+    explanations |= explain_run(work, path, stages, memory)
     return Simulated(
         run=run,
         metrics=metrics,
@@ -214,32 +212,6 @@ def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
     sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.spec.gpus_per_node}
     facts = mesh_facts(work.mesh, work.model, stage_layers=work.stage_layers, **sizes)
     return dict(facts), explain_facts(work.mesh, work.model, facts, **sizes)
-
-
-def _explain_run(work: Work, path: Mapping[str, int], memory: Mapping[str, object]) -> dict[str, str]:
-    """Return where the time and the memory went, in a line, for claims about them."""
-    whole = sum(path.values())
-    top = sorted(path.items(), key=lambda item: -item[1])[:3]
-    spent = "most of the step goes to " + ", ".join(f"{part} ({ns / whole:.0%})" for part, ns in top)
-    lines = dict.fromkeys(("step_time_s", "latency_s", "tokens_per_s", "steady_tokens_per_s"), spent)
-    peak = memory["peak_bytes_per_gpu"]
-    if isinstance(peak, Mapping):
-        parts = sorted(((k, v) for k, v in peak.items() if k != "total" and v), key=lambda item: -item[1])
-        made = "made of " + ", ".join(f"{part} {format_quantity(value, 'bytes')}" for part, value in parts)
-        lines |= dict.fromkeys(("total", "peak_fraction", "fits"), made)
-    if work.mesh.strategy.tp > 1:
-        nodes = np.unique(work.cluster.node_of(work.mesh.tp_groups(0)[0])).size
-        where = f"over {nodes} nodes" if nodes > 1 else "inside a node"
-        shown = f"TP{work.mesh.strategy.tp} communicates {where}, {path['tp'] / whole:.0%} of the path without latency"
-        lines |= dict.fromkeys(("exposed_tp_s", "exposed_tp_fraction", "tp_fraction"), shown)
-    if work.routing == "balanced" and work.model.experts:
-        lines["imbalance_max_over_mean"] = "the scenario's balanced routing gives every expert the same: it assumes what is claimed"
-    elif work.model.experts:
-        routed = work.tokens * work.model.top_k / work.model.experts
-        lines["imbalance_max_over_mean"] = (
-            f"{work.routing} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"
-        )
-    return lines
 
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str]:

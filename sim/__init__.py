@@ -1,0 +1,48 @@
+"""When it happens, and what people see: engine, results, studies, report, scenario files and the command line.
+
+>>> import sim
+>>> result = sim.simulate("ep16_tp16_pp4", overrides=["workload.microbatches=4", "claims=[]"])
+>>> 0.0 <= result.metrics["bubble_fraction"] < 1.0
+True
+
+Nothing heavy is imported before it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sim.errors import InputError, MoesimError, OutputError, SimulationError
+    from sim.scenario.load import load_scenario
+    from sim.studies.judge import simulate
+    from sim.studies.result import Result
+
+__all__ = [
+    "InputError",
+    "MoesimError",
+    "OutputError",
+    "Result",
+    "SimulationError",
+    "__version__",
+    "load_scenario",
+    "simulate",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "sim.errors",
+    "MoesimError": "sim.errors",
+    "OutputError": "sim.errors",
+    "Result": "sim.studies.result",
+    "SimulationError": "sim.errors",
+    "load_scenario": "sim.scenario.load",
+    "simulate": "sim.studies.judge",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,134 @@
+"""All commands, with their arguments and an example each; what they do stands in modules of their own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="moesim",
+    help="Simulate GPU clusters that run mixture-of-experts language models, and judge claims about them.",
+    epilog="Example: moesim run ep64_tp16_pp4 --out out/",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ScenarioArgument = Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one.", metavar="SCENARIO")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, for example --set model.top_k=1 (repeatable)."),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sim import __version__  # noqa: PLC0415  # see sim.cli
+
+        typer.echo(f"moesim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    del version
+
+
+@app.command(epilog="Example: moesim run ep64_tp16_pp4 --set model.top_k=1 --out out/")
+def run(
+    scenario: ScenarioArgument,
+    changes: SetOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
+) -> None:
+    """Simulate a scenario with its alternatives and rivals, and judge its claims."""
+    from sim.cli.run import run_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    raise typer.Exit(
+        run_command(scenario, changes=changes or [], seed=seed, as_json=as_json, out=out, check=check, jobs=jobs)
+    )
+
+
+@app.command(epilog="Example: moesim timeline ep64_tp16_pp4 -o timeline.svg")
+def timeline(
+    scenario: ScenarioArgument,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help=".png, .svg or .pdf; .json for Perfetto.")
+    ],
+    changes: SetOption = None,
+    seed: SeedOption = None,
+    window: Annotated[
+        tuple[float, float] | None, typer.Option("--window", metavar="FROM TO", help="Part to draw, in ms.")
+    ] = None,
+    lane: Annotated[int, typer.Option("--lane", min=0, help="Lane to draw where a stage has several.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the pipeline of a scenario, without its alternatives and claims."""
+    from sim.cli.timeline import timeline_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    timeline_command(
+        scenario, output=output, changes=changes or [], seed=seed, window_ms=window, lane=lane, as_json=as_json
+    )
+
+
+@app.command(epilog="Example: moesim explain EP64_TP16_PP4 --gpus 64")
+def explain(
+    strategy: Annotated[str, typer.Argument(help="A strategy's name, such as EP64_TP16_PP4.", metavar="STRATEGY")],
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = 64,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", min=1, help="GPUs of a node.")] = 8,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the mesh of a strategy under each convention, why it is illegal where it is, and legal names near it."""
+    from sim.cli.explain import explain_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    explain_command(strategy, num_gpus=gpus, gpus_per_node=gpus_per_node, as_json=as_json)
+
+
+@app.command("list", epilog="Example: moesim list presets")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="presets, models, schedules, metrics or scenarios.", metavar="WHAT")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """List what names a scenario may use."""
+    from sim.cli.listing import list_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    list_command(what, as_json=as_json)
+
+
+@app.command(epilog="Example: moesim schema > moesim.schema.json")
+def schema(as_json: Annotated[bool, typer.Option("--json", help="The schema is JSON in any case.")] = False) -> None:
+    """Print the JSON Schema of a scenario, with which editors complete one."""
+    del as_json
+    import json  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    from sim.scenario.json_schema import json_schema  # noqa: PLC0415
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command(epilog="Example: moesim init mine.yaml && moesim run mine.yaml")
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write; it must not exist.", metavar="FILE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a commented scenario to start from."""
+    from sim.cli.starting import init_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    init_command(file, as_json=as_json)

@@ -1,0 +1,52 @@
+"""`moesim run`: simulate, judge, print, write."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from sim.report.console import print_report
+from sim.report.files import write_outputs
+from sim.studies.judge import simulate
+
+__all__ = ["run_command"]
+
+
+def run_command(
+    scenario: str,
+    *,
+    changes: Sequence[str],
+    seed: int | None,
+    as_json: bool,
+    out: Path | None,
+    check: bool,
+    jobs: int | None,
+) -> int:
+    """Run a scenario and return the exit code."""
+    with _progress() as on_progress:
+        result = simulate(
+            scenario, overrides=changes, seed=seed, jobs=jobs or os.cpu_count() or 1, on_progress=on_progress
+        )
+    data = result.to_dict()
+    written = {} if out is None else write_outputs(result.trace, data, out)
+    if as_json:
+        typer.echo(result.to_json())
+    else:
+        print_report(data, Console(), written=written)
+    return 1 if check and result.has_failed_claims else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show how many simulations are done on standard error; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("simulations", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
