@@ -61,17 +61,17 @@ class Cluster:
     @cached_property
     def link_kinds(self) -> list[str]:
         """Kind of every link: nvlink, pcie, nic, leaf-spine."""
-        return [kind for _, _, kind in self.graph.edges(data="kind")]
+        return [data["kind"] for _, _, data in self.graph.edges(data=True)]
 
     @cached_property
     def nominal_bytes_per_s(self) -> FloatArray:
         """Datasheet bandwidth of every link. Shape [L]."""
-        return np.array([b for _, _, b in self.graph.edges(data="bandwidth_bytes_per_s")], dtype=float)
+        return self._edge_figures("bandwidth_bytes_per_s")
 
     @cached_property
     def capacity_bytes_per_s(self) -> FloatArray:
         """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
-        return self.nominal_bytes_per_s * np.array([e for _, _, e in self.graph.edges(data="efficiency")], dtype=float)
+        return self.nominal_bytes_per_s * self._edge_figures("efficiency")
 
     def node_of(self, ranks: ArrayLike) -> IntArray:
         """Return the node of each rank."""
@@ -149,6 +149,9 @@ class Cluster:
         return LinkLoad(links=links, num_bytes=total[links])
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _edge_figures(self, field: str) -> FloatArray:
+        return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)
 
     def _add_network(self, total: FloatArray, src: IntArray, dst: IntArray, amount: FloatArray) -> None:
         for name, ranks in (("pcie_up", src), ("nic_up", src), ("nic_down", dst), ("pcie_down", dst)):

@@ -54,7 +54,11 @@ class FabricSpec:
             value = getattr(self, field)
             if value < 1:
                 raise TopologyError(
-                    subject=f"fabric {self.name!r}", field=field, rule="be at least 1", value=value, cure="Count from 1."
+                    subject=f"fabric {self.name!r}",
+                    field=field,
+                    rule="be at least 1",
+                    value=value,
+                    cure="Count from 1.",
                 )
 
 
@@ -78,7 +82,11 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     """
     if num_nodes < 1:
         raise TopologyError(
-            subject=f"cluster {spec.name!r}", field="num_nodes", rule="be at least 1", value=num_nodes, cure="Give a count."
+            subject=f"cluster {spec.name!r}",
+            field="num_nodes",
+            rule="be at least 1",
+            value=num_nodes,
+            cure="Give a count.",
         )
     graph: nx.DiGraph[str] = nx.DiGraph()
     for node in range(num_nodes):
@@ -127,7 +135,7 @@ def _add_both_ways(
             start,
             end,
             kind=kind.name,
-            bandwidth_bytes_per_s=kind.bandwidth_bytes_per_s if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s,
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s or kind.bandwidth_bytes_per_s,
             efficiency=kind.efficiency,
             latency_s=kind.latency_s,
         )

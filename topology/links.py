@@ -12,6 +12,7 @@ Assumptions
 One efficiency per kind of link and none per message size: short messages look too fast by what protocols cost.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,15 +39,16 @@ class LinkKind:
     """Where the figures come from."""
 
     def __post_init__(self) -> None:
-        for field, value, rule, ok in (
-            ("bandwidth_bytes_per_s", self.bandwidth_bytes_per_s, "be finite and above 0", 0 < self.bandwidth_bytes_per_s),
-            ("latency_s", self.latency_s, "be finite and not negative", 0 <= self.latency_s),
-            ("efficiency", self.efficiency, "lie in (0, 1]", 0 < self.efficiency <= 1),
-        ):
-            if not (ok and np.isfinite(value)):
-                raise TopologyError(
-                    subject=f"link {self.name!r}", field=field, rule=rule, value=value, cure="Give a physical figure."
-                )
+        self._require(self.bandwidth_bytes_per_s > 0, "bandwidth_bytes_per_s", "be finite and above 0")
+        self._require(self.latency_s >= 0, "latency_s", "be finite and not negative")
+        self._require(0 < self.efficiency <= 1, "efficiency", "lie in (0, 1]")
+
+    def _require(self, ok: bool, field: str, rule: str) -> None:
+        value = getattr(self, field)
+        if not (ok and math.isfinite(value)):
+            raise TopologyError(
+                subject=f"link {self.name!r}", field=field, rule=rule, value=value, cure="Give a physical figure."
+            )
 
     def transfer_time_s(self, num_bytes: float) -> float:
         """Return the uncontended time to move `num_bytes` over one such link.

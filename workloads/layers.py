@@ -80,7 +80,10 @@ def attention_block(
 
 def dense_ffn_block(model: ModelSpec, tokens: int, *, tp: int = 1, norm_tokens: int | None = None) -> list[Kernel]:
     """Return the kernels of norm and dense FFN for `tokens` tokens on one of `tp` ranks."""
-    return [_norm(model, tokens if norm_tokens is None else norm_tokens), *_ffn(model, tokens, math.ceil(model.dense_ffn / tp), "dense_ffn")]
+    return [
+        _norm(model, tokens if norm_tokens is None else norm_tokens),
+        *_ffn(model, tokens, math.ceil(model.dense_ffn / tp), "dense_ffn"),
+    ]
 
 
 def shared_expert_block(model: ModelSpec, tokens: int) -> list[Kernel]:

@@ -80,7 +80,7 @@ def kv_cache_bytes(model: ModelSpec, num_layers: int, tokens: int, tp: int) -> f
 def activation_bytes_per_microbatch(
     model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int, recompute: str
 ) -> float:
-    """Return what one microbatch in flight keeps for the backward pass of `layers` on one rank, with balanced experts."""
+    """Return what a microbatch in flight keeps for the backward pass of `layers` on a rank, with balanced experts."""
     tp = mesh.strategy.tp
     shared = tp if mesh.sp else 1
     if recompute == "full":

@@ -73,7 +73,8 @@ class Mesh:
 
     def stage_ranks(self, stage: int) -> IntArray:
         """Return the ranks of a stage, TP fastest. Shape [R]."""
-        return self.ranks[stage].ravel()
+        ranks: IntArray = self.ranks[stage].ravel()
+        return ranks
 
     def tp_groups(self, stage: int) -> IntArray:
         """Return the tensor-parallel groups of a stage. Shape [R / TP, TP]."""
@@ -170,7 +171,8 @@ def why_illegal(strategy: Strategy, convention: str, *, num_gpus: int, gpus_per_
         return _why_no_dp(s, convention, num_gpus)
     world = s.tp * s.cp * s.pp * dp
     if world > num_gpus:
-        return f"TP x CP x DP x PP = {s.tp} x {s.cp} x {dp} x {s.pp} = {world} is more than {num_gpus} GPUs"
+        derived = "" if s.dp is not None or convention == "megatron" else f"{_dp_rule(convention)} = {dp}, and so "
+        return f"{derived}TP x CP x DP x PP = {s.tp} x {s.cp} x {dp} x {s.pp} = {world} is more than {num_gpus} GPUs"
     if num_gpus - world >= gpus_per_node:
         return f"TP x CP x DP x PP = {world} leaves {num_gpus - world} of {num_gpus} GPUs unused, a node or more"
     return {"megatron": _why_not_megatron, "vllm": _why_not_vllm, "spanning": _why_not_spanning}[convention](s, dp)
@@ -208,6 +210,10 @@ def _dp_of(s: Strategy, convention: str, num_gpus: int) -> int | None:
     if convention == "megatron":
         num, den = num_gpus, s.tp * s.cp * s.pp
     return num // den if num >= den and num % den == 0 else None
+
+
+def _dp_rule(convention: str) -> str:
+    return "DP = EP / TP" if convention == "vllm" else "DP = EP / (TP x PP)"
 
 
 def _sp_of(s: Strategy, convention: str) -> bool:

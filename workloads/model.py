@@ -19,7 +19,6 @@ References
 Narayanan et al., "Efficient large-scale language model training on GPU clusters", 2021, section 5.1 (FLOPs).
 """
 
-import math
 from dataclasses import dataclass
 
 from workloads.errors import WorkloadError
@@ -64,22 +63,21 @@ class ModelSpec:
     """Type of weights and activations: bf16, fp16 or fp8."""
 
     def __post_init__(self) -> None:
+        require = self._require
         for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "dense_ffn", "vocab"):
-            self._require(getattr(self, field) >= 1, field, "be at least 1", "Give a positive whole number.")
+            require(getattr(self, field) >= 1, field, "be at least 1", "Give a positive whole number.")
         for field in ("experts", "shared_experts", "top_k", "dense_layers"):
-            self._require(getattr(self, field) >= 0, field, "not be negative", "Give 0 where there is none.")
-        self._require(self.dtype in DTYPE_BYTES, "dtype", f"be one of {', '.join(DTYPE_BYTES)}", "Use bf16.")
-        self._require(
-            self.heads % self.kv_heads == 0, "kv_heads", f"divide heads = {self.heads}", "Each KV head serves equally many."
-        )
-        self._require(self.dense_layers <= self.layers, "dense_layers", f"be at most layers = {self.layers}", "Lower it.")
+            require(getattr(self, field) >= 0, field, "not be negative", "Give 0 where there is none.")
+        require(self.dtype in DTYPE_BYTES, "dtype", f"be one of {', '.join(DTYPE_BYTES)}", "Use bf16.")
+        whole = self.heads % self.kv_heads == 0
+        require(whole, "kv_heads", f"divide heads = {self.heads}", "Each KV head serves equally many.")
+        require(self.dense_layers <= self.layers, "dense_layers", f"be at most layers = {self.layers}", "Lower it.")
         if self.experts:
-            self._require(
-                1 <= self.top_k <= self.experts, "top_k", f"lie in 1..experts = {self.experts}", "A token meets distinct experts."
-            )
+            known = 1 <= self.top_k <= self.experts
+            require(known, "top_k", f"lie in 1..experts = {self.experts}", "A token meets distinct experts.")
         else:
-            self._require(self.top_k == 0, "top_k", "be 0 in a dense model", "Set model.experts, or leave model.top_k out.")
-            self._require(self.shared_experts == 0, "shared_experts", "be 0 in a dense model", "Set model.experts.")
+            require(self.top_k == 0, "top_k", "be 0 in a dense model", "Set model.experts, or leave model.top_k out.")
+            require(self.shared_experts == 0, "shared_experts", "be 0 in a dense model", "Set model.experts.")
 
     def _require(self, ok: bool, field: str, rule: str, cure: str) -> None:
         if not ok:
@@ -187,4 +185,4 @@ class ModelSpec:
         """Return the layers of each of `num_stages` equal stages, or None where they do not divide."""
         if self.layers % num_stages:
             return None
-        return [math.floor(self.layers / num_stages)] * num_stages
+        return [self.layers // num_stages] * num_stages

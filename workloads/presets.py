@@ -83,6 +83,5 @@ def get_model(name: str) -> ModelSpec:
         return MODELS[name]
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise WorkloadError(
-        subject="model", field="preset", rule="name a known model", value=repr(name), cure=hint + "Known: " + ", ".join(MODELS)
-    )
+    cure = f"{hint}Known: {', '.join(MODELS)}."
+    raise WorkloadError(subject="model", field="preset", rule="name a known model", value=repr(name), cure=cure)

@@ -56,7 +56,9 @@ class Strategy:
         for part in name.strip().upper().split("_"):
             match = _PART.fullmatch(part)
             if match is None:
-                raise _refuse(name, f"read {part!r}", "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).")
+                known = "TP PP EP DP CP ETP VPP SP"
+                cure = f"Join axes and sizes with _, as in EP64_TP16_PP4 ({known})."
+                raise _refuse(name, f"be made of known parts, not {part!r}", cure)
             axis, size = ("sp", True) if match[3] else (match[1].lower(), int(match[2]))
             if axis in sizes:
                 raise _refuse(name, f"name {axis.upper()} once", f"Drop one of the {axis.upper()} parts.")
@@ -83,4 +85,4 @@ class Strategy:
 
 
 def _refuse(name: str, rule: str, cure: str) -> WorkloadError:
-    return WorkloadError(subject="strategy", field="name", rule=rule.replace("read", "be made of known parts, not"), value=repr(name), cure=cure)
+    return WorkloadError(subject="strategy", field="name", rule=rule, value=repr(name), cure=cure)

@@ -53,7 +53,11 @@ def _fabric(
             source="PCI-SIG, x16 slot after line coding: 4.0 31.5 GB/s, 5.0 63 GB/s, 6.0 121 GB/s",
         ),
         nic=LinkKind(
-            name="nic", bandwidth_bytes_per_s=nic_bytes_per_s, latency_s=_NET_LATENCY_S, efficiency=0.9, source=_NIC_SOURCE
+            name="nic",
+            bandwidth_bytes_per_s=nic_bytes_per_s,
+            latency_s=_NET_LATENCY_S,
+            efficiency=0.9,
+            source=_NIC_SOURCE,
         ),
         leaf_hop=LinkKind(
             name="leaf-spine",
@@ -75,7 +79,9 @@ FABRICS: dict[str, FabricSpec] = {
     "dgx-a100": _fabric(
         "dgx-a100",
         gpus_per_node=8,
-        nvlink=_nvlink(300e9, 12 * 20.0e9, "A100 datasheet: 600 GB/s both ways; NCCL topo.h SM80_NVLINK_BW 20.0 GB/s x 12"),
+        nvlink=_nvlink(
+            300e9, 12 * 20.0e9, "A100 datasheet: 600 GB/s both ways; NCCL topo.h SM80_NVLINK_BW 20.0 GB/s x 12"
+        ),
         nic_bytes_per_s=25e9,
         pcie_bytes_per_s=31.5e9,
         nodes_per_leaf=20,
@@ -140,6 +146,5 @@ def get_cluster_preset(name: str) -> ClusterPreset:
         return CLUSTERS[name]
     near = difflib.get_close_matches(name, CLUSTERS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise TopologyError(
-        subject="cluster", field="preset", rule="name a known cluster", value=repr(name), cure=hint + "Known: " + ", ".join(CLUSTERS)
-    )
+    cure = f"{hint}Known: {', '.join(CLUSTERS)}."
+    raise TopologyError(subject="cluster", field="preset", rule="name a known cluster", value=repr(name), cure=cure)

@@ -82,9 +82,7 @@ def _ring(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, *, rou
     )
 
 
-def _steps(
-    src: np.ndarray, dst: np.ndarray, node_of: dict[int, int], num_steps: int, rounds: int
-) -> tuple[Step, ...]:
+def _steps(src: np.ndarray, dst: np.ndarray, node_of: dict[int, int], num_steps: int, rounds: int) -> tuple[Step, ...]:
     inter = np.array([node_of[int(a)] != node_of[int(b)] for a, b in zip(src, dst, strict=True)], dtype=bool)
     num_inter = min(num_steps, rounds * (len(set(node_of.values())) - 1))
     steps = []
