@@ -82,6 +82,7 @@ class FluidNetwork:
     ) -> None:
         self._clock, self._env = clock, clock.env
         self._capacity, self._names, self._solver = capacity, link_names, solver
+        self._link_kinds = link_kinds
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
         self._active: list[_Active] = []
@@ -118,6 +119,9 @@ class FluidNetwork:
             time_ns=np.array([time for time, _ in self._use], dtype=np.int64),
             utilisation=np.array([use for _, use in self._use], dtype=float).reshape(len(self._use), len(self._kinds)),
             kinds=self._kinds,
+            names=tuple(self._names),
+            link_kinds=tuple(self._link_kinds),
+            capacity_bytes_per_s=self._capacity,
         )
 
     # ---- private -------------------------------------------------------------------------------------------------

@@ -91,6 +91,12 @@ class LinkUse:
     """Load of the busiest link of each kind from then on, 0 to 1. Shape [C, kinds]."""
     kinds: tuple[str, ...]
     """Kinds of links."""
+    names: tuple[str, ...]
+    """Name of each link. Length L."""
+    link_kinds: tuple[str, ...]
+    """Kind of each link. Length L."""
+    capacity_bytes_per_s: NDArray[np.float64]
+    """Capacity of each link. Shape [L]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
