@@ -175,27 +175,28 @@ def why_illegal(strategy: Strategy, convention: str, *, num_gpus: int, gpus_per_
         return f"{derived}TP x CP x DP x PP = {s.tp} x {s.cp} x {dp} x {s.pp} = {world} is more than {num_gpus} GPUs"
     if num_gpus - world >= gpus_per_node:
         return f"TP x CP x DP x PP = {world} leaves {num_gpus - world} of {num_gpus} GPUs unused, a node or more"
+    if convention != "megatron" and s.cp * s.etp > 1:
+        return f"CP{s.cp} and ETP{s.etp} have no place in this reading of EP: leave CP and ETP out"
     return {"megatron": _why_not_megatron, "vllm": _why_not_vllm, "spanning": _why_not_spanning}[convention](s, dp)
 
 
 def nearest_legal(
     strategy: Strategy, convention: str, *, num_gpus: int, gpus_per_node: int = 8, count: int = 4
 ) -> list[Strategy]:
-    """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first."""
+    """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
+
+    DP follows from the number of GPUs and SP from the convention; CP, ETP and VPP stay as they are.
+    """
     sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
     found: list[tuple[int, float, str, Strategy]] = []
     for tp in sorted({*sizes, strategy.tp}):
         for pp in sorted({*sizes, strategy.pp}):
             for ep in sorted({*sizes, strategy.ep}):
-                sp = True if tp > 1 and ep > 1 and convention == "megatron" else strategy.sp
-                candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=sp)
+                candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=None)
                 if why_illegal(candidate, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
-                    change = sum(
-                        abs(math.log2(new / old))
-                        for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))
-                    )
-                    shown = replace(candidate, sp=strategy.sp)
-                    found.append((shown.differences(replace(strategy, dp=None)), change, shown.name, shown))
+                    changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
+                    factor = sum(abs(math.log2(change)) for change in changes)
+                    found.append((candidate.differences(replace(strategy, dp=None)), factor, candidate.name, candidate))
     return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
 
 

@@ -17,7 +17,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ScenarioArgument = Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one.", metavar="SCENARIO")]
+ScenarioArgument = Annotated[
+    str, typer.Argument(help="A scenario file, or the name of a bundled one.", metavar="SCENARIO")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, for example --set model.top_k=1 (repeatable)."),
@@ -51,7 +53,8 @@ def run(
     seed: SeedOption = None,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
@@ -101,9 +104,7 @@ def explain(
 
 @app.command("list", epilog="Example: moesim list presets")
 def list_(
-    what: Annotated[
-        str, typer.Argument(help="presets, models, schedules, metrics or scenarios.", metavar="WHAT")
-    ],
+    what: Annotated[str, typer.Argument(help="presets, models, schedules, metrics or scenarios.", metavar="WHAT")],
     as_json: JsonOption = False,
 ) -> None:
     """List what names a scenario may use."""

@@ -25,14 +25,15 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
         raise InputError(field="STRATEGY", rule=error.rule, value=error.value, cure=error.cure) from None
     conventions = {}
     for convention, meaning in CONVENTIONS.items():
-        sizes = {"num_gpus": num_gpus, "gpus_per_node": gpus_per_node}
-        why = why_illegal(strategy, convention, **sizes)
+        why = why_illegal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
         entry: dict[str, object] = {"meaning": meaning, "legal": why is None}
         if why is None:
-            entry["mesh"] = _describe(build_mesh(strategy, convention, **sizes), gpus_per_node)
+            mesh = build_mesh(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            entry["mesh"] = _describe(mesh, gpus_per_node)
         else:
             entry["why"] = why
-            entry["nearest_legal"] = [near.name for near in nearest_legal(strategy, convention, **sizes)]
+            near = nearest_legal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            entry["nearest_legal"] = [other.name for other in near]
         conventions[convention] = entry
     return {"strategy": strategy.name, "num_gpus": num_gpus, "gpus_per_node": gpus_per_node, "conventions": conventions}
 

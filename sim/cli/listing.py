@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import typer
 from rich.console import Console
@@ -12,7 +12,7 @@ from sim.report.console import print_rows
 
 __all__ = ["list_command"]
 
-Table = tuple[str, list[str], list[list[object]]]
+Table = tuple[str, list[str], Sequence[Sequence[object]]]
 
 
 def list_command(what: str, *, as_json: bool) -> None:

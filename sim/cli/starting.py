@@ -15,7 +15,10 @@ def init_command(file: Path, *, as_json: bool) -> None:
     """Write the starter to `file`, which must not exist."""
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(
-            field="FILE", rule="end in .yaml", value=str(file), cure=f"For example: moesim init {file.stem or 'mine'}.yaml"
+            field="FILE",
+            rule="end in .yaml",
+            value=str(file),
+            cure=f"For example: moesim init {file.stem or 'mine'}.yaml",
         )
     try:
         with file.open("x", encoding="utf-8") as stream:
@@ -25,5 +28,7 @@ def init_command(file: Path, *, as_json: bool) -> None:
             field="FILE", rule="not exist yet", value=str(file), cure="Choose another name; nothing was overwritten."
         ) from None
     except OSError as error:
-        raise OutputError(f"{file}: {error.strerror or error}. Choose a folder that exists and can be written.") from error
+        raise OutputError(
+            f"{file}: {error.strerror or error}. Choose a folder that exists and can be written."
+        ) from error
     typer.echo(json.dumps({"written": str(file)}) if as_json else f"Wrote {file}. Next: moesim run {file}")

@@ -1,6 +1,6 @@
 """Every name that a claim may use as its metric, with unit and meaning.
 
-A metric is written as its name, or with the group it stands in: `fits`, `memory.fits`; `tp_times_pp`, `mesh.tp_times_pp`.
+A metric is written as its name, or with the group it stands in: `fits`, `memory.fits`.
 """
 
 from dataclasses import dataclass
@@ -33,80 +33,80 @@ CATALOG: dict[str, Metric] = {
     **_table(
         "metrics",
         """
-        step_time_s                    | s        | first start to last end
-        latency_s                      | s        | of a batch: last end minus first start of its passes, mean over batches
-        tokens_per_s                   | tokens/s | tokens of all batches over the step time
-        steady_tokens_per_s            | tokens/s | slope over batches, without fill and drain of the pipeline
-        tokens_per_s_per_gpu           | tokens/s | tokens_per_s over all GPUs
-        bubble_fraction                | ratio    | no pass open, over the step time, mean over stages
-        stall_fraction                 | ratio    | pass open and its compute idle: transfers, latency, contention, hot ranks
-        foreign_fraction               | ratio    | computing experts for other stages (spanning convention)
-        bubble_fraction_published_form | ratio    | (cost - work) / cost of the longest stage's own span (Qi et al. 2024)
-        mfu                            | ratio    | model FLOPs over peak, attention in full (as Megatron counts)
-        mfu_causal                     | ratio    | model FLOPs over peak, causal half of attention
-        hfu                            | ratio    | executed FLOPs over peak
-        model_flops_per_s_per_gpu      | FLOP/s   | model FLOPs over the step time and all GPUs
-        exposed_communication_s        | s        | communication on the path, latency and contention included
-        exposed_communication_fraction | ratio    | the same over the step time
-        exposed_tp_s                   | s        | tensor-parallel collectives on the path
-        exposed_tp_fraction            | ratio    | the same over the step time
-        exposed_ep_s                   | s        | dispatch and combine of experts on the path
-        exposed_ep_fraction            | ratio    | the same over the step time
-        exposed_pp_s                   | s        | transfers between stages on the path
-        exposed_pp_fraction            | ratio    | the same over the step time
-        exposed_dp_s                   | s        | gradient reduction on the path
-        tp_fraction                    | ratio    | tensor-parallel collectives a stage waits for, mean over stages
-        ep_fraction                    | ratio    | dispatch and combine a stage waits for, mean over stages
-        pp_fraction                    | ratio    | gathering what the stage before sent, mean over stages
-        imbalance_max_over_mean        | ratio1   | busiest rank's expert tokens over the mean, averaged over layers and microbatches
-        stage_compute_max_over_mean    | ratio1   | busiest stage's own compute over the mean of the stages
-        num_params                     |          | parameters of the model
-        num_active_params              |          | parameters that a token meets
-        num_params_per_gpu             |          | most parameters on one GPU
-        num_gpus                       |          | GPUs of the mesh
+        step_time_s | s | first start to last end
+        latency_s | s | of a batch: last end minus first start of its passes, mean over batches
+        tokens_per_s | tokens/s | tokens of all batches over the step time
+        steady_tokens_per_s | tokens/s | slope over batches, without fill and drain of the pipeline
+        tokens_per_s_per_gpu | tokens/s | tokens_per_s over all GPUs
+        bubble_fraction | ratio | no pass open, over the step time, mean over stages
+        stall_fraction | ratio | pass open and its compute idle: transfers, latency, contention, hot ranks
+        foreign_fraction | ratio | computing experts for other stages (spanning convention)
+        bubble_fraction_published_form | ratio | (cost - work) / cost of the longest stage's own span (Qi et al. 2024)
+        mfu | ratio | model FLOPs over peak, attention in full (as Megatron counts)
+        mfu_causal | ratio | model FLOPs over peak, causal half of attention
+        hfu | ratio | executed FLOPs over peak
+        model_flops_per_s_per_gpu | FLOP/s | model FLOPs over the step time and all GPUs
+        exposed_communication_s | s | communication on the path, latency and contention included
+        exposed_communication_fraction | ratio | the same over the step time
+        exposed_tp_s | s | tensor-parallel collectives on the path
+        exposed_tp_fraction | ratio | the same over the step time
+        exposed_ep_s | s | dispatch and combine of experts on the path
+        exposed_ep_fraction | ratio | the same over the step time
+        exposed_pp_s | s | transfers between stages on the path
+        exposed_pp_fraction | ratio | the same over the step time
+        exposed_dp_s | s | gradient reduction on the path
+        tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
+        ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
+        pp_fraction | ratio | gathering what the stage before sent, mean over stages
+        imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, averaged over layers, microbatches
+        stage_compute_max_over_mean | ratio1 | busiest stage's own compute over the mean of the stages
+        num_params | | parameters of the model
+        num_active_params | | parameters that a token meets
+        num_params_per_gpu | | most parameters on one GPU
+        num_gpus | | GPUs of the mesh
         """,
     ),
     **_table(
         "memory",
         """
-        total          | bytes | peak of one GPU
-        weights        | bytes | weights at the peak
-        gradients      | bytes | gradients at the peak (training)
-        optimizer      | bytes | optimizer state at the peak (training)
-        activations    | bytes | activations at the peak
-        kv_cache       | bytes | keys and values at the peak (forward)
-        logits         | bytes | output of the head at the peak
-        buffers        | bytes | send and receive buffers
+        total | bytes | peak of one GPU
+        weights | bytes | weights at the peak
+        gradients | bytes | gradients at the peak (training)
+        optimizer | bytes | optimizer state at the peak (training)
+        activations | bytes | activations at the peak
+        kv_cache | bytes | keys and values at the peak (forward)
+        logits | bytes | output of the head at the peak
+        buffers | bytes | send and receive buffers
         capacity_bytes | bytes | memory of the device
-        fits           |       | whether the peak is within the capacity
-        peak_fraction  | ratio | peak over capacity
+        fits | | whether the peak is within the capacity
+        peak_fraction | ratio | peak over capacity
         """,
     ),
     **_table(
         "mesh",
         """
-        tp                                    |       | tensor-parallel size
-        pp                                    |       | pipeline stages
-        ep                                    |       | expert-parallel size
-        dp                                    |       | data-parallel size
-        tp_times_pp                           |       | TP x PP
-        ep_times_pp                           |       | EP x PP
-        gpus_required_megatron                |       | least number of GPUs on which Megatron's rule allows the axes
-        legal_megatron                        |       | whether the strategy is legal under Megatron's rule on this cluster
-        legal_vllm                            |       | the same under vLLM's rule
-        legal_spanning                        |       | the same in the spanning reading
-        layers_per_stage_max                  |       | layers of the fullest stage
-        layers_per_stage_min                  |       | layers of the emptiest stage
-        heads_per_rank                        |       | attention heads of a TP rank
-        hidden_per_rank                       |       | hidden / TP
-        experts_per_gpu                       |       | experts of a layer on one GPU
-        experts_on_stage                      |       | experts of a layer on the GPUs of the layer's own stage
-        experts_off_stage                     |       | experts of a layer on other stages' GPUs
-        expert_params_per_gpu                 |       | expert parameters that a GPU holds
-        expert_params_per_gpu_of_own_layers   |       | the same if it held the layers of its stage alone
-        tp_nodes                              |       | nodes that a TP group spans
-        ep_nodes                              |       | nodes that an EP group spans
-        blocking_exchange_completes           |       | whether the expert exchange, entered by all its ranks as one blocking collective, ends
+        tp | | tensor-parallel size
+        pp | | pipeline stages
+        ep | | expert-parallel size
+        dp | | data-parallel size
+        tp_times_pp | | TP x PP
+        ep_times_pp | | EP x PP
+        gpus_required_megatron | | least number of GPUs on which Megatron's rule allows the axes
+        legal_megatron | | whether the strategy is legal under Megatron's rule on this cluster
+        legal_vllm | | the same under vLLM's rule
+        legal_spanning | | the same in the spanning reading
+        layers_per_stage_max | | layers of the fullest stage
+        layers_per_stage_min | | layers of the emptiest stage
+        heads_per_rank | | attention heads of a TP rank
+        hidden_per_rank | | hidden / TP
+        experts_per_gpu | | experts of a layer on one GPU
+        experts_on_stage | | experts of a layer on the GPUs of the layer's own stage
+        experts_off_stage | | experts of a layer on other stages' GPUs
+        expert_params_per_gpu | | expert parameters that a GPU holds
+        expert_params_per_gpu_of_own_layers | | the same if it held the layers of its stage alone
+        tp_nodes | | nodes that a TP group spans
+        ep_nodes | | nodes that an EP group spans
+        blocking_exchange_completes | | whether the expert exchange ends when all its ranks enter it as one blocking collective
         """,
     ),
 }

@@ -163,13 +163,16 @@ def _judge_expectation(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _compare(claim: Claim, evidence: Evidence) -> str:
     value = evidence.value
-    text = f"{'simulated' if claim.is_simulated else 'computed'} {format_quantity(value, claim.unit)}, asked {claim.asked}"
+    text = (
+        f"{'simulated' if claim.is_simulated else 'computed'} {format_quantity(value, claim.unit)}, asked {claim.asked}"
+    )
     numbers = [x for x in (value, claim.asked_value) if not isinstance(x, bool) and x]
     if claim.is_met is not None and value is not None and not claim.is_met(value) and len(numbers) == 2:
         text += f" ({format_ratio(float(value) / float(claim.asked_value or 1))})"
     if evidence.seeds:
         low, high = min(evidence.seeds), max(evidence.seeds)
-        text += f", {format_quantity(low, claim.unit)} to {format_quantity(high, claim.unit)} over {len(evidence.seeds)} seeds"
+        span = f"{format_quantity(low, claim.unit)} to {format_quantity(high, claim.unit)}"
+        text += f", {span} over {len(evidence.seeds)} seeds"
     return text
 
 
@@ -204,9 +207,9 @@ def _alternative_sentences(
             return [f"refuted under all {num} alternatives{tail}"]
         return [f"holds only as declared, refuted under all {num} alternatives{tail}"]
     fewer = met if len(met) <= num - len(met) else [outcome for outcome in known if outcome not in met]
-    names = ", ".join(
-        f"{{{outcome.name}}} {format_quantity(outcome.value, claim.unit)}" for outcome in fewer[:4]
-    ) + (f" and {len(fewer) - 4} more" if len(fewer) > 4 else "")
+    names = ", ".join(f"{{{outcome.name}}} {format_quantity(outcome.value, claim.unit)}" for outcome in fewer[:4]) + (
+        f" and {len(fewer) - 4} more" if len(fewer) > 4 else ""
+    )
     word = "holds" if fewer is met else "refuted"
     start = "holds as declared" if met_here else "refuted as declared"
     return [f"{start}, {word} under {len(fewer)} of {num} alternatives{tail}: {names}"]
@@ -223,7 +226,8 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
     sign = 1 if claim.superlative == "least" else -1
     best = min(known, key=lambda rival: sign * float(rival.value or 0))
     here, there = float(evidence.value), float(best.value or 0)
-    words = f"{format_quantity(evidence.value, claim.unit)} here, {format_quantity(best.value, claim.unit)} with {best.name}"
+    ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
+    words = f"{ours} here, {theirs} with {best.name}"
     if sign * there < sign * here:
         better = sum(sign * float(rival.value or 0) < sign * here for rival in known)
         ratio = f" ({format_ratio(here / there)})" if there else ""

@@ -89,7 +89,8 @@ def build_passes(scenario: Scenario) -> PassesPlan:
 def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
 
-    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives no microbatches takes as many as divide its sequences, at most the scenario's.
+    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives no
+    microbatches takes as many as divide its sequences, at most the scenario's.
     """
     rival = scenario.spec.rivals[position]
     given = {"parallel.strategy": rival} if isinstance(rival, str) else dict(rival)
@@ -116,7 +117,9 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
             changes["workload.microbatches"] = fitting
             varied = varied.variant({**given, **changes}, at=("rivals", position))
     shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
-    extra = "".join(f", {key.rpartition('.')[2]} {value}" for key, value in {**shown, **changes}.items() if value is not None)
+    extra = "".join(
+        f", {key.rpartition('.')[2]} {value}" for key, value in {**shown, **changes}.items() if value is not None
+    )
     return varied, f"{name} ({extra[2:]})" if extra else str(name)
 
 
@@ -127,7 +130,10 @@ def _build(scenario: Scenario) -> Built:
     spec, workload = scenario.spec, scenario.spec.workload
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         raise scenario.error_at(
-            "workload.kind", rule="be forward, training or passes (collective: not supported yet)", value=workload.kind, cure="Use forward."
+            "workload.kind",
+            rule="be forward, training or passes (collective: not supported yet)",
+            value=workload.kind,
+            cure="Use forward.",
         )
     cluster, model = _cluster(scenario), _model(scenario)
     mesh = _mesh(scenario, cluster)
@@ -260,7 +266,13 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
     if mesh.world < work.cluster.num_gpus:
         idle = work.cluster.num_gpus - mesh.world
-        found.append(Assumption("cluster.num_nodes", spec.cluster.num_nodes if spec.cluster else 0, f"{idle} of {work.cluster.num_gpus} GPUs stay unused"))
+        found.append(
+            Assumption(
+                "cluster.num_nodes",
+                spec.cluster.num_nodes if spec.cluster else 0,
+                f"{idle} of {work.cluster.num_gpus} GPUs stay unused",
+            )
+        )
     for key, value, why in (
         ("routing.kind", work.routing, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
@@ -271,8 +283,14 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
         if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
             found.append(Assumption(key, value, why))
     if work.kind == "forward":
-        found.append(Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone"))
-    if spec.cluster and spec.cluster.device.preset and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device:
+        found.append(
+            Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
+        )
+    if (
+        spec.cluster
+        and spec.cluster.device.preset
+        and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
+    ):
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
     return found

@@ -16,7 +16,9 @@ def explain_run(
     work: Work, path_ns: Mapping[str, int], stages_ns: Sequence[Mapping[str, int]], memory: Mapping[str, object]
 ) -> dict[str, str]:
     """Return a line for each metric that the run can say more about, by name."""
-    lines = dict.fromkeys(("step_time_s", "latency_s", "tokens_per_s", "steady_tokens_per_s"), _where_time_went(path_ns))
+    lines = dict.fromkeys(
+        ("step_time_s", "latency_s", "tokens_per_s", "steady_tokens_per_s"), _where_time_went(path_ns)
+    )
     lines |= dict.fromkeys(("total", "peak_fraction", "fits"), _what_memory_holds(work, memory))
     lines["stage_compute_max_over_mean"] = _stage_loads(stages_ns)
     if work.mesh.strategy.tp > 1:
@@ -35,7 +37,9 @@ def _where_time_went(path_ns: Mapping[str, int]) -> str:
 def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     peak = memory["peak_bytes_per_gpu"]
     parts = dict(peak) if isinstance(peak, Mapping) else {}
-    sizes = sorted(((name, size) for name, size in parts.items() if name != "total" and size), key=lambda item: -item[1])
+    sizes = sorted(
+        ((name, size) for name, size in parts.items() if name != "total" and size), key=lambda item: -item[1]
+    )
     line = "made of " + ", ".join(f"{name} {format_quantity(size, 'bytes')}" for name, size in sizes)
     if work.kind == "training":
         return line
@@ -52,7 +56,11 @@ def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
 
 def _where_tp_talks(work: Work) -> str:
     nodes = int(np.unique(work.cluster.node_of(work.mesh.tp_groups(0)[0])).size)
-    where = f"leaves the node of {work.cluster.spec.gpus_per_node} GPUs and spans {nodes} nodes" if nodes > 1 else "stays in a node"
+    where = (
+        f"leaves the node of {work.cluster.spec.gpus_per_node} GPUs and spans {nodes} nodes"
+        if nodes > 1
+        else "stays in a node"
+    )
     return f"TP{work.mesh.strategy.tp} {where}"
 
 

@@ -91,7 +91,9 @@ def judge_scenario(
     spans = spec.parallel.convention == "spanning" and bool(spec.claims)
     here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()))
     on_progress(1, total)
-    seen = observe_all(others, wanted=wanted, jobs=min(jobs, os.cpu_count() or 1), on_done=lambda n: on_progress(1 + n, total))
+    seen = observe_all(
+        others, wanted=wanted, jobs=min(jobs, os.cpu_count() or 1), on_done=lambda n: on_progress(1 + n, total)
+    )
     verdicts = _verdicts(scenario, metrics, here, variants, seen)
     return Result(
         scenario=scenario,

@@ -65,8 +65,9 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the contract's JSON object: SI units at the end of names, no NaN."""
         here = self.simulated
-        return _without_nan(
-            {
+        return {
+            name: _without_nan(value)
+            for name, value in {
                 "schema_version": SCHEMA_VERSION,
                 "scenario": self.scenario.resolved(),
                 "assumptions": [item._asdict() for item in here.assumptions],
@@ -82,8 +83,8 @@ class Result:
                 "bounds": self._bounds(),
                 "claims": [_claim_dict(verdict) for verdict in self.claims],
                 "engine": self._engine(),
-            }
-        )
+            }.items()
+        }
 
     def to_json(self) -> str:
         """Return `to_dict` as text."""
@@ -166,7 +167,11 @@ def _claim_dict(verdict: Verdict) -> dict[str, object]:
         ],
         "rival": {"strategy": verdict.rival.name, "value": verdict.rival.value} if verdict.rival else None,
         "rivals": [
-            {"strategy": outcome.name, "value": outcome.value, **({"problem": outcome.problem} if outcome.problem else {})}
+            {
+                "strategy": outcome.name,
+                "value": outcome.value,
+                **({"problem": outcome.problem} if outcome.problem else {}),
+            }
             for outcome in evidence.rivals
         ]
         if claim.superlative

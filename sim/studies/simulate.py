@@ -143,7 +143,14 @@ def _simulate_passes(scenario: Scenario) -> Simulated:
         imbalance_max_over_mean=1.0,
     )
     metrics = metrics_of(run.trace, stages, facts)
-    known = ("step_time_s", "latency_s", "bubble_fraction", "stall_fraction", "bubble_fraction_published_form", "num_gpus")
+    known = (
+        "step_time_s",
+        "latency_s",
+        "bubble_fraction",
+        "stall_fraction",
+        "bubble_fraction_published_form",
+        "num_gpus",
+    )
     return Simulated(
         run=run,
         metrics={name: metrics[name] for name in known},

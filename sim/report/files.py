@@ -1,0 +1,122 @@
+"""The files of `--out`: result, trace, picture and Perfetto trace, each written whole or not at all.
+
+`trace.npz` holds one array per column, with the same bytes for the same trace (NumPy's own writer stamps the time).
+"""
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.engine.trace import Trace
+from sim.errors import OutputError
+from sim.results.quantities import format_quantity
+
+__all__ = ["stage_notes", "write_drawing", "write_outputs", "write_whole"]
+
+
+def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write all files of a run into `folder`, which is made where it does not exist.
+
+    Returns
+    -------
+    dict
+        What was written -> path.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}. Choose a folder that can be written.") from error
+    name = str(data["scenario"].get("name") or "scenario")
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    paths = {
+        "result": folder / "result.json",
+        "trace": folder / "trace.npz",
+        "timeline": folder / "timeline.png",
+        "Perfetto trace": folder / "trace.json",
+    }
+    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace)))
+    for key in ("timeline", "Perfetto trace"):
+        write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def write_drawing(
+    trace: Trace,
+    path: Path,
+    *,
+    name: str,
+    notes: Sequence[str] | None = None,
+    window_ns: tuple[int, int] | None = None,
+    lane: int = 0,
+) -> None:
+    """Write the timeline (.png, .svg, .pdf) or the Perfetto trace (.json)."""
+    if path.suffix == ".json":
+        from sim.report.perfetto import write_perfetto  # noqa: PLC0415  # only what is written is imported
+
+        write_whole(path, lambda target: write_perfetto(trace, target, name=name))
+        return
+    from sim.report.timeline import draw_timeline  # noqa: PLC0415  # matplotlib
+
+    write_whole(
+        path,
+        lambda target: draw_timeline(trace, target, title=name, notes=notes, window_ns=window_ns, lane=lane),
+    )
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place: half a file is never seen.
+
+    Raises
+    ------
+    OutputError
+        The folder or the file cannot be written.
+    """
+    try:
+        handle, made = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}. Choose a folder that can be written.") from error
+    temporary = Path(made)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}. Make room or choose another folder.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
+    """Return one line per stage for the picture's margin: idle, stalled and foreign shares of the step.
+
+    >>> stage_notes([{"expert": 3, "stalled": 0, "foreign": 0, "idle": 1}])
+    ['idle 25 %']
+    """
+    notes = []
+    for stage in stages_ns:
+        whole = sum(stage.values()) or 1
+        shares = [(part, stage[part] / whole) for part in ("idle", "stalled", "foreign")]
+        notes.append(
+            ", ".join(f"{part} {format_quantity(round(share, 3), 'ratio')}" for part, share in shares if share)
+        )
+    return notes
+
+
+def _npz_bytes(trace: Trace) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, column in trace.arrays().items():
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w") as stream:
+                np.lib.format.write_array(stream, np.ascontiguousarray(column), allow_pickle=False)
+    return buffer.getvalue()
