@@ -38,14 +38,12 @@ def all_to_all(ranks: Sequence[int], byte_matrix: ArrayLike) -> Exchange:
     """
     members = np.asarray(ranks, dtype=np.intp)
     matrix = np.asarray(byte_matrix, dtype=float)
-    if matrix.shape != (members.size, members.size) or (matrix < 0).any():
-        raise WorkloadError(
-            subject="all_to_all",
-            field="byte_matrix",
-            rule=f"have shape [{members.size}, {members.size}] and no negative entry",
-            value=f"shape {list(matrix.shape)}",
-            cure="Give bytes for every pair of ranks.",
-        )
+    shape = (members.size, members.size)
+    if matrix.shape != shape:
+        raise _refuse(f"have shape {list(shape)}", f"shape {list(matrix.shape)}")
+    bad = matrix[~((matrix >= 0) & np.isfinite(matrix))]
+    if bad.size:
+        raise _refuse("hold finite entries that are not negative", bad[0])
     wanted = (matrix > 0) & ~np.eye(members.size, dtype=bool)
     i, j = np.nonzero(wanted)
     amount = matrix[i, j]
@@ -57,3 +55,8 @@ def all_to_all(ranks: Sequence[int], byte_matrix: ArrayLike) -> Exchange:
         steps=(Step(count=1, src=src, dst=dst),) if amount.size else (),
         flow_bytes=float(amount.mean()) if amount.size else 0.0,
     )
+
+
+def _refuse(rule: str, value: object) -> WorkloadError:
+    cure = "Give bytes for every pair of ranks."
+    return WorkloadError(subject="all_to_all", field="byte_matrix", rule=rule, value=value, cure=cure)

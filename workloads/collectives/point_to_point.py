@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workloads.collectives.exchange import Exchange, Step
+from workloads.errors import WorkloadError
 
 __all__ = ["point_to_point"]
 
@@ -21,6 +22,14 @@ def point_to_point(src: Sequence[int], dst: Sequence[int], num_bytes: float) -> 
     10.0
     """
     a, b = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+    if a.shape != b.shape:
+        raise WorkloadError(
+            subject="point_to_point",
+            field="dst",
+            rule=f"name one receiver for each of {a.size} senders",
+            value=b.size,
+            cure="Give pairs.",
+        )
     return Exchange(
         src=a,
         dst=b,
