@@ -68,6 +68,7 @@ class Clock:
         self.num_events = 0
         self._max_events = max_events
         self._max_events_at_one_time = max_events_at_one_time
+        self._last_ns, self._num_at_one_time = -1, 0
 
     @property
     def now_ns(self) -> int:
@@ -82,25 +83,28 @@ class Clock:
         SimulationError
             When the event budget is spent, or when time stands still for too many events.
         """
-        step, env = self.env.step, self.env
-        last_ns, at_one_time = -1, 0
+        step = self.env.step
         while True:
             try:
                 step()
             except simpy.core.EmptySchedule:
                 return
-            self.num_events += 1
-            if env.now != last_ns:
-                last_ns, at_one_time = env.now, 0
-                if self.num_events > self._max_events:
-                    raise SimulationError(
-                        f"engine: the run must end within {self._max_events:,} events, and is at "
-                        f"{env.now / 1e6:.3f} ms of simulated time. Use fewer microbatches or layers, or raise the limit."
-                    )
-            else:
-                at_one_time += 1
-                if at_one_time > self._max_events_at_one_time:
-                    raise SimulationError(
-                        f"engine: time must move on, and {at_one_time:,} events happened at {env.now} ns. "
-                        "A schedule or an operation of no length repeats itself."
-                    )
+            self._count_event()
+
+    def _count_event(self) -> None:
+        self.num_events += 1
+        now_ns = self.now_ns
+        if now_ns != self._last_ns:
+            self._last_ns, self._num_at_one_time = now_ns, 0
+            if self.num_events > self._max_events:
+                raise SimulationError(
+                    f"engine: the run must end within {self._max_events:,} events, and is at {now_ns / 1e6:.3f} ms "
+                    "of simulated time. Use fewer microbatches or layers, or raise the limit."
+                )
+        else:
+            self._num_at_one_time += 1
+            if self._num_at_one_time > self._max_events_at_one_time:
+                raise SimulationError(
+                    f"engine: time must move on, and {self._num_at_one_time:,} events happened at {now_ns} ns. "
+                    "A schedule or an operation of no length repeats itself."
+                )

@@ -35,7 +35,8 @@ def describe_deadlock(waits: Sequence[Wait], now_ns: int) -> str:
     ...     Wait(lane=(1, 0), during="F0", what="F0 of stage 0", needs=((0, 0),)),
     ... ]
     >>> print(describe_deadlock(stuck, 1500))
-    deadlock at 0.002 ms: stage 0 -> stage 1 -> stage 0. stage 0 in B0 waits for B0 of stage 1; stage 1 in F0 waits for F0 of stage 0.
+    deadlock at 0.002 ms: stage 0 -> stage 1 -> stage 0.
+    stage 0 in B0 waits for B0 of stage 1; stage 1 in F0 waits for F0 of stage 0.
     """
     graph: nx.DiGraph[Lane] = nx.DiGraph()
     for wait in waits:

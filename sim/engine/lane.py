@@ -2,9 +2,9 @@
 
 Model
 -----
-A lane is a set of ranks that meet in every layer. It asks its schedule for a pass, waits for the pass's inputs, runs its
-ops one after another, hands its output on and asks again. Ranks differ within an op (slow ranks, hot experts); an op
-ends when the slowest of the lane has ended, and its imbalance is the slowest rank over the mean.
+A lane is a set of ranks that meet in every layer. It asks its schedule for a pass, waits for the pass's inputs, runs
+its ops one after another, hands its output on and asks again. Ranks differ within an op (slow ranks, hot experts); an
+op ends when the slowest of the lane has ended, and its imbalance is the slowest rank over the mean.
 
 Assumptions
 -----------

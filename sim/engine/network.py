@@ -218,5 +218,6 @@ class FluidNetwork:
         dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
         raise SimulationError(
             f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3]) or 'a link'} has "
-            f"none (transfer of {transfer.total_bytes:.0f} bytes at {self._clock.now_ns} ns). Remove the link or repair it."
+            f"none (transfer of {transfer.total_bytes:.0f} bytes at {self._clock.now_ns} ns). "
+            "Remove the link or repair it."
         )

@@ -9,7 +9,8 @@ Streams
 - `foreign`: an expert kernel of another stage's pass on a rank of this stage.
 
 Each row but those of `pass` splits its duration: base + imbalance + contention + latency = end - start. `released_by`
-is the row that it waited for last (-1: none). Missing numbers (a rank for a transfer, a layer for the optimizer) are -1.
+is the row that it waited for last (-1: none). Missing numbers (a rank for a transfer, a layer for the optimizer) are
+-1.
 """
 
 from collections.abc import Sequence
@@ -231,6 +232,6 @@ class Recorder:
         """Return the columns of all rows so far."""
         by_column = list(zip(*self._rows, strict=True)) or [()] * len(COLUMNS)
         return {
-            name: np.array(values, dtype=np.float64 if name in _FLOATS else np.int64)
+            name: np.array(values, dtype=np.float64) if name in _FLOATS else np.array(values, dtype=np.int64)
             for name, values in zip(COLUMNS, by_column, strict=True)
         }

@@ -74,9 +74,7 @@ def memory_of(
     }
 
 
-def _peak_of_stage(
-    trace: Trace, stage: int, sizes: StageMemory, microbatches: int
-) -> tuple[int, dict[str, float]]:
+def _peak_of_stage(trace: Trace, stage: int, sizes: StageMemory, microbatches: int) -> tuple[int, dict[str, float]]:
     opened, closed = _first_and_last(trace, stage)
     lives = {
         "activations": (sizes.activations_per_microbatch, opened, closed),

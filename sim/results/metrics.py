@@ -16,7 +16,8 @@ Model
 
 References
 ----------
-Narayanan et al. 2021, section 5.1 (FLOPs). Qi et al. 2024, "Zero bubble pipeline parallelism", section 5 (published form).
+Narayanan et al. 2021, section 5.1 (FLOPs). Qi et al. 2024, "Zero bubble pipeline parallelism", section 5 (published
+form).
 """
 
 from dataclasses import dataclass

@@ -2,9 +2,10 @@
 
 Model
 -----
-A lane's time is cut into its own kernels and the transfers that it waits for (each in its parts), and gaps. A gap while a
-pass is open is `stalled`, otherwise `idle`. Of transfers and gaps, the share in which the lane's ranks compute for other
-stages (mean over the ranks) is `foreign`. A stage is the mean of its lanes, in whole nanoseconds that sum to the step time.
+A lane's time is cut into its own kernels and the transfers that it waits for (each in its parts), and gaps. A gap
+while a pass is open is `stalled`, otherwise `idle`. Of transfers and gaps, the share in which the lane's ranks compute
+for other stages (mean over the ranks) is `foreign`. A stage is the mean of its lanes, in whole nanoseconds that sum to
+the step time.
 
 Rows that run at the same time (groups of a lane) count once: the longest, then what others add at its end.
 """
@@ -42,7 +43,7 @@ def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
     rows, start, end = rows[order], start[order], end[order]
     reached = np.concatenate([[trace.start_ns], np.maximum.accumulate(end)])[:-1]
     foreign = _Cumulated.of_rows(trace, trace.rows("foreign", stage=stage, lane=lane), trace.lane_ranks.shape[2])
-    _add_rows(account, trace, rows, np.maximum(start, reached), end, foreign)
+    _add_rows(account, trace, rows, start=np.maximum(start, reached), end=end, foreign=foreign)
     last = int(end.max(initial=trace.start_ns))
     gaps = [(int(a), int(b)) for a, b in zip(reached, start, strict=True) if a < b] + [(last, trace.end_ns)]
     _add_gaps(account, trace, trace.rows("pass", stage=stage, lane=lane), gaps, foreign)
@@ -50,7 +51,13 @@ def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
 
 
 def _add_rows(
-    account: dict[str, int], trace: Trace, rows: NDArray[np.intp], start: IntArray, end: IntArray, foreign: "_Cumulated"
+    account: dict[str, int],
+    trace: Trace,
+    rows: NDArray[np.intp],
+    *,
+    start: IntArray,
+    end: IntArray,
+    foreign: "_Cumulated",
 ) -> None:
     """Add rows from `start`, where earlier rows have reached, to their end."""
     kinds = trace.ints("kind")[rows]
@@ -72,7 +79,11 @@ def _add_rows(
 
 
 def _add_gaps(
-    account: dict[str, int], trace: Trace, passes: NDArray[np.intp], gaps: Sequence[tuple[int, int]], foreign: "_Cumulated"
+    account: dict[str, int],
+    trace: Trace,
+    passes: NDArray[np.intp],
+    gaps: Sequence[tuple[int, int]],
+    foreign: "_Cumulated",
 ) -> None:
     """Cut gaps where passes open and close; what lies in an open pass is stalled."""
     opens, closes = np.sort(trace.ints("start_ns")[passes]), np.sort(trace.ints("end_ns")[passes])

@@ -5,10 +5,11 @@ Model
     bound_compute   FLOPs of a batch (causal attention) / peak of all GPUs
     bound_wires     the slower of NICs and NVLink: bytes that must pass / their datasheet bandwidth over all GPUs
 
-Bytes that must pass, whatever the algorithm (per TP group of k nodes with g ranks each, tensor of S bytes): a sum over the
-group takes (g - 1) / g * S per rank and direction inside a node, summed in the switch or not, and S per node and direction
-where it leaves the node, which the node's g NICs share. A token's copies leave its node once per node that holds one of its experts: for even routing over K nodes
-that is (K - 1)(1 - (1 - 1/K)^top_k) nodes on average, and as much comes back.
+Bytes that must pass, whatever the algorithm (per TP group of k nodes with g ranks each, tensor of S bytes): a sum over
+the group takes (g - 1) / g * S per rank and direction inside a node, summed in the switch or not, and S per node and
+direction where it leaves the node, which the node's g NICs share. A token's copies leave its node once per node that
+holds one of its experts: for even routing over K nodes that is (K - 1)(1 - (1 - 1/K)^top_k) nodes on average, and as
+much comes back.
 
 Assumptions
 -----------
@@ -102,7 +103,7 @@ def _wires_s(work: Work) -> float:
     if model.experts and ep_nodes > 1 and not (mesh.convention == "vllm" and mesh.dp == 1):
         targets = (ep_nodes - 1) * (1 - (1 - 1 / ep_nodes) ** model.top_k)
         nic += 2 * model.num_moe_layers * activations * targets / mesh.world
-    return max(nic / spec.nic.bandwidth_bytes_per_s, nvlink / spec.nvlink.bandwidth_bytes_per_s)
+    return float(max(nic / spec.nic.bandwidth_bytes_per_s, nvlink / spec.nvlink.bandwidth_bytes_per_s))
 
 
 def _tp_reduces(work: Work) -> int:

@@ -72,6 +72,7 @@ class Costs:
 
     def _kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         device, dtype = self.cluster.device, self._dtype
+        time_s: float | NDArray[np.float64]
         if isinstance(kernel, Gemm):
             time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype)
         elif isinstance(kernel, GroupedGemm):
@@ -90,7 +91,8 @@ class Costs:
             algorithms = COLLECTIVES[operation]
             chosen = list(algorithms) if self._all_reduce == "auto" else [self._all_reduce]
             priced = [
-                self.transfer(algorithms[name](ranks.tolist(), nodes, num_bytes), ranks=ranks, group=group) for name in chosen
+                self.transfer(algorithms[name](ranks.tolist(), nodes, num_bytes), ranks=ranks, group=group)
+                for name in chosen
             ]
             self._transfers[key] = min(priced, key=lambda transfer: transfer.latency_ns + transfer.alone_ns)
         return self._transfers[key]
@@ -100,8 +102,8 @@ class Costs:
     ) -> Transfer:
         """Return the direct all-to-all of `byte_matrix` [G, G] over `ranks`.
 
-        `even_matrix` [G, G] is what the same senders would send if each spread its bytes evenly; what the real one takes
-        longer alone is the transfer's imbalance.
+        `even_matrix` [G, G] is what the same senders would send if each spread its bytes evenly; what the real one
+        takes longer alone is the transfer's imbalance.
         """
         key = ("all_to_all", ranks.tobytes(), byte_matrix.tobytes(), group)
         if key not in self._transfers:

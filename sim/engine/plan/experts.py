@@ -2,11 +2,13 @@
 
 Model
 -----
-    megatron   tokens of a rank go to the experts of its EP group and come back        all-to-all, experts, all-to-all
-    vllm       DP 1: tokens are on all ranks, each runs its own experts, results summed           experts, all-reduce
+    megatron   tokens of a rank go to the experts of its EP group and come back
+                   all-to-all, experts, all-to-all
+    vllm       DP 1: tokens are on all ranks, each runs its own experts, results are summed
+                   experts, all-reduce
                DP > 1: as megatron, then an all-gather over TP
-    spanning   tokens of rank t mod TP go to experts on the GPUs of *all* stages, one-sided  all-to-all, service, all-to-all,
-               then an all-gather over TP
+    spanning   tokens of rank t mod TP go to experts on the GPUs of *all* stages, one-sided
+                   all-to-all, service, all-to-all, all-gather over TP
 
 In the backward pass the gradients travel the same ways in the opposite order, with the same draw.
 
@@ -140,9 +142,7 @@ def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> 
     return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []
 
 
-def _experts(
-    costs: Costs, routed: ExpertLayer, kernels: list[Kernel], counted: NDArray[np.int64] | None = None
-) -> Op:
+def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], counted: NDArray[np.int64] | None = None) -> Op:
     own = routed.hosts.size == routed.lane_ranks.size
     compute = costs.compute(kernels, routed.hosts.size, layer=routed.layer, expert_tokens=counted)
     if own:

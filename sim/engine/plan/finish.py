@@ -36,10 +36,15 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]
     step = optimizer_step((dense + expert) / replicas, 28.0 + work.model.dtype_bytes)
     update = costs.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
-    ops: list[Op] = [*_over_replicas(work, costs, stage, lane, operation, (dense, expert), GRADIENT_BYTES), update]
-    if work.zero:
-        ops += _over_replicas(work, costs, stage, lane, "all_gather", (dense, expert), work.model.dtype_bytes)
-    return ops
+    reduced = _over_replicas(
+        work, costs, stage, lane, operation=operation, params=(dense, expert), bytes_per_param=GRADIENT_BYTES
+    )
+    if not work.zero:
+        return [*reduced, update]
+    gathered = _over_replicas(
+        work, costs, stage, lane, operation="all_gather", params=(dense, expert), bytes_per_param=work.model.dtype_bytes
+    )
+    return [*reduced, update, *gathered]
 
 
 def _over_replicas(
@@ -47,6 +52,7 @@ def _over_replicas(
     costs: Costs,
     stage: int,
     lane: int,
+    *,
     operation: str,
     params: tuple[int, int],
     bytes_per_param: int,

@@ -1,6 +1,8 @@
 """What a pass needs, and where its output goes, in a pipeline whose stages stand in a row.
 
-    F of a stage needs F of the stage before it; B needs its own F and B of the stage after it.
+Model
+-----
+F of a stage needs F of the stage before it; B needs its own F and B of the stage after it.
 """
 
 from sim.engine.ops import Input

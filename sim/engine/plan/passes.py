@@ -33,7 +33,7 @@ class PassesPlan:
         self, *, pass_times_s: Sequence[tuple[float, float, float]], num_microbatches: int, p2p_s: float, schedule: str
     ) -> None:
         self._times_s = list(pass_times_s)
-        self._num_microbatches = num_microbatches
+        self.num_microbatches = num_microbatches
         self._schedule = schedule
         self.num_stages = len(self._times_s)
         self.lane_ranks: NDArray[np.intp] = np.arange(self.num_stages).reshape(-1, 1, 1)
@@ -53,7 +53,7 @@ class PassesPlan:
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline."""
         del lane
-        return build_schedule(self._schedule, num_stages=self.num_stages, num_microbatches=self._num_microbatches)
+        return build_schedule(self._schedule, num_stages=self.num_stages, num_microbatches=self.num_microbatches)
 
     def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
         """Return what a pass needs: F the stage before it, B its own F and the stage after it."""

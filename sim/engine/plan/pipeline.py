@@ -5,8 +5,8 @@ Model
     F of a stage    [receive: all-gather over TP] [embedding] layers [output head]
     B of a stage    [receive] [output head backward] layers backward, last first
 
-A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them over
-TP (they need not under sequence parallelism, where each rank keeps its part).
+A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
+over TP (they need not under sequence parallelism, where each rank keeps its part).
 
 Ops that do not depend on the microbatch are planned once.
 """

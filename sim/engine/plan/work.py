@@ -57,7 +57,13 @@ class Work:
 
     def __post_init__(self) -> None:
         model, s = self.model, self.mesh.strategy
-        _require(model.heads % s.tp == 0, "parallel.tp", f"divide heads = {model.heads}", s.tp, "Choose TP among its divisors.")
+        _require(
+            model.heads % s.tp == 0,
+            "parallel.tp",
+            f"divide heads = {model.heads}",
+            s.tp,
+            "Choose TP among its divisors.",
+        )
         _require(
             model.kv_heads % s.tp == 0 or s.tp % model.kv_heads == 0,
             "parallel.tp",
@@ -66,9 +72,19 @@ class Work:
             "Choose another TP.",
         )
         _require(
-            model.experts % s.ep == 0, "parallel.ep", f"divide experts = {model.experts}", s.ep, "Choose EP among its divisors."
+            model.experts % s.ep == 0,
+            "parallel.ep",
+            f"divide experts = {model.experts}",
+            s.ep,
+            "Choose EP among its divisors.",
         )
-        _require(s.ep == 1 or model.experts > 0, "parallel.ep", "be 1 for a dense model", s.ep, "Drop EP or set model.experts.")
+        _require(
+            s.ep == 1 or model.experts > 0,
+            "parallel.ep",
+            "be 1 for a dense model",
+            s.ep,
+            "Drop EP or set model.experts.",
+        )
         _require(
             len(self.stage_layers) == s.pp and sum(self.stage_layers) == model.layers,
             "parallel.stage_layers",
