@@ -1,0 +1,13 @@
+"""What people see of a run: a picture, a trace file, tables.
+
+Contents
+--------
+- `sim.report.files`: what `--out` writes.
+- `sim.report.timeline`: the pipeline timeline as PNG, SVG or PDF; `canvas`, `palette`, `layout`, `legend` and `overview`
+  are its parts, and nothing else imports matplotlib.
+- `sim.report.perfetto`: the trace as Chrome JSON for https://ui.perfetto.dev.
+- `sim.report.console`: the tables that a command prints; `tables`, `claims` and `accounts` are its parts.
+- `sim.report.bars`, `sim.report.slots`, `sim.report.stalls`: which spans are drawn, and where.
+
+Nothing is imported here, so that a command pays only for what it draws.
+"""

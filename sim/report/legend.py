@@ -1,0 +1,138 @@
+"""The legend of a timeline: every encoding that the picture uses, by name, in rows that fit its width."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.trace import KINDS
+from sim.report.canvas import Sheet, text_width_px
+from sim.report.palette import FOREIGN, IDLE, INK, KIND_COLOURS, MICROBATCH_HUES, OPEN, STALLED, SUBTLE, pass_colours
+
+__all__ = ["ROW_PX", "Entry", "draw_legend", "flow", "legend_entries"]
+
+ROW_PX: Final = 19
+"""Height of a row."""
+_SIZE_PT: Final = 8.0
+_PATCH_PX: Final = 18
+_PATCH_HEIGHT_PX: Final = 11
+_AFTER_PATCH_PX: Final = 5
+_AFTER_ENTRY_PX: Final = 13
+_BEFORE_HEADING_PX: Final = 9
+
+_LABELS: Final[Mapping[str, str]] = {
+    "F": "F forward",
+    "B": "B backward",
+    "W": "W weight gradient",
+    "O": "O after the last pass",
+    "dense_ffn": "dense FFN",
+    "other_compute": "other",
+}
+_STYLED: Final[Sequence[tuple[str, str]]] = (
+    ("foreign", "expert work for other stages, a line per GPU"),
+    ("stalled", "stalled: neither kernels nor transfers"),
+    ("idle", "idle: no pass open"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A heading, or patches with a label."""
+
+    label: str
+    """What it says."""
+    patches: tuple[str | tuple[float, float, float], ...] = ()
+    """Colours of the patches; none for a heading."""
+    numbers: tuple[str, ...] = ()
+    """What stands in the patches."""
+    hatch: bool = False
+    """Whether the patch is hatched."""
+
+    @property
+    def width_px(self) -> float:
+        """Width with the space after it."""
+        text = text_width_px(self.label, _SIZE_PT, bold=not self.patches)
+        patches = _PATCH_PX * len(self.patches) + (_AFTER_PATCH_PX if self.patches else 0)
+        return patches + text + (_AFTER_ENTRY_PX if self.patches else 8)
+
+
+def legend_entries(kinds: Mapping[str, Collection[str]], styles: Collection[str]) -> list[Entry]:
+    """Return the entries for the kinds that each stream shows, and for `styles` out of foreign, stalled, idle."""
+    entries = _pass_entries(kinds.get("pass", ()))
+    headings = (("compute", "kernels"), ("comm", "waits for"), ("p2p", "sends, nobody waits"))
+    for stream, heading in headings:
+        shown = [kind for kind in KINDS if kind in kinds.get(stream, ())]
+        if shown:
+            entries.append(Entry(label=heading))
+            entries += [Entry(label=_label(kind), patches=(KIND_COLOURS[kind],)) for kind in shown]
+    fill = {"foreign": FOREIGN, "stalled": OPEN, "idle": IDLE}
+    chosen = [(style, label) for style, label in _STYLED if style in styles]
+    return entries + [Entry(label=label, patches=(fill[style],), hatch=style == "stalled") for style, label in chosen]
+
+
+def flow(widths: Sequence[float], headings: Sequence[bool], width_px: float) -> list[tuple[float, int]]:
+    """Return left edge and row of each entry; a heading goes to the next row with its first entry.
+
+    >>> flow([30, 30, 30, 30], [False, False, True, False], 105)
+    [(0.0, 0), (30.0, 0), (0.0, 1), (30.0, 1)]
+    """
+    places, x, row = [], 0.0, 0
+    for i, (width, heading) in enumerate(zip(widths, headings, strict=True)):
+        x += _BEFORE_HEADING_PX if heading and x > 0 else 0
+        needed = width + (widths[i + 1] if heading and i + 1 < len(widths) else 0)
+        if x > 0 and x + needed > width_px:
+            x, row = 0.0, row + 1
+        places.append((x, row))
+        x += width
+    return places
+
+
+def draw_legend(
+    sheet: Sheet, entries: Sequence[Entry], places: Sequence[tuple[float, int]], *, left_px: float, top_px: float
+) -> None:
+    """Draw entries at their places."""
+    for entry, (x, row) in zip(entries, places, strict=True):
+        _draw_entry(sheet, entry, left_px + x, top_px + ROW_PX * row + ROW_PX / 2)
+
+
+def _pass_entries(kinds: Collection[str]) -> list[Entry]:
+    entries = [Entry(label="passes")]
+    for kind in ("F", "B", "W", "O"):
+        if kind in kinds:
+            entries.append(Entry(label=_LABELS[kind], patches=(_rgb(kind, 0),)))
+    if {*kinds} & {"F", "B", "W"}:
+        shown = "F" if "F" in kinds else "B"
+        microbatches = range(len(MICROBATCH_HUES))
+        patches = tuple(_rgb(shown, microbatch) for microbatch in microbatches)
+        label = "microbatch: its number, and a hue that comes round"
+        entries.append(Entry(label=label, patches=patches, numbers=tuple(map(str, microbatches))))
+    return entries
+
+
+def _rgb(kind: str, microbatch: int) -> tuple[float, float, float]:
+    red, green, blue = pass_colours(np.array([kind]), np.array([microbatch]))[0].tolist()
+    return red, green, blue
+
+
+def _label(kind: str) -> str:
+    return _LABELS.get(kind, kind.replace("_", " "))
+
+
+def _draw_entry(sheet: Sheet, entry: Entry, x: float, middle: float) -> None:
+    if not entry.patches:
+        sheet.text(x, middle, entry.label, size_pt=_SIZE_PT, colour=SUBTLE, bold=True)
+        return
+    count = len(entry.patches)
+    left = x + _PATCH_PX * np.arange(count, dtype=np.float64)
+    top = round(middle - _PATCH_HEIGHT_PX / 2)
+    edges = np.tile(np.array([[top, top + _PATCH_HEIGHT_PX]], dtype=np.float64), (count, 1))
+    across: NDArray[np.float64] = np.stack([left, left + _PATCH_PX], axis=1)
+    if entry.hatch:
+        sheet.bars(across, edges, entry.patches, gid="moesim-legend", hatch="//////", hatch_colour=STALLED)
+    else:
+        sheet.bars(across, edges, entry.patches, gid="moesim-legend", edge_px=0.6)
+    for at, number in zip(left.tolist(), entry.numbers, strict=False):
+        sheet.text(at + _PATCH_PX / 2, middle, number, size_pt=6.5, colour=INK, align="center")
+    sheet.text(x + _PATCH_PX * count + _AFTER_PATCH_PX, middle, entry.label, size_pt=_SIZE_PT)
