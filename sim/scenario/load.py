@@ -9,6 +9,7 @@ from sim.scenario.bundled import find_bundled, list_bundled
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
 from sim.scenario.problems import nearest
+from sim.scenario.refusal import shown
 from sim.scenario.scenario import Scenario
 from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
 
@@ -30,7 +31,8 @@ def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = ()) ->
     InputError
         There is no such scenario, or a value in the file or an override is refused.
     """
-    return _load(read_yaml_file(_find(path_or_name)), str(_find(path_or_name)), overrides)
+    path = _find(path_or_name)
+    return _load(read_yaml_file(path), str(path), overrides)
 
 
 def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequence[str] = ()) -> Scenario:
@@ -53,23 +55,24 @@ def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequenc
 def _find(path_or_name: Path | str) -> Path:
     """Return the file that a path or a bundled scenario's name means."""
     path, name = Path(path_or_name), str(path_or_name)
-    if _is_file(path):
+    exists, is_folder = _look(path)
+    if exists and not is_folder:
         return path
     bundled = find_bundled(name)
     if bundled is not None:
         return bundled
-    if path.is_dir():
+    if is_folder and name:
         return path
     cure = nearest(name, list_bundled()) if list_bundled() else "Check the path."
-    raise InputError(field="the scenario", rule="be a file or a bundled scenario", value=name or '""', cure=cure)
+    raise InputError(field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure)
 
 
-def _is_file(path: Path) -> bool:
-    """Return whether there is something to read at a path, a pipe for instance."""
+def _look(path: Path) -> tuple[bool, bool]:
+    """Return whether there is something at a path, and whether it is a folder."""
     try:
-        return path.exists() and not path.is_dir()
+        return path.exists(), path.is_dir()
     except (OSError, ValueError):
-        return False
+        return False, False
 
 
 def _load(document: YamlDocument, file: str | None, overrides: Sequence[str]) -> Scenario:
@@ -88,8 +91,5 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str]) ->
         set_paths.append((key_path(key), f"--set {argument}"))
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
     scenario = Scenario.validated(raw, places)
-    for i in range(len(scenario.spec.alternatives)):
-        scenario.alternative(i)
-    for i in range(len(scenario.spec.rivals)):
-        scenario.rival(i)
+    scenario.check_variants()
     return scenario

@@ -18,7 +18,7 @@ from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["find_problems", "nearest", "valid_keys"]
+__all__ = ["nearest", "valid_keys", "validate"]
 
 _TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "model_type": ("be a mapping of keys", "Write `key: value` lines under it."),
@@ -26,28 +26,29 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "dict_type": ("be a mapping of keys", "Write `key: value` lines under it."),
     "tuple_type": ("be a list", "Write [...] or lines that start with `- `."),
     "list_type": ("be a list", "Write [...] or lines that start with `- `."),
-    "too_short": ("have at least one item", "Add one, or leave the key out."),
+    "too_long": ("have at most 1000 items", "Split the scenario into several."),
     "string_type": ("be a text", "Put it in quotes."),
 }
 """pydantic's type of error -> our rule and cure."""
 
 
-def find_problems(data: Mapping[str, Any]) -> list[RefusalError]:
-    """Return everything that is wrong with a scenario's raw data; empty if it is valid.
+def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
+    """Return the scenario that raw data makes, or else everything that is wrong with it.
 
     Examples
     --------
-    >>> print(find_problems({"workload": {"kind": "forwrd"}})[0])
+    >>> print(validate({"workload": {"kind": "forwrd"}})[0])
     workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
     """
     refused = find_not_supported(data)
     try:
-        ScenarioSpec.model_validate(data)
+        spec = ScenarioSpec.model_validate(data)
     except ValidationError as error:
         known = {refusal.path for refusal in refused}
         found = [_refusal(details, data) for details in error.errors(include_url=False)]
         refused += [refusal for refusal in found if refusal.path not in known]
-    return refused
+        return refused
+    return refused or spec
 
 
 def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ def dotted(path: KeyPath) -> str:
     >>> dotted(("claims", 0, "expect"))
     'claims.0.expect'
     """
-    return ".".join(str(part) for part in path)
+    return ".".join(_shortened(str(part)) for part in path)
 
 
 def shown(value: object) -> str | int | float:
@@ -50,7 +50,9 @@ def shown(value: object) -> str | int | float:
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, (list, tuple)):
         return _shortened(f"[{', '.join(str(shown(item)) for item in value[:20])}]") if value else "an empty list"
-    if isinstance(value, (int, float)) and abs(value) < 1e30:
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than 30 digits"
+    if isinstance(value, (int, float)):
         return value
     return _shortened(str(value)) if str(value) else "an empty text"
 

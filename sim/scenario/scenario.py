@@ -1,13 +1,13 @@
 """A scenario that has been read and validated, and the variants its alternatives and rivals make of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.errors import InputError
 from sim.scenario.overrides import STRATEGY, replace_strategy
 from sim.scenario.places import Places, key_path
-from sim.scenario.problems import find_problems
+from sim.scenario.problems import validate
 from sim.scenario.refusal import KeyPath, RefusalError
 from sim.scenario.schema import ScenarioSpec
 
@@ -41,10 +41,10 @@ class Scenario:
         4
         """
         where = places or Places()
-        problems = find_problems(raw)
-        if problems:
-            raise where.first(problems)
-        return cls(spec=ScenarioSpec.model_validate(raw), raw=dict(raw), places=where)
+        outcome = validate(raw)
+        if isinstance(outcome, ScenarioSpec):
+            return cls(spec=outcome, raw=dict(raw), places=where)
+        raise where.first(outcome)
 
     @property
     def path(self) -> str | None:
@@ -117,6 +117,21 @@ class Scenario:
         rival = self.spec.rivals[position]
         changes = {STRATEGY: rival} if isinstance(rival, str) else rival
         return self.variant(changes, at=("rivals", position))
+
+    def check_variants(self) -> None:
+        """Check every alternative and rival.
+
+        Raises
+        ------
+        InputError
+            The first that does not exist or makes a scenario that is refused.
+        """
+        judged = {"claims", "alternatives", "rivals", "published"}
+        bare = replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})
+        for i in range(len(self.spec.alternatives)):
+            bare.alternative(i)
+        for i in range(len(self.spec.rivals)):
+            bare.rival(i)
 
     def error_at(self, path: KeyPath | str, *, rule: str, value: object, cure: str) -> InputError:
         """Return the error of a value that the schema allows and the builder does not, with file and line.

@@ -40,6 +40,8 @@ _SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
 _MAX_SEEDS: Final = 100
+_MAX_ITEMS: Final = 1000
+"""No list of claims, alternatives, rivals or figures is longer."""
 
 
 def _seeds(value: object) -> object:
@@ -75,13 +77,13 @@ class ScenarioSpec(Section):
     """Seed of all random draws."""
     seeds: Annotated[int, Field(ge=1, le=_MAX_SEEDS), BeforeValidator(_seeds)] = 1
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
-    claims: tuple[ClaimSpec, ...] = ()
+    claims: Annotated[tuple[ClaimSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """What a document says, and what decides it."""
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: Annotated[tuple[Alternative, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Each a simulation more: dotted keys and the values they take in it."""
-    rivals: tuple[Rival, ...] = ()
+    rivals: Annotated[tuple[Rival, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Strategies that superlatives are judged against."""
-    published: tuple[PublishedSpec, ...] = ()
+    published: Annotated[tuple[PublishedSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Published figures; they make the scenario a validation case."""
 
     @model_validator(mode="after")
@@ -178,20 +180,19 @@ def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:
     for claim_id, supports in supported.items():
         path = ("claims", positions[claim_id], "supports")
         if supports not in positions:
-            cure = f"Claims: {', '.join(positions)}."
+            cure = "Write an id that stands in this list of claims."
             raise refuse(path, rule="be the id of a claim", value=supports, cure=cure)
         chain = _chain(claim_id, supported)
-        if chain[-1] == claim_id:
+        if len(chain) > 1 and chain[-1] == claim_id:
             cure = f"{' supports '.join(chain)}: remove one of these."
             raise refuse(path, rule="not support itself in the end", value=supports, cure=cure)
 
 
 def _chain(claim_id: str, supported: Mapping[str, str]) -> list[str]:
     """Return the claims that follow one another from a claim, up to its end or its first repetition."""
-    chain = [claim_id]
-    while chain[-1] in supported:
-        following = supported[chain[-1]]
-        chain.append(following)
-        if following in chain[:-1]:
-            break
-    return chain
+    chain = {claim_id: None}
+    following = supported.get(claim_id)
+    while following is not None and following not in chain:
+        chain[following] = None
+        following = supported.get(following)
+    return [*chain] if following is None else [*chain, following]

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from sim.scenario.fields import Bytes, Count, Seconds, Section, TokenCount, refuse
+from sim.scenario.refusal import RefusalError
 
 __all__ = [
     "WORKLOADS",
@@ -58,6 +59,8 @@ class PassTimes(Section):
 
 def _as_list(value: object) -> object:
     """Return pass times given once, for all stages, as a list of one."""
+    if value == []:
+        raise RefusalError(rule="have at least one item", value=value, cure="Give one map of F, B and W.")
     return [value] if isinstance(value, dict) else value
 
 
@@ -70,7 +73,6 @@ class PassesWorkload(Section):
     """Microbatches of the pipeline."""
     pass_times: Annotated[
         tuple[PassTimes, ...],
-        Field(min_length=1),
         BeforeValidator(_as_list, json_schema_input_type=PassTimes | list[PassTimes]),
     ]
     """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""

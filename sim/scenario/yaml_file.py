@@ -189,6 +189,8 @@ class _Composer:
                 )
             self._refuse_extras(event, path)
             key = str(event.value)
+            if not _is_unicode(key):
+                raise self._error(path, "have Unicode keys", shown(key), "Write the key without escapes.", event)
             if key in mapping:
                 cure = f"It stands on line {self._lines[(*path, key)]} already; remove one of the two."
                 raise self._error((*path, key), "be given once", "a second one", cure, event)
@@ -206,6 +208,9 @@ class _Composer:
     def _scalar(self, event: ScalarEvent, path: KeyPath) -> Any:  # noqa: ANN401 - a YAML value is of any type
         """Return a scalar by the rules of YAML 1.2; what is quoted is a text."""
         text = str(event.value)
+        if not _is_unicode(text):
+            cure = "Remove the escape of half a character, \\ud800 to \\udfff."
+            raise self._error(path, "be Unicode text", shown(text), cure, event)
         if event.style is not None or not event.implicit[0]:
             return text
         if text in _CONSTANTS:
@@ -248,6 +253,15 @@ class _Composer:
         """Return the error of a text that is no YAML."""
         cure = "Check indentation, brackets, colons and quotes on this line and the one before it."
         return _whole(self._file, "be valid YAML", shown(problem), cure, line)
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no half characters, which escapes can make and no output can show."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _number(text: str) -> int | float:

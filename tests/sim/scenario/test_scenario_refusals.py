@@ -1,0 +1,246 @@
+"""What a scenario file may not say: one wrong value each, and the exact message."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.errors import InputError
+from sim.scenario.load import load_scenario_text
+
+SIZE = 'Write a number and a unit, such as "64 GB".'
+
+REFUSALS = [
+    # what the contract's example says, what it says now, the message
+    ("hidden: 1024", "hiden: 1024", "9: model.hiden must be a known key, got hiden. Did you mean `hidden`?"),
+    ("\nmodel:", "\nmodle:", "7: modle must be a known key, got modle. Did you mean `model`?"),
+    ("zero: 0", "qqq: 0", "25: parallel.qqq must be a known key, got qqq. Known are strategy, tp, pp, ep, etp, dp, cp, "
+     "vpp, convention, sp, zero, rank_order, stage_layers, exchange."),
+    ("layers: 16", "layers: sixteen", '8: model.layers must be an integer of at least 1, got "sixteen". '
+     "Write a number without unit, such as 1."),
+    ("layers: 16", 'layers: "16"', '8: model.layers must be an integer of at least 1, got "16". '
+     "Write 16, without quotes."),
+    ("layers: 16", "layers: 1.6e1", "8: model.layers must be an integer of at least 1, got 16.0. "
+     "Write 16, without point or exponent."),
+    ("layers: 16", "layers: 1.5", "8: model.layers must be an integer of at least 1, got 1.5. "
+     "Write a number without unit, such as 1."),
+    ("layers: 16", "layers: 0", "8: model.layers must be an integer of at least 1, got 0. Write a larger number."),
+    ("layers: 16", "layers: true", "8: model.layers must be an integer of at least 1, got true. "
+     "Write a number without unit, such as 1."),
+    ("layers: 16", f"layers: {10**30}", "8: model.layers must be an integer of at most 10^12, "
+     "got a number of more than 30 digits. Write a smaller number."),
+    ("  layers: 16\n", "", "7: model.layers must be given, got nothing. "
+     "Add `layers` under `model`, or name a model.preset. Number of transformer layers."),
+    ("  top_k: 2\n", "", "7: model.top_k must be given, got nothing. "
+     "Add `top_k` under `model`, or name a model.preset. Number of routed experts a token is sent to."),
+    ("  top_k: 2\n", "  top_k: 65\n", "17: model.top_k must be at most model.experts = 64, got 65. Lower top_k."),
+    ("experts: 64", "experts: 0", "17: model.top_k must be left out of a dense model, got 2. "
+     "Give model.experts, or remove this key."),
+    ("kv_heads: 16", "kv_heads: 3", "11: model.kv_heads must divide model.heads = 16, got 3. "
+     "Each key and value head serves equally many heads."),
+    ("head_dim: 64", "heads_dim: 64", "12: model.heads_dim must be a known key, got heads_dim. "
+     "Did you mean `head_dim`?"),
+    ("gated: false", "gated: no", "14: model.gated must be true or false, got no. "
+     "Write true or false, without quotes."),
+    ("dtype: bf16", "dtype: bf17", "20: model.dtype must be one of bf16, fp16, fp8, got bf17. Did you mean `bf16`?"),
+    ("  layers: 16", "  hf_config: c.json\n  layers: 16", "8: model.hf_config must be supported, got c.json. "
+     "model.hf_config is not supported yet. Name a model with model.preset, or give its fields."),
+    ("memory: 64 GB", "memory: 64", f"5: cluster.device.memory must have a unit, got 64. {SIZE}"),
+    ("memory: 64 GB", "memory: 64 Gb/s", "5: cluster.device.memory must be a size, got 64 Gb/s. "
+     'Gb/s is a unit of a bandwidth: write for example "64 GB".'),
+    ("memory: 64 GB", "memory: 0 GB", "5: cluster.device.memory must be more than 0, got 0 GB. "
+     "Leave the key out to use the preset's."),
+    ("memory: 64 GB", "gemm_efficiency: 85", "5: cluster.device.gemm_efficiency must be a ratio of more than 0 and "
+     "at most 1, got 85. Write a number in that range."),
+    ("device: {preset: h100-sxm, memory: 64 GB}", "device: 3", "5: cluster.device must be a mapping of keys, got 3. "
+     "Write `key: value` lines under it."),
+    ("num_nodes: 8", "num_nodes: -8", "4: cluster.num_nodes must be an integer of at least 1, got -8. "
+     "Write a larger number."),
+    ("  preset: dgx-h100  ", "  file: c.graphml  ", "3: cluster.file must be supported, got c.graphml. "
+     "cluster.file is not supported yet. Name a cluster with cluster.preset."),
+    ("preset: dgx-h100  ", "preset: [dgx]  ", "3: cluster.preset must be a text, got [dgx]. Put it in quotes."),
+    ("degraded: []", "degraded: [nic0]", "6: cluster.degraded must be supported, got [nic0]. "
+     "cluster.degraded is not supported yet. Leave it out or write []."),
+    ("  strategy: EP64_TP16_PP4 ", "  #", "21: parallel.strategy must be given, got nothing. "
+     "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."),
+    ("  strategy: EP64_TP16_PP4 ", "  tp: 4 GB #", '22: parallel.tp must be an integer of at least 1, got "4 GB". '
+     "Write a number without unit, such as 1."),
+    ("  strategy: EP64_TP16_PP4 ", "  strategy: EP64_PP4_VPP2\n  vpp: 2 #", "23: parallel.vpp must be 1 with "
+     "schedule.kind 1f1b, got 2. That schedule has one chunk per stage."),
+    ("zero: 0", "zero: 3", "25: parallel.zero must be supported, got 3. 3 is not supported yet. Write 0 or 1."),
+    ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, got 4. Write one of these."),
+    ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
+     "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
+    ("[4, 4, 4, 4]", "[4, -4]", "27: parallel.stage_layers.1 must be an integer of at least 0, got -4. "
+     "Write a larger number."),
+    ("[4, 4, 4, 4]", "16", "27: parallel.stage_layers must be a list of layers per stage, got 16. "
+     "Write for example [4, 4, 4, 4]."),
+    ("kind: forward ", "kind: foward ", "29: workload.kind must be one of forward, training, passes, collective, "
+     "got foward. Did you mean `forward`?"),
+    ("  kind: forward ", "  #", "28: workload.kind must be one of forward, training, passes, collective, got nothing. "
+     "It decides which keys the workload has."),
+    ("kind: forward ", "kind: training ", "30: workload.batches must be left out with workload.kind training, got 4. "
+     "It belongs to kind forward; remove it."),
+    ("kind: 1f1b", "kind: zb_h1", "34: schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. "
+     "Write gpipe or 1f1b."),
+    ("kind: 1f1b", "kind: 1f1c", "34: schedule.kind must be one of gpipe, 1f1b, got 1f1c. Did you mean `1f1b`?"),
+    ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
+     "Only training computes passes again."),
+    ("kind: multinomial", "kind: zipf", "35: routing.kind must be supported, got zipf. zipf is not supported yet. "
+     "Write balanced or multinomial."),
+    ("skew: 0.0", "skew: 0.5", "35: routing.skew must be supported, got 0.5. routing.skew is not supported yet. "
+     "Leave it out or write 0.0."),
+    ("capacity_factor: null", "capacity_factor: 1.25", "35: routing.capacity_factor must be supported, got 1.25. "
+     "routing.capacity_factor is not supported yet. Leave it out or write null."),
+    ("kind: contiguous", "kind: eplb", "36: placement.kind must be supported, got eplb. eplb is not supported yet. "
+     "Write contiguous."),
+    ("fidelity: bulk", "fidelity: flow", "37: network.fidelity must be supported, got flow. "
+     "flow is not supported yet. Write bulk."),
+    ("all_reduce: auto", "all_reduce: tree", "37: network.all_reduce must be supported, got tree. "
+     "tree is not supported yet. Write auto, ring or hierarchical."),
+    ("seed: 1", "seed: -1", "38: seed must be an integer of at least 0, got -1. Write a larger number."),
+    ("seed: 1", "seeds: 101", "38: seeds must be an integer from 1 to 100, got 101. "
+     "Write how many seeds to simulate, such as 5."),
+    ("placement: {kind: contiguous}", "placement:", "36: placement must be a mapping of keys, got null. "
+     "Write `key: value` lines under it."),
+    ("id: optimal", "id: throughput", "41: claims.1.id must be unique, got throughput. "
+     "claims.0 has that id already; choose another."),
+    ("id: optimal", "id: too optimal", "41: claims.1.id must be a name without spaces, got too optimal. "
+     "Use letters, digits, `_`, `-` and `.`."),
+    ('says: "optimally designed", ', "", "41: claims.1.says must be given, got nothing. Add `says:` under claims.1."),
+    ("superlative: least", "superlative: lest", "41: claims.1.superlative must be one of least, most, got lest. "
+     "Did you mean `least`?"),
+    ("superlative: least, ", "", "41: claims.1.expect must be given, or superlative, got nothing. "
+     'Write for example expect: ">= 26e6 tokens/s", or superlative: least.'),
+    ("superlative: least", 'superlative: least, expect: "<= 1 s"', "41: claims.1.superlative must be left out when "
+     "expect is given, got least. Make two claims of it."),
+    ("26e6 tokens/s", "26e6", "40: claims.0.expect must be in tokens/s, as steady_tokens_per_s is, got >= 26e6. "
+     "Write the value with such a unit."),
+    ("superlative: least", "superlative: least, supports: fame", "41: claims.1.supports must be the id of a claim, "
+     "got fame. Write an id that stands in this list of claims."),
+    ("superlative: least", "superlative: least, supports: optimal", "41: claims.1.supports must not support itself in "
+     "the end, got optimal. optimal supports optimal: remove one of these."),
+    ("{model.top_k: 1}", "{}", "43: alternatives.0 must be a map of dotted keys to values, got an empty mapping. "
+     "Write for example {model.top_k: 1}."),
+    ("{model.top_k: 1}", "model.top_k", "43: alternatives.0 must be a map of dotted keys to values, got model.top_k. "
+     "Write for example {model.top_k: 1}."),
+    ("{model.top_k: 1}", "{name: x}", "43: alternatives.0.name must be a key that can be altered, got name. Start the "
+     "key with one of cluster, model, parallel, workload, schedule, routing, placement, network, seed."),
+    ("{model.top_k: 1}", "{model.topk: 1}", "43: alternatives.0 (model.topk) must be a known key, got topk. "
+     "Did you mean `top_k`?"),
+    ("{model.top_k: 1}", "{model.top_k: 65}", "43: alternatives.0 (model.top_k) must be at most model.experts = 64, "
+     "got 65. Lower top_k."),
+    ("{model.top_k: 1}", "{schedule.kind: v_min}", "43: alternatives.0 (schedule.kind) must be supported, got v_min. "
+     "v_min is not supported yet. Write gpipe or 1f1b."),
+    ("parallel.convention: megatron", "parallel.convention: mega", "45: rivals.1 (parallel.convention) must be one of "
+     "megatron, vllm, spanning, got mega. Did you mean `megatron`?"),
+    ("EP16_TP4_PP4_DP4", "EP16 TP4", "45: rivals.0 must be the name of a strategy or a map of dotted keys to values, "
+     "got EP16 TP4. Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."),
+    ("published: []", "published: [{metric: mfu, value: 3 parsecs, source: x, tolerance_pct: 1}]",
+     "46: published.0.value must have a unit of the table, got 3 parsecs. parsecs is not one of B, kB, MB, GB, TB, "
+     "KiB, MiB, GiB, b, kb, Mb, Gb, B/s, kB/s, MB/s, GB/s, TB/s, KiB/s, MiB/s, GiB/s, b/s, kb/s, Mb/s, Gb/s, ns, us, "
+     "ms, s, FLOP/s, kFLOP/s, MFLOP/s, GFLOP/s, TFLOP/s, PFLOP/s, tokens, tokens/s, %."),
+    ("published: []", "published: {}", "46: published must be a list, got an empty mapping. "
+     "Write [...] or lines that start with `- `."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), REFUSALS)
+def test_one_wrong_value_is_refused_with_line_field_rule_value_and_cure(contract_text, old, new, message):
+    assert old in contract_text
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(contract_text.replace(old, new, 1), file="f.yaml")
+    assert str(refused.value) == f"f.yaml:{message}"
+
+
+COLLECTIVE = "cluster: {preset: dgx-h100, num_nodes: 1}\n"
+PASSES = "workload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 ms}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PASSES, "parallel must be given with workload.kind passes, got nothing. Add a section `parallel:`."),
+        (f"{PASSES}parallel: {{tp: 2}}\n", "parallel.tp must be left out with workload.kind passes, got 2. "
+         "Give parallel.pp alone: passes have no ranks."),
+        (f"{PASSES}parallel: {{vpp: 1}}\n", "parallel.pp must be given with workload.kind passes, got nothing. "
+         "Write the number of stages."),
+        (f"{PASSES}parallel: {{pp: 2}}\nmodel: {{}}\n", "model must be left out with workload.kind passes, "
+         "got a section. Remove the section: it would mean nothing."),
+        (f"{PASSES}parallel: {{pp: 2}}\n".replace("F: 1 ms, ", ""), "workload.pass_times.F must be given, got nothing. "
+         "Add `F:` under workload.pass_times."),
+        (f"{PASSES}parallel: {{pp: 2}}\n".replace("F: 1 ms, ", "F: 1, "), "workload.pass_times.F must have a unit, "
+         'got 1. Write a number and a unit, such as "3 us".'),
+        (f"{PASSES}parallel: {{pp: 2}}\n".replace("{F: 1 ms, B: 2 ms}", "[]"), "workload.pass_times must have at least "
+         "one item, got an empty list. Give one map of F, B and W."),
+        (f"{PASSES}parallel: {{pp: 3}}\n".replace("{F: 1 ms, B: 2 ms}", "[{F: 1 ms, B: 2 ms}, {F: 1 ms, B: 2 ms}]"),
+         "workload.pass_times must be one map or a list of parallel.pp = 3, got a list of 2. "
+         "Give one map of F, B and W per stage."),
+        (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8}}\n", "workload.bytes must be given, "
+         "or tokens, got nothing. Give bytes, or tokens with model.hidden and model.top_k."),
+        (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 GB, tokens: 1}}\n",
+         "workload.tokens must be left out when bytes is given, got 1. Remove one."),
+        (f"{COLLECTIVE}workload: {{kind: collective, op: dispatch, num_ranks: 8, tokens: 4096}}\n",
+         "model.hidden must be given, got nothing. Add `hidden` under `model`, or name a model.preset. "
+         "Width of the hidden state."),
+        (f"{COLLECTIVE}workload: {{kind: collective, op: dispatch, num_ranks: 8, tokens: 4096 tokens}}\n"
+         "model: {hidden: 7168, vocab: 3}\n", "model.vocab must be left out with workload.kind collective, got 3. "
+         "It needs dtype, experts, hidden, preset, top_k only."),
+        (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 GB}}\nparallel: {{}}\n",
+         "parallel must be left out with workload.kind collective, got a section. "
+         "Remove the section: it would mean nothing."),
+        (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8, bytes: 8}}\n",
+         f"workload.bytes must have a unit, got 8. {SIZE}"),
+        ("workload: forward\n", "workload must be a mapping of keys, got forward. Write `key: value` lines under it."),
+        ("name: x\n", "workload must be given, got nothing. Add `workload:` under the top level."),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_belong_to_the_kind_of_workload_are_refused(text, message):
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(text)
+    assert str(refused.value) == message
+
+
+def test_the_first_error_in_the_order_of_the_file_is_told(contract_text):
+    text = contract_text.replace("seed: 1", "seed: x").replace("heads: 16", "heads: x", 1).replace("gated", "gatd")
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(text, file="f")
+    assert (refused.value.line, refused.value.field) == (10, "model.heads")
+
+
+def test_a_misspelt_key_is_told_before_the_key_that_is_missing(contract_text):
+    with pytest.raises(InputError, match="Did you mean `num_nodes`"):
+        load_scenario_text(contract_text.replace("num_nodes", "num_node"))
+
+
+def test_claims_that_support_each_other_in_a_circle_name_the_circle(contract_text):
+    text = contract_text.replace("id: throughput", "id: throughput, supports: optimal").replace(
+        "id: optimal", "id: optimal, supports: throughput"
+    )
+    with pytest.raises(InputError, match="throughput supports optimal supports throughput: remove one of these"):
+        load_scenario_text(text)
+
+
+def test_an_error_has_its_parts_for_json(contract_text):
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(contract_text.replace("layers: 16", "layers: 0"), file="f.yaml")
+    assert refused.value.as_dict() == {
+        "file": "f.yaml",
+        "line": 8,
+        "field": "model.layers",
+        "rule": "be an integer of at least 1",
+        "value": 0,
+        "cure": "Write a larger number.",
+    }
+
+
+@given(st.data())
+def test_no_change_of_one_value_ends_in_anything_but_a_refusal(contract_text, data):
+    line = data.draw(st.sampled_from([line for line in contract_text.splitlines() if ": " in line]))
+    value = data.draw(st.text(max_size=12) | st.sampled_from(["[]", "{}", "[1]", "{a: 1}", "1e3", "-1", "null", "x y"]))
+    changed = contract_text.replace(line, f"{line.partition(': ')[0]}: {value}", 1)
+    try:
+        load_scenario_text(changed, file="f")
+    except InputError as refused:
+        assert "\n" not in str(refused)
+        assert "pydantic" not in str(refused)
+        assert refused.rule != "be a value that the key can have"

@@ -1,0 +1,132 @@
+"""The schema as a whole: its table of what is not supported yet, its JSON Schema, and what importing it costs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sim.scenario.json_schema import json_schema
+from sim.scenario.load import load_scenario_text
+from sim.scenario.not_supported import NOT_YET
+from sim.scenario.problems import valid_keys, validate
+from sim.scenario.schema import ScenarioSpec
+from sim.scenario.yaml_file import parse_yaml
+
+KEYS = [
+    "name",
+    "cluster",
+    "model",
+    "parallel",
+    "workload",
+    "schedule",
+    "routing",
+    "placement",
+    "network",
+    "seed",
+    "seeds",
+    "claims",
+    "alternatives",
+    "rivals",
+    "published",
+]
+"""The contract's top-level keys."""
+
+
+def _objects(schema):
+    """Yield every part of a JSON Schema."""
+    if isinstance(schema, dict):
+        yield schema
+        for value in schema.values():
+            yield from _objects(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _objects(value)
+
+
+def test_the_schema_has_the_contracts_keys():
+    assert list(ScenarioSpec.model_fields) == KEYS
+    assert valid_keys((), {}) == KEYS
+
+
+@pytest.mark.parametrize("row", NOT_YET, ids=lambda row: row.key)
+def test_what_is_not_supported_yet_is_a_key_of_the_schema(row):
+    section, key = row.key.split(".")
+    assert key in valid_keys((section,), {})
+
+
+@pytest.mark.parametrize(("key", "name"), [(row.key, name) for row in NOT_YET for name in row.names or ()])
+def test_every_name_that_is_not_supported_yet_is_refused_by_name(contract_text, key, name):
+    section, _, leaf = key.partition(".")
+    data = parse_yaml(contract_text).data
+    data[section][leaf] = name
+    problems = validate(data)
+    assert isinstance(problems, list)
+    assert [str(problem) for problem in problems if f"{name} is not supported yet." in str(problem)]
+
+
+def test_names_that_are_supported_are_accepted(contract_text):
+    for section, key, names in [
+        ("schedule", "kind", ["gpipe", "1f1b"]),
+        ("routing", "kind", ["balanced", "multinomial"]),
+        ("network", "all_reduce", ["auto", "ring", "hierarchical"]),
+        ("parallel", "convention", ["megatron", "vllm", "spanning"]),
+        ("parallel", "zero", [0, 1]),
+        ("parallel", "exchange", ["one_sided", "blocking"]),
+    ]:
+        for name in names:
+            assert load_scenario_text(contract_text, overrides=[f"{section}.{key}={name}"])
+
+
+def test_every_field_is_described():
+    schema = json_schema()
+    for part in _objects(schema):
+        for name, field in part.get("properties", {}).items():
+            target = schema["$defs"].get(field.get("$ref", "").removeprefix("#/$defs/"), {})
+            assert {**target, **field}.get("description", "").endswith((".", "]")), name
+
+
+def test_the_json_schema_is_closed_and_its_references_resolve():
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["workload"]
+    for part in _objects(schema):
+        if "properties" in part and "type" in part:
+            assert part["additionalProperties"] is False
+        if isinstance(part.get("$ref"), str):
+            assert part["$ref"].removeprefix("#/$defs/") in schema["$defs"]
+
+
+def test_quantities_are_texts_with_a_pattern_for_editors():
+    memory = json_schema()["$defs"]["DeviceSpec"]["properties"]["memory"]["anyOf"][0]
+    assert memory["type"] == "string"
+    assert re.fullmatch(memory["pattern"], "64 GB")
+    assert not re.fullmatch(memory["pattern"], "64 gb")
+    assert not re.fullmatch(memory["pattern"], "64 Gb/s")
+
+
+def test_editors_offer_only_what_is_supported():
+    properties = json_schema()["$defs"]["RoutingSpec"]["properties"]
+    assert properties["kind"]["enum"] == ["balanced", "multinomial"]
+    assert properties["skew"]["enum"] == [0]
+    assert properties["capacity_factor"]["enum"] == [None]
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, sim.scenario, sim.scenario.units, sim.scenario.expectation, sim.scenario.starter\n"
+        "print([m for m in ('pydantic', 'ruamel', 'numpy', 'simpy', 'matplotlib', 'networkx') if m in sys.modules])"
+    )
+    root = Path(__file__).parents[3]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_are_found_and_others_are_not():
+    import sim.scenario
+
+    for name in sim.scenario.__all__:
+        assert getattr(sim.scenario, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sim.scenario.nothing
