@@ -58,7 +58,7 @@ CATALOG: dict[str, Metric] = {
         tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
         pp_fraction | ratio | gathering what the stage before sent, mean over stages
-        imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, averaged over layers, microbatches
+        imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, mean over layers, microbatches
         stage_compute_max_over_mean | ratio1 | busiest stage's own compute over the mean of the stages
         num_params | | parameters of the model
         num_active_params | | parameters that a token meets
@@ -106,7 +106,7 @@ CATALOG: dict[str, Metric] = {
         expert_params_per_gpu_of_own_layers | | the same if it held the layers of its stage alone
         tp_nodes | | nodes that a TP group spans
         ep_nodes | | nodes that an EP group spans
-        blocking_exchange_completes | | whether the expert exchange ends when all its ranks enter it as one blocking collective
+        blocking_exchange_completes | | whether the expert exchange ends when entered as one blocking collective
         """,
     ),
 }

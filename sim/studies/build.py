@@ -89,8 +89,8 @@ def build_passes(scenario: Scenario) -> PassesPlan:
 def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
 
-    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives no
-    microbatches takes as many as divide its sequences, at most the scenario's.
+    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives
+    no microbatches takes as many as divide its sequences, at most the scenario's.
     """
     rival = scenario.spec.rivals[position]
     given = {"parallel.strategy": rival} if isinstance(rival, str) else dict(rival)

@@ -1,0 +1,204 @@
+"""The document's claims: what a careful reader would say, and that each verdict follows its input."""
+
+import pytest
+
+from sim.scenario.load import load_scenario
+from sim.studies.judge import simulate
+from sim.studies.result import Result
+
+SMALL = (
+    "workload.batches=2",
+    "workload.sequences=16",
+    "workload.microbatches=4",
+    "alternatives=[]",
+)
+"""A smaller case with the same claims."""
+
+# Claim -> changes that must flip its verdict, and the verdict before and after.
+FLIPS = {
+    "mesh-product": (["parallel.strategy=EP32_TP8_PP4", "cluster.num_nodes=4"], "holds", "refuted"),
+    "params-per-gpu": (["model.ffn=7168"], "holds", "refuted"),
+    "weights": (["model.dtype=fp8"], "holds", "refuted"),
+    "one-expert-is-the-share": (["parallel.strategy=EP64_TP16_PP1_DP4"], "refuted", "holds"),
+    "heads-divide": (["model.heads=32", "model.kv_heads=32"], "holds", "refuted"),
+    "hidden-divides": (["model.hidden=2048"], "holds", "refuted"),
+    "tp-perfect": (["parallel.strategy=EP64_TP1_PP1_DP64", "workload.sequences=256"], "refuted", "not_judged"),
+    "fits": (["cluster.device.memory=1 GB"], "holds", "refuted"),
+    "memory-used": (["workload.sequences=128"], "holds", "refuted"),
+    "memory-share": (["cluster.device.memory=20 GB"], "holds", "refuted"),
+    "layers-divide": (["parallel.stage_layers=[5, 4, 4, 3]"], "holds", "refuted"),
+    "stages-equal": (["parallel.strategy=EP64_TP16_PP1_DP4"], "refuted", "holds"),
+    "minimises-bubbles": (["rivals=[{workload.microbatches: 1}]"], "refuted", "not_judged"),
+    "throughput": (
+        [
+            "model.ffn=64",
+            "model.layers=4",
+            "workload.sequence_length=1024",
+            "workload.sequences=1280",
+            "cluster.preset=gb200-nvl72",
+            "cluster.num_nodes=1",
+        ],
+        "refuted",
+        "holds",
+    ),
+    "latency": (["workload.sequences=4"], "refuted", "holds"),
+    "stage-map-spans": (
+        ["parallel.strategy=EP16_TP16_PP4", "parallel.convention=megatron", "parallel.sp=true"],
+        "holds",
+        "refuted",
+    ),
+    "experts-in-reach": (
+        ["parallel.strategy=EP16_TP16_PP4", "parallel.convention=megatron", "parallel.sp=true"],
+        "refuted",
+        "holds",
+    ),
+    "one-expert-per-gpu": (["model.experts=128"], "holds", "refuted"),
+    "perfect-balance": (["routing.kind=multinomial"], "holds", "refuted"),
+    "all-to-all-defined": (["parallel.strategy=EP64_TP16_PP1_DP4"], "refuted", "holds"),
+    "all-reduce-optimal": (
+        ["parallel.strategy=EP64_TP1_PP1_DP64", "workload.sequences=256"],
+        "refuted",
+        "not_judged",
+    ),
+    "p2p-efficient": (["model.layers=4", "model.ffn=64"], "holds", "refuted"),
+    "mesh-legal": (
+        ["parallel.strategy=EP16_TP16_PP4", "parallel.convention=megatron", "parallel.sp=true"],
+        "refuted",
+        "holds",
+    ),
+    "serving-legal": (["parallel.strategy=EP16_TP16_PP4", "parallel.convention=vllm"], "refuted", "holds"),
+    "optimal": (["rivals=[{workload.microbatches: 1}]"], "refuted", "not_judged"),
+}
+
+
+def _one_claim(claim: str, *changes: str) -> Result:
+    """Simulate the small case with one claim, its conclusion left out."""
+    full = load_scenario("ep64_tp16_pp4", overrides=[*SMALL, *changes])
+    raw = dict(full.raw)
+    raw["claims"] = [
+        {key: value for key, value in entry.items() if key != "supports"}
+        for entry in raw["claims"]
+        if entry["id"] == claim
+    ]
+    return simulate(type(full).validated(raw, full.places))
+
+
+def test_every_claim_of_the_document_has_a_perturbation() -> None:
+    """A claim added to the scenario must come with what flips it."""
+    assert {claim.id for claim in load_scenario("ep64_tp16_pp4").spec.claims} == set(FLIPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", FLIPS)
+def test_a_verdict_flips_when_its_input_is_perturbed(claim: str) -> None:
+    """The verdict is computed: other input, other verdict, other reason."""
+    changes, before, after = FLIPS[claim]
+    here, there = _one_claim(claim).claims[0], _one_claim(claim, *changes).claims[0]
+    assert (here.verdict, there.verdict) == (before, after)
+    assert here.reason != there.reason
+
+
+@pytest.fixture(scope="module")
+def full_result() -> Result:
+    """The main job, whole."""
+    return simulate("ep64_tp16_pp4", jobs=2)
+
+
+EXPECTED = {
+    "mesh-product": ("holds", "irrelevant"),
+    "params-per-gpu": ("holds", "supports"),
+    "weights": ("holds", "supports"),
+    "one-expert-is-the-share": ("refuted", "contradicts"),
+    "heads-divide": ("holds", "irrelevant"),
+    "hidden-divides": ("holds", "irrelevant"),
+    "tp-perfect": ("refuted", "contradicts"),
+    "fits": ("holds", "supports"),
+    "memory-used": ("depends", "irrelevant"),
+    "memory-share": ("depends", "irrelevant"),
+    "layers-divide": ("holds", "irrelevant"),
+    "stages-equal": ("refuted", "contradicts"),
+    "minimises-bubbles": ("refuted", "contradicts"),
+    "throughput": ("refuted", "contradicts"),
+    "latency": ("refuted", "contradicts"),
+    "stage-map-spans": ("holds", "irrelevant"),
+    "experts-in-reach": ("refuted", "contradicts"),
+    "one-expert-per-gpu": ("holds", "irrelevant"),
+    "perfect-balance": ("depends", "irrelevant"),
+    "all-to-all-defined": ("refuted", "contradicts"),
+    "all-reduce-optimal": ("refuted", "contradicts"),
+    "p2p-efficient": ("holds", "irrelevant"),
+    "mesh-legal": ("refuted", "contradicts"),
+    "serving-legal": ("refuted", "contradicts"),
+    "optimal": ("refuted", "contradicts"),
+}
+"""What a careful reader of the document says of each atom (verdict, relevance)."""
+
+
+@pytest.mark.slow
+def test_the_verdicts_are_a_careful_readers(full_result: Result) -> None:
+    """All atoms at once, with all alternatives and rivals."""
+    found = {verdict.claim.id: (verdict.verdict, verdict.relevance) for verdict in full_result.claims}
+    assert found == EXPECTED
+
+
+@pytest.mark.slow
+def test_alternatives_rivals_and_probes_are_simulations(full_result: Result) -> None:
+    """`engine.runs` counts the scenario, its probe, every alternative that is legal or not, and every rival."""
+    spec = full_result.scenario.spec
+    others = len(spec.alternatives) + len(spec.rivals)
+    # The blocking exchange is tried here and in each run that could be built and asks for it.
+    assert full_result.num_runs >= 1 + others
+    assert full_result.to_dict()["engine"]["runs"] == full_result.num_runs
+
+
+@pytest.mark.slow
+def test_throughput_is_refuted_on_every_real_64_gb_device(full_result: Result) -> None:
+    """MI250X GCD and Ascend 910B, also in the most generous reading."""
+    claim = next(c for c in full_result.to_dict()["claims"] if c["id"] == "throughput")
+    devices = [a for a in claim["alternatives"] if "cluster.device.preset" in a["set"]]
+    assert len(devices) == 4
+    assert all(a["verdict"] == "refuted" for a in devices)
+
+
+@pytest.mark.slow
+def test_reasons_name_what_a_reader_needs(full_result: Result) -> None:
+    """The figures of the design's table stand in the reasons, and each comes from the run."""
+    reason = {verdict.claim.id: f"{verdict.reason} {verdict.relevance_reason}" for verdict in full_result.claims}
+    assert "at least 256 GPUs are needed" in reason["mesh-product"]
+    assert "117.4 M, with 48 of 64 experts out of the stage's reach" in reason["params-per-gpu"]
+    assert "spans 2 nodes" in reason["heads-divide"]
+    assert "deadlock" in reason["all-to-all-defined"]
+    assert "multinomial" in reason["perfect-balance"]
+    assert "EP = TP x PP x DP" in reason["stage-map-spans"]
+    assert "training would hold 8.5" in reason["fits"]
+
+
+def test_wires_alone_take_27_and_50_ms_per_all_reduce() -> None:
+    """2.68 GB a layer, 4 layers a stage: hierarchical 2(k-1)/k S/8 = 26.8 ms, flat 2(n-1)/n S/8 = 50.3 ms at 50 GB/s."""
+    result = simulate("ep64_tp16_pp4", overrides=["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1"])
+    bounds = result.to_dict()["bounds"]
+    stage_bytes = 4 * 128 * 10240 * 1024 * 2
+    assert bounds["all_reduce_nic_hierarchical_s"] == pytest.approx(2 * (1 / 2) * stage_bytes / 8 / 50e9, rel=1e-12)
+    assert bounds["all_reduce_nic_ring_s"] == pytest.approx(2 * (15 / 16) * stage_bytes / 8 / 50e9, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("top_k", "length", "sequences", "expected_s"),
+    [(2, 10240, 128, 0.048), (1, 10240, 128, 0.029), (2, 2048, 640, 0.043), (1, 2048, 640, 0.023)],
+)
+def test_arithmetic_alone_at_the_full_peak(top_k: int, length: int, sequences: int, expected_s: float) -> None:
+    """One forward pass over 1.31 M tokens at 64 x 989 TFLOP/s; quoted to two digits, for 1.3 M tokens."""
+    result = simulate(
+        "ep64_tp16_pp4",
+        overrides=[
+            "claims=[]",
+            "alternatives=[]",
+            "rivals=[]",
+            "workload.batches=1",
+            f"model.top_k={top_k}",
+            f"workload.sequence_length={length}",
+            f"workload.sequences={sequences}",
+        ],
+    )
+    bound_s = result.to_dict()["bounds"]["batch_compute_s"]
+    assert bound_s * 1.3e6 / (sequences * length) == pytest.approx(expected_s, abs=0.0006)
