@@ -44,10 +44,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     try:
         spec = ScenarioSpec.model_validate(data)
     except ValidationError as error:
-        known = {refusal.path for refusal in refused}
-        found = [_refusal(details, data) for details in error.errors(include_url=False)]
-        refused += [refusal for refusal in found if refusal.path not in known]
-        return refused
+        return refused + [_refusal(details, data) for details in error.errors(include_url=False)]
     return refused or spec
 
 

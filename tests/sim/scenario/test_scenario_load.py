@@ -275,6 +275,13 @@ def test_a_bundled_scenario_is_found_by_its_name(bundle, name):
     assert load_scenario(name).path == str(path)
 
 
+def test_a_name_in_two_folders_needs_its_folder(bundle):
+    (bundle / "stress").mkdir()
+    (bundle / "stress" / "passes.yaml").write_text(PASSES, encoding="utf-8")
+    assert find_bundled("passes") is None
+    assert find_bundled("stress/passes") == bundle / "stress" / "passes.yaml"
+
+
 def test_bundled_scenarios_are_listed_in_order(bundle):
     assert list_bundled() == ["start", "validation/passes"]
 

@@ -37,6 +37,8 @@ REFUSALS = [
      "Give model.experts, or remove this key."),
     ("kv_heads: 16", "kv_heads: 3", "11: model.kv_heads must divide model.heads = 16, got 3. "
      "Each key and value head serves equally many heads."),
+    ("heads: 16\n  kv_heads: 16\n  head_dim: 64", "heads: 15", "9: model.hidden must be a multiple of "
+     "model.heads = 15, got 1024. Give model.head_dim, or change hidden or heads."),
     ("head_dim: 64", "heads_dim: 64", "12: model.heads_dim must be a known key, got heads_dim. "
      "Did you mean `head_dim`?"),
     ("gated: false", "gated: no", "14: model.gated must be true or false, got no. "
@@ -208,8 +210,15 @@ def test_the_first_error_in_the_order_of_the_file_is_told(contract_text):
 
 
 def test_a_misspelt_key_is_told_before_the_key_that_is_missing(contract_text):
-    with pytest.raises(InputError, match="Did you mean `num_nodes`"):
-        load_scenario_text(contract_text.replace("num_nodes", "num_node"))
+    for cluster in ("{preset: x, num_node: 8}", "{num_node: 8, preset: x}"):
+        with pytest.raises(InputError, match="Did you mean `num_nodes`"):
+            load_scenario_text(f"cluster: {cluster}\nworkload: {{kind: forward}}\n")
+
+
+def test_an_empty_section_counts_as_missing(contract_text):
+    cluster = contract_text[contract_text.index("cluster:") : contract_text.index("model:")]
+    with pytest.raises(InputError, match=r"^f:2: cluster must be given with workload.kind forward, got nothing\. Add"):
+        load_scenario_text(contract_text.replace(cluster, "cluster:\n"), file="f")
 
 
 def test_claims_that_support_each_other_in_a_circle_name_the_circle(contract_text):

@@ -146,6 +146,8 @@ def test_deep_nesting_is_refused_and_not_followed(text):
 
 def test_twenty_levels_are_read():
     assert parse_yaml("a: " + "[" * 19 + "]" * 19).data["a"] is not None
+    with pytest.raises(InputError, match="must be nested at most 20 deep"):
+        parse_yaml("a: " + "[" * 20 + "]" * 20)
 
 
 def test_missing_files_folders_and_bytes_are_refused(tmp_path):
