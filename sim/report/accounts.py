@@ -94,9 +94,9 @@ def _amount(time_ns: float, step_ns: int, scale: float, digits: int, *, with_sha
     """Return a time and its share of the step.
 
     >>> _amount(25e6, 100_000_000, 1e6, 1, with_share=True), _amount(0, 100_000_000, 1e6, 1, with_share=True)
-    ('25.0  25.0', '–     ')
+    ('25.0  25.0', '–     –')
     """
     if time_ns == 0:
-        return "–" + " " * (5 if with_share else 0)
+        return "–     –" if with_share else "–"
     text = f"{time_ns / scale:,.{digits}f}"
     return f"{text} {100 * time_ns / max(1, step_ns):5.1f}" if with_share else text

@@ -141,7 +141,7 @@ def _print_quantities(title: str, quantities: Mapping[str, Any] | None, console:
 def _blocks(rows: Sequence[Row], width: int) -> list[Sequence[Row]]:
     """Return the rows in as many blocks beside each other as fit, at most 3.
 
-    >>> _blocks([("a", "1"), ("b", "2"), ("c", "3")], 14)
+    >>> _blocks([("a", "1"), ("b", "2"), ("c", "3")], 15)
     [[('a', '1'), ('b', '2')], [('c', '3')]]
     """
     for num_blocks in (3, 2):

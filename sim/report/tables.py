@@ -4,6 +4,7 @@ A terminal gets colours and a rule under each head; a pipe or a file gets the sa
 scenarios are printed as they are: nothing in them is markup, and control characters are shown as a question mark.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ def make_console(file: TextIO | None = None) -> Console:
     if hasattr(target, "reconfigure"):
         target.reconfigure(errors="replace")
     console = Console(file=target)
-    if not console.is_terminal and "COLUMNS" not in console._environ:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH
     return console
 
@@ -79,7 +80,7 @@ def bullets(console: Console, texts: Iterable[str], *, mark: str, style: str = "
 
 def indented(console: Console, what: RenderableType) -> None:
     """Print with a margin of two columns."""
-    console.print(Padding(what, (0, 0, 0, 2)))
+    console.print(Padding(what, (0, 0, 0, 2), expand=False))
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
