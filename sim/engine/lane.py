@@ -191,7 +191,8 @@ class Lane:
     def _record_transfer(self, op: Collective, chosen: Pass, batch: Batch, position: int, released_by: int) -> int:
         transfer, start_ns, end_ns = batch.transfers[position], batch.start_ns, batch.end_ns[position]
         owns = op.join is None or int(transfer.ranks[0]) in self.ranks
-        contention_ns = max(0, end_ns - start_ns - transfer.latency_ns - transfer.alone_ns)
+        flows_ns = end_ns - start_ns - transfer.latency_ns  # up to 1 ns less than alone: see the network's ends
+        contention_ns = max(0, flows_ns - transfer.alone_ns)
         return self._sim.recorder.add(
             stage=self.stage,
             lane=self.lane,
@@ -205,7 +206,7 @@ class Lane:
             end_ns=end_ns,
             num_bytes=transfer.total_bytes if owns else 0.0,
             released_by=released_by,
-            imbalance_ns=transfer.imbalance_ns,
+            imbalance_ns=min(transfer.imbalance_ns, flows_ns - contention_ns),
             contention_ns=contention_ns,
             latency_ns=transfer.latency_ns,
         )
@@ -213,11 +214,13 @@ class Lane:
     def _serve(self, op: Service, chosen: Pass) -> Steps:
         """Queue expert kernels on ranks of any stage, and wait for the last of them."""
         now_ns = self._sim.clock.now_ns
-        start, end, holder = self._sim.compute.claim(op.ranks, op.duration_ns, now_ns=now_ns)
+        served = np.flatnonzero(op.duration_ns)  # a rank where no token came is not asked, nor waited for
+        ranks, duration_ns, flops = op.ranks[served], op.duration_ns[served], op.flops[served]
+        start, end, holder = self._sim.compute.claim(ranks, duration_ns, now_ns=now_ns)
         mean_ns = round(float(op.duration_ns.mean()))
         released_by, rows = self._last_row, []
-        for i in np.flatnonzero(op.duration_ns).tolist():
-            rank, took_ns = int(op.ranks[i]), int(op.duration_ns[i])
+        for i in range(served.size):
+            rank, took_ns = int(ranks[i]), int(duration_ns[i])
             host_stage, host_lane = self._sim.place_of(rank)
             row = self._sim.recorder.add(
                 stage=host_stage,
@@ -230,11 +233,11 @@ class Lane:
                 layer=op.layer,
                 start_ns=int(start[i]),
                 end_ns=int(end[i]),
-                flops=float(op.flops[i]),
+                flops=float(flops[i]),
                 released_by=int(holder[i]) if start[i] > now_ns else released_by,
                 imbalance_ns=max(0, took_ns - mean_ns),
             )
-            self._sim.compute.hold(op.ranks[i : i + 1], row)
+            self._sim.compute.hold(ranks[i : i + 1], row)
             rows.append(row)
         self._sim.count_tokens(0, op.expert_tokens)
         if rows:

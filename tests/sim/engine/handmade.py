@@ -1,0 +1,138 @@
+"""Networks and plans small enough to work out by hand. One link of capacity 1 carries one byte per nanosecond."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from sim.engine.clock import Alarm, Clock, to_ns
+from sim.engine.network import Batch, FluidNetwork
+from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service, TimedKernel, Transfer
+from sim.engine.plan.neighbours import inputs_of, target_of
+from topology.links import LinkLoad
+from workloads.schedules import FixedOrder, Pass
+
+BYTE_PER_NS = 1e9
+"""Bytes/s of a link of capacity 1."""
+
+
+def make_transfer(
+    num_bytes: Mapping[int, float],
+    capacity: Sequence[float],
+    *,
+    latency_ns: int = 0,
+    flow_bytes: float | None = None,
+    ranks: Sequence[int] = (0,),
+    group: int = 0,
+) -> Transfer:
+    """Put bytes on links; `capacity` in bytes per nanosecond. One flow unless `flow_bytes` says otherwise."""
+    links = sorted(num_bytes)
+    load = LinkLoad(
+        links=np.array(links, dtype=np.intp), num_bytes=np.array([num_bytes[i] for i in links], dtype=float)
+    )
+    return Transfer(
+        load=load,
+        latency_ns=latency_ns,
+        alone_ns=to_ns(load.drain_time_s(np.array(capacity, dtype=float) * BYTE_PER_NS)),
+        flow_bytes=max(num_bytes.values(), default=0.0) if flow_bytes is None else flow_bytes,
+        total_bytes=float(max(num_bytes.values(), default=0.0)),
+        group=group,
+        ranks=np.array(ranks, dtype=np.intp),
+    )
+
+
+def run_network(
+    capacity: Sequence[float], starts: Sequence[tuple[int, Sequence[Transfer]]], **kwargs: object
+) -> tuple[FluidNetwork, list[Batch]]:
+    """Start each (time, transfers) as one batch, run to the end, and return the network with the batches."""
+    clock = Clock()
+    names = [f"link{i}" for i in range(len(capacity))]
+    network = FluidNetwork(clock, np.array(capacity, dtype=float) * BYTE_PER_NS, names, ["wire"] * len(names), **kwargs)
+    batches: list[Batch | None] = [None] * len(starts)
+
+    def begin_at(position: int) -> Callable[[object], None]:
+        def begin(_: object) -> None:
+            batches[position] = network.begin(starts[position][1])
+
+        return begin
+
+    for position, (start_ns, _) in enumerate(starts):
+        Alarm(clock.env, start_ns, begin_at(position))
+    clock.run()
+    return network, [batch for batch in batches if batch is not None]
+
+
+def order(text: str) -> list[Pass]:
+    """Read a list of passes: `F0 B0` is F then B of microbatch 0."""
+    return [Pass(word[0], int(word[1:])) for word in text.split()]
+
+
+def kernel(*duration_ns: int, kind: str = "other_compute") -> Compute:
+    """One kernel, with its time on each rank of the lane."""
+    timed = TimedKernel(kind=kind, layer=NO_LAYER, duration_ns=np.array(duration_ns, dtype=np.int64), flops=0.0)
+    return Compute(kernels=(timed,))
+
+
+def serve(ranks: Sequence[int], duration_ns: Sequence[int]) -> Service:
+    """Expert kernels on `ranks`, with the time on each of them."""
+    return Service(
+        kind="expert",
+        layer=0,
+        ranks=np.array(ranks, dtype=np.intp),
+        duration_ns=np.array(duration_ns, dtype=np.int64),
+        flops=np.zeros(len(ranks)),
+    )
+
+
+def exchange(*transfers: Transfer, kind: str = "tp", join: Join | None = None) -> Collective:
+    """Transfers that the lane waits for."""
+    return Collective(kind=kind, layer=0, transfers=transfers, join=join)
+
+
+class HandPlan:
+    """A plan whose ops are given by a function; stages stand in a row, as in a pipeline."""
+
+    def __init__(
+        self,
+        passes: Sequence[str],
+        ops: Callable[[int, int, Pass], Sequence[Op]],
+        *,
+        lane_ranks: Sequence[Sequence[Sequence[int]]] | None = None,
+        capacity: Sequence[float] = (),
+        hop: Transfer | None = None,
+        inputs: Callable[[int, Pass], tuple[Input, ...]] | None = None,
+        after: Callable[[int, int], Sequence[Op]] = lambda stage, lane: (),
+    ) -> None:
+        num_stages = len(passes)
+        ranks = [[[stage]] for stage in range(num_stages)] if lane_ranks is None else lane_ranks
+        self.lane_ranks = np.array(ranks, dtype=np.intp)
+        self.capacity_bytes_per_s = np.array(capacity, dtype=float) * BYTE_PER_NS
+        self.link_names = [f"link{i}" for i in range(len(capacity))]
+        self.link_kinds = ["wire"] * len(capacity)
+        self._passes = [order(text) for text in passes]
+        self._ops, self._after = ops, after
+        self._hop = make_transfer({}, capacity) if hop is None else hop
+        self._inputs = inputs or (lambda stage, chosen: inputs_of(stage, num_stages, chosen))
+
+    def schedule(self, lane: int) -> FixedOrder:
+        """Return the fixed order of passes."""
+        del lane
+        return FixedOrder(self._passes)
+
+    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
+        """Return what a pass needs."""
+        return self._inputs(stage, chosen)
+
+    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass."""
+        return tuple(self._ops(stage, lane, chosen))
+
+    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+        """Return the hop to the neighbour."""
+        target = target_of(stage, len(self._passes), chosen)
+        if target is None:
+            return ()
+        return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop),)
+
+    def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return what follows the passes."""
+        return tuple(self._after(stage, lane))

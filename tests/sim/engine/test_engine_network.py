@@ -1,0 +1,265 @@
+"""The fluid network: shares and end times by hand, laws of conservation, and a slow simulation as oracle."""
+
+import math
+
+import numpy as np
+import pytest
+from handmade import BYTE_PER_NS, make_transfer, run_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.engine.maxmin import max_min_rates
+from sim.errors import SimulationError
+
+NOISE_NS = 1e-6  # what the clock takes away before it rounds up
+FLOAT_REL = 1e-9  # sums of a few floats; what is looked for is a byte in a thousand or more
+
+
+@st.composite
+def traffic(draw):
+    """Draw capacities [bytes/ns] and batches of one transfer each: (start, [transfer])."""
+    num_links = draw(st.integers(1, 4))
+    capacity = draw(st.lists(st.floats(0.5, 100.0), min_size=num_links, max_size=num_links))
+    loads = st.dictionaries(st.integers(0, num_links - 1), st.integers(1, 100_000), min_size=1)
+    starts = draw(
+        st.lists(
+            st.tuples(st.integers(0, 3000), st.integers(0, 2000), loads, st.integers(1, 8)), min_size=1, max_size=6
+        )
+    )
+    return capacity, [
+        (start_ns, [make_transfer(load, capacity, latency_ns=latency_ns, flow_bytes=max(load.values()) / flows)])
+        for start_ns, latency_ns, load, flows in starts
+    ]
+
+
+def ends_of(batches):
+    return [end_ns for batch in batches for end_ns in batch.end_ns]
+
+
+# --- oracles by hand -----------------------------------------------------------------------------------------------
+
+
+def test_two_transfers_share_a_link_by_their_flows():
+    # 100 bytes/ns. Three flows of 100 kB and one of 200 kB run at 25 each: the three end at 4000 ns, when the one has
+    # 100 kB left, which then has the link to itself for 1000 ns.
+    three = make_transfer({0: 300_000}, [100], flow_bytes=100_000)
+    one = make_transfer({0: 200_000}, [100])
+    _, batches = run_network([100], [(0, [three]), (0, [one])])
+    assert ends_of(batches) == [4000, 5000]
+
+
+def test_transfers_that_come_and_go_end_when_worked_out_by_hand():
+    # One link of 10 bytes/ns. A (60 kB) alone to 2000, with B (30 kB) to 6000 and C (10 kB) from 5000:
+    #   0..2000 A at 10 -> 40 kB left; 2000..5000 A, B at 5 -> 25 and 15 kB left;
+    #   5000..8000 A, B, C at 10/3 -> C ends at 8000, A 15 and B 5 kB left;
+    #   8000..9000 A, B at 5 -> B ends at 9000, A 10 kB left; A at 10 ends at 10000.
+    a, b, c = (make_transfer({0: size}, [10]) for size in (60_000, 30_000, 10_000))
+    network, batches = run_network([10], [(0, [a]), (2000, [b]), (5000, [c])])
+    assert ends_of(batches) == [10_000, 9000, 8000]
+    use = network.link_use()
+    assert use.busy_s.tolist() == [10_000 / 1e9]
+    assert use.num_bytes.tolist() == pytest.approx([100_000], rel=FLOAT_REL)
+
+
+def test_a_transfer_held_elsewhere_leaves_its_share_to_others():
+    # Link 0 carries 10, link 1 carries 2 bytes/ns. A needs both and runs at 2; B on link 0 gets the other 8.
+    a, b = make_transfer({0: 8000, 1: 8000}, [10, 2]), make_transfer({0: 8000}, [10, 2])
+    _, batches = run_network([10, 2], [(0, [a]), (0, [b])])
+    assert ends_of(batches) == [4000, 1000]
+
+
+def test_a_transfer_that_waits_for_its_latency_uses_no_link():
+    first = make_transfer({0: 10_000}, [10])
+    late = make_transfer({0: 10_000}, [10], latency_ns=1000)
+    _, batches = run_network([10], [(0, [late]), (0, [first])])
+    assert ends_of(batches) == [2000, 1000]  # each as if alone: one flows while the other waits
+
+
+def test_a_transfer_of_no_bytes_takes_its_latency():
+    _, batches = run_network([1], [(5, [make_transfer({}, [1], latency_ns=30)])])
+    assert ends_of(batches) == [35]
+
+
+def test_an_empty_batch_is_done_at_once():
+    network, (batch,) = run_network([1], [(7, [])])
+    assert batch.done.processed
+    assert (network.bytes_sent, batch.end_ns) == (0.0, [])
+
+
+def test_an_end_is_rounded_up():
+    _, batches = run_network([3], [(0, [make_transfer({0: 10}, [3])])])
+    assert ends_of(batches) == [4]  # 3.33 ns
+
+
+def test_transfers_with_less_than_a_nanosecond_left_end_in_the_same_event():
+    loads = [{0: 100.0}, {1: 100.4}, {2: 101.5}]
+    network, batches = run_network([1, 1, 1], [(0, [make_transfer(load, [1, 1, 1]) for load in loads])])
+    assert ends_of(batches) == [100, 100, 102]
+    assert network.bytes_received == network.bytes_sent
+
+
+def test_a_batch_is_done_when_its_last_transfer_has_ended():
+    short, long = make_transfer({0: 100}, [1, 1]), make_transfer({1: 300}, [1, 1], latency_ns=50)
+    _, (batch,) = run_network([1, 1], [(10, [short, long])])
+    assert (batch.start_ns, batch.end_ns, batch.waiting) == (10, [110, 360], 0)
+
+
+def test_a_transfer_without_rate_names_the_dead_link():
+    dead = make_transfer({0: 10}, [1])
+    with pytest.raises(SimulationError, match="link0 has none"):
+        run_network([0], [(0, [dead])])
+
+
+def test_transfers_that_start_at_one_time_are_solved_once():
+    calls = []
+
+    def counting(weights, capacity):
+        calls.append(len(weights))
+        return max_min_rates(weights, capacity)
+
+    equal = [make_transfer({0: 1000}, [10]) for _ in range(50)]
+    _, batches = run_network([10], [(3, [transfer]) for transfer in equal], solver=counting)
+    assert calls == [50]
+    assert set(ends_of(batches)) == {3 + 5000}
+
+
+def test_a_set_of_transfers_that_was_solved_before_is_looked_up():
+    again = make_transfer({0: 1000}, [10])
+    network, batches = run_network([10], [(0, [again]), (500, [again]), (1000, [again])])
+    assert ends_of(batches) == [100, 600, 1100]
+    assert network.num_solves == 1
+
+
+# --- properties ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 500.0), st.integers(1, 10**7)), min_size=1, max_size=5),
+    st.integers(0, 10**6),
+    st.integers(1, 64),
+)
+def test_a_transfer_alone_ends_after_latency_and_its_time_alone_exactly(links, latency_ns, flows):
+    capacity = [c for c, _ in links]
+    load = {i: size for i, (_, size) in enumerate(links)}
+    alone = make_transfer(load, capacity, latency_ns=latency_ns, flow_bytes=max(load.values()) / flows)
+    _, (batch,) = run_network(capacity, [(11, [alone])])
+    assert batch.end_ns == [11 + latency_ns + alone.alone_ns]
+
+
+@given(traffic())
+def test_no_transfer_is_faster_than_alone(case):
+    capacity, starts = case
+    _, batches = run_network(capacity, starts)
+    for (start_ns, (transfer,)), end_ns in zip(starts, ends_of(batches), strict=True):
+        # less than a nanosecond left ends at once, so at most one is gained
+        assert end_ns - start_ns >= transfer.latency_ns + transfer.alone_ns - 1
+
+
+@given(traffic())
+def test_links_carry_the_bytes_of_their_transfers(case):
+    capacity, starts = case
+    network, _ = run_network(capacity, starts)
+    wanted, ends = np.zeros(len(capacity)), np.zeros(len(capacity))
+    for _, (transfer,) in starts:
+        wanted[transfer.load.links] += transfer.load.num_bytes
+        ends[transfer.load.links] += 1
+    # Each end is rounded by less than 1 ns, up or down, at no more than the link's capacity.
+    slack = ends * np.array(capacity) + FLOAT_REL * wanted
+    assert (np.abs(network.link_use().num_bytes - wanted) <= slack).all()
+    assert network.bytes_received == pytest.approx(network.bytes_sent, rel=FLOAT_REL)
+
+
+@given(traffic())
+def test_no_link_is_over_its_capacity(case):
+    capacity, starts = case
+    network, _ = run_network(capacity, starts)
+    assert network.link_use().utilisation.max() <= 1 + FLOAT_REL
+
+
+@given(traffic())
+def test_links_are_quiet_when_all_is_done(case):
+    network, _ = run_network(*case)
+    assert network.link_use().utilisation[-1].tolist() == [0.0]
+
+
+@given(traffic(), st.integers(-10, 10))
+def test_scaling_all_bandwidths_and_sizes_changes_nothing(case, power):
+    capacity, starts = case
+    scale = 2.0**power  # exact in floats, so that times are equal to the nanosecond
+    scaled = [
+        (
+            start_ns,
+            [
+                make_transfer(
+                    dict(zip(t.load.links.tolist(), (t.load.num_bytes * scale).tolist(), strict=True)),
+                    [c * scale for c in capacity],
+                    latency_ns=t.latency_ns,
+                    flow_bytes=t.flow_bytes * scale,
+                )
+            ],
+        )
+        for start_ns, (t,) in starts
+    ]
+    _, before = run_network(capacity, starts)
+    _, after = run_network([c * scale for c in capacity], scaled)
+    assert ends_of(after) == ends_of(before)
+
+
+@given(traffic())
+def test_more_bandwidth_everywhere_never_delays_the_last_end_of_one_link(case):
+    # A theorem for one link (it is busy whenever a transfer is there), not for networks of several.
+    _, starts = case
+    one_link = [
+        (start_ns, [make_transfer({0: float(t.load.num_bytes[0])}, [4.0], latency_ns=t.latency_ns)])
+        for start_ns, (t,) in starts
+    ]
+    ends = [max(ends_of(run_network([speed], one_link)[1])) for speed in (4.0, 8.0)]
+    assert ends[1] <= ends[0] + len(starts)  # each end is rounded by less than 1 ns
+
+
+# --- the slow simulation ---------------------------------------------------------------------------------------------
+
+
+def slow_ends(capacity, starts):
+    """Return the end of each transfer: no cache, no alarms, every step solved anew from lists.
+
+    Ends lie on whole nanoseconds, rounded up, and what has less than one left ends with them: the law, not the engine.
+    """
+    transfers = [transfer for _, (transfer,) in starts]
+    joins = [start_ns + transfer.latency_ns for start_ns, (transfer,) in starts]
+    left = [transfer.flow_bytes for transfer in transfers]
+    ends = [None] * len(starts)
+    now = 0
+    while None in ends:
+        active = [i for i, end in enumerate(ends) if end is None and joins[i] <= now]
+        next_join = min((joins[i] for i, end in enumerate(ends) if end is None and joins[i] > now), default=math.inf)
+        weights = [(transfers[i].load.links, transfers[i].load.num_bytes / transfers[i].flow_bytes) for i in active]
+        rates = max_min_rates(weights, np.array(capacity, dtype=float) * BYTE_PER_NS) / 1e9
+        times = [left[i] / rate for i, rate in zip(active, rates, strict=True)]
+        next_end = now + max(0, math.ceil(min(times) - NOISE_NS)) if times else math.inf
+        then = min(next_join, next_end)
+        for i, rate in zip(active, rates, strict=True):
+            left[i] -= rate * (then - now)
+            if then == next_end and left[i] < rate:
+                ends[i] = then
+        now = then
+    return ends
+
+
+@settings(max_examples=300)
+@given(traffic())
+def test_transfers_end_when_the_slow_simulation_says(case):
+    capacity, starts = case
+    _, batches = run_network(capacity, starts)
+    difference = np.array(ends_of(batches)) - np.array(slow_ends(capacity, starts))
+    assert np.abs(difference).max() <= 1  # float noise may round one end the other way
+
+
+def test_the_slow_simulation_notices_a_network_that_does_not_share():
+    def alone(weights, capacity):
+        return np.array([max_min_rates([weight], capacity)[0] for weight in weights])
+
+    starts = [(0, [make_transfer({0: 1000}, [1])]), (0, [make_transfer({0: 1000}, [1])])]
+    _, batches = run_network([1], starts, solver=alone)
+    assert ends_of(batches) == [1000, 1000]
+    assert slow_ends([1], starts) == [2000, 2000]

@@ -1,0 +1,56 @@
+"""Small models on small clusters: what the engine's tests plan and run."""
+
+from functools import cache
+
+from sim.engine.plan.work import Work
+from topology.cluster import Cluster, build_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.devices import DEVICES
+from workloads.mesh import build_mesh
+from workloads.model import ModelSpec
+from workloads.strategy import Strategy
+
+GPUS_PER_NODE = 8
+
+
+@cache
+def make_cluster(num_gpus: int) -> Cluster:
+    """Nodes of eight H100."""
+    return build_cluster(FABRICS["dgx-h100"], -(-num_gpus // GPUS_PER_NODE), DEVICES["h100-sxm"])
+
+
+def make_model(
+    *, layers: int = 4, experts: int = 16, top_k: int = 2, hidden: int = 256, dense_layers: int = 0
+) -> ModelSpec:
+    """Return a model small enough that kernels take microseconds; `experts` = 0 is dense."""
+    return ModelSpec(
+        layers=layers,
+        hidden=hidden,
+        heads=16,
+        kv_heads=16,
+        head_dim=hidden // 16,
+        ffn=2 * hidden,
+        dense_ffn=4 * hidden,
+        experts=experts,
+        top_k=top_k if experts else 0,
+        dense_layers=dense_layers,
+        vocab=1024,
+    )
+
+
+def make_work(
+    strategy: str, convention: str, *, num_gpus: int = 16, model: ModelSpec | None = None, **changes: object
+) -> Work:
+    """Lay a small model out on a cluster: 4 microbatches of a few thousand tokens."""
+    model = make_model() if model is None else model
+    mesh = build_mesh(Strategy.parse(strategy), convention, num_gpus=num_gpus)
+    settings = {
+        "kind": "forward",
+        "batches": 1,
+        "sequences": 32,
+        "sequence_length": 512,
+        "microbatches": 4,
+        "schedule": "1f1b",
+        "stage_layers": tuple(model.spread_layers(mesh.num_stages)),
+    }
+    return Work(cluster=make_cluster(num_gpus), model=model, mesh=mesh, **(settings | changes))
