@@ -3,8 +3,8 @@
 Contents
 --------
 - `sim.report.files`: what `--out` writes.
-- `sim.report.timeline`: the pipeline timeline as PNG, SVG or PDF, with `canvas`, `palette`, `layout`, `legend`,
-  `overview`; nothing else imports matplotlib.
+- `sim.report.timeline`: the pipeline timeline as PNG, SVG or PDF, with `bands`, `canvas`, `closeup`, `layout`,
+  `legend`, `overview` and `palette`; nothing else imports matplotlib.
 - `sim.report.perfetto`: the trace as Chrome JSON for https://ui.perfetto.dev.
 - `sim.report.console`: the tables that a command prints; `tables`, `claims` and `accounts` are its parts.
 - `sim.report.bars`, `sim.report.slots`, `sim.report.stalls`: which spans are drawn, and where.

@@ -19,7 +19,7 @@ __all__ = ["Bars", "check_window_ns", "count_bars", "default_window_ns", "select
 WHOLE_RUN_PASSES = 64
 """A run of at most as many passes per stage is shown as a whole."""
 WINDOW_PASSES = 40
-"""A longer run is shown until its busiest stage has ended as many passes: 2.5 batches of 16 microbatches."""
+"""A longer run is shown until each stage has ended as many passes: 2.5 batches of 16 microbatches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,31 +45,32 @@ class Bars:
 
 def default_window_ns(trace: Trace, *, lane: int = 0) -> tuple[int, int]:
     """Return the whole run where it is short, else its first passes, to a round number of milliseconds."""
-    window_ns = trace.start_ns, trace.end_ns
+    window_ns = trace.start_ns, max(trace.end_ns, trace.start_ns + 1)
     ends = [np.sort(trace.ints("end_ns")[trace.rows("pass", stage=s, lane=lane)]) for s in range(trace.num_stages)]
-    busiest = max(ends, key=len, default=np.zeros(0, dtype=np.int64))
-    if busiest.size <= WHOLE_RUN_PASSES:
+    if max(map(len, ends), default=0) <= WHOLE_RUN_PASSES:
         return window_ns
-    shown_ns = int(busiest[WINDOW_PASSES - 1]) - trace.start_ns
+    shown_ns = max(int(end[min(WINDOW_PASSES, end.size) - 1]) for end in ends if end.size) - trace.start_ns
     step_ns = 10 ** max(0, int(math.log10(max(1, shown_ns))) - 1)
     return trace.start_ns, min(trace.end_ns, trace.start_ns + -(-shown_ns // step_ns) * step_ns)
 
 
-def select_bars(trace: Trace, stream: str, window_ns: tuple[int, int], *, lane: int = 0) -> Bars:
-    """Return the bars of a stream's spans that touch the window.
+def select_bars(
+    trace: Trace, stream: str, window_ns: tuple[int, int], *, lane: int = 0, stage: int | None = None
+) -> Bars:
+    """Return the bars of a stream's spans (of a stage) that touch the window.
 
     Foreign work lies at the height of its rank in the lane; other spans share their strip where they overlap.
     """
-    rows = trace.rows(stream, lane=lane)
+    rows = trace.rows(stream, stage=stage, lane=lane)
     start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
     low, high = window_ns
     inside = touch(start, end, window_ns)
     rows, start, end = rows[inside], start[inside], end[inside]
-    stage = trace.ints("stage")[rows]
-    top, height = _places(trace, stream, rows, stage, lane)
+    stages = trace.ints("stage")[rows]
+    top, height = _places(trace, stream, rows, stages, lane)
     return Bars(
         row=rows,
-        stage=stage,
+        stage=stages,
         start_ns=np.maximum(start, low),
         end_ns=np.minimum(end, high),
         top=top,

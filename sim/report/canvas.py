@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike, NDArray
 
@@ -115,6 +116,11 @@ class Sheet:
     def lines(self, x_px: Sequence[float], y_px: tuple[float, float], colour: str, *, width_px: float = 1.0) -> None:
         """Draw vertical lines."""
         self._axes.vlines(x_px, *y_px, colors=colour, linewidths=width_px * 72 / _DPI, zorder=self._above())
+
+    def frame(self, x_px: tuple[float, float], y_px: tuple[float, float], colour: str) -> None:
+        """Draw the outline of a rectangle."""
+        corners = (x_px[0], y_px[0]), x_px[1] - x_px[0], y_px[1] - y_px[0]
+        self._axes.add_patch(Rectangle(*corners, fill=False, edgecolor=colour, linewidth=0.9, zorder=self._above()))
 
     def text(
         self,

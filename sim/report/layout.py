@@ -1,6 +1,7 @@
 """Where the parts of a timeline lie, in pixels.
 
-A stage is a band of 90 pixels with a strip per stream that the trace has; passes take the height that others leave.
+A stage is a band of 90 pixels with a strip per stream that the trace has; the first, passes, takes the height that
+others leave.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ STRIPS: Final[Mapping[str, tuple[str, int]]] = {
     "p2p": ("sends", 8),
     "foreign": ("for others", 16),
 }
-"""Stream -> the name of its strip and its height; 0 is the height left."""
+"""Stream -> the name of its strip and its height where it is not the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,9 @@ def lay_strips(streams: Collection[str]) -> dict[str, Strip]:
     >>> lay_strips(["pass", "p2p"])["pass"]
     Strip(top_px=0, height_px=72)
     """
-    chosen = [stream for stream in STRIPS if stream == "pass" or stream in streams]
+    chosen = [stream for stream in STRIPS if stream in streams] or ["pass"]
     heights = {stream: STRIPS[stream][1] for stream in chosen}
-    heights["pass"] = BAND_PX - GAP_PX - sum(heights.values()) - 2 * (len(chosen) - 1)
+    heights[chosen[0]] = BAND_PX - GAP_PX - sum(STRIPS[stream][1] + 2 for stream in chosen[1:])
     strips, top = {}, 0
     for stream in chosen:
         strips[stream] = Strip(top_px=top, height_px=heights[stream])
@@ -67,6 +68,8 @@ class Layout:
     """Times at the left and right edge."""
     num_stages: int
     """Bands."""
+    first_stage: int = 0
+    """Stage of the first band."""
     strips: Mapping[str, Strip]
     """Strips of each band."""
 
@@ -77,7 +80,7 @@ class Layout:
 
     def band_px(self, stage: int) -> int:
         """Return the top of a band."""
-        return self.top_px + BAND_PX * stage
+        return self.top_px + BAND_PX * (stage - self.first_stage)
 
     def x_px(self, start_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return left and right edges. Shapes [B], [B] -> [B, 2]."""
@@ -90,12 +93,12 @@ class Layout:
     ) -> NDArray[np.float64]:
         """Return upper and lower edges in the strip of a stream. Shape [B, 2]."""
         strip = self.strips[stream]
-        base = self.top_px + BAND_PX * stage + strip.top_px
+        base = self.top_px + BAND_PX * (stage - self.first_stage) + strip.top_px
         return np.stack([base + strip.height_px * top, base + strip.height_px * (top + height)], axis=1)
 
     def span_px(self, stage: NDArray[np.int64], streams: Sequence[str]) -> NDArray[np.float64]:
         """Return upper and lower edges over several strips. Shape [B, 2]."""
         chosen = [self.strips[stream] for stream in streams if stream in self.strips]
-        base = self.top_px + BAND_PX * stage
+        base = self.top_px + BAND_PX * (stage - self.first_stage)
         last = chosen[-1]
         return np.stack([base + chosen[0].top_px, base + last.top_px + last.height_px], axis=1).astype(np.float64)
