@@ -79,7 +79,8 @@ def explain_facts(
             why[f"legal_{convention}"] = _legal_line(mesh, convention)
     if model.experts:
         held, own = facts["expert_params_per_gpu"], facts["expert_params_per_gpu_of_own_layers"]
-        line = f"{model.experts // s.ep} of {model.experts} experts for all {model.num_moe_layers} layers are {held / 1e6:,.1f} M parameters"
+        share = f"{model.experts // s.ep} of {model.experts} experts for all {model.num_moe_layers} layers"
+        line = f"{share} are {held / 1e6:,.1f} M parameters"
         if held != own:
             line += (
                 f"; for the stage's own layers alone they would be {own / 1e6:,.1f} M, with "
@@ -88,8 +89,8 @@ def explain_facts(
             why["experts_per_gpu"] = why["expert_params_per_gpu"] = why["num_params_per_gpu"] = line
     if facts["experts_off_stage"]:
         why["experts_off_stage"] = why["experts_on_stage"] = (
-            f"a stage has {mesh.stage_ranks(0).size} GPUs and so {facts['experts_on_stage']} of {model.experts} experts; "
-            "its tokens meet the others on GPUs of other stages"
+            f"a stage has {mesh.stage_ranks(0).size} GPUs and so {facts['experts_on_stage']} of {model.experts} "
+            "experts; its tokens meet the others on GPUs of other stages"
         )
     if facts["tp_nodes"] > 1:
         why["heads_per_rank"] = why["hidden_per_rank"] = why["tp_nodes"] = (

@@ -3,6 +3,8 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -65,10 +67,8 @@ def build(scenario: Scenario) -> Built:
     InputError
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
-    try:
+    with _placing(scenario):
         return _build(scenario)
-    except (WorkloadError, TopologyError) as error:
-        raise _placed(scenario, error) from None
 
 
 def build_passes(scenario: Scenario) -> PassesPlan:
@@ -99,8 +99,8 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     name = given.get("parallel.strategy")
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
-    cluster = _cluster(varied)
-    strategy = Strategy.parse(str(name))
+    with _placing(varied):
+        cluster, strategy = _cluster(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.spec.gpus_per_node}
         legal = [c for c in CONVENTIONS if why_illegal(strategy, c, **sizes) is None]
@@ -110,7 +110,8 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     varied = varied.variant({**given, **changes}, at=("rivals", position))
     workload = varied.spec.workload
     if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        dp = _mesh(varied, cluster).dp
+        with _placing(varied):
+            dp = _mesh(varied, cluster).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp
             fitting = max(m for m in range(1, workload.microbatches + 1) if per_replica % m == 0)
@@ -218,7 +219,7 @@ def _strategy(scenario: Scenario) -> Strategy:
         if (getattr(named, axis) or size) != size:
             raise scenario.error_at(
                 f"parallel.{axis}",
-                rule=f"agree with parallel.strategy {parallel.strategy}, which has {axis.upper()}{getattr(named, axis)}",
+                rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
                 value=size,
                 cure="Drop one of the two.",
             )
@@ -304,6 +305,15 @@ def _warnings(work: Work) -> list[str]:
         if num_nodes > 1:
             warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
     return warnings
+
+
+@contextmanager
+def _placing(scenario: Scenario) -> Iterator[None]:
+    """Give what cluster and workload refuse its place in the scenario."""
+    try:
+        yield
+    except (WorkloadError, TopologyError) as error:
+        raise _placed(scenario, error) from None
 
 
 def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputError:

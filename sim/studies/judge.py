@@ -14,7 +14,8 @@ from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
 from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
-from sim.studies.build import suit_rival
+from sim.scenario.workload_section import PassesWorkload
+from sim.studies.build import build, suit_rival
 from sim.studies.many import Observation, observe_all
 from sim.studies.result import Result
 from sim.studies.simulate import Simulated, Value, simulate_scenario
@@ -84,11 +85,12 @@ def judge_scenario(
     """Simulate a loaded scenario and judge its claims."""
     spec = scenario.spec
     metrics = [_metric_of(scenario, i) for i in range(len(spec.claims))]
+    built = None if isinstance(spec.workload, PassesWorkload) else build(scenario)  # refuse before anything runs
     variants = _variants(scenario)
     others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
     total = 1 + len(others)
     wanted = frozenset(metrics) & {_PROBE}
-    spans = spec.parallel.convention == "spanning" and bool(spec.claims)
+    spans = built is not None and built.work.mesh.convention == "spanning" and bool(spec.claims)
     here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()))
     on_progress(1, total)
     seen = observe_all(

@@ -100,7 +100,7 @@ def test_a_verdict_flips_when_its_input_is_perturbed(claim: str) -> None:
 
 @pytest.fixture(scope="module")
 def full_result() -> Result:
-    """The main job, whole."""
+    """Run the main job, whole."""
     return simulate("ep64_tp16_pp4", jobs=2)
 
 
@@ -174,7 +174,7 @@ def test_reasons_name_what_a_reader_needs(full_result: Result) -> None:
 
 
 def test_wires_alone_take_27_and_50_ms_per_all_reduce() -> None:
-    """2.68 GB a layer, 4 layers a stage: hierarchical 2(k-1)/k S/8 = 26.8 ms, flat 2(n-1)/n S/8 = 50.3 ms at 50 GB/s."""
+    """2.68 GB a layer, 4 layers: hierarchical 2(k-1)/k S/8 = 26.8 ms, flat 2(n-1)/n S/8 = 50.3 ms at 50 GB/s."""
     result = simulate("ep64_tp16_pp4", overrides=["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1"])
     bounds = result.to_dict()["bounds"]
     stage_bytes = 4 * 128 * 10240 * 1024 * 2
