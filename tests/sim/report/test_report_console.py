@@ -1,0 +1,265 @@
+"""The printed report: nothing is cut at any width, nothing is markup, tables fit."""
+
+import copy
+import io
+import itertools
+
+import pytest
+from rich.console import Console
+
+from sim.report.claims import asked, group_alternatives
+from sim.report.console import print_report, print_rows, unit_of_key
+from sim.report.tables import PIPE_WIDTH, make_console
+from sim.results.parts import PARTS
+
+REASON = (
+    "simulated 5.847 M tokens/s, asked >= 26e6 tokens/s (0.225 times); arithmetic alone at the peak of all GPUs would "
+    "allow 26.92 M tokens/s; the wires alone at their datasheet rate give 18.49 M tokens/s; most of the step goes to tp"
+)
+
+
+def claim(name, verdict, **more):
+    return {
+        "id": name,
+        "says": f"{name} is [bold]great[/bold]",
+        "source": "section 6",
+        "metric": "steady_tokens_per_s",
+        "expect": {"op": ">=", "value": 26e6, "unit": "tokens/s", "tolerance": 5e5},
+        "value": 5.847e6,
+        "interval": None,
+        "verdict": verdict,
+        "relevance": "contradicts",
+        "reason": f"{name}: {REASON}",
+        "relevance_reason": f"what was found about {name} speaks against 'optimal'",
+        "bound_compute": 26.92e6,
+        "bound_wires": None,
+        "alternatives": [],
+        "rival": None,
+    } | more
+
+
+def outcome(top_k, verdict, value=1e6):
+    return {"set": {"model.top_k": top_k}, "value": value, "verdict": verdict}
+
+
+@pytest.fixture
+def data():
+    """Return a run of four stages with a claim of each verdict."""
+    stage = dict.fromkeys(PARTS, 0) | {"attention": 300_000_000, "tp": 250_000_000, "idle": 50_000_000}
+    return {
+        "scenario": {
+            "name": "EP64 on 64 GPUs",
+            "parallel": {"strategy": "EP64_TP16_PP4", "convention": "spanning"},
+            "cluster": {"preset": "dgx-h100", "num_nodes": 8, "device": {"preset": "h100-sxm"}},
+        },
+        "assumptions": [{"key": "parallel.dp", "value": 1, "why": "what the other axes leave"}],
+        "warnings": ["TP16 leaves a node."],
+        "findings": ["A deadlock."],
+        "metrics": {"step_time_s": 0.6, "mfu": 0.236, "num_gpus": 64, "exposed": {"tp_s": 0.25}, "none": None},
+        "path_ns": stage,
+        "stages_ns": [dict(stage) for _ in range(4)],
+        "memory": {
+            "peak_bytes_per_gpu": {"weights": 948_600_832, "logits": 0, "total": 948_600_832},
+            "capacity_bytes": 64e9,
+            "fits": True,
+            "peak_stage": 0,
+            "peak_time_s": 0.264,
+        },
+        "claims": [
+            claim(
+                "one", "holds", alternatives=[outcome(1, "holds"), outcome(4, "holds"), outcome(8, "not_judged", None)]
+            ),
+            claim("two", "refuted", rival={"strategy": "EP8_TP8", "value": 7e6}, interval=[5.8e6, 5.9e6]),
+            claim("three", "depends", alternatives=[outcome(1, "holds"), outcome(4, "refuted"), outcome(8, "refuted")]),
+            claim("four", "not_judged", value=None, expect={"superlative": "least"}),
+        ],
+        "bounds": {"batch_compute_s": 0.0487},
+        "engine": {"runs": 44, "spans": 78_720, "events": 30_891},
+    }
+
+
+def printed(data, width, **console):
+    file = io.StringIO()
+    print_report(data, Console(file=file, width=width, **console), written={"timeline": "out/timeline.png"})
+    return file.getvalue()
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def columns_of_claims(text):
+    """Return the claims' part as one text per column, as it reads from top to bottom."""
+    body = text[text.index("CLAIMS") : text.index("UNDER THE ALTERNATIVES")].splitlines()[1:]
+    length = max(map(len, body))
+    blank = [all(line[i : i + 1] in ("", " ") for line in body) for i in range(length)]
+    edges = [0, *(i for i in range(1, length) if blank[i - 1] and not blank[i]), length]
+    return [words(" ".join(line[a:b] for line in body)) for a, b in itertools.pairwise(edges)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 117, 118, 160, 240])
+def test_every_reason_is_printed_whole(data, width):
+    columns = columns_of_claims(printed(data, width))
+    for item in data["claims"]:
+        assert any(item["reason"] in column for column in columns)
+        assert any(f"contradicts: {item['relevance_reason']}" in column for column in columns)
+        assert any(f"“{item['says']}”, section 6" in column for column in columns)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("num_stages", [1, 4, 64])
+def test_no_line_is_wider_than_the_console(data, width, num_stages):
+    data["stages_ns"] = [dict(data["stages_ns"][0]) for _ in range(num_stages)]
+    assert max(map(len, printed(data, width).splitlines())) <= width
+
+
+def test_a_pipe_gets_neither_colours_nor_frames(data):
+    text = printed(data, 120)
+    assert "\x1b" not in text
+    assert not set(text) & set("─│┃━╶╴┌┐└┘")
+
+
+def test_a_terminal_gets_colours(data):
+    assert "\x1b[1;31m✗ refuted" in printed(data, 120, force_terminal=True, color_system="standard")
+
+
+def test_sections_come_in_order(data):
+    text = printed(data, 120)
+    titles = ["CLAIMS", "UNDER THE ALTERNATIVES", "FINDINGS", "METRICS", "WHERE THE TIME WENT", "MEMORY PER GPU"]
+    titles += ["BOUNDS", "ASSUMPTIONS", "WARNINGS", "WRITTEN"]
+    lines = text.splitlines()
+    at = [next(i for i, line in enumerate(lines) if line.startswith(title)) for title in titles]
+    assert at == sorted(at)
+    assert text.startswith(
+        "EP64 on 64 GPUs\nEP64_TP16_PP4 · convention spanning · 64 GPUs h100-sxm · 8 nodes of dgx-h100\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  CLAIMS  1 hold, 1 refuted, 1 depend, 1 not judged",
+        "  · holds under all 2 (1 could not be judged): one",
+        "  · holds only under {model.top_k: 1} (1 M tokens/s), of 3: three",
+        "  step_time_s 600 ms",
+        "  exposed.tp_s 250 ms",
+        "  mfu 23.6 %",
+        "  attention 300.0 50.0",
+        "  idle 50.0 8.3",
+        "  weights 948.6 MB 100.0 %",
+        "  fits in 64 GB: 1.5 % used",
+        "  parallel.dp 1 what the other axes leave",
+        "  ! TP16 leaves a node.",
+        "  44 simulations, 78,720 spans, 30,891 events",
+        "  timeline out/timeline.png",
+        "  5.847 M tokens/s (5.8 M tokens/s to 5.9 M tokens/s over seeds), asked at least 26 M tokens/s",
+        "  best rival: 7 M tokens/s with EP8_TP8",
+        "  no value, asked the least of all rivals",
+    ],
+)
+def test_quantities_are_printed_in_units_of_people(data, line):
+    assert words(line) in words(printed(data, 100))
+
+
+def test_parts_that_are_zero_are_left_out(data):
+    text = printed(data, 120)
+    assert "ep dispatch" not in text
+    assert "logits" not in text
+
+
+def test_stages_that_do_not_fit_are_given_by_least_and_most(data):
+    data["stages_ns"] = [dict(data["stages_ns"][0]) for _ in range(64)]
+    data["stages_ns"][7] |= {"attention": 250_000_000, "idle": 100_000_000}
+    text = words(printed(data, 100))
+    assert "least most mean path" in text
+    assert "attention 250.0 41.7 300.0 50.0 299.2 49.9 300.0 50.0" in text
+
+
+@pytest.mark.parametrize(
+    "missing", ["claims", "findings", "metrics", "stages_ns", "memory", "bounds", "engine", "scenario"]
+)
+def test_a_part_that_is_missing_is_left_out(data, missing):
+    less = copy.deepcopy(data)
+    del less[missing]
+    printed(less, 100)
+    less[missing] = type(data[missing])()
+    printed(less, 100)
+
+
+def test_nothing_at_all_is_printed_without_error():
+    assert printed({}, 80)
+
+
+def test_control_characters_do_not_reach_the_terminal(data):
+    data["claims"][0]["says"] = data["warnings"][0] = data["scenario"]["name"] = "a\x1b[2Jb\x07"
+    assert not set(printed(data, 100)) & {"\x1b", "\x07"}
+
+
+def test_the_report_is_printed_where_letters_are_missing(data):
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_report(data, make_console(file), written={})
+    file.flush()
+    assert b"? holds" in file.buffer.getvalue()
+
+
+def test_a_pipe_is_as_wide_as_agreed_and_columns_overrides_it(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert make_console(io.StringIO()).width == PIPE_WIDTH
+    monkeypatch.setenv("COLUMNS", "77")
+    assert make_console(io.StringIO()).width == 77
+
+
+def test_claims_that_alternatives_treat_alike_share_a_line(data):
+    data["claims"].append(claim("five", "holds", alternatives=data["claims"][0]["alternatives"]))
+    groups = dict(group_alternatives(data["claims"]))
+    assert groups["holds under all 2 (1 could not be judged)"] == ["one", "five"]
+
+
+@pytest.mark.parametrize(
+    ("expect", "text"),
+    [
+        ({"op": "<=", "value": 0.05, "unit": "s"}, "at most 50 ms"),
+        ({"op": "==", "value": 468_750_000.0, "unit": None}, "468,750,000"),
+        ({"op": "==", "value": True, "unit": None}, "true"),
+        ({"op": "!=", "value": 1.5, "unit": None}, "not 1.5"),
+    ],
+)
+def test_expectations_read_as_words(expect, text):
+    assert asked(expect) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "unit"),
+    [
+        ("achieved_flops_per_s_per_gpu", "FLOP/s"),
+        ("busbw_bytes_per_s", "bytes/s"),
+        ("capacity_bytes", "bytes"),
+        ("some_fraction", "ratio"),
+        ("new_time_s", "s"),
+        ("stages", None),
+    ],
+)
+def test_the_end_of_a_key_is_its_unit(key, unit):
+    assert unit_of_key(key) == unit
+
+
+def test_rows_of_a_list_keep_long_texts():
+    file = io.StringIO()
+    long = "a source with many words " * 12
+    print_rows(
+        "devices",
+        ["name", "memory", "source"],
+        [["a", "64 GB", long], ["b", "8 GB", "x"]],
+        Console(file=file, width=60),
+    )
+    lines = file.getvalue().splitlines()
+    assert lines[1] == "DEVICES"
+    start = lines[2].index("source")
+    assert words(" ".join(line[start:] for line in lines[3:-1])) == words(long)
+    assert lines[2].index("memory") + len("memory") == lines[3].index("64 GB") + len("64 GB")
+
+
+def test_a_table_without_rows_has_its_head():
+    file = io.StringIO()
+    print_rows("none", ["name", "memory"], [], Console(file=file, width=60))
+    assert "name  memory" in file.getvalue()
