@@ -8,7 +8,7 @@ from sim.engine.trace import Recorder
 
 @pytest.fixture
 def every_stream():
-    """Return two stages with passes of all kinds, overlapping transfers, foreign work on both ranks, a stall and idle time."""
+    """Return two stages with passes of all kinds, overlapping transfers, foreign work, a stall and idle time."""
     recorder, at = Recorder(), {"lane": 0, "released_by": -1}
     for stage, shift in ((0, 0), (1, 1_000_001)):
         rank = 2 * stage

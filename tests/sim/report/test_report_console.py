@@ -190,6 +190,14 @@ def test_nothing_at_all_is_printed_without_error():
     assert printed({}, 80)
 
 
+@pytest.mark.parametrize("width", [60, 100])
+def test_findings_and_warnings_are_printed_whole(data, width):
+    data["findings"], data["warnings"] = [f"found: {REASON}", "b"], [f"beware: {REASON}"]
+    text = words(printed(data, width))
+    assert f"• found: {REASON} • b" in text
+    assert f"! beware: {REASON}" in text
+
+
 def test_control_characters_do_not_reach_the_terminal(data):
     data["claims"][0]["says"] = data["warnings"][0] = data["scenario"]["name"] = "a\x1b[2Jb\x07"
     assert not set(printed(data, 100)) & {"\x1b", "\x07"}

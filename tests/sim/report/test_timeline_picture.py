@@ -71,9 +71,18 @@ def test_a_bar_spans_its_share_of_the_width(every_stream, tmp_path):
     assert attention[1] - attention[0] == pytest.approx(1_000_000 * scale, abs=0.01)
 
 
-def extent(element):
-    x = [float(pair[0]) for pair in re.findall(r"([-\d.]+) ([-\d.]+)", element.get("d"))]
+def extent(element, axis=0):
+    """Return the least and the most of the coordinates."""
+    x = [float(pair[axis]) for pair in re.findall(r"([-\d.]+) ([-\d.]+)", element.get("d"))]
     return min(x), max(x)
+
+
+def test_transfers_at_one_time_share_the_height_of_their_strip(every_stream, tmp_path):
+    draw_timeline(every_stream, tmp_path / "t.svg", title="t")
+    upper, lower = (extent(bar, axis=1) for bar in groups_of(tmp_path / "t.svg")["moesim:comm"][:2])
+    strip_pt = 11 * 72 / 100
+    assert upper[1] == pytest.approx(lower[0], abs=0.01)
+    assert [b - a for a, b in (upper, lower)] == pytest.approx([strip_pt / 2] * 2, abs=0.01)
 
 
 def test_foreign_work_lies_at_the_height_of_its_rank(every_stream):
