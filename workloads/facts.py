@@ -55,7 +55,7 @@ def mesh_facts(
         "experts_per_gpu": model.experts // s.ep,
         "experts_on_stage": experts_on_stage,
         "experts_off_stage": model.experts - experts_on_stage,
-        "expert_params_per_gpu": params_per_rank(model, mesh, stage_layers, 0)[1],
+        "expert_params_per_gpu": max(params_per_rank(model, mesh, stage_layers, stage)[1] for stage in range(s.pp)),
         "expert_params_per_gpu_of_own_layers": model.experts // s.ep * max(moe_layers) * model.num_expert_params,
         "tp_nodes": _num_nodes(mesh.tp_groups(0)[0], gpus_per_node),
         "ep_nodes": _num_nodes(mesh.ep_groups(0)[0], gpus_per_node),
