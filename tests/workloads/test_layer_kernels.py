@@ -1,0 +1,183 @@
+"""Kernels of a layer: their FLOPs add up to the model's, their weights to its parameters, backward does each twice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+from workloads.layers import (
+    attention_block,
+    backward_of,
+    dense_ffn_block,
+    embedding_block,
+    expert_block,
+    head_block,
+    optimizer_step,
+    permute,
+    router_block,
+    shared_expert_block,
+)
+from workloads.model import ModelSpec
+from workloads.presets import MODELS
+from workloads.routing import ROUTINGS, draw_counts
+
+# Two dense layers, then mixture of experts with a shared one: what no preset has.
+MIXED = replace(MODELS["qwen3-30b-a3b"], layers=6, dense_layers=2, shared_experts=1)
+SHAPES = {**MODELS, "dense-then-shared": MIXED}
+EVERY_SHAPE = pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
+EVERY_TP = pytest.mark.parametrize("tp", [1, 2, 4])
+TOKENS, SEQUENCE = 512, 256
+ROUNDING = 1e-12
+"""Sums of fewer than 1,000 positive floats: 1,000 * 2^-53 = 1.1e-13."""
+
+
+def total_flops(kernels: Sequence[Kernel]) -> float:
+    return sum(float(np.sum(kernel.flops)) for kernel in kernels)
+
+
+def num_weights(kernels: Sequence[Kernel]) -> int:
+    """Count the entries of the weight matrices; of all local experts of all ranks in a grouped product."""
+    dense = sum(kernel.n * kernel.k for kernel in kernels if isinstance(kernel, Gemm))
+    grouped = sum(kernel.n * kernel.k * kernel.tokens.size for kernel in kernels if isinstance(kernel, GroupedGemm))
+    return dense + grouped
+
+
+def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
+    """Return the tokens that arrive for each expert, one to a rank. Shape [E, 1]."""
+    counts = draw_counts(
+        kind,
+        num_sources=1,
+        tokens=TOKENS,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=1,
+        layer=0,
+        microbatch=0,
+    )
+    return counts.T
+
+
+def flops_of_layer(model: ModelSpec, layer: int, tp: int) -> float:
+    """Return the FLOPs of all ranks for one layer of `TOKENS` tokens."""
+    attention = tp * total_flops(attention_block(model, TOKENS, SEQUENCE, tp=tp))
+    if not model.is_moe_layer(layer):
+        return attention + tp * total_flops(dense_ffn_block(model, TOKENS, tp=tp))
+    owned = TOKENS // tp
+    each = [*router_block(model, owned), *shared_expert_block(model, owned)]
+    return attention + tp * total_flops(each) + total_flops(expert_block(model, routed(model)))
+
+
+# --- sums ----------------------------------------------------------------------------------------------------------
+
+
+@EVERY_SHAPE
+@EVERY_TP
+def test_kernels_of_all_ranks_add_up_to_the_flops_of_the_model(model, tp):
+    layers = sum(flops_of_layer(model, layer, tp) for layer in range(model.layers))
+    head = tp * total_flops(head_block(model, TOKENS, tp=tp))
+    for found, with_head in ((layers, False), (layers + head, True)):
+        expected = TOKENS * model.flops_per_token(SEQUENCE, causal=True, with_head=with_head)
+        assert found == pytest.approx(expected, rel=ROUNDING)
+
+
+@EVERY_SHAPE
+@EVERY_TP
+def test_weights_of_all_ranks_add_up_to_the_parameters_of_the_block(model, tp):
+    assert tp * num_weights(attention_block(model, TOKENS, SEQUENCE, tp=tp)) == model.num_attention_params
+    assert tp * num_weights(dense_ffn_block(model, TOKENS, tp=tp)) == model.num_dense_ffn_params
+    assert tp * num_weights(head_block(model, TOKENS, tp=tp)) == model.num_embedding_params
+    if model.experts:
+        assert num_weights(expert_block(model, routed(model))) == model.experts * model.num_expert_params
+        assert num_weights(shared_expert_block(model, TOKENS)) == model.shared_experts * model.num_expert_params
+        assert num_weights(router_block(model, TOKENS)) == model.hidden * model.experts
+
+
+@pytest.mark.parametrize("model", [model for model in SHAPES.values() if model.kv_heads < model.heads])
+def test_fewer_kv_heads_than_ranks_are_copied(model):
+    tp = 2 * model.kv_heads
+    qkv = attention_block(model, TOKENS, SEQUENCE, tp=tp)[1]
+    assert isinstance(qkv, Gemm)
+    assert qkv.n == (model.heads // tp + 2) * model.head_dim
+
+
+@EVERY_SHAPE
+@EVERY_TP
+def test_sequence_parallelism_splits_the_norm_alone(model, tp):
+    whole, split = (
+        attention_block(model, TOKENS, SEQUENCE, tp=tp, norm_tokens=norm_tokens) for norm_tokens in (None, TOKENS // tp)
+    )
+    assert whole[1:] == split[1:]
+    assert isinstance(whole[0], Memory)
+    assert isinstance(split[0], Memory)
+    assert whole[0].num_bytes == tp * split[0].num_bytes
+
+
+@pytest.mark.parametrize("kind", ROUTINGS)
+def test_skew_moves_expert_flops_between_ranks_and_keeps_their_sum(kind):
+    model = MODELS["mixtral-8x7b"]
+    expected = TOKENS * model.top_k * 2 * model.num_expert_params
+    assert total_flops(expert_block(model, routed(model, kind))) == pytest.approx(expected, rel=ROUNDING)
+
+
+# --- backward ------------------------------------------------------------------------------------------------------
+
+
+@EVERY_SHAPE
+def test_backward_executes_every_product_twice_and_attention_two_and_a_half_times(model):
+    """By input and by weight; Dao 2023, section 3.1: five products for two in fused attention."""
+    forward = [*attention_block(model, TOKENS, SEQUENCE), *dense_ffn_block(model, TOKENS)]
+    if model.experts:
+        forward += [*router_block(model, TOKENS), *expert_block(model, routed(model))]
+    backward = backward_of(forward)
+    for kinds, factor in (((Gemm, GroupedGemm), 2), ((Attention,), 2.5)):
+        there, back = (total_flops([k for k in kernels if isinstance(k, kinds)]) for kernels in (forward, backward))
+        assert back == pytest.approx(factor * there, rel=ROUNDING)
+
+
+def test_the_gradients_of_a_product_swap_its_dims():
+    by_input, by_weight = Gemm(kind="expert", m=2, n=3, k=5).backward()
+    assert (by_input.m, by_input.n, by_input.k) == (2, 5, 3)  # [m, n] x [n, k]
+    assert (by_weight.m, by_weight.n, by_weight.k) == (5, 3, 2)  # [k, m] x [m, n]
+
+
+def test_the_gradients_of_grouped_products_keep_the_tokens():
+    forward = GroupedGemm(kind="expert", tokens=np.array([[3, 4], [0, 5]]), n=7, k=11)
+    by_input, by_weight = forward.backward()
+    for gradient in (by_input, by_weight):
+        np.testing.assert_array_equal(gradient.flops, forward.flops)
+    assert (by_input.n, by_input.k, by_input.weight_gradient) == (11, 7, False)
+    assert (by_weight.n, by_weight.k, by_weight.weight_gradient) == (7, 11, True)
+
+
+def test_backward_runs_last_first():
+    kernels = [Gemm(kind=kind, m=1, n=1, k=1) for kind in ("attention", "dense_ffn", "expert")]
+    assert [kernel.kind for kernel in backward_of(kernels)][::2] == ["expert", "dense_ffn", "attention"]
+
+
+# --- bytes by hand -------------------------------------------------------------------------------------------------
+
+
+def test_bytes_of_elementwise_kernels_by_hand():
+    """bf16, 10 tokens: a row of h read and written; the activation reads its gates and writes its width."""
+    model = MODELS["mixtral-8x7b"]
+    h, w = model.hidden, model.ffn
+    assert embedding_block(model, 10)[0] == Memory(kind="other_compute", num_bytes=2 * 10 * h * 2)
+    assert permute(model, 10) == Memory(kind="other_compute", num_bytes=2 * 10 * h * 2)
+    activation = expert_block(model, np.array([[4, 6], [1, 0]]))[1]
+    assert isinstance(activation, Memory)
+    np.testing.assert_array_equal(activation.num_bytes, [10 * 3 * w * 2, 1 * 3 * w * 2])
+    assert optimizer_step(100, 26) == Memory(kind="optimizer", num_bytes=2600)
+
+
+def test_attention_reads_q_k_v_and_writes_its_output():
+    model = MODELS["llama3-70b"]
+    attention = attention_block(model, 10, 10, tp=8)[2]
+    assert isinstance(attention, Attention)
+    assert attention.num_bytes == 10 * (2 * 8 + 2 * 1) * 128 * 2
+
+
+def test_no_token_at_the_head_and_no_shared_expert_run_nothing():
+    assert head_block(MODELS["llama3-70b"], 0) == []
+    assert shared_expert_block(MODELS["mixtral-8x7b"], 10) == []

@@ -1,0 +1,265 @@
+"""Meshes: groups partition ranks, lanes are connected components, and what is illegal names the product that fails."""
+
+import math
+from dataclasses import replace
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workloads.errors import WorkloadError
+from workloads.mesh import CONVENTIONS, DEFAULT_RANK_ORDER, Mesh, build_mesh, nearest_legal, why_illegal
+from workloads.strategy import Strategy
+
+EVERY_CONVENTION = pytest.mark.parametrize("convention", CONVENTIONS)
+SMALL = st.sampled_from([1, 2, 3, 4, 6])
+_KEPT = tuple(axis for axis in DEFAULT_RANK_ORDER if axis != "pp")
+RANK_ORDERS = [(*_KEPT[:place], "pp", *_KEPT[place:]) for place in range(5)]
+DOCUMENT = Strategy.parse("EP64_TP16_PP4")
+
+
+@st.composite
+def legal_meshes(draw: st.DrawFn, convention: str) -> Mesh:
+    tp, pp, dp = draw(SMALL), draw(SMALL), draw(SMALL)
+    cp = draw(SMALL) if convention == "megatron" else 1
+    ep = {
+        "megatron": draw(st.sampled_from([n for n in range(1, tp * cp * dp + 1) if tp * cp * dp % n == 0])),
+        "vllm": tp * dp,
+        "spanning": tp * pp * dp,
+    }[convention]
+    strategy = Strategy(tp=tp, pp=pp, ep=ep, cp=cp, dp=draw(st.sampled_from([None, dp])))
+    order = draw(st.sampled_from(RANK_ORDERS))
+    return build_mesh(strategy, convention, num_gpus=tp * pp * dp * cp, rank_order=order)
+
+
+any_strategies = st.builds(
+    Strategy,
+    tp=SMALL,
+    pp=SMALL,
+    ep=st.sampled_from([1, 2, 3, 4, 6, 8, 12, 24]),
+    dp=st.none() | SMALL,
+    cp=st.sampled_from([1, 1, 2]),
+    etp=st.sampled_from([1, 1, 2]),
+    sp=st.sampled_from([None, True, False]),
+)
+
+
+def assert_partition(groups: np.ndarray, ranks: np.ndarray) -> None:
+    assert sorted(groups.ravel().tolist()) == sorted(ranks.ravel().tolist())
+
+
+# --- groups --------------------------------------------------------------------------------------------------------
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_stages_partition_the_ranks(convention, data):
+    mesh = data.draw(legal_meshes(convention))
+    stages = np.concatenate([mesh.stage_ranks(stage) for stage in range(mesh.num_stages)])
+    assert_partition(stages, np.arange(mesh.world))
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_groups_of_a_stage_partition_it_and_have_the_size_of_their_axis(convention, data):
+    mesh = data.draw(legal_meshes(convention))
+    s = mesh.strategy
+    for stage in range(s.pp):
+        ranks = mesh.stage_ranks(stage)
+        assert mesh.tp_groups(stage).shape == (ranks.size // s.tp, s.tp)
+        assert mesh.dp_groups(stage).shape == (s.tp, mesh.dp * s.cp)
+        assert mesh.ep_groups(stage).shape[1] == s.ep
+        assert mesh.lanes(stage).shape == (mesh.num_lanes, mesh.lane_size)
+        assert_partition(mesh.ep_groups(stage), np.arange(mesh.world) if convention == "spanning" else ranks)
+        for groups in (mesh.tp_groups(stage), mesh.dp_groups(stage), mesh.expert_dp_groups(stage), mesh.lanes(stage)):
+            assert_partition(groups, ranks)
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_each_dense_shard_is_held_once_per_replica(convention, data):
+    """A TP group holds every shard once; a DP group holds one shard in every replica."""
+    mesh = data.draw(legal_meshes(convention))
+    for stage in range(mesh.num_stages):
+        shard_of = {int(rank): shard for group in mesh.tp_groups(stage) for shard, rank in enumerate(group)}
+        for shard, group in enumerate(mesh.dp_groups(stage)):
+            assert {shard_of[int(rank)] for rank in group} == {shard}
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_a_stage_reaches_every_expert_once_per_copy(convention, data):
+    """Place j of an EP group holds the j-th part of the experts; the ranks that share a part are an expert-DP group."""
+    mesh = data.draw(legal_meshes(convention))
+    for stage in range(mesh.num_stages):
+        copies = mesh.expert_dp_groups(stage)
+        if convention == "spanning":
+            assert copies.shape == (mesh.stage_ranks(stage).size, 1)
+            continue
+        assert copies.shape == (mesh.strategy.ep, len(mesh.ep_groups(stage)))
+        for place in range(mesh.strategy.ep):
+            assert copies[place].tolist() == [group[place] for group in mesh.ep_groups(stage)]
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_a_lane_is_a_connected_component_of_the_groups_that_meet_in_every_layer(convention, data):
+    """TP, CP and EP; under `spanning` the exchange with experts is one-sided and ties no ranks."""
+    mesh = data.draw(legal_meshes(convention))
+    for stage in range(mesh.num_stages):
+        together = [*mesh.tp_groups(stage), *mesh.ranks[stage].transpose(0, 2, 1).reshape(-1, mesh.strategy.cp)]
+        together += [] if convention == "spanning" else [*mesh.ep_groups(stage)]
+        graph = nx.Graph()
+        for group in together:
+            nx.add_path(graph, group.tolist())
+        components = {frozenset(component) for component in nx.connected_components(graph)}
+        assert {frozenset(lane.tolist()) for lane in mesh.lanes(stage)} == components
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_a_legal_mesh_uses_every_gpu_it_was_given(convention, data):
+    mesh = data.draw(legal_meshes(convention))
+    s = mesh.strategy
+    assert mesh.world == s.tp * s.cp * s.pp * mesh.dp
+    assert s.dp == mesh.dp
+    assert mesh.sp is (convention == "megatron" and s.tp > 1)
+
+
+@pytest.mark.parametrize("rank_order", RANK_ORDERS)
+def test_pp_strides_over_the_axes_that_are_faster(rank_order):
+    """TP2 CP3 DP4 PP2; EP lies over the others and has no stride of its own."""
+    strategy = Strategy.parse("TP2_CP3_DP4_PP2")
+    mesh = build_mesh(strategy, "megatron", num_gpus=48, rank_order=rank_order)
+    sizes = {"tp": 2, "cp": 3, "ep": 1, "dp": 4, "pp": 2}
+    stride = {axis: math.prod(sizes[faster] for faster in rank_order[:i]) for i, axis in enumerate(rank_order)}
+    for place in np.ndindex(2, 4, 3, 2):
+        coordinates = dict(zip(("pp", "dp", "cp", "tp"), place, strict=True))
+        assert mesh.ranks[place] == sum(stride[axis] * coordinate for axis, coordinate in coordinates.items())
+
+
+def test_with_pp_fastest_neighbouring_ranks_are_neighbouring_stages():
+    mesh = build_mesh(Strategy.parse("TP2_PP4"), "megatron", num_gpus=8, rank_order=("pp", "tp", "cp", "ep", "dp"))
+    assert [mesh.stage_ranks(stage).tolist() for stage in range(4)] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
+
+@pytest.mark.parametrize("order", [("cp", "tp", "ep", "dp", "pp"), ("tp", "pp"), ("tp", "cp", "ep", "dp", "pp", "pp")])
+def test_an_order_of_ranks_without_a_meaning_is_refused(order):
+    with pytest.raises(WorkloadError, match="rank_order must keep tp, cp, ep, dp in this order, with pp anywhere"):
+        build_mesh(Strategy.parse("TP2_PP4"), "megatron", num_gpus=8, rank_order=order)
+
+
+# --- legality ------------------------------------------------------------------------------------------------------
+
+
+@EVERY_CONVENTION
+@given(strategy=any_strategies, num_gpus=st.sampled_from([1, 6, 8, 12, 24, 48, 64]))
+def test_a_mesh_is_built_exactly_where_nothing_is_illegal(convention, strategy, num_gpus):
+    why = why_illegal(strategy, convention, num_gpus=num_gpus)
+    if why is None:
+        assert build_mesh(strategy, convention, num_gpus=num_gpus).world <= num_gpus
+        return
+    with pytest.raises(WorkloadError) as refusal:
+        build_mesh(strategy, convention, num_gpus=num_gpus)
+    assert why in str(refusal.value)
+    assert (refusal.value.subject, refusal.value.field) == ("parallel", "strategy")
+
+
+@EVERY_CONVENTION
+@given(strategy=any_strategies, num_gpus=st.sampled_from([1, 6, 8, 12, 24, 48, 64]))
+def test_the_nearest_legal_strategies_are_legal_by_value_and_by_name(convention, strategy, num_gpus):
+    for near in nearest_legal(strategy, convention, num_gpus=num_gpus):
+        assert why_illegal(near, convention, num_gpus=num_gpus) is None
+        assert why_illegal(Strategy.parse(near.name), convention, num_gpus=num_gpus) is None
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_the_nearest_of_a_legal_strategy_is_itself(convention, data):
+    mesh = data.draw(legal_meshes(convention))
+    named = replace(mesh.strategy, dp=None, sp=None)
+    assert nearest_legal(named, convention, num_gpus=mesh.world, count=1) == [named]
+
+
+@given(strategy=any_strategies, num_gpus=st.sampled_from([8, 24, 48]))
+def test_megatrons_rule_is_divisibility_and_sequence_parallelism(strategy, num_gpus):
+    """Written anew: DP whole, GPUs used, world % (ETP x EP x PP) = 0, and SP not off where TP meets EP."""
+    s = strategy
+    dp = s.dp or num_gpus / (s.tp * s.cp * s.pp)
+    world = s.tp * s.cp * s.pp * dp
+    is_legal = (
+        dp == int(dp)
+        and num_gpus - 8 < world <= num_gpus
+        and world % (s.etp * s.ep * s.pp) == 0
+        and not (s.tp > 1 and s.ep > 1 and s.sp is False)
+    )
+    assert (why_illegal(s, "megatron", num_gpus=num_gpus) is None) == is_legal
+
+
+def test_the_documents_strategy_is_legal_in_the_spanning_reading_alone():
+    legal = [c for c in CONVENTIONS if why_illegal(DOCUMENT, c, num_gpus=64) is None]
+    assert legal == ["spanning"]
+
+
+def test_the_documents_strategy_needs_256_gpus_under_megatron():
+    with pytest.raises(WorkloadError) as refusal:
+        build_mesh(DOCUMENT, "megatron", num_gpus=64)
+    message = str(refusal.value)
+    assert "ETP x EP x PP = 1 x 64 x 4 = 256 does not divide TP x CP x DP x PP = 64: at least 256 GPUs" in message
+    assert "Nearest legal: EP16_TP16_PP4, " in message
+    assert why_illegal(DOCUMENT, "megatron", num_gpus=256) is None
+
+
+def test_the_documents_mesh_has_stages_of_16_in_one_lane_each():
+    mesh = build_mesh(DOCUMENT, "spanning", num_gpus=64)
+    assert [mesh.stage_ranks(stage).tolist() for stage in range(4)] == np.arange(64).reshape(4, 16).tolist()
+    assert (mesh.dp, mesh.num_lanes, mesh.lane_size) == (1, 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "convention", "num_gpus", "why"),
+    [
+        ("TP16", "megatron", 8, "TP x CP x PP = 16 x 1 x 1 = 16 does not divide 8 GPUs"),
+        ("TP3", "megatron", 8, "TP x CP x PP = 3 x 1 x 1 = 3 does not divide 8 GPUs"),
+        ("TP8_DP4", "megatron", 16, "TP x CP x DP x PP = 8 x 1 x 4 x 1 = 32 is more than 16 GPUs"),
+        ("TP8_DP1", "megatron", 16, "TP x CP x DP x PP = 8 leaves 8 of 16 GPUs unused, a node or more"),
+        ("EP8_TP3", "vllm", 8, "EP = TP x DP of a stage, so TP3 must divide EP8"),
+        ("EP8_TP2_DP2", "vllm", 4, "EP is TP x DP of a stage = 2 x 2 = 4, never over PP, and EP8 is named"),
+        ("EP8_TP4_PP4", "spanning", 16, "EP = TP x PP x DP, so TP x PP = 16 must divide EP8"),
+        ("EP8_TP2_PP2_DP4", "spanning", 16, "EP spans all GPUs, TP x PP x DP = 2 x 2 x 4 = 16, and EP8 is named"),
+        ("EP4_TP2_CP2", "vllm", 8, "CP2 and ETP1 have no place in this reading of EP: leave CP and ETP out"),
+        ("EP4_TP2_PP2_ETP2", "spanning", 4, "CP1 and ETP2 have no place in this reading of EP: leave CP and ETP out"),
+        ("TP8", "mesh-tf", 8, "no such convention; known: megatron, vllm, spanning"),
+    ],
+)
+def test_what_is_illegal_names_the_product_that_fails(name, convention, num_gpus, why):
+    assert why_illegal(Strategy.parse(name), convention, num_gpus=num_gpus) == why
+
+
+def test_less_than_a_node_may_stay_unused():
+    assert why_illegal(Strategy.parse("TP3_DP3"), "megatron", num_gpus=16) is None
+    assert build_mesh(Strategy.parse("TP3_DP3"), "megatron", num_gpus=16).world == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "convention", "sp", "is_legal"),
+    [
+        ("EP4_TP2_DP4", "megatron", False, False),
+        ("EP4_TP2_DP4", "megatron", True, True),
+        ("EP1_TP2_DP4", "megatron", False, True),
+        ("EP4_TP1_DP8", "megatron", False, True),
+        ("EP8_TP2_DP4", "vllm", True, False),
+        ("EP8_TP2_DP4", "vllm", False, True),
+        ("EP8_TP2_PP2_DP2", "spanning", True, False),
+        ("EP8_TP2_PP2_DP2", "spanning", False, True),
+    ],
+)
+def test_sequence_parallelism_is_needed_by_megatron_with_tp_and_ep_and_refused_by_the_others(
+    name, convention, sp, is_legal
+):
+    strategy = replace(Strategy.parse(name), sp=sp)
+    assert (why_illegal(strategy, convention, num_gpus=8) is None) is is_legal
+    if not is_legal:
+        assert nearest_legal(strategy, convention, num_gpus=8)

@@ -1,0 +1,140 @@
+"""Routing: counts are conserved, balanced is as even as can be, random draws have the moments of theory."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workloads.errors import WorkloadError
+from workloads.routing import ROUTINGS, draw_counts
+
+EVERY_ROUTING = pytest.mark.parametrize("kind", ROUTINGS)
+KEYS = {"seed": 1, "layer": 2, "microbatch": 3, "lane": 0}
+
+
+def draw(kind: str, *, num_sources=16, tokens=64, num_experts=64, top_k=2, **keys) -> np.ndarray:
+    return draw_counts(
+        kind, num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k, **{**KEYS, **keys}
+    )
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> dict[str, int]:
+    num_experts = draw(st.integers(1, 64))
+    return {
+        "num_sources": draw(st.integers(1, 32)),
+        "tokens": draw(st.integers(0, 500)),
+        "num_experts": num_experts,
+        "top_k": draw(st.integers(1, num_experts)),
+        "layer": draw(st.integers(0, 60)),
+        "microbatch": draw(st.integers(0, 60)),
+    }
+
+
+# --- certificates --------------------------------------------------------------------------------------------------
+
+
+@EVERY_ROUTING
+@given(shape=shapes())
+def test_every_choice_of_every_token_is_routed(kind, shape):
+    counts = draw(kind, **shape)
+    assert counts.shape == (shape["num_sources"], shape["num_experts"])
+    assert counts.dtype == np.int64
+    assert (counts >= 0).all()
+    assert (counts.sum(axis=1) == shape["tokens"] * shape["top_k"]).all()
+
+
+@given(shape=shapes())
+def test_balanced_is_as_even_as_whole_tokens_allow(shape):
+    """By one at most: in each row, and in the totals of the experts over all sources."""
+    counts = draw("balanced", **shape)
+    assert np.ptp(counts, axis=1).max() <= 1
+    assert np.ptp(counts.sum(axis=0)) <= 1
+
+
+@given(shape=shapes())
+def test_balanced_relabels_the_sources_from_layer_to_layer(shape):
+    """So that a remainder does not meet the same expert in every layer: source s + 1 plays source s."""
+    now, later = draw("balanced", **shape), draw("balanced", **{**shape, "layer": shape["layer"] + 1})
+    np.testing.assert_array_equal(later[:-1], now[1:])
+
+
+def test_balanced_ignores_seed_and_microbatch():
+    np.testing.assert_array_equal(draw("balanced"), draw("balanced", seed=9, microbatch=8))
+
+
+# --- moments -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(64, 64, 2), (1000, 8, 1), (16, 128, 8)])
+def test_the_mean_of_a_multinomial_count_is_choices_over_experts(tokens, num_experts, top_k):
+    """Each count is binomial: the mean over S sources lies within 5 sqrt(N p (1 - p) / S), but for 6e-7 per expert."""
+    num_sources, p = 4000, 1 / num_experts
+    counts = draw("multinomial", num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k)
+    choices = tokens * top_k
+    tolerance = 5 * np.sqrt(choices * p * (1 - p) / num_sources)
+    np.testing.assert_allclose(counts.mean(axis=0), choices * p, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(64, 64, 2), (1000, 8, 1), (16, 128, 8)])
+def test_the_spread_of_multinomial_counts_is_that_of_pearson(tokens, num_experts, top_k):
+    """Sum over experts of (count - mean)^2 / mean has mean E - 1 and variance 2 (E - 1) (N - 1) / N (Pearson, 1900).
+
+    Its mean over S independent sources lies within 5 sqrt(variance / S), but for 6e-7.
+    """
+    num_sources = 4000
+    counts = draw("multinomial", num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k)
+    choices = tokens * top_k
+    mean = choices / num_experts
+    statistic = ((counts - mean) ** 2 / mean).sum(axis=1)
+    variance = 2 * (num_experts - 1) * (choices - 1) / choices
+    assert statistic.mean() == pytest.approx(num_experts - 1, abs=5 * np.sqrt(variance / num_sources))
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), [(64, 2), (8, 2), (128, 8)])
+def test_independent_choices_overstate_the_variance_by_the_stated_factor(num_experts, top_k):
+    """Per token: k p (1 - p) against (k / E) (1 - k / E) for k distinct experts; (E - 1) / (E - k)."""
+    p = 1 / num_experts
+    independent, distinct = top_k * p * (1 - p), top_k * p * (1 - top_k * p)
+    assert independent / distinct == pytest.approx((num_experts - 1) / (num_experts - top_k), rel=1e-12)
+
+
+# --- streams -------------------------------------------------------------------------------------------------------
+
+
+@EVERY_ROUTING
+def test_the_same_keys_give_the_same_draw(kind):
+    np.testing.assert_array_equal(draw(kind), draw(kind))
+
+
+def test_each_seed_layer_microbatch_and_lane_has_a_draw_of_its_own():
+    keys = [dict(zip(KEYS, values, strict=True)) for values in product(range(3), repeat=4)]
+    draws = {draw("multinomial", **key).tobytes() for key in keys}
+    assert len(draws) == len(keys)
+
+
+def test_draws_do_not_depend_on_what_was_drawn_before():
+    alone = draw("multinomial", microbatch=5)
+    for microbatch in (7, 0, 6):
+        draw("multinomial", microbatch=microbatch)
+    np.random.default_rng(0).random(10)
+    np.testing.assert_array_equal(draw("multinomial", microbatch=5), alone)
+
+
+def test_more_sources_keep_the_draws_of_the_first():
+    few, many = (draw("multinomial", num_sources=num_sources) for num_sources in (4, 16))
+    np.testing.assert_array_equal(many[:4], few)
+
+
+def test_draws_of_different_keys_are_uncorrelated():
+    """Pearson's r of n independent pairs has standard deviation 1 / sqrt(n - 1)."""
+    here, there = (draw("multinomial", num_sources=1000, layer=layer).ravel() for layer in (0, 1))
+    assert abs(np.corrcoef(here, there)[0, 1]) < 5 / np.sqrt(here.size - 1)
+
+
+def test_an_unknown_routing_is_refused():
+    with pytest.raises(WorkloadError) as refusal:
+        draw("zipff")
+    assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
