@@ -3,7 +3,9 @@
 Model
 -----
     zero 0    all-reduce of gradients, then Adam on all of a rank's parameters
-    zero 1    reduce-scatter of gradients, Adam on 1 / DP of them, all-gather of weights
+    zero 1    reduce-scatter of gradients, Adam on 1 / replicas of them, all-gather of weights
+
+Dense parameters have DP replicas; experts have R / EP of a stage's R ranks, one under `spanning`.
 
 Gradients are reduced in 4 bytes (Megatron's default, accumulate and reduce in fp32), weights gathered in the model's
 type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: 28 + weight bytes
@@ -32,8 +34,10 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]
     """Return the ops after the last pass of one lane."""
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
     ranks = work.mesh.lanes(stage)[lane]
-    replicas = work.mesh.dp if work.zero else 1
-    step = optimizer_step((dense + expert) / replicas, 28.0 + work.model.dtype_bytes)
+    updated = float(dense + expert)
+    if work.zero:  # each family of parameters is split over the ranks that hold the same ones
+        updated = dense / work.mesh.dp_groups(stage).shape[1] + expert / work.mesh.expert_dp_groups(stage).shape[1]
+    step = optimizer_step(updated, 28.0 + work.model.dtype_bytes)
     update = costs.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
     reduced = _over_replicas(

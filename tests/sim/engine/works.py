@@ -1,5 +1,6 @@
 """Small models on small clusters: what the engine's tests plan and run."""
 
+from dataclasses import replace
 from functools import cache
 
 from sim.engine.plan.work import Work
@@ -39,11 +40,17 @@ def make_model(
 
 
 def make_work(
-    strategy: str, convention: str, *, num_gpus: int = 16, model: ModelSpec | None = None, **changes: object
+    strategy: str,
+    convention: str,
+    *,
+    num_gpus: int = 16,
+    model: ModelSpec | None = None,
+    sp: bool | None = None,
+    **changes: object,
 ) -> Work:
     """Lay a small model out on a cluster: 4 microbatches of a few thousand tokens."""
     model = make_model() if model is None else model
-    mesh = build_mesh(Strategy.parse(strategy), convention, num_gpus=num_gpus)
+    mesh = build_mesh(replace(Strategy.parse(strategy), sp=sp), convention, num_gpus=num_gpus)
     settings = {
         "kind": "forward",
         "batches": 1,
