@@ -14,8 +14,6 @@ __all__ = ["print_accounts"]
 _LARGE: Final = 0.10
 """Parts with a larger mean share of the step are bold."""
 _UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
-_GAP: Final = 2
-
 Account = Mapping[str, float]
 
 
@@ -34,10 +32,11 @@ def print_accounts(stages_ns: Sequence[Mapping[str, int]], path_ns: Mapping[str,
     stages = {f"stage {i}": stage for i, stage in enumerate(stages_ns)}
     whole = {"mean": mean, "path": path_ns}
     form = _Form(parts=shown, step_ns=step_ns, scale=scale)
+    gap = 3 if console.is_terminal else 2
     table = form.columns(stages, with_share=True) | form.columns(whole, with_share=True)
-    if _width(table) > console.width:
+    if _width(table, gap) > console.width:
         table = form.columns(stages, with_share=False) | form.columns(whole, with_share=True)
-    if _width(table) > console.width:
+    if _width(table, gap) > console.width:
         table = form.columns(_extremes(stages_ns) | whole, with_share=True)
     heading(console, "where the time went", f"step {step_ns / scale:.4g} {unit} = 100 %, in {unit} and %")
     _print(shown, table, {part for part in shown if mean[part] > _LARGE * step_ns}, console)
@@ -74,10 +73,10 @@ def _extremes(stages_ns: Sequence[Account]) -> dict[str, Account]:
     }
 
 
-def _width(columns: Mapping[str, Sequence[str]]) -> int:
+def _width(columns: Mapping[str, Sequence[str]], gap: int) -> int:
     """Return the width of the table with its margin."""
-    widths = [max(len(text) for text in [name, *texts]) + _GAP for name, texts in columns.items()]
-    return 2 + max(len(part) for part in PARTS) + _GAP + sum(widths)
+    widths = [gap + max(len(text) for text in [name, *texts]) for name, texts in columns.items()]
+    return 2 + max(len(part) for part in PARTS) + sum(widths)
 
 
 def _print(

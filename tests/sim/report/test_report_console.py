@@ -107,10 +107,14 @@ def test_every_reason_is_printed_whole(data, width):
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-@pytest.mark.parametrize("num_stages", [1, 4, 64])
-def test_no_line_is_wider_than_the_console(data, width, num_stages):
+@pytest.mark.parametrize("num_stages", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 64])
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_tables_fit_the_console_without_broken_cells(data, width, num_stages, is_terminal):
     data["stages_ns"] = [dict(data["stages_ns"][0]) for _ in range(num_stages)]
-    assert max(map(len, printed(data, width).splitlines())) <= width
+    text = printed(data, width, force_terminal=is_terminal, color_system=None)
+    assert max(map(len, text.splitlines())) <= width
+    account = text[text.index("WHERE THE TIME") : text.index("MEMORY PER")].split("\n")[1:-2]
+    assert [line.split()[0] for line in account if not line.startswith("  ─")][1:] == ["attention", "tp", "idle"]
 
 
 def test_a_pipe_gets_neither_colours_nor_frames(data):
