@@ -5,10 +5,9 @@ import json
 from collections.abc import Callable, Sequence
 
 import typer
-from rich.console import Console
 
 from sim.errors import InputError
-from sim.report.console import print_rows
+from sim.report.console import make_console, print_rows
 
 __all__ = ["list_command"]
 
@@ -30,7 +29,7 @@ def list_command(what: str, *, as_json: bool) -> None:
         rows = {title: [dict(zip(columns, row, strict=True)) for row in body] for title, columns, body in tables}
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    console = Console()
+    console = make_console()
     for title, columns, body in tables:
         print_rows(title, columns, [[str(cell) for cell in row] for row in body], console)
 

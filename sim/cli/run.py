@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from sim.report.console import print_report
+from sim.report.console import make_console, print_report
 from sim.report.files import write_outputs
 from sim.studies.judge import simulate
 
@@ -36,7 +36,7 @@ def run_command(
     if as_json:
         typer.echo(result.to_json())
     else:
-        print_report(data, Console(), written=written)
+        print_report(data, make_console(), written=written)
     return 1 if check and result.has_failed_claims else 0
 
 
