@@ -1,0 +1,45 @@
+"""Whole numbers that keep their sum."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.results.apportion import apportion
+
+WEIGHTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=8)
+TOTALS = st.integers(0, 10**12)
+
+
+@given(TOTALS, WEIGHTS)
+def test_shares_sum_to_the_total(total, weights):
+    assert sum(apportion(total, weights)) == total
+
+
+@given(TOTALS, WEIGHTS.filter(any))
+def test_a_share_is_less_than_one_away_from_its_exact_part(total, weights):
+    whole = sum(weights)
+    for share, weight in zip(apportion(total, weights), weights, strict=True):
+        assert abs(share * whole - total * weight) < whole
+
+
+@given(TOTALS, WEIGHTS.filter(any))
+def test_what_weighs_nothing_gets_nothing(total, weights):
+    assert all(share == 0 for share, weight in zip(apportion(total, weights), weights, strict=True) if weight == 0)
+
+
+@given(WEIGHTS.filter(any))
+def test_weights_that_sum_to_the_total_are_the_shares(weights):
+    assert apportion(sum(weights), weights) == weights
+
+
+@given(TOTALS, st.integers(1, 10**6), WEIGHTS.filter(any))
+def test_only_the_ratio_of_weights_matters(total, k, weights):
+    assert apportion(total, [k * weight for weight in weights]) == apportion(total, weights)
+
+
+@pytest.mark.parametrize(
+    ("total", "weights", "expected"),
+    [(10, [1, 1, 1], [4, 3, 3]), (7, [5, 3, 2], [4, 2, 1]), (1, [1, 1], [1, 0]), (0, [3, 4], [0, 0]), (9, [0], [9])],
+)
+def test_the_largest_remainders_get_the_rest_and_ties_go_to_the_first(total, weights, expected):
+    assert apportion(total, weights) == expected

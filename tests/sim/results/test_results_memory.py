@@ -1,0 +1,102 @@
+"""The peak of memory on traces worked out by hand."""
+
+import pytest
+from handtraces import build_trace, passes
+
+from sim.results.memory import MEMORY_PARTS, StageMemory, memory_of
+
+NOTHING = dict.fromkeys(
+    (
+        "weights",
+        "gradients",
+        "optimizer",
+        "buffers",
+        "activations_per_microbatch",
+        "logits_per_microbatch",
+        "kv_cache_per_microbatch",
+    ),
+    0.0,
+)
+
+
+def sizes(**given):
+    return StageMemory(**(NOTHING | given))
+
+
+def peak_of(trace, *stages, microbatches=4):
+    memory = memory_of(trace, stages, capacity_bytes=1000.0, microbatches=microbatches)
+    return memory, {part: size for part, size in memory["peak_bytes_per_gpu"].items() if size}
+
+
+def test_activations_live_from_the_opening_of_f_to_the_close_of_b():
+    # Alive: 1 from 0, 2 from 10, 3 from 20; B0 closes at 40, when F3 opens: still 3.
+    trace = build_trace(*passes("F0 0-10, F1 10-20, F2 20-30, B0 30-40, F3 40-50, B1 50-60, B2 60-70, B3 70-80"))
+    memory, peak = peak_of(trace, sizes(activations_per_microbatch=100.0, weights=50.0))
+    assert peak == {"weights": 50, "activations": 300, "total": 350}
+    assert memory["peak_time_s"] == 20e-9
+
+
+@pytest.mark.parametrize(
+    ("schedule", "alive"),
+    [
+        ("F0 0-1, B0 1-2, F1 2-3, B1 3-4", 1),
+        ("F0 0-1, F1 1-2, B1 2-3, B0 3-4", 2),
+        ("F0 0-1, F1 1-2, B0 2-3, B1 3-4", 2),
+    ],
+)
+def test_the_schedule_decides_how_many_microbatches_are_in_flight(schedule, alive):
+    _, peak = peak_of(build_trace(*passes(schedule)), sizes(activations_per_microbatch=7.0))
+    assert peak["activations"] == 7 * alive
+
+
+def test_a_forward_pass_keeps_activations_while_it_is_open():
+    _, peak = peak_of(build_trace(*passes("F0 0-10, F1 10-20, F2 20-30")), sizes(activations_per_microbatch=9.0))
+    assert peak["activations"] == 9
+
+
+def test_the_kv_cache_of_a_batch_stays_until_the_batch_has_left_the_pipeline():
+    # Batches of two microbatches. Batch 0 leaves stage 1 at 60; F2 and F3 open on stage 0 at 20 and 30: four alive.
+    trace = build_trace(
+        *passes("F0 0-10, F1 10-20, F2 20-30, F3 30-40, F4 60-70, F5 70-80"),
+        *passes("F0 10-40, F1 40-60, F2 60-70, F3 70-80, F4 80-90, F5 90-95", stage=1),
+        num_stages=2,
+    )
+    both = sizes(kv_cache_per_microbatch=10.0)
+    memory, peak = peak_of(trace, both, sizes(), microbatches=2)
+    assert peak["kv_cache"] == 40
+    assert (memory["peak_stage"], memory["peak_time_s"]) == (0, 30e-9)
+
+
+def test_the_peak_is_that_of_the_fullest_stage_with_its_own_parts():
+    trace = build_trace(*passes("F0 0-10, B0 30-40"), *passes("F0 10-20, B0 20-30", stage=1), num_stages=2)
+    first = sizes(weights=100.0, gradients=10.0, optimizer=30.0, activations_per_microbatch=20.0)
+    last = sizes(weights=90.0, buffers=5.0, logits_per_microbatch=80.0, activations_per_microbatch=20.0)
+    memory, peak = peak_of(trace, first, last)
+    assert memory["peak_stage"] == 1
+    assert peak == {"weights": 90, "buffers": 5, "logits": 80, "activations": 20, "total": 195}
+
+
+def test_of_equal_stages_the_first_is_named():
+    trace = build_trace(*passes("F0 0-10"), *passes("F0 10-20", stage=1), num_stages=2)
+    memory, _ = peak_of(trace, sizes(weights=1.0), sizes(weights=1.0))
+    assert memory["peak_stage"] == 0
+
+
+@pytest.mark.parametrize(("weights", "fits"), [(999.0, True), (1000.0, True), (1001.0, False)])
+def test_memory_fits_up_to_its_capacity(weights, fits):
+    memory, _ = peak_of(build_trace(*passes("F0 0-10")), sizes(weights=weights))
+    assert memory["fits"] is fits
+    assert memory["peak_fraction"] == weights / 1000
+
+
+def test_parts_sum_to_the_total():
+    given = {name: float(i + 1) for i, name in enumerate(NOTHING)}
+    memory, _ = peak_of(build_trace(*passes("F0 0-10, F1 10-20")), sizes(**given))
+    peak = memory["peak_bytes_per_gpu"]
+    assert set(peak) == {*MEMORY_PARTS, "total"}
+    assert sum(peak[part] for part in MEMORY_PARTS) == peak["total"]
+
+
+def test_the_end_of_the_step_holds_no_microbatch():
+    _, peak = peak_of(build_trace(*passes("O 0-10")), sizes(weights=3.0, activations_per_microbatch=50.0))
+    assert peak == {"weights": 3, "total": 3}
