@@ -54,7 +54,7 @@ def max_min_rates(weights: Sequence[tuple[NDArray[np.intp], FloatArray]], capaci
     is_free = dense.any(axis=1)
     while is_free.any():
         wanted = dense[is_free].sum(axis=0)
-        left = capacity - rates[~is_free] @ dense[~is_free]
+        left = capacity - (rates[~is_free, None] * dense[~is_free]).sum(axis=0)  # not BLAS: sums keep their order
         used = wanted > 0
         level = np.full(capacity.shape, np.inf)
         level[used] = np.maximum(left[used], 0.0) / wanted[used]

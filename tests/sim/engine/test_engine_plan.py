@@ -1,0 +1,267 @@
+"""Plans of small models: bytes, FLOPs and times of a run against closed forms of the model and the mesh."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from works import make_cluster, make_model, make_work
+
+from sim.engine.clock import to_ns
+from sim.engine.plan.bounds import all_reduce_wire_times_s
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.finish import finish_training
+from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.work import Work
+from sim.engine.simulation import run_plan
+from topology.cluster import build_cluster
+from workloads.errors import WorkloadError
+from workloads.kernels import Attention, Gemm
+from workloads.layers import attention_block, dense_ffn_block, embedding_block, head_block
+from workloads.memory import params_per_rank
+
+DENSE = make_model(experts=0)
+
+
+def run(work):
+    return run_plan(PipelinePlan(work))
+
+
+def bytes_of(trace, kind):
+    """Bytes of all transfers of a kind."""
+    return float(trace["bytes"][trace["kind"] == kind].sum())
+
+
+def kernel_ns(device, kernel):
+    """Time of a kernel that does not differ between ranks."""
+    if isinstance(kernel, Gemm):
+        return to_ns(float(device.gemm_time_s(kernel.m, kernel.n, kernel.k)))
+    if isinstance(kernel, Attention):
+        return to_ns(float(device.attention_time_s(kernel.flops, kernel.num_bytes)))
+    return to_ns(float(device.memory_time_s(float(kernel.num_bytes))))
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_on_single_gpus_takes_the_sum_of_its_kernels():
+    work = make_work("EP1_TP1_PP1_DP8", "megatron", num_gpus=8, model=DENSE)
+    tokens, device = work.tokens, work.cluster.device
+    layer = [*attention_block(DENSE, tokens, work.sequence_length), *dense_ffn_block(DENSE, tokens)]
+    kernels = [*embedding_block(DENSE, tokens), *(layer * DENSE.layers), *head_block(DENSE, work.head_tokens)]
+    one_pass_ns = sum(kernel_ns(device, kernel) for kernel in kernels)
+    trace = run(work).trace
+    assert trace.step_ns == work.microbatches * one_pass_ns
+    assert len(trace.rows("comm")) == len(trace.rows("p2p")) == 0
+
+
+@pytest.mark.parametrize("operation", ["all_reduce", "all_gather", "reduce_scatter"])
+@pytest.mark.parametrize("num_ranks", [2, 8, 16])
+@pytest.mark.parametrize("num_bytes", [1e3, 1e6, 1e9])
+def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
+    times = {}
+    for algorithm in ("ring", "hierarchical", "auto"):
+        costs = Costs(make_cluster(16), dtype="bf16", all_reduce=algorithm)
+        transfer = costs.collective(operation, np.arange(num_ranks), num_bytes, group=0)
+        times[algorithm] = transfer.latency_ns + transfer.alone_ns
+    assert times["auto"] == min(times["ring"], times["hierarchical"])
+
+
+def test_the_wires_of_the_main_case_need_27_and_50_milliseconds():
+    # 1.31 M tokens of hidden 1024 in bf16 over 4 layers, TP16 on 2 nodes of 8 with 50 GB/s per GPU: hierarchical sends
+    # 2 * 1/2 of an eighth over each NIC; the flat rings 2 * 15/16 of an eighth.
+    model = make_model(layers=16, experts=64, hidden=1024)
+    work = make_work(
+        "EP64_TP16_PP4", "spanning", num_gpus=64, model=model, sequences=128, sequence_length=10240, microbatches=16
+    )
+    num_bytes = 4 * 128 * 10240 * 1024 * 2
+    times = all_reduce_wire_times_s(work)
+    assert times["hierarchical"] == pytest.approx(num_bytes / 8 / 50e9, rel=1e-9)
+    assert times["ring"] == pytest.approx(2 * 15 / 16 * num_bytes / 8 / 50e9, rel=1e-9)
+    assert (round(times["hierarchical"] * 1e3), round(times["ring"] * 1e3)) == (27, 50)
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+
+
+def activations(work):
+    """Bytes of the activations of all microbatches and replicas."""
+    return work.num_microbatches * work.mesh.dp * work.tokens * work.model.hidden * work.model.dtype_bytes
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+@pytest.mark.parametrize("sp", [False, True])
+def test_tensor_parallelism_sums_the_activations_twice_a_layer_and_direction(kind, sp):
+    work = make_work("EP1_TP4_PP2_DP2", "megatron", model=DENSE, sp=sp, kind=kind)
+    # 2 (n - 1) times the tensor over the group of n: as one all-reduce, or as all-gather and reduce-scatter.
+    expected = 2 * DENSE.layers * 2 * (4 - 1) * activations(work) * (2 if kind == "training" else 1)
+    assert bytes_of(run(work).trace, "tp") == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+@pytest.mark.parametrize("sp", [False, True])
+def test_stages_hand_on_the_activations_and_gather_them_unless_they_stay_split(kind, sp):
+    work = make_work("EP1_TP4_PP2_DP2", "megatron", model=DENSE, sp=sp, kind=kind)
+    hops = activations(work) * (2 if kind == "training" else 1)
+    gathers = 0 if sp else hops * (4 - 1)
+    assert bytes_of(run(work).trace, "pp") == pytest.approx(hops + gathers, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+@pytest.mark.parametrize(
+    ("strategy", "convention", "ep"),
+    [("EP8_TP2_PP2_DP4", "megatron", 8), ("EP4_TP1_PP4_DP4", "megatron", 4), ("EP16_TP4_PP4", "spanning", 16)],
+)
+def test_balanced_experts_exchange_all_copies_but_those_that_stay(strategy, convention, ep, kind):
+    work = make_work(strategy, convention, kind=kind)
+    directions = 2 if kind == "training" else 1
+    copies = work.model.num_moe_layers * work.model.top_k * activations(work) * directions
+    trace = run(work).trace
+    for exchange in ("ep_dispatch", "ep_combine"):
+        assert bytes_of(trace, exchange) == pytest.approx(copies * (ep - 1) / ep, rel=1e-9)
+
+
+def test_replicated_tokens_are_summed_and_not_sent_to_experts():
+    work = make_work("EP8_TP8_PP2", "vllm")
+    trace = run(work).trace
+    expected = work.model.num_moe_layers * 2 * (8 - 1) * activations(work)
+    assert bytes_of(trace, "ep_dispatch") == 0
+    assert bytes_of(trace, "ep_combine") == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_gradients_are_reduced_in_four_bytes_over_the_replicas(zero):
+    work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", zero=zero, all_reduce="ring")
+    params = [params_per_rank(DENSE, work.mesh, work.stage_layers, stage)[0] for stage in range(2)]
+    # A ring over n replicas sends (n - 1) times the tensor per round: two rounds of gradients, or one of gradients and
+    # one of weights in bf16. Each of the TP ranks has its own ring.
+    per_param = 4 + 2 if zero else 2 * 4
+    assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * sum(params) * (4 - 1) * per_param, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "convention", "dense_replicas", "expert_replicas"),
+    [
+        ("EP8_TP2_PP2_DP4", "megatron", 4, 1),
+        ("EP4_TP2_PP2_DP4", "megatron", 4, 2),
+        ("EP2_TP1_PP2_DP8", "megatron", 8, 4),
+        ("EP16_TP2_PP4_DP2", "spanning", 2, 1),
+    ],
+)
+@pytest.mark.parametrize("zero", [0, 1])
+def test_zero_1_splits_each_family_of_parameters_over_its_own_replicas(
+    strategy, convention, dense_replicas, expert_replicas, zero
+):
+    work = make_work(strategy, convention, kind="training", zero=zero)
+    dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, 1)
+    updated = dense / dense_replicas + expert / expert_replicas if zero else dense + expert
+    ops = finish_training(work, Costs(work.cluster, dtype="bf16"), 1, 0)
+    (update,) = [op for op in ops if hasattr(op, "kernels")]
+    expected_ns = to_ns(float(work.cluster.device.memory_time_s(updated * (28.0 + 2))))
+    assert set(update.total_ns.tolist()) == {expected_ns}
+
+
+# --- FLOPs and tokens ------------------------------------------------------------------------------------------------
+
+
+def flops(work):
+    return float(run(work).trace["flops"].sum())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "convention", "num_gpus"),
+    [("EP8_TP2_PP2_DP4", "megatron", 16), ("EP8_TP8_PP2", "vllm", 16), ("EP16_TP4_PP4", "spanning", 16)],
+)
+@pytest.mark.parametrize("routing", ["balanced", "multinomial"])
+def test_a_forward_run_executes_the_flops_of_the_model(strategy, convention, num_gpus, routing):
+    work = make_work(strategy, convention, num_gpus=num_gpus, routing=routing)
+    model = work.model
+    body = model.flops_per_token(work.sequence_length, causal=True, with_head=False) * work.batch_tokens
+    head = 2.0 * model.num_embedding_params * work.head_tokens * work.num_microbatches * work.mesh.dp
+    # Under vllm the router runs on every rank of the TP group, for each has all tokens.
+    routers = work.mesh.strategy.tp if convention == "vllm" else 1
+    again = (routers - 1) * 2.0 * model.hidden * model.experts * model.num_moe_layers * work.batch_tokens
+    assert flops(work) == pytest.approx(body + head + again, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", [DENSE, make_model()], ids=["dense", "experts"])
+def test_full_recompute_runs_the_layers_once_more(model):
+    strategy = "EP1_TP2_PP2_DP4" if model is DENSE else "EP8_TP2_PP2_DP4"
+    work = make_work(strategy, "megatron", model=model, kind="training")
+    layers = model.flops_per_token(work.sequence_length, causal=True, with_head=False) * work.batch_tokens
+    assert flops(replace(work, recompute="full")) - flops(work) == pytest.approx(layers, rel=1e-9)
+
+
+def test_selective_recompute_runs_the_scores_once_more():
+    work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training")
+    scores = DENSE.layers * DENSE.attention_score_flops_per_token(work.sequence_length, causal=True) * work.batch_tokens
+    assert flops(replace(work, recompute="selective")) - flops(work) == pytest.approx(scores, rel=1e-6)
+
+
+def test_every_stage_serves_every_other_under_the_spanning_convention():
+    trace = run(make_work("EP16_TP4_PP4", "spanning")).trace
+    served = [trace.rows("foreign", stage=stage).size for stage in range(4)]
+    # 4 microbatches of the one layer of each of the 3 other stages, on each of 4 ranks.
+    assert served == [4 * 3 * 4] * 4
+
+
+def test_balanced_routing_has_no_imbalance_where_experts_divide_the_copies():
+    for strategy, convention in (("EP8_TP2_PP2_DP4", "megatron"), ("EP16_TP4_PP4", "spanning")):
+        seen = run(make_work(strategy, convention))
+        assert seen.imbalance_max_over_mean == 1.0
+        assert seen.trace["imbalance_ns"].sum() == 0
+
+
+def test_random_routing_is_uneven_and_costs_imbalance():
+    seen = run(make_work("EP8_TP2_PP2_DP4", "megatron", routing="multinomial"))
+    assert seen.imbalance_max_over_mean > 1.0
+    assert seen.trace["imbalance_ns"].sum() > 0
+
+
+def test_the_seed_changes_the_draw_and_nothing_else():
+    first, second = (run(make_work("EP16_TP4_PP4", "spanning", routing="multinomial", seed=seed)) for seed in (1, 2))
+    assert first.tokens_routed == second.tokens_routed
+    assert first.trace.step_ns != second.trace.step_ns
+
+
+def test_doubling_the_microbatches_of_half_the_size_keeps_bytes_and_tokens():
+    few = run(make_work("EP8_TP2_PP2_DP4", "megatron", microbatches=2))
+    many = run(make_work("EP8_TP2_PP2_DP4", "megatron", microbatches=4))
+    assert few.tokens_routed == many.tokens_routed
+    assert few.bytes_sent == pytest.approx(many.bytes_sent, rel=1e-9)
+
+
+def test_faster_links_make_one_lane_no_slower():
+    # A theorem where transfers do not meet: a single stage of one lane runs its ops one after another.
+    work = make_work("EP16_TP16_PP1", "megatron", routing="multinomial")
+    fast = replace(work.cluster.spec, nic=replace(work.cluster.spec.nic, bandwidth_bytes_per_s=200e9))
+    faster = replace(work, cluster=build_cluster(fast, work.cluster.num_nodes, work.cluster.device))
+    assert run(faster).trace.step_ns < run(work).trace.step_ns
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"sequences": 30}, "multiple of DP x microbatches = 4 x 4 = 16"),
+        ({"stage_layers": (1, 2)}, "sum to layers = 4"),
+        ({"stage_layers": (4,)}, "give 2 counts"),
+        ({"sequence_length": 1, "sequences": 16}, "divide by TP = 2"),
+    ],
+)
+def test_work_that_does_not_fit_its_mesh_is_refused_when_built(changes, rule):
+    with pytest.raises(WorkloadError, match=rule):
+        make_work("EP8_TP2_PP2_DP4", "megatron", **changes)
+
+
+def test_training_under_the_serving_convention_is_refused():
+    with pytest.raises(WorkloadError, match="serves and does not train"):
+        make_work("EP8_TP8_PP2", "vllm", kind="training")
+
+
+def test_tokens_of_a_microbatch_are_those_of_one_replica():
+    work: Work = make_work("EP8_TP2_PP2_DP4", "megatron", sequences=32, sequence_length=512, microbatches=4)
+    assert (work.tokens, work.batch_tokens) == (32 // (4 * 4) * 512, 32 * 512)
+    assert math.prod((work.tokens, work.mesh.dp, work.microbatches)) == work.batch_tokens
