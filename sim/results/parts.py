@@ -10,25 +10,7 @@ COMPUTE_PARTS = ("attention", "dense_ffn", "expert", "other_compute", "optimizer
 COMMUNICATION_PARTS = ("tp", "ep_dispatch", "ep_combine", "pp", "dp", "cp")
 """Transfers, as they would be alone and without latency and imbalance."""
 
-PARTS = (
-    "attention",
-    "dense_ffn",
-    "expert",
-    "other_compute",
-    "optimizer",
-    "tp",
-    "ep_dispatch",
-    "ep_combine",
-    "pp",
-    "dp",
-    "cp",
-    "imbalance",
-    "contention",
-    "latency",
-    "stalled",
-    "foreign",
-    "idle",
-)
+PARTS = (*COMPUTE_PARTS, *COMMUNICATION_PARTS, "imbalance", "contention", "latency", "stalled", "foreign", "idle")
 """All parts of both accounts, in the order in which they are printed."""
 
 if {*COMPUTE_PARTS, *COMMUNICATION_PARTS} != set(KINDS) - set(PASS_KINDS):
