@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from properties import PATIENT
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns, to_ns_array
 from sim.errors import SimulationError
@@ -15,18 +16,21 @@ DELAYS_S = st.floats(min_value=0.0, max_value=1e4)
 BAD_DELAYS_S = pytest.mark.parametrize("delay_s", [math.nan, math.inf, -math.inf, -1e-12, -1.0])
 
 
+@PATIENT
 @given(DELAYS_S)
 def test_a_delay_is_rounded_up_to_the_next_whole_nanosecond(delay_s):
     exact_ns = delay_s * 1e9
     assert exact_ns - NOISE_NS <= to_ns(delay_s) < exact_ns + 1
 
 
+@PATIENT
 @given(st.integers(min_value=0, max_value=10**9))
 def test_a_whole_number_of_nanoseconds_stays_as_it_is(delay_ns):
     # n * 1e-9 * 1e9 is off by at most two roundings: n * 2.2e-16 <= 2.2e-7 ns, below the noise taken away.
     assert to_ns(delay_ns * 1e-9) == delay_ns
 
 
+@PATIENT
 @given(st.lists(DELAYS_S, min_size=1, max_size=5))
 def test_an_array_of_delays_is_rounded_as_each_delay_alone(delays_s):
     assert to_ns_array(np.array(delays_s)).tolist() == [to_ns(delay_s) for delay_s in delays_s]

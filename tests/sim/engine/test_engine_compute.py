@@ -4,6 +4,7 @@ import numpy as np
 import simpy
 from hypothesis import given
 from hypothesis import strategies as st
+from properties import PATIENT
 
 from sim.engine.compute import RankCompute
 
@@ -70,6 +71,7 @@ def test_a_claim_hears_who_held_the_rank():
     assert compute.claim(np.array([0, 1]), np.array([1, 1]), now_ns=1)[2].tolist() == [7, -1]
 
 
+@PATIENT
 @given(CLAIMS)
 def test_a_rank_serves_as_a_simpy_resource_of_capacity_one(claims):
     claims = sorted(claims, key=lambda claim: claim[0])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from properties import PATIENT
 
 from sim.engine.maxmin import max_min_rates
 
@@ -42,12 +43,14 @@ def assert_max_min_fair(weights, capacity, rates):
         )
 
 
+@PATIENT
 @given(problems())
 def test_every_transfer_has_a_full_link_on_which_none_is_faster(problem):
     weights, capacity = problem
     assert_max_min_fair(weights, capacity, max_min_rates(weights, capacity))
 
 
+@PATIENT
 @given(problems())
 def test_the_certificate_refuses_any_other_rates(problem):
     weights, capacity = problem
@@ -60,6 +63,7 @@ def test_the_certificate_refuses_any_other_rates(problem):
                 assert_max_min_fair(weights, capacity, other)
 
 
+@PATIENT
 @given(problems(), st.integers(-20, 20))
 def test_rates_scale_with_the_capacities(problem, power):
     weights, capacity = problem
@@ -67,6 +71,7 @@ def test_rates_scale_with_the_capacities(problem, power):
     assert (max_min_rates(weights, capacity * scale) == max_min_rates(weights, capacity) * scale).all()
 
 
+@PATIENT
 @given(problems(), st.integers(-20, 20))
 def test_rates_per_flow_fall_as_every_transfer_stands_for_more_flows(problem, power):
     weights, capacity = problem
@@ -75,6 +80,7 @@ def test_rates_per_flow_fall_as_every_transfer_stands_for_more_flows(problem, po
     assert (max_min_rates(more, capacity) == max_min_rates(weights, capacity) / scale).all()
 
 
+@PATIENT
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_transfers_does_not_matter(problem, random):
     weights, capacity = problem

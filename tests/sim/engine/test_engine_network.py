@@ -7,6 +7,7 @@ import pytest
 from handmade import BYTE_PER_NS, make_transfer, run_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import PATIENT
 
 from sim.engine.maxmin import max_min_rates
 from sim.errors import SimulationError
@@ -133,6 +134,7 @@ def test_a_set_of_transfers_that_was_solved_before_is_looked_up():
 # --- properties ----------------------------------------------------------------------------------------------------
 
 
+@PATIENT
 @given(
     st.lists(st.tuples(st.floats(0.1, 500.0), st.integers(1, 10**7)), min_size=1, max_size=5),
     st.integers(0, 10**6),
@@ -146,6 +148,7 @@ def test_a_transfer_alone_ends_after_latency_and_its_time_alone_exactly(links, l
     assert batch.end_ns == [11 + latency_ns + alone.alone_ns]
 
 
+@PATIENT
 @given(traffic())
 def test_no_transfer_is_faster_than_alone(case):
     capacity, starts = case
@@ -155,6 +158,7 @@ def test_no_transfer_is_faster_than_alone(case):
         assert end_ns - start_ns >= transfer.latency_ns + transfer.alone_ns - 1
 
 
+@PATIENT
 @given(traffic())
 def test_links_carry_the_bytes_of_their_transfers(case):
     capacity, starts = case
@@ -169,6 +173,7 @@ def test_links_carry_the_bytes_of_their_transfers(case):
     assert network.bytes_received == pytest.approx(network.bytes_sent, rel=FLOAT_REL)
 
 
+@PATIENT
 @given(traffic())
 def test_no_link_is_over_its_capacity(case):
     capacity, starts = case
@@ -176,12 +181,14 @@ def test_no_link_is_over_its_capacity(case):
     assert network.link_use().utilisation.max() <= 1 + FLOAT_REL
 
 
+@PATIENT
 @given(traffic())
 def test_links_are_quiet_when_all_is_done(case):
     network, _ = run_network(*case)
     assert network.link_use().utilisation[-1].tolist() == [0.0]
 
 
+@PATIENT
 @given(traffic(), st.integers(-10, 10))
 def test_scaling_all_bandwidths_and_sizes_changes_nothing(case, power):
     capacity, starts = case
@@ -205,6 +212,7 @@ def test_scaling_all_bandwidths_and_sizes_changes_nothing(case, power):
     assert ends_of(after) == ends_of(before)
 
 
+@PATIENT
 @given(traffic())
 def test_more_bandwidth_everywhere_never_delays_the_last_end_of_one_link(case):
     # A theorem for one link (it is busy whenever a transfer is there), not for networks of several.
@@ -246,7 +254,7 @@ def slow_ends(capacity, starts):
     return ends
 
 
-@settings(max_examples=300)
+@settings(PATIENT, max_examples=300)
 @given(traffic())
 def test_transfers_end_when_the_slow_simulation_says(case):
     capacity, starts = case

@@ -1,7 +1,7 @@
 """Whole numbers that keep their sum."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.results.apportion import apportion
@@ -10,11 +10,13 @@ WEIGHTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=8)
 TOTALS = st.integers(0, 10**12)
 
 
+@settings(deadline=None, derandomize=True)
 @given(TOTALS, WEIGHTS)
 def test_shares_sum_to_the_total(total, weights):
     assert sum(apportion(total, weights)) == total
 
 
+@settings(deadline=None, derandomize=True)
 @given(TOTALS, WEIGHTS.filter(any))
 def test_a_share_is_less_than_one_away_from_its_exact_part(total, weights):
     whole = sum(weights)
@@ -22,16 +24,19 @@ def test_a_share_is_less_than_one_away_from_its_exact_part(total, weights):
         assert abs(share * whole - total * weight) < whole
 
 
+@settings(deadline=None, derandomize=True)
 @given(TOTALS, WEIGHTS.filter(any))
 def test_what_weighs_nothing_gets_nothing(total, weights):
     assert all(share == 0 for share, weight in zip(apportion(total, weights), weights, strict=True) if weight == 0)
 
 
+@settings(deadline=None, derandomize=True)
 @given(WEIGHTS.filter(any))
 def test_weights_that_sum_to_the_total_are_the_shares(weights):
     assert apportion(sum(weights), weights) == weights
 
 
+@settings(deadline=None, derandomize=True)
 @given(TOTALS, st.integers(1, 10**6), WEIGHTS.filter(any))
 def test_only_the_ratio_of_weights_matters(total, k, weights):
     assert apportion(total, [k * weight for weight in weights]) == apportion(total, weights)
