@@ -122,6 +122,7 @@ def test_a_rank_that_serves_others_delays_its_lane():
     )
     trace = run_plan(plan).trace
     assert spans(trace, "pass", stage=0) == [(0, 40)]
+    assert trace["released_by"][trace.rows("compute", stage=0)].tolist() == trace.rows("foreign", stage=0).tolist()
     # Foreign is the mean over both ranks: 30 / 2 of the 30 ns before the kernel (2 while the transfer runs, rounded
     # down from 2.5, and 12 of the 25 after it), the rest of those are waits.
     assert parts(stages_ns(trace)[0]) == {"tp": 3, "foreign": 14, "stalled": 13, "other_compute": 10}

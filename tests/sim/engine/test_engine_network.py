@@ -119,8 +119,9 @@ def test_transfers_that_start_at_one_time_are_solved_once():
         return max_min_rates(weights, capacity)
 
     equal = [make_transfer({0: 1000}, [10]) for _ in range(50)]
-    _, batches = run_network([10], [(3, [transfer]) for transfer in equal], solver=counting)
+    network, batches = run_network([10], [(3, [transfer]) for transfer in equal], solver=counting)
     assert calls == [50]
+    assert network.link_use().time_ns.tolist() == [3, 3 + 5000]
     assert set(ends_of(batches)) == {3 + 5000}
 
 
@@ -179,6 +180,14 @@ def test_no_link_is_over_its_capacity(case):
     capacity, starts = case
     network, _ = run_network(capacity, starts)
     assert network.link_use().utilisation.max() <= 1 + FLOAT_REL
+
+
+@PATIENT
+@given(traffic())
+def test_rates_change_only_when_a_transfer_starts_or_ends(case):
+    network, batches = run_network(*case)
+    starts = {start_ns + transfer.latency_ns for start_ns, (transfer,) in case[1]}
+    assert set(network.link_use().time_ns.tolist()) <= starts | set(ends_of(batches))
 
 
 @PATIENT

@@ -108,6 +108,17 @@ def test_a_slow_stage_sets_the_pace_and_the_others_idle():
     assert [account["other_compute"] for account in stages_ns(trace)] == [m * 8000, m * 16_000, m * 8000]
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_that_does_not_split_the_backward_pass_does_w_with_b(schedule):
+    split = [(3e-6, 2e-6, 3e-6)] * 3
+    whole = [(3e-6, 5e-6, 0.0)] * 3
+    steps = [
+        run_plan(PassesPlan(pass_times_s=times, num_microbatches=4, p2p_s=1e-7, schedule=schedule)).trace.step_ns
+        for times in (split, whole)
+    ]
+    assert steps[0] == steps[1]
+
+
 @pytest.mark.parametrize("k", [2, 5])
 def test_scaling_all_times_scales_the_step(k):
     base = run_uniform("1f1b", 4, 6, hop_ns=100).step_ns

@@ -10,6 +10,7 @@ from works import make_cluster, make_model, make_work
 from sim.engine.clock import to_ns
 from sim.engine.plan.bounds import all_reduce_wire_times_s
 from sim.engine.plan.costs import Costs
+from sim.engine.plan.experts import route
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
@@ -67,6 +68,56 @@ def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
     assert times["auto"] == min(times["ring"], times["hierarchical"])
 
 
+@pytest.mark.parametrize(("operation", "rounds"), [("all_reduce", 2), ("all_gather", 1), ("reduce_scatter", 1)])
+@pytest.mark.parametrize("num_ranks", [2, 4, 8])
+def test_a_ring_pays_the_latency_of_every_step(operation, rounds, num_ranks):
+    cluster = make_cluster(16)
+    ring = Costs(cluster, dtype="bf16", all_reduce="ring")
+    transfer = ring.collective(operation, np.arange(num_ranks), 1e6, group=0)
+    assert transfer.latency_ns == to_ns(rounds * (num_ranks - 1) * float(cluster.latency_s(0, 1)))
+
+
+def test_the_imbalance_of_an_exchange_is_what_even_senders_would_save():
+    # Three ranks of a node. Rank 0 gets 2 MB from each of the others, which get nothing: its port takes in 4 MB. Evenly
+    # the senders would give each rank 1 MB (also themselves, which is free): 2 MB into rank 0.
+    cluster = make_cluster(8)
+    to_first = np.array([[0, 0, 0], [2e6, 0, 0], [2e6, 0, 0]])
+    even = np.array([[0, 0, 0], [1e6, 1e6, 1e6], [1e6, 1e6, 1e6]])
+    transfer = Costs(cluster, dtype="bf16").all_to_all(np.arange(3), to_first, even, group=0)
+    port = float(cluster.capacity_bytes_per_s[cluster.link_names.index("nvswitch0->gpu0")])
+    assert transfer.alone_ns == to_ns(4e6 / port)
+    assert transfer.imbalance_ns == to_ns(4e6 / port) - to_ns(2e6 / port)
+
+
+def test_an_exchange_that_is_even_has_no_imbalance():
+    even = np.full((4, 4), 1e6)
+    transfer = Costs(make_cluster(8), dtype="bf16").all_to_all(np.arange(4), even, even, group=0)
+    assert (transfer.imbalance_ns, transfer.total_bytes) == (0, 12e6)
+
+
+@pytest.mark.parametrize(("strategy", "convention"), [("EP8_TP2_PP2_DP4", "megatron"), ("EP16_TP4_PP4", "spanning")])
+def test_the_imbalance_of_random_routing_is_that_of_its_own_tokens(strategy, convention):
+    work = make_work(strategy, convention, routing="multinomial")
+    routed = route(work, Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0)
+    balanced = route(
+        replace(work, routing="balanced"), Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0
+    )
+    for transfer, even in zip(routed.there + routed.back, balanced.there + balanced.back, strict=True):
+        # Balanced counts divide here, so that what is left to save is the difference to the balanced run.
+        assert transfer.imbalance_ns == transfer.alone_ns - even.alone_ns > 0
+
+
+def test_combine_brings_back_what_dispatch_brought():
+    work = make_work("EP8_TP2_PP2_DP4", "megatron", num_gpus=16, routing="multinomial")
+    routed = route(work, Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0)
+    names = work.cluster.link_names
+    there, back = (dict(zip(t[0].load.links, t[0].load.num_bytes, strict=True)) for t in (routed.there, routed.back))
+    for rank in range(8):  # one node: a rank's way up in one is its way down in the other
+        up, down = names.index(f"gpu{rank}->nvswitch0"), names.index(f"nvswitch0->gpu{rank}")
+        assert (there[up], there[down]) == (back[down], back[up])
+        assert there[up] != there[down]
+
+
 def test_the_wires_of_the_main_case_need_27_and_50_milliseconds():
     # 1.31 M tokens of hidden 1024 in bf16 over 4 layers, TP16 on 2 nodes of 8 with 50 GB/s per GPU: hierarchical sends
     # 2 * 1/2 of an eighth over each NIC; the flat rings 2 * 15/16 of an eighth.
@@ -95,6 +146,20 @@ def test_tensor_parallelism_sums_the_activations_twice_a_layer_and_direction(kin
     work = make_work("EP1_TP4_PP2_DP2", "megatron", model=DENSE, sp=sp, kind=kind)
     # 2 (n - 1) times the tensor over the group of n: as one all-reduce, or as all-gather and reduce-scatter.
     expected = 2 * DENSE.layers * 2 * (4 - 1) * activations(work) * (2 if kind == "training" else 1)
+    assert bytes_of(run(work).trace, "tp") == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+@pytest.mark.parametrize(
+    ("strategy", "convention", "tp", "times"),
+    [
+        ("EP8_TP2_PP2_DP4", "megatron", 2, 2),  # attention alone: each rank routes the tokens that it owns
+        ("EP16_TP4_PP4", "spanning", 4, 3),  # and an all-gather of the tokens that were owned
+    ],
+)
+def test_expert_layers_sum_the_activations_over_tp_once(strategy, convention, tp, times, kind):
+    work = make_work(strategy, convention, kind=kind)
+    expected = work.model.layers * times * (tp - 1) * activations(work) * (2 if kind == "training" else 1)
     assert bytes_of(run(work).trace, "tp") == pytest.approx(expected, rel=1e-9)
 
 
@@ -137,6 +202,33 @@ def test_gradients_are_reduced_in_four_bytes_over_the_replicas(zero):
     # one of weights in bf16. Each of the TP ranks has its own ring.
     per_param = 4 + 2 if zero else 2 * 4
     assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * sum(params) * (4 - 1) * per_param, rel=1e-9)
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+@pytest.mark.parametrize(
+    ("strategy", "convention"), [("EP4_TP2_PP2_DP4", "megatron"), ("EP16_TP2_PP4_DP2", "spanning")]
+)
+def test_lanes_that_share_weights_reduce_gradients_together(strategy, convention, zero):
+    work = make_work(strategy, convention, kind="training", zero=zero, routing="multinomial")
+    trace = run(work).trace
+    for stage in range(work.mesh.num_stages):
+        starts = []
+        for lane in range(work.mesh.num_lanes):
+            rows = trace.rows("comm", stage=stage, lane=lane)
+            rows = rows[trace["kind"][rows] == "dp"]
+            last_pass = trace["end_ns"][trace.rows("pass", stage=stage, lane=lane)[-2]]
+            starts.append((sorted(set(trace["start_ns"][rows].tolist())), int(last_pass)))
+        assert len({tuple(times) for times, _ in starts}) == 1
+        assert starts[0][0][0] == max(last_pass for _, last_pass in starts)
+
+
+def test_the_backward_pass_visits_layers_last_first():
+    trace = run(make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", microbatches=1)).trace
+    for stage, layers in ((0, [0, 1]), (1, [2, 3])):
+        rows = trace.rows("compute", stage=stage, lane=0)
+        both = [layer for layer in trace["layer"][rows].tolist() if layer >= 0]
+        changes = [layer for i, layer in enumerate(both) if i == 0 or both[i - 1] != layer]
+        assert changes == layers + layers[-2::-1]  # forward up, backward down, the last layer without a break
 
 
 @pytest.mark.parametrize(
