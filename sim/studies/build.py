@@ -103,7 +103,9 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
         cluster, strategy = _cluster(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.spec.gpus_per_node}
-        legal = [c for c in CONVENTIONS if why_illegal(strategy, c, **sizes) is None]
+        trains = isinstance(varied.spec.workload, TrainingWorkload)
+        possible = [c for c in CONVENTIONS if not (trains and c == "vllm")]
+        legal = [c for c in possible if why_illegal(strategy, c, **sizes) is None]
         changes["parallel.convention"] = legal[0] if legal else scenario.spec.parallel.convention
         if varied.spec.parallel.sp is not None and changes["parallel.convention"] != scenario.spec.parallel.convention:
             changes["parallel.sp"] = None

@@ -1,0 +1,121 @@
+"""From scenario to work: assumptions, rivals, and what the sections say together."""
+
+import pytest
+
+from sim.errors import InputError
+from sim.results.catalog import CATALOG
+from sim.scenario.load import load_scenario, load_scenario_text
+from sim.studies.build import build, suit_rival
+from sim.studies.judge import simulate
+from sim.studies.simulate import simulate_scenario
+
+SMALL = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 4, hidden: 256, heads: 8, ffn: 512, experts: 16, top_k: 2, vocab: 1024}
+parallel: {strategy: EP4_TP2_PP2_DP4}
+workload: {kind: training, sequences: 16, sequence_length: 128, microbatches: 4}
+"""
+
+
+def test_what_a_scenario_leaves_open_is_filled_in_and_named() -> None:
+    """Each assumption has a key, a value and a reason."""
+    assumed = {item.key: item for item in build(load_scenario_text(SMALL)).assumptions}
+    assert {"parallel.convention", "parallel.sp", "routing.kind", "schedule.kind", "model.dtype"} <= set(assumed)
+    assert assumed["parallel.sp"].value is True
+    assert all(item.why for item in assumed.values())
+    given = load_scenario_text(SMALL, overrides=["routing.kind=balanced", "parallel.sp=true"])
+    assert not {"routing.kind", "parallel.sp"} & {item.key for item in build(given).assumptions}
+
+
+def test_a_mesh_smaller_than_the_cluster_is_an_assumption_below_a_node_and_refused_above() -> None:
+    """64 of 72 GPUs may be used; one of two nodes may not stay dark unsaid."""
+    domain = load_scenario(
+        "ep64_tp16_pp4", overrides=["cluster.preset=gb200-nvl72", "cluster.num_nodes=1", "claims=[]", "rivals=[]"]
+    )
+    assert "8 of 72 GPUs stay unused" in {item.why for item in build(domain).assumptions}
+    with pytest.raises(InputError, match=r"leaves 8 of 16 GPUs unused, a node or more"):
+        build(load_scenario_text(SMALL, overrides=["parallel.strategy=EP4_TP2_PP2_DP2"]))
+
+
+def test_a_rival_by_name_takes_a_legal_convention_and_microbatches_that_fit() -> None:
+    """DP64 leaves two sequences to a replica, so two microbatches."""
+    scenario = load_scenario("ep64_tp16_pp4")
+    position = scenario.spec.rivals.index("EP64_TP1_PP1_DP64")
+    rival, name = suit_rival(scenario, position)
+    assert rival.spec.parallel.convention == "megatron"
+    assert rival.spec.workload.microbatches == 2
+    assert name == "EP64_TP1_PP1_DP64 (convention megatron, microbatches 2)"
+
+
+def test_an_illegal_rival_is_refused_with_its_line() -> None:
+    """Before anything runs."""
+    text = SMALL + (
+        "rivals: [EP4_TP2_PP3]\nclaims: [{id: a, says: b, source: c, metric: step_time_s, superlative: least}]\n"
+    )
+    with pytest.raises(InputError, match=r"mine.yaml:6: rivals.0 .*PP = 2 x 1 x 3 = 6 does not divide 16"):
+        simulate(load_scenario_text(text, file="mine.yaml"))
+
+
+def test_axes_one_by_one_equal_the_name() -> None:
+    """Keys and name are two ways to say one mesh."""
+    by_name = build(load_scenario_text(SMALL)).work.mesh
+    keys = SMALL.replace("strategy: EP4_TP2_PP2_DP4", "tp: 2, pp: 2, ep: 4, dp: 4")
+    assert (build(load_scenario_text(keys)).work.mesh.ranks == by_name.ranks).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field"),
+    [
+        ("cluster.nic_bandwidth", "100 Gb/s", "nic"),
+        ("cluster.nvlink_bandwidth", "100 GB/s", "nvlink"),
+    ],
+)
+def test_an_overridden_bandwidth_reaches_the_links(key: str, value: str, field: str) -> None:
+    """And a slower link never makes the step faster here, where nothing else changes."""
+    slow = load_scenario_text(SMALL, overrides=[f"{key}={value}"])
+    links = getattr(build(slow).work.cluster.spec, field)
+    assert links.bandwidth_bytes_per_s in (12.5e9, 100e9)
+    base = simulate_scenario(load_scenario_text(SMALL))
+    assert simulate_scenario(slow).metrics["step_time_s"] >= base.metrics["step_time_s"]
+
+
+@pytest.mark.parametrize(
+    ("change", "metric", "sign"),
+    [
+        ("cluster.device.memory_bandwidth=1 TB/s", "step_time_s", 1),
+        ("cluster.device.peak_bf16=100 TFLOP/s", "step_time_s", 1),
+        ("cluster.device.kernel_overhead=20 us", "step_time_s", 1),
+        ("schedule.recompute=full", "step_time_s", 1),
+        ("schedule.recompute=full", "activations", -1),
+        ("parallel.zero=1", "optimizer", -1),
+        ("schedule.kind=gpipe", "activations", 1),
+        ("model.gated=true", "num_params", 1),
+        ("model.shared_experts=1", "num_active_params", 1),
+        ("model.dense_layers=2", "num_params", -1),
+    ],
+)
+def test_an_option_moves_the_figure_that_it_is_for(change: str, metric: str, sign: int) -> None:
+    """No option is ignored."""
+    base = simulate_scenario(load_scenario_text(SMALL)).values[metric]
+    there = simulate_scenario(load_scenario_text(SMALL, overrides=[change])).values[metric]
+    assert (there - base) * sign > 0
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
+def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
+    """`kind: passes`: p 4, m 8, F 1 ms, B + W 2 ms: 3 of 11 slots are idle."""
+    text = (
+        "parallel: {pp: 4}\n"
+        "workload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 1 ms, W: 1 ms}}\n"
+        f"schedule: {{kind: {schedule}}}\n"
+    )
+    metrics = simulate(load_scenario_text(text)).metrics
+    assert metrics["bubble_fraction"] == pytest.approx(3 / 11, abs=1e-12)
+    assert metrics["step_time_s"] == 0.033
+    assert metrics["bubble_fraction_published_form"] == pytest.approx(3 / 11, abs=1e-12)
+
+
+def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
+    """What a claim may name, a run can answer (the exchange is probed where it is asked for)."""
+    values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
+    assert set(CATALOG) <= set(values)
