@@ -4,7 +4,8 @@ Model
 -----
     delay_ns = ceil(delay_s * 1e9)        a completion is rounded up, never down
 
-NaN, infinite and negative delays are refused here, for SimPy takes them silently and its clock then runs backwards.
+NaN, infinite and negative delays are refused here, for SimPy takes them silently and its clock then runs backwards;
+so are delays that whole nanoseconds would not hold.
 
 Ties break by (time, priority, insertion), SimPy's own order. Lanes run at SimPy's normal priority; the network solves
 after all of them (`SOLVE_PRIORITY`), so that transfers that start at one time are solved once.
@@ -27,6 +28,7 @@ SOLVE_PRIORITY = 2
 """After simpy's URGENT (0) and NORMAL (1)."""
 
 _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
+_LONGEST_S = 1e9  # 31 years: sums of delays stay within 64 bits of nanoseconds
 
 
 def to_ns(delay_s: float) -> int:
@@ -35,15 +37,19 @@ def to_ns(delay_s: float) -> int:
     >>> to_ns(1.2e-9), to_ns(3e-6)
     (2, 3000)
     """
-    if not (math.isfinite(delay_s) and delay_s >= 0):
-        raise SimulationError(f"clock: a delay must be finite and not negative, got {delay_s} s.")
+    if not 0 <= delay_s <= _LONGEST_S:  # false for NaN
+        raise SimulationError(
+            f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {delay_s} s."
+        )
     return math.ceil(delay_s * 1e9 - _ROUNDING_NS)
 
 
 def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return delays in whole nanoseconds, rounded up. Shape of the argument."""
-    if not (np.isfinite(delay_s).all() and (delay_s >= 0).all()):
-        raise SimulationError("clock: delays must be finite and not negative.")
+    fits = (delay_s >= 0) & (delay_s <= _LONGEST_S)
+    if not fits.all():
+        bad = delay_s[~fits].flat[0]
+        raise SimulationError(f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {bad} s.")
     return np.ceil(delay_s * 1e9 - _ROUNDING_NS).astype(np.int64)
 
 

@@ -65,6 +65,7 @@ class Lane:
             self.receive(Input(self.stage, *chosen), self._last_row)
             for send in self._sim.plan.sends(self.stage, self.lane, chosen):
                 self._send(send, chosen)
+            yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
         after = self._sim.plan.after_passes(self.stage, self.lane)
         if after:
             yield from self._run_pass(Pass("O", -1, -1), after)

@@ -1,14 +1,19 @@
 """Deadlocks built on purpose: the message names who waits for whom."""
 
+from functools import partial
+
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer
 from works import make_work
 
+import sim.engine.simulation
+from sim.engine.clock import Clock
 from sim.engine.deadlock import Wait, describe_deadlock
 from sim.engine.ops import Input, Join
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
+from workloads.schedules import Pass
 
 
 def message_of(plan):
@@ -71,6 +76,31 @@ def test_an_exchange_that_blocks_over_all_stages_deadlocks_the_pipeline():
 
 def test_an_exchange_of_a_single_stage_may_block():
     assert run_plan(PipelinePlan(make_work("EP16_TP16_PP1", "spanning", exchange="blocking"))).trace.step_ns > 0
+
+
+class Repeating:
+    """A schedule that never comes to an end."""
+
+    def next_pass(self, stage, now_ns):
+        """Ask for the same pass again."""
+        return Pass("F", 0)
+
+
+def repeating_plan(duration_ns):
+    plan = HandPlan(["F0"], lambda *_: [kernel(duration_ns)])
+    plan.schedule = lambda lane: Repeating()
+    return plan
+
+
+def test_a_schedule_without_end_meets_the_event_budget():
+    with pytest.raises(SimulationError, match="must end within 1,000 events"):
+        run_plan(repeating_plan(5), max_events=1000)
+
+
+def test_a_schedule_that_repeats_passes_of_no_length_is_stopped(monkeypatch):
+    monkeypatch.setattr(sim.engine.simulation, "Clock", partial(Clock, max_events_at_one_time=100))
+    with pytest.raises(SimulationError, match="time must move on"):
+        run_plan(repeating_plan(0))
 
 
 @pytest.mark.parametrize("start", range(3))

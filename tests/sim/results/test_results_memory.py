@@ -58,7 +58,7 @@ def test_the_kv_cache_of_a_batch_stays_until_the_batch_has_left_the_pipeline():
     # Batches of two microbatches. Batch 0 leaves stage 1 at 60; F2 and F3 open on stage 0 at 20 and 30: four alive.
     trace = build_trace(
         *passes("F0 0-10, F1 10-20, F2 20-30, F3 30-40, F4 60-70, F5 70-80"),
-        *passes("F0 10-40, F1 40-60, F2 60-70, F3 70-80, F4 80-90, F5 90-95", stage=1),
+        *passes("F0 10-15, F1 40-60, F2 60-70, F3 70-80, F4 80-90, F5 90-95", stage=1),
         num_stages=2,
     )
     both = sizes(kv_cache_per_microbatch=10.0)
