@@ -4,7 +4,7 @@ Model
 -----
     weights      parameters * bytes of the dtype
     gradients    parameters * 4                          training
-    optimizer    parameters * 12 / replicas (ZeRO 1)     training: master weight and two moments in fp32
+    optimizer    parameters * 12, each family / its replicas under ZeRO 1    training: master weight, two moments, fp32
     kv_cache     tokens in flight * layers * 2 * kv_heads * head_dim * bytes / TP        forward
     activations  microbatches in flight * layers * what backward needs of a layer        training
                  one microbatch's residual stream and largest block                      forward
@@ -38,6 +38,7 @@ __all__ = [
     "activation_bytes_per_microbatch",
     "forward_working_bytes",
     "kv_cache_bytes",
+    "optimized_params_per_rank",
     "params_per_rank",
 ]
 
@@ -64,6 +65,20 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], s
     held = range(model.layers) if mesh.convention == "spanning" else layers
     num_moe = sum(model.is_moe_layer(layer) for layer in held)
     return dense, num_moe * model.num_expert_params * model.experts // mesh.strategy.ep
+
+
+def optimized_params_per_rank(
+    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, zero: int
+) -> float:
+    """Return the parameters whose optimizer state each rank of a stage holds and updates.
+
+    Under ZeRO 1 each family is split over the ranks that hold the same ones: dense parameters over DP, experts over
+    their own copies (one under `spanning`, and wherever EP covers the stage).
+    """
+    dense, expert = params_per_rank(model, mesh, stage_layers, stage)
+    if not zero:
+        return float(dense + expert)
+    return dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1]
 
 
 def kv_cache_bytes(model: ModelSpec, num_layers: int, tokens: int, tp: int) -> float:

@@ -23,6 +23,7 @@ from workloads.memory import (
     activation_bytes_per_microbatch,
     forward_working_bytes,
     kv_cache_bytes,
+    optimized_params_per_rank,
     params_per_rank,
 )
 
@@ -196,13 +197,13 @@ def _stage_memory(work: Work, stage: int) -> StageMemory:
     layers = list(work.layers_of(stage))
     is_last = stage == mesh.num_stages - 1
     logits = work.head_tokens * model.vocab / tp * model.dtype_bytes if is_last else 0.0
-    replicas = mesh.dp if work.zero else 1
+    optimized = optimized_params_per_rank(model, mesh, work.stage_layers, stage, zero=work.zero)
     hidden_bytes = work.tokens * model.hidden * model.dtype_bytes / tp
     copies = 2 * max(1, model.top_k) if model.experts and mesh.strategy.ep > 1 else 0
     return StageMemory(
         weights=params * model.dtype_bytes,
         gradients=params * GRADIENT_BYTES if trains else 0.0,
-        optimizer=params * OPTIMIZER_BYTES / replicas if trains else 0.0,
+        optimizer=optimized * OPTIMIZER_BYTES if trains else 0.0,
         buffers=hidden_bytes * (2 + copies),
         activations_per_microbatch=(
             activation_bytes_per_microbatch(model, mesh, layers, work.tokens, work.recompute)

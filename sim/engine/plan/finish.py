@@ -23,7 +23,7 @@ from sim.engine.ops import Collective, Join, Op
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.work import Work
 from workloads.layers import optimizer_step
-from workloads.memory import GRADIENT_BYTES, params_per_rank
+from workloads.memory import GRADIENT_BYTES, optimized_params_per_rank, params_per_rank
 
 __all__ = ["finish_training"]
 
@@ -34,9 +34,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]
     """Return the ops after the last pass of one lane."""
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
     ranks = work.mesh.lanes(stage)[lane]
-    updated = float(dense + expert)
-    if work.zero:  # each family of parameters is split over the ranks that hold the same ones
-        updated = dense / work.mesh.dp_groups(stage).shape[1] + expert / work.mesh.expert_dp_groups(stage).shape[1]
+    updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
     step = optimizer_step(updated, 28.0 + work.model.dtype_bytes)
     update = costs.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
