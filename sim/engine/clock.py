@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sim.errors import SimulationError
 
-__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "to_ns", "to_ns_array"]
+__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "Signal", "to_ns", "to_ns_array"]
 
 SOLVE_PRIORITY = 2
 """After simpy's URGENT (0) and NORMAL (1)."""
@@ -66,6 +66,22 @@ class Alarm(simpy.Event):
         env.schedule(self, priority, delay_ns)  # type: ignore[arg-type]  # any int is a priority to the heap
 
 
+class Signal(simpy.Event):
+    """An event that can fire within another: those who wait go on at once, without a place in the queue."""
+
+    def fire(self) -> None:
+        """Let all who wait go on now."""
+        self._ok = True
+        self._value = None
+        waiting, self.callbacks = self.callbacks, None  # type: ignore[assignment]  # as simpy does: no callbacks, processed
+        for callback in waiting or ():
+            callback(self)
+
+    def fire_later(self) -> None:
+        """Let all who wait go on when what happens now has happened."""
+        self.succeed()
+
+
 class Clock:
     """A SimPy environment with guards against running for ever."""
 
@@ -89,28 +105,29 @@ class Clock:
         SimulationError
             When the event budget is spent, or when time stands still for too many events.
         """
-        step = self.env.step
+        env, step = self.env, self.env.step
         while True:
             try:
                 step()
             except simpy.core.EmptySchedule:
                 return
-            self._count_event()
+            self.num_events += 1
+            if env.now != self._last_ns:
+                self._last_ns, self._num_at_one_time = env.now, 0
+            else:
+                self._num_at_one_time += 1
+            if self._num_at_one_time > self._max_events_at_one_time or self.num_events > self._max_events:
+                self._refuse()
 
-    def _count_event(self) -> None:
-        self.num_events += 1
+    def _refuse(self) -> None:
+        """End a run that has spent its events, or whose time stands still."""
         now_ns = self.now_ns
-        if now_ns != self._last_ns:
-            self._last_ns, self._num_at_one_time = now_ns, 0
-            if self.num_events > self._max_events:
-                raise SimulationError(
-                    f"engine: the run must end within {self._max_events:,} events, and is at {now_ns / 1e6:.3f} ms "
-                    "of simulated time. Use fewer microbatches or layers, or raise the limit."
-                )
-        else:
-            self._num_at_one_time += 1
-            if self._num_at_one_time > self._max_events_at_one_time:
-                raise SimulationError(
-                    f"engine: time must move on, and {self._num_at_one_time:,} events happened at {now_ns} ns. "
-                    "A schedule or an operation of no length repeats itself."
-                )
+        if self.num_events > self._max_events:
+            raise SimulationError(
+                f"engine: the run must end within {self._max_events:,} events, and is at {now_ns / 1e6:.3f} ms "
+                "of simulated time. Use fewer microbatches or layers, or raise the limit."
+            )
+        raise SimulationError(
+            f"engine: time must move on, and {self._num_at_one_time:,} events happened at {now_ns} ns. "
+            "A schedule or an operation of no length repeats itself."
+        )

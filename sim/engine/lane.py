@@ -93,7 +93,7 @@ class Lane:
         self.wait = None
 
     def _run_pass(self, chosen: Pass, ops: tuple[Op, ...]) -> Steps:
-        opened_ns, released_by = self._sim.clock.now_ns, self._last_row
+        opened_ns, released_by = self._env.now, self._last_row
         for op in ops:
             if isinstance(op, Compute):
                 yield from self._compute(op, chosen)
@@ -109,39 +109,44 @@ class Lane:
             microbatch=chosen.microbatch,
             chunk=chosen.chunk,
             start_ns=opened_ns,
-            end_ns=self._sim.clock.now_ns,
+            end_ns=self._env.now,
             released_by=released_by,
         )
 
     def _compute(self, op: Compute, chosen: Pass) -> Steps:
-        now_ns = self._sim.clock.now_ns
-        start, end, holder = self._sim.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
-        slowest = int(end.argmax())
-        at_ns, released_by = int(start[slowest]), self._last_row
-        if at_ns > now_ns:
-            released_by = int(holder[slowest])
-        for kernel in op.kernels:
-            took = kernel.duration_ns
-            took_ns = int(took[slowest])
-            released_by = self._sim.recorder.add(
+        now_ns = self._env.now
+        slowest, took_ns, at_ns, released_by = op.slowest, op.slowest_ns, now_ns, self._last_row
+        if self._sim.shares_compute:  # ranks may be busy for others: each starts when it is free
+            start, end, holder = self._sim.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
+            slowest = int(end.argmax())
+            at_ns = int(start[slowest])
+            if slowest != op.slowest:
+                took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
+            if at_ns > now_ns:
+                released_by = int(holder[slowest])
+        add, rank = self._sim.recorder.add, int(self.ranks[slowest])
+        for kernel, kernel_ns in zip(op.kernels, took_ns, strict=True):
+            released_by = add(
                 stage=self.stage,
                 lane=self.lane,
-                rank=int(self.ranks[slowest]),
+                rank=rank,
                 stream="compute",
                 kind=kernel.kind,
                 microbatch=chosen.microbatch,
                 chunk=chosen.chunk,
                 layer=kernel.layer,
                 start_ns=at_ns,
-                end_ns=at_ns + took_ns,
+                end_ns=at_ns + kernel_ns,
                 flops=kernel.flops,
                 released_by=released_by,
-                imbalance_ns=max(0, took_ns - round(float(took.mean()))),
+                imbalance_ns=max(0, kernel_ns - kernel.mean_ns),
             )
-            at_ns += took_ns
+            at_ns += kernel_ns
         self._last_row = released_by
-        self._sim.compute.hold(self.ranks, released_by)
-        self._sim.count_tokens(op.tokens_routed, op.expert_tokens)
+        if self._sim.shares_compute:
+            self._sim.compute.hold(self.ranks, released_by)
+        if op.tokens_routed or op.expert_tokens is not None:
+            self._sim.count_tokens(op.tokens_routed, op.expert_tokens)
         if at_ns > now_ns:
             yield self._env.timeout(at_ns - now_ns)
 
@@ -214,36 +219,33 @@ class Lane:
 
     def _serve(self, op: Service, chosen: Pass) -> Steps:
         """Queue expert kernels on ranks of any stage, and wait for the last of them."""
-        now_ns = self._sim.clock.now_ns
+        now_ns = self._env.now
         served = np.flatnonzero(op.duration_ns)  # a rank where no token came is not asked, nor waited for
-        ranks, duration_ns, flops = op.ranks[served], op.duration_ns[served], op.flops[served]
-        start, end, holder = self._sim.compute.claim(ranks, duration_ns, now_ns=now_ns)
-        mean_ns = round(float(op.duration_ns.mean()))
-        released_by, rows = self._last_row, []
-        for i in range(served.size):
-            rank, took_ns = int(ranks[i]), int(duration_ns[i])
-            host_stage, host_lane = self._sim.place_of(rank)
-            row = self._sim.recorder.add(
-                stage=host_stage,
-                lane=host_lane,
-                rank=rank,
-                stream="compute" if (host_stage, host_lane) == self.place else "foreign",
-                kind=op.kind,
-                microbatch=chosen.microbatch,
-                chunk=chosen.chunk,
-                layer=op.layer,
-                start_ns=int(start[i]),
-                end_ns=int(end[i]),
-                flops=float(flops[i]),
-                released_by=int(holder[i]) if start[i] > now_ns else released_by,
-                imbalance_ns=max(0, took_ns - mean_ns),
-            )
-            self._sim.compute.hold(ranks[i : i + 1], row)
-            rows.append(row)
         self._sim.count_tokens(0, op.expert_tokens)
-        if rows:
-            self._last_row = self._sim.recorder.latest(rows)
-            yield self._env.timeout(int(end.max()) - now_ns)
+        if not served.size:
+            return
+        ranks, duration_ns = op.ranks[served], op.duration_ns[served]
+        start, end, holder = self._sim.compute.claim(ranks, duration_ns, now_ns=now_ns)
+        stages, lanes = self._sim.stage_of[ranks], self._sim.lane_of[ranks]
+        first = self._sim.recorder.add_kernels(
+            stage=stages,
+            lane=lanes,
+            rank=ranks,
+            is_foreign=(stages != self.stage) | (lanes != self.lane),
+            kind=op.kind,
+            microbatch=chosen.microbatch,
+            chunk=chosen.chunk,
+            layer=op.layer,
+            start_ns=start,
+            end_ns=end,
+            flops=op.flops[served],
+            released_by=np.where(start > now_ns, holder, self._last_row),
+            imbalance_ns=np.maximum(0, duration_ns - round(float(op.duration_ns.mean()))),
+        )
+        self._sim.compute.hold(ranks, np.arange(first, first + served.size))
+        last = int(end.argmax())
+        self._last_row = first + last
+        yield self._env.timeout(int(end[last]) - now_ns)
 
     def _send(self, send: Send, chosen: Pass) -> None:
         batch, released_by = self._sim.network.begin((send.transfer,)), self._last_row

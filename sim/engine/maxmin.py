@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["max_min_rates"]
+__all__ = ["dense_max_min_rates", "max_min_rates"]
 
 FloatArray = NDArray[np.float64]
 _TIE = 1e-12  # links this close to the lowest level fill together
@@ -61,5 +61,37 @@ def max_min_rates(weights: Sequence[tuple[NDArray[np.intp], FloatArray]], capaci
         lowest = level.min()
         stops = is_free & dense[:, level <= lowest * (1 + _TIE)].any(axis=1)
         rates[stops] = lowest
+        is_free &= ~stops
+    return rates
+
+
+def dense_max_min_rates(rows: FloatArray) -> FloatArray:
+    """Return the rate per flow of a few transfers, from dense rows: what `max_min_rates` gives, faster.
+
+    Parameters
+    ----------
+    rows
+        Flows of each transfer on each link over the link's capacity. Shape [T, L].
+
+    Examples
+    --------
+    >>> dense_max_min_rates(np.array([[3 / 100, 0.0], [1 / 100, 1 / 60]]))
+    array([25., 25.])
+    """
+    rates = np.zeros(len(rows))
+    wanted = rows.sum(axis=0)
+    most = wanted.max()
+    level = 1.0 / most
+    full = wanted >= most * (1 - _TIE)
+    is_free = ~rows[:, full].any(axis=1)
+    rates[~is_free] = level
+    while is_free.any():
+        left = np.maximum(1.0 - rates @ rows, 0.0)
+        wanted = rows[is_free].sum(axis=0)
+        levels = np.full(left.shape, np.inf)
+        np.divide(left, wanted, out=levels, where=wanted > 0)
+        level = levels.min()
+        stops = is_free & rows[:, levels <= level * (1 + _TIE)].any(axis=1)
+        rates[stops] = level
         is_free &= ~stops
     return rates

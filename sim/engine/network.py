@@ -9,21 +9,28 @@ A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engi
 Rates change only when a transfer starts or ends. Waiting for the latency uses no link. An end is rounded up to a whole
 nanosecond; all transfers with less than a nanosecond left end in the same event.
 
+How it is fast
+--------------
+Transfers that share no link never meet: each is *alone*, its end is known when it begins, and it costs one event.
+Transfers that meet form a *knot*, connected by shared links; only a knot in which something starts or ends is solved
+again, and it falls apart into smaller ones when its links do. Links are bits of an integer, so that to meet is an `&`.
+Alone and knots are disjoint at all times. `sim.engine.plain_network` solves everything at every change; it is the oracle.
+
 Assumptions
 -----------
 Latency is not stretched by load. Flows of one transfer progress together (`bulk`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns
-from sim.engine.maxmin import max_min_rates
+from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
+from sim.engine.linkuse import LinkLog
+from sim.engine.maxmin import dense_max_min_rates
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
@@ -31,7 +38,9 @@ from sim.errors import SimulationError
 __all__ = ["Batch", "FluidNetwork"]
 
 FloatArray = NDArray[np.float64]
-_CACHE_SIZE = 4096
+Solver = Callable[[Sequence[tuple[NDArray[np.intp], FloatArray]], FloatArray], FloatArray]
+_KNOWN = 1024
+"""Rates and rows that are kept for sets of transfers that come again."""
 
 
 class Batch:
@@ -39,7 +48,7 @@ class Batch:
 
     __slots__ = ("done", "end_ns", "start_ns", "transfers", "waiting")
 
-    def __init__(self, transfers: Sequence[Transfer], start_ns: int, done: simpy.Event) -> None:
+    def __init__(self, transfers: Sequence[Transfer], start_ns: int, done: Signal) -> None:
         self.transfers = transfers
         self.start_ns = start_ns
         self.end_ns = [start_ns] * len(transfers)
@@ -47,26 +56,39 @@ class Batch:
         self.done = done
 
 
-class _Active:
-    """A transfer that flows."""
+class _Alone:
+    """Transfers of one batch that flow in the same time and share no link with any other."""
+
+    __slots__ = ("alarm", "batch", "mask", "positions", "remaining", "since_ns")
+
+    def __init__(
+        self, batch: Batch, positions: Sequence[int], mask: int, since_ns: int, remaining: float | None = None
+    ) -> None:
+        self.batch, self.positions, self.mask = batch, positions, mask
+        self.since_ns, self.remaining = since_ns, remaining
+        self.alarm: simpy.Event | None = None
+
+
+class _Member:
+    """A transfer in a knot."""
 
     __slots__ = ("batch", "position", "rate", "remaining", "transfer")
 
-    def __init__(self, transfer: Transfer, batch: Batch, position: int) -> None:
-        self.transfer = transfer
-        self.batch = batch
-        self.position = position
-        self.remaining = transfer.flow_bytes
+    def __init__(self, batch: Batch, position: int, remaining: float) -> None:
+        self.transfer = batch.transfers[position]
+        self.batch, self.position, self.remaining = batch, position, remaining
         self.rate = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Solution:
-    """Rates of one set of active transfers, and what they make of the links."""
+class _Knot:
+    """Transfers that share links, directly or over others."""
 
-    rates: FloatArray
-    links: NDArray[np.intp]
-    link_rate: FloatArray
+    __slots__ = ("alarm", "is_stale", "last_ns", "mask", "members")
+
+    def __init__(self, members: list[_Member], mask: int, last_ns: int) -> None:
+        self.members, self.mask, self.last_ns = members, mask, last_ns
+        self.alarm: simpy.Event | None = None
+        self.is_stale = False
 
 
 class FluidNetwork:
@@ -78,146 +100,243 @@ class FluidNetwork:
         capacity: FloatArray,
         link_names: Sequence[str],
         link_kinds: Sequence[str],
-        solver: Callable[[Sequence[tuple[NDArray[np.intp], FloatArray]], FloatArray], FloatArray] = max_min_rates,
+        solver: Solver | None = None,
     ) -> None:
-        self._clock, self._env = clock, clock.env
+        self._env = clock.env
         self._capacity, self._names, self._solver = capacity, link_names, solver
-        self._link_kinds = link_kinds
-        self._kinds = tuple(dict.fromkeys(link_kinds))
-        self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
-        self._active: list[_Active] = []
-        self._last_ns = 0
-        self._must_solve = False
-        self._wake: simpy.Event | None = None
-        self._solution: _Solution | None = None
-        self._cache: dict[tuple[Transfer, ...], _Solution] = {}
-        self._bytes = np.zeros(capacity.size)
-        self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
-        self._use: list[tuple[int, FloatArray]] = []
+        self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
+        self._busy = 0
+        self._alone: list[_Alone] = []
+        self._knots: list[_Knot] = []
+        self._stale: list[_Knot] = []
+        self._known: dict[tuple[Transfer, ...], list[float]] = {}
+        self._rows: dict[Transfer, FloatArray] = {}
+        self._log = LinkLog(capacity, link_names, link_kinds)
         self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
 
     def begin(self, transfers: Sequence[Transfer]) -> Batch:
         """Start `transfers` now; the batch's `done` event fires when the last of them has ended."""
-        batch = Batch(transfers, self._clock.now_ns, self._env.event())
+        now_ns = self._env.now
+        batch = Batch(transfers, now_ns, Signal(self._env))
         if not transfers:
-            batch.done.succeed()
-        by_latency: dict[int, list[int]] = {}
-        for position, transfer in enumerate(transfers):
-            by_latency.setdefault(transfer.latency_ns, []).append(position)
+            batch.done.fire_later()
+        for positions, mask, latency_ns, alone_ns in _alike(transfers):
+            if mask >= 0 and not mask & (self._busy | self._dead):
+                self._go_alone(_Alone(batch, positions, mask, now_ns + latency_ns), latency_ns + alone_ns)
+            else:
+                for position in positions:
+                    Alarm(self._env, latency_ns, partial(self._join, batch, position))
+        for transfer in transfers:
             self.bytes_sent += transfer.total_bytes
-        for latency_ns, positions in by_latency.items():
-            Alarm(self._env, latency_ns, partial(self._join, batch, positions))
         return batch
 
     def link_use(self) -> LinkUse:
         """Return what the links have carried so far."""
-        return LinkUse(
-            num_bytes=self._bytes.copy(),
-            busy_s=self._busy_ns / 1e9,
-            time_ns=np.array([time for time, _ in self._use], dtype=np.int64),
-            utilisation=np.array([use for _, use in self._use], dtype=float).reshape(len(self._use), len(self._kinds)),
-            kinds=self._kinds,
-            names=tuple(self._names),
-            link_kinds=tuple(self._link_kinds),
-            capacity_bytes_per_s=self._capacity,
-        )
+        return self._log.summary()
 
-    # ---- private -------------------------------------------------------------------------------------------------
+    # ---- alone ---------------------------------------------------------------------------------------------------
 
-    def _join(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
-        for position in positions:
-            transfer = batch.transfers[position]
-            if transfer.load.links.size:
-                self._active.append(_Active(transfer, batch, position))
-            else:
-                self._finish(transfer, batch, position)
-        self._mark()
+    def _go_alone(self, alone: _Alone, ends_in_ns: int) -> None:
+        self._busy |= alone.mask
+        self._alone.append(alone)
+        alone.alarm = Alarm(self._env, ends_in_ns, partial(self._end_alone, alone))
 
-    def _mark(self) -> None:
-        if not self._must_solve:
-            self._must_solve = True
-            Alarm(self._env, 0, self._solve, SOLVE_PRIORITY)
+    def _end_alone(self, alone: _Alone, event: simpy.Event) -> None:
+        if alone.alarm is not event:
+            return  # it has met others since
+        self._leave_alone(alone)
+        for position in alone.positions:
+            self._finish(alone.batch, position)
 
-    def _advance(self) -> None:
-        """Move all active transfers on to now."""
-        elapsed_ns = self._clock.now_ns - self._last_ns
-        self._last_ns = self._clock.now_ns
-        if elapsed_ns and self._active and self._solution is not None:
-            for active in self._active:
-                active.remaining -= active.rate * elapsed_ns * 1e-9
-            self._bytes[self._solution.links] += self._solution.link_rate * (elapsed_ns * 1e-9)
-            self._busy_ns[self._solution.links] += elapsed_ns
+    def _leave_alone(self, alone: _Alone) -> None:
+        alone.alarm = None
+        self._alone.remove(alone)
+        self._busy &= ~alone.mask
+        if alone.mask and alone.since_ns < self._env.now:
+            transfers = [alone.batch.transfers[position] for position in alone.positions]
+            self._log.add_alone(alone.since_ns, self._env.now, alone.mask, transfers)
+
+    # ---- meeting -------------------------------------------------------------------------------------------------
+
+    def _join(self, batch: Batch, position: int, _: simpy.Event) -> None:
+        """Let a transfer flow after its latency, alone or with those that it meets."""
+        transfer, now_ns = batch.transfers[position], self._env.now
+        mask = transfer.mask
+        if mask & self._dead:
+            self._refuse(transfer)
+        met = [alone for alone in self._alone if alone.mask & mask] if mask & self._busy else []
+        knots = [knot for knot in self._knots if knot.mask & mask] if mask & self._busy else []
+        for alone in met:
+            self._leave_alone(alone)
+        flowing = [alone for alone in met if alone.since_ns <= now_ns]
+        for alone in met:
+            if alone.since_ns > now_ns:  # it has not begun to flow: let it join when it does
+                for other in alone.positions:
+                    Alarm(self._env, alone.since_ns - now_ns, partial(self._join, alone.batch, other))
+        if not flowing and not knots:
+            self._go_alone(_Alone(batch, (position,), mask, now_ns), transfer.alone_ns)
+            return
+        self._tie([*self._absorbed(flowing), _Member(batch, position, transfer.flow_bytes)], knots)
+
+    def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
+        """Return transfers that were alone as members of a knot, with what is left of them."""
+        members = []
+        for one in alone:
+            elapsed_s = (self._env.now - one.since_ns) * 1e-9
+            for position in one.positions:
+                transfer = one.batch.transfers[position]
+                left = transfer.flow_bytes if one.remaining is None else one.remaining
+                members.append(_Member(one.batch, position, left - elapsed_s / float(self._row(transfer).max())))
+        return members
+
+    def _tie(self, members: list[_Member], knots: Sequence[_Knot]) -> None:
+        """Make one knot of `members` and `knots`, to be solved when all that starts now has started."""
+        for knot in knots:
+            self._advance(knot)
+            self._knots.remove(knot)
+            knot.alarm, knot.is_stale = None, False
+            members = [*knot.members, *members]
+        mask = 0
+        for member in members:
+            mask |= member.transfer.mask
+        knot = _Knot(members, mask, self._env.now)
+        self._knots.append(knot)
+        self._busy |= mask
+        self._mark(knot)
+
+    # ---- knots ---------------------------------------------------------------------------------------------------
+
+    def _mark(self, knot: _Knot) -> None:
+        knot.alarm = None
+        if not knot.is_stale:
+            knot.is_stale = True
+            if not self._stale:
+                Alarm(self._env, 0, self._solve, SOLVE_PRIORITY)
+            self._stale.append(knot)
+
+    def _advance(self, knot: _Knot) -> None:
+        """Move a knot's transfers on to now."""
+        elapsed_ns = self._env.now - knot.last_ns
+        if elapsed_ns:
+            self._log.add_knot(knot.last_ns, self._env.now, knot.mask, [(m.transfer, m.rate) for m in knot.members])
+            for member in knot.members:
+                member.remaining -= member.rate * elapsed_ns * 1e-9
+            knot.last_ns = self._env.now
 
     def _solve(self, _: simpy.Event) -> None:
-        """Share the links anew and set the time of the next end."""
-        self._must_solve = False
-        # What joined at this very time has not flowed yet: advance with the old rates (0 for the new).
-        self._advance()
-        self._wake = None
-        if not self._active:
-            self._note_use(None)
-            self._solution = None
-            return
-        solution = self._solution = self._rates()
-        left_ns = np.inf
-        for active, rate in zip(self._active, solution.rates.tolist(), strict=True):
-            active.rate = rate
-            if rate <= 0.0:
-                self._refuse(active.transfer)
-            left_ns = min(left_ns, active.remaining / rate * 1e9)
-        self._note_use(solution)
-        self._wake = Alarm(self._env, to_ns(max(left_ns, 0.0) * 1e-9), self._on_wake)
+        """Share the links of all knots in which something changed, and set the times of their next ends."""
+        stale, self._stale = self._stale, []
+        for knot in stale:
+            if not knot.is_stale:
+                continue  # it has been tied into another since
+            self._knots.remove(knot)
+            self._busy &= ~knot.mask
+            for members, mask in _connected(knot.members):
+                if len(members) == 1:
+                    self._untie(members[0])
+                else:
+                    self._share(_Knot(members, mask, self._env.now))
 
-    def _rates(self) -> _Solution:
-        key = tuple(active.transfer for active in self._active)
-        solution = self._cache.get(key)
-        if solution is not None:
-            return solution
-        self.num_solves += 1
-        weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
-        rates = self._solver(weights, self._capacity)
-        link_rate = np.zeros(self._capacity.size)
-        for (links, flows), rate in zip(weights, rates, strict=True):
-            link_rate[links] += flows * rate
-        links = np.flatnonzero(link_rate)
-        solution = _Solution(rates, links, link_rate[links])
-        if len(self._cache) >= _CACHE_SIZE:
-            self._cache.clear()
-        self._cache[key] = solution
-        return solution
+    def _untie(self, member: _Member) -> None:
+        """Let the last transfer of a knot go on alone."""
+        left_s = max(member.remaining, 0.0) * float(self._row(member.transfer).max())
+        alone = _Alone(member.batch, (member.position,), member.transfer.mask, self._env.now, member.remaining)
+        self._go_alone(alone, to_ns(left_s))
 
-    def _on_wake(self, event: simpy.Event) -> None:
-        if event is not self._wake:
+    def _share(self, knot: _Knot) -> None:
+        self._knots.append(knot)
+        self._busy |= knot.mask
+        left_s = np.inf
+        for member, rate in zip(knot.members, self._rates(knot.members), strict=True):
+            member.rate = rate
+            left_s = min(left_s, member.remaining / rate)
+        knot.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, knot))
+
+    def _end_some(self, knot: _Knot, event: simpy.Event) -> None:
+        if knot.alarm is not event:
             return  # rates changed since it was set
-        self._advance()
-        still: list[_Active] = []
-        for active in self._active:
-            if active.remaining < active.rate * 1e-9:
-                self._finish(active.transfer, active.batch, active.position)
-            else:
-                still.append(active)
-        self._active = still
-        self._mark()
+        self._advance(knot)
+        ended = [member for member in knot.members if member.remaining < member.rate * 1e-9]
+        knot.members = [member for member in knot.members if member.remaining >= member.rate * 1e-9]
+        self._mark(knot)
+        for member in ended:
+            self._finish(member.batch, member.position)
 
-    def _finish(self, transfer: Transfer, batch: Batch, position: int) -> None:
-        self.bytes_received += transfer.total_bytes
-        batch.end_ns[position] = self._clock.now_ns
+    def _rates(self, members: Sequence[_Member]) -> list[float]:
+        key = tuple(member.transfer for member in members)
+        rates = self._known.get(key)
+        if rates is None:
+            self.num_solves += 1
+            if self._solver is not None:
+                weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
+                rates = self._solver(weights, self._capacity).tolist()
+            else:
+                rates = dense_max_min_rates(np.stack([self._row(t) for t in key])).tolist()
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[key] = rates
+        return rates
+
+    def _row(self, transfer: Transfer) -> FloatArray:
+        """Return seconds that each link needs for a byte of each of a transfer's flows. Shape [L]."""
+        row = self._rows.get(transfer)
+        if row is None:
+            row = np.zeros(self._capacity.size)
+            links = transfer.load.links
+            row[links] = transfer.load.num_bytes / transfer.flow_bytes / self._capacity[links]
+            if len(self._rows) >= _KNOWN:
+                self._rows.clear()
+            self._rows[transfer] = row
+        return row
+
+    def _finish(self, batch: Batch, position: int) -> None:
+        self.bytes_received += batch.transfers[position].total_bytes
+        batch.end_ns[position] = self._env.now
         batch.waiting -= 1
         if batch.waiting == 0:
-            batch.done.succeed()
-
-    def _note_use(self, solution: _Solution | None) -> None:
-        use = np.zeros(len(self._kinds))
-        if solution is not None:
-            np.maximum.at(use, self._kind_of[solution.links], solution.link_rate / self._capacity[solution.links])
-        self._use.append((self._clock.now_ns, use))
+            batch.done.fire()
 
     def _refuse(self, transfer: Transfer) -> None:
         dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
         raise SimulationError(
-            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3]) or 'a link'} has "
-            f"none (transfer of {transfer.total_bytes:.0f} bytes at {self._clock.now_ns} ns). "
-            "Remove the link or repair it."
+            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3])} has none "
+            f"(transfer of {transfer.total_bytes:.0f} bytes at {self._env.now} ns). Remove the link or repair it."
         )
+
+
+def _alike(transfers: Sequence[Transfer]) -> list[tuple[Sequence[int], int, int, int]]:
+    """Return groups of transfers that take the same time: positions, links (-1 where they share some), latency, alone."""
+    if len(transfers) == 1:
+        one = transfers[0]
+        return [((0,), one.mask, one.latency_ns, one.alone_ns)]
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, transfer in enumerate(transfers):
+        groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
+    result = []
+    taken = 0
+    for (latency_ns, alone_ns), positions in groups.items():
+        mask, is_disjoint = 0, True
+        for position in positions:
+            own = transfers[position].mask
+            is_disjoint &= not own & (mask | taken)
+            mask |= own
+        taken |= mask
+        result.append((positions, mask if is_disjoint else -1, latency_ns, alone_ns))
+    return result
+
+
+def _connected(members: Sequence[_Member]) -> list[tuple[list[_Member], int]]:
+    """Return the parts of a knot that still share links, with the links of each."""
+    parts: list[tuple[list[_Member], int]] = []
+    for member in members:
+        mask, together, apart = member.transfer.mask, [member], []
+        for part in parts:
+            if part[1] & mask:
+                mask |= part[1]
+                together = [*part[0], *together]
+            else:
+                apart.append(part)
+        parts = [*apart, (together, mask)]
+    return parts

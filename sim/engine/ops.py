@@ -55,6 +55,14 @@ class Transfer:
     """Number of the group in its stage."""
     ranks: NDArray[np.intp]
     """Members, or senders. Shape [G]."""
+    mask: int = field(init=False)
+    """Its links as bits of an integer."""
+
+    def __post_init__(self) -> None:
+        links = self.load.links
+        bits = np.zeros(int(links[-1]) + 1 if links.size else 0, dtype=np.uint8)
+        bits[links] = 1
+        object.__setattr__(self, "mask", int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +77,11 @@ class TimedKernel:
     """Time on each rank. Shape [R]."""
     flops: float
     """FLOPs of all ranks together."""
+    mean_ns: int = field(init=False)
+    """Mean time of the ranks."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean_ns", round(float(self.duration_ns.mean())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,9 +96,17 @@ class Compute:
     """Copies of tokens that expert kernels here compute, on each rank where they arrived. Shape [R]."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
+    slowest: int = field(init=False)
+    """The rank that takes longest, by its place in the lane."""
+    slowest_ns: tuple[int, ...] = field(init=False)
+    """Time of each kernel on that rank."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "total_ns", np.sum([kernel.duration_ns for kernel in self.kernels], axis=0))
+        total_ns = np.sum([kernel.duration_ns for kernel in self.kernels], axis=0)
+        slowest = int(total_ns.argmax())
+        object.__setattr__(self, "total_ns", total_ns)
+        object.__setattr__(self, "slowest", slowest)
+        object.__setattr__(self, "slowest_ns", tuple(int(kernel.duration_ns[slowest]) for kernel in self.kernels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

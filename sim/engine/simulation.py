@@ -35,6 +35,8 @@ class Plan(Protocol):
     """Name of each link."""
     link_kinds: list[str]
     """Kind of each link."""
+    shares_compute: bool
+    """Whether ranks serve other lanes' passes, so that kernels may have to wait for a rank."""
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
@@ -112,11 +114,10 @@ class Simulation:
         schedules = [plan.schedule(lane) for lane in range(num_lanes)]
         places = [(stage, lane) for stage in range(num_stages) for lane in range(num_lanes)]
         self.lanes = {place: Lane(self, *place, schedules[place[1]]) for place in places}
-        self._place_of = {int(rank): place for place in places for rank in plan.lane_ranks[place]}
-
-    def place_of(self, rank: int) -> tuple[int, int]:
-        """Return the (stage, lane) of a rank."""
-        return self._place_of[rank]
+        self.shares_compute = plan.shares_compute
+        self.stage_of, self.lane_of = np.zeros((2, int(plan.lane_ranks.max()) + 1), dtype=np.int64)
+        for place in places:
+            self.stage_of[plan.lane_ranks[place]], self.lane_of[plan.lane_ranks[place]] = place
 
     def count_tokens(self, routed: int, computed: NDArray[np.int64] | None) -> None:
         """Note copies of tokens that were sent to experts, and those that ranks computed (shape [R])."""
@@ -144,10 +145,11 @@ class Simulation:
         waits = [lane.wait for lane in self.lanes.values() if lane.wait is not None]
         if waits:
             raise SimulationError(describe_deadlock(waits, self.clock.now_ns))
+        columns = self.recorder.columns()
         wall_s = time.perf_counter() - began - self.plan_wall_s
         num_stages, num_lanes, _ = self.plan.lane_ranks.shape
         trace = Trace(
-            columns=self.recorder.columns(),
+            columns=columns,
             num_stages=num_stages,
             num_lanes=num_lanes,
             lane_ranks=self.plan.lane_ranks,

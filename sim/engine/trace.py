@@ -75,6 +75,7 @@ COLUMNS = (
 _KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
 _STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
 _FLOATS = ("bytes", "flops")
+_EXACT = 2.0**53  # whole numbers below it are exact as floats
 Column = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.str_]
 
 
@@ -170,9 +171,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
+        self._blocks: list[list[NDArray[np.int64] | NDArray[np.float64]]] = []
+        self._end_ns: list[int] = []
+        self._kind: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._end_ns)
 
     def add(
         self,
@@ -197,6 +201,9 @@ class Recorder:
     ) -> int:
         """Append a row and return its number; base is what the other parts leave of the duration."""
         base_ns = end_ns - start_ns - imbalance_ns - contention_ns - latency_ns
+        code = _KIND_CODE[kind]
+        self._end_ns.append(end_ns)
+        self._kind.append(code)
         self._rows.append(
             (
                 stage,
@@ -204,7 +211,7 @@ class Recorder:
                 rank,
                 group,
                 _STREAM_CODE[stream],
-                _KIND_CODE[kind],
+                code,
                 microbatch,
                 chunk,
                 layer,
@@ -219,19 +226,79 @@ class Recorder:
                 latency_ns,
             )
         )
-        return len(self._rows) - 1
+        return len(self._end_ns) - 1
+
+    def add_kernels(
+        self,
+        *,
+        stage: NDArray[np.int64],
+        lane: NDArray[np.int64],
+        rank: NDArray[np.intp],
+        is_foreign: NDArray[np.bool_],
+        kind: str,
+        microbatch: int,
+        chunk: int,
+        layer: int,
+        start_ns: NDArray[np.int64],
+        end_ns: NDArray[np.int64],
+        flops: NDArray[np.float64],
+        released_by: NDArray[np.int64],
+        imbalance_ns: NDArray[np.int64],
+    ) -> int:
+        """Append a row for each of several ranks (arrays of shape [R]) and return the number of the first."""
+        first, size, code = len(self._end_ns), end_ns.size, _KIND_CODE[kind]
+        stream = np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"])
+        none, nothing = np.full(size, -1), np.zeros(size, dtype=np.int64)
+        one = nothing + 1
+        self._flush()
+        self._blocks.append(
+            [
+                stage,
+                lane,
+                rank,
+                none,
+                stream,
+                one * code,
+                one * microbatch,
+                one * chunk,
+                one * layer,
+                start_ns,
+                end_ns,
+                np.zeros(size),
+                flops,
+                released_by,
+                end_ns - start_ns - imbalance_ns,
+                imbalance_ns,
+                nothing,
+                nothing,
+            ]
+        )
+        self._end_ns.extend(end_ns.tolist())
+        self._kind.extend([code] * size)
+        return first
 
     def latest(self, rows: Sequence[int]) -> int:
         """Return the row that ended last; ties go by the order of kinds, then to the lowest number. -1 for none."""
         known = [row for row in rows if row >= 0]
-        if not known:
-            return -1
-        return min(known, key=lambda row: (-self._rows[row][10], self._rows[row][5], row))
+        if len(known) < 2:
+            return known[0] if known else -1
+        return min(known, key=lambda row: (-self._end_ns[row], self._kind[row], row))
 
     def columns(self) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
         """Return the columns of all rows so far."""
-        by_column = list(zip(*self._rows, strict=True)) or [()] * len(COLUMNS)
-        return {
-            name: np.array(values, dtype=np.float64) if name in _FLOATS else np.array(values, dtype=np.int64)
-            for name, values in zip(COLUMNS, by_column, strict=True)
-        }
+        self._flush()
+        columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {}
+        for i, name in enumerate(COLUMNS):
+            parts = [block[i] for block in self._blocks] or [np.zeros(0)]
+            columns[name] = np.concatenate(parts).astype(np.float64 if name in _FLOATS else np.int64)
+        return columns
+
+    def _flush(self) -> None:
+        """Turn the rows that were added one by one into a block."""
+        if self._rows:
+            table = np.array(self._rows, dtype=np.float64)
+            if np.abs(table).max() < _EXACT:
+                self._blocks.append(list(table.T))
+            else:
+                self._blocks.append([np.array(column) for column in zip(*self._rows, strict=True)])
+            self._rows = []

@@ -42,6 +42,7 @@ class PipelinePlan:
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
+        self.shares_compute = work.mesh.convention == "spanning"
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
         self._num_exchanges: dict[tuple[int, int], int] = {}
 

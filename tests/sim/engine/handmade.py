@@ -41,24 +41,28 @@ def make_transfer(
 
 
 def run_network(
-    capacity: Sequence[float], starts: Sequence[tuple[int, Sequence[Transfer]]], **kwargs: object
+    capacity: Sequence[float],
+    starts: Sequence[tuple[int, Sequence[Transfer]]],
+    *,
+    network: type[FluidNetwork] = FluidNetwork,
+    **kwargs: object,
 ) -> tuple[FluidNetwork, list[Batch]]:
     """Start each (time, transfers) as one batch, run to the end, and return the network with the batches."""
     clock = Clock()
     names = [f"link{i}" for i in range(len(capacity))]
-    network = FluidNetwork(clock, np.array(capacity, dtype=float) * BYTE_PER_NS, names, ["wire"] * len(names), **kwargs)
+    made = network(clock, np.array(capacity, dtype=float) * BYTE_PER_NS, names, ["wire"] * len(names), **kwargs)
     batches: list[Batch | None] = [None] * len(starts)
 
     def begin_at(position: int) -> Callable[[object], None]:
         def begin(_: object) -> None:
-            batches[position] = network.begin(starts[position][1])
+            batches[position] = made.begin(starts[position][1])
 
         return begin
 
     for position, (start_ns, _) in enumerate(starts):
         Alarm(clock.env, start_ns, begin_at(position))
     clock.run()
-    return network, [batch for batch in batches if batch is not None]
+    return made, [batch for batch in batches if batch is not None]
 
 
 def order(text: str) -> list[Pass]:
@@ -108,6 +112,7 @@ class HandPlan:
         self.capacity_bytes_per_s = np.array(capacity, dtype=float) * BYTE_PER_NS
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
+        self.shares_compute = True
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
         self._hop = make_transfer({}, capacity) if hop is None else hop

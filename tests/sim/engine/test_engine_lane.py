@@ -1,5 +1,6 @@
 """Lanes by hand: foreign expert work, slow ranks, meetings, shared links, and what breaks when a law is broken."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -176,22 +177,24 @@ def test_groups_of_a_lane_end_when_the_last_group_ends():
 
 
 def test_a_transfer_that_ends_a_fraction_early_has_no_negative_part():
-    # 100.4 ns alone, rounded up to 101; ends at 100 with the other.
-    groups = [make_transfer({link: size}, [1, 1], group=link) for link, size in ((0, 100), (1, 100.4))]
-    trace = run_plan(HandPlan(["F0"], lambda *_: [exchange(*groups)], capacity=[1, 1])).trace
+    # 100.4 ns alone, rounded up to 101; ends at 100 with the other, which it meets on a link with room for both.
+    groups = [
+        make_transfer({link: size, 2: 1}, [1, 1, 9], group=link, flow_bytes=size)
+        for link, size in ((0, 100), (1, 100.4))
+    ]
+    trace = run_plan(HandPlan(["F0"], lambda *_: [exchange(*groups)], capacity=[1, 1, 9])).trace
     rows = trace.rows("comm")
     assert trace["end_ns"][rows].tolist() == [100, 100]
     assert trace["base_ns"][rows].tolist() == [100, 100]
 
 
 def test_imbalance_of_a_transfer_never_exceeds_its_duration():
-    early = make_transfer({1: 100.4}, [1, 1], group=1)
-    all_imbalance = type(early)(
-        **{name: getattr(early, name) for name in early.__slots__ if name != "imbalance_ns"},
-        imbalance_ns=early.alone_ns,
-    )
-    groups = [make_transfer({0: 100}, [1, 1]), all_imbalance]
-    trace = run_plan(HandPlan(["F0"], lambda *_: [exchange(*groups)], capacity=[1, 1])).trace
+    early = make_transfer({1: 100.4, 2: 1}, [1, 1, 9], group=1, flow_bytes=100.4)
+    groups = [
+        make_transfer({0: 100, 2: 1}, [1, 1, 9], flow_bytes=100),
+        replace(early, imbalance_ns=early.alone_ns),
+    ]
+    trace = run_plan(HandPlan(["F0"], lambda *_: [exchange(*groups)], capacity=[1, 1, 9])).trace
     assert trace["base_ns"][trace.rows("comm")].tolist() == [100, 0]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import PATIENT
 
-from sim.engine.maxmin import max_min_rates
+from sim.engine.maxmin import dense_max_min_rates, max_min_rates
 
 # Links within 1e-12 of the lowest level fill together; flows differ by up to 1,000 and up to 8 transfers meet, which
 # can magnify that (and float noise) by 8,000 on a link: 8e-9. The faults looked for are far above it.
@@ -110,3 +110,13 @@ def test_rates_are_those_worked_out_by_hand(loads, capacity, expected):
 
 def test_no_transfers_have_no_rates():
     assert max_min_rates([], np.array([5.0])).size == 0
+
+
+@PATIENT
+@given(problems())
+def test_dense_rows_give_the_plain_solvers_rates(problem):
+    weights, capacity = problem
+    rows = np.zeros((len(weights), capacity.size))
+    for row, (links, flows) in zip(rows, weights, strict=True):
+        row[links] = flows / capacity[links]
+    assert dense_max_min_rates(rows) == pytest.approx(max_min_rates(weights, capacity), rel=REL)

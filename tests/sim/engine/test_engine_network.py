@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from properties import PATIENT
 
 from sim.engine.maxmin import max_min_rates
+from sim.engine.plain_network import FluidNetwork as PlainNetwork
 from sim.errors import SimulationError
 
 NOISE_NS = 1e-6  # what the clock takes away before it rounds up
@@ -93,9 +94,13 @@ def test_an_end_is_rounded_up():
 
 
 def test_transfers_with_less_than_a_nanosecond_left_end_in_the_same_event():
-    loads = [{0: 100.0}, {1: 100.4}, {2: 101.5}]
-    network, batches = run_network([1, 1, 1], [(0, [make_transfer(load, [1, 1, 1]) for load in loads])])
+    # They meet on a link that has room for all; transfers that share none keep their own ends.
+    sizes, capacity = (100.0, 100.4, 101.5), [1, 1, 1, 9]
+    meeting = [make_transfer({i: size, 3: 1.0}, capacity, flow_bytes=size) for i, size in enumerate(sizes)]
+    network, batches = run_network(capacity, [(0, meeting)])
     assert ends_of(batches) == [100, 100, 102]
+    apart = [make_transfer({i: size}, capacity) for i, size in enumerate(sizes)]
+    assert ends_of(run_network(capacity, [(0, apart)])[1]) == [100, 101, 102]
     assert network.bytes_received == network.bytes_sent
 
 
@@ -126,10 +131,37 @@ def test_transfers_that_start_at_one_time_are_solved_once():
 
 
 def test_a_set_of_transfers_that_was_solved_before_is_looked_up():
-    again = make_transfer({0: 1000}, [10])
-    network, batches = run_network([10], [(0, [again]), (500, [again]), (1000, [again])])
-    assert ends_of(batches) == [100, 600, 1100]
+    pair = [make_transfer({0: 500}, [10]), make_transfer({0: 500}, [10])]
+    network, batches = run_network([10], [(0, pair), (500, pair), (1000, pair)])
+    assert ends_of(batches) == [100, 100, 600, 600, 1100, 1100]
     assert network.num_solves == 1
+
+
+def test_a_transfer_that_meets_nobody_is_never_solved():
+    one, other = make_transfer({0: 500}, [10, 10], latency_ns=5), make_transfer({1: 500}, [10, 10])
+    network, batches = run_network([10, 10], [(0, [one, other]), (55, [one])])
+    assert ends_of(batches) == [55, 50, 110]
+    assert network.num_solves == 0
+
+
+def test_who_waits_for_its_latency_has_not_met_anybody():
+    # The late one begins before the early one ends, and flows after: latency uses no link.
+    early, late = make_transfer({0: 1000}, [10]), make_transfer({0: 1000}, [10], latency_ns=80)
+    network, batches = run_network([10], [(0, [early]), (20, [late])])
+    assert ends_of(batches) == [100, 200]
+    assert network.num_solves == 0
+
+
+def test_a_knot_falls_apart_when_its_middle_ends():
+    # a and c meet over b alone; when b has ended they share nothing, and run at their own pace.
+    capacity = [10, 10]
+    a, b, c = (
+        make_transfer({0: 1000}, capacity),
+        make_transfer({0: 100, 1: 100}, capacity),
+        make_transfer({1: 500}, capacity),
+    )
+    _, batches = run_network(capacity, [(0, [a]), (0, [b]), (0, [c])])
+    assert ends_of(batches) == [110, 20, 60]
 
 
 # --- properties ----------------------------------------------------------------------------------------------------
@@ -280,3 +312,13 @@ def test_the_slow_simulation_notices_a_network_that_does_not_share():
     _, batches = run_network([1], starts, solver=alone)
     assert ends_of(batches) == [1000, 1000]
     assert slow_ends([1], starts) == [2000, 2000]
+
+
+@PATIENT
+@given(traffic())
+def test_the_fast_network_ends_every_transfer_when_the_plain_one_does(case):
+    # The plain network snaps any transfer with under 1 ns left to any end, the fast one within a knot alone; an end that
+    # moves by 1 ns moves those who share with it by no more.
+    fast = ends_of(run_network(*case)[1])
+    plain = ends_of(run_network(*case, network=PlainNetwork)[1])
+    assert all(abs(a - b) <= len(fast) for a, b in zip(fast, plain, strict=True))

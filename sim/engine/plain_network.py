@@ -1,0 +1,223 @@
+"""The fluid network: transfers wait their latency, then share links max-min fairly until their bytes are through.
+
+Model
+-----
+A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.maxmin` solves it, with
+
+    flows on a link = bytes on the link / f
+
+Rates change only when a transfer starts or ends. Waiting for the latency uses no link. An end is rounded up to a whole
+nanosecond; all transfers with less than a nanosecond left end in the same event.
+
+Assumptions
+-----------
+Latency is not stretched by load. Flows of one transfer progress together (`bulk`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns
+from sim.engine.maxmin import max_min_rates
+from sim.engine.ops import Transfer
+from sim.engine.trace import LinkUse
+from sim.errors import SimulationError
+
+__all__ = ["Batch", "FluidNetwork"]
+
+FloatArray = NDArray[np.float64]
+_CACHE_SIZE = 4096
+
+
+class Batch:
+    """Transfers that started together; `done` fires when all have ended."""
+
+    __slots__ = ("done", "end_ns", "start_ns", "transfers", "waiting")
+
+    def __init__(self, transfers: Sequence[Transfer], start_ns: int, done: simpy.Event) -> None:
+        self.transfers = transfers
+        self.start_ns = start_ns
+        self.end_ns = [start_ns] * len(transfers)
+        self.waiting = len(transfers)
+        self.done = done
+
+
+class _Active:
+    """A transfer that flows."""
+
+    __slots__ = ("batch", "position", "rate", "remaining", "transfer")
+
+    def __init__(self, transfer: Transfer, batch: Batch, position: int) -> None:
+        self.transfer = transfer
+        self.batch = batch
+        self.position = position
+        self.remaining = transfer.flow_bytes
+        self.rate = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Solution:
+    """Rates of one set of active transfers, and what they make of the links."""
+
+    rates: FloatArray
+    links: NDArray[np.intp]
+    link_rate: FloatArray
+
+
+class FluidNetwork:
+    """Active transfers and the links they share."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        capacity: FloatArray,
+        link_names: Sequence[str],
+        link_kinds: Sequence[str],
+        solver: Callable[[Sequence[tuple[NDArray[np.intp], FloatArray]], FloatArray], FloatArray] = max_min_rates,
+    ) -> None:
+        self._clock, self._env = clock, clock.env
+        self._capacity, self._names, self._solver = capacity, link_names, solver
+        self._link_kinds = link_kinds
+        self._kinds = tuple(dict.fromkeys(link_kinds))
+        self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
+        self._active: list[_Active] = []
+        self._last_ns = 0
+        self._must_solve = False
+        self._wake: simpy.Event | None = None
+        self._solution: _Solution | None = None
+        self._cache: dict[tuple[Transfer, ...], _Solution] = {}
+        self._bytes = np.zeros(capacity.size)
+        self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
+        self._use: list[tuple[int, FloatArray]] = []
+        self.num_solves = 0
+        self.bytes_sent = 0.0
+        self.bytes_received = 0.0
+
+    def begin(self, transfers: Sequence[Transfer]) -> Batch:
+        """Start `transfers` now; the batch's `done` event fires when the last of them has ended."""
+        batch = Batch(transfers, self._clock.now_ns, self._env.event())
+        if not transfers:
+            batch.done.succeed()
+        by_latency: dict[int, list[int]] = {}
+        for position, transfer in enumerate(transfers):
+            by_latency.setdefault(transfer.latency_ns, []).append(position)
+            self.bytes_sent += transfer.total_bytes
+        for latency_ns, positions in by_latency.items():
+            Alarm(self._env, latency_ns, partial(self._join, batch, positions))
+        return batch
+
+    def link_use(self) -> LinkUse:
+        """Return what the links have carried so far."""
+        return LinkUse(
+            num_bytes=self._bytes.copy(),
+            busy_s=self._busy_ns / 1e9,
+            time_ns=np.array([time for time, _ in self._use], dtype=np.int64),
+            utilisation=np.array([use for _, use in self._use], dtype=float).reshape(len(self._use), len(self._kinds)),
+            kinds=self._kinds,
+            names=tuple(self._names),
+            link_kinds=tuple(self._link_kinds),
+            capacity_bytes_per_s=self._capacity,
+        )
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _join(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
+        for position in positions:
+            transfer = batch.transfers[position]
+            if transfer.load.links.size:
+                self._active.append(_Active(transfer, batch, position))
+            else:
+                self._finish(transfer, batch, position)
+        self._mark()
+
+    def _mark(self) -> None:
+        if not self._must_solve:
+            self._must_solve = True
+            Alarm(self._env, 0, self._solve, SOLVE_PRIORITY)
+
+    def _advance(self) -> None:
+        """Move all active transfers on to now."""
+        elapsed_ns = self._clock.now_ns - self._last_ns
+        self._last_ns = self._clock.now_ns
+        if elapsed_ns and self._active and self._solution is not None:
+            for active in self._active:
+                active.remaining -= active.rate * elapsed_ns * 1e-9
+            self._bytes[self._solution.links] += self._solution.link_rate * (elapsed_ns * 1e-9)
+            self._busy_ns[self._solution.links] += elapsed_ns
+
+    def _solve(self, _: simpy.Event) -> None:
+        """Share the links anew and set the time of the next end."""
+        self._must_solve = False
+        # What joined at this very time has not flowed yet: advance with the old rates (0 for the new).
+        self._advance()
+        self._wake = None
+        if not self._active:
+            self._note_use(None)
+            self._solution = None
+            return
+        solution = self._solution = self._rates()
+        left_ns = np.inf
+        for active, rate in zip(self._active, solution.rates.tolist(), strict=True):
+            active.rate = rate
+            if rate <= 0.0:
+                self._refuse(active.transfer)
+            left_ns = min(left_ns, active.remaining / rate * 1e9)
+        self._note_use(solution)
+        self._wake = Alarm(self._env, to_ns(max(left_ns, 0.0) * 1e-9), self._on_wake)
+
+    def _rates(self) -> _Solution:
+        key = tuple(active.transfer for active in self._active)
+        solution = self._cache.get(key)
+        if solution is not None:
+            return solution
+        self.num_solves += 1
+        weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
+        rates = self._solver(weights, self._capacity)
+        link_rate = np.zeros(self._capacity.size)
+        for (links, flows), rate in zip(weights, rates, strict=True):
+            link_rate[links] += flows * rate
+        links = np.flatnonzero(link_rate)
+        solution = _Solution(rates, links, link_rate[links])
+        if len(self._cache) >= _CACHE_SIZE:
+            self._cache.clear()
+        self._cache[key] = solution
+        return solution
+
+    def _on_wake(self, event: simpy.Event) -> None:
+        if event is not self._wake:
+            return  # rates changed since it was set
+        self._advance()
+        still: list[_Active] = []
+        for active in self._active:
+            if active.remaining < active.rate * 1e-9:
+                self._finish(active.transfer, active.batch, active.position)
+            else:
+                still.append(active)
+        self._active = still
+        self._mark()
+
+    def _finish(self, transfer: Transfer, batch: Batch, position: int) -> None:
+        self.bytes_received += transfer.total_bytes
+        batch.end_ns[position] = self._clock.now_ns
+        batch.waiting -= 1
+        if batch.waiting == 0:
+            batch.done.succeed()
+
+    def _note_use(self, solution: _Solution | None) -> None:
+        use = np.zeros(len(self._kinds))
+        if solution is not None:
+            np.maximum.at(use, self._kind_of[solution.links], solution.link_rate / self._capacity[solution.links])
+        self._use.append((self._clock.now_ns, use))
+
+    def _refuse(self, transfer: Transfer) -> None:
+        dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
+        raise SimulationError(
+            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3]) or 'a link'} has "
+            f"none (transfer of {transfer.total_bytes:.0f} bytes at {self._clock.now_ns} ns). "
+            "Remove the link or repair it."
+        )
