@@ -78,7 +78,7 @@ def optimized_params_per_rank(
     dense, expert = params_per_rank(model, mesh, stage_layers, stage)
     if not zero:
         return float(dense + expert)
-    return dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1]
+    return float(dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1])
 
 
 def kv_cache_bytes(model: ModelSpec, num_layers: int, tokens: int, tp: int) -> float:
