@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sim.errors import SimulationError
 
-__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "Signal", "to_ns", "to_ns_array"]
+__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "Environment", "Signal", "to_ns", "to_ns_array"]
 
 SOLVE_PRIORITY = 2
 """After simpy's URGENT (0) and NORMAL (1)."""
@@ -51,6 +51,15 @@ def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
         bad = delay_s[~fits].flat[0]
         raise SimulationError(f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {bad} s.")
     return np.ceil(delay_s * 1e9 - _ROUNDING_NS).astype(np.int64)
+
+
+class Environment(simpy.Environment):
+    """SimPy's environment on a clock of whole nanoseconds."""
+
+    @property
+    def now(self) -> int:
+        """Time since the start of the run, in nanoseconds."""
+        return self._now  # type: ignore[return-value]  # starts at 0 and every delay is an int
 
 
 class Alarm(simpy.Event):
@@ -86,7 +95,7 @@ class Clock:
     """A SimPy environment with guards against running for ever."""
 
     def __init__(self, *, max_events: int = 50_000_000, max_events_at_one_time: int = 1_000_000) -> None:
-        self.env = simpy.Environment()
+        self.env = Environment()
         self.num_events = 0
         self._max_events = max_events
         self._max_events_at_one_time = max_events_at_one_time
@@ -95,7 +104,7 @@ class Clock:
     @property
     def now_ns(self) -> int:
         """Time since the start of the run."""
-        return int(self.env.now)
+        return self.env.now
 
     def run(self) -> None:
         """Process events until none are left.

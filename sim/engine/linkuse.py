@@ -21,7 +21,6 @@ class LinkLog:
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
         self._busy_ns: dict[int, int] = {}
-        self._flowed_s: dict[Transfer, float] = {}
         self._intervals: list[tuple[int, int, tuple[tuple[Transfer, float | None], ...]]] = []
         self._alone_use: dict[Transfer, FloatArray] = {}
 
@@ -74,7 +73,7 @@ class LinkLog:
             return np.zeros(self._capacity.size)
         links = np.concatenate([transfer.load.links for transfer in flowed])
         amounts = [t.load.num_bytes * (flow_bytes / t.flow_bytes) for t, flow_bytes in flowed.items()]
-        return np.bincount(links, weights=np.concatenate(amounts), minlength=self._capacity.size)
+        return np.bincount(links, weights=np.concatenate(amounts), minlength=self._capacity.size).astype(np.float64)
 
     def _busy_s(self) -> FloatArray:
         size = self._capacity.size
@@ -99,7 +98,7 @@ class LinkLog:
     def _use_of(self, flowing: Sequence[tuple[Transfer, float | None]]) -> FloatArray:
         """Return the load of the busiest link of each kind while `flowing` flow. Shape [kinds]."""
         if all(rate is None for _, rate in flowing):  # disjoint: each its own
-            return np.max([self._known_use(transfer) for transfer, _ in flowing], axis=0)
+            return np.asarray(np.max([self._known_use(transfer) for transfer, _ in flowing], axis=0), dtype=float)
         rate_on = np.zeros(self._capacity.size)
         for transfer, rate in flowing:
             rate_on[transfer.load.links] += transfer.load.num_bytes * (self._rate(transfer, rate) / transfer.flow_bytes)

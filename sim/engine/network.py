@@ -14,7 +14,8 @@ How it is fast
 Transfers that share no link never meet: each is *alone*, its end is known when it begins, and it costs one event.
 Transfers that meet form a *knot*, connected by shared links; only a knot in which something starts or ends is solved
 again, and it falls apart into smaller ones when its links do. Links are bits of an integer, so that to meet is an `&`.
-Alone and knots are disjoint at all times. `sim.engine.plain_network` solves everything at every change; it is the oracle.
+Alone and knots are disjoint at all times. `sim.engine.plain_network`, which solves everything at every change, is the
+oracle.
 
 Assumptions
 -----------
@@ -307,14 +308,14 @@ class FluidNetwork:
 
 
 def _alike(transfers: Sequence[Transfer]) -> list[tuple[Sequence[int], int, int, int]]:
-    """Return groups of transfers that take the same time: positions, links (-1 where they share some), latency, alone."""
+    """Return groups of transfers of equal time: positions, links (-1 where they share some), latency, time alone."""
     if len(transfers) == 1:
         one = transfers[0]
         return [((0,), one.mask, one.latency_ns, one.alone_ns)]
     groups: dict[tuple[int, int], list[int]] = {}
     for position, transfer in enumerate(transfers):
         groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
-    result = []
+    result: list[tuple[Sequence[int], int, int, int]] = []
     taken = 0
     for (latency_ns, alone_ns), positions in groups.items():
         mask, is_disjoint = 0, True

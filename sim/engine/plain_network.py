@@ -1,4 +1,6 @@
-"""The fluid network: transfers wait their latency, then share links max-min fairly until their bytes are through.
+"""The plain fluid network: everything is solved at every change. Slow and obvious, it stays as the oracle.
+
+`sim.engine.network` gives the same ends, by the same model, with far fewer events and solves.
 
 Model
 -----

@@ -290,7 +290,8 @@ class Recorder:
         columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {}
         for i, name in enumerate(COLUMNS):
             parts = [block[i] for block in self._blocks] or [np.zeros(0)]
-            columns[name] = np.concatenate(parts).astype(np.float64 if name in _FLOATS else np.int64)
+            whole = np.concatenate(parts)
+            columns[name] = whole.astype(np.float64) if name in _FLOATS else whole.astype(np.int64)
         return columns
 
     def _flush(self) -> None:
