@@ -23,7 +23,12 @@ _SUFFIXES: Final[tuple[tuple[str, Dimension], ...]] = (
 """How a metric's name ends -> what it measures."""
 
 ALTERABLE: Final = ("cluster", "model", "parallel", "workload", "schedule", "routing", "placement", "network", "seed")
-"""Sections an alternative or a rival may change."""
+"""Sections an alternative may change."""
+
+RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement")
+"""Sections a rival may change: it runs the same work on the same cluster."""
+RIVAL_KEYS: Final = ("workload.microbatches",)
+"""Keys of other sections that a rival may change: how the work is cut, not what it is."""
 
 
 def metric_dimension(metric: str) -> Dimension | None:
@@ -105,11 +110,16 @@ def _changes(value: object) -> object:
 
 
 def _rival(value: object) -> object:
-    """Return a strategy's name, or a map as alternatives have."""
+    """Return a strategy's name, or a flat map of dotted keys that leave cluster and work as they are."""
     if isinstance(value, str) and value and not any(c.isspace() for c in value):
         return value
     if isinstance(value, dict) and value:
-        return _changes(value)
+        for key in value:
+            if not isinstance(key, str) or not (key in RIVAL_KEYS or key.partition(".")[0] in RIVAL_SECTIONS):
+                rule = f"be a key of {', '.join(RIVAL_SECTIONS)}, or {', '.join(RIVAL_KEYS)}"
+                cure = "A rival is another strategy on the same cluster and work: declare it under alternatives."
+                raise RefusalError(path=(key,), rule=rule, value=key, cure=cure)
+        return value
     cure = "Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."
     raise RefusalError(rule="be the name of a strategy or a map of dotted keys to values", value=value, cure=cure)
 

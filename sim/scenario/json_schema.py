@@ -28,11 +28,34 @@ def json_schema() -> dict[str, Any]:
 
 def _leave_out(schema: dict[str, Any], row: NotYet) -> None:
     """Leave of a key only the values that are supported."""
-    section, key = row.key.split(".")
-    annotation = ScenarioSpec.model_fields[section].annotation
-    name = next(name for name in schema["$defs"] if name in str(annotation))
-    entry = schema["$defs"][name]["properties"][key]
+    if row.key == "workload.kind":
+        _leave_out_workloads(schema, row)
+        return
+    entry = _entry(schema, row.key)
+    if row.names is not None and "enum" not in entry:
+        entry["not"] = {"enum": list(row.names)}
+        return
     names = entry.pop("enum", [])
-    for other in ("anyOf", "type", "items", "minimum"):
+    for other in ("anyOf", "type", "items", "minimum", "maxItems"):
         entry.pop(other, None)
     entry["enum"] = list(row.allowed) if row.names is None else [value for value in names if value not in row.names]
+
+
+def _entry(schema: dict[str, Any], dotted_key: str) -> dict[str, Any]:
+    """Return the schema of `section.key` or of a top-level key."""
+    section, _, key = dotted_key.rpartition(".")
+    properties: dict[str, Any] = schema["properties"]
+    if section:
+        annotation = str(ScenarioSpec.model_fields[section].annotation)
+        properties = next(part for name, part in schema["$defs"].items() if name in annotation)["properties"]
+    entry: dict[str, Any] = properties[key]
+    return entry
+
+
+def _leave_out_workloads(schema: dict[str, Any], row: NotYet) -> None:
+    """Leave out the kinds of workload that are not supported, with their keys."""
+    workload = schema["properties"]["workload"]
+    for kind in row.names or ():
+        target = workload["discriminator"]["mapping"].pop(kind)
+        workload["oneOf"] = [choice for choice in workload["oneOf"] if choice["$ref"] != target]
+        del schema["$defs"][target.removeprefix("#/$defs/")]

@@ -15,7 +15,7 @@ class NotYet(NamedTuple):
     """One key with values that are not supported yet."""
 
     key: str
-    """The key, `section.key`."""
+    """The key: `section.key`, or a top-level key."""
     names: tuple[str | int, ...] | None = None
     """The values that are refused; None: all but `allowed`."""
     allowed: tuple[object, ...] = (None,)
@@ -31,10 +31,14 @@ class NotYet(NamedTuple):
 
 
 NOT_YET: Final[tuple[NotYet, ...]] = (
+    NotYet(
+        "cluster.preset", names=("mi300x",), cure="Write dgx-h100, or another name that `moesim list presets` shows."
+    ),
     NotYet("cluster.file", cure="Name a cluster with cluster.preset."),
     NotYet("cluster.degraded", allowed=(None, []), cure="Leave it out or write []."),
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
     NotYet("parallel.zero", names=(2, 3), cure="Write 0 or 1."),
+    NotYet("workload.kind", names=("collective",), cure="Write forward, training or passes."),
     NotYet(
         "schedule.kind",
         names=(
@@ -85,6 +89,7 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("network.fidelity", names=("flow",), cure="Write bulk."),
     NotYet("network.all_reduce", names=("tree", "nvls"), cure="Write auto, ring or hierarchical."),
     NotYet("network.all_to_all", names=("hierarchical", "low_latency"), cure="Write direct."),
+    NotYet("published", allowed=([],), cure="Leave it out or write []."),
 )
 """Every value that is refused as not supported yet."""
 
@@ -101,9 +106,9 @@ def find_not_supported(data: Mapping[str, Any]) -> list[RefusalError]:
 
 
 def _written(data: Mapping[str, Any], dotted_key: str) -> list[object]:
-    """Return the value of `section.key`, in a list that is empty if it is not written."""
-    section, _, key = dotted_key.partition(".")
-    values = data.get(section)
+    """Return the value of a key, in a list that is empty if it is not written."""
+    section, _, key = dotted_key.rpartition(".")
+    values = data.get(section) if section else data
     return [values[key]] if isinstance(values, Mapping) and key in values else []
 
 

@@ -5,7 +5,7 @@ The data is changed and then validated like a file, so that a change can do noth
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from sim.errors import InputError
 from sim.scenario.parallel_section import AXES
@@ -14,10 +14,12 @@ from sim.scenario.problems import nearest, valid_keys
 from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.yaml_file import parse_yaml_value
 
-__all__ = ["apply_overrides", "parse_override", "replace_strategy"]
+__all__ = ["apply_overrides", "apply_variant", "parse_override"]
 
-STRATEGY = "parallel.strategy"
+STRATEGY: Final = "parallel.strategy"
 """The key that makes axes given one by one void when an alternative or rival changes it."""
+CONVENTION: Final = "parallel.convention"
+"""The key that makes `parallel.exchange` void when an alternative or rival changes it from spanning."""
 
 
 def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
@@ -42,18 +44,23 @@ def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> d
     return changed
 
 
-def replace_strategy(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
-    """Return what `apply_overrides` does, without the axes and stage layers of a strategy that is replaced.
+def apply_variant(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Return what `apply_overrides` does, without what means nothing after a change of strategy or convention.
+
+    A strategy that is replaced takes its axes and stage layers along, the spanning convention its kind of exchange.
 
     Examples
     --------
-    >>> replace_strategy({"parallel": {"tp": 8, "sp": True}}, {"parallel.strategy": "TP4_PP2"})
+    >>> apply_variant({"parallel": {"tp": 8, "sp": True}}, {"parallel.strategy": "TP4_PP2"})
     {'parallel': {'sp': True, 'strategy': 'TP4_PP2'}}
     """
-    parallel = data.get("parallel")
-    if STRATEGY in changes and isinstance(parallel, dict):
-        kept = {key: value for key, value in parallel.items() if key not in {*AXES, "stage_layers"}}
-        data = {**data, "parallel": kept}
+    parallel, void = data.get("parallel"), set[str]()
+    if STRATEGY in changes:
+        void |= {*AXES, "stage_layers"}
+    if changes.get(CONVENTION, "spanning") != "spanning":
+        void.add("exchange")
+    if void and isinstance(parallel, dict):
+        data = {**data, "parallel": {key: value for key, value in parallel.items() if key not in void}}
     return apply_overrides(data, changes)
 
 

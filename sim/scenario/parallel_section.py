@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator
 
-from sim.scenario.fields import Count, Flag, Ident, Ratio, Section, Whole
+from sim.scenario.fields import Count, Flag, Ident, Ratio, Section
 from sim.scenario.refusal import RefusalError
 
 __all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
@@ -61,9 +61,9 @@ class ParallelSpec(Section):
     )
     """How ranks are numbered, fastest axis first."""
     stage_layers: (
-        Annotated[tuple[Whole, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[Whole])] | None
+        Annotated[tuple[Count, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[Count])] | None
     ) = None
-    """Layers of each stage; without it they are split evenly."""
+    """Layers of each stage, at least one; without it they are split evenly."""
     exchange: Literal["one_sided", "blocking"] = "one_sided"
     """How the expert exchange of the spanning convention is entered."""
 

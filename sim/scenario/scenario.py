@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.errors import InputError
-from sim.scenario.overrides import STRATEGY, replace_strategy
+from sim.scenario.overrides import STRATEGY, apply_variant
 from sim.scenario.places import Places, key_path
 from sim.scenario.problems import validate
 from sim.scenario.refusal import KeyPath, RefusalError
@@ -75,7 +75,8 @@ class Scenario:
     def variant(self, changes: Mapping[str, object], *, at: KeyPath | None = None) -> "Scenario":
         """Return the scenario with dotted keys changed, validated like a file.
 
-        A change of `parallel.strategy` drops the axes and stage layers that the file gives one by one.
+        A change of `parallel.strategy` drops the axes and stage layers that the file gives one by one, and one of
+        `parallel.convention` from spanning drops `parallel.exchange`.
 
         Parameters
         ----------
@@ -91,22 +92,12 @@ class Scenario:
         """
         places = self.places.of_variant(at or self.places.variant)
         try:
-            raw = replace_strategy(self.raw, changes)
+            raw = apply_variant(self.raw, changes)
         except InputError as error:
             path = key_path(error.field)
             refusal = RefusalError(path=path, rule=error.rule, value=error.value, cure=error.cure)
             raise places.error(refusal) from None
         return Scenario.validated(raw, places)
-
-    def with_strategy(self, name: str, *, at: KeyPath | None = None) -> "Scenario":
-        """Return the scenario under another strategy; the convention stays.
-
-        Raises
-        ------
-        InputError
-            The name is no name. Whether it is a legal strategy, the builder decides.
-        """
-        return self.variant({STRATEGY: name}, at=at)
 
     def alternative(self, position: int) -> "Scenario":
         """Return the scenario under one of its alternatives."""

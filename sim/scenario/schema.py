@@ -147,6 +147,18 @@ class ScenarioSpec(Section):
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
             cure = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
             raise refuse(("parallel", "strategy"), rule="be given", value="nothing", cure=cure)
+        self._check_parallel()
+
+    def _check_parallel(self) -> None:
+        """Refuse options of the strategy that would mean nothing."""
+        parallel = self.parallel
+        if parallel.zero and self.workload.kind == "forward":
+            cure = "It splits what only training keeps: gradients and the optimizer's states."
+            raise refuse(("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, cure=cure)
+        if parallel.exchange != "one_sided" and parallel.convention != "spanning":
+            rule = f"be one_sided with parallel.convention {parallel.convention}"
+            cure = "Only under the spanning convention do the stages enter one exchange."
+            raise refuse(("parallel", "exchange"), rule=rule, value=parallel.exchange, cure=cure)
 
     def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""

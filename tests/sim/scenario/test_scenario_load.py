@@ -93,6 +93,7 @@ def test_passes_of_each_stage_are_a_list(contract_text):
 
 
 @pytest.mark.parametrize(("tokens", "read"), [("4096", 4096), ("4096 tokens", 4096), ("4e3 tokens", 4000)])
+@pytest.mark.usefixtures("everything_supported")
 def test_a_collective_is_sized_in_tokens_with_or_without_the_unit(tokens, read):
     text = (
         "cluster: {preset: dgx-h100, num_nodes: 1}\nmodel: {hidden: 7168, top_k: 8}\n"
@@ -107,6 +108,7 @@ def test_an_efficiency_is_a_ratio_or_a_percentage(contract_text):
         assert math.isclose(load_scenario_text(text).spec.cluster.device.gemm_efficiency, 0.85)
 
 
+@pytest.mark.usefixtures("everything_supported")
 def test_published_figures_are_read_in_si(contract_text):
     figures = "[{metric: mfu, value: 0.493, source: a, tolerance_pct: 5}, {metric: step_time_s, value: 18.5 ms, "
     text = contract_text.replace("published: []", f"published: {figures}source: b, tolerance_pct: 5.5}}]")
@@ -218,10 +220,48 @@ def test_a_rival_replaces_the_strategy_and_keeps_the_convention(contract):
 
 def test_a_new_strategy_drops_the_axes_that_are_given_one_by_one(contract_text):
     text = contract_text.replace("strategy: EP64_TP16_PP4 ", "tp: 16\n  pp: 4\n  ep: 64 #")
-    parallel = load_scenario_text(text).with_strategy("EP8_TP8").spec.parallel
+    parallel = load_scenario_text(text).variant({"parallel.strategy": "EP8_TP8"}).spec.parallel
     assert (parallel.strategy, parallel.tp, parallel.pp, parallel.ep) == ("EP8_TP8", None, None, None)
     alternative = load_scenario_text(text).variant({"parallel.strategy": "EP8_TP8", "parallel.tp": 8})
     assert (alternative.spec.parallel.tp, alternative.spec.parallel.pp) == (8, None)
+
+
+def test_a_convention_without_an_exchange_of_stages_drops_how_it_is_entered(contract_text):
+    blocking = load_scenario_text(contract_text.replace("sp: false", "exchange: blocking"))
+    assert blocking.spec.parallel.exchange == "blocking"
+    assert blocking.variant({"parallel.convention": "vllm"}).spec.parallel.exchange == "one_sided"
+    assert blocking.variant({"parallel.convention": "spanning"}).spec.parallel.exchange == "blocking"
+    with pytest.raises(InputError, match=r"exchange must be one_sided with parallel\.convention vllm"):
+        blocking.variant({"parallel.convention": "vllm", "parallel.exchange": "blocking"})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "parallel.sp",
+        "parallel.convention",
+        "schedule.kind",
+        "network.all_reduce",
+        "placement.kind",
+        "workload.microbatches",
+    ],
+)
+def test_a_rival_may_change_strategy_schedule_network_placement_and_microbatches(contract_text, key):
+    values = {"parallel.convention": "spanning", "schedule.kind": "gpipe", "network.all_reduce": "ring"}
+    value = values.get(key, {"placement.kind": "contiguous", "workload.microbatches": 8}.get(key, "false"))
+    scenario = load_scenario_text(contract_text.replace("EP16_TP4_PP4_DP4", f"{{{key}: {value}}}"))
+    assert list(scenario.spec.rivals[0]) == [key]
+
+
+@pytest.mark.parametrize("key", ["model.top_k", "cluster.num_nodes", "workload.sequences", "workload", "routing.kind",
+                                 "seed", "name", "parallels.sp"])  # fmt: skip
+def test_a_rival_with_another_cluster_or_other_work_is_refused(contract_text, key):
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(contract_text.replace("EP16_TP4_PP4_DP4", f"{{{key}: 1}}"), file="f.yaml")
+    assert str(refused.value) == (
+        f"f.yaml:45: rivals.0.{key} must be a key of parallel, schedule, network, placement, or workload.microbatches, "
+        f"got {key}. A rival is another strategy on the same cluster and work: declare it under alternatives."
+    )
 
 
 def test_a_variant_is_refused_like_a_file(contract):

@@ -72,13 +72,21 @@ REFUSALS = [
     ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, got 4. Write one of these."),
     ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
      "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
-    ("[4, 4, 4, 4]", "[4, -4]", "27: parallel.stage_layers.1 must be an integer of at least 0, got -4. "
+    ("[4, 4, 4, 4]", "[4, -4]", "27: parallel.stage_layers.1 must be an integer of at least 1, got -4. "
      "Write a larger number."),
+    ("[4, 4, 4, 4]", "[8, 8, 0]", "27: parallel.stage_layers.2 must be an integer of at least 1, got 0. "
+     "Write a larger number."),
+    ("zero: 0", "zero: 1", "25: parallel.zero must be 0 with workload.kind forward, got 1. "
+     "It splits what only training keeps: gradients and the optimizer's states."),
+    ("spanning      ", "vllm\n  exchange: blocking #", "24: parallel.exchange must be one_sided with "
+     "parallel.convention vllm, got blocking. Only under the spanning convention do the stages enter one exchange."),
+    ("preset: dgx-h100  ", "preset: mi300x  ", "3: cluster.preset must be supported, got mi300x. "
+     "mi300x is not supported yet. Write dgx-h100, or another name that `moesim list presets` shows."),
     ("[4, 4, 4, 4]", "16", "27: parallel.stage_layers must be a list of layers per stage, got 16. "
      "Write for example [4, 4, 4, 4]."),
-    ("kind: forward ", "kind: foward ", "29: workload.kind must be one of forward, training, passes, collective, "
+    ("kind: forward ", "kind: foward ", "29: workload.kind must be one of forward, training, passes, "
      "got foward. Did you mean `forward`?"),
-    ("  kind: forward ", "  #", "28: workload.kind must be one of forward, training, passes, collective, got nothing. "
+    ("  kind: forward ", "  #", "28: workload.kind must be one of forward, training, passes, got nothing. "
      "It decides which keys the workload has."),
     ("kind: forward ", "kind: training ", "30: workload.batches must be left out with workload.kind training, got 4. "
      "It belongs to kind forward; remove it."),
@@ -138,11 +146,11 @@ REFUSALS = [
     ("EP16_TP4_PP4_DP4", "EP16 TP4", "45: rivals.0 must be the name of a strategy or a map of dotted keys to values, "
      "got EP16 TP4. Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."),
     ("published: []", "published: [{metric: mfu, value: 3 parsecs, source: x, tolerance_pct: 1}]",
-     "46: published.0.value must have a unit of the table, got 3 parsecs. parsecs is not one of B, kB, MB, GB, TB, "
-     "KiB, MiB, GiB, b, kb, Mb, Gb, B/s, kB/s, MB/s, GB/s, TB/s, KiB/s, MiB/s, GiB/s, b/s, kb/s, Mb/s, Gb/s, ns, us, "
-     "ms, s, FLOP/s, kFLOP/s, MFLOP/s, GFLOP/s, TFLOP/s, PFLOP/s, tokens, tokens/s, %."),
-    ("published: []", "published: {}", "46: published must be a list, got an empty mapping. "
-     "Write [...] or lines that start with `- `."),
+     "46: published must be supported, got [a mapping]. published is not supported yet. Leave it out or write []."),
+    ("published: []", "published: {}", "46: published must be supported, got an empty mapping. "
+     "published is not supported yet. Leave it out or write []."),
+    ("rivals: [EP16_TP4_PP4_DP4, {parallel.strategy: EP64_TP1_PP1_DP64, parallel.convention: megatron}]", "rivals: {}",
+     "45: rivals must be a list, got an empty mapping. Write [...] or lines that start with `- `."),
 ]  # fmt: skip
 
 
@@ -177,6 +185,20 @@ PASSES = "workload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 m
         (f"{PASSES}parallel: {{pp: 3}}\n".replace("{F: 1 ms, B: 2 ms}", "[{F: 1 ms, B: 2 ms}, {F: 1 ms, B: 2 ms}]"),
          "workload.pass_times must be one map or a list of parallel.pp = 3, got a list of 2. "
          "Give one map of F, B and W per stage."),
+        ("workload: forward\n", "workload must be a mapping of keys, got forward. Write `key: value` lines under it."),
+        ("name: x\n", "workload must be given, got nothing. Add `workload:` under the top level."),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_belong_to_the_kind_of_workload_are_refused(text, message):
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(text)
+    assert str(refused.value) == message
+
+
+@pytest.mark.usefixtures("everything_supported")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8}}\n", "workload.bytes must be given, "
          "or tokens, got nothing. Give bytes, or tokens with model.hidden and model.top_k."),
         (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 GB, tokens: 1}}\n",
@@ -192,14 +214,36 @@ PASSES = "workload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 m
          "Remove the section: it would mean nothing."),
         (f"{COLLECTIVE}workload: {{kind: collective, op: all_reduce, num_ranks: 8, bytes: 8}}\n",
          f"workload.bytes must have a unit, got 8. {SIZE}"),
-        ("workload: forward\n", "workload must be a mapping of keys, got forward. Write `key: value` lines under it."),
-        ("name: x\n", "workload must be given, got nothing. Add `workload:` under the top level."),
     ],
 )  # fmt: skip
-def test_keys_that_do_not_belong_to_the_kind_of_workload_are_refused(text, message):
+def test_a_collective_has_one_size_and_the_fields_of_a_model_that_it_needs(text, message):
     with pytest.raises(InputError) as refused:
         load_scenario_text(text)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: -3\nworkload:\n  opp: all_reduce\n  kind: collective\n",
+        "workload:\n  num_ranks: 0\n  bytes: 8\n  kind: collective\n",
+        "model: {vocab: 3}\n\nworkload:\n  kind: collective\nparallel: {tp: 0}\n",
+    ],
+)
+def test_a_kind_of_workload_that_is_not_supported_is_told_before_anything_else(text):
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(text, file="f")
+    assert str(refused.value) == (
+        "f:4: workload.kind must be supported, got collective. collective is not supported yet. "
+        "Write forward, training or passes."
+    )
+
+
+@pytest.mark.usefixtures("everything_supported")
+def test_a_published_figure_without_a_known_unit_is_refused(contract_text):
+    figure = "[{metric: mfu, value: 3 parsecs, source: x, tolerance_pct: 1}]"
+    with pytest.raises(InputError, match=r"^f:46: published.0.value must have a unit of the table, got 3 parsecs"):
+        load_scenario_text(contract_text.replace("published: []", f"published: {figure}"), file="f")
 
 
 def test_the_first_error_in_the_order_of_the_file_is_told(contract_text):
