@@ -161,6 +161,27 @@ class Device:
         """
         return self._gemm_time_s(_checked("tokens", tokens), n, k, dtype)
 
+    def grouped_weight_gradient_time_s(self, tokens: ArrayLike, n: int, k: int, *, dtype: str = "bf16") -> _Floats:
+        """Return the time [...] of one launch that gives each local expert its gradient [k, n] from `tokens` [..., E].
+
+        The tokens are the inner dim, [k, tokens] x [tokens, n]: every expert with tokens has equally many tiles, and a
+        tile's time follows its tokens.
+
+        >>> from topology.presets.devices import DEVICES
+        >>> h100 = DEVICES["h100-sxm"]
+        >>> float(h100.grouped_weight_gradient_time_s([512], 1024, 4096)) == h100.gemm_time_s(4096, 1024, 512)
+        True
+        """
+        inner = _checked("tokens", tokens)
+        num_experts = np.count_nonzero(inner, axis=-1)
+        mean_tokens = inner.sum(axis=-1) / np.maximum(num_experts, 1)
+        rows = np.broadcast_to(np.where(inner > 0, float(k), 0.0), inner.shape)
+        compute_s = self._compute_s(rows, _checked("n", n), mean_tokens, dtype)
+        num_bytes = inner.sum(axis=-1) * (k + n) * _INPUT_BYTES[dtype] + num_experts * k * n * _OUTPUT_BYTES
+        memory_s = self._memory_s(num_bytes)
+        busy_s = np.maximum(compute_s, memory_s) + UNOVERLAPPED * np.minimum(compute_s, memory_s)
+        return self._launched_s(busy_s * (num_experts * n * k > 0))
+
     @overload
     def attention_time_s(
         self, flops: float, num_bytes: float, *, backward: bool = False, dtype: str = "bf16"

@@ -38,6 +38,7 @@ def mesh_facts(
         sum(model.is_moe_layer(layer) for layer in range(sum(stage_layers[:i]), sum(stage_layers[: i + 1])))
         for i in range(s.pp)
     ]
+    size = mesh.stage_ranks(0).size
     experts_on_stage = min(model.experts, model.experts // s.ep * mesh.stage_ranks(0).size)
     facts: dict[str, Fact] = {
         "num_gpus": mesh.world,
@@ -48,6 +49,11 @@ def mesh_facts(
         "tp_times_pp": s.tp * s.pp,
         "ep_times_pp": s.ep * s.pp,
         "gpus_required_megatron": math.lcm(s.tp * s.cp * s.pp, s.etp * s.ep * s.pp),
+        "stages_are_consecutive": all(
+            np.array_equal(np.sort(mesh.stage_ranks(i)), np.arange(i * size, (i + 1) * size)) for i in range(s.pp)
+        ),
+        "expert_is_its_gpu": model.experts == mesh.world
+        and np.array_equal(mesh.ep_groups(0).ravel(), np.arange(mesh.world)),
         "layers_per_stage_max": max(stage_layers),
         "layers_per_stage_min": min(stage_layers),
         "heads_per_rank": model.heads // s.tp,
@@ -87,6 +93,8 @@ def explain_facts(
                 f"{facts['experts_off_stage']} of {model.experts} experts out of the stage's reach"
             )
             why["experts_per_gpu"] = why["expert_params_per_gpu"] = why["num_params_per_gpu"] = line
+    if facts["expert_is_its_gpu"]:
+        why["expert_is_its_gpu"] = _legal_line(mesh, mesh.convention)
     if facts["experts_off_stage"]:
         why["experts_off_stage"] = why["experts_on_stage"] = (
             f"a stage has {mesh.stage_ranks(0).size} GPUs and so {facts['experts_on_stage']} of {model.experts} "

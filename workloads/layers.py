@@ -86,11 +86,11 @@ def dense_ffn_block(model: ModelSpec, tokens: int, *, tp: int = 1, norm_tokens: 
     ]
 
 
-def shared_expert_block(model: ModelSpec, tokens: int) -> list[Kernel]:
-    """Return the kernels of the experts that all `tokens` meet (none where the model has none)."""
+def shared_expert_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
+    """Return the kernels of the experts that all `tokens` meet, their width split over `tp` (none: no kernels)."""
     if not model.shared_experts:
         return []
-    return _ffn(model, tokens, model.shared_experts * model.ffn, "dense_ffn")
+    return _ffn(model, tokens, math.ceil(model.shared_experts * model.ffn / tp), "dense_ffn")
 
 
 def router_block(model: ModelSpec, tokens: int) -> list[Kernel]:

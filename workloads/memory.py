@@ -57,7 +57,7 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], s
     tp = mesh.strategy.tp
     first = sum(stage_layers[:stage])
     layers = range(first, first + stage_layers[stage])
-    dense = sum(_dense_params_of_layer(model, layer, tp) for layer in layers)
+    dense = sum(_dense_params_of_layer(model, layer, mesh) for layer in layers)
     if stage == 0:
         dense += model.num_embedding_params // tp
     if stage == mesh.num_stages - 1:
@@ -127,10 +127,14 @@ def _ffn_elements_per_token(model: ModelSpec, layer: int, tp: int, shared: int) 
     return norm + (model.top_k + model.shared_experts) * width / tp
 
 
-def _dense_params_of_layer(model: ModelSpec, layer: int, tp: int) -> int:
+def _dense_params_of_layer(model: ModelSpec, layer: int, mesh: Mesh) -> int:
+    tp = mesh.strategy.tp
     kv_copies = max(1, tp // model.kv_heads)
     kv_extra = (kv_copies - 1) * 2 * model.kv_heads * model.head_dim * model.hidden
     params = (model.num_attention_params + kv_extra) // tp + 2 * model.hidden
     if not model.is_moe_layer(layer):
         return params + model.num_dense_ffn_params // tp
-    return params + model.hidden * model.experts + model.shared_experts * model.num_expert_params
+    split = (
+        tp if mesh.convention == "vllm" and mesh.dp == 1 else 1
+    )  # shared experts: as `workloads.layers` computes them
+    return params + model.hidden * model.experts + model.shared_experts * model.num_expert_params // split

@@ -3,18 +3,17 @@
 Model
 -----
     balanced      every source sends tokens * top_k / experts to each expert; remainders go round by source and layer
-    multinomial   each of tokens * top_k choices falls on an expert with equal probability
+    multinomial   each token takes top_k distinct experts, every set of them with equal probability
 
-Assumptions
------------
-`multinomial` draws a token's k choices independently (a token may count twice at one expert), which overstates the
-variance of a count by the factor (E - 1) / (E - k): under 2 % for top-2 of 64.
+For top-1 that is the multinomial distribution itself; for more, the counts are drawn expert by expert from the exact
+conditional distribution: of the tokens with r choices left, each takes expert j of E with probability r / (E - j).
 
 Random numbers come from one child stream per purpose, layer and microbatch of the seed, so that changing one thing
 keeps the other draws.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,14 @@ __all__ = ["ROUTINGS", "draw_counts"]
 _ROUTING_STREAM = 1  # the purpose's number in the seed's spawn key
 
 IntArray = NDArray[np.int64]
+
+
+class _Asked(NamedTuple):
+    num_sources: int
+    tokens: int
+    num_experts: int
+    top_k: int
+    layer: int
 
 
 def draw_counts(
@@ -70,12 +77,13 @@ def draw_counts(
         )
     key = (_ROUTING_STREAM, layer, microbatch, lane)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
-    return ROUTINGS[kind](num_sources, tokens * top_k, num_experts, layer, rng)
+    return ROUTINGS[kind](_Asked(num_sources, tokens, num_experts, top_k, layer), rng)
 
 
-def _balanced(num_sources: int, choices: int, num_experts: int, layer: int, rng: np.random.Generator) -> IntArray:
+def _balanced(asked: _Asked, rng: np.random.Generator) -> IntArray:
     del rng
-    every, rest = divmod(choices, num_experts)
+    num_sources, tokens, num_experts, top_k, layer = asked
+    every, rest = divmod(tokens * top_k, num_experts)
     counts = np.full((num_sources, num_experts), every, dtype=np.int64)
     if rest:
         first = (np.arange(num_sources)[:, None] + layer) * rest
@@ -83,13 +91,26 @@ def _balanced(num_sources: int, choices: int, num_experts: int, layer: int, rng:
     return counts
 
 
-def _multinomial(num_sources: int, choices: int, num_experts: int, layer: int, rng: np.random.Generator) -> IntArray:
-    del layer
-    return rng.multinomial(choices, np.full(num_experts, 1 / num_experts), size=num_sources).astype(np.int64)
+def _multinomial(asked: _Asked, rng: np.random.Generator) -> IntArray:
+    """Go through the experts; of the tokens with r choices left, each takes expert j of E with chance r / (E - j)."""
+    num_sources, tokens, num_experts, top_k, _ = asked
+    if top_k == 1:
+        return rng.multinomial(tokens, np.full(num_experts, 1 / num_experts), size=num_sources).astype(np.int64)
+    left = np.zeros((num_sources, top_k + 1), dtype=np.int64)  # tokens by the choices that they have left
+    left[:, top_k] = tokens
+    counts = np.empty((num_sources, num_experts), dtype=np.int64)
+    choices = np.arange(1, top_k + 1)
+    for expert in range(num_experts):
+        chance = np.minimum(choices / (num_experts - expert), 1.0)
+        taken = rng.binomial(left[:, 1:], chance)
+        left[:, 1:] -= taken
+        left[:, :-1] += taken
+        counts[:, expert] = taken.sum(axis=1)
+    return counts
 
 
-ROUTINGS: dict[str, Callable[[int, int, int, int, np.random.Generator], IntArray]] = {
+ROUTINGS: dict[str, Callable[[_Asked, np.random.Generator], IntArray]] = {
     "balanced": _balanced,
     "multinomial": _multinomial,
 }
-"""Routing by name: (sources, choices, experts, layer, generator) -> counts [S, E]."""
+"""Routing by name: (what is asked, generator) -> counts [S, E]."""

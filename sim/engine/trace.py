@@ -161,7 +161,10 @@ class Trace:
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the trace as a pandas table (pandas is an extra: `pip install moesim[pandas]`)."""
-        import pandas as pd  # noqa: PLC0415  # optional, and slow to import
+        try:
+            import pandas as pd  # noqa: PLC0415  # optional, and slow to import
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("to_pandas needs pandas: pip install 'moesim[pandas]'") from error
 
         return pd.DataFrame(self.arrays())
 

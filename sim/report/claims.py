@@ -96,13 +96,19 @@ def _reasons(claims: Sequence[Claim]) -> Table:
         symbol, colour, _ = _VERDICTS.get(claim["verdict"], ("?", "", ""))
         source = f", {claim['source']}" if claim.get("source") else ""
         lines = [
-            Text.assemble(cell(claim["id"], "bold"), cell(f"  “{claim['says']}”"), cell(source, "dim")),
+            Text.assemble(
+                cell(claim["id"], "bold"), cell(f"  “{claim['says']}”"), cell(source, "dim"), cell(_note(claim), "dim")
+            ),
             cell(claim.get("reason") or ""),
         ]
         if claim.get("relevance_reason"):
             lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
         table.add_row(cell(symbol, f"bold {colour}".strip()), Text("\n").join(lines))
     return table
+
+
+def _note(claim: Claim) -> str:
+    return f" ({claim['note']})" if claim.get("note") else ""
 
 
 def _simulated(claim: Claim) -> str:

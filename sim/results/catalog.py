@@ -15,7 +15,7 @@ class Metric:
     group: str
     """metrics, memory or mesh: where it stands in the JSON."""
     unit: str | None
-    """SI unit, `ratio`, or None for counts and flags."""
+    """SI unit, `ratio` (printed in %), `ratio1` (around 1, printed bare), `flag`, or None for counts."""
     meaning: str
     """One line."""
 
@@ -43,8 +43,8 @@ CATALOG: dict[str, Metric] = {
         foreign_fraction | ratio | computing experts for other stages (spanning convention)
         bubble_fraction_published_form | ratio | (cost - work) / cost of the longest stage's own span (Qi et al. 2024)
         mfu | ratio | model FLOPs over peak, attention in full (as Megatron counts)
-        mfu_causal | ratio | model FLOPs over peak, causal half of attention
-        hfu | ratio | executed FLOPs over peak
+        mfu_causal | ratio | as mfu, with the half of attention that a causal mask leaves
+        hfu | ratio | as mfu, with the FLOPs that are computed again
         model_flops_per_s_per_gpu | FLOP/s | model FLOPs over the step time and all GPUs
         exposed_communication_s | s | communication on the path, latency and contention included
         exposed_communication_fraction | ratio | the same over the step time
@@ -57,7 +57,6 @@ CATALOG: dict[str, Metric] = {
         exposed_dp_s | s | gradient reduction on the path
         tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
-        pp_fraction | ratio | gathering what the stage before sent, mean over stages
         imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, mean over layers, microbatches
         stage_compute_max_over_mean | ratio1 | busiest stage's own compute over the mean of the stages
         num_params | | parameters of the model
@@ -78,8 +77,10 @@ CATALOG: dict[str, Metric] = {
         logits | bytes | output of the head at the peak
         buffers | bytes | send and receive buffers
         capacity_bytes | bytes | memory of the device
-        fits | | whether the peak is within the capacity
+        fits | flag | whether the peak is within the capacity
         peak_fraction | ratio | peak over capacity
+        peak_stage | | stage of the peak
+        peak_time_s | s | time of the peak
         """,
     ),
     **_table(
@@ -92,9 +93,11 @@ CATALOG: dict[str, Metric] = {
         tp_times_pp | | TP x PP
         ep_times_pp | | EP x PP
         gpus_required_megatron | | least number of GPUs on which Megatron's rule allows the axes
-        legal_megatron | | whether the strategy is legal under Megatron's rule on this cluster
-        legal_vllm | | the same under vLLM's rule
-        legal_spanning | | the same in the spanning reading
+        legal_megatron | flag | whether the strategy is legal under Megatron's rule on this cluster
+        legal_vllm | flag | the same under vLLM's rule
+        legal_spanning | flag | the same in the spanning reading
+        stages_are_consecutive | flag | whether stage i stands on the i-th block of GPUs
+        expert_is_its_gpu | flag | whether expert e is on GPU e, one on each
         layers_per_stage_max | | layers of the fullest stage
         layers_per_stage_min | | layers of the emptiest stage
         heads_per_rank | | attention heads of a TP rank
@@ -106,7 +109,7 @@ CATALOG: dict[str, Metric] = {
         expert_params_per_gpu_of_own_layers | | the same if it held the layers of its stage alone
         tp_nodes | | nodes that a TP group spans
         ep_nodes | | nodes that an EP group spans
-        blocking_exchange_completes | | whether the expert exchange ends when entered as one blocking collective
+        blocking_exchange_completes | flag | whether the expert exchange ends when entered as one blocking collective
         """,
     ),
 }
@@ -122,11 +125,14 @@ def resolve_metric(name: str) -> str | None:
     group, _, rest = name.rpartition(".")
     if rest not in CATALOG:
         return None
-    allowed = {"", CATALOG[rest].group} | ({"memory.peak_bytes_per_gpu"} if CATALOG[rest].group == "memory" else set())
+    also = {"mesh"} if rest == "num_gpus" else set()
+    allowed = (
+        {"", CATALOG[rest].group} | also | ({"memory.peak_bytes_per_gpu"} if CATALOG[rest].group == "memory" else set())
+    )
     return rest if group in allowed else None
 
 
 def unit_of(name: str) -> str | None:
     """Return the unit in which a metric is printed; a ratio around 1 is printed bare."""
     unit = CATALOG[name].unit
-    return None if unit == "ratio1" else unit
+    return None if unit in ("ratio1", "flag") else unit

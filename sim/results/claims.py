@@ -58,6 +58,8 @@ class Claim:
     """Where they stand."""
     metric: str
     """Metric that decides it."""
+    note: str | None = None
+    """How the sentence is read, where it can be read in several ways."""
     unit: str | None = None
     """SI unit of the metric, for reasons."""
     is_met: Callable[[Value], bool] | None = None
@@ -236,8 +238,13 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
     else:
         parts = [f"no rival of {len(known)} is better: {words}", *_gap_sentences(evidence, claim)]
         verdict = "not_judged"
+    too_big = [rival.name for rival in evidence.rivals if rival.problem == "does not fit into memory"]
+    if too_big:
+        parts.append(f"left out, for they do not fit into memory: {', '.join(too_big)}")
     if evidence.explanation:
         parts.append(evidence.explanation)
+    if evidence.alternatives:
+        parts.append("rivals were run as declared, not under the alternatives")
     return Verdict(claim=claim, evidence=evidence, verdict=verdict, reason="; ".join(parts), rival=best)
 
 

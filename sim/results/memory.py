@@ -13,6 +13,7 @@ The peak is the largest sum over all stages and times; its parts are those of th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class StageMemory:
 
 def memory_of(
     trace: Trace, stages: Sequence[StageMemory], *, capacity_bytes: float, microbatches: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the contract's `memory`: peak by part, capacity, whether it fits, and where and when the peak is.
 
     Parameters

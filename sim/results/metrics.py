@@ -11,7 +11,7 @@ Model
     foreign_fraction      computing for other stages
     mfu                   model FLOPs / (step time * peak of all GPUs); attention counted in full, as Megatron does
     mfu_causal            the same with the half of the scores that a causal mask leaves
-    hfu                   executed FLOPs, recomputation included
+    hfu                   as mfu, with the FLOPs that are computed again (Korthikanti et al. 2022, equation 8)
     bubble_fraction_published_form   (cost - work) / cost: cost is the longest stage's own span, work its passes
 
 References
@@ -47,6 +47,8 @@ class RunFacts:
     """FLOPs of the run by parameters and full attention, without recomputation."""
     model_flops_causal: float
     """The same with causal attention."""
+    recomputed_flops: float = 0.0
+    """FLOPs of layers or attention that are computed again in the backward pass, full attention."""
     peak_flops_per_s: float
     """Dense peak of the compute type, of all GPUs."""
     num_params: int
@@ -64,7 +66,6 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
     step_s = trace.step_ns / 1e9
     batch_starts, batch_ends = _batch_times_ns(trace, facts)
     tokens = facts.batch_tokens * facts.batches
-    executed = float(trace.columns["flops"].sum())
     exposed = exposed_communication_ns(trace)
     idle = np.mean([stage["idle"] for stage in stages_ns])
     foreign = np.mean([stage["foreign"] for stage in stages_ns])
@@ -83,7 +84,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
         "bubble_fraction_published_form": _published_bubble(trace),
         "mfu": facts.model_flops / (step_s * facts.peak_flops_per_s),
         "mfu_causal": facts.model_flops_causal / (step_s * facts.peak_flops_per_s),
-        "hfu": executed / (step_s * facts.peak_flops_per_s),
+        "hfu": (facts.model_flops + facts.recomputed_flops) / (step_s * facts.peak_flops_per_s),
         "model_flops_per_s_per_gpu": facts.model_flops / step_s / facts.num_gpus,
         "exposed_communication_s": sum(exposed.values()) / 1e9,
         "exposed_communication_fraction": sum(exposed.values()) / trace.step_ns,
@@ -96,7 +97,6 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
         "exposed_dp_s": exposed["dp"] / 1e9,
         "tp_fraction": _share(stages_ns, ("tp",)),
         "ep_fraction": _share(stages_ns, ("ep_dispatch", "ep_combine")),
-        "pp_fraction": _share(stages_ns, ("pp",)),
         "imbalance_max_over_mean": facts.imbalance_max_over_mean,
         "stage_compute_max_over_mean": stage_compute_max_over_mean(stages_ns),
         "num_params": facts.num_params,
@@ -141,6 +141,7 @@ def _published_bubble(trace: Trace) -> float:
     best = (0, 0)
     for stage in range(trace.num_stages):
         rows = trace.rows("pass", stage=stage, lane=0)
+        rows = rows[trace.ints("microbatch")[rows] >= 0]  # what follows the last pass is no pass of the schedule
         start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
         if rows.size:
             best = max(best, (int(end.max() - start.min()), -int((end - start).sum())))

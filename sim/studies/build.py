@@ -3,6 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -139,6 +140,7 @@ def _build(scenario: Scenario) -> Built:
             cure="Use forward.",
         )
     cluster, model = _cluster(scenario), _model(scenario)
+    cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = _mesh(scenario, cluster)
     work = Work(
         cluster=cluster,
@@ -217,8 +219,9 @@ def _strategy(scenario: Scenario) -> Strategy:
     if parallel.strategy is None:
         return Strategy(**given, sp=parallel.sp)
     named = Strategy.parse(parallel.strategy)
+    said = re.findall(r"[A-Z]+", parallel.strategy.upper())
     for axis, size in given.items():
-        if (getattr(named, axis) or size) != size:
+        if axis.upper() in said and getattr(named, axis) != size:
             raise scenario.error_at(
                 f"parallel.{axis}",
                 rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
@@ -322,6 +325,8 @@ def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputEr
     """Return the error with file and line."""
     path = error.field if "." in error.field else f"{error.subject}.{error.field}"
     subject = error.subject.split(" ")[0]
-    if subject in _SUBJECT_PATHS and "." not in error.field and subject != "parallel":
+    if error.field in ("preset", "name", "kind") and subject in _SUBJECT_PATHS:
         path = _SUBJECT_PATHS[subject]
+    elif subject == "device":
+        path = "model.dtype" if error.field == "dtype" else f"cluster.device.{error.field}"
     return scenario.error_at(path, rule=error.rule, value=error.value, cure=error.cure)

@@ -7,7 +7,7 @@ import numpy as np
 from sim.engine.plan.work import Work
 from sim.results.parts import COMPUTE_PARTS
 from sim.results.quantities import format_quantity
-from workloads.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, params_per_rank
+from workloads.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, kv_cache_bytes, params_per_rank
 
 __all__ = ["explain_run"]
 
@@ -45,7 +45,14 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
         return line
     params = max(sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages))
     state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
-    return f"{line}; training would hold {format_quantity(float(state), 'bytes')} before activations"
+    tokens = work.sequences // work.mesh.dp * work.sequence_length
+    cache = kv_cache_bytes(work.model, max(work.stage_layers), tokens, work.mesh.strategy.tp)
+    stream = tokens * work.model.hidden * work.model.dtype_bytes
+    return (
+        f"{line}; a whole batch has {format_quantity(cache, 'bytes')} of KV cache and an unsharded hidden state of "
+        f"{format_quantity(float(stream), 'bytes')}; training would hold {format_quantity(float(state), 'bytes')} "
+        "before activations"
+    )
 
 
 def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:

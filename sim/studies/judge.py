@@ -101,7 +101,7 @@ def judge_scenario(
         scenario=scenario,
         simulated=here,
         claims=verdicts,
-        findings=[*_findings(here), *_not_run(scenario, variants, seen)],
+        findings=[*_findings(here), *_not_run(scenario, variants, seen), *_assumed_elsewhere(here, seen)],
         num_runs=here.num_runs + sum(o.num_runs for o in seen),
     )
 
@@ -156,7 +156,7 @@ def _verdicts(
                 for changes, observed in zip(scenario.spec.alternatives, by_alternative, strict=True)
             ],
             rivals=[
-                Outcome(name=name, value=observed.values.get(metric), problem=observed.problem)
+                _as_rival(name, metric, observed, here)
                 for (_, name), observed in zip(variants.rivals, by_rival, strict=True)
             ],
             bound_compute=bounds[0],
@@ -165,6 +165,13 @@ def _verdicts(
         )
         verdicts.append(judge(_claim(spec, metric), evidence))
     return relate(verdicts)
+
+
+def _as_rival(name: str, metric: str, observed: Observation, here: Simulated) -> Outcome:
+    """Return a rival's value; one that does not fit into memory is none, where the scenario itself fits."""
+    if observed.values.get("fits") is False and here.values.get("fits") is not False:
+        return Outcome(name=name, value=None, problem="does not fit into memory")
+    return Outcome(name=name, value=observed.values.get(metric), problem=observed.problem)
 
 
 def _over_seeds(metric: str, value: Value | None, by_seed: Sequence[Observation]) -> list[float]:
@@ -176,13 +183,25 @@ def _over_seeds(metric: str, value: Value | None, by_seed: Sequence[Observation]
 
 def _not_run(scenario: Scenario, variants: _Variants, seen: Sequence[Observation]) -> list[str]:
     """Return a line for each alternative and rival that could not be run."""
-    names = [_keys(changes) for changes in scenario.spec.alternatives] if variants.alternatives else []
+    names = [f"{{{_keys(changes)}}}" for changes in scenario.spec.alternatives] if variants.alternatives else []
     names += [name for _, name in variants.rivals]
     return [
-        f"{{{name}}} could not be run: {observed.problem}"
+        f"{name} could not be run: {observed.problem}"
         for name, observed in zip(names, seen, strict=False)
         if observed.problem is not None
     ]
+
+
+def _assumed_elsewhere(here: Simulated, seen: Sequence[Observation]) -> list[str]:
+    """Return a line for each fact that alternatives and rivals had to assume and the scenario had not."""
+    known = {(item.key, str(item.value)) for item in here.assumptions}
+    lines = [
+        f"Assumed under alternatives or rivals: {item.key} {item.value}, {item.why}"
+        for observed in seen
+        for item in observed.assumptions
+        if (item.key, str(item.value)) not in known and item.key.startswith("cluster.")
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def _keys(changes: Mapping[str, object]) -> str:
@@ -195,6 +214,7 @@ def _claim(spec: ClaimSpec, metric: str) -> Claim:
         id=spec.id,
         says=spec.says,
         source=spec.source,
+        note=spec.note,
         metric=metric,
         unit=unit_of(metric),
         is_simulated=CATALOG[metric].group != "mesh",

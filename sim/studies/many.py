@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from sim.errors import MoesimError
+from sim.errors import InputError, MoesimError
 from sim.scenario.scenario import Scenario
+from sim.studies.build import Assumption
 from sim.studies.simulate import Value, simulate_scenario
+from topology.errors import TopologyError
+from workloads.errors import WorkloadError
 
 __all__ = ["Observation", "observe_all"]
 
@@ -24,7 +27,9 @@ class Observation:
     problem: str | None = None
     """Why it could not be run."""
     num_runs: int = 1
-    """Simulations that it took."""
+    """Simulations that it took; 0 where it was refused before it ran."""
+    assumptions: tuple[Assumption, ...] = ()
+    """Facts that were filled in."""
 
 
 def observe_all(
@@ -58,6 +63,8 @@ def observe_all(
 def _observe(scenario: Scenario, wanted: frozenset[str]) -> Observation:
     try:
         simulated = simulate_scenario(scenario, wanted=wanted)
-    except MoesimError as error:
+    except InputError as error:
+        return Observation(values={}, problem=f"{error.field} must {error.rule}, got {error.value}", num_runs=0)
+    except (MoesimError, WorkloadError, TopologyError) as error:
         return Observation(values={}, problem=str(error))
-    return Observation(values=simulated.values, num_runs=simulated.num_runs)
+    return Observation(values=simulated.values, num_runs=simulated.num_runs, assumptions=tuple(simulated.assumptions))

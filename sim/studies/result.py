@@ -86,6 +86,12 @@ class Result:
             }.items()
         }
 
+    def __repr__(self) -> str:
+        name = self.scenario.spec.name or self.scenario.path or "scenario"
+        step_ms = self.metrics["step_time_s"] * 1e3
+        verdicts = ", ".join(f"{v.claim.id} {v.verdict}" for v in self.claims)
+        return f"<Result of {name!r}: step {step_ms:.3f} ms{'; ' + verdicts if verdicts else ''}>"
+
     def to_json(self) -> str:
         """Return `to_dict` as text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
@@ -145,6 +151,7 @@ def _claim_dict(verdict: Verdict) -> dict[str, object]:
         "id": claim.id,
         "says": claim.says,
         "source": claim.source,
+        "note": claim.note,
         "metric": claim.metric,
         "expect": dict(claim.expect) if claim.expect else {"superlative": claim.superlative},
         "value": evidence.value,

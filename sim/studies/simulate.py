@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
 from sim.engine.plan.pipeline import PipelinePlan
@@ -11,6 +12,7 @@ from sim.errors import SimulationError
 from sim.results.memory import StageMemory, memory_of
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
+from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
@@ -44,7 +46,7 @@ class Simulated:
     """Account of the step time along the path."""
     stages_ns: list[dict[str, int]]
     """Account of each stage."""
-    memory: dict[str, object]
+    memory: dict[str, Any]
     """Peak per GPU; empty where there is no model."""
     mesh: dict[str, Value]
     """Facts of the mesh; empty where there is none."""
@@ -62,8 +64,6 @@ class Simulated:
     """Facts that the scenario does not give."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
-    lane_names: dict[int, str] = field(default_factory=dict)
-    """Ranks of each stage, in words."""
 
     @property
     def values(self) -> dict[str, Value]:
@@ -71,7 +71,8 @@ class Simulated:
         memory = self.memory
         peak = memory.get("peak_bytes_per_gpu", {})
         flat = dict(peak) if isinstance(peak, Mapping) else {}
-        flat |= {key: memory[key] for key in ("capacity_bytes", "fits", "peak_fraction") if key in memory}
+        scalars = ("capacity_bytes", "fits", "peak_fraction", "peak_stage", "peak_time_s")
+        flat |= {key: memory[key] for key in scalars if key in memory}
         return {**self.mesh, **flat, **self.metrics}
 
 
@@ -100,10 +101,10 @@ def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> 
     facts, explanations = _facts(built)
     num_runs = 1
     if "blocking_exchange_completes" in wanted:
-        completes, why = _try_blocking_exchange(work)
+        completes, why, tried = _try_blocking_exchange(work)
         facts["blocking_exchange_completes"] = completes
         explanations["blocking_exchange_completes"] = why
-        num_runs += 1
+        num_runs += tried
     metrics = metrics_of(run.trace, stages, _run_facts(work, run))
     explanations |= explain_run(work, path, stages, memory)
     return Simulated(
@@ -119,7 +120,7 @@ def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> 
         batches=work.batches,
         num_runs=num_runs,
         assumptions=built.assumptions,
-        warnings=built.warnings,
+        warnings=[*built.warnings, *_memory_warnings(memory)],
     )
 
 
@@ -137,6 +138,7 @@ def _simulate_passes(scenario: Scenario) -> Simulated:
         microbatches=plan.num_microbatches,
         model_flops=0.0,
         model_flops_causal=0.0,
+        recomputed_flops=0.0,
         peak_flops_per_s=1.0,
         num_params=0,
         num_active_params=0,
@@ -165,23 +167,33 @@ def _simulate_passes(scenario: Scenario) -> Simulated:
     )
 
 
+def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:
+    if memory["fits"]:
+        return []
+    peak = format_quantity(float(memory["peak_bytes_per_gpu"]["total"]), "bytes")
+    capacity = format_quantity(float(memory["capacity_bytes"]), "bytes")
+    return [f"It does not fit: a GPU of stage {memory['peak_stage']} needs {peak} of {capacity}."]
+
+
 def _run_facts(work: Work, run: Run) -> RunFacts:
     passes = 3 if work.kind == "training" else 1
     tokens = work.batch_tokens * work.batches
     head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
     head = 2.0 * work.model.num_embedding_params * head_tokens
-    flops = [
-        passes * (work.model.flops_per_token(work.sequence_length, causal=causal, with_head=False) * tokens + head)
-        for causal in (False, True)
+    layers = [
+        work.model.flops_per_token(work.sequence_length, causal=c, with_head=False) * tokens for c in (False, True)
     ]
+    scores = work.model.layers * work.model.attention_score_flops_per_token(work.sequence_length, causal=False) * tokens
+    again = {"none": 0.0, "selective": scores, "full": layers[0]}[work.recompute]
     per_gpu = [sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages)]
     return RunFacts(
         num_gpus=work.mesh.world,
         batch_tokens=work.batch_tokens,
         batches=work.batches,
         microbatches=work.microbatches,
-        model_flops=flops[0],
-        model_flops_causal=flops[1],
+        model_flops=passes * (layers[0] + head),
+        model_flops_causal=passes * (layers[1] + head),
+        recomputed_flops=again,
         peak_flops_per_s=work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world,
         num_params=work.model.num_params,
         num_active_params=work.model.num_active_params,
@@ -200,11 +212,12 @@ def _stage_memory(work: Work, stage: int) -> StageMemory:
     optimized = optimized_params_per_rank(model, mesh, work.stage_layers, stage, zero=work.zero)
     hidden_bytes = work.tokens * model.hidden * model.dtype_bytes / tp
     copies = 2 * max(1, model.top_k) if model.experts and mesh.strategy.ep > 1 else 0
+    again = layers[:1] if trains and work.recompute == "full" else []  # the layer that is being computed again
     return StageMemory(
         weights=params * model.dtype_bytes,
         gradients=params * GRADIENT_BYTES if trains else 0.0,
         optimizer=optimized * OPTIMIZER_BYTES if trains else 0.0,
-        buffers=hidden_bytes * (2 + copies),
+        buffers=hidden_bytes * (2 + copies) + activation_bytes_per_microbatch(model, mesh, again, work.tokens, "none"),
         activations_per_microbatch=(
             activation_bytes_per_microbatch(model, mesh, layers, work.tokens, work.recompute)
             if trains
@@ -222,13 +235,14 @@ def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
     return dict(facts), explain_facts(work.mesh, work.model, facts, **sizes)
 
 
-def _try_blocking_exchange(work: Work) -> tuple[bool, str]:
-    """Run a few microbatches with the exchange entered by all stages as one collective, and say what becomes of it."""
+def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
+    """Run a batch with the exchange entered by all stages as one collective: whether it ends, why, runs it took."""
     if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
-        return True, "all ranks of the exchange are on one stage and enter it together"
+        return True, "all ranks of the exchange are on one stage and enter it together", 0
     small = replace(work, exchange="blocking", batches=1)
     try:
         run_plan(PipelinePlan(small))
     except SimulationError as error:
-        return False, f"entered as one blocking collective of {work.mesh.strategy.ep} ranks it never ends: {error}"
-    return True, "all stages enter it in one order, which makes the pipeline run in step"
+        ranks = work.mesh.strategy.ep
+        return False, f"entered as one blocking collective of {ranks} ranks it never ends: {str(error).rstrip('.')}", 1
+    return True, "all stages enter it in one order, which makes the pipeline run in step", 1

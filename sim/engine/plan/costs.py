@@ -76,7 +76,8 @@ class Costs:
         if isinstance(kernel, Gemm):
             time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype)
         elif isinstance(kernel, GroupedGemm):
-            time_s = device.grouped_gemm_time_s(kernel.tokens, kernel.n, kernel.k, dtype=dtype)
+            price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
+            time_s = price(kernel.tokens, kernel.n, kernel.k, dtype=dtype)
         elif isinstance(kernel, Attention):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:

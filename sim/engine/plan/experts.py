@@ -14,7 +14,9 @@ In the backward pass the gradients travel the same ways in the opposite order, w
 
 Assumptions
 -----------
-Bytes of a token copy are hidden * dtype both ways; routing weights and indices are left out (under 1 %).
+Shared experts are computed by the tokens' owners, whole, beside the router; where tokens are on all TP ranks (vllm,
+DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype both ways; routing weights and indices are
+left out (under 1 %).
 """
 
 from dataclasses import dataclass
@@ -103,16 +105,22 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
     )
 
 
-def expert_forward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
-    """Return the ops of the expert block: router, dispatch, experts, combine."""
+def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bool = True) -> list[Op]:
+    """Return the ops of the expert block: router, dispatch, experts, combine.
+
+    With `counted` false (recomputation) its tokens are left out of the account of conservation.
+    """
     model, num_ranks, owned = work.model, routed.lane_ranks.size, routed.owned_tokens
     copies = float(owned * model.top_k)
     if not routed.there:
         copies /= work.mesh.strategy.ep
-    before = [*router_block(model, owned), *shared_expert_block(model, owned), permute(model, copies)]
-    ops: list[Op] = [costs.compute(before, num_ranks, layer=routed.layer, tokens_routed=routed.num_routed)]
+    shared = shared_expert_block(model, owned, tp=1 if routed.there else work.mesh.strategy.tp)
+    before = [*router_block(model, owned), *shared, permute(model, copies)]
+    num_routed = routed.num_routed if counted else 0
+    ops: list[Op] = [costs.compute(before, num_ranks, layer=routed.layer, tokens_routed=num_routed)]
     ops += _travel("ep_dispatch", routed, routed.there)
-    ops.append(_experts(costs, routed, expert_block(model, routed.tokens), routed.tokens.sum(axis=1)))
+    tokens = routed.tokens.sum(axis=1) if counted else None
+    ops.append(_experts(costs, routed, expert_block(model, routed.tokens), tokens))
     ops += _travel("ep_combine", routed, routed.back)
     ops.append(costs.compute([permute(model, copies)], num_ranks, layer=routed.layer))
     return ops + _spread_over_tp(work, costs, routed)

@@ -7,6 +7,8 @@ Model
 
 Dense parameters have DP replicas; experts have R / EP of a stage's R ranks, one under `spanning`.
 
+Under `spanning` an expert serves all stages, so no rank updates before the last stage has ended its backward passes.
+
 Gradients are reduced in 4 bytes (Megatron's default, accumulate and reduce in fp32), weights gathered in the model's
 type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: 28 + weight bytes
 per parameter.
@@ -41,12 +43,20 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]
     reduced = _over_replicas(
         work, costs, stage, lane, operation=operation, params=(dense, expert), bytes_per_param=GRADIENT_BYTES
     )
+    if work.mesh.convention == "spanning" and work.mesh.num_stages > 1:
+        reduced = [*reduced, _wait_for_all_stages(work, lane)]
     if not work.zero:
         return [*reduced, update]
     gathered = _over_replicas(
         work, costs, stage, lane, operation="all_gather", params=(dense, expert), bytes_per_param=work.model.dtype_bytes
     )
     return [*reduced, update, *gathered]
+
+
+def _wait_for_all_stages(work: Work, lane: int) -> Op:
+    """Return a meeting of all stages: a spanning rank's expert has its gradient when the last stage has used it."""
+    members = tuple((stage, lane) for stage in range(work.mesh.num_stages))
+    return Collective(kind="dp", layer=-1, transfers=(), join=Join(key=("gradients", lane), members=members))
 
 
 def _over_replicas(

@@ -31,14 +31,16 @@ __all__ = ["layer_backward", "layer_forward", "tp_collective"]
 Ranks = NDArray[np.intp]
 
 
-def layer_forward(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> list[Op]:
-    """Return the ops of one layer's forward pass of one microbatch on one lane."""
+def layer_forward(
+    work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int, counted: bool = True
+) -> list[Op]:
+    """Return the ops of one layer's forward pass of one microbatch on one lane (`counted`: see `expert_forward`)."""
     ranks = work.mesh.lanes(stage)[lane]
     ops = _bracket(work, costs, ranks, layer, _attention(work))
     if not work.model.is_moe_layer(layer):
         return ops + _bracket(work, costs, ranks, layer, _dense_ffn(work))
     routed = route(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
-    return ops + expert_forward(work, costs, routed)
+    return ops + expert_forward(work, costs, routed, counted=counted)
 
 
 def layer_backward(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> list[Op]:
@@ -46,7 +48,7 @@ def layer_backward(work: Work, costs: Costs, *, stage: int, lane: int, layer: in
     ranks = work.mesh.lanes(stage)[lane]
     ops: list[Op] = []
     if work.recompute == "full":
-        ops += layer_forward(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
+        ops += layer_forward(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch, counted=False)
     if work.model.is_moe_layer(layer):
         routed = route(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
         ops += expert_backward(work, costs, routed)

@@ -2,8 +2,8 @@
 
 Model
 -----
-    F of a stage    [receive: all-gather over TP] [embedding] layers [output head]
-    B of a stage    [receive] [output head backward] layers backward, last first
+    F of a stage    [receive: all-gather over TP] [embedding, summed over TP] layers [output head]
+    B of a stage    [receive] [output head backward] layers backward, last first, [embedding backward]
 
 A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
 over TP (they need not under sequence parallelism, where each rank keeps its part).
@@ -99,9 +99,11 @@ class PipelinePlan:
         ops = self._receive(stage > 0, stage, lane)
         if stage == 0:
             ops.append(self._edge(embedding_block(work.model, work.tokens), ranks))
+            ops += self._over_tp("reduce_scatter" if work.mesh.sp else "all_reduce", ranks)
         for layer in work.layers_of(stage):
             ops += layer_forward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
         if stage == self._last_stage:
+            ops += self._over_tp("all_gather", ranks) if self._gathers_for_head else []
             ops.append(self._edge(self._head(), ranks))
         return ops
 
@@ -110,17 +112,29 @@ class PipelinePlan:
         ops = self._receive(stage < self._last_stage, stage, lane)
         if stage == self._last_stage:
             ops.append(self._edge(backward_of(self._head()), ranks))
+            ops += self._over_tp("reduce_scatter" if work.mesh.sp else "all_reduce", ranks)
         for layer in reversed(work.layers_of(stage)):
             ops += layer_backward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
         if stage == 0:
+            ops += self._over_tp("all_gather", ranks) if work.mesh.sp else []
             ops.append(self._edge(backward_of(embedding_block(work.model, work.tokens)), ranks))
         return ops
 
     def _receive(self, comes_from_afar: bool, stage: int, lane: int) -> list[Op]:
         if not comes_from_afar or self.work.mesh.strategy.tp == 1 or self.work.mesh.sp:
             return []
-        ranks = self.lane_ranks[stage, lane]
-        return [tp_collective(self.work, self.costs, ranks, "all_gather", kind="pp", layer=NO_LAYER)]
+        return self._over_tp("all_gather", self.lane_ranks[stage, lane])
+
+    @property
+    def _gathers_for_head(self) -> bool:
+        """Whether the head needs the tokens of all TP ranks, which sequence parallelism has split (training)."""
+        return self.work.mesh.sp and self.work.kind == "training"
+
+    def _over_tp(self, operation: str, ranks: NDArray[np.intp]) -> list[Op]:
+        """Return a collective of a microbatch's activations over TP (none for TP 1)."""
+        if self.work.mesh.strategy.tp == 1:
+            return []
+        return [tp_collective(self.work, self.costs, ranks, operation, kind="tp", layer=NO_LAYER)]
 
     def _head(self) -> list[Kernel]:
         return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)

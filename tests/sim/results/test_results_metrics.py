@@ -16,6 +16,7 @@ FACTS = RunFacts(
     microbatches=2,
     model_flops=6e3,
     model_flops_causal=5e3,
+    recomputed_flops=1e3,
     peak_flops_per_s=1e12,
     num_params=70,
     num_active_params=30,
