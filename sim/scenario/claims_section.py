@@ -7,20 +7,8 @@ from pydantic import BeforeValidator, model_validator
 from sim.scenario.expectation import Expectation, parse_expectation
 from sim.scenario.fields import AnyValue, Ident, Ratio, Section, Text, refuse
 from sim.scenario.refusal import RefusalError
-from sim.scenario.units import Dimension
 
-__all__ = ["Alternative", "ClaimSpec", "PublishedSpec", "Rival", "metric_dimension"]
-
-_SUFFIXES: Final[tuple[tuple[str, Dimension], ...]] = (
-    ("tokens_per_s", "tokens/s"),
-    ("bytes_per_s", "bytes/s"),
-    ("flops_per_s", "FLOP/s"),
-    ("_time_s", "s"),
-    ("latency_s", "s"),
-    ("communication_s", "s"),
-    ("_bytes", "bytes"),
-)
-"""How a metric's name ends -> what it measures."""
+__all__ = ["ALTERABLE", "Alternative", "ClaimSpec", "PublishedSpec", "Rival"]
 
 ALTERABLE: Final = ("cluster", "model", "parallel", "workload", "schedule", "routing", "placement", "network", "seed")
 """Sections an alternative may change."""
@@ -29,18 +17,6 @@ RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement")
 """Sections a rival may change: it runs the same work on the same cluster."""
 RIVAL_KEYS: Final = ("workload.microbatches",)
 """Keys of other sections that a rival may change: how the work is cut, not what it is."""
-
-
-def metric_dimension(metric: str) -> Dimension | None:
-    """Return what a metric measures, by the unit at the end of its name; None where the name has none.
-
-    Examples
-    --------
-    >>> metric_dimension("tokens_per_s_per_gpu"), metric_dimension("mfu")
-    ('tokens/s', None)
-    """
-    name = metric.removesuffix("_per_gpu")
-    return next((dimension for suffix, dimension in _SUFFIXES if name.endswith(suffix)), None)
 
 
 class ClaimSpec(Section):
@@ -72,16 +48,7 @@ class ClaimSpec(Section):
         if self.expect is not None and self.superlative is not None:
             cure = "Make two claims of it."
             raise refuse(("superlative",), rule="be left out when expect is given", value=self.superlative, cure=cure)
-        self._check_unit()
         return self
-
-    def _check_unit(self) -> None:
-        """Check that the expectation is in the metric's unit."""
-        wanted = metric_dimension(self.metric)
-        if self.expect is None or wanted is None or self.expect.unit == wanted:
-            return
-        rule = f"be in {wanted}, as {self.metric} is"
-        raise refuse(("expect",), rule=rule, value=self.expect.text, cure="Write the value with such a unit.")
 
 
 class PublishedSpec(Section):

@@ -6,17 +6,17 @@ from typing import Any
 
 from sim.errors import InputError
 from sim.scenario.bundled import find_bundled, list_bundled
+from sim.scenario.keys import nearest
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
-from sim.scenario.problems import nearest
-from sim.scenario.refusal import shown
+from sim.scenario.refusal import KeyPath, shown
 from sim.scenario.scenario import Scenario
 from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
 
 __all__ = ["load_scenario", "load_scenario_text"]
 
 
-def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = ()) -> Scenario:
+def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
     """Return the scenario of a file, or of a bundled scenario's name.
 
     Parameters
@@ -25,6 +25,8 @@ def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = ()) ->
         A path, looked up as given; if there is no such file, the name of a bundled scenario.
     overrides
         Changes as `--set` takes them, such as `model.top_k=1`, checked like the file.
+    seed
+        Replaces the scenario's seed.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = ()) ->
         There is no such scenario, or a value in the file or an override is refused.
     """
     path = _find(path_or_name)
-    return _load(read_yaml_file(path), str(path), overrides)
+    return _load(read_yaml_file(path), str(path), overrides, seed)
 
 
 def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequence[str] = ()) -> Scenario:
@@ -64,7 +66,9 @@ def _find(path_or_name: Path | str) -> Path:
     if is_folder and name:
         return path
     cure = nearest(name, list_bundled()) if list_bundled() else "Check the path."
-    raise InputError(field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure)
+    raise InputError(
+        field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure, file=name
+    )
 
 
 def _look(path: Path) -> tuple[bool, bool]:
@@ -75,10 +79,10 @@ def _look(path: Path) -> tuple[bool, bool]:
         return False, False
 
 
-def _load(document: YamlDocument, file: str | None, overrides: Sequence[str]) -> Scenario:
+def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], seed: int | None = None) -> Scenario:
     """Return the scenario of a document with overrides applied, with its variants checked."""
     raw: dict[str, Any] = document.data
-    set_paths = []
+    set_paths: list[tuple[KeyPath, str | None]] = []
     for argument in overrides:
         key, value = parse_override(argument)
         try:
@@ -89,6 +93,9 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str]) ->
                 field=error.field, rule=error.rule, value=error.value, cure=error.cure, file=place
             ) from None
         set_paths.append((key_path(key), f"--set {argument}"))
+    if seed is not None:
+        raw = {**raw, "seed": seed}
+        set_paths.append((("seed",), None))
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
     scenario = Scenario.validated(raw, places)
     scenario.check_variants()

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sim.errors import InputError
+from sim.scenario.keys import nearest
 from sim.scenario.parallel_section import AXES
 from sim.scenario.places import Places, key_path
-from sim.scenario.problems import nearest, valid_keys
+from sim.scenario.problems import valid_keys
 from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.yaml_file import parse_yaml_value
 
@@ -126,7 +127,9 @@ def _check_step(node: object, path: KeyPath, depth: int, data: dict[str, Any]) -
             raise RefusalError(path=here, rule=rule, value=part, cure=cure)
         return
     known = valid_keys(path[:depth], data)
-    if not isinstance(node, dict) or (not known and around.partition(".")[0] not in {"alternatives", "rivals"}):
+    if not isinstance(node, dict) or (
+        not known and around.partition(".")[0] not in {"alternatives", "rivals", "assumed"}
+    ):
         cure = f"Set {around} itself."
         raise RefusalError(path=here, rule=f"be a key; {around} has no keys", value=part, cure=cure)
     if known and part not in known:

@@ -33,8 +33,8 @@ class Places:
     """The scenario file; None: the scenario was not read from one."""
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     """Key path -> line, in the order of the file."""
-    overrides: tuple[tuple[KeyPath, str], ...] = ()
-    """Paths that were set by an argument, and that argument."""
+    overrides: tuple[tuple[KeyPath, str | None], ...] = ()
+    """Paths that were set by an argument, and that argument; None where it needs no other name than the key."""
     variant: KeyPath | None = None
     """The alternative or rival the values come from, such as `("alternatives", 0)`."""
 
@@ -87,7 +87,7 @@ class Places:
 def key_path(text: str) -> KeyPath:
     """Return the path that a dotted key names; digits are positions in a list.
 
-    Below an alternative or a rival the rest is one key, for these are flat maps of dotted keys.
+    Below an alternative, a rival or `assumed` the rest is one key, for these are flat maps of dotted keys.
 
     Examples
     --------
@@ -97,6 +97,8 @@ def key_path(text: str) -> KeyPath:
     parts = text.split(".")
     if parts[0] in {"alternatives", "rivals"} and len(parts) > 3:
         parts = [*parts[:2], ".".join(parts[2:])]
+    elif parts[0] == "assumed" and len(parts) > 2:
+        parts = [parts[0], ".".join(parts[1:])]
     return tuple(int(part) if part.isdecimal() and part.isascii() and len(part) < 6 else part for part in parts)
 
 

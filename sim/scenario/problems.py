@@ -6,19 +6,19 @@ the nearest one that is known.
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, get_args
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.scenario.fields import Section
+from sim.scenario.keys import keys_of, nearest, sections_at
 from sim.scenario.not_supported import NOT_YET, find_not_supported
 from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["nearest", "valid_keys", "validate"]
+__all__ = ["valid_keys", "validate"]
 
 _TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "model_type": ("be a mapping of keys", "Write `key: value` lines under it."),
@@ -59,26 +59,10 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     >>> valid_keys(("placement",), {})
     ['kind', 'groups', 'replicas', 'window']
     """
-    sections: list[type[Section]] = [ScenarioSpec]
-    for part in path:
-        if isinstance(part, str):
-            sections = [child for section in sections for child in _sections_below(section, part)]
     kind = _kind(data)
     if path == ("workload",) and kind in WORKLOADS:
-        sections = [WORKLOADS[kind]]
-    return list(dict.fromkeys(key for section in sections for key in section.model_fields))
-
-
-def nearest(word: object, known: list[str]) -> str:
-    """Return the cure of a word that is not known: the nearest one that is, or all of them.
-
-    Examples
-    --------
-    >>> nearest("hiden", ["layers", "hidden"]), nearest("x", ["layers", "hidden"])
-    ('Did you mean `hidden`?', 'Known are layers, hidden.')
-    """
-    close = difflib.get_close_matches(str(word)[:100], known, n=1)
-    return f"Did you mean `{close[0]}`?" if close else f"Known are {', '.join(known)}."
+        return keys_of([WORKLOADS[kind]])
+    return keys_of(sections_at(ScenarioSpec, path))
 
 
 def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
@@ -169,14 +153,3 @@ def _kind(data: Mapping[str, Any]) -> str:
     workload = data.get("workload")
     kind = workload.get("kind") if isinstance(workload, Mapping) else None
     return kind if isinstance(kind, str) else ""
-
-
-def _sections_below(section: type[Section], key: str) -> Iterator[type[Section]]:
-    """Yield the models that a key of a section can hold."""
-    field = section.model_fields.get(key)
-    pending: list[Any] = [] if field is None else [field.annotation]
-    while pending:
-        annotation = pending.pop(0)
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield annotation
-        pending.extend(get_args(annotation))

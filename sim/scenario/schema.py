@@ -9,6 +9,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from sim.scenario.assumed_section import Assumed, check_assumed
 from sim.scenario.claims_section import Alternative, ClaimSpec, PublishedSpec, Rival
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
 from sim.scenario.fields import Section, Text, Whole, refuse
@@ -77,6 +78,8 @@ class ScenarioSpec(Section):
     """Seed of all random draws."""
     seeds: Annotated[int, Field(ge=1, le=_MAX_SEEDS), BeforeValidator(_seeds)] = 1
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
+    assumed: Assumed = Field(default_factory=dict)
+    """Values that had to be chosen, for no document gives them: dotted key and, in one line, why."""
     claims: Annotated[tuple[ClaimSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """What a document says, and what decides it."""
     alternatives: Annotated[tuple[Alternative, ...], Field(max_length=_MAX_ITEMS)] = ()
@@ -98,6 +101,7 @@ class ScenarioSpec(Section):
             self._check_model_and_strategy()
         self._check_schedule()
         _check_claims(self.claims)
+        check_assumed(self.assumed, type(self))
         return self
 
     def _check_sections(self) -> None:

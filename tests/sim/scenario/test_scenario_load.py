@@ -201,6 +201,67 @@ def test_overrides_leave_the_data_they_are_given_alone():
     assert data == {"model": {"top_k": 2}, "claims": [{"id": "a"}]}
 
 
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (-1, "seed must be an integer of at least 0, got -1. Write a larger number."),
+        (True, "seed must be an integer of at least 0, got true. Write a number without unit, such as 1."),
+    ],
+)
+def test_a_seed_that_is_given_as_an_argument_is_blamed_on_nothing_but_itself(tmp_path, seed, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(STARTER, encoding="utf-8")
+    assert load_scenario(path, overrides=["seed=7"], seed=3).spec.seed == 3
+    assert load_scenario(path, overrides=["seed=7"]).spec.seed == 7
+    with pytest.raises(InputError) as refused:
+        load_scenario(path, seed=seed)
+    assert str(refused.value) == message
+
+
+# Assumed values
+
+
+def test_assumed_values_are_kept_with_their_reasons(contract_text):
+    assumed = "assumed:\n  model.top_k: not said\n  cluster.device.memory: the document's\n  seed: any\nseed: 1"
+    scenario = load_scenario_text(contract_text.replace("seed: 1", assumed), overrides=["assumed.model.vocab=usual"])
+    wanted = {"model.top_k": "not said", "cluster.device.memory": "the document's", "seed": "any"}
+    assert scenario.spec.assumed == wanted | {"model.vocab": "usual"} == scenario.resolved()["assumed"]
+    assert scenario.alternative(0).spec.assumed == scenario.spec.assumed
+
+
+def test_nothing_is_assumed_where_nothing_is_said(contract):
+    assert contract.spec.assumed == contract.resolved()["assumed"] == {}
+
+
+def test_passes_of_one_stage_can_be_assumed():
+    assert load_scenario_text(f"{PASSES}assumed: {{workload.pass_times.0.W: not said}}").spec.assumed
+
+
+@pytest.mark.parametrize(
+    ("assumed", "message"),
+    [
+        ("{model.topk: x}", "38: assumed.model.topk must be a known key, got model.topk. Did you mean `top_k`?"),
+        ("{model.top_k.x: y}", "38: assumed.model.top_k.x must be a known key, got model.top_k.x. "
+         "model.top_k has no keys."),
+        ("{claims: x}", "38: assumed.claims must be a key that can be assumed, got claims. Start the key with one of "
+         "cluster, model, parallel, workload, schedule, routing, placement, network, seed."),
+        ("{model.top_k: 3}", "38: assumed.model.top_k must be a text, got 3. Put it in quotes."),
+        ('{model.top_k: ""}', "38: assumed.model.top_k must be a text, got an empty text. "
+         "Write something, or leave the key out."),
+        ('{model.top_k: "a\\nb"}', "38: assumed.model.top_k must be one line, got a\\nb. "
+         "Write the reason in one line."),
+        ("[model.top_k]", "38: assumed must be a map of dotted keys to reasons, got [model.top_k]. "
+         "Write for example {model.top_k: the document does not say how many}."),
+        ("{" + ", ".join(f"k{i}: x" for i in range(101)) + "}", "38: assumed must have at most 100 keys, got 101. "
+         "Name a section where all of it is assumed."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_assumed_is_refused(contract_text, assumed, message):
+    with pytest.raises(InputError) as refused:
+        load_scenario_text(contract_text.replace("seed: 1", f"assumed: {assumed}"), file="f.yaml")
+    assert str(refused.value) == f"f.yaml:{message}"
+
+
 # Variants
 
 
@@ -337,7 +398,16 @@ def test_a_file_in_the_current_folder_goes_before_a_bundled_one(bundle, tmp_path
 def test_an_unknown_name_suggests_the_nearest(bundle):
     with pytest.raises(InputError) as refused:
         load_scenario("strat")
-    assert str(refused.value) == ("the scenario must be a file or a bundled scenario, got strat. Did you mean `start`?")
+    assert str(refused.value) == (
+        "strat: the scenario must be a file or a bundled scenario, got strat. Did you mean `start`?"
+    )
+
+
+@pytest.mark.parametrize("path", ["nothing/there.yaml", "/nowhere.yaml"])
+def test_the_error_of_a_missing_file_has_the_path_as_it_was_given(path):
+    with pytest.raises(InputError) as refused:
+        load_scenario(path)
+    assert (refused.value.file, refused.value.line, refused.value.value) == (path, None, path)
 
 
 @pytest.mark.parametrize("name", ["../start", "/etc/nothing", "", "a\0b", "x" * 5000])

@@ -123,8 +123,6 @@ REFUSALS = [
      'Write for example expect: ">= 26e6 tokens/s", or superlative: least.'),
     ("superlative: least", 'superlative: least, expect: "<= 1 s"', "41: claims.1.superlative must be left out when "
      "expect is given, got least. Make two claims of it."),
-    ("26e6 tokens/s", "26e6", "40: claims.0.expect must be in tokens/s, as steady_tokens_per_s is, got >= 26e6. "
-     "Write the value with such a unit."),
     ("superlative: least", "superlative: least, supports: fame", "41: claims.1.supports must be the id of a claim, "
      "got fame. Write an id that stands in this list of claims."),
     ("superlative: least", "superlative: least, supports: optimal", "41: claims.1.supports must not support itself in "

@@ -27,6 +27,7 @@ KEYS = [
     "network",
     "seed",
     "seeds",
+    "assumed",
     "claims",
     "alternatives",
     "rivals",
@@ -83,6 +84,15 @@ def test_names_that_are_supported_are_accepted(contract_text):
 def test_zero_1_is_accepted_in_training(contract_text):
     text = contract_text.replace("kind: forward", "kind: training").replace("  batches: 4", "  #")
     assert load_scenario_text(text, overrides=["parallel.zero=1"]).spec.parallel.zero == 1
+
+
+def test_the_json_schema_of_assumed_values_is_a_map_of_texts():
+    assumed = json_schema()["properties"]["assumed"]
+    assert (assumed["type"], assumed["maxProperties"], assumed["additionalProperties"]["type"]) == (
+        "object",
+        100,
+        "string",
+    )
 
 
 def test_every_field_is_described():

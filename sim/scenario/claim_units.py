@@ -1,0 +1,65 @@
+"""Whether what claims expect is written in the unit of their metric.
+
+What a metric measures stands in the catalogue of metrics, which scenarios do not know: it is an argument here.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from sim.scenario.expectation import Expectation
+from sim.scenario.scenario import Scenario
+
+__all__ = ["Measured", "check_claim_units"]
+
+
+class Measured(Protocol):
+    """What is asked of a row of the catalogue."""
+
+    @property
+    def unit(self) -> str | None:
+        """`flag`, `ratio`, `ratio1` (a ratio around 1), None for counts, or an SI unit such as `s`."""
+
+
+def check_claim_units(scenario: Scenario, catalog: Mapping[str, Measured]) -> None:
+    """Refuse an expectation that its metric can never be compared with.
+
+    A metric that the catalogue does not have is passed over: it is refused where metrics are resolved.
+
+    Parameters
+    ----------
+    scenario
+        The scenario whose claims are checked.
+    catalog
+        Name of a metric, without the group it stands in -> what it measures.
+
+    Raises
+    ------
+    InputError
+        The first claim whose `expect` does not suit its metric, with its place in the file.
+    """
+    for i, claim in enumerate(scenario.spec.claims):
+        row = catalog.get(claim.metric.rpartition(".")[2])
+        if row is None or claim.expect is None or _suits(claim.expect, row.unit):
+            continue
+        rule, cure = _wanted(claim.metric, row.unit)
+        raise scenario.error_at(("claims", i, "expect"), rule=rule, value=claim.expect.text, cure=cure)
+
+
+def _suits(expect: Expectation, unit: str | None) -> bool:
+    """Return whether an expectation is written as values of a unit are."""
+    if isinstance(expect.value, bool) or unit == "flag":
+        return isinstance(expect.value, bool) and unit == "flag"
+    if unit in {"ratio", "ratio1"}:
+        return expect.unit in {None, "ratio"}
+    return expect.unit == unit
+
+
+def _wanted(metric: str, unit: str | None) -> tuple[str, str]:
+    """Return the rule and the cure for values of a unit."""
+    if unit == "flag":
+        return f"be true or false, for {metric} is a yes or no", 'Write "== true" or "== false".'
+    if unit is None:
+        return f"be a bare number, for {metric} is a count", 'Write for example "== 64".'
+    if unit in {"ratio", "ratio1"}:
+        return f"be a bare number or a percentage, for {metric} is a ratio", 'Write for example "<= 5 %".'
+    return f"be in {unit}, as {metric} is", "Write the value with such a unit."
