@@ -2,6 +2,7 @@
 
 import pytest
 
+from sim.engine.simulation import Run, Simulation
 from sim.scenario.load import load_scenario
 from sim.studies.judge import simulate
 from sim.studies.result import Result
@@ -42,7 +43,8 @@ FLIPS = {
         "holds",
     ),
     "latency": (["workload.sequences=4"], "refuted", "holds"),
-    "stage-map-spans": (
+    "stage-map": (["parallel.rank_order=[pp, tp, cp, ep, dp]"], "holds", "refuted"),
+    "expert-map": (
         ["parallel.strategy=EP16_TP16_PP4", "parallel.convention=megatron", "parallel.sp=true"],
         "holds",
         "refuted",
@@ -60,7 +62,18 @@ FLIPS = {
         "refuted",
         "not_judged",
     ),
-    "p2p-efficient": (["model.layers=4", "model.ffn=64"], "holds", "refuted"),
+    "p2p-efficient": (
+        [
+            "model.layers=4",
+            "model.ffn=64",
+            "parallel.strategy=EP16_TP1_PP4_DP4",
+            "cluster.num_nodes=2",
+            "workload.batches=1",
+            "workload.microbatches=1",
+        ],
+        "holds",
+        "refuted",
+    ),
     "mesh-legal": (
         ["parallel.strategy=EP16_TP16_PP4", "parallel.convention=megatron", "parallel.sp=true"],
         "refuted",
@@ -120,7 +133,8 @@ EXPECTED = {
     "minimises-bubbles": ("refuted", "contradicts"),
     "throughput": ("refuted", "contradicts"),
     "latency": ("refuted", "contradicts"),
-    "stage-map-spans": ("holds", "irrelevant"),
+    "stage-map": ("holds", "irrelevant"),
+    "expert-map": ("holds", "irrelevant"),
     "experts-in-reach": ("refuted", "contradicts"),
     "one-expert-per-gpu": ("holds", "irrelevant"),
     "perfect-balance": ("depends", "irrelevant"),
@@ -141,14 +155,21 @@ def test_the_verdicts_are_a_careful_readers(full_result: Result) -> None:
     assert found == EXPECTED
 
 
-@pytest.mark.slow
-def test_alternatives_rivals_and_probes_are_simulations(full_result: Result) -> None:
-    """`engine.runs` counts the scenario, its probe, every alternative that is legal or not, and every rival."""
-    spec = full_result.scenario.spec
-    others = len(spec.alternatives) + len(spec.rivals)
-    # The blocking exchange is tried here and in each run that could be built and asks for it.
-    assert full_result.num_runs >= 1 + others
-    assert full_result.to_dict()["engine"]["runs"] == full_result.num_runs
+def test_every_run_that_is_counted_is_a_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`engine.runs` counts the scenario, its probe, alternatives and rivals that ran, and no other."""
+    ran = []
+    run = Simulation.run
+
+    def counting(self: Simulation) -> Run:
+        ran.append(self)
+        return run(self)
+
+    monkeypatch.setattr(Simulation, "run", counting)
+    illegal_and_legal = "alternatives=[{model.top_k: 1}, {parallel.convention: megatron}]"
+    result = simulate("ep64_tp16_pp4", overrides=[*SMALL[:-1], illegal_and_legal, "rivals=[EP16_TP8_PP4_DP2]"])
+    assert result.num_runs == len(ran)
+    # the scenario and its probe, top-1 and its probe, the rival, and not the reading that is illegal
+    assert len(ran) == 2 + 2 + 1
 
 
 @pytest.mark.slow
@@ -169,7 +190,8 @@ def test_reasons_name_what_a_reader_needs(full_result: Result) -> None:
     assert "spans 2 nodes" in reason["heads-divide"]
     assert "deadlock" in reason["all-to-all-defined"]
     assert "multinomial" in reason["perfect-balance"]
-    assert "EP = TP x PP x DP" in reason["stage-map-spans"]
+    assert "EP = TP x PP x DP" in reason["expert-map"]
+    assert "unsharded hidden state of 2.684 GB" in reason["memory-used"]
     assert "training would hold 8.5" in reason["fits"]
 
 
