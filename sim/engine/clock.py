@@ -27,6 +27,7 @@ __all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "Environment", "Signal", "to_ns",
 SOLVE_PRIORITY = 2
 """After simpy's URGENT (0) and NORMAL (1)."""
 
+_LAST_NS = 2**62  # a delay more, at most 1e18 ns, still fits 64 bits
 _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
 _LONGEST_S = 1e9  # 31 years: sums of delays stay within 64 bits of nanoseconds
 
@@ -123,6 +124,11 @@ class Clock:
             self.num_events += 1
             if env.now != self._last_ns:
                 self._last_ns, self._num_at_one_time = env.now, 0
+                if env.now > _LAST_NS:
+                    raise SimulationError(
+                        f"engine: simulated time must stay below {_LAST_NS / 1e9 / 31_557_600:.0f} years, and is at "
+                        f"{env.now / 1e9:.3g} s. Look for a bandwidth or a peak that is far too low."
+                    )
             else:
                 self._num_at_one_time += 1
             if self._num_at_one_time > self._max_events_at_one_time or self.num_events > self._max_events:

@@ -89,3 +89,15 @@ def test_the_network_solves_after_all_lanes_of_that_time():
     Alarm(clock.env, 4, lambda _: seen.append("before"), SOLVE_PRIORITY)
     clock.run()
     assert seen == ["before", "lane", "solve"]
+
+
+def test_time_beyond_what_64_bits_hold_is_refused_with_a_likely_cause():
+    clock = Clock()
+
+    def wait():
+        for _ in range(10):
+            yield clock.env.timeout(10**18)
+
+    clock.env.process(wait())
+    with pytest.raises(SimulationError, match="simulated time must stay below 146 years"):
+        clock.run()
