@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
-.PHONY: run test check format goldens clean
+.PHONY: run test check format bench clean
 
 run: $(STAMP)
 	$(BIN)/moesim run scenarios/ep64_tp16_pp4.yaml --out out/
@@ -20,6 +20,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench_engine.py out/benchmarks.json
 
 format: $(STAMP)
 	$(BIN)/ruff format .
