@@ -19,6 +19,11 @@ class MoesimError(Exception):
 
     exit_code: int = 1
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the parts for `--json`: those of an `InputError`, None where nothing is known, and the message."""
+        parts = dict.fromkeys(("file", "line", "field", "rule", "value", "cure"))
+        return {**parts, "message": str(self)}
+
 
 class InputError(MoesimError):
     """Input that is refused before anything runs.
@@ -32,7 +37,7 @@ class InputError(MoesimError):
         self, *, field: str, rule: str, value: object, cure: str, file: str | None = None, line: int | None = None
     ) -> None:
         self.file, self.line, self.field, self.rule, self.value, self.cure = file, line, field, rule, value, cure
-        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        place = "" if file is None else f"{_one_line(file)}: " if line is None else f"{_one_line(file)}:{line}: "
         super().__init__(f"{place}{field} must {rule}, got {value}. {cure}")
 
     def as_dict(self) -> dict[str, object]:
@@ -54,6 +59,19 @@ class SimulationError(MoesimError):
 
 
 class OutputError(MoesimError):
-    """A file or folder that could not be written."""
+    """A file or folder that could not be written; the message is `file: reason. cure`."""
 
     exit_code = 4
+
+    def __init__(self, *, file: str, reason: str, cure: str) -> None:
+        self.file, self.reason, self.cure = file, reason, cure
+        super().__init__(f"{_one_line(file)}: {reason}. {cure}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the parts for `--json`."""
+        return {**super().as_dict(), "file": self.file, "cure": self.cure}
+
+
+def _one_line(text: str) -> str:
+    """Return a text with what cannot be printed escaped, so that a message stays one line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from sim.errors import InputError, MoesimError
+from sim.errors import MoesimError
 
 __all__ = ["report"]
 
@@ -12,5 +12,4 @@ def report(error: MoesimError, *, as_json: bool) -> None:
     """Write the error's message, and with `as_json` its parts."""
     print(f"moesim: {error}", file=sys.stderr)  # noqa: T201  # the command's output
     if as_json:
-        parts = error.as_dict() if isinstance(error, InputError) else {"message": str(error)}
-        print(json.dumps({"error": parts}, ensure_ascii=False))  # noqa: T201  # the command's output
+        print(json.dumps({"error": error.as_dict()}, ensure_ascii=False))  # noqa: T201  # the command's output

@@ -28,7 +28,6 @@ def init_command(file: Path, *, as_json: bool) -> None:
             field="FILE", rule="not exist yet", value=str(file), cure="Choose another name; nothing was overwritten."
         ) from None
     except OSError as error:
-        raise OutputError(
-            f"{file}: {error.strerror or error}. Choose a folder that exists and can be written."
-        ) from error
+        cure = "Choose a folder that exists and can be written."
+        raise OutputError(file=str(file), reason=error.strerror or str(error), cure=cure) from error
     typer.echo(json.dumps({"written": str(file)}) if as_json else f"Wrote {file}. Next: moesim run {file}")

@@ -32,7 +32,7 @@ def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[s
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}. Choose a folder that can be written.") from error
+        raise _unwritten(folder, error, "Choose a folder that can be written.") from error
     name = str(data["scenario"].get("name") or "scenario")
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     paths = {
@@ -83,14 +83,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         handle, made = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}. Choose a folder that can be written.") from error
+        raise _unwritten(path, error, "Choose a folder that can be written.") from error
     temporary = Path(made)
     try:
         write(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}. Make room or choose another folder.") from error
+        raise _unwritten(path, error, "Make room or choose another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -109,6 +109,11 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
             ", ".join(f"{part} {format_quantity(round(share, 3), 'ratio')}" for part, share in shares if share)
         )
     return notes
+
+
+def _unwritten(path: Path, error: OSError, cure: str) -> OutputError:
+    """Return the error of a file or folder that the system refused."""
+    return OutputError(file=str(path), reason=error.strerror or str(error), cure=cure)
 
 
 def _npz_bytes(trace: Trace) -> bytes:

@@ -134,7 +134,16 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
         ),
         (
             ["timeline", "ep64_tp16_pp4", "-o", "a.png", "--window", "5", "2"],
-            "moesim: --window must be two times in ms, the first smaller, got (5.0, 2.0). For example: --window 0 50\n",
+            "moesim: --window must be two times in ms, the first smaller, got 5 2. For example: --window 0 50\n",
+        ),
+        (
+            ["timeline", "ep64_tp16_pp4", "-o", "a.png", "--window", "0", "inf"],
+            "moesim: --window must be two times in ms, the first smaller, got 0 inf. For example: --window 0 50\n",
+        ),
+        (
+            ["timeline", "ep64_tp16_pp4", "-o", "a.json", "--window", "1", "2"],
+            "moesim: --window must be left out for .json, got 1 2. "
+            "A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf.\n",
         ),
         (
             ["list", "preset"],
@@ -157,6 +166,129 @@ def test_bad_arguments_are_refused_with_rule_value_and_cure(
 ) -> None:
     """One line on standard error, exit 2, nothing on standard output."""
     assert moesim(*arguments) == Said(2, "", message)
+
+
+NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {} 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "x", "--seed", "-1"], NUMBERS.format("--seed", 0, "-1", "--seed")),
+        (["run", "x", "--seed=abc"], NUMBERS.format("--seed", 0, "abc", "--seed")),
+        (["run", "x", "--seed="], NUMBERS.format("--seed", 0, "an empty text", "--seed")),
+        (["run", "x", "--jobs", "0"], NUMBERS.format("--jobs", 1, "0", "--jobs")),
+        (["explain", "EP4", "--gpus", "0"], NUMBERS.format("--gpus", 1, "0", "--gpus")),
+        (["list"], "moesim: WHAT must be given, got nothing. For example: moesim list presets\n"),
+        (
+            ["run"],
+            "moesim: SCENARIO must be given, got nothing. "
+            "For example: moesim run ep64_tp16_pp4 --set model.top_k=1 --out out/\n",
+        ),
+        (
+            ["timeline", "x"],
+            "moesim: --output must be given, got nothing. For example: moesim timeline ep64_tp16_pp4 -o timeline.svg\n",
+        ),
+        (
+            ["rum", "x"],
+            "moesim: the command must be one of run, timeline, explain, list, schema, init, got rum. "
+            "Did you mean run?\n",
+        ),
+        (
+            ["run", "x", "--sed", "3"],
+            "moesim: an option must be one that moesim run has, got --sed. Did you mean --seed?\n",
+        ),
+        (["--foo"], "moesim: an option must be one that moesim has, got --foo. See moesim --help.\n"),
+        (["run", "x", "--seed"], "moesim: --seed must be followed by a value, got nothing. See moesim --help.\n"),
+        (
+            ["timeline", "x", "-o", "a.png", "--window", "1"],
+            "moesim: --window must be followed by 2 values, got fewer. See moesim --help.\n",
+        ),
+        (
+            ["timeline", "x", "-o", "a.png", "--window", "1", "b"],
+            "moesim: --window must be 2 numbers, got 1 b. For example: --window 0 50\n",
+        ),
+        (["run", "x", "--check=3"], "moesim: --check must have no value, got 3. Write --check alone.\n"),
+        (
+            ["list", "presets", "models"],
+            "moesim: the arguments must be no more than WHAT, got models. For example: moesim list presets\n",
+        ),
+        (
+            ["schema", "x"],
+            "moesim: the arguments must be options alone, got x. For example: moesim schema > moesim.schema.json\n",
+        ),
+    ],
+)
+def test_usage_errors_are_told_like_all_other_input(
+    moesim: Callable[..., Said], arguments: list[str], message: str
+) -> None:
+    """One line of our own form and exit 2; with --json the same parts as an object."""
+    assert moesim(*arguments) == Said(2, "", message)
+    if arguments[-1] in ("--foo", "--seed", "--window", "1") or arguments[0].startswith("-"):
+        return  # --json would be taken as a value there, or stands before a command
+    said = moesim(*arguments, "--json")
+    error = json.loads(said.out)["error"]
+    assert (said.code, said.err) == (2, message)
+    assert set(error) == {"file", "line", "field", "rule", "value", "cure"}
+    assert message == f"moesim: {error['field']} must {error['rule']}, got {error['value']}. {error['cure']}\n"
+
+
+def test_moesim_alone_and_its_help_show_the_commands(moesim: Callable[..., Said]) -> None:
+    """Both print the help, and no error."""
+    for arguments in ((), ("--help",), ("-h",), ("run", "--help")):
+        said = moesim(*arguments)
+        assert said.err == ""
+        assert "Usage: moesim" in said.out
+        assert said.code == (0 if arguments else 2)
+
+
+def test_an_interrupt_ends_with_130(moesim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a command runs."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.cli.listing.list_command", interrupt)
+    assert moesim("list", "presets") == Said(130, "", "interrupted\n")
+
+
+def test_a_missing_scenario_file_is_named_as_the_file(moesim: Callable[..., Said]) -> None:
+    """The path stands where the place of an error stands."""
+    error = json.loads(moesim("run", "no/such.yaml", "--json").out)["error"]
+    assert (error["file"], error["line"], error["field"]) == ("no/such.yaml", None, "the scenario")
+
+
+@pytest.mark.parametrize("output", ["a.png", "a.svg"])
+def test_a_window_outside_the_run_is_refused_with_the_length_of_the_run(
+    moesim: Callable[..., Said], tmp_path: Path, output: str
+) -> None:
+    """Nothing is drawn where nothing would be seen."""
+    step_s = json.loads(moesim("run", "ep64_tp16_pp4", *SMALL, "--set", "claims=[]", "--json").out)["metrics"][
+        "step_time_s"
+    ]
+    path = tmp_path / output
+    said = moesim("timeline", "ep64_tp16_pp4", *SMALL, "-o", str(path), "--window", "1e6", "2e6")
+    assert said.code == 2
+    assert said.err.startswith(
+        f"moesim: --window must show a part of the run, which lasts {step_s * 1e3:.6g} ms, got 1e+06 2e+06. For"
+    )
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("window", "has_notes"), [(("0", "1e6"), True), (("0", "1"), False), ((), True)])
+def test_notes_on_the_whole_run_stand_beside_the_whole_run_alone(
+    moesim: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    window: tuple[str, ...],
+    has_notes: bool,
+) -> None:
+    """Idle shares of the run would be read as those of the part that is drawn."""
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("sim.cli.timeline.write_drawing", lambda *_, **named: seen.update(named))
+    chosen = ["--window", *window] if window else []
+    moesim("timeline", "ep64_tp16_pp4", *SMALL, "-o", str(tmp_path / "a.png"), *chosen)
+    assert (seen["notes"] is not None) == has_notes
 
 
 @pytest.mark.parametrize(
@@ -188,8 +320,12 @@ def test_a_scenario_that_cannot_be_is_refused_before_anything_runs(
 
 def test_a_deadlock_ends_with_3_and_names_the_cycle(moesim: Callable[..., Said]) -> None:
     """The spanning exchange as a blocking collective of all ranks."""
-    said = moesim("run", "ep64_tp16_pp4", *SMALL, "--set", "parallel.exchange=blocking", "--set", "claims=[]")
+    asked = ("run", "ep64_tp16_pp4", *SMALL, "--set", "parallel.exchange=blocking", "--set", "claims=[]")
+    said = moesim(*asked, "--json")
     assert said.code == 3
+    error = json.loads(said.out)["error"]
+    assert error == dict.fromkeys(["file", "line", "field", "rule", "value", "cure"]) | {"message": error["message"]}
+    assert said.err == f"moesim: {error['message']}\n"
     assert "deadlock" in said.err
     assert "stage 0 -> stage 1 -> stage 0" in said.err
 
@@ -200,6 +336,9 @@ def test_an_unwritable_folder_ends_with_4(moesim: Callable[..., Said], tmp_path:
     said = moesim("run", "ep16_tp16_pp4", *SMALL, "--out", str(tmp_path / "taken"))
     assert (said.code, said.out) == (4, "")
     assert "taken" in said.err
+    error = json.loads(moesim("init", str(tmp_path / "none" / "mine.yaml"), "--json").out)["error"]
+    assert set(error) == {"file", "line", "field", "rule", "value", "cure", "message"}
+    assert (error["file"], error["field"]) == (str(tmp_path / "none" / "mine.yaml"), None)
 
 
 def test_explain_shows_every_convention_and_legal_names(moesim: Callable[..., Said]) -> None:
