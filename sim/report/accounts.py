@@ -26,7 +26,7 @@ def print_accounts(stages_ns: Sequence[Mapping[str, int]], path_ns: Mapping[str,
     if not stages_ns or not sum(stages_ns[0].values()):
         return
     step_ns = sum(stages_ns[0].values())
-    scale, unit = next(((s, u) for s, u in _UNITS if step_ns >= s), _UNITS[-1])
+    scale, unit = next(((s, u) for s, u in _UNITS if step_ns >= 10 * s), _UNITS[-1])
     mean = {part: sum(stage.get(part, 0) for stage in stages_ns) / len(stages_ns) for part in PARTS}
     shown = [part for part in PARTS if mean[part] or path_ns.get(part)]
     stages = {f"stage {i}": stage for i, stage in enumerate(stages_ns)}

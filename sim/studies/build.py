@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.work import Work
@@ -263,7 +263,9 @@ def _stage_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int
 
 
 def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
-    spec, mesh, found = scenario.spec, work.mesh, []
+    spec, mesh = scenario.spec, work.mesh
+    given = scenario.resolved()
+    found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
     if not scenario.is_given("parallel.convention"):
         found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
     if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
@@ -300,6 +302,14 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
     return found
+
+
+def _look_up(values: dict[str, Any], dotted: str) -> object:
+    """Return the value at a dotted key, SI; None where the scenario leaves it out."""
+    node: Any = values
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
 
 
 def _warnings(work: Work) -> list[str]:

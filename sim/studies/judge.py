@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.errors import InputError
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
+from sim.scenario.claim_units import check_claim_units
 from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
@@ -62,8 +64,17 @@ def simulate(
     >>> sum(result.path_ns.values()) == round(result.metrics["step_time_s"] * 1e9)
     True
     """
-    changes = [*overrides, *([] if seed is None else [f"seed={seed}"])]
-    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario, overrides=changes)
+    if not isinstance(scenario, Scenario):
+        loaded = load_scenario(scenario, overrides=overrides, seed=seed)
+    elif overrides:
+        raise InputError(
+            field="overrides",
+            rule="be left out for a scenario that is loaded already",
+            value=list(overrides),
+            cure="Give them to load_scenario, or use Scenario.variant.",
+        )
+    else:
+        loaded = scenario if seed is None else scenario.variant({"seed": seed})
     return judge_scenario(loaded, jobs=jobs, on_progress=on_progress)
 
 
@@ -85,6 +96,7 @@ def judge_scenario(
     """Simulate a loaded scenario and judge its claims."""
     spec = scenario.spec
     metrics = [_metric_of(scenario, i) for i in range(len(spec.claims))]
+    check_claim_units(scenario, CATALOG)
     built = None if isinstance(spec.workload, PassesWorkload) else build(scenario)  # refuse before anything runs
     variants = _variants(scenario)
     others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
@@ -195,11 +207,12 @@ def _not_run(scenario: Scenario, variants: _Variants, seen: Sequence[Observation
 def _assumed_elsewhere(here: Simulated, seen: Sequence[Observation]) -> list[str]:
     """Return a line for each fact that alternatives and rivals had to assume and the scenario had not."""
     known = {(item.key, str(item.value)) for item in here.assumptions}
+    said = {item.why for item in here.assumptions}
     lines = [
         f"Assumed under alternatives or rivals: {item.key} {item.value}, {item.why}"
         for observed in seen
         for item in observed.assumptions
-        if (item.key, str(item.value)) not in known and item.key.startswith("cluster.")
+        if (item.key, str(item.value)) not in known and item.key.startswith("cluster.") and item.why not in said
     ]
     return list(dict.fromkeys(lines))
 
