@@ -36,15 +36,18 @@ _OPS: Final[Mapping[str, str]] = {
 Claim = Mapping[str, Any]
 
 
-def print_claims(claims: Sequence[Claim], console: Console) -> None:
-    """Print a line for each claim with its verdict, then the reasons."""
+def print_claims(claims: Sequence[Claim], console: Console, assumptions: Mapping[str, int] | None = None) -> None:
+    """Print a line for each claim with its verdict, then the reasons.
+
+    `assumptions` has the number of each assumption by its key; under a verdict stand those that it rests on.
+    """
     if not claims:
         return
     counts = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in _VERDICTS}
     heading(console, "claims", ", ".join(f"{n} {_VERDICTS[verdict][2]}" for verdict, n in counts.items() if n))
     indented(console, _summary(claims, console))
     heading(console, "why")
-    indented(console, _reasons(claims))
+    indented(console, _reasons(claims, assumptions or {}))
 
 
 def asked(expect: Mapping[str, Any]) -> str:
@@ -87,7 +90,7 @@ def _summary(claims: Sequence[Claim], console: Console) -> Table:
     return table
 
 
-def _reasons(claims: Sequence[Claim]) -> Table:
+def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
     """Return what the document says, the whole reason, and why the claim matters or not."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True)
@@ -103,8 +106,26 @@ def _reasons(claims: Sequence[Claim]) -> Table:
         ]
         if claim.get("relevance_reason"):
             lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
+        numbers = [assumptions[key] for key in claim.get("assumptions") or () if key in assumptions]
+        if numbers:
+            lines.append(cell(f"rests on assumptions {_ranges(numbers)}", "dim"))
         table.add_row(cell(symbol, f"bold {colour}".strip()), Text("\n").join(lines))
     return table
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers with runs drawn together.
+
+    >>> _ranges([1, 2, 3, 5, 7, 8])
+    '1-3, 5, 7-8'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _note(claim: Claim) -> str:

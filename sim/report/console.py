@@ -50,7 +50,8 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
         What was written -> path.
     """
     _print_header(data, console)
-    print_claims(data.get("claims") or (), console)
+    numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
+    print_claims(data.get("claims") or (), console, numbers)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     _print_quantities("metrics", data.get("metrics"), console)
     print_accounts(data.get("stages_ns") or (), data.get("path_ns") or {}, console)
@@ -202,10 +203,10 @@ def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
 def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Console) -> None:
     if not assumptions:
         return
-    heading(console, "assumptions", "facts that the scenario does not give")
-    table = new_table(console, "key", "value", "why")
-    for item in assumptions:
-        table.add_row(cell(item["key"]), cell(item["value"], "bold"), cell(item["why"]))
+    heading(console, "assumptions", "facts that the document or the scenario does not give")
+    table = new_table(console, "no.", "key", "value", "why", right=[0])
+    for number, item in enumerate(assumptions, 1):
+        table.add_row(cell(number, "dim"), cell(item["key"]), cell(item["value"], "bold"), cell(item["why"]))
     indented(console, table)
 
 

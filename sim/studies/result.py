@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.engine.trace import Trace
+from sim.results.catalog import CATALOG
 from sim.results.claims import Outcome, Verdict
 from sim.scenario.scenario import Scenario
 from sim.studies.simulate import Simulated
@@ -81,7 +82,7 @@ class Result:
                 "conservation": self._conservation(),
                 "links": self._links(),
                 "bounds": self._bounds(),
-                "claims": [_claim_dict(verdict) for verdict in self.claims],
+                "claims": [{**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims],
                 "engine": self._engine(),
             }.items()
         }
@@ -97,6 +98,12 @@ class Result:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _rests_on(self, verdict: Verdict) -> list[str]:
+        """Return the keys of the assumptions that a verdict rests on: a mesh knows nothing of the work."""
+        keys = dict.fromkeys(item.key for item in self.simulated.assumptions)
+        sections = ("cluster.", "model.", "parallel.") if CATALOG[verdict.claim.metric].group == "mesh" else ("",)
+        return [key for key in keys if key.startswith(sections)]
 
     def _conservation(self) -> dict[str, object]:
         run = self.simulated.run

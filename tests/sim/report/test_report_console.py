@@ -33,6 +33,7 @@ def claim(name, verdict, **more):
         "bound_compute": 26.92e6,
         "bound_wires": None,
         "alternatives": [],
+        "assumptions": ["parallel.dp"],
         "rival": None,
     } | more
 
@@ -141,7 +142,8 @@ def test_sections_come_in_order(data):
         "  idle 50.0 8.3",
         "  weights 948.6 MB 100.0 %",
         "  fits in 64 GB: 1.5 % used",
-        "  parallel.dp 1 what the other axes leave",
+        "  1 parallel.dp 1 what the other axes leave",
+        "  rests on assumptions 1",
         "  ! TP16 leaves a node.",
         "  44 simulations, 78,720 spans, 30,891 events",
         "  timeline out/timeline.png",
