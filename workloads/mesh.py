@@ -236,9 +236,10 @@ def _why_not_megatron(s: Strategy, dp: int) -> str | None:
     world, expert = s.tp * s.cp * dp * s.pp, s.etp * s.ep * s.pp
     if world % expert:
         need = math.lcm(s.tp * s.cp * s.pp, expert)
+        wanted = f"at least {need} GPUs are needed" if need > world else f"a multiple of {need} GPUs is needed"
         return (
             f"ETP x EP x PP = {s.etp} x {s.ep} x {s.pp} = {expert} does not divide "
-            f"TP x CP x DP x PP = {world}: at least {need} GPUs are needed"
+            f"TP x CP x DP x PP = {world}: {wanted}"
         )
     if s.tp > 1 and s.ep > 1 and s.sp is False:
         return f"TP{s.tp} with EP{s.ep} requires sequence parallelism: set sp: true"
