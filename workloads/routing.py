@@ -5,13 +5,14 @@ Model
     balanced      every source sends tokens * top_k / experts to each expert; remainders go round by source and layer
     multinomial   each token takes top_k distinct experts, every set of them with equal probability
 
-For top-1 that is the multinomial distribution itself; for more, the counts are drawn expert by expert from the exact
-conditional distribution: of the tokens with r choices left, each takes expert j of E with probability r / (E - j).
+For top-1 that is the multinomial distribution itself; for more, the counts are drawn exactly as well: the experts are
+halved again and again, and a token's r choices in a block fall on its halves as draws without replacement do.
 
 Random numbers come from one child stream per purpose, layer and microbatch of the seed, so that changing one thing
 keeps the other draws.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -92,21 +93,42 @@ def _balanced(asked: _Asked, rng: np.random.Generator) -> IntArray:
 
 
 def _multinomial(asked: _Asked, rng: np.random.Generator) -> IntArray:
-    """Go through the experts; of the tokens with r choices left, each takes expert j of E with chance r / (E - j)."""
+    """Halve the experts again and again; a token's choices fall on the halves as a draw without replacement."""
     num_sources, tokens, num_experts, top_k, _ = asked
-    if top_k == 1:
-        return rng.multinomial(tokens, np.full(num_experts, 1 / num_experts), size=num_sources).astype(np.int64)
-    left = np.zeros((num_sources, top_k + 1), dtype=np.int64)  # tokens by the choices that they have left
-    left[:, top_k] = tokens
     counts = np.empty((num_sources, num_experts), dtype=np.int64)
-    choices = np.arange(1, top_k + 1)
-    for expert in range(num_experts):
-        chance = np.minimum(choices / (num_experts - expert), 1.0)
-        taken = rng.binomial(left[:, 1:], chance)
-        left[:, 1:] -= taken
-        left[:, :-1] += taken
-        counts[:, expert] = taken.sum(axis=1)
+    whole = np.zeros((num_sources, 1, top_k + 1), dtype=np.int64)  # tokens by source, block and choices in the block
+    whole[:, 0, top_k] = tokens
+    blocks = {num_experts: [(np.zeros(1, dtype=np.intp), whole)]}  # size -> first experts and tokens of blocks
+    while blocks:
+        halves: dict[int, list[tuple[NDArray[np.intp], IntArray]]] = {}
+        for size, parts in blocks.items():
+            first = np.concatenate([part[0] for part in parts])
+            chosen = np.concatenate([part[1] for part in parts], axis=1)
+            if size == 1:
+                counts[:, first] = chosen[:, :, 1]
+                continue
+            left, right = _halve(chosen, size, rng)
+            halves.setdefault(size // 2, []).append((first, left))
+            halves.setdefault(size - size // 2, []).append((first + size // 2, right))
+        blocks = halves
     return counts
+
+
+def _halve(chosen: IntArray, size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Draw how many choices of each token fall on the left and the right half of blocks of `size` experts.
+
+    Of r choices without replacement among `size`, j fall on the left with the hypergeometric probability
+    C(a, j) C(b, r - j) / C(size, r). Shapes [S, blocks, top_k + 1].
+    """
+    a, b = size // 2, size - size // 2
+    left, right = np.zeros_like(chosen), np.zeros_like(chosen)
+    left[:, :, 0] = right[:, :, 0] = chosen[:, :, 0]
+    for r in range(1, min(chosen.shape[2] - 1, size) + 1):
+        chance = [math.comb(a, j) * math.comb(b, r - j) / math.comb(size, r) for j in range(r + 1)]
+        drawn = rng.multinomial(chosen[:, :, r], chance)
+        left[:, :, : r + 1] += drawn
+        right[:, :, : r + 1] += drawn[:, :, ::-1]
+    return left, right
 
 
 ROUTINGS: dict[str, Callable[[_Asked, np.random.Generator], IntArray]] = {

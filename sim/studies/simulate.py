@@ -239,7 +239,7 @@ def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     """Run a batch with the exchange entered by all stages as one collective: whether it ends, why, runs it took."""
     if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
-    small = replace(work, exchange="blocking", batches=1)
+    small = replace(work, exchange="blocking", batches=1, routing="balanced")  # who waits for whom, not for how long
     try:
         run_plan(PipelinePlan(small))
     except SimulationError as error:
