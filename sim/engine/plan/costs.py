@@ -19,7 +19,7 @@ from sim.engine.clock import to_ns, to_ns_array
 from sim.engine.ops import NO_LAYER, Compute, TimedKernel, Transfer
 from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES, Exchange, all_to_all, point_to_point
-from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel
+from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 
 __all__ = ["Costs"]
 
@@ -35,6 +35,7 @@ class Costs:
         self._all_reduce = all_reduce
         self._transfers: dict[tuple[object, ...], Transfer] = {}
         self._even: dict[tuple[bytes, bytes], int] = {}
+        self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._kernels: dict[tuple[Kernel, int], NDArray[np.int64]] = {}
 
     def compute(
@@ -46,7 +47,22 @@ class Costs:
         tokens_routed: int = 0,
         expert_tokens: NDArray[np.int64] | None = None,
     ) -> Compute:
-        """Return `kernels` on each of `num_ranks` ranks as one op."""
+        """Return `kernels` on each of `num_ranks` ranks as one op; equal requests give the same op."""
+        key = (tuple(kernels), num_ranks, layer, tokens_routed)
+        if expert_tokens is not None or any(_varies(kernel) for kernel in kernels):
+            return self._compute(*key, expert_tokens)
+        if key not in self._computes:
+            self._computes[key] = self._compute(*key, None)
+        return self._computes[key]
+
+    def _compute(
+        self,
+        kernels: tuple[Kernel, ...],
+        num_ranks: int,
+        layer: int,
+        tokens_routed: int,
+        expert_tokens: NDArray[np.int64] | None,
+    ) -> Compute:
         timed = [
             TimedKernel(
                 kind=kernel.kind,
@@ -60,12 +76,9 @@ class Costs:
 
     def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         """Return the time of `kernel` on each rank. Shape [R]."""
-        if isinstance(kernel, GroupedGemm):
+        if _varies(kernel):
             return self._kernel_ns(kernel, num_ranks)
-        try:
-            known = self._kernels.get((kernel, num_ranks))
-        except TypeError:  # holds an array of bytes per rank, which has no hash
-            return self._kernel_ns(kernel, num_ranks)
+        known = self._kernels.get((kernel, num_ranks))
         if known is None:
             known = self._kernels[kernel, num_ranks] = self._kernel_ns(kernel, num_ranks)
         return known
@@ -145,3 +158,8 @@ class Costs:
             group=group,
             ranks=ranks,
         )
+
+
+def _varies(kernel: Kernel) -> bool:
+    """Tell whether a kernel differs from rank to rank, by the tokens that the routing sent there."""
+    return isinstance(kernel, GroupedGemm) or (isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray))
