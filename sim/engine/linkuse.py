@@ -34,9 +34,11 @@ class LinkLog:
         self._busy_ns[mask] = self._busy_ns.get(mask, 0) + end_ns - start_ns
         self._intervals.append((start_ns, end_ns, tuple(flowing)))
 
-    def summary(self) -> LinkUse:
-        """Return bytes, busy time and the course of utilisation."""
-        time_ns, utilisation = self._course()
+    def summary(self, *, with_course: bool = True) -> LinkUse:
+        """Return bytes, busy time and (unless left out, for it takes longest) the course of utilisation."""
+        time_ns, utilisation = (
+            self._course() if with_course else (np.zeros(0, np.int64), np.zeros((0, len(self._kinds))))
+        )
         return LinkUse(
             num_bytes=self._bytes(),
             busy_s=self._busy_s(),

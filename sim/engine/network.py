@@ -133,9 +133,9 @@ class FluidNetwork:
             self.bytes_sent += transfer.total_bytes
         return batch
 
-    def link_use(self) -> LinkUse:
+    def link_use(self, *, with_course: bool = True) -> LinkUse:
         """Return what the links have carried so far."""
-        return self._log.summary()
+        return self._log.summary(with_course=with_course)
 
     # ---- alone ---------------------------------------------------------------------------------------------------
 

@@ -113,8 +113,9 @@ class FluidNetwork:
             Alarm(self._env, latency_ns, partial(self._join, batch, positions))
         return batch
 
-    def link_use(self) -> LinkUse:
-        """Return what the links have carried so far."""
+    def link_use(self, *, with_course: bool = True) -> LinkUse:
+        """Return what the links have carried so far; the course is noted as it goes, and costs nothing more."""
+        del with_course
         return LinkUse(
             num_bytes=self._bytes.copy(),
             busy_s=self._busy_ns / 1e9,

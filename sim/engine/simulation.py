@@ -100,8 +100,9 @@ class Run:
 class Simulation:
     """Clock, network, ranks and lanes of one run."""
 
-    def __init__(self, plan: Plan, *, max_events: int = 50_000_000) -> None:
+    def __init__(self, plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> None:
         self.plan = plan
+        self._link_course = link_course
         self.clock = Clock(max_events=max_events)
         self.network = FluidNetwork(self.clock, plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         num_stages, num_lanes, _ = plan.lane_ranks.shape
@@ -153,7 +154,7 @@ class Simulation:
             num_stages=num_stages,
             num_lanes=num_lanes,
             lane_ranks=self.plan.lane_ranks,
-            link_use=self.network.link_use(),
+            link_use=self.network.link_use(with_course=self._link_course),
         )
         return Run(
             trace=trace,
@@ -173,12 +174,12 @@ class Simulation:
         )
 
 
-def run_plan(plan: Plan, *, max_events: int = 50_000_000) -> Run:
-    """Run a plan to its end.
+def run_plan(plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> Run:
+    """Run a plan to its end; without `link_course` the course of the links' load over time is left out.
 
     Raises
     ------
     SimulationError
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
-    return Simulation(plan, max_events=max_events).run()
+    return Simulation(plan, max_events=max_events, link_course=link_course).run()

@@ -62,7 +62,7 @@ def observe_all(
 
 def _observe(scenario: Scenario, wanted: frozenset[str]) -> Observation:
     try:
-        simulated = simulate_scenario(scenario, wanted=wanted)
+        simulated = simulate_scenario(scenario, wanted=wanted, link_course=False)
     except InputError as error:
         return Observation(values={}, problem=f"{error.field} must {error.rule}, got {error.value}", num_runs=0)
     except (MoesimError, WorkloadError, TopologyError) as error:

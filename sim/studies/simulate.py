@@ -76,7 +76,7 @@ class Simulated:
         return {**self.mesh, **flat, **self.metrics}
 
 
-def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> Simulated:
+def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset(), link_course: bool = True) -> Simulated:
     """Simulate a scenario once.
 
     Parameters
@@ -85,12 +85,14 @@ def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset()) -> 
         What to simulate.
     wanted
         Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
+    link_course
+        Whether the trace has the course of the links' load, which the Perfetto trace shows.
     """
     if isinstance(scenario.spec.workload, PassesWorkload):
         return _simulate_passes(scenario)
     built = build(scenario)
     work = built.work
-    run = run_plan(PipelinePlan(work))
+    run = run_plan(PipelinePlan(work), link_course=link_course)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
@@ -241,7 +243,7 @@ def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
     small = replace(work, exchange="blocking", batches=1, routing="balanced")  # who waits for whom, not for how long
     try:
-        run_plan(PipelinePlan(small))
+        run_plan(PipelinePlan(small), link_course=False)
     except SimulationError as error:
         ranks = work.mesh.strategy.ep
         return False, f"entered as one blocking collective of {ranks} ranks it never ends: {str(error).rstrip('.')}", 1
