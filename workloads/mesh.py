@@ -30,7 +30,7 @@ __all__ = ["CONVENTIONS", "DEFAULT_RANK_ORDER", "Mesh", "build_mesh", "nearest_l
 CONVENTIONS: dict[str, str] = {
     "megatron": "EP lies inside a stage's TP x CP x DP ranks; world % (ETP x EP x PP) = 0; TP with EP needs SP",
     "vllm": "EP = TP x DP of a stage, never PP; tokens replicated over TP",
-    "spanning": "EP = all GPUs; a GPU holds its experts for all layers, so a layer's experts lie on all stages",
+    "spanning": "EP = TP x PP x DP; a GPU holds its experts for all layers, so a layer's experts lie on all stages",
 }
 """Readings of EP, each in a line."""
 
@@ -185,14 +185,16 @@ def nearest_legal(
 ) -> list[Strategy]:
     """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
 
-    DP follows from the number of GPUs and SP from the convention; CP, ETP and VPP stay as they are.
+    DP follows from the number of GPUs and SP from the convention (it is named where it was switched off and is needed);
+    CP, ETP and VPP stay as they are.
     """
     sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
     found: list[tuple[int, float, str, Strategy]] = []
     for tp in sorted({*sizes, strategy.tp}):
         for pp in sorted({*sizes, strategy.pp}):
             for ep in sorted({*sizes, strategy.ep}):
-                candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=None)
+                needs_sp = strategy.sp is False and convention == "megatron" and tp > 1 and ep > 1
+                candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=True if needs_sp else None)
                 if why_illegal(candidate, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
                     changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
                     factor = sum(abs(math.log2(change)) for change in changes)

@@ -124,10 +124,11 @@ def _halve(chosen: IntArray, size: int, rng: np.random.Generator) -> tuple[IntAr
     left, right = np.zeros_like(chosen), np.zeros_like(chosen)
     left[:, :, 0] = right[:, :, 0] = chosen[:, :, 0]
     for r in range(1, min(chosen.shape[2] - 1, size) + 1):
-        chance = [math.comb(a, j) * math.comb(b, r - j) / math.comb(size, r) for j in range(r + 1)]
+        low, high = max(0, r - b), min(a, r)  # a half takes no more choices than it has experts
+        chance = [math.comb(a, j) * math.comb(b, r - j) / math.comb(size, r) for j in range(low, high + 1)]
         drawn = rng.multinomial(chosen[:, :, r], chance)
-        left[:, :, : r + 1] += drawn
-        right[:, :, : r + 1] += drawn[:, :, ::-1]
+        left[:, :, low : high + 1] += drawn
+        right[:, :, r - high : r - low + 1] += drawn[:, :, ::-1]
     return left, right
 
 

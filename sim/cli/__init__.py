@@ -17,7 +17,7 @@ def main() -> None:
     from sim.cli.usage import USAGE_ERROR, usage_error  # noqa: PLC0415
     from sim.errors import MoesimError  # noqa: PLC0415
 
-    as_json = "--json" in sys.argv[1:]
+    as_json = any(word == "--json" or word.startswith("--json=") for word in sys.argv[1:])
     try:
         # Without arguments the app prints its help and ends by itself.
         code = app(prog_name="moesim", standalone_mode=len(sys.argv) < 2)

@@ -197,6 +197,7 @@ class FluidNetwork:
         for knot in knots:
             self._advance(knot)
             self._knots.remove(knot)
+            self._busy &= ~knot.mask  # of those that have ended too
             knot.alarm, knot.is_stale = None, False
             members = [*knot.members, *members]
         mask = 0

@@ -108,7 +108,8 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
             lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
         numbers = [assumptions[key] for key in claim.get("assumptions") or () if key in assumptions]
         if numbers:
-            lines.append(cell(f"rests on assumptions {_ranges(numbers)}", "dim"))
+            which = "all assumptions" if len(numbers) == len(assumptions) > 1 else f"assumptions {_ranges(numbers)}"
+            lines.append(cell(f"rests on {which}", "dim"))
         table.add_row(cell(symbol, f"bold {colour}".strip()), Text("\n").join(lines))
     return table
 

@@ -126,7 +126,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     >>> fast = Claim(id="fast", says="50 ms", source="1", metric="latency_s", unit="s", is_met=lambda x: x <= 0.05,
     ...              asked="<= 50 ms", asked_value=0.05)
     >>> print(judge(fast, Evidence(value=0.2, bound_compute=0.06)).reason)
-    simulated 200 ms, asked <= 50 ms (4 times); arithmetic alone at the peak of all GPUs gives 60 ms
+    simulated 200 ms, asked <= 50 ms (4 times); arithmetic alone at the peak of all GPUs allows 60 ms
     """
     if claim.superlative is not None:
         return _judge_superlative(claim, evidence)
@@ -180,13 +180,12 @@ def _compare(claim: Claim, evidence: Evidence) -> str:
 
 def _bound_sentences(claim: Claim, evidence: Evidence) -> list[str]:
     sentences = []
-    for bound, what, gives in (
-        (evidence.bound_compute, "arithmetic alone at the peak of all GPUs", "gives"),
-        (evidence.bound_wires, "the wires alone at their datasheet rate", "give"),
+    for bound, what, allows in (
+        (evidence.bound_compute, "arithmetic alone at the peak of all GPUs", "allows"),
+        (evidence.bound_wires, "the wires alone at their datasheet rate", "allow"),
     ):
         if bound is not None and claim.is_met is not None:
-            verb = "would allow" if claim.is_met(bound) else gives
-            sentences.append(f"{what} {verb} {format_quantity(bound, claim.unit)}")
+            sentences.append(f"{what} {allows} {format_quantity(bound, claim.unit)}")
     return sentences
 
 
@@ -223,7 +222,8 @@ def _alternative_sentences(
 def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
     known = [rival for rival in evidence.rivals if rival.value is not None]
     if evidence.value is None or not known:
-        why = f"{claim.metric} has no value here" if evidence.value is None else "no rival could be run"
+        why = "no rival could be run, or fits into memory" if evidence.rivals else "no rivals are declared"
+        why = f"{claim.metric} has no value here" if evidence.value is None else why
         return Verdict(claim=claim, evidence=evidence, verdict="not_judged", reason=why)
     sign = 1 if claim.superlative == "least" else -1
     best = min(known, key=lambda rival: sign * float(rival.value or 0))
@@ -250,10 +250,13 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _gap_sentences(evidence: Evidence, claim: Claim) -> list[str]:
     sentences = []
-    for bound, what in ((evidence.bound_compute, "arithmetic alone"), (evidence.bound_wires, "the wires alone")):
+    for bound, what in (
+        (evidence.bound_compute, "arithmetic alone allows"),
+        (evidence.bound_wires, "the wires alone allow"),
+    ):
         if bound and evidence.value:
             ratio = format_ratio(float(evidence.value) / bound)
-            sentences.append(f"{what} allows {format_quantity(bound, claim.unit)} ({ratio})")
+            sentences.append(f"{what} {format_quantity(bound, claim.unit)} ({ratio})")
     return sentences
 
 

@@ -114,7 +114,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     workload = varied.spec.workload
     if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         with _placing(varied):
-            dp = _mesh(varied, cluster).dp
+            dp = _mesh(varied, cluster, _model(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp
             fitting = max(m for m in range(1, workload.microbatches + 1) if per_replica % m == 0)
@@ -141,7 +141,7 @@ def _build(scenario: Scenario) -> Built:
         )
     cluster, model = _cluster(scenario), _model(scenario)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
-    mesh = _mesh(scenario, cluster)
+    mesh = _mesh(scenario, cluster, model)
     work = Work(
         cluster=cluster,
         model=model,
@@ -235,10 +235,22 @@ def _strategy(scenario: Scenario) -> Strategy:
     return replace(named, **given, sp=parallel.sp if parallel.sp is not None else named.sp)
 
 
-def _mesh(scenario: Scenario, cluster: Cluster) -> Mesh:
+def _mesh(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
+    """Lay the strategy out; a dense model has no experts to be read in several ways, and takes Megatron's mesh."""
+    strategy, convention = _strategy(scenario), scenario.spec.parallel.convention
+    if not model.experts and convention == "spanning":
+        raise scenario.error_at(
+            "parallel.convention",
+            rule="be megatron or vllm for a dense model",
+            value=convention,
+            cure="Only experts can lie on all stages: use convention: megatron.",
+        )
+    if not model.experts and convention == "vllm":
+        convention = "megatron"
+        strategy = replace(strategy, sp=bool(strategy.sp))
     return build_mesh(
-        _strategy(scenario),
-        scenario.spec.parallel.convention,
+        strategy,
+        convention,
         num_gpus=cluster.num_gpus,
         gpus_per_node=cluster.spec.gpus_per_node,
         rank_order=tuple(scenario.spec.parallel.rank_order),

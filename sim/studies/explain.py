@@ -31,7 +31,7 @@ def explain_run(
 def _where_time_went(path_ns: Mapping[str, int]) -> str:
     whole = sum(path_ns.values())
     top = sorted(path_ns.items(), key=lambda item: -item[1])[:3]
-    return "most of the step goes to " + ", ".join(f"{part} ({ns / whole:.0%})" for part, ns in top)
+    return "most of the step goes to " + ", ".join(f"{part.replace('_', ' ')} ({ns / whole:.0%})" for part, ns in top)
 
 
 def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
@@ -40,7 +40,7 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     sizes = sorted(
         ((name, size) for name, size in parts.items() if name != "total" and size), key=lambda item: -item[1]
     )
-    line = "made of " + ", ".join(f"{name} {format_quantity(size, 'bytes')}" for name, size in sizes)
+    line = "made of " + ", ".join(f"{name.replace('_', ' ')} {format_quantity(size, 'bytes')}" for name, size in sizes)
     if work.kind == "training":
         return line
     params = max(sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages))

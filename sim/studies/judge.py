@@ -113,7 +113,7 @@ def judge_scenario(
         scenario=scenario,
         simulated=here,
         claims=verdicts,
-        findings=[*_findings(here), *_not_run(scenario, variants, seen), *_assumed_elsewhere(here, seen)],
+        findings=[*_findings(here, metrics), *_not_run(scenario, variants, seen), *_assumed_elsewhere(here, seen)],
         num_runs=here.num_runs + sum(o.num_runs for o in seen),
     )
 
@@ -168,8 +168,7 @@ def _verdicts(
                 for changes, observed in zip(scenario.spec.alternatives, by_alternative, strict=True)
             ],
             rivals=[
-                _as_rival(name, metric, observed, here)
-                for (_, name), observed in zip(variants.rivals, by_rival, strict=True)
+                _as_rival(name, metric, observed) for (_, name), observed in zip(variants.rivals, by_rival, strict=True)
             ],
             bound_compute=bounds[0],
             bound_wires=bounds[1],
@@ -179,9 +178,9 @@ def _verdicts(
     return relate(verdicts)
 
 
-def _as_rival(name: str, metric: str, observed: Observation, here: Simulated) -> Outcome:
-    """Return a rival's value; one that does not fit into memory is none, where the scenario itself fits."""
-    if observed.values.get("fits") is False and here.values.get("fits") is not False:
+def _as_rival(name: str, metric: str, observed: Observation) -> Outcome:
+    """Return a rival's value; one that does not fit into memory is none."""
+    if observed.values.get("fits") is False:
         return Outcome(name=name, value=None, problem="does not fit into memory")
     return Outcome(name=name, value=observed.values.get(metric), problem=observed.problem)
 
@@ -246,10 +245,10 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _findings(here: Simulated) -> list[str]:
+def _findings(here: Simulated, metrics: Sequence[str]) -> list[str]:
     """Return what was found out beside the claims."""
     findings = []
-    if _PROBE in here.mesh:
+    if _PROBE in here.mesh and _PROBE not in metrics:
         findings.append(f"Expert exchange over all stages: {here.explanations[_PROBE]}")
     if here.wire_times_s:
         times = ", ".join(f"{time * 1e3:.0f} ms {name}" for name, time in here.wire_times_s.items())

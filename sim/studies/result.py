@@ -102,7 +102,17 @@ class Result:
     def _rests_on(self, verdict: Verdict) -> list[str]:
         """Return the keys of the assumptions that a verdict rests on: a mesh knows nothing of the work."""
         keys = dict.fromkeys(item.key for item in self.simulated.assumptions)
-        sections = ("cluster.", "model.", "parallel.") if CATALOG[verdict.claim.metric].group == "mesh" else ("",)
+        metric = verdict.claim.metric
+        if metric in ("weights", "num_params", "num_active_params", "num_params_per_gpu"):
+            sections: tuple[str, ...] = ("model.", "parallel.")
+        elif CATALOG[metric].group != "mesh":
+            sections = ("",)
+        elif "params" in metric:
+            sections = ("model.", "parallel.")
+        elif metric.startswith("legal") or metric.endswith("nodes"):
+            sections = ("cluster.preset", "parallel.")
+        else:
+            sections = ("parallel.",)
         return [key for key in keys if key.startswith(sections)]
 
     def _conservation(self) -> dict[str, object]:

@@ -174,7 +174,7 @@ def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:
         return []
     peak = format_quantity(float(memory["peak_bytes_per_gpu"]["total"]), "bytes")
     capacity = format_quantity(float(memory["capacity_bytes"]), "bytes")
-    return [f"It does not fit: a GPU of stage {memory['peak_stage']} needs {peak} of {capacity}."]
+    return [f"It does not fit: a GPU of stage {memory['peak_stage']} needs {peak} and has {capacity}."]
 
 
 def _run_facts(work: Work, run: Run) -> RunFacts:

@@ -48,11 +48,18 @@ def test_a_claim_is_judged_here_and_under_every_alternative(
     assert words in judged.reason
 
 
-def test_bounds_stand_in_the_reason_and_say_whether_they_would_allow_the_claim() -> None:
+def test_bounds_stand_in_the_reason() -> None:
     """A claim that a bound refutes needs no simulation."""
     reason = judge(FAST, Evidence(value=0.2, bound_compute=0.04, bound_wires=0.07)).reason
-    assert "arithmetic alone at the peak of all GPUs would allow 40 ms" in reason
-    assert "the wires alone at their datasheet rate give 70 ms" in reason
+    assert "arithmetic alone at the peak of all GPUs allows 40 ms" in reason
+    assert "the wires alone at their datasheet rate allow 70 ms" in reason
+
+
+def test_a_superlative_without_rivals_says_so() -> None:
+    """None declared, or none that runs and fits."""
+    assert judge(LEAST, Evidence(value=1.0)).reason == "no rivals are declared"
+    too_big = Outcome(name="A", value=None, problem="does not fit into memory")
+    assert judge(LEAST, Evidence(value=1.0, rivals=[too_big])).verdict == "not_judged"
 
 
 def test_seeds_give_the_span_of_the_metric() -> None:

@@ -119,3 +119,34 @@ def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
     """What a claim may name, a run can answer (the exchange is probed where it is asked for)."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
     assert set(CATALOG) <= set(values)
+
+
+DENSE = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 4, hidden: 256, heads: 8, ffn: 512, vocab: 1024}
+parallel: {strategy: TP8_PP2, convention: vllm}
+workload: {kind: forward, sequences: 8, sequence_length: 128, microbatches: 4}
+"""
+
+
+def test_a_dense_model_is_served_by_vllm_without_experts() -> None:
+    """EP names nothing there, so that EP = TP x DP asks for nothing."""
+    assert build(load_scenario_text(DENSE)).work.mesh.world == 16
+    with pytest.raises(InputError, match=r"parallel.convention must be megatron or vllm for a dense model"):
+        build(load_scenario_text(DENSE, overrides=["parallel.convention=spanning"]))
+
+
+def test_names_near_a_strategy_without_sp_name_it_where_it_is_needed() -> None:
+    """Otherwise the suggestion would be refused again."""
+    with pytest.raises(InputError, match=r"Nearest legal: EP4_TP2_PP2_SP"):
+        build(load_scenario_text(SMALL, overrides=["parallel.sp=false"]))
+
+
+def test_a_rival_that_does_not_fit_wins_nothing() -> None:
+    """Whether the scenario itself fits or not."""
+    text = SMALL + (
+        "rivals: [EP16_TP1_PP1_DP16]\nclaims: [{id: a, says: b, source: c, metric: step_time_s, superlative: least}]\n"
+    )
+    for memory in ("1 MB", "64 GB"):
+        claim = simulate(load_scenario_text(text, overrides=[f"cluster.device.memory={memory}"])).claims[0]
+        assert (claim.verdict == "not_judged") == (memory == "1 MB")
