@@ -8,6 +8,7 @@ Contents
 - `sim.engine.linkuse`: what links carried.
 - `sim.engine.compute`: ranks that run one kernel at a time.
 - `sim.engine.ops`: what a pass is made of.
+- `sim.engine.world`: what the lanes of a run share, and what a plan answers.
 - `sim.engine.lane`: the process that runs the passes of one lane of a stage.
 - `sim.engine.deadlock`: who waits for whom when events run out.
 - `sim.engine.trace`: the record of a run, as columns.

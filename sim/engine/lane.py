@@ -13,60 +13,47 @@ groups' spread. Sends wait for nobody.
 """
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import simpy
 
 from sim.engine.deadlock import Wait
 from sim.engine.network import Batch
-from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service, Transfer
+from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service
+from sim.engine.world import Meeting, World
 from workloads.schedules import Pass, Schedule
 
-if TYPE_CHECKING:
-    from sim.engine.simulation import Simulation
-
-__all__ = ["Lane", "Meeting"]
+__all__ = ["Lane"]
 
 Steps = Generator[simpy.Event, Any, None]
-
-
-class Meeting:
-    """A collective that several lanes enter together: the last to come starts it."""
-
-    def __init__(self, members: tuple[tuple[int, int], ...], begun: simpy.Event) -> None:
-        self.members = members
-        self.arrived: dict[tuple[int, int], int] = {}
-        self.begun = begun
-        self.transfers: list[Transfer] = []
-        self.batch: Batch | None = None
 
 
 class Lane:
     """One lane of one stage."""
 
-    def __init__(self, sim: "Simulation", stage: int, lane: int, schedule: Schedule) -> None:
+    def __init__(self, world: World, stage: int, lane: int, schedule: Schedule) -> None:
         self.place = (stage, lane)
         self.stage, self.lane = stage, lane
-        self.ranks = sim.plan.lane_ranks[stage, lane]
+        self.ranks = world.plan.lane_ranks[stage, lane]
         self.wait: Wait | None = None
-        self._sim, self._env, self._schedule = sim, sim.clock.env, schedule
+        self._world, self._env, self._schedule = world, world.clock.env, schedule
         self._arrived: dict[Input, int] = {}
         self._wake: simpy.Event | None = None
         self._last_row = -1
 
     def run(self) -> Steps:
         """Run all passes, then what follows them."""
-        while (chosen := self._schedule.next_pass(self.stage, self._sim.clock.now_ns)) is not None:
-            inputs = self._sim.plan.inputs(self.stage, chosen)
+        while (chosen := self._schedule.next_pass(self.stage, self._world.clock.now_ns)) is not None:
+            inputs = self._world.plan.inputs(self.stage, chosen)
             yield from self._await_inputs(chosen, inputs)
-            self._last_row = self._sim.recorder.latest([self._last_row, *(self._arrived[key] for key in inputs)])
-            yield from self._run_pass(chosen, self._sim.planned_ops(self.stage, self.lane, chosen))
+            self._last_row = self._world.recorder.latest([self._last_row, *(self._arrived[key] for key in inputs)])
+            yield from self._run_pass(chosen, self._world.planned_ops(self.stage, self.lane, chosen))
             self.receive(Input(self.stage, *chosen), self._last_row)
-            for send in self._sim.plan.sends(self.stage, self.lane, chosen):
+            for send in self._world.plan.sends(self.stage, self.lane, chosen):
                 self._send(send, chosen)
             yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
-        after = self._sim.plan.after_passes(self.stage, self.lane)
+        after = self._world.plan.after_passes(self.stage, self.lane)
         if after:
             yield from self._run_pass(Pass("O", -1, -1), after)
 
@@ -101,7 +88,7 @@ class Lane:
                 yield from self._communicate(op, chosen)
             else:
                 yield from self._serve(op, chosen)
-        self._sim.recorder.add(
+        self._world.recorder.add(
             stage=self.stage,
             lane=self.lane,
             stream="pass",
@@ -116,15 +103,15 @@ class Lane:
     def _compute(self, op: Compute, chosen: Pass) -> Steps:
         now_ns = self._env.now
         slowest, took_ns, at_ns, released_by = op.slowest, op.slowest_ns, now_ns, self._last_row
-        if self._sim.shares_compute:  # ranks may be busy for others: each starts when it is free
-            start, end, holder = self._sim.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
+        if self._world.shares_compute:  # ranks may be busy for others: each starts when it is free
+            start, end, holder = self._world.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
             slowest = int(end.argmax())
             at_ns = int(start[slowest])
             if slowest != op.slowest:
                 took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
             if at_ns > now_ns:
                 released_by = int(holder[slowest])
-        add, rank = self._sim.recorder.add, int(self.ranks[slowest])
+        add, rank = self._world.recorder.add, int(self.ranks[slowest])
         for kernel, kernel_ns in zip(op.kernels, took_ns, strict=True):
             released_by = add(
                 stage=self.stage,
@@ -143,16 +130,16 @@ class Lane:
             )
             at_ns += kernel_ns
         self._last_row = released_by
-        if self._sim.shares_compute:
-            self._sim.compute.hold(self.ranks, released_by)
+        if self._world.shares_compute:
+            self._world.compute.hold(self.ranks, released_by)
         if op.tokens_routed or op.expert_tokens is not None:
-            self._sim.count_tokens(op.tokens_routed, op.expert_tokens)
+            self._world.count_tokens(op.tokens_routed, op.expert_tokens)
         if at_ns > now_ns:
             yield self._env.timeout(at_ns - now_ns)
 
     def _communicate(self, op: Collective, chosen: Pass) -> Steps:
         if op.join is None:
-            batch, released_by = self._sim.network.begin(op.transfers), self._last_row
+            batch, released_by = self._world.network.begin(op.transfers), self._last_row
         else:
             meeting = self._meet(op, op.join)
             if meeting.batch is None:
@@ -162,7 +149,7 @@ class Lane:
             if meeting.batch is None:
                 raise RuntimeError("a meeting that has begun has its batch")
             batch = meeting.batch
-            released_by = self._sim.recorder.latest(list(meeting.arrived.values()))
+            released_by = self._world.recorder.latest(list(meeting.arrived.values()))
         if not batch.done.processed:
             yield batch.done
         rows = [
@@ -171,15 +158,15 @@ class Lane:
             if op.join is None or np.isin(transfer.ranks, self.ranks).any()
         ]
         if rows:
-            self._last_row = self._sim.recorder.latest(rows)
+            self._last_row = self._world.recorder.latest(rows)
 
     def _meet(self, op: Collective, join: Join) -> Meeting:
         """Enter a meeting with the transfers that this lane owns; the last to come starts those of all."""
-        meeting = self._sim.meetings.setdefault(join.key, Meeting(join.members, self._env.event()))
+        meeting = self._world.meetings.setdefault(join.key, Meeting(join.members, self._env.event()))
         meeting.arrived[self.place] = self._last_row
         meeting.transfers.extend(op.transfers)
         if len(meeting.arrived) == len(join.members):
-            meeting.batch = self._sim.network.begin(meeting.transfers)
+            meeting.batch = self._world.network.begin(meeting.transfers)
             meeting.begun.succeed()
         return meeting
 
@@ -199,7 +186,7 @@ class Lane:
         owns = op.join is None or int(transfer.ranks[0]) in self.ranks
         flows_ns = end_ns - start_ns - transfer.latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = max(0, flows_ns - transfer.alone_ns)
-        return self._sim.recorder.add(
+        return self._world.recorder.add(
             stage=self.stage,
             lane=self.lane,
             group=transfer.group,
@@ -221,13 +208,13 @@ class Lane:
         """Queue expert kernels on ranks of any stage, and wait for the last of them."""
         now_ns = self._env.now
         served = np.flatnonzero(op.duration_ns)  # a rank where no token came is not asked, nor waited for
-        self._sim.count_tokens(0, op.expert_tokens)
+        self._world.count_tokens(0, op.expert_tokens)
         if not served.size:
             return
         ranks, duration_ns = op.ranks[served], op.duration_ns[served]
-        start, end, holder = self._sim.compute.claim(ranks, duration_ns, now_ns=now_ns)
-        stages, lanes = self._sim.stage_of[ranks], self._sim.lane_of[ranks]
-        first = self._sim.recorder.add_kernels(
+        start, end, holder = self._world.compute.claim(ranks, duration_ns, now_ns=now_ns)
+        stages, lanes = self._world.stage_of[ranks], self._world.lane_of[ranks]
+        first = self._world.recorder.add_kernels(
             stage=stages,
             lane=lanes,
             rank=ranks,
@@ -242,18 +229,18 @@ class Lane:
             released_by=np.where(start > now_ns, holder, self._last_row),
             imbalance_ns=np.maximum(0, duration_ns - round(float(op.duration_ns.mean()))),
         )
-        self._sim.compute.hold(ranks, np.arange(first, first + served.size))
+        self._world.compute.hold(ranks, np.arange(first, first + served.size))
         last = int(end.argmax())
         self._last_row = first + last
         yield self._env.timeout(int(end[last]) - now_ns)
 
     def _send(self, send: Send, chosen: Pass) -> None:
-        batch, released_by = self._sim.network.begin((send.transfer,)), self._last_row
-        target = self._sim.lanes[send.target]
+        batch, released_by = self._world.network.begin((send.transfer,)), self._last_row
+        target = self._world.receivers[send.target]
 
         def deliver(_: simpy.Event) -> None:
             transfer, start_ns, end_ns = send.transfer, batch.start_ns, batch.end_ns[0]
-            row = self._sim.recorder.add(
+            row = self._world.recorder.add(
                 stage=self.stage,
                 lane=self.lane,
                 stream="p2p",

@@ -10,6 +10,7 @@ from certificates import CERTIFICATES, observe, observe_case
 from works import make_work
 
 import sim.engine.simulation
+import sim.engine.world
 from sim.engine.compute import RankCompute
 from sim.engine.maxmin import max_min_rates
 from sim.engine.network import FluidNetwork
@@ -136,7 +137,7 @@ def test_a_network_without_sharing_shows_as_links_over_capacity_and_no_contentio
 
 def test_ranks_that_do_not_queue_show_as_kernels_that_overlap(monkeypatch):
     queued = observe(spanning_work())
-    monkeypatch.setattr(sim.engine.simulation, "RankCompute", OverlappingCompute)
+    monkeypatch.setattr(sim.engine.world, "RankCompute", OverlappingCompute)
     at_once = observe(spanning_work())
     with pytest.raises(AssertionError):
         CERTIFICATES["kernels_of_a_rank_never_overlap"](at_once)

@@ -8,6 +8,7 @@ import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer, serve
 
 import sim.engine.simulation
+import sim.engine.world
 from sim.engine.compute import RankCompute
 from sim.engine.maxmin import max_min_rates
 from sim.engine.network import FluidNetwork
@@ -84,7 +85,7 @@ def test_claims_that_do_not_queue_are_noticed(monkeypatch):
             start = np.full(ranks.size, now_ns, dtype=np.int64)
             return start, start + duration_ns, np.full(ranks.size, -1, dtype=np.int64)
 
-    monkeypatch.setattr(sim.engine.simulation, "RankCompute", Overlapping)
+    monkeypatch.setattr(sim.engine.world, "RankCompute", Overlapping)
     with pytest.raises(AssertionError):
         assert_foreign_work_queues(run_plan(serving_plan()).trace)
 

@@ -1,0 +1,112 @@
+"""What the lanes of a run share: plan, clock, network, ranks, record, and where to meet.
+
+Lanes know their world and not each other: what one makes for another, it hands to a `Receiver`.
+"""
+
+import time
+from typing import Protocol
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from sim.engine.clock import Clock
+from sim.engine.compute import RankCompute
+from sim.engine.network import Batch, FluidNetwork
+from sim.engine.ops import Input, Op, Send, Transfer
+from sim.engine.trace import Recorder
+from workloads.schedules import Pass, Schedule
+
+__all__ = ["Meeting", "Plan", "Receiver", "World"]
+
+Place = tuple[int, int]
+
+
+class Plan(Protocol):
+    """What the engine is to run, with all costs known."""
+
+    lane_ranks: NDArray[np.intp]
+    """Ranks of each lane. Shape [stages, lanes, lane_size]."""
+    capacity_bytes_per_s: NDArray[np.float64]
+    """Capacity of each link. Shape [L]."""
+    link_names: list[str]
+    """Name of each link."""
+    link_kinds: list[str]
+    """Kind of each link."""
+    shares_compute: bool
+    """Whether ranks serve other lanes' passes, so that kernels may have to wait for a rank."""
+
+    def schedule(self, lane: int) -> Schedule:
+        """Return the schedule of the pipeline that lane `lane` of every stage forms."""
+        ...
+
+    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
+        """Return what a pass needs before it opens."""
+        ...
+
+    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass."""
+        ...
+
+    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+        """Return what a pass hands to other stages."""
+        ...
+
+    def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the ops that follow the last pass: gradient reduction and optimizer."""
+        ...
+
+
+class Receiver(Protocol):
+    """A lane, as other lanes see it."""
+
+    def receive(self, key: Input, row: int) -> None:
+        """Take an input that row `row` brought."""
+        ...
+
+
+class Meeting:
+    """A collective that several lanes enter together: the last to come starts it."""
+
+    def __init__(self, members: tuple[Place, ...], begun: simpy.Event) -> None:
+        self.members = members
+        self.arrived: dict[Place, int] = {}
+        self.begun = begun
+        self.transfers: list[Transfer] = []
+        self.batch: Batch | None = None
+
+
+class World:
+    """Clock, network, ranks and record of one run."""
+
+    def __init__(self, plan: Plan, clock: Clock, network: FluidNetwork) -> None:
+        self.plan, self.clock, self.network = plan, clock, network
+        num_ranks = int(plan.lane_ranks.max()) + 1
+        self.compute = RankCompute(num_ranks)
+        self.recorder = Recorder()
+        self.meetings: dict[tuple[object, ...], Meeting] = {}
+        self.receivers: dict[Place, Receiver] = {}
+        self.shares_compute = plan.shares_compute
+        self.stage_of, self.lane_of = np.zeros((2, num_ranks), dtype=np.int64)
+        for place in np.ndindex(plan.lane_ranks.shape[:2]):
+            self.stage_of[plan.lane_ranks[place]], self.lane_of[plan.lane_ranks[place]] = place
+        self.tokens_routed = self.tokens_computed = self.num_stage_ops = 0
+        self.token_imbalances: list[float] = []
+        self.plan_wall_s = 0.0
+
+    def count_tokens(self, routed: int, computed: NDArray[np.int64] | None) -> None:
+        """Note copies of tokens that were sent to experts, and those that ranks computed (shape [R])."""
+        self.tokens_routed += routed
+        if computed is not None:
+            total = int(computed.sum())
+            self.tokens_computed += total
+            if total:
+                self.token_imbalances.append(float(computed.max()) * computed.size / total)
+
+    def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass, and keep the time that planning them took apart."""
+        began = time.perf_counter()
+        ops = self.plan.ops(stage, lane, chosen)
+        self.plan_wall_s += time.perf_counter() - began
+        self.num_stage_ops += len(ops)
+        return ops
