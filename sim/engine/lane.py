@@ -53,9 +53,12 @@ class Lane:
             for send in self._world.plan.sends(self.stage, self.lane, chosen):
                 self._send(send, chosen)
             yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
-        after = self._world.plan.after_passes(self.stage, self.lane)
+        after, last = self._world.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
+        while after and isinstance(after[0], Collective) and after[0].join is not None and after[0].join.is_barrier:
+            yield from self._communicate(after[0], last)  # who waits for others here has no pass open: it is idle
+            after = after[1:]
         if after:
-            yield from self._run_pass(Pass("O", -1, -1), after)
+            yield from self._run_pass(last, after)
 
     def receive(self, key: Input, row: int) -> None:
         """Take an input that row `row` brought."""
@@ -157,8 +160,7 @@ class Lane:
             for position, transfer in enumerate(batch.transfers)
             if op.join is None or np.isin(transfer.ranks, self.ranks).any()
         ]
-        if rows:
-            self._last_row = self._world.recorder.latest(rows)
+        self._last_row = self._world.recorder.latest(rows) if rows else released_by
 
     def _meet(self, op: Collective, join: Join) -> Meeting:
         """Enter a meeting with the transfers that this lane owns; the last to come starts those of all."""
@@ -239,6 +241,7 @@ class Lane:
         target = self._world.receivers[send.target]
 
         def deliver(_: simpy.Event) -> None:
+            """Record the transfer when it has ended, and hand its row to the lane that waits for it."""
             transfer, start_ns, end_ns = send.transfer, batch.start_ns, batch.end_ns[0]
             row = self._world.recorder.add(
                 stage=self.stage,

@@ -117,6 +117,8 @@ class Join:
     """Which meeting."""
     members: tuple[tuple[int, int], ...]
     """(stage, lane) of all that must come."""
+    is_barrier: bool = False
+    """Whether nothing is sent: the lanes only wait for each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -88,11 +88,12 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
     num_gpus = (data.get("metrics") or {}).get("num_gpus")
     device = (cluster.get("device") or {}).get("preset")
     gpus = f"{num_gpus} GPUs" if num_gpus else ""
+    nodes = "node" if cluster.get("num_nodes") == 1 else "nodes"
     facts = [
         str(parallel.get("strategy") or _axes(parallel)),
         f"convention {parallel['convention']}" if parallel.get("convention") else "",
         f"{gpus} {device}".strip() if device else gpus,
-        f"{cluster['num_nodes']} nodes of {cluster.get('preset') or cluster.get('file')}"
+        f"{cluster['num_nodes']} {nodes} of {cluster.get('preset') or cluster.get('file')}"
         if cluster.get("num_nodes")
         else "",
         _work(workload),

@@ -107,6 +107,7 @@ class _Cumulated:
 
     @classmethod
     def of_rows(cls, trace: Trace, rows: NDArray[np.intp], num_ranks: int) -> "_Cumulated":
+        """Add up the rows' intervals, a share of 1 / `num_ranks` each: piecewise linear between their edges."""
         start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
         times = np.concatenate([start, end])
         slopes = np.concatenate([np.ones(start.size), -np.ones(end.size)])

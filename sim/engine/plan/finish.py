@@ -7,7 +7,7 @@ Model
 
 Dense parameters have DP replicas; experts have R / EP of a stage's R ranks, one under `spanning`.
 
-Under `spanning` an expert serves all stages, so no rank updates before the last stage has ended its backward passes.
+Under `spanning` an expert serves all stages, so all stages meet after their backward passes, before anything else.
 
 Gradients are reduced in 4 bytes (Megatron's default, accumulate and reduce in fp32), weights gathered in the model's
 type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: 28 + weight bytes
@@ -43,8 +43,8 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]
     reduced = _over_replicas(
         work, costs, stage, lane, operation=operation, params=(dense, expert), bytes_per_param=GRADIENT_BYTES
     )
-    if work.mesh.convention == "spanning" and work.mesh.num_stages > 1:
-        reduced = [*reduced, _wait_for_all_stages(work, lane)]
+    if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
+        reduced = [_wait_for_all_stages(work), *reduced]
     if not work.zero:
         return [*reduced, update]
     gathered = _over_replicas(
@@ -53,10 +53,11 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]
     return [*reduced, update, *gathered]
 
 
-def _wait_for_all_stages(work: Work, lane: int) -> Op:
-    """Return a meeting of all stages: a spanning rank's expert has its gradient when the last stage has used it."""
-    members = tuple((stage, lane) for stage in range(work.mesh.num_stages))
-    return Collective(kind="dp", layer=-1, transfers=(), join=Join(key=("gradients", lane), members=members))
+def _wait_for_all_stages(work: Work) -> Op:
+    """Return a meeting of all lanes: a spanning rank's expert has its gradient when the last of them has used it."""
+    members = tuple((stage, lane) for stage in range(work.mesh.num_stages) for lane in range(work.mesh.num_lanes))
+    join = Join(key=("gradients",), members=members, is_barrier=True)
+    return Collective(kind="dp", layer=-1, transfers=(), join=join)
 
 
 def _over_replicas(

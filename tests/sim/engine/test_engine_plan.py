@@ -15,6 +15,7 @@ from sim.engine.plan.finish import finish_training
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
 from sim.engine.simulation import run_plan
+from sim.results.path import path_ns
 from topology.cluster import build_cluster
 from workloads.errors import WorkloadError
 from workloads.kernels import Attention, Gemm
@@ -138,6 +139,10 @@ def test_no_stage_updates_its_experts_before_the_last_stage_has_used_them():
     last_use = trace["end_ns"][(trace["kind"] == "expert")].max()
     assert is_optimizer.sum() == 4
     assert (trace["start_ns"][is_optimizer] >= last_use).all()
+    # Who has drained waits with no pass open, and the path goes on through the stage that was waited for.
+    opens = trace["start_ns"][(trace["stream"] == "pass") & (trace["kind"] == "O")]
+    assert (opens == trace["start_ns"][is_optimizer].min()).all()
+    assert path_ns(trace)["stalled"] == 0
 
 
 def test_replicated_tokens_split_their_shared_experts_over_tp():
@@ -243,15 +248,17 @@ def test_gradients_are_reduced_in_four_bytes_over_the_replicas(zero):
 def test_lanes_that_share_weights_reduce_gradients_together(strategy, convention, zero):
     work = make_work(strategy, convention, kind="training", zero=zero, routing="multinomial")
     trace = run(work).trace
+    is_pass = (trace["stream"] == "pass") & (trace["kind"] != "O")
     for stage in range(work.mesh.num_stages):
         starts = []
         for lane in range(work.mesh.num_lanes):
             rows = trace.rows("comm", stage=stage, lane=lane)
             rows = rows[trace["kind"][rows] == "dp"]
-            last_pass = trace["end_ns"][trace.rows("pass", stage=stage, lane=lane)[-2]]
-            starts.append((sorted(set(trace["start_ns"][rows].tolist())), int(last_pass)))
-        assert len({tuple(times) for times, _ in starts}) == 1
-        assert starts[0][0][0] == max(last_pass for _, last_pass in starts)
+            starts.append(sorted(set(trace["start_ns"][rows].tolist())))
+        assert len({tuple(times) for times in starts}) == 1
+        # Experts of a spanning rank have their gradients when all stages have ended their passes.
+        awaited = is_pass if convention == "spanning" else is_pass & (trace["stage"] == stage)
+        assert starts[0][0] == trace["end_ns"][awaited].max()
 
 
 def test_the_backward_pass_visits_layers_last_first():
