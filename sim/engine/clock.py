@@ -100,7 +100,7 @@ class Clock:
         self.num_events = 0
         self._max_events = max_events
         self._max_events_at_one_time = max_events_at_one_time
-        self._last_ns, self._num_at_one_time = -1, 0
+        self._num_at_one_time = 0
 
     @property
     def now_ns(self) -> int:
@@ -116,21 +116,22 @@ class Clock:
             When the event budget is spent, or when time stands still for too many events.
         """
         env, step = self.env, self.env.step
+        last_ns, moved_at = -1, 0
         while True:
             try:
                 step()
             except simpy.core.EmptySchedule:
                 return
             self.num_events += 1
-            if env.now != self._last_ns:
-                self._last_ns, self._num_at_one_time = env.now, 0
-                if env.now > _LAST_NS:
+            now_ns = env.now
+            if now_ns != last_ns:
+                last_ns, moved_at = now_ns, self.num_events
+                if now_ns > _LAST_NS:
                     raise SimulationError(
                         f"engine: simulated time must stay below {_LAST_NS / 1e9 / 31_557_600:.0f} years, and is at "
-                        f"{env.now / 1e9:.3g} s. Look for a bandwidth or a peak that is far too low."
+                        f"{now_ns / 1e9:.3g} s. Look for a bandwidth or a peak that is far too low."
                     )
-            else:
-                self._num_at_one_time += 1
+            self._num_at_one_time = self.num_events - moved_at
             if self._num_at_one_time > self._max_events_at_one_time or self.num_events > self._max_events:
                 self._refuse()
 

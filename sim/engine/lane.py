@@ -36,6 +36,7 @@ class Lane:
         self.place = (stage, lane)
         self.stage, self.lane = stage, lane
         self.ranks = world.plan.lane_ranks[stage, lane]
+        self._rank_numbers: list[int] = self.ranks.tolist()
         self.wait: Wait | None = None
         self._world, self._env, self._schedule = world, world.clock.env, schedule
         self._arrived: dict[Input, int] = {}
@@ -54,8 +55,11 @@ class Lane:
                 self._send(send, chosen)
             yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
         after, last = self._world.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
+        # who waits for others before the rest has no pass open: it is idle
         while after and isinstance(after[0], Collective) and after[0].join is not None and after[0].join.is_barrier:
-            yield from self._communicate(after[0], last)  # who waits for others here has no pass open: it is idle
+            yield from self._join(
+                after[0], after[0].join, last
+            )
             after = after[1:]
         if after:
             yield from self._run_pass(last, after)
@@ -83,14 +87,32 @@ class Lane:
         self.wait = None
 
     def _run_pass(self, chosen: Pass, ops: tuple[Op, ...]) -> Steps:
-        opened_ns, released_by = self._env.now, self._last_row
+        env, begin, note = self._env, self._world.network.begin, self._world.recorder.add_collective
+        opened_ns, released_by = env.now, self._last_row
         for op in ops:
             if isinstance(op, Compute):
-                yield from self._compute(op, chosen)
-            elif isinstance(op, Collective):
-                yield from self._communicate(op, chosen)
+                took_ns = self._compute(op, chosen)
+                if took_ns > 0:
+                    yield env.timeout(took_ns)
+            elif isinstance(op, Service):
+                took_ns = self._serve(op, chosen)
+                if took_ns > 0:
+                    yield env.timeout(took_ns)
+            elif op.join is None:
+                batch = begin(op.transfers)
+                if batch.done.callbacks is not None:
+                    yield batch.done
+                if op.transfers:
+                    self._last_row = note(
+                        op,
+                        chosen,
+                        self.place,
+                        start_ns=batch.start_ns,
+                        end_ns=batch.end_ns,
+                        released_by=self._last_row,
+                    )
             else:
-                yield from self._serve(op, chosen)
+                yield from self._join(op, op.join, chosen)
         self._world.recorder.add(
             stage=self.stage,
             lane=self.lane,
@@ -99,66 +121,55 @@ class Lane:
             microbatch=chosen.microbatch,
             chunk=chosen.chunk,
             start_ns=opened_ns,
-            end_ns=self._env.now,
+            end_ns=env.now,
             released_by=released_by,
         )
 
-    def _compute(self, op: Compute, chosen: Pass) -> Steps:
-        now_ns = self._env.now
-        slowest, took_ns, at_ns, released_by = op.slowest, op.slowest_ns, now_ns, self._last_row
-        if self._world.shares_compute:  # ranks may be busy for others: each starts when it is free
-            start, end, holder = self._world.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
+    def _compute(self, op: Compute, chosen: Pass) -> int:
+        """Claim the lane's ranks for the kernels of `op`; return the time until the last rank has done them."""
+        now_ns = at_ns = self._env.now
+        slowest, took_ns, released_by = op.slowest, op.slowest_ns, self._last_row
+        world = self._world
+        if world.shares_compute:  # ranks may be busy for others: each starts when it is free
+            start, end, holder = world.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
             slowest = int(end.argmax())
             at_ns = int(start[slowest])
             if slowest != op.slowest:
                 took_ns = tuple(int(kernel.duration_ns[slowest]) for kernel in op.kernels)
             if at_ns > now_ns:
                 released_by = int(holder[slowest])
-        add, rank = self._world.recorder.add, int(self.ranks[slowest])
-        for kernel, kernel_ns in zip(op.kernels, took_ns, strict=True):
-            released_by = add(
-                stage=self.stage,
-                lane=self.lane,
-                rank=rank,
-                stream="compute",
-                kind=kernel.kind,
-                microbatch=chosen.microbatch,
-                chunk=chosen.chunk,
-                layer=kernel.layer,
-                start_ns=at_ns,
-                end_ns=at_ns + kernel_ns,
-                flops=kernel.flops,
-                released_by=released_by,
-                imbalance_ns=max(0, kernel_ns - kernel.mean_ns),
-            )
-            at_ns += kernel_ns
-        self._last_row = released_by
-        if self._world.shares_compute:
-            self._world.compute.hold(self.ranks, released_by)
+        self._last_row = world.recorder.add_compute(
+            op,
+            chosen,
+            self.place,
+            rank=self._rank_numbers[slowest],
+            start_ns=at_ns,
+            took_ns=took_ns,
+            released_by=released_by,
+        )
+        if world.shares_compute:
+            world.compute.hold(self.ranks, self._last_row)
         if op.tokens_routed or op.expert_tokens is not None:
-            self._world.count_tokens(op.tokens_routed, op.expert_tokens)
-        if at_ns > now_ns:
-            yield self._env.timeout(at_ns - now_ns)
+            world.count_tokens(op.tokens_routed, op.expert_tokens)
+        return at_ns + sum(took_ns) - now_ns
 
-    def _communicate(self, op: Collective, chosen: Pass) -> Steps:
-        if op.join is None:
-            batch, released_by = self._world.network.begin(op.transfers), self._last_row
-        else:
-            meeting = self._meet(op, op.join)
-            if meeting.batch is None:
-                self._wait_for_meeting(op, meeting, chosen)
-                yield meeting.begun
-                self.wait = None
-            if meeting.batch is None:
-                raise RuntimeError("a meeting that has begun has its batch")
-            batch = meeting.batch
-            released_by = self._world.recorder.latest(list(meeting.arrived.values()))
+    def _join(self, op: Collective, join: Join, chosen: Pass) -> Steps:
+        """Run a collective that other lanes enter as well."""
+        meeting = self._meet(op, join)
+        if meeting.batch is None:
+            self._wait_for_meeting(op, meeting, chosen)
+            yield meeting.begun
+            self.wait = None
+        if meeting.batch is None:
+            raise RuntimeError("a meeting that has begun has its batch")
+        batch = meeting.batch
+        released_by = self._world.recorder.latest(list(meeting.arrived.values()))
         if not batch.done.processed:
             yield batch.done
         rows = [
             self._record_transfer(op, chosen, batch, position, released_by)
             for position, transfer in enumerate(batch.transfers)
-            if op.join is None or np.isin(transfer.ranks, self.ranks).any()
+            if np.isin(transfer.ranks, self.ranks).any()
         ]
         self._last_row = self._world.recorder.latest(rows) if rows else released_by
 
@@ -185,7 +196,7 @@ class Lane:
 
     def _record_transfer(self, op: Collective, chosen: Pass, batch: Batch, position: int, released_by: int) -> int:
         transfer, start_ns, end_ns = batch.transfers[position], batch.start_ns, batch.end_ns[position]
-        owns = op.join is None or int(transfer.ranks[0]) in self.ranks
+        owns = int(transfer.ranks[0]) in self.ranks
         flows_ns = end_ns - start_ns - transfer.latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = max(0, flows_ns - transfer.alone_ns)
         return self._world.recorder.add(
@@ -206,35 +217,31 @@ class Lane:
             latency_ns=transfer.latency_ns,
         )
 
-    def _serve(self, op: Service, chosen: Pass) -> Steps:
-        """Queue expert kernels on ranks of any stage, and wait for the last of them."""
-        now_ns = self._env.now
-        served = np.flatnonzero(op.duration_ns)  # a rank where no token came is not asked, nor waited for
+    def _serve(self, op: Service, chosen: Pass) -> int:
+        """Queue expert kernels on ranks of any stage; return the time until the last of them has ended."""
+        now_ns, compute = self._env.now, self._world.compute
+        ranks, duration_ns = op.ranks, op.duration_ns
+        places = None if duration_ns.all() else np.flatnonzero(duration_ns)
         self._world.count_tokens(0, op.expert_tokens)
-        if not served.size:
-            return
-        ranks, duration_ns = op.ranks[served], op.duration_ns[served]
-        start, end, holder = self._world.compute.claim(ranks, duration_ns, now_ns=now_ns)
-        stages, lanes = self._world.stage_of[ranks], self._world.lane_of[ranks]
-        first = self._world.recorder.add_kernels(
-            stage=stages,
-            lane=lanes,
-            rank=ranks,
-            is_foreign=(stages != self.stage) | (lanes != self.lane),
-            kind=op.kind,
-            microbatch=chosen.microbatch,
-            chunk=chosen.chunk,
-            layer=op.layer,
+        if places is not None:  # a rank where no token came is not asked, nor waited for
+            if not places.size:
+                return 0
+            ranks, duration_ns = ranks[places], duration_ns[places]
+        start, end, holder = compute.claim(ranks, duration_ns, now_ns=now_ns)
+        last = int(end.argmax())
+        first = self._world.recorder.add_service(
+            op,
+            chosen,
+            self.place,
+            served=places,
             start_ns=start,
             end_ns=end,
-            flops=op.flops[served],
             released_by=np.where(start > now_ns, holder, self._last_row),
-            imbalance_ns=np.maximum(0, duration_ns - round(float(op.duration_ns.mean()))),
+            last=last,
         )
-        self._world.compute.hold(ranks, np.arange(first, first + served.size))
-        last = int(end.argmax())
+        compute.hold(ranks, np.arange(first, first + ranks.size))
         self._last_row = first + last
-        yield self._env.timeout(int(end[last]) - now_ns)
+        return int(end[last]) - now_ns
 
     def _send(self, send: Send, chosen: Pass) -> None:
         batch, released_by = self._world.network.begin((send.transfer,)), self._last_row

@@ -13,7 +13,6 @@ is the row that it waited for last (-1: none). Missing numbers (a rank for a tra
 -1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "KINDS", "PASS_KINDS", "STREAMS", "LinkUse", "Recorder", "Trace"]
+__all__ = ["COLUMNS", "KINDS", "PASS_KINDS", "STREAMS", "LinkUse", "Trace"]
 
 KINDS = (
     "attention",
@@ -72,10 +71,7 @@ COLUMNS = (
 )
 """Columns of a trace, in order."""
 
-_KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
 _STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
-_FLOATS = ("bytes", "flops")
-_EXACT = 2.0**53  # whole numbers below it are exact as floats
 Column = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.str_]
 
 
@@ -167,142 +163,3 @@ class Trace:
             raise ModuleNotFoundError("to_pandas needs pandas: pip install 'moesim[pandas]'") from error
 
         return pd.DataFrame(self.arrays())
-
-
-class Recorder:
-    """Collects rows while the engine runs."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[float, ...]] = []
-        self._blocks: list[list[NDArray[np.int64] | NDArray[np.float64]]] = []
-        self._end_ns: list[int] = []
-        self._kind: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._end_ns)
-
-    def add(
-        self,
-        *,
-        stage: int,
-        lane: int,
-        stream: str,
-        kind: str,
-        start_ns: int,
-        end_ns: int,
-        released_by: int,
-        rank: int = -1,
-        group: int = -1,
-        microbatch: int = -1,
-        chunk: int = -1,
-        layer: int = -1,
-        num_bytes: float = 0.0,
-        flops: float = 0.0,
-        imbalance_ns: int = 0,
-        contention_ns: int = 0,
-        latency_ns: int = 0,
-    ) -> int:
-        """Append a row and return its number; base is what the other parts leave of the duration."""
-        base_ns = end_ns - start_ns - imbalance_ns - contention_ns - latency_ns
-        code = _KIND_CODE[kind]
-        self._end_ns.append(end_ns)
-        self._kind.append(code)
-        self._rows.append(
-            (
-                stage,
-                lane,
-                rank,
-                group,
-                _STREAM_CODE[stream],
-                code,
-                microbatch,
-                chunk,
-                layer,
-                start_ns,
-                end_ns,
-                num_bytes,
-                flops,
-                released_by,
-                base_ns,
-                imbalance_ns,
-                contention_ns,
-                latency_ns,
-            )
-        )
-        return len(self._end_ns) - 1
-
-    def add_kernels(
-        self,
-        *,
-        stage: NDArray[np.int64],
-        lane: NDArray[np.int64],
-        rank: NDArray[np.intp],
-        is_foreign: NDArray[np.bool_],
-        kind: str,
-        microbatch: int,
-        chunk: int,
-        layer: int,
-        start_ns: NDArray[np.int64],
-        end_ns: NDArray[np.int64],
-        flops: NDArray[np.float64],
-        released_by: NDArray[np.int64],
-        imbalance_ns: NDArray[np.int64],
-    ) -> int:
-        """Append a row for each of several ranks (arrays of shape [R]) and return the number of the first."""
-        first, size, code = len(self._end_ns), end_ns.size, _KIND_CODE[kind]
-        stream = np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"])
-        none, nothing = np.full(size, -1), np.zeros(size, dtype=np.int64)
-        one = nothing + 1
-        self._flush()
-        self._blocks.append(
-            [
-                stage,
-                lane,
-                rank,
-                none,
-                stream,
-                one * code,
-                one * microbatch,
-                one * chunk,
-                one * layer,
-                start_ns,
-                end_ns,
-                np.zeros(size),
-                flops,
-                released_by,
-                end_ns - start_ns - imbalance_ns,
-                imbalance_ns,
-                nothing,
-                nothing,
-            ]
-        )
-        self._end_ns.extend(end_ns.tolist())
-        self._kind.extend([code] * size)
-        return first
-
-    def latest(self, rows: Sequence[int]) -> int:
-        """Return the row that ended last; ties go by the order of kinds, then to the lowest number. -1 for none."""
-        known = [row for row in rows if row >= 0]
-        if len(known) < 2:
-            return known[0] if known else -1
-        return min(known, key=lambda row: (-self._end_ns[row], self._kind[row], row))
-
-    def columns(self) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
-        """Return the columns of all rows so far."""
-        self._flush()
-        columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {}
-        for i, name in enumerate(COLUMNS):
-            parts = [block[i] for block in self._blocks] or [np.zeros(0)]
-            whole = np.concatenate(parts)
-            columns[name] = whole.astype(np.float64) if name in _FLOATS else whole.astype(np.int64)
-        return columns
-
-    def _flush(self) -> None:
-        """Turn the rows that were added one by one into a block."""
-        if self._rows:
-            table = np.array(self._rows, dtype=np.float64)
-            if np.abs(table).max() < _EXACT:
-                self._blocks.append(list(table.T))
-            else:
-                self._blocks.append([np.array(column) for column in zip(*self._rows, strict=True)])
-            self._rows = []

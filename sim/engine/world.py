@@ -14,7 +14,7 @@ from sim.engine.clock import Clock
 from sim.engine.compute import RankCompute
 from sim.engine.network import Batch, FluidNetwork
 from sim.engine.ops import Input, Op, Send, Transfer
-from sim.engine.trace import Recorder
+from sim.engine.recorder import Recorder
 from workloads.schedules import Pass, Schedule
 
 __all__ = ["Meeting", "Plan", "Receiver", "World"]
@@ -83,25 +83,28 @@ class World:
         self.plan, self.clock, self.network = plan, clock, network
         num_ranks = int(plan.lane_ranks.max()) + 1
         self.compute = RankCompute(num_ranks)
-        self.recorder = Recorder()
         self.meetings: dict[tuple[object, ...], Meeting] = {}
         self.receivers: dict[Place, Receiver] = {}
         self.shares_compute = plan.shares_compute
-        self.stage_of, self.lane_of = np.zeros((2, num_ranks), dtype=np.int64)
+        homes = np.zeros((2, num_ranks), dtype=np.int64)
         for place in np.ndindex(plan.lane_ranks.shape[:2]):
-            self.stage_of[plan.lane_ranks[place]], self.lane_of[plan.lane_ranks[place]] = place
-        self.tokens_routed = self.tokens_computed = self.num_stage_ops = 0
-        self.token_imbalances: list[float] = []
+            homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
+        self.recorder = Recorder(homes)
+        self.tokens_routed = self.num_stage_ops = 0
+        self.expert_tokens: list[NDArray[np.int64]] = []
         self.plan_wall_s = 0.0
 
     def count_tokens(self, routed: int, computed: NDArray[np.int64] | None) -> None:
         """Note copies of tokens that were sent to experts, and those that ranks computed (shape [R])."""
         self.tokens_routed += routed
         if computed is not None:
-            total = int(computed.sum())
-            self.tokens_computed += total
-            if total:
-                self.token_imbalances.append(float(computed.max()) * computed.size / total)
+            self.expert_tokens.append(computed)
+
+    def token_sums(self) -> tuple[int, float]:
+        """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
+        totals = np.array([computed.sum() for computed in self.expert_tokens], dtype=np.int64)
+        means = [computed.max() * computed.size / computed.sum() for computed in self.expert_tokens if computed.any()]
+        return int(totals.sum()), float(np.mean(means)) if means else 1.0
 
     def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""

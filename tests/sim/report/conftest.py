@@ -3,7 +3,7 @@
 import pytest
 from report_traces import make_trace
 
-from sim.engine.trace import Recorder
+from sim.engine.recorder import Recorder
 
 
 @pytest.fixture

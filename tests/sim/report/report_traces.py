@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sim.engine.trace import LinkUse, Recorder, Trace
+from sim.engine.recorder import Recorder
+from sim.engine.trace import LinkUse, Trace
 
 
 def link_use():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from handtraces import build_trace, passes, row
 
-from sim.engine.trace import COLUMNS, KINDS, PASS_KINDS, STREAMS, Recorder
+from sim.engine.recorder import Recorder
+from sim.engine.trace import COLUMNS, KINDS, PASS_KINDS, STREAMS
 from sim.results.parts import PARTS, empty_account
 
 

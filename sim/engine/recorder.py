@@ -1,0 +1,300 @@
+"""The record as it is taken: an entry for each op, and the rows of all of them made at the end.
+
+An op of many spans costs as little to note as one of a few: what an entry keeps is what the run decided (when, released
+by what, on which rank), and the op itself says the rest. Rows come out in the order of their entries.
+
+A *reference* names a row before it has a number: entry * 2**20 + its place in the entry; -1 for none.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import Collective, Compute, Service
+from sim.engine.trace import COLUMNS, KINDS, STREAMS
+from workloads.schedules import Pass
+
+__all__ = ["Recorder"]
+
+IntArray = NDArray[np.int64]
+Columns = dict[str, IntArray | NDArray[np.float64]]
+
+_KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
+_STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
+_SHIFT = 20
+_PLACE = (1 << _SHIFT) - 1
+_FLOATS = ("bytes", "flops")
+_PARTS = ("imbalance_ns", "contention_ns", "latency_ns")
+
+
+class Recorder:
+    """Collects entries while the engine runs.
+
+    >>> recorder = Recorder()
+    >>> first = recorder.add(stage=0, lane=0, stream="comm", kind="tp", start_ns=0, end_ns=5, released_by=-1)
+    >>> _ = recorder.add(stage=0, lane=0, stream="comm", kind="tp", start_ns=5, end_ns=9, released_by=first)
+    >>> recorder.columns()["released_by"]
+    array([-1,  0])
+    """
+
+    def __init__(self, homes: IntArray | None = None) -> None:
+        """`homes` are the stage and lane of each rank, for services. Shape [2, ranks]."""
+        self._homes = np.zeros((2, 0), dtype=np.int64) if homes is None else homes
+        self._end_ns: list[int] = []  # of an entry's last row
+        self._kind: list[int] = []
+        self._singles: list[tuple[float, ...]] = []
+        self._computes: list[tuple[int, ...]] = []
+        self._took_ns: list[tuple[int, ...]] = []
+        self._collectives: list[tuple[int, ...]] = []
+        self._ends_ns: list[Sequence[int]] = []
+        self._services: list[tuple[int, ...]] = []
+        self._served: list[tuple[IntArray, IntArray, IntArray, NDArray[np.intp] | None]] = []
+        self._compute_ops: dict[Compute, int] = {}
+        self._collective_ops: dict[Collective, int] = {}
+        self._service_ops: dict[Service, int] = {}
+
+    def add(
+        self,
+        *,
+        stage: int,
+        lane: int,
+        stream: str,
+        kind: str,
+        start_ns: int,
+        end_ns: int,
+        released_by: int,
+        rank: int = -1,
+        group: int = -1,
+        microbatch: int = -1,
+        chunk: int = -1,
+        layer: int = -1,
+        num_bytes: float = 0.0,
+        flops: float = 0.0,
+        imbalance_ns: int = 0,
+        contention_ns: int = 0,
+        latency_ns: int = 0,
+    ) -> int:
+        """Note one row and return its reference; base is what the other parts leave of the duration."""
+        code, number = _KIND_CODE[kind], len(self._end_ns)
+        place = (stage, lane, rank, group, _STREAM_CODE[stream], code, microbatch, chunk, layer)
+        parts = (imbalance_ns, contention_ns, latency_ns)
+        self._singles.append((number, *place, start_ns, end_ns, released_by, *parts, num_bytes, flops))
+        return self._note(end_ns, code)
+
+    def add_compute(
+        self,
+        op: Compute,
+        chosen: Pass,
+        place: tuple[int, int],
+        *,
+        rank: int,
+        start_ns: int,
+        took_ns: tuple[int, ...],
+        released_by: int,
+    ) -> int:
+        """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
+        _, microbatch, chunk = chosen
+        number = len(self._end_ns)
+        known = self._compute_ops.setdefault(op, len(self._compute_ops))
+        self._computes.append((number, known, *place, rank, microbatch, chunk, start_ns, released_by))
+        self._took_ns.append(took_ns)
+        return self._note(start_ns + sum(took_ns), _KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
+
+    def add_collective(
+        self,
+        op: Collective,
+        chosen: Pass,
+        place: tuple[int, int],
+        *,
+        start_ns: int,
+        end_ns: Sequence[int],
+        released_by: int,
+    ) -> int:
+        """Note the transfers of `op`, which ended at `end_ns`; return the reference of the one that ended last."""
+        _, microbatch, chunk = chosen
+        known = self._collective_ops.setdefault(op, len(self._collective_ops))
+        self._collectives.append((len(self._end_ns), known, *place, microbatch, chunk, start_ns, released_by))
+        self._ends_ns.append(end_ns)
+        if len(end_ns) == 1:
+            return self._note(end_ns[0], _KIND_CODE[op.kind])
+        last_ns = max(end_ns)
+        return self._note(last_ns, _KIND_CODE[op.kind]) + end_ns.index(last_ns)
+
+    def add_service(
+        self,
+        op: Service,
+        chosen: Pass,
+        place: tuple[int, int],
+        *,
+        served: NDArray[np.intp] | None,
+        start_ns: IntArray,
+        end_ns: IntArray,
+        released_by: IntArray,
+        last: int,
+    ) -> int:
+        """Note expert kernels on the ranks of `op` (at places `served`; None: on all); return the first reference.
+
+        `last` is the place of the one that ended last.
+        """
+        _, microbatch, chunk = chosen
+        known = self._service_ops.setdefault(op, len(self._service_ops))
+        self._services.append((len(self._end_ns), known, *place, microbatch, chunk, end_ns.size))
+        self._served.append((start_ns, end_ns, released_by, served))
+        return self._note(int(end_ns[last]), _KIND_CODE[op.kind])
+
+    def latest(self, references: Sequence[int]) -> int:
+        """Return the row that ended last; ties go by the order of kinds, then to the lowest number. -1 for none."""
+        known = [reference for reference in references if reference >= 0]
+        if len(known) < 2:
+            return known[0] if known else -1
+        ends, kinds = self._end_ns, self._kind
+        return min(known, key=lambda reference: (-ends[reference >> _SHIFT], kinds[reference >> _SHIFT], reference))
+
+    def columns(self) -> Columns:
+        """Return the columns of all rows so far."""
+        parts = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
+        entries = np.concatenate([part["entry"] for part in parts])
+        order = np.argsort(entries, kind="stable")  # rows of one entry stand together already
+        columns = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+        first = np.searchsorted(entries[order], np.arange(len(self._end_ns)))
+        reference = columns["released_by"]
+        columns["released_by"] = np.where(
+            reference < 0, -1, (first[reference >> _SHIFT] if first.size else 0) + (reference & _PLACE)
+        )
+        spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
+        columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
+        return {name: columns[name] for name in COLUMNS}
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _note(self, end_ns: int, code: int) -> int:
+        """Open an entry and return the reference of its first row."""
+        self._end_ns.append(end_ns)
+        self._kind.append(code)
+        return (len(self._end_ns) - 1) << _SHIFT
+
+    def _single_rows(self) -> Columns:
+        names = ("entry", *COLUMNS[:9], "start_ns", "end_ns", "released_by", *_PARTS)
+        table = _table([row[:-2] for row in self._singles], len(names))
+        amounts = np.array([row[-2:] for row in self._singles], dtype=np.float64).reshape(-1, 2)
+        return _rows(**dict(zip(names, table, strict=True)), bytes=amounts[:, 0], flops=amounts[:, 1])
+
+    def _compute_rows(self) -> Columns:
+        entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = _table(self._computes, 9)
+        kernels = [kernel for one in self._compute_ops for kernel in one.kernels]
+        of, within, kernel = _spread(op, [len(one.kernels) for one in self._compute_ops])
+        took_ns = np.array([took for one in self._took_ns for took in one], dtype=np.int64)
+        sums = np.append(0, np.cumsum(took_ns))
+        end_ns = start_ns[of] + sums[1:] - sums[np.flatnonzero(within == 0)][of]
+        return _rows(
+            entry=entry[of],
+            stage=stage[of],
+            lane=lane[of],
+            rank=rank[of],
+            stream=_STREAM_CODE["compute"],
+            kind=_ints(_KIND_CODE[one.kind] for one in kernels)[kernel],
+            microbatch=microbatch[of],
+            chunk=chunk[of],
+            layer=_ints(one.layer for one in kernels)[kernel],
+            start_ns=end_ns - took_ns,
+            end_ns=end_ns,
+            flops=np.array([one.flops for one in kernels], dtype=np.float64)[kernel],
+            released_by=np.where(within == 0, released_by[of], (entry[of] << _SHIFT) + within - 1),
+            imbalance_ns=np.maximum(0, took_ns - _ints(one.mean_ns for one in kernels)[kernel]),
+        )
+
+    def _collective_rows(self) -> Columns:
+        entry, op, stage, lane, microbatch, chunk, start_ns, released_by = _table(self._collectives, 8)
+        transfers = [transfer for one in self._collective_ops for transfer in one.transfers]
+        of, _, transfer = _spread(op, [len(one.transfers) for one in self._collective_ops])
+        figures = _table([(t.group, t.latency_ns, t.alone_ns, t.imbalance_ns) for t in transfers], 4)
+        group, latency_ns, alone_ns, imbalance_ns = figures[:, transfer]
+        end_ns = _ints(end for ends in self._ends_ns for end in ends)
+        flows_ns = end_ns - start_ns[of] - latency_ns  # up to 1 ns less than alone: see the network's ends
+        contention_ns = np.maximum(0, flows_ns - alone_ns)
+        return _rows(
+            entry=entry[of],
+            stage=stage[of],
+            lane=lane[of],
+            group=group,
+            stream=_STREAM_CODE["comm"],
+            kind=_ints(_KIND_CODE[one.kind] for one in self._collective_ops)[op][of],
+            microbatch=microbatch[of],
+            chunk=chunk[of],
+            layer=_ints(one.layer for one in self._collective_ops)[op][of],
+            start_ns=start_ns[of],
+            end_ns=end_ns,
+            bytes=np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
+            released_by=released_by[of],
+            imbalance_ns=np.minimum(imbalance_ns, flows_ns - contention_ns),
+            contention_ns=contention_ns,
+            latency_ns=latency_ns,
+        )
+
+    def _service_rows(self) -> Columns:
+        entry, op, stage, lane, microbatch, chunk, size = _table(self._services, 7)
+        of, ops = np.repeat(np.arange(op.size), size), list(self._service_ops)
+        asked = [(ops[number], served[-1]) for number, served in zip(op.tolist(), self._served, strict=True)]
+        rank = _joined([_at(one.ranks, places) for one, places in asked], np.int64)
+        duration_ns = _joined([_at(one.duration_ns, places) for one, places in asked], np.int64)
+        home_stage, home_lane = self._homes[:, rank]
+        is_foreign = (home_stage != stage[of]) | (home_lane != lane[of])
+        mean_ns = _ints(round(float(one.duration_ns.mean())) for one in ops)
+        return _rows(
+            entry=entry[of],
+            stage=home_stage,
+            lane=home_lane,
+            rank=rank,
+            stream=np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"]),
+            kind=_ints(_KIND_CODE[one.kind] for one in ops)[op][of],
+            microbatch=microbatch[of],
+            chunk=chunk[of],
+            layer=_ints(one.layer for one in ops)[op][of],
+            start_ns=_joined([served[0] for served in self._served], np.int64),
+            end_ns=_joined([served[1] for served in self._served], np.int64),
+            flops=_joined([_at(one.flops, places) for one, places in asked], np.float64),
+            released_by=_joined([served[2] for served in self._served], np.int64),
+            imbalance_ns=np.maximum(0, duration_ns - mean_ns[op][of]),
+        )
+
+
+def _ints(values: Iterable[int]) -> IntArray:
+    return np.fromiter(values, dtype=np.int64)
+
+
+def _table(rows: Sequence[tuple[float, ...]], num_columns: int) -> IntArray:
+    """Return rows of whole numbers as columns. Shape [num_columns, rows]."""
+    return _ints(chain.from_iterable(rows)).reshape(-1, num_columns).T  # type: ignore[arg-type]  # all are ints
+
+
+def _at(values: NDArray[Any], places: NDArray[np.intp] | None) -> NDArray[Any]:
+    return values if places is None else values[places]
+
+
+def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+
+
+def _spread(op: IntArray, sizes: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
+    """Give each entry a row for each part of its op.
+
+    Returns the entry of each row, the row's place in the entry, and its part's number among the parts of all ops.
+    """
+    num_parts = np.array(sizes, dtype=np.int64)
+    size = num_parts[op]
+    of = np.repeat(np.arange(op.size), size)
+    within = np.arange(of.size) - np.repeat(np.cumsum(size) - size, size)
+    return of, within, (np.cumsum(num_parts) - num_parts)[op][of] + within
+
+
+def _rows(*, entry: IntArray, **given: NDArray[Any] | int) -> Columns:
+    """Complete the columns: -1 where a row has no such number, 0 where it has no such amount."""
+    columns: Columns = {"entry": entry}
+    for name in COLUMNS:
+        absent = 0 if name in (*_PARTS, *_FLOATS) else -1
+        dtype = np.float64 if name in _FLOATS else np.int64
+        columns[name] = np.broadcast_to(np.asarray(given.get(name, absent), dtype=dtype), entry.shape)
+    return columns
