@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
 from sim.engine.linkuse import LinkLog
-from sim.engine.maxmin import dense_max_min_rates
+from sim.engine.maxmin import few_max_min_rates
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
@@ -275,7 +275,7 @@ class FluidNetwork:
                 weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
                 rates = self._solver(weights, self._capacity).tolist()
             else:
-                rates = dense_max_min_rates(np.stack([self._row(t) for t in key])).tolist()
+                rates = few_max_min_rates([self._row(t) for t in key])
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[key] = rates
