@@ -57,9 +57,7 @@ class Lane:
         after, last = self._world.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
         # who waits for others before the rest has no pass open: it is idle
         while after and isinstance(after[0], Collective) and after[0].join is not None and after[0].join.is_barrier:
-            yield from self._join(
-                after[0], after[0].join, last
-            )
+            yield from self._join(after[0], after[0].join, last)
             after = after[1:]
         if after:
             yield from self._run_pass(last, after)

@@ -11,6 +11,8 @@ from sim.engine.trace import LinkUse
 __all__ = ["LinkLog"]
 
 FloatArray = NDArray[np.float64]
+_Interval = tuple[int, int, int, Sequence[Transfer], Sequence[float] | None]
+"""Start, end, links, who flowed, and their rates per flow (None: alone)."""
 
 
 class LinkLog:
@@ -20,19 +22,18 @@ class LinkLog:
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
-        self._busy_ns: dict[int, int] = {}
-        self._intervals: list[tuple[int, int, tuple[tuple[Transfer, float | None], ...]]] = []
+        self._intervals: list[_Interval] = []
         self._alone_use: dict[Transfer, FloatArray] = {}
 
     def add_alone(self, start_ns: int, end_ns: int, mask: int, transfers: Sequence[Transfer]) -> None:
         """Note transfers that had their links for themselves; their rate is what the busiest link gives."""
-        self._busy_ns[mask] = self._busy_ns.get(mask, 0) + end_ns - start_ns
-        self._intervals.append((start_ns, end_ns, tuple((transfer, None) for transfer in transfers)))
+        self._intervals.append((start_ns, end_ns, mask, transfers, None))
 
-    def add_knot(self, start_ns: int, end_ns: int, mask: int, flowing: Sequence[tuple[Transfer, float]]) -> None:
+    def add_knot(
+        self, start_ns: int, end_ns: int, mask: int, transfers: Sequence[Transfer], rates: Sequence[float]
+    ) -> None:
         """Note transfers that shared links, with their rates per flow in bytes/s."""
-        self._busy_ns[mask] = self._busy_ns.get(mask, 0) + end_ns - start_ns
-        self._intervals.append((start_ns, end_ns, tuple(flowing)))
+        self._intervals.append((start_ns, end_ns, mask, transfers, rates))
 
     def summary(self, *, with_course: bool = True) -> LinkUse:
         """Return bytes, busy time and (unless left out, for it takes longest) the course of utilisation."""
@@ -52,25 +53,24 @@ class LinkLog:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _rate(self, transfer: Transfer, rate: float | None) -> float:
-        """Return the rate per flow; alone, what the busiest link gives."""
-        if rate is not None:
-            return rate
-        load = transfer.load
-        return transfer.flow_bytes / load.drain_time_s(self._capacity)
+    def _alone_rate(self, transfer: Transfer) -> float:
+        """Return the rate per flow that the busiest link gives."""
+        return transfer.flow_bytes / transfer.load.drain_time_s(self._capacity)
 
     def _bytes(self) -> FloatArray:
         """Return rate x time on each link. Shape [L]."""
         flowed: dict[Transfer, float] = {}
         alone: dict[Transfer, int] = {}
-        for start_ns, end_ns, flowing in self._intervals:
-            for transfer, rate in flowing:
-                if rate is None:
-                    alone[transfer] = alone.get(transfer, 0) + end_ns - start_ns
-                else:
-                    flowed[transfer] = flowed.get(transfer, 0.0) + rate * (end_ns - start_ns) * 1e-9
+        for start_ns, end_ns, _, transfers, rates in self._intervals:
+            took_ns = end_ns - start_ns
+            if rates is None:
+                for transfer in transfers:
+                    alone[transfer] = alone.get(transfer, 0) + took_ns
+            else:
+                for transfer, rate in zip(transfers, rates, strict=True):
+                    flowed[transfer] = flowed.get(transfer, 0.0) + rate * took_ns * 1e-9
         for transfer, time_ns in alone.items():
-            flowed[transfer] = flowed.get(transfer, 0.0) + self._rate(transfer, None) * time_ns * 1e-9
+            flowed[transfer] = flowed.get(transfer, 0.0) + self._alone_rate(transfer) * time_ns * 1e-9
         if not flowed:
             return np.zeros(self._capacity.size)
         links = np.concatenate([transfer.load.links for transfer in flowed])
@@ -80,7 +80,10 @@ class LinkLog:
     def _busy_s(self) -> FloatArray:
         size = self._capacity.size
         total = np.zeros(size, dtype=np.int64)
-        for mask, time_ns in self._busy_ns.items():
+        busy_ns: dict[int, int] = {}
+        for start_ns, end_ns, mask, _, _ in self._intervals:
+            busy_ns[mask] = busy_ns.get(mask, 0) + end_ns - start_ns
+        for mask, time_ns in busy_ns.items():
             bits = np.frombuffer(mask.to_bytes(-(-size // 8), "little"), dtype=np.uint8)
             total += np.unpackbits(bits, count=size, bitorder="little").astype(np.int64) * time_ns
         return total / 1e9
@@ -93,17 +96,17 @@ class LinkLog:
         times = np.unique(np.concatenate([start, end]))
         use = np.zeros((times.size, len(self._kinds)))
         first, last = np.searchsorted(times, start), np.searchsorted(times, end)
-        for (_, _, flowing), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
-            np.maximum(use[low:high], self._use_of(flowing), out=use[low:high])
+        for (_, _, _, transfers, rates), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
+            np.maximum(use[low:high], self._use_of(transfers, rates), out=use[low:high])
         return times, use
 
-    def _use_of(self, flowing: Sequence[tuple[Transfer, float | None]]) -> FloatArray:
-        """Return the load of the busiest link of each kind while `flowing` flow. Shape [kinds]."""
-        if all(rate is None for _, rate in flowing):  # disjoint: each its own
-            return np.asarray(np.max([self._known_use(transfer) for transfer, _ in flowing], axis=0), dtype=float)
+    def _use_of(self, transfers: Sequence[Transfer], rates: Sequence[float] | None) -> FloatArray:
+        """Return the load of the busiest link of each kind while `transfers` flow. Shape [kinds]."""
+        if rates is None:  # disjoint: each its own
+            return np.asarray(np.max([self._known_use(transfer) for transfer in transfers], axis=0), dtype=float)
         rate_on = np.zeros(self._capacity.size)
-        for transfer, rate in flowing:
-            rate_on[transfer.load.links] += transfer.load.num_bytes * (self._rate(transfer, rate) / transfer.flow_bytes)
+        for transfer, rate in zip(transfers, rates, strict=True):
+            rate_on[transfer.load.links] += transfer.load.num_bytes * (rate / transfer.flow_bytes)
         return self._busiest(rate_on)
 
     def _known_use(self, transfer: Transfer) -> FloatArray:

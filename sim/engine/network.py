@@ -22,6 +22,7 @@ Assumptions
 Latency is not stretched by load. Flows of one transfer progress together (`bulk`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -73,21 +74,23 @@ class _Alone:
 class _Member:
     """A transfer in a knot."""
 
-    __slots__ = ("batch", "position", "rate", "remaining", "transfer")
+    __slots__ = ("batch", "position", "rate", "remaining", "row", "transfer")
 
-    def __init__(self, batch: Batch, position: int, remaining: float) -> None:
+    def __init__(self, batch: Batch, position: int, row: FloatArray, remaining: float) -> None:
         self.transfer = batch.transfers[position]
-        self.batch, self.position, self.remaining = batch, position, remaining
+        self.batch, self.position, self.row, self.remaining = batch, position, row, remaining
         self.rate = 0.0
 
 
 class _Knot:
     """Transfers that share links, directly or over others."""
 
-    __slots__ = ("alarm", "is_stale", "last_ns", "mask", "members")
+    __slots__ = ("alarm", "is_stale", "last_ns", "mask", "members", "rates", "transfers")
 
     def __init__(self, members: list[_Member], mask: int, last_ns: int) -> None:
         self.members, self.mask, self.last_ns = members, mask, last_ns
+        self.transfers: tuple[Transfer, ...] = ()  # as they were solved last
+        self.rates: list[float] = []
         self.alarm: simpy.Event | None = None
         self.is_stale = False
 
@@ -179,7 +182,8 @@ class FluidNetwork:
         if not flowing and not knots:
             self._go_alone(_Alone(batch, (position,), mask, now_ns), transfer.alone_ns)
             return
-        self._tie([*self._absorbed(flowing), _Member(batch, position, transfer.flow_bytes)], knots)
+        member = _Member(batch, position, self._row(transfer), transfer.flow_bytes)
+        self._tie([*self._absorbed(flowing), member], knots)
 
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
         """Return transfers that were alone as members of a knot, with what is left of them."""
@@ -189,7 +193,8 @@ class FluidNetwork:
             for position in one.positions:
                 transfer = one.batch.transfers[position]
                 left = transfer.flow_bytes if one.remaining is None else one.remaining
-                members.append(_Member(one.batch, position, left - elapsed_s / float(self._row(transfer).max())))
+                row = self._row(transfer)
+                members.append(_Member(one.batch, position, row, left - elapsed_s / float(row.max())))
         return members
 
     def _tie(self, members: list[_Member], knots: Sequence[_Knot]) -> None:
@@ -220,38 +225,43 @@ class FluidNetwork:
 
     def _advance(self, knot: _Knot) -> None:
         """Move a knot's transfers on to now."""
-        elapsed_ns = self._env.now - knot.last_ns
-        if elapsed_ns:
-            self._log.add_knot(knot.last_ns, self._env.now, knot.mask, [(m.transfer, m.rate) for m in knot.members])
+        now_ns = self._env.now
+        elapsed_ns = now_ns - knot.last_ns
+        if elapsed_ns and knot.rates:
+            self._log.add_knot(knot.last_ns, now_ns, knot.mask, knot.transfers, knot.rates)
             for member in knot.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
-            knot.last_ns = self._env.now
+        knot.last_ns = now_ns
 
     def _solve(self, _: simpy.Event) -> None:
         """Share the links of all knots in which something changed, and set the times of their next ends."""
         stale, self._stale = self._stale, []
         for knot in stale:
-            if not knot.is_stale:
-                continue  # it has been tied into another since
-            self._knots.remove(knot)
-            self._busy &= ~knot.mask
-            for members, mask in _connected(knot.members):
-                if len(members) == 1:
-                    self._untie(members[0])
-                else:
-                    self._share(_Knot(members, mask, self._env.now))
+            if knot.is_stale:  # and not tied into another since
+                self._solve_one(knot)
+
+    def _solve_one(self, knot: _Knot) -> None:
+        self._knots.remove(knot)
+        self._busy &= ~knot.mask
+        for members, mask in _connected(knot.members):
+            if len(members) == 1:
+                self._untie(members[0])
+            else:
+                self._share(_Knot(members, mask, self._env.now))
 
     def _untie(self, member: _Member) -> None:
         """Let the last transfer of a knot go on alone."""
-        left_s = max(member.remaining, 0.0) * float(self._row(member.transfer).max())
+        left_s = max(member.remaining, 0.0) * float(member.row.max())
         alone = _Alone(member.batch, (member.position,), member.transfer.mask, self._env.now, member.remaining)
         self._go_alone(alone, to_ns(left_s))
 
     def _share(self, knot: _Knot) -> None:
         self._knots.append(knot)
         self._busy |= knot.mask
-        left_s = np.inf
-        for member, rate in zip(knot.members, self._rates(knot.members), strict=True):
+        knot.transfers = tuple([member.transfer for member in knot.members])
+        knot.rates = self._rates(knot)
+        left_s = math.inf
+        for member, rate in zip(knot.members, knot.rates, strict=True):
             member.rate = rate
             left_s = min(left_s, member.remaining / rate)
         knot.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, knot))
@@ -262,23 +272,23 @@ class FluidNetwork:
         self._advance(knot)
         ended = [member for member in knot.members if member.remaining < member.rate * 1e-9]
         knot.members = [member for member in knot.members if member.remaining >= member.rate * 1e-9]
-        self._mark(knot)
+        knot.alarm = None
+        self._solve_one(knot)  # before those who waited begin anew: latency keeps what they begin off the links
         for member in ended:
             self._finish(member.batch, member.position)
 
-    def _rates(self, members: Sequence[_Member]) -> list[float]:
-        key = tuple(member.transfer for member in members)
-        rates = self._known.get(key)
+    def _rates(self, knot: _Knot) -> list[float]:
+        rates = self._known.get(knot.transfers)
         if rates is None:
             self.num_solves += 1
             if self._solver is not None:
-                weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
+                weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in knot.transfers]
                 rates = self._solver(weights, self._capacity).tolist()
             else:
-                rates = few_max_min_rates([self._row(t) for t in key])
+                rates = few_max_min_rates([member.row for member in knot.members])
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[key] = rates
+            self._known[knot.transfers] = rates
         return rates
 
     def _row(self, transfer: Transfer) -> FloatArray:
