@@ -21,6 +21,8 @@ __all__ = ["Recorder"]
 
 IntArray = NDArray[np.int64]
 Columns = dict[str, IntArray | NDArray[np.float64]]
+_Rows = tuple[IntArray, dict[str, NDArray[Any] | int]]
+"""The entry of each row, and the columns that are not empty."""
 
 _KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
 _STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
@@ -156,17 +158,23 @@ class Recorder:
     def columns(self) -> Columns:
         """Return the columns of all rows so far."""
         parts = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
-        entries = np.concatenate([part["entry"] for part in parts])
-        order = np.argsort(entries, kind="stable")  # rows of one entry stand together already
-        columns = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
-        first = np.searchsorted(entries[order], np.arange(len(self._end_ns)))
+        size = np.zeros(len(self._end_ns), dtype=np.int64)
+        for of, _ in parts:
+            size += np.bincount(of, minlength=size.size)
+        first = np.cumsum(size) - size
+        columns: dict[str, NDArray[Any]] = {
+            name: np.empty(int(size.sum()), np.float64 if name in _FLOATS else np.int64) for name in COLUMNS
+        }
+        for of, given in parts:  # rows of one entry stand together and in order
+            row = np.arange(of.size) - np.searchsorted(of, of) + first[of]
+            for name, column in columns.items():
+                column[row] = given.get(name, 0 if name in (*_PARTS, *_FLOATS) else -1)
         reference = columns["released_by"]
-        columns["released_by"] = np.where(
-            reference < 0, -1, (first[reference >> _SHIFT] if first.size else 0) + (reference & _PLACE)
-        )
+        if first.size:
+            columns["released_by"] = np.where(reference < 0, -1, first[reference >> _SHIFT] + (reference & _PLACE))
         spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
         columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
-        return {name: columns[name] for name in COLUMNS}
+        return columns
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -176,37 +184,37 @@ class Recorder:
         self._kind.append(code)
         return (len(self._end_ns) - 1) << _SHIFT
 
-    def _single_rows(self) -> Columns:
+    def _single_rows(self) -> _Rows:
         names = ("entry", *COLUMNS[:9], "start_ns", "end_ns", "released_by", *_PARTS)
         table = _table([row[:-2] for row in self._singles], len(names))
         amounts = np.array([row[-2:] for row in self._singles], dtype=np.float64).reshape(-1, 2)
-        return _rows(**dict(zip(names, table, strict=True)), bytes=amounts[:, 0], flops=amounts[:, 1])
+        given = dict(zip(names, table, strict=True))
+        return given.pop("entry"), {**given, "bytes": amounts[:, 0], "flops": amounts[:, 1]}
 
-    def _compute_rows(self) -> Columns:
+    def _compute_rows(self) -> _Rows:
         entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = _table(self._computes, 9)
         kernels = [kernel for one in self._compute_ops for kernel in one.kernels]
         of, within, kernel = _spread(op, [len(one.kernels) for one in self._compute_ops])
         took_ns = np.array([took for one in self._took_ns for took in one], dtype=np.int64)
         sums = np.append(0, np.cumsum(took_ns))
         end_ns = start_ns[of] + sums[1:] - sums[np.flatnonzero(within == 0)][of]
-        return _rows(
-            entry=entry[of],
-            stage=stage[of],
-            lane=lane[of],
-            rank=rank[of],
-            stream=_STREAM_CODE["compute"],
-            kind=_ints(_KIND_CODE[one.kind] for one in kernels)[kernel],
-            microbatch=microbatch[of],
-            chunk=chunk[of],
-            layer=_ints(one.layer for one in kernels)[kernel],
-            start_ns=end_ns - took_ns,
-            end_ns=end_ns,
-            flops=np.array([one.flops for one in kernels], dtype=np.float64)[kernel],
-            released_by=np.where(within == 0, released_by[of], (entry[of] << _SHIFT) + within - 1),
-            imbalance_ns=np.maximum(0, took_ns - _ints(one.mean_ns for one in kernels)[kernel]),
-        )
+        return entry[of], {
+            "stage": stage[of],
+            "lane": lane[of],
+            "rank": rank[of],
+            "stream": _STREAM_CODE["compute"],
+            "kind": _ints(_KIND_CODE[one.kind] for one in kernels)[kernel],
+            "microbatch": microbatch[of],
+            "chunk": chunk[of],
+            "layer": _ints(one.layer for one in kernels)[kernel],
+            "start_ns": end_ns - took_ns,
+            "end_ns": end_ns,
+            "flops": np.array([one.flops for one in kernels], dtype=np.float64)[kernel],
+            "released_by": np.where(within == 0, released_by[of], (entry[of] << _SHIFT) + within - 1),
+            "imbalance_ns": np.maximum(0, took_ns - _ints(one.mean_ns for one in kernels)[kernel]),
+        }
 
-    def _collective_rows(self) -> Columns:
+    def _collective_rows(self) -> _Rows:
         entry, op, stage, lane, microbatch, chunk, start_ns, released_by = _table(self._collectives, 8)
         transfers = [transfer for one in self._collective_ops for transfer in one.transfers]
         of, _, transfer = _spread(op, [len(one.transfers) for one in self._collective_ops])
@@ -215,26 +223,25 @@ class Recorder:
         end_ns = _ints(end for ends in self._ends_ns for end in ends)
         flows_ns = end_ns - start_ns[of] - latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = np.maximum(0, flows_ns - alone_ns)
-        return _rows(
-            entry=entry[of],
-            stage=stage[of],
-            lane=lane[of],
-            group=group,
-            stream=_STREAM_CODE["comm"],
-            kind=_ints(_KIND_CODE[one.kind] for one in self._collective_ops)[op][of],
-            microbatch=microbatch[of],
-            chunk=chunk[of],
-            layer=_ints(one.layer for one in self._collective_ops)[op][of],
-            start_ns=start_ns[of],
-            end_ns=end_ns,
-            bytes=np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
-            released_by=released_by[of],
-            imbalance_ns=np.minimum(imbalance_ns, flows_ns - contention_ns),
-            contention_ns=contention_ns,
-            latency_ns=latency_ns,
-        )
+        return entry[of], {
+            "stage": stage[of],
+            "lane": lane[of],
+            "group": group,
+            "stream": _STREAM_CODE["comm"],
+            "kind": _ints(_KIND_CODE[one.kind] for one in self._collective_ops)[op][of],
+            "microbatch": microbatch[of],
+            "chunk": chunk[of],
+            "layer": _ints(one.layer for one in self._collective_ops)[op][of],
+            "start_ns": start_ns[of],
+            "end_ns": end_ns,
+            "bytes": np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
+            "released_by": released_by[of],
+            "imbalance_ns": np.minimum(imbalance_ns, flows_ns - contention_ns),
+            "contention_ns": contention_ns,
+            "latency_ns": latency_ns,
+        }
 
-    def _service_rows(self) -> Columns:
+    def _service_rows(self) -> _Rows:
         entry, op, stage, lane, microbatch, chunk, size = _table(self._services, 7)
         of, ops = np.repeat(np.arange(op.size), size), list(self._service_ops)
         asked = [(ops[number], served[-1]) for number, served in zip(op.tolist(), self._served, strict=True)]
@@ -242,27 +249,33 @@ class Recorder:
         duration_ns = _joined([_at(one.duration_ns, places) for one, places in asked], np.int64)
         home_stage, home_lane = self._homes[:, rank]
         is_foreign = (home_stage != stage[of]) | (home_lane != lane[of])
-        mean_ns = _ints(round(float(one.duration_ns.mean())) for one in ops)
-        return _rows(
-            entry=entry[of],
-            stage=home_stage,
-            lane=home_lane,
-            rank=rank,
-            stream=np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"]),
-            kind=_ints(_KIND_CODE[one.kind] for one in ops)[op][of],
-            microbatch=microbatch[of],
-            chunk=chunk[of],
-            layer=_ints(one.layer for one in ops)[op][of],
-            start_ns=_joined([served[0] for served in self._served], np.int64),
-            end_ns=_joined([served[1] for served in self._served], np.int64),
-            flops=_joined([_at(one.flops, places) for one, places in asked], np.float64),
-            released_by=_joined([served[2] for served in self._served], np.int64),
-            imbalance_ns=np.maximum(0, duration_ns - mean_ns[op][of]),
-        )
+        mean_ns = _means([one.duration_ns for one in ops])
+        return entry[of], {
+            "stage": home_stage,
+            "lane": home_lane,
+            "rank": rank,
+            "stream": np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"]),
+            "kind": _ints(_KIND_CODE[one.kind] for one in ops)[op][of],
+            "microbatch": microbatch[of],
+            "chunk": chunk[of],
+            "layer": _ints(one.layer for one in ops)[op][of],
+            "start_ns": _joined([served[0] for served in self._served], np.int64),
+            "end_ns": _joined([served[1] for served in self._served], np.int64),
+            "flops": _joined([_at(one.flops, places) for one, places in asked], np.float64),
+            "released_by": _joined([served[2] for served in self._served], np.int64),
+            "imbalance_ns": np.maximum(0, duration_ns - mean_ns[op][of]),
+        }
 
 
 def _ints(values: Iterable[int]) -> IntArray:
     return np.fromiter(values, dtype=np.int64)
+
+
+def _means(arrays: Sequence[IntArray]) -> IntArray:
+    """Return the mean of each array, to the nearest whole."""
+    size = _ints(array.size for array in arrays)
+    sums = np.add.reduceat(_joined(arrays, np.int64), np.cumsum(size) - size) if arrays else size
+    return np.rint(sums / size).astype(np.int64)
 
 
 def _table(rows: Sequence[tuple[float, ...]], num_columns: int) -> IntArray:
@@ -288,13 +301,3 @@ def _spread(op: IntArray, sizes: Sequence[int]) -> tuple[IntArray, IntArray, Int
     of = np.repeat(np.arange(op.size), size)
     within = np.arange(of.size) - np.repeat(np.cumsum(size) - size, size)
     return of, within, (np.cumsum(num_parts) - num_parts)[op][of] + within
-
-
-def _rows(*, entry: IntArray, **given: NDArray[Any] | int) -> Columns:
-    """Complete the columns: -1 where a row has no such number, 0 where it has no such amount."""
-    columns: Columns = {"entry": entry}
-    for name in COLUMNS:
-        absent = 0 if name in (*_PARTS, *_FLOATS) else -1
-        dtype = np.float64 if name in _FLOATS else np.int64
-        columns[name] = np.broadcast_to(np.asarray(given.get(name, absent), dtype=dtype), entry.shape)
-    return columns

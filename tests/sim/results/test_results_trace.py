@@ -63,9 +63,8 @@ def test_only_bytes_and_flops_are_floats():
 )
 def test_the_latest_row_is_the_last_to_end_then_the_first_kind_then_the_lowest(rows, latest):
     recorder = Recorder()
-    for kind, end_ns in rows:
-        recorder.add(**row("compute", kind, 0, end_ns))
-    assert recorder.latest([-1, *range(len(rows))]) == latest
+    noted = [recorder.add(**row("compute", kind, 0, end_ns)) for kind, end_ns in rows]
+    assert recorder.latest([-1, *noted]) == (noted[latest] if latest >= 0 else -1)
 
 
 def test_every_kind_of_row_has_its_part_of_the_account():
