@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = ["RankCompute"]
 
 IntArray = NDArray[np.int64]
+Ranks = NDArray[np.intp] | slice
 
 
 class RankCompute:
@@ -30,9 +31,7 @@ class RankCompute:
         self._free_ns = np.zeros(num_ranks, dtype=np.int64)
         self._holder = np.full(num_ranks, -1, dtype=np.int64)
 
-    def claim(
-        self, ranks: NDArray[np.intp], duration_ns: IntArray, *, now_ns: int
-    ) -> tuple[IntArray, IntArray, IntArray]:
+    def claim(self, ranks: Ranks, duration_ns: IntArray, *, now_ns: int) -> tuple[IntArray, IntArray, IntArray]:
         """Queue a kernel on each of `ranks`.
 
         Returns
@@ -42,10 +41,10 @@ class RankCompute:
         """
         start = np.maximum(self._free_ns[ranks], now_ns)
         end = start + duration_ns
-        holder = self._holder[ranks]
+        holder = self._holder[ranks]  # of a slice a view: read it before `hold`
         self._free_ns[ranks] = end
         return start, end, holder
 
-    def hold(self, ranks: NDArray[np.intp], rows: IntArray | int) -> None:
+    def hold(self, ranks: Ranks, rows: IntArray | int) -> None:
         """Note the span that holds each of `ranks` from now on."""
         self._holder[ranks] = rows

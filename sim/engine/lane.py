@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 from sim.engine.deadlock import Wait
 from sim.engine.network import Batch
@@ -37,6 +38,9 @@ class Lane:
         self.stage, self.lane = stage, lane
         self.ranks = world.plan.lane_ranks[stage, lane]
         self._rank_numbers: list[int] = self.ranks.tolist()
+        first, last = self._rank_numbers[0], self._rank_numbers[-1]
+        is_row = self._rank_numbers == list(range(first, last + 1))
+        self._places: slice | NDArray[np.intp] = slice(first, last + 1) if is_row else self.ranks
         self.wait: Wait | None = None
         self._world, self._env, self._schedule = world, world.clock.env, schedule
         self._arrived: dict[Input, int] = {}
@@ -129,7 +133,7 @@ class Lane:
         slowest, took_ns, released_by = op.slowest, op.slowest_ns, self._last_row
         world = self._world
         if world.shares_compute:  # ranks may be busy for others: each starts when it is free
-            start, end, holder = world.compute.claim(self.ranks, op.total_ns, now_ns=now_ns)
+            start, end, holder = world.compute.claim(self._places, op.total_ns, now_ns=now_ns)
             slowest = int(end.argmax())
             at_ns = int(start[slowest])
             if slowest != op.slowest:
@@ -146,7 +150,7 @@ class Lane:
             released_by=released_by,
         )
         if world.shares_compute:
-            world.compute.hold(self.ranks, self._last_row)
+            world.compute.hold(self._places, self._last_row)
         if op.tokens_routed or op.expert_tokens is not None:
             world.count_tokens(op.tokens_routed, op.expert_tokens)
         return at_ns + sum(took_ns) - now_ns

@@ -25,6 +25,7 @@ Latency is not stretched by load. Flows of one transfer progress together (`bulk
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import simpy
@@ -58,6 +59,15 @@ class Batch:
         self.done = done
 
 
+class _Row(NamedTuple):
+    """Seconds that links need for a byte of each of a transfer's flows."""
+
+    each: FloatArray
+    """On each link. Shape [L]."""
+    busiest: float
+    """On the link that takes longest: the time of a byte of each flow when nothing else flows."""
+
+
 class _Alone:
     """Transfers of one batch that flow in the same time and share no link with any other."""
 
@@ -76,7 +86,7 @@ class _Member:
 
     __slots__ = ("batch", "position", "rate", "remaining", "row", "transfer")
 
-    def __init__(self, batch: Batch, position: int, row: FloatArray, remaining: float) -> None:
+    def __init__(self, batch: Batch, position: int, row: _Row, remaining: float) -> None:
         self.transfer = batch.transfers[position]
         self.batch, self.position, self.row, self.remaining = batch, position, row, remaining
         self.rate = 0.0
@@ -114,7 +124,7 @@ class FluidNetwork:
         self._knots: list[_Knot] = []
         self._stale: list[_Knot] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
-        self._rows: dict[Transfer, FloatArray] = {}
+        self._rows: dict[Transfer, _Row] = {}
         self._log = LinkLog(capacity, link_names, link_kinds)
         self.num_solves = 0
         self.bytes_sent = 0.0
@@ -194,7 +204,7 @@ class FluidNetwork:
                 transfer = one.batch.transfers[position]
                 left = transfer.flow_bytes if one.remaining is None else one.remaining
                 row = self._row(transfer)
-                members.append(_Member(one.batch, position, row, left - elapsed_s / float(row.max())))
+                members.append(_Member(one.batch, position, row, left - elapsed_s / row.busiest))
         return members
 
     def _tie(self, members: list[_Member], knots: Sequence[_Knot]) -> None:
@@ -251,7 +261,7 @@ class FluidNetwork:
 
     def _untie(self, member: _Member) -> None:
         """Let the last transfer of a knot go on alone."""
-        left_s = max(member.remaining, 0.0) * float(member.row.max())
+        left_s = max(member.remaining, 0.0) * member.row.busiest
         alone = _Alone(member.batch, (member.position,), member.transfer.mask, self._env.now, member.remaining)
         self._go_alone(alone, to_ns(left_s))
 
@@ -285,19 +295,20 @@ class FluidNetwork:
                 weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in knot.transfers]
                 rates = self._solver(weights, self._capacity).tolist()
             else:
-                rates = few_max_min_rates([member.row for member in knot.members])
+                rates = few_max_min_rates([member.row.each for member in knot.members])
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[knot.transfers] = rates
         return rates
 
-    def _row(self, transfer: Transfer) -> FloatArray:
-        """Return seconds that each link needs for a byte of each of a transfer's flows. Shape [L]."""
+    def _row(self, transfer: Transfer) -> _Row:
         row = self._rows.get(transfer)
         if row is None:
-            row = np.zeros(self._capacity.size)
             links = transfer.load.links
-            row[links] = transfer.load.num_bytes / transfer.flow_bytes / self._capacity[links]
+            loaded = transfer.load.num_bytes / transfer.flow_bytes / self._capacity[links]
+            each = np.zeros(self._capacity.size)
+            each[links] = loaded
+            row = _Row(each, float(loaded.max()))
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
             self._rows[transfer] = row
