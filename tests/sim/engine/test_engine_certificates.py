@@ -108,8 +108,8 @@ class OverlappingCompute(RankCompute):
 
     def claim(self, ranks, duration_ns, *, now_ns):
         """Start at once."""
-        start = np.full(ranks.size, now_ns, dtype=np.int64)
-        return start, start + duration_ns, np.full(ranks.size, -1, dtype=np.int64)
+        start = np.full(duration_ns.size, now_ns, dtype=np.int64)
+        return start, start + duration_ns, np.full(duration_ns.size, -1, dtype=np.int64)
 
 
 def alone_rates(weights, capacity):

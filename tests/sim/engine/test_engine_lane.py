@@ -82,8 +82,8 @@ def test_the_path_goes_through_the_rank_that_was_waited_for():
 def test_claims_that_do_not_queue_are_noticed(monkeypatch):
     class Overlapping(RankCompute):
         def claim(self, ranks, duration_ns, *, now_ns):
-            start = np.full(ranks.size, now_ns, dtype=np.int64)
-            return start, start + duration_ns, np.full(ranks.size, -1, dtype=np.int64)
+            start = np.full(duration_ns.size, now_ns, dtype=np.int64)
+            return start, start + duration_ns, np.full(duration_ns.size, -1, dtype=np.int64)
 
     monkeypatch.setattr(sim.engine.world, "RankCompute", Overlapping)
     with pytest.raises(AssertionError):
