@@ -163,7 +163,9 @@ class FlatSwitchPlan:
     def _transfer(self, exchange: Exchange, ranks: Ranks) -> Transfer:
         num_ports = self.step.num_ports
         touched = np.concatenate([exchange.src, exchange.dst + num_ports])
-        num_bytes = np.bincount(touched, weights=np.tile(exchange.num_bytes, 2), minlength=2 * num_ports)
+        num_bytes = np.bincount(touched, weights=np.tile(exchange.num_bytes, 2), minlength=2 * num_ports).astype(
+            np.float64
+        )
         links = np.flatnonzero(num_bytes)
         load = LinkLoad(links=links, num_bytes=num_bytes[links])
         return Transfer(
