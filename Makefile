@@ -22,7 +22,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/bench_engine.py out/benchmarks.json
+	@mkdir -p out
+	$(BIN)/python -m pytest benchmarks -q --benchmark-quiet --benchmark-json=out/benchmarks.json
+	@$(BIN)/python benchmarks/table.py out/benchmarks.json
 
 format: $(STAMP)
 	$(BIN)/ruff format .
