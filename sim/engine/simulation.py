@@ -4,7 +4,10 @@ The plan answers what each lane runs (see `sim.engine.world.Plan`); this module 
 runs them, and refuses to end quietly when a lane still waits.
 """
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sim.engine.clock import Clock
@@ -75,7 +78,8 @@ class Simulation:
         world, began = self.world, time.perf_counter()
         for lane in self.lanes.values():
             world.clock.env.process(lane.run())
-        world.clock.run()
+        with _collector_paused():
+            world.clock.run()
         waits = [lane.wait for lane in self.lanes.values() if lane.wait is not None]
         if waits:
             raise SimulationError(describe_deadlock(waits, world.clock.now_ns))
@@ -106,6 +110,18 @@ class Simulation:
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,
         )
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the collector of cycles: a run makes none and many objects, which it would walk again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def run_plan(plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> Run:
