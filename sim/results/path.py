@@ -19,20 +19,22 @@ from sim.results.parts import COMMUNICATION_PARTS, empty_account
 __all__ = ["exposed_communication_ns", "path_ns", "path_rows"]
 
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
+_REST = ("imbalance", "contention", "latency")
 
 
 def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
     """Return (row, from, to) along the path, last first; `to` - `from` is what the row adds."""
     start, end, released = trace.ints("start_ns"), trace.ints("end_ns"), trace.ints("released_by")
     kind = trace.ints("kind")
-    candidates = np.flatnonzero(trace.ints("end_ns") == trace.end_ns)
+    first_ns, last_ns = trace.start_ns, trace.end_ns  # each looks at all rows
+    candidates = np.flatnonzero(end == last_ns)
     streams = trace["stream"][candidates]
     candidates = candidates[streams != "pass"]
     if candidates.size == 0:
         return []
     row = int(min(candidates, key=lambda r: (kind[r], r)))
-    reached, rows = trace.end_ns, []
-    while row >= 0 and reached > trace.start_ns:
+    reached, rows = last_ns, []
+    while row >= 0 and reached > first_ns:
         begin = int(start[row])
         if begin < reached:
             rows.append((row, begin, min(reached, int(end[row]))))
@@ -44,17 +46,19 @@ def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
 def path_ns(trace: Trace) -> dict[str, int]:
     """Return nanoseconds of each part along the path; they sum to the step time."""
     account = empty_account()
-    columns = [trace.ints(name) for name in _SPLIT]
-    kinds = trace["kind"]
-    reached = trace.end_ns
-    for row, begin, to in path_rows(trace):
-        account["stalled"] += reached - to
-        whole = [int(column[row]) for column in columns]
-        parts = whole if sum(whole) == to - begin else apportion(to - begin, whole)
-        for name, value in zip((str(kinds[row]), "imbalance", "contention", "latency"), parts, strict=True):
+    rows, begin, to = np.array(path_rows(trace), dtype=np.int64).reshape(-1, 3).T
+    kinds = trace["kind"][rows]
+    split = np.stack([trace.ints(name)[rows] for name in _SPLIT])
+    is_whole = split.sum(axis=0) == to - begin
+    for kind in np.unique(kinds).tolist():
+        account[kind] += int(split[0, is_whole & (kinds == kind)].sum())
+    for name, values in zip(_REST, split[1:], strict=True):
+        account[name] += int(values[is_whole].sum())
+    for i in np.flatnonzero(~is_whole).tolist():
+        parts = apportion(int(to[i] - begin[i]), split[:, i].tolist())
+        for name, value in zip((str(kinds[i]), *_REST), parts, strict=True):
             account[name] += value
-        reached = begin
-    account["stalled"] += reached - trace.start_ns
+    account["stalled"] += trace.step_ns - int((to - begin).sum())
     return account
 
 

@@ -10,8 +10,6 @@ the step time.
 Rows that run at the same time (groups of a lane) count once: the longest, then what others add at its end.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +43,8 @@ def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
     foreign = _Cumulated.of_rows(trace, trace.rows("foreign", stage=stage, lane=lane), trace.lane_ranks.shape[2])
     _add_rows(account, trace, rows, start=np.maximum(start, reached), end=end, foreign=foreign)
     last = int(end.max(initial=trace.start_ns))
-    gaps = [(int(a), int(b)) for a, b in zip(reached, start, strict=True) if a < b] + [(last, trace.end_ns)]
+    is_gap = reached < start
+    gaps = np.array([[*reached[is_gap], last], [*start[is_gap], trace.end_ns]])
     _add_gaps(account, trace, trace.rows("pass", stage=stage, lane=lane), gaps, foreign)
     return account
 
@@ -82,21 +81,22 @@ def _add_gaps(
     account: dict[str, int],
     trace: Trace,
     passes: NDArray[np.intp],
-    gaps: Sequence[tuple[int, int]],
+    gaps: IntArray,
     foreign: "_Cumulated",
 ) -> None:
-    """Cut gaps where passes open and close; what lies in an open pass is stalled."""
+    """Cut gaps [2, G] where passes open and close; what lies in an open pass is stalled."""
     opens, closes = np.sort(trace.ints("start_ns")[passes]), np.sort(trace.ints("end_ns")[passes])
+    begins, ends = gaps  # in order, and apart
     edges = np.union1d(opens, closes)
-    for a, b in gaps:
-        inner = edges[np.searchsorted(edges, a, "right") : np.searchsorted(edges, b, "left")].tolist()
-        for low, high in zip([a, *inner], [*inner, b], strict=True):
-            if low == high:
-                continue
-            num_open = np.searchsorted(opens, low, "right") - np.searchsorted(closes, low, "right")
-            taken = min(high - low, int(foreign.between(np.array([low]), np.array([high]))[0]))
-            account["foreign"] += taken
-            account["stalled" if num_open > 0 else "idle"] += high - low - taken
+    gap = np.searchsorted(begins, edges, "left") - 1  # the last gap that begins before the edge
+    inner = edges[(gap >= 0) & (edges < ends[gap])]
+    low, high = np.sort(np.concatenate([begins, inner])), np.sort(np.concatenate([inner, ends]))
+    num_open = np.searchsorted(opens, low, "right") - np.searchsorted(closes, low, "right")
+    taken = np.minimum(high - low, foreign.between(low, high))
+    rest = high - low - taken
+    account["foreign"] += int(taken.sum())
+    account["stalled"] += int(rest[num_open > 0].sum())
+    account["idle"] += int(rest[num_open <= 0].sum())
 
 
 class _Cumulated:

@@ -68,7 +68,10 @@ def test_balanced_ignores_seed_and_microbatch():
 # --- moments -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(64, 64, 2), (1000, 8, 1), (16, 128, 8), (50, 8, 2)])
+@pytest.mark.parametrize(
+    ("tokens", "num_experts", "top_k"),
+    [(64, 64, 2), (1000, 8, 1), (16, 128, 8), (50, 8, 2), (2000, 21, 2), (500, 37, 4), (9, 300, 1)],
+)
 def test_the_spread_of_multinomial_counts_is_that_of_distinct_choices(tokens, num_experts, top_k):
     """A count has variance n p (1 - p), p = k / E; so sum of (count - mean)^2 / mean has mean E (1 - p) = E - k.
 
@@ -80,6 +83,37 @@ def test_the_spread_of_multinomial_counts_is_that_of_distinct_choices(tokens, nu
     statistic = ((counts - mean) ** 2 / mean).sum(axis=1)
     error = statistic.std() / np.sqrt(num_sources)
     assert statistic.mean() == pytest.approx(num_experts - top_k, abs=5 * error)
+
+
+@pytest.mark.parametrize("top_k", [2, 3, 4, 8])
+@pytest.mark.parametrize("num_experts", [9, 16, 21])
+def test_every_pair_of_experts_is_chosen_equally_often(num_experts, top_k):
+    """A token has both of a pair with p = k (k - 1) / (E (E - 1)), in one block of the split or in two.
+
+    The frequency over S tokens has standard deviation sqrt(p (1 - p) / S); six of them hold for 210 pairs but for 4e-7.
+    """
+    num_tokens = 40_000
+    chosen = draw("multinomial", num_sources=num_tokens, tokens=1, num_experts=num_experts, top_k=top_k)
+    assert chosen.max() == 1
+    together = (chosen.T @ chosen)[np.triu_indices(num_experts, 1)] / num_tokens
+    p = top_k * (top_k - 1) / (num_experts * (num_experts - 1))
+    assert np.abs(together - p).max() < 6 * np.sqrt(p * (1 - p) / num_tokens)
+
+
+@pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(30, 12, 2), (3000, 12, 2), (3000, 64, 2), (3000, 20, 4)])
+def test_counts_of_two_experts_vary_together_as_distinct_choices_do(tokens, num_experts, top_k):
+    """Their covariance is n (p2 - p^2) with p = k / E, p2 = k (k - 1) / (E (E - 1)), whoever the two are.
+
+    So sums of r experts have variance n r (p - p^2 + (r - 1) (p2 - p^2)). An estimate of a variance from S normal
+    sums has the relative standard error sqrt(2 / S); six of them, for halves and for neighbours.
+    """
+    num_sources = 4000
+    counts = draw("multinomial", num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k)
+    p, p2 = top_k / num_experts, top_k * (top_k - 1) / (num_experts * (num_experts - 1))
+    for some in (counts[:, :2], counts[:, 1::5], counts[:, : num_experts // 2]):
+        r = some.shape[1]
+        wanted = tokens * r * (p - p**2 + (r - 1) * (p2 - p**2))
+        assert some.sum(axis=1).var() == pytest.approx(wanted, rel=6 * np.sqrt(2 / num_sources))
 
 
 def test_a_token_meets_distinct_experts():
