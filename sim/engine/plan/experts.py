@@ -77,29 +77,23 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
         microbatch=0 if work.routing == "balanced" else microbatch,
         lane=lane,
     )
-    tokens, there, back = [], [], []
+    copy_bytes = float(model.hidden * model.dtype_bytes)
+    tokens, trips = [], []
     for number, group in enumerate(groups):
+        senders = lane_ranks if len(groups) == 1 else group
         source_counts = counts if len(groups) == 1 else counts[number * group.size : (number + 1) * group.size]
         per_host = source_counts.reshape(source_counts.shape[0], group.size, -1)
         tokens.append(per_host.sum(axis=0))
-        if is_replicated:
-            continue
-        matrix = np.zeros((group.size, group.size))
-        sources = np.flatnonzero(np.isin(group, lane_ranks))
-        copy_bytes = float(model.hidden * model.dtype_bytes)
-        matrix[sources] = per_host.sum(axis=2) * copy_bytes
-        even = np.zeros_like(matrix)
-        even[sources] = owned * model.top_k / group.size * copy_bytes
-        number_in_stage = lane * len(groups) + number
-        there.append(costs.all_to_all(group, matrix, even, group=number_in_stage))
-        back.append(costs.all_to_all(group, _turned(matrix), _turned(even), group=number_in_stage))
+        if not is_replicated:
+            matrix = per_host.sum(axis=2) * copy_bytes
+            trips.append(costs.round_trip(senders, group, matrix, group=lane * len(groups) + number))
     return ExpertLayer(
         layer=layer,
         lane_ranks=lane_ranks,
         hosts=groups.ravel(),
-        tokens=np.concatenate(tokens),
-        there=tuple(there),
-        back=tuple(back),
+        tokens=tokens[0] if len(tokens) == 1 else np.concatenate(tokens),
+        there=tuple(there for there, _ in trips),
+        back=tuple(back for _, back in trips),
         num_routed=int(counts.sum()),
         owned_tokens=owned,
     )
@@ -140,10 +134,6 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _turned(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.ascontiguousarray(matrix.T)
 
 
 def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> list[Op]:
