@@ -77,7 +77,7 @@ class Costs:
                 kind=kernel.kind,
                 layer=layer,
                 duration_ns=self.kernel_ns(kernel, num_ranks),
-                flops=float(np.broadcast_to(kernel.flops, num_ranks).sum()),
+                flops=_flops_of_all(kernel, num_ranks),
             )
             for kernel in kernels
         ]
@@ -105,7 +105,8 @@ class Costs:
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:
             time_s = device.memory_time_s(kernel.num_bytes)
-        return to_ns_array(np.broadcast_to(np.asarray(time_s, dtype=float), (num_ranks,)))
+        times_s = np.asarray(time_s, dtype=float)
+        return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
 
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         device = self.cluster.device
@@ -215,6 +216,11 @@ class Costs:
             group=group,
             ranks=ranks,
         )
+
+
+def _flops_of_all(kernel: Kernel, num_ranks: int) -> float:
+    flops = kernel.flops
+    return float(flops.sum() if isinstance(flops, np.ndarray) else np.full(num_ranks, flops).sum())
 
 
 def _varies(kernel: Kernel) -> bool:
