@@ -28,6 +28,7 @@ from topology.device import Device
 from topology.errors import TopologyError
 from topology.fabric import FabricSpec, build_graph
 from topology.links import LinkLoad
+from topology.pairs import Pairs
 
 __all__ = ["Cluster", "build_cluster"]
 
@@ -148,6 +149,13 @@ class Cluster:
         links = np.flatnonzero(total)
         return LinkLoad(links=links, num_bytes=total[links])
 
+    def pairs(self, src: IntArray, dst: IntArray) -> Pairs:
+        """Return the links between each of `src` [S] and each of `dst` [D], all different within each; built once."""
+        key = (src.tobytes(), dst.tobytes())
+        if key not in self._known_pairs:
+            self._known_pairs[key] = self._build_pairs(src, dst)
+        return self._known_pairs[key]
+
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _edge_figures(self, field: str) -> FloatArray:
@@ -168,6 +176,41 @@ class Cluster:
     @staticmethod
     def _add(total: FloatArray, links: IntArray, amount: FloatArray) -> None:
         total += np.bincount(links, weights=amount, minlength=total.size)
+
+    @cached_property
+    def _known_pairs(self) -> dict[tuple[bytes, bytes], Pairs]:
+        return {}
+
+    def _build_pairs(self, src: IntArray, dst: IntArray) -> Pairs:
+        same_node = self.node_of(src)[:, None] == self.node_of(dst)
+        crosses = ~same_node & (self._leaf_of[src][:, None] != self._leaf_of[dst])
+        ends, leaf = np.unique(self._leaf_of[np.concatenate([src, dst])], return_inverse=True)
+        return Pairs(
+            classes=np.stack([same_node & (src[:, None] != dst), ~same_node, crosses]),
+            class_latency_s=np.array(self._class_latency_s),
+            leaves=(leaf[: src.size], leaf[src.size :]),
+            num_spines=self._spine_links[0].shape[1] if self.num_nodes > 1 else 1,
+            there=self._links_of_sums(src, dst, ends, turned=False),
+            back=self._links_of_sums(src, dst, ends, turned=True),
+        )
+
+    def _links_of_sums(
+        self, src: IntArray, dst: IntArray, leaves: IntArray, *, turned: bool
+    ) -> tuple[IntArray, IntArray]:
+        """Return the links of an exchange of all pairs, ascending, and which of the sums of `Pairs` each carries."""
+        up, down = ("down", "up") if turned else ("up", "down")
+        of_gpu = self._gpu_links
+        links = [of_gpu[f"nvlink_{up}"][None, src], of_gpu[f"nvlink_{down}"][None, dst]]  # [copies of a sum, sums] each
+        if np.unique(self.node_of(np.concatenate([src, dst]))).size > 1:
+            spine = dict(zip(("up", "down"), self._spine_links, strict=True))
+            links += [np.stack([of_gpu[f"{kind}_{up}"][src] for kind in ("pcie", "nic")])]
+            links += [np.stack([of_gpu[f"{kind}_{down}"][dst] for kind in ("pcie", "nic")])]
+            links += [spine[up][leaves].T, spine[down][leaves].T]
+        first = np.cumsum([0] + [group.shape[1] for group in links[:-1]])
+        sums = [np.broadcast_to(np.arange(g.shape[1]) + at, g.shape) for g, at in zip(links, first, strict=True)]
+        number, carried = (np.concatenate([part.ravel() for part in parts]) for parts in (links, sums))
+        order = np.argsort(number)
+        return number[order], carried[order]
 
     def _leaf_name(self, rank: int) -> str:
         return f"leaf{int(self.node_of(rank)) // self.spec.nodes_per_leaf}.{int(self.rail_of(rank))}"

@@ -7,34 +7,43 @@ Model
     imbalance             = alone - alone with the same senders' bytes spread evenly       all-to-all
 
 `auto` takes the algorithm with the lowest latency + alone. Equal requests give the same `Transfer`, so that the network
-recognises sets it has solved before.
+recognises sets it has solved before; exchanges that are drawn at random are not kept, for none comes twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import to_ns, to_ns_array
-from sim.engine.ops import NO_LAYER, Compute, TimedKernel, Transfer
+from sim.engine.ops import NO_LAYER, Compute, Op, TimedKernel, Transfer
 from topology.cluster import Cluster
-from workloads.collectives import COLLECTIVES, Exchange, all_to_all, point_to_point
+from topology.links import LinkLoad
+from topology.pairs import PairSums
+from workloads.collectives import COLLECTIVES, Exchange, point_to_point
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 
 __all__ = ["Costs"]
 
 Ranks = NDArray[np.intp]
 
+_MOST_TOKENS = 2**18
+"""Tokens on an expert above which its kernels are not looked up: the table would take megabytes."""
+
 
 class Costs:
     """Prices of kernels and exchanges on one cluster."""
 
-    def __init__(self, cluster: Cluster, *, dtype: str, all_reduce: str = "auto") -> None:
+    def __init__(self, cluster: Cluster, *, dtype: str, all_reduce: str = "auto", is_random: bool = False) -> None:
         self.cluster = cluster
         self._dtype = dtype
         self._all_reduce = all_reduce
+        self._is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
         self._transfers: dict[tuple[object, ...], Transfer] = {}
-        self._even: dict[tuple[bytes, bytes], int] = {}
+        self._round_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
+        self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
+        self._ops: dict[Hashable, list[Op]] = {}
+        self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._kernels: dict[tuple[Kernel, int], NDArray[np.int64]] = {}
 
@@ -68,7 +77,7 @@ class Costs:
                 kind=kernel.kind,
                 layer=layer,
                 duration_ns=self.kernel_ns(kernel, num_ranks),
-                flops=float(np.broadcast_to(kernel.flops, num_ranks).sum()),
+                flops=_flops_of_all(kernel, num_ranks),
             )
             for kernel in kernels
         ]
@@ -89,13 +98,30 @@ class Costs:
         if isinstance(kernel, Gemm):
             time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype)
         elif isinstance(kernel, GroupedGemm):
-            price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
-            time_s = price(kernel.tokens, kernel.n, kernel.k, dtype=dtype)
+            if kernel.tokens.shape[-1] == 1 and kernel.tokens.max(initial=0) < _MOST_TOKENS:
+                return self._one_expert_ns(kernel)
+            time_s = self._grouped_s(kernel, kernel.tokens)
         elif isinstance(kernel, Attention):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:
             time_s = device.memory_time_s(kernel.num_bytes)
-        return to_ns_array(np.broadcast_to(np.asarray(time_s, dtype=float), (num_ranks,)))
+        times_s = np.asarray(time_s, dtype=float)
+        return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
+
+    def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        device = self.cluster.device
+        price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
+        return price(tokens, kernel.n, kernel.k, dtype=self._dtype)
+
+    def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
+        """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
+        tokens, key = kernel.tokens[:, 0], (kernel.n, kernel.k, kernel.weight_gradient)
+        most = int(tokens.max(initial=0))
+        known = self._by_tokens.get(key)
+        if known is None or known.size <= most:
+            counts = np.arange(1 << most.bit_length(), dtype=np.int64)
+            known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
+        return known[tokens]
 
     def collective(self, operation: str, ranks: Ranks, num_bytes: float, *, group: int) -> Transfer:
         """Return all-reduce, all-gather or reduce-scatter of a tensor of `num_bytes` over `ranks`."""
@@ -111,27 +137,61 @@ class Costs:
             self._transfers[key] = min(priced, key=lambda transfer: transfer.latency_ns + transfer.alone_ns)
         return self._transfers[key]
 
-    def all_to_all(
-        self, ranks: Ranks, byte_matrix: NDArray[np.float64], even_matrix: NDArray[np.float64], *, group: int
-    ) -> Transfer:
-        """Return the direct all-to-all of `byte_matrix` [G, G] over `ranks`.
+    def round_trip(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64], *, group: int
+    ) -> tuple[Transfer, Transfer]:
+        """Return the direct all-to-all of `byte_matrix` [S, G] from `senders` to their group, and as much back.
 
-        `even_matrix` [G, G] is what the same senders would send if each spread its bytes evenly; what the real one
-        takes longer alone is the transfer's imbalance.
+        What they take longer alone than if each sender spread its bytes evenly is their imbalance.
         """
-        key = ("all_to_all", ranks.tobytes(), byte_matrix.tobytes(), group)
-        if key not in self._transfers:
-            even = self._even_ns(ranks, even_matrix)
-            exchange = all_to_all(ranks.tolist(), byte_matrix)
-            self._transfers[key] = self.transfer(exchange, ranks=ranks, group=group, even_ns=even)
-        return self._transfers[key]
+        if self._is_random:
+            return self._round_trip(senders, group_ranks, byte_matrix, group)
+        key = (senders.tobytes(), group_ranks.tobytes(), byte_matrix.tobytes(), group)
+        if key not in self._round_trips:
+            self._round_trips[key] = self._round_trip(senders, group_ranks, byte_matrix, group)
+        return self._round_trips[key]
 
-    def _even_ns(self, ranks: Ranks, even_matrix: NDArray[np.float64]) -> int:
-        key = (ranks.tobytes(), even_matrix.tobytes())
+    def _round_trip(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64], group: int
+    ) -> tuple[Transfer, Transfer]:
+        sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrix)
+        even = self._even_ns(senders, group_ranks, byte_matrix.sum(axis=1) / group_ranks.size)
+        there, back = (
+            self._direct(sums, load, even_ns, ranks=group_ranks, group=group)
+            for load, even_ns in zip((sums.there, sums.back), even, strict=True)
+        )
+        return there, back
+
+    def _direct(self, sums: PairSums, load: LinkLoad, even_ns: int, *, ranks: Ranks, group: int) -> Transfer:
+        alone_ns = self._alone_ns(load)
+        return Transfer(
+            load=load,
+            latency_ns=to_ns(sums.latency_s),
+            alone_ns=alone_ns,
+            imbalance_ns=max(0, alone_ns - even_ns),
+            flow_bytes=sums.total_bytes / sums.num_flows if sums.num_flows else 0.0,
+            total_bytes=sums.total_bytes,
+            group=group,
+            ranks=ranks,
+        )
+
+    def _even_ns(self, senders: Ranks, group_ranks: Ranks, row_bytes: NDArray[np.float64]) -> tuple[int, int]:
+        """Return the time alone, there and back, when every sender has `row_bytes` [S] for each of the group."""
+        key = (senders.tobytes(), group_ranks.tobytes(), row_bytes.tobytes())
         if key not in self._even:
-            exchange = all_to_all(ranks.tolist(), even_matrix)
-            self._even[key] = self.transfer(exchange, ranks=ranks, group=0).alone_ns
+            matrix = np.repeat(row_bytes[:, None], group_ranks.size, axis=1)
+            sums = self.cluster.pairs(senders, group_ranks).sums(matrix)
+            self._even[key] = (self._alone_ns(sums.there), self._alone_ns(sums.back))
         return self._even[key]
+
+    def _alone_ns(self, load: LinkLoad) -> int:
+        return to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
+
+    def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
+        """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""
+        if key not in self._ops:
+            self._ops[key] = build()
+        return self._ops[key]
 
     def send(self, src: Ranks, dst: Ranks, num_bytes: float, *, group: int) -> Transfer:
         """Return point to point from `src[i]` to `dst[i]`, `num_bytes` each."""
@@ -141,23 +201,26 @@ class Costs:
             self._transfers[key] = self.transfer(exchange, ranks=src, group=group)
         return self._transfers[key]
 
-    def transfer(self, exchange: Exchange, *, ranks: Ranks, group: int, even_ns: int | None = None) -> Transfer:
-        """Return an exchange as the network sees it; what it takes alone beyond `even_ns` is imbalance."""
+    def transfer(self, exchange: Exchange, *, ranks: Ranks, group: int) -> Transfer:
+        """Return an exchange as the network sees it."""
         load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
         latency_s = sum(
             (step.count * float(self.cluster.latency_s(step.src, step.dst).max()) for step in exchange.steps), start=0.0
         )
-        alone_ns = to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
         return Transfer(
             load=load,
             latency_ns=to_ns(latency_s),
-            alone_ns=alone_ns,
-            imbalance_ns=0 if even_ns is None else max(0, alone_ns - even_ns),
+            alone_ns=self._alone_ns(load),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,
             ranks=ranks,
         )
+
+
+def _flops_of_all(kernel: Kernel, num_ranks: int) -> float:
+    flops = kernel.flops
+    return float(flops.sum() if isinstance(flops, np.ndarray) else np.full(num_ranks, flops).sum())
 
 
 def _varies(kernel: Kernel) -> bool:

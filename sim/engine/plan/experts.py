@@ -77,29 +77,23 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
         microbatch=0 if work.routing == "balanced" else microbatch,
         lane=lane,
     )
-    tokens, there, back = [], [], []
+    copy_bytes = float(model.hidden * model.dtype_bytes)
+    tokens, trips = [], []
     for number, group in enumerate(groups):
+        senders = lane_ranks if len(groups) == 1 else group
         source_counts = counts if len(groups) == 1 else counts[number * group.size : (number + 1) * group.size]
         per_host = source_counts.reshape(source_counts.shape[0], group.size, -1)
         tokens.append(per_host.sum(axis=0))
-        if is_replicated:
-            continue
-        matrix = np.zeros((group.size, group.size))
-        sources = np.flatnonzero(np.isin(group, lane_ranks))
-        copy_bytes = float(model.hidden * model.dtype_bytes)
-        matrix[sources] = per_host.sum(axis=2) * copy_bytes
-        even = np.zeros_like(matrix)
-        even[sources] = owned * model.top_k / group.size * copy_bytes
-        number_in_stage = lane * len(groups) + number
-        there.append(costs.all_to_all(group, matrix, even, group=number_in_stage))
-        back.append(costs.all_to_all(group, _turned(matrix), _turned(even), group=number_in_stage))
+        if not is_replicated:
+            matrix = per_host.sum(axis=2) * copy_bytes
+            trips.append(costs.round_trip(senders, group, matrix, group=lane * len(groups) + number))
     return ExpertLayer(
         layer=layer,
         lane_ranks=lane_ranks,
         hosts=groups.ravel(),
-        tokens=np.concatenate(tokens),
-        there=tuple(there),
-        back=tuple(back),
+        tokens=tokens[0] if len(tokens) == 1 else np.concatenate(tokens),
+        there=tuple(there for there, _ in trips),
+        back=tuple(back for _, back in trips),
         num_routed=int(counts.sum()),
         owned_tokens=owned,
     )
@@ -110,20 +104,14 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bo
 
     With `counted` false (recomputation) its tokens are left out of the account of conservation.
     """
-    model, num_ranks, owned = work.model, routed.lane_ranks.size, routed.owned_tokens
-    copies = float(owned * model.top_k)
-    if not routed.there:
-        copies /= work.mesh.strategy.ep
-    shared = shared_expert_block(model, owned, tp=1 if routed.there else work.mesh.strategy.tp)
-    before = [*router_block(model, owned), *shared, permute(model, copies)]
     num_routed = routed.num_routed if counted else 0
-    ops: list[Op] = [costs.compute(before, num_ranks, layer=routed.layer, tokens_routed=num_routed)]
+    place = (routed.layer, int(routed.lane_ranks[0]))
+    ops = list(costs.once(("router", *place, num_routed), lambda: [_before_experts(work, costs, routed, num_routed)]))
     ops += _travel("ep_dispatch", routed, routed.there)
     tokens = routed.tokens.sum(axis=1) if counted else None
-    ops.append(_experts(costs, routed, expert_block(model, routed.tokens), tokens))
+    ops.append(_experts(costs, routed, expert_block(work.model, routed.tokens), tokens))
     ops += _travel("ep_combine", routed, routed.back)
-    ops.append(costs.compute([permute(model, copies)], num_ranks, layer=routed.layer))
-    return ops + _spread_over_tp(work, costs, routed)
+    return ops + costs.once(("gather", *place), lambda: _after_experts(work, costs, routed))
 
 
 def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
@@ -142,8 +130,24 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _turned(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.ascontiguousarray(matrix.T)
+def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: int) -> Op:
+    """Return router, shared experts and permutation, on the ranks that own the tokens."""
+    model, owned = work.model, routed.owned_tokens
+    shared = shared_expert_block(model, owned, tp=1 if routed.there else work.mesh.strategy.tp)
+    kernels = [*router_block(model, owned), *shared, permute(model, _copies(work, routed))]
+    return costs.compute(kernels, routed.lane_ranks.size, layer=routed.layer, tokens_routed=num_routed)
+
+
+def _after_experts(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
+    """Return what makes one tensor of the copies that came back."""
+    gathered = costs.compute([permute(work.model, _copies(work, routed))], routed.lane_ranks.size, layer=routed.layer)
+    return [gathered, *_spread_over_tp(work, costs, routed)]
+
+
+def _copies(work: Work, routed: ExpertLayer) -> float:
+    """Return the copies of tokens that a rank sorts: of tokens that it owns, or those for its experts among all."""
+    copies = float(routed.owned_tokens * work.model.top_k)
+    return copies if routed.there else copies / work.mesh.strategy.ep
 
 
 def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> list[Op]:
@@ -151,16 +155,18 @@ def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> 
 
 
 def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], counted: NDArray[np.int64] | None = None) -> Op:
-    own = routed.hosts.size == routed.lane_ranks.size
-    compute = costs.compute(kernels, routed.hosts.size, layer=routed.layer, expert_tokens=counted)
-    if own:
-        return compute
-    flops = np.sum([np.broadcast_to(kernel.flops, routed.hosts.shape) for kernel in kernels], axis=0)
+    num_hosts = routed.hosts.size
+    if num_hosts == routed.lane_ranks.size:
+        return costs.compute(kernels, num_hosts, layer=routed.layer, expert_tokens=counted)
+    duration_ns, flops = np.zeros(num_hosts, dtype=np.int64), np.zeros(num_hosts)
+    for kernel in kernels:
+        duration_ns += costs.kernel_ns(kernel, num_hosts)
+        flops += kernel.flops
     return Service(
         kind="expert",
         layer=routed.layer,
         ranks=routed.hosts,
-        duration_ns=compute.total_ns,
+        duration_ns=duration_ns,
         flops=flops,
         expert_tokens=counted,
     )

@@ -36,7 +36,7 @@ def layer_forward(
 ) -> list[Op]:
     """Return the ops of one layer's forward pass of one microbatch on one lane (`counted`: see `expert_forward`)."""
     ranks = work.mesh.lanes(stage)[lane]
-    ops = _bracket(work, costs, ranks, layer, _attention(work))
+    ops = costs.once(("attention", stage, lane, layer), lambda: _bracket(work, costs, ranks, layer, _attention(work)))
     if not work.model.is_moe_layer(layer):
         return ops + _bracket(work, costs, ranks, layer, _dense_ffn(work))
     routed = route(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)

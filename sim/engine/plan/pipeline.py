@@ -37,7 +37,9 @@ class PipelinePlan:
     def __init__(self, work: Work) -> None:
         mesh, cluster = work.mesh, work.cluster
         self.work = work
-        self.costs = Costs(cluster, dtype=work.model.dtype, all_reduce=work.all_reduce)
+        self.costs = Costs(
+            cluster, dtype=work.model.dtype, all_reduce=work.all_reduce, is_random=work.routing != "balanced"
+        )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
         self.link_names = cluster.link_names

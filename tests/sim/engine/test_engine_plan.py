@@ -79,21 +79,25 @@ def test_a_ring_pays_the_latency_of_every_step(operation, rounds, num_ranks):
 
 
 def test_the_imbalance_of_an_exchange_is_what_even_senders_would_save():
-    # Three ranks of a node. Rank 0 gets 2 MB from each of the others, which get nothing: its port takes in 4 MB. Evenly
-    # the senders would give each rank 1 MB (also themselves, which is free): 2 MB into rank 0.
-    cluster = make_cluster(8)
-    to_first = np.array([[0, 0, 0], [2e6, 0, 0], [2e6, 0, 0]])
-    even = np.array([[0, 0, 0], [1e6, 1e6, 1e6], [1e6, 1e6, 1e6]])
-    transfer = Costs(cluster, dtype="bf16").all_to_all(np.arange(3), to_first, even, group=0)
-    port = float(cluster.capacity_bytes_per_s[cluster.link_names.index("nvswitch0->gpu0")])
-    assert transfer.alone_ns == to_ns(4e6 / port)
-    assert transfer.imbalance_ns == to_ns(4e6 / port) - to_ns(2e6 / port)
+    """Three ranks of a node: rank 0 gets 3 MB from each of the others, which get nothing; its port takes in 6 MB.
+
+    Evenly the senders would give each rank 1 MB (also themselves, which is free): 2 MB into rank 0.
+    """
+    cluster, ranks = make_cluster(8), np.arange(3)
+    to_first = np.array([[0, 0, 0], [3e6, 0, 0], [3e6, 0, 0]])
+    there, back = Costs(cluster, dtype="bf16").round_trip(ranks, ranks, to_first, group=0)
+    for transfer, link in ((there, "nvswitch0->gpu0"), (back, "gpu0->nvswitch0")):
+        port = float(cluster.capacity_bytes_per_s[cluster.link_names.index(link)])
+        assert transfer.alone_ns == to_ns(6e6 / port)
+        assert transfer.imbalance_ns == to_ns(6e6 / port) - to_ns(2e6 / port)
 
 
 def test_an_exchange_that_is_even_has_no_imbalance():
-    even = np.full((4, 4), 1e6)
-    transfer = Costs(make_cluster(8), dtype="bf16").all_to_all(np.arange(4), even, even, group=0)
-    assert (transfer.imbalance_ns, transfer.total_bytes) == (0, 12e6)
+    """Four ranks send 1 MB to each of the other three, there and back."""
+    for transfer in Costs(make_cluster(8), dtype="bf16").round_trip(
+        np.arange(4), np.arange(4), np.full((4, 4), 1e6), group=0
+    ):
+        assert (transfer.imbalance_ns, transfer.total_bytes, transfer.flow_bytes) == (0, 12e6, 1e6)
 
 
 @pytest.mark.parametrize(("strategy", "convention"), [("EP8_TP2_PP2_DP4", "megatron"), ("EP16_TP4_PP4", "spanning")])
