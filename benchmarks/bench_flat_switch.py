@@ -23,15 +23,15 @@ IDENTICAL = (1.0,) * 16
 def test_reference_step(benchmark: BenchmarkFixture) -> None:
     """5,760 operations: from nothing planned to the finished record, and the memory of the whole process."""
     (found,) = run_rounds(benchmark, lambda: json.loads(run_fresh([__file__], num_cores=1)[1]))
-    timeout_s, whole_s, engine_s = (min(one[key] for one in found) for key in ("timeout_s", "whole_s", "engine_s"))
+    whole_s, engine_s = (min(one[key] for one in found) for key in ("whole_s", "engine_s"))
     note(
         benchmark,
-        Row(case="64-GPU step on a flat switch", figure=whole_s, unit="s", timeouts=whole_s / timeout_s, bar=0.15),
+        Row(case="64-GPU step on a flat switch", figure=whole_s, unit="s", time_s=whole_s, bar=0.15),
         Row(
             case="... one of its 5,760 operations, engine alone",
             figure=engine_s / STEP.num_stage_ops * 1e6,
             unit="us",
-            timeouts=engine_s / STEP.num_stage_ops / timeout_s,
+            time_s=engine_s / STEP.num_stage_ops,
         ),
         Row(
             case="... memory of the process at its peak",
@@ -39,6 +39,7 @@ def test_reference_step(benchmark: BenchmarkFixture) -> None:
             unit="MB",
             bar=200,
         ),
+        bare_s=[one["timeout_s"] for one in found],
     )
 
 

@@ -1,8 +1,9 @@
 """How everything here is timed, and the rows that the table is made of.
 
 A benchmark runs in rounds; each round runs every case once, one after another, so that a busy machine slows all of them
-alike. A case's figure is the least of its rounds. One of the cases is always a bare SimPy timeout: figures over it
-can be compared between machines, and only figures of one run make a ratio.
+alike. A case's figure is the least of its rounds. One of the cases is a bare SimPy timeout: figures over it can be
+compared between machines, and only figures of one run make a ratio. The timeout that figures are divided by is the
+least of the whole run, not that of the case's own rounds: when all of those are disturbed, the case would look fast.
 
 Garbage is collected before each timing, and the collector stays on during it, as it does for users.
 
@@ -47,12 +48,12 @@ class Row:
     """The least of the rounds."""
     unit: str
     """Unit of the figure; empty for a ratio."""
-    timeouts: float | None = None
-    """The figure in bare timeouts of the same run, where it is a time."""
+    time_s: float | None = None
+    """The figure in seconds, where it is to be given in bare timeouts too."""
     bar: float | None = None
     """The most that is allowed, if anything is."""
     bar_on_timeouts: bool = False
-    """Whether the bar is on `timeouts` and not on the figure."""
+    """Whether the bar is in bare timeouts and not on the figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,9 @@ def run_fresh(arguments: Sequence[str], *, num_cores: int) -> tuple[float, str]:
             os.sched_setaffinity(0, before)
 
 
-def note(benchmark: BenchmarkFixture, *rows: Row) -> None:
-    """Keep `rows` with the benchmark."""
+def note(benchmark: BenchmarkFixture, *rows: Row, bare_s: Sequence[float] = ()) -> None:
+    """Keep `rows` with the benchmark, and the least of the bare timeouts that ran between its rounds."""
     benchmark.extra_info["rows"] = [asdict(row) for row in rows]
+    if bare_s:
+        benchmark.extra_info["timeout_s"] = min(bare_s)
     json.dumps(benchmark.extra_info)  # numbers of numpy would fail when all is done; here they are easier to find

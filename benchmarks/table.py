@@ -26,9 +26,16 @@ def rows_of(report: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
+def timeouts_s(report: dict[str, Any]) -> list[float]:
+    """Return the least bare timeout beside each benchmark that ran some, ascending."""
+    found = (one["extra_info"].get("timeout_s") for one in report["benchmarks"])
+    return sorted(float(timeout_s) for timeout_s in found if timeout_s is not None)
+
+
+def cells(row: dict[str, Any], timeout_s: float | None) -> tuple[str, ...]:
     """Return a row as text: case, figure, timeouts, bar, met or missed."""
-    timeouts, bar, unit = row.get("timeouts"), row.get("bar"), row["unit"]
+    time_s, bar, unit = row.get("time_s"), row.get("bar"), row["unit"]
+    timeouts = None if time_s is None or timeout_s is None else time_s / timeout_s
     on_timeouts = row.get("bar_on_timeouts", False)
     judged = timeouts if on_timeouts else row["figure"]
     return (
@@ -36,7 +43,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{digits(row['figure'])} {unit}".strip(),
         "" if timeouts is None else digits(timeouts),
         "" if bar is None else f"{bar:g} {'timeouts' if on_timeouts else unit}".strip(),
-        "" if bar is None else ("met" if judged <= bar else "**missed**"),
+        "" if bar is None or judged is None else ("met" if judged <= bar else "**missed**"),
     )
 
 
@@ -52,7 +59,8 @@ def digits(value: float) -> str:
 
 def markdown(report: dict[str, Any]) -> str:
     """Return the table, in columns of equal width."""
-    lines = [HEADINGS, *(cells(row) for row in rows_of(report))]
+    bare_s = timeouts_s(report)
+    lines = [HEADINGS, *(cells(row, bare_s[0] if bare_s else None) for row in rows_of(report))]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
     rule = tuple("-" * max(3, width) for width in widths)
     text = "\n".join(joined(line, widths) for line in (lines[0], rule, *lines[1:]))
@@ -61,7 +69,10 @@ def markdown(report: dict[str, Any]) -> str:
     where = (
         f"{cpu.get('brand_raw', machine['machine'])}, {cpu.get('count', '?')} cores, Python {machine['python_version']}"
     )
-    return f"{text}\n\n{where}; one run."
+    spread = (
+        f", bare timeouts {digits(bare_s[0] * 1e6)} to {digits(bare_s[-1] * 1e6)} us beside the cases" if bare_s else ""
+    )
+    return f"{text}\n\n{where}; one run{spread}."
 
 
 def joined(line: Sequence[str], widths: Sequence[int]) -> str:
