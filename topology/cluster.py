@@ -17,7 +17,7 @@ Equal spreading is what adaptive routing aims at; hashed flows collide and are s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
@@ -184,15 +184,18 @@ class Cluster:
     def _build_pairs(self, src: IntArray, dst: IntArray) -> Pairs:
         same_node = self.node_of(src)[:, None] == self.node_of(dst)
         crosses = ~same_node & (self._leaf_of[src][:, None] != self._leaf_of[dst])
-        ends, leaf = np.unique(self._leaf_of[np.concatenate([src, dst])], return_inverse=True)
-        return Pairs(
+        leaves, leaf = np.unique(self._leaf_of[np.concatenate([src, dst])], return_inverse=True)
+        pairs = Pairs(
             classes=np.stack([same_node & (src[:, None] != dst), ~same_node, crosses]),
             class_latency_s=np.array(self._class_latency_s),
             leaves=(leaf[: src.size], leaf[src.size :]),
             num_spines=self._spine_links[0].shape[1] if self.num_nodes > 1 else 1,
-            there=self._links_of_sums(src, dst, ends, turned=False),
-            back=self._links_of_sums(src, dst, ends, turned=True),
+            there=self._links_of_sums(src, dst, leaves, turned=False),
+            back=self._links_of_sums(src, dst, leaves, turned=True),
         )
+        can_carry = pairs.sums(np.ones(same_node.shape)).values > 0
+        there, back = ((links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (pairs.there, pairs.back))
+        return replace(pairs, there=there, back=back)
 
     def _links_of_sums(
         self, src: IntArray, dst: IntArray, leaves: IntArray, *, turned: bool

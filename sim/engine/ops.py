@@ -8,6 +8,7 @@ A pass is a list of ops that a lane runs one after another:
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -59,10 +60,16 @@ class Transfer:
     """Its links as bits of an integer."""
 
     def __post_init__(self) -> None:
-        links = self.load.links
-        bits = np.zeros(int(links[-1]) + 1 if links.size else 0, dtype=np.uint8)
-        bits[links] = 1
-        object.__setattr__(self, "mask", int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little"))
+        object.__setattr__(self, "mask", _mask_of(self.load.links.tobytes()))
+
+
+@lru_cache(maxsize=1024)
+def _mask_of(links: bytes) -> int:
+    """Return links, ascending, as bits of an integer: most exchanges of a group load the same ones."""
+    numbers = np.frombuffer(links, dtype=np.intp)
+    bits = np.zeros(int(numbers[-1]) + 1 if numbers.size else 0, dtype=np.uint8)
+    bits[numbers] = 1
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sim.engine.plan.passes import PassesPlan
@@ -17,6 +18,7 @@ from sim.scenario.workload_section import ForwardWorkload, PassesWorkload, Train
 from topology.cluster import Cluster, build_cluster
 from topology.device import Device
 from topology.errors import TopologyError
+from topology.fabric import FabricSpec
 from topology.presets.clusters import get_cluster_preset
 from topology.presets.devices import get_device
 from workloads.errors import WorkloadError
@@ -175,7 +177,13 @@ def _cluster(scenario: Scenario) -> Cluster:
             fabric = replace(fabric, pcie=replace(fabric.pcie, bandwidth_bytes_per_s=spec.nic_bandwidth))
     if spec.nvlink_bandwidth is not None:
         fabric = replace(fabric, nvlink=replace(fabric.nvlink, bandwidth_bytes_per_s=spec.nvlink_bandwidth))
-    return build_cluster(fabric, spec.num_nodes, _device(scenario, preset.device))
+    return _known_cluster(fabric, spec.num_nodes, _device(scenario, preset.device))
+
+
+@lru_cache(maxsize=8)
+def _known_cluster(fabric: FabricSpec, num_nodes: int, device: Device) -> Cluster:
+    """Return a cluster, the same for equal ones: a cluster never changes, and alternatives share most of theirs."""
+    return build_cluster(fabric, num_nodes, device)
 
 
 def _device(scenario: Scenario, default: str) -> Device:

@@ -18,7 +18,7 @@ from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from sim.studies.build import build, suit_rival
-from sim.studies.many import Observation, observe_all
+from sim.studies.many import Observation, observing
 from sim.studies.result import Result
 from sim.studies.simulate import Simulated, Value, simulate_scenario
 
@@ -103,11 +103,12 @@ def judge_scenario(
     total = 1 + len(others)
     wanted = frozenset(metrics) & {_PROBE}
     spans = built is not None and built.work.mesh.convention == "spanning" and bool(spec.claims)
-    here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()))
-    on_progress(1, total)
-    seen = observe_all(
+    with observing(
         others, wanted=wanted, jobs=min(jobs, os.cpu_count() or 1), on_done=lambda n: on_progress(1 + n, total)
-    )
+    ) as observe:
+        here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()))
+        on_progress(1, total)
+        seen = observe()
     verdicts = _verdicts(scenario, metrics, here, variants, seen)
     return Result(
         scenario=scenario,

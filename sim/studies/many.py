@@ -1,21 +1,25 @@
-"""Simulations side by side: each in a process of its own, results in the order asked for.
+"""Simulations side by side: each in one of several processes, results in the order asked for.
 
-A simulation that cannot be run is an outcome as well, with its reason. With one job all run in this process.
+They start at once and go on while the caller does other work; the longest begin first, so that none is left to run
+alone at the end. A simulation that cannot be run is an outcome as well, with its reason. With one job all run in this
+process, when their results are asked for.
 """
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sim.errors import InputError, MoesimError
 from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.build import Assumption
 from sim.studies.simulate import Value, simulate_scenario
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
 
-__all__ = ["Observation", "observe_all"]
+__all__ = ["Observation", "observing"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,32 +36,49 @@ class Observation:
     """Facts that were filled in."""
 
 
-def observe_all(
+@contextmanager
+def observing(
     scenarios: Sequence[Scenario],
     *,
     wanted: frozenset[str] = frozenset(),
     jobs: int = 1,
     on_done: Callable[[int], None] = lambda _: None,
-) -> list[Observation]:
-    """Simulate each scenario once, on `jobs` processes; `on_done` hears how many are done."""
+) -> Iterator[Callable[[], list[Observation]]]:
+    """Begin to simulate each scenario once, on `jobs` processes; what is handed out waits for them.
+
+    `on_done` hears how many are done, while they are waited for. Those that have not begun when the context is left by
+    an error are dropped.
+    """
     if jobs <= 1 or len(scenarios) <= 1:
-        done = []
-        for scenario in scenarios:
-            done.append(_observe(scenario, wanted))
-            on_done(len(done))
-        return done
+        yield lambda: _heard((_observe(scenario, wanted) for scenario in scenarios), on_done)
+        return
     # spawn and not fork: the caller may run threads (a progress display does)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_observe, scenario, wanted) for scenario in scenarios]
-        try:
-            done = []
-            for future in futures:
-                done.append(future.result())
-                on_done(len(done))
-            return done
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=multiprocessing.get_context("spawn"))
+    try:
+        order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
+        futures = {i: pool.submit(_observe, scenarios[i], wanted) for i in order}
+        yield lambda: _heard((futures[i].result() for i in range(len(scenarios))), on_done)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:
+    done: list[Observation] = []
+    for observation in observations:
+        done.append(observation)
+        on_done(len(done))
+    return done
+
+
+def _effort(scenario: Scenario) -> int:
+    """Return about how long a simulation takes, next to others: microbatches, and draws where each has its own."""
+    workload = scenario.spec.workload
+    if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        return 0
+    batches = workload.batches if isinstance(workload, ForwardWorkload) else 2  # a backward pass is another
+    return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
 
 
 def _observe(scenario: Scenario, wanted: frozenset[str]) -> Observation:

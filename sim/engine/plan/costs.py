@@ -45,7 +45,7 @@ class Costs:
         self._ops: dict[Hashable, list[Op]] = {}
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
-        self._kernels: dict[tuple[Kernel, int], NDArray[np.int64]] = {}
+        self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
 
     def compute(
         self,
@@ -72,25 +72,30 @@ class Costs:
         tokens_routed: int,
         expert_tokens: NDArray[np.int64] | None,
     ) -> Compute:
-        timed = [
-            TimedKernel(
-                kind=kernel.kind,
-                layer=layer,
-                duration_ns=self.kernel_ns(kernel, num_ranks),
-                flops=_flops_of_all(kernel, num_ranks),
-            )
-            for kernel in kernels
-        ]
+        timed = []
+        for kernel in kernels:
+            duration_ns, flops = self._priced(kernel, num_ranks)
+            timed.append(TimedKernel(kind=kernel.kind, layer=layer, duration_ns=duration_ns, flops=flops))
         return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
 
     def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         """Return the time of `kernel` on each rank. Shape [R]."""
-        if _varies(kernel):
+        if self._is_random and _varies(kernel):
             return self._kernel_ns(kernel, num_ranks)
-        known = self._kernels.get((kernel, num_ranks))
-        if known is None:
-            known = self._kernels[kernel, num_ranks] = self._kernel_ns(kernel, num_ranks)
-        return known
+        return self._priced(kernel, num_ranks)[0]
+
+    def _priced(self, kernel: Kernel, num_ranks: int) -> tuple[NDArray[np.int64], float]:
+        """Return the time of `kernel` on each rank [R], and the FLOPs of all; equal kernels are priced once."""
+        if self._is_random and _varies(kernel):  # none comes twice
+            return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
+        key: Hashable = (kernel, num_ranks)
+        if isinstance(kernel, GroupedGemm):
+            key = (kernel.tokens.tobytes(), kernel.tokens.shape, kernel.n, kernel.k, kernel.weight_gradient)
+        elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
+            key = kernel.num_bytes.tobytes()
+        if key not in self._prices:
+            self._prices[key] = (self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks))
+        return self._prices[key]
 
     def _kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         device, dtype = self.cluster.device, self._dtype

@@ -1,0 +1,39 @@
+"""Simulations side by side: the same results whatever the number of processes, in the order asked for."""
+
+import pytest
+
+from sim.errors import SimulationError
+from sim.scenario.load import load_scenario
+from sim.studies.many import observing
+
+SMALL = ["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1", "workload.sequences=16"]
+
+
+def variants() -> list:
+    """Return small runs, the longest last, and one that is refused."""
+    small = load_scenario("ep64_tp16_pp4", overrides=SMALL)
+    return [
+        small.variant({"workload.microbatches": 1}),
+        small.variant({"parallel.convention": "megatron"}),
+        small.variant({"workload.microbatches": 2, "routing.kind": "multinomial"}),
+        small.variant({"workload.microbatches": 8}),
+    ]
+
+
+def test_results_and_their_order_do_not_depend_on_the_number_of_processes():
+    """The refused one keeps its place and its reason; progress counts up to all."""
+    heard: dict[int, list[int]] = {1: [], 2: []}
+    found = {}
+    for jobs, done in heard.items():
+        with observing(variants(), jobs=jobs, on_done=done.append) as observe:
+            found[jobs] = observe()
+    assert found[1] == found[2]
+    assert [observation.problem is None for observation in found[1]] == [True, False, True, True]
+    assert heard[1] == heard[2] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_the_caller_ends_the_simulations(jobs):
+    """What goes wrong beside them comes through as it is."""
+    with pytest.raises(SimulationError, match="beside"), observing(variants(), jobs=jobs):
+        raise SimulationError("beside them")
