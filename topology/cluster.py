@@ -27,12 +27,15 @@ from numpy.typing import ArrayLike, NDArray
 from topology.device import Device
 from topology.errors import TopologyError
 from topology.fabric import FabricSpec, build_graph
+from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 
 __all__ = ["Cluster", "build_cluster"]
 
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
+_NETWORK_LINKS = (("pcie_up", 0), ("nic_up", 0), ("nic_down", 1), ("pcie_down", 1))
+"""Links of a GPU that a flow to another node uses: those of its sender (0) and of its receiver (1)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,6 +150,35 @@ class Cluster:
             self._add_network(total, src_[away], dst_[away], amount[away])
         links = np.flatnonzero(total)
         return LinkLoad(links=links, num_bytes=total[links])
+
+    def flow_links(self, src: ArrayLike, dst: ArrayLike) -> FlowLinks:
+        """Return the links of each flow and its share on them: what `load` adds up, flow by flow.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks of each flow. Shape [F]. A flow from a rank to itself has no link.
+        """
+        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+        away = self.node_of(src_) != self.node_of(dst_)
+        in_node = ~away & (src_ != dst_)
+        crosses = away & (self._leaf_of[src_] != self._leaf_of[dst_])
+        up, down = self._spine_links if crosses.any() else (np.zeros((0, 0), dtype=np.intp),) * 2
+        num_spines = up.shape[1]
+        first = np.concatenate([[0], np.cumsum(2 * in_node + 4 * away + 2 * num_spines * crosses)]).astype(np.intp)
+        links, share = np.zeros(first[-1], dtype=np.intp), np.ones(first[-1])
+        start = first[:-1]
+        links[start[in_node]] = self._gpu_links["nvlink_up"][src_[in_node]]
+        links[start[in_node] + 1] = self._gpu_links["nvlink_down"][dst_[in_node]]
+        if away.any():
+            for i, (name, end) in enumerate(_NETWORK_LINKS):
+                links[start[away] + i] = self._gpu_links[name][(src_, dst_)[end][away]]
+        for spine in range(num_spines):
+            place = start[crosses] + 4 + 2 * spine
+            links[place] = up[self._leaf_of[src_[crosses]], spine]
+            links[place + 1] = down[self._leaf_of[dst_[crosses]], spine]
+            share[place] = share[place + 1] = 1.0 / num_spines
+        return FlowLinks(first=first, links=links, share=share)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
