@@ -128,22 +128,30 @@ def solve(s: State, part: int, start: int) -> None:
 def _follow(s: State, part: int, start: int) -> None:
     """Take the links through in their order, putting each to its place."""
     low, base = s.first_link[part], s.first_link[part] + part
+    order, levels, left, weight, num_held = s.order, s.level, s.left, s.weight, s.num_held
     width = s.first_link[part + 1] - low
     place = start
+    before = levels[order[low + place - 1]] if place > 0 else 0.0
     while place < s.num_ordered[part]:
-        link = s.order[low + place]
-        if s.num_held[link] == 0:
+        link = order[low + place]
+        if num_held[link] == 0:
             _leave_order(s, part, place)
             continue
-        level = s.left[base + place, link - low] / s.weight[link, link - low]
-        if place > 0 and _is_below(s, link, level, s.level[s.order[low + place - 1]]):
+        level = left[base + place, link - low] / weight[link, link - low]
+        if level < before and _is_below(s, link, level, before):
             earlier = _move_forward(s, part, link, place)
             if earlier < place:
                 place = earlier
+                before = levels[order[low + place - 1]] if place > 0 else 0.0
                 continue
-        s.level[link] = level
-        s.left[base + place + 1, :width] = s.left[base + place, :width] - s.weight[link, :width] * level
+        levels[link] = before = level
+        _subtract(left[base + place], weight[link], level, left[base + place + 1], width)
         place += 1
+
+
+def _subtract(row: FloatArray, weight: FloatArray, level: float, out: FloatArray, width: int) -> None:
+    """Write what is left of the capacities when flows of `weight` run at `level`."""
+    out[:width] = row[:width] - weight[:width] * level
 
 
 def _is_below(s: State, link: int, level: float, other: float) -> bool:
@@ -168,7 +176,8 @@ def _leave_order(s: State, part: int, place: int) -> None:
 def _move_forward(s: State, part: int, link: int, place: int) -> int:
     """Move a link from `place` (or from outside) to where it saturates, and return where that is."""
     low, base = s.first_link[part], s.first_link[part] + part
-    held = s.weight[link, link - low] if s.place[link] >= 0 else 0.0
+    own = s.weight[link, link - low] if s.place[link] >= 0 else 0.0
+    held = own
     target = place
     while target > 0:
         before = s.order[low + target - 1]
@@ -180,7 +189,8 @@ def _move_forward(s: State, part: int, link: int, place: int) -> int:
         return place
     if s.place[link] < 0:
         s.num_ordered[part] += 1
-    _take_over(s, link, target, place)
+    if held > own:
+        _take_over(s, link, target, place)
     for i in range(low + place, low + target, -1):
         s.order[i] = s.order[i - 1]
         s.place[s.order[i]] = i - low
@@ -240,5 +250,16 @@ def _look_up_marks(s: State) -> None:
             s.next_mark[link] = s.mark[flows[s.bottleneck[flows] == link]].min()
 
 
-FUNCTIONS = (_is_below, _leave_order, _take_over, _move_forward, _follow, solve, _end_flows, _look_up_marks, run)
+FUNCTIONS = (
+    _subtract,
+    _is_below,
+    _leave_order,
+    _take_over,
+    _move_forward,
+    _follow,
+    solve,
+    _end_flows,
+    _look_up_marks,
+    run,
+)
 """All functions, each after those that it calls: in this order they are compiled."""

@@ -7,7 +7,6 @@ Levels rise from zero; where the lowest level of all links is reached, the flows
 (Bertsekas & Gallager, 1992, section 6.5.2, progressive filling).
 """
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +39,9 @@ def build_state(flows: FlowLinks, remaining: FloatArray, owner: IntArray, capaci
     kept = is_active[flow]
     flow, link, share = flow[kept], link[kept], share[kept]
     narrowest = _narrowest_of_alike(flow, link, share, capacity)
-    kept = np.isin(link, narrowest)
+    is_narrowest = np.zeros(capacity.size, dtype=bool)
+    is_narrowest[narrowest] = True
+    kept = is_narrowest[link]
     flow, link, share = flow[kept], link[kept], share[kept]
     numbers, part = _by_part(flow, link)
     renumbered = np.zeros(capacity.size, dtype=np.int64)
@@ -57,7 +58,9 @@ def _narrowest_of_alike(flow: IntArray, link: IntArray, share: FloatArray, capac
     Sets are told apart by 128 bits of hash.
     """
     order = np.argsort(link, kind="stable")
-    used, start = np.unique(link[order], return_index=True)
+    num_flows = np.bincount(link)
+    used = np.flatnonzero(num_flows)
+    start = (np.cumsum(num_flows) - num_flows)[used]
     bits = share[order].view(np.uint64)
     keys = [
         np.add.reduceat(_mixed(_mixed(flow[order].astype(np.uint64) + np.uint64(salt)) ^ bits), start)
@@ -80,14 +83,18 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _by_part(flow: IntArray, link: IntArray) -> tuple[IntArray, IntArray]:
     """Return the links part by part, and the part of each: links are in one part when a chain of flows joins them."""
-    graph: nx.Graph[int] = nx.Graph()
-    graph.add_nodes_from(np.unique(link).tolist())
-    next_of_flow = flow[1:] == flow[:-1]
-    pairs = np.unique(np.stack([link[:-1][next_of_flow], link[1:][next_of_flow]], axis=1), axis=0)
-    graph.add_edges_from(pairs.tolist())
-    parts = sorted(sorted(part) for part in nx.connected_components(graph))
-    numbers = np.array([one for part in parts for one in part], dtype=np.int64)
-    return numbers, np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    label = np.arange(int(link.max()) + 1)
+    start = np.flatnonzero(np.diff(flow, prepend=-1))
+    while True:  # the lowest label goes from flow to link to flow
+        lowest = np.repeat(np.minimum.reduceat(label[link], start), np.diff(start, append=flow.size))
+        if (lowest == label[link]).all():
+            break
+        np.minimum.at(label, link, lowest)
+        np.minimum.at(label, label[link], lowest)
+        label = label[label]
+    used = np.flatnonzero(np.bincount(link))
+    numbers = used[np.argsort(label[used], kind="stable")]
+    return numbers, np.unique(label[numbers], return_inverse=True)[1]
 
 
 def _first_state(

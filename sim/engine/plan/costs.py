@@ -7,7 +7,7 @@ Model
     imbalance             = alone - alone with the same senders' bytes spread evenly       all-to-all
 
 `auto` takes the algorithm with the lowest latency + alone. Equal requests give the same `Transfer`, so that the network
-recognises sets it has solved before.
+recognises sets it has solved before. Under `flow` the pairs of an all-to-all go along, each to end on its own.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import to_ns, to_ns_array
-from sim.engine.ops import NO_LAYER, Compute, TimedKernel, Transfer
+from sim.engine.ops import NO_LAYER, Compute, Flows, TimedKernel, Transfer
 from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES, Exchange, all_to_all, point_to_point
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
@@ -29,10 +29,11 @@ Ranks = NDArray[np.intp]
 class Costs:
     """Prices of kernels and exchanges on one cluster."""
 
-    def __init__(self, cluster: Cluster, *, dtype: str, all_reduce: str = "auto") -> None:
+    def __init__(self, cluster: Cluster, *, dtype: str, all_reduce: str = "auto", fidelity: str = "bulk") -> None:
         self.cluster = cluster
         self._dtype = dtype
         self._all_reduce = all_reduce
+        self._fidelity = fidelity
         self._transfers: dict[tuple[object, ...], Transfer] = {}
         self._even: dict[tuple[bytes, bytes], int] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
@@ -123,7 +124,8 @@ class Costs:
         if key not in self._transfers:
             even = self._even_ns(ranks, even_matrix)
             exchange = all_to_all(ranks.tolist(), byte_matrix)
-            self._transfers[key] = self.transfer(exchange, ranks=ranks, group=group, even_ns=even)
+            by_pair = self._fidelity == "flow"
+            self._transfers[key] = self.transfer(exchange, ranks=ranks, group=group, even_ns=even, by_pair=by_pair)
         return self._transfers[key]
 
     def _even_ns(self, ranks: Ranks, even_matrix: NDArray[np.float64]) -> int:
@@ -141,8 +143,13 @@ class Costs:
             self._transfers[key] = self.transfer(exchange, ranks=src, group=group)
         return self._transfers[key]
 
-    def transfer(self, exchange: Exchange, *, ranks: Ranks, group: int, even_ns: int | None = None) -> Transfer:
-        """Return an exchange as the network sees it; what it takes alone beyond `even_ns` is imbalance."""
+    def transfer(
+        self, exchange: Exchange, *, ranks: Ranks, group: int, even_ns: int | None = None, by_pair: bool = False
+    ) -> Transfer:
+        """Return an exchange as the network sees it; what it takes alone beyond `even_ns` is imbalance.
+
+        With `by_pair` each of its pairs is a flow that ends on its own.
+        """
         load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
         latency_s = sum(
             (step.count * float(self.cluster.latency_s(step.src, step.dst).max()) for step in exchange.steps), start=0.0
@@ -157,7 +164,11 @@ class Costs:
             total_bytes=exchange.total_bytes,
             group=group,
             ranks=ranks,
+            flows=self._flows(exchange) if by_pair and exchange.src.size else None,
         )
+
+    def _flows(self, exchange: Exchange) -> Flows:
+        return Flows(links=self.cluster.flow_links(exchange.src, exchange.dst), num_bytes=exchange.num_bytes)
 
 
 def _varies(kernel: Kernel) -> bool:

@@ -113,6 +113,7 @@ class HandPlan:
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
         self.shares_compute = True
+        self.fidelity = "bulk"
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
         self._hop = make_transfer({}, capacity) if hop is None else hop
