@@ -2,8 +2,8 @@
 
 Model
 -----
-Between two changes of the set of transfers on a link, its load is the mean: bytes / (capacity * time). Rates within that
-time change with every end of a flow, and are not kept.
+Between two changes of the set of transfers on a link, its load is the mean: bytes / (capacity * time). Rates within
+that time change with every end of a flow, and are not kept.
 """
 
 from collections.abc import Sequence

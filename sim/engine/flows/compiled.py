@@ -18,15 +18,19 @@ from sim.engine.flows.kernel import FloatArray, State
 __all__ = ["choose_run"]
 
 Run = Callable[[State, int, int], tuple[int, int]]
-_WORTH_FLOWS = 10_000
-"""Ends of flows that take as long interpreted (some 0.5 ms each) as to compile: 10 s on one core of a 2020s server."""
+_WORTH_STEPS = 10_000
+"""Steps that take some seconds interpreted (0.1 to 1 ms each), as compiling does (10 s once, 1 s where it is kept)."""
 
 
-def choose_run(num_flows: int) -> Run:
-    """Return the kernel's `run`: compiled if that is worth it for so many flows, and if numba is there."""
-    if num_flows < _WORTH_FLOWS or importlib.util.find_spec("numba") is None:
-        return kernel.run
-    return compiled_run()
+def choose_run(num_steps: int) -> Run:
+    """Return the kernel's `run`: compiled if that is worth it for so many steps, and if numba is there."""
+    return compiled_run() if num_steps >= _WORTH_STEPS and has_numba() else kernel.run
+
+
+@cache
+def has_numba() -> bool:
+    """Tell whether numba is installed, without importing it."""
+    return importlib.util.find_spec("numba") is not None
 
 
 @cache

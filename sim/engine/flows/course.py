@@ -92,7 +92,8 @@ def run_flows(
     after[is_active] = np.maximum(state.mark - state.tally[state.bottleneck], _LEAST_BYTES)[is_active]
     active_ns = np.where(is_active, elapsed_ns, state.end_ns)
     entry = links.flow_of_entry
-    num_bytes = np.bincount(links.links, weights=links.share * (before - after)[entry], minlength=capacity.size)
+    sent = links.share * (before - after)[entry]
+    num_bytes = np.bincount(links.links, weights=sent, minlength=capacity.size).astype(np.float64)
     busy_ns = np.zeros(capacity.size, dtype=np.int64)
     np.maximum.at(busy_ns, links.links, active_ns[entry])
     used = np.flatnonzero(num_bytes)

@@ -104,7 +104,7 @@ def run(s: State, now_ns: int, stop_ns: int) -> tuple[int, int]:
         s.tally[:] += s.level * (step_ns * 1e-9)
         has_ended = _end_flows(s, now_ns, dirty)
         for part in np.flatnonzero(dirty >= 0):
-            solve(s, part, dirty[part])
+            solve(s, int(part), int(dirty[part]))
             num_solves += 1
             dirty[part] = -1
         _look_up_marks(s)

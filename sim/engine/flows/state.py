@@ -7,13 +7,15 @@ Levels rise from zero; where the lowest level of all links is reached, the flows
 (Bertsekas & Gallager, 1992, section 6.5.2, progressive filling).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.flows.kernel import State, solve
 from topology.flow_links import FlowLinks
 
-__all__ = ["build_state"]
+__all__ = ["build_state", "rates_of"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -35,28 +37,43 @@ def build_state(flows: FlowLinks, remaining: FloatArray, owner: IntArray, capaci
         Bytes/s of each link of the cluster, above 0 where there are flows. Shape [all links].
     """
     is_active = remaining > 0.0
-    flow, link, share = flows.flow_of_entry, flows.links, flows.share
-    kept = is_active[flow]
-    flow, link, share = flow[kept], link[kept], share[kept]
-    narrowest = _narrowest_of_alike(flow, link, share, capacity)
-    is_narrowest = np.zeros(capacity.size, dtype=bool)
-    is_narrowest[narrowest] = True
-    kept = is_narrowest[link]
-    flow, link, share = flow[kept], link[kept], share[kept]
-    numbers, part = _by_part(flow, link)
+    entries = _Entries(flow=flows.flow_of_entry, link=flows.links, share=flows.share)
+    entries = entries.where(is_active[entries.flow])
+    entries = entries.where(_narrowest_of_alike(entries, capacity)[entries.link])
+    numbers, part = _by_part(entries)
     renumbered = np.zeros(capacity.size, dtype=np.int64)
     renumbered[numbers] = np.arange(numbers.size)
-    return _first_state(flow, renumbered[link], share, part, capacity[numbers], remaining, owner)
+    entries = _Entries(flow=entries.flow, link=renumbered[entries.link], share=entries.share)
+    return _first_state(entries, part, capacity[numbers], remaining, owner)
+
+
+def rates_of(state: State) -> FloatArray:
+    """Return the rate of each flow in bytes/s; 0 where it has ended. Shape [F]."""
+    return np.where(state.bottleneck >= 0, state.level[state.bottleneck], 0.0)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _narrowest_of_alike(flow: IntArray, link: IntArray, share: FloatArray, capacity: FloatArray) -> IntArray:
-    """Return one link of each set that carries the same flows with the same shares, ascending.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Entries:
+    """Flows on links, by flow. Each array has shape [E]."""
+
+    flow: IntArray
+    link: IntArray
+    share: FloatArray
+
+    def where(self, chosen: NDArray[np.bool_]) -> "_Entries":
+        """Return some of the entries."""
+        return _Entries(flow=self.flow[chosen], link=self.link[chosen], share=self.share[chosen])
+
+
+def _narrowest_of_alike(entries: _Entries, capacity: FloatArray) -> NDArray[np.bool_]:
+    """Tell for each link whether it is the narrowest of those with the same flows and shares. Shape [L].
 
     Sets are told apart by 128 bits of hash.
     """
+    flow, link, share = entries.flow, entries.link, entries.share
     order = np.argsort(link, kind="stable")
     num_flows = np.bincount(link)
     used = np.flatnonzero(num_flows)
@@ -71,7 +88,9 @@ def _narrowest_of_alike(flow: IntArray, link: IntArray, share: FloatArray, capac
     for key in keys:
         same[1:] &= key[by_width][1:] == key[by_width][:-1]
     same[0] = False
-    return np.sort(used[by_width][~same])
+    is_narrowest = np.zeros(capacity.size, dtype=np.bool_)
+    is_narrowest[used[by_width][~same]] = True
+    return is_narrowest
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -81,8 +100,9 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.asarray(values ^ (values >> np.uint64(31)))
 
 
-def _by_part(flow: IntArray, link: IntArray) -> tuple[IntArray, IntArray]:
+def _by_part(entries: _Entries) -> tuple[IntArray, IntArray]:
     """Return the links part by part, and the part of each: links are in one part when a chain of flows joins them."""
+    flow, link = entries.flow, entries.link
     label = np.arange(int(link.max()) + 1)
     start = np.flatnonzero(np.diff(flow, prepend=-1))
     while True:  # the lowest label goes from flow to link to flow
@@ -98,56 +118,45 @@ def _by_part(flow: IntArray, link: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _first_state(
-    flow: IntArray,
-    link: IntArray,
-    share: FloatArray,
-    part: IntArray,
-    capacity: FloatArray,
-    remaining: FloatArray,
-    owner: IntArray,
+    entries: _Entries, part: IntArray, capacity: FloatArray, remaining: FloatArray, owner: IntArray
 ) -> State:
-    num_links, num_flows = capacity.size, remaining.size
-    num_parts = int(part[-1]) + 1
-    first_link = np.searchsorted(part, np.arange(num_parts + 1))
+    num_links, num_flows, num_parts = capacity.size, remaining.size, int(part[-1]) + 1
+    first_link = np.searchsorted(part, np.arange(num_parts + 1)).astype(np.int64)
     width = int(np.diff(first_link).max())
-    bottleneck, filled = _fill(flow, link, share, capacity, num_flows)
-    held = bottleneck[flow]
-    weight = np.bincount(
-        held * width + link - first_link[part[link]], weights=share, minlength=num_links * width
-    ).reshape(num_links, width)
-    by_level = filled[np.argsort(part[filled], kind="stable")]
-    num_ordered = np.bincount(part[filled], minlength=num_parts)
-    place_in_all = np.arange(by_level.size) - (np.cumsum(num_ordered) - num_ordered)[part[by_level]]
-    order, place = np.zeros(num_links, dtype=np.int64), np.full(num_links, -1, dtype=np.int64)
-    order[first_link[part[by_level]] + place_in_all] = by_level
-    place[by_level] = place_in_all
-    left = np.zeros((num_links + num_parts, width))
-    left[first_link[part] + part, np.arange(num_links) - first_link[part]] = capacity
-    next_mark = np.full(num_links, np.inf)
+    column = np.arange(num_links) - first_link[part]
+    bottleneck, filled = _fill(entries, capacity, num_flows)
     is_active = bottleneck >= 0
+    weight = np.bincount(
+        bottleneck[entries.flow] * width + column[entries.link], weights=entries.share, minlength=num_links * width
+    )
+    order, place, num_ordered = _orders(filled, part, first_link)
+    left = np.zeros((num_links + num_parts, width))
+    left[first_link[part] + part, column] = capacity
+    next_mark = np.full(num_links, np.inf)
     np.minimum.at(next_mark, bottleneck[is_active], remaining[is_active])
+    num_on = np.bincount(entries.link, minlength=num_links)
     state = State(
-        first_link=first_link.astype(np.int64),
-        part=part.astype(np.int64),
+        first_link=first_link,
+        part=part,
         capacity=capacity,
-        first=np.searchsorted(flow, np.arange(num_flows + 1)).astype(np.int64),
-        links=link.astype(np.int64),
-        share=share,
-        first_on=np.concatenate([[0], np.cumsum(np.bincount(link, minlength=num_links))]).astype(np.int64),
-        flows_on=flow[np.argsort(link, kind="stable")].astype(np.int64),
+        first=np.searchsorted(entries.flow, np.arange(num_flows + 1)).astype(np.int64),
+        links=entries.link,
+        share=entries.share,
+        first_on=np.concatenate([[0], np.cumsum(num_on)]).astype(np.int64),
+        flows_on=entries.flow[np.argsort(entries.link, kind="stable")],
         owner=owner.astype(np.int64),
         waiting=np.bincount(owner[is_active], minlength=int(owner.max()) + 1).astype(np.int64),
         bottleneck=bottleneck,
-        mark=remaining.astype(np.float64),
+        mark=remaining.copy(),
         end_ns=np.full(num_flows, -1, dtype=np.int64),
         tally=np.zeros(num_links),
         level=np.ones(num_links),
         next_mark=next_mark,
         num_held=np.bincount(bottleneck[is_active], minlength=num_links).astype(np.int64),
-        weight=weight,
+        weight=weight.reshape(num_links, width).astype(np.float64),
         order=order,
         place=place,
-        num_ordered=num_ordered.astype(np.int64),
+        num_ordered=num_ordered,
         left=left,
         is_stale=np.zeros(num_links, dtype=np.bool_),
     )
@@ -156,22 +165,32 @@ def _first_state(
     return state
 
 
-def _fill(
-    flow: IntArray, link: IntArray, share: FloatArray, capacity: FloatArray, num_flows: int
-) -> tuple[IntArray, IntArray]:
+def _orders(filled: IntArray, part: IntArray, first_link: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the links of each part by rising level, the place of each link, and the number of links with a place."""
+    by_level = filled[np.argsort(part[filled], kind="stable")]
+    num_ordered = np.bincount(part[filled], minlength=first_link.size - 1).astype(np.int64)
+    place_of = np.arange(by_level.size) - (np.cumsum(num_ordered) - num_ordered)[part[by_level]]
+    order, place = np.zeros(part.size, dtype=np.int64), np.full(part.size, -1, dtype=np.int64)
+    order[first_link[part[by_level]] + place_of] = by_level
+    place[by_level] = place_of
+    return order, place, num_ordered
+
+
+def _fill(entries: _Entries, capacity: FloatArray, num_flows: int) -> tuple[IntArray, IntArray]:
     """Return the bottleneck of each flow (-1 without links), and the links that hold flows back by rising level."""
     bottleneck = np.full(num_flows, -1, dtype=np.int64)
     left, filled = capacity.copy(), []
-    while flow.size:
-        wanted = np.bincount(link, weights=share, minlength=capacity.size)
-        is_used = np.bincount(link, minlength=capacity.size) > 0
+    while entries.flow.size:
+        wanted = np.bincount(entries.link, weights=entries.share, minlength=capacity.size)
+        is_used = np.bincount(entries.link, minlength=capacity.size) > 0
         level = np.full(capacity.size, np.inf)
         level[is_used] = np.maximum(left[is_used], 0.0) / wanted[is_used]
         lowest = level.min()
-        stops = np.flatnonzero((level <= lowest * (1 + _TIE))[link])[::-1]  # backwards: a flow's first entry decides
-        bottleneck[flow[stops]] = link[stops]
-        is_held = bottleneck[flow] >= 0
-        left -= lowest * np.bincount(link[is_held], weights=share[is_held], minlength=capacity.size)
-        filled.append(np.unique(bottleneck[flow[stops]]))
-        flow, link, share = flow[~is_held], link[~is_held], share[~is_held]
+        stops = np.flatnonzero((level <= lowest * (1 + _TIE))[entries.link])[::-1]  # a flow's first entry decides
+        bottleneck[entries.flow[stops]] = entries.link[stops]
+        is_held = bottleneck[entries.flow] >= 0
+        held = entries.where(is_held)
+        left -= lowest * np.bincount(held.link, weights=held.share, minlength=capacity.size)
+        filled.append(np.unique(bottleneck[entries.flow[stops]]))
+        entries = entries.where(~is_held)
     return bottleneck, np.concatenate(filled)
