@@ -18,7 +18,7 @@ Assumptions
 Latency is not stretched by load, and is the transfer's: its flows start together after that of its slowest pair.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.flow_log import FlowLog
-from sim.engine.flows.compiled import choose_run
+from sim.engine.flows.compiled import Run, choose_run
 from sim.engine.flows.course import Course, first_remaining, run_flows
 from sim.engine.network import Batch
 from sim.engine.ops import Transfer
@@ -68,7 +68,12 @@ class FlowNetwork:
     """Active flows and the links they share."""
 
     def __init__(
-        self, clock: Clock, capacity: FloatArray, link_names: Sequence[str], link_kinds: Sequence[str]
+        self,
+        clock: Clock,
+        capacity: FloatArray,
+        link_names: Sequence[str],
+        link_kinds: Sequence[str],
+        choose: Callable[[int], Run] = choose_run,
     ) -> None:
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
@@ -77,7 +82,7 @@ class FlowNetwork:
         self._stale: list[_Knot] = []
         self._known: dict[tuple[Transfer, ...], Course] = {}
         self._log = FlowLog(capacity, link_names, link_kinds)
-        self._num_steps = 0
+        self._choose, self._num_steps = choose, 0
         self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -182,7 +187,7 @@ class FlowNetwork:
         transfers = [stream.transfer for stream in streams]
         remaining = [stream.remaining for stream in streams]
         self._num_steps += sum(np.unique(one).size for one in remaining)  # equal flows end in one step
-        run = choose_run(self._num_steps)
+        run = self._choose(self._num_steps)
         limit = {} if stop_ns is None else {"stop_ns": stop_ns}
         course = run_flows(transfers, remaining, self._capacity, run, **limit)
         self.num_solves += course.num_solves

@@ -15,9 +15,10 @@ from typing import Any
 from sim.engine.flows import kernel
 from sim.engine.flows.kernel import FloatArray, State
 
-__all__ = ["choose_run"]
+__all__ = ["Run", "choose_run", "compiled_run", "has_numba"]
 
 Run = Callable[[State, int, int], tuple[int, int]]
+"""The kernel's `run`."""
 _WORTH_STEPS = 10_000
 """Steps that take some seconds interpreted (0.1 to 1 ms each), as compiling does (10 s once, 1 s where it is kept)."""
 

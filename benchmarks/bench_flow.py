@@ -1,0 +1,104 @@
+"""What an all-to-all costs to simulate, pair by pair and in bulk.
+
+Run as `python -m pytest benchmarks/bench_flow.py` (not part of the tests). The kernel is compiled where numba is
+installed, and compiled before it is timed; `test_first_call` times that. Without numba the interpreted kernel is timed.
+"""
+
+import numpy as np
+import pytest
+
+from sim.engine.clock import Clock
+from sim.engine.flow_network import FlowNetwork
+from sim.engine.flows import kernel
+from sim.engine.flows.compiled import compiled_run, has_numba
+from sim.engine.plan.costs import Costs
+from topology.cluster import build_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.devices import DEVICES
+
+KERNELS = ["interpreted", "compiled"] if has_numba() else ["interpreted"]
+
+
+def costs_of(num_ranks):
+    """Return prices on nodes of eight H100, with what a cluster looks up once looked up."""
+    costs = Costs(build_cluster(FABRICS["dgx-h100"], num_ranks // 8, DEVICES["h100-sxm"]), dtype="bf16")
+    costs.cluster.load([0], [num_ranks - 1], [1.0])
+    return costs
+
+
+def matrix_of(num_ranks, kind):
+    """Return bytes of each pair: 1 MB, or from 0.1 to 2 MB."""
+    if kind == "equal":
+        return np.full((num_ranks, num_ranks), 1e6)
+    return np.random.default_rng(1).uniform(1e5, 2e6, (num_ranks, num_ranks))
+
+
+def simulate(costs, transfer, run):
+    """Run one transfer on a fresh network and return its end."""
+    cluster = costs.cluster
+    clock = Clock()
+    network = FlowNetwork(
+        clock, cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds, choose=lambda _: run
+    )
+    batch = network.begin([transfer])
+    clock.run()
+    return batch.end_ns[0]
+
+
+def run_named(name):
+    """Return the kernel's `run`, compiled (now, if it has not been) or interpreted."""
+    if name == "interpreted":
+        return kernel.run
+    run = compiled_run()
+    costs = Costs(costs_of(8).cluster, dtype="bf16", fidelity="flow")
+    simulate(costs, costs.all_to_all(np.arange(8), matrix_of(8, "random"), matrix_of(8, "equal"), group=0), run)
+    return run
+
+
+def bench(benchmark, num_ranks, kind, kernel_name, rounds):
+    """Time the simulation of one all-to-all; planning is left out."""
+    costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", fidelity="flow")
+    matrix = matrix_of(num_ranks, kind)
+    transfer = costs.all_to_all(np.arange(num_ranks), matrix, matrix, group=0)
+    run = run_named(kernel_name)
+    end_ns = benchmark.pedantic(simulate, (costs, transfer, run), rounds=rounds)
+    assert end_ns >= transfer.latency_ns + transfer.alone_ns
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS)
+def test_64_ranks_random(benchmark, kernel_name):
+    """4,032 flows of different sizes."""
+    bench(benchmark, 64, "random", kernel_name, rounds=3)
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS)
+def test_64_ranks_equal(benchmark, kernel_name):
+    """4,032 flows of one size."""
+    bench(benchmark, 64, "equal", kernel_name, rounds=10)
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS[1:])
+def test_256_ranks_random(benchmark, kernel_name):
+    """65,280 flows of different sizes."""
+    bench(benchmark, 256, "random", kernel_name, rounds=1)
+
+
+def test_1024_ranks_in_bulk(benchmark):
+    """A random 1,024 x 1,024 matrix turned into bytes on links."""
+    costs = costs_of(1024)
+    matrix, ranks = matrix_of(1024, "random"), np.arange(1024)
+
+    def price():
+        costs._transfers.clear()
+        return costs.all_to_all(ranks, matrix, matrix, group=0)
+
+    price()
+    assert benchmark.pedantic(price, rounds=5).alone_ns > 0
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+def test_first_call(benchmark):
+    """The first call of the compiled kernel in a process: importing numba, compiling or loading what was compiled."""
+    compiled_run.cache_clear()
+    benchmark.pedantic(run_named, ("compiled",), rounds=1)
+
