@@ -34,8 +34,9 @@ __all__ = ["Cluster", "build_cluster"]
 
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
-_NETWORK_LINKS = (("pcie_up", 0), ("nic_up", 0), ("nic_down", 1), ("pcie_down", 1))
-"""Links of a GPU that a flow to another node uses: those of its sender (0) and of its receiver (1)."""
+BoolArray = NDArray[np.bool_]
+_NETWORK_LINKS = ("pcie_up", "nic_up", "nic_down", "pcie_down")
+"""Links of GPUs that a flow to another node uses: two of its sender, two of its receiver."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,10 +125,10 @@ class Cluster:
             Seconds. Shape [...].
         """
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        in_node, rail, spine = self._class_latency_s
-        across = np.where(self._leaf_of[src_] == self._leaf_of[dst_], rail, spine)
-        away = np.where(self.node_of(src_) == self.node_of(dst_), in_node, across)
-        return np.where(src_ == dst_, 0.0, away)
+        is_away = self._node_of[src_] != self._node_of[dst_]
+        is_spine = is_away & (self._leaf_of[src_] != self._leaf_of[dst_])
+        place = (src_ != dst_).astype(np.int8) + is_away + is_spine  # 0 self, 1 node, 2 rail, 3 spine
+        return np.array([0.0, *self._class_latency_s])[place]
 
     def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
         """Return the bytes that flows between pairs put on each link.
@@ -142,12 +143,13 @@ class Cluster:
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
         total = np.zeros(len(self.link_names))
-        in_node = (self.node_of(src_) == self.node_of(dst_)) & (src_ != dst_)
-        self._add(total, self._gpu_links["nvlink_up"][src_[in_node]], amount[in_node])
-        self._add(total, self._gpu_links["nvlink_down"][dst_[in_node]], amount[in_node])
-        away = self.node_of(src_) != self.node_of(dst_)
+        away = self._node_of[src_] != self._node_of[dst_]
+        in_node = np.flatnonzero(~away & (src_ != dst_))
+        sent, received = self._by_rank(src_[in_node], dst_[in_node], amount[in_node])
+        total[self._gpu_links["nvlink_up"]] = sent
+        total[self._gpu_links["nvlink_down"]] = received
         if away.any():
-            self._add_network(total, src_[away], dst_[away], amount[away])
+            self._add_network(total, src_, dst_, amount, away)
         links = np.flatnonzero(total)
         return LinkLoad(links=links, num_bytes=total[links])
 
@@ -171,8 +173,8 @@ class Cluster:
         links[start[in_node]] = self._gpu_links["nvlink_up"][src_[in_node]]
         links[start[in_node] + 1] = self._gpu_links["nvlink_down"][dst_[in_node]]
         if away.any():
-            for i, (name, end) in enumerate(_NETWORK_LINKS):
-                links[start[away] + i] = self._gpu_links[name][(src_, dst_)[end][away]]
+            for i, (name, ranks) in enumerate(zip(_NETWORK_LINKS, (src_, src_, dst_, dst_), strict=True)):
+                links[start[away] + i] = self._gpu_links[name][ranks[away]]
         for spine in range(num_spines):
             place = start[crosses] + 4 + 2 * spine
             links[place] = up[self._leaf_of[src_[crosses]], spine]
@@ -185,27 +187,39 @@ class Cluster:
     def _edge_figures(self, field: str) -> FloatArray:
         return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)
 
-    def _add_network(self, total: FloatArray, src: IntArray, dst: IntArray, amount: FloatArray) -> None:
-        for name, ranks in (("pcie_up", src), ("nic_up", src), ("nic_down", dst), ("pcie_down", dst)):
-            self._add(total, self._gpu_links[name][ranks], amount)
-        leaf_src, leaf_dst = self._leaf_of[src], self._leaf_of[dst]
-        crosses = leaf_src != leaf_dst
+    def _add_network(
+        self, total: FloatArray, src: IntArray, dst: IntArray, amount: FloatArray, away: BoolArray
+    ) -> None:
+        """Add flows between nodes: summed by rank, then by leaf, for there are far fewer of these than pairs."""
+        crosses = away & (self._leaf_of[src] != self._leaf_of[dst])
+        rail = np.flatnonzero(away & ~crosses)
+        sent, received = self._by_rank(src[rail], dst[rail], amount[rail])
         if crosses.any():
             up, down = self._spine_links
-            share = amount[crosses] / up.shape[1]
-            for spine in range(up.shape[1]):
-                self._add(total, up[leaf_src[crosses], spine], share)
-                self._add(total, down[leaf_dst[crosses], spine], share)
+            sent_across, received_across = self._by_rank(src, dst, amount * crosses)
+            for links, across in ((up, sent_across), (down, received_across)):
+                by_leaf = np.bincount(self._leaf_of, weights=across, minlength=len(links))
+                total[links] = by_leaf[:, None] / links.shape[1]
+            sent, received = sent + sent_across, received + received_across
+        for name, by_rank in zip(_NETWORK_LINKS, (sent, sent, received, received), strict=True):
+            total[self._gpu_links[name]] = by_rank
 
-    @staticmethod
-    def _add(total: FloatArray, links: IntArray, amount: FloatArray) -> None:
-        total += np.bincount(links, weights=amount, minlength=total.size)
+    def _by_rank(self, src: IntArray, dst: IntArray, amount: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return what each rank sends and what it receives. Each of shape [G]."""
+        sent = np.bincount(src, weights=amount, minlength=self.num_gpus)
+        received = np.bincount(dst, weights=amount, minlength=self.num_gpus)
+        return sent.astype(np.float64), received.astype(np.float64)  # no flows: bincount gives integers
 
     def _leaf_name(self, rank: int) -> str:
         return f"leaf{int(self.node_of(rank)) // self.spec.nodes_per_leaf}.{int(self.rail_of(rank))}"
 
     def _nic_name(self, rank: int) -> str:
         return f"nic{int(self.node_of(rank))}.{int(self.rail_of(rank))}"
+
+    @cached_property
+    def _node_of(self) -> IntArray:
+        """Node of each rank. Shape [G]."""
+        return self.node_of(np.arange(self.num_gpus))
 
     @cached_property
     def _leaf_of(self) -> IntArray:
