@@ -23,6 +23,7 @@ from sim.engine.plan.costs import Costs
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from workloads.collectives import all_to_all
 
 KERNELS = ["interpreted", "compiled"] if has_numba() else ["interpreted"]
 
@@ -93,12 +94,10 @@ def test_256_ranks_random(benchmark: BenchmarkFixture, kernel_name: str) -> None
 
 def test_1024_ranks_in_bulk(benchmark: BenchmarkFixture) -> None:
     """A random 1,024 x 1,024 matrix turned into bytes on links."""
-    costs = costs_of(1024)
-    matrix, ranks = matrix_of(1024, "random"), np.arange(1024)
+    costs, matrix, ranks = costs_of(1024), matrix_of(1024, "random"), list(range(1024))
 
     def price() -> Transfer:
-        costs._transfers.clear()
-        return costs.all_to_all(ranks, matrix, matrix, group=0)
+        return costs.transfer(all_to_all(ranks, matrix), ranks=np.arange(1024), group=0)
 
     price()
     assert benchmark.pedantic(price, rounds=5).alone_ns > 0

@@ -124,11 +124,15 @@ class Cluster:
         numpy.ndarray
             Seconds. Shape [...].
         """
-        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        is_away = self._node_of[src_] != self._node_of[dst_]
-        is_spine = is_away & (self._leaf_of[src_] != self._leaf_of[dst_])
-        place = (src_ != dst_).astype(np.int8) + is_away + is_spine  # 0 self, 1 node, 2 rail, 3 spine
-        return np.array([0.0, *self._class_latency_s])[place]
+        total = np.zeros(np.broadcast_shapes(np.shape(src), np.shape(dst)))
+        for is_in, latency_s in zip(self._classes(src, dst), self._class_latency_s, strict=True):
+            total[is_in] = latency_s
+        return total
+
+    def longest_latency_s(self, src: ArrayLike, dst: ArrayLike) -> float:
+        """Return the highest of the pairs' latencies, without working out each; 0 without pairs."""
+        classes = zip(self._classes(src, dst), self._class_latency_s, strict=True)
+        return max((latency_s for is_in, latency_s in classes if is_in.any()), default=0.0)
 
     def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
         """Return the bytes that flows between pairs put on each link.
@@ -143,13 +147,12 @@ class Cluster:
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
         total = np.zeros(len(self.link_names))
-        away = self._node_of[src_] != self._node_of[dst_]
-        in_node = np.flatnonzero(~away & (src_ != dst_))
-        sent, received = self._by_rank(src_[in_node], dst_[in_node], amount[in_node])
+        in_node, rail, crosses = self._classes(src_, dst_)
+        sent, received = self._by_rank(src_, dst_, amount, in_node)
         total[self._gpu_links["nvlink_up"]] = sent
         total[self._gpu_links["nvlink_down"]] = received
-        if away.any():
-            self._add_network(total, src_, dst_, amount, away)
+        if rail.any() or crosses.any():
+            self._add_network(total, self._by_rank(src_, dst_, amount, rail), src_, dst_, amount * crosses)
         links = np.flatnonzero(total)
         return LinkLoad(links=links, num_bytes=total[links])
 
@@ -162,9 +165,8 @@ class Cluster:
             Ranks of each flow. Shape [F]. A flow from a rank to itself has no link.
         """
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        away = self.node_of(src_) != self.node_of(dst_)
-        in_node = ~away & (src_ != dst_)
-        crosses = away & (self._leaf_of[src_] != self._leaf_of[dst_])
+        in_node, rail, crosses = self._classes(src_, dst_)
+        away = rail | crosses
         up, down = self._spine_links if crosses.any() else (np.zeros((0, 0), dtype=np.intp),) * 2
         num_spines = up.shape[1]
         first = np.concatenate([[0], np.cumsum(2 * in_node + 4 * away + 2 * num_spines * crosses)]).astype(np.intp)
@@ -184,31 +186,38 @@ class Cluster:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
+    def _classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]:
+        """Tell which pairs are of class node, rail and spine."""
+        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+        away = self._node_of[src_] != self._node_of[dst_]
+        crosses = self._leaf_of[src_] != self._leaf_of[dst_]
+        return ~away & (src_ != dst_), away & ~crosses, away & crosses
+
     def _edge_figures(self, field: str) -> FloatArray:
         return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)
 
     def _add_network(
-        self, total: FloatArray, src: IntArray, dst: IntArray, amount: FloatArray, away: BoolArray
+        self, total: FloatArray, rail: tuple[FloatArray, FloatArray], src: IntArray, dst: IntArray, across: FloatArray
     ) -> None:
-        """Add flows between nodes: summed by rank, then by leaf, for there are far fewer of these than pairs."""
-        crosses = away & (self._leaf_of[src] != self._leaf_of[dst])
-        rail = np.flatnonzero(away & ~crosses)
-        sent, received = self._by_rank(src[rail], dst[rail], amount[rail])
-        if crosses.any():
-            up, down = self._spine_links
-            sent_across, received_across = self._by_rank(src, dst, amount * crosses)
-            for links, across in ((up, sent_across), (down, received_across)):
-                by_leaf = np.bincount(self._leaf_of, weights=across, minlength=len(links))
+        """Add flows between nodes: along rails (summed by rank), and `across` leaves (of each flow)."""
+        sent, received = rail
+        if across.any():
+            sums = [np.bincount(ranks, weights=across, minlength=self.num_gpus) for ranks in (src, dst)]
+            for links, by_rank in zip(self._spine_links, sums, strict=True):
+                by_leaf = np.bincount(self._leaf_of, weights=by_rank, minlength=len(links))
                 total[links] = by_leaf[:, None] / links.shape[1]
-            sent, received = sent + sent_across, received + received_across
-        for name, by_rank in zip(_NETWORK_LINKS, (sent, sent, received, received), strict=True):
-            total[self._gpu_links[name]] = by_rank
+            sent, received = sent + sums[0], received + sums[1]
+        for name, of_ranks in zip(_NETWORK_LINKS, (sent, sent, received, received), strict=True):
+            total[self._gpu_links[name]] = of_ranks
 
-    def _by_rank(self, src: IntArray, dst: IntArray, amount: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return what each rank sends and what it receives. Each of shape [G]."""
-        sent = np.bincount(src, weights=amount, minlength=self.num_gpus)
-        received = np.bincount(dst, weights=amount, minlength=self.num_gpus)
-        return sent.astype(np.float64), received.astype(np.float64)  # no flows: bincount gives integers
+    def _by_rank(
+        self, src: IntArray, dst: IntArray, amount: FloatArray, chosen: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return what each rank sends and receives in a few chosen flows. Each of shape [G]."""
+        few = np.flatnonzero(chosen)
+        sent = np.bincount(src[few], weights=amount[few], minlength=self.num_gpus)
+        received = np.bincount(dst[few], weights=amount[few], minlength=self.num_gpus)
+        return sent.astype(np.float64), received.astype(np.float64)  # of no flows bincount makes integers
 
     def _leaf_name(self, rank: int) -> str:
         return f"leaf{int(self.node_of(rank)) // self.spec.nodes_per_leaf}.{int(self.rail_of(rank))}"

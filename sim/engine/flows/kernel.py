@@ -226,14 +226,19 @@ def _end_flows(s: State, now_ns: int, dirty: IntArray) -> bool:
         low = s.first_link[part]
         flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
         flows = flows[s.bottleneck[flows] == link]
-        for flow in flows[s.mark[flows] - s.tally[link] < s.level[link] * 1e-9]:
-            s.bottleneck[flow] = -1
-            s.end_ns[flow] = now_ns
-            s.num_held[link] -= 1
-            for entry in range(s.first[flow], s.first[flow + 1]):
-                s.weight[link, s.links[entry] - low] -= s.share[entry]
-            s.waiting[s.owner[flow]] -= 1
-            has_ended = has_ended or s.waiting[s.owner[flow]] == 0
+        flows = flows[s.mark[flows] - s.tally[link] < s.level[link] * 1e-9]
+        s.bottleneck[flows] = -1
+        s.end_ns[flows] = now_ns
+        s.num_held[link] -= flows.size
+        if s.num_held[link] == 0:
+            s.weight[link, :] = 0.0
+        else:
+            for flow in flows:
+                for entry in range(s.first[flow], s.first[flow + 1]):
+                    s.weight[link, s.links[entry] - low] -= s.share[entry]
+        num_ended = np.bincount(s.owner[flows], minlength=s.waiting.size)
+        s.waiting[:] -= num_ended
+        has_ended = has_ended or ((num_ended > 0) & (s.waiting == 0)).any()
         s.is_stale[link] = True
         if dirty[part] < 0 or s.place[link] < dirty[part]:
             dirty[part] = s.place[link]

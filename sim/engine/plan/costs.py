@@ -152,7 +152,7 @@ class Costs:
         """
         load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
         latency_s = sum(
-            (step.count * float(self.cluster.latency_s(step.src, step.dst).max()) for step in exchange.steps), start=0.0
+            (step.count * self.cluster.longest_latency_s(step.src, step.dst) for step in exchange.steps), start=0.0
         )
         alone_ns = to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
         return Transfer(
