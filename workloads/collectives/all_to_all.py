@@ -6,8 +6,8 @@ Every pair is a flow of its own; all start at once, so the chain is one step and
 
 Assumptions
 -----------
-A transfer's flows progress together (they end at one time): right for equal matrices, pessimistic for the light pairs
-of unequal ones.
+In bulk a transfer's flows progress together (they end at one time): right for equal matrices, pessimistic for the light
+pairs of unequal ones. Under `network.fidelity: flow` each ends on its own.
 """
 
 from collections.abc import Sequence

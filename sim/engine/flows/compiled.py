@@ -19,8 +19,8 @@ __all__ = ["Run", "choose_run", "compiled_run", "has_numba"]
 
 Run = Callable[[State, int, int], tuple[int, int]]
 """The kernel's `run`."""
-_WORTH_STEPS = 10_000
-"""Steps that take some seconds interpreted (0.1 to 1 ms each), as compiling does (10 s once, 1 s where it is kept)."""
+_WORTH_STEPS = 5_000
+"""Steps that take seconds interpreted (0.1 to 0.5 ms each), as compiling does (10 s once, 1 s where it is kept)."""
 
 
 def choose_run(num_steps: int) -> Run:
