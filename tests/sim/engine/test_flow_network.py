@@ -209,6 +209,21 @@ def test_the_slow_simulation_notices_a_network_that_does_not_share():
     assert slow_ends([1], starts) == [2000, 2000]
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.6, 0.95])
+def test_rates_on_a_cluster_are_those_of_the_plain_solver(fraction):
+    """A random all-to-all of 16 ranks, on links of three kinds: NVLink, NICs, and leaves spread over spines."""
+    cluster = make_cluster(16)
+    exchange = all_to_all(range(16), np.random.default_rng(7).uniform(1e5, 2e6, (16, 16)))
+    links, owner = cluster.flow_links(exchange.src, exchange.dst), np.zeros(exchange.src.size, dtype=np.int64)
+    state = build_state(links, exchange.num_bytes, owner, cluster.capacity_bytes_per_s)
+    kernel.run(state, 0, int(fraction * 280_000))
+    active = np.flatnonzero(state.bottleneck >= 0)
+    assert (active.size == 240) == (fraction == 0.0)
+    rows = [slice(links.first[flow], links.first[flow + 1]) for flow in active]
+    wanted = max_min_rates([(links.links[row], links.share[row]) for row in rows], cluster.capacity_bytes_per_s)
+    assert rates_of(state)[active] == pytest.approx(wanted, rel=RATE_REL)
+
+
 # --- certificates --------------------------------------------------------------------------------------------------
 
 
