@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from topology.device import Device
 from topology.errors import TopologyError
 from topology.fabric import FabricSpec, build_graph
+from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 from topology.pairs import Pairs
 
@@ -34,6 +35,9 @@ __all__ = ["Cluster", "build_cluster"]
 
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+_NETWORK_LINKS = ("pcie_up", "nic_up", "nic_down", "pcie_down")
+"""Links of GPUs that a flow to another node uses: two of its sender, two of its receiver."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,11 +125,15 @@ class Cluster:
         numpy.ndarray
             Seconds. Shape [...].
         """
-        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        in_node, rail, spine = self._class_latency_s
-        across = np.where(self._leaf_of[src_] == self._leaf_of[dst_], rail, spine)
-        away = np.where(self.node_of(src_) == self.node_of(dst_), in_node, across)
-        return np.where(src_ == dst_, 0.0, away)
+        total = np.zeros(np.broadcast_shapes(np.shape(src), np.shape(dst)))
+        for is_in, latency_s in zip(self._classes(src, dst), self._class_latency_s, strict=True):
+            total[is_in] = latency_s
+        return total
+
+    def longest_latency_s(self, src: ArrayLike, dst: ArrayLike) -> float:
+        """Return the highest of the pairs' latencies, without working out each; 0 without pairs."""
+        classes = zip(self._classes(src, dst), self._class_latency_s, strict=True)
+        return max((latency_s for is_in, latency_s in classes if is_in.any()), default=0.0)
 
     def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
         """Return the bytes that flows between pairs put on each link.
@@ -140,12 +148,12 @@ class Cluster:
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
         total = np.zeros(len(self.link_names))
-        in_node = (self.node_of(src_) == self.node_of(dst_)) & (src_ != dst_)
-        self._add(total, self._gpu_links["nvlink_up"][src_[in_node]], amount[in_node])
-        self._add(total, self._gpu_links["nvlink_down"][dst_[in_node]], amount[in_node])
-        away = self.node_of(src_) != self.node_of(dst_)
-        if away.any():
-            self._add_network(total, src_[away], dst_[away], amount[away])
+        in_node, rail, crosses = self._classes(src_, dst_)
+        sent, received = self._by_rank(src_, dst_, amount, in_node)
+        total[self._gpu_links["nvlink_up"]] = sent
+        total[self._gpu_links["nvlink_down"]] = received
+        if rail.any() or crosses.any():
+            self._add_network(total, self._by_rank(src_, dst_, amount, rail), src_, dst_, amount * crosses)
         links = np.flatnonzero(total)
         return LinkLoad(links=links, num_bytes=total[links])
 
@@ -156,26 +164,68 @@ class Cluster:
             self._known_pairs[key] = self._build_pairs(src, dst)
         return self._known_pairs[key]
 
+    def flow_links(self, src: ArrayLike, dst: ArrayLike) -> FlowLinks:
+        """Return the links of each flow and its share on them: what `load` adds up, flow by flow.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks of each flow. Shape [F]. A flow from a rank to itself has no link.
+        """
+        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+        in_node, rail, crosses = self._classes(src_, dst_)
+        away = rail | crosses
+        up, down = self._spine_links if crosses.any() else (np.zeros((0, 0), dtype=np.intp),) * 2
+        num_spines = up.shape[1]
+        first = np.concatenate([[0], np.cumsum(2 * in_node + 4 * away + 2 * num_spines * crosses)]).astype(np.intp)
+        links, share = np.zeros(first[-1], dtype=np.intp), np.ones(first[-1])
+        start = first[:-1]
+        links[start[in_node]] = self._gpu_links["nvlink_up"][src_[in_node]]
+        links[start[in_node] + 1] = self._gpu_links["nvlink_down"][dst_[in_node]]
+        if away.any():
+            for i, (name, ranks) in enumerate(zip(_NETWORK_LINKS, (src_, src_, dst_, dst_), strict=True)):
+                links[start[away] + i] = self._gpu_links[name][ranks[away]]
+        for spine in range(num_spines):
+            place = start[crosses] + 4 + 2 * spine
+            links[place] = up[self._leaf_of[src_[crosses]], spine]
+            links[place + 1] = down[self._leaf_of[dst_[crosses]], spine]
+            share[place] = share[place + 1] = 1.0 / num_spines
+        return FlowLinks(first=first, links=links, share=share)
+
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]:
+        """Tell which pairs are of class node, rail and spine."""
+        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
+        away = self._node_of[src_] != self._node_of[dst_]
+        crosses = self._leaf_of[src_] != self._leaf_of[dst_]
+        return ~away & (src_ != dst_), away & ~crosses, away & crosses
 
     def _edge_figures(self, field: str) -> FloatArray:
         return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)
 
-    def _add_network(self, total: FloatArray, src: IntArray, dst: IntArray, amount: FloatArray) -> None:
-        for name, ranks in (("pcie_up", src), ("nic_up", src), ("nic_down", dst), ("pcie_down", dst)):
-            self._add(total, self._gpu_links[name][ranks], amount)
-        leaf_src, leaf_dst = self._leaf_of[src], self._leaf_of[dst]
-        crosses = leaf_src != leaf_dst
-        if crosses.any():
-            up, down = self._spine_links
-            share = amount[crosses] / up.shape[1]
-            for spine in range(up.shape[1]):
-                self._add(total, up[leaf_src[crosses], spine], share)
-                self._add(total, down[leaf_dst[crosses], spine], share)
+    def _add_network(
+        self, total: FloatArray, rail: tuple[FloatArray, FloatArray], src: IntArray, dst: IntArray, across: FloatArray
+    ) -> None:
+        """Add flows between nodes: along rails (summed by rank), and `across` leaves (of each flow)."""
+        sent, received = rail
+        if across.any():
+            sums = [np.bincount(ranks, weights=across, minlength=self.num_gpus) for ranks in (src, dst)]
+            for links, by_rank in zip(self._spine_links, sums, strict=True):
+                by_leaf = np.bincount(self._leaf_of, weights=by_rank, minlength=len(links))
+                total[links] = by_leaf[:, None] / links.shape[1]
+            sent, received = sent + sums[0], received + sums[1]
+        for name, of_ranks in zip(_NETWORK_LINKS, (sent, sent, received, received), strict=True):
+            total[self._gpu_links[name]] = of_ranks
 
-    @staticmethod
-    def _add(total: FloatArray, links: IntArray, amount: FloatArray) -> None:
-        total += np.bincount(links, weights=amount, minlength=total.size)
+    def _by_rank(
+        self, src: IntArray, dst: IntArray, amount: FloatArray, chosen: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return what each rank sends and receives in a few chosen flows. Each of shape [G]."""
+        few = np.flatnonzero(chosen)
+        sent = np.bincount(src[few], weights=amount[few], minlength=self.num_gpus)
+        received = np.bincount(dst[few], weights=amount[few], minlength=self.num_gpus)
+        return sent.astype(np.float64), received.astype(np.float64)  # of no flows bincount makes integers
 
     @cached_property
     def _known_pairs(self) -> dict[tuple[bytes, bytes], Pairs]:
@@ -220,6 +270,11 @@ class Cluster:
 
     def _nic_name(self, rank: int) -> str:
         return f"nic{int(self.node_of(rank))}.{int(self.rail_of(rank))}"
+
+    @cached_property
+    def _node_of(self) -> IntArray:
+        """Node of each rank. Shape [G]."""
+        return self.node_of(np.arange(self.num_gpus))
 
     @cached_property
     def _leaf_of(self) -> IntArray:

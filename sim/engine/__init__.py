@@ -5,6 +5,7 @@ Contents
 - `sim.engine.clock`: integer nanoseconds, the event loop and its guards.
 - `sim.engine.maxmin`: max-min fair rates, the plain solver that stays as the oracle.
 - `sim.engine.network`: transfers that share links; `sim.engine.plain_network` is its slow oracle.
+- `sim.engine.flow_network`: the same flow by flow; `sim.engine.flows` is how, `sim.engine.flow_log` its account.
 - `sim.engine.linkuse`: what links carried.
 - `sim.engine.compute`: ranks that run one kernel at a time.
 - `sim.engine.ops`: what a pass is made of.

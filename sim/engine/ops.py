@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 
-__all__ = ["Collective", "Compute", "Input", "Join", "Op", "Send", "Service", "TimedKernel", "Transfer"]
+__all__ = ["Collective", "Compute", "Flows", "Input", "Join", "Op", "Send", "Service", "TimedKernel", "Transfer"]
 
 IntArray = NDArray[np.int64]
 NO_LAYER = -1
@@ -34,6 +35,16 @@ class Input(NamedTuple):
     """Microbatch."""
     chunk: int
     """Virtual stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Flows:
+    """The flows of a transfer, each to end on its own."""
+
+    links: FlowLinks
+    """Links of each flow, one at least."""
+    num_bytes: NDArray[np.float64]
+    """Bytes of each, above 0. Shape [F]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +67,8 @@ class Transfer:
     """Number of the group in its stage."""
     ranks: NDArray[np.intp]
     """Members, or senders. Shape [G]."""
+    flows: Flows | None = None
+    """Its flows, where each ends on its own (`fidelity: flow`); None: they progress together."""
     mask: int = field(init=False)
     """Its links as bits of an integer."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sim.engine.clock import Clock
 from sim.engine.deadlock import describe_deadlock
+from sim.engine.flow_network import FlowNetwork
 from sim.engine.lane import Lane
 from sim.engine.network import FluidNetwork
 from sim.engine.trace import Trace
@@ -65,7 +66,8 @@ class Simulation:
     def __init__(self, plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> None:
         self._link_course = link_course
         clock = Clock(max_events=max_events)
-        network = FluidNetwork(clock, plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
+        kind = FlowNetwork if plan.fidelity == "flow" else FluidNetwork
+        network = kind(clock, plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         self.world = World(plan, clock, network)
         num_stages, num_lanes, _ = plan.lane_ranks.shape
         schedules = [plan.schedule(lane) for lane in range(num_lanes)]

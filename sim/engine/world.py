@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import Clock
 from sim.engine.compute import RankCompute
+from sim.engine.flow_network import FlowNetwork
 from sim.engine.network import Batch, FluidNetwork
 from sim.engine.ops import Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
@@ -35,6 +36,9 @@ class Plan(Protocol):
     """Kind of each link."""
     shares_compute: bool
     """Whether ranks serve other lanes' passes, so that kernels may have to wait for a rank."""
+
+    fidelity: str
+    """How transfers are simulated: `bulk` or `flow`."""
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
@@ -79,7 +83,7 @@ class Meeting:
 class World:
     """Clock, network, ranks and record of one run."""
 
-    def __init__(self, plan: Plan, clock: Clock, network: FluidNetwork) -> None:
+    def __init__(self, plan: Plan, clock: Clock, network: FluidNetwork | FlowNetwork) -> None:
         self.plan, self.clock, self.network = plan, clock, network
         num_ranks = int(plan.lane_ranks.max()) + 1
         self.compute = RankCompute(num_ranks)

@@ -86,7 +86,6 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("placement.groups"),
     NotYet("placement.replicas"),
     NotYet("placement.window"),
-    NotYet("network.fidelity", names=("flow",), cure="Write bulk."),
     NotYet("network.all_reduce", names=("tree", "nvls"), cure="Write auto, ring or hierarchical."),
     NotYet("network.all_to_all", names=("hierarchical", "low_latency"), cure="Write direct."),
     NotYet("published", allowed=([],), cure="Leave it out or write []."),

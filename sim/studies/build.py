@@ -158,6 +158,7 @@ def _build(scenario: Scenario) -> Built:
         routing=spec.routing.kind,
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
+        fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         stage_layers=_stage_layers(scenario, model, mesh),

@@ -6,8 +6,8 @@ Every pair is a flow of its own; all start at once, so the chain is one step and
 
 Assumptions
 -----------
-A transfer's flows progress together (they end at one time): right for equal matrices, pessimistic for the light pairs
-of unequal ones.
+In bulk a transfer's flows progress together (they end at one time): right for equal matrices, pessimistic for the light
+pairs of unequal ones. Under `network.fidelity: flow` each ends on its own.
 """
 
 from collections.abc import Sequence
@@ -41,12 +41,13 @@ def all_to_all(ranks: Sequence[int], byte_matrix: ArrayLike) -> Exchange:
     shape = (members.size, members.size)
     if matrix.shape != shape:
         raise _refuse(f"have shape {list(shape)}", f"shape {list(matrix.shape)}")
-    bad = matrix[~((matrix >= 0) & np.isfinite(matrix))]
-    if bad.size:
-        raise _refuse("hold finite entries that are not negative", bad[0])
-    wanted = (matrix > 0) & ~np.eye(members.size, dtype=bool)
+    is_good = (matrix >= 0) & (matrix < np.inf)
+    if not is_good.all():
+        raise _refuse("hold finite entries that are not negative", matrix[~is_good][0])
+    wanted = matrix > 0
+    np.fill_diagonal(wanted, val=False)
     i, j = np.nonzero(wanted)
-    amount = matrix[i, j]
+    amount = matrix[wanted]
     src, dst = members[i], members[j]
     return Exchange(
         src=src,

@@ -7,7 +7,8 @@ Model
     imbalance             = alone - alone with the same senders' bytes spread evenly       all-to-all
 
 `auto` takes the algorithm with the lowest latency + alone. Equal requests give the same `Transfer`, so that the network
-recognises sets it has solved before; exchanges that are drawn at random are not kept, for none comes twice.
+recognises sets it has solved before; exchanges that are drawn at random are not kept, for none comes twice. Under
+`flow` the pairs of an all-to-all go along, each to end on its own.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import to_ns, to_ns_array
-from sim.engine.ops import NO_LAYER, Compute, Op, TimedKernel, Transfer
+from sim.engine.ops import NO_LAYER, Compute, Flows, Op, TimedKernel, Transfer
 from topology.cluster import Cluster
 from topology.links import LinkLoad
 from topology.pairs import PairSums
@@ -34,10 +35,19 @@ _MOST_TOKENS = 2**18
 class Costs:
     """Prices of kernels and exchanges on one cluster."""
 
-    def __init__(self, cluster: Cluster, *, dtype: str, all_reduce: str = "auto", is_random: bool = False) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        dtype: str,
+        all_reduce: str = "auto",
+        fidelity: str = "bulk",
+        is_random: bool = False,
+    ) -> None:
         self.cluster = cluster
         self._dtype = dtype
         self._all_reduce = all_reduce
+        self._fidelity = fidelity
         self._is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
         self._transfers: dict[tuple[object, ...], Transfer] = {}
         self._round_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
@@ -161,13 +171,27 @@ class Costs:
     ) -> tuple[Transfer, Transfer]:
         sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrix)
         even = self._even_ns(senders, group_ranks, byte_matrix.sum(axis=1) / group_ranks.size)
+        flows = self._flows(senders, group_ranks, byte_matrix) if self._fidelity == "flow" else (None, None)
         there, back = (
-            self._direct(sums, load, even_ns, ranks=group_ranks, group=group)
-            for load, even_ns in zip((sums.there, sums.back), even, strict=True)
+            self._direct(sums, load, even_ns, flows=pairs, ranks=group_ranks, group=group)
+            for load, even_ns, pairs in zip((sums.there, sums.back), even, flows, strict=True)
         )
         return there, back
 
-    def _direct(self, sums: PairSums, load: LinkLoad, even_ns: int, *, ranks: Ranks, group: int) -> Transfer:
+    def _flows(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64]
+    ) -> tuple[Flows | None, Flows | None]:
+        """Return the pairs of different ranks that have bytes, there and back; None without any."""
+        row, column = np.nonzero((byte_matrix > 0) & (senders[:, None] != group_ranks))
+        if row.size == 0:
+            return None, None
+        src, dst, num_bytes = senders[row], group_ranks[column], byte_matrix[row, column]
+        there, back = (self.cluster.flow_links(*ends) for ends in ((src, dst), (dst, src)))
+        return Flows(links=there, num_bytes=num_bytes), Flows(links=back, num_bytes=num_bytes)
+
+    def _direct(
+        self, sums: PairSums, load: LinkLoad, even_ns: int, *, flows: Flows | None, ranks: Ranks, group: int
+    ) -> Transfer:
         alone_ns = self._alone_ns(load)
         return Transfer(
             load=load,
@@ -178,6 +202,7 @@ class Costs:
             total_bytes=sums.total_bytes,
             group=group,
             ranks=ranks,
+            flows=flows,
         )
 
     def _even_ns(self, senders: Ranks, group_ranks: Ranks, row_bytes: NDArray[np.float64]) -> tuple[int, int]:
@@ -210,7 +235,7 @@ class Costs:
         """Return an exchange as the network sees it."""
         load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
         latency_s = sum(
-            (step.count * float(self.cluster.latency_s(step.src, step.dst).max()) for step in exchange.steps), start=0.0
+            (step.count * self.cluster.longest_latency_s(step.src, step.dst) for step in exchange.steps), start=0.0
         )
         return Transfer(
             load=load,

@@ -41,6 +41,7 @@ class PassesPlan:
         self.link_names: list[str] = []
         self.link_kinds: list[str] = []
         self.shares_compute = False
+        self.fidelity = "bulk"
         self._hop = Transfer(
             load=LinkLoad(links=np.zeros(0, dtype=np.intp), num_bytes=np.zeros(0)),
             latency_ns=to_ns(p2p_s),

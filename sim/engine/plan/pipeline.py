@@ -38,12 +38,17 @@ class PipelinePlan:
         mesh, cluster = work.mesh, work.cluster
         self.work = work
         self.costs = Costs(
-            cluster, dtype=work.model.dtype, all_reduce=work.all_reduce, is_random=work.routing != "balanced"
+            cluster,
+            dtype=work.model.dtype,
+            all_reduce=work.all_reduce,
+            fidelity=work.fidelity,
+            is_random=work.routing != "balanced",
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
+        self.fidelity = work.fidelity
         self.shares_compute = work.mesh.convention == "spanning"
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
         self._num_exchanges: dict[tuple[int, int], int] = {}

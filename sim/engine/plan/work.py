@@ -48,6 +48,8 @@ class Work:
     """Seed of all draws."""
     all_reduce: str = "auto"
     """auto, ring or hierarchical: for all-reduce, all-gather and reduce-scatter."""
+    fidelity: str = "bulk"
+    """bulk: a collective is one transfer; flow: the pairs of an all-to-all end each on its own."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0

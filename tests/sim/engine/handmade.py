@@ -1,13 +1,15 @@
 """Networks and plans small enough to work out by hand. One link of capacity 1 carries one byte per nanosecond."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sim.engine.clock import Alarm, Clock, to_ns
 from sim.engine.network import Batch, FluidNetwork
-from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service, TimedKernel, Transfer
+from sim.engine.ops import NO_LAYER, Collective, Compute, Flows, Input, Join, Op, Send, Service, TimedKernel, Transfer
 from sim.engine.plan.neighbours import inputs_of, target_of
+from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 from workloads.schedules import FixedOrder, Pass
 
@@ -38,6 +40,24 @@ def make_transfer(
         group=group,
         ranks=np.array(ranks, dtype=np.intp),
     )
+
+
+def make_flows(
+    flows: Sequence[tuple[Mapping[int, float], float]], capacity: Sequence[float], *, latency_ns: int = 0
+) -> Transfer:
+    """Make a transfer of flows that end each on its own, each given as (share on each link, bytes)."""
+    load: dict[int, float] = {}
+    for shares, size in flows:
+        for link, share in shares.items():
+            load[link] = load.get(link, 0.0) + share * size
+    num_bytes = np.array([size for _, size in flows], dtype=float)
+    whole = make_transfer(load, capacity, latency_ns=latency_ns, flow_bytes=float(num_bytes.mean()))
+    links = FlowLinks(
+        first=np.cumsum([0, *(len(shares) for shares, _ in flows)]),
+        links=np.array([link for shares, _ in flows for link in shares], dtype=np.intp),
+        share=np.array([share for shares, _ in flows for share in shares.values()], dtype=float),
+    )
+    return replace(whole, flows=Flows(links=links, num_bytes=num_bytes), total_bytes=float(num_bytes.sum()))
 
 
 def run_network(
@@ -113,6 +133,7 @@ class HandPlan:
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
         self.shares_compute = True
+        self.fidelity = "bulk"
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
         self._hop = make_transfer({}, capacity) if hop is None else hop

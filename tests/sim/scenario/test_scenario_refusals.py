@@ -103,8 +103,8 @@ REFUSALS = [
      "routing.capacity_factor is not supported yet. Leave it out or write null."),
     ("kind: contiguous", "kind: eplb", "36: placement.kind must be supported, got eplb. eplb is not supported yet. "
      "Write contiguous."),
-    ("fidelity: bulk", "fidelity: flow", "37: network.fidelity must be supported, got flow. "
-     "flow is not supported yet. Write bulk."),
+    ("fidelity: bulk", "fidelity: flows", "37: network.fidelity must be one of bulk, flow, got flows. "
+     "Did you mean `flow`?"),
     ("all_reduce: auto", "all_reduce: tree", "37: network.all_reduce must be supported, got tree. "
      "tree is not supported yet. Write auto, ring or hierarchical."),
     ("seed: 1", "seed: -1", "38: seed must be an integer of at least 0, got -1. Write a larger number."),

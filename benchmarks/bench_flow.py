@@ -1,0 +1,118 @@
+"""What an all-to-all costs to simulate, pair by pair and in bulk.
+
+Run as `python -m pytest benchmarks/bench_flow.py` (not part of the tests). The kernel is compiled where numba is
+installed, and compiled before it is timed; `test_first_call` times that. Without numba the interpreted kernel is timed.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from sim.engine.clock import Clock
+from sim.engine.flow_network import FlowNetwork
+from sim.engine.flows import kernel
+from sim.engine.flows.compiled import Run, compiled_run, has_numba
+from sim.engine.ops import Transfer
+from sim.engine.plan.costs import Costs
+from topology.cluster import build_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.devices import DEVICES
+from workloads.collectives import all_to_all
+
+KERNELS = ["interpreted", "compiled"] if has_numba() else ["interpreted"]
+
+
+def costs_of(num_ranks: int) -> Costs:
+    """Return prices on nodes of eight H100, with what a cluster looks up once looked up."""
+    costs = Costs(build_cluster(FABRICS["dgx-h100"], num_ranks // 8, DEVICES["h100-sxm"]), dtype="bf16")
+    costs.cluster.load([0], [num_ranks - 1], [1.0])
+    return costs
+
+
+def matrix_of(num_ranks: int, kind: str) -> NDArray[np.float64]:
+    """Return bytes of each pair: 1 MB, or from 0.1 to 2 MB."""
+    if kind == "equal":
+        return np.full((num_ranks, num_ranks), 1e6)
+    return np.random.default_rng(1).uniform(1e5, 2e6, (num_ranks, num_ranks))
+
+
+def simulate(costs: Costs, transfer: Transfer, run: Run) -> int:
+    """Run one transfer on a fresh network and return its end."""
+    cluster = costs.cluster
+    clock = Clock()
+    network = FlowNetwork(
+        clock, cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds, choose=lambda _: run
+    )
+    batch = network.begin([transfer])
+    clock.run()
+    return batch.end_ns[0]
+
+
+def run_named(name: str) -> Run:
+    """Return the kernel's `run`, compiled (now, if it has not been) or interpreted."""
+    if name == "interpreted":
+        return kernel.run
+    run = compiled_run()
+    costs = Costs(costs_of(8).cluster, dtype="bf16", fidelity="flow")
+    simulate(costs, costs.all_to_all(np.arange(8), matrix_of(8, "random"), matrix_of(8, "equal"), group=0), run)
+    return run
+
+
+def bench(benchmark: BenchmarkFixture, num_ranks: int, kind: str, kernel_name: str, rounds: int) -> None:
+    """Time the simulation of one all-to-all; planning is left out."""
+    costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", fidelity="flow")
+    matrix = matrix_of(num_ranks, kind)
+    transfer = costs.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
+    run = run_named(kernel_name)
+    end_ns = benchmark.pedantic(simulate, (costs, transfer, run), rounds=rounds)
+    assert end_ns >= transfer.latency_ns + transfer.alone_ns
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS)
+def test_64_ranks_random(benchmark: BenchmarkFixture, kernel_name: str) -> None:
+    """4,032 flows of different sizes."""
+    bench(benchmark, 64, "random", kernel_name, rounds=3)
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS)
+def test_64_ranks_equal(benchmark: BenchmarkFixture, kernel_name: str) -> None:
+    """4,032 flows of one size."""
+    bench(benchmark, 64, "equal", kernel_name, rounds=10)
+
+
+@pytest.mark.parametrize("kernel_name", KERNELS[1:])
+def test_256_ranks_random(benchmark: BenchmarkFixture, kernel_name: str) -> None:
+    """65,280 flows of different sizes."""
+    bench(benchmark, 256, "random", kernel_name, rounds=1)
+
+
+def test_1024_ranks_in_bulk(benchmark: BenchmarkFixture) -> None:
+    """A random 1,024 x 1,024 matrix turned into bytes on links."""
+    costs, matrix, ranks = costs_of(1024), matrix_of(1024, "random"), list(range(1024))
+
+    def price() -> Transfer:
+        return costs.transfer(all_to_all(ranks, matrix), ranks=np.arange(1024), group=0)
+
+    price()
+    assert benchmark.pedantic(price, rounds=5).alone_ns > 0
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+@pytest.mark.parametrize("is_kept", [False, True], ids=["compiled", "loaded"])
+def test_first_call(benchmark: BenchmarkFixture, tmp_path: Path, is_kept: bool) -> None:
+    """A process that imports numba and compiles, or loads what another has compiled; Python's own start is in it."""
+    program = "import bench_flow; bench_flow.run_named('compiled')"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+
+    def start(what: str) -> None:
+        subprocess.run([sys.executable, "-c", what], check=True, env=environment)
+
+    if is_kept:
+        start(program)
+    benchmark.pedantic(start, (program,), rounds=1)

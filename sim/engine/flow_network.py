@@ -1,0 +1,223 @@
+"""The network flow by flow: every pair of an all-to-all shares links on its own and ends on its own.
+
+Model
+-----
+All flows of all transfers share links max-min fairly (`sim.engine.flows`); a transfer ends when its last flow does.
+A transfer without flows of its own is one flow, as in `sim.engine.network`. Waiting for the latency uses no link. An
+end is rounded up to a whole nanosecond; flows of one knot with less than a nanosecond left end together.
+
+How it is fast
+--------------
+An event per transfer, none per flow: the flows of a *knot* (transfers that share links, directly or over others) are
+let run ahead until the first of its transfers ends, and one alarm is set for that. When another transfer joins earlier,
+they run again from where they stood, as far as now. What became of transfers that started together is kept, for equal
+sets come again.
+
+Assumptions
+-----------
+Latency is not stretched by load, and is the transfer's: its flows start together after that of its slowest pair.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
+from sim.engine.flow_log import FlowLog
+from sim.engine.flows.compiled import Run, choose_run
+from sim.engine.flows.course import Course, first_remaining, run_flows
+from sim.engine.network import Batch
+from sim.engine.ops import Transfer
+from sim.engine.trace import LinkUse
+from sim.errors import SimulationError
+
+__all__ = ["FlowNetwork"]
+
+FloatArray = NDArray[np.float64]
+_KNOWN = 256
+"""Courses that are kept for sets of transfers that come again."""
+
+
+class _Stream:
+    """A transfer that flows."""
+
+    __slots__ = ("batch", "is_fresh", "position", "remaining", "transfer")
+
+    def __init__(self, batch: Batch, position: int) -> None:
+        self.batch, self.position = batch, position
+        self.transfer = batch.transfers[position]
+        self.remaining = first_remaining(self.transfer)
+        self.is_fresh = True
+
+
+class _Knot:
+    """Transfers that share links, directly or over others."""
+
+    __slots__ = ("alarm", "course", "mask", "since_ns", "streams")
+
+    def __init__(self, streams: list[_Stream], mask: int, since_ns: int) -> None:
+        self.streams, self.mask, self.since_ns = streams, mask, since_ns
+        self.alarm: simpy.Event | None = None
+        self.course: Course | None = None
+
+
+class FlowNetwork:
+    """Active flows and the links they share."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        capacity: FloatArray,
+        link_names: Sequence[str],
+        link_kinds: Sequence[str],
+        choose: Callable[[int], Run] = choose_run,
+    ) -> None:
+        self._env = clock.env
+        self._capacity, self._names = capacity, link_names
+        self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
+        self._knots: list[_Knot] = []
+        self._stale: list[_Knot] = []
+        self._known: dict[tuple[Transfer, ...], Course] = {}
+        self._log = FlowLog(capacity, link_names, link_kinds)
+        self._choose, self._num_steps = choose, 0
+        self.num_solves = 0
+        self.bytes_sent = 0.0
+        self.bytes_received = 0.0
+
+    def begin(self, transfers: Sequence[Transfer]) -> Batch:
+        """Start `transfers` now; the batch's `done` event fires when the last of them has ended."""
+        batch = Batch(transfers, self._env.now, Signal(self._env))
+        if not transfers:
+            batch.done.fire_later()
+        by_latency: dict[int, list[int]] = {}
+        for position, transfer in enumerate(transfers):
+            by_latency.setdefault(transfer.latency_ns, []).append(position)
+            self.bytes_sent += transfer.total_bytes
+        for latency_ns, positions in by_latency.items():
+            Alarm(self._env, latency_ns, partial(self._join, batch, positions))
+        return batch
+
+    def link_use(self, *, with_course: bool = True) -> LinkUse:
+        """Return what the links have carried so far."""
+        return self._log.summary(with_course=with_course)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _join(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
+        """Let transfers flow after their latency, with those that they meet."""
+        for position in positions:
+            transfer = batch.transfers[position]
+            if transfer.mask & self._dead:
+                self._refuse(transfer)
+            if transfer.mask:
+                self._tie(_Stream(batch, position))
+            else:
+                self._finish(batch, position)
+
+    def _tie(self, stream: _Stream) -> None:
+        """Make one knot of a transfer and those it meets, to be shared when all that starts now has started."""
+        streams, mask = [stream], stream.transfer.mask
+        for knot in [knot for knot in self._knots if knot.mask & mask]:
+            self._advance(knot)
+            self._knots.remove(knot)
+            if knot in self._stale:
+                self._stale.remove(knot)
+            knot.alarm = None
+            streams, mask = [*knot.streams, *streams], mask | knot.mask
+        knot = _Knot(streams, mask, self._env.now)
+        self._knots.append(knot)
+        self._mark(knot)
+
+    def _mark(self, knot: _Knot) -> None:
+        knot.alarm = None
+        if not self._stale:
+            Alarm(self._env, 0, self._share, SOLVE_PRIORITY)
+        self._stale.append(knot)
+
+    def _advance(self, knot: _Knot) -> None:
+        """Move a knot's flows on to now."""
+        elapsed_ns = self._env.now - knot.since_ns
+        course = knot.course
+        if course is None or (elapsed_ns == 0 and course.elapsed_ns > 0):
+            return
+        if elapsed_ns < course.elapsed_ns:
+            course = self._run(knot.streams, elapsed_ns)
+        self._log.add(knot.since_ns, course)
+        for stream, remaining in zip(knot.streams, course.remaining, strict=True):
+            stream.remaining, stream.is_fresh = remaining, False
+        knot.since_ns, knot.course = self._env.now, None
+
+    def _share(self, _: simpy.Event) -> None:
+        """Let the flows of all knots in which something changed run ahead, and set the times of their next ends."""
+        stale, self._stale = self._stale, []
+        for knot in stale:
+            self._knots.remove(knot)
+            for streams, mask in _connected(knot.streams):
+                part = _Knot(streams, mask, self._env.now)
+                part.course = self._course(streams)
+                part.alarm = Alarm(self._env, part.course.elapsed_ns, partial(self._end_some, part))
+                self._knots.append(part)
+
+    def _end_some(self, knot: _Knot, event: simpy.Event) -> None:
+        if knot.alarm is not event:
+            return  # another has joined since it was set
+        self._advance(knot)
+        ended = [stream for stream in knot.streams if not stream.remaining.any()]
+        knot.streams = [stream for stream in knot.streams if stream.remaining.any()]
+        self._mark(knot)
+        for stream in ended:
+            self._finish(stream.batch, stream.position)
+
+    def _course(self, streams: Sequence[_Stream]) -> Course:
+        """Return what becomes of flows until the first of their transfers ends."""
+        if not all(stream.is_fresh for stream in streams):
+            return self._run(streams)
+        key = tuple(stream.transfer for stream in streams)
+        course = self._known.get(key)
+        if course is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            course = self._known[key] = self._run(streams)
+        return course
+
+    def _run(self, streams: Sequence[_Stream], stop_ns: int | None = None) -> Course:
+        transfers = [stream.transfer for stream in streams]
+        remaining = [stream.remaining for stream in streams]
+        self._num_steps += sum(np.unique(one).size for one in remaining)  # equal flows end in one step
+        run = self._choose(self._num_steps)
+        limit = {} if stop_ns is None else {"stop_ns": stop_ns}
+        course = run_flows(transfers, remaining, self._capacity, run, **limit)
+        self.num_solves += course.num_solves
+        return course
+
+    def _finish(self, batch: Batch, position: int) -> None:
+        self.bytes_received += batch.transfers[position].total_bytes
+        batch.end_ns[position] = self._env.now
+        batch.waiting -= 1
+        if batch.waiting == 0:
+            batch.done.fire()
+
+    def _refuse(self, transfer: Transfer) -> None:
+        dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
+        raise SimulationError(
+            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3])} has none "
+            f"(transfer of {transfer.total_bytes:.0f} bytes at {self._env.now} ns). Remove the link or repair it."
+        )
+
+
+def _connected(streams: Sequence[_Stream]) -> list[tuple[list[_Stream], int]]:
+    """Return the parts of a knot that still share links, with the links of each."""
+    parts: list[tuple[list[_Stream], int]] = []
+    for stream in streams:
+        mask, together, apart = stream.transfer.mask, [stream], []
+        for part in parts:
+            if part[1] & mask:
+                mask |= part[1]
+                together = [*part[0], *together]
+            else:
+                apart.append(part)
+        parts = [*apart, (together, mask)]
+    return parts

@@ -1,0 +1,127 @@
+"""Flows of several transfers let run until one of the transfers ends, and what the links carried meanwhile.
+
+Model
+-----
+Flows advance as `sim.engine.flows.kernel` says; a transfer ends when the last of its flows does. A transfer without
+flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.flows.compiled import Run
+from sim.engine.flows.state import build_state
+from sim.engine.ops import Transfer
+from topology.flow_links import FlowLinks
+
+__all__ = ["Course", "first_remaining", "run_flows"]
+
+FloatArray = NDArray[np.float64]
+_NO_STOP = 2**62
+_LEAST_BYTES = 1e-300  # left of a flow that float noise would have ended before its time: it ends at the next step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """What happened to flows in an interval."""
+
+    elapsed_ns: int
+    """Length of the interval."""
+    remaining: tuple[FloatArray, ...]
+    """Bytes left of each flow, by transfer; 0 where it has ended."""
+    links: NDArray[np.intp]
+    """Links that carried something. Shape [K]."""
+    num_bytes: FloatArray
+    """Bytes on each. Shape [K]."""
+    busy_ns: NDArray[np.int64]
+    """Time until the last flow on each has ended. Shape [K]."""
+    num_solves: int
+    """How often rates were solved."""
+
+    def has_ended(self, position: int) -> bool:
+        """Tell whether a transfer has ended."""
+        return not self.remaining[position].any()
+
+
+def first_remaining(transfer: Transfer) -> FloatArray:
+    """Return the bytes of each flow of a transfer."""
+    return np.array([transfer.flow_bytes]) if transfer.flows is None else transfer.flows.num_bytes
+
+
+def run_flows(
+    transfers: Sequence[Transfer],
+    remaining: Sequence[FloatArray],
+    capacity: FloatArray,
+    run: Run,
+    *,
+    stop_ns: int = _NO_STOP,
+) -> Course:
+    """Let the flows of `transfers` run until one of these ends, or for `stop_ns`.
+
+    Parameters
+    ----------
+    transfers
+        Transfers, each with a link at least.
+    remaining
+        Bytes left of each of their flows.
+    capacity
+        Bytes/s of each link. Shape [L].
+    run
+        The kernel, interpreted or compiled.
+    """
+    if not all(one.any() for one in remaining):  # a transfer whose end and another's start fall together
+        nothing = np.zeros(0, dtype=np.int64)
+        return Course(
+            elapsed_ns=0,
+            remaining=tuple(remaining),
+            links=nothing,
+            num_bytes=np.zeros(0),
+            busy_ns=nothing,
+            num_solves=0,
+        )
+    links = _joined([_links_of(transfer) for transfer in transfers])
+    before = np.concatenate(remaining)
+    owner = np.repeat(np.arange(len(transfers)), [one.size for one in remaining])
+    state = build_state(links, before, owner, capacity)
+    elapsed_ns, num_solves = run(state, 0, stop_ns)
+    is_active = state.bottleneck >= 0
+    after = np.zeros(before.size)
+    after[is_active] = np.maximum(state.mark - state.tally[state.bottleneck], _LEAST_BYTES)[is_active]
+    active_ns = np.where(is_active, elapsed_ns, state.end_ns)
+    entry = links.flow_of_entry
+    sent = links.share * (before - after)[entry]
+    num_bytes = np.bincount(links.links, weights=sent, minlength=capacity.size).astype(np.float64)
+    busy_ns = np.zeros(capacity.size, dtype=np.int64)
+    np.maximum.at(busy_ns, links.links, active_ns[entry])
+    used = np.flatnonzero(num_bytes)
+    return Course(
+        elapsed_ns=elapsed_ns,
+        remaining=tuple(np.split(after, np.cumsum([one.size for one in remaining])[:-1])),
+        links=used,
+        num_bytes=num_bytes[used],
+        busy_ns=busy_ns[used],
+        num_solves=num_solves,
+    )
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _links_of(transfer: Transfer) -> FlowLinks:
+    if transfer.flows is not None:
+        return transfer.flows.links
+    links = transfer.load.links
+    return FlowLinks(first=np.array([0, links.size]), links=links, share=transfer.load.num_bytes / transfer.flow_bytes)
+
+
+def _joined(parts: Sequence[FlowLinks]) -> FlowLinks:
+    if len(parts) == 1:
+        return parts[0]
+    return FlowLinks(
+        first=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.first) for part in parts]))]),
+        links=np.concatenate([part.links for part in parts]),
+        share=np.concatenate([part.share for part in parts]),
+    )

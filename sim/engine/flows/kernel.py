@@ -1,0 +1,270 @@
+"""Flows that share links max-min fairly, from end to end of a flow: the kernel.
+
+Model
+-----
+Links saturate one after another, in rising order of level; a flow runs at the level of the first of its links that
+does, its *bottleneck*. With `weight[c, l]` the shares on link l of the flows whose bottleneck is c::
+
+    level[l] * weight[l, l] = capacity[l] - sum over c before l of weight[c, l] * level[c]
+
+An order of links is right when these levels rise along it and no link outside it is over its capacity: each flow then
+has a full link on which none is faster, which is what max-min fair means (Bertsekas & Gallager, 1992, section 6.5.2).
+
+How it is fast
+--------------
+- When a flow ends, all links before its bottleneck stay as they are; the others are taken through in the order they
+  had, a vector operation each (`left` keeps what is left of all capacities before each place in the order).
+- Where levels no longer rise, a link moves forward to its place, and takes over the flows that it now holds back.
+- Rates are not written to flows. Each link counts the bytes that a flow of share 1 which it holds back has sent (its
+  *tally*); a flow ends when its bottleneck's tally reaches the flow's mark.
+
+Links and flows that have nothing in common belong to different *parts*; links are numbered part by part.
+
+The source is a subset of Python that runs interpreted and compiled by numba, and gives the same bits either way: no sum
+is taken in an order that a compiler may choose.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FUNCTIONS", "State", "run"]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_TIE = 1e-12  # relative; levels this close are equal
+_NOISE = 1e-13  # of a link's capacity: what hundreds of subtractions may leave of nothing
+_ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond, as in sim.engine.clock
+
+
+class State(NamedTuple):
+    """Flows and links at one time. L links in P parts, F flows, E entries (flow, link)."""
+
+    first_link: IntArray
+    """First link of each part, and the number of links. Shape [P + 1]."""
+    part: IntArray
+    """Part of each link. Shape [L]."""
+    capacity: FloatArray
+    """Bytes/s. Shape [L]."""
+    first: IntArray
+    """First entry of each flow, and the number of entries. Shape [F + 1]."""
+    links: IntArray
+    """Link of each entry, by flow. Shape [E]."""
+    share: FloatArray
+    """Share of each entry, by flow. Shape [E]."""
+    first_on: IntArray
+    """First entry of each link, and the number of entries. Shape [L + 1]."""
+    flows_on: IntArray
+    """Flow of each entry, by link. Shape [E]."""
+    owner: IntArray
+    """Transfer of each flow. Shape [F]."""
+    waiting: IntArray
+    """Flows of each transfer that have not ended. Shape [T]."""
+    bottleneck: IntArray
+    """Link that holds each flow back; -1 when it has ended. Shape [F]."""
+    mark: FloatArray
+    """Tally of its bottleneck at which each flow ends. Shape [F]."""
+    end_ns: IntArray
+    """End of each flow; -1 before. Shape [F]."""
+    tally: FloatArray
+    """Bytes that a flow held back by each link has sent since the start. Shape [L]."""
+    level: FloatArray
+    """Bytes/s of each flow that a link holds back. Shape [L]."""
+    next_mark: FloatArray
+    """Lowest mark of the flows that each link holds back; infinite without any. Shape [L]."""
+    num_held: IntArray
+    """Flows that each link holds back. Shape [L]."""
+    weight: FloatArray
+    """Shares on each link of its part of the flows that a link holds back. Shape [L, widest part]."""
+    order: IntArray
+    """Links of each part in rising order of level, those that hold back none left out. Shape [L]."""
+    place: IntArray
+    """Place of each link in the order of its part; -1 where it has none. Shape [L]."""
+    num_ordered: IntArray
+    """Links in the order of each part. Shape [P]."""
+    left: FloatArray
+    """What is left of the capacities of a part before each place in its order. Shape [L + P, widest part]."""
+    is_stale: NDArray[np.bool_]
+    """Links whose `next_mark` is to be looked up again. Shape [L]."""
+
+
+def run(s: State, now_ns: int, stop_ns: int) -> tuple[int, int]:
+    """Let the flows go on until a transfer ends, or until `stop_ns`; return the time, and how often it was solved."""
+    num_solves = 0
+    dirty = np.full(s.num_ordered.size, -1, np.int64)
+    while True:
+        left_s = ((s.next_mark - s.tally) / s.level).min()
+        step_ns = max(np.ceil(left_s * 1e9 - _ROUNDING_NS), 0.0)
+        if not step_ns <= stop_ns - now_ns:
+            s.tally[:] += s.level * ((stop_ns - now_ns) * 1e-9)
+            return stop_ns, num_solves
+        now_ns += int(step_ns)
+        s.tally[:] += s.level * (step_ns * 1e-9)
+        has_ended = _end_flows(s, now_ns, dirty)
+        for part in np.flatnonzero(dirty >= 0):
+            solve(s, int(part), int(dirty[part]))
+            num_solves += 1
+            dirty[part] = -1
+        _look_up_marks(s)
+        if has_ended:
+            return now_ns, num_solves
+
+
+def solve(s: State, part: int, start: int) -> None:
+    """Find levels and bottlenecks of a part again, from a place in its order on."""
+    place = start
+    while True:
+        _follow(s, part, place)
+        low, high = s.first_link[part], s.first_link[part + 1]
+        last = s.left[low + part + s.num_ordered[part], : high - low]
+        over = np.flatnonzero((last < -_NOISE * s.capacity[low:high]) & (s.place[low:high] < 0))
+        if over.size == 0:
+            return
+        place = _move_forward(s, part, low + over[0], s.num_ordered[part])
+
+
+def _follow(s: State, part: int, start: int) -> None:
+    """Take the links through in their order, putting each to its place."""
+    low, base = s.first_link[part], s.first_link[part] + part
+    order, levels, left, weight, num_held = s.order, s.level, s.left, s.weight, s.num_held
+    width = s.first_link[part + 1] - low
+    place = start
+    before = levels[order[low + place - 1]] if place > 0 else 0.0
+    while place < s.num_ordered[part]:
+        link = order[low + place]
+        if num_held[link] == 0:
+            _leave_order(s, part, place)
+            continue
+        level = left[base + place, link - low] / weight[link, link - low]
+        if level < before and _is_below(s, link, level, before):
+            earlier = _move_forward(s, part, link, place)
+            if earlier < place:
+                place = earlier
+                before = levels[order[low + place - 1]] if place > 0 else 0.0
+                continue
+        levels[link] = before = level
+        _subtract(left[base + place], weight[link], level, left[base + place + 1], width)
+        place += 1
+
+
+def _subtract(row: FloatArray, weight: FloatArray, level: float, out: FloatArray, width: int) -> None:
+    """Write what is left of the capacities when flows of `weight` run at `level`."""
+    out[:width] = row[:width] - weight[:width] * level
+
+
+def _is_below(s: State, link: int, level: float, other: float) -> bool:
+    """Tell whether a link's level is below another by more than float noise."""
+    held = s.weight[link, link - s.first_link[s.part[link]]]
+    return bool(level < other * (1 - _TIE) and (other - level) * held > _NOISE * s.capacity[link])
+
+
+def _leave_order(s: State, part: int, place: int) -> None:
+    """Take a link that holds back no flow out of the order."""
+    low = s.first_link[part]
+    link = s.order[low + place]
+    s.num_ordered[part] -= 1
+    for i in range(low + place, low + s.num_ordered[part]):
+        s.order[i] = s.order[i + 1]
+        s.place[s.order[i]] = i - low
+    s.place[link] = -1
+    s.level[link] = 1.0  # any: its marks are infinite
+    s.weight[link, :] = 0.0
+
+
+def _move_forward(s: State, part: int, link: int, place: int) -> int:
+    """Move a link from `place` (or from outside) to where it saturates, and return where that is."""
+    low, base = s.first_link[part], s.first_link[part] + part
+    own = s.weight[link, link - low] if s.place[link] >= 0 else 0.0
+    held = own
+    target = place
+    while target > 0:
+        before = s.order[low + target - 1]
+        held += s.weight[before, link - low]
+        if not s.left[base + target - 1, link - low] < s.level[before] * held:
+            break
+        target -= 1
+    if target == place and s.place[link] >= 0:
+        return place
+    if s.place[link] < 0:
+        s.num_ordered[part] += 1
+    if held > own:
+        _take_over(s, link, target, place)
+    for i in range(low + place, low + target, -1):
+        s.order[i] = s.order[i - 1]
+        s.place[s.order[i]] = i - low
+    s.order[low + target] = link
+    s.place[link] = target
+    return target
+
+
+def _take_over(s: State, link: int, start: int, stop: int) -> None:
+    """Let `link` hold back those of its flows whose bottleneck stands from `start` to before `stop`."""
+    low = s.first_link[s.part[link]]
+    flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
+    flows = flows[s.bottleneck[flows] >= 0]
+    places = s.place[s.bottleneck[flows]]
+    for flow in flows[(places >= start) & (places < stop)]:
+        old = s.bottleneck[flow]
+        s.bottleneck[flow] = link
+        s.mark[flow] += s.tally[link] - s.tally[old]
+        s.num_held[old] -= 1
+        s.num_held[link] += 1
+        s.is_stale[old] = s.is_stale[link] = True
+        for entry in range(s.first[flow], s.first[flow + 1]):
+            column = s.links[entry] - low
+            s.weight[old, column] -= s.share[entry]
+            s.weight[link, column] += s.share[entry]
+
+
+def _end_flows(s: State, now_ns: int, dirty: IntArray) -> bool:
+    """End all flows with under a nanosecond left; note from where each part is to be solved again."""
+    has_ended = False
+    for link in np.flatnonzero(s.next_mark - s.tally < s.level * 1e-9):
+        part = s.part[link]
+        low = s.first_link[part]
+        flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
+        flows = flows[s.bottleneck[flows] == link]
+        flows = flows[s.mark[flows] - s.tally[link] < s.level[link] * 1e-9]
+        s.bottleneck[flows] = -1
+        s.end_ns[flows] = now_ns
+        s.num_held[link] -= flows.size
+        if s.num_held[link] == 0:
+            s.weight[link, :] = 0.0
+        else:
+            for flow in flows:
+                for entry in range(s.first[flow], s.first[flow + 1]):
+                    s.weight[link, s.links[entry] - low] -= s.share[entry]
+        num_ended = np.bincount(s.owner[flows], minlength=s.waiting.size)
+        s.waiting[:] -= num_ended
+        has_ended = has_ended or ((num_ended > 0) & (s.waiting == 0)).any()
+        s.is_stale[link] = True
+        if dirty[part] < 0 or s.place[link] < dirty[part]:
+            dirty[part] = s.place[link]
+    return has_ended
+
+
+def _look_up_marks(s: State) -> None:
+    """Find the next flow to end on each link where flows came or went."""
+    for link in np.flatnonzero(s.is_stale):
+        s.is_stale[link] = False
+        s.next_mark[link] = np.inf
+        if s.num_held[link] > 0:
+            flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
+            s.next_mark[link] = s.mark[flows[s.bottleneck[flows] == link]].min()
+
+
+FUNCTIONS = (
+    _subtract,
+    _is_below,
+    _leave_order,
+    _take_over,
+    _move_forward,
+    _follow,
+    solve,
+    _end_flows,
+    _look_up_marks,
+    run,
+)
+"""All functions, each after those that it calls: in this order they are compiled."""
