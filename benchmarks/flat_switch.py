@@ -95,6 +95,7 @@ class FlatSwitchPlan:
         shape = (step.num_stages, len(step.slowness), step.lane_size)
         self.lane_ranks: Ranks = np.arange(step.num_ports, dtype=np.intp).reshape(shape)
         self.capacity_bytes_per_s = np.full(2 * step.num_ports, step.bandwidth_bytes_per_s)
+        self.can_fill = np.ones(2 * step.num_ports, dtype=np.bool_)
         self.link_names = [f"port{i}.{way}" for way in ("up", "down") for i in range(step.num_ports)]
         self.link_kinds = ["port"] * (2 * step.num_ports)
         self.shares_compute = False

@@ -36,6 +36,7 @@ __all__ = ["Cluster", "build_cluster"]
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+_ROUNDING = 1e-9  # by which a sum of links may miss the link that was made to hold them
 _NETWORK_LINKS = ("pcie_up", "nic_up", "nic_down", "pcie_down")
 """Links of GPUs that a flow to another node uses: two of its sender, two of its receiver."""
 
@@ -77,6 +78,27 @@ class Cluster:
     def capacity_bytes_per_s(self) -> FloatArray:
         """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
         return self.nominal_bytes_per_s * self._edge_figures("efficiency")
+
+    @cached_property
+    def can_fill(self) -> BoolArray:
+        """Tell which links can be full at all. Shape [L].
+
+        Whatever goes over a GPU's PCIe link goes over its NIC as well, and the other way round: only the narrower can
+        be. What goes between a leaf and one of its spines is at most that spine's share of what the leaf's GPUs send
+        or receive.
+        """
+        can_fill = np.ones(len(self.link_names), dtype=np.bool_)
+        if self.num_nodes == 1:
+            return can_fill
+        capacity, leaf_of = self.capacity_bytes_per_s, self._leaf_of
+        for direction, spine_links in zip(("up", "down"), self._spine_links, strict=True):
+            pcie, nic = (self._gpu_links[f"{kind}_{direction}"] for kind in ("pcie", "nic"))
+            can_fill[pcie] = capacity[pcie] < capacity[nic]
+            can_fill[nic] = ~can_fill[pcie]
+            most = np.bincount(leaf_of, weights=np.minimum(capacity[pcie], capacity[nic]), minlength=len(spine_links))
+            share = most[:, None] / max(spine_links.shape[1], 1)
+            can_fill[spine_links] = capacity[spine_links] < share * (1 - _ROUNDING)
+        return can_fill
 
     def node_of(self, ranks: ArrayLike) -> IntArray:
         """Return the node of each rank."""

@@ -1,39 +1,66 @@
-"""What links carried, noted while the network runs and added up when it is asked for."""
+"""What links carried, noted while the network runs and added up when it is asked for.
 
-from collections.abc import Sequence
+Model
+-----
+On a link that can fill, transfers flow one after another or as those of one interval. On the others (see
+`Cluster.can_fill`) transfers of several intervals flow at a time: their time is the union, their load the sum.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, reduce
+from operator import or_
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Transfer
+from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
+from topology.links import LinkLoad
 
 __all__ = ["LinkLog"]
 
 FloatArray = NDArray[np.float64]
-_Interval = tuple[int, int, int, Sequence[Transfer], Sequence[float] | None]
-"""Start, end, links, who flowed, and their rates per flow (None: alone)."""
+
+
+class _Interval(NamedTuple):
+    """Transfers that flowed at constant rates."""
+
+    start_ns: int
+    end_ns: int
+    transfers: Sequence[Transfer]
+    rates: Sequence[float] | None
+    """Of each, bytes/s per flow; None: what the busiest link gives."""
 
 
 class LinkLog:
     """Intervals in which transfers flowed at constant rates."""
 
-    def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
+    def __init__(
+        self,
+        capacity: FloatArray,
+        names: Sequence[str],
+        link_kinds: Sequence[str],
+        can_fill: NDArray[np.bool_],
+        load_of: Callable[[Transfer], LinkLoad] | None = None,
+    ) -> None:
+        """Note what links of `capacity` [L] carry; `load_of` gives the links of a transfer and of all it stands for."""
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
+        self._can_fill, self._fills = can_fill, mask_of(np.flatnonzero(can_fill))
+        self._load_of = load_of
+        self._loads: dict[Transfer, LinkLoad] = {}
+        self._masks: dict[Transfer, int] = {}
         self._intervals: list[_Interval] = []
-        self._alone_use: dict[Transfer, FloatArray] = {}
+        self._use_alone = cache(lambda transfer: self._use([transfer], [self._alone_rate(transfer)]))
 
-    def add_alone(self, start_ns: int, end_ns: int, mask: int, transfers: Sequence[Transfer]) -> None:
-        """Note transfers that had their links for themselves; their rate is what the busiest link gives."""
-        self._intervals.append((start_ns, end_ns, mask, transfers, None))
-
-    def add_knot(
-        self, start_ns: int, end_ns: int, mask: int, transfers: Sequence[Transfer], rates: Sequence[float]
+    def add(
+        self, start_ns: int, end_ns: int, transfers: Sequence[Transfer], rates: Sequence[float] | None = None
     ) -> None:
-        """Note transfers that shared links, with their rates per flow in bytes/s."""
-        self._intervals.append((start_ns, end_ns, mask, transfers, rates))
+        """Note transfers with their rates per flow in bytes/s; by default they had their links for themselves."""
+        self._intervals.append(_Interval(start_ns, end_ns, transfers, rates))
 
     def summary(self, *, with_course: bool = True) -> LinkUse:
         """Return bytes, busy time and (unless left out, for it takes longest) the course of utilisation."""
@@ -53,15 +80,30 @@ class LinkLog:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
+    def _load(self, transfer: Transfer) -> LinkLoad:
+        if self._load_of is None:
+            return transfer.load
+        if transfer not in self._loads:
+            self._loads[transfer] = self._load_of(transfer)
+        return self._loads[transfer]
+
+    def _mask(self, transfer: Transfer) -> int:
+        if self._load_of is None:
+            return transfer.mask
+        if transfer not in self._masks:
+            self._masks[transfer] = mask_of(self._load(transfer).links)
+        return self._masks[transfer]
+
     def _alone_rate(self, transfer: Transfer) -> float:
-        """Return the rate per flow that the busiest link gives."""
-        return transfer.flow_bytes / transfer.load.drain_time_s(self._capacity)
+        """Return the rate per flow that the busiest link gives; 0 without links."""
+        drain_s = transfer.load.drain_time_s(self._capacity)
+        return transfer.flow_bytes / drain_s if drain_s else 0.0
 
     def _bytes(self) -> FloatArray:
         """Return rate x time on each link. Shape [L]."""
         flowed: dict[Transfer, float] = {}
         alone: dict[Transfer, int] = {}
-        for start_ns, end_ns, _, transfers, rates in self._intervals:
+        for start_ns, end_ns, transfers, rates in self._intervals:
             took_ns = end_ns - start_ns
             if rates is None:
                 for transfer in transfers:
@@ -73,16 +115,27 @@ class LinkLog:
             flowed[transfer] = flowed.get(transfer, 0.0) + self._alone_rate(transfer) * time_ns * 1e-9
         if not flowed:
             return np.zeros(self._capacity.size)
-        links = np.concatenate([transfer.load.links for transfer in flowed])
-        amounts = [t.load.num_bytes * (flow_bytes / t.flow_bytes) for t, flow_bytes in flowed.items()]
-        return np.bincount(links, weights=np.concatenate(amounts), minlength=self._capacity.size).astype(np.float64)
+        loads = [(self._load(t), flow_bytes / t.flow_bytes) for t, flow_bytes in flowed.items() if t.load.links.size]
+        links = np.concatenate([load.links for load, _ in loads])
+        amounts = np.concatenate([load.num_bytes * share for load, share in loads])
+        return np.bincount(links, weights=amounts, minlength=self._capacity.size).astype(np.float64)
 
     def _busy_s(self) -> FloatArray:
+        """Return the time in which each link carried anything. Shape [L]."""
+        busy_ns: Counter[int] = Counter()
+        masks = [reduce(or_, map(self._mask, interval.transfers), 0) for interval in self._intervals]
+        for interval, mask in zip(self._intervals, masks, strict=True):
+            busy_ns[mask & self._fills] += interval.end_ns - interval.start_ns
+        wide = [mask & ~self._fills for mask in masks]
+        flowing: Counter[int] = Counter()
+        last_ns = 0
+        for at_ns, ended, begun in self._changes() if any(wide) else ():
+            busy_ns[reduce(or_, flowing, 0)] += at_ns - last_ns
+            flowing.update(wide[number] for number in begun)
+            flowing.subtract(wide[number] for number in ended)
+            flowing, last_ns = +flowing, at_ns  # those above zero
         size = self._capacity.size
         total = np.zeros(size, dtype=np.int64)
-        busy_ns: dict[int, int] = {}
-        for start_ns, end_ns, mask, _, _ in self._intervals:
-            busy_ns[mask] = busy_ns.get(mask, 0) + end_ns - start_ns
         for mask, time_ns in busy_ns.items():
             bits = np.frombuffer(mask.to_bytes(-(-size // 8), "little"), dtype=np.uint8)
             total += np.unpackbits(bits, count=size, bitorder="little").astype(np.int64) * time_ns
@@ -90,35 +143,44 @@ class LinkLog:
 
     def _course(self) -> tuple[NDArray[np.int64], FloatArray]:
         """Return the times at which loads changed, and the load of the busiest link of each kind from then on."""
-        intervals = sorted(self._intervals, key=lambda interval: interval[0])
-        start = np.array([interval[0] for interval in intervals], dtype=np.int64)
-        end = np.array([interval[1] for interval in intervals], dtype=np.int64)
-        times = np.unique(np.concatenate([start, end]))
+        changes = list(self._changes())
+        times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
         use = np.zeros((times.size, len(self._kinds)))
-        first, last = np.searchsorted(times, start), np.searchsorted(times, end)
-        for (_, _, _, transfers, rates), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
-            np.maximum(use[low:high], self._use_of(transfers, rates), out=use[low:high])
+        last = np.searchsorted(times, [interval.end_ns for interval in self._intervals]).tolist()
+        sums, flowing = np.zeros(int(np.count_nonzero(~self._can_fill))), dict[int, FloatArray]()
+        for number, (_, ended, begun) in enumerate(changes):
+            for one in ended:
+                sums -= flowing.pop(one)
+            for one in begun:
+                full, flowing[one] = self._use_of(self._intervals[one])
+                np.maximum(use[number : last[one]], full, out=use[number : last[one]])
+                sums += flowing[one]
+            if not flowing:
+                sums[:] = 0.0  # to the last bit
+            np.maximum.at(use[number], self._kind_of[~self._can_fill], sums)
         return times, use
 
-    def _use_of(self, transfers: Sequence[Transfer], rates: Sequence[float] | None) -> FloatArray:
-        """Return the load of the busiest link of each kind while `transfers` flow. Shape [kinds]."""
-        if rates is None:  # disjoint: each its own
-            return np.asarray(np.max([self._known_use(transfer) for transfer in transfers], axis=0), dtype=float)
-        rate_on = np.zeros(self._capacity.size)
+    def _changes(self) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield the times at which intervals ended or began, with their numbers."""
+        at: dict[int, tuple[list[int], list[int]]] = {}
+        for number, interval in enumerate(self._intervals):
+            at.setdefault(interval.start_ns, ([], []))[1].append(number)
+            at.setdefault(interval.end_ns, ([], []))[0].append(number)
+        for at_ns in sorted(at):
+            yield (at_ns, *at[at_ns])
+
+    def _use_of(self, interval: _Interval) -> tuple[FloatArray, FloatArray]:
+        """Return the load of the busiest link of each kind that can fill [kinds], and of each link that cannot."""
+        if interval.rates is None and len(interval.transfers) == 1:
+            return self._use_alone(interval.transfers[0])
+        rates = map(self._alone_rate, interval.transfers) if interval.rates is None else interval.rates
+        return self._use(interval.transfers, list(rates))
+
+    def _use(self, transfers: Sequence[Transfer], rates: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+        use = np.zeros(self._capacity.size)
         for transfer, rate in zip(transfers, rates, strict=True):
-            rate_on[transfer.load.links] += transfer.load.num_bytes * (rate / transfer.flow_bytes)
-        return self._busiest(rate_on)
-
-    def _known_use(self, transfer: Transfer) -> FloatArray:
-        use = self._alone_use.get(transfer)
-        if use is None:
-            rate_on = np.zeros(self._capacity.size)
-            rate_on[transfer.load.links] = transfer.load.num_bytes / transfer.load.drain_time_s(self._capacity)
-            use = self._alone_use[transfer] = self._busiest(rate_on)
-        return use
-
-    def _busiest(self, rate_on: FloatArray) -> FloatArray:
-        use = np.zeros(len(self._kinds))
-        loaded = np.flatnonzero(rate_on)
-        np.maximum.at(use, self._kind_of[loaded], rate_on[loaded] / self._capacity[loaded])
-        return use
+            load = self._load(transfer)
+            use[load.links] += load.num_bytes * (rate / transfer.flow_bytes) / self._capacity[load.links]
+        busiest = np.zeros(len(self._kinds))
+        np.maximum.at(busiest, self._kind_of[self._can_fill], use[self._can_fill])
+        return busiest, use[~self._can_fill]

@@ -11,7 +11,8 @@ nanosecond; all transfers with less than a nanosecond left end in the same event
 
 How it is fast
 --------------
-Transfers that share no link never meet: each is *alone*, its end is known when it begins, and it costs one event.
+Links that others keep from ever being full (`Cluster.can_fill`) hold nobody back and are left out of sharing.
+Transfers that share no other link never meet: each is *alone*, its end is known when it begins, and it costs one event.
 Transfers that meet form a *knot*, connected by shared links; only a knot in which something starts or ends is solved
 again, and it falls apart into smaller ones when its links do. Links are bits of an integer, so that to meet is an `&`.
 Alone and knots are disjoint at all times. `sim.engine.plain_network`, which solves everything at every change, is the
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
 from sim.engine.linkuse import LinkLog
 from sim.engine.maxmin import few_max_min_rates
-from sim.engine.ops import Transfer
+from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
 
@@ -63,7 +64,7 @@ class _Row(NamedTuple):
     """Seconds that links need for a byte of each of a transfer's flows."""
 
     each: FloatArray
-    """On each link. Shape [L]."""
+    """On each link that can fill. Shape [F]."""
     busiest: float
     """On the link that takes longest: the time of a byte of each flow when nothing else flows."""
 
@@ -114,18 +115,23 @@ class FluidNetwork:
         capacity: FloatArray,
         link_names: Sequence[str],
         link_kinds: Sequence[str],
+        *,
         solver: Solver | None = None,
+        can_fill: NDArray[np.bool_] | None = None,
     ) -> None:
+        """Simulate links of `capacity` [L]; those that not `can_fill` [L] hold nobody back (None: all can)."""
         self._env = clock.env
         self._capacity, self._names, self._solver = capacity, link_names, solver
-        self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
+        self._can_fill = np.ones(capacity.size, dtype=np.bool_) if can_fill is None else can_fill | (capacity <= 0)
+        self._column = np.cumsum(self._can_fill) - 1  # of a link that can fill, in the rows
+        self._fills, self._dead = (mask_of(np.flatnonzero(chosen)) for chosen in (self._can_fill, capacity <= 0))
         self._busy = 0
         self._alone: list[_Alone] = []
         self._knots: list[_Knot] = []
         self._stale: list[_Knot] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._rows: dict[Transfer, _Row] = {}
-        self._log = LinkLog(capacity, link_names, link_kinds)
+        self._log = LinkLog(capacity, link_names, link_kinds, self._can_fill)
         self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -136,7 +142,7 @@ class FluidNetwork:
         batch = Batch(transfers, now_ns, Signal(self._env))
         if not transfers:
             batch.done.fire_later()
-        for positions, mask, latency_ns, alone_ns in _alike(transfers):
+        for positions, mask, latency_ns, alone_ns in _alike(transfers, self._fills):
             if mask >= 0 and not mask & (self._busy | self._dead):
                 self._go_alone(_Alone(batch, positions, mask, now_ns + latency_ns), latency_ns + alone_ns)
             else:
@@ -168,18 +174,18 @@ class FluidNetwork:
         alone.alarm = None
         self._alone.remove(alone)
         self._busy &= ~alone.mask
-        if alone.mask and alone.since_ns < self._env.now:
+        if alone.since_ns < self._env.now:
             transfers = [alone.batch.transfers[position] for position in alone.positions]
-            self._log.add_alone(alone.since_ns, self._env.now, alone.mask, transfers)
+            self._log.add(alone.since_ns, self._env.now, transfers)
 
     # ---- meeting -------------------------------------------------------------------------------------------------
 
     def _join(self, batch: Batch, position: int, _: simpy.Event) -> None:
         """Let a transfer flow after its latency, alone or with those that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
-        mask = transfer.mask
-        if mask & self._dead:
+        if transfer.mask & self._dead:
             self._refuse(transfer)
+        mask = transfer.mask & self._fills
         met = [alone for alone in self._alone if alone.mask & mask] if mask & self._busy else []
         knots = [knot for knot in self._knots if knot.mask & mask] if mask & self._busy else []
         for alone in met:
@@ -217,7 +223,7 @@ class FluidNetwork:
             members = [*knot.members, *members]
         mask = 0
         for member in members:
-            mask |= member.transfer.mask
+            mask |= member.transfer.mask & self._fills
         knot = _Knot(members, mask, self._env.now)
         self._knots.append(knot)
         self._busy |= mask
@@ -238,7 +244,7 @@ class FluidNetwork:
         now_ns = self._env.now
         elapsed_ns = now_ns - knot.last_ns
         if elapsed_ns and knot.rates:
-            self._log.add_knot(knot.last_ns, now_ns, knot.mask, knot.transfers, knot.rates)
+            self._log.add(knot.last_ns, now_ns, knot.transfers, knot.rates)
             for member in knot.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
         knot.last_ns = now_ns
@@ -253,16 +259,16 @@ class FluidNetwork:
     def _solve_one(self, knot: _Knot) -> None:
         self._knots.remove(knot)
         self._busy &= ~knot.mask
-        for members, mask in _connected(knot.members):
+        for members, mask in _connected(knot.members, self._fills):
             if len(members) == 1:
-                self._untie(members[0])
+                self._untie(members[0], mask)
             else:
                 self._share(_Knot(members, mask, self._env.now))
 
-    def _untie(self, member: _Member) -> None:
+    def _untie(self, member: _Member, mask: int) -> None:
         """Let the last transfer of a knot go on alone."""
         left_s = max(member.remaining, 0.0) * member.row.busiest
-        alone = _Alone(member.batch, (member.position,), member.transfer.mask, self._env.now, member.remaining)
+        alone = _Alone(member.batch, (member.position,), mask, self._env.now, member.remaining)
         self._go_alone(alone, to_ns(left_s))
 
     def _share(self, knot: _Knot) -> None:
@@ -306,8 +312,9 @@ class FluidNetwork:
         if row is None:
             links = transfer.load.links
             loaded = transfer.load.num_bytes / transfer.flow_bytes / self._capacity[links]
-            each = np.zeros(self._capacity.size)
-            each[links] = loaded
+            can_fill = self._can_fill[links]
+            each = np.zeros(int(self._column[-1]) + 1)
+            each[self._column[links[can_fill]]] = loaded[can_fill]
             row = _Row(each, float(loaded.max()))
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
@@ -329,11 +336,11 @@ class FluidNetwork:
         )
 
 
-def _alike(transfers: Sequence[Transfer]) -> list[tuple[Sequence[int], int, int, int]]:
+def _alike(transfers: Sequence[Transfer], fills: int) -> list[tuple[Sequence[int], int, int, int]]:
     """Return groups of transfers of equal time: positions, links (-1 where they share some), latency, time alone."""
     if len(transfers) == 1:
         one = transfers[0]
-        return [((0,), one.mask, one.latency_ns, one.alone_ns)]
+        return [((0,), one.mask & fills, one.latency_ns, one.alone_ns)]
     groups: dict[tuple[int, int], list[int]] = {}
     for position, transfer in enumerate(transfers):
         groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
@@ -342,7 +349,7 @@ def _alike(transfers: Sequence[Transfer]) -> list[tuple[Sequence[int], int, int,
     for (latency_ns, alone_ns), positions in groups.items():
         mask, is_disjoint = 0, True
         for position in positions:
-            own = transfers[position].mask
+            own = transfers[position].mask & fills
             is_disjoint &= not own & (mask | taken)
             mask |= own
         taken |= mask
@@ -350,11 +357,11 @@ def _alike(transfers: Sequence[Transfer]) -> list[tuple[Sequence[int], int, int,
     return result
 
 
-def _connected(members: Sequence[_Member]) -> list[tuple[list[_Member], int]]:
-    """Return the parts of a knot that still share links, with the links of each."""
+def _connected(members: Sequence[_Member], fills: int) -> list[tuple[list[_Member], int]]:
+    """Return the parts of a knot that still share links (of `fills`), with the links of each."""
     parts: list[tuple[list[_Member], int]] = []
     for member in members:
-        mask, together, apart = member.transfer.mask, [member], []
+        mask, together, apart = member.transfer.mask & fills, [member], []
         for part in parts:
             if part[1] & mask:
                 mask |= part[1]

@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 
-__all__ = ["Collective", "Compute", "Flows", "Input", "Join", "Op", "Send", "Service", "TimedKernel", "Transfer"]
+__all__ = [
+    "Collective",
+    "Compute",
+    "Flows",
+    "Input",
+    "Join",
+    "Op",
+    "Send",
+    "Service",
+    "TimedKernel",
+    "Transfer",
+    "mask_of",
+]
 
 IntArray = NDArray[np.int64]
 NO_LAYER = -1
@@ -73,12 +85,20 @@ class Transfer:
     """Its links as bits of an integer."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", _mask_of(self.load.links.tobytes()))
+        object.__setattr__(self, "mask", mask_of(self.load.links))
+
+
+def mask_of(links: NDArray[np.intp]) -> int:
+    """Return links, ascending, as bits of an integer.
+
+    >>> mask_of(np.array([0, 3]))
+    9
+    """
+    return _mask_of(links.tobytes())  # most exchanges of a group load the same ones
 
 
 @lru_cache(maxsize=1024)
 def _mask_of(links: bytes) -> int:
-    """Return links, ascending, as bits of an integer: most exchanges of a group load the same ones."""
     numbers = np.frombuffer(links, dtype=np.intp)
     bits = np.zeros(int(numbers[-1]) + 1 if numbers.size else 0, dtype=np.uint8)
     bits[numbers] = 1

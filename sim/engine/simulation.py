@@ -66,8 +66,12 @@ class Simulation:
     def __init__(self, plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> None:
         self._link_course = link_course
         clock = Clock(max_events=max_events)
-        kind = FlowNetwork if plan.fidelity == "flow" else FluidNetwork
-        network = kind(clock, plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
+        links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
+        network = (
+            FlowNetwork(clock, *links)
+            if plan.fidelity == "flow"
+            else FluidNetwork(clock, *links, can_fill=plan.can_fill)
+        )
         self.world = World(plan, clock, network)
         num_stages, num_lanes, _ = plan.lane_ranks.shape
         schedules = [plan.schedule(lane) for lane in range(num_lanes)]

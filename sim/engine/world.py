@@ -30,6 +30,8 @@ class Plan(Protocol):
     """Ranks of each lane. Shape [stages, lanes, lane_size]."""
     capacity_bytes_per_s: NDArray[np.float64]
     """Capacity of each link. Shape [L]."""
+    can_fill: NDArray[np.bool_]
+    """Which links can be full at all; the others hold nobody back. Shape [L]."""
     link_names: list[str]
     """Name of each link."""
     link_kinds: list[str]

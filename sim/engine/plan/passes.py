@@ -38,6 +38,7 @@ class PassesPlan:
         self.num_stages = len(self._times_s)
         self.lane_ranks: NDArray[np.intp] = np.arange(self.num_stages).reshape(-1, 1, 1)
         self.capacity_bytes_per_s: NDArray[np.float64] = np.zeros(0)
+        self.can_fill = np.zeros(0, dtype=np.bool_)
         self.link_names: list[str] = []
         self.link_kinds: list[str] = []
         self.shares_compute = False

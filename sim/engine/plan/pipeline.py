@@ -46,6 +46,7 @@ class PipelinePlan:
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
+        self.can_fill = cluster.can_fill
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity

@@ -130,6 +130,7 @@ class HandPlan:
         ranks = [[[stage]] for stage in range(num_stages)] if lane_ranks is None else lane_ranks
         self.lane_ranks = np.array(ranks, dtype=np.intp)
         self.capacity_bytes_per_s = np.array(capacity, dtype=float) * BYTE_PER_NS
+        self.can_fill = np.ones(len(capacity), dtype=np.bool_)
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
         self.shares_compute = True
