@@ -98,6 +98,7 @@ class FlatSwitchPlan:
         self.can_fill = np.ones(2 * step.num_ports, dtype=np.bool_)
         self.link_names = [f"port{i}.{way}" for way in ("up", "down") for i in range(step.num_ports)]
         self.link_kinds = ["port"] * (2 * step.num_ports)
+        self.folding = None
         self.shares_compute = False
         self.fidelity = "bulk"
         self._ops: dict[tuple[int, int, str], tuple[Op, ...]] = {}

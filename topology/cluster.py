@@ -90,15 +90,49 @@ class Cluster:
         can_fill = np.ones(len(self.link_names), dtype=np.bool_)
         if self.num_nodes == 1:
             return can_fill
-        capacity, leaf_of = self.capacity_bytes_per_s, self._leaf_of
-        for direction, spine_links in zip(("up", "down"), self._spine_links, strict=True):
-            pcie, nic = (self._gpu_links[f"{kind}_{direction}"] for kind in ("pcie", "nic"))
+        capacity, leaf_of = self.capacity_bytes_per_s, self.leaf_of
+        for direction, spine_links in zip(("up", "down"), self.spine_links, strict=True):
+            pcie, nic = (self.gpu_links[f"{kind}_{direction}"] for kind in ("pcie", "nic"))
             can_fill[pcie] = capacity[pcie] < capacity[nic]
             can_fill[nic] = ~can_fill[pcie]
             most = np.bincount(leaf_of, weights=np.minimum(capacity[pcie], capacity[nic]), minlength=len(spine_links))
             share = most[:, None] / max(spine_links.shape[1], 1)
             can_fill[spine_links] = capacity[spine_links] < share * (1 - _ROUNDING)
         return can_fill
+
+    @cached_property
+    def gpu_links(self) -> dict[str, IntArray]:
+        """Numbers of the links that belong to each GPU. Each array has shape [G]."""
+        ranks = range(self.num_gpus)
+        switch = [f"nvswitch{int(self.node_of(r))}" for r in ranks]
+        links = {
+            "nvlink_up": self._numbers((f"gpu{r}", switch[r]) for r in ranks),
+            "nvlink_down": self._numbers((switch[r], f"gpu{r}") for r in ranks),
+        }
+        if self.num_nodes > 1:
+            nic, leaf = [self._nic_name(r) for r in ranks], [self._leaf_name(r) for r in ranks]
+            links["pcie_up"] = self._numbers((f"gpu{r}", nic[r]) for r in ranks)
+            links["nic_up"] = self._numbers(zip(nic, leaf, strict=True))
+            links["nic_down"] = self._numbers(zip(leaf, nic, strict=True))
+            links["pcie_down"] = self._numbers((nic[r], f"gpu{r}") for r in ranks)
+        return links
+
+    @cached_property
+    def spine_links(self) -> tuple[IntArray, IntArray]:
+        """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]."""
+        num_units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.spec.gpus_per_node)]
+        spines = [f"spine{i}" for i in range(num_units * self.spec.spines_per_unit)]
+        up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
+        down = [[self._link_number[spine, leaf] for spine in spines] for leaf in leaves]
+        return np.array(up, dtype=np.intp), np.array(down, dtype=np.intp)
+
+    @cached_property
+    def leaf_of(self) -> IntArray:
+        """Number of the leaf of each rank: unit * rails + rail. Shape [G]."""
+        ranks = np.arange(self.num_gpus)
+        unit = self.node_of(ranks) // self.spec.nodes_per_leaf
+        return unit * self.spec.gpus_per_node + self.rail_of(ranks)
 
     def node_of(self, ranks: ArrayLike) -> IntArray:
         """Return the node of each rank."""
@@ -121,7 +155,7 @@ class Cluster:
             return "self"
         if self.node_of(src) == self.node_of(dst):
             return "node"
-        return "rail" if self._leaf_of[src] == self._leaf_of[dst] else "spine"
+        return "rail" if self.leaf_of[src] == self.leaf_of[dst] else "spine"
 
     def path(self, src: int, dst: int, *, spine: int = 0) -> list[str]:
         """Return the vertices of the path from GPU `src` to GPU `dst` (over `spine` where it has one)."""
@@ -148,13 +182,13 @@ class Cluster:
             Seconds. Shape [...].
         """
         total = np.zeros(np.broadcast_shapes(np.shape(src), np.shape(dst)))
-        for is_in, latency_s in zip(self._classes(src, dst), self._class_latency_s, strict=True):
+        for is_in, latency_s in zip(self.classes(src, dst), self._class_latency_s, strict=True):
             total[is_in] = latency_s
         return total
 
     def longest_latency_s(self, src: ArrayLike, dst: ArrayLike) -> float:
         """Return the highest of the pairs' latencies, without working out each; 0 without pairs."""
-        classes = zip(self._classes(src, dst), self._class_latency_s, strict=True)
+        classes = zip(self.classes(src, dst), self._class_latency_s, strict=True)
         return max((latency_s for is_in, latency_s in classes if is_in.any()), default=0.0)
 
     def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
@@ -170,10 +204,10 @@ class Cluster:
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
         total = np.zeros(len(self.link_names))
-        in_node, rail, crosses = self._classes(src_, dst_)
+        in_node, rail, crosses = self.classes(src_, dst_)
         sent, received = self._by_rank(src_, dst_, amount, in_node)
-        total[self._gpu_links["nvlink_up"]] = sent
-        total[self._gpu_links["nvlink_down"]] = received
+        total[self.gpu_links["nvlink_up"]] = sent
+        total[self.gpu_links["nvlink_down"]] = received
         if rail.any() or crosses.any():
             self._add_network(total, self._by_rank(src_, dst_, amount, rail), src_, dst_, amount * crosses)
         links = np.flatnonzero(total)
@@ -195,33 +229,33 @@ class Cluster:
             Ranks of each flow. Shape [F]. A flow from a rank to itself has no link.
         """
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        in_node, rail, crosses = self._classes(src_, dst_)
+        in_node, rail, crosses = self.classes(src_, dst_)
         away = rail | crosses
-        up, down = self._spine_links if crosses.any() else (np.zeros((0, 0), dtype=np.intp),) * 2
+        up, down = self.spine_links if crosses.any() else (np.zeros((0, 0), dtype=np.intp),) * 2
         num_spines = up.shape[1]
         first = np.concatenate([[0], np.cumsum(2 * in_node + 4 * away + 2 * num_spines * crosses)]).astype(np.intp)
         links, share = np.zeros(first[-1], dtype=np.intp), np.ones(first[-1])
         start = first[:-1]
-        links[start[in_node]] = self._gpu_links["nvlink_up"][src_[in_node]]
-        links[start[in_node] + 1] = self._gpu_links["nvlink_down"][dst_[in_node]]
+        links[start[in_node]] = self.gpu_links["nvlink_up"][src_[in_node]]
+        links[start[in_node] + 1] = self.gpu_links["nvlink_down"][dst_[in_node]]
         if away.any():
             for i, (name, ranks) in enumerate(zip(_NETWORK_LINKS, (src_, src_, dst_, dst_), strict=True)):
-                links[start[away] + i] = self._gpu_links[name][ranks[away]]
+                links[start[away] + i] = self.gpu_links[name][ranks[away]]
         for spine in range(num_spines):
             place = start[crosses] + 4 + 2 * spine
-            links[place] = up[self._leaf_of[src_[crosses]], spine]
-            links[place + 1] = down[self._leaf_of[dst_[crosses]], spine]
+            links[place] = up[self.leaf_of[src_[crosses]], spine]
+            links[place + 1] = down[self.leaf_of[dst_[crosses]], spine]
             share[place] = share[place + 1] = 1.0 / num_spines
         return FlowLinks(first=first, links=links, share=share)
 
-    # ---- private -------------------------------------------------------------------------------------------------
-
-    def _classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]:
+    def classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]:
         """Tell which pairs are of class node, rail and spine."""
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         away = self._node_of[src_] != self._node_of[dst_]
-        crosses = self._leaf_of[src_] != self._leaf_of[dst_]
+        crosses = self.leaf_of[src_] != self.leaf_of[dst_]
         return ~away & (src_ != dst_), away & ~crosses, away & crosses
+
+    # ---- private -------------------------------------------------------------------------------------------------
 
     def _edge_figures(self, field: str) -> FloatArray:
         return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)
@@ -233,12 +267,12 @@ class Cluster:
         sent, received = rail
         if across.any():
             sums = [np.bincount(ranks, weights=across, minlength=self.num_gpus) for ranks in (src, dst)]
-            for links, by_rank in zip(self._spine_links, sums, strict=True):
-                by_leaf = np.bincount(self._leaf_of, weights=by_rank, minlength=len(links))
+            for links, by_rank in zip(self.spine_links, sums, strict=True):
+                by_leaf = np.bincount(self.leaf_of, weights=by_rank, minlength=len(links))
                 total[links] = by_leaf[:, None] / links.shape[1]
             sent, received = sent + sums[0], received + sums[1]
         for name, of_ranks in zip(_NETWORK_LINKS, (sent, sent, received, received), strict=True):
-            total[self._gpu_links[name]] = of_ranks
+            total[self.gpu_links[name]] = of_ranks
 
     def _by_rank(
         self, src: IntArray, dst: IntArray, amount: FloatArray, chosen: BoolArray
@@ -255,13 +289,13 @@ class Cluster:
 
     def _build_pairs(self, src: IntArray, dst: IntArray) -> Pairs:
         same_node = self.node_of(src)[:, None] == self.node_of(dst)
-        crosses = ~same_node & (self._leaf_of[src][:, None] != self._leaf_of[dst])
-        leaves, leaf = np.unique(self._leaf_of[np.concatenate([src, dst])], return_inverse=True)
+        crosses = ~same_node & (self.leaf_of[src][:, None] != self.leaf_of[dst])
+        leaves, leaf = np.unique(self.leaf_of[np.concatenate([src, dst])], return_inverse=True)
         pairs = Pairs(
             classes=np.stack([same_node & (src[:, None] != dst), ~same_node, crosses]),
             class_latency_s=np.array(self._class_latency_s),
             leaves=(leaf[: src.size], leaf[src.size :]),
-            num_spines=self._spine_links[0].shape[1] if self.num_nodes > 1 else 1,
+            num_spines=self.spine_links[0].shape[1] if self.num_nodes > 1 else 1,
             there=self._links_of_sums(src, dst, leaves, turned=False),
             back=self._links_of_sums(src, dst, leaves, turned=True),
         )
@@ -274,10 +308,10 @@ class Cluster:
     ) -> tuple[IntArray, IntArray]:
         """Return the links of an exchange of all pairs, ascending, and which of the sums of `Pairs` each carries."""
         up, down = ("down", "up") if turned else ("up", "down")
-        of_gpu = self._gpu_links
+        of_gpu = self.gpu_links
         links = [of_gpu[f"nvlink_{up}"][None, src], of_gpu[f"nvlink_{down}"][None, dst]]  # [copies of a sum, sums] each
         if np.unique(self.node_of(np.concatenate([src, dst]))).size > 1:
-            spine = dict(zip(("up", "down"), self._spine_links, strict=True))
+            spine = dict(zip(("up", "down"), self.spine_links, strict=True))
             links += [np.stack([of_gpu[f"{kind}_{up}"][src] for kind in ("pcie", "nic")])]
             links += [np.stack([of_gpu[f"{kind}_{down}"][dst] for kind in ("pcie", "nic")])]
             links += [spine[up][leaves].T, spine[down][leaves].T]
@@ -299,45 +333,11 @@ class Cluster:
         return self.node_of(np.arange(self.num_gpus))
 
     @cached_property
-    def _leaf_of(self) -> IntArray:
-        """Number of the leaf of each rank: unit * rails + rail. Shape [G]."""
-        ranks = np.arange(self.num_gpus)
-        unit = self.node_of(ranks) // self.spec.nodes_per_leaf
-        return unit * self.spec.gpus_per_node + self.rail_of(ranks)
-
-    @cached_property
     def _link_number(self) -> dict[tuple[str, str], int]:
         return {edge: number for number, edge in enumerate(self.graph.edges)}
 
     def _numbers(self, edges: Iterable[tuple[str, str]]) -> IntArray:
         return np.array([self._link_number[edge] for edge in edges], dtype=np.intp)
-
-    @cached_property
-    def _gpu_links(self) -> dict[str, IntArray]:
-        """Numbers of the links that belong to each GPU. Each array has shape [G]."""
-        ranks = range(self.num_gpus)
-        switch = [f"nvswitch{int(self.node_of(r))}" for r in ranks]
-        links = {
-            "nvlink_up": self._numbers((f"gpu{r}", switch[r]) for r in ranks),
-            "nvlink_down": self._numbers((switch[r], f"gpu{r}") for r in ranks),
-        }
-        if self.num_nodes > 1:
-            nic, leaf = [self._nic_name(r) for r in ranks], [self._leaf_name(r) for r in ranks]
-            links["pcie_up"] = self._numbers((f"gpu{r}", nic[r]) for r in ranks)
-            links["nic_up"] = self._numbers(zip(nic, leaf, strict=True))
-            links["nic_down"] = self._numbers(zip(leaf, nic, strict=True))
-            links["pcie_down"] = self._numbers((nic[r], f"gpu{r}") for r in ranks)
-        return links
-
-    @cached_property
-    def _spine_links(self) -> tuple[IntArray, IntArray]:
-        """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]."""
-        num_units = -(-self.num_nodes // self.spec.nodes_per_leaf)
-        leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.spec.gpus_per_node)]
-        spines = [f"spine{i}" for i in range(num_units * self.spec.spines_per_unit)]
-        up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
-        down = [[self._link_number[spine, leaf] for spine in spines] for leaf in leaves]
-        return np.array(up, dtype=np.intp), np.array(down, dtype=np.intp)
 
     @cached_property
     def _class_latency_s(self) -> tuple[float, float, float]:

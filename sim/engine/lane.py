@@ -41,6 +41,10 @@ class Lane:
         first, last = self._rank_numbers[0], self._rank_numbers[-1]
         is_row = self._rank_numbers == list(range(first, last + 1))
         self._places: slice | NDArray[np.intp] = slice(first, last + 1) if is_row else self.ranks
+        folding = world.plan.folding
+        self._stands_for = (  # its ranks and those of lanes that it runs for
+            self.ranks if folding is None else world.plan.lane_ranks[stage, folding.lane_of == lane].ravel()
+        )
         self.wait: Wait | None = None
         self._world, self._env, self._schedule = world, world.clock.env, schedule
         self._arrived: dict[Input, int] = {}
@@ -152,7 +156,7 @@ class Lane:
         if world.shares_compute:
             world.compute.hold(self._places, self._last_row)
         if op.tokens_routed or op.expert_tokens is not None:
-            world.count_tokens(op.tokens_routed, op.expert_tokens)
+            world.count_tokens(self.lane, op.tokens_routed, op.expert_tokens)
         return at_ns + sum(took_ns) - now_ns
 
     def _join(self, op: Collective, join: Join, chosen: Pass) -> Steps:
@@ -171,7 +175,7 @@ class Lane:
         rows = [
             self._record_transfer(op, chosen, batch, position, released_by)
             for position, transfer in enumerate(batch.transfers)
-            if np.isin(transfer.ranks, self.ranks).any()
+            if np.isin(transfer.ranks, self._stands_for).any()
         ]
         self._last_row = self._world.recorder.latest(rows) if rows else released_by
 
@@ -198,7 +202,7 @@ class Lane:
 
     def _record_transfer(self, op: Collective, chosen: Pass, batch: Batch, position: int, released_by: int) -> int:
         transfer, start_ns, end_ns = batch.transfers[position], batch.start_ns, batch.end_ns[position]
-        owns = int(transfer.ranks[0]) in self.ranks
+        owns = int(transfer.ranks[0]) in self._stands_for
         flows_ns = end_ns - start_ns - transfer.latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = max(0, flows_ns - transfer.alone_ns)
         return self._world.recorder.add(
@@ -217,6 +221,7 @@ class Lane:
             imbalance_ns=min(transfer.imbalance_ns, flows_ns - contention_ns),
             contention_ns=contention_ns,
             latency_ns=transfer.latency_ns,
+            is_joint=True,
         )
 
     def _serve(self, op: Service, chosen: Pass) -> int:
@@ -224,7 +229,7 @@ class Lane:
         now_ns, compute = self._env.now, self._world.compute
         ranks, duration_ns = op.ranks, op.duration_ns
         places = None if duration_ns.all() else np.flatnonzero(duration_ns)
-        self._world.count_tokens(0, op.expert_tokens)
+        self._world.count_tokens(self.lane, 0, op.expert_tokens)
         if places is not None:  # a rank where no token came is not asked, nor waited for
             if not places.size:
                 return 0

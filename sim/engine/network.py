@@ -33,6 +33,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
+from sim.engine.folding import Folding
 from sim.engine.linkuse import LinkLog
 from sim.engine.maxmin import few_max_min_rates
 from sim.engine.ops import Transfer, mask_of
@@ -118,8 +119,12 @@ class FluidNetwork:
         *,
         solver: Solver | None = None,
         can_fill: NDArray[np.bool_] | None = None,
+        folding: Folding | None = None,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that not `can_fill` [L] hold nobody back (None: all can)."""
+        """Simulate links of `capacity` [L]; those that not `can_fill` [L] hold nobody back (None: all can).
+
+        With `folding` a transfer counts as often as its lane does.
+        """
         self._env = clock.env
         self._capacity, self._names, self._solver = capacity, link_names, solver
         self._can_fill = np.ones(capacity.size, dtype=np.bool_) if can_fill is None else can_fill | (capacity <= 0)
@@ -131,7 +136,8 @@ class FluidNetwork:
         self._stale: list[_Knot] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._rows: dict[Transfer, _Row] = {}
-        self._log = LinkLog(capacity, link_names, link_kinds, self._can_fill)
+        self._log = LinkLog(capacity, link_names, link_kinds, self._can_fill, None if folding is None else folding.load)
+        self._count = None if folding is None else folding.count
         self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -149,7 +155,7 @@ class FluidNetwork:
                 for position in positions:
                     Alarm(self._env, latency_ns, partial(self._join, batch, position))
         for transfer in transfers:
-            self.bytes_sent += transfer.total_bytes
+            self.bytes_sent += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
         return batch
 
     def link_use(self, *, with_course: bool = True) -> LinkUse:
@@ -322,11 +328,16 @@ class FluidNetwork:
         return row
 
     def _finish(self, batch: Batch, position: int) -> None:
-        self.bytes_received += batch.transfers[position].total_bytes
+        transfer = batch.transfers[position]
+        self.bytes_received += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
         batch.end_ns[position] = self._env.now
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
+
+    def _bytes_of_all(self, transfer: Transfer) -> float:
+        """Return the bytes of all transfers that one stands for."""
+        return transfer.total_bytes * (1 if self._count is None else self._count(transfer))
 
     def _refuse(self, transfer: Transfer) -> None:
         dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]

@@ -47,6 +47,7 @@ class Recorder:
         self._homes = np.zeros((2, 0), dtype=np.int64) if homes is None else homes
         self._end_ns: list[int] = []  # of an entry's last row
         self._kind: list[int] = []
+        self._joint: list[int] = []
         self._singles: list[tuple[float, ...]] = []
         self._computes: list[tuple[int, ...]] = []
         self._took_ns: list[tuple[int, ...]] = []
@@ -78,8 +79,14 @@ class Recorder:
         imbalance_ns: int = 0,
         contention_ns: int = 0,
         latency_ns: int = 0,
+        is_joint: bool = False,
     ) -> int:
-        """Note one row and return its reference; base is what the other parts leave of the duration."""
+        """Note one row and return its reference; base is what the other parts leave of the duration.
+
+        A row is joint if other lanes have part in it.
+        """
+        if is_joint:
+            self._joint.append(len(self._end_ns))
         code, number = _KIND_CODE[kind], len(self._end_ns)
         place = (stage, lane, rank, group, _STREAM_CODE[stream], code, microbatch, chunk, layer)
         parts = (imbalance_ns, contention_ns, latency_ns)
@@ -157,6 +164,10 @@ class Recorder:
 
     def columns(self) -> Columns:
         """Return the columns of all rows so far."""
+        return self.rows()[0]
+
+    def rows(self) -> tuple[Columns, IntArray]:
+        """Return the columns of all rows so far, and the numbers of joint rows."""
         parts = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
         size = np.zeros(len(self._end_ns), dtype=np.int64)
         for of, _ in parts:
@@ -174,7 +185,7 @@ class Recorder:
             columns["released_by"] = np.where(reference < 0, -1, first[reference >> _SHIFT] + (reference & _PLACE))
         spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
         columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
-        return columns
+        return columns, first[self._joint]
 
     # ---- private -------------------------------------------------------------------------------------------------
 

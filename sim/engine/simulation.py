@@ -64,18 +64,22 @@ class Simulation:
     """A plan's lanes in their world."""
 
     def __init__(self, plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> None:
+        began = time.perf_counter()
+        folding = plan.folding  # found when it is first asked for
+        self._folding_s = time.perf_counter() - began
         self._link_course = link_course
         clock = Clock(max_events=max_events)
         links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         network = (
             FlowNetwork(clock, *links)
             if plan.fidelity == "flow"
-            else FluidNetwork(clock, *links, can_fill=plan.can_fill)
+            else FluidNetwork(clock, *links, can_fill=plan.can_fill, folding=folding)
         )
         self.world = World(plan, clock, network)
         num_stages, num_lanes, _ = plan.lane_ranks.shape
-        schedules = [plan.schedule(lane) for lane in range(num_lanes)]
-        places = [(stage, lane) for stage in range(num_stages) for lane in range(num_lanes)]
+        running = list(range(num_lanes)) if folding is None else folding.running
+        schedules = {lane: plan.schedule(lane) for lane in running}
+        places = [(stage, lane) for stage in range(num_stages) for lane in running]
         self.lanes = {place: Lane(self.world, *place, schedules[place[1]]) for place in places}
         self.world.receivers.update(self.lanes)
 
@@ -89,7 +93,7 @@ class Simulation:
         waits = [lane.wait for lane in self.lanes.values() if lane.wait is not None]
         if waits:
             raise SimulationError(describe_deadlock(waits, world.clock.now_ns))
-        columns = world.recorder.columns()
+        columns, joint_rows = world.recorder.rows()
         tokens_computed, imbalance = world.token_sums()
         wall_s = time.perf_counter() - began - world.plan_wall_s
         num_stages, num_lanes, _ = world.plan.lane_ranks.shape
@@ -98,13 +102,15 @@ class Simulation:
             num_stages=num_stages,
             num_lanes=num_lanes,
             lane_ranks=world.plan.lane_ranks,
+            lane_of=None if world.plan.folding is None else world.plan.folding.lane_of,
+            joint_rows=joint_rows,
             link_use=world.network.link_use(with_course=self._link_course),
         )
         return Run(
             trace=trace,
             stats=EngineStats(
                 wall_s=wall_s,
-                plan_wall_s=world.plan_wall_s,
+                plan_wall_s=self._folding_s + world.plan_wall_s,
                 num_events=world.clock.num_events,
                 num_solves=world.network.num_solves,
                 num_stage_ops=world.num_stage_ops,

@@ -13,7 +13,7 @@ is the row that it waited for last (-1: none). Missing numbers (a rank for a tra
 -1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,6 +111,10 @@ class Trace:
     """Ranks of each lane. Shape [stages, lanes, lane_size]."""
     link_use: LinkUse
     """What the links carried."""
+    lane_of: NDArray[np.intp] | None = None
+    """The lane whose rows are those of each lane too, for alike lanes are run once; None: its own. Shape [lanes]."""
+    joint_rows: NDArray[np.int64] | None = None
+    """Rows of transfers that lanes make together. Shape [J]."""
 
     def __len__(self) -> int:
         return int(self.columns["start_ns"].size)
@@ -128,13 +132,25 @@ class Trace:
         return self.columns[column].astype(np.int64, copy=False)
 
     def rows(self, stream: str, *, stage: int | None = None, lane: int | None = None) -> NDArray[np.intp]:
-        """Return the numbers of the rows of a stream (of a stage, of a lane)."""
+        """Return the numbers of the rows of a stream (of a stage, of a lane or the one that ran for it)."""
         chosen = self.columns["stream"] == _STREAM_CODE[stream]
         if stage is not None:
             chosen &= self.columns["stage"] == stage
         if lane is not None:
-            chosen &= self.columns["lane"] == lane
+            chosen &= self.columns["lane"] == (lane if self.lane_of is None else self.lane_of[lane])
         return np.flatnonzero(chosen)
+
+    @property
+    def num_of(self) -> dict[int, int]:
+        """Return the lanes that have rows, ascending, and how many lanes those stand for."""
+        of = np.arange(self.num_lanes) if self.lane_of is None else self.lane_of
+        lanes, counts = np.unique(of, return_counts=True)
+        return dict(zip(lanes.tolist(), counts.tolist(), strict=True))
+
+    @property
+    def num_folded(self) -> int:
+        """Return the lanes of all stages that were not run, for they are like another."""
+        return self.num_stages * (self.num_lanes - len(self.num_of))
 
     @property
     def start_ns(self) -> int:
@@ -151,9 +167,25 @@ class Trace:
         """First start to last end."""
         return self.end_ns - self.start_ns
 
+    def unfolded(self) -> "Trace":
+        """Return the trace with rows of all lanes: of those that were not run, with their own ranks.
+
+        The bytes of a joint row stay where they are counted; groups keep the numbers of the lane that ran.
+        """
+        if self.lane_of is None:
+            return self
+        parts, size = [self.columns], len(self)
+        for lane, runs in enumerate(self.lane_of.tolist()):
+            if lane != runs:
+                parts.append(self._rows_of_like(lane, runs, size))
+                size += int(parts[-1]["lane"].size)
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in self.columns}
+        return replace(self, columns=columns, lane_of=None)
+
     def arrays(self) -> dict[str, Column]:
-        """Return all columns with `stream` and `kind` as text, as they are saved."""
-        return {name: self[name] for name in COLUMNS}
+        """Return all columns, of all lanes, with `stream` and `kind` as text, as they are saved."""
+        trace = self.unfolded()
+        return {name: trace[name] for name in COLUMNS}
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the trace as a pandas table (pandas is an extra: `pip install moesim[pandas]`)."""
@@ -163,3 +195,21 @@ class Trace:
             raise ModuleNotFoundError("to_pandas needs pandas: pip install 'moesim[pandas]'") from error
 
         return pd.DataFrame(self.arrays())
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _rows_of_like(self, lane: int, runs: int, first: int) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
+        """Return the rows of `runs` as those of `lane`, to be numbered from `first` on."""
+        rows = np.flatnonzero(self.columns["lane"] == runs)
+        copied = {name: column[rows] for name, column in self.columns.items()}
+        number = np.full(len(self), -1)
+        number[rows] = first + np.arange(rows.size)
+        ranks = np.arange(-1, int(self.lane_ranks.max()) + 1)  # the first stands for no rank
+        ranks[self.lane_ranks[:, runs] + 1] = self.lane_ranks[:, lane]
+        by = copied["released_by"].astype(np.int64)
+        copied["lane"] = np.full(rows.size, lane)
+        copied["rank"] = ranks[copied["rank"].astype(np.int64) + 1]
+        copied["released_by"] = np.where((by >= 0) & (number[by] >= 0), number[by], by)
+        if self.joint_rows is not None:
+            copied["bytes"] = np.where(np.isin(rows, self.joint_rows), 0.0, copied["bytes"])
+        return copied

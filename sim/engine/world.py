@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sim.engine.clock import Clock
 from sim.engine.compute import RankCompute
 from sim.engine.flow_network import FlowNetwork
+from sim.engine.folding import Folding
 from sim.engine.network import Batch, FluidNetwork
 from sim.engine.ops import Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
@@ -41,6 +42,11 @@ class Plan(Protocol):
 
     fidelity: str
     """How transfers are simulated: `bulk` or `flow`."""
+
+    @property
+    def folding(self) -> Folding | None:
+        """Which lanes run for others, if any do."""
+        ...
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
@@ -97,20 +103,26 @@ class World:
             homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
         self.recorder = Recorder(homes)
         self.tokens_routed = self.num_stage_ops = 0
-        self.expert_tokens: list[NDArray[np.int64]] = []
+        self.expert_tokens: list[tuple[int, NDArray[np.int64]]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, routed: int, computed: NDArray[np.int64] | None) -> None:
-        """Note copies of tokens that were sent to experts, and those that ranks computed (shape [R])."""
-        self.tokens_routed += routed
+    def count_tokens(self, lane: int, routed: int, computed: NDArray[np.int64] | None) -> None:
+        """Note copies of tokens that a lane sent to experts, and those that ranks computed for it (shape [R])."""
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
+        self.tokens_routed += stands_for * routed
         if computed is not None:
-            self.expert_tokens.append(computed)
+            self.expert_tokens.append((stands_for, computed))
 
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
-        totals = np.array([computed.sum() for computed in self.expert_tokens], dtype=np.int64)
-        means = [computed.max() * computed.size / computed.sum() for computed in self.expert_tokens if computed.any()]
-        return int(totals.sum()), float(np.mean(means)) if means else 1.0
+        counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
+        totals = np.array([computed.sum() for _, computed in self.expert_tokens], dtype=np.int64)
+        most = [computed.max() * computed.size for _, computed in self.expert_tokens]
+        any_ = totals > 0
+        if not any_.any():
+            return 0, 1.0
+        means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
+        return int((counts * totals).sum()), float(np.mean(means))
 
     def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""

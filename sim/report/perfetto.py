@@ -91,13 +91,14 @@ def _events(trace: Trace) -> Iterator[str]:
         ranks = rank_ranges(trace.lane_ranks[stage].ravel().tolist())
         yield from _process(stage, f"stage {stage} ({'rank' if ranks.isdigit() else 'ranks'} {ranks})")
         next_thread = 1
-        for lane in range(trace.num_lanes):
+        for lane, count in trace.num_of.items():
             for stream in STREAMS:
                 rows = trace.rows(stream, stage=stage, lane=lane)
                 slots = first_free_slots(trace.ints("start_ns")[rows], trace.ints("end_ns")[rows])
                 thread[rows] = next_thread + slots
                 num_slots = int(slots.max(initial=-1)) + 1
-                label = stream if trace.num_lanes == 1 else f"lane {lane} {stream}"
+                alike = f" (and {count - 1} alike)" if count > 1 else ""
+                label = stream if trace.num_lanes == 1 else f"lane {lane}{alike} {stream}"
                 for slot in range(num_slots):
                     yield from _thread(stage, next_thread + slot, label if num_slots == 1 else f"{label} {slot + 1}")
                 next_thread += num_slots

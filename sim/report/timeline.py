@@ -122,6 +122,8 @@ def _subtitle(trace: Trace, window: tuple[int, int], lane: int, subtitle: str) -
         f"whole run, {_ms(trace.step_ns)} ms" if whole else f"{_ms(low)} to {_ms(high)} ms of {_ms(trace.end_ns)} ms"
     )
     lanes = f"lane {lane} of {trace.num_lanes}" if trace.num_lanes > 1 else ""
+    if trace.num_folded:
+        lanes += f", of which {trace.num_lanes - len(trace.num_of)} run like another"
     return "  ·  ".join(part for part in (subtitle, shown, lanes) if part)
 
 

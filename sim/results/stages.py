@@ -27,8 +27,8 @@ def stages_ns(trace: Trace) -> list[dict[str, int]]:
     """Return the account of each stage; each sums to the step time."""
     accounts = []
     for stage in range(trace.num_stages):
-        lanes = [_lane_ns(trace, stage, lane) for lane in range(trace.num_lanes)]
-        totals = [sum(lane[part] for lane in lanes) for part in PARTS]
+        lanes = [(_lane_ns(trace, stage, lane), count) for lane, count in trace.num_of.items()]
+        totals = [sum(account[part] * count for account, count in lanes) for part in PARTS]
         accounts.append(dict(zip(PARTS, apportion(trace.step_ns, totals), strict=True)))
     return accounts
 

@@ -158,7 +158,7 @@ class Result:
             "spans": stats.num_spans,
             "events": stats.num_events,
             "solves": stats.num_solves,
-            "folded": 0,
+            "folded": self.trace.num_folded,
         }
 
 

@@ -31,7 +31,7 @@ from workloads.kernels import Kernel
 from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
 from workloads.routing import draw_counts
 
-__all__ = ["ExpertLayer", "expert_backward", "expert_forward", "route"]
+__all__ = ["ExpertLayer", "draw_layer", "expert_backward", "expert_forward", "route"]
 
 Ranks = NDArray[np.intp]
 
@@ -58,18 +58,13 @@ class ExpertLayer:
     """Tokens that each rank owns."""
 
 
-def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
-    """Draw the routing of a layer and price its exchange."""
+def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
+    """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
     mesh, model = work.mesh, work.model
-    lane_ranks = mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
-    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
-    num_sources = 1 if is_replicated else lane_ranks.size
-    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
-    counts = draw_counts(
+    return draw_counts(
         work.routing,
-        num_sources=num_sources,
-        tokens=owned,
+        num_sources=1 if _is_replicated(work) else mesh.lane_size,
+        tokens=_owned_tokens(work),
         num_experts=model.experts,
         top_k=model.top_k,
         seed=work.seed,
@@ -77,6 +72,14 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
         microbatch=0 if work.routing == "balanced" else microbatch,
         lane=lane,
     )
+
+
+def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
+    """Draw the routing of a layer and price its exchange."""
+    mesh, model = work.mesh, work.model
+    lane_ranks = mesh.lanes(stage)[lane]
+    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
+    counts = draw_layer(work, lane=lane, layer=layer, microbatch=microbatch)
     copy_bytes = float(model.hidden * model.dtype_bytes)
     tokens, trips = [], []
     for number, group in enumerate(groups):
@@ -84,7 +87,7 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
         source_counts = counts if len(groups) == 1 else counts[number * group.size : (number + 1) * group.size]
         per_host = source_counts.reshape(source_counts.shape[0], group.size, -1)
         tokens.append(per_host.sum(axis=0))
-        if not is_replicated:
+        if not _is_replicated(work):
             matrix = per_host.sum(axis=2) * copy_bytes
             trips.append(costs.round_trip(senders, group, matrix, group=lane * len(groups) + number))
     return ExpertLayer(
@@ -95,7 +98,7 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
         there=tuple(there for there, _ in trips),
         back=tuple(back for _, back in trips),
         num_routed=int(counts.sum()),
-        owned_tokens=owned,
+        owned_tokens=_owned_tokens(work),
     )
 
 
@@ -128,6 +131,16 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _is_replicated(work: Work) -> bool:
+    """Tell whether all ranks of a lane have all its tokens."""
+    return work.mesh.convention == "vllm" and work.mesh.dp == 1
+
+
+def _owned_tokens(work: Work) -> int:
+    """Return the tokens of a microbatch that each source rank sends off."""
+    return work.tokens if _is_replicated(work) else work.tokens // work.mesh.strategy.tp
 
 
 def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: int) -> Op:

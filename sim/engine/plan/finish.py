@@ -18,6 +18,8 @@ Assumptions
 Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,25 +34,25 @@ __all__ = ["finish_training"]
 Ranks = NDArray[np.intp]
 
 
-def finish_training(work: Work, costs: Costs, stage: int, lane: int) -> list[Op]:
-    """Return the ops after the last pass of one lane."""
+def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ranks) -> list[Op]:
+    """Return the ops after the last pass of one lane, which meets those that run.
+
+    `lane_of` says which lane runs for each; a lane brings to a meeting what all that it runs for would bring.
+    Shape [lanes].
+    """
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
     ranks = work.mesh.lanes(stage)[lane]
     updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
     step = optimizer_step(updated, 28.0 + work.model.dtype_bytes)
     update = costs.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
-    reduced = _over_replicas(
-        work, costs, stage, lane, operation=operation, params=(dense, expert), bytes_per_param=GRADIENT_BYTES
-    )
+    over = partial(_over_replicas, work, costs, stage, lane, lane_of, params=(dense, expert))
+    reduced = over(operation=operation, bytes_per_param=GRADIENT_BYTES)
     if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
         reduced = [_wait_for_all_stages(work), *reduced]
     if not work.zero:
         return [*reduced, update]
-    gathered = _over_replicas(
-        work, costs, stage, lane, operation="all_gather", params=(dense, expert), bytes_per_param=work.model.dtype_bytes
-    )
-    return [*reduced, update, *gathered]
+    return [*reduced, update, *over(operation="all_gather", bytes_per_param=work.model.dtype_bytes)]
 
 
 def _wait_for_all_stages(work: Work) -> Op:
@@ -65,26 +67,31 @@ def _over_replicas(
     costs: Costs,
     stage: int,
     lane: int,
+    lane_of: Ranks,
     *,
     operation: str,
     params: tuple[int, int],
     bytes_per_param: int,
 ) -> list[Op]:
-    mesh, ranks = work.mesh, work.mesh.lanes(stage)[lane]
-    families = ((mesh.dp_groups(stage), params[0]), (mesh.expert_dp_groups(stage), params[1]))
-    transfers, crosses_lanes, number = [], False, 0
+    mesh = work.mesh
+    homes = np.zeros(int(mesh.lanes(stage).max()) + 1, dtype=np.intp)
+    homes[mesh.lanes(stage)] = np.arange(mesh.num_lanes)[:, None]
+    everything = ((mesh.dp_groups(stage), params[0]), (mesh.expert_dp_groups(stage), params[1]))
+    families = [(groups, num_params) for groups, num_params in everything if groups.shape[1] > 1 and num_params > 0]
+    crosses_lanes = any((homes[groups] != homes[groups[:, :1]]).any() for groups, _ in families)
+    transfers, number = [], 0
     for groups, num_params in families:
-        if groups.shape[1] == 1 or num_params == 0:
-            continue
-        for group in groups:
-            number += 1
-            crosses_lanes |= not np.isin(group, ranks).all() and bool(np.isin(group, ranks).any())
-            if group[0] in ranks:
-                transfers.append(costs.collective(operation, group, float(num_params * bytes_per_param), group=number))
+        owner = homes[groups[:, 0]]
+        is_brought = lane_of[owner] == lane if crosses_lanes else owner == lane
+        transfers += [
+            costs.collective(operation, groups[i], float(num_params * bytes_per_param), group=number + 1 + i)
+            for i in np.flatnonzero(is_brought).tolist()
+        ]
+        number += len(groups)
     if not transfers and not crosses_lanes:
         return []
     join = None
     if crosses_lanes:
-        members = tuple((stage, other) for other in range(mesh.num_lanes))
+        members = tuple((stage, other) for other in np.unique(lane_of).tolist())
         join = Join(key=("dp", operation, stage), members=members)
     return [Collective(kind="dp", layer=-1, transfers=tuple(transfers), join=join)]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import to_ns
+from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.links import LinkLoad
@@ -41,6 +42,7 @@ class PassesPlan:
         self.can_fill = np.zeros(0, dtype=np.bool_)
         self.link_names: list[str] = []
         self.link_kinds: list[str] = []
+        self.folding: Folding | None = None
         self.shares_compute = False
         self.fidelity = "bulk"
         self._hop = Transfer(

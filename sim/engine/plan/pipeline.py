@@ -12,16 +12,20 @@ Ops that do not depend on the microbatch are planned once.
 """
 
 from dataclasses import replace
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Collective, Input, Join, Op, Send
+from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
 from sim.engine.plan.work import Work
+from topology.alike import link_map
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
 from workloads.schedules import Pass, Schedule, build_schedule
@@ -34,7 +38,8 @@ _EXCHANGES = ("ep_dispatch", "ep_combine")
 class PipelinePlan:
     """Passes of a model's pipeline, lowered to ops."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, *, folds: bool = True) -> None:
+        """Plan `work`; if it `folds`, lanes that run alike are run once."""
         mesh, cluster = work.mesh, work.cluster
         self.work = work
         self.costs = Costs(
@@ -51,8 +56,18 @@ class PipelinePlan:
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity
         self.shares_compute = work.mesh.convention == "spanning"
+        self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
         self._num_exchanges: dict[tuple[int, int], int] = {}
+
+    @cached_property
+    def folding(self) -> Folding | None:
+        """Which lanes run for others, if any do."""
+        num_lanes = self.work.mesh.num_lanes
+        if not self._folds:
+            return None
+        lane_of = alike_lanes(self.work, self.lane_ranks, partial(self._finish, lane_of=np.arange(num_lanes)))
+        return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""
@@ -94,9 +109,20 @@ class PipelinePlan:
         """Return gradient reduction and optimizer step (training)."""
         if self.work.kind != "training":
             return ()
-        return tuple(finish_training(self.work, self.costs, stage, lane))
+        lane_of = np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
+        return self._finish(stage, lane, lane_of=lane_of)
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _finish(self, stage: int, lane: int, *, lane_of: NDArray[np.intp]) -> tuple[Op, ...]:
+        return tuple(finish_training(self.work, self.costs, stage, lane, lane_of))
+
+    def _link_map(self, lane: int) -> NDArray[np.intp]:
+        """Return, for each link of the lane that runs for `lane`, the one that `lane` has in its place. Shape [L]."""
+        if self.folding is None:
+            raise RuntimeError("no lane runs for another")
+        runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
+        return link_map(self.work.cluster, runs, ranks)
 
     @property
     def _last_stage(self) -> int:

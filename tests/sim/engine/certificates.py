@@ -49,7 +49,7 @@ def observe(work: Work) -> Observed:
             return super().begin(transfers)
 
     with patch.object(sim.engine.simulation, "FluidNetwork", Witness):
-        run = run_plan(PipelinePlan(work))
+        run = run_plan(PipelinePlan(work, folds=False))
     return Observed(work=work, run=run, transfers=tuple(seen))
 
 

@@ -65,12 +65,15 @@ def run_network(
     starts: Sequence[tuple[int, Sequence[Transfer]]],
     *,
     network: type[FluidNetwork] = FluidNetwork,
+    kinds: Sequence[str] = (),
     **kwargs: object,
 ) -> tuple[FluidNetwork, list[Batch]]:
     """Start each (time, transfers) as one batch, run to the end, and return the network with the batches."""
     clock = Clock()
     names = [f"link{i}" for i in range(len(capacity))]
-    made = network(clock, np.array(capacity, dtype=float) * BYTE_PER_NS, names, ["wire"] * len(names), **kwargs)
+    made = network(
+        clock, np.array(capacity, dtype=float) * BYTE_PER_NS, names, kinds or ["wire"] * len(names), **kwargs
+    )
     batches: list[Batch | None] = [None] * len(starts)
 
     def begin_at(position: int) -> Callable[[object], None]:
@@ -133,6 +136,7 @@ class HandPlan:
         self.can_fill = np.ones(len(capacity), dtype=np.bool_)
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
+        self.folding = None
         self.shares_compute = True
         self.fidelity = "bulk"
         self._passes = [order(text) for text in passes]

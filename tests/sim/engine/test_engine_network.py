@@ -8,10 +8,13 @@ from handmade import BYTE_PER_NS, make_transfer, run_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import PATIENT
+from works import make_cluster
 
 from sim.engine.maxmin import max_min_rates
 from sim.engine.plain_network import FluidNetwork as PlainNetwork
+from sim.engine.plan.costs import Costs
 from sim.errors import SimulationError
+from workloads.collectives import all_to_all
 
 NOISE_NS = 1e-6  # what the clock takes away before it rounds up
 FLOAT_REL = 1e-9  # sums of a few floats; what is looked for is a byte in a thousand or more
@@ -323,3 +326,30 @@ def test_the_fast_network_ends_every_transfer_when_the_plain_one_does(case):
     fast = ends_of(run_network(*case)[1])
     plain = ends_of(run_network(*case, network=PlainNetwork)[1])
     assert all(abs(a - b) <= len(fast) for a, b in zip(fast, plain, strict=True))
+
+
+@st.composite
+def cluster_traffic(draw):
+    """Draw a cluster, and exchanges of random groups on it with random bytes: (cluster, starts)."""
+    cluster = make_cluster(8 * draw(st.sampled_from([1, 2, 4, 34])))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    starts = []
+    for _ in range(draw(st.integers(1, 5))):
+        ranks = rng.choice(cluster.num_gpus, int(rng.integers(2, 17)) if cluster.num_gpus > 8 else 8, replace=False)
+        matrix = rng.exponential(1e4, (ranks.size, ranks.size)) * (rng.random((ranks.size, ranks.size)) < 0.5)
+        matrix[0, 1] += 1e4
+        exchange = all_to_all(ranks.tolist(), matrix)
+        transfer = Costs(cluster, dtype="bf16").transfer(exchange, ranks=ranks, group=0)
+        starts.append((int(rng.integers(0, 3000)), [transfer]))
+    return cluster, starts
+
+
+@settings(PATIENT, max_examples=200)
+@given(cluster_traffic())
+def test_on_clusters_transfers_end_when_the_slow_simulation_says(case):
+    # The slow one shares all links, those that cannot be full as well. Each end may be rounded the other way.
+    cluster, starts = case
+    capacity = (cluster.capacity_bytes_per_s / BYTE_PER_NS).tolist()
+    _, batches = run_network(capacity, starts, can_fill=cluster.can_fill)
+    difference = np.array(ends_of(batches)) - np.array(slow_ends(capacity, starts))
+    assert np.abs(difference).max() <= 1

@@ -26,7 +26,7 @@ DENSE = make_model(experts=0)
 
 
 def run(work):
-    return run_plan(PipelinePlan(work))
+    return run_plan(PipelinePlan(work, folds=False))
 
 
 def bytes_of(trace, kind):
@@ -290,7 +290,7 @@ def test_zero_1_splits_each_family_of_parameters_over_its_own_replicas(
     work = make_work(strategy, convention, kind="training", zero=zero)
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, 1)
     updated = dense / dense_replicas + expert / expert_replicas if zero else dense + expert
-    ops = finish_training(work, Costs(work.cluster, dtype="bf16"), 1, 0)
+    ops = finish_training(work, Costs(work.cluster, dtype="bf16"), 1, 0, np.arange(work.mesh.num_lanes))
     (update,) = [op for op in ops if hasattr(op, "kernels")]
     expected_ns = to_ns(float(work.cluster.device.memory_time_s(updated * (28.0 + 2))))
     assert set(update.total_ns.tolist()) == {expected_ns}

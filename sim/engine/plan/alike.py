@@ -1,0 +1,89 @@
+"""Lanes that would run alike, found by comparing values.
+
+Model
+-----
+A lane of every stage forms a pipeline; those of two lanes run alike when all of this is equal:
+
+    counts     of tokens per source rank and expert, for each layer and microbatch
+    wiring     paths between all their GPUs, and the capacities of these GPUs' links
+    reduction  bytes that the gradients of each stage put on their GPUs' links (training)
+
+and when their traffic meets no other pipeline's on a link that can be full. The GPUs themselves are all of one model.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import Collective, Op, Transfer
+from sim.engine.plan.experts import draw_layer
+from sim.engine.plan.work import Work
+from topology.alike import meets_others, own_links, wiring_of
+
+__all__ = ["alike_lanes"]
+
+IntArray = NDArray[np.intp]
+FinishOf = Callable[[int, int], tuple[Op, ...]]
+"""What a lane of a stage runs after its passes."""
+_DIGITS = 9  # of bytes on a link over the most on any, that count: the rest is rounding
+
+
+def alike_lanes(work: Work, lane_ranks: IntArray, finish_of: FinishOf) -> IntArray:
+    """Return for each lane the first that runs alike: itself where none before it does. Shape [lanes].
+
+    Parameters
+    ----------
+    work
+        What is to be done.
+    lane_ranks
+        Ranks of each lane. Shape [stages, lanes, lane_size].
+    finish_of
+        What a lane runs after its passes.
+    """
+    num_lanes = lane_ranks.shape[1]
+    alone = np.arange(num_lanes)
+    pipelines = [lane_ranks[:, lane].ravel() for lane in range(num_lanes)]
+    if num_lanes == 1 or work.mesh.convention == "spanning" or work.fidelity == "flow":
+        return alone  # spanning lanes serve each other; flows are not folded
+    if any(meets_others(work.cluster, ranks) for ranks in pipelines):
+        return alone
+    classes: dict[tuple[int, Hashable], int] = {}
+    lane_of = np.zeros(num_lanes, dtype=np.intp)
+    for values in _compared(work, lane_ranks, pipelines, finish_of):
+        classes.clear()
+        for lane, value in enumerate(values):
+            lane_of[lane] = classes.setdefault((int(lane_of[lane]), value), lane)
+        if len(classes) == num_lanes:
+            break
+    return lane_of
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _compared(
+    work: Work, lane_ranks: IntArray, pipelines: list[IntArray], finish_of: FinishOf
+) -> Iterator[list[Hashable]]:
+    """Yield what is compared, a value for each lane at a time, the cheapest and most telling first."""
+    num_lanes = len(pipelines)
+    yield [wiring_of(work.cluster, ranks) for ranks in pipelines]
+    if work.routing != "balanced":  # which gives every lane the same by its formula
+        for layer in filter(work.model.is_moe_layer, range(work.model.layers)):
+            for microbatch in range(work.num_microbatches):
+                draws = [draw_layer(work, lane=lane, layer=layer, microbatch=microbatch) for lane in range(num_lanes)]
+                yield [draw.tobytes() for draw in draws]
+    if work.kind == "training":
+        for stage in range(work.mesh.num_stages):
+            reduced = np.zeros(len(work.cluster.link_names))
+            for lane in range(num_lanes):
+                for transfer in _transfers(finish_of(stage, lane)):
+                    reduced[transfer.load.links] += transfer.load.num_bytes
+            reduced = np.round(reduced / max(reduced.max(), 1.0), _DIGITS)
+            yield [reduced[own_links(work.cluster, ranks)].tobytes() for ranks in lane_ranks[stage]]
+
+
+def _transfers(ops: tuple[Op, ...]) -> Iterator[Transfer]:
+    for op in ops:
+        if isinstance(op, Collective):
+            yield from op.transfers

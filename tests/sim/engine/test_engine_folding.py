@@ -1,0 +1,128 @@
+"""Lanes that are alike are run once: every figure is that of the run of all of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from works import make_model, make_work
+
+from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.simulation import Run, run_plan
+from sim.engine.trace import COLUMNS
+from sim.results.path import path_ns
+from sim.results.stages import stages_ns
+from topology.cluster import build_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.devices import DEVICES
+
+ALIKE = [
+    ("EP4_TP2_PP2_DP4", "megatron", 16, {}),  # two lanes in each node
+    ("EP1_TP1_PP1_DP16", "megatron", 16, {"microbatches": 2}),
+    ("EP8_TP8_PP2_DP4", "megatron", 64, {"microbatches": 2}),  # a lane is a node
+    ("EP16_TP16_PP2_DP2", "megatron", 64, {}),  # two nodes
+]
+TRAINED = [{"kind": "forward", "batches": 2}, {"kind": "training"}, {"kind": "training", "zero": 1}]
+
+
+def both(work) -> tuple[Run, Run]:
+    """Run a work folded, and all lanes of it."""
+    return run_plan(PipelinePlan(work)), run_plan(PipelinePlan(work, folds=False))
+
+
+@pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1"])
+@pytest.mark.parametrize(
+    ("strategy", "convention", "num_gpus", "more"), ALIKE[:-1], ids=[case[0] for case in ALIKE[:-1]]
+)
+def test_a_folded_run_gives_the_figures_of_all_lanes(strategy, convention, num_gpus, more, changes) -> None:
+    """Times and accounts to the nanosecond, tokens to the last, bytes and links but for the order of sums."""
+    folded, whole = both(make_work(strategy, convention, num_gpus=num_gpus, **more, **changes))
+    trace = folded.trace
+    assert trace.num_folded == trace.num_stages * (trace.num_lanes - 1) > 0
+    assert whole.trace.num_folded == 0
+    assert folded.stats.num_spans * trace.num_lanes == whole.stats.num_spans
+    assert trace.step_ns == whole.trace.step_ns
+    assert stages_ns(trace) == stages_ns(whole.trace)
+    assert path_ns(trace) == path_ns(whole.trace)
+    assert (folded.tokens_routed, folded.tokens_computed) == (whole.tokens_routed, whole.tokens_computed)
+    assert folded.imbalance_max_over_mean == pytest.approx(whole.imbalance_max_over_mean, rel=1e-12)
+    assert folded.bytes_sent == pytest.approx(whole.bytes_sent, rel=1e-12)
+    assert folded.bytes_received == pytest.approx(whole.bytes_received, rel=1e-12)
+    mine, theirs = trace.link_use, whole.trace.link_use
+    np.testing.assert_allclose(mine.num_bytes, theirs.num_bytes, rtol=1e-12)
+    np.testing.assert_array_equal(mine.busy_s, theirs.busy_s)
+    np.testing.assert_array_equal(mine.time_ns, theirs.time_ns)
+    np.testing.assert_allclose(mine.utilisation, theirs.utilisation, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1"])
+def test_an_unfolded_trace_has_the_rows_of_all_lanes(changes) -> None:
+    """Row for row, but for their order and the numbers of groups; what released a row ends when that row's does."""
+    folded, whole = both(make_work("EP4_TP2_PP2_DP4", "megatron", **changes))
+    ours, theirs = folded.trace.unfolded(), whole.trace
+    assert ours.unfolded() is ours
+    names = [name for name in COLUMNS if name not in {"released_by", "group"}]
+    rows = [sorted(zip(*(trace.columns[name].tolist() for name in names), strict=True)) for trace in (ours, theirs)]
+    assert rows[0] == rows[1]
+    for trace in (ours, theirs):
+        by = trace.columns["released_by"]
+        assert (by < np.arange(by.size)).all()
+    freed = [np.sort(trace.columns["end_ns"][trace.columns["released_by"]]).tolist() for trace in (ours, theirs)]
+    assert freed[0] == freed[1]
+
+
+def test_rows_of_a_folded_lane_are_those_of_the_one_that_ran() -> None:
+    """Ask for any lane: the row numbers are of the lane that stands for it."""
+    trace = run_plan(PipelinePlan(make_work("EP4_TP2_PP2_DP4", "megatron"))).trace
+    assert trace.num_of == {0: 2}
+    assert trace.rows("compute", stage=1, lane=1).tolist() == trace.rows("compute", stage=1, lane=0).tolist() != []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "convention", "num_gpus", "changes"),
+    [
+        ("EP4_TP2_PP2_DP4", "megatron", 16, {"routing": "multinomial"}),  # other draws
+        ("EP16_TP2_PP4_DP2", "spanning", 16, {}),  # lanes serve each other
+        ("EP4_TP2_PP2_DP4", "megatron", 16, {"fidelity": "flow"}),
+    ],
+    ids=["draws differ", "lanes meet", "flow"],
+)
+def test_lanes_that_differ_all_run(strategy, convention, num_gpus, changes) -> None:
+    """Nothing is folded."""
+    assert PipelinePlan(make_work(strategy, convention, num_gpus=num_gpus, **changes)).folding is None
+
+
+def test_draws_that_happen_to_be_equal_fold() -> None:
+    """With one expert every draw is the same: what is compared is the counts, not the name of the routing."""
+    work = make_work("EP1_TP1_PP2_DP8", "megatron", model=make_model(experts=1, top_k=1), routing="multinomial")
+    folding = PipelinePlan(work).folding
+    assert folding is not None
+    assert folding.lane_of.tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+def test_lanes_fold_class_by_class(kind) -> None:
+    """Lanes of 12 GPUs on nodes of 8: every other one begins in the middle of a node."""
+    model = replace(make_model(experts=12, hidden=192), heads=12, kv_heads=12, head_dim=16)
+    sizes = {"model": model, "sequence_length": 384, "num_gpus": 48, "kind": kind}
+    work = make_work("EP12_TP12_PP1_DP4", "megatron", **sizes)
+    folding = PipelinePlan(work).folding
+    assert folding is not None
+    assert folding.lane_of.tolist() == [0, 1, 0, 1]
+    assert folding.running == [0, 1]
+    folded, whole = both(work)
+    assert folded.trace.step_ns == whole.trace.step_ns
+    assert stages_ns(folded.trace) == stages_ns(whole.trace)
+    assert folded.bytes_sent == pytest.approx(whole.bytes_sent, rel=1e-12)
+    np.testing.assert_allclose(folded.trace.link_use.num_bytes, whole.trace.link_use.num_bytes, rtol=1e-12)
+    assert folded.trace.unfolded().columns["bytes"].sum() == pytest.approx(whole.trace.columns["bytes"].sum())
+
+
+def test_lanes_that_share_a_spine_that_can_be_full_all_run() -> None:
+    """A fabric with a quarter of the uplinks: what crosses leaves meets what other lanes send there."""
+    work = make_work("EP16_TP16_PP2_DP2", "megatron", num_gpus=64)
+    cluster = build_cluster(FABRICS["dgx-h100"], 8, DEVICES["h100-sxm"])
+    for _, _, data in cluster.graph.edges(data=True):
+        if data["kind"] == "leaf-spine":
+            data["bandwidth_bytes_per_s"] /= 4
+    assert PipelinePlan(work).folding is not None
+    assert PipelinePlan(replace(work, cluster=cluster)).folding is None

@@ -1,0 +1,55 @@
+"""What links carried: bytes, time and load, also where transfers that do not meet use one link."""
+
+import numpy as np
+import pytest
+from handmade import make_transfer, run_network
+
+CAPACITY = [1.0, 1.0, 4.0]
+"""Two narrow links and a wide one behind both, which never is full."""
+CAN_FILL = np.array([True, True, False])
+
+
+def two_over_a_wide_link(**kwargs):
+    """Run a: 0 to 100 ns on links 0 and 2, b: 50 to 200 ns on links 1 and 2."""
+    a, b = make_transfer({0: 100, 2: 100}, CAPACITY), make_transfer({1: 150, 2: 150}, CAPACITY)
+    network, batches = run_network(CAPACITY, [(0, [a]), (50, [b])], **kwargs)
+    return network, [batch.end_ns for batch in batches]
+
+
+def test_transfers_that_share_a_link_that_cannot_be_full_do_not_meet():
+    """Each ends as if alone, and nothing is solved."""
+    network, ends = two_over_a_wide_link(can_fill=CAN_FILL)
+    assert ends == [[100], [200]]
+    assert network.num_solves == 0
+    assert two_over_a_wide_link()[1] == ends  # as where they do meet
+    assert two_over_a_wide_link()[0].num_solves > 0
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"can_fill": CAN_FILL}], ids=["all can fill", "one cannot"])
+def test_a_link_is_busy_while_any_transfer_uses_it(kwargs):
+    """The wide link: 250 bytes in 200 ns, a quarter full, half full from 50 to 100 ns, then a quarter."""
+    use = two_over_a_wide_link(**kwargs)[0].link_use()
+    assert use.num_bytes == pytest.approx([100, 150, 250])
+    assert use.busy_s * 1e9 == pytest.approx([100, 150, 200])
+    assert use.time_ns.tolist() == [0, 50, 100, 200]
+    assert use.utilisation[:, 0] == pytest.approx([1.0, 1.0, 1.0, 0.0])  # the busiest of the kind
+
+
+def test_the_load_of_a_link_is_the_sum_of_those_that_use_it():
+    """The wide link's kind alone: narrow links are of another."""
+    a, b = make_transfer({0: 100, 2: 100}, CAPACITY), make_transfer({1: 150, 2: 150}, CAPACITY)
+    kinds = ["narrow", "narrow", "wide"]
+    network, _ = run_network(CAPACITY, [(0, [a]), (50, [b])], kinds=kinds, can_fill=CAN_FILL)
+    use = network.link_use()
+    assert use.kinds == ("narrow", "wide")
+    assert use.utilisation[:, 1] == pytest.approx([0.25, 0.5, 0.25, 0.0])
+
+
+def test_gaps_in_which_nothing_flows_are_not_busy():
+    """Two transfers of 10 ns with 30 ns between them."""
+    one = make_transfer({2: 40}, CAPACITY)
+    network, _ = run_network(CAPACITY, [(0, [one]), (40, [one])], can_fill=CAN_FILL)
+    use = network.link_use()
+    assert use.busy_s * 1e9 == pytest.approx([0, 0, 20])
+    assert use.time_ns.tolist() == [0, 10, 40, 50]
+    assert use.utilisation[:, 0] == pytest.approx([1.0, 0.0, 1.0, 0.0])
