@@ -86,14 +86,17 @@ def few_max_min_rates(rows: Sequence[FloatArray]) -> list[float]:
         if used is not None:
             wanted = _sum([rows[i] for i in free]) / np.maximum(1.0 - used, _TINY)
         bottleneck = int(wanted.argmax())
-        level = max(level, 1.0 / float(wanted[bottleneck]))
-        stopped = [i for i in free if rows[i][bottleneck] > 0]
-        for i in stopped:
-            rates[i] = level
-        free = [i for i in free if rates[i] == 0.0]
-        if not free:
+        level = max(level, 1.0 / wanted.item(bottleneck))
+        going, stopped = [], []
+        for i in free:
+            if rows[i].item(bottleneck) > 0.0:
+                rates[i] = level
+                stopped.append(rows[i])
+            else:
+                going.append(i)
+        if not going:
             return rates
-        taken = _sum([rows[i] for i in stopped]) * level
+        free, taken = going, _sum(stopped) * level
         used = taken if used is None else used + taken
 
 

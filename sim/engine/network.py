@@ -240,6 +240,9 @@ class FluidNetwork:
     def _mark(self, knot: _Knot) -> None:
         knot.alarm = None
         if not knot.is_stale:
+            if not self._stale and self._env.peek() > self._env.now:  # nothing else starts now
+                self._solve_one(knot)
+                return
             knot.is_stale = True
             if not self._stale:
                 Alarm(self._env, 0, self._solve, SOLVE_PRIORITY)
