@@ -38,6 +38,8 @@ class Course:
     """Bytes on each. Shape [K]."""
     busy_ns: NDArray[np.int64]
     """Time until the last flow on each has ended. Shape [K]."""
+    ends_ns: NDArray[np.int64]
+    """When each flow ended since the start, those of all transfers one after another; -1 if it has not. Shape [F]."""
     num_solves: int
     """How often rates were solved."""
 
@@ -80,6 +82,7 @@ def run_flows(
             links=nothing,
             num_bytes=np.zeros(0),
             busy_ns=nothing,
+            ends_ns=np.where(np.concatenate(remaining) > 0, -1, 0),
             num_solves=0,
         )
     links = _joined([_links_of(transfer) for transfer in transfers])
@@ -103,6 +106,7 @@ def run_flows(
         links=used,
         num_bytes=num_bytes[used],
         busy_ns=busy_ns[used],
+        ends_ns=state.end_ns,
         num_solves=num_solves,
     )
 

@@ -1,36 +1,49 @@
-"""Our ends of a referee's case: each flow is one transfer, all begin at time 0."""
+"""Our ends of a referee's case, which all begin at time 0: each flow as a transfer, and all as one of many flows."""
 
 from functools import cache
 
 import numpy as np
-from handmade import BYTE_PER_NS, make_transfer, run_network
+from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from referee_cases import Case, load_kept
-from referee_filling import filled_ends_s
 
+from sim.engine.flows import kernel
+from sim.engine.flows.course import first_remaining, run_flows
 from sim.engine.network import FluidNetwork
 
-NETWORK = FluidNetwork
-"""The network that is judged."""
-BY_FILLING = ("switch_random_64", "fabric_random_64")
-"""Cases of 4,032 flows that each end at a time of their own, too many for NETWORK: water-filling stands for it."""
+BULK, FLOW = "FluidNetwork", "flows"
+"""Who is judged: the network of transfers, and the kernel in which the flows of transfers end each on its own."""
 
 
-def network_ends_s(case: Case, network: type[FluidNetwork] = NETWORK) -> np.ndarray:
-    """Return the end of each flow in the engine's network, in seconds. Shape [F]."""
+def judged_in(name: str) -> tuple[str, ...]:
+    """Return who is judged in a case: in the largest random ones the kernel alone."""
+    return (FLOW,) if name.endswith("random_64") else (BULK, FLOW)
+
+
+def network_ends_s(case: Case) -> np.ndarray:
+    """Return the end of each flow as a transfer of the network, in seconds. Shape [F]."""
     capacity = (case.capacity_bytes_per_s / BYTE_PER_NS).tolist()
     transfers = [
         make_transfer(dict.fromkeys(path, float(size)), capacity)
         for path, size in zip(case.paths, case.num_bytes, strict=True)
     ]
-    _, (batch,) = run_network(capacity, [(0, transfers)], network=network)
+    _, (batch,) = run_network(capacity, [(0, transfers)], network=FluidNetwork)
     return np.array(batch.end_ns) / 1e9
 
 
+def flow_ends_s(case: Case) -> np.ndarray:
+    """Return the end of each flow of one transfer, in seconds. Shape [F]."""
+    capacity = (case.capacity_bytes_per_s / BYTE_PER_NS).tolist()
+    flows = [(dict.fromkeys(path, 1.0), float(size)) for path, size in zip(case.paths, case.num_bytes, strict=True)]
+    transfer = make_flows(flows, capacity)
+    course = run_flows([transfer], [first_remaining(transfer)], case.capacity_bytes_per_s, kernel.run)
+    return course.ends_ns / 1e9
+
+
 @cache
-def our_ends_s(name: str) -> np.ndarray:
+def our_ends_s(name: str, judged: str) -> np.ndarray:
     """Return our ends of a kept case, in seconds. Shape [F]."""
     case, _ = load_kept(name)
-    return filled_ends_s(case) if name in BY_FILLING else network_ends_s(case)
+    return network_ends_s(case) if judged == BULK else flow_ends_s(case)
 
 
 def largest_difference(end_s: np.ndarray, other_s: np.ndarray) -> float:
