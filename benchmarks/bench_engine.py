@@ -60,3 +60,37 @@ def test_stage_operation(benchmark: BenchmarkFixture, name: str) -> None:
         Row(case="... planning over engine", figure=plan_s / engine_s, unit="", bar=1.0),
         bare_s=bare,
     )
+
+
+# name -> scenario and changes of one replica of 64 GPUs
+REPLICAS: dict[str, tuple[str, list[str]]] = {
+    "forward": ("ep16_tp16_pp4", ["workload.batches=1"]),
+    "training": ("ep64_tp16_pp4_training", ["parallel.convention=megatron", "parallel.sp=true"]),
+}
+
+
+@pytest.mark.parametrize("kind", REPLICAS)
+def test_identical_replicas(benchmark: BenchmarkFixture, kind: str) -> None:
+    """16 data-parallel replicas that do the same, on 1,024 GPUs, over one of them."""
+    scenario, changes = REPLICAS[kind]
+    works = [
+        work_of(
+            scenario,
+            *changes,
+            f"parallel.strategy=EP16_TP16_PP4_DP{count}",
+            f"cluster.num_nodes={8 * count}",
+            f"workload.sequences={128 * count}",
+        )
+        for count in (16, 1)
+    ]
+    many, one = run_rounds(benchmark, *(lambda work=work: time_plan(pipeline_plan(work)) for work in works))
+    engine, rest, planning = (
+        min(getattr(cost, name) for cost in many) / min(getattr(cost, name) for cost in one)
+        for name in ("engine_s", "run_s", "plan_s")
+    )
+    note(
+        benchmark,
+        Row(case=f"16 identical replicas over one, {kind}", figure=engine, unit="times", bar=1.3),
+        Row(case="... with the account of 16 times as many links", figure=rest, unit="times"),
+        Row(case="... planning, with finding out that they are identical", figure=planning, unit="times"),
+    )

@@ -17,7 +17,6 @@ from measuring import Cost, Row, bare_timeout_s, note, run_fresh, run_rounds, ti
 from pytest_benchmark.fixture import BenchmarkFixture
 
 STEP = FlatSwitchStep()
-IDENTICAL = (1.0,) * 16
 
 
 def test_reference_step(benchmark: BenchmarkFixture) -> None:
@@ -47,12 +46,6 @@ def test_twice_the_microbatches(benchmark: BenchmarkFixture) -> None:
     """16 microbatches over 8."""
     ratio = growth(benchmark, replace(STEP, num_microbatches=2 * STEP.num_microbatches), STEP)
     note(benchmark, Row(case="twice the microbatches", figure=ratio[0], unit="times", bar=2.2))
-
-
-def test_identical_replicas(benchmark: BenchmarkFixture) -> None:
-    """1,024 GPUs as 16 pipelines that do the same, over one of them."""
-    ratio = growth(benchmark, replace(STEP, slowness=IDENTICAL), STEP)
-    note(benchmark, Row(case="16 identical replicas over one", figure=ratio[0], unit="times", bar=1.3))
 
 
 def test_different_lanes(benchmark: BenchmarkFixture) -> None:

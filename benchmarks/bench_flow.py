@@ -7,10 +7,12 @@ installed, and compiled before it is timed; `test_first_call` times that. Withou
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from measuring import Row, note
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -18,12 +20,12 @@ from sim.engine.clock import Clock
 from sim.engine.flow_network import FlowNetwork
 from sim.engine.flows import kernel
 from sim.engine.flows.compiled import Run, compiled_run, has_numba
+from sim.engine.network import FluidNetwork
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from workloads.collectives import all_to_all
 
 KERNELS = ["interpreted", "compiled"] if has_numba() else ["interpreted"]
 
@@ -60,47 +62,72 @@ def run_named(name: str) -> Run:
         return kernel.run
     run = compiled_run()
     costs = Costs(costs_of(8).cluster, dtype="bf16", fidelity="flow")
-    simulate(costs, costs.all_to_all(np.arange(8), matrix_of(8, "random"), matrix_of(8, "equal"), group=0), run)
+    simulate(costs, costs.round_trip(np.arange(8), np.arange(8), matrix_of(8, "random"), group=0)[0], run)
     return run
 
 
-def bench(benchmark: BenchmarkFixture, num_ranks: int, kind: str, kernel_name: str, rounds: int) -> None:
-    """Time the simulation of one all-to-all; planning is left out."""
+def bench(benchmark: BenchmarkFixture, num_ranks: int, kind: str, kernel_name: str, *, rounds: int, bar: float) -> None:
+    """Time the simulation of one all-to-all; planning is left out. The bar may use numba."""
     costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", fidelity="flow")
     matrix = matrix_of(num_ranks, kind)
     transfer = costs.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
     run = run_named(kernel_name)
     end_ns = benchmark.pedantic(simulate, (costs, transfer, run), rounds=rounds)
     assert end_ns >= transfer.latency_ns + transfer.alone_ns
+    how = "with numba" if kernel_name == "compiled" else "without numba"
+    note(
+        benchmark,
+        Row(
+            case=f"flow: {num_ranks} ranks, {num_ranks * (num_ranks - 1):,} {kind} flows, {how}",
+            figure=benchmark.stats.stats.min * 1e3,
+            unit="ms",
+            bar=bar * 1e3 if kernel_name == "compiled" else None,
+        ),
+    )
 
 
 @pytest.mark.parametrize("kernel_name", KERNELS)
 def test_64_ranks_random(benchmark: BenchmarkFixture, kernel_name: str) -> None:
     """4,032 flows of different sizes."""
-    bench(benchmark, 64, "random", kernel_name, rounds=3)
+    bench(benchmark, 64, "random", kernel_name, rounds=3, bar=0.3)
 
 
 @pytest.mark.parametrize("kernel_name", KERNELS)
 def test_64_ranks_equal(benchmark: BenchmarkFixture, kernel_name: str) -> None:
     """4,032 flows of one size."""
-    bench(benchmark, 64, "equal", kernel_name, rounds=10)
+    bench(benchmark, 64, "equal", kernel_name, rounds=10, bar=5e-3)
 
 
 @pytest.mark.parametrize("kernel_name", KERNELS[1:])
 def test_256_ranks_random(benchmark: BenchmarkFixture, kernel_name: str) -> None:
     """65,280 flows of different sizes."""
-    bench(benchmark, 256, "random", kernel_name, rounds=1)
+    bench(benchmark, 256, "random", kernel_name, rounds=1, bar=60.0)
 
 
 def test_1024_ranks_in_bulk(benchmark: BenchmarkFixture) -> None:
-    """A random 1,024 x 1,024 matrix turned into bytes on links."""
-    costs, matrix, ranks = costs_of(1024), matrix_of(1024, "random"), list(range(1024))
+    """A random 1,024 x 1,024 matrix there and back, and its simulation; at first, and when the group is known."""
+    costs, matrix, ranks = costs_of(1024), matrix_of(1024, "random"), np.arange(1024)
 
-    def price() -> Transfer:
-        return costs.transfer(all_to_all(ranks, matrix), ranks=np.arange(1024), group=0)
+    def run() -> int:
+        """Price the exchange and let the way there end."""
+        there, _ = costs.round_trip(ranks, ranks, matrix, group=0)
+        cluster, clock = costs.cluster, Clock()
+        network = FluidNetwork(clock, cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds)
+        batch = network.begin([there])
+        clock.run()
+        return batch.end_ns[0]
 
-    price()
-    assert benchmark.pedantic(price, rounds=5).alone_ns > 0
+    began = time.perf_counter()
+    run()
+    first_s = time.perf_counter() - began
+    costs = Costs(costs.cluster, dtype="bf16", is_random=True)  # keeps no exchange
+    assert benchmark.pedantic(run, rounds=5) > 0
+    figure = benchmark.stats.stats.min * 1e3
+    note(
+        benchmark,
+        Row(case="bulk: 1,024 ranks, random bytes, priced and run", figure=figure, unit="ms", bar=50.0),
+        Row(case="... the first of its group", figure=first_s * 1e3, unit="ms"),
+    )
 
 
 @pytest.mark.skipif(not has_numba(), reason="numba is not installed")
@@ -116,3 +143,6 @@ def test_first_call(benchmark: BenchmarkFixture, tmp_path: Path, is_kept: bool) 
     if is_kept:
         start(program)
     benchmark.pedantic(start, (program,), rounds=1)
+    how = "code kept on disk" if is_kept else "compiling"
+    figure = benchmark.stats.stats.min
+    note(benchmark, Row(case=f"flow: start of Python, numba and kernel, {how}", figure=figure, unit="s"))

@@ -40,6 +40,7 @@ class Folding:
         self._home = np.full(int(lane_ranks.max()) + 1, -1)
         for lane in range(lane_of.size):
             self._home[lane_ranks[:, lane]] = lane
+        self._counts: dict[Transfer, int] = {}
         self._maps: dict[int, IntArray] = {}
 
     @property
@@ -50,8 +51,12 @@ class Folding:
 
     def count(self, transfer: Transfer) -> int:
         """Return how many transfers one stands for: as many as its lane, or 1 where lanes meet."""
-        home = self._home[transfer.ranks]
-        return int(self.num_of[home[0]]) if home.size and (home == home[0]).all() else 1
+        count = self._counts.get(transfer)
+        if count is None:
+            home = self._home[transfer.ranks]
+            count = int(self.num_of[home[0]]) if home.size and (home == home[0]).all() else 1
+            self._counts[transfer] = count
+        return count
 
     def load(self, transfer: Transfer) -> LinkLoad:
         """Return the bytes on links of all transfers that one stands for."""

@@ -34,6 +34,17 @@ class _Interval(NamedTuple):
     """Of each, bytes/s per flow; None: what the busiest link gives."""
 
 
+class _Use(NamedTuple):
+    """Load of links, 0 to 1."""
+
+    busiest: FloatArray
+    """Of each kind's busiest link that can fill. Shape [kinds]."""
+    places: NDArray[np.intp]
+    """Links that cannot fill and carry something, by their places among those by kind. Shape [W]."""
+    use: FloatArray
+    """Of each. Shape [W]."""
+
+
 class LinkLog:
     """Intervals in which transfers flowed at constant rates."""
 
@@ -50,6 +61,8 @@ class LinkLog:
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
         self._can_fill, self._fills = can_fill, mask_of(np.flatnonzero(can_fill))
+        wide = np.flatnonzero(~can_fill)
+        self._wide = wide[np.argsort(self._kind_of[wide], kind="stable")]  # links that cannot fill, by kind
         self._load_of = load_of
         self._loads: dict[Transfer, LinkLoad] = {}
         self._masks: dict[Transfer, int] = {}
@@ -127,13 +140,19 @@ class LinkLog:
         for interval, mask in zip(self._intervals, masks, strict=True):
             busy_ns[mask & self._fills] += interval.end_ns - interval.start_ns
         wide = [mask & ~self._fills for mask in masks]
-        flowing: Counter[int] = Counter()
-        last_ns = 0
+        flowing: Counter[int] = Counter()  # intervals that use these links now
+        union, last_ns = 0, 0
         for at_ns, ended, begun in self._changes() if any(wide) else ():
-            busy_ns[reduce(or_, flowing, 0)] += at_ns - last_ns
-            flowing.update(wide[number] for number in begun)
-            flowing.subtract(wide[number] for number in ended)
-            flowing, last_ns = +flowing, at_ns  # those above zero
+            if union:
+                busy_ns[union] += at_ns - last_ns
+            last_ns = at_ns
+            for number in begun:
+                flowing[wide[number]] += 1
+            for number in ended:
+                flowing[wide[number]] -= 1
+                if not flowing[wide[number]]:
+                    del flowing[wide[number]]
+            union = reduce(or_, flowing, 0)
         size = self._capacity.size
         total = np.zeros(size, dtype=np.int64)
         for mask, time_ns in busy_ns.items():
@@ -147,17 +166,20 @@ class LinkLog:
         times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
         use = np.zeros((times.size, len(self._kinds)))
         last = np.searchsorted(times, [interval.end_ns for interval in self._intervals]).tolist()
-        sums, flowing = np.zeros(int(np.count_nonzero(~self._can_fill))), dict[int, FloatArray]()
+        kinds, first = np.unique(self._kind_of[self._wide], return_index=True)
+        sums, flowing = np.zeros(self._wide.size), dict[int, _Use]()
         for number, (_, ended, begun) in enumerate(changes):
             for one in ended:
-                sums -= flowing.pop(one)
+                was = flowing.pop(one)
+                sums[was.places] -= was.use
             for one in begun:
-                full, flowing[one] = self._use_of(self._intervals[one])
-                np.maximum(use[number : last[one]], full, out=use[number : last[one]])
-                sums += flowing[one]
+                now = flowing[one] = self._use_of(self._intervals[one])
+                np.maximum(use[number : last[one]], now.busiest, out=use[number : last[one]])
+                sums[now.places] += now.use
             if not flowing:
                 sums[:] = 0.0  # to the last bit
-            np.maximum.at(use[number], self._kind_of[~self._can_fill], sums)
+            elif sums.size:
+                use[number, kinds] = np.maximum(use[number, kinds], np.maximum.reduceat(sums, first))
         return times, use
 
     def _changes(self) -> Iterator[tuple[int, list[int], list[int]]]:
@@ -169,18 +191,19 @@ class LinkLog:
         for at_ns in sorted(at):
             yield (at_ns, *at[at_ns])
 
-    def _use_of(self, interval: _Interval) -> tuple[FloatArray, FloatArray]:
-        """Return the load of the busiest link of each kind that can fill [kinds], and of each link that cannot."""
+    def _use_of(self, interval: _Interval) -> "_Use":
+        """Return what an interval makes of the links."""
         if interval.rates is None and len(interval.transfers) == 1:
             return self._use_alone(interval.transfers[0])
         rates = map(self._alone_rate, interval.transfers) if interval.rates is None else interval.rates
         return self._use(interval.transfers, list(rates))
 
-    def _use(self, transfers: Sequence[Transfer], rates: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+    def _use(self, transfers: Sequence[Transfer], rates: Sequence[float]) -> "_Use":
         use = np.zeros(self._capacity.size)
         for transfer, rate in zip(transfers, rates, strict=True):
             load = self._load(transfer)
             use[load.links] += load.num_bytes * (rate / transfer.flow_bytes) / self._capacity[load.links]
         busiest = np.zeros(len(self._kinds))
         np.maximum.at(busiest, self._kind_of[self._can_fill], use[self._can_fill])
-        return busiest, use[~self._can_fill]
+        places = np.flatnonzero(use[self._wide])
+        return _Use(busiest, places, use[self._wide[places]])
