@@ -216,7 +216,7 @@ def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
     counted = [(engine.get("runs"), "simulations"), (engine.get("spans"), "spans"), (engine.get("events"), "events")]
     texts = [f"{count:,} {what}" for count, what in counted if count]
     if engine.get("folded"):
-        texts.append(f"{engine['folded']:,} lanes folded")
+        texts.append(f"{engine['folded']:,} lanes folded (each is like one that ran, and counts as that one)")
     if texts:
         console.print()
         console.print(cell(", ".join(texts), "dim"))

@@ -122,8 +122,11 @@ def _subtitle(trace: Trace, window: tuple[int, int], lane: int, subtitle: str) -
         f"whole run, {_ms(trace.step_ns)} ms" if whole else f"{_ms(low)} to {_ms(high)} ms of {_ms(trace.end_ns)} ms"
     )
     lanes = f"lane {lane} of {trace.num_lanes}" if trace.num_lanes > 1 else ""
-    if trace.num_folded:
-        lanes += f", of which {trace.num_lanes - len(trace.num_of)} run like another"
+    runs = lane if trace.lane_of is None else int(trace.lane_of[lane])
+    if runs != lane:
+        lanes += f", which runs like lane {runs}"
+    elif trace.num_of[runs] > 1:
+        lanes += f", and {trace.num_of[runs] - 1} run like it"
     return "  ·  ".join(part for part in (subtitle, shown, lanes) if part)
 
 
