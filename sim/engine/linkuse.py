@@ -26,7 +26,7 @@ class LinkLog:
         self._alone_use: dict[Transfer, FloatArray] = {}
 
     def add_alone(self, start_ns: int, end_ns: int, mask: int, transfers: Sequence[Transfer]) -> None:
-        """Note transfers that had their links for themselves; their rate is what the busiest link gives."""
+        """Note transfers that had their links for themselves; their rate is what the busiest link (or bound) gives."""
         self._intervals.append((start_ns, end_ns, mask, transfers, None))
 
     def add_knot(
@@ -54,8 +54,8 @@ class LinkLog:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _alone_rate(self, transfer: Transfer) -> float:
-        """Return the rate per flow that the busiest link gives."""
-        return transfer.flow_bytes / transfer.load.drain_time_s(self._capacity)
+        """Return the rate per flow that the busiest link gives, or its own bound."""
+        return transfer.flow_bytes / transfer.alone_s(self._capacity)
 
     def _bytes(self) -> FloatArray:
         """Return rate x time on each link. Shape [L]."""
@@ -113,7 +113,7 @@ class LinkLog:
         use = self._alone_use.get(transfer)
         if use is None:
             rate_on = np.zeros(self._capacity.size)
-            rate_on[transfer.load.links] = transfer.load.num_bytes / transfer.load.drain_time_s(self._capacity)
+            rate_on[transfer.load.links] = transfer.load.num_bytes / transfer.alone_s(self._capacity)
             use = self._alone_use[transfer] = self._busiest(rate_on)
         return use
 

@@ -7,13 +7,15 @@ A pass is a list of ops that a lane runs one after another:
 - `Service`: expert kernels on ranks that may belong to other stages, first come first served.
 """
 
+import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.engine.bits import bits_of
+from sim.errors import SimulationError
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 
@@ -66,23 +68,38 @@ class Transfer:
     group: int
     """Number of the group in its stage."""
     ranks: NDArray[np.intp]
-    """Members, or senders. Shape [G]."""
+    """Who takes part: the members of a group; of point to point the senders, then the receivers. Shape [G]."""
     flows: Flows | None = None
     """Its flows, where each ends on its own (`fidelity: flow`); None: they progress together."""
+    num_sms: int = 0
+    """SMs that it takes on each of `ranks` from its start to its end, latency included; none for copy engines."""
+    most_bytes_per_s: float = math.inf
+    """What each of its flows runs at most: as fast as those SMs move bytes."""
     mask: int = field(init=False)
     """Its links as bits of an integer."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", _mask_of(self.load.links.tobytes()))
+        object.__setattr__(self, "mask", bits_of(self.load.links))
+        if self.num_sms < 0 or not self.most_bytes_per_s > 0:
+            raise SimulationError(
+                "transfer: num_sms must be at least 0 and most_bytes_per_s above 0, got "
+                f"{self.num_sms} and {self.most_bytes_per_s}. Leave both out for a transfer that takes no SMs."
+            )
+        if self.flows is not None and self.most_bytes_per_s < math.inf:
+            raise SimulationError(
+                "transfer: most_bytes_per_s must be infinite where each flow ends on its own (fidelity: flow), got "
+                f"{self.most_bytes_per_s:g}. Use fidelity: bulk."
+            )
 
+    def alone_s(self, capacity_bytes_per_s: NDArray[np.float64]) -> float:
+        """Return the time it flows when nothing else does: its busiest link needs that, or its own bound asks for it.
 
-@lru_cache(maxsize=1024)
-def _mask_of(links: bytes) -> int:
-    """Return links, ascending, as bits of an integer: most exchanges of a group load the same ones."""
-    numbers = np.frombuffer(links, dtype=np.intp)
-    bits = np.zeros(int(numbers[-1]) + 1 if numbers.size else 0, dtype=np.uint8)
-    bits[numbers] = 1
-    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
+        Parameters
+        ----------
+        capacity_bytes_per_s
+            Capacity of every link. Shape [L].
+        """
+        return max(self.load.drain_time_s(capacity_bytes_per_s), self.flow_bytes / self.most_bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

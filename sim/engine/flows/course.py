@@ -3,9 +3,11 @@
 Model
 -----
 Flows advance as `sim.engine.flows.kernel` says; a transfer ends when the last of its flows does. A transfer without
-flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links.
+flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate is bounded,
+it has a link of that capacity for itself.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,7 +84,10 @@ def run_flows(
             busy_ns=nothing,
             num_solves=0,
         )
-    links = _joined([_links_of(transfer) for transfer in transfers])
+    num_links = capacity.size
+    links = _joined([_links_of(transfer, num_links + place) for place, transfer in enumerate(transfers)])
+    if links.links.max() >= num_links:
+        capacity = np.append(capacity, [transfer.most_bytes_per_s for transfer in transfers])
     before = np.concatenate(remaining)
     owner = np.repeat(np.arange(len(transfers)), [one.size for one in remaining])
     state = build_state(links, before, owner, capacity)
@@ -96,7 +101,7 @@ def run_flows(
     num_bytes = np.bincount(links.links, weights=sent, minlength=capacity.size).astype(np.float64)
     busy_ns = np.zeros(capacity.size, dtype=np.int64)
     np.maximum.at(busy_ns, links.links, active_ns[entry])
-    used = np.flatnonzero(num_bytes)
+    used = np.flatnonzero(num_bytes[:num_links])
     return Course(
         elapsed_ns=elapsed_ns,
         remaining=tuple(np.split(after, np.cumsum([one.size for one in remaining])[:-1])),
@@ -110,11 +115,13 @@ def run_flows(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _links_of(transfer: Transfer) -> FlowLinks:
+def _links_of(transfer: Transfer, private_link: int) -> FlowLinks:
     if transfer.flows is not None:
         return transfer.flows.links
-    links = transfer.load.links
-    return FlowLinks(first=np.array([0, links.size]), links=links, share=transfer.load.num_bytes / transfer.flow_bytes)
+    links, share = transfer.load.links, transfer.load.num_bytes / transfer.flow_bytes
+    if transfer.most_bytes_per_s < math.inf:
+        links, share = np.append(links, private_link), np.append(share, 1.0)
+    return FlowLinks(first=np.array([0, links.size]), links=links, share=share)
 
 
 def _joined(parts: Sequence[FlowLinks]) -> FlowLinks:
