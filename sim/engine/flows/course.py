@@ -3,8 +3,8 @@
 Model
 -----
 Flows advance as `sim.engine.flows.kernel` says; a transfer ends when the last of its flows does. A transfer without
-flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate is bounded,
-it has a link of that capacity for itself.
+flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate is
+bounded, it has a link of that capacity for itself.
 """
 
 import math

@@ -29,7 +29,7 @@ def make_transfer(
     num_sms: int = 0,
     most: float = math.inf,
 ) -> Transfer:
-    """Put bytes on links; `capacity` and `most` in bytes per nanosecond. One flow unless `flow_bytes` says otherwise."""
+    """Put bytes on links; `capacity` and `most` in bytes per ns. One flow unless `flow_bytes` says otherwise."""
     links = sorted(num_bytes)
     load = LinkLoad(
         links=np.array(links, dtype=np.intp), num_bytes=np.array([num_bytes[i] for i in links], dtype=float)
@@ -131,6 +131,7 @@ class HandPlan:
         hop: Transfer | None = None,
         inputs: Callable[[int, Pass], tuple[Input, ...]] | None = None,
         after: Callable[[int, int], Sequence[Op]] = lambda stage, lane: (),
+        num_sms: int | None = None,
     ) -> None:
         num_stages = len(passes)
         ranks = [[[stage]] for stage in range(num_stages)] if lane_ranks is None else lane_ranks
@@ -139,6 +140,7 @@ class HandPlan:
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
         self.shares_compute = True
+        self.num_sms = num_sms
         self.fidelity = "bulk"
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
