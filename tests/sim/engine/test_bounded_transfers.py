@@ -95,6 +95,7 @@ def bounded_cases(draw):
 @EVERY_NETWORK
 @given(bounded_cases())
 def test_a_bound_is_a_link_that_nobody_else_uses(network, cases):
+    """The same ends with each bound written out as a link."""
     ours, linked = (ends_of(run_network(*case, network=network)[1]) for case in cases)
     # Float noise may round an end the other way, which moves those who share with it.
     assert np.abs(np.array(ours) - np.array(linked)).max() <= len(ours)
@@ -108,6 +109,7 @@ def test_a_solver_of_ones_own_hears_of_bounds():
 
 
 def test_a_bound_on_flows_that_end_each_on_their_own_is_refused():
+    """A rank's SMs are shared by its flows, of which a bound for each knows nothing."""
     pairs = make_flows([({0: 1}, 100)], [10])
     with pytest.raises(SimulationError, match="must be infinite where each flow ends on its own"):
         replace(pairs, most_bytes_per_s=2 * BYTE_PER_NS)
@@ -115,5 +117,6 @@ def test_a_bound_on_flows_that_end_each_on_their_own_is_refused():
 
 @pytest.mark.parametrize(("num_sms", "most"), [(-1, math.inf), (0, 0.0), (0, -1.0), (0, math.nan)])
 def test_impossible_figures_are_refused(num_sms, most):
+    """When the transfer is made."""
     with pytest.raises(SimulationError, match="num_sms must be at least 0 and most_bytes_per_s above 0"):
         make_transfer({0: 100}, [10], num_sms=num_sms, most=most)
