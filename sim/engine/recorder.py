@@ -98,6 +98,7 @@ class Recorder:
         start_ns: int,
         took_ns: tuple[int, ...],
         released_by: int,
+        contention_ns: tuple[int, ...] = (),
     ) -> int:
         """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
         _, microbatch, chunk = chosen
@@ -105,6 +106,8 @@ class Recorder:
         known = self._compute_ops.setdefault(op, len(self._compute_ops))
         self._computes.append((number, known, *place, rank, microbatch, chunk, start_ns, released_by))
         self._took_ns.append(took_ns)
+        if any(contention_ns):
+            self._slowed[len(self._took_ns) - 1] = contention_ns
         return self._note(start_ns + sum(took_ns), _KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
 
     def amend_compute(
@@ -123,8 +126,7 @@ class Recorder:
         _, known, stage, lane, _, microbatch, chunk, *_ = self._computes[number]
         self._computes[number] = (entry, known, stage, lane, rank, microbatch, chunk, start_ns, released_by)
         self._took_ns[number] = took_ns
-        if any(contention_ns):
-            self._slowed[number] = contention_ns
+        self._slowed[number] = contention_ns
         self.amend_end(reference, start_ns + sum(took_ns))
 
     def amend_end(self, reference: int, end_ns: int) -> None:
@@ -223,12 +225,12 @@ class Recorder:
         kernels = [kernel for one in self._compute_ops for kernel in one.kernels]
         of, within, kernel = _spread(op, [len(one.kernels) for one in self._compute_ops])
         took_ns = np.array([took for one in self._took_ns for took in one], dtype=np.int64)
+        first = np.flatnonzero(within == 0)
         contention_ns = np.zeros(took_ns.size, dtype=np.int64)
         for number, values in self._slowed.items():
-            at = int(np.searchsorted(of, number))
-            contention_ns[at : at + len(values)] = values
+            contention_ns[first[number] : first[number] + len(values)] = values
         sums = np.append(0, np.cumsum(took_ns))
-        end_ns = start_ns[of] + sums[1:] - sums[np.flatnonzero(within == 0)][of]
+        end_ns = start_ns[of] + sums[1:] - sums[first][of]
         return entry[of], {
             "stage": stage[of],
             "lane": lane[of],

@@ -8,7 +8,7 @@ row of an op shows the rank that ended it last.
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import TypedDict
 
 import numpy as np
 import simpy
@@ -22,6 +22,16 @@ from workloads.schedules import Pass, Schedule
 __all__ = ["SlowedLane"]
 
 
+class _Shown(TypedDict):
+    """What the rows of an op's kernels show."""
+
+    rank: int
+    start_ns: int
+    took_ns: tuple[int, ...]
+    released_by: int
+    contention_ns: tuple[int, ...]
+
+
 class SlowedLane(Lane):
     """One lane of one stage, in a world whose transfers take SMs."""
 
@@ -30,71 +40,65 @@ class SlowedLane(Lane):
         self._slowed = slowed
 
     def _compute(self, op: Compute, chosen: Pass) -> simpy.Event | None:
-        """Queue the kernels of `op` on the lane's ranks; return the event of their last end."""
-        recorder, released_by = self._world.recorder, self._last_row
+        """Queue the kernels of `op` on the lane's ranks; return the event of their last end, None when that is now."""
+        recorder, asked_ns, before = self._world.recorder, self._env.now, self._last_row
         claim = self._slowed.claim(self.ranks, op.total_ns)
-        self._last_row = recorder.add_compute(
-            op,
-            chosen,
-            self.place,
-            rank=self._rank_numbers[op.slowest],
-            start_ns=self._env.now,
-            took_ns=op.slowest_ns,
-            released_by=released_by,
-        )
-        self._slowed.hold(self.ranks, self._last_row)
+        row = self._last_row = recorder.add_compute(op, chosen, self.place, **self._shown(op, claim, asked_ns, before))
+        self._slowed.hold(self.ranks, row)
         self._count_tokens(op)
-        return self._when_ended(
-            claim, partial(self._note_compute, op, claim, self._last_row, self._env.now, released_by)
-        )
 
-    def _note_compute(
-        self, op: Compute, claim: Claim, row: int, asked_ns: int, released_by: int, _: simpy.Event | None = None
-    ) -> None:
-        """Put right the rows of an op that has ended."""
-        last = int(claim.end_ns.argmax())
-        kernels_ns = [int(kernel.duration_ns[last]) for kernel in op.kernels]
-        took_ns = claim.took_ns(last, kernels_ns, self._slowed.num_sms)
+        def put_right(_: simpy.Event) -> None:
+            if claim.was_moved:
+                recorder.amend_compute(row, **self._shown(op, claim, asked_ns, before))
+
+        return _then(claim, put_right)
+
+    def _shown(self, op: Compute, claim: Claim, asked_ns: int, before: int) -> _Shown:
+        """Return what an op's rows show, as far as is known: the rank that ends last."""
+        last = claim.last
         start_ns = int(claim.start_ns[last])
-        self._world.recorder.amend_compute(
-            row,
+        full_ns = op.slowest_ns if last == op.slowest else tuple(int(one.duration_ns[last]) for one in op.kernels)
+        took_ns = claim.took_ns(last, full_ns, self._slowed.num_sms)
+        return _Shown(
             rank=self._rank_numbers[last],
             start_ns=start_ns,
             took_ns=took_ns,
-            released_by=int(claim.holder[last]) if start_ns > asked_ns else released_by,
-            contention_ns=tuple(took - full for took, full in zip(took_ns, kernels_ns, strict=True)),
+            released_by=int(claim.holder[last]) if start_ns > asked_ns else before,
+            contention_ns=tuple(took - full for took, full in zip(took_ns, full_ns, strict=True)),
         )
 
     def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
-        """Queue expert kernels on ranks of any stage; return the event of their last end."""
+        """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
         ranks, duration_ns, served = self._asked(op)
         if not ranks.size:
             return None
-        now_ns = self._env.now
+        recorder, asked_ns = self._world.recorder, self._env.now
         claim = self._slowed.claim(ranks, duration_ns)
-        first = self._world.recorder.add_service(
+        first = recorder.add_service(
             op,
             chosen,
             self.place,
             served=served,
-            start_ns=claim.start_ns,  # these two are put right while the kernels wait and run
+            start_ns=claim.start_ns,  # these two arrays are put right while the kernels wait and run
             end_ns=claim.end_ns,
-            released_by=np.where(claim.start_ns > now_ns, claim.holder, self._last_row),
-            last=0,
+            released_by=np.where(claim.start_ns > asked_ns, claim.holder, self._last_row),
+            last=claim.last,
         )
         self._slowed.hold(ranks, np.arange(first, first + ranks.size))
-        return self._when_ended(claim, partial(self._note_service, claim, first))
 
-    def _note_service(self, claim: Claim, first: int, _: simpy.Event | None = None) -> None:
-        """Go on from the kernel that has ended last."""
-        last = int(claim.end_ns.argmax())
-        self._world.recorder.amend_end(first, int(claim.end_ns[last]))
-        self._last_row = first + last
+        def go_on(_: simpy.Event) -> None:
+            """Go on from the kernel that has ended last."""
+            recorder.amend_end(first, int(claim.end_ns[claim.last]))
+            self._last_row = first + claim.last
 
-    def _when_ended(self, claim: Claim, note: Callable[[simpy.Event | None], None]) -> simpy.Event | None:
-        """Note a claim when it has ended; return the event of that, or None when that is now."""
-        if not claim.is_open or claim.done.callbacks is None:
-            note(None)
-            return None
-        claim.done.callbacks.append(note)
-        return claim.done
+        return _then(claim, go_on)
+
+
+def _then(claim: Claim, follow: Callable[[simpy.Event], None]) -> simpy.Event | None:
+    """Let something follow the end of a claim; return the event of that, or None when it has ended already."""
+    if not claim.is_open:
+        return None
+    if claim.done.callbacks is None:
+        raise RuntimeError("a claim that is open cannot have been processed")
+    claim.done.callbacks.append(follow)
+    return claim.done

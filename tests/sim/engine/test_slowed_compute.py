@@ -28,10 +28,10 @@ def occupy(*ranks, num_sms):
     return make_transfer({}, [], ranks=ranks, num_sms=num_sms)
 
 
-def work(claims, occupations=(), compute_class=SlowedCompute):
+def work(claims, occupations=(), kind=SlowedCompute):
     """Return the claims, each {rank: [time of each kernel]}, when all have ended."""
     clock = Clock()
-    compute = compute_class(clock.env, NUM_RANKS, NUM_SMS)
+    compute = kind(clock.env, NUM_RANKS, NUM_SMS)
     made = [None] * len(claims)
 
     def claim(number):
@@ -47,7 +47,7 @@ def work(claims, occupations=(), compute_class=SlowedCompute):
     clock.run()
     assert not any(one.is_open for one in made)
     assert not compute._running
-    assert not compute._taken.any()
+    assert (compute._left == NUM_SMS).all()
     return made
 
 
@@ -165,8 +165,8 @@ def test_the_certificate_notices_speeds_that_are_not_heard_of():
     """A kernel that goes on at full speed has done too little."""
 
     class Deaf(SlowedCompute):
-        def _change(self, ranks):
-            del ranks
+        def _change(self, ranks, num_sms):
+            del ranks, num_sms
 
     claims, occupations = [(0, {0: [100]})], [(40, 400, [0], 20)]
     with pytest.raises(AssertionError):
