@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from properties import PATIENT
 
 import sim.engine.simulation
-from sim.engine.ops import Compute
+from sim.engine.ops import Compute, Join
 from sim.engine.simulation import run_plan
 from sim.engine.slowed_compute import SlowedCompute
 from sim.errors import SimulationError
@@ -128,6 +128,24 @@ def test_a_send_takes_sms_at_both_ends_while_the_passes_go_on():
     assert spans(trace, "compute", stage=0) == [(0, 10, 0), (10, 23, 3)]
     assert [end_ns for _, end_ns, _ in spans(trace, "p2p")] == [197, 210]
     assert spans(trace, "compute", stage=1) == [(197, 210, 3), (210, 220, 0)]
+
+
+@pytest.mark.parametrize("work", [kernel(100), serve([0], [100])], ids=["own", "service"])
+def test_a_meeting_is_released_by_the_kernel_that_was_slowed_to_be_last(work):
+    """Rank 0 works at 0.5 from 20 on: 20, then 80 / 0.5 = 160, to 180. Rank 1 works to 110; then both meet."""
+    join = Join(key=("meeting",), members=((0, 0), (1, 0)))
+    together = make_transfer({1: 9}, [1, 1], ranks=(0, 1))
+    trace = run_plan(
+        lanes_plan(
+            [work, exchange(together, kind="dp", join=join)],
+            [kernel(110), exchange(kind="dp", join=join)],
+            [kernel(20), exchange(taking(50, 400, 0, 2))],
+        )
+    ).trace
+    (slowed,) = trace.rows("compute", stage=0)
+    assert trace["end_ns"][slowed] == 180
+    assert trace["released_by"][trace.rows("comm", stage=0)].tolist() == [slowed]
+    assert trace["released_by"][trace.rows("comm", stage=1)].tolist() == [slowed]
 
 
 def test_lanes_that_nobody_tells_of_transfers_are_noticed(monkeypatch):
