@@ -32,9 +32,8 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from sim.engine.bits import bits_of
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Environment, Signal
-from sim.engine.ops import Transfer
+from sim.engine.ops import Transfer, mask_of
 from sim.errors import SimulationError
 
 __all__ = ["Claim", "SlowedCompute"]
@@ -66,7 +65,7 @@ class Claim:
     )
 
     def __init__(self, ranks: Ranks, holder: IntArray, start_ns: IntArray, work: IntArray, speed: IntArray) -> None:
-        self.ranks, self.mask = ranks, bits_of(ranks)
+        self.ranks, self.mask = ranks, mask_of(ranks)
         self.holder = holder
         """The span that held each rank before (-1 for none). Shape [R]."""
         self.start_ns, self.end_ns = start_ns, start_ns - (-work // speed)
@@ -184,7 +183,7 @@ class SlowedCompute:
 
     def _touched(self, ranks: Ranks) -> list[tuple[Claim, Places]]:
         """Return the claims that have not ended on all of `ranks`, with their places there."""
-        mask = bits_of(ranks)
+        mask = mask_of(ranks)
         met = [claim for claim in self._running if claim.mask & mask]
         if not met:
             return []

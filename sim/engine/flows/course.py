@@ -4,12 +4,12 @@ Model
 -----
 Flows advance as `sim.engine.flows.kernel` says; a transfer ends when the last of its flows does. A transfer without
 flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate is
-bounded, it has a link of that capacity for itself.
+bounded, it has a link of that capacity for itself. Flows of their own may have links for themselves as well.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +85,7 @@ def run_flows(
             num_solves=0,
         )
     num_links = capacity.size
-    links = _joined([_links_of(transfer, num_links + place) for place, transfer in enumerate(transfers)])
-    if links.links.max() >= num_links:
-        capacity = np.append(capacity, [transfer.most_bytes_per_s for transfer in transfers])
+    links, capacity = _with_own_links(transfers, capacity)
     before = np.concatenate(remaining)
     owner = np.repeat(np.arange(len(transfers)), [one.size for one in remaining])
     state = build_state(links, before, owner, capacity)
@@ -115,13 +113,28 @@ def run_flows(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _links_of(transfer: Transfer, private_link: int) -> FlowLinks:
+def _with_own_links(transfers: Sequence[Transfer], capacity: FloatArray) -> tuple[FlowLinks, FloatArray]:
+    """Return the links of all flows, and all capacities; links of their own are numbered after the cluster's."""
+    parts, capacities, num_more = [], [capacity], 0
+    for transfer in transfers:
+        links, own = _links_of(transfer, capacity.size)
+        if own is not None:
+            moved = np.where(links.links >= capacity.size, links.links + num_more, links.links)
+            links = replace(links, links=moved)
+            capacities.append(own)
+            num_more += own.size
+        parts.append(links)
+    return _joined(parts), np.concatenate(capacities) if num_more else capacity
+
+
+def _links_of(transfer: Transfer, num_links: int) -> tuple[FlowLinks, FloatArray | None]:
+    """Return the links of a transfer's flows, and the capacities of those from `num_links` on, which are its own."""
     if transfer.flows is not None:
-        return transfer.flows.links
-    links, share = transfer.load.links, transfer.load.num_bytes / transfer.flow_bytes
+        return transfer.flows.links, transfer.flows.own_bytes_per_s
+    links, share, own = transfer.load.links, transfer.load.num_bytes / transfer.flow_bytes, None
     if transfer.most_bytes_per_s < math.inf:
-        links, share = np.append(links, private_link), np.append(share, 1.0)
-    return FlowLinks(first=np.array([0, links.size]), links=links, share=share)
+        links, share, own = np.append(links, num_links), np.append(share, 1.0), np.array([transfer.most_bytes_per_s])
+    return FlowLinks(first=np.array([0, links.size]), links=links, share=share), own
 
 
 def _joined(parts: Sequence[FlowLinks]) -> FlowLinks:

@@ -25,6 +25,7 @@ from sim.engine.clock import to_ns, to_ns_array
 from sim.engine.ops import NO_LAYER, Compute, Flows, Op, TimedKernel, Transfer
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
+from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 from topology.pairs import PairSums
 from workloads.collectives import COLLECTIVES, Exchange, point_to_point
@@ -203,8 +204,26 @@ class Costs:
         if row.size == 0:
             return None, None
         src, dst, num_bytes = senders[row], group_ranks[column], byte_matrix[row, column]
-        there, back = (self.cluster.flow_links(*ends) for ends in ((src, dst), (dst, src)))
-        return Flows(links=there, num_bytes=num_bytes), Flows(links=back, num_bytes=num_bytes)
+        return self._pairs(src, dst, num_bytes), self._pairs(dst, src, num_bytes)
+
+    def _pairs(self, src: Ranks, dst: Ranks, num_bytes: NDArray[np.float64]) -> Flows:
+        """Return a flow for each pair of an all-to-all; SMs bound what those of a rank send, or receive, together."""
+        links, sms = self.cluster.flow_links(src, dst), self._sms.get("all_to_all")
+        if sms is None or sms.bytes_per_s == math.inf:
+            return Flows(links=links, num_bytes=num_bytes)
+        senders, of_src = np.unique(src, return_inverse=True)
+        receivers, of_dst = np.unique(dst, return_inverse=True)
+        own = self.cluster.capacity_bytes_per_s.size + np.stack([of_src, senders.size + of_dst], axis=1)
+        ends = np.repeat(links.first[1:], 2)
+        return Flows(
+            links=FlowLinks(
+                first=links.first + 2 * np.arange(links.first.size),
+                links=np.insert(links.links, ends, own.ravel()),
+                share=np.insert(links.share, ends, 1.0),
+            ),
+            num_bytes=num_bytes,
+            own_bytes_per_s=np.full(senders.size + receivers.size, sms.num_sms * sms.bytes_per_s),
+        )
 
     def _direct(
         self,

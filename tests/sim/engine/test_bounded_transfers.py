@@ -108,10 +108,10 @@ def test_a_solver_of_ones_own_hears_of_bounds():
     assert ends_of(batches) == [150, 100]
 
 
-def test_a_bound_on_flows_that_end_each_on_their_own_is_refused():
-    """A rank's SMs are shared by its flows, of which a bound for each knows nothing."""
+def test_a_bound_that_flows_which_end_each_on_their_own_would_ignore_is_refused():
+    """Unless they have links of their own: a bound for each flow knows nothing of the others of a rank."""
     pairs = make_flows([({0: 1}, 100)], [10])
-    with pytest.raises(SimulationError, match="must be infinite where each flow ends on its own"):
+    with pytest.raises(SimulationError, match="must be infinite where flows that end each on their own have no links"):
         replace(pairs, most_bytes_per_s=2 * BYTE_PER_NS)
 
 
