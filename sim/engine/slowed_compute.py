@@ -41,6 +41,7 @@ __all__ = ["Claim", "SlowedCompute"]
 IntArray = NDArray[np.int64]
 Ranks = NDArray[np.intp]
 Places = NDArray[np.intp]
+_MOST_WORK = 2**62  # SM * ns: as much again, of time, fits 64 bits
 _AFTER_ALL = SOLVE_PRIORITY + 1
 """After all that happens at one time: a transfer may end when another begins."""
 
@@ -139,6 +140,11 @@ class SlowedCompute:
     def claim(self, ranks: Ranks, duration_ns: IntArray) -> Claim:
         """Queue work that takes `duration_ns` at full speed on each of `ranks`, each of shape [R]."""
         now_ns = self._env.now
+        if duration_ns.max() > _MOST_WORK // self.num_sms:
+            raise SimulationError(
+                f"kernel: time at full speed must be at most {_MOST_WORK // self.num_sms / 1e9:.3g} s where transfers "
+                f"take SMs, and is {duration_ns.max() / 1e9:.3g} s. Look for a peak that is far too low."
+            )
         start_ns = np.maximum(self._free_ns[ranks], now_ns)
         claim = Claim(ranks, self._holder[ranks], start_ns, duration_ns * self.num_sms, self._speed_of(ranks))
         claim.done = Signal(self._env)

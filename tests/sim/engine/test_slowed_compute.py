@@ -9,6 +9,7 @@ from properties import PATIENT
 
 from sim.engine.clock import Alarm, Clock
 from sim.engine.slowed_compute import SlowedCompute
+from sim.errors import SimulationError
 
 NUM_SMS = 100
 NUM_RANKS = 3
@@ -115,6 +116,14 @@ def test_a_claim_hears_who_held_the_rank():
     compute.claim(np.array([0, 1]), np.array([5, 5]))
     compute.hold(np.array([0]), 7)
     assert compute.claim(np.array([0, 1]), np.array([1, 1])).holder.tolist() == [7, -1]
+
+
+def test_work_that_64_bits_would_not_hold_is_refused():
+    """2**62 SM * ns are 4.6e7 s of 100 SMs."""
+    compute = SlowedCompute(Clock().env, 1, NUM_SMS)
+    assert compute.claim(np.array([0]), np.array([2**62 // NUM_SMS])).is_open
+    with pytest.raises(SimulationError, match=r"must be at most 4.61e\+07 s where transfers take SMs"):
+        compute.claim(np.array([0]), np.array([2**62 // NUM_SMS + 1]))
 
 
 # --- the certificate -------------------------------------------------------------------------------------------------
