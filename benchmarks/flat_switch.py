@@ -100,6 +100,7 @@ class FlatSwitchPlan:
         self.link_kinds = ["port"] * (2 * step.num_ports)
         self.folding = None
         self.shares_compute = False
+        self.num_sms: int | None = None
         self.fidelity = "bulk"
         self._ops: dict[tuple[int, int, str], tuple[Op, ...]] = {}
         self._sends: dict[tuple[int, int], Transfer] = {}

@@ -30,6 +30,7 @@ from sim.engine.flow_log import FlowLog
 from sim.engine.flows.compiled import Run, choose_run
 from sim.engine.flows.course import Course, first_remaining, run_flows
 from sim.engine.network import Batch
+from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
@@ -83,6 +84,7 @@ class FlowNetwork:
         self._known: dict[tuple[Transfer, ...], Course] = {}
         self._log = FlowLog(capacity, link_names, link_kinds)
         self._choose, self._num_steps = choose, 0
+        self.occupancy: Occupancy = NoOccupancy()
         self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -96,6 +98,8 @@ class FlowNetwork:
         for position, transfer in enumerate(transfers):
             by_latency.setdefault(transfer.latency_ns, []).append(position)
             self.bytes_sent += transfer.total_bytes
+            if transfer.num_sms:
+                self.occupancy.begin(transfer)
         for latency_ns, positions in by_latency.items():
             Alarm(self._env, latency_ns, partial(self._join, batch, positions))
         return batch
@@ -194,8 +198,11 @@ class FlowNetwork:
         return course
 
     def _finish(self, batch: Batch, position: int) -> None:
-        self.bytes_received += batch.transfers[position].total_bytes
+        transfer = batch.transfers[position]
+        self.bytes_received += transfer.total_bytes
         batch.end_ns[position] = self._env.now
+        if transfer.num_sms:
+            self.occupancy.end(transfer)
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()

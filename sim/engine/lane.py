@@ -97,13 +97,13 @@ class Lane:
         opened_ns, released_by = env.now, self._last_row
         for op in ops:
             if isinstance(op, Compute):
-                took_ns = self._compute(op, chosen)
-                if took_ns > 0:
-                    yield env.timeout(took_ns)
+                ended = self._compute(op, chosen)
+                if ended is not None:
+                    yield ended
             elif isinstance(op, Service):
-                took_ns = self._serve(op, chosen)
-                if took_ns > 0:
-                    yield env.timeout(took_ns)
+                ended = self._serve(op, chosen)
+                if ended is not None:
+                    yield ended
             elif op.join is None:
                 batch = begin(op.transfers)
                 if batch.done.callbacks is not None:
@@ -131,8 +131,8 @@ class Lane:
             released_by=released_by,
         )
 
-    def _compute(self, op: Compute, chosen: Pass) -> int:
-        """Claim the lane's ranks for the kernels of `op`; return the time until the last rank has done them."""
+    def _compute(self, op: Compute, chosen: Pass) -> simpy.Event | None:
+        """Claim the lane's ranks for the kernels of `op`; return the event of their last end, None when that is now."""
         now_ns = at_ns = self._env.now
         slowest, took_ns, released_by = op.slowest, op.slowest_ns, self._last_row
         world = self._world
@@ -155,9 +155,13 @@ class Lane:
         )
         if world.shares_compute:
             world.compute.hold(self._places, self._last_row)
+        self._count_tokens(op)
+        ends_in_ns = at_ns + sum(took_ns) - now_ns
+        return self._env.timeout(ends_in_ns) if ends_in_ns > 0 else None
+
+    def _count_tokens(self, op: Compute) -> None:
         if op.tokens_routed or op.expert_tokens is not None:
-            world.count_tokens(self.lane, op.tokens_routed, op.expert_tokens)
-        return at_ns + sum(took_ns) - now_ns
+            self._world.count_tokens(self.lane, op.tokens_routed, op.expert_tokens)
 
     def _join(self, op: Collective, join: Join, chosen: Pass) -> Steps:
         """Run a collective that other lanes enter as well."""
@@ -224,16 +228,20 @@ class Lane:
             is_joint=True,
         )
 
-    def _serve(self, op: Service, chosen: Pass) -> int:
-        """Queue expert kernels on ranks of any stage; return the time until the last of them has ended."""
-        now_ns, compute = self._env.now, self._world.compute
-        ranks, duration_ns = op.ranks, op.duration_ns
-        places = None if duration_ns.all() else np.flatnonzero(duration_ns)
+    def _asked(self, op: Service) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp] | None]:
+        """Return ranks, times and places (None: all) where tokens came: others are not asked, nor waited for."""
         self._world.count_tokens(self.lane, 0, op.expert_tokens)
-        if places is not None:  # a rank where no token came is not asked, nor waited for
-            if not places.size:
-                return 0
-            ranks, duration_ns = ranks[places], duration_ns[places]
+        if op.duration_ns.all():
+            return op.ranks, op.duration_ns, None
+        places = np.flatnonzero(op.duration_ns)
+        return op.ranks[places], op.duration_ns[places], places
+
+    def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
+        """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
+        now_ns, compute = self._env.now, self._world.compute
+        ranks, duration_ns, places = self._asked(op)
+        if not ranks.size:
+            return None
         start, end, holder = compute.claim(ranks, duration_ns, now_ns=now_ns)
         last = int(end.argmax())
         first = self._world.recorder.add_service(
@@ -248,7 +256,7 @@ class Lane:
         )
         compute.hold(ranks, np.arange(first, first + ranks.size))
         self._last_row = first + last
-        return int(end[last]) - now_ns
+        return self._env.timeout(int(end[last]) - now_ns)
 
     def _send(self, send: Send, chosen: Pass) -> None:
         batch, released_by = self._world.network.begin((send.transfer,)), self._last_row

@@ -31,7 +31,7 @@ class _Interval(NamedTuple):
     end_ns: int
     transfers: Sequence[Transfer]
     rates: Sequence[float] | None
-    """Of each, bytes/s per flow; None: what the busiest link gives."""
+    """Of each, bytes/s per flow; None: what the busiest link (or its own bound) gives."""
 
 
 class _Use(NamedTuple):
@@ -108,9 +108,9 @@ class LinkLog:
         return self._masks[transfer]
 
     def _alone_rate(self, transfer: Transfer) -> float:
-        """Return the rate per flow that the busiest link gives; 0 without links."""
-        drain_s = transfer.load.drain_time_s(self._capacity)
-        return transfer.flow_bytes / drain_s if drain_s else 0.0
+        """Return the rate per flow that the busiest link gives, or its own bound; 0 without links."""
+        alone_s = transfer.alone_s(self._capacity)
+        return transfer.flow_bytes / alone_s if alone_s else 0.0
 
     def _bytes(self) -> FloatArray:
         """Return rate x time on each link. Shape [L]."""

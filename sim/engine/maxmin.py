@@ -8,24 +8,29 @@ grow together from zero; when a link is full, the rates of the transfers on it s
     sum_t w[t, l] * r_t <= capacity[l]              for every link
     each t has a full link on which no other transfer's rate is higher
 
+A bound on r_t is a link of that capacity on which t has one flow, and nobody else any.
+
 References
 ----------
 Bertsekas & Gallager, "Data networks", 1992, section 6.5.2 (max-min flow control, progressive filling).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["few_max_min_rates", "max_min_rates"]
+__all__ = ["bounded_rows", "bounded_weights", "few_max_min_rates", "max_min_rates"]
 
 FloatArray = NDArray[np.float64]
+Weight = tuple[NDArray[np.intp], FloatArray]
+"""Links of a transfer [K], and the flows that it puts on each [K]."""
 _TIE = 1e-12  # links this close to the lowest level fill together
 _TINY = 1e-300  # of what is left of a full link
 
 
-def max_min_rates(weights: Sequence[tuple[NDArray[np.intp], FloatArray]], capacity: FloatArray) -> FloatArray:
+def max_min_rates(weights: Sequence[Weight], capacity: FloatArray) -> FloatArray:
     """Return the rate per flow of each transfer.
 
     Parameters
@@ -98,6 +103,41 @@ def few_max_min_rates(rows: Sequence[FloatArray]) -> list[float]:
             return rates
         free, taken = going, _sum(stopped) * level
         used = taken if used is None else used + taken
+
+
+def bounded_weights(
+    weights: Sequence[Weight], capacity: FloatArray, most_bytes_per_s: Sequence[float]
+) -> tuple[Sequence[Weight], FloatArray]:
+    """Return weights and capacities, as `max_min_rates` takes them, with the bounds' links after the others.
+
+    >>> link = np.array([0])
+    >>> pair = [(link, np.array([1.0])), (link, np.array([1.0]))]
+    >>> max_min_rates(*bounded_weights(pair, np.array([100.0]), [20.0, np.inf]))
+    array([20., 80.])
+    """
+    bounded = [i for i, most in enumerate(most_bytes_per_s) if most < math.inf]
+    if not bounded:
+        return weights, capacity
+    own = {i: np.array([capacity.size + place]) for place, i in enumerate(bounded)}
+    with_own = [
+        (np.append(links, own[i]), np.append(flows, 1.0)) if i in own else (links, flows)
+        for i, (links, flows) in enumerate(weights)
+    ]
+    return with_own, np.append(capacity, [most_bytes_per_s[i] for i in bounded])
+
+
+def bounded_rows(rows: Sequence[FloatArray], most_bytes_per_s: Sequence[float]) -> Sequence[FloatArray]:
+    """Return rows, as `few_max_min_rates` takes them, with the bounds' links after the others.
+
+    >>> few_max_min_rates(bounded_rows([np.array([1 / 100]), np.array([1 / 100])], [20.0, np.inf]))
+    [20.0, 80.0]
+    """
+    bounded = [i for i, most in enumerate(most_bytes_per_s) if most < math.inf]
+    if not bounded:
+        return rows
+    own = np.zeros((len(rows), len(bounded)))
+    own[bounded, np.arange(len(bounded))] = 1.0 / np.array(most_bytes_per_s)[bounded]
+    return [np.append(row, one) for row, one in zip(rows, own, strict=True)]
 
 
 def _sum(rows: Sequence[FloatArray]) -> FloatArray:

@@ -5,6 +5,7 @@ Model
 A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.maxmin` solves it, with
 
     flows on a link = bytes on the link / f
+    r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
 
 Rates change only when a transfer starts or ends. Waiting for the latency uses no link. An end is rounded up to a whole
 nanosecond; all transfers with less than a nanosecond left end in the same event.
@@ -35,7 +36,8 @@ from numpy.typing import NDArray
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
 from sim.engine.folding import Folding
 from sim.engine.linkuse import LinkLog
-from sim.engine.maxmin import few_max_min_rates
+from sim.engine.maxmin import bounded_rows, bounded_weights, few_max_min_rates
+from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
@@ -67,7 +69,7 @@ class _Row(NamedTuple):
     each: FloatArray
     """On each link that can fill. Shape [F]."""
     busiest: float
-    """On the link that takes longest: the time of a byte of each flow when nothing else flows."""
+    """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
 
 
 class _Alone:
@@ -138,6 +140,7 @@ class FluidNetwork:
         self._rows: dict[Transfer, _Row] = {}
         self._log = LinkLog(capacity, link_names, link_kinds, self._can_fill, None if folding is None else folding.load)
         self._count = None if folding is None else folding.count
+        self.occupancy: Occupancy = NoOccupancy()
         self.num_solves = 0
         self.bytes_sent = 0.0
         self.bytes_received = 0.0
@@ -156,6 +159,8 @@ class FluidNetwork:
                     Alarm(self._env, latency_ns, partial(self._join, batch, position))
         for transfer in transfers:
             self.bytes_sent += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
+            if transfer.num_sms:
+                self.occupancy.begin(transfer)
         return batch
 
     def link_use(self, *, with_course: bool = True) -> LinkUse:
@@ -306,11 +311,12 @@ class FluidNetwork:
         rates = self._known.get(knot.transfers)
         if rates is None:
             self.num_solves += 1
+            most = [transfer.most_bytes_per_s for transfer in knot.transfers]
             if self._solver is not None:
                 weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in knot.transfers]
-                rates = self._solver(weights, self._capacity).tolist()
+                rates = self._solver(*bounded_weights(weights, self._capacity, most)).tolist()
             else:
-                rates = few_max_min_rates([member.row.each for member in knot.members])
+                rates = few_max_min_rates(bounded_rows([member.row.each for member in knot.members], most))
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[knot.transfers] = rates
@@ -324,7 +330,7 @@ class FluidNetwork:
             can_fill = self._can_fill[links]
             each = np.zeros(int(self._column[-1]) + 1)
             each[self._column[links[can_fill]]] = loaded[can_fill]
-            row = _Row(each, float(loaded.max()))
+            row = _Row(each, max(float(loaded.max()), 1.0 / transfer.most_bytes_per_s))
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
             self._rows[transfer] = row
@@ -334,6 +340,8 @@ class FluidNetwork:
         transfer = batch.transfers[position]
         self.bytes_received += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
         batch.end_ns[position] = self._env.now
+        if transfer.num_sms:
+            self.occupancy.end(transfer)
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()

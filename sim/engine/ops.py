@@ -7,6 +7,7 @@ A pass is a list of ops that a lane runs one after another:
 - `Service`: expert kernels on ranks that may belong to other stages, first come first served.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.errors import SimulationError
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 
@@ -57,6 +59,8 @@ class Flows:
     """Links of each flow, one at least."""
     num_bytes: NDArray[np.float64]
     """Bytes of each, above 0. Shape [F]."""
+    own_bytes_per_s: NDArray[np.float64] | None = None
+    """Capacities of links that only these flows use, numbered after the cluster's: what SMs move. Shape [O]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,30 +82,54 @@ class Transfer:
     group: int
     """Number of the group in its stage."""
     ranks: NDArray[np.intp]
-    """Members, or senders. Shape [G]."""
+    """Who takes part: the members of a group; of point to point the senders, then the receivers. Shape [G]."""
     flows: Flows | None = None
     """Its flows, where each ends on its own (`fidelity: flow`); None: they progress together."""
+    num_sms: int = 0
+    """SMs that it takes on each of `ranks` from its start to its end, latency included; none for copy engines."""
+    most_bytes_per_s: float = math.inf
+    """What each of its flows runs at most, for those SMs move no more; `flows` have links of their own for that."""
     mask: int = field(init=False)
     """Its links as bits of an integer."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", mask_of(self.load.links))
+        if self.num_sms < 0 or not self.most_bytes_per_s > 0:
+            raise SimulationError(
+                "transfer: num_sms must be at least 0 and most_bytes_per_s above 0, got "
+                f"{self.num_sms} and {self.most_bytes_per_s}. Leave both out for a transfer that takes no SMs."
+            )
+        if self.flows is not None and self.flows.own_bytes_per_s is None and self.most_bytes_per_s < math.inf:
+            raise SimulationError(
+                "transfer: most_bytes_per_s must be infinite where flows that end each on their own have no links of "
+                f"their own, got {self.most_bytes_per_s:g}. Give flows.own_bytes_per_s."
+            )
+
+    def alone_s(self, capacity_bytes_per_s: NDArray[np.float64]) -> float:
+        """Return the time it flows when nothing else does: its busiest link needs that, or its own bound asks for it.
+
+        Parameters
+        ----------
+        capacity_bytes_per_s
+            Capacity of every link. Shape [L].
+        """
+        return max(self.load.drain_time_s(capacity_bytes_per_s), self.flow_bytes / self.most_bytes_per_s)
 
 
-def mask_of(links: NDArray[np.intp]) -> int:
-    """Return links, ascending, as bits of an integer.
+def mask_of(numbers: NDArray[np.intp]) -> int:
+    """Return numbers (of links, of ranks) as bits of an integer.
 
     >>> mask_of(np.array([0, 3]))
     9
     """
-    return _mask_of(links.tobytes())  # most exchanges of a group load the same ones
+    return _mask_of(numbers.tobytes())  # most exchanges of a group load the same ones
 
 
 @lru_cache(maxsize=1024)
-def _mask_of(links: bytes) -> int:
-    numbers = np.frombuffer(links, dtype=np.intp)
-    bits = np.zeros(int(numbers[-1]) + 1 if numbers.size else 0, dtype=np.uint8)
-    bits[numbers] = 1
+def _mask_of(numbers: bytes) -> int:
+    places = np.frombuffer(numbers, dtype=np.intp)
+    bits = np.zeros(int(places.max()) + 1 if places.size else 0, dtype=np.uint8)
+    bits[places] = 1
     return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
 

@@ -7,6 +7,7 @@ Model
 A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.maxmin` solves it, with
 
     flows on a link = bytes on the link / f
+    r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
 
 Rates change only when a transfer starts or ends. Waiting for the latency uses no link. An end is rounded up to a whole
 nanosecond; all transfers with less than a nanosecond left end in the same event.
@@ -25,7 +26,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns
-from sim.engine.maxmin import max_min_rates
+from sim.engine.maxmin import bounded_weights, max_min_rates
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError
@@ -180,7 +181,7 @@ class FluidNetwork:
             return solution
         self.num_solves += 1
         weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
-        rates = self._solver(weights, self._capacity)
+        rates = self._solver(*bounded_weights(weights, self._capacity, [t.most_bytes_per_s for t in key]))
         link_rate = np.zeros(self._capacity.size)
         for (links, flows), rate in zip(weights, rates, strict=True):
             link_rate[links] += flows * rate

@@ -6,6 +6,7 @@ by what, on which rank), and the op itself says the rest. Rows come out in the o
 A *reference* names a row before it has a number: entry * 2**20 + its place in the entry; -1 for none.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
@@ -51,6 +52,7 @@ class Recorder:
         self._singles: list[tuple[float, ...]] = []
         self._computes: list[tuple[int, ...]] = []
         self._took_ns: list[tuple[int, ...]] = []
+        self._slowed: dict[int, tuple[int, ...]] = {}  # contention of kernels, by the number in `_computes`
         self._collectives: list[tuple[int, ...]] = []
         self._ends_ns: list[Sequence[int]] = []
         self._services: list[tuple[int, ...]] = []
@@ -103,6 +105,7 @@ class Recorder:
         start_ns: int,
         took_ns: tuple[int, ...],
         released_by: int,
+        contention_ns: tuple[int, ...] = (),
     ) -> int:
         """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
         _, microbatch, chunk = chosen
@@ -110,7 +113,32 @@ class Recorder:
         known = self._compute_ops.setdefault(op, len(self._compute_ops))
         self._computes.append((number, known, *place, rank, microbatch, chunk, start_ns, released_by))
         self._took_ns.append(took_ns)
+        if any(contention_ns):
+            self._slowed[len(self._took_ns) - 1] = contention_ns
         return self._note(start_ns + sum(took_ns), _KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
+
+    def amend_compute(
+        self,
+        reference: int,
+        *,
+        rank: int,
+        start_ns: int,
+        took_ns: tuple[int, ...],
+        released_by: int,
+        contention_ns: tuple[int, ...],
+    ) -> None:
+        """Put right the rows of an op whose end was not known when `add_compute` noted it."""
+        entry = reference >> _SHIFT
+        number = bisect_left(self._computes, (entry,))
+        _, known, stage, lane, _, microbatch, chunk, *_ = self._computes[number]
+        self._computes[number] = (entry, known, stage, lane, rank, microbatch, chunk, start_ns, released_by)
+        self._took_ns[number] = took_ns
+        self._slowed[number] = contention_ns
+        self.amend_end(reference, start_ns + sum(took_ns))
+
+    def amend_end(self, reference: int, end_ns: int) -> None:
+        """Put right the last end of an entry."""
+        self._end_ns[reference >> _SHIFT] = end_ns
 
     def add_collective(
         self,
@@ -146,7 +174,8 @@ class Recorder:
     ) -> int:
         """Note expert kernels on the ranks of `op` (at places `served`; None: on all); return the first reference.
 
-        `last` is the place of the one that ended last.
+        `last` is the place of the one that ended last. Starts and ends are read when the run is over: who knows them
+        only then puts them right in the arrays, and the last with `amend_end`.
         """
         _, microbatch, chunk = chosen
         known = self._service_ops.setdefault(op, len(self._service_ops))
@@ -207,8 +236,12 @@ class Recorder:
         kernels = [kernel for one in self._compute_ops for kernel in one.kernels]
         of, within, kernel = _spread(op, [len(one.kernels) for one in self._compute_ops])
         took_ns = np.array([took for one in self._took_ns for took in one], dtype=np.int64)
+        first = np.flatnonzero(within == 0)
+        contention_ns = np.zeros(took_ns.size, dtype=np.int64)
+        for number, values in self._slowed.items():
+            contention_ns[first[number] : first[number] + len(values)] = values
         sums = np.append(0, np.cumsum(took_ns))
-        end_ns = start_ns[of] + sums[1:] - sums[np.flatnonzero(within == 0)][of]
+        end_ns = start_ns[of] + sums[1:] - sums[first][of]
         return entry[of], {
             "stage": stage[of],
             "lane": lane[of],
@@ -222,7 +255,8 @@ class Recorder:
             "end_ns": end_ns,
             "flops": np.array([one.flops for one in kernels], dtype=np.float64)[kernel],
             "released_by": np.where(within == 0, released_by[of], (entry[of] << _SHIFT) + within - 1),
-            "imbalance_ns": np.maximum(0, took_ns - _ints(one.mean_ns for one in kernels)[kernel]),
+            "imbalance_ns": np.maximum(0, took_ns - contention_ns - _ints(one.mean_ns for one in kernels)[kernel]),
+            "contention_ns": contention_ns,
         }
 
     def _collective_rows(self) -> _Rows:
@@ -261,6 +295,8 @@ class Recorder:
         home_stage, home_lane = self._homes[:, rank]
         is_foreign = (home_stage != stage[of]) | (home_lane != lane[of])
         mean_ns = _means([one.duration_ns for one in ops])
+        start_ns = _joined([served[0] for served in self._served], np.int64)
+        end_ns = _joined([served[1] for served in self._served], np.int64)
         return entry[of], {
             "stage": home_stage,
             "lane": home_lane,
@@ -270,11 +306,12 @@ class Recorder:
             "microbatch": microbatch[of],
             "chunk": chunk[of],
             "layer": _ints(one.layer for one in ops)[op][of],
-            "start_ns": _joined([served[0] for served in self._served], np.int64),
-            "end_ns": _joined([served[1] for served in self._served], np.int64),
+            "start_ns": start_ns,
+            "end_ns": end_ns,
             "flops": _joined([_at(one.flops, places) for one, places in asked], np.float64),
             "released_by": _joined([served[2] for served in self._served], np.int64),
             "imbalance_ns": np.maximum(0, duration_ns - mean_ns[op][of]),
+            "contention_ns": end_ns - start_ns - duration_ns,
         }
 
 

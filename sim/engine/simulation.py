@@ -6,18 +6,22 @@ runs them, and refuses to end quietly when a lane still waits.
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sim.engine.clock import Clock
 from sim.engine.deadlock import describe_deadlock
 from sim.engine.flow_network import FlowNetwork
 from sim.engine.lane import Lane
 from sim.engine.network import FluidNetwork
+from sim.engine.slowed_compute import SlowedCompute
+from sim.engine.slowed_lane import SlowedLane
 from sim.engine.trace import Trace
 from sim.engine.world import Plan, World
 from sim.errors import SimulationError
+from workloads.schedules import Schedule
 
 __all__ = ["EngineStats", "Run", "Simulation", "run_plan"]
 
@@ -76,11 +80,15 @@ class Simulation:
             else FluidNetwork(clock, *links, can_fill=plan.can_fill, folding=folding)
         )
         self.world = World(plan, clock, network)
+        make_lane: Callable[[int, int, Schedule], Lane] = partial(Lane, self.world)
+        if plan.num_sms is not None:
+            slowed = network.occupancy = SlowedCompute(clock.env, int(plan.lane_ranks.max()) + 1, plan.num_sms)
+            make_lane = partial(SlowedLane, self.world, slowed=slowed)
         num_stages, num_lanes, _ = plan.lane_ranks.shape
         running = list(range(num_lanes)) if folding is None else folding.running
         schedules = {lane: plan.schedule(lane) for lane in running}
         places = [(stage, lane) for stage in range(num_stages) for lane in running]
-        self.lanes = {place: Lane(self.world, *place, schedules[place[1]]) for place in places}
+        self.lanes = {place: make_lane(*place, schedules[place[1]]) for place in places}
         self.world.receivers.update(self.lanes)
 
     def run(self) -> Run:

@@ -8,6 +8,8 @@ Streams
 - `p2p`: a transfer to another stage that nobody on the sending side waits for.
 - `foreign`: an expert kernel of another stage's pass on a rank of this stage.
 
+Contention is what a transfer takes beyond its time alone, and a kernel beyond its time at full speed.
+
 Each row but those of `pass` splits its duration: base + imbalance + contention + latency = end - start. `released_by`
 is the row that it waited for last (-1: none). Missing numbers (a rank for a transfer, a layer for the optimizer) are
 -1.

@@ -40,6 +40,9 @@ class Plan(Protocol):
     shares_compute: bool
     """Whether ranks serve other lanes' passes, so that kernels may have to wait for a rank."""
 
+    num_sms: int | None
+    """SMs of a rank, of which transfers take some and slow its kernels; None where no transfer takes any."""
+
     fidelity: str
     """How transfers are simulated: `bulk` or `flow`."""
 

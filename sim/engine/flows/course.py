@@ -3,11 +3,13 @@
 Model
 -----
 Flows advance as `sim.engine.flows.kernel` says; a transfer ends when the last of its flows does. A transfer without
-flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links.
+flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate is
+bounded, it has a link of that capacity for itself. Flows of their own may have links for themselves as well.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +87,8 @@ def run_flows(
             ends_ns=np.where(np.concatenate(remaining) > 0, -1, 0),
             num_solves=0,
         )
-    links = _joined([_links_of(transfer) for transfer in transfers])
+    num_links = capacity.size
+    links, capacity = _with_own_links(transfers, capacity)
     before = np.concatenate(remaining)
     owner = np.repeat(np.arange(len(transfers)), [one.size for one in remaining])
     state = build_state(links, before, owner, capacity)
@@ -99,7 +102,7 @@ def run_flows(
     num_bytes = np.bincount(links.links, weights=sent, minlength=capacity.size).astype(np.float64)
     busy_ns = np.zeros(capacity.size, dtype=np.int64)
     np.maximum.at(busy_ns, links.links, active_ns[entry])
-    used = np.flatnonzero(num_bytes)
+    used = np.flatnonzero(num_bytes[:num_links])
     return Course(
         elapsed_ns=elapsed_ns,
         remaining=tuple(np.split(after, np.cumsum([one.size for one in remaining])[:-1])),
@@ -114,11 +117,28 @@ def run_flows(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _links_of(transfer: Transfer) -> FlowLinks:
+def _with_own_links(transfers: Sequence[Transfer], capacity: FloatArray) -> tuple[FlowLinks, FloatArray]:
+    """Return the links of all flows, and all capacities; links of their own are numbered after the cluster's."""
+    parts, capacities, num_more = [], [capacity], 0
+    for transfer in transfers:
+        links, own = _links_of(transfer, capacity.size)
+        if own is not None:
+            moved = np.where(links.links >= capacity.size, links.links + num_more, links.links)
+            links = replace(links, links=moved)
+            capacities.append(own)
+            num_more += own.size
+        parts.append(links)
+    return _joined(parts), np.concatenate(capacities) if num_more else capacity
+
+
+def _links_of(transfer: Transfer, num_links: int) -> tuple[FlowLinks, FloatArray | None]:
+    """Return the links of a transfer's flows, and the capacities of those from `num_links` on, which are its own."""
     if transfer.flows is not None:
-        return transfer.flows.links
-    links = transfer.load.links
-    return FlowLinks(first=np.array([0, links.size]), links=links, share=transfer.load.num_bytes / transfer.flow_bytes)
+        return transfer.flows.links, transfer.flows.own_bytes_per_s
+    links, share, own = transfer.load.links, transfer.load.num_bytes / transfer.flow_bytes, None
+    if transfer.most_bytes_per_s < math.inf:
+        links, share, own = np.append(links, num_links), np.append(share, 1.0), np.array([transfer.most_bytes_per_s])
+    return FlowLinks(first=np.array([0, links.size]), links=links, share=share), own
 
 
 def _joined(parts: Sequence[FlowLinks]) -> FlowLinks:

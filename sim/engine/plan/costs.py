@@ -6,19 +6,26 @@ Model
     alone                 = bytes / capacity of its busiest link
     imbalance             = alone - alone with the same senders' bytes spread evenly       all-to-all
 
+Where a collective takes SMs (`sms`), these move what its busiest rank sends or receives::
+
+    alone                 = max(that, bytes of the busiest rank / (num_sms * bytes_per_s))
+
 `auto` takes the algorithm with the lowest latency + alone. Equal requests give the same `Transfer`, so that the network
 recognises sets it has solved before; exchanges that are drawn at random are not kept, for none comes twice. Under
 `flow` the pairs of an all-to-all go along, each to end on its own.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import to_ns, to_ns_array
 from sim.engine.ops import NO_LAYER, Compute, Flows, Op, TimedKernel, Transfer
+from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
+from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 from topology.pairs import PairSums
 from workloads.collectives import COLLECTIVES, Exchange, point_to_point
@@ -43,11 +50,14 @@ class Costs:
         all_reduce: str = "auto",
         fidelity: str = "bulk",
         is_random: bool = False,
+        sms: Mapping[str, TransferSms] | None = None,
     ) -> None:
+        """`sms` are those of each collective that takes some: by its operation, `all_to_all` or `send`."""
         self.cluster = cluster
         self._dtype = dtype
         self._all_reduce = all_reduce
         self._fidelity = fidelity
+        self._sms = {} if sms is None else dict(sms)
         self._is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
         self._transfers: dict[tuple[object, ...], Transfer] = {}
         self._round_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
@@ -56,6 +66,11 @@ class Costs:
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
+
+    @property
+    def num_sms(self) -> int | None:
+        """SMs of a rank, where transfers take some; None where none does."""
+        return self.cluster.device.num_sms if self._sms else None
 
     def compute(
         self,
@@ -146,7 +161,9 @@ class Costs:
             algorithms = COLLECTIVES[operation]
             chosen = list(algorithms) if self._all_reduce == "auto" else [self._all_reduce]
             priced = [
-                self.transfer(algorithms[name](ranks.tolist(), nodes, num_bytes), ranks=ranks, group=group)
+                self.transfer(
+                    algorithms[name](ranks.tolist(), nodes, num_bytes), ranks=ranks, group=group, operation=operation
+                )
                 for name in chosen
             ]
             self._transfers[key] = min(priced, key=lambda transfer: transfer.latency_ns + transfer.alone_ns)
@@ -171,9 +188,10 @@ class Costs:
     ) -> tuple[Transfer, Transfer]:
         sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrix)
         even = self._even_ns(senders, group_ranks, byte_matrix.sum(axis=1) / group_ranks.size)
+        rank_bytes = self._rank_bytes(senders, group_ranks, byte_matrix)
         flows = self._flows(senders, group_ranks, byte_matrix) if self._fidelity == "flow" else (None, None)
         there, back = (
-            self._direct(sums, load, even_ns, flows=pairs, ranks=group_ranks, group=group)
+            self._direct(sums, load, even_ns, rank_bytes, flows=pairs, ranks=group_ranks, group=group)
             for load, even_ns, pairs in zip((sums.there, sums.back), even, flows, strict=True)
         )
         return there, back
@@ -186,23 +204,53 @@ class Costs:
         if row.size == 0:
             return None, None
         src, dst, num_bytes = senders[row], group_ranks[column], byte_matrix[row, column]
-        there, back = (self.cluster.flow_links(*ends) for ends in ((src, dst), (dst, src)))
-        return Flows(links=there, num_bytes=num_bytes), Flows(links=back, num_bytes=num_bytes)
+        return self._pairs(src, dst, num_bytes), self._pairs(dst, src, num_bytes)
+
+    def _pairs(self, src: Ranks, dst: Ranks, num_bytes: NDArray[np.float64]) -> Flows:
+        """Return a flow for each pair of an all-to-all; SMs bound what those of a rank send, or receive, together."""
+        links, sms = self.cluster.flow_links(src, dst), self._sms.get("all_to_all")
+        if sms is None or sms.bytes_per_s == math.inf:
+            return Flows(links=links, num_bytes=num_bytes)
+        senders, of_src = np.unique(src, return_inverse=True)
+        receivers, of_dst = np.unique(dst, return_inverse=True)
+        own = self.cluster.capacity_bytes_per_s.size + np.stack([of_src, senders.size + of_dst], axis=1)
+        ends = np.repeat(links.first[1:], 2)
+        return Flows(
+            links=FlowLinks(
+                first=links.first + 2 * np.arange(links.first.size),
+                links=np.insert(links.links, ends, own.ravel()),
+                share=np.insert(links.share, ends, 1.0),
+            ),
+            num_bytes=num_bytes,
+            own_bytes_per_s=np.full(senders.size + receivers.size, sms.num_sms * sms.bytes_per_s),
+        )
 
     def _direct(
-        self, sums: PairSums, load: LinkLoad, even_ns: int, *, flows: Flows | None, ranks: Ranks, group: int
+        self,
+        sums: PairSums,
+        load: LinkLoad,
+        even_ns: int,
+        rank_bytes: float,
+        *,
+        flows: Flows | None,
+        ranks: Ranks,
+        group: int,
     ) -> Transfer:
-        alone_ns = self._alone_ns(load)
+        alone_ns = self._alone_ns("all_to_all", load, rank_bytes)
+        flow_bytes = sums.total_bytes / sums.num_flows if sums.num_flows else 0.0
+        num_sms, most_bytes_per_s = self._bound("all_to_all", rank_bytes, flow_bytes)
         return Transfer(
             load=load,
             latency_ns=to_ns(sums.latency_s),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
-            flow_bytes=sums.total_bytes / sums.num_flows if sums.num_flows else 0.0,
+            flow_bytes=flow_bytes,
             total_bytes=sums.total_bytes,
             group=group,
             ranks=ranks,
             flows=flows,
+            num_sms=num_sms,
+            most_bytes_per_s=most_bytes_per_s,
         )
 
     def _even_ns(self, senders: Ranks, group_ranks: Ranks, row_bytes: NDArray[np.float64]) -> tuple[int, int]:
@@ -211,11 +259,29 @@ class Costs:
         if key not in self._even:
             matrix = np.repeat(row_bytes[:, None], group_ranks.size, axis=1)
             sums = self.cluster.pairs(senders, group_ranks).sums(matrix)
-            self._even[key] = (self._alone_ns(sums.there), self._alone_ns(sums.back))
+            rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
+            there, back = (self._alone_ns("all_to_all", load, rank_bytes) for load in (sums.there, sums.back))
+            self._even[key] = (there, back)
         return self._even[key]
 
-    def _alone_ns(self, load: LinkLoad) -> int:
-        return to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
+    def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64]) -> float:
+        """Return what the busiest rank of an all-to-all sends or receives; 0 where that bounds nothing."""
+        if "all_to_all" not in self._sms:
+            return 0.0
+        src, dst = np.broadcast_arrays(senders[:, None], group_ranks)
+        return busiest_rank_bytes(src.ravel(), dst.ravel(), byte_matrix.ravel())
+
+    def _alone_ns(self, operation: str, load: LinkLoad, rank_bytes: float) -> int:
+        drain_s, sms = load.drain_time_s(self.cluster.capacity_bytes_per_s), self._sms.get(operation)
+        return to_ns(drain_s if sms is None else max(drain_s, sms.least_time_s(rank_bytes)))
+
+    def _bound(self, operation: str, rank_bytes: float, flow_bytes: float) -> tuple[int, float]:
+        """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
+        sms = self._sms.get(operation)
+        if sms is None or rank_bytes == 0.0:  # nothing leaves a rank
+            return 0, math.inf
+        least_s = sms.least_time_s(rank_bytes)
+        return sms.num_sms, flow_bytes / least_s if least_s else math.inf
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""
@@ -228,23 +294,30 @@ class Costs:
         key = ("send", src.tobytes(), dst.tobytes(), num_bytes, group)
         if key not in self._transfers:
             exchange = point_to_point(src.tolist(), dst.tolist(), num_bytes)
-            self._transfers[key] = self.transfer(exchange, ranks=src, group=group)
+            ranks = np.concatenate([src, dst])  # both ends run a kernel
+            self._transfers[key] = self.transfer(exchange, ranks=ranks, group=group, operation="send")
         return self._transfers[key]
 
-    def transfer(self, exchange: Exchange, *, ranks: Ranks, group: int) -> Transfer:
-        """Return an exchange as the network sees it."""
+    def transfer(self, exchange: Exchange, *, ranks: Ranks, group: int, operation: str = "") -> Transfer:
+        """Return an exchange as the network sees it; the SMs that it takes go by its `operation`."""
         load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
         latency_s = sum(
             (step.count * self.cluster.longest_latency_s(step.src, step.dst) for step in exchange.steps), start=0.0
         )
+        rank_bytes = 0.0
+        if operation in self._sms:
+            rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
+        num_sms, most_bytes_per_s = self._bound(operation, rank_bytes, exchange.flow_bytes)
         return Transfer(
             load=load,
             latency_ns=to_ns(latency_s),
-            alone_ns=self._alone_ns(load),
+            alone_ns=self._alone_ns(operation, load, rank_bytes),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,
             ranks=ranks,
+            num_sms=num_sms,
+            most_bytes_per_s=most_bytes_per_s,
         )
 
 

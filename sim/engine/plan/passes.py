@@ -44,6 +44,7 @@ class PassesPlan:
         self.link_kinds: list[str] = []
         self.folding: Folding | None = None
         self.shares_compute = False
+        self.num_sms: int | None = None
         self.fidelity = "bulk"
         self._hop = Transfer(
             load=LinkLoad(links=np.zeros(0, dtype=np.intp), num_bytes=np.zeros(0)),

@@ -55,6 +55,7 @@ class PipelinePlan:
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity
+        self.num_sms = self.costs.num_sms
         self.shares_compute = work.mesh.convention == "spanning"
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}

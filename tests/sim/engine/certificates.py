@@ -39,8 +39,8 @@ class Observed:
         return np.asarray(self.run.trace[name])
 
 
-def observe(work: Work) -> Observed:
-    """Run a work, and keep the transfers that the network was given."""
+def observe(work: Work, plan: PipelinePlan | None = None) -> Observed:
+    """Run a work (by its `plan`), and keep the transfers that the network was given."""
     seen: list[Transfer] = []
 
     class Witness(FluidNetwork):
@@ -49,7 +49,7 @@ def observe(work: Work) -> Observed:
             return super().begin(transfers)
 
     with patch.object(sim.engine.simulation, "FluidNetwork", Witness):
-        run = run_plan(PipelinePlan(work, folds=False))
+        run = run_plan(PipelinePlan(work, folds=False) if plan is None else plan)
     return Observed(work=work, run=run, transfers=tuple(seen))
 
 

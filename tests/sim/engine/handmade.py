@@ -1,5 +1,6 @@
 """Networks and plans small enough to work out by hand. One link of capacity 1 carries one byte per nanosecond."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -25,21 +26,26 @@ def make_transfer(
     flow_bytes: float | None = None,
     ranks: Sequence[int] = (0,),
     group: int = 0,
+    num_sms: int = 0,
+    most: float = math.inf,
 ) -> Transfer:
-    """Put bytes on links; `capacity` in bytes per nanosecond. One flow unless `flow_bytes` says otherwise."""
+    """Put bytes on links; `capacity` and `most` in bytes per ns. One flow unless `flow_bytes` says otherwise."""
     links = sorted(num_bytes)
     load = LinkLoad(
         links=np.array(links, dtype=np.intp), num_bytes=np.array([num_bytes[i] for i in links], dtype=float)
     )
-    return Transfer(
+    made = Transfer(
         load=load,
         latency_ns=latency_ns,
-        alone_ns=to_ns(load.drain_time_s(np.array(capacity, dtype=float) * BYTE_PER_NS)),
+        alone_ns=0,
         flow_bytes=max(num_bytes.values(), default=0.0) if flow_bytes is None else flow_bytes,
         total_bytes=float(max(num_bytes.values(), default=0.0)),
         group=group,
         ranks=np.array(ranks, dtype=np.intp),
+        num_sms=num_sms,
+        most_bytes_per_s=most * BYTE_PER_NS,
     )
+    return replace(made, alone_ns=to_ns(made.alone_s(np.array(capacity, dtype=float) * BYTE_PER_NS)))
 
 
 def make_flows(
@@ -128,6 +134,7 @@ class HandPlan:
         hop: Transfer | None = None,
         inputs: Callable[[int, Pass], tuple[Input, ...]] | None = None,
         after: Callable[[int, int], Sequence[Op]] = lambda stage, lane: (),
+        num_sms: int | None = None,
     ) -> None:
         num_stages = len(passes)
         ranks = [[[stage]] for stage in range(num_stages)] if lane_ranks is None else lane_ranks
@@ -138,6 +145,7 @@ class HandPlan:
         self.link_kinds = ["wire"] * len(capacity)
         self.folding = None
         self.shares_compute = True
+        self.num_sms = num_sms
         self.fidelity = "bulk"
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after

@@ -31,8 +31,11 @@ def spans(trace, stream, **where):
 
 # --- foreign expert work ---------------------------------------------------------------------------------------------
 
+EVERY_COMPUTE = pytest.mark.parametrize("num_sms", [None, 100], ids=["known ends", "slowed"])
+"""Ranks whose ends are known, and ranks that transfers might slow: here none does, and all is the same."""
 
-def serving_plan():
+
+def serving_plan(num_sms=None):
     """Two stages of one rank that start together; each asks both ranks for expert work.
 
     rank 0   stage 0: 0-10 kernel, 10-20 its own experts; stage 1's experts 25-29; 45-50 kernel
@@ -42,7 +45,7 @@ def serving_plan():
         0: [kernel(10), serve([0, 1], [10, 20]), kernel(5)],
         1: [kernel(25), serve([0, 1], [4, 6])],
     }
-    return HandPlan(["F0", "F0"], lambda stage, *_: ops[stage], inputs=lambda *_: ())
+    return HandPlan(["F0", "F0"], lambda stage, *_: ops[stage], inputs=lambda *_: (), num_sms=num_sms)
 
 
 def assert_foreign_work_queues(trace):
@@ -51,32 +54,36 @@ def assert_foreign_work_queues(trace):
     assert spans(trace, "pass") == [(0, 50), (0, 51)]
 
 
-def test_foreign_expert_work_is_served_first_come_first_served():
-    trace = run_plan(serving_plan()).trace
+@EVERY_COMPUTE
+def test_foreign_expert_work_is_served_first_come_first_served(num_sms):
+    trace = run_plan(serving_plan(num_sms)).trace
     assert_foreign_work_queues(trace)
     assert spans(trace, "compute", stage=0) == [(0, 10), (10, 20), (45, 50)]
     assert spans(trace, "compute", stage=1) == [(0, 25), (45, 51)]
 
 
-def test_work_that_waits_for_a_rank_was_released_by_the_span_that_held_it():
-    trace = run_plan(serving_plan()).trace
+@EVERY_COMPUTE
+def test_work_that_waits_for_a_rank_was_released_by_the_span_that_held_it(num_sms):
+    trace = run_plan(serving_plan(num_sms)).trace
     (foreign,) = trace.rows("foreign", stage=1)
     own_kernel, own_experts = trace.rows("compute", stage=1)
     assert trace["released_by"][foreign] == own_kernel
     assert trace["released_by"][own_experts] == foreign
 
 
-def test_time_lent_to_another_stage_is_foreign_and_time_lost_to_one_is_stalled():
-    first, second = stages_ns(run_plan(serving_plan()).trace)
+@EVERY_COMPUTE
+def test_time_lent_to_another_stage_is_foreign_and_time_lost_to_one_is_stalled(num_sms):
+    first, second = stages_ns(run_plan(serving_plan(num_sms)).trace)
     # Stage 0 waits from 20 to 45 for rank 1, of which it serves stage 1 for 4. Its experts are not above the mean.
     assert parts(first) == {"other_compute": 15, "expert": 10, "foreign": 4, "stalled": 21, "idle": 1}
     # Stage 1 waits from 25 to 45 while its rank serves stage 0; then 6 of experts, 1 above the mean of 5.
     assert parts(second) == {"other_compute": 25, "foreign": 20, "expert": 5, "imbalance": 1}
 
 
-def test_the_path_goes_through_the_rank_that_was_waited_for():
+@EVERY_COMPUTE
+def test_the_path_goes_through_the_rank_that_was_waited_for(num_sms):
     # 25 kernel of stage 1, 20 of experts for stage 0 (5 above the mean of 15), 6 of its own (1 above the mean of 5).
-    assert parts(path_ns(run_plan(serving_plan()).trace)) == {"other_compute": 25, "expert": 20, "imbalance": 6}
+    assert parts(path_ns(run_plan(serving_plan(num_sms)).trace)) == {"other_compute": 25, "expert": 20, "imbalance": 6}
 
 
 def test_claims_that_do_not_queue_are_noticed(monkeypatch):
@@ -90,14 +97,37 @@ def test_claims_that_do_not_queue_are_noticed(monkeypatch):
         assert_foreign_work_queues(run_plan(serving_plan()).trace)
 
 
-def test_a_rank_that_has_no_tokens_to_serve_is_not_waited_for():
+@EVERY_COMPUTE
+def test_a_rank_that_has_no_tokens_to_serve_is_not_asked_nor_waited_for(num_sms):
     ops = {0: [kernel(10), serve([0, 1], [10, 0])], 1: [kernel(100)]}
-    plan = HandPlan(["F0", "F0"], lambda stage, *_: ops[stage], inputs=lambda *_: ())
-    assert spans(run_plan(plan).trace, "pass", stage=0) == [(0, 20)]
+    plan = HandPlan(["F0", "F0"], lambda stage, *_: ops[stage], inputs=lambda *_: (), num_sms=num_sms)
+    trace = run_plan(plan).trace
+    assert spans(trace, "pass", stage=0) == [(0, 20)]
+    assert spans(trace, "foreign") == []
+    first, second = stages_ns(trace)
+    # Of the experts' 10, 5 are above the mean of both ranks.
+    assert parts(first) == {"other_compute": 10, "expert": 5, "imbalance": 5, "idle": 80}
+    assert parts(second) == {"other_compute": 100}
 
 
-def test_experts_without_any_tokens_take_no_time():
-    plan = HandPlan(["F0"], lambda *_: [kernel(10), serve([0], [0]), kernel(5)])
+@EVERY_COMPUTE
+def test_two_lanes_of_a_stage_that_ask_at_one_time_are_served_in_their_order(num_sms):
+    """Both ask both ranks at 5: each serves lane 0 for 4, to 9, then lane 1 for 2, to 11."""
+    ops = {0: [kernel(5), serve([0, 1], [4, 4])], 1: [kernel(5), serve([0, 1], [2, 2])]}
+    plan = HandPlan(["F0"], lambda _, lane, *__: ops[lane], lane_ranks=[[[0], [1]]], num_sms=num_sms)
+    trace = run_plan(plan).trace
+    assert spans(trace, "compute", lane=0) == [(0, 5), (5, 9)]
+    assert spans(trace, "foreign", lane=0) == [(9, 11)]
+    assert spans(trace, "compute", lane=1) == [(0, 5), (9, 11)]
+    assert spans(trace, "foreign", lane=1) == [(5, 9)]
+    assert spans(trace, "pass") == [(0, 9), (0, 11)]
+    # Lane 0: 5 + 4, then 2 for lane 1. Lane 1: 5, 4 for lane 0, 2 of its own. The mean of both:
+    assert parts(stages_ns(trace)[0]) == {"other_compute": 5, "expert": 3, "foreign": 3}
+
+
+@EVERY_COMPUTE
+def test_experts_without_any_tokens_take_no_time(num_sms):
+    plan = HandPlan(["F0"], lambda *_: [kernel(10), serve([0], [0]), kernel(5)], num_sms=num_sms)
     assert run_plan(plan).trace.step_ns == 15
 
 
@@ -112,7 +142,8 @@ def test_a_lane_goes_as_fast_as_its_slowest_rank_and_the_rest_is_imbalance():
     assert parts(stages_ns(trace)[0]) == {"other_compute": 30, "imbalance": 30}
 
 
-def test_a_rank_that_serves_others_delays_its_lane():
+@EVERY_COMPUTE
+def test_a_rank_that_serves_others_delays_its_lane(num_sms):
     # Rank 1 of stage 0's lane serves stage 1 from 0 to 30, though rank 0 is free: the lane's kernel ends at 40.
     ops = {0: [exchange(make_transfer({0: 5}, [1])), kernel(10, 10)], 1: [serve([1, 2], [30, 1])]}
     plan = HandPlan(
@@ -121,6 +152,7 @@ def test_a_rank_that_serves_others_delays_its_lane():
         lane_ranks=[[[0, 1]], [[2, 3]]],
         inputs=lambda *_: (),
         capacity=[1],
+        num_sms=num_sms,
     )
     trace = run_plan(plan).trace
     assert spans(trace, "pass", stage=0) == [(0, 40)]

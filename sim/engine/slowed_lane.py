@@ -1,0 +1,104 @@
+"""A lane whose kernels slow down while transfers take SMs of its ranks.
+
+Model
+-----
+As `sim.engine.lane`, with ranks as in `sim.engine.slowed_compute`: ends are known when they have come. What a kernel
+took beyond its time at full speed is its contention. Rows stand in the order in which kernels were asked for, and the
+row of an op shows the rank that ended it last.
+"""
+
+from collections.abc import Callable
+from typing import TypedDict
+
+import numpy as np
+import simpy
+
+from sim.engine.lane import Lane
+from sim.engine.ops import Compute, Service
+from sim.engine.slowed_compute import Claim, SlowedCompute
+from sim.engine.world import World
+from workloads.schedules import Pass, Schedule
+
+__all__ = ["SlowedLane"]
+
+
+class _Shown(TypedDict):
+    """What the rows of an op's kernels show."""
+
+    rank: int
+    start_ns: int
+    took_ns: tuple[int, ...]
+    released_by: int
+    contention_ns: tuple[int, ...]
+
+
+class SlowedLane(Lane):
+    """One lane of one stage, in a world whose transfers take SMs."""
+
+    def __init__(self, world: World, stage: int, lane: int, schedule: Schedule, *, slowed: SlowedCompute) -> None:
+        super().__init__(world, stage, lane, schedule)
+        self._slowed = slowed
+
+    def _compute(self, op: Compute, chosen: Pass) -> simpy.Event | None:
+        """Queue the kernels of `op` on the lane's ranks; return the event of their last end, None when that is now."""
+        recorder, asked_ns, before = self._world.recorder, self._env.now, self._last_row
+        claim = self._slowed.claim(self.ranks, op.total_ns)
+        row = self._last_row = recorder.add_compute(op, chosen, self.place, **self._shown(op, claim, asked_ns, before))
+        self._slowed.hold(self.ranks, row)
+        self._count_tokens(op)
+
+        def put_right(_: simpy.Event) -> None:
+            if claim.was_moved:
+                recorder.amend_compute(row, **self._shown(op, claim, asked_ns, before))
+
+        return _then(claim, put_right)
+
+    def _shown(self, op: Compute, claim: Claim, asked_ns: int, before: int) -> _Shown:
+        """Return what an op's rows show, as far as is known: the rank that ends last."""
+        last = claim.last
+        start_ns = int(claim.start_ns[last])
+        full_ns = op.slowest_ns if last == op.slowest else tuple(int(one.duration_ns[last]) for one in op.kernels)
+        took_ns = claim.took_ns(last, full_ns, self._slowed.num_sms)
+        return _Shown(
+            rank=self._rank_numbers[last],
+            start_ns=start_ns,
+            took_ns=took_ns,
+            released_by=int(claim.holder[last]) if start_ns > asked_ns else before,
+            contention_ns=tuple(took - full for took, full in zip(took_ns, full_ns, strict=True)),
+        )
+
+    def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
+        """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
+        ranks, duration_ns, served = self._asked(op)
+        if not ranks.size:
+            return None
+        recorder, asked_ns = self._world.recorder, self._env.now
+        claim = self._slowed.claim(ranks, duration_ns)
+        first = recorder.add_service(
+            op,
+            chosen,
+            self.place,
+            served=served,
+            start_ns=claim.start_ns,  # these two arrays are put right while the kernels wait and run
+            end_ns=claim.end_ns,
+            released_by=np.where(claim.start_ns > asked_ns, claim.holder, self._last_row),
+            last=claim.last,
+        )
+        self._slowed.hold(ranks, np.arange(first, first + ranks.size))
+
+        def go_on(_: simpy.Event) -> None:
+            """Go on from the kernel that has ended last."""
+            recorder.amend_end(first, int(claim.end_ns[claim.last]))
+            self._last_row = first + claim.last
+
+        return _then(claim, go_on)
+
+
+def _then(claim: Claim, follow: Callable[[simpy.Event], None]) -> simpy.Event | None:
+    """Let something follow the end of a claim; return the event of that, or None when it has ended already."""
+    if not claim.is_open:
+        return None
+    if claim.done.callbacks is None:
+        raise RuntimeError("a claim that is open cannot have been processed")
+    claim.done.callbacks.append(follow)
+    return claim.done
