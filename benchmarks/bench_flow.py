@@ -48,9 +48,8 @@ def simulate(costs: Costs, transfer: Transfer, run: Run) -> int:
     """Run one transfer on a fresh network and return its end."""
     cluster = costs.cluster
     clock = Clock()
-    network = FlowNetwork(
-        clock, cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds, choose=lambda _: run
-    )
+    links = (cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds)
+    network = FlowNetwork(clock, *links, can_fill=cluster.can_fill, choose=lambda _: run)
     batch = network.begin([transfer])
     clock.run()
     return batch.end_ns[0]

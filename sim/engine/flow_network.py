@@ -74,10 +74,14 @@ class FlowNetwork:
         capacity: FloatArray,
         link_names: Sequence[str],
         link_kinds: Sequence[str],
+        *,
+        can_fill: NDArray[np.bool_] | None = None,
         choose: Callable[[int], Run] = choose_run,
     ) -> None:
+        """Simulate links of `capacity` [L]; those that not `can_fill` [L] hold nobody back (None: all can)."""
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
+        self._limits = capacity if can_fill is None else np.where(can_fill | (capacity <= 0), capacity, np.inf)
         self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
         self._knots: list[_Knot] = []
         self._stale: list[_Knot] = []
@@ -193,7 +197,7 @@ class FlowNetwork:
         self._num_steps += sum(np.unique(one).size for one in remaining)  # equal flows end in one step
         run = self._choose(self._num_steps)
         limit = {} if stop_ns is None else {"stop_ns": stop_ns}
-        course = run_flows(transfers, remaining, self._capacity, run, **limit)
+        course = run_flows(transfers, remaining, self._limits, run, **limit)
         self.num_solves += course.num_solves
         return course
 

@@ -75,7 +75,7 @@ class Simulation:
         clock = Clock(max_events=max_events)
         links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         network = (
-            FlowNetwork(clock, *links)
+            FlowNetwork(clock, *links, can_fill=plan.can_fill)
             if plan.fidelity == "flow"
             else FluidNetwork(clock, *links, can_fill=plan.can_fill, folding=folding)
         )

@@ -72,7 +72,7 @@ def run_flows(
     remaining
         Bytes left of each of their flows.
     capacity
-        Bytes/s of each link. Shape [L].
+        Bytes/s of each link; infinite: it holds nobody back. Shape [L].
     run
         The kernel, interpreted or compiled.
     """

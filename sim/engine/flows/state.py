@@ -28,17 +28,18 @@ def build_state(flows: FlowLinks, remaining: FloatArray, owner: IntArray, capaci
     Parameters
     ----------
     flows
-        Links of each flow, at least one.
+        Links of each flow, at least one that is finite.
     remaining
         Bytes that each flow has still to send; a flow with nothing left has ended. Shape [F].
     owner
         Transfer of each flow, numbered from 0. Shape [F].
     capacity
-        Bytes/s of each link of the cluster, above 0 where there are flows. Shape [all links].
+        Bytes/s of each link of the cluster, above 0 where there are flows; infinite links are left out.
+        Shape [all links].
     """
     is_active = remaining > 0.0
     entries = _Entries(flow=flows.flow_of_entry, link=flows.links, share=flows.share)
-    entries = entries.where(is_active[entries.flow])
+    entries = entries.where(is_active[entries.flow] & np.isfinite(capacity)[entries.link])
     entries = entries.where(_narrowest_of_alike(entries, capacity)[entries.link])
     numbers, part = _by_part(entries)
     renumbered = np.zeros(capacity.size, dtype=np.int64)
