@@ -12,7 +12,7 @@ from measuring import Cost, Row, bare_timeout_s, note, pipeline_plan, run_rounds
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import sim.engine.simulation
-from sim.engine.plain_network import FluidNetwork as PlainNetwork
+from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.engine.world import Plan
 
 # name -> scenario, most timeouts for an operation, most of the plain network's time (None: no bar)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from sim.engine.clock import Clock
-from sim.engine.flow_network import FlowNetwork
-from sim.engine.flows import kernel
-from sim.engine.flows.compiled import Run, compiled_run, has_numba
-from sim.engine.network import FluidNetwork
+from sim.engine.network.flows import kernel
+from sim.engine.network.flows.compiled import Run, compiled_run, has_numba
+from sim.engine.network.flows.network import FlowNetwork
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
 from topology.cluster import build_cluster

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import Clock
-from sim.engine.flow_network import FlowNetwork
-from sim.engine.flows import kernel
-from sim.engine.flows.compiled import compiled_run, has_numba
-from sim.engine.network import FluidNetwork
+from sim.engine.network.flows import kernel
+from sim.engine.network.flows.compiled import compiled_run, has_numba
+from sim.engine.network.flows.network import FlowNetwork
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
 from topology.cluster import Cluster, build_cluster

@@ -83,7 +83,7 @@ def test_every_module_of_the_house_is_read(package):
         ("workloads.mesh", "import sim.engine"),
         ("sim.studies.many", "import simpy"),
         ("sim.cli.app", "from matplotlib import pyplot"),
-        ("sim.results.path", "from sim.engine.network import FluidNetwork"),
+        ("sim.results.path", "from sim.engine.network.fluid import FluidNetwork"),
         ("sim.results.path", "import topology.cluster"),
         ("sim.engine.lane", "def late():\n    from sim.results.path import path_ns"),
         ("sim.engine.lane", "from sim import studies"),

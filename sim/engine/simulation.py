@@ -13,9 +13,9 @@ from functools import partial
 
 from sim.engine.clock import Clock
 from sim.engine.deadlock import describe_deadlock
-from sim.engine.flow_network import FlowNetwork
 from sim.engine.lane import Lane
-from sim.engine.network import FluidNetwork
+from sim.engine.network.flows.network import FlowNetwork
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.slowed_compute import SlowedCompute
 from sim.engine.slowed_lane import SlowedLane
 from sim.engine.trace import Trace

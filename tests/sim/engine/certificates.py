@@ -10,7 +10,7 @@ import numpy as np
 from works import make_model, make_work
 
 import sim.engine.simulation
-from sim.engine.network import FluidNetwork
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Transfer
 from sim.engine.plan.bounds import bounds_of
 from sim.engine.plan.neighbours import inputs_of, target_of

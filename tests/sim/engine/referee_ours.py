@@ -6,9 +6,9 @@ import numpy as np
 from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from referee_cases import Case, load_kept
 
-from sim.engine.flows import kernel
-from sim.engine.flows.course import first_remaining, run_flows
-from sim.engine.network import FluidNetwork
+from sim.engine.network.flows import kernel
+from sim.engine.network.flows.course import first_remaining, run_flows
+from sim.engine.network.fluid import FluidNetwork
 
 BULK, FLOW = "FluidNetwork", "flows"
 """Who is judged: the network of transfers, and the kernel in which the flows of transfers end each on its own."""

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import PATIENT
 
-from sim.engine.flow_network import FlowNetwork
-from sim.engine.maxmin import max_min_rates
-from sim.engine.network import FluidNetwork
-from sim.engine.plain_network import FluidNetwork as PlainNetwork
+from sim.engine.network.flows.network import FlowNetwork
+from sim.engine.network.fluid import FluidNetwork
+from sim.engine.network.maxmin import max_min_rates
+from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.errors import SimulationError
 
 NETWORKS = {"fluid": FluidNetwork, "plain": PlainNetwork, "flow": FlowNetwork}

@@ -12,8 +12,8 @@ from works import make_work
 import sim.engine.simulation
 import sim.engine.world
 from sim.engine.compute import RankCompute
-from sim.engine.maxmin import max_min_rates
-from sim.engine.network import FluidNetwork
+from sim.engine.network.fluid import FluidNetwork
+from sim.engine.network.maxmin import max_min_rates
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.stages import stages_ns
 

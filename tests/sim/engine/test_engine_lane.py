@@ -10,8 +10,8 @@ from handmade import HandPlan, exchange, kernel, make_transfer, serve
 import sim.engine.simulation
 import sim.engine.world
 from sim.engine.compute import RankCompute
-from sim.engine.maxmin import max_min_rates
-from sim.engine.network import FluidNetwork
+from sim.engine.network.fluid import FluidNetwork
+from sim.engine.network.maxmin import max_min_rates
 from sim.engine.ops import Join
 from sim.engine.simulation import run_plan
 from sim.results.path import path_ns

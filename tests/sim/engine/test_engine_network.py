@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from properties import PATIENT
 from works import make_cluster
 
-from sim.engine.maxmin import max_min_rates
-from sim.engine.plain_network import FluidNetwork as PlainNetwork
+from sim.engine.network.maxmin import max_min_rates
+from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.engine.plan.costs import Costs
 from sim.errors import SimulationError
 from workloads.collectives import all_to_all

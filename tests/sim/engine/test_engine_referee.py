@@ -6,7 +6,7 @@ from referee_cases import DRIVER, NAMES, ask_simgrid, load_kept
 from referee_filling import fill, filled_ends_s
 from referee_ours import judged_in, largest_difference, our_ends_s
 
-from sim.engine.maxmin import max_min_rates
+from sim.engine.network.maxmin import max_min_rates
 
 REL = 1e-6  # of each end; whole nanoseconds are below 1e-7 of every end here
 SAME = 1e-9  # two runs of SimGrid: other versions may sum in another order

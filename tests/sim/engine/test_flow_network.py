@@ -12,12 +12,12 @@ from properties import PATIENT
 from works import make_cluster, make_work
 
 from sim.engine.clock import Clock
-from sim.engine.flow_network import FlowNetwork, _Knot
-from sim.engine.flows import kernel
-from sim.engine.flows.compiled import choose_run, compiled_run
-from sim.engine.flows.state import build_state, rates_of
-from sim.engine.maxmin import max_min_rates
-from sim.engine.network import FluidNetwork
+from sim.engine.network.flows import kernel
+from sim.engine.network.flows.compiled import choose_run, compiled_run
+from sim.engine.network.flows.network import FlowNetwork, _Knot
+from sim.engine.network.flows.state import build_state, rates_of
+from sim.engine.network.fluid import FluidNetwork
+from sim.engine.network.maxmin import max_min_rates
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan

@@ -9,10 +9,10 @@ from certificates import CERTIFICATES, links_carry_the_bytes_of_all_transfers, o
 from handmade import BYTE_PER_NS, run_network
 from works import make_cluster, make_work
 
-from sim.engine.flow_network import FlowNetwork
-from sim.engine.flows.compiled import choose_run
-from sim.engine.flows.course import run_flows
-from sim.engine.network import FluidNetwork
+from sim.engine.network.flows.compiled import choose_run
+from sim.engine.network.flows.course import run_flows
+from sim.engine.network.flows.network import FlowNetwork
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.transfer_sms import TransferSms

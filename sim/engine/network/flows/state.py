@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.flows.kernel import State, solve
+from sim.engine.network.flows.kernel import State, solve
 from topology.flow_links import FlowLinks
 
 __all__ = ["build_state", "rates_of"]

@@ -2,8 +2,8 @@
 
 Model
 -----
-The functions of `sim.engine.flows.kernel`, compiled one after another with each other in place of the interpreted ones.
-Both give the same bits. Compiled code is kept on disk where there is a place for it.
+The functions of `sim.engine.network.flows.kernel`, compiled one after another with each other in place of the
+interpreted ones. Both give the same bits. Compiled code is kept on disk where there is a place for it.
 """
 
 import importlib.util
@@ -12,8 +12,8 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-from sim.engine.flows import kernel
-from sim.engine.flows.kernel import FloatArray, State
+from sim.engine.network.flows import kernel
+from sim.engine.network.flows.kernel import FloatArray, State
 
 __all__ = ["Run", "choose_run", "compiled_run", "has_numba"]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.flows.course import Course
+from sim.engine.network.flows.course import Course
 from sim.engine.trace import LinkUse
 
 __all__ = ["FlowLog"]

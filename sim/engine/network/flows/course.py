@@ -2,9 +2,9 @@
 
 Model
 -----
-Flows advance as `sim.engine.flows.kernel` says; a transfer ends when the last of its flows does. A transfer without
-flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate is
-bounded, it has a link of that capacity for itself. Flows of their own may have links for themselves as well.
+Flows advance as `sim.engine.network.flows.kernel` says; a transfer ends when the last of its flows does. A transfer
+without flows of its own is one flow, with share bytes on the link / `flow_bytes` on each of its links; where its rate
+is bounded, it has a link of that capacity for itself. Flows of their own may have links for themselves as well.
 """
 
 import math
@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.flows.compiled import Run
-from sim.engine.flows.state import build_state
+from sim.engine.network.flows.compiled import Run
+from sim.engine.network.flows.state import build_state
 from sim.engine.ops import Transfer
 from topology.flow_links import FlowLinks
 

@@ -1,10 +1,10 @@
 """The plain fluid network: everything is solved at every change. Slow and obvious, it stays as the oracle.
 
-`sim.engine.network` gives the same ends, by the same model, with far fewer events and solves.
+`sim.engine.network.fluid` gives the same ends, by the same model, with far fewer events and solves.
 
 Model
 -----
-A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.maxmin` solves it, with
+A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.network.maxmin` solves it, with
 
     flows on a link = bytes on the link / f
     r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
@@ -26,7 +26,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns
-from sim.engine.maxmin import bounded_weights, max_min_rates
+from sim.engine.network.maxmin import bounded_weights, max_min_rates
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
 from sim.errors import SimulationError

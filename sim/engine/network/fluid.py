@@ -2,7 +2,7 @@
 
 Model
 -----
-A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.maxmin` solves it, with
+A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.network.maxmin` solves it, with
 
     flows on a link = bytes on the link / f
     r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
@@ -16,7 +16,7 @@ Links that others keep from ever being full (`Cluster.can_fill`) hold nobody bac
 Transfers that share no other link never meet: each is *alone*, its end is known when it begins, and it costs one event.
 Transfers that meet form a *knot*, connected by shared links; only a knot in which something starts or ends is solved
 again, and it falls apart into smaller ones when its links do. Links are bits of an integer, so that to meet is an `&`.
-Alone and knots are disjoint at all times. `sim.engine.plain_network`, which solves everything at every change, is the
+Alone and knots are disjoint at all times. `sim.engine.network.plain`, which solves everything at every change, is the
 oracle.
 
 Assumptions
@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
 from sim.engine.folding import Folding
-from sim.engine.linkuse import LinkLog
-from sim.engine.maxmin import bounded_rows, bounded_weights, few_max_min_rates
+from sim.engine.network.linkuse import LinkLog
+from sim.engine.network.maxmin import bounded_rows, bounded_weights, few_max_min_rates
 from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse

@@ -2,9 +2,9 @@
 
 Model
 -----
-All flows of all transfers share links max-min fairly (`sim.engine.flows`); a transfer ends when its last flow does.
-A transfer without flows of its own is one flow, as in `sim.engine.network`. Waiting for the latency uses no link. An
-end is rounded up to a whole nanosecond; flows of one knot with less than a nanosecond left end together.
+All flows of all transfers share links max-min fairly; a transfer ends when its last flow does. A transfer without flows
+of its own is one flow, as in `sim.engine.network.fluid`. Waiting for the latency uses no link. An end is rounded up to
+a whole nanosecond; flows of one knot with less than a nanosecond left end together.
 
 How it is fast
 --------------
@@ -26,10 +26,10 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.flow_log import FlowLog
-from sim.engine.flows.compiled import Run, choose_run
-from sim.engine.flows.course import Course, first_remaining, run_flows
-from sim.engine.network import Batch
+from sim.engine.network.flows.compiled import Run, choose_run
+from sim.engine.network.flows.course import Course, first_remaining, run_flows
+from sim.engine.network.flows.log import FlowLog
+from sim.engine.network.fluid import Batch
 from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
