@@ -99,7 +99,7 @@ class _Member:
 class _Knot:
     """Transfers that share links, directly or over others."""
 
-    __slots__ = ("alarm", "is_stale", "last_ns", "mask", "members", "rates", "transfers")
+    __slots__ = ("alarm", "is_stale", "is_whole", "last_ns", "mask", "members", "rates", "transfers")
 
     def __init__(self, members: list[_Member], mask: int, last_ns: int) -> None:
         self.members, self.mask, self.last_ns = members, mask, last_ns
@@ -107,6 +107,7 @@ class _Knot:
         self.rates: list[float] = []
         self.alarm: simpy.Event | None = None
         self.is_stale = False
+        self.is_whole = True  # nobody has left that may have held it together
 
 
 class FluidNetwork:
@@ -131,6 +132,8 @@ class FluidNetwork:
         self._capacity, self._names, self._solver = capacity, link_names, solver
         self._can_fill = np.ones(capacity.size, dtype=np.bool_) if can_fill is None else can_fill | (capacity <= 0)
         self._column = np.cumsum(self._can_fill) - 1  # of a link that can fill, in the rows
+        self._num_columns = int(self._can_fill.sum())
+        self._places: dict[int, tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]] = {}
         self._fills, self._dead = (mask_of(np.flatnonzero(chosen)) for chosen in (self._can_fill, capacity <= 0))
         self._busy = 0
         self._alone: list[_Alone] = []
@@ -210,7 +213,10 @@ class FluidNetwork:
             self._go_alone(_Alone(batch, (position,), mask, now_ns), transfer.alone_ns)
             return
         member = _Member(batch, position, self._row(transfer), transfer.flow_bytes)
-        self._tie([*self._absorbed(flowing), member], knots)
+        if len(knots) == 1 and not flowing:
+            self._add(knots[0], member, mask)
+        else:
+            self._tie([*self._absorbed(flowing), member], knots)
 
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
         """Return transfers that were alone as members of a knot, with what is left of them."""
@@ -223,6 +229,14 @@ class FluidNetwork:
                 row = self._row(transfer)
                 members.append(_Member(one.batch, position, row, left - elapsed_s / row.busiest))
         return members
+
+    def _add(self, knot: _Knot, member: _Member, mask: int) -> None:
+        """Let a transfer flow with those of one knot, which it does not tie to another."""
+        self._advance(knot)
+        knot.members.append(member)
+        knot.mask |= mask
+        self._busy |= mask
+        self._mark(knot)
 
     def _tie(self, members: list[_Member], knots: Sequence[_Knot]) -> None:
         """Make one knot of `members` and `knots`, to be solved when all that starts now has started."""
@@ -271,13 +285,20 @@ class FluidNetwork:
                 self._solve_one(knot)
 
     def _solve_one(self, knot: _Knot) -> None:
+        knot.is_stale = False
+        if knot.is_whole:
+            self._share(knot)
+            return
         self._knots.remove(knot)
         self._busy &= ~knot.mask
         for members, mask in _connected(knot.members, self._fills):
             if len(members) == 1:
                 self._untie(members[0], mask)
             else:
-                self._share(_Knot(members, mask, self._env.now))
+                part = _Knot(members, mask, self._env.now)
+                self._knots.append(part)
+                self._busy |= mask
+                self._share(part)
 
     def _untie(self, member: _Member, mask: int) -> None:
         """Let the last transfer of a knot go on alone."""
@@ -286,8 +307,7 @@ class FluidNetwork:
         self._go_alone(alone, to_ns(left_s))
 
     def _share(self, knot: _Knot) -> None:
-        self._knots.append(knot)
-        self._busy |= knot.mask
+        """Find the rates of a knot, and set the time of its next end."""
         knot.transfers = tuple([member.transfer for member in knot.members])
         knot.rates = self._rates(knot)
         left_s = math.inf
@@ -302,7 +322,7 @@ class FluidNetwork:
         self._advance(knot)
         ended = [member for member in knot.members if member.remaining < member.rate * 1e-9]
         knot.members = [member for member in knot.members if member.remaining >= member.rate * 1e-9]
-        knot.alarm = None
+        knot.alarm, knot.is_whole = None, False
         self._solve_one(knot)  # before those who waited begin anew: latency keeps what they begin off the links
         for member in ended:
             self._finish(member.batch, member.position)
@@ -325,11 +345,15 @@ class FluidNetwork:
     def _row(self, transfer: Transfer) -> _Row:
         row = self._rows.get(transfer)
         if row is None:
-            links = transfer.load.links
-            loaded = transfer.load.num_bytes / transfer.flow_bytes / self._capacity[links]
-            can_fill = self._can_fill[links]
-            each = np.zeros(int(self._column[-1]) + 1)
-            each[self._column[links[can_fill]]] = loaded[can_fill]
+            known = self._places.get(transfer.mask)
+            if known is None:
+                links = transfer.load.links
+                places = np.flatnonzero(self._can_fill[links])
+                known = self._places[transfer.mask] = (self._capacity[links], places, self._column[links[places]])
+            capacity, places, columns = known
+            loaded = transfer.load.num_bytes / transfer.flow_bytes / capacity
+            each = np.zeros(self._num_columns)
+            each[columns] = loaded[places]
             row = _Row(each, max(float(loaded.max()), 1.0 / transfer.most_bytes_per_s))
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
