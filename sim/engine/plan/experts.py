@@ -73,10 +73,10 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
         num_experts=model.experts,
         top_k=model.top_k,
         seed=work.seed,
-        layer=layer,
+        layers=[layer],
         microbatch=0 if work.routing == "balanced" else microbatch,
         lane=lane,
-    )
+    )[0]
     copy_bytes = float(model.hidden * model.dtype_bytes)
     tokens, trips = [], []
     for number, group in enumerate(groups):
