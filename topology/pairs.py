@@ -13,6 +13,7 @@ Assumptions
 Those of `topology.cluster`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,27 +48,36 @@ class Pairs:
 
     def sums(self, byte_matrix: FloatArray) -> "PairSums":
         """Return what `byte_matrix` [S, D] puts on links; a pair of a rank with itself loads nothing."""
-        if byte_matrix.shape != self.classes.shape[1:] or not (byte_matrix >= 0).all():
+        return self.sums_of_each(np.asarray(byte_matrix)[None])[0]
+
+    def sums_of_each(self, byte_matrices: FloatArray) -> "list[PairSums]":
+        """Return the sums of each of `byte_matrices` [N, S, D], in fewer calls than one by one."""
+        if byte_matrices.shape[1:] != self.classes.shape[1:] or not (byte_matrices >= 0).all():
             raise TopologyError(
                 subject="pairs",
                 field="byte_matrix",
                 rule=f"have shape {list(self.classes.shape[1:])} and no negative entry",
-                value=f"shape {list(byte_matrix.shape)}",
+                value=f"shape {list(byte_matrices.shape[1:])}",
                 cure="Give bytes for every pair.",
             )
-        by_class = self.classes * byte_matrix
-        sent, received = by_class.sum(axis=2), by_class.sum(axis=1)
-        parts = [sent[0], received[0]]
+        by_class = self.classes * byte_matrices[:, None]
+        sent, received = by_class.sum(axis=3), by_class.sum(axis=2)
+        parts = [sent[:, 0], received[:, 0]]
         if self._is_wide:
-            up, down = sent[2] @ self._leaf_members[0], received[2] @ self._leaf_members[1]
-            parts += [sent[1], received[1], up / self.num_spines, down / self.num_spines]
-        in_node, away, across = sent.sum(axis=1).tolist()
+            up, down = sent[:, 2] @ self._leaf_members[0], received[:, 2] @ self._leaf_members[1]
+            parts += [sent[:, 1], received[:, 1], up / self.num_spines, down / self.num_spines]
+        num_flows = np.count_nonzero(by_class[:, :2], axis=(1, 2, 3)).tolist()
+        values, totals = np.concatenate(parts, axis=1), sent.sum(axis=2).tolist()
+        return [self._summed(*each) for each in zip(values, num_flows, totals, strict=True)]
+
+    def _summed(self, values: FloatArray, num_flows: int, class_bytes: Sequence[float]) -> "PairSums":
+        in_node, away, across = class_bytes
         present = (in_node > 0, away > across, across > 0)
         return PairSums(
             pairs=self,
-            values=np.concatenate(parts),
+            values=values,
             total_bytes=in_node + away,
-            num_flows=int(np.count_nonzero(by_class[:2])),
+            num_flows=num_flows,
             latency_s=max((t for t, is_met in zip(self._latencies, present, strict=True) if is_met), default=0.0),
         )
 

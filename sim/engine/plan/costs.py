@@ -12,6 +12,7 @@ recognises sets it has solved before; exchanges that are drawn at random are not
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 __all__ = ["Costs"]
 
 Ranks = NDArray[np.intp]
+_Built = TypeVar("_Built")
 
 _MOST_TOKENS = 2**18
 """Tokens on an expert above which its kernels are not looked up: the table would take megabytes."""
@@ -50,10 +52,12 @@ class Costs:
         self._fidelity = fidelity
         self._is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
         self._transfers: dict[tuple[object, ...], Transfer] = {}
-        self._round_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
+        self._known_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
         self._ops: dict[Hashable, list[Op]] = {}
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
+        self._services: dict[Hashable, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        self._latest: tuple[Hashable, object] | None = None
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
 
@@ -93,6 +97,32 @@ class Costs:
         if self._is_random and _varies(kernel):
             return self._kernel_ns(kernel, num_ranks)
         return self._priced(kernel, num_ranks)[0]
+
+    def service(
+        self, block: Callable[[NDArray[np.int64]], list[Kernel]], tokens: NDArray[np.int64], *, key: Hashable
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return time and FLOPs of all kernels that `block` makes of `tokens` [R, E] on each rank. Each of shape [R].
+
+        Where each rank has one expert they are read from a table of all counts so far, one for each `key`.
+        """
+        if tokens.shape[1] != 1 or (most := int(tokens.max(initial=0))) >= _MOST_TOKENS:
+            return self._service(block, tokens)
+        known = self._services.get(key)
+        if known is None or known[0].size <= most:
+            counts = np.arange(1 << most.bit_length(), dtype=np.int64)
+            known = self._services[key] = self._service(block, counts[:, None])
+        arrived = tokens[:, 0]
+        return known[0][arrived], known[1][arrived]
+
+    def _service(
+        self, block: Callable[[NDArray[np.int64]], list[Kernel]], tokens: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        num_ranks, kernels = tokens.shape[0], block(tokens)
+        duration_ns, flops = np.zeros(num_ranks, dtype=np.int64), np.zeros(num_ranks)
+        for kernel in kernels:
+            duration_ns += self.kernel_ns(kernel, num_ranks)
+            flops += kernel.flops
+        return duration_ns, flops
 
     def _priced(self, kernel: Kernel, num_ranks: int) -> tuple[NDArray[np.int64], float]:
         """Return the time of `kernel` on each rank [R], and the FLOPs of all; equal kernels are priced once."""
@@ -155,28 +185,37 @@ class Costs:
     def round_trip(
         self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64], *, group: int
     ) -> tuple[Transfer, Transfer]:
-        """Return the direct all-to-all of `byte_matrix` [S, G] from `senders` to their group, and as much back.
+        """Return the round trip of one `byte_matrix` [S, G]."""
+        return self.round_trips(senders, group_ranks, byte_matrix[None], group=group)[0]
+
+    def round_trips(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: NDArray[np.float64], *, group: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        """Return the direct all-to-all of each of `byte_matrices` [N, S, G] from senders to their group, and back.
 
         What they take longer alone than if each sender spread its bytes evenly is their imbalance.
         """
         if self._is_random:
-            return self._round_trip(senders, group_ranks, byte_matrix, group)
-        key = (senders.tobytes(), group_ranks.tobytes(), byte_matrix.tobytes(), group)
-        if key not in self._round_trips:
-            self._round_trips[key] = self._round_trip(senders, group_ranks, byte_matrix, group)
-        return self._round_trips[key]
+            return self._round_trips(senders, group_ranks, byte_matrices, group)
+        keys = [(senders.tobytes(), group_ranks.tobytes(), matrix.tobytes(), group) for matrix in byte_matrices]
+        for key, matrix in zip(keys, byte_matrices, strict=True):
+            if key not in self._known_trips:
+                self._known_trips[key] = self._round_trips(senders, group_ranks, matrix[None], group)[0]
+        return [self._known_trips[key] for key in keys]
 
-    def _round_trip(
-        self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64], group: int
-    ) -> tuple[Transfer, Transfer]:
-        sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrix)
-        even = self._even_ns(senders, group_ranks, byte_matrix.sum(axis=1) / group_ranks.size)
-        flows = self._flows(senders, group_ranks, byte_matrix) if self._fidelity == "flow" else (None, None)
-        there, back = (
-            self._direct(sums, load, even_ns, flows=pairs, ranks=group_ranks, group=group)
-            for load, even_ns, pairs in zip((sums.there, sums.back), even, flows, strict=True)
-        )
-        return there, back
+    def _round_trips(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: NDArray[np.float64], group: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        summed = self.cluster.pairs(senders, group_ranks).sums_of_each(byte_matrices)
+        spread = byte_matrices.sum(axis=2) / group_ranks.size
+        trips = []
+        for sums, matrix, row_bytes in zip(summed, byte_matrices, spread, strict=True):
+            even = self._even_ns(senders, group_ranks, row_bytes)
+            flows = self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
+            there = self._direct(sums, sums.there, even[0], flows=flows[0], ranks=group_ranks, group=group)
+            back = self._direct(sums, sums.back, even[1], flows=flows[1], ranks=group_ranks, group=group)
+            trips.append((there, back))
+        return trips
 
     def _flows(
         self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64]
@@ -216,6 +255,12 @@ class Costs:
 
     def _alone_ns(self, load: LinkLoad) -> int:
         return to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
+
+    def latest(self, key: Hashable, build: Callable[[], _Built]) -> _Built:
+        """Return what `build` made for `key`, kept until another key comes: layers of a pass are asked for in turn."""
+        if self._latest is None or self._latest[0] != key:
+            self._latest = (key, build())
+        return cast("_Built", self._latest[1])
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""

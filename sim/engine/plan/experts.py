@@ -35,6 +35,8 @@ __all__ = ["ExpertLayer", "expert_backward", "expert_forward", "route"]
 
 Ranks = NDArray[np.intp]
 
+_MOST_COUNTS = 2**16  # of layers routed together, 0.5 MB; their byte matrices are several times that
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertLayer:
@@ -59,44 +61,14 @@ class ExpertLayer:
 
 
 def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
-    """Draw the routing of a layer and price its exchange."""
-    mesh, model = work.mesh, work.model
-    lane_ranks = mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
-    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
-    num_sources = 1 if is_replicated else lane_ranks.size
-    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
-    counts = draw_counts(
-        work.routing,
-        num_sources=num_sources,
-        tokens=owned,
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layers=[layer],
-        microbatch=0 if work.routing == "balanced" else microbatch,
-        lane=lane,
-    )[0]
-    copy_bytes = float(model.hidden * model.dtype_bytes)
-    tokens, trips = [], []
-    for number, group in enumerate(groups):
-        senders = lane_ranks if len(groups) == 1 else group
-        source_counts = counts if len(groups) == 1 else counts[number * group.size : (number + 1) * group.size]
-        per_host = source_counts.reshape(source_counts.shape[0], group.size, -1)
-        tokens.append(per_host.sum(axis=0))
-        if not is_replicated:
-            matrix = per_host.sum(axis=2) * copy_bytes
-            trips.append(costs.round_trip(senders, group, matrix, group=lane * len(groups) + number))
-    return ExpertLayer(
-        layer=layer,
-        lane_ranks=lane_ranks,
-        hosts=groups.ravel(),
-        tokens=tokens[0] if len(tokens) == 1 else np.concatenate(tokens),
-        there=tuple(there for there, _ in trips),
-        back=tuple(back for _, back in trips),
-        num_routed=int(counts.sum()),
-        owned_tokens=owned,
+    """Draw the routing of a layer and price its exchange, together with layers that the same pass will ask for."""
+    layers = _asked_together(work, stage, layer)
+    microbatch = 0 if work.routing == "balanced" else microbatch
+    routed = costs.latest(
+        ("route", stage, lane, layers[0], microbatch),
+        lambda: _route(work, costs, stage=stage, lane=lane, layers=layers, microbatch=microbatch),
     )
+    return routed[layers.index(layer)]
 
 
 def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bool = True) -> list[Op]:
@@ -109,7 +81,7 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bo
     ops = list(costs.once(("router", *place, num_routed), lambda: [_before_experts(work, costs, routed, num_routed)]))
     ops += _travel("ep_dispatch", routed, routed.there)
     tokens = routed.tokens.sum(axis=1) if counted else None
-    ops.append(_experts(costs, routed, expert_block(work.model, routed.tokens), tokens))
+    ops.append(_experts(work, costs, routed, counted=tokens))
     ops += _travel("ep_combine", routed, routed.back)
     return ops + costs.once(("gather", *place), lambda: _after_experts(work, costs, routed))
 
@@ -121,13 +93,64 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     before = [*router_block(model, owned), *shared_expert_block(model, owned)]
     ops: list[Op] = [costs.compute([copies], num_ranks, layer=routed.layer)]
     ops += _travel("ep_combine", routed, routed.there)
-    ops.append(_experts(costs, routed, backward_of(expert_block(model, routed.tokens))))
+    ops.append(_experts(work, costs, routed, is_backward=True))
     ops += _travel("ep_dispatch", routed, routed.back)
     ops.append(costs.compute([copies, *backward_of(before)], num_ranks, layer=routed.layer))
     return ops + _spread_over_tp(work, costs, routed)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _asked_together(work: Work, stage: int, layer: int) -> list[int]:
+    """Return the expert layers of a stage that are routed with `layer`: more calls saved, or less memory held."""
+    layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
+    at_once = max(1, _MOST_COUNTS // (work.mesh.lanes(stage)[0].size * work.model.experts))
+    first = layers.index(layer) // at_once * at_once
+    return layers[first : first + at_once]
+
+
+def _route(work: Work, costs: Costs, *, stage: int, lane: int, layers: list[int], microbatch: int) -> list[ExpertLayer]:
+    mesh, model = work.mesh, work.model
+    lane_ranks = mesh.lanes(stage)[lane]
+    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
+    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
+    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
+    counts = draw_counts(
+        work.routing,
+        num_sources=1 if is_replicated else lane_ranks.size,
+        tokens=owned,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=work.seed,
+        layers=layers,
+        microbatch=microbatch,
+        lane=lane,
+    )
+    copy_bytes = float(model.hidden * model.dtype_bytes)
+    tokens, trips = [], []
+    for number, group in enumerate(groups):
+        senders = lane_ranks if len(groups) == 1 else group
+        source_counts = counts if len(groups) == 1 else counts[:, number * group.size : (number + 1) * group.size]
+        per_host = source_counts.reshape(*source_counts.shape[:2], group.size, -1)
+        tokens.append(per_host.sum(axis=1))
+        if not is_replicated:
+            matrices = per_host.sum(axis=3) * copy_bytes
+            trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
+    arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
+    return [
+        ExpertLayer(
+            layer=layer,
+            lane_ranks=lane_ranks,
+            hosts=groups.ravel(),
+            tokens=arrived[i],
+            there=tuple(of_group[i][0] for of_group in trips),
+            back=tuple(of_group[i][1] for of_group in trips),
+            num_routed=num_routed[i],
+            owned_tokens=owned,
+        )
+        for i, layer in enumerate(layers)
+    ]
 
 
 def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: int) -> Op:
@@ -154,14 +177,21 @@ def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> 
     return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []
 
 
-def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], counted: NDArray[np.int64] | None = None) -> Op:
-    num_hosts = routed.hosts.size
-    if num_hosts == routed.lane_ranks.size:
-        return costs.compute(kernels, num_hosts, layer=routed.layer, expert_tokens=counted)
-    duration_ns, flops = np.zeros(num_hosts, dtype=np.int64), np.zeros(num_hosts)
-    for kernel in kernels:
-        duration_ns += costs.kernel_ns(kernel, num_hosts)
-        flops += kernel.flops
+def _experts(
+    work: Work,
+    costs: Costs,
+    routed: ExpertLayer,
+    *,
+    is_backward: bool = False,
+    counted: NDArray[np.int64] | None = None,
+) -> Op:
+    def block(tokens: NDArray[np.int64]) -> list[Kernel]:
+        forward = expert_block(work.model, tokens)
+        return backward_of(forward) if is_backward else forward
+
+    if routed.hosts.size == routed.lane_ranks.size:
+        return costs.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
+    duration_ns, flops = costs.service(block, routed.tokens, key=("expert", is_backward))
     return Service(
         kind="expert",
         layer=routed.layer,
