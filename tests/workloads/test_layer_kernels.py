@@ -54,9 +54,9 @@ def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
         top_k=model.top_k,
         seed=1,
         layers=[0],
-        microbatch=0,
+        microbatches=[0],
     )
-    return counts[0].T
+    return counts[0, 0].T
 
 
 def flops_of_layer(model: ModelSpec, layer: int, tp: int) -> float:

@@ -18,9 +18,9 @@ KEYS = {"seed": 1, "layer": 2, "microbatch": 3, "lane": 0}
 
 def draw(kind: str, *, num_sources=16, tokens=64, num_experts=64, top_k=2, **keys) -> np.ndarray:
     keys = {**KEYS, **keys}
-    layer = keys.pop("layer")
+    layer, microbatch = keys.pop("layer"), keys.pop("microbatch")
     shape = {"num_sources": num_sources, "tokens": tokens, "num_experts": num_experts, "top_k": top_k}
-    return draw_counts(kind, layers=[layer], **shape, **keys)[0]
+    return draw_counts(kind, layers=[layer], microbatches=[microbatch], **shape, **keys)[0, 0]
 
 
 @st.composite
@@ -225,11 +225,13 @@ def test_each_seed_layer_microbatch_and_lane_has_a_draw_of_its_own():
 
 @EVERY_ROUTING
 @pytest.mark.parametrize(("num_experts", "top_k"), [(64, 2), (21, 3)])
-def test_layers_drawn_together_are_as_those_drawn_alone(kind, num_experts, top_k):
-    layers = [3, 0, 7, *range(20, 30)]
+def test_layers_and_microbatches_drawn_together_are_as_those_drawn_alone(kind, num_experts, top_k):
+    layers, microbatches = [3, 0, 7], [4, 9]
     shape = {"num_sources": 16, "tokens": 100, "num_experts": num_experts, "top_k": top_k}
-    together = draw_counts(kind, layers=layers, **shape, seed=1, microbatch=3)
-    np.testing.assert_array_equal(together, [draw(kind, **shape, layer=layer) for layer in layers])
+    together = draw_counts(kind, layers=layers, microbatches=microbatches, **shape, seed=1)
+    for i, j in product(range(2), range(3)):
+        alone = draw(kind, **shape, microbatch=microbatches[i], layer=layers[j])
+        np.testing.assert_array_equal(together[i, j], alone)
 
 
 def test_draws_do_not_depend_on_what_was_drawn_before():

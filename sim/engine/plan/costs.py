@@ -57,7 +57,7 @@ class Costs:
         self._ops: dict[Hashable, list[Op]] = {}
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        self._latest: tuple[Hashable, object] | None = None
+        self._recent: dict[Hashable, dict[Hashable, object]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
 
@@ -256,11 +256,14 @@ class Costs:
     def _alone_ns(self, load: LinkLoad) -> int:
         return to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
 
-    def latest(self, key: Hashable, build: Callable[[], _Built]) -> _Built:
-        """Return what `build` made for `key`, kept until another key comes: layers of a pass are asked for in turn."""
-        if self._latest is None or self._latest[0] != key:
-            self._latest = (key, build())
-        return cast("_Built", self._latest[1])
+    def recent(self, place: Hashable, key: Hashable, build: Callable[[], _Built], *, num_kept: int) -> _Built:
+        """Return what `build` made for `key`; of each place the last `num_kept` keys are kept."""
+        kept = self._recent.setdefault(place, {})
+        if key not in kept:
+            while len(kept) >= num_kept:
+                del kept[next(iter(kept))]
+            kept[key] = build()
+        return cast("_Built", kept[key])
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""

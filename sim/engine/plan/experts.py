@@ -19,56 +19,17 @@ DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype bot
 left out (under 1 %).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Op, Service, Transfer
 from sim.engine.plan.costs import Costs
+from sim.engine.plan.route import ExpertLayer
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
-from workloads.routing import draw_counts
 
-__all__ = ["ExpertLayer", "expert_backward", "expert_forward", "route"]
-
-Ranks = NDArray[np.intp]
-
-_MOST_COUNTS = 2**16  # of layers routed together, 0.5 MB; their byte matrices are several times that
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertLayer:
-    """One layer's routing of one microbatch on one lane, priced."""
-
-    layer: int
-    """Layer."""
-    lane_ranks: Ranks
-    """Ranks of the lane. Shape [R]."""
-    hosts: Ranks
-    """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
-    tokens: NDArray[np.int64]
-    """Tokens that arrive for each local expert of each host. Shape [H, E]."""
-    there: tuple[Transfer, ...]
-    """From the tokens' owners to the experts; empty where tokens are everywhere."""
-    back: tuple[Transfer, ...]
-    """From the experts to the tokens' owners."""
-    num_routed: int
-    """Copies of tokens that the sources send, counted at the sources."""
-    owned_tokens: int
-    """Tokens that each rank owns."""
-
-
-def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
-    """Draw the routing of a layer and price its exchange, together with layers that the same pass will ask for."""
-    layers = _asked_together(work, stage, layer)
-    microbatch = 0 if work.routing == "balanced" else microbatch
-    routed = costs.latest(
-        ("route", stage, lane, layers[0], microbatch),
-        lambda: _route(work, costs, stage=stage, lane=lane, layers=layers, microbatch=microbatch),
-    )
-    return routed[layers.index(layer)]
+__all__ = ["expert_backward", "expert_forward"]
 
 
 def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bool = True) -> list[Op]:
@@ -100,57 +61,6 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _asked_together(work: Work, stage: int, layer: int) -> list[int]:
-    """Return the expert layers of a stage that are routed with `layer`: more calls saved, or less memory held."""
-    layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
-    at_once = max(1, _MOST_COUNTS // (work.mesh.lanes(stage)[0].size * work.model.experts))
-    first = layers.index(layer) // at_once * at_once
-    return layers[first : first + at_once]
-
-
-def _route(work: Work, costs: Costs, *, stage: int, lane: int, layers: list[int], microbatch: int) -> list[ExpertLayer]:
-    mesh, model = work.mesh, work.model
-    lane_ranks = mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
-    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
-    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
-    counts = draw_counts(
-        work.routing,
-        num_sources=1 if is_replicated else lane_ranks.size,
-        tokens=owned,
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layers=layers,
-        microbatch=microbatch,
-        lane=lane,
-    )
-    copy_bytes = float(model.hidden * model.dtype_bytes)
-    tokens, trips = [], []
-    for number, group in enumerate(groups):
-        senders = lane_ranks if len(groups) == 1 else group
-        source_counts = counts if len(groups) == 1 else counts[:, number * group.size : (number + 1) * group.size]
-        per_host = source_counts.reshape(*source_counts.shape[:2], group.size, -1)
-        tokens.append(per_host.sum(axis=1))
-        if not is_replicated:
-            matrices = per_host.sum(axis=3) * copy_bytes
-            trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
-    arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
-    return [
-        ExpertLayer(
-            layer=layer,
-            lane_ranks=lane_ranks,
-            hosts=groups.ravel(),
-            tokens=arrived[i],
-            there=tuple(of_group[i][0] for of_group in trips),
-            back=tuple(of_group[i][1] for of_group in trips),
-            num_routed=num_routed[i],
-            owned_tokens=owned,
-        )
-        for i, layer in enumerate(layers)
-    ]
 
 
 def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: int) -> Op:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Op
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.experts import expert_backward, expert_forward, route
+from sim.engine.plan.experts import expert_backward, expert_forward
+from sim.engine.plan.route import route
 from sim.engine.plan.work import Work
 from workloads.kernels import Attention, Kernel
 from workloads.layers import attention_block, backward_of, dense_ffn_block

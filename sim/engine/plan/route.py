@@ -1,0 +1,128 @@
+"""The routing of expert layers, drawn and priced: tokens of each expert, and the exchanges there and back.
+
+Model
+-----
+    bytes [source, host] = copies of tokens of the source for experts of the host * hidden * dtype_bytes
+
+Layers of a pass, and the microbatches that come next, are drawn and priced in one go: a call of numpy costs a
+microsecond whatever its arrays hold. No figure depends on what is done together.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import Transfer
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.work import Work
+from workloads.routing import draw_counts
+
+__all__ = ["ExpertLayer", "route"]
+
+Ranks = NDArray[np.intp]
+
+_MOST_COUNTS = 2**16  # of what is routed in one go, 0.5 MB; the byte matrices by class of path are several times that
+_MOST_HELD = 2**17  # layers of hosts that lanes hold routed ahead, at some 200 bytes each
+_MOST_AHEAD = 4  # microbatches: with four layers each, a fifth of the calls' cost is left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertLayer:
+    """One layer's routing of one microbatch on one lane, priced."""
+
+    layer: int
+    """Layer."""
+    lane_ranks: Ranks
+    """Ranks of the lane. Shape [R]."""
+    hosts: Ranks
+    """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
+    tokens: NDArray[np.int64]
+    """Tokens that arrive for each local expert of each host. Shape [H, E]."""
+    there: tuple[Transfer, ...]
+    """From the tokens' owners to the experts; empty where tokens are everywhere."""
+    back: tuple[Transfer, ...]
+    """From the experts to the tokens' owners."""
+    num_routed: int
+    """Copies of tokens that the sources send, counted at the sources."""
+    owned_tokens: int
+    """Tokens that each rank owns."""
+
+
+def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
+    """Draw the routing of a layer and price its exchange, together with what will soon be asked for."""
+    layers, microbatches = _together(work, stage, layer, microbatch)
+    routed = costs.recent(
+        ("route", stage, lane),
+        (layers[0], microbatches[0]),
+        lambda: _route(work, costs, stage=stage, lane=lane, layers=layers, microbatches=microbatches),
+        num_kept=1 if work.kind == "forward" else 2,  # forward and backward passes take turns
+    )
+    return routed[layer, microbatch if microbatch in microbatches else microbatches[0]]
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list[int], range]:
+    """Return the expert layers of a stage and the microbatches that are routed in one go with these."""
+    layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
+    num_lanes, num_ranks = work.mesh.lanes(stage).shape
+    most_layers = max(1, _MOST_COUNTS // (num_ranks * work.model.experts))
+    first = layers.index(layer) // most_layers * most_layers
+    layers = layers[first : first + most_layers]
+    if work.routing == "balanced":  # all microbatches are alike
+        return layers, range(1)
+    held = work.mesh.num_stages * num_lanes * num_ranks * len(layers)
+    num_ahead = min(_MOST_AHEAD, most_layers // len(layers), max(1, _MOST_HELD // held))
+    start = microbatch // num_ahead * num_ahead
+    return layers, range(start, min(start + num_ahead, work.num_microbatches))
+
+
+def _route(
+    work: Work, costs: Costs, *, stage: int, lane: int, layers: list[int], microbatches: range
+) -> dict[tuple[int, int], ExpertLayer]:
+    """Return the routing by layer and microbatch."""
+    mesh, model = work.mesh, work.model
+    lane_ranks = mesh.lanes(stage)[lane]
+    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
+    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
+    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
+    counts = draw_counts(
+        work.routing,
+        num_sources=1 if is_replicated else lane_ranks.size,
+        tokens=owned,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=work.seed,
+        layers=layers,
+        microbatches=microbatches,
+        lane=lane,
+    )
+    counts = counts.reshape(-1, *counts.shape[2:])
+    copy_bytes = float(model.hidden * model.dtype_bytes)
+    tokens, trips = [], []
+    for number, group in enumerate(groups):
+        senders = lane_ranks if len(groups) == 1 else group
+        source_counts = counts if len(groups) == 1 else counts[:, number * group.size : (number + 1) * group.size]
+        per_host = source_counts.reshape(*source_counts.shape[:2], group.size, -1)
+        tokens.append(per_host.sum(axis=1))
+        if not is_replicated:
+            matrices = per_host.sum(axis=3) * copy_bytes
+            trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
+    arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
+    hosts = groups.ravel()
+    return {
+        (layer, microbatch): ExpertLayer(
+            layer=layer,
+            lane_ranks=lane_ranks,
+            hosts=hosts,
+            tokens=arrived[i],
+            there=tuple(of_group[i][0] for of_group in trips),
+            back=tuple(of_group[i][1] for of_group in trips),
+            num_routed=num_routed[i],
+            owned_tokens=owned,
+        )
+        for i, (microbatch, layer) in enumerate(product(microbatches, layers))
+    }
