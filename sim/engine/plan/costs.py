@@ -12,7 +12,7 @@ recognises sets it has solved before; exchanges that are drawn at random are not
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 __all__ = ["Costs"]
 
 Ranks = NDArray[np.intp]
+_Key = TypeVar("_Key")
 _Built = TypeVar("_Built")
 
 _MOST_TOKENS = 2**18
@@ -57,7 +58,7 @@ class Costs:
         self._ops: dict[Hashable, list[Op]] = {}
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        self._recent: dict[Hashable, dict[Hashable, object]] = {}
+        self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
 
@@ -206,16 +207,23 @@ class Costs:
     def _round_trips(
         self, senders: Ranks, group_ranks: Ranks, byte_matrices: NDArray[np.float64], group: int
     ) -> list[tuple[Transfer, Transfer]]:
-        summed = self.cluster.pairs(senders, group_ranks).sums_of_each(byte_matrices)
-        spread = byte_matrices.sum(axis=2) / group_ranks.size
-        trips = []
-        for sums, matrix, row_bytes in zip(summed, byte_matrices, spread, strict=True):
-            even = self._even_ns(senders, group_ranks, row_bytes)
-            flows = self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
-            there = self._direct(sums, sums.there, even[0], flows=flows[0], ranks=group_ranks, group=group)
-            back = self._direct(sums, sums.back, even[1], flows=flows[1], ranks=group_ranks, group=group)
-            trips.append((there, back))
-        return trips
+        sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrices)
+        even = [self._even_ns(senders, group_ranks, row) for row in byte_matrices.sum(axis=2) / group_ranks.size]
+        flows = [
+            self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
+            for matrix in byte_matrices
+        ]
+        there, back = (
+            [
+                self._direct(sums, i, load, alone_ns, even[i][way], flows=flows[i][way], ranks=group_ranks, group=group)
+                for i, (load, alone_ns) in enumerate(zip(loads, to_ns_array(drain_s).tolist(), strict=True))
+            ]
+            for way, (loads, drain_s) in enumerate(self._both_ways(sums))
+        )
+        return list(zip(there, back, strict=True))
+
+    def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], NDArray[np.float64]]]:
+        return [way(self.cluster.capacity_bytes_per_s) for way in (sums.there, sums.back)]
 
     def _flows(
         self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64]
@@ -229,16 +237,25 @@ class Costs:
         return Flows(links=there, num_bytes=num_bytes), Flows(links=back, num_bytes=num_bytes)
 
     def _direct(
-        self, sums: PairSums, load: LinkLoad, even_ns: int, *, flows: Flows | None, ranks: Ranks, group: int
+        self,
+        sums: PairSums,
+        i: int,
+        load: LinkLoad,
+        alone_ns: int,
+        even_ns: int,
+        *,
+        flows: Flows | None,
+        ranks: Ranks,
+        group: int,
     ) -> Transfer:
-        alone_ns = self._alone_ns(load)
+        num_flows, total_bytes = sums.num_flows[i], sums.total_bytes[i]
         return Transfer(
             load=load,
-            latency_ns=to_ns(sums.latency_s),
+            latency_ns=to_ns(sums.latency_s[i]),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
-            flow_bytes=sums.total_bytes / sums.num_flows if sums.num_flows else 0.0,
-            total_bytes=sums.total_bytes,
+            flow_bytes=total_bytes / num_flows if num_flows else 0.0,
+            total_bytes=total_bytes,
             group=group,
             ranks=ranks,
             flows=flows,
@@ -249,21 +266,25 @@ class Costs:
         key = (senders.tobytes(), group_ranks.tobytes(), row_bytes.tobytes())
         if key not in self._even:
             matrix = np.repeat(row_bytes[:, None], group_ranks.size, axis=1)
-            sums = self.cluster.pairs(senders, group_ranks).sums(matrix)
-            self._even[key] = (self._alone_ns(sums.there), self._alone_ns(sums.back))
+            sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
+            there_ns, back_ns = (to_ns_array(drain_s).tolist()[0] for _, drain_s in self._both_ways(sums))
+            self._even[key] = (there_ns, back_ns)
         return self._even[key]
 
     def _alone_ns(self, load: LinkLoad) -> int:
         return to_ns(load.drain_time_s(self.cluster.capacity_bytes_per_s))
 
-    def recent(self, place: Hashable, key: Hashable, build: Callable[[], _Built], *, num_kept: int) -> _Built:
-        """Return what `build` made for `key`; of each place the last `num_kept` keys are kept."""
-        kept = self._recent.setdefault(place, {})
-        if key not in kept:
-            while len(kept) >= num_kept:
-                del kept[next(iter(kept))]
-            kept[key] = build()
-        return cast("_Built", kept[key])
+    def recent(
+        self, place: Hashable, key: Hashable, build: Callable[[], dict[_Key, _Built]], *, num_kept: int
+    ) -> _Built:
+        """Return the value of `key`, which `build` makes along with others; of each place the last builds are kept."""
+        kept = self._recent.setdefault(place, [])
+        for built in kept:
+            if key in built:
+                return cast("_Built", built[key])
+        del kept[: len(kept) + 1 - num_kept]
+        kept.append(build())
+        return cast("_Built", kept[-1][key])
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""

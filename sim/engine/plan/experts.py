@@ -41,8 +41,7 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bo
     place = (routed.layer, int(routed.lane_ranks[0]))
     ops = list(costs.once(("router", *place, num_routed), lambda: [_before_experts(work, costs, routed, num_routed)]))
     ops += _travel("ep_dispatch", routed, routed.there)
-    tokens = routed.tokens.sum(axis=1) if counted else None
-    ops.append(_experts(work, costs, routed, counted=tokens))
+    ops.append(_experts(work, costs, routed, counted=routed.host_tokens if counted else None))
     ops += _travel("ep_combine", routed, routed.back)
     return ops + costs.once(("gather", *place), lambda: _after_experts(work, costs, routed))
 

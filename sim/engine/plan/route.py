@@ -40,6 +40,8 @@ class ExpertLayer:
     """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
     tokens: NDArray[np.int64]
     """Tokens that arrive for each local expert of each host. Shape [H, E]."""
+    host_tokens: NDArray[np.int64]
+    """Tokens that arrive on each host. Shape [H]."""
     there: tuple[Transfer, ...]
     """From the tokens' owners to the experts; empty where tokens are everywhere."""
     back: tuple[Transfer, ...]
@@ -52,14 +54,13 @@ class ExpertLayer:
 
 def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
     """Draw the routing of a layer and price its exchange, together with what will soon be asked for."""
-    layers, microbatches = _together(work, stage, layer, microbatch)
-    routed = costs.recent(
+    microbatch = 0 if work.routing == "balanced" else microbatch  # balanced, all microbatches are alike
+    return costs.recent(
         ("route", stage, lane),
-        (layers[0], microbatches[0]),
-        lambda: _route(work, costs, stage=stage, lane=lane, layers=layers, microbatches=microbatches),
+        (layer, microbatch),
+        lambda: _route(work, costs, (stage, lane), *_together(work, stage, layer, microbatch)),
         num_kept=1 if work.kind == "forward" else 2,  # forward and backward passes take turns
     )
-    return routed[layer, microbatch if microbatch in microbatches else microbatches[0]]
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list
     most_layers = max(1, _MOST_COUNTS // (num_ranks * work.model.experts))
     first = layers.index(layer) // most_layers * most_layers
     layers = layers[first : first + most_layers]
-    if work.routing == "balanced":  # all microbatches are alike
+    if work.routing == "balanced":
         return layers, range(1)
     held = work.mesh.num_stages * num_lanes * num_ranks * len(layers)
     num_ahead = min(_MOST_AHEAD, most_layers // len(layers), max(1, _MOST_HELD // held))
@@ -81,10 +82,10 @@ def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list
 
 
 def _route(
-    work: Work, costs: Costs, *, stage: int, lane: int, layers: list[int], microbatches: range
+    work: Work, costs: Costs, place: tuple[int, int], layers: list[int], microbatches: range
 ) -> dict[tuple[int, int], ExpertLayer]:
     """Return the routing by layer and microbatch."""
-    mesh, model = work.mesh, work.model
+    mesh, model, (stage, lane) = work.mesh, work.model, place
     lane_ranks = mesh.lanes(stage)[lane]
     groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
     is_replicated = mesh.convention == "vllm" and mesh.dp == 1
@@ -112,13 +113,14 @@ def _route(
             matrices = per_host.sum(axis=3) * copy_bytes
             trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
-    hosts = groups.ravel()
+    hosts, on_hosts = groups.ravel(), arrived.sum(axis=2)
     return {
         (layer, microbatch): ExpertLayer(
             layer=layer,
             lane_ranks=lane_ranks,
             hosts=hosts,
             tokens=arrived[i],
+            host_tokens=on_hosts[i],
             there=tuple(of_group[i][0] for of_group in trips),
             back=tuple(of_group[i][1] for of_group in trips),
             num_routed=num_routed[i],
