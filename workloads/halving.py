@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _MOST_COINS = 2048  # a throw, on average: above it a binomial costs less than the bits
-_MOST_THROWS = 2**14  # whose bits are held at once, in some 4 MB
+_MOST_WORDS = 2**16  # of bits held at once
 _LOW_BITS = (np.uint64(1) << np.arange(64, dtype=np.uint64)) - np.uint64(1)  # by how many are wanted
 
 Streams = Sequence[np.random.Generator]
@@ -153,14 +153,20 @@ def _interleave(first: IntArray, second: IntArray) -> IntArray:
 
 def _heads(coins: IntArray, streams: Streams) -> IntArray:
     """Throw `coins` [L, N] fair coins, and return the heads among them [L, N]."""
-    num_throws = coins.shape[1]
-    if num_throws > _MOST_THROWS:
-        parts = [coins[:, at : at + _MOST_THROWS] for at in range(0, num_throws, _MOST_THROWS)]
-        return np.concatenate([_heads(part, streams) for part in parts], axis=1)
     num_words = (coins >> 6) + 1  # each throw has words of its own, and of the last the bits that are wanted
     needed = num_words.sum(axis=1).tolist()
+    if sum(needed) > _MOST_WORDS and coins.size > 1:
+        return _heads_in_parts(coins, streams)
     words = np.concatenate([rng.bit_generator.random_raw(n) for rng, n in zip(streams, needed, strict=True)])
     last = np.cumsum(num_words) - 1
     words[last] &= _LOW_BITS[coins.ravel() & 63]
     first = last - (coins.ravel() >> 6)
     return np.add.reduceat(np.bitwise_count(words), first, dtype=np.int64).reshape(coins.shape)
+
+
+def _heads_in_parts(coins: IntArray, streams: Streams) -> IntArray:
+    """Throw half of the coins first: of half the streams, or of the one."""
+    axis = 0 if len(streams) > 1 else 1
+    some, others = np.array_split(coins, 2, axis=axis)
+    both = (streams[: len(some)], streams[len(some) :]) if axis == 0 else (streams, streams)
+    return np.concatenate([_heads(some, both[0]), _heads(others, both[1])], axis=axis)

@@ -26,7 +26,7 @@ from workloads.halving import choose_experts
 __all__ = ["ROUTINGS", "draw_counts"]
 
 _ROUTING_STREAM = 1  # the purpose's number in the seed's spawn key
-_MOST_AT_ONCE = 2**14  # counts that are drawn together: what they are made of then fits the caches
+_MOST_AT_ONCE = 2**15  # counts that are drawn together: what they are made of then fits the caches
 
 IntArray = NDArray[np.int64]
 Draws = Sequence[tuple[int, int]]

@@ -25,7 +25,7 @@ Ranks = NDArray[np.intp]
 
 _MOST_COUNTS = 2**16  # of what is routed in one go, 0.5 MB; the byte matrices by class of path are several times that
 _MOST_HELD = 2**17  # layers of hosts that lanes hold routed ahead, at some 200 bytes each
-_MOST_AHEAD = 4  # microbatches: with four layers each, a fifth of the calls' cost is left
+_MOST_AHEAD = 8  # microbatches: with four layers each, a fifth of the calls' cost is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
