@@ -24,7 +24,7 @@ __all__ = ["ExpertLayer", "route"]
 Ranks = NDArray[np.intp]
 
 _MOST_COUNTS = 2**16  # of what is routed in one go, 0.5 MB; the byte matrices by class of path are several times that
-_MOST_HELD = 2**17  # layers of hosts that lanes hold routed ahead, at some 200 bytes each
+_MOST_HELD = 2**17  # layers of ranks, over all lanes, at some 200 bytes each
 _MOST_AHEAD = 8  # microbatches: with four layers each, a fifth of the calls' cost is left
 
 
