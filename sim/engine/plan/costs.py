@@ -28,6 +28,8 @@ from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 __all__ = ["Costs"]
 
 Ranks = NDArray[np.intp]
+Times = NDArray[np.int64]
+Block = Callable[[NDArray[np.int64]], list[Kernel]]
 _Key = TypeVar("_Key")
 _Built = TypeVar("_Built")
 
@@ -51,13 +53,13 @@ class Costs:
         self._dtype = dtype
         self._all_reduce = all_reduce
         self._fidelity = fidelity
-        self._is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
+        self.is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
         self._transfers: dict[tuple[object, ...], Transfer] = {}
         self._known_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
         self._ops: dict[Hashable, list[Op]] = {}
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
-        self._services: dict[Hashable, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
         self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
@@ -95,39 +97,48 @@ class Costs:
 
     def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         """Return the time of `kernel` on each rank. Shape [R]."""
-        if self._is_random and _varies(kernel):
+        if self.is_random and _varies(kernel):
             return self._kernel_ns(kernel, num_ranks)
         return self._priced(kernel, num_ranks)[0]
 
-    def service(
-        self, block: Callable[[NDArray[np.int64]], list[Kernel]], tokens: NDArray[np.int64], *, key: Hashable
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return time and FLOPs of all kernels that `block` makes of `tokens` [R, E] on each rank. Each of shape [R].
+    def service(self, block: Block, tokens: NDArray[np.int64], *, key: Hashable) -> tuple[Times, NDArray[np.float64]]:
+        """Return time and FLOPs of all kernels that `block` makes of `tokens` [..., R, E] on each rank [..., R].
 
         Where each rank has one expert they are read from a table of all counts so far, one for each `key`.
         """
-        if tokens.shape[1] != 1 or (most := int(tokens.max(initial=0))) >= _MOST_TOKENS:
-            return self._service(block, tokens)
+        ranks = tokens.shape[:-1]
+        if tokens.shape[-1] != 1 or (most := int(tokens.max(initial=0))) >= _MOST_TOKENS:
+            duration_ns, flops = self._service(block, tokens.reshape(-1, tokens.shape[-1]))
+            return duration_ns.reshape(ranks), flops.reshape(ranks)
         known = self._services.get(key)
         if known is None or known[0].size <= most:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
             known = self._services[key] = self._service(block, counts[:, None])
-        arrived = tokens[:, 0]
+        arrived = tokens[..., 0]
         return known[0][arrived], known[1][arrived]
 
-    def _service(
-        self, block: Callable[[NDArray[np.int64]], list[Kernel]], tokens: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        num_ranks, kernels = tokens.shape[0], block(tokens)
-        duration_ns, flops = np.zeros(num_ranks, dtype=np.int64), np.zeros(num_ranks)
-        for kernel in kernels:
-            duration_ns += self.kernel_ns(kernel, num_ranks)
+    def _service(self, block: Block, tokens: NDArray[np.int64]) -> tuple[Times, NDArray[np.float64]]:
+        duration_ns, flops = np.zeros(len(tokens), dtype=np.int64), np.zeros(len(tokens))
+        for kernel in block(tokens):
+            duration_ns += self.kernel_ns(kernel, len(tokens))
             flops += kernel.flops
         return duration_ns, flops
 
+    def each(self, block: Block, tokens: NDArray[np.int64]) -> list[tuple[str, Times, list[float]]]:
+        """Return kind, time by rank [N, R] and FLOPs [N] of each kernel that `block` makes of `tokens` [N, R, E]."""
+        ranks, flat = tokens.shape[:2], tokens.reshape(-1, tokens.shape[2])
+        return [
+            (
+                kernel.kind,
+                self.kernel_ns(kernel, len(flat)).reshape(ranks),
+                np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
+            )
+            for kernel in block(flat)
+        ]
+
     def _priced(self, kernel: Kernel, num_ranks: int) -> tuple[NDArray[np.int64], float]:
         """Return the time of `kernel` on each rank [R], and the FLOPs of all; equal kernels are priced once."""
-        if self._is_random and _varies(kernel):  # none comes twice
+        if self.is_random and _varies(kernel):  # none comes twice
             return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
         key: Hashable = (kernel, num_ranks)
         if isinstance(kernel, GroupedGemm):
@@ -196,7 +207,7 @@ class Costs:
 
         What they take longer alone than if each sender spread its bytes evenly is their imbalance.
         """
-        if self._is_random:
+        if self.is_random:
             return self._round_trips(senders, group_ranks, byte_matrices, group)
         keys = [(senders.tobytes(), group_ranks.tobytes(), matrix.tobytes(), group) for matrix in byte_matrices]
         for key, matrix in zip(keys, byte_matrices, strict=True):

@@ -22,8 +22,8 @@ left out (under 1 %).
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Op, Service, Transfer
-from sim.engine.plan.costs import Costs
+from sim.engine.ops import Collective, Compute, Op, Service, TimedKernel, Transfer
+from sim.engine.plan.costs import Block, Costs
 from sim.engine.plan.route import ExpertLayer
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
@@ -99,16 +99,32 @@ def _experts(
         return backward_of(forward) if is_backward else forward
 
     if routed.hosts.size == routed.lane_ranks.size:
-        return costs.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
-    duration_ns, flops = costs.service(block, routed.tokens, key=("expert", is_backward))
+        return _own_experts(costs, routed, block, is_backward=is_backward, counted=counted)
+    duration_ns, flops = routed.together.once(
+        ("service", is_backward), lambda tokens: costs.service(block, tokens, key=("expert", is_backward))
+    )
     return Service(
         kind="expert",
         layer=routed.layer,
         ranks=routed.hosts,
-        duration_ns=duration_ns,
-        flops=flops,
+        duration_ns=duration_ns[routed.place],
+        flops=flops[routed.place],
         expert_tokens=counted,
     )
+
+
+def _own_experts(
+    costs: Costs, routed: ExpertLayer, block: Block, *, is_backward: bool, counted: NDArray[np.int64] | None
+) -> Op:
+    """Return the expert kernels where each rank of the lane has its own: balanced, the same come again and again."""
+    if not costs.is_random:
+        return costs.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
+    priced = routed.together.once(("kernels", is_backward), lambda tokens: costs.each(block, tokens))
+    kernels = [
+        TimedKernel(kind=kind, layer=routed.layer, duration_ns=times_ns[routed.place], flops=flops[routed.place])
+        for kind, times_ns, flops in priced
+    ]
+    return Compute(kernels=tuple(kernels), expert_tokens=counted)
 
 
 def _spread_over_tp(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:

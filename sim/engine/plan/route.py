@@ -8,8 +8,10 @@ Layers of a pass, and the microbatches that come next, are drawn and priced in o
 microsecond whatever its arrays hold. No figure depends on what is done together.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +24,35 @@ from workloads.routing import draw_counts
 __all__ = ["ExpertLayer", "route"]
 
 Ranks = NDArray[np.intp]
+_Priced = TypeVar("_Priced")
 
 _MOST_COUNTS = 2**16  # of what is routed in one go, 0.5 MB; the byte matrices by class of path are several times that
 _MOST_HELD = 2**17  # layers of ranks, over all lanes, at some 200 bytes each
 _MOST_AHEAD = 8  # microbatches: with four layers each, a fifth of the calls' cost is left
 
 
+class Together:
+    """What was routed in one go, to be priced in one go."""
+
+    def __init__(self, tokens: NDArray[np.int64]) -> None:
+        self._tokens = tokens
+        self._priced: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, price: Callable[[NDArray[np.int64]], _Priced]) -> _Priced:
+        """Return the price of the tokens of all [N, H, E], worked out when `key` is first asked for."""
+        if key not in self._priced:
+            self._priced[key] = price(self._tokens)
+        return cast("_Priced", self._priced[key])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertLayer:
     """One layer's routing of one microbatch on one lane, priced."""
 
+    together: Together
+    """What was routed in one go with it."""
+    place: int
+    """Its place there."""
     layer: int
     """Layer."""
     lane_ranks: Ranks
@@ -113,9 +134,12 @@ def _route(
             matrices = per_host.sum(axis=3) * copy_bytes
             trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
+    together = Together(arrived)
     hosts, on_hosts = groups.ravel(), arrived.sum(axis=2)
     return {
         (layer, microbatch): ExpertLayer(
+            together=together,
+            place=i,
             layer=layer,
             lane_ranks=lane_ranks,
             hosts=hosts,

@@ -55,6 +55,24 @@ def test_a_service_from_the_table_is_that_of_its_kernels(most):
     assert (duration_ns[tokens[:, 0] == 0] == 0).all()
 
 
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
+    """Three exchanges of eight ranks with four experts each, some without tokens."""
+    costs = Costs(make_work("EP8_TP2_PP2_DP4", "megatron").cluster, dtype="bf16", is_random=True)
+    tokens = np.random.default_rng(1).integers(0, 500, (3, 8, 4)) * np.random.default_rng(2).integers(0, 2, (3, 8, 4))
+
+    def block(tokens):
+        forward = expert_block(MODEL, tokens)
+        return backward_of(forward) if is_backward else forward
+
+    priced = costs.each(block, tokens)
+    for i in range(3):
+        alone = costs.compute(block(tokens[i]), 8).kernels
+        for (kind, duration_ns, flops), kernel in zip(priced, alone, strict=True):
+            np.testing.assert_array_equal(duration_ns[i], kernel.duration_ns)
+            assert (kind, flops[i]) == (kernel.kind, kernel.flops)
+
+
 def test_of_each_place_the_last_builds_are_kept():
     """Two places, two builds kept of each: the third build of a place drops its first."""
     costs = Costs(make_work("EP16_TP4_PP4", "spanning").cluster, dtype="bf16")
