@@ -8,7 +8,7 @@ Layers of a pass, and the microbatches that come next, are drawn and priced in o
 microsecond whatever its arrays hold. No figure depends on what is done together.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar, cast
@@ -21,7 +21,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.work import Work
 from workloads.routing import draw_counts
 
-__all__ = ["ExpertLayer", "route"]
+__all__ = ["ExpertLayer", "draw_layer", "route"]
 
 Ranks = NDArray[np.intp]
 _Priced = TypeVar("_Priced")
@@ -73,6 +73,12 @@ class ExpertLayer:
     """Tokens that each rank owns."""
 
 
+def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
+    """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
+    (counts,) = _draw(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])
+    return counts
+
+
 def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
     """Draw the routing of a layer and price its exchange, together with what will soon be asked for."""
     microbatch = 0 if work.routing == "balanced" else microbatch  # balanced, all microbatches are alike
@@ -106,31 +112,18 @@ def _route(
     work: Work, costs: Costs, place: tuple[int, int], layers: list[int], microbatches: range
 ) -> dict[tuple[int, int], ExpertLayer]:
     """Return the routing by layer and microbatch."""
-    mesh, model, (stage, lane) = work.mesh, work.model, place
+    mesh, (stage, lane) = work.mesh, place
     lane_ranks = mesh.lanes(stage)[lane]
     groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
-    is_replicated = mesh.convention == "vllm" and mesh.dp == 1
-    owned = work.tokens if is_replicated else work.tokens // mesh.strategy.tp
-    counts = draw_counts(
-        work.routing,
-        num_sources=1 if is_replicated else lane_ranks.size,
-        tokens=owned,
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layers=layers,
-        microbatches=microbatches,
-        lane=lane,
-    )
-    counts = counts.reshape(-1, *counts.shape[2:])
-    copy_bytes = float(model.hidden * model.dtype_bytes)
+    counts = _draw(work, lane, layers, microbatches)
+    copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
     tokens, trips = [], []
     for number, group in enumerate(groups):
         senders = lane_ranks if len(groups) == 1 else group
         source_counts = counts if len(groups) == 1 else counts[:, number * group.size : (number + 1) * group.size]
         per_host = source_counts.reshape(*source_counts.shape[:2], group.size, -1)
         tokens.append(per_host.sum(axis=1))
-        if not is_replicated:
+        if not _is_replicated(work):
             matrices = per_host.sum(axis=3) * copy_bytes
             trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
@@ -148,7 +141,33 @@ def _route(
             there=tuple(of_group[i][0] for of_group in trips),
             back=tuple(of_group[i][1] for of_group in trips),
             num_routed=num_routed[i],
-            owned_tokens=owned,
+            owned_tokens=_owned_tokens(work),
         )
         for i, (microbatch, layer) in enumerate(product(microbatches, layers))
     }
+
+
+def _draw(work: Work, lane: int, layers: Sequence[int], microbatches: Sequence[int]) -> NDArray[np.int64]:
+    """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
+    counts = draw_counts(
+        work.routing,
+        num_sources=1 if _is_replicated(work) else work.mesh.lane_size,
+        tokens=_owned_tokens(work),
+        num_experts=work.model.experts,
+        top_k=work.model.top_k,
+        seed=work.seed,
+        layers=layers,
+        microbatches=microbatches,
+        lane=lane,
+    )
+    return counts.reshape(-1, *counts.shape[2:])
+
+
+def _is_replicated(work: Work) -> bool:
+    """Tell whether all ranks of a lane have all its tokens."""
+    return work.mesh.convention == "vllm" and work.mesh.dp == 1
+
+
+def _owned_tokens(work: Work) -> int:
+    """Return the tokens of a microbatch that each source rank sends off."""
+    return work.tokens if _is_replicated(work) else work.tokens // work.mesh.strategy.tp
