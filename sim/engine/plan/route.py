@@ -75,7 +75,7 @@ class ExpertLayer:
 
 def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
     """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
-    (counts,) = _draw(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])
+    counts: NDArray[np.int64] = _draw(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])[0]
     return counts
 
 
