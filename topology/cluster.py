@@ -299,7 +299,7 @@ class Cluster:
             there=self._links_of_sums(src, dst, leaves, turned=False),
             back=self._links_of_sums(src, dst, leaves, turned=True),
         )
-        can_carry = pairs.sums(np.ones(same_node.shape)).values > 0
+        can_carry = pairs.sums(np.ones((1, *same_node.shape))).values[0] > 0
         there, back = ((links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (pairs.there, pairs.back))
         return replace(pairs, there=there, back=back)
 

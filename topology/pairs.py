@@ -45,31 +45,39 @@ class Pairs:
     back: tuple[IntArray, IntArray]
     """The same on the way back. Each of shape [K]."""
 
-    def sums(self, byte_matrix: FloatArray) -> "PairSums":
-        """Return what `byte_matrix` [S, D] puts on links; a pair of a rank with itself loads nothing."""
-        if byte_matrix.shape != self.classes.shape[1:] or not (byte_matrix >= 0).all():
+    def sums(self, byte_matrices: FloatArray) -> "PairSums":
+        """Return what each of `byte_matrices` [N, S, D] puts on links; a pair of a rank with itself loads nothing."""
+        if byte_matrices.shape[1:] != self.classes.shape[1:] or not (byte_matrices >= 0).all():
             raise TopologyError(
                 subject="pairs",
                 field="byte_matrix",
                 rule=f"have shape {list(self.classes.shape[1:])} and no negative entry",
-                value=f"shape {list(byte_matrix.shape)}",
+                value=f"shape {list(byte_matrices.shape[1:])}",
                 cure="Give bytes for every pair.",
             )
-        by_class = self.classes * byte_matrix
-        sent, received = by_class.sum(axis=2), by_class.sum(axis=1)
-        parts = [sent[0], received[0]]
+        by_class = self._class_shares * byte_matrices[:, None]
+        sent, received = by_class.sum(axis=3), by_class.sum(axis=2)
+        parts = [sent[:, 0], received[:, 0]]
         if self._is_wide:
-            up, down = sent[2] @ self._leaf_members[0], received[2] @ self._leaf_members[1]
-            parts += [sent[1], received[1], up / self.num_spines, down / self.num_spines]
-        in_node, away, across = sent.sum(axis=1).tolist()
-        present = (in_node > 0, away > across, across > 0)
+            up, down = sent[:, 2] @ self._leaf_members[0], received[:, 2] @ self._leaf_members[1]
+            parts += [sent[:, 1], received[:, 1], up / self.num_spines, down / self.num_spines]
+        class_bytes = sent.sum(axis=2).tolist()
         return PairSums(
             pairs=self,
-            values=np.concatenate(parts),
-            total_bytes=in_node + away,
-            num_flows=int(np.count_nonzero(by_class[:2])),
-            latency_s=max((t for t, is_met in zip(self._latencies, present, strict=True) if is_met), default=0.0),
+            values=np.concatenate(parts, axis=1),
+            total_bytes=[in_node + away for in_node, away, _ in class_bytes],
+            num_flows=[int(np.count_nonzero(pairs)) for pairs in by_class[:, :2]],
+            latency_s=[self._latency_s(*each) for each in class_bytes],
         )
+
+    def _latency_s(self, in_node: float, away: float, across: float) -> float:
+        present = (in_node > 0, away > across, across > 0)
+        return max((t for t, is_met in zip(self._latencies, present, strict=True) if is_met), default=0.0)
+
+    @cached_property
+    def _class_shares(self) -> FloatArray:
+        """Return `classes` as ones and zeros."""
+        return self.classes.astype(np.float64)
 
     @cached_property
     def _is_wide(self) -> bool:
@@ -90,32 +98,37 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairSums:
-    """One exchange of all pairs, summed where links need it."""
+    """Exchanges of all pairs, each summed where links need it."""
 
     pairs: Pairs
     """Who sends to whom."""
     values: FloatArray
-    """In a node: by sender, by receiver; between nodes the same; over a spine: by leaf, up and down."""
-    total_bytes: float
-    """Bytes that leave their rank."""
-    num_flows: int
-    """Pairs that have any of them."""
-    latency_s: float
-    """Time to the first byte of the slowest pair."""
+    """In a node: by sender, by receiver; between nodes the same; over a spine: by leaf, up and down. Shape [N, V]."""
+    total_bytes: list[float]
+    """Bytes that leave their rank. N of them."""
+    num_flows: list[int]
+    """Pairs that have any of them. N of them."""
+    latency_s: list[float]
+    """Time to the first byte of the slowest pair. N of them."""
 
-    @property
-    def there(self) -> LinkLoad:
-        """Bytes on the way from senders to receivers."""
-        return self._on(*self.pairs.there)
+    def there(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the loads on the way from senders to receivers, and the time in which each drains alone."""
+        return self._on(*self.pairs.there, capacity_bytes_per_s)
 
-    @property
-    def back(self) -> LinkLoad:
-        """Bytes on the way of as many from the receivers to the senders."""
-        return self._on(*self.pairs.back)
+    def back(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the same on the way of as many bytes from the receivers to the senders."""
+        return self._on(*self.pairs.back, capacity_bytes_per_s)
 
-    def _on(self, links: IntArray, sums: IntArray) -> LinkLoad:
-        amount = self.values[sums]
-        if amount.all():
-            return LinkLoad(links=links, num_bytes=amount)
-        carries = np.flatnonzero(amount)
-        return LinkLoad(links=links[carries], num_bytes=amount[carries])
+    def _on(
+        self, links: IntArray, sums: IntArray, capacity_bytes_per_s: FloatArray
+    ) -> tuple[list[LinkLoad], FloatArray]:
+        amounts = self.values[:, sums]
+        drain_s = (amounts / capacity_bytes_per_s[links]).max(axis=1, initial=0.0)
+        return [_load(links, amount) for amount in amounts], drain_s
+
+
+def _load(links: IntArray, amount: FloatArray) -> LinkLoad:
+    if amount.all():
+        return LinkLoad(links=links, num_bytes=amount)
+    carries = np.flatnonzero(amount)
+    return LinkLoad(links=links[carries], num_bytes=amount[carries])

@@ -36,10 +36,12 @@ def test_all_pairs_load_links_as_their_flows_do(exchange, turned):
     i, j = np.indices(amount.shape).reshape(2, -1)
     ends = (dst[j], src[i]) if turned else (src[i], dst[j])
     wanted = cluster.load(*ends, amount.ravel())
-    sums = cluster.pairs(src, dst).sums(amount)
-    found = sums.back if turned else sums.there
-    np.testing.assert_array_equal(found.links, wanted.links)
-    np.testing.assert_array_equal(found.num_bytes, wanted.num_bytes)
+    sums = cluster.pairs(src, dst).sums(np.stack([amount, amount[::-1], amount]))
+    loads, drain_s = (sums.back if turned else sums.there)(cluster.capacity_bytes_per_s)
+    for i in (0, 2):
+        np.testing.assert_array_equal(loads[i].links, wanted.links)
+        np.testing.assert_array_equal(loads[i].num_bytes, wanted.num_bytes)
+        assert drain_s[i] == wanted.drain_time_s(cluster.capacity_bytes_per_s)
 
 
 @given(exchange=exchanges())
@@ -48,14 +50,14 @@ def test_all_pairs_know_their_bytes_and_their_slowest_pair(exchange):
     cluster, src, dst, amount = exchange
     sends = (amount > 0) & (src[:, None] != dst)
     i, j = np.nonzero(sends)
-    sums = cluster.pairs(src, dst).sums(amount)
-    assert sums.total_bytes == amount[sends].sum()
-    assert sums.num_flows == sends.sum()
-    assert sums.latency_s == cluster.latency_s(src[i], dst[j]).max(initial=0.0)
+    sums = cluster.pairs(src, dst).sums(np.stack([np.zeros(amount.shape), amount]))
+    assert sums.total_bytes == [0.0, amount[sends].sum()]
+    assert sums.num_flows == [0, sends.sum()]
+    assert sums.latency_s == [0.0, cluster.latency_s(src[i], dst[j]).max(initial=0.0)]
 
 
 @pytest.mark.parametrize("matrix", [np.ones((2, 3)), np.array([[0.0, -1.0], [0.0, 0.0]]), np.full((2, 2), np.nan)])
 def test_bytes_that_are_none_are_refused(matrix):
     """A wrong shape, a negative entry and NaN."""
     with pytest.raises(TopologyError, match="byte_matrix must have shape"):
-        make_cluster(1).pairs(np.arange(2), np.arange(2)).sums(matrix)
+        make_cluster(1).pairs(np.arange(2), np.arange(2)).sums(matrix[None])

@@ -53,10 +53,10 @@ def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
         num_experts=model.experts,
         top_k=model.top_k,
         seed=1,
-        layer=0,
-        microbatch=0,
+        layers=[0],
+        microbatches=[0],
     )
-    return counts.T
+    return counts[0, 0].T
 
 
 def flops_of_layer(model: ModelSpec, layer: int, tp: int) -> float:

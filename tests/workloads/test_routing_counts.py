@@ -1,6 +1,7 @@
 """Routing: counts are conserved, balanced is as even as can be, random draws have the moments of theory."""
 
-from itertools import product
+import math
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
+from workloads.halving import choose_experts
 from workloads.routing import ROUTINGS, draw_counts
 
 EVERY_ROUTING = pytest.mark.parametrize("kind", ROUTINGS)
@@ -15,9 +17,10 @@ KEYS = {"seed": 1, "layer": 2, "microbatch": 3, "lane": 0}
 
 
 def draw(kind: str, *, num_sources=16, tokens=64, num_experts=64, top_k=2, **keys) -> np.ndarray:
-    return draw_counts(
-        kind, num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k, **{**KEYS, **keys}
-    )
+    keys = {**KEYS, **keys}
+    layer, microbatch = keys.pop("layer"), keys.pop("microbatch")
+    shape = {"num_sources": num_sources, "tokens": tokens, "num_experts": num_experts, "top_k": top_k}
+    return draw_counts(kind, layers=[layer], microbatches=[microbatch], **shape, **keys)[0, 0]
 
 
 @st.composite
@@ -70,7 +73,19 @@ def test_balanced_ignores_seed_and_microbatch():
 
 @pytest.mark.parametrize(
     ("tokens", "num_experts", "top_k"),
-    [(64, 64, 2), (1000, 8, 1), (16, 128, 8), (50, 8, 2), (2000, 21, 2), (500, 37, 4), (9, 300, 1)],
+    [
+        (64, 64, 2),
+        (1000, 8, 1),
+        (16, 128, 8),
+        (50, 8, 2),
+        (2000, 21, 2),
+        (500, 37, 4),
+        (9, 300, 1),
+        (40, 160, 8),
+        (40, 256, 8),
+        (100, 6, 4),
+        (20_000, 8, 2),
+    ],
 )
 def test_the_spread_of_multinomial_counts_is_that_of_distinct_choices(tokens, num_experts, top_k):
     """A count has variance n p (1 - p), p = k / E; so sum of (count - mean)^2 / mean has mean E (1 - p) = E - k.
@@ -85,19 +100,67 @@ def test_the_spread_of_multinomial_counts_is_that_of_distinct_choices(tokens, nu
     assert statistic.mean() == pytest.approx(num_experts - top_k, abs=5 * error)
 
 
+SMALL = [(e, k) for e in (1, 2, 3, 6, 8) for k in (1, 2, 4, 8) if k <= e]
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), SMALL)
+def test_every_set_of_experts_is_chosen_equally_often(num_experts, top_k):
+    """Pearson's statistic of S tokens over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
+    num_tokens, num_sets = 70_000, math.comb(num_experts, top_k)
+    chosen = draw("multinomial", num_sources=num_tokens, tokens=1, num_experts=num_experts, top_k=top_k)
+    assert chosen.max() == 1
+    _, seen = np.unique(chosen @ 2 ** np.arange(num_experts), return_counts=True)
+    assert seen.size == num_sets
+    mean = num_tokens / num_sets
+    assert ((seen - mean) ** 2 / mean).sum() <= num_sets - 1 + 6 * math.sqrt(2 * (num_sets - 1))
+
+
+@pytest.mark.parametrize("tokens", [2, 3])
+@pytest.mark.parametrize(("num_experts", "top_k"), [(3, 2), (4, 2), (5, 3), (6, 4)])
+def test_tokens_of_a_source_choose_alone(num_experts, top_k, tokens):
+    """Counts of n tokens are as likely as sums of n sets chosen one by one, every combination of sets listed."""
+    num_sources = 100_000
+    sets = [np.isin(np.arange(num_experts), members) for members in combinations(range(num_experts), top_k)]
+    digits = (tokens + 1) ** np.arange(num_experts)
+    sums = [int(np.sum(several, axis=0) @ digits) for several in product(sets, repeat=tokens)]
+    outcomes, ways = np.unique(sums, return_counts=True)
+    drawn = draw("multinomial", num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k) @ digits
+    found, seen = np.unique(drawn, return_counts=True)
+    assert np.isin(found, outcomes).all()
+    mean = num_sources * ways / ways.sum()
+    counted = np.zeros(outcomes.size)
+    counted[np.searchsorted(outcomes, found)] = seen
+    degrees = outcomes.size - 1
+    # rare outcomes add the sum of 1 / mean to the variance
+    assert ((counted - mean) ** 2 / mean).sum() <= degrees + 6 * math.sqrt(2 * degrees + (1 / mean).sum())
+
+
 @pytest.mark.parametrize("top_k", [2, 3, 4, 8])
-@pytest.mark.parametrize("num_experts", [9, 16, 21])
+@pytest.mark.parametrize("num_experts", [9, 16, 21, 60, 64])
 def test_every_pair_of_experts_is_chosen_equally_often(num_experts, top_k):
     """A token has both of a pair with p = k (k - 1) / (E (E - 1)), in one block of the split or in two.
 
-    The frequency over S tokens has standard deviation sqrt(p (1 - p) / S); six of them hold for 210 pairs but for 4e-7.
+    The frequency over S tokens has standard deviation sqrt(p (1 - p) / S); six of them, and the step of one token, hold
+    for 2,016 pairs but for 4e-6.
     """
     num_tokens = 40_000
     chosen = draw("multinomial", num_sources=num_tokens, tokens=1, num_experts=num_experts, top_k=top_k)
     assert chosen.max() == 1
+    chosen = chosen.astype(float)  # a product of doubles takes a hundredth of the time
     together = (chosen.T @ chosen)[np.triu_indices(num_experts, 1)] / num_tokens
     p = top_k * (top_k - 1) / (num_experts * (num_experts - 1))
-    assert np.abs(together - p).max() < 6 * np.sqrt(p * (1 - p) / num_tokens)
+    assert np.abs(together - p).max() < 6 * np.sqrt(p * (1 - p) / num_tokens) + 1 / num_tokens
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 5000])
+@pytest.mark.parametrize("top_k", [1, 2, 4, 8])
+@pytest.mark.parametrize("num_experts", [60, 64, 160, 256])
+def test_every_expert_gets_its_share(num_experts, top_k, tokens):
+    """Totals over S sources of n tokens each have variance S n p (1 - p), p = k / E; six deviations, by expert."""
+    num_sources, p = 200, top_k / num_experts
+    totals = draw("multinomial", num_sources=num_sources, tokens=tokens, num_experts=num_experts, top_k=top_k).sum(0)
+    num_tokens = num_sources * tokens
+    assert np.abs(totals - num_tokens * p).max() < 6 * math.sqrt(num_tokens * p * (1 - p)) + 1
 
 
 @pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(30, 12, 2), (3000, 12, 2), (3000, 64, 2), (3000, 20, 4)])
@@ -114,6 +177,30 @@ def test_counts_of_two_experts_vary_together_as_distinct_choices_do(tokens, num_
         r = some.shape[1]
         wanted = tokens * r * (p - p**2 + (r - 1) * (p2 - p**2))
         assert some.sum(axis=1).var() == pytest.approx(wanted, rel=6 * np.sqrt(2 / num_sources))
+
+
+class SameBits(np.random.Generator):
+    """A stream whose coins all fall on one side."""
+
+    def __init__(self, word: int) -> None:
+        super().__init__(np.random.PCG64(1))
+        self._word = word
+
+    @property
+    def bit_generator(self) -> "SameBits":
+        """The stream itself."""
+        return self
+
+    def random_raw(self, num_words: int) -> np.ndarray:
+        """Return the same word again and again."""
+        return np.full(num_words, self._word, dtype=np.uint64)
+
+
+def test_all_heads_are_as_many_as_the_coins():
+    """However few or many bits of its last word a throw needs: all go to one expert, none to the other."""
+    for tokens in (0, 1, 31, 63, 64, 65, 127, 128, 129, 1000):
+        for word, wanted in ((2**64 - 1, [tokens, 0]), (0, [0, tokens])):
+            np.testing.assert_array_equal(choose_experts(3, tokens, 2, 1, [SameBits(word)] * 2), [[wanted] * 3] * 2)
 
 
 def test_a_token_meets_distinct_experts():
@@ -134,6 +221,17 @@ def test_each_seed_layer_microbatch_and_lane_has_a_draw_of_its_own():
     keys = [dict(zip(KEYS, values, strict=True)) for values in product(range(3), repeat=4)]
     draws = {draw("multinomial", **key).tobytes() for key in keys}
     assert len(draws) == len(keys)
+
+
+@EVERY_ROUTING
+@pytest.mark.parametrize(("num_experts", "top_k"), [(64, 2), (21, 3)])
+def test_layers_and_microbatches_drawn_together_are_as_those_drawn_alone(kind, num_experts, top_k):
+    layers, microbatches = [3, 0, 7], [4, 9]
+    shape = {"num_sources": 16, "tokens": 100, "num_experts": num_experts, "top_k": top_k}
+    together = draw_counts(kind, layers=layers, microbatches=microbatches, **shape, seed=1)
+    for i, j in product(range(2), range(3)):
+        alone = draw(kind, **shape, microbatch=microbatches[i], layer=layers[j])
+        np.testing.assert_array_equal(together[i, j], alone)
 
 
 def test_draws_do_not_depend_on_what_was_drawn_before():

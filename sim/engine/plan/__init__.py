@@ -4,7 +4,8 @@ Contents
 --------
 - `sim.engine.plan.work`: what is to be planned, as one value.
 - `sim.engine.plan.costs`: the device turns kernels into nanoseconds, the cluster turns collectives into transfers.
-- `sim.engine.plan.experts`: routing of a layer turned into bytes, tokens and ops, under each reading of EP.
+- `sim.engine.plan.route`: the routing of expert layers, drawn and priced.
+- `sim.engine.plan.experts`: the ops of a layer's experts, under each reading of EP.
 - `sim.engine.plan.layer`: the ops of a layer, forward and backward.
 - `sim.engine.plan.finish`: gradient reduction and optimizer step.
 - `sim.engine.plan.neighbours`: what a pass needs, and where its output goes.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Op, Transfer
-from sim.engine.plan.experts import draw_layer
+from sim.engine.plan.route import draw_layer
 from sim.engine.plan.work import Work
 from topology.alike import meets_others, own_links, wiring_of
 

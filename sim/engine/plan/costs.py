@@ -17,6 +17,7 @@ recognises sets it has solved before; exchanges that are drawn at random are not
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 __all__ = ["Costs"]
 
 Ranks = NDArray[np.intp]
+Times = NDArray[np.int64]
+Block = Callable[[NDArray[np.int64]], list[Kernel]]
+_Key = TypeVar("_Key")
+_Built = TypeVar("_Built")
 
 _MOST_TOKENS = 2**18
 """Tokens on an expert above which its kernels are not looked up: the table would take megabytes."""
@@ -58,12 +63,14 @@ class Costs:
         self._all_reduce = all_reduce
         self._fidelity = fidelity
         self._sms = {} if sms is None else dict(sms)
-        self._is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
+        self.is_random = is_random  # whether tokens choose at random, so that no exchange comes twice
         self._transfers: dict[tuple[object, ...], Transfer] = {}
-        self._round_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
+        self._known_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
         self._ops: dict[Hashable, list[Op]] = {}
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
+        self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
+        self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
 
@@ -105,13 +112,48 @@ class Costs:
 
     def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         """Return the time of `kernel` on each rank. Shape [R]."""
-        if self._is_random and _varies(kernel):
+        if self.is_random and _varies(kernel):
             return self._kernel_ns(kernel, num_ranks)
         return self._priced(kernel, num_ranks)[0]
 
+    def service(self, block: Block, tokens: NDArray[np.int64], *, key: Hashable) -> tuple[Times, NDArray[np.float64]]:
+        """Return time and FLOPs of all kernels that `block` makes of `tokens` [..., R, E] on each rank [..., R].
+
+        Where each rank has one expert they are read from a table of all counts so far, one for each `key`.
+        """
+        ranks = tokens.shape[:-1]
+        if tokens.shape[-1] != 1 or (most := int(tokens.max(initial=0))) >= _MOST_TOKENS:
+            duration_ns, flops = self._service(block, tokens.reshape(-1, tokens.shape[-1]))
+            return duration_ns.reshape(ranks), flops.reshape(ranks)
+        known = self._services.get(key)
+        if known is None or known[0].size <= most:
+            counts = np.arange(1 << most.bit_length(), dtype=np.int64)
+            known = self._services[key] = self._service(block, counts[:, None])
+        arrived = tokens[..., 0]
+        return known[0][arrived], known[1][arrived]
+
+    def _service(self, block: Block, tokens: NDArray[np.int64]) -> tuple[Times, NDArray[np.float64]]:
+        duration_ns, flops = np.zeros(len(tokens), dtype=np.int64), np.zeros(len(tokens))
+        for kernel in block(tokens):
+            duration_ns += self.kernel_ns(kernel, len(tokens))
+            flops += kernel.flops
+        return duration_ns, flops
+
+    def each(self, block: Block, tokens: NDArray[np.int64]) -> list[tuple[str, Times, list[float]]]:
+        """Return kind, time by rank [N, R] and FLOPs [N] of each kernel that `block` makes of `tokens` [N, R, E]."""
+        ranks, flat = tokens.shape[:2], tokens.reshape(-1, tokens.shape[2])
+        return [
+            (
+                kernel.kind,
+                self.kernel_ns(kernel, len(flat)).reshape(ranks),
+                np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
+            )
+            for kernel in block(flat)
+        ]
+
     def _priced(self, kernel: Kernel, num_ranks: int) -> tuple[NDArray[np.int64], float]:
         """Return the time of `kernel` on each rank [R], and the FLOPs of all; equal kernels are priced once."""
-        if self._is_random and _varies(kernel):  # none comes twice
+        if self.is_random and _varies(kernel):  # none comes twice
             return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
         key: Hashable = (kernel, num_ranks)
         if isinstance(kernel, GroupedGemm):
@@ -172,29 +214,55 @@ class Costs:
     def round_trip(
         self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64], *, group: int
     ) -> tuple[Transfer, Transfer]:
-        """Return the direct all-to-all of `byte_matrix` [S, G] from `senders` to their group, and as much back.
+        """Return the round trip of one `byte_matrix` [S, G]."""
+        return self.round_trips(senders, group_ranks, byte_matrix[None], group=group)[0]
+
+    def round_trips(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: NDArray[np.float64], *, group: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        """Return the direct all-to-all of each of `byte_matrices` [N, S, G] from senders to their group, and back.
 
         What they take longer alone than if each sender spread its bytes evenly is their imbalance.
         """
-        if self._is_random:
-            return self._round_trip(senders, group_ranks, byte_matrix, group)
-        key = (senders.tobytes(), group_ranks.tobytes(), byte_matrix.tobytes(), group)
-        if key not in self._round_trips:
-            self._round_trips[key] = self._round_trip(senders, group_ranks, byte_matrix, group)
-        return self._round_trips[key]
+        if self.is_random:
+            return self._round_trips(senders, group_ranks, byte_matrices, group)
+        keys = [(senders.tobytes(), group_ranks.tobytes(), matrix.tobytes(), group) for matrix in byte_matrices]
+        for key, matrix in zip(keys, byte_matrices, strict=True):
+            if key not in self._known_trips:
+                self._known_trips[key] = self._round_trips(senders, group_ranks, matrix[None], group)[0]
+        return [self._known_trips[key] for key in keys]
 
-    def _round_trip(
-        self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64], group: int
-    ) -> tuple[Transfer, Transfer]:
-        sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrix)
-        even = self._even_ns(senders, group_ranks, byte_matrix.sum(axis=1) / group_ranks.size)
-        rank_bytes = self._rank_bytes(senders, group_ranks, byte_matrix)
-        flows = self._flows(senders, group_ranks, byte_matrix) if self._fidelity == "flow" else (None, None)
+    def _round_trips(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: NDArray[np.float64], group: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrices)
+        even = [self._even_ns(senders, group_ranks, row) for row in byte_matrices.sum(axis=2) / group_ranks.size]
+        rank_bytes = [self._rank_bytes(senders, group_ranks, matrix) for matrix in byte_matrices]
+        flows = [
+            self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
+            for matrix in byte_matrices
+        ]
         there, back = (
-            self._direct(sums, load, even_ns, rank_bytes, flows=pairs, ranks=group_ranks, group=group)
-            for load, even_ns, pairs in zip((sums.there, sums.back), even, flows, strict=True)
+            [
+                self._direct(
+                    sums,
+                    i,
+                    load,
+                    rank_bytes[i],
+                    alone_ns=self._alone_ns("all_to_all", alone_s, rank_bytes[i]),
+                    even_ns=even[i][way],
+                    flows=flows[i][way],
+                    ranks=group_ranks,
+                    group=group,
+                )
+                for i, (load, alone_s) in enumerate(zip(loads, drain_s.tolist(), strict=True))
+            ]
+            for way, (loads, drain_s) in enumerate(self._both_ways(sums))
         )
-        return there, back
+        return list(zip(there, back, strict=True))
+
+    def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], NDArray[np.float64]]]:
+        return [way(self.cluster.capacity_bytes_per_s) for way in (sums.there, sums.back)]
 
     def _flows(
         self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64]
@@ -228,24 +296,26 @@ class Costs:
     def _direct(
         self,
         sums: PairSums,
+        i: int,
         load: LinkLoad,
-        even_ns: int,
         rank_bytes: float,
         *,
+        alone_ns: int,
+        even_ns: int,
         flows: Flows | None,
         ranks: Ranks,
         group: int,
     ) -> Transfer:
-        alone_ns = self._alone_ns("all_to_all", load, rank_bytes)
-        flow_bytes = sums.total_bytes / sums.num_flows if sums.num_flows else 0.0
+        num_flows, total_bytes = sums.num_flows[i], sums.total_bytes[i]
+        flow_bytes = total_bytes / num_flows if num_flows else 0.0
         num_sms, most_bytes_per_s = self._bound("all_to_all", rank_bytes, flow_bytes)
         return Transfer(
             load=load,
-            latency_ns=to_ns(sums.latency_s),
+            latency_ns=to_ns(sums.latency_s[i]),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
             flow_bytes=flow_bytes,
-            total_bytes=sums.total_bytes,
+            total_bytes=total_bytes,
             group=group,
             ranks=ranks,
             flows=flows,
@@ -258,10 +328,11 @@ class Costs:
         key = (senders.tobytes(), group_ranks.tobytes(), row_bytes.tobytes())
         if key not in self._even:
             matrix = np.repeat(row_bytes[:, None], group_ranks.size, axis=1)
-            sums = self.cluster.pairs(senders, group_ranks).sums(matrix)
+            sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
             rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
-            there, back = (self._alone_ns("all_to_all", load, rank_bytes) for load in (sums.there, sums.back))
-            self._even[key] = (there, back)
+            drains_s = [drain_s.tolist()[0] for _, drain_s in self._both_ways(sums)]
+            there_ns, back_ns = (self._alone_ns("all_to_all", drain_s, rank_bytes) for drain_s in drains_s)
+            self._even[key] = (there_ns, back_ns)
         return self._even[key]
 
     def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: NDArray[np.float64]) -> float:
@@ -271,8 +342,8 @@ class Costs:
         src, dst = np.broadcast_arrays(senders[:, None], group_ranks)
         return busiest_rank_bytes(src.ravel(), dst.ravel(), byte_matrix.ravel())
 
-    def _alone_ns(self, operation: str, load: LinkLoad, rank_bytes: float) -> int:
-        drain_s, sms = load.drain_time_s(self.cluster.capacity_bytes_per_s), self._sms.get(operation)
+    def _alone_ns(self, operation: str, drain_s: float, rank_bytes: float) -> int:
+        sms = self._sms.get(operation)
         return to_ns(drain_s if sms is None else max(drain_s, sms.least_time_s(rank_bytes)))
 
     def _bound(self, operation: str, rank_bytes: float, flow_bytes: float) -> tuple[int, float]:
@@ -282,6 +353,18 @@ class Costs:
             return 0, math.inf
         least_s = sms.least_time_s(rank_bytes)
         return sms.num_sms, flow_bytes / least_s if least_s else math.inf
+
+    def recent(
+        self, place: Hashable, key: Hashable, build: Callable[[], dict[_Key, _Built]], *, num_kept: int
+    ) -> _Built:
+        """Return the value of `key`, which `build` makes along with others; of each place the last builds are kept."""
+        kept = self._recent.setdefault(place, [])
+        for built in kept:
+            if key in built:
+                return cast("_Built", built[key])
+        del kept[: len(kept) + 1 - num_kept]
+        kept.append(build())
+        return cast("_Built", kept[-1][key])
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""
@@ -311,7 +394,7 @@ class Costs:
         return Transfer(
             load=load,
             latency_ns=to_ns(latency_s),
-            alone_ns=self._alone_ns(operation, load, rank_bytes),
+            alone_ns=self._alone_ns(operation, load.drain_time_s(self.cluster.capacity_bytes_per_s), rank_bytes),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,

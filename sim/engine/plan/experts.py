@@ -19,87 +19,17 @@ DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype bot
 left out (under 1 %).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Op, Service, Transfer
-from sim.engine.plan.costs import Costs
+from sim.engine.ops import Collective, Compute, Op, Service, TimedKernel, Transfer
+from sim.engine.plan.costs import Block, Costs
+from sim.engine.plan.route import ExpertLayer
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
-from workloads.routing import draw_counts
 
-__all__ = ["ExpertLayer", "draw_layer", "expert_backward", "expert_forward", "route"]
-
-Ranks = NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertLayer:
-    """One layer's routing of one microbatch on one lane, priced."""
-
-    layer: int
-    """Layer."""
-    lane_ranks: Ranks
-    """Ranks of the lane. Shape [R]."""
-    hosts: Ranks
-    """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
-    tokens: NDArray[np.int64]
-    """Tokens that arrive for each local expert of each host. Shape [H, E]."""
-    there: tuple[Transfer, ...]
-    """From the tokens' owners to the experts; empty where tokens are everywhere."""
-    back: tuple[Transfer, ...]
-    """From the experts to the tokens' owners."""
-    num_routed: int
-    """Copies of tokens that the sources send, counted at the sources."""
-    owned_tokens: int
-    """Tokens that each rank owns."""
-
-
-def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
-    """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
-    mesh, model = work.mesh, work.model
-    return draw_counts(
-        work.routing,
-        num_sources=1 if _is_replicated(work) else mesh.lane_size,
-        tokens=_owned_tokens(work),
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layer=layer,
-        microbatch=0 if work.routing == "balanced" else microbatch,
-        lane=lane,
-    )
-
-
-def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
-    """Draw the routing of a layer and price its exchange."""
-    mesh, model = work.mesh, work.model
-    lane_ranks = mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
-    counts = draw_layer(work, lane=lane, layer=layer, microbatch=microbatch)
-    copy_bytes = float(model.hidden * model.dtype_bytes)
-    tokens, trips = [], []
-    for number, group in enumerate(groups):
-        senders = lane_ranks if len(groups) == 1 else group
-        source_counts = counts if len(groups) == 1 else counts[number * group.size : (number + 1) * group.size]
-        per_host = source_counts.reshape(source_counts.shape[0], group.size, -1)
-        tokens.append(per_host.sum(axis=0))
-        if not _is_replicated(work):
-            matrix = per_host.sum(axis=2) * copy_bytes
-            trips.append(costs.round_trip(senders, group, matrix, group=lane * len(groups) + number))
-    return ExpertLayer(
-        layer=layer,
-        lane_ranks=lane_ranks,
-        hosts=groups.ravel(),
-        tokens=tokens[0] if len(tokens) == 1 else np.concatenate(tokens),
-        there=tuple(there for there, _ in trips),
-        back=tuple(back for _, back in trips),
-        num_routed=int(counts.sum()),
-        owned_tokens=_owned_tokens(work),
-    )
+__all__ = ["expert_backward", "expert_forward"]
 
 
 def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bool = True) -> list[Op]:
@@ -111,8 +41,7 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bo
     place = (routed.layer, int(routed.lane_ranks[0]))
     ops = list(costs.once(("router", *place, num_routed), lambda: [_before_experts(work, costs, routed, num_routed)]))
     ops += _travel("ep_dispatch", routed, routed.there)
-    tokens = routed.tokens.sum(axis=1) if counted else None
-    ops.append(_experts(costs, routed, expert_block(work.model, routed.tokens), tokens))
+    ops.append(_experts(work, costs, routed, counted=routed.host_tokens if counted else None))
     ops += _travel("ep_combine", routed, routed.back)
     return ops + costs.once(("gather", *place), lambda: _after_experts(work, costs, routed))
 
@@ -124,23 +53,13 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     before = [*router_block(model, owned), *shared_expert_block(model, owned)]
     ops: list[Op] = [costs.compute([copies], num_ranks, layer=routed.layer)]
     ops += _travel("ep_combine", routed, routed.there)
-    ops.append(_experts(costs, routed, backward_of(expert_block(model, routed.tokens))))
+    ops.append(_experts(work, costs, routed, is_backward=True))
     ops += _travel("ep_dispatch", routed, routed.back)
     ops.append(costs.compute([copies, *backward_of(before)], num_ranks, layer=routed.layer))
     return ops + _spread_over_tp(work, costs, routed)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _is_replicated(work: Work) -> bool:
-    """Tell whether all ranks of a lane have all its tokens."""
-    return work.mesh.convention == "vllm" and work.mesh.dp == 1
-
-
-def _owned_tokens(work: Work) -> int:
-    """Return the tokens of a microbatch that each source rank sends off."""
-    return work.tokens if _is_replicated(work) else work.tokens // work.mesh.strategy.tp
 
 
 def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: int) -> Op:
@@ -167,22 +86,45 @@ def _travel(kind: str, routed: ExpertLayer, transfers: tuple[Transfer, ...]) -> 
     return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []
 
 
-def _experts(costs: Costs, routed: ExpertLayer, kernels: list[Kernel], counted: NDArray[np.int64] | None = None) -> Op:
-    num_hosts = routed.hosts.size
-    if num_hosts == routed.lane_ranks.size:
-        return costs.compute(kernels, num_hosts, layer=routed.layer, expert_tokens=counted)
-    duration_ns, flops = np.zeros(num_hosts, dtype=np.int64), np.zeros(num_hosts)
-    for kernel in kernels:
-        duration_ns += costs.kernel_ns(kernel, num_hosts)
-        flops += kernel.flops
+def _experts(
+    work: Work,
+    costs: Costs,
+    routed: ExpertLayer,
+    *,
+    is_backward: bool = False,
+    counted: NDArray[np.int64] | None = None,
+) -> Op:
+    def block(tokens: NDArray[np.int64]) -> list[Kernel]:
+        forward = expert_block(work.model, tokens)
+        return backward_of(forward) if is_backward else forward
+
+    if routed.hosts.size == routed.lane_ranks.size:
+        return _own_experts(costs, routed, block, is_backward=is_backward, counted=counted)
+    duration_ns, flops = routed.together.once(
+        ("service", is_backward), lambda tokens: costs.service(block, tokens, key=("expert", is_backward))
+    )
     return Service(
         kind="expert",
         layer=routed.layer,
         ranks=routed.hosts,
-        duration_ns=duration_ns,
-        flops=flops,
+        duration_ns=duration_ns[routed.place],
+        flops=flops[routed.place],
         expert_tokens=counted,
     )
+
+
+def _own_experts(
+    costs: Costs, routed: ExpertLayer, block: Block, *, is_backward: bool, counted: NDArray[np.int64] | None
+) -> Op:
+    """Return the expert kernels where each rank of the lane has its own: balanced, the same come again and again."""
+    if not costs.is_random:
+        return costs.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
+    priced = routed.together.once(("kernels", is_backward), lambda tokens: costs.each(block, tokens))
+    kernels = [
+        TimedKernel(kind=kind, layer=routed.layer, duration_ns=times_ns[routed.place], flops=flops[routed.place])
+        for kind, times_ns, flops in priced
+    ]
+    return Compute(kernels=tuple(kernels), expert_tokens=counted)
 
 
 def _spread_over_tp(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:

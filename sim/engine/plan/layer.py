@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Op
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.experts import expert_backward, expert_forward, route
+from sim.engine.plan.experts import expert_backward, expert_forward
+from sim.engine.plan.route import route
 from sim.engine.plan.work import Work
 from workloads.kernels import Attention, Kernel
 from workloads.layers import attention_block, backward_of, dense_ffn_block
@@ -35,10 +36,12 @@ def layer_forward(
     work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int, counted: bool = True
 ) -> list[Op]:
     """Return the ops of one layer's forward pass of one microbatch on one lane (`counted`: see `expert_forward`)."""
-    ranks = work.mesh.lanes(stage)[lane]
-    ops = costs.once(("attention", stage, lane, layer), lambda: _bracket(work, costs, ranks, layer, _attention(work)))
+    ops = costs.once(
+        ("attention", stage, lane, layer),
+        lambda: _bracket(work, costs, work.mesh.lanes(stage)[lane], layer, _attention(work)),
+    )
     if not work.model.is_moe_layer(layer):
-        return ops + _bracket(work, costs, ranks, layer, _dense_ffn(work))
+        return ops + _bracket(work, costs, work.mesh.lanes(stage)[lane], layer, _dense_ffn(work))
     routed = route(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
     return ops + expert_forward(work, costs, routed, counted=counted)
 

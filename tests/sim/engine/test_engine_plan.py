@@ -10,9 +10,9 @@ from works import make_cluster, make_model, make_work
 from sim.engine.clock import to_ns
 from sim.engine.plan.bounds import all_reduce_wire_times_s
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.experts import route
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.route import route
 from sim.engine.plan.work import Work
 from sim.engine.simulation import run_plan
 from sim.results.path import path_ns

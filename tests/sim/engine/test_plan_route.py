@@ -1,0 +1,90 @@
+"""Routing in one go: nothing depends on which layers and microbatches are drawn and priced together."""
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from works import make_model, make_work
+
+from sim.engine.plan import route as module
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.simulation import run_plan
+from workloads.layers import backward_of, expert_block
+
+MODEL = make_model(experts=16)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "convention", "changes"),
+    [
+        ("EP16_TP4_PP4", "spanning", {}),
+        ("EP16_TP4_PP4", "spanning", {"kind": "training", "recompute": "full"}),
+        ("EP8_TP2_PP2_DP4", "megatron", {"kind": "training"}),
+        ("EP8_TP8_PP2", "vllm", {}),
+    ],
+)
+def test_a_run_does_not_depend_on_what_is_routed_in_one_go(strategy, convention, changes):
+    """Eight microbatches: all layers of eight at once, one layer of one, and two of a lane's four."""
+    work = make_work(strategy, convention, routing="multinomial", microbatches=8, sequences=32, **changes)
+    traces = []
+    counts = work.mesh.lanes(0)[0].size * work.model.experts
+    for most_counts, most_ahead in ((2**16, 8), (1, 1), (2 * counts, 2)):
+        with patch.object(module, "_MOST_COUNTS", most_counts), patch.object(module, "_MOST_AHEAD", most_ahead):
+            traces.append(run_plan(PipelinePlan(work)).trace)
+    for trace in traces[1:]:
+        assert len(trace) == len(traces[0])
+        for name, column in traces[0].columns.items():
+            np.testing.assert_array_equal(trace.columns[name], column)
+
+
+@pytest.mark.parametrize("most", [0, 5, 200, 3000])
+def test_a_service_from_the_table_is_that_of_its_kernels(most):
+    """The table grows with the tokens seen; hosts without any serve for no time."""
+    costs = Costs(make_work("EP16_TP4_PP4", "spanning").cluster, dtype="bf16", is_random=True)
+    tokens = np.random.default_rng(most).integers(0, most + 1, (16, 1))
+
+    def backward(tokens):
+        return backward_of(expert_block(MODEL, tokens))
+
+    costs.service(backward, np.full((16, 1), 7), key="backward")
+    duration_ns, flops = costs.service(backward, tokens, key="backward")
+    kernels = backward(tokens)
+    np.testing.assert_array_equal(duration_ns, sum(costs.kernel_ns(kernel, 16) for kernel in kernels))
+    np.testing.assert_array_equal(flops, sum(kernel.flops for kernel in kernels))
+    assert (duration_ns[tokens[:, 0] == 0] == 0).all()
+
+
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
+    """Three exchanges of eight ranks with four experts each, some without tokens."""
+    costs = Costs(make_work("EP8_TP2_PP2_DP4", "megatron").cluster, dtype="bf16", is_random=True)
+    tokens = np.random.default_rng(1).integers(0, 500, (3, 8, 4)) * np.random.default_rng(2).integers(0, 2, (3, 8, 4))
+
+    def block(tokens):
+        forward = expert_block(MODEL, tokens)
+        return backward_of(forward) if is_backward else forward
+
+    priced = costs.each(block, tokens)
+    for i in range(3):
+        alone = costs.compute(block(tokens[i]), 8).kernels
+        for (kind, duration_ns, flops), kernel in zip(priced, alone, strict=True):
+            np.testing.assert_array_equal(duration_ns[i], kernel.duration_ns)
+            assert (kind, flops[i]) == (kernel.kind, kernel.flops)
+
+
+def test_of_each_place_the_last_builds_are_kept():
+    """Two places, two builds kept of each: the third build of a place drops its first."""
+    costs = Costs(make_work("EP16_TP4_PP4", "spanning").cluster, dtype="bf16")
+    built = []
+
+    def ask(place, key):
+        def build():
+            built.append((place, key))
+            return {key: -key, key + 1: -key - 1}
+
+        return costs.recent(place, key, build, num_kept=2)
+
+    asked = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("a", 0), ("a", 4), ("a", 0)]
+    assert [ask(*each) for each in asked] == [-key for _, key in asked]
+    assert built == [("a", 0), ("a", 2), ("b", 0), ("a", 4), ("a", 0)]
