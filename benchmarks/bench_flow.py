@@ -61,7 +61,7 @@ def run_named(name: str) -> Run:
         return kernel.run
     run = compiled_run()
     costs = Costs(costs_of(8).cluster, dtype="bf16", fidelity="flow")
-    simulate(costs, costs.round_trip(np.arange(8), np.arange(8), matrix_of(8, "random"), group=0)[0], run)
+    simulate(costs, costs.transfers.round_trip(np.arange(8), np.arange(8), matrix_of(8, "random"), group=0)[0], run)
     return run
 
 
@@ -69,7 +69,7 @@ def bench(benchmark: BenchmarkFixture, num_ranks: int, kind: str, kernel_name: s
     """Time the simulation of one all-to-all; planning is left out. The bar may use numba."""
     costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", fidelity="flow")
     matrix = matrix_of(num_ranks, kind)
-    transfer = costs.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
+    transfer = costs.transfers.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
     run = run_named(kernel_name)
     end_ns = benchmark.pedantic(simulate, (costs, transfer, run), rounds=rounds)
     assert end_ns >= transfer.latency_ns + transfer.alone_ns
@@ -109,7 +109,7 @@ def test_1024_ranks_in_bulk(benchmark: BenchmarkFixture) -> None:
 
     def run() -> int:
         """Price the exchange and let the way there end."""
-        there, _ = costs.round_trip(ranks, ranks, matrix, group=0)
+        there, _ = costs.transfers.round_trip(ranks, ranks, matrix, group=0)
         cluster, clock = costs.cluster, Clock()
         network = FluidNetwork(clock, cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds)
         batch = network.begin([there])

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Compute, Op, Service, TimedKernel, Transfer
-from sim.engine.plan.costs import Block, Costs
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.kernel_costs import Block
 from sim.engine.plan.route import ExpertLayer
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
@@ -51,11 +52,11 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     model, num_ranks, owned = work.model, routed.lane_ranks.size, routed.owned_tokens
     copies = permute(model, float(owned * model.top_k))
     before = [*router_block(model, owned), *shared_expert_block(model, owned)]
-    ops: list[Op] = [costs.compute([copies], num_ranks, layer=routed.layer)]
+    ops: list[Op] = [costs.kernels.compute([copies], num_ranks, layer=routed.layer)]
     ops += _travel("ep_combine", routed, routed.there)
     ops.append(_experts(work, costs, routed, is_backward=True))
     ops += _travel("ep_dispatch", routed, routed.back)
-    ops.append(costs.compute([copies, *backward_of(before)], num_ranks, layer=routed.layer))
+    ops.append(costs.kernels.compute([copies, *backward_of(before)], num_ranks, layer=routed.layer))
     return ops + _spread_over_tp(work, costs, routed)
 
 
@@ -67,12 +68,14 @@ def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: i
     model, owned = work.model, routed.owned_tokens
     shared = shared_expert_block(model, owned, tp=1 if routed.there else work.mesh.strategy.tp)
     kernels = [*router_block(model, owned), *shared, permute(model, _copies(work, routed))]
-    return costs.compute(kernels, routed.lane_ranks.size, layer=routed.layer, tokens_routed=num_routed)
+    return costs.kernels.compute(kernels, routed.lane_ranks.size, layer=routed.layer, tokens_routed=num_routed)
 
 
 def _after_experts(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     """Return what makes one tensor of the copies that came back."""
-    gathered = costs.compute([permute(work.model, _copies(work, routed))], routed.lane_ranks.size, layer=routed.layer)
+    gathered = costs.kernels.compute(
+        [permute(work.model, _copies(work, routed))], routed.lane_ranks.size, layer=routed.layer
+    )
     return [gathered, *_spread_over_tp(work, costs, routed)]
 
 
@@ -101,7 +104,7 @@ def _experts(
     if routed.hosts.size == routed.lane_ranks.size:
         return _own_experts(costs, routed, block, is_backward=is_backward, counted=counted)
     duration_ns, flops = routed.together.once(
-        ("service", is_backward), lambda tokens: costs.service(block, tokens, key=("expert", is_backward))
+        ("service", is_backward), lambda tokens: costs.kernels.service(block, tokens, key=("expert", is_backward))
     )
     return Service(
         kind="expert",
@@ -118,8 +121,8 @@ def _own_experts(
 ) -> Op:
     """Return the expert kernels where each rank of the lane has its own: balanced, the same come again and again."""
     if not costs.is_random:
-        return costs.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
-    priced = routed.together.once(("kernels", is_backward), lambda tokens: costs.each(block, tokens))
+        return costs.kernels.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
+    priced = routed.together.once(("kernels", is_backward), lambda tokens: costs.kernels.each(block, tokens))
     kernels = [
         TimedKernel(kind=kind, layer=routed.layer, duration_ns=times_ns[routed.place], flops=flops[routed.place])
         for kind, times_ns, flops in priced
@@ -135,7 +138,7 @@ def _spread_over_tp(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     operation, kind = ("all_gather", "tp") if routed.there else ("all_reduce", "ep_combine")
     num_bytes = float(work.tokens * model.hidden * model.dtype_bytes)
     transfers = tuple(
-        costs.collective(operation, ranks, num_bytes, group=group)
+        costs.transfers.collective(operation, ranks, num_bytes, group=group)
         for group, ranks in enumerate(routed.lane_ranks.reshape(-1, tp))
     )
     return [Collective(kind=kind, layer=routed.layer, transfers=transfers)]

@@ -44,7 +44,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     ranks = work.mesh.lanes(stage)[lane]
     updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
     step = optimizer_step(updated, 28.0 + work.model.dtype_bytes)
-    update = costs.compute([step], ranks.size)
+    update = costs.kernels.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
     over = partial(_over_replicas, work, costs, stage, lane, lane_of, params=(dense, expert))
     reduced = over(operation=operation, bytes_per_param=GRADIENT_BYTES)
@@ -84,7 +84,7 @@ def _over_replicas(
         owner = homes[groups[:, 0]]
         is_brought = lane_of[owner] == lane if crosses_lanes else owner == lane
         transfers += [
-            costs.collective(operation, groups[i], float(num_params * bytes_per_param), group=number + 1 + i)
+            costs.transfers.collective(operation, groups[i], float(num_params * bytes_per_param), group=number + 1 + i)
             for i in np.flatnonzero(is_brought).tolist()
         ]
         number += len(groups)

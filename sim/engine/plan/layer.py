@@ -71,7 +71,9 @@ def tp_collective(
     return Collective(
         kind=kind,
         layer=layer,
-        transfers=tuple(costs.collective(operation, group, size, group=number) for number, group in enumerate(groups)),
+        transfers=tuple(
+            costs.transfers.collective(operation, group, size, group=number) for number, group in enumerate(groups)
+        ),
     )
 
 
@@ -93,7 +95,7 @@ def _dense_ffn(work: Work) -> list[Kernel]:
 
 
 def _bracket(work: Work, costs: Costs, ranks: Ranks, layer: int, kernels: Sequence[Kernel]) -> list[Op]:
-    compute = costs.compute(kernels, ranks.size, layer=layer)
+    compute = costs.kernels.compute(kernels, ranks.size, layer=layer)
     if work.mesh.strategy.tp == 1:
         return [compute]
     if not work.mesh.sp:

@@ -55,7 +55,7 @@ class PipelinePlan:
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity
-        self.num_sms = self.costs.num_sms
+        self.num_sms = self.costs.transfers.num_sms
         self.shares_compute = work.mesh.convention == "spanning"
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
@@ -103,7 +103,9 @@ class PipelinePlan:
         if target is None:
             return ()
         num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
-        transfer = self.costs.send(self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane)
+        transfer = self.costs.transfers.send(
+            self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
+        )
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=transfer),)
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
@@ -175,7 +177,7 @@ class PipelinePlan:
         return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
 
     def _edge(self, kernels: list[Kernel], ranks: NDArray[np.intp]) -> Op:
-        return self.costs.compute(kernels, ranks.size)
+        return self.costs.kernels.compute(kernels, ranks.size)
 
     def _with_meetings(self, stage: int, lane: int, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""

@@ -125,7 +125,7 @@ def _route(
         tokens.append(per_host.sum(axis=1))
         if not _is_replicated(work):
             matrices = per_host.sum(axis=3) * copy_bytes
-            trips.append(costs.round_trips(senders, group, matrices, group=lane * len(groups) + number))
+            trips.append(costs.transfers.round_trips(senders, group, matrices, group=lane * len(groups) + number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
     together = Together(arrived)
     hosts, on_hosts = groups.ravel(), arrived.sum(axis=2)

@@ -64,7 +64,7 @@ def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
     times = {}
     for algorithm in ("ring", "hierarchical", "auto"):
         costs = Costs(make_cluster(16), dtype="bf16", all_reduce=algorithm)
-        transfer = costs.collective(operation, np.arange(num_ranks), num_bytes, group=0)
+        transfer = costs.transfers.collective(operation, np.arange(num_ranks), num_bytes, group=0)
         times[algorithm] = transfer.latency_ns + transfer.alone_ns
     assert times["auto"] == min(times["ring"], times["hierarchical"])
 
@@ -74,7 +74,7 @@ def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
 def test_a_ring_pays_the_latency_of_every_step(operation, rounds, num_ranks):
     cluster = make_cluster(16)
     ring = Costs(cluster, dtype="bf16", all_reduce="ring")
-    transfer = ring.collective(operation, np.arange(num_ranks), 1e6, group=0)
+    transfer = ring.transfers.collective(operation, np.arange(num_ranks), 1e6, group=0)
     assert transfer.latency_ns == to_ns(rounds * (num_ranks - 1) * float(cluster.latency_s(0, 1)))
 
 
@@ -85,7 +85,7 @@ def test_the_imbalance_of_an_exchange_is_what_even_senders_would_save():
     """
     cluster, ranks = make_cluster(8), np.arange(3)
     to_first = np.array([[0, 0, 0], [3e6, 0, 0], [3e6, 0, 0]])
-    there, back = Costs(cluster, dtype="bf16").round_trip(ranks, ranks, to_first, group=0)
+    there, back = Costs(cluster, dtype="bf16").transfers.round_trip(ranks, ranks, to_first, group=0)
     for transfer, link in ((there, "nvswitch0->gpu0"), (back, "gpu0->nvswitch0")):
         port = float(cluster.capacity_bytes_per_s[cluster.link_names.index(link)])
         assert transfer.alone_ns == to_ns(6e6 / port)
@@ -94,7 +94,7 @@ def test_the_imbalance_of_an_exchange_is_what_even_senders_would_save():
 
 def test_an_exchange_that_is_even_has_no_imbalance():
     """Four ranks send 1 MB to each of the other three, there and back."""
-    for transfer in Costs(make_cluster(8), dtype="bf16").round_trip(
+    for transfer in Costs(make_cluster(8), dtype="bf16").transfers.round_trip(
         np.arange(4), np.arange(4), np.full((4, 4), 1e6), group=0
     ):
         assert (transfer.imbalance_ns, transfer.total_bytes, transfer.flow_bytes) == (0, 12e6, 1e6)

@@ -47,10 +47,10 @@ def test_a_service_from_the_table_is_that_of_its_kernels(most):
     def backward(tokens):
         return backward_of(expert_block(MODEL, tokens))
 
-    costs.service(backward, np.full((16, 1), 7), key="backward")
-    duration_ns, flops = costs.service(backward, tokens, key="backward")
+    costs.kernels.service(backward, np.full((16, 1), 7), key="backward")
+    duration_ns, flops = costs.kernels.service(backward, tokens, key="backward")
     kernels = backward(tokens)
-    np.testing.assert_array_equal(duration_ns, sum(costs.kernel_ns(kernel, 16) for kernel in kernels))
+    np.testing.assert_array_equal(duration_ns, sum(costs.kernels.kernel_ns(kernel, 16) for kernel in kernels))
     np.testing.assert_array_equal(flops, sum(kernel.flops for kernel in kernels))
     assert (duration_ns[tokens[:, 0] == 0] == 0).all()
 
@@ -65,9 +65,9 @@ def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
         forward = expert_block(MODEL, tokens)
         return backward_of(forward) if is_backward else forward
 
-    priced = costs.each(block, tokens)
+    priced = costs.kernels.each(block, tokens)
     for i in range(3):
-        alone = costs.compute(block(tokens[i]), 8).kernels
+        alone = costs.kernels.compute(block(tokens[i]), 8).kernels
         for (kind, duration_ns, flops), kernel in zip(priced, alone, strict=True):
             np.testing.assert_array_equal(duration_ns[i], kernel.duration_ns)
             assert (kind, flops[i]) == (kernel.kind, kernel.flops)

@@ -33,7 +33,7 @@ def costs_with(fidelity="bulk", **sms):
 
 def test_a_collective_runs_at_what_its_sms_move():
     """A ring all-reduce of 8 MB over 8 ranks sends 2 * 7/8 * 8 MB = 14 MB from each: 1.4 ms at 10 GB/s."""
-    transfer = costs_with(all_reduce=SLOW).collective("all_reduce", FIRST_NODE, 8e6, group=0)
+    transfer = costs_with(all_reduce=SLOW).transfers.collective("all_reduce", FIRST_NODE, 8e6, group=0)
     assert transfer.alone_ns == 1_400_000
     assert transfer.num_sms == 10
     assert transfer.flow_bytes / transfer.most_bytes_per_s == pytest.approx(1.4e-3, rel=1e-12)
@@ -43,7 +43,7 @@ def test_sms_that_move_more_than_the_wires_change_no_time():
     """20 SMs of 100 GB/s are no bound on an NVLink's 450 GB/s."""
     fast = TransferSms(num_sms=20, bytes_per_s=100e9)
     free, bounded = (
-        costs.collective("all_reduce", FIRST_NODE, 8e6, group=0)
+        costs.transfers.collective("all_reduce", FIRST_NODE, 8e6, group=0)
         for costs in (costs_with(), costs_with(all_reduce=fast))
     )
     assert (bounded.alone_ns, bounded.latency_ns) == (free.alone_ns, free.latency_ns)
@@ -53,7 +53,7 @@ def test_sms_that_move_more_than_the_wires_change_no_time():
 def test_other_collectives_keep_their_price():
     """An all-gather takes no SMs where only the all-reduce does."""
     free, other = (
-        costs.collective("all_gather", FIRST_NODE, 8e6, group=0)
+        costs.transfers.collective("all_gather", FIRST_NODE, 8e6, group=0)
         for costs in (costs_with(), costs_with(all_reduce=SLOW))
     )
     assert (other.num_sms, other.alone_ns, other.most_bytes_per_s) == (0, free.alone_ns, np.inf)
@@ -61,7 +61,7 @@ def test_other_collectives_keep_their_price():
 
 def test_a_send_takes_sms_of_senders_and_receivers():
     """1 MB from each of two ranks at 10 GB/s: 0.1 ms."""
-    transfer = costs_with(send=SLOW).send(np.array([0, 1]), np.array([8, 9]), 1e6, group=0)
+    transfer = costs_with(send=SLOW).transfers.send(np.array([0, 1]), np.array([8, 9]), 1e6, group=0)
     assert transfer.ranks.tolist() == [0, 1, 8, 9]
     assert (transfer.num_sms, transfer.alone_ns) == (10, 100_000)
 
@@ -74,7 +74,7 @@ def test_an_all_to_all_is_bound_by_the_rank_that_sends_or_receives_most():
     """
     ranks = np.array([0, 1, 2])
     matrix = np.array([[0, 3e6, 0], [0, 0, 0], [0, 4e6, 0]])
-    there, back = costs_with(all_to_all=SLOW).round_trip(ranks, ranks, matrix, group=0)
+    there, back = costs_with(all_to_all=SLOW).transfers.round_trip(ranks, ranks, matrix, group=0)
     assert (there.alone_ns, back.alone_ns) == (700_000, 700_000)
     assert there.num_sms == back.num_sms == 10
     assert there.imbalance_ns == back.imbalance_ns == 700_000 - 266_667
@@ -82,7 +82,9 @@ def test_an_all_to_all_is_bound_by_the_rank_that_sends_or_receives_most():
 
 def test_an_exchange_of_nothing_takes_no_sms():
     """Of a rank with itself."""
-    there, _ = costs_with(all_to_all=SLOW).round_trip(FIRST_NODE[:1], FIRST_NODE[:1], np.array([[5e6]]), group=0)
+    there, _ = costs_with(all_to_all=SLOW).transfers.round_trip(
+        FIRST_NODE[:1], FIRST_NODE[:1], np.array([[5e6]]), group=0
+    )
     assert (there.num_sms, there.alone_ns) == (0, 0)
 
 
@@ -91,7 +93,7 @@ def test_in_flow_sms_bound_all_pairs_of_a_rank_together():
     ranks = np.array([0, 1, 2])
     matrix = np.array([[0, 3e6, 0], [0, 0, 0], [0, 4e6, 0]])
     costs = costs_with(fidelity="flow", all_to_all=SLOW)
-    for transfer in costs.round_trip(ranks, ranks, matrix, group=0):
+    for transfer in costs.transfers.round_trip(ranks, ranks, matrix, group=0):
         num_links = costs.cluster.capacity_bytes_per_s.size
         course = run_flows([transfer], [transfer.flows.num_bytes], costs.cluster.capacity_bytes_per_s, choose_run(1))
         assert course.elapsed_ns == transfer.alone_ns == 700_000
@@ -106,7 +108,9 @@ def test_equal_matrices_take_as_long_in_flow_as_in_bulk(sms):
     ends = []
     for fidelity, network in (("bulk", FluidNetwork), ("flow", FlowNetwork)):
         costs = costs_with(fidelity=fidelity, **sms)
-        transfers = [costs.round_trip(ranks, ranks, np.full((16, 16), size), group=0)[0] for size in (1e6, 0.7e6)]
+        transfers = [
+            costs.transfers.round_trip(ranks, ranks, np.full((16, 16), size), group=0)[0] for size in (1e6, 0.7e6)
+        ]
         transfers = [replace(transfer, num_sms=0) for transfer in transfers]  # whoever counts them
         capacity = (costs.cluster.capacity_bytes_per_s / BYTE_PER_NS).tolist()
         ends.append(run_network(capacity, [(0, transfers)], network=network)[1][0].end_ns)
@@ -149,7 +153,7 @@ def plan_with_sms(work, sms, folds=False):
         is_random=work.routing != "balanced",
         sms=sms,
     )
-    plan.num_sms = plan.costs.num_sms
+    plan.num_sms = plan.costs.transfers.num_sms
     return plan
 
 
