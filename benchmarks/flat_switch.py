@@ -22,7 +22,9 @@ gradient reduction and no optimizer: only the pipeline is to be timed.
 An op is made when it is first asked for and kept, as an op of balanced routing is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +71,9 @@ class FlatSwitchStep:
     """Of a rank, for all ranks of its lane; 1 / lane_size of it stays where it is."""
     hop_bytes: float = 3.7e6
     """Of a rank, to the next stage."""
+    exchange_seed: int | None = None
+    """None: an all-to-all is of its lane, with equal bytes. Else each is over all ports, with bytes drawn for each pair
+    from 0.1 to 1.9 times the mean, and as many in all."""
 
     @property
     def num_ports(self) -> int:
@@ -117,9 +122,11 @@ class FlatSwitchPlan:
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the operations of a pass."""
+        if self.step.exchange_seed is not None:  # no pass comes twice
+            return self._pass(stage, lane, chosen)
         key = (stage, lane, chosen.kind)
         if key not in self._ops:
-            self._ops[key] = self._pass(stage, lane, chosen.kind)
+            self._ops[key] = self._pass(stage, lane, chosen)
         return self._ops[key]
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
@@ -136,26 +143,37 @@ class FlatSwitchPlan:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _pass(self, stage: int, lane: int, kind: str) -> tuple[Op, ...]:
+    def _pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         step, ranks = self.step, self.lane_ranks[stage, lane]
-        factor = step.slowness[lane] * (step.backward_over_forward if kind == "B" else 1.0)
-        even = np.full((ranks.size, ranks.size), step.all_to_all_bytes / ranks.size)
+        factor = step.slowness[lane] * (step.backward_over_forward if chosen.kind == "B" else 1.0)
         members = ranks.tolist()
         reduced = self._transfer(ring_all_reduce(members, members, step.all_reduce_bytes), ranks)  # a port is a node
-        exchanged = self._transfer(all_to_all(members, even), ranks)
         first = stage * step.layers_per_stage
         layers = range(first, first + step.layers_per_stage)
+        exchanges = self._exchanges(ranks, (stage, lane, chosen.microbatch, int(chosen.kind == "B")))
         ops: list[Op] = []
-        for layer in reversed(layers) if kind == "B" else layers:
+        for layer in reversed(layers) if chosen.kind == "B" else layers:
             ops += [
                 _kernel("attention", layer, step.attention_s * factor, ranks.size),
                 Collective(kind="tp", layer=layer, transfers=(reduced,)),
-                Collective(kind="ep_dispatch", layer=layer, transfers=(exchanged,)),
+                Collective(kind="ep_dispatch", layer=layer, transfers=(next(exchanges),)),
                 _kernel("expert", layer, step.ffn_s * factor, ranks.size),
-                Collective(kind="ep_combine", layer=layer, transfers=(exchanged,)),
+                Collective(kind="ep_combine", layer=layer, transfers=(next(exchanges),)),
                 Collective(kind="tp", layer=layer, transfers=(reduced,)),
             ]
         return tuple(ops)
+
+    def _exchanges(self, ranks: Ranks, key: tuple[int, ...]) -> Iterator[Transfer]:
+        """Yield the all-to-alls of a pass."""
+        step, num_ports = self.step, self.step.num_ports
+        if step.exchange_seed is None:
+            even = np.full((ranks.size, ranks.size), step.all_to_all_bytes / ranks.size)
+            yield from repeat(self._transfer(all_to_all(ranks.tolist(), even), ranks))
+        rng = np.random.default_rng([step.exchange_seed, *key])
+        mean = step.all_to_all_bytes * ranks.size / num_ports**2
+        while True:
+            matrix = rng.uniform(0.1 * mean, 1.9 * mean, (num_ports, num_ports))
+            yield self._transfer(all_to_all(range(num_ports), matrix), np.arange(num_ports))
 
     def _hop(self, stage: int, target: int, lane: int) -> Transfer:
         src, dst = self.lane_ranks[stage, lane], self.lane_ranks[target, lane]

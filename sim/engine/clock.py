@@ -69,10 +69,7 @@ class Alarm(simpy.Event):
     def __init__(
         self, env: simpy.Environment, delay_ns: int, callback: Callable[[simpy.Event], None], priority: int = 1
     ) -> None:
-        super().__init__(env)
-        self._ok = True
-        self._value = None
-        self.callbacks = [callback]
+        self.env, self.callbacks, self._ok, self._value = env, [callback], True, None
         env.schedule(self, priority, delay_ns)  # type: ignore[arg-type]  # any int is a priority to the heap
 
 

@@ -96,8 +96,7 @@ class Simulation:
         world, began = self.world, time.perf_counter()
         for lane in self.lanes.values():
             world.clock.env.process(lane.run())
-        with _collector_paused():
-            world.clock.run()
+        world.clock.run()
         waits = [lane.wait for lane in self.lanes.values() if lane.wait is not None]
         if waits:
             raise SimulationError(describe_deadlock(waits, world.clock.now_ns))
@@ -152,4 +151,5 @@ def run_plan(plan: Plan, *, max_events: int = 50_000_000, link_course: bool = Tr
     SimulationError
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
-    return Simulation(plan, max_events=max_events, link_course=link_course).run()
+    with _collector_paused():
+        return Simulation(plan, max_events=max_events, link_course=link_course).run()

@@ -75,13 +75,10 @@ class _Row(NamedTuple):
 class _Alone:
     """Transfers of one batch that flow in the same time and share no link with any other."""
 
-    __slots__ = ("alarm", "batch", "mask", "positions", "remaining", "since_ns")
+    __slots__ = ("alarm", "batch", "mask", "positions", "since_ns")
 
-    def __init__(
-        self, batch: Batch, positions: Sequence[int], mask: int, since_ns: int, remaining: float | None = None
-    ) -> None:
-        self.batch, self.positions, self.mask = batch, positions, mask
-        self.since_ns, self.remaining = since_ns, remaining
+    def __init__(self, batch: Batch, positions: Sequence[int], mask: int, since_ns: int) -> None:
+        self.batch, self.positions, self.mask, self.since_ns = batch, positions, mask, since_ns
         self.alarm: simpy.Event | None = None
 
 
@@ -225,9 +222,8 @@ class FluidNetwork:
             elapsed_s = (self._env.now - one.since_ns) * 1e-9
             for position in one.positions:
                 transfer = one.batch.transfers[position]
-                left = transfer.flow_bytes if one.remaining is None else one.remaining
                 row = self._row(transfer)
-                members.append(_Member(one.batch, position, row, left - elapsed_s / row.busiest))
+                members.append(_Member(one.batch, position, row, transfer.flow_bytes - elapsed_s / row.busiest))
         return members
 
     def _add(self, knot: _Knot, member: _Member, mask: int) -> None:
@@ -292,19 +288,10 @@ class FluidNetwork:
         self._knots.remove(knot)
         self._busy &= ~knot.mask
         for members, mask in _connected(knot.members, self._fills):
-            if len(members) == 1:
-                self._untie(members[0], mask)
-            else:
-                part = _Knot(members, mask, self._env.now)
-                self._knots.append(part)
-                self._busy |= mask
-                self._share(part)
-
-    def _untie(self, member: _Member, mask: int) -> None:
-        """Let the last transfer of a knot go on alone."""
-        left_s = max(member.remaining, 0.0) * member.row.busiest
-        alone = _Alone(member.batch, (member.position,), mask, self._env.now, member.remaining)
-        self._go_alone(alone, to_ns(left_s))
+            part = _Knot(members, mask, self._env.now)
+            self._knots.append(part)
+            self._busy |= mask
+            self._share(part)
 
     def _share(self, knot: _Knot) -> None:
         """Find the rates of a knot, and set the time of its next end."""
@@ -313,7 +300,8 @@ class FluidNetwork:
         left_s = math.inf
         for member, rate in zip(knot.members, knot.rates, strict=True):
             member.rate = rate
-            left_s = min(left_s, member.remaining / rate)
+            needs_s = member.remaining / rate
+            left_s = min(left_s, needs_s)
         knot.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, knot))
 
     def _end_some(self, knot: _Knot, event: simpy.Event) -> None:
@@ -328,6 +316,8 @@ class FluidNetwork:
             self._finish(member.batch, member.position)
 
     def _rates(self, knot: _Knot) -> list[float]:
+        if len(knot.members) == 1:
+            return [1.0 / knot.members[0].row.busiest]
         rates = self._known.get(knot.transfers)
         if rates is None:
             self.num_solves += 1
@@ -352,9 +342,12 @@ class FluidNetwork:
                 known = self._places[transfer.mask] = (self._capacity[links], places, self._column[links[places]])
             capacity, places, columns = known
             loaded = transfer.load.num_bytes / transfer.flow_bytes / capacity
-            each = np.zeros(self._num_columns)
-            each[columns] = loaded[places]
-            row = _Row(each, max(float(loaded.max()), 1.0 / transfer.most_bytes_per_s))
+            if columns.size == self._num_columns == capacity.size:
+                each = loaded
+            else:
+                each = np.zeros(self._num_columns)
+                each[columns] = loaded[places]
+            row = _Row(each, max(float(np.maximum.reduce(loaded)), 1.0 / transfer.most_bytes_per_s))
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
             self._rows[transfer] = row
