@@ -39,16 +39,18 @@ def plainly(make: Callable[[], Plan]) -> Cost:
         return time_plan(make)
 
 
-def colliding_plan() -> Plan:
-    """Return the flat switch's step with every all-to-all over all 64 ports, of other random bytes each."""
-    return FlatSwitchPlan(FlatSwitchStep(exchange_seed=1, num_microbatches=4))
+def plan_maker(scenario: str | None) -> Callable[[], Plan]:
+    """Return what makes the plan of a case; None: all-to-alls over all ports of the flat switch, each of other bytes."""
+    if scenario is None:
+        return lambda: FlatSwitchPlan(FlatSwitchStep(exchange_seed=1, num_microbatches=4))
+    return pipeline_plan(work_of(scenario, "workload.batches=1"))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_stage_operation(benchmark: BenchmarkFixture, name: str) -> None:
     """Engine time of one operation, beside the plain network and the planning of the same run."""
     scenario, most_timeouts, most_of_plain = CASES[name]
-    make = pipeline_plan(work_of(scenario, "workload.batches=1")) if scenario else colliding_plan
+    make = plan_maker(scenario)
     fast, plain, bare = run_rounds(benchmark, lambda: time_plan(make), lambda: plainly(make), bare_timeout_s)
     engine_s = min(cost.engine_s for cost in fast)
     plan_s, plain_s = min(cost.plan_s for cost in fast), min(cost.engine_s for cost in plain)

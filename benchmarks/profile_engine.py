@@ -11,34 +11,23 @@ import cProfile
 import gc
 import pstats
 import sys
+from functools import cache
 from pathlib import Path
 
-from bench_engine import CASES
-from measuring import RUNS, work_of
+from bench_engine import CASES, plan_maker
+from measuring import RUNS
 
-from sim.engine.ops import Op
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.work import Work
 from sim.engine.simulation import run_plan
-from workloads.schedules import Pass
+from sim.engine.world import Plan
 
 
-class KeptPlan(PipelinePlan):
-    """A plan that keeps the ops of every pass, whether they depend on the microbatch or not."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work)
-        self._kept: dict[tuple[int, int, Pass], tuple[Op, ...]] = {}
-
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the ops of a pass, planned once."""
-        key = (stage, lane, chosen)
-        if key not in self._kept:
-            self._kept[key] = super().ops(stage, lane, chosen)
-        return self._kept[key]
+def kept(plan: Plan) -> Plan:
+    """Return a plan that keeps the ops of every pass, whether they depend on the microbatch or not."""
+    plan.ops = cache(plan.ops)  # type: ignore[method-assign]
+    return plan
 
 
-def own_times(plan: KeptPlan) -> tuple[int, list[tuple[float, int, str]]]:
+def own_times(plan: Plan) -> tuple[int, list[tuple[float, int, str]]]:
     """Return the number of operations, and own seconds, calls and name of each function, longest first."""
     gc.collect()
     profiler = cProfile.Profile()
@@ -58,7 +47,7 @@ def main() -> None:
     """Print a table for each case."""
     num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     for case, (scenario, *_) in CASES.items():
-        plan = KeptPlan(work_of(scenario, "workload.batches=1"))
+        plan = kept(plan_maker(scenario)())
         walls = [run_plan(plan).stats for _ in range(RUNS)][1:]
         num_ops, found = own_times(plan)
         whole_s = sum(own_s for own_s, *_ in found)

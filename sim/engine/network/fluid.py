@@ -268,7 +268,7 @@ class FluidNetwork:
         now_ns = self._env.now
         elapsed_ns = now_ns - knot.last_ns
         if elapsed_ns and knot.rates:
-            self._log.add(knot.last_ns, now_ns, knot.transfers, knot.rates)
+            self._log.add(knot.last_ns, now_ns, knot.transfers, knot.rates if len(knot.rates) > 1 else None)
             for member in knot.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
         knot.last_ns = now_ns
