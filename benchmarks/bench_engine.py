@@ -40,7 +40,7 @@ def plainly(make: Callable[[], Plan]) -> Cost:
 
 
 def plan_maker(scenario: str | None) -> Callable[[], Plan]:
-    """Return what makes the plan of a case; None: all-to-alls over all ports of the flat switch, each of other bytes."""
+    """Return what makes the plan of a case; None: all-to-alls over all ports of the flat switch, of random bytes."""
     if scenario is None:
         return lambda: FlatSwitchPlan(FlatSwitchStep(exchange_seed=1, num_microbatches=4))
     return pipeline_plan(work_of(scenario, "workload.batches=1"))

@@ -8,7 +8,7 @@ On a link that can fill, transfers flow one after another or as those of one int
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, reduce
+from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -32,6 +32,17 @@ class _Interval(NamedTuple):
     transfers: Sequence[Transfer]
     rates: Sequence[float] | None
     """Of each, bytes/s per flow; None: what the busiest link (or its own bound) gives."""
+
+
+class _Sorted(NamedTuple):
+    """Links by kind."""
+
+    links: NDArray[np.intp]
+    """Link numbers. Shape [K]."""
+    kinds: NDArray[np.intp]
+    """Kinds among them, ascending. Shape [U]."""
+    first: NDArray[np.intp]
+    """Where the links of each of these begin. Shape [U]."""
 
 
 class _Use(NamedTuple):
@@ -61,13 +72,12 @@ class LinkLog:
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
         self._can_fill, self._fills = can_fill, mask_of(np.flatnonzero(can_fill))
-        wide = np.flatnonzero(~can_fill)
-        self._wide = wide[np.argsort(self._kind_of[wide], kind="stable")]  # links that cannot fill, by kind
+        self._full, self._wide = (_by_kind(np.flatnonzero(chosen), self._kind_of) for chosen in (can_fill, ~can_fill))
         self._load_of = load_of
         self._loads: dict[Transfer, LinkLoad] = {}
         self._masks: dict[Transfer, int] = {}
         self._intervals: list[_Interval] = []
-        self._use_alone = cache(lambda transfer: self._use([transfer], [self._alone_rate(transfer)]))
+        self._uses: dict[Transfer, _Use] = {}
 
     def add(
         self, start_ns: int, end_ns: int, transfers: Sequence[Transfer], rates: Sequence[float] | None = None
@@ -166,8 +176,7 @@ class LinkLog:
         times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
         use = np.zeros((times.size, len(self._kinds)))
         last = np.searchsorted(times, [interval.end_ns for interval in self._intervals]).tolist()
-        kinds, first = np.unique(self._kind_of[self._wide], return_index=True)
-        sums, flowing = np.zeros(self._wide.size), dict[int, _Use]()
+        sums, flowing = np.zeros(self._wide.links.size), dict[int, _Use]()
         for number, (_, ended, begun) in enumerate(changes):
             for one in ended:
                 was = flowing.pop(one)
@@ -179,7 +188,8 @@ class LinkLog:
             if not flowing:
                 sums[:] = 0.0  # to the last bit
             elif sums.size:
-                use[number, kinds] = np.maximum(use[number, kinds], np.maximum.reduceat(sums, first))
+                here = use[number]
+                here[self._wide.kinds] = np.maximum(here[self._wide.kinds], np.maximum.reduceat(sums, self._wide.first))
         return times, use
 
     def _changes(self) -> Iterator[tuple[int, list[int], list[int]]]:
@@ -194,7 +204,10 @@ class LinkLog:
     def _use_of(self, interval: _Interval) -> "_Use":
         """Return what an interval makes of the links."""
         if interval.rates is None and len(interval.transfers) == 1:
-            return self._use_alone(interval.transfers[0])
+            transfer = interval.transfers[0]
+            if transfer not in self._uses:
+                self._uses[transfer] = self._use([transfer], [self._alone_rate(transfer)])
+            return self._uses[transfer]
         rates = map(self._alone_rate, interval.transfers) if interval.rates is None else interval.rates
         return self._use(interval.transfers, list(rates))
 
@@ -204,6 +217,13 @@ class LinkLog:
             load = self._load(transfer)
             use[load.links] += load.num_bytes * (rate / transfer.flow_bytes) / self._capacity[load.links]
         busiest = np.zeros(len(self._kinds))
-        np.maximum.at(busiest, self._kind_of[self._can_fill], use[self._can_fill])
-        places = np.flatnonzero(use[self._wide])
-        return _Use(busiest, places, use[self._wide[places]])
+        busiest[self._full.kinds] = np.maximum.reduceat(use[self._full.links], self._full.first)
+        wide = use[self._wide.links]
+        places = np.flatnonzero(wide)
+        return _Use(busiest, places, wide[places])
+
+
+def _by_kind(links: NDArray[np.intp], kind_of: NDArray[np.intp]) -> _Sorted:
+    """Return links by kind."""
+    by_kind = links[np.argsort(kind_of[links], kind="stable")]
+    return _Sorted(by_kind, *np.unique(kind_of[by_kind], return_index=True))
