@@ -8,7 +8,7 @@ A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engi
     r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
 
 Rates change only when a transfer starts or ends. Waiting for the latency uses no link. An end is rounded up to a whole
-nanosecond; all transfers with less than a nanosecond left end in the same event.
+nanosecond; of transfers that share links, directly or over others, all with less than one left end in the same event.
 
 How it is fast
 --------------

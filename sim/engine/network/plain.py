@@ -10,7 +10,7 @@ A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engi
     r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
 
 Rates change only when a transfer starts or ends. Waiting for the latency uses no link. An end is rounded up to a whole
-nanosecond; all transfers with less than a nanosecond left end in the same event.
+nanosecond; of transfers that share links, directly or over others, all with less than one left end in the same event.
 
 Assumptions
 -----------
@@ -196,13 +196,10 @@ class FluidNetwork:
         if event is not self._wake:
             return  # rates changed since it was set
         self._advance()
-        still: list[_Active] = []
-        for active in self._active:
-            if active.remaining < active.rate * 1e-9:
-                self._finish(active.transfer, active.batch, active.position)
-            else:
-                still.append(active)
-        self._active = still
+        ended = [active for knot in _knots(self._active) if _is_due(knot) for active in knot if _is_through(active)]
+        self._active = [active for active in self._active if active not in ended]
+        for active in ended:
+            self._finish(active.transfer, active.batch, active.position)
         self._mark()
 
     def _finish(self, transfer: Transfer, batch: Batch, position: int) -> None:
@@ -225,3 +222,28 @@ class FluidNetwork:
             f"none (transfer of {transfer.total_bytes:.0f} bytes at {self._clock.now_ns} ns). "
             "Remove the link or repair it."
         )
+
+
+def _is_through(active: _Active) -> bool:
+    """Tell whether a transfer has less than a nanosecond left."""
+    return active.remaining < active.rate * 1e-9
+
+
+def _is_due(knot: Sequence[_Active]) -> bool:
+    """Tell whether the time has come at which the first of a knot ends, rounded up."""
+    return any(to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in knot)
+
+
+def _knots(actives: Sequence[_Active]) -> list[list[_Active]]:
+    """Return transfers that share links, directly or over others, together."""
+    knots: list[tuple[set[int], list[_Active]]] = []
+    for active in actives:
+        links, members = set(active.transfer.load.links.tolist()), [active]
+        apart = []
+        for knot in knots:
+            if knot[0].isdisjoint(links):
+                apart.append(knot)
+            else:
+                links, members = links | knot[0], [*knot[1], *members]
+        knots = [*apart, (links, members)]
+    return [members for _, members in knots]

@@ -328,14 +328,11 @@ def test_the_slow_simulation_notices_a_network_that_does_not_share():
     assert slow_ends([1], starts) == [2000, 2000]
 
 
-@PATIENT
+@settings(PATIENT, max_examples=200)
 @given(traffic(SOME_BOUNDED))
 def test_the_fast_network_ends_every_transfer_when_the_plain_one_does(case):
-    # The plain network snaps any transfer with under 1 ns left to any end, the fast one within a knot alone; an end
-    # that moves by 1 ns moves those who share with it by no more.
     fast = ends_of(run_network(*case)[1])
-    plain = ends_of(run_network(*case, network=PlainNetwork)[1])
-    assert all(abs(a - b) <= len(fast) for a, b in zip(fast, plain, strict=True))
+    assert fast == ends_of(run_network(*case, network=PlainNetwork)[1])
 
 
 @st.composite
