@@ -30,9 +30,7 @@ def both(work) -> tuple[Run, Run]:
 
 
 @pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1"])
-@pytest.mark.parametrize(
-    ("strategy", "convention", "num_gpus", "more"), ALIKE[:-1], ids=[case[0] for case in ALIKE[:-1]]
-)
+@pytest.mark.parametrize(("strategy", "convention", "num_gpus", "more"), ALIKE, ids=[case[0] for case in ALIKE])
 def test_a_folded_run_gives_the_figures_of_all_lanes(strategy, convention, num_gpus, more, changes) -> None:
     """Times and accounts to the nanosecond, tokens to the last, bytes and links but for the order of sums."""
     folded, whole = both(make_work(strategy, convention, num_gpus=num_gpus, **more, **changes))
@@ -68,6 +66,9 @@ def test_an_unfolded_trace_has_the_rows_of_all_lanes(changes) -> None:
         assert (by < np.arange(by.size)).all()
     freed = [np.sort(trace.columns["end_ns"][trace.columns["released_by"]]).tolist() for trace in (ours, theirs)]
     assert freed[0] == freed[1]
+    own = np.flatnonzero((ours["kind"] != "dp") & (ours.columns["released_by"] >= 0))  # all but what lanes do together
+    by = ours.columns["released_by"][own]
+    assert (ours.columns["lane"][by] == ours.columns["lane"][own]).all()
 
 
 def test_rows_of_a_folded_lane_are_those_of_the_one_that_ran() -> None:
@@ -115,6 +116,43 @@ def test_lanes_fold_class_by_class(kind) -> None:
     assert folded.bytes_sent == pytest.approx(whole.bytes_sent, rel=1e-12)
     np.testing.assert_allclose(folded.trace.link_use.num_bytes, whole.trace.link_use.num_bytes, rtol=1e-12)
     assert folded.trace.unfolded().columns["bytes"].sum() == pytest.approx(whole.trace.columns["bytes"].sum())
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+def test_a_slow_node_keeps_its_lane_apart(kind) -> None:
+    """Lanes of a node each, the last with NVLink at a quarter: three run as one, and the stage is the mean of four."""
+    cluster = build_cluster(FABRICS["dgx-h100"], 4, DEVICES["h100-sxm"])
+    for ends in cluster.graph.edges:
+        if "nvswitch3" in ends:
+            cluster.graph.edges[ends]["bandwidth_bytes_per_s"] /= 4
+    work = replace(make_work("EP8_TP8_PP1_DP4", "megatron", num_gpus=32, kind=kind), cluster=cluster)
+    folding = PipelinePlan(work).folding
+    assert folding is not None
+    assert folding.lane_of.tolist() == [0, 0, 0, 3]
+    folded, whole = both(work)
+    assert folded.trace.step_ns == whole.trace.step_ns
+    assert stages_ns(folded.trace) == stages_ns(whole.trace)
+    assert path_ns(folded.trace) == path_ns(whole.trace)
+
+
+def test_lanes_whose_gradients_take_other_links_all_run() -> None:
+    """Three lanes of four GPUs in one stage, two to a node: the ring leaves the node from one of the two alone."""
+    model = replace(make_model(experts=0, hidden=2048), head_dim=128)
+    sizes = {"num_gpus": 48, "model": model, "zero": 1, "microbatches": 2, "sequences": 6, "sequence_length": 1024}
+    forward, training = (make_work("TP4_PP4_DP3", "megatron", kind=kind, **sizes) for kind in ("forward", "training"))
+    folding = PipelinePlan(forward).folding
+    assert folding is not None
+    assert folding.lane_of.tolist() == [0, 0, 0]
+    assert PipelinePlan(training).folding is None
+
+
+def test_links_to_spines_go_with_their_leaves() -> None:
+    """Two units of two nodes, a lane each: what crosses leaves loads the uplinks of its own unit."""
+    cluster = build_cluster(replace(FABRICS["dgx-h100"], nodes_per_leaf=2), 4, DEVICES["h100-sxm"])
+    work = replace(make_work("EP16_TP16_PP1_DP2", "megatron", num_gpus=32), cluster=cluster)
+    assert PipelinePlan(work).folding is not None
+    folded, whole = both(work)
+    np.testing.assert_allclose(folded.trace.link_use.num_bytes, whole.trace.link_use.num_bytes, rtol=1e-12)
 
 
 def test_lanes_that_share_a_spine_that_can_be_full_all_run() -> None:
