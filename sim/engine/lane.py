@@ -41,10 +41,6 @@ class Lane:
         first, last = self._rank_numbers[0], self._rank_numbers[-1]
         is_row = self._rank_numbers == list(range(first, last + 1))
         self._places: slice | NDArray[np.intp] = slice(first, last + 1) if is_row else self.ranks
-        folding = world.plan.folding
-        self._stands_for = (  # its ranks and those of lanes that it runs for
-            self.ranks if folding is None else world.plan.lane_ranks[stage, folding.lane_of == lane].ravel()
-        )
         self.wait: Wait | None = None
         self._world, self._env, self._schedule = world, world.clock.env, schedule
         self._arrived: dict[Input, int] = {}
@@ -179,7 +175,7 @@ class Lane:
         rows = [
             self._record_transfer(op, chosen, batch, position, released_by)
             for position, transfer in enumerate(batch.transfers)
-            if np.isin(transfer.ranks, self._stands_for).any()
+            if np.isin(transfer.ranks, self.ranks).any()
         ]
         self._last_row = self._world.recorder.latest(rows) if rows else released_by
 
@@ -206,7 +202,7 @@ class Lane:
 
     def _record_transfer(self, op: Collective, chosen: Pass, batch: Batch, position: int, released_by: int) -> int:
         transfer, start_ns, end_ns = batch.transfers[position], batch.start_ns, batch.end_ns[position]
-        owns = int(transfer.ranks[0]) in self._stands_for
+        owns = int(transfer.ranks[0]) in self.ranks
         flows_ns = end_ns - start_ns - transfer.latency_ns  # up to 1 ns less than alone: see the network's ends
         contention_ns = max(0, flows_ns - transfer.alone_ns)
         return self._world.recorder.add(

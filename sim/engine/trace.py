@@ -101,7 +101,11 @@ class LinkUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
-    """What happened, in columns of equal length."""
+    """What happened, in columns of equal length.
+
+    Of lanes that are alike the rows are those of the one that ran (`lane_of`): `trace["bytes"]` counts it once.
+    `unfolded`, `arrays`, `to_pandas` and the saved file have the rows of all.
+    """
 
     columns: dict[str, NDArray[np.int64] | NDArray[np.float64]]
     """Column by name; `stream` and `kind` hold positions in `STREAMS` and `KINDS`. Each of shape [N]."""
@@ -122,7 +126,7 @@ class Trace:
         return int(self.columns["start_ns"].size)
 
     def __getitem__(self, column: str) -> Column:
-        """Return a column; `stream` and `kind` as text."""
+        """Return a column of the lanes that ran; `stream` and `kind` as text."""
         if column == "stream":
             return np.array(STREAMS)[self.columns[column]]
         if column == "kind":

@@ -99,6 +99,7 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
         _work(workload),
         f"schedule {scenario['schedule']['kind']}" if (scenario.get("schedule") or {}).get("kind") else "",
         f"routing {scenario['routing']['kind']}" if (scenario.get("routing") or {}).get("kind") else "",
+        "network flow by flow" if (scenario.get("network") or {}).get("fidelity") == "flow" else "",
     ]
     console.print(cell(scenario.get("name") or "scenario", "bold"))
     console.print(cell(" · ".join(fact for fact in facts if fact), "dim"))
@@ -213,10 +214,12 @@ def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Consol
 
 def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
     """Print what the answer cost, in one line."""
-    counted = [(engine.get("runs"), "simulations"), (engine.get("spans"), "spans"), (engine.get("events"), "events")]
-    texts = [f"{count:,} {what}" for count, what in counted if count]
+    counted = [(engine.get("runs"), "simulation"), (engine.get("spans"), "span"), (engine.get("events"), "event")]
+    texts = [f"{count:,} {what}{'' if count == 1 else 's'}" for count, what in counted if count]
     if engine.get("folded"):
-        texts.append(f"{engine['folded']:,} lanes folded (each is like one that ran, and counts as that one)")
+        texts.append(
+            f"{engine['folded']:,} of {engine['lanes']:,} lanes (all stages) folded: like one that ran, counted as it"
+        )
     if texts:
         console.print()
         console.print(cell(", ".join(texts), "dim"))

@@ -159,6 +159,7 @@ class Result:
             "events": stats.num_events,
             "solves": stats.num_solves,
             "folded": self.trace.num_folded,
+            "lanes": self.trace.num_stages * self.trace.num_lanes,
         }
 
 

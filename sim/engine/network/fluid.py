@@ -357,6 +357,7 @@ class FluidNetwork:
         transfer = batch.transfers[position]
         self.bytes_received += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
         batch.end_ns[position] = self._env.now
+        self._log.end(transfer)
         if transfer.num_sms:
             self.occupancy.end(transfer)
         batch.waiting -= 1

@@ -77,6 +77,7 @@ class LinkLog:
         self._loads: dict[Transfer, LinkLoad] = {}
         self._masks: dict[Transfer, int] = {}
         self._intervals: list[_Interval] = []
+        self._num_ended: dict[Transfer, int] = {}
         self._uses: dict[Transfer, _Use] = {}
 
     def add(
@@ -84,6 +85,10 @@ class LinkLog:
     ) -> None:
         """Note transfers with their rates per flow in bytes/s; by default they had their links for themselves."""
         self._intervals.append(_Interval(start_ns, end_ns, transfers, rates))
+
+    def end(self, transfer: Transfer) -> None:
+        """Note that all bytes of a transfer are through."""
+        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
 
     def summary(self, *, with_course: bool = True) -> LinkUse:
         """Return bytes, busy time and (unless left out, for it takes longest) the course of utilisation."""
@@ -123,24 +128,12 @@ class LinkLog:
         return transfer.flow_bytes / alone_s if alone_s else 0.0
 
     def _bytes(self) -> FloatArray:
-        """Return rate x time on each link. Shape [L]."""
-        flowed: dict[Transfer, float] = {}
-        alone: dict[Transfer, int] = {}
-        for start_ns, end_ns, transfers, rates in self._intervals:
-            took_ns = end_ns - start_ns
-            if rates is None:
-                for transfer in transfers:
-                    alone[transfer] = alone.get(transfer, 0) + took_ns
-            else:
-                for transfer, rate in zip(transfers, rates, strict=True):
-                    flowed[transfer] = flowed.get(transfer, 0.0) + rate * took_ns * 1e-9
-        for transfer, time_ns in alone.items():
-            flowed[transfer] = flowed.get(transfer, 0.0) + self._alone_rate(transfer) * time_ns * 1e-9
-        if not flowed:
+        """Return what transfers that have ended put on each link. Shape [L]."""
+        loads = [(self._load(transfer), count) for transfer, count in self._num_ended.items()]
+        if not loads:
             return np.zeros(self._capacity.size)
-        loads = [(self._load(t), flow_bytes / t.flow_bytes) for t, flow_bytes in flowed.items() if t.load.links.size]
         links = np.concatenate([load.links for load, _ in loads])
-        amounts = np.concatenate([load.num_bytes * share for load, share in loads])
+        amounts = np.concatenate([load.num_bytes * count for load, count in loads])
         return np.bincount(links, weights=amounts, minlength=self._capacity.size).astype(np.float64)
 
     def _busy_s(self) -> FloatArray:

@@ -37,8 +37,8 @@ Ranks = NDArray[np.intp]
 def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ranks) -> list[Op]:
     """Return the ops after the last pass of one lane, which meets those that run.
 
-    `lane_of` says which lane runs for each; a lane brings to a meeting what all that it runs for would bring.
-    Shape [lanes].
+    `lane_of` says which lane runs for each. What lanes do together is in the hands of the first, which always runs: it
+    has a rank in each of these groups. Shape [lanes].
     """
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
     ranks = work.mesh.lanes(stage)[lane]
@@ -81,11 +81,9 @@ def _over_replicas(
     crosses_lanes = any((homes[groups] != homes[groups[:, :1]]).any() for groups, _ in families)
     transfers, number = [], 0
     for groups, num_params in families:
-        owner = homes[groups[:, 0]]
-        is_brought = lane_of[owner] == lane if crosses_lanes else owner == lane
         transfers += [
             costs.transfers.collective(operation, groups[i], float(num_params * bytes_per_param), group=number + 1 + i)
-            for i in np.flatnonzero(is_brought).tolist()
+            for i in np.flatnonzero(homes[groups[:, 0]] == lane).tolist()
         ]
         number += len(groups)
     if not transfers and not crosses_lanes:
