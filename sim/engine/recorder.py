@@ -46,6 +46,10 @@ class Recorder:
     def __init__(self, homes: IntArray | None = None) -> None:
         """`homes` are the stage and lane of each rank, for services. Shape [2, ranks]."""
         self._homes = np.zeros((2, 0), dtype=np.int64) if homes is None else homes
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all entries."""
         self._end_ns: list[int] = []  # of an entry's last row
         self._kind: list[int] = []
         self._joint: list[int] = []

@@ -133,7 +133,7 @@ class FluidNetwork:
         self._places: dict[int, tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]] = {}
         self._fills, self._dead = (mask_of(np.flatnonzero(chosen)) for chosen in (self._can_fill, capacity <= 0))
         self._busy = 0
-        self._alone: list[_Alone] = []
+        self._alone: dict[_Alone, None] = {}  # in the order in which they began
         self._knots: list[_Knot] = []
         self._stale: list[_Knot] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
@@ -167,11 +167,15 @@ class FluidNetwork:
         """Return what the links have carried so far."""
         return self._log.summary(with_course=with_course)
 
+    def forget(self) -> None:
+        """Forget what the links have carried."""
+        self._log.clear()
+
     # ---- alone ---------------------------------------------------------------------------------------------------
 
     def _go_alone(self, alone: _Alone, ends_in_ns: int) -> None:
         self._busy |= alone.mask
-        self._alone.append(alone)
+        self._alone[alone] = None
         alone.alarm = Alarm(self._env, ends_in_ns, partial(self._end_alone, alone))
 
     def _end_alone(self, alone: _Alone, event: simpy.Event) -> None:
@@ -183,7 +187,7 @@ class FluidNetwork:
 
     def _leave_alone(self, alone: _Alone) -> None:
         alone.alarm = None
-        self._alone.remove(alone)
+        del self._alone[alone]
         self._busy &= ~alone.mask
         if alone.since_ns < self._env.now:
             transfers = [alone.batch.transfers[position] for position in alone.positions]

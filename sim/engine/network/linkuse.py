@@ -56,6 +56,10 @@ class _Use(NamedTuple):
     """Of each. Shape [W]."""
 
 
+_Change = tuple[int, list[int], list[int]]
+"""A time, and the numbers of the intervals that end and that begin then."""
+
+
 class LinkLog:
     """Intervals in which transfers flowed at constant rates."""
 
@@ -74,6 +78,10 @@ class LinkLog:
         self._can_fill, self._fills = can_fill, mask_of(np.flatnonzero(can_fill))
         self._full, self._wide = (_by_kind(np.flatnonzero(chosen), self._kind_of) for chosen in (can_fill, ~can_fill))
         self._load_of = load_of
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was noted."""
         self._loads: dict[Transfer, LinkLoad] = {}
         self._masks: dict[Transfer, int] = {}
         self._intervals: list[_Interval] = []
@@ -167,25 +175,31 @@ class LinkLog:
         """Return the times at which loads changed, and the load of the busiest link of each kind from then on."""
         changes = list(self._changes())
         times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
+        uses = [self._use_of(interval) for interval in self._intervals]
+        start, end = (np.array([one[i] for one in self._intervals], dtype=np.int64) for i in (0, 1))
         use = np.zeros((times.size, len(self._kinds)))
-        last = np.searchsorted(times, [interval.end_ns for interval in self._intervals]).tolist()
-        sums, flowing = np.zeros(self._wide.links.size), dict[int, _Use]()
-        for number, (_, ended, begun) in enumerate(changes):
-            for one in ended:
-                was = flowing.pop(one)
-                sums[was.places] -= was.use
-            for one in begun:
-                now = flowing[one] = self._use_of(self._intervals[one])
-                np.maximum(use[number : last[one]], now.busiest, out=use[number : last[one]])
-                sums[now.places] += now.use
-            if not flowing:
-                sums[:] = 0.0  # to the last bit
-            elif sums.size:
-                here = use[number]
-                here[self._wide.kinds] = np.maximum(here[self._wide.kinds], np.maximum.reduceat(sums, self._wide.first))
+        if uses:
+            full = np.stack([one.busiest for one in uses])
+            _raise_ranges(use, np.searchsorted(times, start), np.searchsorted(times, end), full)
+        if self._wide.links.size:
+            self._add_wide(use, changes, uses)
         return times, use
 
-    def _changes(self) -> Iterator[tuple[int, list[int], list[int]]]:
+    def _add_wide(self, use: FloatArray, changes: Sequence[_Change], uses: Sequence[_Use]) -> None:
+        """Raise `use` [changes, kinds] to the load of links that several intervals use at a time."""
+        sums, num_flowing = np.zeros(self._wide.links.size), 0
+        for here, (_, ended, begun) in zip(use, changes, strict=True):
+            for one in ended:
+                sums[uses[one].places] -= uses[one].use
+            for one in begun:
+                sums[uses[one].places] += uses[one].use
+            num_flowing += len(begun) - len(ended)
+            if not num_flowing:
+                sums[:] = 0.0  # to the last bit
+            most = np.maximum.reduceat(sums, self._wide.first)
+            here[self._wide.kinds] = np.maximum(here[self._wide.kinds], most)
+
+    def _changes(self) -> Iterator[_Change]:
         """Yield the times at which intervals ended or began, with their numbers."""
         at: dict[int, tuple[list[int], list[int]]] = {}
         for number, interval in enumerate(self._intervals):
@@ -194,7 +208,7 @@ class LinkLog:
         for at_ns in sorted(at):
             yield (at_ns, *at[at_ns])
 
-    def _use_of(self, interval: _Interval) -> "_Use":
+    def _use_of(self, interval: _Interval) -> _Use:
         """Return what an interval makes of the links."""
         if interval.rates is None and len(interval.transfers) == 1:
             transfer = interval.transfers[0]
@@ -204,7 +218,7 @@ class LinkLog:
         rates = map(self._alone_rate, interval.transfers) if interval.rates is None else interval.rates
         return self._use(interval.transfers, list(rates))
 
-    def _use(self, transfers: Sequence[Transfer], rates: Sequence[float]) -> "_Use":
+    def _use(self, transfers: Sequence[Transfer], rates: Sequence[float]) -> _Use:
         use = np.zeros(self._capacity.size)
         for transfer, rate in zip(transfers, rates, strict=True):
             load = self._load(transfer)
@@ -214,6 +228,22 @@ class LinkLog:
         wide = use[self._wide.links]
         places = np.flatnonzero(wide)
         return _Use(busiest, places, wide[places])
+
+
+def _raise_ranges(rows: FloatArray, first: NDArray[np.intp], last: NDArray[np.intp], values: FloatArray) -> None:
+    """Raise rows [T, K] `first[i]` to before `last[i]` to `values[i]` [K], for all i.
+
+    A range is two blocks of 2**k rows, which may overlap; blocks are handed down to halves of them, for all k.
+    """
+    level = np.frexp(last - first)[1] - 1
+    for k in range(int(level.max()), -1, -1):
+        chosen = level == k
+        for column, value in zip(rows.T, values[chosen].T, strict=True):
+            np.maximum.at(column, first[chosen], value)
+            np.maximum.at(column, last[chosen] - 2**k, value)
+        if k > 0:
+            half = 2 ** (k - 1)
+            rows[half:] = np.maximum(rows[half:], rows[:-half])  # numpy makes the maximum before it writes
 
 
 def _by_kind(links: NDArray[np.intp], kind_of: NDArray[np.intp]) -> _Sorted:

@@ -128,6 +128,10 @@ class FluidNetwork:
             capacity_bytes_per_s=self._capacity,
         )
 
+    def forget(self) -> None:
+        """Forget the course of the links' load."""
+        self._use.clear()
+
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _join(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:

@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 from handmade import make_transfer, run_network
+from hypothesis import given
+from hypothesis import strategies as st
+from properties import PATIENT
+
+from sim.engine.network.linkuse import _raise_ranges
 
 CAPACITY = [1.0, 1.0, 4.0]
 """Two narrow links and a wide one behind both, which never is full."""
@@ -53,3 +58,18 @@ def test_gaps_in_which_nothing_flows_are_not_busy():
     assert use.busy_s * 1e9 == pytest.approx([0, 0, 20])
     assert use.time_ns.tolist() == [0, 10, 40, 50]
     assert use.utilisation[:, 0] == pytest.approx([1.0, 0.0, 1.0, 0.0])
+
+
+@PATIENT
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40), st.floats(0, 1), st.floats(0, 1)), max_size=30))
+def test_ranges_are_raised_as_one_by_one(ranges):
+    """What is done in blocks of powers of two is what slices do."""
+    first = np.array([low for low, *_ in ranges], dtype=np.intp)
+    last = first + np.array([length for _, length, *_ in ranges], dtype=np.intp)
+    values = np.array([of for _, _, *of in ranges], dtype=float).reshape(-1, 2)
+    wanted, rows = np.zeros((80, 2)), np.zeros((80, 2))
+    for low, high, value in zip(first, last, values, strict=True):
+        wanted[low:high] = np.maximum(wanted[low:high], value)
+    if ranges:
+        _raise_ranges(rows, first, last, values)
+    assert (rows == wanted).all()

@@ -112,6 +112,10 @@ class FlowNetwork:
         """Return what the links have carried so far."""
         return self._log.summary(with_course=with_course)
 
+    def forget(self) -> None:
+        """Forget what became of transfers so far."""
+        self._known.clear()
+
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _join(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
