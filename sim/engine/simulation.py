@@ -101,7 +101,6 @@ class Simulation:
         if waits:
             raise SimulationError(describe_deadlock(waits, world.clock.now_ns))
         columns, joint_rows = world.recorder.rows()
-        world.recorder.clear()  # at once: the collector of cycles would walk all that is in it
         tokens_computed, imbalance = world.token_sums()
         wall_s = time.perf_counter() - began - world.plan_wall_s
         num_stages, num_lanes, _ = world.plan.lane_ranks.shape
@@ -114,6 +113,7 @@ class Simulation:
             joint_rows=joint_rows,
             link_use=world.network.link_use(with_course=self._link_course),
         )
+        world.recorder.clear()  # at once: the collector of cycles would walk all that is in it
         world.network.forget()
         return Run(
             trace=trace,

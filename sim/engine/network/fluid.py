@@ -132,11 +132,12 @@ class FluidNetwork:
         self._num_columns = int(self._can_fill.sum())
         self._places: dict[int, tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]] = {}
         self._fills, self._dead = (mask_of(np.flatnonzero(chosen)) for chosen in (self._can_fill, capacity <= 0))
-        self._busy = 0
+        self._busy = self._dead  # links in use; those without capacity are never free
         self._alone: dict[_Alone, None] = {}  # in the order in which they began
         self._knots: list[_Knot] = []
         self._stale: list[_Knot] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
+        self._has_bounds = False
         self._rows: dict[Transfer, _Row] = {}
         self._log = LinkLog(capacity, link_names, link_kinds, self._can_fill, None if folding is None else folding.load)
         self._count = None if folding is None else folding.count
@@ -152,7 +153,7 @@ class FluidNetwork:
         if not transfers:
             batch.done.fire_later()
         for positions, mask, latency_ns, alone_ns in _alike(transfers, self._fills):
-            if mask >= 0 and not mask & (self._busy | self._dead):
+            if mask >= 0 and not mask & self._busy:
                 self._go_alone(_Alone(batch, positions, mask, now_ns + latency_ns), latency_ns + alone_ns)
             else:
                 for position in positions:
@@ -325,12 +326,13 @@ class FluidNetwork:
         rates = self._known.get(knot.transfers)
         if rates is None:
             self.num_solves += 1
-            most = [transfer.most_bytes_per_s for transfer in knot.transfers]
+            most = [transfer.most_bytes_per_s for transfer in knot.transfers] if self._has_bounds else []
             if self._solver is not None:
                 weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in knot.transfers]
                 rates = self._solver(*bounded_weights(weights, self._capacity, most)).tolist()
             else:
-                rates = few_max_min_rates(bounded_rows([member.row.each for member in knot.members], most))
+                rows: Sequence[FloatArray] = [member.row.each for member in knot.members]
+                rates = few_max_min_rates(bounded_rows(rows, most) if most else rows)
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[knot.transfers] = rates
@@ -339,6 +341,7 @@ class FluidNetwork:
     def _row(self, transfer: Transfer) -> _Row:
         row = self._rows.get(transfer)
         if row is None:
+            self._has_bounds |= transfer.most_bytes_per_s < math.inf
             known = self._places.get(transfer.mask)
             if known is None:
                 links = transfer.load.links
