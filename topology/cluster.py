@@ -17,7 +17,7 @@ Equal spreading is what adaptive routing aims at; hashed flows collide and are s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import networkx as nx
@@ -291,17 +291,14 @@ class Cluster:
         same_node = self.node_of(src)[:, None] == self.node_of(dst)
         crosses = ~same_node & (self.leaf_of[src][:, None] != self.leaf_of[dst])
         leaves, leaf = np.unique(self.leaf_of[np.concatenate([src, dst])], return_inverse=True)
-        pairs = Pairs(
+        return Pairs(
             classes=np.stack([same_node & (src[:, None] != dst), ~same_node, crosses]),
             class_latency_s=np.array(self._class_latency_s),
             leaves=(leaf[: src.size], leaf[src.size :]),
             num_spines=self.spine_links[0].shape[1] if self.num_nodes > 1 else 1,
             there=self._links_of_sums(src, dst, leaves, turned=False),
             back=self._links_of_sums(src, dst, leaves, turned=True),
-        )
-        can_carry = pairs.sums(np.ones((1, *same_node.shape))).values[0] > 0
-        there, back = ((links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (pairs.there, pairs.back))
-        return replace(pairs, there=there, back=back)
+        ).that_can_carry()
 
     def _links_of_sums(
         self, src: IntArray, dst: IntArray, leaves: IntArray, *, turned: bool

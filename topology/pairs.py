@@ -13,7 +13,7 @@ Assumptions
 Those of `topology.cluster`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,8 @@ __all__ = ["Pairs"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+_SMALL = 2**18
+"""Pairs times classes up to which all are held at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,20 +57,45 @@ class Pairs:
                 value=f"shape {list(byte_matrices.shape[1:])}",
                 cure="Give bytes for every pair.",
             )
-        by_class = self._class_shares * byte_matrices[:, None]
-        sent, received = by_class.sum(axis=3), by_class.sum(axis=2)
+        sent, received, num_flows = self._sums_by_class(byte_matrices)
+        class_bytes = sent.sum(axis=2).tolist()
+        return PairSums(
+            pairs=self,
+            values=self._values(sent, received),
+            total_bytes=[in_node + away for in_node, away, _ in class_bytes],
+            num_flows=num_flows,
+            latency_s=[self._latency_s(*each) for each in class_bytes],
+        )
+
+    def that_can_carry(self) -> "Pairs":
+        """Return the same without links that no pair uses."""
+        can_carry = self._values(self.classes.sum(axis=2)[None], self.classes.sum(axis=1)[None])[0] > 0
+        there, back = ((links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (self.there, self.back))
+        return replace(self, there=there, back=back)
+
+    def _sums_by_class(self, byte_matrices: FloatArray) -> tuple[FloatArray, FloatArray, list[int]]:
+        """Return what each sends [N, 3, S] and receives [N, 3, D] by class, and the pairs that have bytes [N]."""
+        num, num_src, num_dst = byte_matrices.shape
+        if self.classes.size <= _SMALL:
+            by_class = self._class_shares * byte_matrices[:, None]
+            num_flows = [int(np.count_nonzero(pairs)) for pairs in by_class[:, :2]]
+            return by_class.sum(axis=3), by_class.sum(axis=2), num_flows
+        sent, received, flows = np.zeros((num, 3, num_src)), np.zeros((num, 3, num_dst)), np.zeros(num, dtype=np.intp)
+        chosen = np.empty((num_src, num_dst))  # one at a time: large arrays cost most where memory is new
+        for n, matrix in enumerate(byte_matrices):
+            for c, is_in in enumerate(self.classes):
+                np.multiply(matrix, is_in, out=chosen)
+                sent[n, c], received[n, c] = chosen.sum(axis=1), chosen.sum(axis=0)
+                flows[n] += np.count_nonzero(chosen) if c < 2 else 0
+        return sent, received, flows.tolist()
+
+    def _values(self, sent: NDArray[np.number], received: NDArray[np.number]) -> FloatArray:
+        """Return what links carry (see `PairSums.values`), from sums by class [N, 3, S] and [N, 3, D]."""
         parts = [sent[:, 0], received[:, 0]]
         if self._is_wide:
             up, down = sent[:, 2] @ self._leaf_members[0], received[:, 2] @ self._leaf_members[1]
             parts += [sent[:, 1], received[:, 1], up / self.num_spines, down / self.num_spines]
-        class_bytes = sent.sum(axis=2).tolist()
-        return PairSums(
-            pairs=self,
-            values=np.concatenate(parts, axis=1),
-            total_bytes=[in_node + away for in_node, away, _ in class_bytes],
-            num_flows=[int(np.count_nonzero(pairs)) for pairs in by_class[:, :2]],
-            latency_s=[self._latency_s(*each) for each in class_bytes],
-        )
+        return np.concatenate(parts, axis=1)
 
     def _latency_s(self, in_node: float, away: float, across: float) -> float:
         present = (in_node > 0, away > across, across > 0)

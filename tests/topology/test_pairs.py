@@ -44,6 +44,20 @@ def test_all_pairs_load_links_as_their_flows_do(exchange, turned):
         assert drain_s[i] == wanted.drain_time_s(cluster.capacity_bytes_per_s)
 
 
+def test_a_large_group_is_summed_one_class_at_a_time_to_the_same():
+    """320 GPUs on 40 nodes: above the size up to which all classes are held at once."""
+    cluster, ranks = make_cluster(40), np.arange(320)
+    amount = np.random.default_rng(1).integers(0, 3, (2, 320, 320)).astype(float)
+    sums = cluster.pairs(ranks, ranks).sums(amount)
+    i, j = np.indices(amount.shape[1:]).reshape(2, -1)
+    for n, load in enumerate(sums.there(cluster.capacity_bytes_per_s)[0]):
+        wanted = cluster.load(i, j, amount[n].ravel())
+        np.testing.assert_array_equal(load.links, wanted.links)
+        np.testing.assert_array_equal(load.num_bytes, wanted.num_bytes)
+        sends = (amount[n] > 0) & (ranks[:, None] != ranks)
+        assert (sums.num_flows[n], sums.total_bytes[n]) == (sends.sum(), amount[n][sends].sum())
+
+
 @given(exchange=exchanges())
 def test_all_pairs_know_their_bytes_and_their_slowest_pair(exchange):
     """Pairs that send nothing have no latency; a rank's bytes to itself do not count."""
