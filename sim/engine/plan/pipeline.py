@@ -197,4 +197,6 @@ class PipelinePlan:
 
 def _is_empty(op: Op) -> bool:
     """Tell whether an op takes no time: a collective of groups of one."""
-    return isinstance(op, Collective) and op.join is None and all(t.total_bytes == 0 for t in op.transfers)
+    if not isinstance(op, Collective) or op.join is not None:
+        return False
+    return op.transfers[0].total_bytes == 0 if len(op.transfers) == 1 else not any(t.total_bytes for t in op.transfers)
