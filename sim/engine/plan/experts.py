@@ -19,6 +19,8 @@ DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype bot
 left out (under 1 %).
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,10 +99,7 @@ def _experts(
     is_backward: bool = False,
     counted: NDArray[np.int64] | None = None,
 ) -> Op:
-    def block(tokens: NDArray[np.int64]) -> list[Kernel]:
-        forward = expert_block(work.model, tokens)
-        return backward_of(forward) if is_backward else forward
-
+    block = partial(_expert_block, work, is_backward)
     if routed.hosts.size == routed.lane_ranks.size:
         return _own_experts(costs, routed, block, is_backward=is_backward, counted=counted)
     duration_ns, flops = routed.together.once(
@@ -114,6 +113,11 @@ def _experts(
         flops=flops[routed.place],
         expert_tokens=counted,
     )
+
+
+def _expert_block(work: Work, is_backward: bool, tokens: NDArray[np.int64]) -> list[Kernel]:
+    forward = expert_block(work.model, tokens)
+    return backward_of(forward) if is_backward else forward
 
 
 def _own_experts(
