@@ -20,7 +20,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.deadlock import Wait
-from sim.engine.network.fluid import Batch
+from sim.engine.network.batch import Batch
 from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service
 from sim.engine.world import Meeting, World
 from workloads.schedules import Pass, Schedule

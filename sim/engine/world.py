@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sim.engine.clock import Clock
 from sim.engine.compute import RankCompute
 from sim.engine.folding import Folding
+from sim.engine.network.batch import Batch
 from sim.engine.network.flows.network import FlowNetwork
-from sim.engine.network.fluid import Batch, FluidNetwork
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
 from workloads.schedules import Pass, Schedule

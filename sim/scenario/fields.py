@@ -51,6 +51,7 @@ def _integer(minimum: int) -> Callable[[object], object]:
     """Return the check of an integer of at least `minimum`; flags, `16.0` and `"16"` are none."""
 
     def check(value: object) -> object:
+        """Return the integer, or refuse it."""
         rule = f"be an integer of at least {minimum}"
         if isinstance(value, int) and not isinstance(value, bool):
             if minimum <= value <= MAX_COUNT:
@@ -77,6 +78,7 @@ def _number(minimum: float, maximum: float | None, words: str) -> Callable[[obje
     """Return the check of a bare number or a percentage in a range."""
 
     def check(value: object) -> object:
+        """Return the number, or refuse it."""
         number = parse_quantity(value, "ratio", allow_negative=True) if _is_percentage(value) else value
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             raise RefusalError(rule=f"be {words}", value=value, cure="Write it without quotes and without unit.")
@@ -96,6 +98,7 @@ def _quantity(dimension: Dimension, *, positive: bool) -> Callable[[object], obj
     """Return the check of a quantity with a unit, which turns it into SI."""
 
     def check(value: object) -> object:
+        """Return the number, or refuse it."""
         number = parse_quantity(value, dimension)
         if positive and number == 0:
             raise RefusalError(rule="be more than 0", value=value, cure="Leave the key out to use the preset's.")

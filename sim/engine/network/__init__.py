@@ -2,6 +2,7 @@
 
 Contents
 --------
+- `sim.engine.network.batch`: what the networks have in common.
 - `sim.engine.network.fluid`: the network in bulk, a collective as one transfer; fast.
 - `sim.engine.network.plain`: the same, everything solved at every change: its slow oracle.
 - `sim.engine.network.maxmin`: max-min fair rates, the plain solver and one for a few transfers.

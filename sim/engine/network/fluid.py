@@ -35,32 +35,19 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
 from sim.engine.folding import Folding
+from sim.engine.network.batch import Batch, connected, refuse_dead_links
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, bounded_weights, few_max_min_rates
 from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
-from sim.errors import SimulationError
 
-__all__ = ["Batch", "FluidNetwork"]
+__all__ = ["FluidNetwork"]
 
 FloatArray = NDArray[np.float64]
 Solver = Callable[[Sequence[tuple[NDArray[np.intp], FloatArray]], FloatArray], FloatArray]
 _KNOWN = 1024
 """Rates and rows that are kept for sets of transfers that come again."""
-
-
-class Batch:
-    """Transfers that started together; `done` fires when all have ended."""
-
-    __slots__ = ("done", "end_ns", "start_ns", "transfers", "waiting")
-
-    def __init__(self, transfers: Sequence[Transfer], start_ns: int, done: Signal) -> None:
-        self.transfers = transfers
-        self.start_ns = start_ns
-        self.end_ns = [start_ns] * len(transfers)
-        self.waiting = len(transfers)
-        self.done = done
 
 
 class _Row(NamedTuple):
@@ -200,7 +187,7 @@ class FluidNetwork:
         """Let a transfer flow after its latency, alone or with those that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
         if transfer.mask & self._dead:
-            self._refuse(transfer)
+            refuse_dead_links(transfer, self._capacity, self._names, now_ns)
         mask = transfer.mask & self._fills
         met = [alone for alone in self._alone if alone.mask & mask] if mask & self._busy else []
         knots = [knot for knot in self._knots if knot.mask & mask] if mask & self._busy else []
@@ -292,7 +279,7 @@ class FluidNetwork:
             return
         self._knots.remove(knot)
         self._busy &= ~knot.mask
-        for members, mask in _connected(knot.members, self._fills):
+        for members, mask in connected(knot.members, self._mask_of):
             part = _Knot(members, mask, self._env.now)
             self._knots.append(part)
             self._busy |= mask
@@ -371,16 +358,12 @@ class FluidNetwork:
         if batch.waiting == 0:
             batch.done.fire()
 
+    def _mask_of(self, member: _Member) -> int:
+        return member.transfer.mask & self._fills
+
     def _bytes_of_all(self, transfer: Transfer) -> float:
         """Return the bytes of all transfers that one stands for."""
         return transfer.total_bytes * (1 if self._count is None else self._count(transfer))
-
-    def _refuse(self, transfer: Transfer) -> None:
-        dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
-        raise SimulationError(
-            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3])} has none "
-            f"(transfer of {transfer.total_bytes:.0f} bytes at {self._env.now} ns). Remove the link or repair it."
-        )
 
 
 def _alike(transfers: Sequence[Transfer], fills: int) -> list[tuple[Sequence[int], int, int, int]]:
@@ -402,18 +385,3 @@ def _alike(transfers: Sequence[Transfer], fills: int) -> list[tuple[Sequence[int
         taken |= mask
         result.append((positions, mask if is_disjoint else -1, latency_ns, alone_ns))
     return result
-
-
-def _connected(members: Sequence[_Member], fills: int) -> list[tuple[list[_Member], int]]:
-    """Return the parts of a knot that still share links (of `fills`), with the links of each."""
-    parts: list[tuple[list[_Member], int]] = []
-    for member in members:
-        mask, together, apart = member.transfer.mask & fills, [member], []
-        for part in parts:
-            if part[1] & mask:
-                mask |= part[1]
-                together = [*part[0], *together]
-            else:
-                apart.append(part)
-        parts = [*apart, (together, mask)]
-    return parts

@@ -26,10 +26,10 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns
+from sim.engine.network.batch import refuse_dead_links
 from sim.engine.network.maxmin import bounded_weights, max_min_rates
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
-from sim.errors import SimulationError
 
 __all__ = ["Batch", "FluidNetwork"]
 
@@ -173,7 +173,7 @@ class FluidNetwork:
         for active, rate in zip(self._active, solution.rates.tolist(), strict=True):
             active.rate = rate
             if rate <= 0.0:
-                self._refuse(active.transfer)
+                refuse_dead_links(active.transfer, self._capacity, self._names, self._clock.now_ns)
             left_ns = min(left_ns, active.remaining / rate * 1e9)
         self._note_use(solution)
         self._wake = Alarm(self._env, to_ns(max(left_ns, 0.0) * 1e-9), self._on_wake)
@@ -218,14 +218,6 @@ class FluidNetwork:
         if solution is not None:
             np.maximum.at(use, self._kind_of[solution.links], solution.link_rate / self._capacity[solution.links])
         self._use.append((self._clock.now_ns, use))
-
-    def _refuse(self, transfer: Transfer) -> None:
-        dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
-        raise SimulationError(
-            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3]) or 'a link'} has "
-            f"none (transfer of {transfer.total_bytes:.0f} bytes at {self._clock.now_ns} ns). "
-            "Remove the link or repair it."
-        )
 
 
 def _is_through(active: _Active) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from sim.engine.clock import Alarm, Clock, to_ns
-from sim.engine.network.fluid import Batch, FluidNetwork
+from sim.engine.network.batch import Batch
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import NO_LAYER, Collective, Compute, Flows, Input, Join, Op, Send, Service, TimedKernel, Transfer
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.flow_links import FlowLinks

@@ -26,14 +26,13 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
+from sim.engine.network.batch import Batch, connected, refuse_dead_links
 from sim.engine.network.flows.compiled import Run, choose_run
 from sim.engine.network.flows.course import Course, first_remaining, run_flows
 from sim.engine.network.flows.log import FlowLog
-from sim.engine.network.fluid import Batch
 from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
-from sim.errors import SimulationError
 
 __all__ = ["FlowNetwork"]
 
@@ -123,7 +122,7 @@ class FlowNetwork:
         for position in positions:
             transfer = batch.transfers[position]
             if transfer.mask & self._dead:
-                self._refuse(transfer)
+                refuse_dead_links(transfer, self._capacity, self._names, self._env.now)
             if transfer.mask:
                 self._tie(_Stream(batch, position))
             else:
@@ -167,7 +166,7 @@ class FlowNetwork:
         stale, self._stale = self._stale, []
         for knot in stale:
             self._knots.remove(knot)
-            for streams, mask in _connected(knot.streams):
+            for streams, mask in connected(knot.streams, lambda stream: stream.transfer.mask):
                 part = _Knot(streams, mask, self._env.now)
                 part.course = self._course(streams)
                 part.alarm = Alarm(self._env, part.course.elapsed_ns, partial(self._end_some, part))
@@ -214,25 +213,3 @@ class FlowNetwork:
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
-
-    def _refuse(self, transfer: Transfer) -> None:
-        dead = [self._names[link] for link in transfer.load.links if self._capacity[link] <= 0]
-        raise SimulationError(
-            f"network: every link of a transfer must have capacity above 0, and {', '.join(dead[:3])} has none "
-            f"(transfer of {transfer.total_bytes:.0f} bytes at {self._env.now} ns). Remove the link or repair it."
-        )
-
-
-def _connected(streams: Sequence[_Stream]) -> list[tuple[list[_Stream], int]]:
-    """Return the parts of a knot that still share links, with the links of each."""
-    parts: list[tuple[list[_Stream], int]] = []
-    for stream in streams:
-        mask, together, apart = stream.transfer.mask, [stream], []
-        for part in parts:
-            if part[1] & mask:
-                mask |= part[1]
-                together = [*part[0], *together]
-            else:
-                apart.append(part)
-        parts = [*apart, (together, mask)]
-    return parts
