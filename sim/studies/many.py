@@ -6,6 +6,7 @@ process, when their results are asked for.
 """
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -52,16 +53,33 @@ def observing(
     if jobs <= 1 or len(scenarios) <= 1:
         yield lambda: _heard((_observe(scenario, wanted) for scenario in scenarios), on_done)
         return
+    others = set(multiprocessing.active_children())
     # spawn and not fork: the caller may run threads (a progress display does)
     pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=multiprocessing.get_context("spawn"))
     try:
         order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
-        futures = {i: pool.submit(_observe, scenarios[i], wanted) for i in order}
+        with _interrupts_held():  # which the processes inherit: an interrupt is for this one alone
+            futures = {i: pool.submit(_observe, scenarios[i], wanted) for i in order}
         yield lambda: _heard((futures[i].result() for i in range(len(scenarios))), on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # nobody waits for its result
         raise
     pool.shutdown()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back until this is left; where a system cannot, do nothing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:

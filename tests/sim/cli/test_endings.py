@@ -1,0 +1,85 @@
+"""How a command ends when nobody reads, nothing can be written, or it is interrupted: in few words, leaving no half."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+MAIN = "from sim.cli import main; main()"
+GUARDED = [
+    ["run", "ep16_tp16_pp4", "--set", "alternatives=[]", "--set", "rivals=[]"],
+    ["run", "ep16_tp16_pp4", "--set", "alternatives=[]", "--set", "rivals=[]", "--json"],
+    ["list", "presets"],
+    ["schema"],
+    ["--help"],
+]
+ROOT = Path(__file__).parents[3]
+
+
+def start(arguments, **streams):
+    """Start the command in a process and a session of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments], env=environment, start_new_session=True, **streams
+    )
+
+
+@pytest.mark.parametrize("arguments", GUARDED, ids=" ".join)
+def test_a_closed_pipe_is_silent(arguments):
+    """The reader is gone before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(arguments, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here to stand for a full disk")
+@pytest.mark.parametrize("arguments", GUARDED, ids=" ".join)
+def test_a_full_disk_is_a_message(arguments):
+    """Standard output cannot be written: the reason and a cure, exit code 4."""
+    with Path("/dev/full").open("wb") as full:
+        process = start(arguments, stdout=full, stderr=subprocess.PIPE)
+        _, told = process.communicate(timeout=60)
+    message = "moesim: standard output: No space left on device. Make room, or write somewhere else.\n"
+    assert (process.returncode, told.decode()) == (4, message)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+@pytest.mark.parametrize("delay_s", [0.5, 2.0])
+def test_an_interrupt_ends_a_run_and_its_processes(tmp_path, delay_s):
+    """As at a terminal, all processes of the run are told; one word is left, exit code 130, and no file."""
+    out = tmp_path / "out"
+    arguments = ["run", "ep64_tp16_pp4", "--set", "workload.batches=64", "--out", str(out), "--jobs", "2"]
+    process = start(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, told = process.communicate(timeout=60)  # its processes hold the pipes: they have ended as well
+    assert (process.returncode, printed, told.decode()) == (130, b"", "interrupted\n")
+    assert not out.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes here")
+def test_a_file_that_does_not_fit_is_a_message_and_no_half_file(tmp_path):
+    """Files of at most 20 kB stand for a disk that fills up: what was whole stays, the rest is not there."""
+    import resource  # not on all systems
+
+    out = tmp_path / "out"
+    small = ["--set", "alternatives=[]", "--set", "rivals=[]", "--set", "claims=[]", "--out", str(out)]
+    limit = (20_000, 20_000)
+    process = start(
+        ["run", "ep16_tp16_pp4", *small],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert told.decode().startswith(f"moesim: {out}")
+    assert told.decode().endswith(": File too large. Make room or choose another folder.\n")
+    assert {path.name for path in out.iterdir()} <= {"result.json"}
