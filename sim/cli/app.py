@@ -58,13 +58,30 @@ def run(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
+    max_events: Annotated[
+        int | None,
+        typer.Option("--max-events", metavar="N", min=1, help="Refuse a simulation that would need more events."),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option("--max-memory", metavar="SIZE", help='Refuse one that would need more, such as "4 GB".'),
+    ] = None,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
     from sim.cli.run import run_command  # noqa: PLC0415  # heavy imports wait until a command needs them
 
-    raise typer.Exit(
-        run_command(scenario, changes=changes or [], seed=seed, as_json=as_json, out=out, check=check, jobs=jobs)
+    code = run_command(
+        scenario,
+        changes=changes or [],
+        seed=seed,
+        as_json=as_json,
+        out=out,
+        check=check,
+        jobs=jobs,
+        max_events=max_events,
+        max_memory=max_memory,
     )
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: moesim timeline ep64_tp16_pp4 -o timeline.svg")

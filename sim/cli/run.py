@@ -9,9 +9,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from sim.errors import InputError
 from sim.report.console import make_console, print_report
 from sim.report.files import write_outputs
+from sim.scenario.refusal import RefusalError
+from sim.scenario.units import parse_quantity
 from sim.studies.judge import simulate
+from sim.studies.limits import Limits
 
 __all__ = ["run_command"]
 
@@ -25,11 +29,19 @@ def run_command(
     out: Path | None,
     check: bool,
     jobs: int | None,
+    max_events: int | None,
+    max_memory: str | None,
 ) -> int:
     """Run a scenario and return the exit code."""
+    limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
     with _progress() as on_progress:
         result = simulate(
-            scenario, overrides=changes, seed=seed, jobs=jobs or os.cpu_count() or 1, on_progress=on_progress
+            scenario,
+            overrides=changes,
+            seed=seed,
+            jobs=jobs or os.cpu_count() or 1,
+            limits=limits,
+            on_progress=on_progress,
         )
     data = result.to_dict()
     written = {} if out is None else write_outputs(result.trace, data, out)
@@ -38,6 +50,13 @@ def run_command(
     else:
         print_report(data, make_console(), written=written)
     return 1 if check and result.has_failed_claims else 0
+
+
+def _bytes(text: str) -> float:
+    try:
+        return parse_quantity(text, "bytes")
+    except RefusalError as error:
+        raise InputError(field="--max-memory", rule=error.rule, value=error.value, cure=error.cure) from None
 
 
 @contextmanager

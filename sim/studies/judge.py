@@ -18,6 +18,7 @@ from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from sim.studies.build import build, suit_rival
+from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
 from sim.studies.result import Result
 from sim.studies.simulate import Simulated, Value, simulate_scenario
@@ -33,6 +34,7 @@ def simulate(
     overrides: Sequence[str] = (),
     seed: int | None = None,
     jobs: int = 1,
+    limits: Limits = NO_LIMITS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a scenario with its alternatives and rivals, and judge its claims.
@@ -47,6 +49,8 @@ def simulate(
         Replaces the scenario's seed.
     jobs
         Processes for alternatives, rivals and seeds.
+    limits
+        What each simulation may need: one that is expected to need more is refused before it starts.
     on_progress
         Hears how many simulations are done, and how many there are.
 
@@ -55,7 +59,7 @@ def simulate(
     InputError
         The scenario is refused: the message names file, line, field, rule, value and cure.
     SimulationError
-        The scenario cannot go on (a deadlock names its cycle).
+        The scenario cannot go on (a deadlock names its cycle), or would go over a limit.
 
     Examples
     --------
@@ -75,7 +79,7 @@ def simulate(
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})
-    return judge_scenario(loaded, jobs=jobs, on_progress=on_progress)
+    return judge_scenario(loaded, jobs=jobs, limits=limits, on_progress=on_progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,7 @@ def judge_scenario(
     scenario: Scenario,
     *,
     jobs: int = 1,
+    limits: Limits = NO_LIMITS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a loaded scenario and judge its claims."""
@@ -104,9 +109,13 @@ def judge_scenario(
     wanted = frozenset(metrics) & {_PROBE}
     spans = built is not None and built.work.mesh.convention == "spanning" and bool(spec.claims)
     with observing(
-        others, wanted=wanted, jobs=min(jobs, os.cpu_count() or 1), on_done=lambda n: on_progress(1 + n, total)
+        others,
+        wanted=wanted,
+        jobs=min(jobs, os.cpu_count() or 1),
+        limits=limits,
+        on_done=lambda n: on_progress(1 + n, total),
     ) as observe:
-        here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()))
+        here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()), limits=limits)
         on_progress(1, total)
         seen = observe()
     verdicts = _verdicts(scenario, metrics, here, variants, seen)

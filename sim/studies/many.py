@@ -16,6 +16,7 @@ from sim.errors import InputError, MoesimError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.build import Assumption
+from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.simulate import Value, simulate_scenario
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
@@ -43,6 +44,7 @@ def observing(
     *,
     wanted: frozenset[str] = frozenset(),
     jobs: int = 1,
+    limits: Limits = NO_LIMITS,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Callable[[], list[Observation]]]:
     """Begin to simulate each scenario once, on `jobs` processes; what is handed out waits for them.
@@ -51,7 +53,7 @@ def observing(
     an error are dropped.
     """
     if jobs <= 1 or len(scenarios) <= 1:
-        yield lambda: _heard((_observe(scenario, wanted) for scenario in scenarios), on_done)
+        yield lambda: _heard((_observe(scenario, wanted, limits) for scenario in scenarios), on_done)
         return
     others = set(multiprocessing.active_children())
     # spawn and not fork: the caller may run threads (a progress display does)
@@ -59,7 +61,7 @@ def observing(
     try:
         order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
         with _interrupts_held():  # which the processes inherit: an interrupt is for this one alone
-            futures = {i: pool.submit(_observe, scenarios[i], wanted) for i in order}
+            futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
         yield lambda: _heard((futures[i].result() for i in range(len(scenarios))), on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -99,9 +101,9 @@ def _effort(scenario: Scenario) -> int:
     return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
 
 
-def _observe(scenario: Scenario, wanted: frozenset[str]) -> Observation:
+def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:
     try:
-        simulated = simulate_scenario(scenario, wanted=wanted, link_course=False)
+        simulated = simulate_scenario(scenario, wanted=wanted, link_course=False, limits=limits)
     except InputError as error:
         return Observation(values={}, problem=f"{error.field} must {error.rule}, got {error.value}", num_runs=0)
     except (MoesimError, WorkloadError, TopologyError) as error:

@@ -18,6 +18,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from sim.studies.build import Assumption, Built, build, build_passes
 from sim.studies.explain import explain_run
+from sim.studies.limits import NO_LIMITS, Limits, estimate_run
 from workloads.facts import explain_facts, mesh_facts
 from workloads.memory import (
     GRADIENT_BYTES,
@@ -76,7 +77,13 @@ class Simulated:
         return {**self.mesh, **flat, **self.metrics}
 
 
-def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset(), link_course: bool = True) -> Simulated:
+def simulate_scenario(
+    scenario: Scenario,
+    *,
+    wanted: Set[str] = frozenset(),
+    link_course: bool = True,
+    limits: Limits = NO_LIMITS,
+) -> Simulated:
     """Simulate a scenario once.
 
     Parameters
@@ -87,11 +94,18 @@ def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset(), lin
         Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
+    limits
+        What the run may need; more is refused before it starts.
     """
     if isinstance(scenario.spec.workload, PassesWorkload):
-        return _simulate_passes(scenario)
+        return _simulate_passes(scenario, limits)
     built = build(scenario)
     work = built.work
+    if limits.are_set:
+        kinds = ("F", "B") if work.kind == "training" else ("F",)
+        drawn = work.routing != "balanced"
+        count = work.num_microbatches
+        limits.check(estimate_run(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn))
     run = run_plan(PipelinePlan(work), link_course=link_course)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
@@ -129,8 +143,10 @@ def simulate_scenario(scenario: Scenario, *, wanted: Set[str] = frozenset(), lin
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _simulate_passes(scenario: Scenario) -> Simulated:
+def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
     plan = build_passes(scenario)
+    if limits.are_set:
+        limits.check(estimate_run(plan, kinds=("F", "B"), num_microbatches=plan.num_microbatches, is_drawn=False))
     run = run_plan(plan)
     stages = stages_ns(run.trace)
     facts = RunFacts(
