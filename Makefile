@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 DRIVER := out/referee/driver
 
-.PHONY: run test check format bench clean
+DOCS_STAMP := $(VENV)/docs.stamp
+
+.PHONY: run test check format bench docs reference clean
 
 run: $(STAMP)
 	$(BIN)/moesim run scenarios/ep64_tp16_pp4.yaml --out out/
@@ -40,6 +42,14 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --benchmark-quiet --benchmark-json=out/benchmarks.json
 	@$(BIN)/python benchmarks/table.py out/benchmarks.json
 
+# The site is written to site/; a link that leads nowhere, or any warning, fails.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Pages that are made from the schema and the program: run it when either changes.
+reference: $(STAMP)
+	$(BIN)/python tools/reference.py
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -50,5 +60,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,pandas]'
 	@touch $@
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) out site build dist .mypy_cache .ruff_cache .pytest_cache
