@@ -180,6 +180,13 @@ def test_files_and_modules_that_a_page_names_exist(page):
         assert pkgutil.resolve_name(name) is not None
 
 
+def test_the_first_page_shows_what_the_readme_shows():
+    """One run, told twice."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for block in blocks(ROOT / "docs" / "index.md"):
+        assert "simulated" not in block.text or block.text in readme
+
+
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_the_reference_is_what_schema_and_program_say(name):
     """`make reference` writes it."""

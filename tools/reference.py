@@ -1,4 +1,4 @@
-"""Writes the reference pages: a scenario's keys from the schema, the commands from the program (`make reference`).
+"""Writes the reference pages from schema, program and catalogue of metrics (`make reference`).
 
 A test holds the pages against what stands here, so they cannot fall behind.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 import typer
 
 from sim.cli.app import app
+from sim.results.catalog import CATALOG
 from sim.scenario.json_schema import json_schema
 from sim.scenario.not_supported import NOT_YET
 
@@ -27,6 +28,10 @@ _EXAMPLES: Final = {
     "%": "a percentage, such as `70 %`",
 }
 """First unit of a kind of quantity -> how such a quantity is written."""
+_GROUPS: Final = {"metrics": "Of the run", "memory": "Of memory, of one GPU", "mesh": "Of the mesh"}
+"""Group of metrics -> its heading."""
+_UNITS: Final = {"None": "a count", "ratio": "a ratio, printed in %", "ratio1": "a ratio", "flag": "`true`, `false`"}
+"""Unit in the catalogue -> what readers are told; other units stand for themselves."""
 _NOTE: Final = "<!-- Written by `make reference` from {source}: change that, not this page. -->"
 
 
@@ -76,7 +81,24 @@ def commands_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final = {"keys.md": keys_page, "commands.md": commands_page}
+def metrics_page() -> str:
+    """Return the page of all names that a claim may use as its metric."""
+    lines = [
+        "# Metrics",
+        "",
+        _NOTE.format(source="sim/results/catalog.py"),
+        "",
+        "Every name that a [claim](../claims.md) may use as its metric, alone or with its group (`fits`, "
+        "`memory.fits`). The equations stand in `sim/results/metrics.py`; `result.json` holds all values in SI units.",
+    ]
+    for group, title in _GROUPS.items():
+        rows = [(name, metric) for name, metric in CATALOG.items() if metric.group == group]
+        lines += ["", f"## {title}", "", "| metric | unit | meaning |", "|---|---|---|"]
+        lines += [_row(f"`{name}`", _UNITS.get(str(m.unit), str(m.unit)), m.meaning) for name, m in rows]
+    return "\n".join(lines) + "\n"
+
+
+PAGES: Final = {"keys.md": keys_page, "commands.md": commands_page, "metrics.md": metrics_page}
 """Name of a page below docs/reference, and what writes it."""
 
 
