@@ -131,6 +131,7 @@ def write_quick_scenarios(folder: Path) -> None:
 def test_every_block_says_in_its_language_what_becomes_of_it(page):
     """A block without a known language would not be run by anything."""
     assert {block.language for block in blocks(page)} <= LANGUAGES
+    assert not [block.line for block in blocks(page) if block.language == "text" and ">>> " in block.text]
     assert page.read_text(encoding="utf-8").count("\n```") == 2 * len(blocks(page))
 
 
