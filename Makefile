@@ -5,9 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 DRIVER := out/referee/driver
 
-DOCS_STAMP := $(VENV)/docs.stamp
-
-.PHONY: run test check format bench docs reference clean
+.PHONY: run test check format bench clean
 
 run: $(STAMP)
 	$(BIN)/moesim run scenarios/ep64_tp16_pp4.yaml --out out/
@@ -42,9 +40,15 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --benchmark-quiet --benchmark-json=out/benchmarks.json
 	@$(BIN)/python benchmarks/table.py out/benchmarks.json
 
-# The site is written to site/; a link that leads nowhere, or any warning, fails.
-docs: $(DOCS_STAMP)
+# The site is written to site/; a link that leads nowhere, or any warning, fails. What builds it is installed here only (the
+# extra `docs`, without moesim itself, which is there), so that tests do without.
+.PHONY: docs reference
+docs: $(VENV)/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/docs.stamp: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material
+	@touch $@
 
 # Pages that are made from the schema and the program: run it when either changes.
 reference: $(STAMP)
@@ -58,10 +62,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "moesim needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 run" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,pandas]'
-	@touch $@
-
-$(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 clean:
