@@ -31,7 +31,7 @@ QUICK = {"sequences": 16, "sequence_length": 256, "microbatches": 2}
 """The work of commands and scenarios in documents, whatever they name."""
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FILE = re.compile(r"`((?:sim|topology|workloads|tests|benchmarks|docs|scenarios|tools)/[\w/.-]*)`")
+FILE = re.compile(r"`((?:sim|topology|workloads|tests|benchmarks|docs|scenarios|tools)/[\w/.-]*(?:\.\w+|/))`")
 DOTTED = re.compile(r"`((?:sim|topology|workloads)(?:\.\w+)+)`")
 
 
