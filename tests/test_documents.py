@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import reference
+import site_hooks
 
 from sim.cli import main
 from sim.scenario.load import load_scenario_text
@@ -55,8 +56,8 @@ def prose(page: Path) -> str:
 
 
 def slugs(page: Path) -> set[str]:
-    """Return the anchors of a page's headings."""
-    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    """Return the anchors of a page's headings, as the site shows it."""
+    titles = re.findall(r"^#+ (.*)$", site_hooks.on_page_markdown(prose(page)), re.MULTILINE)
     return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
 
 
@@ -188,6 +189,17 @@ def test_the_first_page_shows_what_the_readme_shows():
         assert "simulated" not in block.text or block.text in readme
 
 
+def test_the_first_page_takes_limits_and_accuracy_from_the_readme():
+    """Their links are those of a page in docs."""
+    shown = site_hooks.on_page_markdown((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))
+    assert "## How accurate" in shown
+    assert "## Limits" in shown
+    assert "README:" not in shown
+    assert all(
+        (ROOT / "docs" / target).exists() for target in LINK.findall(shown) if "#" not in target and ":" not in target
+    )
+
+
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_the_reference_is_what_schema_and_program_say(name):
     """`make reference` writes it."""
@@ -196,7 +208,7 @@ def test_the_reference_is_what_schema_and_program_say(name):
 
 
 def test_every_page_is_in_the_navigation():
-    """Decision notes are added by tools/decisions_nav.py."""
+    """Decision notes are added by tools/site_hooks.py."""
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
     listed = set(re.findall(r"- ([\w/]+\.md)$", config, re.MULTILINE))
