@@ -40,6 +40,20 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --benchmark-quiet --benchmark-json=out/benchmarks.json
 	@$(BIN)/python benchmarks/table.py out/benchmarks.json
 
+# The site is written to site/; a link that leads nowhere, or any warning, fails. What builds it is installed here only (the
+# extra `docs`, without moesim itself, which is there), so that tests do without.
+.PHONY: docs reference
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/docs.stamp: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material
+	@touch $@
+
+# Pages that are made from the schema and the program: run it when either changes.
+reference: $(STAMP)
+	$(BIN)/python tools/reference.py
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -51,4 +65,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) out site build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,223 @@
+"""README and docs: every code block is run, every link and every name of a file leads somewhere, references are fresh.
+
+A block's language says what becomes of it: `sh` (moesim is run in this process, made quick; of make the target must
+exist), `python` (executed, or run as a doctest), `yaml` (loaded, laid over the starter scenario where it is a part of
+one), `text` (shown only: what programs print, and diagrams).
+"""
+
+import contextlib
+import doctest
+import io
+import json
+import pkgutil
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import reference
+import site_hooks
+
+from sim.cli import main
+from sim.scenario.load import load_scenario_text
+from sim.scenario.starter import STARTER
+from sim.scenario.yaml_file import parse_yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LANGUAGES = {"sh", "python", "yaml", "text"}
+QUICK = {"sequences": 16, "sequence_length": 256, "microbatches": 2}
+"""The work of commands and scenarios in documents, whatever they name."""
+FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(r"`((?:sim|topology|workloads|tests|benchmarks|docs|scenarios|tools)/[\w/.-]*(?:\.\w+|/))`")
+DOTTED = re.compile(r"`((?:sim|topology|workloads)(?:\.\w+)+)`")
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [Block(found[1], found[2], text.count("\n", 0, found.start()) + 1) for found in FENCE.finditer(text)]
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def slugs(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as the site shows it."""
+    titles = re.findall(r"^#+ (.*)$", site_hooks.on_page_markdown(prose(page)), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+def with_blocks(*languages: str) -> list[Any]:
+    """Return the pages that have blocks of these languages, as parameters."""
+    pages = [page for page in PAGES if any(block.language in languages for block in blocks(page))]
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+
+
+def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command of a document, with `> FILE` where it stands, and check that it ends well."""
+    words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+    if words[1:2] == ["run"] or words[1:2] == ["timeline"]:
+        words += [part for key, value in QUICK.items() for part in ("--set", f"workload.{key}={value}")]
+    if words[1:2] == ["run"]:
+        words += ["--set", "alternatives=[]", "--set", "rivals=[]", "--jobs", "1"]
+    monkeypatch.setattr(sys, "argv", ["moesim", *words[1:]])
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0, words
+    assert "--help" not in words or "Usage" in said.getvalue()
+    if target is not None:
+        Path(target).write_text(said.getvalue(), encoding="utf-8")
+
+
+def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run one line of an `sh` block."""
+    words = shlex.split(line, comments=True)
+    if not words:
+        return
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{re.escape(words[1])}:", makefile, re.MULTILINE), line
+    else:
+        assert Path(words[0]).name == "moesim", f"{line}: only moesim and make can be run; mark the block `text`"
+        run_moesim(words, monkeypatch)
+
+
+def run_python(block: Block, page: Path, names: dict[str, Any]) -> None:
+    """Execute a `python` block, or run it as a doctest where it has prompts."""
+    if ">>>" not in block.text:
+        exec(compile(block.text, f"{page.name}:{block.line}", "exec"), names)
+        return
+    example = doctest.DocTestParser().get_doctest(block.text, names, page.name, str(page), block.line)
+    said = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    failed = runner.run(example, out=said.write, clear_globs=False).failed
+    names.update(example.globs)
+    assert not failed, said.getvalue()
+
+
+def laid_over(part: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """Return a scenario in which a part replaces what it names."""
+    merged = dict(whole)
+    for key, value in part.items():
+        old = whole.get(key)
+        merged[key] = laid_over(value, old) if isinstance(value, dict) and isinstance(old, dict) else value
+    return merged
+
+
+def write_quick_scenarios(folder: Path) -> None:
+    """Write the shipped scenarios with little work and without what they are compared with."""
+    folder.mkdir()
+    for file in sorted((ROOT / "scenarios").glob("*.yaml")):
+        data = parse_yaml(file.read_text(encoding="utf-8")).data
+        data = laid_over({"workload": QUICK}, data) | {"alternatives": [], "rivals": []}
+        (folder / file.name).write_text(json.dumps(data), encoding="utf-8")  # JSON is YAML
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_says_in_its_language_what_becomes_of_it(page):
+    """A block without a known language would not be run by anything."""
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+    assert not [block.line for block in blocks(page) if block.language == "text" and ">>> " in block.text]
+    assert page.read_text(encoding="utf-8").count("\n```") == 2 * len(blocks(page))
+
+
+@pytest.mark.parametrize("page", with_blocks("sh", "python"))
+def test_commands_and_python_of_a_page_run(page, tmp_path, monkeypatch):
+    """From top to bottom in one folder, as a reader would type them."""
+    write_quick_scenarios(tmp_path / "scenarios")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks(page):
+        if block.language == "sh":
+            for line in block.text.splitlines():
+                run_line(line, monkeypatch)
+        elif block.language == "python":
+            run_python(block, page, names)
+
+
+@pytest.mark.parametrize("page", with_blocks("yaml"))
+def test_scenarios_of_a_page_load(page):
+    """A part of a scenario is laid over the one that `moesim init` writes."""
+    for block in blocks(page):
+        if block.language == "yaml":
+            data = parse_yaml(block.text).data
+            if "workload" not in data:
+                data = laid_over(data, parse_yaml(STARTER).data)
+            assert load_scenario_text(json.dumps(data), file=f"{page.name}:{block.line}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_a_page_lead_to_a_file_and_a_heading(page):
+    """Links to other sites are not followed."""
+    for target in LINK.findall(prose(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        file, _, anchor = target.partition("#")
+        goal = (page.parent / file).resolve() if file else page
+        assert goal.exists(), target
+        assert not anchor or anchor in slugs(goal), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_modules_that_a_page_names_exist(page):
+    """Where a thing stands in the code is only worth reading while it is true."""
+    for path in FILE.findall(prose(page)):
+        assert (ROOT / path).exists(), path
+    for name in DOTTED.findall(prose(page)):
+        assert pkgutil.resolve_name(name) is not None
+
+
+def test_the_first_page_shows_what_the_readme_shows():
+    """One run, told twice."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for block in blocks(ROOT / "docs" / "index.md"):
+        assert "simulated" not in block.text or block.text in readme
+
+
+def test_the_first_page_takes_limits_and_accuracy_from_the_readme():
+    """Their links are those of a page in docs."""
+    shown = site_hooks.on_page_markdown((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))
+    assert "## How accurate" in shown
+    assert "## Limits" in shown
+    assert "README:" not in shown
+    assert all(
+        (ROOT / "docs" / target).exists() for target in LINK.findall(shown) if "#" not in target and ":" not in target
+    )
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_reference_is_what_schema_and_program_say(name):
+    """`make reference` writes it."""
+    written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+    assert written == reference.PAGES[name](), "run `make reference`"
+
+
+def test_every_page_is_in_the_navigation():
+    """Decision notes are added by tools/site_hooks.py."""
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
+    listed = set(re.findall(r"- ([\w/]+\.md)$", config, re.MULTILINE))
+    assert {page for page in pages if not page.startswith("decisions/")} == listed
+
+
+def test_the_site_asks_no_other_host():
+    """No fonts, and the one script that the offline plugin would fetch stands in docs/assets."""
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in config
+    assert "https://" not in config
+    assert (ROOT / "docs/assets/iframe-worker.js").is_file()
