@@ -6,9 +6,9 @@ Model
     events         1 for an op, 2 more for each of its transfers that may meet others, 4 for a pass and what it sends
     bytes          of the process + 0.6 kB for an op + 0.5 kB for a row + 7 kB for an exchange that is drawn
 
-Operations are exact (but for what follows the last pass of training). Events come out 1.1 to 1.9 times too many, most where
-no transfers meet. Memory is fitted to the peaks of nine runs of the shipped scenarios of 2,000 to 134,000 operations (Linux,
-Python 3.11): 4 % too little to 21 % too much. Writing and drawing what came out is not in it.
+Operations are exact (but for what follows the last pass of training). Events come out 1.1 to 1.9 times too many, most
+where no transfers meet. Memory is fitted to the peaks of nine runs of the shipped scenarios of 2,000 to 134,000
+operations (Linux, Python 3.11): 4 % too little to 21 % too much. Writing and drawing what came out is not in it.
 """
 
 from collections.abc import Sequence
