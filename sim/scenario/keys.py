@@ -31,7 +31,8 @@ def nearest(word: object, known: Sequence[str]) -> str:
     >>> nearest("hiden", ["layers", "hidden"]), nearest("x", ["layers", "hidden"])
     ('Did you mean `hidden`?', 'Known are layers, hidden.')
     """
-    close = difflib.get_close_matches(str(word)[:100], known, n=1)
+    same_letters = [name for name in known if name.lower() == str(word).lower()]
+    close = same_letters or difflib.get_close_matches(str(word)[:100], known, n=1)
     return f"Did you mean `{close[0]}`?" if close else f"Known are {', '.join(known)}."
 
 

@@ -31,6 +31,9 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """pydantic's type of error -> our rule and cure."""
 
+_MAX_PROBLEMS: Final = 1000
+"""So many are put into words, of which one is told; more would only take time."""
+
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     """Return the scenario that raw data makes, or else everything that is wrong with it.
@@ -47,7 +50,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     try:
         spec = ScenarioSpec.model_validate(data)
     except ValidationError as error:
-        return refused + [_refusal(details, data) for details in error.errors(include_url=False)]
+        return refused + [_refusal(details, data) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
     return refused or spec
 
 
