@@ -85,7 +85,17 @@ def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
     rule, cure = _TYPES.get(
         kind, ("be a value that the key can have", "`moesim init FILE` writes an example to compare with.")
     )
+    if kind == "model_type":
+        cure = _section_cure(path, details["input"]) or cure
     return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
+
+
+def _section_cure(path: KeyPath, value: object) -> str | None:
+    """Return how to write a section of which only the name was given; None if nothing can be guessed."""
+    keys = [key for key in ("preset", "kind", "strategy") if key in keys_of(sections_at(ScenarioSpec, path))]
+    if not keys or not isinstance(value, str) or re.fullmatch(r"[\w.-]{1,40}", value) is None:
+        return None
+    return f"Write it as a key, `{{{keys[0]}: {value}}}`."
 
 
 def _missing(path: KeyPath) -> RefusalError:
