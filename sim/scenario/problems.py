@@ -31,7 +31,7 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """pydantic's type of error -> our rule and cure."""
 
-_MAX_PROBLEMS: Final = 1000
+_MAX_PROBLEMS: Final = 200
 """So many are put into words, of which one is told; more would only take time."""
 
 

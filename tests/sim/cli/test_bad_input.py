@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 from bad_inputs import ARGUMENTS, EDITS, FILES, GOOD
@@ -120,17 +120,34 @@ def test_a_model_larger_than_memory_is_a_warning_and_not_an_error(
     ]
 
 
+FORBIDDEN = (
+    "moesim: secret.yaml: the file must be readable, got no permission to read it. "
+    "Change its permissions, or copy it.\n"
+)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads files that nobody may read")
 def test_a_file_without_permission_is_refused(run: Callable[..., Answer]) -> None:
     """Not a traceback of the operating system's error."""
     Path("secret.yaml").write_text(GOOD, encoding="utf-8")
     Path("secret.yaml").chmod(0)
-    assert run("secret.yaml") == Answer(
-        2,
-        "",
-        "moesim: secret.yaml: the file must be readable, got no permission to read it. "
-        "Change its permissions, or copy it.\n",
-    )
+    assert run("secret.yaml") == Answer(2, "", FORBIDDEN)
+
+
+def test_a_file_that_the_system_refuses_to_open_is_refused(
+    run: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where the tests are run by root."""
+    opens = Path.open
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> IO[Any]:
+        if path.name == "secret.yaml":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *arguments, **named)
+
+    Path("secret.yaml").write_text(GOOD, encoding="utf-8")
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run("secret.yaml") == Answer(2, "", FORBIDDEN)
 
 
 @pytest.mark.parametrize("name", ["binary", "laughs", "python", "keys"])
