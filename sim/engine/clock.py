@@ -30,6 +30,7 @@ SOLVE_PRIORITY = 2
 _LAST_NS = 2**62  # a delay more, at most 1e18 ns, still fits 64 bits
 _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
 _LONGEST_S = 1e9  # 31 years: sums of delays stay within 64 bits of nanoseconds
+_CURE = "Lower the sizes or raise the rates that make one step so long."
 
 
 def to_ns(delay_s: float) -> int:
@@ -40,7 +41,7 @@ def to_ns(delay_s: float) -> int:
     """
     if not 0 <= delay_s <= _LONGEST_S:  # false for NaN
         raise SimulationError(
-            f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {delay_s} s."
+            f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {delay_s} s. {_CURE}"
         )
     return math.ceil(delay_s * 1e9 - _ROUNDING_NS)
 
@@ -50,7 +51,9 @@ def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
     fits = (delay_s >= 0) & (delay_s <= _LONGEST_S)
     if not fits.all():
         bad = delay_s[~fits].flat[0]
-        raise SimulationError(f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {bad} s.")
+        raise SimulationError(
+            f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {bad} s. {_CURE}"
+        )
     return np.ceil(delay_s * 1e9 - _ROUNDING_NS).astype(np.int64)
 
 

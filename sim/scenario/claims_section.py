@@ -18,6 +18,9 @@ RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement")
 RIVAL_KEYS: Final = ("workload.microbatches",)
 """Keys of other sections that a rival may change: how the work is cut, not what it is."""
 
+_MAX_DEPTH: Final = 8
+"""No key of a scenario lies deeper."""
+
 
 class ClaimSpec(Section):
     """One claim of a document: a metric, and what the document says of it."""
@@ -73,7 +76,18 @@ def _changes(value: object) -> object:
         if not isinstance(key, str) or key.partition(".")[0] not in ALTERABLE:
             cure = f"Start the key with one of {', '.join(ALTERABLE)}."
             raise RefusalError(path=(key,), rule="be a key that can be altered", value=key, cure=cure)
+    _refuse_overlaps(value)
     return value
+
+
+def _refuse_overlaps(changes: dict[str, object]) -> None:
+    """Refuse a key that lies inside another: the order in which they are set would decide."""
+    for key in changes:
+        parts = key.split(".")[:_MAX_DEPTH]
+        around = next((o for n in range(1, len(parts)) if (o := ".".join(parts[:n])) in changes and o != key), None)
+        if around is not None:
+            cure = f"Remove one: {around} sets all that is in it."
+            raise RefusalError(path=(key,), rule=f"not lie inside another key, {around}", value=key, cure=cure)
 
 
 def _rival(value: object) -> object:
@@ -86,6 +100,7 @@ def _rival(value: object) -> object:
                 rule = f"be a key of {', '.join(RIVAL_SECTIONS)}, or {', '.join(RIVAL_KEYS)}"
                 cure = "A rival is another strategy on the same cluster and work: declare it under alternatives."
                 raise RefusalError(path=(key,), rule=rule, value=key, cure=cure)
+        _refuse_overlaps(value)
         return value
     cure = "Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."
     raise RefusalError(rule="be the name of a strategy or a map of dotted keys to values", value=value, cure=cure)

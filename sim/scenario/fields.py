@@ -34,6 +34,9 @@ MAX_COUNT: Final = 10**12
 """No count in a scenario is larger; it keeps products of a few counts exact."""
 MAX_TEXT: Final = 2000
 """No text in a scenario is longer."""
+_MAX_SECONDS: Final = 10**6
+_MAX_QUANTITY: Final = 10**24
+"""No time, and no other quantity, is larger: a clock of whole nanoseconds holds what follows from them."""
 
 
 class Section(BaseModel):
@@ -67,7 +70,9 @@ def _integer(minimum: int) -> Callable[[object], object]:
 
 def _integer_cure(value: object, minimum: int) -> str:
     """Return how to write an integer that was written some other way."""
-    if isinstance(value, float) and value.is_integer() and minimum <= value <= MAX_COUNT:
+    if isinstance(value, float) and value > MAX_COUNT:
+        return "Write a number of at most 10^12, without point or exponent."
+    if isinstance(value, float) and value.is_integer() and minimum <= value:
         return f"Write {int(value)}, without point or exponent."
     if isinstance(value, str) and value.isdecimal() and value.isascii():
         return f"Write {value[:20]}, without quotes."
@@ -102,6 +107,11 @@ def _quantity(dimension: Dimension, *, positive: bool) -> Callable[[object], obj
         number = parse_quantity(value, dimension)
         if positive and number == 0:
             raise RefusalError(rule="be more than 0", value=value, cure="Leave the key out to use the preset's.")
+        if positive and number < 1:
+            raise RefusalError(rule=f"be at least 1 {dimension}", value=value, cure="Check the number and its unit.")
+        if number > (_MAX_SECONDS if dimension == "s" else _MAX_QUANTITY):
+            rule = f"be at most 10^{6 if dimension == 's' else 24} {dimension}"
+            raise RefusalError(rule=rule, value=value, cure="Check the number and its unit.")
         return number
 
     return check

@@ -2,11 +2,15 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from sim.scenario.fields import Section
 
 __all__ = ["keys_of", "nearest", "sections_at"]
+
+
+_MIN_START: Final = 3
+"""A word of so many letters is taken as the start of a name, before names that are spelt alike."""
 
 
 def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Section]]:
@@ -31,7 +35,11 @@ def nearest(word: object, known: Sequence[str]) -> str:
     >>> nearest("hiden", ["layers", "hidden"]), nearest("x", ["layers", "hidden"])
     ('Did you mean `hidden`?', 'Known are layers, hidden.')
     """
-    close = difflib.get_close_matches(str(word)[:100], known, n=1)
+    letters = str(word).lower()
+    sure = [name for name in known if name.lower() == letters]
+    if len(letters) >= _MIN_START:
+        sure += [name for name in known if name.lower().startswith(letters)]
+    close = sure or difflib.get_close_matches(str(word)[:100], known, n=1)
     return f"Did you mean `{close[0]}`?" if close else f"Known are {', '.join(known)}."
 
 

@@ -67,7 +67,7 @@ def _find(path_or_name: Path | str) -> Path:
         return path
     cure = nearest(name, list_bundled()) if list_bundled() else "Check the path."
     raise InputError(
-        field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure, file=name
+        field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure, file=name or None
     )
 
 
@@ -88,11 +88,11 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
         try:
             raw = apply_overrides(raw, {key: value})
         except InputError as error:
-            place = f"--set {argument}"
+            place = f"--set {shown(argument)}"
             raise InputError(
                 field=error.field, rule=error.rule, value=error.value, cure=error.cure, file=place
             ) from None
-        set_paths.append((key_path(key), f"--set {argument}"))
+        set_paths.append((key_path(key), f"--set {shown(argument)}"))
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))

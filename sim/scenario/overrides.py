@@ -12,7 +12,7 @@ from sim.scenario.keys import nearest
 from sim.scenario.parallel_section import AXES
 from sim.scenario.places import Places, key_path
 from sim.scenario.problems import valid_keys
-from sim.scenario.refusal import KeyPath, RefusalError, dotted
+from sim.scenario.refusal import KeyPath, RefusalError, dotted, shown
 from sim.scenario.yaml_file import parse_yaml_value
 
 __all__ = ["apply_overrides", "apply_variant", "parse_override"]
@@ -82,7 +82,7 @@ def parse_override(argument: str) -> tuple[str, object]:
     key = key.strip()
     if not equals or not all(key.split(".")):
         cure = "Write for example --set model.top_k=1."
-        raise InputError(field="--set", rule="be KEY=VALUE with a dotted key", value=argument, cure=cure)
+        raise InputError(field="--set", rule="be KEY=VALUE with a dotted key", value=shown(argument), cure=cure)
     try:
         return key, parse_yaml_value(text)
     except InputError as error:
@@ -90,7 +90,9 @@ def parse_override(argument: str) -> tuple[str, object]:
         cure = error.cure
         if error.rule == "be valid YAML":
             cure = "Check its brackets, and put texts with special characters in double quotes inside single ones."
-        raise InputError(field=field, rule=error.rule, value=error.value, cure=cure, file=f"--set {argument}") from None
+        raise InputError(
+            field=field, rule=error.rule, value=error.value, cure=cure, file=f"--set {shown(argument)}"
+        ) from None
 
 
 def _set(data: dict[str, Any], path: KeyPath, value: object) -> None:

@@ -60,8 +60,10 @@ class Places:
 
     def first(self, refusals: Iterable[RefusalError]) -> InputError:
         """Return the error of the refusal that comes first in the file; what is missing comes after what is there."""
-        order = {path: i for i, path in enumerate(self.lines)}
-        return self.error(min(refusals, key=lambda refusal: _position(refusal.path, order)))
+        order, ends = {path: i for i, path in enumerate(self.lines)}, dict[KeyPath, int]()
+        for path, i in order.items():
+            ends.update((path[:length], i) for length in range(len(path) + 1))
+        return self.error(min(refusals, key=lambda refusal: _position(refusal.path, order, ends)))
 
     def of_variant(self, variant: KeyPath | None) -> "Places":
         """Return the places of an alternative or rival."""
@@ -108,9 +110,9 @@ def _related(one: KeyPath, other: KeyPath) -> bool:
     return shorter > 0 and one[:shorter] == other[:shorter]
 
 
-def _position(path: KeyPath, order: Mapping[KeyPath, int]) -> tuple[int, int]:
+def _position(path: KeyPath, order: Mapping[KeyPath, int], ends: Mapping[KeyPath, int]) -> tuple[int, int]:
     """Return where in the file a path stands; what is not there stands at the end of the section it belongs to."""
     if path in order:
         return order[path], 0
     around = next((path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in order), ())
-    return max((i for p, i in order.items() if p[: len(around)] == around), default=0), 1
+    return ends.get(around, 0), 1

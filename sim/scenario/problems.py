@@ -31,6 +31,9 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """pydantic's type of error -> our rule and cure."""
 
+_MAX_PROBLEMS: Final = 200
+"""So many are put into words, of which one is told; more would only take time."""
+
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     """Return the scenario that raw data makes, or else everything that is wrong with it.
@@ -47,7 +50,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     try:
         spec = ScenarioSpec.model_validate(data)
     except ValidationError as error:
-        return refused + [_refusal(details, data) for details in error.errors(include_url=False)]
+        return refused + [_refusal(details, data) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
     return refused or spec
 
 
@@ -82,7 +85,17 @@ def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
     rule, cure = _TYPES.get(
         kind, ("be a value that the key can have", "`moesim init FILE` writes an example to compare with.")
     )
+    if kind == "model_type":
+        cure = _section_cure(path, details["input"]) or cure
     return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
+
+
+def _section_cure(path: KeyPath, value: object) -> str | None:
+    """Return how to write a section of which only the name was given; None if nothing can be guessed."""
+    keys = [key for key in ("preset", "kind", "strategy") if key in keys_of(sections_at(ScenarioSpec, path))]
+    if not keys or not isinstance(value, str) or re.fullmatch(r"[\w.-]{1,40}", value) is None:
+        return None
+    return f"Write it as a key, `{{{keys[0]}: {value}}}`."
 
 
 def _missing(path: KeyPath) -> RefusalError:

@@ -120,7 +120,7 @@ def parse_quantity(text: object, dimension: Dimension, *, allow_negative: bool =
     Traceback (most recent call last):
     sim.scenario.refusal.RefusalError: the value must be a size, got 3 us. us is ...
     """
-    value, found = parse_any_quantity(text, example=_NOUNS[dimension][1])
+    value, found = parse_any_quantity(text, example=_NOUNS[dimension][1], wanted=dimension)
     if found != dimension:
         unit = str(text).strip().lstrip("+-.0123456789eE").strip()
         raise RefusalError(
@@ -133,8 +133,10 @@ def parse_quantity(text: object, dimension: Dimension, *, allow_negative: bool =
     return value
 
 
-def parse_any_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[float, Dimension]:
-    """Return a quantity in SI units, with its dimension.
+def parse_any_quantity(
+    text: object, *, example: str = "400 Gb/s", wanted: Dimension | None = None
+) -> tuple[float, Dimension]:
+    """Return a quantity in SI units, with its dimension; `wanted` is the one whose units a refusal offers.
 
     Examples
     --------
@@ -147,7 +149,7 @@ def parse_any_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[floa
     number, unit = split_quantity(text, example=example)
     row = UNITS.get(unit)
     if row is None:
-        raise RefusalError(rule="have a unit of the table", value=text, cure=_unit_cure(unit))
+        raise RefusalError(rule="have a unit of the table", value=text, cure=_unit_cure(unit, wanted))
     return exact_float(Fraction(number) * row.factor, text), row.dimension
 
 
@@ -203,10 +205,13 @@ def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str
     raise RefusalError(rule="be one number and one unit", value=text, cure=f"Nothing is calculated here. {such_as}")
 
 
-def _unit_cure(unit: str) -> str:
-    """Return how to write a unit that is not in the table."""
-    same_letters = [name for name in UNITS if name.lower() == unit.lower()]
+def _unit_cure(unit: str, wanted: Dimension | None) -> str:
+    """Return how to write a unit that is not in the table: units of the wanted dimension, or of all."""
+    offered = [name for name in UNITS if wanted in (None, UNITS[name].dimension)]
+    letters = unit.lower().replace("bps", "b/s")
+    same_letters = [n for n in offered if n.lower() == letters] or [n for n in UNITS if n.lower() == letters]
     if same_letters:
         bits = " (b is bits, B bytes)" if "b" in unit.lower() else ""
-        return f"Units are case sensitive: write {' or '.join(sorted(same_letters, key=str.swapcase))}{bits}."
-    return f"{shown(unit)} is not one of {', '.join(UNITS)}."
+        reason = "Units are case sensitive" if letters == unit.lower() else "Units have one spelling"
+        return f"{reason}: write {' or '.join(sorted(same_letters, key=str.swapcase))}{bits}."
+    return f"{shown(unit)} is not one of {', '.join(offered)}."

@@ -3,8 +3,9 @@
 Model
 -----
 The stream of parser events is composed here, with one rule set (YAML 1.2, core schema) and nothing that a scenario does
-not need: no anchors and aliases, no tags, no duplicate keys, no second document, no directives, at most 20 levels and
-1 MiB. So no object is constructed, no alias expands, and a file that is refused names its line.
+not need: no anchors and aliases, no tags, no duplicate keys, no second document, no directives, at most 20 levels,
+10,000 values and 256 KiB. So no object is constructed, no alias expands, the longest file is answered in about a
+second, and a file that is refused names its line.
 
 - `26e6`, `1e6`, `0.0` and `.5` are numbers (floats), `26` and `0x1a` integers, `true` and `false` flags; `yes`, `on`
   and `1_000` are texts, as YAML 1.2 has it. `.inf` and `.nan` are refused: nothing in a scenario is infinite.
@@ -36,12 +37,14 @@ from sim.scenario.refusal import KeyPath, dotted, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "YamlDocument", "parse_yaml", "parse_yaml_value", "read_yaml_file"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_VALUES", "YamlDocument", "parse_yaml", "parse_yaml_value", "read_yaml_file"]
 
-MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 18
 """The largest scenario file that is read."""
 MAX_DEPTH: Final = 20
 """The deepest nesting of mappings and lists."""
+MAX_VALUES: Final = 10_000
+"""The most values (mappings, lists and scalars) of one file."""
 
 _MAX_DIGITS: Final = 40
 _INT: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
@@ -80,7 +83,10 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from None
     if len(content) > MAX_BYTES:
-        raise _whole(file, "be at most 1 MiB large", "more than that", "Split it into several scenarios.")
+        raise _whole(file, "be at most 256 KiB large", "more than that", "Split it into several scenarios.")
+    if b"\0" in content:
+        cure = "Save it as UTF-8, if it is a text in another encoding such as UTF-16."
+        raise _whole(file, "be UTF-8 text", "zero bytes, as in binary files", cure)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -135,6 +141,7 @@ class _Composer:
     def __init__(self, text: str, file: str | None) -> None:
         self._text, self._file = text, file
         self._lines: dict[KeyPath, int] = {}
+        self._num_values = 0
         self._events = self._guarded_events()
 
     def document(self) -> YamlDocument | None:
@@ -172,6 +179,10 @@ class _Composer:
         """Return the value that starts with an event."""
         self._lines.setdefault(path, event.start_mark.line + 1)
         self._refuse_extras(event, path)
+        self._num_values += 1
+        if self._num_values > MAX_VALUES:
+            rule = f"hold at most {MAX_VALUES} values"
+            raise self._error((), rule, "more than that", "Split it into several scenarios.", event)
         if isinstance(event, ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= MAX_DEPTH:
@@ -233,9 +244,9 @@ class _Composer:
         """Refuse anchors, aliases and tags."""
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if isinstance(event, AliasEvent):
-            raise self._error(path, "have no aliases", f"*{anchor}", "Write the value out.", event)
+            raise self._error(path, "have no aliases", shown(f"*{anchor}"), "Write the value out.", event)
         if anchor is not None:
-            raise self._error(path, "have no anchors", f"&{anchor}", "Remove it and write the value out.", event)
+            raise self._error(path, "have no anchors", shown(f"&{anchor}"), "Remove it and write the value out.", event)
         if tag is not None:
             written = str(tag).replace("tag:yaml.org,2002:", "!!")
             raise self._error(
@@ -252,7 +263,9 @@ class _Composer:
     def _syntax_error(self, problem: str, line: int | None) -> InputError:
         """Return the error of a text that is no YAML."""
         cure = "Check indentation, brackets, colons and quotes on this line and the one before it."
-        return _whole(self._file, "be valid YAML", shown(problem), cure, line)
+        if "'\\t'" in problem:
+            cure = "Write spaces instead of the tab."
+        return _whole(self._file, "be valid YAML", f"an error ({shown(problem)})", cure, line)
 
 
 def _is_unicode(text: str) -> bool:

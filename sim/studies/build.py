@@ -89,6 +89,23 @@ def build_passes(scenario: Scenario) -> PassesPlan:
     )
 
 
+def check_facts(scenario: Scenario) -> None:
+    """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
+
+    Raises
+    ------
+    InputError
+        The first of these, with its place.
+    """
+    with _placing(scenario):
+        if scenario.spec.cluster is not None:
+            _cluster(scenario)
+        if scenario.spec.model is not None:
+            _model(scenario)
+        if scenario.spec.parallel is not None:
+            _strategy(scenario)
+
+
 def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
 
@@ -358,6 +375,8 @@ def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputEr
     subject = error.subject.split(" ")[0]
     if error.field in ("preset", "name", "kind") and subject in _SUBJECT_PATHS:
         path = _SUBJECT_PATHS[subject]
+    elif subject == "cluster":
+        path = f"cluster.{error.field}"
     elif subject == "device":
         path = "model.dtype" if error.field == "dtype" else f"cluster.device.{error.field}"
     return scenario.error_at(path, rule=error.rule, value=error.value, cure=error.cure)

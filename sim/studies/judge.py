@@ -17,7 +17,7 @@ from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
-from sim.studies.build import build, suit_rival
+from sim.studies.build import build, check_facts, suit_rival
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
 from sim.studies.result import Result
@@ -147,11 +147,14 @@ def _variants(scenario: Scenario) -> _Variants:
     spec = scenario.spec
     judges = bool(spec.claims)
     needs_rivals = any(claim.superlative for claim in spec.claims)
-    return _Variants(
+    variants = _Variants(
         alternatives=[scenario.alternative(i) for i in range(len(spec.alternatives))] if judges else [],
         rivals=[suit_rival(scenario, i) for i in range(len(spec.rivals))] if needs_rivals else [],
         seeds=[scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if judges else [],
     )
+    for varied in (*variants.alternatives, *(rival for rival, _ in variants.rivals)):
+        check_facts(varied)
+    return variants
 
 
 def _verdicts(

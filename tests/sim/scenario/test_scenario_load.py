@@ -173,8 +173,8 @@ def test_an_override_makes_the_section_it_needs():
         ("name.first=x", "name.first must be a key; name has no keys, got first. Set name itself."),
         ("schedule.kind=zb_v", "schedule.kind must be supported, got zb_v. zb_v is not supported yet. "
          "Write gpipe or 1f1b."),
-        ("seed=[1", "seed must be valid YAML, got expected ',' or ']', but got '<stream end>'. Check its brackets, "
-         "and put texts with special characters in double quotes inside single ones."),
+        ("seed=[1", "seed must be valid YAML, got an error (expected ',' or ']', but got '<stream end>'). Check its "
+         "brackets, and put texts with special characters in double quotes inside single ones."),
         ("seed=&a 1", "seed must have no anchors, got &a. Remove it and write the value out."),
         ("alternatives.0.model.topk=1", "alternatives.0 (model.topk) must be a known key, got topk. "
          "Did you mean `top_k`?"),

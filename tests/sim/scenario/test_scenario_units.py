@@ -95,9 +95,16 @@ def test_what_is_no_size_is_refused_with_a_cure(text, message):
     assert str(refused.value) == f"the value {message}"
 
 
-def test_an_unknown_unit_lists_the_table():
+def test_an_unknown_unit_lists_the_units_of_what_is_measured():
+    with pytest.raises(RefusalError, match=r"furlongs is not one of ns, us, ms, s\.$"):
+        parse_quantity("3 furlongs", "s")
     with pytest.raises(RefusalError, match=r"furlongs is not one of B, kB, MB, .*tokens/s, %\.$"):
-        parse_quantity("3 furlongs", "bytes")
+        parse_any_quantity("3 furlongs")
+
+
+def test_a_unit_of_the_trade_is_answered_with_those_of_the_table():
+    with pytest.raises(RefusalError, match=r"Units have one spelling: write Gb/s or GB/s \(b is bits, B bytes\)\.$"):
+        parse_quantity("400 Gbps", "bytes/s")
 
 
 def test_a_negative_quantity_is_read_where_it_makes_sense():

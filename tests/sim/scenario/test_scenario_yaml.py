@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import InputError
-from sim.scenario.yaml_file import MAX_BYTES, parse_yaml, parse_yaml_value, read_yaml_file
+from sim.scenario.yaml_file import MAX_BYTES, MAX_VALUES, parse_yaml, parse_yaml_value, read_yaml_file
 
 
 @pytest.mark.parametrize(
@@ -117,17 +117,17 @@ def test_keys_are_texts_whatever_they_look_like():
         ),
         (
             "a: b: c\n",
-            "f:1: the file must be valid YAML, got mapping values are not allowed here. "
+            "f:1: the file must be valid YAML, got an error (mapping values are not allowed here). "
             "Check indentation, brackets, colons and quotes on this line and the one before it.",
         ),
         (
             "a: 1\n\tb: 2\n",
-            "f:2: the file must be valid YAML, got found character '\\t' that cannot start any token. "
-            "Check indentation, brackets, colons and quotes on this line and the one before it.",
+            "f:2: the file must be valid YAML, got an error (found character '\\t' that cannot start any token). "
+            "Write spaces instead of the tab.",
         ),
         (
             "a: 1\nb: \x00\n",
-            "f:2: the file must be valid YAML, got special characters are not allowed. "
+            "f:2: the file must be valid YAML, got an error (special characters are not allowed). "
             "Check indentation, brackets, colons and quotes on this line and the one before it.",
         ),
     ],
@@ -144,6 +144,12 @@ def test_deep_nesting_is_refused_and_not_followed(text):
         parse_yaml(text)
 
 
+def test_more_values_than_a_scenario_has_are_refused():
+    parse_yaml(f"a: [{'1, ' * (MAX_VALUES - 2)}]")
+    with pytest.raises(InputError, match=r"^f:3: the file must hold at most 10000 values, got more than that\. Split"):
+        parse_yaml(f"a: [\n{'1, ' * (MAX_VALUES - 2)}\n1]", file="f")
+
+
 def test_twenty_levels_are_read():
     assert parse_yaml("a: " + "[" * 19 + "]" * 19).data["a"] is not None
     with pytest.raises(InputError, match="must be nested at most 20 deep"):
@@ -152,13 +158,16 @@ def test_twenty_levels_are_read():
 
 def test_missing_files_folders_and_bytes_are_refused(tmp_path):
     (tmp_path / "latin1.yaml").write_bytes(b"a: 1\nname: caf\xe9\n")
+    (tmp_path / "utf16.yaml").write_bytes("a: 1\n".encode("utf-16-le"))
     (tmp_path / "large.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
     expected = {
         "none.yaml": ": the file must exist, got no such file. "
         "Check the path, or `moesim list scenarios` for bundled names.",
         "": ": the file must be a file, got a directory. Name a file in it.",
         "latin1.yaml": ":2: the file must be UTF-8 text, got byte 0xe9. Save it as UTF-8.",
-        "large.yaml": ": the file must be at most 1 MiB large, got more than that. Split it into several scenarios.",
+        "utf16.yaml": ": the file must be UTF-8 text, got zero bytes, as in binary files. "
+        "Save it as UTF-8, if it is a text in another encoding such as UTF-16.",
+        "large.yaml": ": the file must be at most 256 KiB large, got more than that. Split it into several scenarios.",
         "latin1.yaml/x": ": the file must be readable, got Not a directory. Check the path.",
     }
     for name, message in expected.items():

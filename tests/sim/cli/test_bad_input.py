@@ -1,0 +1,246 @@
+"""Bad input as a user gives it: the whole message, exit 2, no traceback, nothing written."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pytest
+from bad_inputs import ARGUMENTS, EDITS, FILES, GOOD
+
+from sim.cli import main
+from sim.scenario.not_supported import NOT_YET
+from sim.scenario.yaml_file import parse_yaml
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+class Answer(NamedTuple):
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Answer]:
+    """Return `moesim run ... --out out` in an empty folder, which must be as it was afterwards."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Answer:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        monkeypatch.setattr(sys, "argv", ["moesim", "run", *arguments, "--out", "out"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Answer(ended.value.code, said.out, said.err)
+
+    return call
+
+
+@pytest.mark.parametrize(("old", "new", "message"), EDITS)
+def test_one_wrong_thing_is_told_with_line_field_rule_value_and_cure(
+    run: Callable[..., Answer], old: str, new: str, message: str
+) -> None:
+    """The scenario runs but for that one thing."""
+    assert old in GOOD
+    Path("bad.yaml").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    assert run("bad.yaml") == Answer(2, "", f"moesim: bad.yaml:{message}\n")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_scenario_is_refused(run: Callable[..., Answer], name: str) -> None:
+    """Empty, enormous, deep, aliased, cyclic, tagged, binary or in another encoding."""
+    content, message = FILES[name]
+    Path("bad.yaml").write_bytes(content)
+    assert run("bad.yaml") == Answer(2, "", f"moesim: bad.yaml{message}\n")
+
+
+@pytest.mark.parametrize(("arguments", "message"), ARGUMENTS)
+def test_a_wrong_path_name_or_change_is_named_as_the_place(
+    run: Callable[..., Answer], arguments: list[str], message: str
+) -> None:
+    """The file itself is good."""
+    Path("good.yaml").write_text(GOOD, encoding="utf-8")
+    assert run(*arguments) == Answer(2, "", f"moesim: {message}\n")
+
+
+NAMES = [(row, name) for row in NOT_YET for name in (row.names or ("other",))]
+
+
+@pytest.mark.parametrize(("row", "name"), NAMES, ids=[f"{row.key}={name}" for row, name in NAMES])
+def test_each_name_that_is_not_supported_yet_says_so(run: Callable[..., Answer], row, name) -> None:
+    """Never ignored: the name, that it is not supported yet, and what to write instead."""
+    Path("good.yaml").write_text(GOOD, encoding="utf-8")
+    change = f"{row.key}={name}"
+    subject = row.key if row.names is None else name
+    assert run("good.yaml", "--set", change) == Answer(
+        2,
+        "",
+        f"moesim: --set {change}: {row.key} must be supported, got {name}. "
+        f"{subject} is not supported yet. {row.cure}\n",
+    )
+
+
+def test_the_parts_of_a_message_stand_in_the_json(run: Callable[..., Answer]) -> None:
+    """With --json the same words, and nothing but the object on standard output."""
+    Path("bad.yaml").write_text(GOOD.replace("hidden", "hiden"), encoding="utf-8")
+    said = run("bad.yaml", "--json")
+    assert said.err == "moesim: bad.yaml:7: model.hiden must be a known key, got hiden. Did you mean `hidden`?\n"
+    assert json.loads(said.out) == {
+        "error": {
+            "file": "bad.yaml",
+            "line": 7,
+            "field": "model.hiden",
+            "rule": "be a known key",
+            "value": "hiden",
+            "cure": "Did you mean `hidden`?",
+        }
+    }
+
+
+def test_a_model_larger_than_memory_is_a_warning_and_not_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """How much is missing is a result: the times are those of a device that could hold it."""
+    monkeypatch.chdir(tmp_path)
+    Path("large.yaml").write_text(GOOD.replace("  num_nodes: 1", "  num_nodes: 1\n  device: {memory: 1 MB}"))
+    monkeypatch.setattr(sys, "argv", ["moesim", "run", "large.yaml", "--json", "--set", "claims=[]"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    assert json.loads(capsys.readouterr().out)["warnings"] == [
+        "It does not fit: a GPU of stage 0 needs 3.081 GB and has 1 MB."
+    ]
+
+
+FORBIDDEN = (
+    "moesim: secret.yaml: the file must be readable, got no permission to read it. "
+    "Change its permissions, or copy it.\n"
+)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads files that nobody may read")
+def test_a_file_without_permission_is_refused(run: Callable[..., Answer]) -> None:
+    """Not a traceback of the operating system's error."""
+    Path("secret.yaml").write_text(GOOD, encoding="utf-8")
+    Path("secret.yaml").chmod(0)
+    assert run("secret.yaml") == Answer(2, "", FORBIDDEN)
+
+
+def test_a_file_that_the_system_refuses_to_open_is_refused(
+    run: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where the tests are run by root."""
+    opens = Path.open
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> IO[Any]:
+        if path.name == "secret.yaml":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opens(path, *arguments, **named)
+
+    Path("secret.yaml").write_text(GOOD, encoding="utf-8")
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run("secret.yaml") == Answer(2, "", FORBIDDEN)
+
+
+@pytest.mark.parametrize("name", ["binary", "laughs", "python", "keys"])
+def test_a_process_ends_with_2_and_one_line(tmp_path: Path, name: str) -> None:
+    """As above, in a process of its own: no traceback, and no file in the folder it runs in."""
+    content, message = FILES[name]
+    (tmp_path / "bad.yaml").write_bytes(content)
+    ended = subprocess.run(
+        [sys.executable, "-c", "from sim.cli import main; main()", "run", "bad.yaml", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"moesim: bad.yaml{message}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+CODE = [
+    "!!python/object/apply:os.system ['touch pwned']",
+    "!!python/object/new:subprocess.Popen [['touch', 'pwned']]",
+    "!!python/name:os.system",
+    "!!python/module:os",
+    "!<tag:yaml.org,2002:python/object/apply:os.system> [touch pwned]",
+    "${IFS}$(touch pwned)",
+    "`touch pwned`",
+    "__import__('os').system('touch pwned')",
+    "{{ ''.__class__.__mro__ }}",
+    "../../../../etc/passwd",
+    "file:///etc/passwd",
+    "!include secret.yaml",
+]
+
+
+STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect")
+"""What the interpreter says before it starts another program, or reaches the network."""
+SECRETS = ("secret.yaml", "passwd")
+"""Files that no scenario of ours names."""
+
+
+@pytest.fixture(scope="module")
+def audited() -> Iterator[list[tuple[str, tuple[object, ...]]]]:
+    """Return what the interpreter says it opens and starts; a hook cannot be taken away again, but can be silent."""
+    events: list[tuple[str, tuple[object, ...]]] = []
+    listening = [True]
+
+    def hear(event: str, details: tuple[object, ...]) -> None:
+        if listening and (event == "open" or event in STARTS):
+            events.append((event, details))
+
+    sys.addaudithook(hear)
+    yield events
+    listening.clear()
+
+
+@pytest.mark.parametrize("value", CODE)
+@pytest.mark.parametrize("key", ["name", "seed", "cluster.preset", "model.preset", "parallel.strategy", "routing.kind"])
+def test_no_value_runs_code_or_reads_another_file(
+    run: Callable[..., Answer], audited: list[tuple[str, tuple[object, ...]]], key: str, value: str
+) -> None:
+    """A text is a name or it is refused: nothing in a scenario is a path, a command or an expression."""
+    Path("secret.yaml").write_text("seed: 1\n")
+    Path("good.yaml").write_text(GOOD, encoding="utf-8")
+    audited.clear()
+    said = run("good.yaml", "--set", f"{key}={value}", "--set", "seed=x")  # the last is refused in any case
+    seen = [(event, details) for event, details in audited if event in STARTS or str(details[0]).endswith(SECRETS)]
+    assert said.code == 2
+    assert "good.yaml" in [details[0] for event, details in audited if event == "open"]
+    assert seen == []
+
+
+def test_a_scenario_has_no_key_that_names_a_file() -> None:
+    """Every key that would read one is refused by name; who builds one has to bound it to the scenario's folder."""
+    files = {row.key for row in NOT_YET if row.names is None and row.key.rpartition(".")[2] in ("file", "hf_config")}
+    assert files == {"cluster.file", "model.hf_config", "schedule.file", "routing.file"}
+    assert parse_yaml(GOOD).data["model"]["hidden"] == 2048
+
+
+def test_nothing_is_written_outside_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A name that looks like a path stays a name."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("good.yaml").write_text(GOOD.replace("one node", '"../../escaped"').replace("id: optimal", 'id: "../up"'))
+    monkeypatch.setattr(sys, "argv", ["moesim", "run", "good.yaml", "--out", "out", "--jobs", "1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    capsys.readouterr()
+    assert ended.value.code in (0, None)
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {
+        "here/good.yaml",
+        *(f"here/out/{name}" for name in ("result.json", "timeline.png", "trace.json", "trace.npz")),
+    }
