@@ -41,13 +41,13 @@ def build(source: Path, target: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution."""
+    """Build the source distribution."""
     return build(ROOT, "sdist", tmp_path_factory.mktemp("sdist"))
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory, sdist: Path) -> dict[str, Path]:
-    """The wheel of the checkout and that of the sdist."""
+    """Build the wheel of the checkout and that of the sdist."""
     unpacked = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
         archive.extractall(unpacked, filter="data")
@@ -97,12 +97,12 @@ def test_both_wheels_are_the_same_byte_for_byte(wheels):
 
 @pytest.fixture(scope="module", params=KINDS)
 def installed(request, tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path]) -> Path:
-    """An environment with moesim alone; its dependencies (and hatchling) are read from where these tests run."""
+    """Install moesim alone; its dependencies (and hatchling) are read from where these tests run."""
     folder = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     places = {"base": str(folder), "platbase": str(folder)}
     site = Path(sysconfig.get_path("purelib", scheme="venv", vars=places))
-    # A folder that a .pth file names is searched, but its own .pth files are not obeyed: no editable moesim comes along.
+    # The .pth files of a folder that a .pth file names are not obeyed: no editable moesim comes along.
     shared = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     (site / "dependencies.pth").write_text("\n".join(shared), encoding="utf-8")
     if request.param == "editable":
