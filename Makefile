@@ -62,8 +62,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@if cat $^ | cmp -s - $@; then touch $@; else $(MAKE) --no-print-directory install; fi
 
 install:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "moesim needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 run" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	        echo "moesim needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12 run" >&2; exit 1; }; \
+	    echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	$(PIP) hatchling editables
 	$(PIP) --no-build-isolation --editable '.[dev,pandas]'
 	@cat pyproject.toml constraints.txt > $(STAMP)
