@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -28,3 +29,10 @@ def test_every_file_that_is_named_exists():
 def test_a_table_stands_where_the_recipe_says(name, path):
     """`NAME` in `file` is found there as a word."""
     assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_a_commit_is_checked_as_make_lint_checks_and_nothing_is_fetched():
+    """Every hook of pre-commit is the make target itself, from this repository."""
+    repos = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    assert [(hook["entry"], hook["language"]) for hook in repos[0]["hooks"]] == [("make lint", "system")]
