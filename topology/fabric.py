@@ -44,6 +44,10 @@ class FabricSpec:
     """NIC to leaf."""
     leaf_hop: LinkKind
     """Leaf to spine; its bandwidth is replaced by the non-blocking share."""
+    inside: str = ""
+    """Technology inside a node, a name in `topology.presets.protocols.INSIDE_NODES`; empty: the links' own figures."""
+    between: str = ""
+    """Technology between nodes, a name in `topology.presets.protocols.BETWEEN_NODES`; empty: the links' own figures."""
     nodes_per_leaf: int = 32
     """Nodes of one scalable unit."""
     spines_per_unit: int = 4

@@ -60,6 +60,8 @@ class NetworkSpec(Section):
     fidelity: Literal["bulk", "flow"] = "bulk"
     """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
     all_reduce: Literal["auto", "ring", "tree", "nvls", "hierarchical"] = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter."""
+    """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
     all_to_all: Literal["direct", "hierarchical", "low_latency"] = "direct"
-    """Algorithm of the experts' dispatch and combine."""
+    """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
+    num_sms: Count | None = None
+    """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

@@ -41,7 +41,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     Examples
     --------
     >>> print(validate({"workload": {"kind": "forwrd"}})[0])
-    workload.kind must be one of forward, training, passes, got forwrd. Did you mean `forward`?
+    workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
     """
     refused = find_not_supported(data)
     unknown_work = [refusal for refusal in refused if refusal.path == ("workload", "kind")]

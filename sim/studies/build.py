@@ -10,25 +10,33 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from sim.engine.plan.collective import CollectivePlan, CollectiveWork, token_bytes
 from sim.engine.plan.passes import PassesPlan
+from sim.engine.plan.transfer_sms import TransferSms
 from sim.engine.plan.work import Work
 from sim.errors import InputError
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import ForwardWorkload, PassesWorkload, TrainingWorkload
+from sim.scenario.cluster_section import NetworkSpec
+from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster, build_cluster
 from topology.device import Device
 from topology.errors import TopologyError
 from topology.fabric import FabricSpec
 from topology.presets.clusters import get_cluster_preset
 from topology.presets.devices import get_device
+from topology.presets.protocols import FITTED
 from workloads.errors import WorkloadError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
 from workloads.presets import get_model
 from workloads.strategy import Strategy
 
-__all__ = ["Assumption", "Built", "build", "build_passes", "suit_rival"]
+__all__ = ["Assumption", "Built", "build", "build_collective", "build_passes", "suit_rival"]
 
+DEEPSEEK_SMS = 20
+"""SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _SUBJECT_PATHS = {
     "strategy": "parallel.strategy",
@@ -87,6 +95,12 @@ def build_passes(scenario: Scenario) -> PassesPlan:
         p2p_s=workload.p2p,
         schedule=scenario.spec.schedule.kind,
     )
+
+
+def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
+    """Return the plan of a scenario of kind collective, and what had to be assumed."""
+    with _placing(scenario):
+        return _build_collective(scenario)
 
 
 def check_facts(scenario: Scenario) -> None:
@@ -154,7 +168,7 @@ def _build(scenario: Scenario) -> Built:
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         raise scenario.error_at(
             "workload.kind",
-            rule="be forward, training or passes (collective: not supported yet)",
+            rule="be forward or training here",
             value=workload.kind,
             cure="Use forward.",
         )
@@ -175,12 +189,81 @@ def _build(scenario: Scenario) -> Built:
         routing=spec.routing.kind,
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
+        all_to_all=spec.network.all_to_all,
+        max_nodes_per_token=spec.routing.max_nodes_per_token,
+        exchange_sms=_exchange_sms(spec.network),
         fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         stage_layers=_stage_layers(scenario, model, mesh),
     )
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
+
+
+def _build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
+    spec, workload = scenario.spec, scenario.spec.workload
+    if not isinstance(workload, CollectiveWorkload):
+        raise TypeError("build_collective needs a scenario of kind collective")
+    cluster, model = _cluster(scenario), spec.model
+    ranks = np.asarray(workload.ranks) if workload.ranks else np.arange(workload.num_ranks)
+    if ranks.max() >= cluster.num_gpus:
+        raise scenario.error_at(
+            "workload.ranks" if workload.ranks else "workload.num_ranks",
+            rule=f"be on the {cluster.num_gpus} GPUs of the cluster",
+            value=int(ranks.max()) if workload.ranks else workload.num_ranks,
+            cure="Use fewer ranks, or more cluster.num_nodes.",
+        )
+    assumptions, num_bytes, experts, top_k = [], workload.bytes or 0.0, 0, 1
+    if workload.tokens is not None and model is not None:
+        known = get_model(model.preset) if model.preset else None
+        hidden = model.hidden or (known.hidden if known else 0)
+        dtype = model.dtype if "dtype" in model.model_fields_set else ("fp8" if workload.op == "dispatch" else "bf16")
+        dtype = "bf16" if workload.op == "combine" else str(dtype)
+        num_bytes = token_bytes(hidden, dtype)
+        if workload.op == "all_to_all":
+            num_bytes *= workload.tokens
+        else:
+            top_k = model.top_k or (known.top_k if known else 1)
+            experts = model.experts or (known.experts if known else 0)
+            if not experts:
+                experts = ranks.size * max(1, round(256 / ranks.size))
+                assumptions.append(
+                    Assumption("model.experts", experts, "as DeepEP's tests: 256, the same on each rank")
+                )
+            if experts % ranks.size or top_k > experts:
+                raise scenario.error_at(
+                    "model.experts",
+                    rule=f"be a multiple of {ranks.size} ranks and at least top_k = {top_k}",
+                    value=experts,
+                    cure="Each rank has equally many experts.",
+                )
+        if "dtype" not in model.model_fields_set:
+            assumptions.append(Assumption("model.dtype", dtype, "what DeepEP sends: dispatch in fp8, combine in bf16"))
+    work = CollectiveWork(
+        cluster=cluster,
+        op=workload.op,
+        ranks=ranks,
+        num_bytes=float(num_bytes),
+        tokens=workload.tokens or 0,
+        top_k=top_k,
+        experts=experts,
+        max_nodes_per_token=spec.routing.max_nodes_per_token,
+        routing=spec.routing.kind,
+        seed=spec.seed,
+        all_reduce=spec.network.all_reduce,
+        all_to_all=spec.network.all_to_all,
+        fidelity=spec.network.fidelity,
+        sms=_exchange_sms(spec.network) if workload.op in ("dispatch", "combine", "all_to_all") else None,
+    )
+    if experts and not scenario.is_given("routing.kind"):
+        assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
+    return CollectivePlan(work), assumptions
+
+
+def _exchange_sms(network: NetworkSpec) -> TransferSms | None:
+    """Return the SMs of dispatch and combine: those given, or what DeepSeek-V3 gave its hierarchical exchange."""
+    num_sms = network.num_sms or (DEEPSEEK_SMS if network.all_to_all == "hierarchical" else None)
+    return None if num_sms is None else TransferSms(num_sms=num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
 
 
 def _cluster(scenario: Scenario) -> Cluster:
@@ -322,7 +405,7 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
     for key, value, why in (
         ("routing.kind", work.routing, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
-        ("network.all_reduce", work.all_reduce, "the cheaper of ring and hierarchical"),
+        ("network.all_reduce", work.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
         ("model.dtype", work.model.dtype, "the usual training type"),
         ("model.gated", work.model.gated, "not said"),
     ):

@@ -16,8 +16,8 @@ from sim.scenario.claim_units import check_claim_units
 from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import PassesWorkload
-from sim.studies.build import build, check_facts, suit_rival
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from sim.studies.build import Built, build, build_collective, check_facts, suit_rival
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
 from sim.studies.result import Result
@@ -82,6 +82,16 @@ def simulate(
     return judge_scenario(loaded, jobs=jobs, limits=limits, on_progress=on_progress)
 
 
+def _build_if_any(scenario: Scenario) -> Built | None:
+    """Return the work of a model on a cluster; None where passes or a collective run on their own."""
+    if isinstance(scenario.spec.workload, PassesWorkload):
+        return None
+    if isinstance(scenario.spec.workload, CollectiveWorkload):
+        build_collective(scenario)
+        return None
+    return build(scenario)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Variants:
     """All simulations beside the scenario itself."""
@@ -102,7 +112,7 @@ def judge_scenario(
     spec = scenario.spec
     metrics = [_metric_of(scenario, i) for i in range(len(spec.claims))]
     check_claim_units(scenario, CATALOG)
-    built = None if isinstance(spec.workload, PassesWorkload) else build(scenario)  # refuse before anything runs
+    built = _build_if_any(scenario)  # refuse before anything runs
     variants = _variants(scenario)
     others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
     total = 1 + len(others)

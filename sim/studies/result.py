@@ -81,6 +81,7 @@ class Result:
                 "mesh": here.mesh,
                 "conservation": self._conservation(),
                 "links": self._links(),
+                "collectives": [choice._asdict() for choice in here.choices],
                 "bounds": self._bounds(),
                 "claims": [{**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims],
                 "engine": self._engine(),

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
+from sim.engine.plan.collective import bus_factor
 from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.transfer_costs import Choice
 from sim.engine.plan.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
@@ -15,8 +17,8 @@ from sim.results.path import path_ns
 from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import PassesWorkload
-from sim.studies.build import Assumption, Built, build, build_passes
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from sim.studies.build import Assumption, Built, build, build_collective, build_passes
 from sim.studies.explain import explain_run
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
 from workloads.facts import explain_facts, mesh_facts
@@ -65,6 +67,8 @@ class Simulated:
     """Facts that the scenario does not give."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
+    choices: list[Choice] = field(default_factory=list)
+    """Algorithm and protocol of each collective."""
 
     @property
     def values(self) -> dict[str, Value]:
@@ -99,6 +103,8 @@ def simulate_scenario(
     """
     if isinstance(scenario.spec.workload, PassesWorkload):
         return _simulate_passes(scenario, limits)
+    if isinstance(scenario.spec.workload, CollectiveWorkload):
+        return _simulate_collective(scenario)
     built = build(scenario)
     work = built.work
     if limits.are_set:
@@ -106,7 +112,8 @@ def simulate_scenario(
         drawn = work.routing != "balanced"
         count = work.num_microbatches
         limits.check(estimate_run(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn))
-    run = run_plan(PipelinePlan(work), link_course=link_course)
+    plan = PipelinePlan(work)
+    run = run_plan(plan, link_course=link_course)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
@@ -137,6 +144,7 @@ def simulate_scenario(
         num_runs=num_runs,
         assumptions=built.assumptions,
         warnings=[*built.warnings, *_memory_warnings(memory)],
+        choices=list(plan.costs.transfers.choices.values()),
     )
 
 
@@ -182,6 +190,34 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
         explanations={},
         bounds=None,
         wire_times_s={},
+    )
+
+
+def _simulate_collective(scenario: Scenario) -> Simulated:
+    plan, assumptions = build_collective(scenario)
+    work = plan.work
+    run = run_plan(plan)
+    time_s = run.trace.step_ns / 1e9
+    algbw = plan.logical_bytes / time_s
+    choices = list(plan.costs.transfers.choices.values())
+    return Simulated(
+        run=run,
+        metrics={
+            "collective_time_s": time_s,
+            "algbw_bytes_per_s": algbw,
+            "busbw_bytes_per_s": algbw * bus_factor(work.op, work.ranks.size),
+            "step_time_s": time_s,
+            "num_gpus": work.ranks.size,
+        },
+        path_ns=path_ns(run.trace),
+        stages_ns=stages_ns(run.trace),
+        memory={},
+        mesh={},
+        explanations={},
+        bounds=None,
+        wire_times_s={},
+        assumptions=assumptions,
+        choices=choices,
     )
 
 

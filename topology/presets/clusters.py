@@ -1,8 +1,8 @@
 """Named clusters: the fabric around a device, each figure with its source.
 
-NVLink's efficiency is what NCCL's own cost model credits a link with (NCCL src/graph/topo.h: SM80 20.0 GB/s x 12
-links, SM90 20.6 GB/s x 18, SM100 40.1 GB/s x 18) over the datasheet's bandwidth. The NIC's efficiency of 0.9 is
-DeepEP's off-node rate (45 of 50 GB/s, README of deepseek-ai/DeepEP) and the value Calculon uses for InfiniBand.
+A link's efficiency is the best that any protocol reaches on it; what each protocol reaches stands in
+`topology.presets.protocols`. NVLink: what NCCL's cost model credits a link with (NCCL src/graph/topo.h: SM80 20.0 GB/s
+x 12 links, SM100 40.1 GB/s x 18), or a pairwise copy (NVLink 4).
 Latencies are end to end for 64 bytes (DeepSeek-AI, "Insights into DeepSeek-V3", 2025, latency table: NVLink 3.33 us,
 InfiniBand 2.8 us under one leaf, 3.7 us across leaves), divided over the links of the path.
 """
@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from topology.errors import TopologyError
 from topology.fabric import FabricSpec
 from topology.links import LinkKind
+from topology.presets.protocols import BETWEEN_NODES, FITTED
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
 
 _NVLINK_LATENCY_S = 3.33e-6 / 2  # gpu -> nvswitch -> gpu: 2 links
 _NET_LATENCY_S = 2.8e-6 / 4  # gpu -> nic -> leaf -> nic -> gpu: 4 links
 _LEAF_LATENCY_S = (3.7e-6 - 2.8e-6) / 2  # leaf -> spine -> leaf adds 2 links
-_NIC_SOURCE = "DeepEP README: 45 of 50 GB/s off the node; Calculon: InfiniBand 0.9"
 
 
-def _nvlink(bandwidth_bytes_per_s: float, nccl_bytes_per_s: float, source: str) -> LinkKind:
+def _nvlink(bandwidth_bytes_per_s: float, reached_bytes_per_s: float, source: str) -> LinkKind:
     return LinkKind(
         name="nvlink",
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
         latency_s=_NVLINK_LATENCY_S,
-        efficiency=nccl_bytes_per_s / bandwidth_bytes_per_s,
+        efficiency=reached_bytes_per_s / bandwidth_bytes_per_s,
         source=source,
     )
 
@@ -37,6 +37,8 @@ def _fabric(
     *,
     gpus_per_node: int,
     nvlink: LinkKind,
+    inside: str,
+    between: str,
     nic_bytes_per_s: float,
     pcie_bytes_per_s: float,
     nodes_per_leaf: int,
@@ -56,22 +58,24 @@ def _fabric(
             name="nic",
             bandwidth_bytes_per_s=nic_bytes_per_s,
             latency_s=_NET_LATENCY_S,
-            efficiency=0.9,
-            source=_NIC_SOURCE,
+            efficiency=BETWEEN_NODES[between].simple,
+            source=BETWEEN_NODES[between].source,
         ),
         leaf_hop=LinkKind(
             name="leaf-spine",
             bandwidth_bytes_per_s=nic_bytes_per_s,
             latency_s=_LEAF_LATENCY_S,
-            efficiency=0.9,
-            source=_NIC_SOURCE,
+            efficiency=BETWEEN_NODES[between].simple,
+            source=BETWEEN_NODES[between].source,
         ),
+        inside=inside,
+        between=between,
         nodes_per_leaf=nodes_per_leaf,
         spines_per_unit=spines_per_unit,
     )
 
 
-_NVLINK4 = _nvlink(450e9, 18 * 20.6e9, "H100 datasheet: 900 GB/s both ways; NCCL topo.h SM90_NVLINK_BW 20.6 GB/s x 18")
+_NVLINK4 = _nvlink(450e9, FITTED["nvlink4 copy rate"].value * 450e9, "H100 datasheet: 900 GB/s both ways; copies")
 _NVLINK5 = _nvlink(900e9, 18 * 40.1e9, "B200 datasheet: 1.8 TB/s both ways; NCCL topo.h SM100_NVLINK_BW 40.1 GB/s x 18")
 
 FABRICS: dict[str, FabricSpec] = {
@@ -79,6 +83,8 @@ FABRICS: dict[str, FabricSpec] = {
     "dgx-a100": _fabric(
         "dgx-a100",
         gpus_per_node=8,
+        inside="nvlink3",
+        between="ib-hdr",
         nvlink=_nvlink(
             300e9, 12 * 20.0e9, "A100 datasheet: 600 GB/s both ways; NCCL topo.h SM80_NVLINK_BW 20.0 GB/s x 12"
         ),
@@ -88,16 +94,32 @@ FABRICS: dict[str, FabricSpec] = {
     ),
     # DGX H100 datasheet: 8 GPUs, NVLink4 900 GB/s both ways, 8 x 400 Gb/s NDR; SuperPOD units of 32 nodes.
     "dgx-h100": _fabric(
-        "dgx-h100", gpus_per_node=8, nvlink=_NVLINK4, nic_bytes_per_s=50e9, pcie_bytes_per_s=63e9, nodes_per_leaf=32
+        "dgx-h100",
+        gpus_per_node=8,
+        inside="nvlink4",
+        between="ib-ndr",
+        nvlink=_NVLINK4,
+        nic_bytes_per_s=50e9,
+        pcie_bytes_per_s=63e9,
+        nodes_per_leaf=32,
     ),
     # DGX H200: the DGX H100 with another GPU.
     "dgx-h200": _fabric(
-        "dgx-h200", gpus_per_node=8, nvlink=_NVLINK4, nic_bytes_per_s=50e9, pcie_bytes_per_s=63e9, nodes_per_leaf=32
+        "dgx-h200",
+        gpus_per_node=8,
+        inside="nvlink4",
+        between="ib-ndr",
+        nvlink=_NVLINK4,
+        nic_bytes_per_s=50e9,
+        pcie_bytes_per_s=63e9,
+        nodes_per_leaf=32,
     ),
     # H800: NVLink cut to 400 GB/s both ways; 160 of 200 GB/s one way is what DeepEP states as reachable.
     "h800": _fabric(
         "h800",
         gpus_per_node=8,
+        inside="nvlink4-h800",
+        between="ib-ndr",
         nvlink=_nvlink(200e9, 160e9, "DeepEP README: H800 NVLink about 160 GB/s of 200 GB/s"),
         nic_bytes_per_s=50e9,
         pcie_bytes_per_s=63e9,
@@ -105,11 +127,25 @@ FABRICS: dict[str, FabricSpec] = {
     ),
     # DGX B200 datasheet: 8 GPUs, NVLink5 1.8 TB/s both ways, 8 x 400 Gb/s.
     "dgx-b200": _fabric(
-        "dgx-b200", gpus_per_node=8, nvlink=_NVLINK5, nic_bytes_per_s=50e9, pcie_bytes_per_s=63e9, nodes_per_leaf=32
+        "dgx-b200",
+        gpus_per_node=8,
+        inside="nvlink5",
+        between="ib-ndr",
+        nvlink=_NVLINK5,
+        nic_bytes_per_s=50e9,
+        pcie_bytes_per_s=63e9,
+        nodes_per_leaf=32,
     ),
     # GB200 NVL72: 72 GPUs in one NVLink domain, a 400 Gb/s NIC per GPU; SuperPOD units of 8 racks.
     "gb200-nvl72": _fabric(
-        "gb200-nvl72", gpus_per_node=72, nvlink=_NVLINK5, nic_bytes_per_s=50e9, pcie_bytes_per_s=63e9, nodes_per_leaf=8
+        "gb200-nvl72",
+        gpus_per_node=72,
+        inside="nvlink5-nvl72",
+        between="ib-ndr",
+        nvlink=_NVLINK5,
+        nic_bytes_per_s=50e9,
+        pcie_bytes_per_s=63e9,
+        nodes_per_leaf=8,
     ),
 }
 """Fabric by preset name."""

@@ -137,11 +137,13 @@ class LinkLog:
 
     def _bytes(self) -> FloatArray:
         """Return what transfers that have ended put on each link. Shape [L]."""
-        loads = [(self._load(transfer), count) for transfer, count in self._num_ended.items()]
-        if not loads:
+        ended = [(self._load(transfer), transfer.overhead, count) for transfer, count in self._num_ended.items()]
+        if not ended:
             return np.zeros(self._capacity.size)
-        links = np.concatenate([load.links for load, _ in loads])
-        amounts = np.concatenate([load.num_bytes * count for load, count in loads])
+        links = np.concatenate([load.links for load, _, _ in ended])
+        amounts = np.concatenate(
+            [load.num_bytes * count / (1.0 if over is None else over[load.links]) for load, over, count in ended]
+        )
         return np.bincount(links, weights=amounts, minlength=self._capacity.size).astype(np.float64)
 
     def _busy_s(self) -> FloatArray:

@@ -82,7 +82,7 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     times = {}
     for algorithm in ("hierarchical", "ring"):
         costs = Costs(work.cluster, dtype=work.model.dtype, all_reduce=algorithm)
-        load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).load
+        load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).link_bytes
         on_nic = kinds[load.links] == "nic"
         per_layer = (load.num_bytes / work.cluster.nominal_bytes_per_s[load.links])[on_nic].max()
         times[algorithm] = float(per_layer) * max(work.stage_layers)

@@ -46,8 +46,10 @@ class PipelinePlan:
             cluster,
             dtype=work.model.dtype,
             all_reduce=work.all_reduce,
+            all_to_all=work.all_to_all,
             fidelity=work.fidelity,
             is_random=work.routing != "balanced",
+            sms=None if work.exchange_sms is None else {"all_to_all": work.exchange_sms},
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
@@ -55,7 +57,7 @@ class PipelinePlan:
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity
-        self.num_sms = self.costs.transfers.num_sms
+        self.num_sms = self.costs.num_sms
         self.shares_compute = work.mesh.convention == "spanning"
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}

@@ -346,7 +346,8 @@ def cluster_traffic(draw):
         matrix = rng.exponential(1e4, (ranks.size, ranks.size)) * (rng.random((ranks.size, ranks.size)) < 0.5)
         matrix[0, 1] += 1e4
         exchange = all_to_all(ranks.tolist(), matrix)
-        transfer = Costs(cluster, dtype="bf16").transfers.transfer(exchange, ranks=ranks, group=0)
+        costs = Costs(cluster, dtype="bf16").transfers
+        transfer = costs.transfer(exchange, costs.pricing.one("direct"), ranks=ranks, group=0)
         starts.append((int(rng.integers(0, 3000)), [transfer]))
     return cluster, starts
 

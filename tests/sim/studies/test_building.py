@@ -116,11 +116,15 @@ def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
 
 
 def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
-    """What a claim may name, a run can answer (the exchange is probed where it is asked for)."""
+    """What a claim may name, a run can answer (the exchange is probed where it is asked for), or a collective."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
-    assert set(CATALOG) <= set(values)
+    assert set(CATALOG) <= set(values) | set(simulate_scenario(load_scenario_text(ALL_REDUCE)).values)
 
 
+ALL_REDUCE = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+workload: {kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 MiB}
+"""
 DENSE = """
 cluster: {preset: dgx-h100, num_nodes: 2}
 model: {layers: 4, hidden: 256, heads: 8, ffn: 512, vocab: 1024}

@@ -36,7 +36,7 @@ class FlowLog:
         self._busy_ns[course.links] += course.busy_ns
         if course.elapsed_ns:
             use = np.zeros(len(self._kinds))
-            load = course.num_bytes / (self._capacity[course.links] * (course.elapsed_ns * 1e-9))
+            load = course.held_bytes / (self._capacity[course.links] * (course.elapsed_ns * 1e-9))
             np.maximum.at(use, self._kind_of[course.links], np.minimum(load, 1.0))  # above by the rounding of ends
             self._intervals.append((start_ns, start_ns + course.elapsed_ns, use))
 
