@@ -44,9 +44,6 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
     """
     refused = find_not_supported(data)
-    unknown_work = [refusal for refusal in refused if refusal.path == ("workload", "kind")]
-    if unknown_work:
-        return unknown_work  # what else there is to say depends on what is run
     try:
         spec = ScenarioSpec.model_validate(data)
     except ValidationError as error:

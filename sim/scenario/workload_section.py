@@ -103,7 +103,7 @@ class CollectiveWorkload(Section):
             cure = "Give bytes, or tokens with model.hidden and model.top_k."
             raise refuse(("bytes",), rule="be given, or tokens", value="nothing", cure=cure)
         if self.tokens is None and self.op in ("dispatch", "combine"):
-            cure = "Give tokens with model.hidden and model.top_k: how many of its bytes go where follows from the routing."
+            cure = "Give tokens with model.hidden and model.top_k: their bytes follow."
             raise refuse(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, cure=cure)
         if self.tokens is not None and self.op not in ("dispatch", "combine", "all_to_all"):
             cure = "Give bytes."

@@ -17,8 +17,8 @@ from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.transfer_sms import TransferSms
 from sim.engine.plan.work import Work
 from sim.errors import InputError
-from sim.scenario.scenario import Scenario
 from sim.scenario.cluster_section import NetworkSpec
+from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster, build_cluster
 from topology.device import Device
@@ -217,8 +217,8 @@ def _build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumpti
     if workload.tokens is not None and model is not None:
         known = get_model(model.preset) if model.preset else None
         hidden = model.hidden or (known.hidden if known else 0)
-        dtype = model.dtype if "dtype" in model.model_fields_set else ("fp8" if workload.op == "dispatch" else "bf16")
-        dtype = "bf16" if workload.op == "combine" else str(dtype)
+        given = model.dtype if "dtype" in model.model_fields_set else None
+        dtype = "bf16" if workload.op == "combine" else str(given or ("fp8" if workload.op == "dispatch" else "bf16"))
         num_bytes = token_bytes(hidden, dtype)
         if workload.op == "all_to_all":
             num_bytes *= workload.tokens

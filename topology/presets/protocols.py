@@ -1,7 +1,7 @@
 """Protocols by technology: NCCL's own tables, and what was fitted to published measurements.
 
-Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (NVIDIA/nccl src/graph/tuning.cc, June 2026).
-Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
+Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (NVIDIA/nccl src/graph/tuning.cc, June
+2026). Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
 LL B / 3.8, LL128 120/128 B (7/9 B on one node); NVLS efficiency * B with 6/5 of the tensor over each link.
 
 What is fitted stands in `FITTED`, by `benchmarks/fit_network.py`: one latency and one rate at most per technology and

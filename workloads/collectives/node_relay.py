@@ -17,7 +17,7 @@ as well where every token, or none, chooses an expert. Combining takes the same 
 
 Assumptions
 -----------
-Between these, tokens choose experts independently but for their number. A group's nodes have equally many of its experts.
+Between these, tokens choose experts independently but for their number. All nodes of a group have equally many experts.
 
 References
 ----------
@@ -125,7 +125,7 @@ def relayed(
 
 
 def _relays(node: IntArray, place: IntArray, senders: IntArray) -> IntArray:
-    """Return the relay of each sender on each node: the rank in its place, or the one that takes turns. Shape [S, N]."""
+    """Return the relay of each sender on each node: the rank in its place, or the one whose turn it is. [S, N]."""
     members = [np.flatnonzero(node == n) for n in range(int(node.max()) + 1)]
     return np.array([[m[place[s] % m.size] for m in members] for s in senders], dtype=np.intp)
 

@@ -31,7 +31,7 @@ _OVER_LINK = 6 / 5
 
 
 def nvls_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
-    """Sum `num_bytes` over all `ranks` and leave the result on each; without a switch to use (one rank of a node) a ring.
+    """Sum `num_bytes` over all `ranks` and leave the result on each; with one rank on a node a ring does it.
 
     >>> nvls_all_reduce([0, 1, 2, 3], [0, 0, 0, 0], 100.0).total_bytes  # 4 ranks send 120 each
     480.0

@@ -8,7 +8,7 @@ ranks and S bytes, on each of the g rails
     an edge of a tree           S / (2 g) up and as much down
     a node                      at most 2 S / g each way; with two nodes S / g
 
-and inside a node the chain carries S towards its head and S back, over heads that take turns: 2 (g - 1) / g * S per rank.
+and inside a node the chain carries S towards its head and S back. Heads take turns: 2 (g - 1) / g * S per rank.
 
 References
 ----------

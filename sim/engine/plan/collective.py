@@ -2,7 +2,8 @@
 
 Model
 -----
-    size of nccl-tests      all-reduce, broadcast, send: each rank's tensor; all-gather, reduce-scatter: the whole tensor;
+    size of nccl-tests      all-reduce, broadcast, send: each rank's tensor
+                            all-gather, reduce-scatter: the whole tensor
                             all-to-all: what each rank has for all, an equal part for each
     send                    rank i to rank i + 1, the last to the first; of two ranks the first to the second
     dispatch, combine       tokens to their experts and back, in the type of each

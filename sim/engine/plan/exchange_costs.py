@@ -13,7 +13,6 @@ its own.
 """
 
 import math
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -127,13 +127,13 @@ def _route(
         tokens.append(per_host.sum(axis=1))
         if _is_replicated(work):
             continue
-        place = {"group": lane * len(groups) + number}
+        which = lane * len(groups) + number
         if work.all_to_all == "hierarchical":
             sent = _distinct(work, source_counts, group)
-            trips.append(costs.exchanges.relayed_trips(senders, group, sent, **place))
+            trips.append(costs.exchanges.relayed_trips(senders, group, sent, group=which))
         else:
             matrices = per_host.sum(axis=3) * copy_bytes
-            trips.append(costs.exchanges.round_trips(senders, group, matrices, **place))
+            trips.append(costs.exchanges.round_trips(senders, group, matrices, group=which))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
     together = Together(arrived)
     hosts, on_hosts = groups.ravel(), arrived.sum(axis=2)

@@ -302,8 +302,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "kind: forward",
         "kind: inference",
-        "19: workload.kind must be one of forward, training, passes, got inference. It decides which keys the"
-        " workload has.",
+        "19: workload.kind must be one of forward, training, passes, collective, got inference. It decides which"
+        " keys the workload has.",
     ),
     ("kind: 1f1b", "kind: 1F1B", "23: schedule.kind must be one of gpipe, 1f1b, got 1F1B. Did you mean `1f1b`?"),
     (
