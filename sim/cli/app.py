@@ -1,7 +1,7 @@
 """All commands, with their arguments and an example each; what they do stands in modules of their own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +17,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MAX_GPUS: Final = 65_536
+"""No cluster is larger."""
+MAX_SEED: Final = 10**12
+"""No count of a scenario is larger."""
+
 ScenarioArgument = Annotated[
     str, typer.Argument(help="A scenario file, or the name of a bundled one.", metavar="SCENARIO")
 ]
@@ -24,7 +29,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, for example --set model.top_k=1 (repeatable)."),
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0)]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0, max=MAX_SEED)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
@@ -109,8 +114,8 @@ def timeline(
 @app.command(epilog="Example: moesim explain EP64_TP16_PP4 --gpus 64")
 def explain(
     strategy: Annotated[str, typer.Argument(help="A strategy's name, such as EP64_TP16_PP4.", metavar="STRATEGY")],
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = 64,
-    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", min=1, help="GPUs of a node.")] = 8,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, max=MAX_GPUS, help="GPUs of the cluster.")] = 64,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", min=1, max=MAX_GPUS, help="GPUs of a node.")] = 8,
     as_json: JsonOption = False,
 ) -> None:
     """Show the mesh of a strategy under each convention, why it is illegal where it is, and legal names near it."""
