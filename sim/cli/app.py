@@ -1,6 +1,5 @@
 """All commands, with their arguments and an example each; what they do stands in modules of their own."""
 
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -58,7 +57,7 @@ def run(
     seed: SeedOption = None,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
@@ -93,7 +92,7 @@ def run(
 def timeline(
     scenario: ScenarioArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help=".png, .svg or .pdf; .json for Perfetto.")
+        str, typer.Option("-o", "--output", metavar="FILE", help=".png, .svg or .pdf; .json for Perfetto.")
     ],
     changes: SetOption = None,
     seed: SeedOption = None,
@@ -148,7 +147,7 @@ def schema(as_json: Annotated[bool, typer.Option("--json", help="The schema is J
 
 @app.command(epilog="Example: moesim init mine.yaml && moesim run mine.yaml")
 def init(
-    file: Annotated[Path, typer.Argument(help="File to write; it must not exist.", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="File to write; it must not exist.", metavar="FILE")],
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented scenario to start from."""

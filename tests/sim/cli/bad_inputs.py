@@ -781,7 +781,10 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
         "a\\nb: the scenario must be a file or a bundled scenario, got a\\nb. Known are ep16_tp16_pp4, "
         "ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
     ),
-    (["good.yaml", "--seed", "-1"], "--seed must be an integer of at least 0, got -1. For example: --seed 1"),
+    (
+        ["good.yaml", "--seed", "-1"],
+        "--seed must be an integer of at least 0 and at most 1,000,000,000,000, got -1. For example: --seed 1",
+    ),
     (
         ["good.yaml", "--set", "model.topk=1"],
         "--set model.topk=1: model.topk must be a known key, got topk. Did you mean `top_k`?",
