@@ -13,6 +13,11 @@ them into `InputError` and adds the place in the file.
 
 __all__ = ["InputError", "MoesimError", "OutputError", "SimulationError"]
 
+_MAX_SHOWN = 80
+"""No name or value that a message repeats is longer; a path is shown as it is."""
+_MAX_TEXT = 1000
+"""No rule or cure is longer, whatever it lists."""
+
 
 class MoesimError(Exception):
     """Base of all errors that end a command with a message and not with a traceback."""
@@ -36,9 +41,10 @@ class InputError(MoesimError):
     def __init__(
         self, *, field: str, rule: str, value: object, cure: str, file: str | None = None, line: int | None = None
     ) -> None:
-        self.file, self.line, self.field, self.rule, self.value, self.cure = file, line, field, rule, value, cure
+        self.file, self.line, self.field, self.value = file, line, _short(field), _shown(value)
+        self.rule, self.cure = _short_words(rule), _short_words(cure)
         place = "" if file is None else f"{_one_line(file)}: " if line is None else f"{_one_line(file)}:{line}: "
-        super().__init__(f"{place}{field} must {rule}, got {value}. {cure}")
+        super().__init__(f"{place}{self.field} must {self.rule}, got {self.value}. {self.cure}")
 
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`: file, line, field, rule, value, cure."""
@@ -70,6 +76,25 @@ class OutputError(MoesimError):
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`."""
         return {**super().as_dict(), "file": self.file, "cure": self.cure}
+
+
+def _shown(value: object) -> object:
+    """Return a value as a message shows it: a number of a sane length, or a short line."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than 30 digits"
+    return value if isinstance(value, (int, float, type(None))) else _short(str(value))
+
+
+def _short(text: str) -> str:
+    """Return a printable line of at most `_MAX_SHOWN` characters; what was cut off is `...`."""
+    line = _one_line(text[: _MAX_SHOWN + 1])
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
+
+
+def _short_words(text: str) -> str:
+    """Return a text whose words, which may be names that it repeats, are cut as `_short` cuts them."""
+    words = " ".join(_short(word) for word in text[: 2 * _MAX_TEXT].split(" "))
+    return words if len(words) <= _MAX_TEXT else f"{words[:_MAX_TEXT]}..."
 
 
 def _one_line(text: str) -> str:
