@@ -14,7 +14,9 @@ them into `InputError` and adds the place in the file.
 __all__ = ["InputError", "MoesimError", "OutputError", "SimulationError"]
 
 _MAX_SHOWN = 80
-"""No name or value that a message repeats is longer; a path is shown as it is."""
+"""No name or value that a message repeats is longer."""
+_MAX_PATH = 400
+"""No path that it repeats is longer."""
 _MAX_TEXT = 1000
 """No rule or cure is longer, whatever it lists."""
 
@@ -43,7 +45,8 @@ class InputError(MoesimError):
     ) -> None:
         self.file, self.line, self.field, self.value = file, line, _short(field), _shown(value)
         self.rule, self.cure = _short_words(rule), _short_words(cure)
-        place = "" if file is None else f"{_one_line(file)}: " if line is None else f"{_one_line(file)}:{line}: "
+        path = None if file is None else _short(file, _MAX_PATH)
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(f"{place}{self.field} must {self.rule}, got {self.value}. {self.cure}")
 
     def as_dict(self) -> dict[str, object]:
@@ -71,7 +74,7 @@ class OutputError(MoesimError):
 
     def __init__(self, *, file: str, reason: str, cure: str) -> None:
         self.file, self.reason, self.cure = file, reason, cure
-        super().__init__(f"{_one_line(file)}: {reason}. {cure}")
+        super().__init__(f"{_short(file, _MAX_PATH)}: {reason}. {cure}")
 
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`."""
@@ -85,10 +88,10 @@ def _shown(value: object) -> object:
     return value if isinstance(value, (int, float, type(None))) else _short(str(value))
 
 
-def _short(text: str) -> str:
-    """Return a printable line of at most `_MAX_SHOWN` characters; what was cut off is `...`."""
-    line = _one_line(text[: _MAX_SHOWN + 1])
-    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
+def _short(text: str, limit: int = _MAX_SHOWN) -> str:
+    """Return a printable line of at most `limit` characters; what was cut off is `...`."""
+    line = _one_line(text[: limit + 1])
+    return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def _short_words(text: str) -> str:

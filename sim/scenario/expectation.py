@@ -8,7 +8,7 @@ Grammar
               | [ ("==" | "=" | "!=") ] ( "true" | "false" )
     OP        = ">=" | "<=" | "==" | "=" | "!=" | ">" | "<"
     quantity  = NUMBER UNIT                 of the table of `sim.scenario.units`
-    tolerance = NUMBER "%"                  of the expected value
+    tolerance = NUMBER "%"                  of the expected value: at most 100, with >= and > less
               | NUMBER UNIT                 of the same dimension
               | NUMBER                      only where the value is a bare number or a percentage
 
