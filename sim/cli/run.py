@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from sim.cli.changes import check_changes
 from sim.cli.outputs import output_folder
 from sim.errors import InputError
 from sim.report.console import make_console, print_report
@@ -33,6 +34,7 @@ def run_command(
     max_memory: str | None,
 ) -> int:
     """Run a scenario and return the exit code."""
+    check_changes(changes, seed)
     folder = None if out is None else output_folder(out)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
     with _progress() as on_progress:

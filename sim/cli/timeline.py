@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from sim.cli.changes import check_changes
 from sim.cli.outputs import output_file
 from sim.engine.trace import Trace
 from sim.errors import InputError
@@ -30,6 +31,7 @@ def timeline_command(
     as_json: bool,
 ) -> None:
     """Simulate a scenario once and write its timeline or Perfetto trace."""
+    check_changes(changes, seed)
     file = output_file(output, _SUFFIXES)
     if window_ms is not None and file.suffix == ".json":
         raise InputError(

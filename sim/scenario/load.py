@@ -94,27 +94,18 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
     set_paths: list[tuple[KeyPath, str | None]] = []
     for argument in overrides:
         key, value = parse_override(argument)
-        place = f"--set {shown(argument)}"
-        _refuse_second(key, place, set_paths)
         try:
             raw = apply_overrides(raw, {key: value})
         except InputError as error:
+            place = f"--set {shown(argument)}"
             raise InputError(
                 field=error.field, rule=error.rule, value=error.value, cure=error.cure, file=place
             ) from None
-        set_paths.append((key_path(key), place))
+        set_paths.append((key_path(key), f"--set {shown(argument)}"))
     if seed is not None:
-        _refuse_second("seed", f"--seed {shown(seed)}", set_paths)
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
     scenario = Scenario.validated(raw, places)
     scenario.check_variants()
     return scenario
-
-
-def _refuse_second(key: str, place: str, set_paths: Sequence[tuple[KeyPath, str | None]]) -> None:
-    """Refuse to set a key that is set already: the order of arguments would decide."""
-    first = next((told for path, told in set_paths if path == key_path(key)), None)
-    if first is not None:
-        raise InputError(field=key, rule="be set once", value="a second value", cure=f"Remove {first} or {place}.")

@@ -232,7 +232,7 @@ def test_no_value_runs_code_or_reads_another_file(
     Path("secret.yaml").write_text("seed: 1\n")
     Path("good.yaml").write_text(GOOD, encoding="utf-8")
     audited.clear()
-    said = run("good.yaml", "--set", f"{key}={value}", "--set", "seed=x")  # the last is refused in any case
+    said = run("good.yaml", "--set", f"{key}={value}", "--set", "seeds=x")  # the last is refused in any case
     seen = [(event, details) for event, details in audited if event in STARTS or str(details[0]).endswith(SECRETS)]
     assert said.code == 2
     assert "good.yaml" in [details[0] for event, details in audited if event == "open"]
