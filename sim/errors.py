@@ -13,6 +13,13 @@ them into `InputError` and adds the place in the file.
 
 __all__ = ["InputError", "MoesimError", "OutputError", "SimulationError"]
 
+_MAX_SHOWN = 80
+"""No name or value that a message repeats is longer."""
+_MAX_PATH = 400
+"""No path that it repeats is longer."""
+_MAX_TEXT = 1000
+"""No rule or cure is longer, whatever it lists."""
+
 
 class MoesimError(Exception):
     """Base of all errors that end a command with a message and not with a traceback."""
@@ -36,9 +43,11 @@ class InputError(MoesimError):
     def __init__(
         self, *, field: str, rule: str, value: object, cure: str, file: str | None = None, line: int | None = None
     ) -> None:
-        self.file, self.line, self.field, self.rule, self.value, self.cure = file, line, field, rule, value, cure
-        place = "" if file is None else f"{_one_line(file)}: " if line is None else f"{_one_line(file)}:{line}: "
-        super().__init__(f"{place}{field} must {rule}, got {value}. {cure}")
+        self.file, self.line, self.field, self.value = file, line, _short(field), _shown(value)
+        self.rule, self.cure = _short_words(rule), _short_words(cure)
+        path = None if file is None else _short(file, _MAX_PATH)
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(f"{place}{self.field} must {self.rule}, got {self.value}. {self.cure}")
 
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`: file, line, field, rule, value, cure."""
@@ -65,11 +74,30 @@ class OutputError(MoesimError):
 
     def __init__(self, *, file: str, reason: str, cure: str) -> None:
         self.file, self.reason, self.cure = file, reason, cure
-        super().__init__(f"{_one_line(file)}: {reason}. {cure}")
+        super().__init__(f"{_short(file, _MAX_PATH)}: {reason}. {cure}")
 
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`."""
         return {**super().as_dict(), "file": self.file, "cure": self.cure}
+
+
+def _shown(value: object) -> object:
+    """Return a value as a message shows it: a number of a sane length, or a short line."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than 30 digits"
+    return value if isinstance(value, (int, float, type(None))) else _short(str(value))
+
+
+def _short(text: str, limit: int = _MAX_SHOWN) -> str:
+    """Return a printable line of at most `limit` characters; what was cut off is `...`."""
+    line = _one_line(text[: limit + 1])
+    return line if len(line) <= limit else f"{line[:limit]}..."
+
+
+def _short_words(text: str) -> str:
+    """Return a text whose words, which may be names that it repeats, are cut as `_short` cuts them."""
+    words = " ".join(_short(word) for word in text[: 2 * _MAX_TEXT].split(" "))
+    return words if len(words) <= _MAX_TEXT else f"{words[:_MAX_TEXT]}..."
 
 
 def _one_line(text: str) -> str:

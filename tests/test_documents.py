@@ -71,7 +71,9 @@ def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a command of a document, with `> FILE` where it stands, and check that it ends well."""
     words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
     if words[1:2] == ["run"] or words[1:2] == ["timeline"]:
-        words += [part for key, value in QUICK.items() for part in ("--set", f"workload.{key}={value}")]
+        given = {word.partition("=")[0] for word in words}  # a key is set once
+        for key, value in QUICK.items():
+            words += [] if f"workload.{key}" in given else ["--set", f"workload.{key}={value}"]
     if words[1:2] == ["run"]:
         words += ["--set", "alternatives=[]", "--set", "rivals=[]", "--jobs", "1"]
     monkeypatch.setattr(sys, "argv", ["moesim", *words[1:]])

@@ -5,6 +5,7 @@ with `--json` the same words stand as an object on standard output.
 """
 
 import sys
+from contextlib import suppress
 
 __all__ = ["INTERRUPTED", "main"]
 
@@ -16,37 +17,51 @@ def main() -> None:
     """Run the command that the arguments name, and end with its exit code."""
     try:
         code = _run()
-        sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("interrupted", file=sys.stderr)  # noqa: T201  # the command's own last word
+        with suppress(OSError):
+            print("interrupted", file=sys.stderr)  # noqa: T201  # the command's own last word
     sys.exit(code)
 
 
 def _run() -> int:
     """Run the command and return its exit code."""
-    from sim.cli.app import app  # noqa: PLC0415  # typer is imported when the command runs, not with the package
-    from sim.cli.failing import report  # noqa: PLC0415
-    from sim.cli.stdout import STANDARD_OUTPUT, ReaderGoneError, guard_stdout, silence_stdout  # noqa: PLC0415
-    from sim.cli.usage import USAGE_ERROR, usage_error  # noqa: PLC0415
+    from sim.cli.failing import report  # noqa: PLC0415  # imported when the command runs, not with the package
+    from sim.cli.streams import ReaderGoneError, check_stdout, guard_stdout, open_stderr, silence_stdout  # noqa: PLC0415
     from sim.errors import MoesimError, OutputError  # noqa: PLC0415
 
     as_json = any(word == "--json" or word.startswith("--json=") for word in sys.argv[1:])
+    open_stderr()
+    try:
+        check_stdout()
+    except OutputError as error:  # nothing is done of which nobody could be told
+        report(error, as_json=False)
+        return error.exit_code
     guard_stdout()
     try:
-        # Without arguments the app prints its help and ends by itself.
-        code = app(prog_name="moesim", standalone_mode=len(sys.argv) < 2)
+        code = _command()
         sys.stdout.flush()
     except ReaderGoneError:  # nobody is left to tell
         silence_stdout()
         return 0
     except MoesimError as error:
-        if isinstance(error, OutputError) and error.file == STANDARD_OUTPUT:
+        try:
+            report(error, as_json=as_json)
+            sys.stdout.flush()
+        except (ReaderGoneError, OutputError):  # what was refused stands on standard error
             silence_stdout()
-        report(error, as_json=as_json)
         return error.exit_code
-    except USAGE_ERROR as error:
-        report(refused := usage_error(error), as_json=as_json)
-        return refused.exit_code
     return code if isinstance(code, int) else 0  # typer makes 130 of an interrupt
+
+
+def _command() -> object:
+    """Run the command and return what it does; what typer refuses is refused in our words."""
+    from sim.cli.app import app  # noqa: PLC0415  # see above
+    from sim.cli.usage import USAGE_ERROR, usage_error  # noqa: PLC0415
+
+    try:
+        # Without arguments the app prints its help and ends by itself.
+        return app(prog_name="moesim", standalone_mode=len(sys.argv) < 2)
+    except USAGE_ERROR as error:
+        raise usage_error(error) from None

@@ -1,7 +1,6 @@
 """All commands, with their arguments and an example each; what they do stands in modules of their own."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +16,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MAX_GPUS: Final = 65_536
+"""No cluster is larger."""
+MAX_SEED: Final = 10**12
+"""No count of a scenario is larger."""
+
 ScenarioArgument = Annotated[
     str, typer.Argument(help="A scenario file, or the name of a bundled one.", metavar="SCENARIO")
 ]
@@ -24,7 +28,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, for example --set model.top_k=1 (repeatable)."),
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0)]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0, max=MAX_SEED)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
@@ -53,7 +57,7 @@ def run(
     seed: SeedOption = None,
     as_json: JsonOption = False,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
@@ -88,7 +92,7 @@ def run(
 def timeline(
     scenario: ScenarioArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help=".png, .svg or .pdf; .json for Perfetto.")
+        str, typer.Option("-o", "--output", metavar="FILE", help=".png, .svg or .pdf; .json for Perfetto.")
     ],
     changes: SetOption = None,
     seed: SeedOption = None,
@@ -109,8 +113,8 @@ def timeline(
 @app.command(epilog="Example: moesim explain EP64_TP16_PP4 --gpus 64")
 def explain(
     strategy: Annotated[str, typer.Argument(help="A strategy's name, such as EP64_TP16_PP4.", metavar="STRATEGY")],
-    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs of the cluster.")] = 64,
-    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", min=1, help="GPUs of a node.")] = 8,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, max=MAX_GPUS, help="GPUs of the cluster.")] = 64,
+    gpus_per_node: Annotated[int, typer.Option("--gpus-per-node", min=1, max=MAX_GPUS, help="GPUs of a node.")] = 8,
     as_json: JsonOption = False,
 ) -> None:
     """Show the mesh of a strategy under each convention, why it is illegal where it is, and legal names near it."""
@@ -143,7 +147,7 @@ def schema(as_json: Annotated[bool, typer.Option("--json", help="The schema is J
 
 @app.command(epilog="Example: moesim init mine.yaml && moesim run mine.yaml")
 def init(
-    file: Annotated[Path, typer.Argument(help="File to write; it must not exist.", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="File to write; it must not exist.", metavar="FILE")],
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented scenario to start from."""

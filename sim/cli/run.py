@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from sim.cli.changes import check_changes
+from sim.cli.outputs import output_folder
 from sim.errors import InputError
 from sim.report.console import make_console, print_report
 from sim.report.files import write_outputs
@@ -26,13 +27,15 @@ def run_command(
     changes: Sequence[str],
     seed: int | None,
     as_json: bool,
-    out: Path | None,
+    out: str | None,
     check: bool,
     jobs: int | None,
     max_events: int | None,
     max_memory: str | None,
 ) -> int:
     """Run a scenario and return the exit code."""
+    check_changes(changes, seed)
+    folder = None if out is None else output_folder(out)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
     with _progress() as on_progress:
         result = simulate(
@@ -44,7 +47,7 @@ def run_command(
             on_progress=on_progress,
         )
     data = result.to_dict()
-    written = {} if out is None else write_outputs(result.trace, data, out)
+    written = {} if folder is None else write_outputs(result.trace, data, folder)
     if as_json:
         typer.echo(result.to_json())
     else:

@@ -1,18 +1,19 @@
 """`moesim init`: a commented scenario to start from."""
 
 import json
-from pathlib import Path
 
 import typer
 
+from sim.cli.paths import named_path
 from sim.errors import InputError, OutputError
 from sim.scenario.starter import STARTER
 
 __all__ = ["init_command"]
 
 
-def init_command(file: Path, *, as_json: bool) -> None:
-    """Write the starter to `file`, which must not exist."""
+def init_command(name: str, *, as_json: bool) -> None:
+    """Write the starter to the file called `name`, which must not exist."""
+    file = named_path("FILE", name, "For example: moesim init mine.yaml")
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(
             field="FILE",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from sim.cli.changes import check_changes
+from sim.cli.outputs import output_file
 from sim.engine.trace import Trace
 from sim.errors import InputError
 from sim.report.files import stage_notes, write_drawing
@@ -21,7 +23,7 @@ _SUFFIXES = (".png", ".svg", ".pdf", ".json")
 def timeline_command(
     scenario: str,
     *,
-    output: Path,
+    output: str,
     changes: Sequence[str],
     seed: int | None,
     window_ms: tuple[float, float] | None,
@@ -29,14 +31,9 @@ def timeline_command(
     as_json: bool,
 ) -> None:
     """Simulate a scenario once and write its timeline or Perfetto trace."""
-    if output.suffix not in _SUFFIXES:
-        raise InputError(
-            field="--output",
-            rule=f"end in one of {', '.join(_SUFFIXES)}",
-            value=str(output),
-            cure="For example: -o out.png",
-        )
-    if window_ms is not None and output.suffix == ".json":
+    check_changes(changes, seed)
+    file = output_file(output, _SUFFIXES)
+    if window_ms is not None and file.suffix == ".json":
         raise InputError(
             field="--window",
             rule="be left out for .json",
@@ -65,8 +62,8 @@ def timeline_command(
     is_part = window_ns is not None and not (window_ns[0] <= trace.start_ns and trace.end_ns <= window_ns[1])
     notes = None if is_part else stage_notes(simulated.stages_ns)
     name = loaded.spec.name or Path(scenario).stem
-    write_drawing(trace, output, name=name, notes=notes, window_ns=window_ns, lane=lane)
-    typer.echo(json.dumps({"written": str(output)}) if as_json else f"Wrote {output}.")
+    write_drawing(trace, file, name=name, notes=notes, window_ns=window_ns, lane=lane)
+    typer.echo(json.dumps({"written": str(file)}) if as_json else f"Wrote {file}.")
 
 
 def _window_ns(trace: Trace, window_ms: tuple[float, float]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import difflib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import typer
 
@@ -53,8 +53,10 @@ def _bad_value(error: Any, message: str, given: Sequence[str]) -> _Told:  # noqa
     param = getattr(error, "param", None)
     if param is None:
         return None
-    minimum = _minimum(param)
+    minimum, maximum = _bound(param, "min"), _bound(param, "max")
     rule = "be a number" if minimum is None else f"be an integer of at least {minimum}"
+    if maximum is not None:
+        rule += f" and at most {maximum:,}"
     if param.nargs > 1:
         rule = f"be {param.nargs} numbers"
     example = {"--window": "For example: --window 0 50"}.get(_name(param), "")
@@ -118,12 +120,12 @@ def _name(param: Any) -> str:  # noqa: ANN401 - see the module
     return str(max(param.opts, key=len))
 
 
-def _minimum(param: Any) -> int | None:  # noqa: ANN401 - see the module
-    """Return the least value of a parameter that is an integer."""
+def _bound(param: Any, end: Literal["min", "max"]) -> int | None:  # noqa: ANN401 - see the module
+    """Return the least or the greatest value of a parameter that is an integer."""
     for owner in (param, getattr(param, "type", None)):
-        minimum = getattr(owner, "min", None)
-        if isinstance(minimum, int):
-            return minimum
+        bound = getattr(owner, end, None)
+        if isinstance(bound, int):
+            return bound
     return None
 
 

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,7 +18,15 @@ from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.results.quantities import format_quantity
 
-__all__ = ["stage_notes", "write_drawing", "write_outputs", "write_whole"]
+__all__ = ["OUTPUT_NAMES", "stage_notes", "write_drawing", "write_outputs", "write_whole"]
+
+OUTPUT_NAMES: Final = {
+    "result": "result.json",
+    "trace": "trace.npz",
+    "timeline": "timeline.png",
+    "Perfetto trace": "trace.json",
+}
+"""What is written into the folder of a run -> the file's name."""
 
 
 def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -35,12 +43,7 @@ def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[s
         raise _unwritten(folder, error, "Choose a folder that can be written.") from error
     name = str(data["scenario"].get("name") or "scenario")
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
-    paths = {
-        "result": folder / "result.json",
-        "trace": folder / "trace.npz",
-        "timeline": folder / "timeline.png",
-        "Perfetto trace": folder / "trace.json",
-    }
+    paths = {key: folder / file for key, file in OUTPUT_NAMES.items()}
     write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace)))
     for key in ("timeline", "Perfetto trace"):

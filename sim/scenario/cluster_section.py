@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from sim.scenario.fields import Bandwidth, Bytes, Count, Efficiency, FlopRate, Ident, Seconds, Section
+from sim.scenario.fields import Bandwidth, Bytes, Count, Efficiency, FlopRate, Seconds, Section, Text
 
 __all__ = ["ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -12,7 +12,7 @@ __all__ = ["ClusterSpec", "DeviceSpec", "NetworkSpec"]
 class DeviceSpec(Section):
     """The GPU: a preset, and whatever is different from it."""
 
-    preset: Ident | None = None
+    preset: Text | None = None
     """Name of a device, as `moesim list presets` shows them; without it the cluster's own."""
     memory: Bytes | None = None
     """Memory of one GPU [bytes]."""
@@ -38,7 +38,7 @@ def _as_device(value: object) -> object:
 class ClusterSpec(Section):
     """The machines: a preset, how many of them, and whatever is different from it."""
 
-    preset: Ident
+    preset: Text
     """Name of a cluster, as `moesim list presets` shows them."""
     num_nodes: Count
     """How many nodes (hosts of GPUs; of gb200-nvl72: racks)."""

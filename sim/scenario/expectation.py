@@ -8,7 +8,7 @@ Grammar
               | [ ("==" | "=" | "!=") ] ( "true" | "false" )
     OP        = ">=" | "<=" | "==" | "=" | "!=" | ">" | "<"
     quantity  = NUMBER UNIT                 of the table of `sim.scenario.units`
-    tolerance = NUMBER "%"                  of the expected value
+    tolerance = NUMBER "%"                  of the expected value: at most 100, with >= and > less
               | NUMBER UNIT                 of the same dimension
               | NUMBER                      only where the value is a bare number or a percentage
 
@@ -127,6 +127,8 @@ def _op(written: str) -> Op:
 def _numeric(op: Op, quantity: str, tolerance: str | None, text: str) -> Expectation:
     """Return the expectation of a number, with the tolerance given or quoted."""
     value, unit = _value(quantity)
+    if tolerance is not None:
+        _check_share(op, tolerance.strip(), text)
     width = _quoted_precision(quantity, text) if tolerance is None else _tolerance(tolerance.strip(), value, unit, text)
     return Expectation(op=op, value=value, unit=unit, tolerance=width, text=text)
 
@@ -144,6 +146,17 @@ def _quoted_precision(quantity: str, text: str) -> float:
     mantissa, _, exponent = number.lower().partition("e")
     last_digit = Fraction(10) ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
     return exact_float(last_digit / 2 * (UNITS[unit].factor if unit else 1), text)
+
+
+def _check_share(op: Op, tolerance: str, text: str) -> None:
+    """Refuse a share of the value that leaves a lower bound of 0 or less, which every metric meets, or says nothing."""
+    width, dimension = _value(tolerance)
+    if dimension != "ratio" or width < 1 or (width == 1 and op not in {">=", ">"}):
+        return
+    if op in {">=", ">"}:
+        cure = 'All values would meet it: write for example "+- 2 %".'
+        raise RefusalError(rule="have a tolerance below 100 %", value=text, cure=cure)
+    raise RefusalError(rule="have a tolerance of at most 100 %", value=text, cure='Write for example "+- 2 %".')
 
 
 def _tolerance(tolerance: str, value: float, unit: Dimension | None, text: str) -> float:

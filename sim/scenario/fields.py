@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sim.scenario.refusal import KeyPath, RefusalError
+from sim.scenario.spelling import respelt
 from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern
 
 __all__ = [
@@ -76,6 +77,9 @@ def _integer_cure(value: object, minimum: int) -> str:
         return f"Write {int(value)}, without point or exponent."
     if isinstance(value, str) and value.isdecimal() and value.isascii():
         return f"Write {value[:20]}, without quotes."
+    number = respelt(value, [], bare=True) if isinstance(value, str) else None
+    if number is not None and minimum <= float(number) <= MAX_COUNT and float(number).is_integer():
+        return f"Write {int(float(number))}."
     return f"Write a number without unit, such as {max(minimum, 1)}."
 
 

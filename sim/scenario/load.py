@@ -7,6 +7,7 @@ from typing import Any
 from sim.errors import InputError
 from sim.scenario.bundled import find_bundled, list_bundled
 from sim.scenario.keys import nearest
+from sim.scenario.near_file import near_file
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
 from sim.scenario.refusal import KeyPath, shown
@@ -56,7 +57,7 @@ def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequenc
 
 def _find(path_or_name: Path | str) -> Path:
     """Return the file that a path or a bundled scenario's name means."""
-    path, name = Path(path_or_name), str(path_or_name)
+    path, name = _expanded(Path(path_or_name)), str(path_or_name)
     exists, is_folder = _look(path)
     if exists and not is_folder:
         return path
@@ -65,10 +66,18 @@ def _find(path_or_name: Path | str) -> Path:
         return bundled
     if is_folder and name:
         return path
-    cure = nearest(name, list_bundled()) if list_bundled() else "Check the path."
+    cure = near_file(path) or (nearest(name, list_bundled()) if list_bundled() else "Check the path.")
     raise InputError(
         field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure, file=name or None
     )
+
+
+def _expanded(path: Path) -> Path:
+    """Return a path with a `~` at its start replaced, which a shell leaves where it stands in quotes."""
+    try:
+        return path if _look(path)[0] else path.expanduser()
+    except RuntimeError:  # nobody of that name
+        return path
 
 
 def _look(path: Path) -> tuple[bool, bool]:

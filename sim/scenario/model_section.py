@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from sim.scenario.fields import Count, Flag, Ident, Section, Whole, refuse
+from sim.scenario.fields import Count, Flag, Section, Text, Whole, refuse
 
 __all__ = ["ModelSpec"]
 
@@ -15,7 +15,7 @@ class ModelSpec(Section):
     With a preset a field that is not given is None: the preset knows it. Without one, the defaults are filled in.
     """
 
-    preset: Ident | None = None
+    preset: Text | None = None
     """Name of a model, as `moesim list presets` shows them."""
     hf_config: str | None = None
     """A Hugging Face `config.json`."""

@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Final, Literal, NamedTuple, get_args
 
 from sim.scenario.refusal import RefusalError, shown
+from sim.scenario.spelling import respelt
 
 __all__ = [
     "DIMENSIONS",
@@ -146,10 +147,17 @@ def parse_any_quantity(
     Traceback (most recent call last):
     sim.scenario.refusal.RefusalError: the value must have a unit, got 400. Write a number ...
     """
-    number, unit = split_quantity(text, example=example)
+    try:
+        number, unit = split_quantity(text, example=example)
+    except RefusalError as refusal:
+        ours = _ours(text, wanted)
+        cure = refusal.cure if ours is None else f"Write {ours}."
+        raise RefusalError(rule=refusal.rule, value=text, cure=cure) from None
     row = UNITS.get(unit)
     if row is None:
-        raise RefusalError(rule="have a unit of the table", value=text, cure=_unit_cure(unit, wanted))
+        ours = _ours(text, wanted)
+        cure = _unit_cure(unit, wanted) if ours is None else f"Units have one spelling: write {ours}."
+        raise RefusalError(rule="have a unit of the table", value=text, cure=cure)
     return exact_float(Fraction(number) * row.factor, text), row.dimension
 
 
@@ -205,9 +213,19 @@ def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str
     raise RefusalError(rule="be one number and one unit", value=text, cure=f"Nothing is calculated here. {such_as}")
 
 
+def _offered(wanted: Dimension | None) -> list[str]:
+    """Return the units of the wanted dimension, or of all."""
+    return [name for name in UNITS if wanted in (None, UNITS[name].dimension)]
+
+
+def _ours(text: object, wanted: Dimension | None) -> str | None:
+    """Return what is written in another spelling in the table's; None if it cannot be told."""
+    return respelt(text, _offered(wanted), bare=wanted is None) if isinstance(text, str) else None
+
+
 def _unit_cure(unit: str, wanted: Dimension | None) -> str:
     """Return how to write a unit that is not in the table: units of the wanted dimension, or of all."""
-    offered = [name for name in UNITS if wanted in (None, UNITS[name].dimension)]
+    offered = _offered(wanted)
     letters = unit.lower().replace("bps", "b/s")
     same_letters = [n for n in offered if n.lower() == letters] or [n for n in UNITS if n.lower() == letters]
     if same_letters:

@@ -32,6 +32,7 @@ from ruamel.yaml.events import (
 )
 
 from sim.errors import InputError
+from sim.scenario.file_bytes import read_bytes
 from sim.scenario.refusal import KeyPath, dotted, shown
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
     """
     file = str(path)
     try:
-        with Path(path).open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        content = read_bytes(Path(path), MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from None
     if len(content) > MAX_BYTES:
@@ -152,10 +152,11 @@ class _Composer:
             return None
         self._refuse_directives(start)
         data = self._value(next(self._events), ())
-        next(self._events)
+        ended = next(self._events)
         after = next(self._events)
         if not isinstance(after, StreamEndEvent):
-            cure = "Keep one scenario per file; remove the line `---`."
+            written = [mark for mark, event in (("...", ended), ("---", after)) if getattr(event, "explicit", False)]
+            cure = f"Keep one scenario per file; remove the line `{'` and the line `'.join(written)}`."
             raise self._error((), "be one YAML document", "several", cure, after)
         return YamlDocument(data=data, lines=self._lines)
 
@@ -297,5 +298,7 @@ def _unreadable(file: str, error: OSError | ValueError) -> InputError:
         return _whole(file, "be a file", "a directory", "Name a file in it.")
     if isinstance(error, PermissionError):
         return _whole(file, "be readable", "no permission to read it", "Change its permissions, or copy it.")
+    if isinstance(error, TimeoutError):
+        return _whole(file, "be readable", error.strerror, "Check the program that writes to it, or name a file.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else "a path that cannot be opened"
     return _whole(file, "be readable", reason, "Check the path.")

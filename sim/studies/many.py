@@ -7,9 +7,10 @@ process, when their results are asked for.
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from sim.errors import InputError, MoesimError
@@ -73,15 +74,34 @@ def observing(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold interrupts back until this is left; where a system cannot, do nothing."""
+    """Hold interrupts back until this is left; where a system cannot, do nothing.
+
+    To block the signal is what started processes inherit, but it holds for this thread alone: where another one (of a
+    library for linear algebra) takes the signal, Python raises in the main thread all the same, and would leave a
+    process half started. So the handler waits as well.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with _handler_waiting() if threading.current_thread() is threading.main_thread() else nullcontext():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _handler_waiting() -> Iterator[None]:
+    """Let the handler of interrupts, which is the main thread's, hear of them when this is left."""
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if heard and callable(handler):
+            handler(signal.SIGINT, None)
 
 
 def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:

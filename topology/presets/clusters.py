@@ -7,12 +7,12 @@ Latencies are end to end for 64 bytes (DeepSeek-AI, "Insights into DeepSeek-V3",
 InfiniBand 2.8 us under one leaf, 3.7 us across leaves), divided over the links of the path.
 """
 
-import difflib
 from dataclasses import dataclass
 
 from topology.errors import TopologyError
 from topology.fabric import FabricSpec
 from topology.links import LinkKind
+from topology.presets.near import near_preset
 from topology.presets.protocols import BETWEEN_NODES, FITTED
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
@@ -180,7 +180,7 @@ def get_cluster_preset(name: str) -> ClusterPreset:
     """
     if name in CLUSTERS:
         return CLUSTERS[name]
-    near = difflib.get_close_matches(name, CLUSTERS, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    near = near_preset(name, CLUSTERS)
+    hint = f"Did you mean {near!r}? " if near else ""
     cure = f"{hint}Known: {', '.join(CLUSTERS)}."
     raise TopologyError(subject="cluster", field="preset", rule="name a known cluster", value=repr(name), cure=cure)

@@ -11,10 +11,9 @@ Attention efficiencies count the causal half only. Head dim 64 is the harder cas
 (FlashAttention-3, H100, causal, 4k tokens: 420 TFLOP/s at head dim 64, 579 at 128): head dim 128 looks too slow.
 """
 
-import difflib
-
 from topology.device import Device
 from topology.errors import TopologyError
+from topology.presets.near import near_preset
 
 __all__ = ["DEVICES", "get_device"]
 
@@ -218,11 +217,11 @@ def get_device(name: str) -> Device:
     """
     if name in DEVICES:
         return DEVICES[name]
-    near = difflib.get_close_matches(name, DEVICES, n=1, cutoff=0.0)
+    near = near_preset(name, DEVICES, cutoff=0.0)
     raise TopologyError(
         subject=f"device {name!r}",
         field="name",
         rule="be a known preset",
         value=name,
-        cure=f"Did you mean {near[0]!r}? Known: {', '.join(DEVICES)}.",
+        cure=f"Did you mean {near!r}? Known: {', '.join(DEVICES)}.",
     )

@@ -104,6 +104,71 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "layers: 8 layers",
         '6: model.layers must be an integer of at least 1, got "8 layers". Write a number without unit, such as 1.',
     ),
+    *[
+        (
+            "  num_nodes: 1",
+            f"  nic_bandwidth: {written}\n  num_nodes: 1",
+            f"4: cluster.nic_bandwidth must have a unit of the table, got {written}. Units have one spelling: write "
+            f"{ours}.",
+        )
+        for written, ours in (
+            ("400 Gbit/s", "400 Gb/s"),
+            ("400 Gbps", "400 Gb/s"),
+            ("50 GBps", "50 GB/s"),
+        )
+    ],
+    *[
+        (
+            "  num_nodes: 1",
+            f"  device: {{kernel_overhead: {written}}}\n  num_nodes: 1",
+            f"4: cluster.device.kernel_overhead must be one number and one unit, got {written}. Write 3 us.",
+        )
+        for written in ("3 \u00b5s", "3 \u03bcs")
+    ],
+    *[
+        (
+            ">= 1.0e6 tokens/s",
+            f">= {written}",
+            f"31: claims.0.expect must {rule}, got {written}. {cure}.",
+        )
+        for written, rule, cure in (
+            ("1M tokens/s", "be one number and one unit", "Write 1e6 tokens/s"),
+            ("1,000,000 tokens/s", "be one number and one unit", "Write 1000000 tokens/s"),
+            ("1e6 token/s", "have a unit of the table", "Units have one spelling: write 1e6 tokens/s"),
+        )
+    ],
+    *[
+        (
+            ">= 1.0e6 tokens/s",
+            expected,
+            f"31: claims.0.expect must have a tolerance {rule}, got {expected}. {cure}",
+        )
+        for expected, rule, cure in (
+            (">= 1e6 tokens/s +- 200%", "below 100 %", 'All values would meet it: write for example "+- 2 %".'),
+            (">= 1e6 tokens/s +- 100 %", "below 100 %", 'All values would meet it: write for example "+- 2 %".'),
+            ("== 1e6 tokens/s +- 101 %", "of at most 100 %", 'Write for example "+- 2 %".'),
+        )
+    ],
+    (
+        "seed: 1",
+        "...\nseed: 1",
+        "26: the file must be one YAML document, got several. Keep one scenario per file; remove the line `...`.",
+    ),
+    (
+        "seed: 1",
+        "...\n---\nseed: 1",
+        "26: the file must be one YAML document, got several. Keep one scenario per file; remove the line `...` and "
+        "the line `---`.",
+    ),
+    *[
+        (
+            "preset: dgx-h100",
+            f"preset: {name}",
+            f"3: cluster.preset must name a known cluster, got '{name}'. Did you mean 'dgx-h100'? Known: dgx-a100, "
+            "dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        )
+        for name in ("DGX H100", "h100", "H100", "DGX_H100")
+    ],
     # ---- numbers
     (
         "  num_nodes: 1",
@@ -781,7 +846,46 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
         "a\\nb: the scenario must be a file or a bundled scenario, got a\\nb. Known are ep16_tp16_pp4, "
         "ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
     ),
-    (["good.yaml", "--seed", "-1"], "--seed must be an integer of at least 0, got -1. For example: --seed 1"),
+    (
+        ["good.yaml", "--seed", "9" * 400],
+        "--seed must be an integer of at least 0 and at most 1,000,000,000,000, got "
+        f"{'9' * 60}.... For example: --seed 1",
+    ),
+    (
+        ["good.yaml", "--set", "model.top_k=1", "--set", "model.top_k=2"],
+        "model.top_k must be set once, got a second value. Remove --set model.top_k=1 or --set model.top_k=2.",
+    ),
+    (
+        ["good.yaml", "--set", "seed=1", "--seed", "2"],
+        "seed must be set once, got a second value. Remove --set seed=1 or --seed 2.",
+    ),
+    (
+        ["good.yaml", "--set", f"{'k' * 3000}=1"],
+        f"--set {'k' * 60}...: {'k' * 60}... must be a known key, got {'k' * 60}.... Known are name, cluster, model, "
+        "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, alternatives, "
+        "rivals, published.",
+    ),
+    (
+        ["good.yaml", "--set", f"cluster.preset={'k' * 1000}"],
+        f"--set cluster.preset={'k' * 45}...: cluster.preset must name a known cluster, got '{'k' * 59}.... Known: "
+        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+    ),
+    (
+        ["good.yaml", "--set", "model.vocab=1,000,000"],
+        '--set model.vocab=1,000,000: model.vocab must be an integer of at least 1, got "1,000,000". Write 1000000.',
+    ),
+    *[
+        (
+            [name],
+            f"{name}: the scenario must be a file or a bundled scenario, got {name}. Did you mean `good.yaml`, in the "
+            "same folder?",
+        )
+        for name in ("good", "good.yml", "Good.YAML", "./god.yaml")
+    ],
+    (
+        ["good.yaml", "--seed", "-1"],
+        "--seed must be an integer of at least 0 and at most 1,000,000,000,000, got -1. For example: --seed 1",
+    ),
     (
         ["good.yaml", "--set", "model.topk=1"],
         "--set model.topk=1: model.topk must be a known key, got topk. Did you mean `top_k`?",

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,6 +26,23 @@ class Answer(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(autouse=True)
+def hang_guard() -> Iterator[None]:
+    """End a test that hangs, so that it does not take the suite along; a minute and a half is no test of speed."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        pytest.fail("the command hangs")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(90)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -213,7 +232,7 @@ def test_no_value_runs_code_or_reads_another_file(
     Path("secret.yaml").write_text("seed: 1\n")
     Path("good.yaml").write_text(GOOD, encoding="utf-8")
     audited.clear()
-    said = run("good.yaml", "--set", f"{key}={value}", "--set", "seed=x")  # the last is refused in any case
+    said = run("good.yaml", "--set", f"{key}={value}", "--set", "seeds=x")  # the last is refused in any case
     seen = [(event, details) for event, details in audited if event in STARTS or str(details[0]).endswith(SECRETS)]
     assert said.code == 2
     assert "good.yaml" in [details[0] for event, details in audited if event == "open"]

@@ -174,11 +174,14 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "x", "--seed", "-1"], NUMBERS.format("--seed", 0, "-1", "--seed")),
-        (["run", "x", "--seed=abc"], NUMBERS.format("--seed", 0, "abc", "--seed")),
-        (["run", "x", "--seed="], NUMBERS.format("--seed", 0, "an empty text", "--seed")),
+        (["run", "x", "--seed", "-1"], NUMBERS.format("--seed", "0 and at most 1,000,000,000,000", "-1", "--seed")),
+        (["run", "x", "--seed=abc"], NUMBERS.format("--seed", "0 and at most 1,000,000,000,000", "abc", "--seed")),
+        (
+            ["run", "x", "--seed="],
+            NUMBERS.format("--seed", "0 and at most 1,000,000,000,000", "an empty text", "--seed"),
+        ),
         (["run", "x", "--jobs", "0"], NUMBERS.format("--jobs", 1, "0", "--jobs")),
-        (["explain", "EP4", "--gpus", "0"], NUMBERS.format("--gpus", 1, "0", "--gpus")),
+        (["explain", "EP4", "--gpus", "0"], NUMBERS.format("--gpus", "1 and at most 65,536", "0", "--gpus")),
         (["list"], "moesim: WHAT must be given, got nothing. For example: moesim list presets\n"),
         (
             ["run"],

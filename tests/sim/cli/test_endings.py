@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 MAIN = "from sim.cli import main; main()"
+READY = "from sim.cli import main; print('ready', flush=True); main()"
 GUARDED = [
     ["run", "ep16_tp16_pp4", "--set", "alternatives=[]", "--set", "rivals=[]"],
     ["run", "ep16_tp16_pp4", "--set", "alternatives=[]", "--set", "rivals=[]", "--json"],
@@ -20,11 +21,11 @@ GUARDED = [
 ROOT = Path(__file__).parents[3]
 
 
-def start(arguments, **streams):
+def start(arguments, program=MAIN, **streams):
     """Start the command in a process and a session of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *arguments], env=environment, start_new_session=True, **streams
+        [sys.executable, "-c", program, *arguments], env=environment, start_new_session=True, **streams
     )
 
 
@@ -50,13 +51,54 @@ def test_a_full_disk_is_a_message(arguments):
     assert (process.returncode, told.decode()) == (4, message)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="streams are closed otherwise here")
+@pytest.mark.parametrize("arguments", GUARDED, ids=" ".join)
+@pytest.mark.parametrize("how", ["closed", "read only"])
+def test_a_closed_standard_output_is_a_message_and_nothing_is_run(arguments, how, tmp_path):
+    """It is found out first: no file is written of which nobody would hear."""
+
+    def close():
+        os.close(1)
+        if how == "read only":
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 1)
+
+    out = ["--out", str(tmp_path / "out")] if arguments[0] == "run" else []
+    process = start([*arguments, *out], stderr=subprocess.PIPE, preexec_fn=close)
+    _, told = process.communicate(timeout=60)
+    message = "moesim: standard output: it is closed. Leave it open, or send it to a file.\n"
+    assert (process.returncode, told.decode()) == (4, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="streams are closed otherwise here")
+@pytest.mark.parametrize(
+    ("arguments", "code", "start_of_output"),
+    [(["run", "nope"], 2, b""), (["run", "nope", "--json"], 2, b'{"error": '), (["list", "scenarios"], 0, b"\n")],
+)
+def test_without_standard_error_messages_are_dropped(arguments, code, start_of_output):
+    """They do not stand on standard output instead, where the result is looked for."""
+    process = start(arguments, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert printed[: len(start_of_output) or None] == start_of_output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here to stand for a full disk")
+def test_a_refusal_that_cannot_be_printed_keeps_its_exit_code():
+    """Both streams are full: the exit code is all that is left."""
+    with Path("/dev/full").open("wb") as full:
+        process = start(["run", "nope", "--json"], stdout=full, stderr=full)
+        assert process.wait(timeout=60) == 2
+
+
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
-@pytest.mark.parametrize("delay_s", [2.0, 3.0])
+@pytest.mark.parametrize("delay_s", [0.2, 1.0, 3.0])
 def test_an_interrupt_ends_a_run_and_its_processes(tmp_path, delay_s):
     """As at a terminal, all processes of the run are told; one word is left, exit code 130, and no file."""
     out = tmp_path / "out"
     arguments = ["run", "ep64_tp16_pp4", "--set", "workload.batches=64", "--out", str(out), "--jobs", "2"]
-    process = start(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(arguments, READY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"  # else a loaded machine has not come to the command
     time.sleep(delay_s)
     os.killpg(process.pid, signal.SIGINT)
     printed, told = process.communicate(timeout=60)  # its processes hold the pipes: they have ended as well

@@ -82,7 +82,7 @@ A_SIZE = 'Write a number and a unit, such as "64 GB".'
         ("-3 GB", "must be a size of at least 0, got -3 GB. Remove the minus sign."),
         ("5 GB GB", f"must be one number and one unit, got 5 GB GB. Nothing is calculated here. {A_SIZE}"),
         ("٣ GB", f"must be one number and one unit, got ٣ GB. Nothing is calculated here. {A_SIZE}"),
-        ("1_000 GB", f"must be one number and one unit, got 1_000 GB. Nothing is calculated here. {A_SIZE}"),
+        ("1_000 GB", "must be one number and one unit, got 1_000 GB. Write 1000 GB."),
         (None, f"must be one number and one unit, got null. {A_SIZE}"),
         (True, f"must be one number and one unit, got true. {A_SIZE}"),
         (["1 GB"], f"must be one number and one unit, got [1 GB]. {A_SIZE}"),
@@ -104,7 +104,46 @@ def test_an_unknown_unit_lists_the_units_of_what_is_measured():
 
 def test_a_unit_of_the_trade_is_answered_with_those_of_the_table():
     with pytest.raises(RefusalError, match=r"Units have one spelling: write Gb/s or GB/s \(b is bits, B bytes\)\.$"):
-        parse_quantity("400 Gbps", "bytes/s")
+        parse_quantity("400 gbps", "bytes/s")
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension", "ours"),
+    [
+        ("400 Gbit/s", "bytes/s", "400 Gb/s"),
+        ("400 Gbits/sec", "bytes/s", "400 Gb/s"),
+        ("400Gbps", "bytes/s", "400 Gb/s"),
+        ("50 GBps", "bytes/s", "50 GB/s"),
+        ("50 GB per second", "bytes/s", "50 GB/s"),
+        ("64 GBytes", "bytes", "64 GB"),
+        ("1_000 GB", "bytes", "1000 GB"),
+        ("3 µs", "s", "3 us"),
+        ("3μs", "s", "3 us"),
+        ("1.5 sec", "s", "1.5 s"),
+        ("20 msec", "s", "20 ms"),
+        ("989 TFLOPS", "FLOP/s", "989 TFLOP/s"),
+        ("989 TFLOPs/s", "FLOP/s", "989 TFLOP/s"),
+        ("1M tokens/s", "tokens/s", "1e6 tokens/s"),
+        ("26 Mtokens/s", "tokens/s", "26e6 tokens/s"),
+        ("2.5k tok/s", "tokens/s", "2.5e3 tokens/s"),
+        ("1 token/s", "tokens/s", "1 tokens/s"),
+        ("1,000,000 tokens/s", "tokens/s", "1000000 tokens/s"),
+        ("6.1 percent", "ratio", "6.1 %"),
+    ],
+)
+def test_a_spelling_of_others_is_answered_with_ours(text, dimension, ours):
+    """Never read as such: it is refused, and what the cure says is a quantity."""
+    with pytest.raises(RefusalError) as refused:
+        parse_quantity(text, dimension)
+    assert refused.value.cure.endswith(f"rite {ours}.")
+    parse_quantity(ours, dimension)
+
+
+@pytest.mark.parametrize("text", ["1,00 GB", "1M GB", "400 gbps", "3 m", "1,000,00 GB", "GB", "1 GB GB"])
+def test_a_spelling_that_is_not_sure_is_not_guessed(text):
+    with pytest.raises(RefusalError) as refused:
+        parse_any_quantity(text)
+    assert not refused.value.cure.startswith("Write 1")
 
 
 def test_a_negative_quantity_is_read_where_it_makes_sense():

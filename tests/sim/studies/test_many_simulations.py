@@ -1,5 +1,8 @@
 """Simulations side by side: the same results whatever the number of processes, in the order asked for."""
 
+import signal
+import threading
+
 import pytest
 
 from sim.errors import SimulationError
@@ -37,3 +40,34 @@ def test_an_error_of_the_caller_ends_the_simulations(jobs):
     """What goes wrong beside them comes through as it is."""
     with pytest.raises(SimulationError, match="beside"), observing(variants(), jobs=jobs):
         raise SimulationError("beside them")
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="interrupts cannot be held back here")
+def test_an_interrupt_that_another_thread_takes_waits_until_all_processes_have_begun(monkeypatch):
+    """Blocked signals go to threads that do not block them; half a start would leave a traceback of a lost process."""
+    asked, begun, ended = threading.Event(), [], []
+
+    def take():
+        asked.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    class Pool:
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, _, scenario, *__):
+            asked.set()
+            thread.join()
+            begun.append(scenario)
+
+        def shutdown(self, **how):
+            ended.append(how)
+
+    monkeypatch.setattr("sim.studies.many.ProcessPoolExecutor", Pool)
+    thread = threading.Thread(target=take)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), observing(variants(), jobs=2):
+        raise AssertionError("it is told before anything else is done")
+    assert len(begun) == 4
+    assert ended == [{"wait": False, "cancel_futures": True}]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,19 +1,23 @@
 """Standard output that fails in words: a reader that has gone ends the command in silence, a full disk with a message.
 
+Either stream may be closed by who starts the command. Without standard output nothing is run; without standard error
+messages are dropped, for Python would print them on standard output.
+
 Click and rich end a command with exit code 1 when a pipe is closed, which is that of a failed check. So the stream
 raises errors of its own, which they leave alone.
 """
 
+import errno
 import os
 import sys
 from typing import Any, TextIO, cast
 
 from sim.errors import OutputError
 
-__all__ = ["STANDARD_OUTPUT", "ReaderGoneError", "guard_stdout", "silence_stdout"]
+__all__ = ["ReaderGoneError", "check_stdout", "guard_stdout", "open_stderr", "silence_stdout"]
 
-
-STANDARD_OUTPUT = "standard output"
+_STDERR = 2
+_NAME = "standard output"
 """The file of an `OutputError` about it."""
 
 
@@ -45,6 +49,36 @@ class _Guarded:
         return getattr(self._stream, name)
 
 
+def check_stdout() -> None:
+    """Refuse a standard output that is closed, or open for reading alone.
+
+    Raises
+    ------
+    OutputError
+        Nothing can be written there.
+    """
+    try:
+        if sys.stdout is not None and not sys.stdout.closed:  # None: closed when the interpreter started
+            os.write(sys.stdout.fileno(), b"")
+            return
+    except ValueError:  # no file, so not one that can be closed
+        return
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            return  # found out, and told, where something is written
+    raise OutputError(file=_NAME, reason="it is closed", cure="Leave it open, or send it to a file.")
+
+
+def open_stderr() -> None:
+    """Give messages somewhere to go where standard error is closed, for else they would stand on standard output."""
+    if sys.stderr is not None:
+        return
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != _STDERR:
+        os.dup2(nowhere, _STDERR)
+    sys.stderr = open(_STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # a number; open to the end
+
+
 def guard_stdout() -> None:
     """Let all that is printed from now on fail in words."""
     sys.stdout = cast("TextIO", _Guarded(sys.stdout))
@@ -61,6 +95,4 @@ def silence_stdout() -> None:
 def _told(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return ReaderGoneError()
-    return OutputError(
-        file=STANDARD_OUTPUT, reason=error.strerror or str(error), cure="Make room, or write somewhere else."
-    )
+    return OutputError(file=_NAME, reason=error.strerror or str(error), cure="Make room, or write somewhere else.")
