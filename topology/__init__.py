@@ -10,6 +10,8 @@ Contents
   `topology.graph_pairs`: its exchanges of all pairs.
 - `topology.links`: a kind of link, and bytes spread over links; `topology.flow_links`: flow by flow; `topology.pairs`:
   what is told of all pairs.
-- `topology.fabric`: how nodes, rails, leaves and spines are wired.
+- `topology.fabric`: a graph from the figures of `topology.fabric_spec`; `topology.nodes`: what is inside a node;
+  `topology.fabrics`: how nodes are wired; `topology.wires`: what wirings are made of.
+- `topology.degraded`: the same cluster with something slower or gone.
 - `topology.presets`: named devices and clusters, each figure with its source.
 """
