@@ -1,7 +1,7 @@
 """Protocols by technology: NCCL's own tables, and what was fitted to published measurements.
 
-Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (NVIDIA/nccl src/graph/tuning.cc, June
-2026). Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
+Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (src/graph/tuning.cc, June 2026).
+Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
 LL B / 3.8, LL128 120/128 B (7/9 B on one node); NVLS efficiency * B with 6/5 of the tensor over each link.
 
 What is fitted stands in `FITTED`, by `benchmarks/fit_network.py`: one latency and one rate at most per technology and
@@ -155,21 +155,22 @@ BETWEEN_NODES: Final[Mapping[str, _Between]] = {
 
 
 @lru_cache
-def protocols_of(inside: str, between: str) -> tuple[Protocol, ...]:
+def protocols_of(inside: str | None, between: str | None) -> tuple[Protocol, ...]:
     """Return the protocols on nodes of one technology joined by another.
 
     Parameters
     ----------
     inside, between
-        Names in `INSIDE_NODES` and `BETWEEN_NODES`; both empty where nothing is known of the links but their own
-        figures: then each algorithm has one protocol that takes those.
+        Names in `INSIDE_NODES` and `BETWEEN_NODES`. Where nothing is known inside, each algorithm has one protocol that
+        takes the links' own figures; where nothing is known between, it is taken to be Ethernet.
 
     Examples
     --------
     >>> [p.name for p in protocols_of("nvlink3", "ib-hdr") if p.algorithm == "ring"]
     ['LL', 'LL128', 'Simple']
     """
-    if not inside and not between:
+    between = between or "ethernet"
+    if not inside:
         names = ("ring", "tree", "hierarchical", "direct", "hierarchical_all_to_all", "low_latency", "send")
         return tuple(Protocol(algorithm=name, name="plain", source="the links' own figures") for name in names)
     for name, known in ((inside, INSIDE_NODES), (between, BETWEEN_NODES)):

@@ -26,7 +26,7 @@ __all__ = ["Pricing"]
 
 FloatArray = NDArray[np.float64]
 _PAIRWISE = "xgmi"
-_INSIDE_KINDS = ("nvlink", _PAIRWISE)
+_INSIDE_KINDS = ("nvlink", _PAIRWISE, "cpu")
 _GPU_TO_NIC = "pcie"
 _ROUNDING = 1e-12
 
@@ -37,7 +37,7 @@ class Pricing:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         known: dict[str, list[Protocol]] = {}
-        for protocol in protocols_of(cluster.spec.inside, cluster.spec.between):
+        for protocol in protocols_of(cluster.inside, cluster.between):
             known.setdefault(protocol.algorithm, []).append(protocol)
         self.protocols: Mapping[str, list[Protocol]] = known
         self._overheads: dict[Protocol, FloatArray | None] = {}
@@ -115,6 +115,6 @@ class Pricing:
         return np.array([known[kind] for kind in self.cluster.link_kinds])
 
     def _tier_of(self, kind: str) -> int:
-        if kind in _INSIDE_KINDS or (kind == _GPU_TO_NIC and self.cluster.spec.inside.startswith(_GPU_TO_NIC)):
+        if kind in _INSIDE_KINDS or (kind == _GPU_TO_NIC and (self.cluster.inside or "").startswith(_GPU_TO_NIC)):
             return INSIDE
         return NO_TIER if kind == _GPU_TO_NIC else BETWEEN
