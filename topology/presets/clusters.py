@@ -17,7 +17,7 @@ from topology.nodes.node import Node
 from topology.nodes.nvswitch import NvSwitchNode
 from topology.nodes.pcie_server import PcieServer
 from topology.presets.near import near_preset
-from topology.presets.protocols import BETWEEN_NODES, FITTED, INSIDE_NODES
+from topology.presets.protocols import BETWEEN_NODES, FITTED, simple_rate
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
 
@@ -58,7 +58,7 @@ def _fabric(
         name="nic",
         bandwidth_bytes_per_s=nic_bytes_per_s,
         latency_s=under_s / links_under_leaf,
-        efficiency=BETWEEN_NODES[between].simple,
+        efficiency=simple_rate(between),
         source=f"latency: `end_to_end_s`; efficiency under NCCL's Simple: {BETWEEN_NODES[between].source}",
     )
     return FabricSpec(
@@ -86,7 +86,7 @@ _XGMI3 = LinkKind(
     name="xgmi",
     bandwidth_bytes_per_s=64e9,  # 16 lanes at 32 Gb/s (Linux amdgpu_xgmi.h: XGMI_SPEED_32GT), one link to each peer
     latency_s=3.33e-6,  # assumed: NVLink's end to end, here over one link
-    efficiency=INSIDE_NODES["xgmi3"].simple,
+    efficiency=simple_rate("xgmi3"),
     source="AMD MI300X platform: 128 GB/s both ways per link; efficiency fitted",
 )
 _PCIE4_SLOT = LinkKind(

@@ -8,6 +8,7 @@ What is fitted stands in `FITTED`, by `benchmarks/fit_network.py`: one latency a
 protocol, with the rows that it was fitted to.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +17,21 @@ from typing import Final, NamedTuple
 from topology.errors import TopologyError
 from topology.protocol import Protocol, Tier
 
-__all__ = ["BETWEEN_NODES", "FITTED", "INSIDE_NODES", "Fitted", "protocols_of"]
+__all__ = [
+    "BETWEEN_NODES",
+    "FITTED",
+    "INSIDE_NODES",
+    "Fitted",
+    "build_protocols",
+    "protocols_of",
+    "simple_rate",
+]
 
 _NCCL = "NVIDIA/nccl src/graph/tuning.cc"
 _NAMES = ("LL", "LL128", "Simple")
 _US = 1e-6
 _GB = 1e9
+_MOST_LL_OF_NODE = 45e9  # llMaxBws, Hopper, two nodes
 _NICS = 8
 """NICs of the nodes that NCCL's limits between nodes are for."""
 _RING_FLOOR_US = (1.0, 1.0, 3.0)
@@ -32,19 +42,23 @@ _BASE_US: Final = {"tree": (6.8, 14.0, 8.4), "ring": (6.6, 14.0, 8.4)}
 _HOP_US: Final = {
     "nvlink": {"tree": (0.6, 1.25, 4.0), "ring": (0.6, 1.9, 3.4)},
     "pci": {"tree": (1.0, 1.9, 4.0), "ring": (1.0, 2.5, 5.7)},
-    "net": {"tree": (5.0, 8.5, 14.0), "ring": (2.7, 4.0, 14.0)},
+    "net": {"tree": (5.0, 8.5, 14.0), "ring": (2.7, 4.0, 14.0), "nvls": (0.0, 0.0, 20.9)},
 }
-_NVLS_US: Final = (25.0, 20.9)
-"""NVLS inside a node, and NVLSTree's message between nodes."""
+_NVLS_US: Final = 25.0
+"""NVLS inside a node."""
 
 
 class Fitted(NamedTuple):
     """A constant that measurements gave."""
 
     value: float
-    """Seconds, or a fraction of the datasheet's bandwidth."""
+    """Seconds, bytes/s, or a fraction of the datasheet's bandwidth."""
+    table: str
+    """The measurements' table."""
     rows: str
-    """The measurements."""
+    """Which of its rows."""
+    otherwise: float
+    """What would be taken without them: NCCL's figure, or that of a like technology."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +67,11 @@ class _Inside:
 
     bus: str
     """nvlink or pci: which of NCCL's latencies."""
-    simple: float
-    """Fraction of the datasheet's bandwidth under Simple."""
+    simple: float | str
+    """Fraction of the datasheet's bandwidth under Simple; a text: the fitted constant of that name."""
     most_ll: float
     """Most bytes/s of LL on one node."""
-    nvls: float | None = None
+    nvls: float | str | None = None
     """Fraction of what Simple reaches, with the switch reducing; None where it does not."""
     source: str
     """Of `simple`."""
@@ -67,30 +81,33 @@ class _Inside:
 class _Between:
     """A technology between nodes."""
 
-    simple: float
-    """Fraction of the datasheet's bandwidth under Simple."""
+    simple: float | str
+    """Fraction of the datasheet's bandwidth under Simple; a text: the fitted constant of that name."""
     has_ll128: bool = True
     """Whether LL128 runs on it: it needs stores of 128 bytes to arrive whole."""
     source: str
     """Of `simple`."""
 
 
+_A3 = "A3-Mega all-reduce, 2 nodes"
+_LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
+
 FITTED: Final[Mapping[str, Fitted]] = {
-    "tcpxo LL hop": Fitted(64e-6, "A3-Mega all-reduce, 2 nodes, 8 B to 16 MiB"),
-    "tcpxo LL rate": Fitted(0.1, "A3-Mega all-reduce, 2 nodes, 8 B to 16 MiB"),
-    "tcpxo Simple hop": Fitted(408e-6, "A3-Mega all-reduce, 2 nodes, 32 MiB to 8 GiB"),
-    "tcpxo Simple rate": Fitted(0.92, "A3-Mega all-reduce, 2 nodes, 32 MiB to 8 GiB"),
-    "ib-ndr Simple rate": Fitted(0.98, "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB"),
-    "nvlink5-nvl72 NVLS hop": Fitted(600e-6, "GB200 NVL72, all-reduce, 512 MiB to 8 GiB"),
-    "nvlink5-nvl72 NVLS rate": Fitted(0.73, "GB200 NVL72, all-reduce, 512 MiB to 8 GiB"),
-    "nvlink3 send rate": Fitted(0.65, "8 x A100, sendrecv, 256 MiB to 1 GiB"),
-    "nvlink4 copy rate": Fitted(0.876, "H200, pairwise copy, one way and both ways"),
-    "xgmi3 Simple rate": Fitted(0.72, "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB"),
-    "nvlink4-h800 DeepEP rate": Fitted(0.68, "DeepEP V1, EP8, dispatch and combine"),
-    "nvlink5 DeepEP rate": Fitted(0.71, "DeepEP V2, SM100, EP8, 64 SMs"),
-    "ib DeepEP rate": Fitted(0.9, "DeepEP V1 and V2, off the node; low latency, EP32 and EP128"),
-    "DeepEP SM rate": Fitted(23.4e9, "DeepEP V2, SM100, EP8, 24 SMs: bytes/s off the rank of one SM"),
-    "low_latency base": Fitted(30e-6, "DeepEP V1 low latency, EP32 and EP128"),
+    "tcpxo LL hop": Fitted(64e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
+    "tcpxo LL rate": Fitted(0.1, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
+    "tcpxo Simple hop": Fitted(408e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
+    "tcpxo Simple rate": Fitted(0.92, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
+    "ib-ndr Simple rate": Fitted(0.98, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
+    "nvlink5-nvl72 NVLS hop": Fitted(600e-6, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 25e-6),
+    "nvlink5-nvl72 NVLS rate": Fitted(0.73, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 0.74),
+    "nvlink3 send rate": Fitted(0.65, "nccl_busbw", "8 x A100, sendrecv, 256 MiB to 1 GiB", 0.8),
+    "nvlink4 copy rate": Fitted(0.876, "nccl_busbw", "H200, pairwise copy, one way and both ways", 0.824),
+    "xgmi3 Simple rate": Fitted(0.72, "nccl_busbw", "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB", 0.8),
+    "nvlink4-h800 DeepEP rate": Fitted(0.68, "deepep", "DeepEP V1, EP8, dispatch and combine", 0.8),
+    "nvlink5 DeepEP rate": Fitted(0.71, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
+    "ib DeepEP rate": Fitted(0.9, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
+    "DeepEP SM rate": Fitted(23.4e9, "deepep", "DeepEP V2, EP8 with 24 SMs, EP8x2 with 12, EP8x4 with 6", 1e12),
+    "low_latency base": Fitted(30e-6, "deepep", _LL_EXCHANGE, 0.0),
 }
 """Constants by technology and protocol."""
 
@@ -128,12 +145,10 @@ INSIDE_NODES: Final[Mapping[str, _Inside]] = {
         bus="nvlink",
         simple=_nccl(18 * 40.1, 900),
         most_ll=282.0 * _GB,
-        nvls=FITTED["nvlink5-nvl72 NVLS rate"].value,
+        nvls="nvlink5-nvl72 NVLS rate",
         source="NCCL topo.h: SM100 40.1 GB/s x 18",
     ),
-    "xgmi3": _Inside(
-        bus="nvlink", simple=FITTED["xgmi3 Simple rate"].value, most_ll=87.7 * _GB, source="fitted; LL as on NVLink 3"
-    ),
+    "xgmi3": _Inside(bus="nvlink", simple="xgmi3 Simple rate", most_ll=87.7 * _GB, source="fitted; LL as on NVLink 3"),
     "pcie4": _Inside(
         bus="pci", simple=_nccl(24.0, 31.5), most_ll=87.7 * _GB, source="NCCL topo.h: PCI_BW, generation 4"
     ),
@@ -143,12 +158,12 @@ INSIDE_NODES: Final[Mapping[str, _Inside]] = {
 }
 """Technologies inside nodes."""
 
-_SAME = FITTED["ib-ndr Simple rate"].value
+_SAME = "ib-ndr Simple rate"
 BETWEEN_NODES: Final[Mapping[str, _Between]] = {
     "ib-hdr": _Between(simple=_SAME, source="taken to be that of NDR"),
     "ib-ndr": _Between(simple=_SAME, source="fitted"),
     "roce": _Between(simple=_SAME, source="taken to be that of InfiniBand NDR: the same NIC"),
-    "tcpxo": _Between(simple=FITTED["tcpxo Simple rate"].value, has_ll128=False, source="fitted"),
+    "tcpxo": _Between(simple="tcpxo Simple rate", has_ll128=False, source="fitted"),
     "ethernet": _Between(simple=_SAME, source="taken to be that of InfiniBand NDR"),
 }
 """Technologies between nodes."""
@@ -169,10 +184,15 @@ def protocols_of(inside: str | None, between: str | None) -> tuple[Protocol, ...
     >>> [p.name for p in protocols_of("nvlink3", "ib-hdr") if p.algorithm == "ring"]
     ['LL', 'LL128', 'Simple']
     """
-    between = between or "ethernet"
+    return build_protocols(inside, between, {name: fitted.value for name, fitted in FITTED.items()})
+
+
+def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str, float]) -> tuple[Protocol, ...]:
+    """Return the same with other values of the fitted constants."""
     if not inside:
         names = ("ring", "tree", "hierarchical", "direct", "hierarchical_all_to_all", "low_latency", "send")
         return tuple(Protocol(algorithm=name, name="plain", source="the links' own figures") for name in names)
+    between = between or "ethernet"
     for name, known in ((inside, INSIDE_NODES), (between, BETWEEN_NODES)):
         if name not in known:
             raise TopologyError(
@@ -182,124 +202,134 @@ def protocols_of(inside: str | None, between: str | None) -> tuple[Protocol, ...
                 value=repr(name),
                 cure="Correct the name.",
             )
-    here, there = INSIDE_NODES[inside], BETWEEN_NODES[between]
-    return (
-        *_rings(here, there, between),
-        *_trees(here, there, between),
-        *_nvls(inside, here, there),
-        *_exchanges(inside, here, there),
-    )
+    pair = _Pair(inside, between, fitted)
+    return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges())
+
+
+def simple_rate(technology: str) -> float:
+    """Return the fraction of the datasheet's bandwidth that a technology reaches under Simple.
+
+    >>> simple_rate("nvlink3")
+    0.8
+    """
+    known = INSIDE_NODES[technology] if technology in INSIDE_NODES else BETWEEN_NODES[technology]
+    return FITTED[known.simple].value if isinstance(known.simple, str) else known.simple
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _names(there: _Between) -> list[int]:
-    return [i for i, name in enumerate(_NAMES) if name != "LL128" or there.has_ll128]
+class _Pair:
+    """A technology inside nodes and one between them."""
 
+    def __init__(self, inside: str, between: str, fitted: Mapping[str, float]) -> None:
+        self._names = (inside, between)
+        self._fitted = fitted
+        self._here, self._there = INSIDE_NODES[inside], BETWEEN_NODES[between]
+        self._inside_rate, self._between_rate = (self._value(one.simple) for one in (self._here, self._there))
+        self._source = f"{_NCCL}; {self._here.source}; {self._there.source}"
+        self._protocols = [i for i, name in enumerate(_NAMES) if name != "LL128" or self._there.has_ll128]
 
-def _hop_s(between: str, algorithm: str, number: int) -> float:
-    """Return a message's time between nodes; NCCL doubles the network's part of a ring under Simple."""
-    fitted = FITTED.get(f"{between} {_NAMES[number]} hop")
-    return fitted.value if fitted else _HOP_US["net"][algorithm][number] * _US
-
-
-def _rate(between: str, number: int, of_nccl: float) -> float:
-    fitted = FITTED.get(f"{between} {_NAMES[number]} rate")
-    return fitted.value if fitted else of_nccl
-
-
-def _rings(here: _Inside, there: _Between, between: str) -> list[Protocol]:
-    shares = (0.5, 0.92, 1.0)
-    found = []
-    for i in _names(there):
-        hop_us = max(_HOP_US[here.bus]["ring"][i], _RING_FLOOR_US[i])
-        fitted = f"{between} {_NAMES[i]} rate" in FITTED
-        most = here.most_ll if i == 0 else float("inf")
-        found += [
-            Protocol(
-                algorithm=algorithm,
-                name=_NAMES[i],
-                base_latency_s=_BASE_US["ring"][i] * _US,
-                inside=Tier(hop_latency_s=hop_us * _US, efficiency=here.simple * shares[i], most_bytes_per_s=most),
-                between=Tier(
-                    hop_latency_s=_hop_s(between, "ring", i),
-                    efficiency=_rate(between, i, there.simple * shares[i]),
-                    most_bytes_per_s=45.0 * _GB / _NICS if i == 0 and not fitted else float("inf"),
-                ),
-                source=f"{_NCCL}; {here.source}; {there.source}",
+    def rings(self) -> list[Protocol]:
+        """Return the protocols of rings, which hierarchical collectives are made of as well."""
+        shares = (0.5, 0.92, 1.0)
+        found = []
+        for i in self._protocols:
+            hop_us = max(_HOP_US[self._here.bus]["ring"][i], _RING_FLOOR_US[i])
+            inside = Tier(
+                hop_latency_s=hop_us * _US,
+                efficiency=self._inside_rate * shares[i],
+                most_bytes_per_s=self._here.most_ll if i == 0 else math.inf,
             )
-            for algorithm in ("ring", "hierarchical")
-        ]
-    return found
+            found += [
+                Protocol(
+                    algorithm=algorithm,
+                    name=_NAMES[i],
+                    base_latency_s=_BASE_US["ring"][i] * _US,
+                    inside=inside,
+                    between=self._between("ring", i, shares[i]),
+                    source=self._source,
+                )
+                for algorithm in ("ring", "hierarchical")
+            ]
+        return found
 
-
-def _trees(here: _Inside, there: _Between, between: str) -> list[Protocol]:
-    inside_share, between_share = (0.92 / 3.8, 0.92 * 7 / 9, 0.92), (1 / 3.8, 120 / 128, 1.0)
-    return [
-        Protocol(
-            algorithm="tree",
-            name=_NAMES[i],
-            base_latency_s=_BASE_US["tree"][i] * _US,
-            inside=Tier(
-                hop_latency_s=_HOP_US[here.bus]["tree"][i] * _US,
-                efficiency=here.simple * inside_share[i],
-                most_bytes_per_s=here.most_ll if i == 0 else float("inf"),
-            ),
-            between=Tier(
-                hop_latency_s=_hop_s(between, "tree", i),
-                efficiency=_rate(between, i, there.simple * between_share[i]),
-                most_bytes_per_s=(
-                    45.0 * _GB / _NICS if i == 0 and f"{between} LL rate" not in FITTED else float("inf")
+    def trees(self) -> list[Protocol]:
+        """Return the protocols of trees."""
+        inside_shares, between_shares = (0.92 / 3.8, 0.92 * 7 / 9, 0.92), (1 / 3.8, 120 / 128, 1.0)
+        return [
+            Protocol(
+                algorithm="tree",
+                name=_NAMES[i],
+                base_latency_s=_BASE_US["tree"][i] * _US,
+                inside=Tier(
+                    hop_latency_s=_HOP_US[self._here.bus]["tree"][i] * _US,
+                    efficiency=self._inside_rate * inside_shares[i],
+                    most_bytes_per_s=self._here.most_ll if i == 0 else math.inf,
                 ),
-            ),
-            source=f"{_NCCL}; {here.source}; {there.source}",
+                between=self._between("tree", i, between_shares[i]),
+                source=self._source,
+            )
+            for i in self._protocols
+        ]
+
+    def nvls(self) -> list[Protocol]:
+        """Return NVLS, where the switch reduces."""
+        if self._here.nvls is None:
+            return []
+        return [
+            Protocol(
+                algorithm="nvls",
+                name="Simple",
+                inside=Tier(
+                    hop_latency_s=self._fitted.get(f"{self._names[0]} NVLS hop", _NVLS_US * _US),
+                    efficiency=self._inside_rate * self._value(self._here.nvls),
+                ),
+                between=self._between("nvls", 2, 1.0),
+                source=self._source,
+            )
+        ]
+
+    def exchanges(self) -> list[Protocol]:
+        """Return point to point and all-to-alls, whose messages take their paths' latencies."""
+        inside = self._names[0]
+        sends = next(
+            (self._fitted[key] for key in (f"{inside} send rate", f"{inside} copy rate") if key in self._fitted), None
         )
-        for i in _names(there)
-    ]
-
-
-def _nvls(inside: str, here: _Inside, there: _Between) -> list[Protocol]:
-    if here.nvls is None:
-        return []
-    fitted = FITTED.get(f"{inside} NVLS hop")
-    return [
-        Protocol(
-            algorithm="nvls",
-            name="Simple",
-            inside=Tier(
-                hop_latency_s=fitted.value if fitted else _NVLS_US[0] * _US, efficiency=here.simple * here.nvls
+        nccl, off_node = Tier(efficiency=self._inside_rate), Tier(efficiency=self._fitted["ib DeepEP rate"])
+        deepep = Tier(efficiency=self._fitted.get(f"{inside} DeepEP rate", self._inside_rate))
+        source = f"{self._here.source}; {self._there.source}; deepseek-ai/DeepEP"
+        return [
+            Protocol(
+                algorithm="send",
+                name="copy",
+                inside=Tier(efficiency=sends or self._inside_rate),
+                between=Tier(efficiency=self._between_rate),
+                source=source,
             ),
-            between=Tier(hop_latency_s=_NVLS_US[1] * _US, efficiency=there.simple),
-            source=f"{_NCCL}; {here.source}; {there.source}",
+            Protocol(algorithm="direct", name="copy", inside=nccl, between=off_node, source=source),
+            Protocol(
+                algorithm="hierarchical_all_to_all", name="DeepEP", inside=deepep, between=off_node, source=source
+            ),
+            Protocol(
+                algorithm="low_latency",
+                name="DeepEP",
+                base_latency_s=self._fitted["low_latency base"],
+                inside=nccl,
+                between=off_node,
+                source=source,
+            ),
+        ]
+
+    def _value(self, figure: float | str) -> float:
+        return self._fitted[figure] if isinstance(figure, str) else figure
+
+    def _between(self, algorithm: str, number: int, share: float) -> Tier:
+        """Return a protocol between nodes: fitted, or as in NCCL's tables."""
+        name = f"{self._names[1]} {_NAMES[number]}"
+        rate = self._fitted.get(f"{name} rate") if number == 0 else None
+        return Tier(
+            hop_latency_s=self._fitted.get(f"{name} hop", _HOP_US["net"][algorithm][number] * _US),
+            efficiency=self._between_rate * share if rate is None else rate,
+            most_bytes_per_s=_MOST_LL_OF_NODE / _NICS if number == 0 and rate is None else math.inf,
         )
-    ]
-
-
-def _exchanges(inside: str, here: _Inside, there: _Between) -> list[Protocol]:
-    """Return point to point and all-to-alls, which wait their paths' latencies."""
-    of_nvlink = FITTED.get(f"{inside} DeepEP rate")
-    deepep = Tier(efficiency=of_nvlink.value if of_nvlink else here.simple)
-    off_node = Tier(efficiency=min(FITTED["ib DeepEP rate"].value, there.simple))
-    sends = FITTED.get(f"{inside} send rate") or FITTED.get(f"{inside} copy rate")
-    nccl = Tier(efficiency=here.simple)
-    source = f"{here.source}; {there.source}; DeepEP README"
-    return [
-        Protocol(
-            algorithm="send",
-            name="copy",
-            inside=Tier(efficiency=sends.value if sends else here.simple),
-            between=Tier(efficiency=there.simple),
-            source=sends.rows if sends else source,
-        ),
-        Protocol(algorithm="direct", name="copy", inside=nccl, between=off_node, source=source),
-        Protocol(algorithm="hierarchical_all_to_all", name="DeepEP", inside=deepep, between=off_node, source=source),
-        Protocol(
-            algorithm="low_latency",
-            name="DeepEP",
-            base_latency_s=FITTED["low_latency base"].value,
-            inside=nccl,
-            between=off_node,
-            source=source,
-        ),
-    ]

@@ -23,7 +23,7 @@ def make_cluster(num_gpus: int) -> Cluster:
 @cache
 def make_plain_cluster(num_gpus: int) -> Cluster:
     """Nodes of eight H100 of whose links no more is known than their own figures: no protocols."""
-    fabric = replace(FABRICS["dgx-h100"], inside="", between="")
+    fabric = replace(FABRICS["dgx-h100"], inside=None, between=None)
     return build_cluster(fabric, -(-num_gpus // GPUS_PER_NODE), DEVICES["h100-sxm"])
 
 
