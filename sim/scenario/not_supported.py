@@ -88,7 +88,6 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("placement.window"),
     NotYet("network.all_reduce", names=("tree", "nvls"), cure="Write auto, ring or hierarchical."),
     NotYet("network.all_to_all", names=("hierarchical", "low_latency"), cure="Write direct."),
-    NotYet("published", allowed=([],), cure="Leave it out or write []."),
 )
 """Every value that is refused as not supported yet."""
 
