@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FULL", "bottleneck_s", "hottest", "mean_course"]
+__all__ = ["FULL", "hottest", "mean_course"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -74,12 +74,3 @@ def mean_course(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tuple
     if not load.size or edges.size < 2:
         return edges, np.zeros((max(edges.size - 1, 0), load.shape[1]))
     return edges, np.clip(np.diff(at_edges, axis=0) / np.diff(edges)[:, None], 0.0, 1.0)
-
-
-def bottleneck_s(full: list[NDArray[np.intp]], time_ns: IntArray, num_links: int) -> FloatArray:
-    """Return how long each link was full, from the links that were in each interval. Shapes I x [F], [I] -> [L]."""
-    if not full:
-        return np.zeros(num_links)
-    weights = np.repeat(time_ns, [links.size for links in full])
-    total_ns = np.bincount(np.concatenate(full), weights=weights, minlength=num_links)
-    return (total_ns / 1e9).astype(np.float64)

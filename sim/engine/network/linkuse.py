@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.network.hottest import FULL, bottleneck_s, hottest, mean_course
+from sim.engine.network.hottest import FULL, hottest, mean_course
 from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
 from topology.links import LinkLoad
@@ -56,8 +56,8 @@ class _Use(NamedTuple):
     """Links that cannot fill and carry something, by their places among those by kind. Shape [W]."""
     use: FloatArray
     """Of each. Shape [W]."""
-    full: NDArray[np.intp]
-    """Links that are full. Shape [F]."""
+    full: bytes
+    """Which links are full, of those that can be: a byte each, in the order of `_full`."""
     hot: FloatArray
     """Of the hottest links of the run. Shape [H]."""
 
@@ -183,17 +183,27 @@ class LinkLog:
         uses = [self._use_of(interval) for interval in self._intervals]
         start, end = (np.array([one[i] for one in self._intervals], dtype=np.int64) for i in (0, 1))
         time_ns, utilisation = self._course(uses, start, end)
-        hot = np.array([one.hot for one in uses]).reshape(len(uses), self._hottest.size)
-        edges_ns, hot_utilisation = mean_course(start, end, hot)
+        hot = np.concatenate([one.hot for one in uses]) if uses else np.zeros(0)
+        edges_ns, hot_utilisation = mean_course(start, end, hot.reshape(len(uses), self._hottest.size))
         return replace(
             use,
             time_ns=time_ns,
             utilisation=utilisation,
-            bottleneck_s=bottleneck_s([one.full for one in uses], end - start, self._capacity.size),
+            bottleneck_s=self._bottleneck_s(uses, end - start),
             hottest=self._hottest,
             hot_edges_ns=edges_ns,
             hot_utilisation=hot_utilisation,
         )
+
+    def _bottleneck_s(self, uses: Sequence[_Use], time_ns: NDArray[np.int64]) -> FloatArray:
+        """Return the time in which each link was full. Shapes [I], [I] -> [L]."""
+        full_ns: Counter[bytes] = Counter()
+        for one, elapsed_ns in zip(uses, time_ns.tolist(), strict=True):
+            full_ns[one.full] += elapsed_ns
+        total_ns = np.zeros(self._capacity.size)
+        for full, elapsed_ns in full_ns.items():
+            total_ns[self._full.links] += np.frombuffer(full, dtype=np.bool_) * elapsed_ns
+        return total_ns / 1e9
 
     def _course(
         self, uses: Sequence[_Use], start: NDArray[np.int64], end: NDArray[np.int64]
@@ -203,7 +213,7 @@ class LinkLog:
         times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
         use = np.zeros((times.size, len(self._kinds)))
         if uses:
-            full = np.stack([one.busiest for one in uses])
+            full = np.concatenate([one.busiest for one in uses]).reshape(len(uses), -1)
             _raise_ranges(use, np.searchsorted(times, start), np.searchsorted(times, end), full)
         if self._wide.links.size:
             self._add_wide(use, changes, uses)
@@ -251,9 +261,8 @@ class LinkLog:
         narrow = use[self._full.links]
         busiest[self._full.kinds] = np.maximum.reduceat(narrow, self._full.first)
         wide = use[self._wide.links]
-        places = np.flatnonzero(wide)
-        full = self._full.links[np.flatnonzero(narrow >= FULL)]
-        return _Use(busiest, places, wide[places], full, use[self._hottest])
+        places = wide.nonzero()[0]
+        return _Use(busiest, places, wide[places], (narrow >= FULL).tobytes(), use[self._hottest])
 
 
 def _raise_ranges(rows: FloatArray, first: NDArray[np.intp], last: NDArray[np.intp], values: FloatArray) -> None:
