@@ -37,11 +37,15 @@ def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[s
         "trace": folder / "trace.npz",
         "timeline": folder / "timeline.png",
         "Perfetto trace": folder / "trace.json",
+        "links": folder / "links.png",
     }
     write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace)))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
+    from sim.report.links_picture import draw_links  # noqa: PLC0415  # matplotlib
+
+    write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
     return {key: str(path) for key, path in paths.items()}
 
 
