@@ -88,6 +88,27 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: moesim validate schedules --out out/")
+def validate(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Bundled suites or cases, files or folders of your own; default: all bundled suites.",
+            metavar="[NAME|FILE|FOLDER]...",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Write validate.json and validate.png.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
+) -> None:
+    """Hold validation cases against published figures; exit with 1 when one is not within its tolerance."""
+    from sim.cli.validate import validate_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    raise typer.Exit(validate_command(targets or [], as_json=as_json, out=out, jobs=jobs))
+
+
 @app.command(epilog="Example: moesim timeline ep64_tp16_pp4 -o timeline.svg")
 def timeline(
     scenario: ScenarioArgument,

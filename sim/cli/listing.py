@@ -106,9 +106,15 @@ def _metrics() -> list[Table]:
 
 
 def _scenarios() -> list[Table]:
-    from sim.scenario.bundled import list_bundled  # noqa: PLC0415  # each list imports what it shows
+    from sim.scenario.bundled import list_bundled, list_cases, list_suites  # noqa: PLC0415  # each list imports what it shows
 
-    return [("bundled scenarios", ["name"], [[name] for name in list_bundled()])]
+    cases = list_cases()
+    suites = [[suite, sum(case.startswith(f"{suite}/") for case in cases)] for suite in list_suites()]
+    return [
+        ("bundled scenarios", ["name"], [[name] for name in list_bundled()]),
+        ("validation suites", ["name", "cases"], suites),
+        ("validation cases", ["name"], [[name] for name in cases]),
+    ]
 
 
 _LISTS: dict[str, Callable[[], list[Table]]] = {

@@ -18,15 +18,27 @@ from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.results.quantities import format_quantity
 
-__all__ = ["OUTPUT_NAMES", "stage_notes", "write_drawing", "write_outputs", "write_whole"]
+__all__ = [
+    "OUTPUT_NAMES",
+    "VALIDATION_NAMES",
+    "stage_notes",
+    "write_drawing",
+    "write_outputs",
+    "write_validation",
+    "write_whole",
+]
 
 OUTPUT_NAMES: Final = {
     "result": "result.json",
     "trace": "trace.npz",
     "timeline": "timeline.png",
     "Perfetto trace": "trace.json",
+    "links": "links.png",
 }
 """What is written into the folder of a run -> the file's name."""
+
+VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
+"""What is written into the folder of a validation -> the file's name."""
 
 
 def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -37,10 +49,7 @@ def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[s
     dict
         What was written -> path.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritten(folder, error, "Choose a folder that can be written.") from error
+    _make(folder)
     name = str(data["scenario"].get("name") or "scenario")
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items()}
@@ -48,6 +57,28 @@ def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[s
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace)))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
+    from sim.report.links_picture import draw_links  # noqa: PLC0415  # matplotlib
+
+    write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a validation into `folder`, which is made where it does not exist.
+
+    Returns
+    -------
+    dict
+        What was written -> path.
+    """
+    from sim.report.validation_picture import draw_validation  # noqa: PLC0415  # matplotlib
+
+    _make(folder)
+    paths = {key: folder / file for key, file in VALIDATION_NAMES.items()}
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    title = f"Validation: {', '.join(data['suites'])}"
+    write_whole(paths["picture"], lambda path: draw_validation(data, path, title=title))
     return {key: str(path) for key, path in paths.items()}
 
 
@@ -112,6 +143,14 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
             ", ".join(f"{part} {format_quantity(round(share, 3), 'ratio')}" for part, share in shares if share)
         )
     return notes
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, or say that it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(folder, error, "Choose a folder that can be written.") from error
 
 
 def _unwritten(path: Path, error: OSError, cure: str) -> OutputError:

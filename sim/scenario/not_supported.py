@@ -81,7 +81,6 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("placement.groups"),
     NotYet("placement.replicas"),
     NotYet("placement.window"),
-    NotYet("published", allowed=([],), cure="Leave it out or write []."),
 )
 """Every value that is refused as not supported yet."""
 

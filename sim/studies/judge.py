@@ -133,7 +133,12 @@ def judge_scenario(
         scenario=scenario,
         simulated=here,
         claims=verdicts,
-        findings=[*_findings(here, metrics), *_not_run(scenario, variants, seen), *_assumed_elsewhere(here, seen)],
+        findings=[
+            *_findings(here, metrics),
+            *_published(scenario),
+            *_not_run(scenario, variants, seen),
+            *_assumed_elsewhere(here, seen),
+        ],
         num_runs=here.num_runs + sum(o.num_runs for o in seen),
     )
 
@@ -213,6 +218,12 @@ def _over_seeds(metric: str, value: Value | None, by_seed: Sequence[Observation]
     if not by_seed or value is None or CATALOG[metric].group == "mesh":
         return []
     return [float(value), *(float(o.values[metric]) for o in by_seed if metric in o.values)]
+
+
+def _published(scenario: Scenario) -> list[str]:
+    """Return what becomes of published figures here: nothing."""
+    num_figures = len(scenario.spec.published)
+    return [f"Published figures: {num_figures}; `moesim validate` holds them against the model"] if num_figures else []
 
 
 def _not_run(scenario: Scenario, variants: _Variants, seen: Sequence[Observation]) -> list[str]:

@@ -228,8 +228,8 @@ def _is_through(active: _Active) -> bool:
 
 
 def _is_due(knot: Sequence[_Active]) -> bool:
-    """Tell whether the time has come at which the first of a knot ends, rounded up."""
-    return any(to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in knot)
+    """Tell whether the time has come at which the first of a knot ends, rounded up; what joined now has no rate yet."""
+    return any(active.rate > 0 and to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in knot)
 
 
 def _knots(actives: Sequence[_Active]) -> list[list[_Active]]:

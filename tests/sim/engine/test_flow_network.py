@@ -369,3 +369,14 @@ def test_compiled_and_interpreted_give_the_same_bits():
     assert results[0] == results[1]
     assert states[0].end_ns.tolist() == states[1].end_ns.tolist()
     assert states[0].tally.tolist() == states[1].tally.tolist()
+
+
+def test_flow_by_flow_a_link_that_is_full_is_the_bottleneck():
+    """Two flows of 100 bytes on links of 1 and 2 bytes/ns: full for 100 and for 50 ns."""
+    capacity = [1, 2]
+    exchange = make_flows([({0: 1}, 100_000), ({1: 1}, 200_000), ({1: 0.1}, 100)], capacity)
+    network, _ = run_network(capacity, [(0, [exchange])], network=FlowNetwork)
+    use = network.link_use()
+    assert use.bottleneck_s[0] * 1e9 == pytest.approx(100_000, rel=1e-3)
+    assert use.hottest.tolist()[:2] == [1, 0]
+    assert use.hot_utilisation.max() <= 1

@@ -141,10 +141,24 @@ REFUSALS = [
      "megatron, vllm, spanning, got mega. Did you mean `megatron`?"),
     ("EP16_TP4_PP4_DP4", "EP16 TP4", "45: rivals.0 must be the name of a strategy or a map of dotted keys to values, "
      "got EP16 TP4. Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."),
-    ("published: []", "published: [{metric: mfu, value: 3 parsecs, source: x, tolerance_pct: 1}]",
-     "46: published must be supported, got [a mapping]. published is not supported yet. Leave it out or write []."),
-    ("published: []", "published: {}", "46: published must be supported, got an empty mapping. "
-     "published is not supported yet. Leave it out or write []."),
+    ("published: []", "published: {}", "46: published must be a list, got an empty mapping. Write [...] or lines that "
+     "start with `- `."),
+    ("published: []", "published: [{metric: mfu, value: 0, source: x, tolerance_pct: 1}]",
+     "46: published.0.value must not be 0, got 0. An error is a share of the figure: choose a metric that is not 0, "
+     "such as the time it is made of."),
+    ("published: []", "published: [{metric: mfu, value: 1, source: x, tolerance_pct: -1}]",
+     "46: published.0.tolerance_pct must be a number of at least 0, got -1. Write a number in that range."),
+    ("published: []", "published: [{metric: mfu, value: 1, source: x}]",
+     "46: published.0.tolerance_pct must be given, got nothing. Add `tolerance_pct:` under published.0."),
+    ("published: []", "published: [{metric: mfu, value: 1, source: x, tolerance_pct: 1, set: {}}]",
+     "46: published.0.set must be a map of dotted keys to values, got an empty mapping. Write for example "
+     "{model.top_k: 1}."),
+    ("published: []", "published: [{metric: mfu, value: 1, source: x, tolerance_pct: 1, set: {model.topk: 1}}]",
+     "46: published.0.set (model.topk) must be a known key, got topk. Did you mean `top_k`?"),
+    ("published: []", "published: [{metric: mfu, value: 1, source: x, tolerance_pct: 1, set: {model.top_k: 65}}]",
+     "46: published.0.set (model.top_k) must be at most model.experts = 64, got 65. Lower top_k."),
+    ("published: []", "published: [{metric: mfu, value: 1, source: x, tolerance_pct: 1, sources: x}]",
+     "46: published.0.sources must be a known key, got sources. Did you mean `source`?"),
     ("rivals: [EP16_TP4_PP4_DP4, {parallel.strategy: EP64_TP1_PP1_DP64, parallel.convention: megatron}]", "rivals: {}",
      "45: rivals must be a list, got an empty mapping. Write [...] or lines that start with `- `."),
 ]  # fmt: skip

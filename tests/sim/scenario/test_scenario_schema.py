@@ -127,7 +127,6 @@ def test_editors_offer_only_what_is_supported():
     assert properties["skew"]["enum"] == [0]
     assert properties["capacity_factor"]["enum"] == [None]
     schema = json_schema()
-    assert schema["properties"]["published"]["enum"] == [[]]
     assert schema["$defs"]["ClusterSpec"]["properties"]["preset"]["not"] == {"enum": ["mi300x"]}
     kinds = {"forward", "training", "passes", "collective"}
     assert set(schema["properties"]["workload"]["discriminator"]["mapping"]) == kinds
