@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 
 from sim.errors import SimulationError
 
-__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "Environment", "Signal", "to_ns", "to_ns_array"]
+__all__ = ["MAX_EVENTS", "SOLVE_PRIORITY", "Alarm", "Clock", "Environment", "Signal", "to_ns", "to_ns_array"]
 
 SOLVE_PRIORITY = 2
 """After simpy's URGENT (0) and NORMAL (1)."""
+
+MAX_EVENTS = 50_000_000
+"""Events after which a run is ended, unless more are allowed."""
 
 _LAST_NS = 2**62  # a delay more, at most 1e18 ns, still fits 64 bits
 _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
@@ -95,7 +98,7 @@ class Signal(simpy.Event):
 class Clock:
     """A SimPy environment with guards against running for ever."""
 
-    def __init__(self, *, max_events: int = 50_000_000, max_events_at_one_time: int = 1_000_000) -> None:
+    def __init__(self, *, max_events: int = MAX_EVENTS, max_events_at_one_time: int = 1_000_000) -> None:
         self.env = Environment()
         self.num_events = 0
         self._max_events = max_events

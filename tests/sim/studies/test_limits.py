@@ -41,19 +41,19 @@ def test_operations_are_counted_and_events_are_not_too_few(name, changes):
 def test_a_run_that_would_need_more_events_is_refused_before_it_starts():
     """The limit, the estimate and the cure."""
     expected = (
-        "the run must need at most 1,000 events, got about 17,728 (8,384 operations). "
+        "the run must need at most 10,000 events, got about 17,728 (8,384 operations). "
         "Use fewer microbatches, batches or layers, or raise --max-events."
     )
     with pytest.raises(SimulationError) as refused:
-        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_events=1000))
+        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_events=10_000))
     assert str(refused.value) == expected
     assert refused.value.exit_code == 3
 
 
 def test_a_run_that_would_need_more_memory_is_refused_before_it_starts():
     """In the user's units."""
-    with pytest.raises(SimulationError, match=r"the run must need at most 50 MB of memory, got about 77\.\d+ MB"):
-        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_memory_bytes=50e6))
+    with pytest.raises(SimulationError, match=r"the run must need at most 75 MB of memory, got about 78\.\d+ MB"):
+        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_memory_bytes=75e6))
 
 
 def test_a_run_within_its_limits_runs():
@@ -78,5 +78,7 @@ def test_measured_passes_have_limits_too(tmp_path):
     workload = f"{{kind: passes, microbatches: 8, pass_times: {times}, p2p: 0.6 ms}}"
     file = tmp_path / "passes.yaml"
     file.write_text(f"name: p\nparallel: {{pp: 4}}\nworkload: {workload}\nschedule: {{kind: 1f1b}}\n", encoding="utf-8")
-    with pytest.raises(SimulationError, match=r"at most 10 events, got about 320 \(64 operations\)"):
+    with pytest.raises(SimulationError, match=r"at most 100 events, got about 320 \(64 operations\)"):
+        simulate(file, limits=Limits(max_events=100))
+    with pytest.raises(SimulationError, match=r"at most 10 events, got at least 64 \(64 operations\)"):
         simulate(file, limits=Limits(max_events=10))
