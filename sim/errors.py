@@ -53,9 +53,17 @@ class InputError(MoesimError):
 
 
 class SimulationError(MoesimError):
-    """A simulation that cannot go on; the message names the cycle or the cause."""
+    """A simulation that cannot go on; the message names the cycle or the cause, after the scenario file if known."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, file: str | None = None) -> None:
+        self.file = file
+        super().__init__(message if file is None else f"{_one_line(file)}: {message}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the parts for `--json`."""
+        return {**super().as_dict(), "file": self.file}
 
 
 class OutputError(MoesimError):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sim.engine.clock import ClockError
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
@@ -98,8 +99,18 @@ def simulate_scenario(
     limits
         What the run may need; more is refused before it is planned.
     """
-    if isinstance(scenario.spec.workload, PassesWorkload):
-        return _simulate_passes(scenario, limits)
+    try:
+        if isinstance(scenario.spec.workload, PassesWorkload):
+            return _simulate_passes(scenario, limits)
+        return _simulate(scenario, wanted, limits, link_course=link_course)
+    except ClockError as error:
+        raise SimulationError(f"{error}{_what_makes_it_long(scenario)}", file=scenario.path) from None
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_course: bool) -> Simulated:
     built = build(scenario)
     work = built.work
     _check_limits(work, limits)
@@ -137,7 +148,14 @@ def simulate_scenario(
     )
 
 
-# ---- private -----------------------------------------------------------------------------------------------------
+def _what_makes_it_long(scenario: Scenario) -> str:
+    """Return the quantities of the scenario that every time follows from, with their lines."""
+    keys = ("sequences", "sequence_length", "microbatches", "batches")
+    workload = scenario.spec.workload
+    given = [(key, getattr(workload, key)) for key in keys if scenario.is_given(f"workload.{key}")]
+    lines = {key: scenario.lines.get(("workload", key)) for key, _ in given}
+    said = [f"{key} {value}" + (f" (line {lines[key]})" if lines[key] else "") for key, value in given]
+    return f" The workload has {', '.join(said)}." if said else ""
 
 
 def _check_limits(work: Work, limits: Limits) -> None:
