@@ -11,7 +11,7 @@ The tree::
 them into `InputError` and adds the place in the file.
 """
 
-__all__ = ["InputError", "MoesimError", "OutputError", "SimulationError"]
+__all__ = ["InputError", "MoesimError", "OutputError", "SimulationError", "out_of_memory"]
 
 
 class MoesimError(Exception):
@@ -64,6 +64,12 @@ class SimulationError(MoesimError):
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`."""
         return {**super().as_dict(), "file": self.file}
+
+
+def out_of_memory() -> SimulationError:
+    """Return what is said when a simulation finds no more memory."""
+    rule = "the run must fit into the memory of this machine, and found no more of it"
+    return SimulationError(f"{rule}. Use fewer microbatches, batches, layers, experts or GPUs, or a lower --jobs.")
 
 
 class OutputError(MoesimError):

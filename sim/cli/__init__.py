@@ -30,7 +30,7 @@ def _run() -> int:
     from sim.cli.failing import report  # noqa: PLC0415
     from sim.cli.stdout import STANDARD_OUTPUT, ReaderGoneError, guard_stdout, silence_stdout  # noqa: PLC0415
     from sim.cli.usage import USAGE_ERROR, usage_error  # noqa: PLC0415
-    from sim.errors import MoesimError, OutputError  # noqa: PLC0415
+    from sim.errors import MoesimError, OutputError, SimulationError, out_of_memory  # noqa: PLC0415
 
     as_json = any(word == "--json" or word.startswith("--json=") for word in sys.argv[1:])
     guard_stdout()
@@ -46,6 +46,9 @@ def _run() -> int:
             silence_stdout()
         report(error, as_json=as_json)
         return error.exit_code
+    except MemoryError:
+        report(out_of_memory(), as_json=as_json)
+        return SimulationError.exit_code
     except USAGE_ERROR as error:
         report(refused := usage_error(error), as_json=as_json)
         return refused.exit_code

@@ -149,12 +149,13 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
 
 
 def _what_makes_it_long(scenario: Scenario) -> str:
-    """Return the quantities of the scenario that every time follows from, with their lines."""
-    keys = ("sequences", "sequence_length", "microbatches", "batches")
-    workload = scenario.spec.workload
-    given = [(key, getattr(workload, key)) for key in keys if scenario.is_given(f"workload.{key}")]
-    lines = {key: scenario.lines.get(("workload", key)) for key, _ in given}
-    said = [f"{key} {value}" + (f" (line {lines[key]})" if lines[key] else "") for key, value in given]
+    """Return the quantities of the scenario that every time follows from, with their lines where a file gives them."""
+    said = []
+    for key in ("sequences", "sequence_length", "microbatches", "batches"):
+        if scenario.is_given(f"workload.{key}"):
+            value = getattr(scenario.spec.workload, key)
+            line = scenario.error_at(("workload", key), rule="", value=value, cure="").line
+            said.append(f"{key} {value}" + (f" (line {line})" if line else ""))
     return f" The workload has {', '.join(said)}." if said else ""
 
 
