@@ -1,10 +1,14 @@
 """Simulations side by side: the same results whatever the number of processes, in the order asked for."""
 
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
 import pytest
 
 from sim.errors import SimulationError
 from sim.scenario.load import load_scenario
-from sim.studies.many import observing
+from sim.studies import many
+from sim.studies.many import Observation, observing
 
 SMALL = ["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1", "workload.sequences=16"]
 
@@ -37,3 +41,24 @@ def test_an_error_of_the_caller_ends_the_simulations(jobs):
     """What goes wrong beside them comes through as it is."""
     with pytest.raises(SimulationError, match="beside"), observing(variants(), jobs=jobs):
         raise SimulationError("beside them")
+
+
+def test_a_simulation_that_finds_no_more_memory_is_told_as_one_that_could_not_be_run(monkeypatch):
+    """The others go on."""
+
+    def run_out(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(many, "simulate_scenario", run_out)
+    with observing(variants()[:1]) as observe:
+        assert [(seen.values, (seen.problem or "")[:40]) for seen in observe()] == [
+            ({}, "the run must fit into the memory of this")
+        ]
+
+
+def test_a_process_that_the_system_ends_is_told_as_want_of_memory():
+    """Linux ends one without a word."""
+    future: Future[Observation] = Future()
+    future.set_exception(BrokenProcessPool())
+    with pytest.raises(SimulationError, match="found no more of it"):
+        many._result(future)
