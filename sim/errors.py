@@ -4,7 +4,7 @@ The tree::
 
     MoesimError
     |-- InputError        2  a scenario, argument or file that cannot be: file, line, field, rule, value, cure
-    |-- SimulationError   3  a simulation that cannot go on: deadlock, no progress, over a limit
+    |-- SimulationError   3  a simulation that cannot go on: deadlock, no progress, over a given or default limit
     `-- OutputError       4  a result that could not be written
 
 `topology` and `workloads` raise their own `ValueError` children, for they know nobody; the scenario reader turns
