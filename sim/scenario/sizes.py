@@ -28,7 +28,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "model.dense_layers": _MAX_LAYERS,
     "model.vocab": 100_000_000,
     "parallel.tp": _MAX_RANKS,
-    "parallel.pp": _MAX_RANKS,
+    "parallel.pp": _MAX_LAYERS,  # a stage has a layer at least
     "parallel.ep": _MAX_RANKS,
     "parallel.etp": _MAX_RANKS,
     "parallel.dp": _MAX_RANKS,
