@@ -99,8 +99,11 @@ microbatches, batches or layers, or raise --max-events.
         sim.errors.SimulationError: the run must need at most 50,000,000 events, got at least 100,000,000 (100,000,000 \
 operations). Use fewer microbatches, batches or layers, or raise --max-events.
         """
-        memory_bytes = machine_memory_bytes() if self.max_memory_bytes is None else self.max_memory_bytes
-        _check(least, MAX_EVENTS if self.max_events is None else self.max_events, memory_bytes, "at least")
+        max_events = MAX_EVENTS if self.max_events is None else self.max_events
+        if self.max_memory_bytes is None:
+            _check(least, max_events, machine_memory_bytes(), "at least", whose="this machine's ")
+        else:
+            _check(least, max_events, self.max_memory_bytes, "at least")
 
 
 NO_LIMITS = Limits()
@@ -140,7 +143,9 @@ def estimate_run(
     )
 
 
-def _check(estimate: Estimate, max_events: int | None, max_memory_bytes: float | None, how_sure: str) -> None:
+def _check(
+    estimate: Estimate, max_events: int | None, max_memory_bytes: float | None, how_sure: str, *, whose: str = ""
+) -> None:
     """Refuse an estimate over a limit."""
     operations = f"({estimate.num_ops:,} operations)"
     if max_events is not None and estimate.num_events > max_events:
@@ -151,7 +156,7 @@ def _check(estimate: Estimate, max_events: int | None, max_memory_bytes: float |
     if max_memory_bytes is not None and estimate.memory_bytes > max_memory_bytes:
         limit, expected = (format_quantity(of, "B") for of in (float(max_memory_bytes), estimate.memory_bytes))
         raise SimulationError(
-            f"the run must need at most {limit} of memory, got {how_sure} {expected} {operations}. "
+            f"the run must need at most {whose}{limit} of memory, got {how_sure} {expected} {operations}. "
             "Use fewer microbatches, batches, layers, experts or GPUs, or raise --max-memory."
         )
 

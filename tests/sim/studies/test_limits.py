@@ -139,7 +139,9 @@ def test_a_run_that_needs_more_memory_than_the_machine_has_is_refused(monkeypatc
     monkeypatch.setattr("sim.studies.limits.machine_memory_bytes", lambda: 8_000_000_000)
     changes = ["cluster.num_nodes=1024", "parallel.strategy=EP8192_TP1_PP1", "model.experts=65536", *SMALL]
     sizes = ["workload.sequences=8192", "workload.microbatches=1"]
-    with pytest.raises(SimulationError, match=r"at most 8 GB of memory, got at least 10\.\d+ GB .* experts or GPUs"):
+    with pytest.raises(
+        SimulationError, match=r"at most this machine's 8 GB of memory, got at least 10\.\d+ GB .* experts or GPUs"
+    ):
         simulate("ep16_tp16_pp4", overrides=[*changes, *sizes])
 
 
