@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topology.device import Device
-from topology.errors import TopologyError
-from topology.fabric import FabricSpec, build_graph
+from topology.fabric import FabricSpec, build_graph, check_num_nodes
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 from topology.pairs import Pairs
@@ -51,8 +50,11 @@ class Cluster:
     """Nodes."""
     device: Device
     """The GPU, the same everywhere."""
-    graph: "nx.DiGraph[str]"
-    """The topology; edge data hold bandwidth, efficiency and latency."""
+
+    @cached_property
+    def graph(self) -> "nx.DiGraph[str]":
+        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
+        return build_graph(self.spec, self.num_nodes)
 
     @property
     def num_gpus(self) -> int:
@@ -344,19 +346,12 @@ class Cluster:
 
 
 def build_cluster(spec: FabricSpec, num_nodes: int, device: Device) -> Cluster:
-    """Wire `num_nodes` nodes of `spec` with `device` in every slot.
+    """Return `num_nodes` nodes of `spec` with `device` in every slot; its graph is wired when it is first asked for.
 
     >>> from topology.presets.devices import DEVICES
     >>> from topology.presets.clusters import FABRICS
     >>> build_cluster(FABRICS["gb200-nvl72"], 1, DEVICES["gb200"]).num_gpus
     72
     """
-    if num_nodes * spec.gpus_per_node > 65536:
-        raise TopologyError(
-            subject=f"cluster {spec.name!r}",
-            field="num_nodes",
-            rule="give at most 65,536 GPUs",
-            value=num_nodes,
-            cure="Simulate a part of the cluster: replicas beyond it are alike.",
-        )
-    return Cluster(spec=spec, num_nodes=num_nodes, device=device, graph=build_graph(spec, num_nodes))
+    check_num_nodes(spec, num_nodes)
+    return Cluster(spec=spec, num_nodes=num_nodes, device=device)

@@ -25,7 +25,10 @@ import networkx as nx
 from topology.errors import TopologyError
 from topology.links import LinkKind
 
-__all__ = ["FabricSpec", "build_graph"]
+__all__ = ["MAX_GPUS", "FabricSpec", "build_graph", "check_num_nodes"]
+
+MAX_GPUS = 65_536
+"""GPUs of the largest cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +83,7 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     >>> graph.edges["nic0.3", "leaf0.3"]["bandwidth_bytes_per_s"]
     50000000000.0
     """
-    if num_nodes < 1:
-        raise TopologyError(
-            subject=f"cluster {spec.name!r}",
-            field="num_nodes",
-            rule="be at least 1",
-            value=num_nodes,
-            cure="Give a count.",
-        )
+    check_num_nodes(spec, num_nodes)
     graph: nx.DiGraph[str] = nx.DiGraph()
     for node in range(num_nodes):
         graph.add_node(f"nvswitch{node}", kind="nvswitch", node=node)
@@ -96,6 +92,19 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     if num_nodes > 1:
         _add_spines(graph, spec, num_nodes)
     return graph
+
+
+def check_num_nodes(spec: FabricSpec, num_nodes: int) -> None:
+    """Refuse a cluster of no nodes, or of more than `MAX_GPUS` GPUs, before anything is made of it."""
+    if num_nodes < 1:
+        rule, cure = "be at least 1", "Give a count."
+    elif num_nodes * spec.gpus_per_node > MAX_GPUS:
+        rule = f"give at most {MAX_GPUS:,} GPUs"
+        cure = "Simulate a part of the cluster: replicas beyond it are alike."
+    else:
+        return
+    subject = f"cluster {spec.name!r}"
+    raise TopologyError(subject=subject, field="num_nodes", rule=rule, value=num_nodes, cure=cure)
 
 
 def _add_gpu(graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, rail: int, *, has_network: bool) -> None:

@@ -3,6 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from workloads.strategy import Strategy
 __all__ = ["Assumption", "Built", "build", "build_passes", "suit_rival"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+_MOST_SHOWN = 64  # stages of an example
 _SUBJECT_PATHS = {
     "strategy": "parallel.strategy",
     "cluster": "cluster.preset",
@@ -136,8 +138,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
             dp = _mesh(varied, cluster, _model(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp
-            fitting = max(m for m in range(1, workload.microbatches + 1) if per_replica % m == 0)
-            changes["workload.microbatches"] = fitting
+            changes["workload.microbatches"] = _largest_divisor(per_replica, at_most=workload.microbatches)
             varied = varied.variant({**given, **changes}, at=("rivals", position))
     shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
     extra = "".join(
@@ -147,6 +148,16 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _largest_divisor(number: int, *, at_most: int) -> int:
+    """Return the largest divisor of a number that is no larger than `at_most`.
+
+    >>> _largest_divisor(12, at_most=5), _largest_divisor(7, at_most=6)
+    (4, 1)
+    """
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return max(divisor for one in small for divisor in (one, number // one) if divisor <= at_most)
 
 
 def _build(scenario: Scenario) -> Built:
@@ -295,7 +306,7 @@ def _stage_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int
             "parallel.stage_layers",
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}",
             value="nothing",
-            cure=f"Give for example {example}.",
+            cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
         )
     return tuple(split)
 

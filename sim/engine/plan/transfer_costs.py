@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.clock import to_ns
+from sim.engine.clock import ClockError, to_ns
 from sim.engine.ops import Flows, Transfer
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
@@ -244,7 +244,10 @@ class TransferCosts:
 
     def _alone_ns(self, operation: str, drain_s: float, rank_bytes: float) -> int:
         sms = self._sms.get(operation)
-        return to_ns(drain_s if sms is None else max(drain_s, sms.least_time_s(rank_bytes)))
+        try:
+            return to_ns(drain_s if sms is None else max(drain_s, sms.least_time_s(rank_bytes)))
+        except ClockError as error:
+            raise error.caused_by(f"a transfer of kind {operation}, alone on its links") from None
 
     def _bound(self, operation: str, rank_bytes: float, flow_bytes: float) -> tuple[int, float]:
         """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
