@@ -4,14 +4,14 @@ The tree::
 
     MoesimError
     |-- InputError        2  a scenario, argument or file that cannot be: file, line, field, rule, value, cure
-    |-- SimulationError   3  a simulation that cannot go on: deadlock, no progress, over a limit
+    |-- SimulationError   3  a simulation that cannot go on: deadlock, no progress, over a given or default limit
     `-- OutputError       4  a result that could not be written
 
 `topology` and `workloads` raise their own `ValueError` children, for they know nobody; the scenario reader turns
 them into `InputError` and adds the place in the file.
 """
 
-__all__ = ["InputError", "MoesimError", "OutputError", "SimulationError"]
+__all__ = ["InputError", "MoesimError", "OutputError", "SimulationError", "out_of_memory"]
 
 _MAX_SHOWN = 80
 """No name or value that a message repeats is longer."""
@@ -62,9 +62,23 @@ class InputError(MoesimError):
 
 
 class SimulationError(MoesimError):
-    """A simulation that cannot go on; the message names the cycle or the cause."""
+    """A simulation that cannot go on; the message names the cycle or the cause, after the scenario file if known."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, file: str | None = None) -> None:
+        self.file = file
+        super().__init__(message if file is None else f"{_one_line(file)}: {message}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the parts for `--json`."""
+        return {**super().as_dict(), "file": self.file}
+
+
+def out_of_memory() -> SimulationError:
+    """Return what is said when a simulation finds no more memory."""
+    rule = "the run must fit into the memory of this machine, and found no more of it"
+    return SimulationError(f"{rule}. Use fewer microbatches, batches, layers, experts or GPUs, or a lower --jobs.")
 
 
 class OutputError(MoesimError):

@@ -163,7 +163,7 @@ def _plain_value(entry: Schema) -> str:
     if kind in {"integer", "number"}:
         low = entry.get("minimum", entry.get("exclusiveMinimum"))
         above = "above" if "exclusiveMinimum" in entry else "from"
-        high = f" to {entry['maximum']}" if "maximum" in entry else ""
+        high = f" to {entry['maximum']:,}" if "maximum" in entry else ""
         return f"{'an integer' if kind == 'integer' else 'a number'} {above} {low}{high}"
     if kind == "array":
         return f"a list, each item {_value(entry['items'])}"

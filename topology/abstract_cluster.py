@@ -11,6 +11,7 @@ they say the same.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,12 +43,17 @@ class Cluster(ABC):
     """GPUs of a node; where nodes differ, of the largest."""
     device: Device
     """The GPU, the same everywhere."""
-    graph: "nx.DiGraph[str]"
-    """The topology; edge data hold bandwidth, efficiency and latency."""
+    wire: "Callable[[], nx.DiGraph[str]]"
+    """Makes the graph, when it is first asked for."""
     inside: str | None = None
     """Technology of the links inside a node, such as `nvlink4`; None: not known."""
     between: str | None = None
     """Technology of the network between nodes, such as `ib-ndr`; None: not known."""
+
+    @cached_property
+    def graph(self) -> "nx.DiGraph[str]":
+        """The topology; edge data hold bandwidth, efficiency and latency."""
+        return self.wire()
 
     # ---- GPUs ----------------------------------------------------------------------------------------------------
 
@@ -96,6 +102,11 @@ class Cluster(ABC):
     def capacity_bytes_per_s(self) -> FloatArray:
         """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
         return self.nominal_bytes_per_s * self._edge_figures("efficiency")
+
+    @property
+    def num_links(self) -> int:
+        """Links of all kinds."""
+        return self.graph.number_of_edges()
 
     @cached_property
     def crosses_node(self) -> BoolArray:

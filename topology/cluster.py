@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Sequence
+from functools import partial
+
+import networkx as nx
 
 from topology.abstract_cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
-from topology.errors import TopologyError
-from topology.fabric import FabricSpec, build_graph
+from topology.fabric import FabricSpec, build_graph, check_num_nodes
 from topology.fabrics.rail_optimised import RailOptimised
 from topology.graph_cluster import build_graph_cluster
 from topology.nodes.nvswitch import NvSwitchNode
@@ -21,32 +23,34 @@ __all__ = ["Cluster", "build_cluster"]
 def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Sequence[Change] = ()) -> Cluster:
     """Wire `num_nodes` nodes of `spec` with `device` in every slot, and change what is `degraded`.
 
+    The graph of a regular cluster is wired when it is first asked for.
+
     >>> from topology.presets.devices import DEVICES
     >>> from topology.presets.clusters import FABRICS
     >>> build_cluster(FABRICS["gb200-nvl72"], 1, DEVICES["gb200"]).num_gpus
     72
     """
-    if num_nodes * spec.gpus_per_node > 65536:
-        raise TopologyError(
-            subject=f"cluster {spec.name!r}",
-            field="num_nodes",
-            rule="give at most 65,536 GPUs",
-            value=num_nodes,
-            cure="Simulate a part of the cluster: replicas beyond it are alike.",
-        )
-    graph = build_graph(spec, num_nodes)
-    if degraded:
-        graph = degrade(graph, degraded, name=spec.name)
+    check_num_nodes(spec, num_nodes)
+    spec.wiring.check(spec, num_nodes)
     is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
     if not (is_whole and isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)):
+        graph = degrade(build_graph(spec, num_nodes), degraded, name=spec.name)
         return build_graph_cluster(graph, device, name=spec.name, inside=spec.inside, between=spec.between)
-    return RegularCluster(
+    cluster = RegularCluster(
         name=spec.name,
         num_nodes=num_nodes,
         gpus_per_node=spec.gpus_per_node,
         device=device,
-        graph=graph,
+        wire=partial(_wire, spec, num_nodes, tuple(degraded)),
         inside=spec.inside,
         between=spec.between,
         spec=spec,
     )
+    if degraded:
+        cluster.graph  # noqa: B018  # what it cannot have is told at once
+    return cluster
+
+
+def _wire(spec: FabricSpec, num_nodes: int, degraded: Sequence[Change]) -> "nx.DiGraph[str]":
+    graph = build_graph(spec, num_nodes)
+    return degrade(graph, degraded, name=spec.name) if degraded else graph

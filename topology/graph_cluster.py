@@ -201,7 +201,7 @@ def build_graph_cluster(
         num_nodes=len(num_in_node),
         gpus_per_node=max(num_in_node.values()),
         device=device,
-        graph=graph,
+        wire=lambda: graph,
         inside=inside,
         between=between,
     )

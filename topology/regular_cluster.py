@@ -52,6 +52,15 @@ class RegularCluster(Cluster):
         """GPUs in all nodes."""
         return self.num_nodes * self.gpus_per_node
 
+    @property
+    def num_links(self) -> int:
+        """Links of all kinds, without wiring them."""
+        if self.num_nodes == 1:
+            return 2 * self.num_gpus
+        units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        leaves = units * self.gpus_per_node
+        return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
+
     @cached_property
     def can_fill(self) -> BoolArray:
         """Tell which links can be full at all. Shape [L].

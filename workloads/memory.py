@@ -57,13 +57,13 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], s
     tp = mesh.strategy.tp
     first = sum(stage_layers[:stage])
     layers = range(first, first + stage_layers[stage])
-    dense = sum(_dense_params_of_layer(model, layer, mesh) for layer in layers)
+    dense = sum(count * _dense_params_of_layer(model, layer, mesh) for layer, count in _kinds_of(model, layers))
     if stage == 0:
         dense += model.num_embedding_params // tp
     if stage == mesh.num_stages - 1:
         dense += model.num_embedding_params // tp + model.hidden
     held = range(model.layers) if mesh.convention == "spanning" else layers
-    num_moe = sum(model.is_moe_layer(layer) for layer in held)
+    num_moe = sum(count for layer, count in _kinds_of(model, held) if model.is_moe_layer(layer))
     return dense, num_moe * model.num_expert_params * model.experts // mesh.strategy.ep
 
 
@@ -113,8 +113,16 @@ def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int) -> float:
     shared = tp if mesh.sp else 1
     residual = 2 * model.hidden / shared
     attention = (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
-    ffn = max(_ffn_elements_per_token(model, layer, tp, shared) for layer in range(model.layers))
+    kinds = _kinds_of(model, range(model.layers))
+    ffn = max(_ffn_elements_per_token(model, layer, tp, shared) for layer, _ in kinds)
     return (residual + max(attention, ffn)) * tokens * model.dtype_bytes
+
+
+def _kinds_of(model: ModelSpec, layers: range) -> list[tuple[int, int]]:
+    """Return of consecutive layers one of each kind, dense and mixture of experts, with how many there are."""
+    border = min(max(model.layers - model.num_moe_layers, layers.start), layers.stop)
+    parts = (range(layers.start, border), range(border, layers.stop))
+    return [(part.start, len(part)) for part in parts if part]
 
 
 def _ffn_elements_per_token(model: ModelSpec, layer: int, tp: int, shared: int) -> float:

@@ -29,7 +29,7 @@ def _run() -> int:
     """Run the command and return its exit code."""
     from sim.cli.failing import report  # noqa: PLC0415  # imported when the command runs, not with the package
     from sim.cli.streams import ReaderGoneError, check_stdout, guard_stdout, open_stderr, silence_stdout  # noqa: PLC0415
-    from sim.errors import MoesimError, OutputError  # noqa: PLC0415
+    from sim.errors import MoesimError, OutputError, SimulationError, out_of_memory  # noqa: PLC0415
 
     as_json = any(word == "--json" or word.startswith("--json=") for word in sys.argv[1:])
     open_stderr()
@@ -52,6 +52,9 @@ def _run() -> int:
         except (ReaderGoneError, OutputError):  # what was refused stands on standard error
             silence_stdout()
         return error.exit_code
+    except MemoryError:
+        report(out_of_memory(), as_json=as_json)
+        return SimulationError.exit_code
     return code if isinstance(code, int) else 0  # typer makes 130 of an interrupt
 
 

@@ -22,15 +22,44 @@ from numpy.typing import NDArray
 
 from sim.errors import SimulationError
 
-__all__ = ["SOLVE_PRIORITY", "Alarm", "Clock", "Environment", "Signal", "to_ns", "to_ns_array"]
+__all__ = [
+    "MAX_EVENTS",
+    "SOLVE_PRIORITY",
+    "Alarm",
+    "Clock",
+    "ClockError",
+    "Environment",
+    "Signal",
+    "to_ns",
+    "to_ns_array",
+]
 
 SOLVE_PRIORITY = 2
 """After simpy's URGENT (0) and NORMAL (1)."""
+
+MAX_EVENTS = 50_000_000
+"""Events after which a run is ended, unless more are allowed."""
 
 _LAST_NS = 2**62  # a delay more, at most 1e18 ns, still fits 64 bits
 _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
 _LONGEST_S = 1e9  # 31 years: sums of delays stay within 64 bits of nanoseconds
 _CURE = "Lower the sizes or raise the rates that make one step so long."
+
+
+class ClockError(SimulationError):
+    """A time that the clock cannot hold."""
+
+    def __init__(self, problem: str, cure: str, cause: str = "") -> None:
+        self.problem, self.cure, self.cause = problem, cure, cause
+        super().__init__(f"{problem}{cause and ' for '}{cause}. {cure}")
+        self.args = (problem, cure, cause)  # pickle makes errors anew from them
+
+    def __str__(self) -> str:
+        return f"{self.problem}{self.cause and ' for '}{self.cause}. {self.cure}"
+
+    def caused_by(self, cause: str) -> "ClockError":
+        """Return the error with what takes so long, such as `a kernel of 3e+30 FLOPs`."""
+        return ClockError(self.problem, self.cure, cause)
 
 
 def to_ns(delay_s: float) -> int:
@@ -40,9 +69,7 @@ def to_ns(delay_s: float) -> int:
     (2, 3000)
     """
     if not 0 <= delay_s <= _LONGEST_S:  # false for NaN
-        raise SimulationError(
-            f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {delay_s} s. {_CURE}"
-        )
+        raise _no_delay(delay_s)
     return math.ceil(delay_s * 1e9 - _ROUNDING_NS)
 
 
@@ -50,11 +77,14 @@ def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return delays in whole nanoseconds, rounded up. Shape of the argument."""
     fits = (delay_s >= 0) & (delay_s <= _LONGEST_S)
     if not fits.all():
-        bad = delay_s[~fits].flat[0]
-        raise SimulationError(
-            f"clock: a delay must be finite, not negative and at most {_LONGEST_S:g} s, got {bad} s. {_CURE}"
-        )
+        raise _no_delay(float(delay_s[~fits].flat[0]))
     return np.ceil(delay_s * 1e9 - _ROUNDING_NS).astype(np.int64)
+
+
+def _no_delay(delay_s: float) -> ClockError:
+    """Return the refusal of a delay that the clock cannot hold."""
+    rule = f"a delay must be finite, not negative and at most {_LONGEST_S:g} s"
+    return ClockError(f"clock: {rule}, got {delay_s} s", _CURE)
 
 
 class Environment(simpy.Environment):
@@ -95,7 +125,7 @@ class Signal(simpy.Event):
 class Clock:
     """A SimPy environment with guards against running for ever."""
 
-    def __init__(self, *, max_events: int = 50_000_000, max_events_at_one_time: int = 1_000_000) -> None:
+    def __init__(self, *, max_events: int = MAX_EVENTS, max_events_at_one_time: int = 1_000_000) -> None:
         self.env = Environment()
         self.num_events = 0
         self._max_events = max_events
@@ -127,9 +157,10 @@ class Clock:
             if now_ns != last_ns:
                 last_ns, moved_at = now_ns, self.num_events
                 if now_ns > _LAST_NS:
-                    raise SimulationError(
-                        f"engine: simulated time must stay below {_LAST_NS / 1e9 / 31_557_600:.0f} years, and is at "
-                        f"{now_ns / 1e9:.3g} s. Look for a bandwidth or a peak that is far too low."
+                    longest = f"{_LAST_NS / 1e9 / 31_557_600:.0f} years"
+                    raise ClockError(
+                        f"engine: simulated time must stay below {longest}, and is at {now_ns / 1e9:.3g} s",
+                        "Look for a bandwidth or a peak that is far too low.",
                     )
             self._num_at_one_time = self.num_events - moved_at
             if self._num_at_one_time > self._max_events_at_one_time or self.num_events > self._max_events:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from sim.engine.clock import Clock
+from sim.engine.clock import MAX_EVENTS, Clock
 from sim.engine.deadlock import describe_deadlock
 from sim.engine.lane import Lane
 from sim.engine.network.flows.network import FlowNetwork
@@ -67,7 +67,7 @@ class Run:
 class Simulation:
     """A plan's lanes in their world."""
 
-    def __init__(self, plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> None:
+    def __init__(self, plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True) -> None:
         began = time.perf_counter()
         folding = plan.folding  # found when it is first asked for
         self._folding_s = time.perf_counter() - began
@@ -145,7 +145,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def run_plan(plan: Plan, *, max_events: int = 50_000_000, link_course: bool = True) -> Run:
+def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True) -> Run:
     """Run a plan to its end; without `link_course` the course of the links' load over time is left out.
 
     Raises

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from sim.scenario.fields import Bandwidth, Bytes, Count, Efficiency, FlopRate, Seconds, Section, Text
+from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Seconds, Section, Text, count_of
 
 __all__ = ["ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -40,8 +40,8 @@ class ClusterSpec(Section):
 
     preset: Text
     """Name of a cluster, as `moesim list presets` shows them."""
-    num_nodes: Count
-    """How many nodes (hosts of GPUs; of gb200-nvl72: racks)."""
+    num_nodes: Annotated[int, count_of("cluster.num_nodes")]
+    """How many nodes (hosts of GPUs; of gb200-nvl72: racks); of at most 65,536 GPUs in all."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()
     """The GPU: a name, or a mapping with `preset` and the fields that differ."""
     nic_bandwidth: Bandwidth | None = None
@@ -63,5 +63,5 @@ class NetworkSpec(Section):
     """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
     all_to_all: Literal["direct", "hierarchical", "low_latency"] = "direct"
     """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
-    num_sms: Count | None = None
+    num_sms: Annotated[int, count_of("network.num_sms")] | None = None
     """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

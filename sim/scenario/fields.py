@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sim.scenario.refusal import KeyPath, RefusalError
+from sim.scenario.sizes import MAX_SIZES
 from sim.scenario.spelling import respelt
 from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern
 
@@ -28,11 +29,12 @@ __all__ = [
     "Text",
     "TokenCount",
     "Whole",
+    "count_of",
     "refuse",
 ]
 
 MAX_COUNT: Final = 10**12
-"""No count in a scenario is larger; it keeps products of a few counts exact."""
+"""No other count in a scenario is larger; those that something is made of have bounds of their own."""
 MAX_TEXT: Final = 2000
 """No text in a scenario is longer."""
 _MAX_SECONDS: Final = 10**6
@@ -51,28 +53,28 @@ def refuse(path: KeyPath, *, rule: str, value: object, cure: str) -> RefusalErro
     return RefusalError(path=path, rule=rule, value=value, cure=cure)
 
 
-def _integer(minimum: int) -> Callable[[object], object]:
-    """Return the check of an integer of at least `minimum`; flags, `16.0` and `"16"` are none."""
+def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], object]:
+    """Return the check of an integer from `minimum` to `maximum`; flags, `16.0` and `"16"` are none."""
 
     def check(value: object) -> object:
         """Return the integer, or refuse it."""
         rule = f"be an integer of at least {minimum}"
         if isinstance(value, int) and not isinstance(value, bool):
-            if minimum <= value <= MAX_COUNT:
+            if minimum <= value <= maximum:
                 return value
-            large = value > MAX_COUNT
-            rule = "be an integer of at most 10^12" if large else rule
+            large = value > maximum
+            rule = f"be an integer of at most {_in_words(maximum)}" if large else rule
             raise RefusalError(rule=rule, value=value, cure=f"Write {'a smaller' if large else 'a larger'} number.")
         written = f'"{value}"' if isinstance(value, str) else value
-        raise RefusalError(rule=rule, value=written, cure=_integer_cure(value, minimum))
+        raise RefusalError(rule=rule, value=written, cure=_integer_cure(value, minimum, maximum))
 
     return check
 
 
-def _integer_cure(value: object, minimum: int) -> str:
+def _integer_cure(value: object, minimum: int, maximum: int) -> str:
     """Return how to write an integer that was written some other way."""
-    if isinstance(value, float) and value > MAX_COUNT:
-        return "Write a number of at most 10^12, without point or exponent."
+    if isinstance(value, float) and value > maximum:
+        return f"Write a number of at most {_in_words(maximum)}, without point or exponent."
     if isinstance(value, float) and value.is_integer() and minimum <= value:
         return f"Write {int(value)}, without point or exponent."
     if isinstance(value, str) and value.isdecimal() and value.isascii():
@@ -81,6 +83,11 @@ def _integer_cure(value: object, minimum: int) -> str:
     if number is not None and minimum <= float(number) <= MAX_COUNT and float(number).is_integer():
         return f"Write {int(float(number))}."
     return f"Write a number without unit, such as {max(minimum, 1)}."
+
+
+def _in_words(maximum: int) -> str:
+    """Return a largest value as a message says it."""
+    return "10^12" if maximum == MAX_COUNT else f"{maximum:,}"
 
 
 def _number(minimum: float, maximum: float | None, words: str) -> Callable[[object], object]:
@@ -176,6 +183,12 @@ def _written(dimension: Dimension) -> Any:  # noqa: ANN401 - pydantic's paramete
 def _checked(dimension: Dimension, *, positive: bool) -> BeforeValidator:
     """Return the pydantic check of a quantity."""
     return BeforeValidator(_quantity(dimension, positive=positive), json_schema_input_type=_written(dimension))
+
+
+def count_of(key: str, *, least: int = 1) -> BeforeValidator:
+    """Return the check of a count from `least` to the largest that `MAX_SIZES` has for the dotted key."""
+    most = MAX_SIZES[key]
+    return BeforeValidator(_integer(least, most), json_schema_input_type=Annotated[int, Field(ge=least, le=most)])
 
 
 Count = Annotated[int, Field(ge=1), BeforeValidator(_integer(1))]

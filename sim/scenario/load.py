@@ -92,6 +92,7 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
     """Return the scenario of a document with overrides applied, with its variants checked."""
     raw: dict[str, Any] = document.data
     set_paths: list[tuple[KeyPath, str | None]] = []
+    changes: dict[str, object] = {}
     for argument in overrides:
         key, value = parse_override(argument)
         try:
@@ -102,10 +103,11 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
                 field=error.field, rule=error.rule, value=error.value, cure=error.cure, file=place
             ) from None
         set_paths.append((key_path(key), f"--set {shown(argument)}"))
+        changes[key] = value
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
-    scenario = Scenario.validated(raw, places)
+    scenario = Scenario.validated(raw, places, changes=changes)
     scenario.check_variants()
     return scenario

@@ -1,10 +1,10 @@
 """`model:` of a scenario: the shape of the language model."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from sim.scenario.fields import Count, Flag, Section, Text, Whole, refuse
+from sim.scenario.fields import Flag, Section, Text, count_of, refuse
 
 __all__ = ["ModelSpec"]
 
@@ -19,31 +19,31 @@ class ModelSpec(Section):
     """Name of a model, as `moesim list presets` shows them."""
     hf_config: str | None = None
     """A Hugging Face `config.json`."""
-    layers: Count | None = None
+    layers: Annotated[int, count_of("model.layers")] | None = None
     """Number of transformer layers."""
-    hidden: Count | None = None
+    hidden: Annotated[int, count_of("model.hidden")] | None = None
     """Width of the hidden state."""
-    heads: Count | None = None
+    heads: Annotated[int, count_of("model.heads")] | None = None
     """Number of attention heads."""
-    kv_heads: Count | None = None
+    kv_heads: Annotated[int, count_of("model.kv_heads")] | None = None
     """Number of key and value heads; default: `heads`."""
-    head_dim: Count | None = None
+    head_dim: Annotated[int, count_of("model.head_dim")] | None = None
     """Width of one head; default: `hidden` / `heads`."""
-    ffn: Count | None = None
+    ffn: Annotated[int, count_of("model.ffn")] | None = None
     """Width of a dense FFN or of one expert."""
-    dense_ffn: Count | None = None
+    dense_ffn: Annotated[int, count_of("model.dense_ffn")] | None = None
     """Width of the FFN of a dense layer where it differs; default: `ffn`."""
     gated: Flag | None = None
     """Whether an FFN has three matrices (SwiGLU) instead of two; default: false."""
-    experts: Whole | None = None
+    experts: Annotated[int, count_of("model.experts", least=0)] | None = None
     """Number of routed experts of a layer; default 0: a dense model."""
-    shared_experts: Whole | None = None
+    shared_experts: Annotated[int, count_of("model.shared_experts", least=0)] | None = None
     """Number of experts every token passes; default: 0."""
-    top_k: Count | None = None
+    top_k: Annotated[int, count_of("model.top_k")] | None = None
     """Number of routed experts a token is sent to."""
-    dense_layers: Whole | None = None
+    dense_layers: Annotated[int, count_of("model.dense_layers", least=0)] | None = None
     """The first so many layers have a dense FFN; default: 0."""
-    vocab: Count | None = None
+    vocab: Annotated[int, count_of("model.vocab")] | None = None
     """Number of entries of the vocabulary."""
     dtype: Literal["bf16", "fp16", "fp8"] | None = None
     """Type of weights and activations in matrix products; default: bf16."""

@@ -15,7 +15,7 @@ from sim.scenario.problems import valid_keys
 from sim.scenario.refusal import KeyPath, RefusalError, dotted, shown
 from sim.scenario.yaml_file import parse_yaml_value
 
-__all__ = ["apply_overrides", "apply_variant", "parse_override"]
+__all__ = ["apply_overrides", "apply_variant", "explain_replaced", "parse_override"]
 
 STRATEGY: Final = "parallel.strategy"
 """The key that makes axes given one by one void when an alternative or rival changes it."""
@@ -93,6 +93,30 @@ def parse_override(argument: str) -> tuple[str, object]:
         raise InputError(
             field=field, rule=error.rule, value=error.value, cure=cure, file=f"--set {shown(argument)}"
         ) from None
+
+
+def explain_replaced(
+    refusal: RefusalError, changes: Mapping[str, object], *, is_argument: bool = False
+) -> RefusalError:
+    """Return the refusal of a key that is missing; where a change replaced all of its section, with that as the cure.
+
+    `is_argument` tells whether the changes are arguments of `--set`, or stand in an alternative or rival.
+
+    Examples
+    --------
+    >>> missing = RefusalError(path=("model", "layers"), rule="be given", value="nothing", cure="Add it.")
+    >>> print(explain_replaced(missing, {"model": {"top_k": 1}}))
+    model.layers must be given, got nothing. What is given for model replaces all of it: write {model.top_k: 1} to ...
+    """
+    for key, value in changes.items():
+        path = key_path(key)
+        if refusal.value == "nothing" and isinstance(value, dict) and path == refusal.path[: len(path)]:
+            inner = next(((k, v) for k, v in value.items() if not isinstance(v, (dict, list))), ("KEY", "VALUE"))
+            name, written = dotted((*path, inner[0])), shown(inner[1])
+            example = f"--set {name}={written}" if is_argument else f"{{{name}: {written}}}"
+            cure = f"What is given for {dotted(path)} replaces all of it: write {example} to change one key."
+            return RefusalError(path=refusal.path, rule=refusal.rule, value=refusal.value, cure=cure)
+    return refusal
 
 
 def _set(data: dict[str, Any], path: KeyPath, value: object) -> None:

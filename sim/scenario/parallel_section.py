@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator
 
-from sim.scenario.fields import Count, Flag, Ident, Ratio, Section
+from sim.scenario.fields import Flag, Ident, Ratio, Section, count_of
 from sim.scenario.refusal import RefusalError
 
 __all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
@@ -31,24 +31,28 @@ def _stage_layers(value: object) -> object:
     raise RefusalError(rule="be a list of layers per stage", value=value, cure="Write for example [4, 4, 4, 4].")
 
 
+_StageLayers = Annotated[int, count_of("parallel.stage_layers")]
+"""Layers of one stage."""
+
+
 class ParallelSpec(Section):
     """The parallel strategy, by name or axis by axis, and the convention it is read under."""
 
     strategy: Ident | None = None
     """Its name, such as EP64_TP16_PP4; it must agree with the axes that are given one by one."""
-    tp: Count | None = None
+    tp: Annotated[int, count_of("parallel.tp")] | None = None
     """Tensor parallel ranks."""
-    pp: Count | None = None
+    pp: Annotated[int, count_of("parallel.pp")] | None = None
     """Pipeline stages."""
-    ep: Count | None = None
+    ep: Annotated[int, count_of("parallel.ep")] | None = None
     """Expert parallel ranks."""
-    etp: Count | None = None
+    etp: Annotated[int, count_of("parallel.etp")] | None = None
     """Tensor parallel ranks of one expert."""
-    dp: Count | None = None
+    dp: Annotated[int, count_of("parallel.dp")] | None = None
     """Data parallel replicas."""
-    cp: Count | None = None
+    cp: Annotated[int, count_of("parallel.cp")] | None = None
     """Context parallel ranks."""
-    vpp: Count | None = None
+    vpp: Annotated[int, count_of("parallel.vpp")] | None = None
     """Virtual stages (chunks) of each pipeline rank."""
     convention: Literal["megatron", "vllm", "spanning"] = "megatron"
     """How EP combines with the other axes."""
@@ -61,7 +65,8 @@ class ParallelSpec(Section):
     )
     """How ranks are numbered, fastest axis first."""
     stage_layers: (
-        Annotated[tuple[Count, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[Count])] | None
+        Annotated[tuple[_StageLayers, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[_StageLayers])]
+        | None
     ) = None
     """Layers of each stage, at least one; without it they are split evenly."""
     exchange: Literal["one_sided", "blocking"] = "one_sided"
@@ -116,7 +121,7 @@ class RoutingSpec(Section):
     """How uneven the experts' popularity is."""
     capacity_factor: Ratio | None = None
     """Tokens an expert takes over its mean before it drops; null: all of them."""
-    max_nodes_per_token: Count | None = None
+    max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
     """Nodes a token may be sent to; null: all of them."""
     file: str | None = None
     """A recorded trace of routing."""

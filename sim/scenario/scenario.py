@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.errors import InputError
-from sim.scenario.overrides import STRATEGY, apply_variant
+from sim.scenario.overrides import STRATEGY, apply_variant, explain_replaced
 from sim.scenario.places import Places, key_path
 from sim.scenario.problems import validate
 from sim.scenario.refusal import KeyPath, RefusalError
@@ -26,8 +26,12 @@ class Scenario:
     """Where values come from."""
 
     @classmethod
-    def validated(cls, raw: Mapping[str, Any], places: Places | None = None) -> "Scenario":
+    def validated(
+        cls, raw: Mapping[str, Any], places: Places | None = None, *, changes: Mapping[str, object] | None = None
+    ) -> "Scenario":
         """Return the scenario that raw data makes; alternatives and rivals are not looked into.
+
+        `changes` are dotted keys that were set in `raw`, for what is said of a section that one of them replaced.
 
         Raises
         ------
@@ -44,7 +48,9 @@ class Scenario:
         outcome = validate(raw)
         if isinstance(outcome, ScenarioSpec):
             return cls(spec=outcome, raw=dict(raw), places=where)
-        raise where.first(outcome)
+        raise where.first(
+            [explain_replaced(refusal, changes or {}, is_argument=where.variant is None) for refusal in outcome]
+        )
 
     @property
     def path(self) -> str | None:
@@ -97,7 +103,7 @@ class Scenario:
             path = key_path(error.field)
             refusal = RefusalError(path=path, rule=error.rule, value=error.value, cure=error.cure)
             raise places.error(refusal) from None
-        return Scenario.validated(raw, places)
+        return Scenario.validated(raw, places, changes=changes)
 
     def alternative(self, position: int) -> "Scenario":
         """Return the scenario under one of its alternatives."""

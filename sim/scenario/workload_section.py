@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.scenario.fields import Bytes, Count, Seconds, Section, TokenCount, Whole, refuse
+from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, refuse
 from sim.scenario.refusal import RefusalError
 
 __all__ = [
@@ -23,13 +23,13 @@ class ForwardWorkload(Section):
 
     kind: Literal["forward"]
     """Forward passes only."""
-    batches: Count = 1
+    batches: Annotated[int, count_of("workload.batches")] = 1
     """Batches in flight one after another."""
-    sequences: Count
+    sequences: Annotated[int, count_of("workload.sequences")]
     """Sequences of one batch, over all replicas."""
-    sequence_length: Count
+    sequence_length: Annotated[int, count_of("workload.sequence_length")]
     """Tokens of one sequence."""
-    microbatches: Count = 1
+    microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one batch and pipeline."""
 
 
@@ -38,11 +38,11 @@ class TrainingWorkload(Section):
 
     kind: Literal["training"]
     """One training step."""
-    sequences: Count
+    sequences: Annotated[int, count_of("workload.sequences")]
     """Sequences of the global batch, over all replicas."""
-    sequence_length: Count
+    sequence_length: Annotated[int, count_of("workload.sequence_length")]
     """Tokens of one sequence."""
-    microbatches: Count = 1
+    microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one pipeline."""
 
 
@@ -69,7 +69,7 @@ class PassesWorkload(Section):
 
     kind: Literal["passes"]
     """Passes of given durations."""
-    microbatches: Count
+    microbatches: Annotated[int, count_of("workload.microbatches")]
     """Microbatches of the pipeline."""
     pass_times: Annotated[
         tuple[PassTimes, ...],
@@ -87,7 +87,7 @@ class CollectiveWorkload(Section):
     """One collective operation."""
     op: Literal["all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "dispatch", "combine", "send"]
     """Which operation; `send` is from each rank to the next."""
-    num_ranks: Count
+    num_ranks: Annotated[int, count_of("workload.num_ranks")]
     """Ranks that take part: the first so many, unless `ranks` names them."""
     ranks: Annotated[tuple[Whole, ...], Field(max_length=65536)] | None = None
     """Which ranks take part."""

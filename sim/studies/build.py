@@ -3,6 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ __all__ = ["Assumption", "Built", "build", "build_collective", "build_passes", "
 DEEPSEEK_SMS = 20
 """SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+_MOST_SHOWN = 64  # stages of an example
 _SUBJECT_PATHS = {
     "strategy": "parallel.strategy",
     "cluster": "cluster.preset",
@@ -150,8 +152,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
             dp = _mesh(varied, cluster, _model(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp
-            fitting = max(m for m in range(1, workload.microbatches + 1) if per_replica % m == 0)
-            changes["workload.microbatches"] = fitting
+            changes["workload.microbatches"] = _largest_divisor(per_replica, at_most=workload.microbatches)
             varied = varied.variant({**given, **changes}, at=("rivals", position))
     shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
     extra = "".join(
@@ -161,6 +162,16 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _largest_divisor(number: int, *, at_most: int) -> int:
+    """Return the largest divisor of a number that is no larger than `at_most`.
+
+    >>> _largest_divisor(12, at_most=5), _largest_divisor(7, at_most=6)
+    (4, 1)
+    """
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return max(divisor for one in small for divisor in (one, number // one) if divisor <= at_most)
 
 
 def _build(scenario: Scenario) -> Built:
@@ -378,7 +389,7 @@ def _stage_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int
             "parallel.stage_layers",
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}",
             value="nothing",
-            cure=f"Give for example {example}.",
+            cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
         )
     return tuple(split)
 

@@ -18,6 +18,7 @@ from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.build import Built, build, build_collective, check_facts, suit_rival
+from sim.studies.least import least_of_work
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
 from sim.studies.result import Result
@@ -113,6 +114,8 @@ def judge_scenario(
     metrics = [_metric_of(scenario, i) for i in range(len(spec.claims))]
     check_claim_units(scenario, CATALOG)
     built = _build_if_any(scenario)  # refuse before anything runs
+    if built is not None:
+        limits.check_least(least_of_work(built.work))
     variants = _variants(scenario)
     others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
     total = 1 + len(others)

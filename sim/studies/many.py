@@ -9,11 +9,12 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from sim.errors import InputError, MoesimError
+from sim.errors import InputError, MoesimError, out_of_memory
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.build import Assumption
@@ -63,7 +64,7 @@ def observing(
         order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
         with _interrupts_held():  # which the processes inherit: an interrupt is for this one alone
             futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
-        yield lambda: _heard((futures[i].result() for i in range(len(scenarios))), on_done)
+        yield lambda: _heard((_result(futures[i]) for i in range(len(scenarios))), on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
@@ -112,6 +113,14 @@ def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) 
     return done
 
 
+def _result(future: Future[Observation]) -> Observation:
+    """Return what a process made; systems end one without a word where memory runs out."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise out_of_memory() from None
+
+
 def _effort(scenario: Scenario) -> int:
     """Return about how long a simulation takes, next to others: microbatches, and draws where each has its own."""
     workload = scenario.spec.workload
@@ -128,4 +137,6 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
         return Observation(values={}, problem=f"{error.field} must {error.rule}, got {error.value}", num_runs=0)
     except (MoesimError, WorkloadError, TopologyError) as error:
         return Observation(values={}, problem=str(error))
+    except MemoryError:
+        return Observation(values={}, problem=str(out_of_memory()))
     return Observation(values=simulated.values, num_runs=simulated.num_runs, assumptions=tuple(simulated.assumptions))

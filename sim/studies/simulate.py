@@ -4,6 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sim.engine.clock import ClockError
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
 from sim.engine.plan.collective import bus_factor
 from sim.engine.plan.pipeline import PipelinePlan
@@ -20,6 +21,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.build import Assumption, Built, build, build_collective, build_passes
 from sim.studies.explain import explain_run
+from sim.studies.least import held_bytes, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
 from workloads.facts import explain_facts, mesh_facts
 from workloads.memory import (
@@ -99,21 +101,27 @@ def simulate_scenario(
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
     limits
-        What the run may need; more is refused before it starts.
+        What the run may need; more is refused before it is planned.
     """
-    if isinstance(scenario.spec.workload, PassesWorkload):
-        return _simulate_passes(scenario, limits)
-    if isinstance(scenario.spec.workload, CollectiveWorkload):
-        return _simulate_collective(scenario)
+    try:
+        if isinstance(scenario.spec.workload, PassesWorkload):
+            return _simulate_passes(scenario, limits)
+        if isinstance(scenario.spec.workload, CollectiveWorkload):
+            return _simulate_collective(scenario)
+        return _simulate(scenario, wanted, limits, link_course=link_course)
+    except ClockError as error:
+        raise SimulationError(f"{error}{_what_makes_it_long(scenario)}", file=scenario.path) from None
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_course: bool) -> Simulated:
     built = build(scenario)
     work = built.work
-    if limits.are_set:
-        kinds = ("F", "B") if work.kind == "training" else ("F",)
-        drawn = work.routing != "balanced"
-        count = work.num_microbatches
-        limits.check(estimate_run(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn))
+    _check_limits(work, limits)
     plan = PipelinePlan(work)
-    run = run_plan(plan, link_course=link_course)
+    run = run_plan(plan, max_events=limits.engine_events, link_course=link_course)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
@@ -148,14 +156,37 @@ def simulate_scenario(
     )
 
 
-# ---- private -----------------------------------------------------------------------------------------------------
+def _what_makes_it_long(scenario: Scenario) -> str:
+    """Return the quantities of the scenario that every time follows from, with their lines where a file gives them."""
+    said = []
+    for key in ("sequences", "sequence_length", "microbatches", "batches"):
+        if scenario.is_given(f"workload.{key}"):
+            value = getattr(scenario.spec.workload, key)
+            line = scenario.error_at(("workload", key), rule="", value=value, cure="").line
+            said.append(f"{key} {value}" + (f" (line {line})" if line else ""))
+    return f" The workload has {', '.join(said)}." if said else ""
+
+
+def _check_limits(work: Work, limits: Limits) -> None:
+    """Refuse what surely needs too much, and then, where a user has set limits, what a plan is expected to need."""
+    limits.check_least(least_of_work(work))
+    if limits.are_set:
+        estimate = estimate_run(
+            PipelinePlan(work),
+            kinds=("F", "B") if work.kind == "training" else ("F",),
+            num_microbatches=work.num_microbatches,
+            is_drawn=work.routing != "balanced",
+            held_bytes=held_bytes(work),
+        )
+        limits.check(estimate)
 
 
 def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
     plan = build_passes(scenario)
+    limits.check_least(least_of_passes(num_stages=plan.num_stages, num_microbatches=plan.num_microbatches))
     if limits.are_set:
         limits.check(estimate_run(plan, kinds=("F", "B"), num_microbatches=plan.num_microbatches, is_drawn=False))
-    run = run_plan(plan)
+    run = run_plan(plan, max_events=limits.engine_events)
     stages = stages_ns(run.trace)
     facts = RunFacts(
         num_gpus=plan.num_stages,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.clock import to_ns
+from sim.engine.clock import ClockError, to_ns
 from sim.engine.ops import Flows, Transfer
 from sim.engine.plan.pricing import Pricing
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
@@ -232,7 +232,10 @@ class ExchangeCosts:
         return busiest_rank_bytes(src.ravel(), dst.ravel(), (byte_matrix * stays).ravel())
 
     def _alone_ns(self, drain_s: float, rank_bytes: float) -> int:
-        return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.least_time_s(rank_bytes)))
+        try:
+            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.least_time_s(rank_bytes)))
+        except ClockError as error:
+            raise error.caused_by("a transfer of kind all_to_all, alone on its links") from None
 
     def _bound(self, rank_bytes: float, flow_bytes: float) -> tuple[int, float]:
         """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.clock import to_ns_array
+from sim.engine.clock import ClockError, to_ns_array
 from sim.engine.ops import NO_LAYER, Compute, TimedKernel
 from topology.device import Device
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
@@ -125,6 +125,12 @@ class KernelCosts:
         return self._prices[key]
 
     def _kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
+        try:
+            return self._rounded_ns(kernel, num_ranks)
+        except ClockError as error:
+            raise error.caused_by(_described(kernel)) from None
+
+    def _rounded_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         device, dtype = self._device, self._dtype
         time_s: float | NDArray[np.float64]
         if isinstance(kernel, Gemm):
@@ -154,6 +160,22 @@ class KernelCosts:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
             known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
         return known[tokens]
+
+
+def _described(kernel: Kernel) -> str:
+    """Return what a kernel does, in numbers.
+
+    >>> _described(Gemm(kind="attention", m=2, n=3, k=4))
+    'a kernel of attention, [2, 4] x [4, 3]'
+    """
+    what = f"a kernel of {kernel.kind.replace('_', ' ')}"
+    if isinstance(kernel, Gemm):
+        return f"{what}, [{kernel.m}, {kernel.k}] x [{kernel.k}, {kernel.n}]"
+    if isinstance(kernel, GroupedGemm):
+        most = int(kernel.tokens.max(initial=0))
+        return f"{what}, up to {most} tokens for an expert of [{kernel.k}, {kernel.n}]"
+    flops = f"{kernel.flops:.3g} FLOPs and " if isinstance(kernel, Attention) else ""
+    return f"{what}, {flops}{np.max(kernel.num_bytes):.3g} bytes"
 
 
 def _flops_of_all(kernel: Kernel, num_ranks: int) -> float:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.clock import to_ns
+from sim.engine.clock import ClockError, to_ns
 from sim.engine.ops import Transfer
 from sim.engine.plan.pricing import Pricing
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
@@ -120,7 +120,7 @@ class TransferCosts:
             load=held,
             overhead=self.pricing.overhead(protocol),
             latency_ns=to_ns(self.pricing.latency_s(exchange, protocol)),
-            alone_ns=to_ns(max(held.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)),
+            alone_ns=_alone_ns(operation, max(held.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,
@@ -128,6 +128,13 @@ class TransferCosts:
             num_sms=sms.num_sms if sms is not None and rank_bytes else 0,
             most_bytes_per_s=exchange.flow_bytes / least_s if least_s else math.inf,
         )
+
+
+def _alone_ns(operation: str, alone_s: float) -> int:
+    try:
+        return to_ns(alone_s)
+    except ClockError as error:
+        raise error.caused_by(f"a transfer of kind {operation}, alone on its links") from None
 
 
 def _time_ns(transfer: Transfer) -> int:

@@ -233,7 +233,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "layers: 8",
         "layers: 1e30",
-        "6: model.layers must be an integer of at least 1, got 1e+30. Write a number of at most 10^12, "
+        "6: model.layers must be an integer of at least 1, got 1e+30. Write a number of at most 10,000, "
         "without point or exponent.",
     ),
     (
@@ -263,9 +263,32 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     ),
     (
         "num_nodes: 1",
-        "num_nodes: 100000",
-        "4: cluster.num_nodes must give at most 65,536 GPUs, got 100000. Simulate a part of the cluster: "
+        "num_nodes: 10000",
+        "4: cluster.num_nodes must give at most 65,536 GPUs, got 10000. Simulate a part of the cluster: "
         "replicas beyond it are alike.",
+    ),
+    (
+        "layers: 8",
+        "layers: 20000",
+        "6: model.layers must be an integer of at most 10,000, got 20000. Write a smaller number.",
+    ),
+    (
+        "microbatches: 2",
+        "microbatches: 1000000000",
+        "22: workload.microbatches must be an integer of at most 10,000,000, got 1000000000. Write a smaller number.",
+    ),
+    # ---- a mapping for a whole section
+    (
+        "{model.top_k: 1}",
+        "{model: {top_k: 1}}",
+        "38: alternatives.0 (model.layers) must be given, got nothing. What is given for model replaces all of it: "
+        "write {model.top_k: 1} to change one key.",
+    ),
+    (
+        "{model.top_k: 1}",
+        "{workload: {}}",
+        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, got nothing. What is given for "
+        "workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
     ),
     # ---- types
     (
@@ -942,6 +965,16 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     (
         ["good.yaml", "--set", "model=3"],
         "--set model=3: model must be a mapping of keys, got 3. Write `key: value` lines under it.",
+    ),
+    (
+        ["good.yaml", "--set", "model={}"],
+        "--set model={}: model.layers must be given, got nothing. What is given for model replaces all of it: "
+        "write --set model.KEY=VALUE to change one key.",
+    ),
+    (
+        ["good.yaml", "--set", "cluster={num_nodes: 2}"],
+        "--set cluster={num_nodes: 2}: cluster.preset must be given, got nothing. What is given for cluster replaces "
+        "all of it: write --set cluster.num_nodes=2 to change one key.",
     ),
     (
         ["good.yaml", "--set", "cluster.device.memory=64"],

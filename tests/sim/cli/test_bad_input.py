@@ -263,3 +263,21 @@ def test_nothing_is_written_outside_out(
         "here/good.yaml",
         *(f"here/out/{name}" for name in ("result.json", "timeline.png", "trace.json", "trace.npz")),
     }
+
+
+def test_a_command_that_finds_no_more_memory_ends_with_3_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., Answer]
+) -> None:
+    """Wherever it runs out."""
+
+    def run_out(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sim.studies.judge.simulate_scenario", run_out)
+    Path("good.yaml").write_text(GOOD, encoding="utf-8")
+    said = run("good.yaml", "--jobs", "1")
+    assert (said.code, said.out) == (3, "")
+    assert said.err == (
+        "moesim: the run must fit into the memory of this machine, and found no more of it. Use fewer microbatches, "
+        "batches, layers, experts or GPUs, or a lower --jobs.\n"
+    )

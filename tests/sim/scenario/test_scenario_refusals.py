@@ -26,7 +26,7 @@ REFUSALS = [
     ("layers: 16", "layers: 0", "8: model.layers must be an integer of at least 1, got 0. Write a larger number."),
     ("layers: 16", "layers: true", "8: model.layers must be an integer of at least 1, got true. "
      "Write a number without unit, such as 1."),
-    ("layers: 16", f"layers: {10**30}", "8: model.layers must be an integer of at most 10^12, "
+    ("layers: 16", f"layers: {10**30}", "8: model.layers must be an integer of at most 10,000, "
      "got a number of more than 30 digits. Write a smaller number."),
     ("  layers: 16\n", "", "7: model.layers must be given, got nothing. "
      "Add `layers` under `model`, or name a model.preset. Number of transformer layers."),

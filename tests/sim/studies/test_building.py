@@ -154,3 +154,23 @@ def test_a_rival_that_does_not_fit_wins_nothing() -> None:
     for memory in ("1 MB", "64 GB"):
         claim = simulate(load_scenario_text(text, overrides=[f"cluster.device.memory={memory}"])).claims[0]
         assert (claim.verdict == "not_judged") == (memory == "1 MB")
+
+
+def test_nothing_is_wired_for_a_strategy_that_is_illegal(monkeypatch):
+    """32,768 GPUs have more than a million links."""
+
+    def wire(*_, **__):
+        raise AssertionError("the cluster was wired")
+
+    monkeypatch.setattr("topology.cluster.build_graph", wire)
+    changes = ["cluster.num_nodes=4096", "parallel.strategy=EP5_TP3_PP7"]
+    with pytest.raises(InputError, match=r"EP5_TP3_PP7\. Nearest legal: EP4_TP4_PP8, EP4_TP2_PP8"):
+        build(load_scenario("ep16_tp16_pp4", overrides=changes))
+
+
+def test_an_example_of_stage_layers_is_given_for_few_stages_only():
+    """One of 7,000 numbers helps nobody."""
+    changes = ["cluster.num_nodes=875", "parallel.strategy=TP1_PP7000_EP1", "model.layers=8000"]
+    with pytest.raises(InputError, match="Give the layers of each stage") as refused:
+        build(load_scenario("ep16_tp16_pp4", overrides=changes))
+    assert len(str(refused.value)) < 300

@@ -1,14 +1,23 @@
 """What a run needs, told before it starts, and limits on it."""
 
+import numpy as np
 import pytest
 
+from sim.engine.plan.kernel_costs import KernelCosts
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.scenario.load import load_scenario
+from sim.studies.build import _largest_divisor as largest_divisor
 from sim.studies.build import build
 from sim.studies.judge import simulate
-from sim.studies.limits import Limits, estimate_run
+from sim.studies.least import held_bytes, least_of_work
+from sim.studies.limits import Estimate, Limits, estimate_run
+from sim.studies.machine import machine_memory_bytes
+from topology.cluster import build_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.devices import DEVICES
+from workloads.kernels import Attention, Gemm, GroupedGemm, Memory
 
 SMALL = ["alternatives=[]", "rivals=[]", "claims=[]"]
 
@@ -36,24 +45,28 @@ def test_operations_are_counted_and_events_are_not_too_few(name, changes):
     assert found.num_ops == stats.num_stage_ops
     assert stats.num_events <= found.num_events <= 2 * stats.num_events
     assert found.memory_bytes > 65e6
+    least = least_of_work(work)
+    assert found.num_ops / 2 < least.num_ops <= stats.num_stage_ops
+    assert least.num_events <= found.num_events
+    assert least.memory_bytes <= found.memory_bytes + held_bytes(work)
 
 
 def test_a_run_that_would_need_more_events_is_refused_before_it_starts():
     """The limit, the estimate and the cure."""
     expected = (
-        "the run must need at most 1,000 events, got about 17,728 (8,384 operations). "
+        "the run must need at most 10,000 events, got about 17,728 (8,384 operations). "
         "Use fewer microbatches, batches or layers, or raise --max-events."
     )
     with pytest.raises(SimulationError) as refused:
-        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_events=1000))
+        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_events=10_000))
     assert str(refused.value) == expected
     assert refused.value.exit_code == 3
 
 
 def test_a_run_that_would_need_more_memory_is_refused_before_it_starts():
     """In the user's units."""
-    with pytest.raises(SimulationError, match=r"the run must need at most 50 MB of memory, got about 77\.\d+ MB"):
-        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_memory_bytes=50e6))
+    with pytest.raises(SimulationError, match=r"the run must need at most 75 MB of memory, got about 78\.\d+ MB"):
+        simulate("ep16_tp16_pp4", overrides=SMALL, limits=Limits(max_memory_bytes=75e6))
 
 
 def test_a_run_within_its_limits_runs():
@@ -78,5 +91,125 @@ def test_measured_passes_have_limits_too(tmp_path):
     workload = f"{{kind: passes, microbatches: 8, pass_times: {times}, p2p: 0.6 ms}}"
     file = tmp_path / "passes.yaml"
     file.write_text(f"name: p\nparallel: {{pp: 4}}\nworkload: {workload}\nschedule: {{kind: 1f1b}}\n", encoding="utf-8")
-    with pytest.raises(SimulationError, match=r"at most 10 events, got about 320 \(64 operations\)"):
+    with pytest.raises(SimulationError, match=r"at most 100 events, got about 320 \(64 operations\)"):
+        simulate(file, limits=Limits(max_events=100))
+    with pytest.raises(SimulationError, match=r"at most 10 events, got at least 64 \(64 operations\)"):
         simulate(file, limits=Limits(max_events=10))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ["workload.batches=10000000"],
+            "the run must need at most 50,000,000 events, got at least 15,360,000,016 (15,360,000,000 operations). "
+            "Use fewer microbatches, batches or layers, or raise --max-events.",
+        ),
+        (
+            ["workload.microbatches=10000000", "workload.sequences=10000000", "workload.batches=1"],
+            "the run must need at most 50,000,000 events, got at least 960,000,016 (960,000,000 operations). "
+            "Use fewer microbatches, batches or layers, or raise --max-events.",
+        ),
+        (
+            ["routing.kind=multinomial", "model.experts=65536", "model.top_k=128"],
+            "the run must need at most 50,000,000 events, got at least 138,518,839 (6,144 operations). "
+            "Use fewer microbatches, batches or layers, or raise --max-events.",
+        ),
+    ],
+)
+def test_a_run_that_could_never_end_is_refused_without_limits(changes, message):
+    """By the engine's own budget, before anything is planned; alternatives and rivals are not begun either."""
+    with pytest.raises(SimulationError) as refused:
+        simulate("ep64_tp16_pp4", overrides=changes, jobs=2)
+    assert str(refused.value) == message
+
+
+def test_passes_that_could_never_end_are_refused_without_limits(tmp_path):
+    """An operation for each of 2 x 1,000 x 10,000,000 passes."""
+    file = tmp_path / "passes.yaml"
+    workload = "{kind: passes, microbatches: 10000000, pass_times: {F: 1 ms, B: 1 ms}}"
+    file.write_text(f"parallel: {{pp: 1000}}\nworkload: {workload}\n", encoding="utf-8")
+    with pytest.raises(SimulationError, match=r"at most 50,000,000 events, got at least 20,000,000,000 "):
+        simulate(file)
+
+
+def test_a_run_that_needs_more_memory_than_the_machine_has_is_refused(monkeypatch):
+    """The routing of 8,192 ranks over 65,536 experts is 8.6 GB in one layer."""
+    monkeypatch.setattr("sim.studies.limits.machine_memory_bytes", lambda: 8_000_000_000)
+    changes = ["cluster.num_nodes=1024", "parallel.strategy=EP8192_TP1_PP1", "model.experts=65536", *SMALL]
+    sizes = ["workload.sequences=8192", "workload.microbatches=1"]
+    with pytest.raises(
+        SimulationError, match=r"at most this machine's 8 GB of memory, got at least 10\.\d+ GB .* experts or GPUs"
+    ):
+        simulate("ep16_tp16_pp4", overrides=[*changes, *sizes])
+
+
+def test_more_events_than_the_engines_own_are_run_where_a_user_allows_them():
+    """The engine's budget follows, and fewer events than it has leave it as it is."""
+    assert [Limits(max_events=n).engine_events for n in (None, 10, 10**9)] == [50_000_000, 50_000_000, 10**9]
+
+
+def test_the_machines_memory_is_at_most_what_is_built_in():
+    """As the system says; a container may have less."""
+    memory_bytes = machine_memory_bytes()
+    assert memory_bytes is None or memory_bytes > 65e6
+
+
+def test_a_machine_that_does_not_tell_its_memory_bounds_nothing(monkeypatch):
+    """As on systems without sysconf, containers and resource limits."""
+    monkeypatch.setattr("sim.studies.machine._limits", lambda: iter(()))
+    assert machine_memory_bytes() is None
+    Limits().check_least(Estimate(num_ops=1, num_events=1, memory_bytes=1e18))
+
+
+def test_links_are_counted_without_wiring_them():
+    """As many as the graph has."""
+    for preset, num_nodes in (("dgx-h100", 1), ("dgx-h100", 5), ("dgx-h100", 40), ("gb200-nvl72", 2)):
+        cluster = build_cluster(FABRICS[preset], num_nodes, DEVICES["h100-sxm"])
+        assert cluster.num_links == len(cluster.link_names)
+
+
+def test_a_time_that_the_clock_cannot_hold_names_file_operation_and_sizes():
+    """And the lines of what the file gives."""
+    changes = ["workload.sequence_length=100000000", "workload.sequences=10000000", "workload.microbatches=1"]
+    with pytest.raises(SimulationError) as refused:
+        simulate("ep64_tp16_pp4", overrides=[*SMALL, *changes])
+    said = str(refused.value)
+    assert str(refused.value.as_dict()["file"]).endswith("ep64_tp16_pp4.yaml")
+    assert "got 30815157205.45043 s for a kernel of attention, 1.28e+25 FLOPs and 5.12e+17 bytes. Lower" in said
+    assert said.endswith(
+        "The workload has sequences 10000000, sequence_length 100000000, microbatches 1, batches 4 (line 30)."
+    )
+
+
+def test_a_transfer_that_the_clock_cannot_hold_is_named():
+    """A NIC of one byte a second."""
+    changes = ["cluster.nic_bandwidth=1 B/s", "workload.sequences=1000000", "workload.microbatches=1"]
+    with pytest.raises(SimulationError, match="for a transfer of kind all_reduce, alone on its links"):
+        simulate("ep64_tp16_pp4", overrides=[*SMALL, *changes])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        (Gemm(kind="dense_ffn", m=10**17, n=10**9, k=10**9), r"dense ffn, \[100000000000000000, 1000000000\] x"),
+        (Attention(kind="attention", flops=1e30, num_bytes=1.0), r"attention, 1e\+30 FLOPs and 1 bytes"),
+        (Memory(kind="optimizer", num_bytes=1e30), r"optimizer, 1e\+30 bytes"),
+        (
+            GroupedGemm(kind="expert", tokens=np.array([[10**17, 1]]), n=10**9, k=10**9),
+            "expert, up to 100000000000000000 tokens for an expert of",
+        ),
+    ],
+)
+def test_a_kernel_that_the_clock_cannot_hold_is_named_by_its_sizes(kernel, said):
+    """Whatever its kind."""
+    with pytest.raises(SimulationError, match=f"for a kernel of {said}"):
+        KernelCosts(DEVICES["h100-sxm"], dtype="bf16").kernel_ns(kernel, 1)
+
+
+@pytest.mark.parametrize(("number", "at_most"), [(10**7, 10**7 - 1), (12, 5), (7, 6), (36, 36), (1, 9)])
+def test_the_largest_divisor_is_that_of_trial(number, at_most):
+    """Against trying all."""
+    assert largest_divisor(number, at_most=at_most) == next(
+        divisor for divisor in range(min(at_most, number), 0, -1) if number % divisor == 0
+    )

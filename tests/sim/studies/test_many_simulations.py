@@ -2,12 +2,15 @@
 
 import signal
 import threading
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from sim.errors import SimulationError
 from sim.scenario.load import load_scenario
-from sim.studies.many import observing
+from sim.studies import many
+from sim.studies.many import Observation, observing
 
 SMALL = ["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1", "workload.sequences=16"]
 
@@ -71,3 +74,24 @@ def test_an_interrupt_that_another_thread_takes_waits_until_all_processes_have_b
     assert len(begun) == 4
     assert ended == [{"wait": False, "cancel_futures": True}]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_simulation_that_finds_no_more_memory_is_told_as_one_that_could_not_be_run(monkeypatch):
+    """The others go on."""
+
+    def run_out(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(many, "simulate_scenario", run_out)
+    with observing(variants()[:1]) as observe:
+        assert [(seen.values, (seen.problem or "")[:40]) for seen in observe()] == [
+            ({}, "the run must fit into the memory of this")
+        ]
+
+
+def test_a_process_that_the_system_ends_is_told_as_want_of_memory():
+    """Linux ends one without a word."""
+    future: Future[Observation] = Future()
+    future.set_exception(BrokenProcessPool())
+    with pytest.raises(SimulationError, match="found no more of it"):
+        many._result(future)
