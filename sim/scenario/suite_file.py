@@ -28,6 +28,8 @@ class LeftOutSpec(Section):
     """Median of the absolute error [%]."""
     p90_pct: Ratio
     """90th percentile of the absolute error [%]."""
+    cases: Annotated[tuple[Text, ...], Field(max_length=_MAX_TABLES)] = ()
+    """Cases that the table's figures stand in, where its name is no system's and no case's."""
 
 
 def _mapping(value: object) -> object:
@@ -48,7 +50,7 @@ class SuiteSpec(Section):
     left_out: Annotated[dict[str, LeftOutSpec], Field(max_length=_MAX_TABLES), BeforeValidator(_mapping)] = Field(
         default_factory=dict
     )
-    """System or case -> its errors when its figures are left out of the fit."""
+    """Table, system or case -> its errors when its figures are left out of the fit."""
 
 
 def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
@@ -59,7 +61,7 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
     folder
         The folder of the suite.
     names
-        Its systems and cases, one of which each table that is left out must be; None: not checked.
+        Its systems and cases, one of which each table that is left out must be or list; None: not checked.
 
     Raises
     ------
@@ -75,10 +77,12 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
         spec = SuiteSpec.model_validate(document.data)
     except ValidationError as error:
         raise places.first([_refusal(details) for details in error.errors(include_url=False)]) from None
-    for table in spec.left_out:
-        if names is not None and table not in names:
-            rule, cure = "be a system or a case of the suite", nearest(table, sorted(names))
-            raise places.error(refuse(("left_out", table), rule=rule, value=table, cure=cure))
+    for table, one in spec.left_out.items():
+        for name in one.cases or (table,):
+            if names is not None and name not in names:
+                rule, cure = "be a system or a case of the suite", nearest(name, sorted(names))
+                path = ("left_out", table, "cases") if one.cases else ("left_out", table)
+                raise places.error(refuse(path, rule=rule, value=name, cure=cure))
     return spec
 
 

@@ -71,8 +71,10 @@ class Validation:
             "systems": {name: summarise(f for f in figures if f.system == name).to_dict() for name in systems},
             "left_out": {
                 name: {
-                    **spec.model_dump(),
-                    "fitted": summarise(f for f in figures if name in {f.system, f.case}).to_dict(),
+                    **spec.model_dump(exclude={"cases"}),
+                    "fitted": summarise(
+                        f for f in figures if name in {f.system, f.case} or f.case in spec.cases
+                    ).to_dict(),
                 }
                 for name, spec in suite.spec.left_out.items()
             },

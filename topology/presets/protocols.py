@@ -93,21 +93,21 @@ _A3 = "A3-Mega all-reduce, 2 nodes"
 _LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
 
 FITTED: Final[Mapping[str, Fitted]] = {
-    "tcpxo LL hop": Fitted(64e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
-    "tcpxo LL rate": Fitted(0.1, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
-    "tcpxo Simple hop": Fitted(408e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
-    "tcpxo Simple rate": Fitted(0.92, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
-    "ib-ndr Simple rate": Fitted(0.98, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
-    "nvlink5-nvl72 NVLS hop": Fitted(600e-6, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 25e-6),
-    "nvlink5-nvl72 NVLS rate": Fitted(0.73, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 0.74),
-    "nvlink3 send rate": Fitted(0.65, "nccl_busbw", "8 x A100, sendrecv, 256 MiB to 1 GiB", 0.8),
+    "tcpxo LL hop": Fitted(65.2e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
+    "tcpxo LL rate": Fitted(0.0962, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
+    "tcpxo Simple hop": Fitted(433e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
+    "tcpxo Simple rate": Fitted(0.917, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
+    "ib-ndr Simple rate": Fitted(0.957, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
+    "nvlink5-nvl72 NVLS hop": Fitted(605e-6, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 25e-6),
+    "nvlink5-nvl72 NVLS rate": Fitted(0.730, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 0.74),
+    "nvlink3 send rate": Fitted(0.641, "nccl_busbw", "8 x A100, sendrecv, 256 MiB to 1 GiB", 0.8),
     "nvlink4 copy rate": Fitted(0.876, "nccl_busbw", "H200, pairwise copy, one way and both ways", 0.824),
-    "xgmi3 Simple rate": Fitted(0.72, "nccl_busbw", "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB", 0.8),
-    "nvlink4-h800 DeepEP rate": Fitted(0.68, "deepep", "DeepEP V1, EP8, dispatch and combine", 0.8),
-    "nvlink5 DeepEP rate": Fitted(0.71, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
-    "ib DeepEP rate": Fitted(0.9, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
-    "DeepEP SM rate": Fitted(23.4e9, "deepep", "DeepEP V2, EP8 with 24 SMs, EP8x2 with 12, EP8x4 with 6", 1e12),
-    "low_latency base": Fitted(30e-6, "deepep", _LL_EXCHANGE, 0.0),
+    "xgmi3 Simple rate": Fitted(0.722, "nccl_busbw", "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB", 0.8),
+    "nvlink4-h800 DeepEP rate": Fitted(0.684, "deepep", "DeepEP V1, EP8, dispatch and combine", 0.8),
+    "nvlink5 DeepEP rate": Fitted(0.720, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
+    "ib DeepEP rate": Fitted(0.884, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
+    "DeepEP SM rate": Fitted(24.2e9, "deepep", "DeepEP V2, EP8 with 24 SMs, EP8x2 with 12, EP8x4 with 6", 1e12),
+    "low_latency base": Fitted(15.0e-6, "deepep", _LL_EXCHANGE, 0.0),
 }
 """Constants by technology and protocol."""
 
