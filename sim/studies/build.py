@@ -113,6 +113,9 @@ def check_facts(scenario: Scenario) -> None:
     InputError
         The first of these, with its place.
     """
+    if isinstance(scenario.spec.workload, CollectiveWorkload):
+        build_collective(scenario)
+        return
     with _placing(scenario):
         if scenario.spec.cluster is not None:
             _cluster(scenario)
