@@ -69,7 +69,7 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     -------
     networkx.DiGraph
         Nodes carry `kind` (gpu, nvswitch, nic, leaf, spine), GPUs also `rank`, `node` and `rail`. Edges carry `kind`,
-        `bandwidth_bytes_per_s`, `efficiency` and `latency_s`.
+        `bandwidth_bytes_per_s`, `efficiency` and `latency_s`; the graph `name`, and `source.KIND` of each kind of edge.
 
     Examples
     --------
@@ -88,7 +88,9 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
             value=num_nodes,
             cure="Give a count.",
         )
+    kinds = (spec.nvlink, spec.pcie, spec.nic, spec.leaf_hop)
     graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.graph.update({"name": spec.name} | {f"source.{kind.name}": kind.source for kind in kinds})
     for node in range(num_nodes):
         graph.add_node(f"nvswitch{node}", kind="nvswitch", node=node)
         for rail in range(spec.gpus_per_node):

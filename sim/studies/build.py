@@ -27,7 +27,7 @@ from workloads.model import ModelSpec
 from workloads.presets import get_model
 from workloads.strategy import Strategy
 
-__all__ = ["Assumption", "Built", "build", "build_passes", "suit_rival"]
+__all__ = ["Assumption", "Built", "build", "build_passes", "build_scenario_cluster", "suit_rival"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _SUBJECT_PATHS = {
@@ -72,6 +72,18 @@ def build(scenario: Scenario) -> Built:
     """
     with _placing(scenario):
         return _build(scenario)
+
+
+def build_scenario_cluster(scenario: Scenario) -> Cluster:
+    """Return the cluster of a scenario.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where there is none or it cannot be.
+    """
+    with _placing(scenario):
+        return _cluster(scenario)
 
 
 def build_passes(scenario: Scenario) -> PassesPlan:
