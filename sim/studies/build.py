@@ -134,7 +134,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     with _placing(varied):
         cluster, strategy = _cluster(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
-        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.spec.gpus_per_node}
+        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
         trains = isinstance(varied.spec.workload, TrainingWorkload)
         possible = [c for c in CONVENTIONS if not (trains and c == "vllm")]
         legal = [c for c in possible if why_illegal(strategy, c, **sizes) is None]
@@ -290,7 +290,7 @@ def _mesh(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
         strategy,
         convention,
         num_gpus=cluster.num_gpus,
-        gpus_per_node=cluster.spec.gpus_per_node,
+        gpus_per_node=cluster.gpus_per_node,
         rank_order=tuple(scenario.spec.parallel.rank_order),
     )
 
@@ -363,7 +363,7 @@ def _look_up(values: dict[str, Any], dotted: str) -> object:
 
 
 def _warnings(work: Work) -> list[str]:
-    mesh, per_node = work.mesh, work.cluster.spec.gpus_per_node
+    mesh, per_node = work.mesh, work.cluster.gpus_per_node
     warnings = []
     for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
         num_nodes = len(set(work.cluster.node_of(group).tolist()))

@@ -248,7 +248,7 @@ def _stage_memory(work: Work, stage: int) -> StageMemory:
 
 def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
     work = built.work
-    sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.spec.gpus_per_node}
+    sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
     facts = mesh_facts(work.mesh, work.model, stage_layers=work.stage_layers, **sizes)
     return dict(facts), explain_facts(work.mesh, work.model, facts, **sizes)
 

@@ -22,11 +22,13 @@ import xml.etree.ElementTree as ET
 
 import networkx as nx
 
+from topology.check_graph import check_graph
 from topology.errors import TopologyError
-from topology.files.check import LINK_FIGURES, VERTEX_NUMBERS, check_graph
 
 __all__ = ["graph_to_graphml", "graphml_to_graph", "parse_xml"]
 
+_NUMBERS = ("rank", "node", "rail", "unit")
+_FIGURES = ("bandwidth_bytes_per_s", "efficiency", "latency_s", "speed")
 _DECLARED = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -43,13 +45,13 @@ def graph_to_graphml(graph: "nx.DiGraph[str]") -> str:
     return buffer.getvalue().decode("utf-8") + "\n"
 
 
-def graphml_to_graph(text: str) -> "nx.DiGraph[str]":
-    """Return the cluster of a GraphML text.
+def graphml_to_graph(text: str, name: str = "") -> "nx.DiGraph[str]":
+    """Return the cluster of a GraphML text; `name` is what errors call it if the text does not name it.
 
     Raises
     ------
     TopologyError
-        The text is no GraphML, or a vertex or link lacks what `topology.files.check` wants.
+        The text is no GraphML, or a vertex or link lacks what `topology.check_graph` wants.
     """
     root = parse_xml(text, "the GraphML")
     if _local(root.tag) != "graphml":
@@ -68,7 +70,9 @@ def graphml_to_graph(text: str) -> "nx.DiGraph[str]":
         raise _refused("be GraphML that networkx reads", str(error)[:80] or "an error", "Save it anew.") from None
     if read.is_multigraph():
         raise _refused("have one link from a vertex to another", "parallel ones", "Add their bandwidths up.")
-    return check_graph(_with_numbers(read.to_directed()))
+    graph = _with_numbers(read.to_directed())
+    check_graph(graph, str(graph.graph.get("name") or name or "of a GraphML file"))
+    return graph
 
 
 def parse_xml(text: str, subject: str) -> ET.Element:
@@ -88,12 +92,15 @@ def _with_numbers(read: "nx.DiGraph[str]") -> "nx.DiGraph[str]":
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.graph.update({key: value for key, value in read.graph.items() if key not in {"node_default", "edge_default"}})
     for vertex, data in read.nodes(data=True):
-        whole = {key: _whole(value) if key in VERTEX_NUMBERS else value for key, value in data.items()}
-        graph.add_node(vertex, **whole)
+        graph.add_node(vertex, **{key: _number(key, value) for key, value in data.items()})
     for a, b, data in read.edges(data=True):
-        figures = {key: _figure(value) if key in LINK_FIGURES else value for key, value in data.items() if key != "id"}
-        graph.add_edge(a, b, **figures)
+        graph.add_edge(a, b, **{key: _number(key, value) for key, value in data.items() if key != "id"})
     return graph
+
+
+def _number(key: str, value: object) -> object:
+    """Return a count as an integer and a figure as a float, where it can be one."""
+    return _whole(value) if key in _NUMBERS else _figure(value) if key in _FIGURES else value
 
 
 def _whole(value: object) -> object:

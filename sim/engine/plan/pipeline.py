@@ -25,7 +25,6 @@ from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
 from sim.engine.plan.work import Work
-from topology.alike import link_map
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
 from workloads.schedules import Pass, Schedule, build_schedule
@@ -125,7 +124,7 @@ class PipelinePlan:
         if self.folding is None:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
-        return link_map(self.work.cluster, runs, ranks)
+        return self.work.cluster.link_map(runs, ranks)
 
     @property
     def _last_stage(self) -> int:
