@@ -15,6 +15,7 @@ from sim.engine.plan.work import Work
 from sim.errors import InputError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, PassesWorkload, TrainingWorkload
+from sim.studies.own_cluster import build_own_cluster
 from topology.cluster import Cluster, build_cluster
 from topology.device import Device
 from topology.errors import TopologyError
@@ -199,6 +200,8 @@ def _cluster(scenario: Scenario) -> Cluster:
     spec = scenario.spec.cluster
     if spec is None:
         raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
+    if spec.preset is None:
+        return build_own_cluster(scenario, spec, _device(scenario, ""))
     preset = get_cluster_preset(spec.preset)
     fabric = preset.fabric
     if spec.nic_bandwidth is not None:
@@ -207,7 +210,7 @@ def _cluster(scenario: Scenario) -> Cluster:
             fabric = replace(fabric, pcie=replace(fabric.pcie, bandwidth_bytes_per_s=spec.nic_bandwidth))
     if spec.nvlink_bandwidth is not None:
         fabric = replace(fabric, nvlink=replace(fabric.nvlink, bandwidth_bytes_per_s=spec.nvlink_bandwidth))
-    return _known_cluster(fabric, spec.num_nodes, _device(scenario, preset.device))
+    return _known_cluster(fabric, spec.num_nodes or 1, _device(scenario, preset.device))
 
 
 @lru_cache(maxsize=8)
@@ -346,6 +349,7 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
         )
     if (
         spec.cluster
+        and spec.cluster.preset
         and spec.cluster.device.preset
         and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
     ):
