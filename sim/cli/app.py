@@ -111,7 +111,7 @@ def topology(
     scenario: ScenarioArgument,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Picture .png, .svg, .pdf; or graph .graphml."),
+        typer.Option("-o", "--output", metavar="FILE", help="Picture .png, .svg, .pdf; or graph .graphml, .yaml."),
     ] = None,
     changes: SetOption = None,
     load: Annotated[

@@ -20,7 +20,7 @@ from topology.link_groups import LinkGroup, link_groups
 
 __all__ = ["topology_command"]
 
-_SUFFIXES = (".png", ".svg", ".pdf", ".graphml")
+_SUFFIXES = (".png", ".svg", ".pdf", ".graphml", ".yaml")
 _COLUMNS = ["kind", "links", "bandwidth", "efficiency", "reachable", "latency", "source"]
 
 
@@ -35,7 +35,7 @@ def topology_command(
             value=str(output),
             cure="For example: -o fabric.png",
         )
-    if load is not None and (output is None or output.suffix == ".graphml"):
+    if load is not None and (output is None or output.suffix in {".graphml", ".yaml"}):
         raise InputError(
             field="--load",
             rule="be given with a picture to colour",
@@ -59,6 +59,12 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
         from topology.files.graphml import graph_to_graphml  # noqa: PLC0415  # only what is written is imported
 
         text = graph_to_graphml(cluster.graph)
+        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
+        return
+    if output.suffix == ".yaml":
+        from sim.scenario.cluster_text import graph_to_yaml  # noqa: PLC0415  # only what is written is imported
+
+        text = graph_to_yaml(cluster.graph)
         write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
         return
     from sim.report.topology_picture import draw_topology  # noqa: PLC0415  # matplotlib

@@ -18,7 +18,8 @@ __all__ = ["lay_out"]
 
 _MIN_WIDTH_PX: Final = 1120
 _LEFT_PX: Final = 128
-_RIGHT_PX: Final = MAX_WIDTH_PX - 28
+_MARGIN_PX: Final = 28
+_RIGHT_PX: Final = MAX_WIDTH_PX - _MARGIN_PX
 _SWITCH_PX: Final = 24
 _TIER_GAP_PX: Final = 118
 _UNIT_GAP_PX: Final = 22
@@ -40,21 +41,23 @@ def lay_out(graph: "nx.DiGraph[str]", shown: Shown, *, top_px: float) -> Sketch:
         y += _SWITCH_PX + _TIER_GAP_PX
     spans = list(_unit_spans(shown))
     columns, node_px = _columns(graph, shown, spans)
-    for unit, (left, right) in zip(shown.units, spans, strict=True):
+    spans = _packed(shown, spans, node_px)
+    right = spans[-1][1] + (_REST_PX + _UNIT_GAP_PX if shown.num_hidden_units else 0)
+    sketch.width_px = round(max(_MIN_WIDTH_PX, right + _MARGIN_PX))
+    whole = _LEFT_PX, max(right, _MIN_WIDTH_PX - _MARGIN_PX)
+    for unit, (left, end) in zip(shown.units, spans, strict=True):
         _place_nodes(sketch, graph, shown, unit, left=left, top=y, columns=columns, node_px=node_px)
         if num_tiers:
-            _place_switches(sketch, graph, unit.switches, (left, right), tops[-1][1], row="tier0")
+            span = whole if len(spans) == 1 else (left, end)
+            _place_switches(sketch, graph, unit.switches, span, tops[-1][1], row="tier0")
     if shown.num_hidden_units:
-        _place_hidden_units(sketch, shown, top=y)
+        _place_hidden_units(sketch, shown, left=right - _REST_PX, top=y)
     for tier, tier_top in tops[:-1]:
-        _place_switches(sketch, graph, shown.tiers[tier - 1], (_LEFT_PX, _RIGHT_PX), tier_top, row=f"tier{tier}")
+        _place_switches(sketch, graph, shown.tiers[tier - 1], whole, tier_top, row=f"tier{tier}")
     for tier, tier_top in tops:
         _head(sketch, _tier_name(graph, shown, tier), shown.sizes[tier], tier_top + _SWITCH_PX / 2)
     _head(sketch, "node" if len(shown.members) == 1 else "nodes", len(shown.members), y + 16)
     sketch.bottom_px = max(frame.top_px + frame.height_px for frame in sketch.frames)
-    if not num_tiers:
-        right = max(frame.left_px + frame.width_px for frame in sketch.frames)
-        sketch.width_px = round(max(_MIN_WIDTH_PX, right + 28))
     return sketch
 
 
@@ -73,6 +76,17 @@ def _unit_spans(shown: Shown) -> Iterator[tuple[float, float]]:
         right = left + room + free * len(unit.nodes) / num_nodes
         yield left, right
         left = right + gap
+
+
+def _packed(shown: Shown, spans: Sequence[tuple[float, float]], node_px: float) -> list[tuple[float, float]]:
+    """Return the spans of units whose nodes are narrower than their room."""
+    found, at = [], spans[0][0]
+    for i, (unit, (_, right)) in enumerate(zip(shown.units, spans, strict=True)):
+        rest = _REST_PX + _NODE_GAP_PX if unit.num_hidden else 0
+        width = len(unit.nodes) * (node_px + _NODE_GAP_PX) - _NODE_GAP_PX + rest
+        found.append((at, at + width))
+        at += width + (spans[i + 1][0] - right if i + 1 < len(spans) else 0)
+    return found
 
 
 def _columns(graph: "nx.DiGraph[str]", shown: Shown, spans: Sequence[tuple[float, float]]) -> tuple[int, float]:
@@ -114,10 +128,9 @@ def _place_switches(
         sketch.notes.append(Note(text=f"+{tier.num_hidden:,}", x_px=x, y_px=top + _SWITCH_PX / 2))
 
 
-def _place_hidden_units(sketch: Sketch, shown: Shown, *, top: float) -> None:
+def _place_hidden_units(sketch: Sketch, shown: Shown, *, left: float, top: float) -> None:
     height = max(frame.height_px for frame in sketch.frames)
     label = ("…", f"{shown.num_hidden_nodes:,} more", "nodes")
-    left = _RIGHT_PX - _REST_PX
     sketch.frames.append(
         Frame(label=label, left_px=left, top_px=top, width_px=_REST_PX, height_px=height, is_rest=True)
     )

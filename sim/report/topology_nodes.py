@@ -4,7 +4,7 @@ From the top: NICs, vertices of kinds that are not known here, CPUs, PCIe switch
 at the bottom, for cables come from above.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import networkx as nx
@@ -25,6 +25,10 @@ _CELL_GAP_PX: Final = 3
 _ROW_GAP_PX: Final = 30
 _ARCS_PX: Final = 58
 _ROWS: Final = ("nic", "cpu", "pcie", "gpu", "nvswitch")
+_ORDERED: Final = ("gpu", "pcie", "nic", "cpu")
+"""Kinds in whose order rows are sorted: each by those before it."""
+_CPU_PX: Final = 60
+"""Width of a CPU: cables from NICs pass beside it."""
 
 
 def place_node(
@@ -53,13 +57,8 @@ def place_node(
         How many boxes stand side by side, at most.
     """
     left, top = corner_px
-    kinds = dict.fromkeys(graph.nodes[vertex]["kind"] for vertex in vertices)
-    others = [kind for kind in kinds if kind not in _ROWS]
     y = top + PAD_PX
-    for kind in ("nic", *others, *_ROWS[1:]):
-        row = [vertex for vertex in vertices if graph.nodes[vertex]["kind"] == kind]
-        if not row:
-            continue
+    for kind, row in _rows(graph, vertices).items():
         span = left + PAD_PX, width_px - 2 * PAD_PX
         y = _place_row(sketch, graph, row, name=f"node{node}.{kind}", span_px=span, top_px=y, columns=columns)
         here = set(row)
@@ -69,6 +68,27 @@ def place_node(
     label = _label(node, [graph.nodes[v]["rank"] for v in vertices if graph.nodes[v]["kind"] == "gpu"])
     sketch.frames.append(Frame(label=(label,), left_px=left, top_px=top, width_px=width_px, height_px=height))
     return height
+
+
+def _rows(graph: "nx.DiGraph[str]", vertices: Sequence[str]) -> dict[str, list[str]]:
+    """Return the rows from the top: each kind's vertices, over the GPUs that they are nearest to."""
+    by_kind: dict[str, list[str]] = {}
+    for vertex in vertices:
+        by_kind.setdefault(graph.nodes[vertex]["kind"], []).append(vertex)
+    place: dict[str, float] = {}
+    for kind in sorted(by_kind, key=lambda kind: _ORDERED.index(kind) if kind in _ORDERED else len(_ORDERED)):
+        row = by_kind[kind]
+        wanted = {vertex: _mean(place[o] for o in graph.successors(vertex) if o in place) for vertex in row}
+        row.sort(key=lambda vertex: wanted[vertex])  # keeps the order of equals
+        place.update((vertex, (i + 0.5) / len(row)) for i, vertex in enumerate(row))
+    others = [kind for kind in by_kind if kind not in _ROWS]
+    return {kind: by_kind[kind] for kind in ("nic", *others, *_ROWS[1:]) if kind in by_kind}
+
+
+def _mean(places: Iterable[float]) -> float:
+    """Return the mean of places; the middle if there are none."""
+    found = list(places)
+    return sum(found) / len(found) if found else 0.5
 
 
 def short_name(vertex: str, kind: str) -> str:
@@ -98,12 +118,14 @@ def _place_row(
     pitch = span_px[1] / side_by_side
     for i, vertex in enumerate(row):
         line, column = divmod(i, side_by_side)
+        kind = graph.nodes[vertex]["kind"]
+        width = min(pitch - _CELL_GAP_PX, _CPU_PX if kind == "cpu" else pitch)
         sketch.boxes[vertex] = Box(
             label=_name(graph.nodes[vertex], vertex),
-            kind=graph.nodes[vertex]["kind"],
-            left_px=span_px[0] + pitch * column + _CELL_GAP_PX / 2,
+            kind=kind,
+            left_px=span_px[0] + pitch * (column + 0.5) - width / 2,
             top_px=top_px + line * (_CELL_PX + _CELL_GAP_PX),
-            width_px=pitch - _CELL_GAP_PX,
+            width_px=width,
             height_px=_CELL_PX,
             row=name,
         )

@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import networkx as nx
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
-from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Seconds, Section, Text, Whole
+from sim.scenario.fields import Bandwidth, Efficiency, Flag, Ident, Seconds, Section, Text, Whole
 from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import Places
 from sim.scenario.problems import refusals_of
@@ -37,7 +37,21 @@ __all__ = ["ClusterFile", "yaml_to_graph"]
 _MOST_LINKS: Final = 1_000_000
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}", re.ASCII)
 
-Loops = Annotated[dict[str, Count | tuple[Whole, ...]], Field(alias="for", default_factory=dict)]
+
+def _loop(value: object) -> object:
+    """Return a count, or the numbers of a list."""
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        least = 0 if isinstance(value, list) else 1
+        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= _MOST_LINKS:
+            rule = f"be a count from 1 to {_MOST_LINKS:,}, or a list of numbers"
+            raise RefusalError(rule=rule, value=value, cure="Write for example {i: 8}, or {i: [0, 2]}.")
+    return tuple(numbers) if isinstance(value, list) else value
+
+
+Loops = Annotated[
+    dict[str, Annotated[int | tuple[int, ...], BeforeValidator(_loop)]], Field(alias="for", default_factory=dict)
+]
 """Name -> a count, or the numbers themselves."""
 
 
@@ -67,6 +81,12 @@ class Vertex(Section):
     """Rank of a GPU."""
     rail: Whole | Text | None = None
     """Position in the node."""
+    unit: Whole | Text | None = None
+    """Unit of a leaf, for pictures and programs that ask for it."""
+    label: Text | None = None
+    """What the machine calls it."""
+    speed: Efficiency | None = None
+    """Of a GPU: share of its device's speed at which its kernels run."""
     loops: Loops
     """Names and how many numbers each takes: one vertex for each combination."""
 
@@ -198,7 +218,8 @@ def _add_vertex(graph: "nx.DiGraph[str]", vertex: Vertex, numbers: Mapping[str, 
         cure = "Give each vertex a name of its own."
         raise RefusalError(path=(*path, "name"), rule="be given once", value=name, cure=cure)
     data: dict[str, Any] = {"kind": vertex.kind}
-    for key in ("rank", "node", "rail"):
+    data |= {key: getattr(vertex, key) for key in ("label", "speed") if getattr(vertex, key) is not None}
+    for key in ("rank", "node", "rail", "unit"):
         value = _whole(getattr(vertex, key), numbers, (*path, key))
         if value is not None:
             data[key] = value

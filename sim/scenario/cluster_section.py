@@ -67,7 +67,7 @@ class ClusterSpec(Section):
                     raise refuse((key,), rule="be given", value="nothing", cure=cure)
             return self
         if self.preset is not None:
-            raise refuse(("preset",), rule="be left out with cluster.file", value=self.preset, cure="Keep one of them.")
+            raise refuse(("file",), rule="be left out with cluster.preset", value=self.file, cure="Keep one of them.")
         suffix = PurePath(self.file).suffix
         if suffix not in CLUSTER_SUFFIXES:
             rule, cure = f"end in one of {', '.join(CLUSTER_SUFFIXES)}", "The suffix tells the format."

@@ -85,8 +85,8 @@ def _quantity(value: float, dimension: Any, unit: str, factor: float, base: str)
 
 
 def _vertex(data: Mapping[str, Any]) -> str:
-    keys = [key for key in ("kind", "rank", "node", "rail") if key in data]
-    return ", ".join(f"{key}: {_text(data[key]) if key == 'kind' else data[key]}" for key in keys)
+    keys = [key for key in ("kind", "rank", "node", "rail", "unit", "label", "speed") if key in data]
+    return ", ".join(f"{key}: {_text(data[key]) if isinstance(data[key], str) else data[key]}" for key in keys)
 
 
 def _text(text: str) -> str:

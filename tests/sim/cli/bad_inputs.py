@@ -221,7 +221,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "num_nodes: 1",
         "num_nodes:",
-        "4: cluster.num_nodes must be an integer of at least 1, got null. Write a number without unit, such as 1.",
+        "4: cluster.num_nodes must be given, got nothing. Add `num_nodes:` under cluster.",
     ),
     (
         "gated: true",
@@ -607,8 +607,13 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "  num_nodes: 1",
         "  file: ../secret.yaml\n  num_nodes: 1",
-        "4: cluster.file must be supported, got ../secret.yaml. cluster.file is not supported yet. Name a "
-        "cluster with cluster.preset.",
+        "4: cluster.file must be left out with cluster.preset, got ../secret.yaml. Keep one of them.",
+    ),
+    (
+        "  preset: dgx-h100",
+        "  file: ../secret.yaml\n  device: h100-sxm",
+        "3: cluster.file must be in the scenario's folder, got ../secret.yaml. Copy it beside the scenario and "
+        "write its name.",
     ),
     (
         "  layers: 8",
@@ -860,8 +865,8 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     ),
     (
         ["good.yaml", "--set", "cluster.file=/etc/passwd"],
-        "--set cluster.file=/etc/passwd: cluster.file must be supported, got /etc/passwd. cluster.file is not"
-        " supported yet. Name a cluster with cluster.preset.",
+        "--set cluster.file=/etc/passwd: cluster.file must be left out with cluster.preset, got /etc/passwd. Keep one "
+        "of them.",
     ),
     (
         ["good.yaml", "--set", "parallel.strategy=EP8_TP2_PP1_DP8"],

@@ -57,8 +57,8 @@ REFUSALS = [
      "Write `key: value` lines under it."),
     ("num_nodes: 8", "num_nodes: -8", "4: cluster.num_nodes must be an integer of at least 1, got -8. "
      "Write a larger number."),
-    ("  preset: dgx-h100  ", "  file: c.graphml  ", "3: cluster.file must be supported, got c.graphml. "
-     "cluster.file is not supported yet. Name a cluster with cluster.preset."),
+    ("  preset: dgx-h100  ", "  file: c.json  ", "3: cluster.file must end in one of .yaml, .graphml, .xml, .txt, "
+     "got c.json. The suffix tells the format."),
     ("preset: dgx-h100  ", "preset: [dgx]  ", "3: cluster.preset must be a text, got [dgx]. Put it in quotes."),
     ("degraded: []", "degraded: [nic0]", "6: cluster.degraded must be supported, got [nic0]. "
      "cluster.degraded is not supported yet. Leave it out or write []."),
