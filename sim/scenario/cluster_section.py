@@ -1,9 +1,10 @@
 """`cluster:` and `network:` of a scenario: what the hardware is and how finely its network is simulated."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
+from sim.scenario.fabric_section import DegradedSpec, FabricSection
 from sim.scenario.fields import Bandwidth, Bytes, Count, Efficiency, FlopRate, Ident, Seconds, Section
 
 __all__ = ["ClusterSpec", "DeviceSpec", "NetworkSpec"]
@@ -35,6 +36,11 @@ def _as_device(value: object) -> object:
     return {"preset": value} if isinstance(value, str) else value
 
 
+def _as_fabric(value: object) -> object:
+    """Return a wiring written as a kind alone as a mapping with that kind."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
 class ClusterSpec(Section):
     """The machines: a preset, how many of them, and whatever is different from it."""
 
@@ -50,8 +56,12 @@ class ClusterSpec(Section):
     """Bandwidth of one GPU inside its node in one direction [bytes/s]."""
     file: str | None = None
     """A cluster described in a file of its own."""
-    degraded: tuple[Any, ...] = ()
-    """Links and GPUs that are slower than the rest, or dead."""
+    fabric: Annotated[FabricSection | None, BeforeValidator(_as_fabric, json_schema_input_type=str | FabricSection)] = (
+        None
+    )
+    """How the nodes are wired: a kind, or a mapping with `kind` and its keys; without it as the preset is."""
+    degraded: tuple[DegradedSpec, ...] = ()
+    """Links, NICs and GPUs that are slower than the rest, or gone."""
 
 
 class NetworkSpec(Section):
