@@ -12,6 +12,8 @@ Contents
   what is told of all pairs.
 - `topology.link_groups`: the links of a graph, counted by what they are.
 - `topology.files`: clusters from files, and back.
-- `topology.fabric`: how nodes, rails, leaves and spines are wired.
+- `topology.fabric`: a graph from the figures of `topology.fabric_spec`; `topology.nodes`: what is inside a node;
+  `topology.fabrics`: how nodes are wired; `topology.wires`: what wirings are made of.
+- `topology.degraded`: the same cluster with something slower or gone.
 - `topology.presets`: named devices and clusters, each figure with its source.
 """

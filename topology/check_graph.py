@@ -11,6 +11,7 @@ from topology.errors import TopologyError
 __all__ = ["check_graph", "check_reach", "list_ranks"]
 
 _MOST_GPUS = 65_536
+_MOST_HOPS = 1000
 _LINK_FIGURES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "bandwidth_bytes_per_s": ("be finite and above 0", lambda value: value > 0),
     "efficiency": ("lie in (0, 1]", lambda value: 0 < value <= 1),
@@ -109,6 +110,9 @@ def _check_link(name: str, link: str, data: dict[str, Any], *, is_loop: bool) ->
         value = data.get(field)
         if not (isinstance(value, (int, float)) and math.isfinite(value) and is_right(value)):
             raise _refusal(name, f"{field} of {link}", rule, value, "Give a physical figure.")
+    hops = data.get("hops", 1)
+    if not isinstance(hops, int) or not 1 <= hops <= _MOST_HOPS:
+        raise _refusal(name, f"hops of {link}", f"be an integer from 1 to {_MOST_HOPS}", hops, "Leave it out.")
 
 
 def _refusal(name: str, field: str, rule: str, value: object, cure: str) -> TopologyError:

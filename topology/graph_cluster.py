@@ -9,7 +9,7 @@ Every graph will do whose vertices and links carry these data, and whose GPUs ca
 
     vertex    kind (gpu, nvswitch, nic, cpu, pcie, leaf, spine, switch ...); node, for what is inside a node
     GPU       rank and node; rail (its position in the node) and speed (1) may be left out
-    link      kind, bandwidth_bytes_per_s, efficiency, latency_s
+    link      kind, bandwidth_bytes_per_s, efficiency, latency_s; hops that it counts as (1) may be left out
 
 Assumptions
 -----------
@@ -147,8 +147,7 @@ class GraphCluster(Cluster):
         return found
 
     def _routes_of(self, src: IntArray, dst: IntArray) -> list[Route]:
-        route = self._routes.route
-        return [route(a, b) for a, b in zip(src.ravel().tolist(), dst.ravel().tolist(), strict=True)]
+        return self._routes.routes(src.ravel().tolist(), dst.ravel().tolist())
 
     def _build_pairs(self, src: IntArray, dst: IntArray) -> GraphPairs:
         senders, receivers = np.broadcast_arrays(src[:, None], dst)

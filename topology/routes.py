@@ -3,7 +3,8 @@
 Model
 -----
 A path has the fewest hops inside nodes, so that a GPU uses the NIC that is nearest to it, and of those the fewest hops
-outside. Of where it may lead, the first that reaches its end is taken:
+outside, where a link may count as several (`hops`: the global cables of a dragonfly, for one of them is enough). Of
+where it may lead, the first that reaches its end is taken:
 
     between GPUs of a node    1  over NVSwitches, or one link, inside the node
                               2  inside the node, through no third GPU
@@ -22,6 +23,7 @@ Bandwidth does not choose a path: of two equal ones the slower carries as much a
 """
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -79,12 +81,13 @@ class Routes:
         number = {name: i for i, name in enumerate(self._names)}
         self._host: list[int | None] = [data.get("node") for _, data in graph.nodes(data=True)]
         self._kind: list[str] = [data["kind"] for _, data in graph.nodes(data=True)]
-        self._next: list[list[tuple[int, int, float]]] = [[] for _ in self._names]  # vertex, link, latency
+        self._next: list[list[tuple[int, int, float, int]]] = [[] for _ in self._names]  # vertex, link, latency, hops
         for link, (a, b, data) in enumerate(graph.edges(data=True)):
-            self._next[number[a]].append((number[b], link, float(data["latency_s"])))
+            self._next[number[a]].append((number[b], link, float(data["latency_s"]), int(data.get("hops", 1))))
         gpus = [(data["rank"], number[name]) for name, data in graph.nodes(data=True) if data["kind"] == "gpu"]
         self._gpu = [vertex for _, vertex in sorted(gpus)]
-        self._in_node_hop = len(self._names)  # more than all hops outside
+        longest = max((hops for ways in self._next for *_, hops in ways), default=1)
+        self._in_node_hop = len(self._names) * longest  # more than all hops outside
         self._trees: dict[tuple[int, int], _Tree] = {}
         self._routes: dict[tuple[int, int], Route] = {}
 
@@ -94,6 +97,13 @@ class Routes:
         if known is None:
             known = self._routes[src, dst] = self._find(src, dst)
         return known
+
+    def routes(self, src: Sequence[int], dst: Sequence[int]) -> list[Route]:
+        """Return the paths of each pair; those that are new are found sender by sender, for a search serves many."""
+        pairs = list(zip(src, dst, strict=True))
+        for pair in sorted(set(pairs) - self._routes.keys()):
+            self.route(*pair)
+        return [self._routes[pair] for pair in pairs]
 
     def path(self, src: int, dst: int) -> list[str]:
         """Return the vertices of the first of the paths from rank `src` to rank `dst`."""
@@ -154,11 +164,11 @@ class Routes:
             tree.position[vertex] = len(tree.position)
             if vertex != start and not self._forwards(vertex, start, tier):
                 continue
-            for after, link, latency_s in self._next[vertex]:
+            for after, link, latency_s, hops in self._next[vertex]:
                 if not self._may_go(vertex, after, start, tier):
                     continue
                 is_inside = self._host[vertex] is not None and self._host[vertex] == self._host[after]
-                there = so_far + (self._in_node_hop if is_inside else 1)
+                there = so_far + (self._in_node_hop if is_inside else hops)
                 if there > cost.get(after, there):
                     continue
                 if there < cost.get(after, there + 1):

@@ -43,7 +43,7 @@ def _presets() -> list[Table]:
             name,
             preset.fabric.gpus_per_node,
             preset.device,
-            f"{preset.fabric.nvlink.bandwidth_bytes_per_s / 1e9:g} GB/s",
+            f"{preset.fabric.in_node_bytes_per_s / 1e9:g} GB/s",
             f"{preset.fabric.nic.bandwidth_bytes_per_s / 1e9:g} GB/s",
         ]
         for name, preset in CLUSTERS.items()
@@ -59,7 +59,7 @@ def _presets() -> list[Table]:
         for name, device in DEVICES.items()
     ]
     return [
-        ("clusters", ["name", "GPUs per node", "device", "NVLink per GPU", "NIC per GPU"], clusters),
+        ("clusters", ["name", "GPUs per node", "device", "GPU in its node", "NIC"], clusters),
         ("devices", ["name", "memory", "bandwidth", "bf16 peak", "source"], devices),
     ]
 

@@ -1,10 +1,11 @@
 """`cluster:` and `network:` of a scenario: what the hardware is and how finely its network is simulated."""
 
 from pathlib import PurePath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from sim.scenario.fabric_section import DegradedSpec, FabricSection
 from sim.scenario.fields import Bandwidth, Bytes, Count, Efficiency, FlopRate, Ident, Seconds, Section, Text, refuse
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
@@ -39,6 +40,11 @@ def _as_device(value: object) -> object:
     return {"preset": value} if isinstance(value, str) else value
 
 
+def _as_fabric(value: object) -> object:
+    """Return a wiring written as a kind alone as a mapping with that kind."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
 class ClusterSpec(Section):
     """The machines: a preset or a file, how many of them, and whatever is different from it."""
 
@@ -54,8 +60,12 @@ class ClusterSpec(Section):
     """Bandwidth of the NIC of one GPU in one direction [bytes/s]."""
     nvlink_bandwidth: Bandwidth | None = None
     """Bandwidth of one GPU inside its node in one direction [bytes/s]."""
-    degraded: tuple[Any, ...] = ()
-    """Links and GPUs that are slower than the rest, or dead."""
+    fabric: Annotated[FabricSection | None, BeforeValidator(_as_fabric, json_schema_input_type=str | FabricSection)] = (
+        None
+    )
+    """How the nodes are wired: a kind, or a mapping with `kind` and its keys; without it as the preset is."""
+    degraded: tuple[DegradedSpec, ...] = ()
+    """Links, NICs and GPUs that are slower than the rest, or gone."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,7 +85,7 @@ class ClusterSpec(Section):
         if self.device.preset is None:
             cure = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
             raise refuse(("device",), rule="be given with cluster.file", value="nothing", cure=cure)
-        for key in ("nvlink_bandwidth", *(("nic_bandwidth",) if suffix in {".yaml", ".graphml"} else ())):
+        for key in ("fabric", "nvlink_bandwidth", *(("nic_bandwidth",) if suffix in {".yaml", ".graphml"} else ())):
             if getattr(self, key) is not None:
                 cure = "Change the links in the file."
                 raise refuse((key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), cure=cure)

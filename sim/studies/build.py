@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sim.engine.plan.passes import PassesPlan
@@ -15,13 +14,10 @@ from sim.engine.plan.work import Work
 from sim.errors import InputError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, PassesWorkload, TrainingWorkload
-from sim.studies.own_cluster import build_own_cluster
-from topology.cluster import Cluster, build_cluster
-from topology.device import Device
+from sim.studies.build_cluster import cluster_of
+from topology.cluster import Cluster
 from topology.errors import TopologyError
-from topology.fabric import FabricSpec
 from topology.presets.clusters import get_cluster_preset
-from topology.presets.devices import get_device
 from workloads.errors import WorkloadError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
@@ -84,7 +80,7 @@ def build_scenario_cluster(scenario: Scenario) -> Cluster:
         With the place in the file, where there is none or it cannot be.
     """
     with _placing(scenario):
-        return _cluster(scenario)
+        return cluster_of(scenario)
 
 
 def build_passes(scenario: Scenario) -> PassesPlan:
@@ -112,7 +108,7 @@ def check_facts(scenario: Scenario) -> None:
     """
     with _placing(scenario):
         if scenario.spec.cluster is not None:
-            _cluster(scenario)
+            cluster_of(scenario)
         if scenario.spec.model is not None:
             _model(scenario)
         if scenario.spec.parallel is not None:
@@ -133,7 +129,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
     with _placing(varied):
-        cluster, strategy = _cluster(varied), Strategy.parse(str(name))
+        cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
         trains = isinstance(varied.spec.workload, TrainingWorkload)
@@ -171,7 +167,7 @@ def _build(scenario: Scenario) -> Built:
             value=workload.kind,
             cure="Use forward.",
         )
-    cluster, model = _cluster(scenario), _model(scenario)
+    cluster, model = cluster_of(scenario), _model(scenario)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = _mesh(scenario, cluster, model)
     work = Work(
@@ -194,51 +190,6 @@ def _build(scenario: Scenario) -> Built:
         stage_layers=_stage_layers(scenario, model, mesh),
     )
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
-
-
-def _cluster(scenario: Scenario) -> Cluster:
-    spec = scenario.spec.cluster
-    if spec is None:
-        raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
-    if spec.preset is None:
-        return build_own_cluster(scenario, spec, _device(scenario, ""))
-    preset = get_cluster_preset(spec.preset)
-    fabric = preset.fabric
-    if spec.nic_bandwidth is not None:
-        fabric = replace(fabric, nic=replace(fabric.nic, bandwidth_bytes_per_s=spec.nic_bandwidth))
-        if spec.nic_bandwidth > fabric.pcie.bandwidth_bytes_per_s:
-            fabric = replace(fabric, pcie=replace(fabric.pcie, bandwidth_bytes_per_s=spec.nic_bandwidth))
-    if spec.nvlink_bandwidth is not None:
-        fabric = replace(fabric, nvlink=replace(fabric.nvlink, bandwidth_bytes_per_s=spec.nvlink_bandwidth))
-    return _known_cluster(fabric, spec.num_nodes or 1, _device(scenario, preset.device))
-
-
-@lru_cache(maxsize=8)
-def _known_cluster(fabric: FabricSpec, num_nodes: int, device: Device) -> Cluster:
-    """Return a cluster, the same for equal ones: a cluster never changes, and alternatives share most of theirs."""
-    return build_cluster(fabric, num_nodes, device)
-
-
-def _device(scenario: Scenario, default: str) -> Device:
-    given = scenario.spec.cluster.device if scenario.spec.cluster else None
-    if given is None:
-        return get_device(default)
-    device = get_device(given.preset or default)
-    changes: dict[str, float | int] = {}
-    for key, name in (
-        ("memory_bandwidth", "memory_bandwidth_bytes_per_s"),
-        ("peak_bf16", "peak_bf16_flops_per_s"),
-        ("kernel_overhead", "kernel_overhead_s"),
-        ("gemm_efficiency", "gemm_efficiency"),
-        ("memory_efficiency", "memory_efficiency"),
-        ("attention_efficiency", "attention_efficiency"),
-    ):
-        value = getattr(given, key)
-        if value is not None:
-            changes[name] = value
-    if given.memory is not None:
-        changes["memory_bytes"] = round(given.memory)
-    return replace(device, **changes) if changes else device  # type: ignore[arg-type]  # fields and types as listed
 
 
 def _model(scenario: Scenario) -> ModelSpec:

@@ -11,6 +11,7 @@ from sim.scenario.cluster_file import yaml_to_graph
 from sim.scenario.cluster_section import ClusterSpec
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from topology.degraded import Change, degrade
 from topology.device import Device
 from topology.errors import TopologyError
 from topology.files.generations import sm_of_device
@@ -26,8 +27,8 @@ _MAX_BYTES: Final = 1 << 26
 """The largest file but YAML (256 KiB) that is read."""
 
 
-def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device) -> Cluster:
-    """Return the cluster of `cluster.file`.
+def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, changes: tuple[Change, ...]) -> Cluster:
+    """Return the cluster of `cluster.file`, with what is degraded.
 
     Raises
     ------
@@ -38,11 +39,12 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device) -> 
     text = _read(path)
     try:
         graph = _graph(str(path), text, spec.num_nodes, spec.device.preset or "", spec.nic_bandwidth)
-        cluster = _known_cluster(str(path), text, graph, device)
+        cluster = _known_cluster(graph, str(graph.graph.get("name") or path.stem), device, changes)
     except TopologyError as error:
-        if error.field in {"num_nodes", "nic_bandwidth"}:
-            path_in_scenario = f"cluster.{error.field}"
-            raise scenario.error_at(path_in_scenario, rule=error.rule, value=error.value, cure=error.cure) from None
+        key = error.field.partition(".")[0]
+        if key in {"num_nodes", "nic_bandwidth", "degraded"}:
+            place = f"cluster.{error.field}"
+            raise scenario.error_at(place, rule=error.rule, value=error.value, cure=error.cure) from None
         field = f"{error.subject}: {error.field}"
         raise InputError(file=str(path), field=field, rule=error.rule, value=error.value, cure=error.cure) from None
     if spec.num_nodes not in {None, cluster.num_nodes}:
@@ -117,7 +119,6 @@ def _sm(device: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _known_cluster(path: str, text: str, graph: "nx.DiGraph[str]", device: Device) -> Cluster:
-    """Return the cluster, the same for equal files and devices: it keeps the paths that it found."""
-    del text
-    return build_graph_cluster(graph, device, name=str(graph.graph.get("name") or Path(path).stem))
+def _known_cluster(graph: "nx.DiGraph[str]", name: str, device: Device, changes: tuple[Change, ...]) -> Cluster:
+    """Return the cluster, the same for the same graph, device and changes: it keeps the paths that it found."""
+    return build_graph_cluster(degrade(graph, changes, name=name) if changes else graph, device, name=name)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from topology.cluster import Cluster, build_cluster
 from topology.errors import TopologyError
 from topology.graph_cluster import build_graph_cluster
-from topology.presets.clusters import CLUSTERS, FABRICS
+from topology.nodes.nvswitch import NvSwitchNode
+from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 
 H100 = DEVICES["h100-sxm"]
 ROUNDING = 1e-12
 """Sums of fewer than 1,000 positive floats, in any order: 1,000 * 2^-53 = 1.1e-13."""
-REGULAR = sorted(name for name in FABRICS if name in CLUSTERS)
+REGULAR = [name for name, fabric in FABRICS.items() if isinstance(fabric.node, NvSwitchNode)]
 WIRE = {"kind": "nvlink", "bandwidth_bytes_per_s": 100.0, "efficiency": 1.0, "latency_s": 1.0}
 
 

@@ -24,6 +24,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
@@ -89,7 +90,7 @@ class PipelinePlan:
         key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
         if key not in self._known:
             build = self._forward if chosen.kind == "F" else self._backward
-            ops = tuple(op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op))
+            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
             if varies:  # each microbatch is asked for once or twice: do not keep them
                 return self._with_meetings(stage, lane, ops)
             self._known[key] = ops
@@ -117,7 +118,11 @@ class PipelinePlan:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _finish(self, stage: int, lane: int, *, lane_of: NDArray[np.intp]) -> tuple[Op, ...]:
-        return tuple(finish_training(self.work, self.costs, stage, lane, lane_of))
+        return self._at_speed(stage, lane, finish_training(self.work, self.costs, stage, lane, lane_of))
+
+    def _at_speed(self, stage: int, lane: int, ops: list[Op]) -> tuple[Op, ...]:
+        """Return ops of a lane at the speeds of its GPUs."""
+        return slow_down(tuple(ops), self.lane_ranks[stage, lane], self.work.cluster.speeds)
 
     def _link_map(self, lane: int) -> NDArray[np.intp]:
         """Return, for each link of the lane that runs for `lane`, the one that `lane` has in its place. Shape [L]."""

@@ -278,14 +278,14 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "preset: dgx-h100",
         "preset: dgx-h10",
         "3: cluster.preset must name a known cluster, got 'dgx-h10'. Did you mean 'dgx-h100'? Known: "
-        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, pcie-8x-l40s.",
     ),
     (
         "  num_nodes: 1",
         "  device: h100\n  num_nodes: 1",
         "4: cluster.device.preset must be a known preset, got h100. Did you mean 'h100-sxm'? Known: "
-        "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, h200-sxm, h800-sxm, b200-sxm, gb200, mi300x, mi250x-gcd, "
-        "ascend-910b.",
+        "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, h200-sxm, h800-sxm, b200-sxm, gb200, mi300x, l40s, "
+        "mi250x-gcd, ascend-910b.",
     ),
     (
         "  layers: 8",
@@ -492,14 +492,15 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "{model.top_k: 1}",
         "{cluster.preset: dgx-h10}",
         "38: alternatives.0 (cluster.preset) must name a known cluster, got 'dgx-h10'. Did you mean "
-        "'dgx-h100'? Known: dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        "'dgx-h100'? Known: dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, "
+        "pcie-8x-l40s.",
     ),
     (
         "{model.top_k: 1}",
         "{cluster.device.preset: h100}",
         "38: alternatives.0 (cluster.device.preset) must be a known preset, got h100. Did you mean "
         "'h100-sxm'? Known: a100-sxm-40gb, a100-sxm-80gb, h100-sxm, h200-sxm, h800-sxm, b200-sxm, gb200, "
-        "mi300x, mi250x-gcd, ascend-910b.",
+        "mi300x, l40s, mi250x-gcd, ascend-910b.",
     ),
     (
         "{model.top_k: 1}",
