@@ -3,8 +3,8 @@
 Model
 -----
 Vertices with `node` stand in that node. Of the others, the first tier are the neighbours of nodes, each next tier the
-neighbours of the one before. Nodes that hang on the same switches of the first tier are a unit. Of a unit the first
-nodes are shown, then those that are unlike the first; with `heat` the hottest.
+neighbours of the one before. Nodes that hang on the same switches of the first tier, or on some of them, are a unit. Of
+a unit the first node is shown, then those that are unlike it; with `heat` the hottest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,8 @@ def choose_shown(graph: "nx.DiGraph[str]", heat: Heat | None = None) -> Shown:
     columns = min(18, max(sum(graph.nodes[v]["kind"] == "gpu" for v in some) for some in members.values()))
     budget = max(1, _CELLS // max(columns, 8))
     num_units = _num_units(units, budget)
-    per_unit = max(1, budget // num_units)
+    fits = sum(len(nodes) for nodes, _ in units) <= budget
+    per_unit = budget if fits else max(1, budget // num_units)
     above = {switch: i for i, (_, switches) in enumerate(units) for switch in reversed(switches)}
     return Shown(
         members={node: tuple(vertices) for node, vertices in members.items()},
@@ -128,7 +129,11 @@ def _units(
     for node, vertices in members.items():
         on = frozenset(other for vertex in vertices for other in graph.successors(vertex) if other in is_first)
         units.setdefault(on, []).append(node)
-    return [(nodes, [vertex for vertex in first if vertex in on]) for on, nodes in units.items()]
+    for on in [on for on in units if any(on < other for other in units) and on]:  # a node that has lost some links
+        whole = next(other for other in units if on < other)
+        units[whole] = sorted(units[whole] + units.pop(on))
+    found = sorted(units.items(), key=lambda unit: unit[1][0])
+    return [(nodes, [vertex for vertex in first if vertex in on]) for on, nodes in found]
 
 
 def _num_units(units: Sequence[tuple[list[int], list[str]]], budget: int) -> int:

@@ -13,9 +13,20 @@ from sim.report.topology_groups import choose_shown
 from sim.report.topology_layout import lay_out
 from sim.report.topology_picture import draw_topology
 from topology.fabric import build_graph
+from topology.files.one_node import repeat_node
+from topology.files.topo_matrix import topo_matrix_to_node
 from topology.link_groups import link_groups
 from topology.presets.clusters import FABRICS
 
+MATRIX = """
+      GPU0  GPU1  GPU2  GPU3  NIC0  NIC1
+GPU0   X    NV4   NODE  SYS   PIX   SYS
+GPU1  NV4    X    SYS   SYS   PIX   SYS
+GPU2  NODE  SYS    X    PXB   SYS   SYS
+GPU3  SYS   SYS   PXB    X    SYS   SYS
+NIC0  PIX   PIX   SYS   SYS    X    SYS
+NIC1  SYS   SYS   SYS   SYS   SYS    X
+"""
 SVG = "{http://www.w3.org/2000/svg}"
 SIZES = [("dgx-h100", 1), ("dgx-h100", 8), ("dgx-h100", 128), ("dgx-h100", 300), ("gb200-nvl72", 1), ("gb200-nvl72", 9)]
 
@@ -41,11 +52,22 @@ def torus() -> "nx.DiGraph[str]":
     return graph
 
 
+def degraded() -> "nx.DiGraph[str]":
+    """Return 40 nodes of which one has lost a NIC and one has a slow one."""
+    graph = build_graph(FABRICS["dgx-h100"], 40)
+    graph.remove_node("nic3.5")
+    graph.edges["nic33.2", "leaf1.2"]["bandwidth_bytes_per_s"] = 25e9
+    return graph
+
+
 def clusters() -> Iterator[object]:
     """Yield graphs of many shapes as parameters."""
     for name, num_nodes in SIZES:
         yield pytest.param(build_graph(FABRICS[name], num_nodes), id=f"{name}-{num_nodes}")
     yield pytest.param(torus(), id="torus")
+    yield pytest.param(degraded(), id="degraded")
+    node = topo_matrix_to_node(MATRIX, sm=80)
+    yield pytest.param(repeat_node(node, 3, name="own", nic_bytes_per_s=50e9), id="cpu-and-pcie")
 
 
 def drawn(path: Path) -> dict[str, int]:
@@ -105,6 +127,14 @@ def test_a_node_that_is_unlike_the_others_is_shown() -> None:
     unit = choose_shown(graph).units[0]
     assert 13 in unit.nodes
     assert unit.are_alike
+
+
+def test_a_node_that_lost_a_nic_stays_in_its_unit() -> None:
+    """It hangs on all of its unit's leaves but one, and all eight nodes are shown."""
+    graph = build_graph(FABRICS["dgx-h100"], 8)
+    graph.remove_node("nic3.5")
+    units = choose_shown(graph).units
+    assert [unit.nodes for unit in units] == [tuple(range(8))]
 
 
 def test_a_slower_link_is_dashed_and_has_its_own_line_in_the_legend() -> None:
