@@ -18,6 +18,7 @@ its own.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
@@ -166,26 +167,36 @@ def _build(spec: ClusterFile) -> "nx.DiGraph[str]":
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.graph.update({"name": spec.name} if spec.name else {})
     graph.graph.update({f"source.{name}": kind.source for name, kind in spec.kinds.items() if kind.source})
+    _check_total(spec)
     for i, vertex in enumerate(spec.vertices):
-        for numbers in _numbers(vertex.loops, ("vertices", i)):
+        for numbers in _numbers(vertex.loops):
             _add_vertex(graph, vertex, numbers, ("vertices", i))
     _number_gpus(graph)
     for i, link in enumerate(spec.links):
         figures = _figures(spec, link, ("links", i))
-        for numbers in _numbers(link.loops, ("links", i)):
+        for numbers in _numbers(link.loops):
             _add_link(graph, link, figures, numbers, ("links", i))
     return graph
 
 
-def _numbers(loops: Mapping[str, int | tuple[int, ...]], path: KeyPath) -> Iterator[dict[str, int]]:
+def _check_total(spec: ClusterFile) -> None:
+    """Refuse a short file that stands for more vertices and links than can be held."""
+    total = 0
+    loops: list[tuple[KeyPath, Mapping[str, int | tuple[int, ...]]]] = [
+        *((("vertices", i, "for"), vertex.loops) for i, vertex in enumerate(spec.vertices)),
+        *((("links", i, "for"), link.loops) for i, link in enumerate(spec.links)),
+    ]
+    for path, loop in loops:
+        counts = [each if isinstance(each, int) else len(each) for each in loop.values()]
+        total += math.prod(counts)
+        if total > _MOST_LINKS:
+            rule, cure = f"give at most {_MOST_LINKS:,} vertices and links in all", "Describe a smaller part."
+            raise RefusalError(path=path, rule=rule, value=f"{total:,}", cure=cure)
+
+
+def _numbers(loops: Mapping[str, int | tuple[int, ...]]) -> Iterator[dict[str, int]]:
     """Yield the numbers of each combination, the last name fastest."""
     ranges = [range(each) if isinstance(each, int) else each for each in loops.values()]
-    total = 1
-    for each in ranges:
-        total *= len(each)
-    if total > _MOST_LINKS:
-        rule, cure = f"give at most {_MOST_LINKS:,} in all", "Describe a smaller part."
-        raise RefusalError(path=(*path, "for"), rule=rule, value=f"{total:,}", cure=cure)
     for combination in itertools.product(*ranges):
         yield dict(zip(loops, combination, strict=True))
 

@@ -150,6 +150,8 @@ SYSTEM = f"<system><cpu>{GPU}</cpu></system>"
         ("<!DOCTYPE system><system/>", "have no document type"),
         ("<graphs/>", "be a `system` element"),
         ("<system/>", "hold a GPU"),
+        (f"<system><cpu>{'<pci/>' * 2048}</cpu></system>", "hold at most 2048 devices, got 2049"),
+        (f"<system><cpu>{'<pci>' * 99}{'</pci>' * 99}</cpu></system>", "be nested at most 32 deep"),
         (f"<system>{GPU}</system>", "stand in a `cpu` element"),
         (SYSTEM.replace("16 GT/s", "7 GT/s"), "be one of 2.5, 5, 8"),
         (SYSTEM.replace('dev="0"', 'dev="x"'), "dev of `gpu`"),

@@ -41,6 +41,7 @@ __all__ = ["nccl_xml_to_node"]
 
 _SUBJECT: Final = "the NCCL topology"
 _MAX_DEPTH: Final = 32
+_MAX_DEVICES: Final = 2048
 _SPEED: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?GT/s.*")
 _INTEL: Final = ((0xCF, 40e9), (0x8F, 22e9), (0x55, 10e9), (0, 6e9))
 """From which model on -> bandwidth between CPUs (NCCL topo.h: ERP, SRP, SKL, BDW)."""
@@ -70,6 +71,9 @@ def nccl_xml_to_node(text: str, *, sm: int = 0) -> OneNode:
     system = parse_xml(text, _SUBJECT)
     if system.tag != "system":
         raise _refused("the text", "be a `system` element", f"`{system.tag}`", "Set NCCL_TOPO_DUMP_FILE and run NCCL.")
+    num_devices = sum(1 for element in system.iter() if element.tag in {"cpu", "pci", "net"})
+    if num_devices > _MAX_DEVICES:
+        raise _refused("the text", f"hold at most {_MAX_DEVICES} devices", num_devices, "It describes one node.")
     found, parents = _find(system)
     if not found.gpus:
         raise _refused("the text", "hold a GPU", "none", "Dump it on a machine with GPUs.")

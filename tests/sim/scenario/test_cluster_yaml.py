@@ -80,7 +80,11 @@ def test_figures_that_no_handy_unit_holds_are_the_same_floats_again() -> None:
         ('name: "gpu{node}.{i}"', 'name: "gpu{n}.{i}"', "lab.yaml:6: vertices.0.name must name what `for` gives"),
         (', node: "{node}", for: {node: 2, i: 4}', ", for: {node: 2, i: 4}", "vertices.0.node must be given for a GPU"),
         ("for: {node: 2}", "for: {node: 0}", "lab.yaml:7: vertices.1.for.node must be a count from 1"),
-        ('i: 4}}\n  - {name: "nv', 'i: 1000000}}\n  - {name: "nv', "give at most 1,000,000 in all, got 2,000,000"),
+        (
+            'i: 4}}\n  - {name: "nv',
+            'i: 1000000}}\n  - {name: "nv',
+            "give at most 1,000,000 vertices and",
+        ),
         ("from: nvswitch0, to: nvswitch1", "from: nvswitch0, to: nvswitch0", "links.2 must join two vertices"),
         ("from: nvswitch0, to: nvswitch1", "form: nvswitch0, to: nvswitch1", "links.2.form must be a known key"),
         ("links:", "cables:", "lab.yaml:9: cables must be a known key, got cables."),
