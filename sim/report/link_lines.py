@@ -58,7 +58,7 @@ def link_looks(groups: Sequence[LinkGroup]) -> dict[tuple[str, float], LinkLook]
             colour=hues[group.kind],
             width_px=_width_px(group.bandwidth_bytes_per_s),
             dashed=group.bandwidth_bytes_per_s < fastest[group.kind],
-            label=f"{group.kind}: {count:,} links of {bandwidth} ({reached} % reachable)",
+            label=f"{group.kind}: {count:,} link{'s' if count > 1 else ''} of {bandwidth} ({reached} % reachable)",
         )
     return looks
 

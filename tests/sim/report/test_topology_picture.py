@@ -144,7 +144,7 @@ def test_a_slower_link_is_dashed_and_has_its_own_line_in_the_legend() -> None:
     looks = link_looks(link_groups(graph))
     assert looks["nic", 25e9].dashed
     assert not looks["nic", 50e9].dashed
-    assert looks["nic", 25e9].label.startswith("nic: 1 links of 25 GB/s")
+    assert looks["nic", 25e9].label.startswith("nic: 1 link of 25 GB/s")
 
 
 def test_load_shows_the_hottest_nodes_and_colours_their_links(tmp_path: Path) -> None:
