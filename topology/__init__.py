@@ -10,6 +10,8 @@ Contents
   `topology.graph_pairs`: its exchanges of all pairs.
 - `topology.links`: a kind of link, and bytes spread over links; `topology.flow_links`: flow by flow; `topology.pairs`:
   what is told of all pairs.
+- `topology.link_groups`: the links of a graph, counted by what they are.
+- `topology.files`: clusters from files, and back.
 - `topology.fabric`: a graph from the figures of `topology.fabric_spec`; `topology.nodes`: what is inside a node;
   `topology.fabrics`: how nodes are wired; `topology.wires`: what wirings are made of.
 - `topology.degraded`: the same cluster with something slower or gone.

@@ -107,6 +107,9 @@ def _slow_down(changed: "nx.DiGraph[str]", links: Sequence[tuple[str, str]], fac
 
 
 def _unknown(field: str, value: str, what: str, known: Sequence[str]) -> TopologyError:
-    near = difflib.get_close_matches(value[:100], known, n=1, cutoff=0.0)
-    cure = f"Did you mean {near[0]!r}?" if near else "A cluster of one node has no network."
+    near = difflib.get_close_matches(value[:100], known, n=1, cutoff=0.6)
+    has_network = any("nic" in name or what.startswith("a NIC") for name in known)
+    cure = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(known[:4])} ..." if known else ""
+    if not has_network:
+        cure = "One node has no network: drop it, or write degraded: [] where there is one node."
     return TopologyError(subject="cluster", field=field, rule=f"name {what} of the cluster", value=value, cure=cure)

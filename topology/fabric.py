@@ -30,7 +30,8 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     -------
     networkx.DiGraph
         Vertices carry `kind` (gpu, nvswitch, pcie, cpu, nic, leaf, spine, switch), those inside a node also `node`,
-        GPUs also `rank` and `rail`. Edges carry `kind`, `bandwidth_bytes_per_s`, `efficiency` and `latency_s`.
+        GPUs also `rank` and `rail`. Edges carry `kind`, `bandwidth_bytes_per_s`, `efficiency` and `latency_s`; the
+        graph `name`, and `source.KIND` of each kind of edge.
 
     Examples
     --------
@@ -43,7 +44,9 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     """
     check_num_nodes(spec, num_nodes)
     spec.wiring.check(spec, num_nodes)
+    kinds = (spec.nvlink, spec.pcie, spec.nic, spec.leaf_hop)
     graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.graph.update({"name": spec.name} | {f"source.{kind.name}": kind.source for kind in kinds})
     for node in range(num_nodes):
         spec.node.add(graph, spec, node, has_network=num_nodes > 1)
     if num_nodes > 1:

@@ -147,8 +147,7 @@ class GraphCluster(Cluster):
         return found
 
     def _routes_of(self, src: IntArray, dst: IntArray) -> list[Route]:
-        route = self._routes.route
-        return [route(a, b) for a, b in zip(src.ravel().tolist(), dst.ravel().tolist(), strict=True)]
+        return self._routes.routes(src.ravel().tolist(), dst.ravel().tolist())
 
     def _build_pairs(self, src: IntArray, dst: IntArray) -> GraphPairs:
         senders, receivers = np.broadcast_arrays(src[:, None], dst)

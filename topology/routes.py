@@ -23,6 +23,7 @@ Bandwidth does not choose a path: of two equal ones the slower carries as much a
 """
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -96,6 +97,13 @@ class Routes:
         if known is None:
             known = self._routes[src, dst] = self._find(src, dst)
         return known
+
+    def routes(self, src: Sequence[int], dst: Sequence[int]) -> list[Route]:
+        """Return the paths of each pair; those that are new are found sender by sender, for a search serves many."""
+        pairs = list(zip(src, dst, strict=True))
+        for pair in sorted(set(pairs) - self._routes.keys()):
+            self.route(*pair)
+        return [self._routes[pair] for pair in pairs]
 
     def path(self, src: int, dst: int) -> list[str]:
         """Return the vertices of the first of the paths from rank `src` to rank `dst`."""

@@ -131,6 +131,25 @@ def timeline(
     )
 
 
+@app.command(epilog="Example: moesim topology ep64_tp16_pp4 -o fabric.png")
+def topology(
+    scenario: ScenarioArgument,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Picture .png, .svg, .pdf; or graph .graphml, .yaml."),
+    ] = None,
+    changes: SetOption = None,
+    load: Annotated[
+        str | None, typer.Option("--load", metavar="RESULT", help="Colour links by their use in this result.json.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the cluster of a scenario: its kinds of links, and a picture."""
+    from sim.cli.topology import topology_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    topology_command(scenario, output=output, changes=changes or [], load=load, as_json=as_json)
+
+
 @app.command(epilog="Example: moesim explain EP64_TP16_PP4 --gpus 64")
 def explain(
     strategy: Annotated[str, typer.Argument(help="A strategy's name, such as EP64_TP16_PP4.", metavar="STRATEGY")],

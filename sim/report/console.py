@@ -98,6 +98,8 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
         f"{cluster['num_nodes']} {nodes} of {cluster.get('preset') or cluster.get('file')}"
         if cluster.get("num_nodes")
         else "",
+        f"wired {cluster['fabric']['kind']}" if cluster.get("fabric") else "",
+        f"{len(cluster['degraded'])} of its parts degraded" if cluster.get("degraded") else "",
         _work(workload),
         f"schedule {scenario['schedule']['kind']}" if (scenario.get("schedule") or {}).get("kind") else "",
         f"routing {scenario['routing']['kind']}" if (scenario.get("routing") or {}).get("kind") else "",

@@ -31,8 +31,6 @@ class NotYet(NamedTuple):
 
 
 NOT_YET: Final[tuple[NotYet, ...]] = (
-    NotYet("cluster.file", cure="Name a cluster with cluster.preset."),
-    NotYet("cluster.degraded", allowed=(None, []), cure="Leave it out or write []."),
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
     NotYet("parallel.zero", names=(2, 3), cure="Write 0 or 1."),
     NotYet(

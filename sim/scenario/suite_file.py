@@ -81,8 +81,8 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
         for name in one.cases or (table,):
             if names is not None and name not in names:
                 rule, cure = "be a system or a case of the suite", nearest(name, sorted(names))
-                path = ("left_out", table, "cases") if one.cases else ("left_out", table)
-                raise places.error(refuse(path, rule=rule, value=name, cure=cure))
+                where = ("left_out", table, "cases") if one.cases else ("left_out", table)
+                raise places.error(refuse(where, rule=rule, value=name, cure=cure))
     return spec
 
 

@@ -8,12 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from sim.engine.plan.collective import CollectivePlan, CollectiveWork, token_bytes
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.transfer_sms import TransferSms
 from sim.engine.plan.work import Work
@@ -21,12 +17,10 @@ from sim.errors import InputError
 from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
-from topology.cluster import Cluster, build_cluster
-from topology.device import Device
+from sim.studies.build_cluster import cluster_of
+from topology.cluster import Cluster
 from topology.errors import TopologyError
-from topology.fabric import FabricSpec
 from topology.presets.clusters import get_cluster_preset
-from topology.presets.devices import get_device
 from topology.presets.protocols import FITTED
 from workloads.errors import WorkloadError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
@@ -34,7 +28,16 @@ from workloads.model import ModelSpec
 from workloads.presets import get_model
 from workloads.strategy import Strategy
 
-__all__ = ["Assumption", "Built", "build", "build_collective", "build_passes", "suit_rival"]
+__all__ = [
+    "Assumption",
+    "Built",
+    "build",
+    "build_passes",
+    "build_scenario_cluster",
+    "exchange_sms",
+    "placing",
+    "suit_rival",
+]
 
 DEEPSEEK_SMS = 20
 """SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
@@ -80,8 +83,20 @@ def build(scenario: Scenario) -> Built:
     InputError
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
-    with _placing(scenario):
+    with placing(scenario):
         return _build(scenario)
+
+
+def build_scenario_cluster(scenario: Scenario) -> Cluster:
+    """Return the cluster of a scenario.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where there is none or it cannot be.
+    """
+    with placing(scenario):
+        return cluster_of(scenario)
 
 
 def build_passes(scenario: Scenario) -> PassesPlan:
@@ -99,12 +114,6 @@ def build_passes(scenario: Scenario) -> PassesPlan:
     )
 
 
-def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
-    """Return the plan of a scenario of kind collective, and what had to be assumed."""
-    with _placing(scenario):
-        return _build_collective(scenario)
-
-
 def check_facts(scenario: Scenario) -> None:
     """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
 
@@ -113,12 +122,11 @@ def check_facts(scenario: Scenario) -> None:
     InputError
         The first of these, with its place.
     """
-    if isinstance(scenario.spec.workload, CollectiveWorkload):
-        build_collective(scenario)
-        return
-    with _placing(scenario):
+    with placing(scenario):
         if scenario.spec.cluster is not None:
-            _cluster(scenario)
+            cluster_of(scenario)
+        if isinstance(scenario.spec.workload, CollectiveWorkload):
+            return  # it has neither a whole model nor a strategy
         if scenario.spec.model is not None:
             _model(scenario)
         if scenario.spec.parallel is not None:
@@ -138,8 +146,8 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     name = given.get("parallel.strategy")
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
-    with _placing(varied):
-        cluster, strategy = _cluster(varied), Strategy.parse(str(name))
+    with placing(varied):
+        cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
         trains = isinstance(varied.spec.workload, TrainingWorkload)
@@ -151,7 +159,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     varied = varied.variant({**given, **changes}, at=("rivals", position))
     workload = varied.spec.workload
     if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        with _placing(varied):
+        with placing(varied):
             dp = _mesh(varied, cluster, _model(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp
@@ -186,7 +194,7 @@ def _build(scenario: Scenario) -> Built:
             value=workload.kind,
             cure="Use forward.",
         )
-    cluster, model = _cluster(scenario), _model(scenario)
+    cluster, model = cluster_of(scenario), _model(scenario)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = _mesh(scenario, cluster, model)
     work = Work(
@@ -205,7 +213,7 @@ def _build(scenario: Scenario) -> Built:
         all_reduce=spec.network.all_reduce,
         all_to_all=spec.network.all_to_all,
         max_nodes_per_token=spec.routing.max_nodes_per_token,
-        exchange_sms=_exchange_sms(spec.network),
+        exchange_sms=exchange_sms(spec.network),
         fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
@@ -214,113 +222,10 @@ def _build(scenario: Scenario) -> Built:
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
 
 
-def _build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
-    spec, workload = scenario.spec, scenario.spec.workload
-    if not isinstance(workload, CollectiveWorkload):
-        raise TypeError("build_collective needs a scenario of kind collective")
-    cluster, model = _cluster(scenario), spec.model
-    ranks = np.asarray(workload.ranks) if workload.ranks else np.arange(workload.num_ranks)
-    if ranks.max() >= cluster.num_gpus:
-        raise scenario.error_at(
-            "workload.ranks" if workload.ranks else "workload.num_ranks",
-            rule=f"be on the {cluster.num_gpus} GPUs of the cluster",
-            value=int(ranks.max()) if workload.ranks else workload.num_ranks,
-            cure="Use fewer ranks, or more cluster.num_nodes.",
-        )
-    assumptions, num_bytes, experts, top_k = [], workload.bytes or 0.0, 0, 1
-    if workload.tokens is not None and model is not None:
-        known = get_model(model.preset) if model.preset else None
-        hidden = model.hidden or (known.hidden if known else 0)
-        given = model.dtype if "dtype" in model.model_fields_set else None
-        dtype = "bf16" if workload.op == "combine" else str(given or ("fp8" if workload.op == "dispatch" else "bf16"))
-        num_bytes = token_bytes(hidden, dtype)
-        if workload.op == "all_to_all":
-            num_bytes *= workload.tokens
-        else:
-            top_k = model.top_k or (known.top_k if known else 1)
-            experts = model.experts or (known.experts if known else 0)
-            if not experts:
-                experts = ranks.size * max(1, round(256 / ranks.size))
-                assumptions.append(
-                    Assumption("model.experts", experts, "as DeepEP's tests: 256, the same on each rank")
-                )
-            if experts % ranks.size or top_k > experts:
-                raise scenario.error_at(
-                    "model.experts",
-                    rule=f"be a multiple of {ranks.size} ranks and at least top_k = {top_k}",
-                    value=experts,
-                    cure="Each rank has equally many experts.",
-                )
-        if "dtype" not in model.model_fields_set:
-            assumptions.append(Assumption("model.dtype", dtype, "what DeepEP sends: dispatch in fp8, combine in bf16"))
-    work = CollectiveWork(
-        cluster=cluster,
-        op=workload.op,
-        ranks=ranks,
-        num_bytes=float(num_bytes),
-        tokens=workload.tokens or 0,
-        top_k=top_k,
-        experts=experts,
-        max_nodes_per_token=spec.routing.max_nodes_per_token,
-        routing=spec.routing.kind,
-        seed=spec.seed,
-        all_reduce=spec.network.all_reduce,
-        all_to_all=spec.network.all_to_all,
-        fidelity=spec.network.fidelity,
-        sms=_exchange_sms(spec.network) if workload.op in ("dispatch", "combine", "all_to_all") else None,
-    )
-    if experts and not scenario.is_given("routing.kind"):
-        assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
-    return CollectivePlan(work), assumptions
-
-
-def _exchange_sms(network: NetworkSpec) -> TransferSms | None:
+def exchange_sms(network: NetworkSpec) -> TransferSms | None:
     """Return the SMs of dispatch and combine: those given, or what DeepSeek-V3 gave its hierarchical exchange."""
     num_sms = network.num_sms or (DEEPSEEK_SMS if network.all_to_all == "hierarchical" else None)
     return None if num_sms is None else TransferSms(num_sms=num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
-
-
-def _cluster(scenario: Scenario) -> Cluster:
-    spec = scenario.spec.cluster
-    if spec is None:
-        raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
-    preset = get_cluster_preset(spec.preset)
-    fabric = preset.fabric
-    if spec.nic_bandwidth is not None:
-        fabric = replace(fabric, nic=replace(fabric.nic, bandwidth_bytes_per_s=spec.nic_bandwidth))
-        if spec.nic_bandwidth > fabric.pcie.bandwidth_bytes_per_s:
-            fabric = replace(fabric, pcie=replace(fabric.pcie, bandwidth_bytes_per_s=spec.nic_bandwidth))
-    if spec.nvlink_bandwidth is not None:
-        fabric = replace(fabric, nvlink=replace(fabric.nvlink, bandwidth_bytes_per_s=spec.nvlink_bandwidth))
-    return _known_cluster(fabric, spec.num_nodes, _device(scenario, preset.device))
-
-
-@lru_cache(maxsize=8)
-def _known_cluster(fabric: FabricSpec, num_nodes: int, device: Device) -> Cluster:
-    """Return a cluster, the same for equal ones: a cluster never changes, and alternatives share most of theirs."""
-    return build_cluster(fabric, num_nodes, device)
-
-
-def _device(scenario: Scenario, default: str) -> Device:
-    given = scenario.spec.cluster.device if scenario.spec.cluster else None
-    if given is None:
-        return get_device(default)
-    device = get_device(given.preset or default)
-    changes: dict[str, float | int] = {}
-    for key, name in (
-        ("memory_bandwidth", "memory_bandwidth_bytes_per_s"),
-        ("peak_bf16", "peak_bf16_flops_per_s"),
-        ("kernel_overhead", "kernel_overhead_s"),
-        ("gemm_efficiency", "gemm_efficiency"),
-        ("memory_efficiency", "memory_efficiency"),
-        ("attention_efficiency", "attention_efficiency"),
-    ):
-        value = getattr(given, key)
-        if value is not None:
-            changes[name] = value
-    if given.memory is not None:
-        changes["memory_bytes"] = round(given.memory)
-    return replace(device, **changes) if changes else device  # type: ignore[arg-type]  # fields and types as listed
 
 
 def _model(scenario: Scenario) -> ModelSpec:
@@ -431,6 +336,7 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
         )
     if (
         spec.cluster
+        and spec.cluster.preset
         and spec.cluster.device.preset
         and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
     ):
@@ -458,7 +364,7 @@ def _warnings(work: Work) -> list[str]:
 
 
 @contextmanager
-def _placing(scenario: Scenario) -> Iterator[None]:
+def placing(scenario: Scenario) -> Iterator[None]:
     """Give what cluster and workload refuse its place in the scenario."""
     try:
         yield

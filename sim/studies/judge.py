@@ -17,7 +17,8 @@ from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
-from sim.studies.build import Built, build, build_collective, check_facts, suit_rival
+from sim.studies.build import Built, build, check_facts, suit_rival
+from sim.studies.build_collective import build_collective
 from sim.studies.least import least_of_work
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing

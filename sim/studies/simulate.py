@@ -19,7 +19,8 @@ from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
-from sim.studies.build import Assumption, Built, build, build_collective, build_passes
+from sim.studies.build import Assumption, Built, build, build_passes
+from sim.studies.build_collective import build_collective
 from sim.studies.explain import explain_run
 from sim.studies.least import held_bytes, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run

@@ -15,7 +15,9 @@ from typing import Any
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.scenario.claim_units import check_published_units
 from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.build import check_facts
+from sim.studies.build_collective import build_collective
 from sim.studies.figures import Figure, summarise
 from sim.studies.many import Observation, observing
 from sim.studies.result import SCHEMA_VERSION
@@ -155,7 +157,10 @@ class _Simulations:
         key = (id(case), json.dumps(case.scenario.spec.published[position].set, sort_keys=True))
         if key not in self._numbers:
             scenario = case.scenario.case(position)
-            check_facts(scenario)
+            if isinstance(scenario.spec.workload, CollectiveWorkload):
+                build_collective(scenario)
+            else:
+                check_facts(scenario)
             self._numbers[key] = len(self.scenarios)
             self.scenarios.append(scenario)
         return self._numbers[key]

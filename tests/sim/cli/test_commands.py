@@ -194,8 +194,8 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
         ),
         (
             ["rum", "x"],
-            "moesim: the command must be one of run, timeline, explain, list, schema, init, got rum. "
-            "Did you mean run?\n",
+            "moesim: the command must be one of run, timeline, topology, explain, list, schema, init, "
+            "got rum. Did you mean run?\n",
         ),
         (
             ["run", "x", "--sed", "3"],

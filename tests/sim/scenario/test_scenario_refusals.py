@@ -57,11 +57,27 @@ REFUSALS = [
      "Write `key: value` lines under it."),
     ("num_nodes: 8", "num_nodes: -8", "4: cluster.num_nodes must be an integer of at least 1, got -8. "
      "Write a larger number."),
-    ("  preset: dgx-h100  ", "  file: c.graphml  ", "3: cluster.file must be supported, got c.graphml. "
-     "cluster.file is not supported yet. Name a cluster with cluster.preset."),
+    ("  preset: dgx-h100  ", "  file: c.json  ", "3: cluster.file must end in one of .yaml, .graphml, .xml, .txt, "
+     "got c.json. The suffix tells the format."),
     ("preset: dgx-h100  ", "preset: [dgx]  ", "3: cluster.preset must be a text, got [dgx]. Put it in quotes."),
-    ("degraded: []", "degraded: [nic0]", "6: cluster.degraded must be supported, got [nic0]. "
-     "cluster.degraded is not supported yet. Leave it out or write []."),
+    ("degraded: []", "degraded: [nic0]", "6: cluster.degraded.0 must be a mapping of keys, got nic0. "
+     "Write `key: value` lines under it."),
+    ("degraded: []", "degraded: [{gpu: 5, gone: true}]", "6: cluster.degraded.0.gone must be left out with gpu, "
+     "got true. Of a gpu give speed."),
+    ("degraded: []", "degraded: [{nic: '0.3', gpu: 5, gone: true}]", "6: cluster.degraded.0 must name one of link, nic "
+     "and gpu, got nic and gpu. Write an entry for each."),
+    ("degraded: []", "degraded: [{nic: '0.3'}]", "6: cluster.degraded.0 must give bandwidth or gone, one of them, "
+     "got nic. Write bandwidth: 0.5, or gone: true."),
+    ("degraded: []", "degraded: [{nic: -1, gone: true}]", "6: cluster.degraded.0.nic must be a NIC as node.number, "
+     'got -1. Write for example "0.3".'),
+    ("degraded: []", "degraded: [{link: a, bandwidth: 0}]", "6: cluster.degraded.0.bandwidth must be a ratio of more "
+     "than 0 and at most 1, got 0. Write for example 0.85."),
+    ("degraded: []", "fabric: fattree", "6: cluster.fabric.kind must be one of rail_optimised, fat_tree, rail_only, "
+     "dragonfly, torus, switch, got fattree. Did you mean `fat_tree`?"),
+    ("degraded: []", "fabric: {kind: torus}", "6: cluster.fabric.shape must be given with fabric.kind torus, "
+     "got nothing. Write [4, 4]."),
+    ("degraded: []", "fabric: {kind: switch, shape: [4, 2]}", "6: cluster.fabric.shape must be left out with "
+     "fabric.kind switch, got [4, 2]. It belongs to kind torus; remove it."),
     ("  strategy: EP64_TP16_PP4 ", "  #", "21: parallel.strategy must be given, got nothing. "
      "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."),
     ("  strategy: EP64_TP16_PP4 ", "  tp: 4 GB #", '22: parallel.tp must be an integer of at least 1, got "4 GB". '
@@ -80,8 +96,6 @@ REFUSALS = [
      "It splits what only training keeps: gradients and the optimizer's states."),
     ("spanning      ", "vllm\n  exchange: blocking #", "24: parallel.exchange must be one_sided with "
      "parallel.convention vllm, got blocking. Only under the spanning convention do the stages enter one exchange."),
-    ("preset: dgx-h100  ", "preset: mi300x  ", "3: cluster.preset must be supported, got mi300x. "
-     "mi300x is not supported yet. Write dgx-h100, or another name that `moesim list presets` shows."),
     ("[4, 4, 4, 4]", "16", "27: parallel.stage_layers must be a list of layers per stage, got 16. "
      "Write for example [4, 4, 4, 4]."),
     ("kind: forward ", "kind: foward ", "29: workload.kind must be one of forward, training, passes, collective, "
