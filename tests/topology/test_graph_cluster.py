@@ -137,7 +137,7 @@ def test_gpus_of_a_node_talk_over_their_own_link():
     """A direct link, though PCIe has as few hops as the NVSwitch."""
     parts = {"nvs": {"kind": "nvswitch", "node": 0}, "pcie": {"kind": "pcie", "node": 0}}
     graph = graph_of({**gpus(2), **parts}, ["gpu0 pcie", "gpu1 pcie", "gpu0 nvs", "gpu1 nvs"])
-    assert build_graph_cluster(graph, H100, name="x").path(0, 1) == ["gpu0", "nvs", "gpu1"]
+    assert loads(build_graph_cluster(graph, H100, name="x"), 0, 1) == {"gpu0->nvs": 1.0, "nvs->gpu1": 1.0}
 
 
 def test_no_third_gpu_forwards_where_there_is_another_way():
@@ -186,6 +186,15 @@ def test_nics_that_are_equally_near_share_the_bytes():
     cluster = build_graph_cluster(graph_of({**gpus(2, 1), **parts}, links), H100, name="x")
     shares = loads(cluster, 0, 1)
     assert (shares["nic0->big"], shares["nic1->big"], shares["big->nic2"]) == (0.5, 0.5, 1.0)
+
+
+def test_equal_paths_share_path_by_path_and_not_hop_by_hop():
+    """Three paths, two of them over the first switch and two over the last: each carries two thirds."""
+    switches = {name: {"kind": "switch"} for name in ("in", "a", "b", "c", "d", "out")}
+    links = ["gpu0 in", "in a", "in b", "a c", "a d", "b d", "c out", "d out", "out gpu1"]
+    shares = loads(build_graph_cluster(graph_of({**gpus(2, 1), **switches}, links), H100, name="x"), 0, 1)
+    assert [shares[link] for link in ("in->a", "d->out")] == pytest.approx([2 / 3] * 2)
+    assert [shares[link] for link in ("a->c", "a->d", "b->d")] == pytest.approx([1 / 3] * 3)
 
 
 def test_another_node_does_not_forward():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
+from sim.engine.ops import Service
 from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.simulation import run_plan
 from topology.cluster import build_cluster
 from topology.degraded import Change
@@ -73,6 +75,10 @@ def test_a_replica_with_a_slow_gpu_is_not_folded_with_the_others():
 
 
 def test_a_slow_gpu_serves_slowly_under_the_spanning_convention():
-    """Its experts hold up all stages."""
+    """Of an exchange's service only its own part is longer, and rounded up: 10 / 0.3 = 33.3 ns."""
+    ranks, tokens = np.arange(4), np.ones(4, dtype=np.int64)
+    op = Service(kind="expert", layer=0, ranks=ranks, duration_ns=10 * tokens, flops=np.ones(4), expert_tokens=tokens)
+    (slowed,) = slow_down((op,), ranks[:2], np.array([1.0, 1.0, 0.3, 1.0]))
+    assert slowed.duration_ns.tolist() == [10, 10, 34, 10]
     work = make_work("EP16_TP8_PP2", "spanning")
     assert ends_of(with_slow_gpus(work, {11: 0.25})).max() > ends_of(work).max()

@@ -101,6 +101,14 @@ def test_boxes_are_apart_and_on_the_sheet(graph: "nx.DiGraph[str]") -> None:
             beside = box.left_px >= other.left_px + other.width_px or other.left_px >= box.left_px + box.width_px
             above = box.top_px >= other.top_px + other.height_px or other.top_px >= box.top_px + box.height_px
             assert beside or above, (box, other)
+    for box in boxes:
+        around = [
+            f for f in sketch.frames if f.left_px <= box.left_px <= f.left_px + f.width_px and f.top_px < box.top_px
+        ]
+        for frame in around if box.row.startswith("node") else ():
+            assert box.left_px + box.width_px <= frame.left_px + frame.width_px
+            assert box.top_px + box.height_px <= frame.top_px + frame.height_px
+        assert around or not box.row.startswith("node")
     for frame in sketch.frames:
         assert frame.left_px >= 0
         assert frame.left_px + frame.width_px <= sketch.width_px
