@@ -7,6 +7,7 @@ from typing import Any
 import networkx as nx
 
 from topology.errors import TopologyError
+from topology.presets.protocols import BETWEEN_NODES, INSIDE_NODES
 
 __all__ = ["check_graph", "check_reach", "list_ranks"]
 
@@ -27,6 +28,11 @@ def check_graph(graph: "nx.DiGraph[str]", name: str) -> None:
     TopologyError
         For the first thing that is missing or wrong.
     """
+    for tier, known in (("inside", INSIDE_NODES), ("between", BETWEEN_NODES)):
+        named = graph.graph.get(tier)
+        if named is not None and named not in known:
+            cure = "Leave it out where none of these is meant: then the links' own figures hold."
+            raise TopologyError(f"cluster {name!r}", tier, f"be one of {', '.join(known)}", named, cure)
     for vertex, data in graph.nodes(data=True):
         _check_vertex(name, vertex, data)
     ranks = sorted(data["rank"] for _, data in graph.nodes(data=True) if data["kind"] == "gpu")

@@ -47,6 +47,8 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     kinds = (spec.nvlink, spec.pcie, spec.nic, spec.leaf_hop)
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.graph.update({"name": spec.name} | {f"source.{kind.name}": kind.source for kind in kinds})
+    technologies = {"inside": spec.inside, "between": spec.between}
+    graph.graph.update({tier: name for tier, name in technologies.items() if name})
     for node in range(num_nodes):
         spec.node.add(graph, spec, node, has_network=num_nodes > 1)
     if num_nodes > 1:

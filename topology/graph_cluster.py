@@ -176,7 +176,7 @@ def build_graph_cluster(
     name
         What errors and reports call the cluster.
     inside, between
-        Technology of the links inside and between nodes, where it is known.
+        Technology of the links inside and between nodes; None: what the graph's own attributes of these names say.
 
     Raises
     ------
@@ -201,6 +201,6 @@ def build_graph_cluster(
         gpus_per_node=max(num_in_node.values()),
         device=device,
         wire=lambda: graph,
-        inside=inside,
-        between=between,
+        inside=inside or graph.graph.get("inside"),
+        between=between or graph.graph.get("between"),
     )

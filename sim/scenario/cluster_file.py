@@ -118,6 +118,10 @@ class ClusterFile(Section):
 
     name: Text | None = None
     """Name of the cluster."""
+    inside: Text | None = None
+    """Technology inside nodes, such as nvlink4: which protocols' latencies and rates hold; default: the links' own."""
+    between: Text | None = None
+    """Technology between nodes, such as ib-ndr or roce."""
     kinds: dict[str, LinkKind] = Field(default_factory=dict)
     """Kind of link -> its figures."""
     vertices: tuple[Vertex, ...]
@@ -165,7 +169,8 @@ def _known(path: KeyPath) -> list[str]:
 
 def _build(spec: ClusterFile) -> "nx.DiGraph[str]":
     graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.graph.update({"name": spec.name} if spec.name else {})
+    own = {"name": spec.name, "inside": spec.inside, "between": spec.between}
+    graph.graph.update({key: value for key, value in own.items() if value})
     graph.graph.update({f"source.{name}": kind.source for name, kind in spec.kinds.items() if kind.source})
     _check_total(spec)
     for i, vertex in enumerate(spec.vertices):

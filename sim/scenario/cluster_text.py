@@ -32,7 +32,8 @@ def graph_to_yaml(graph: "nx.DiGraph[str]") -> str:
       - {name: gpu0, kind: gpu, rank: 0, node: 0, rail: 0}
     """
     kinds = _kinds(graph)
-    lines = [f"name: {_text(graph.graph['name'])}"] if graph.graph.get("name") else []
+    own = ("name", "inside", "between")
+    lines = [f"{key}: {_text(graph.graph[key])}" for key in own if graph.graph.get(key)]
     lines += ["kinds:"] if kinds else []
     for kind, figures in kinds.items():
         source = graph.graph.get(f"source.{kind}")

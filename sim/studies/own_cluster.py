@@ -14,7 +14,7 @@ from topology.cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
 from topology.errors import TopologyError
-from topology.files.generations import sm_of_device
+from topology.files.generations import sm_of_device, technology_of
 from topology.files.graphml import graphml_to_graph
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.one_node import repeat_node
@@ -107,7 +107,11 @@ def _graph(
             node = nccl_xml_to_node(text, sm=_sm(device))
         case _:
             node = topo_matrix_to_node(text, sm=sm_of_device(device))
-    return repeat_node(node, num_nodes or 1, name=name, nic_bytes_per_s=nic_bytes_per_s)
+    graph = repeat_node(node, num_nodes or 1, name=name, nic_bytes_per_s=nic_bytes_per_s)
+    kinds = dict.fromkeys(data["kind"] for _, _, data in graph.edges(data=True))
+    inside = technology_of(device, _sm(device), kinds) if _sm(device) else None
+    graph.graph.update({"inside": inside} if inside else {})
+    return graph
 
 
 def _sm(device: str) -> int:

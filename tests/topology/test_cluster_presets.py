@@ -77,7 +77,7 @@ def test_every_preset_says_which_technologies_it_has():
         "a3-mega": ("nvlink4", "tcpxo"),
         "h800": ("nvlink4-h800", "ib-ndr"),
         "dgx-b200": ("nvlink5", "ib-ndr"),
-        "gb200-nvl72": ("nvlink5", "ib-ndr"),
+        "gb200-nvl72": ("nvlink5-nvl72", "ib-ndr"),
         "mi300x": ("xgmi3", "ib-ndr"),
         "pcie-8x-l40s": ("pcie4", "roce"),
     }

@@ -10,6 +10,7 @@ PCI-SIG: an x16 slot carries 15.75, 31.5, 63 and 121 GB/s (3.0 to 6.0). Latencie
 DeepSeek-V3", 2025.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,7 @@ __all__ = [
     "Generation",
     "generation_of",
     "sm_of_device",
+    "technology_of",
 ]
 
 NVSWITCH_LATENCY_S: Final = 3.33e-6 / 2
@@ -110,6 +112,17 @@ def generation_of(sm: int) -> Generation:
         cure = "Describe the machine in YAML."
         raise TopologyError("a GPU", "sm", f"be at least {min(_GENERATIONS)}", sm, cure)
     return _GENERATIONS[max(below)]
+
+
+def technology_of(device: str, sm: int, kinds: Iterable[str]) -> str | None:
+    """Return the technology inside a node of such GPUs and kinds of links, as protocols are told apart; None: unknown.
+
+    >>> technology_of("h800-sxm", 90, ["nvlink", "pcie"]), technology_of("l40s", 89, ["pcie"])
+    ('nvlink4-h800', 'pcie4')
+    """
+    if "nvlink" not in set(kinds):
+        return {31.5e9: "pcie4", 63e9: "pcie5"}.get(generation_of(sm).pcie_bytes_per_s)
+    return "nvlink4-h800" if device.startswith("h800") else {80: "nvlink3", 90: "nvlink4", 100: "nvlink5"}.get(sm)
 
 
 def sm_of_device(device: str) -> int:
