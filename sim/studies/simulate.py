@@ -4,6 +4,9 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from sim.engine.pairs import PairUse
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
@@ -65,6 +68,8 @@ class Simulated:
     """Facts that the scenario does not give."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
+    pairs: PairUse | None = None
+    """Bytes between every two GPUs; None where not asked for, and where there are none."""
 
     @property
     def values(self) -> dict[str, Value]:
@@ -82,6 +87,7 @@ def simulate_scenario(
     *,
     wanted: Set[str] = frozenset(),
     link_course: bool = True,
+    pairs: bool = False,
     limits: Limits = NO_LIMITS,
 ) -> Simulated:
     """Simulate a scenario once.
@@ -94,6 +100,8 @@ def simulate_scenario(
         Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
+    pairs
+        Whether to add up the bytes between every two GPUs.
     limits
         What the run may need; more is refused before it starts.
     """
@@ -106,7 +114,9 @@ def simulate_scenario(
         drawn = work.routing != "balanced"
         count = work.num_microbatches
         limits.check(estimate_run(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn))
-    run = run_plan(PipelinePlan(work), link_course=link_course)
+    plan = PipelinePlan(work)
+    plan.costs.transfers.pairs.is_on = pairs
+    run = run_plan(plan, link_course=link_course, keep_ended=pairs)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
@@ -137,6 +147,7 @@ def simulate_scenario(
         num_runs=num_runs,
         assumptions=built.assumptions,
         warnings=[*built.warnings, *_memory_warnings(memory)],
+        pairs=_pairs(plan, run) if pairs else None,
     )
 
 
@@ -183,6 +194,12 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
         bounds=None,
         wire_times_s={},
     )
+
+
+def _pairs(plan: PipelinePlan, run: Run) -> PairUse:
+    """Return the bytes between every two GPUs of the mesh."""
+    node_of = plan.work.cluster.node_of(np.arange(int(plan.lane_ranks.max()) + 1))
+    return plan.costs.transfers.pairs.total(run.num_ended, node_of, plan.folding)
 
 
 def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import to_ns
 from sim.engine.ops import Flows, Transfer
+from sim.engine.pairs import PairLog
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
 from topology.flow_links import FlowLinks
@@ -55,6 +56,7 @@ class TransferCosts:
         self._is_random = is_random
         self._transfers: dict[tuple[object, ...], Transfer] = {}
         self._known_trips: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
+        self.pairs = PairLog()
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
 
     @property
@@ -118,7 +120,7 @@ class TransferCosts:
         if operation in self._sms:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
         num_sms, most_bytes_per_s = self._bound(operation, rank_bytes, exchange.flow_bytes)
-        return Transfer(
+        made = Transfer(
             load=load,
             latency_ns=to_ns(latency_s),
             alone_ns=self._alone_ns(operation, load.drain_time_s(self.cluster.capacity_bytes_per_s), rank_bytes),
@@ -129,6 +131,8 @@ class TransferCosts:
             num_sms=num_sms,
             most_bytes_per_s=most_bytes_per_s,
         )
+        self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes)
+        return made
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -159,6 +163,9 @@ class TransferCosts:
             ]
             for way, (loads, drain_s) in enumerate(self._both_ways(sums))
         )
+        for i, matrix in enumerate(byte_matrices):
+            self.pairs.note(there[i], senders[:, None], group_ranks, matrix)
+            self.pairs.note(back[i], group_ranks, senders[:, None], matrix)
         return list(zip(there, back, strict=True))
 
     def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], NDArray[np.float64]]]:
