@@ -58,7 +58,7 @@ def run(
     as_json: JsonOption = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json."),
+        typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, trace.json, pairs.npz and pictures."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,

@@ -42,10 +42,11 @@ def run_command(
             seed=seed,
             jobs=jobs or os.cpu_count() or 1,
             limits=limits,
+            pairs=out is not None,
             on_progress=on_progress,
         )
     data = result.to_dict()
-    written = {} if folder is None else write_outputs(result.trace, data, folder)
+    written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
     if as_json:
         typer.echo(result.to_json())
     else:

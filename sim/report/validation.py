@@ -134,7 +134,9 @@ def _print_apart(apart: Sequence[Row], console: Console) -> None:
     by_reason: dict[str, list[str]] = {}
     for row in apart:
         by_reason.setdefault(row["reason"], []).append(label_of(row))
-    bullets(console, (f"{'; '.join(labels)}: {reason}" for reason, labels in by_reason.items()), mark="•")
+    bullets(
+        console, (f"{'; '.join(dict.fromkeys(labels))}: {reason}" for reason, labels in by_reason.items()), mark="•"
+    )
 
 
 def _print_sources(rows: Sequence[Row], console: Console) -> None:

@@ -37,6 +37,7 @@ def simulate(
     seed: int | None = None,
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
+    pairs: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a scenario with its alternatives and rivals, and judge its claims.
@@ -53,6 +54,8 @@ def simulate(
         Processes for alternatives, rivals and seeds.
     limits
         What each simulation may need: one that is expected to need more is refused before it starts.
+    pairs
+        Whether to add up the bytes between every two GPUs.
     on_progress
         Hears how many simulations are done, and how many there are.
 
@@ -81,7 +84,7 @@ def simulate(
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})
-    return judge_scenario(loaded, jobs=jobs, limits=limits, on_progress=on_progress)
+    return judge_scenario(loaded, jobs=jobs, limits=limits, pairs=pairs, on_progress=on_progress)
 
 
 def _build_if_any(scenario: Scenario) -> Built | None:
@@ -108,6 +111,7 @@ def judge_scenario(
     *,
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
+    pairs: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a loaded scenario and judge its claims."""
@@ -129,7 +133,8 @@ def judge_scenario(
         limits=limits,
         on_done=lambda n: on_progress(1 + n, total),
     ) as observe:
-        here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()), limits=limits)
+        probed = wanted | ({_PROBE} if spans else frozenset())
+        here = simulate_scenario(scenario, wanted=probed, limits=limits, pairs=pairs)
         on_progress(1, total)
         seen = observe()
     verdicts = _verdicts(scenario, metrics, here, variants, seen)

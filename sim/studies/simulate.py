@@ -4,9 +4,12 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from sim.engine.clock import ClockError
+from sim.engine.pairs import PairUse
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
-from sim.engine.plan.collective import bus_factor
+from sim.engine.plan.collective import CollectivePlan, bus_factor
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.transfer_costs import Choice
 from sim.engine.plan.work import Work
@@ -72,6 +75,8 @@ class Simulated:
     """What the user should know."""
     choices: list[Choice] = field(default_factory=list)
     """Algorithm and protocol of each collective."""
+    pairs: PairUse | None = None
+    """Bytes between every two GPUs; None where not asked for, and where there are none."""
 
     @property
     def values(self) -> dict[str, Value]:
@@ -89,6 +94,7 @@ def simulate_scenario(
     *,
     wanted: Set[str] = frozenset(),
     link_course: bool = True,
+    pairs: bool = False,
     limits: Limits = NO_LIMITS,
 ) -> Simulated:
     """Simulate a scenario once.
@@ -101,6 +107,8 @@ def simulate_scenario(
         Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
+    pairs
+        Whether to add up the bytes between every two GPUs.
     limits
         What the run may need; more is refused before it is planned.
     """
@@ -108,8 +116,8 @@ def simulate_scenario(
         if isinstance(scenario.spec.workload, PassesWorkload):
             return _simulate_passes(scenario, limits)
         if isinstance(scenario.spec.workload, CollectiveWorkload):
-            return _simulate_collective(scenario)
-        return _simulate(scenario, wanted, limits, link_course=link_course)
+            return _simulate_collective(scenario, pairs=pairs)
+        return _simulate(scenario, wanted, limits, link_course=link_course, pairs=pairs)
     except ClockError as error:
         raise SimulationError(f"{error}{_what_makes_it_long(scenario)}", file=scenario.path) from None
 
@@ -117,12 +125,13 @@ def simulate_scenario(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_course: bool) -> Simulated:
+def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_course: bool, pairs: bool) -> Simulated:
     built = build(scenario)
     work = built.work
     _check_limits(work, limits)
     plan = PipelinePlan(work)
-    run = run_plan(plan, max_events=limits.engine_events, link_course=link_course)
+    plan.costs.pairs.is_on = pairs
+    run = run_plan(plan, max_events=limits.engine_events, link_course=link_course, keep_ended=pairs)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
@@ -154,6 +163,7 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         assumptions=built.assumptions,
         warnings=[*built.warnings, *_memory_warnings(memory)],
         choices=list(plan.costs.transfers.choices.values()),
+        pairs=_pairs(plan, run) if pairs else None,
     )
 
 
@@ -225,10 +235,10 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
     )
 
 
-def _simulate_collective(scenario: Scenario) -> Simulated:
+def _simulate_collective(scenario: Scenario, *, pairs: bool) -> Simulated:
     plan, assumptions = build_collective(scenario)
     work = plan.work
-    run = run_plan(plan)
+    run = run_plan(plan, keep_ended=pairs)
     time_s = run.trace.step_ns / 1e9
     algbw = plan.logical_bytes / time_s
     choices = list(plan.costs.transfers.choices.values())
@@ -250,7 +260,14 @@ def _simulate_collective(scenario: Scenario) -> Simulated:
         wire_times_s={},
         assumptions=assumptions,
         choices=choices,
+        pairs=_pairs(plan, run) if pairs else None,
     )
+
+
+def _pairs(plan: PipelinePlan | CollectivePlan, run: Run) -> PairUse:
+    """Return the bytes between every two GPUs of the mesh."""
+    node_of = plan.work.cluster.node_of(np.arange(int(plan.lane_ranks.max()) + 1))
+    return plan.costs.pairs.total(run.num_ended, node_of, plan.folding)
 
 
 def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:

@@ -105,6 +105,10 @@ class LinkLog:
         """Note that all bytes of a transfer are through."""
         self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
 
+    def num_ended(self) -> dict[Transfer, int]:
+        """Return how often each transfer has ended."""
+        return dict(self._num_ended)
+
     def summary(self, *, with_course: bool = True) -> LinkUse:
         """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the course of load."""
         use = LinkUse(

@@ -85,6 +85,7 @@ class CollectivePlan:
             is_random=True,
             sms=None if work.sms is None else {"all_to_all": work.sms},
         )
+        self.costs.pairs.is_on = True  # one matrix, which is here anyway
         self.lane_ranks: NDArray[np.intp] = work.ranks.reshape(1, 1, -1)
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
         self.can_fill = cluster.can_fill

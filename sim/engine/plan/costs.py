@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from sim.engine.ops import Op
+from sim.engine.pairs import PairLog
 from sim.engine.plan.exchange_costs import ExchangeCosts
 from sim.engine.plan.kernel_costs import KernelCosts
 from sim.engine.plan.transfer_costs import TransferCosts
@@ -50,13 +51,16 @@ class Costs:
         self.cluster = cluster
         self.is_random = is_random
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
-        self.transfers = TransferCosts(cluster, all_reduce=all_reduce, sms=sms)
+        self.pairs = PairLog()
+        """Who sends what to whom, where that is asked for."""
+        self.transfers = TransferCosts(cluster, all_reduce=all_reduce, sms=sms, pairs=self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
             algorithm=all_to_all,
             fidelity=fidelity,
             is_random=is_random,
             sms=None if sms is None else sms.get("all_to_all"),
+            pairs=self.pairs,
         )
         self.num_sms = cluster.device.num_sms if sms else None
         """SMs of a rank, where transfers take some; None where none does."""

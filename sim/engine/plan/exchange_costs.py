@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import ClockError, to_ns
 from sim.engine.ops import Flows, Transfer
+from sim.engine.pairs import PairLog
 from sim.engine.plan.pricing import Pricing
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
@@ -56,11 +57,16 @@ class ExchangeCosts:
         fidelity: str = "bulk",
         is_random: bool = False,
         sms: TransferSms | None = None,
+        pairs: PairLog | None = None,
     ) -> None:
-        """Run all-to-alls by `algorithm`; under `is_random` none comes twice; `sms` are those that it takes."""
+        """Run all-to-alls by `algorithm`; under `is_random` none comes twice; `sms` are those that it takes.
+
+        Who sends what to whom is noted in `pairs`.
+        """
         self.cluster = cluster
         self.algorithm = algorithm
         self.pricing = Pricing(cluster)
+        self.pairs = PairLog() if pairs is None else pairs
         self._protocol = self.pricing.one(_PROTOCOLS[algorithm])
         self._overhead = self.pricing.overhead(self._protocol)
         self._reached = self.pricing.reached(self._protocol)
@@ -136,6 +142,9 @@ class ExchangeCosts:
             ]
             for way, (loads, drain_s) in enumerate(self._both_ways(sums))
         )
+        for i, matrix in enumerate(byte_matrices):
+            self.pairs.note(there[i], senders[:, None], group_ranks, matrix)
+            self.pairs.note(back[i], group_ranks, senders[:, None], matrix)
         return list(zip(there, back, strict=True))
 
     def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import ClockError, to_ns
 from sim.engine.ops import Transfer
+from sim.engine.pairs import PairLog
 from sim.engine.plan.pricing import Pricing
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
@@ -60,10 +61,15 @@ class TransferCosts:
         *,
         all_reduce: str = "auto",
         sms: Mapping[str, TransferSms] | None = None,
+        pairs: PairLog | None = None,
     ) -> None:
-        """Run all-reduces by the algorithm `all_reduce`; `sms` are those of each operation that takes some."""
+        """Run all-reduces by the algorithm `all_reduce`; `sms` are those of each operation that takes some.
+
+        Who sends what to whom is noted in `pairs`.
+        """
         self.cluster = cluster
         self.pricing = Pricing(cluster)
+        self.pairs = PairLog() if pairs is None else pairs
         self.choices: dict[tuple[str, int, float], Choice] = {}
         self._all_reduce = all_reduce
         self._sms = {} if sms is None else dict(sms)
@@ -116,7 +122,7 @@ class TransferCosts:
         if sms is not None:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
         least_s = sms.least_time_s(rank_bytes) if sms is not None else 0.0
-        return Transfer(
+        made = Transfer(
             load=held,
             overhead=self.pricing.overhead(protocol),
             latency_ns=to_ns(self.pricing.latency_s(exchange, protocol)),
@@ -128,6 +134,8 @@ class TransferCosts:
             num_sms=sms.num_sms if sms is not None and rank_bytes else 0,
             most_bytes_per_s=exchange.flow_bytes / least_s if least_s else math.inf,
         )
+        self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes)
+        return made
 
 
 def _alone_ns(operation: str, alone_s: float) -> int:
