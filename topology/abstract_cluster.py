@@ -11,6 +11,7 @@ they say the same.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,12 +43,19 @@ class Cluster(ABC):
     """GPUs of a node; where nodes differ, of the largest."""
     device: Device
     """The GPU, the same everywhere."""
-    graph: "nx.DiGraph[str]"
-    """The topology; edge data hold bandwidth, efficiency and latency."""
+    num_gpus: int
+    """GPUs in all nodes."""
+    wire: Callable[[], "nx.DiGraph[str]"]
+    """What makes the graph, once."""
     inside: str | None = None
     """Technology of the links inside a node, such as `nvlink4`; None: not known."""
     between: str | None = None
     """Technology of the network between nodes, such as `ib-ndr`; None: not known."""
+
+    @cached_property
+    def graph(self) -> "nx.DiGraph[str]":
+        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
+        return self.wire()
 
     # ---- GPUs ----------------------------------------------------------------------------------------------------
 
@@ -56,11 +64,6 @@ class Cluster(ABC):
         """Vertex of each rank."""
         ranks = [(data["rank"], name) for name, data in self.graph.nodes(data=True) if data["kind"] == "gpu"]
         return [name for _, name in sorted(ranks)]
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs in all nodes."""
-        return len(self.gpu_names)
 
     @cached_property
     def speeds(self) -> FloatArray:

@@ -3,15 +3,18 @@
 `Cluster` is what both are to their users (`topology.abstract_cluster`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypedDict
+
+import networkx as nx
 
 from topology.abstract_cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
-from topology.errors import TopologyError
-from topology.fabric import FabricSpec, build_graph
+from topology.fabric import FabricSpec, build_graph, check_num_nodes
 from topology.fabrics.rail_optimised import RailOptimised
-from topology.graph_cluster import build_graph_cluster
+from topology.graph_cluster import GraphCluster
 from topology.nodes.nvswitch import NvSwitchNode
 from topology.regular_cluster import RegularCluster
 
@@ -19,34 +22,48 @@ __all__ = ["Cluster", "build_cluster"]
 
 
 def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Sequence[Change] = ()) -> Cluster:
-    """Wire `num_nodes` nodes of `spec` with `device` in every slot, and change what is `degraded`.
+    """Return `num_nodes` nodes of `spec` with `device` in every slot, but for what is `degraded`.
+
+    Its graph is wired when it is first asked for, or at once where something is degraded.
 
     >>> from topology.presets.devices import DEVICES
     >>> from topology.presets.clusters import FABRICS
     >>> build_cluster(FABRICS["gb200-nvl72"], 1, DEVICES["gb200"]).num_gpus
     72
     """
-    if num_nodes * spec.gpus_per_node > 65536:
-        raise TopologyError(
-            subject=f"cluster {spec.name!r}",
-            field="num_nodes",
-            rule="give at most 65,536 GPUs",
-            value=num_nodes,
-            cure="Simulate a part of the cluster: replicas beyond it are alike.",
-        )
-    graph = build_graph(spec, num_nodes)
-    if degraded:
-        graph = degrade(graph, degraded, name=spec.name)
-    is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
-    if not (is_whole and isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)):
-        return build_graph_cluster(graph, device, name=spec.name, inside=spec.inside, between=spec.between)
-    return RegularCluster(
+    check_num_nodes(spec, num_nodes)
+    spec.wiring.check(spec, num_nodes)
+    figures = _Figures(
         name=spec.name,
         num_nodes=num_nodes,
         gpus_per_node=spec.gpus_per_node,
         device=device,
-        graph=graph,
+        num_gpus=num_nodes * spec.gpus_per_node,
+        wire=partial(_wire, spec, num_nodes, tuple(degraded)),
         inside=spec.inside,
         between=spec.between,
-        spec=spec,
     )
+    is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
+    is_regular = isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)
+    cluster = RegularCluster(**figures, spec=spec) if is_whole and is_regular else GraphCluster(**figures)
+    if degraded:
+        _ = cluster.graph  # wired at once: what cannot be is refused now
+    return cluster
+
+
+class _Figures(TypedDict):
+    """What both kinds of cluster are built from."""
+
+    name: str
+    num_nodes: int
+    gpus_per_node: int
+    device: Device
+    num_gpus: int
+    wire: Callable[[], "nx.DiGraph[str]"]
+    inside: str | None
+    between: str | None
+
+
+def _wire(spec: FabricSpec, num_nodes: int, degraded: tuple[Change, ...]) -> "nx.DiGraph[str]":
+    graph = build_graph(spec, num_nodes)
+    return degrade(graph, degraded, name=spec.name) if degraded else graph

@@ -17,7 +17,10 @@ import networkx as nx
 from topology.errors import TopologyError
 from topology.fabric_spec import FabricSpec
 
-__all__ = ["FabricSpec", "build_graph"]
+__all__ = ["MAX_GPUS", "FabricSpec", "build_graph", "check_num_nodes"]
+
+MAX_GPUS = 65_536
+"""GPUs of the largest cluster."""
 
 
 def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
@@ -38,18 +41,24 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     >>> graph.edges["nic0.3", "leaf0.3"]["bandwidth_bytes_per_s"]
     50000000000.0
     """
-    if num_nodes < 1:
-        raise TopologyError(
-            subject=f"cluster {spec.name!r}",
-            field="num_nodes",
-            rule="be at least 1",
-            value=num_nodes,
-            cure="Give a count.",
-        )
-    graph: nx.DiGraph[str] = nx.DiGraph()
+    check_num_nodes(spec, num_nodes)
     spec.wiring.check(spec, num_nodes)
+    graph: nx.DiGraph[str] = nx.DiGraph()
     for node in range(num_nodes):
         spec.node.add(graph, spec, node, has_network=num_nodes > 1)
     if num_nodes > 1:
         spec.wiring.connect(graph, spec, num_nodes)
     return graph
+
+
+def check_num_nodes(spec: FabricSpec, num_nodes: int) -> None:
+    """Refuse a cluster of no nodes, or of more than `MAX_GPUS` GPUs, before anything is made of it."""
+    if num_nodes < 1:
+        rule, cure = "be at least 1", "Give a count."
+    elif num_nodes * spec.gpus_per_node > MAX_GPUS:
+        rule = f"give at most {MAX_GPUS:,} GPUs"
+        cure = "Simulate a part of the cluster: replicas beyond it are alike."
+    else:
+        return
+    subject = f"cluster {spec.name!r}"
+    raise TopologyError(subject=subject, field="num_nodes", rule=rule, value=num_nodes, cure=cure)

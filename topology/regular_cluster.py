@@ -47,11 +47,6 @@ class RegularCluster(Cluster):
     spec: FabricSpec
     """Figures of the fabric."""
 
-    @property
-    def num_gpus(self) -> int:
-        """GPUs in all nodes."""
-        return self.num_nodes * self.gpus_per_node
-
     @cached_property
     def can_fill(self) -> BoolArray:
         """Tell which links can be full at all. Shape [L].
