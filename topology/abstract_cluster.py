@@ -78,6 +78,11 @@ class Cluster(ABC):
     def rail_of(self, ranks: ArrayLike) -> IntArray:
         """Return the rail (position in its node) of each rank."""
 
+    @property
+    def least_num_links(self) -> int:
+        """Links that there are at least, told without wiring the graph: each GPU has one both ways."""
+        return 2 * self.num_gpus
+
     # ---- links ---------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -218,6 +218,15 @@ class RegularCluster(Cluster):
         return ~away & (src_ != dst_), away & ~crosses, away & crosses
 
     @property
+    def least_num_links(self) -> int:
+        """All links of it, told without wiring the graph."""
+        if self.num_nodes == 1:
+            return 2 * self.num_gpus
+        units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        leaves = units * self.gpus_per_node
+        return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
+
+    @property
     def in_node_bytes_per_s(self) -> float:
         """Datasheet bandwidth with which a GPU sends inside its node."""
         return self.spec.nvlink.bandwidth_bytes_per_s
