@@ -43,8 +43,10 @@ class Cluster(ABC):
     """GPUs of a node; where nodes differ, of the largest."""
     device: Device
     """The GPU, the same everywhere."""
-    wire: "Callable[[], nx.DiGraph[str]]"
-    """Makes the graph, when it is first asked for."""
+    num_gpus: int
+    """GPUs in all nodes."""
+    wire: Callable[[], "nx.DiGraph[str]"]
+    """What makes the graph, once."""
     inside: str | None = None
     """Technology of the links inside a node, such as `nvlink4`; None: not known."""
     between: str | None = None
@@ -52,7 +54,7 @@ class Cluster(ABC):
 
     @cached_property
     def graph(self) -> "nx.DiGraph[str]":
-        """The topology; edge data hold bandwidth, efficiency and latency."""
+        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
         return self.wire()
 
     # ---- GPUs ----------------------------------------------------------------------------------------------------
@@ -62,11 +64,6 @@ class Cluster(ABC):
         """Vertex of each rank."""
         ranks = [(data["rank"], name) for name, data in self.graph.nodes(data=True) if data["kind"] == "gpu"]
         return [name for _, name in sorted(ranks)]
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs in all nodes."""
-        return len(self.gpu_names)
 
     @cached_property
     def speeds(self) -> FloatArray:
@@ -80,6 +77,11 @@ class Cluster(ABC):
     @abstractmethod
     def rail_of(self, ranks: ArrayLike) -> IntArray:
         """Return the rail (position in its node) of each rank."""
+
+    @property
+    def least_num_links(self) -> int:
+        """Links that there are at least, told without wiring the graph: each GPU has one both ways."""
+        return 2 * self.num_gpus
 
     # ---- links ---------------------------------------------------------------------------------------------------
 
@@ -102,11 +104,6 @@ class Cluster(ABC):
     def capacity_bytes_per_s(self) -> FloatArray:
         """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
         return self.nominal_bytes_per_s * self._edge_figures("efficiency")
-
-    @property
-    def num_links(self) -> int:
-        """Links of all kinds."""
-        return self.graph.number_of_edges()
 
     @cached_property
     def crosses_node(self) -> BoolArray:

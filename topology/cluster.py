@@ -3,8 +3,9 @@
 `Cluster` is what both are to their users (`topology.abstract_cluster`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypedDict
 
 import networkx as nx
 
@@ -13,7 +14,7 @@ from topology.degraded import Change, degrade
 from topology.device import Device
 from topology.fabric import FabricSpec, build_graph, check_num_nodes
 from topology.fabrics.rail_optimised import RailOptimised
-from topology.graph_cluster import build_graph_cluster
+from topology.graph_cluster import GraphCluster
 from topology.nodes.nvswitch import NvSwitchNode
 from topology.regular_cluster import RegularCluster
 
@@ -21,9 +22,9 @@ __all__ = ["Cluster", "build_cluster"]
 
 
 def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Sequence[Change] = ()) -> Cluster:
-    """Wire `num_nodes` nodes of `spec` with `device` in every slot, and change what is `degraded`.
+    """Return `num_nodes` nodes of `spec` with `device` in every slot, but for what is `degraded`.
 
-    The graph of a regular cluster is wired when it is first asked for.
+    Its graph is wired when it is first asked for, or at once where something is degraded.
 
     >>> from topology.presets.devices import DEVICES
     >>> from topology.presets.clusters import FABRICS
@@ -32,25 +33,37 @@ def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Se
     """
     check_num_nodes(spec, num_nodes)
     spec.wiring.check(spec, num_nodes)
-    is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
-    if not (is_whole and isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)):
-        graph = degrade(build_graph(spec, num_nodes), degraded, name=spec.name)
-        return build_graph_cluster(graph, device, name=spec.name, inside=spec.inside, between=spec.between)
-    cluster = RegularCluster(
+    figures = _Figures(
         name=spec.name,
         num_nodes=num_nodes,
         gpus_per_node=spec.gpus_per_node,
         device=device,
+        num_gpus=num_nodes * spec.gpus_per_node,
         wire=partial(_wire, spec, num_nodes, tuple(degraded)),
         inside=spec.inside,
         between=spec.between,
-        spec=spec,
     )
+    is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
+    is_regular = isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)
+    cluster = RegularCluster(**figures, spec=spec) if is_whole and is_regular else GraphCluster(**figures)
     if degraded:
-        cluster.graph  # noqa: B018  # what it cannot have is told at once
+        _ = cluster.graph  # wired at once: what cannot be is refused now
     return cluster
 
 
-def _wire(spec: FabricSpec, num_nodes: int, degraded: Sequence[Change]) -> "nx.DiGraph[str]":
+class _Figures(TypedDict):
+    """What both kinds of cluster are built from."""
+
+    name: str
+    num_nodes: int
+    gpus_per_node: int
+    device: Device
+    num_gpus: int
+    wire: Callable[[], "nx.DiGraph[str]"]
+    inside: str | None
+    between: str | None
+
+
+def _wire(spec: FabricSpec, num_nodes: int, degraded: tuple[Change, ...]) -> "nx.DiGraph[str]":
     graph = build_graph(spec, num_nodes)
     return degrade(graph, degraded, name=spec.name) if degraded else graph

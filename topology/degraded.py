@@ -21,6 +21,9 @@ from topology.errors import TopologyError
 
 __all__ = ["Change", "degrade"]
 
+_START, _MOST_COMPARED = 4, 2000
+"""Names are compared that begin alike, and so many of them: a large cluster has a million links."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -76,7 +79,7 @@ def _change_nic(changed: "nx.DiGraph[str]", graph: "nx.DiGraph[str]", change: Ch
     nic = change.name if change.name in nics else f"nic{change.name}"
     if nic not in nics:
         raise _unknown(field, change.name, "a NIC as node.number", [vertex.removeprefix("nic") for vertex in nics])
-    _slow_down(changed, [edge for edge in graph.edges if nic in edge], change.factor)
+    _slow_down(changed, [*graph.in_edges(nic), *graph.out_edges(nic)], change.factor)
 
 
 def _change_gpu(changed: "nx.DiGraph[str]", graph: "nx.DiGraph[str]", change: Change, field: str) -> None:
@@ -107,7 +110,8 @@ def _slow_down(changed: "nx.DiGraph[str]", links: Sequence[tuple[str, str]], fac
 
 
 def _unknown(field: str, value: str, what: str, known: Sequence[str]) -> TopologyError:
-    near = difflib.get_close_matches(value[:100], known, n=1, cutoff=0.6)
+    alike = [name for name in known if name[:_START] == value[:_START]] or known
+    near = difflib.get_close_matches(value[:100], alike[:_MOST_COMPARED], n=1, cutoff=0.6)
     has_network = any("nic" in name or what.startswith("a NIC") for name in known)
     cure = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(known[:4])} ..." if known else ""
     if not has_network:

@@ -19,7 +19,7 @@ regular cluster, and exact.
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import networkx as nx
 import numpy as np
@@ -200,7 +200,12 @@ def build_graph_cluster(
         num_nodes=len(num_in_node),
         gpus_per_node=max(num_in_node.values()),
         device=device,
-        wire=lambda: graph,
+        num_gpus=num_in_node.total(),
+        wire=partial(_as_it_is, graph),
         inside=inside or graph.graph.get("inside"),
         between=between or graph.graph.get("between"),
     )
+
+
+def _as_it_is(graph: "nx.DiGraph[str]") -> "nx.DiGraph[str]":
+    return graph

@@ -47,20 +47,6 @@ class RegularCluster(Cluster):
     spec: FabricSpec
     """Figures of the fabric."""
 
-    @property
-    def num_gpus(self) -> int:
-        """GPUs in all nodes."""
-        return self.num_nodes * self.gpus_per_node
-
-    @property
-    def num_links(self) -> int:
-        """Links of all kinds, without wiring them."""
-        if self.num_nodes == 1:
-            return 2 * self.num_gpus
-        units = -(-self.num_nodes // self.spec.nodes_per_leaf)
-        leaves = units * self.gpus_per_node
-        return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
-
     @cached_property
     def can_fill(self) -> BoolArray:
         """Tell which links can be full at all. Shape [L].
@@ -230,6 +216,15 @@ class RegularCluster(Cluster):
         away = self._node_of[src_] != self._node_of[dst_]
         crosses = self.leaf_of[src_] != self.leaf_of[dst_]
         return ~away & (src_ != dst_), away & ~crosses, away & crosses
+
+    @property
+    def least_num_links(self) -> int:
+        """All links of it, told without wiring the graph."""
+        if self.num_nodes == 1:
+            return 2 * self.num_gpus
+        units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        leaves = units * self.gpus_per_node
+        return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
 
     @property
     def in_node_bytes_per_s(self) -> float:

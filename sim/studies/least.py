@@ -56,7 +56,7 @@ def held_bytes(work: Work) -> float:
     """Return the memory of the cluster's links and of one layer's routing."""
     sources, hosts = _exchange(work)
     routing = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
-    return work.cluster.num_links * _LINK_BYTES + routing
+    return work.cluster.least_num_links * _LINK_BYTES + routing
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

@@ -259,6 +259,14 @@ def test_one_node_has_no_network_beyond_nvlink(preset):
 
 
 @PRESETS
+@pytest.mark.parametrize("num_nodes", [1, 2, 40])
+def test_links_are_counted_without_the_graph(preset, num_nodes):
+    """On one node, one unit and two; on any other graph the count is a bound."""
+    cluster = cluster_of(preset, num_nodes)
+    assert cluster.least_num_links == cluster.graph.number_of_edges()
+
+
+@PRESETS
 def test_links_as_arrays_repeat_the_graph(preset):
     cluster = cluster_of(preset, 2)
     for number, (a, b, data) in enumerate(cluster.graph.edges(data=True)):

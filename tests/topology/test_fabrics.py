@@ -177,6 +177,8 @@ def test_a_torus_in_three_dimensions_has_six_neighbours():
         (RailOptimised(oversubscription=0.5), r"fabric.oversubscription must be at least 1, got 0\.5"),
         (FatTree(nodes_per_leaf=0), "fabric.nodes_per_leaf must be at least 1, got 0"),
         (Torus(shape=(2, 2)), r"whose product is cluster.num_nodes = 6, got \[2, 2\]"),
+        (Dragonfly(switches_per_group=10**12), "fabric.switches_per_group must be from 1 to 256, got 1000000000000"),
+        (Dragonfly(global_links_per_switch=0), "fabric.global_links_per_switch must be from 1 to 256, got 0"),
         (Dragonfly(switches_per_group=1, global_links_per_switch=1), "reach 5 other groups from 1 switches, got 1"),
     ],
 )

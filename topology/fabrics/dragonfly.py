@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # which has a wiring
 
 __all__ = ["Dragonfly"]
 
+_MOST_OF_EACH = 256
+"""More ports than a switch has."""
 _GLOBAL_HOPS = 3
 """More than the two local hops that save one: a minimal path has one global cable."""
 
@@ -50,12 +52,13 @@ class Dragonfly:
     """Bandwidth of a group's NICs over that of its global cables."""
 
     def check(self, spec: "FabricSpec", num_nodes: int) -> None:
-        """Refuse counts below 1, and more groups than a group has cables to."""
+        """Refuse counts that no switch has ports for, and more groups than a group has cables to."""
         del spec
         require_oversubscription(self.oversubscription)
         for field in ("switches_per_group", "nodes_per_switch", "global_links_per_switch"):
-            if getattr(self, field) < 1:
-                raise refuse(field, rule="be at least 1", value=getattr(self, field), cure="Count from 1.")
+            if not 1 <= getattr(self, field) <= _MOST_OF_EACH:
+                rule, value = f"be from 1 to {_MOST_OF_EACH}", getattr(self, field)
+                raise refuse(field, rule=rule, value=value, cure="Take more groups, or more nodes on a switch.")
         num_others = self._num_groups(num_nodes) - 1
         if num_others > self._num_slots:
             raise refuse(
