@@ -165,7 +165,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
             "preset: dgx-h100",
             f"preset: {name}",
             f"3: cluster.preset must name a known cluster, got '{name}'. Did you mean 'dgx-h100'? Known: dgx-a100, "
-            "dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+            "dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, pcie-8x-l40s.",
         )
         for name in ("DGX H100", "h100", "H100", "DGX_H100")
     ],
@@ -287,8 +287,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "{model.top_k: 1}",
         "{workload: {}}",
-        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, got nothing. What is given for "
-        "workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
+        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, collective, got nothing. What is given "
+        "for workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
     ),
     # ---- types
     (
@@ -897,7 +897,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     (
         ["good.yaml", "--set", f"cluster.preset={'k' * 1000}"],
         f"--set cluster.preset={'k' * 45}...: cluster.preset must name a known cluster, got '{'k' * 59}.... Known: "
-        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, pcie-8x-l40s.",
     ),
     (
         ["good.yaml", "--set", "model.vocab=1,000,000"],

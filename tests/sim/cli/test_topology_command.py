@@ -36,7 +36,7 @@ def test_the_table_names_each_kind_of_link_with_its_source(topology: Command) ->
     """Bandwidth, efficiency and source of NVLink and NIC are printed."""
     code, out, _ = topology("ep64_tp16_pp4")
     assert code == 0
-    for word in ("nvlink", "450 GB/s", "82.4 %", "leaf-spine", "H100 datasheet"):
+    for word in ("nvlink", "450 GB/s", "87.6 %", "leaf-spine", "H100 datasheet"):
         assert word in out
 
 
