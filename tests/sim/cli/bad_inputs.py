@@ -287,8 +287,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "{model.top_k: 1}",
         "{workload: {}}",
-        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, collective, got nothing. What is given "
-        "for workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
+        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, collective, got nothing. What is "
+        "given for workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
     ),
     # ---- types
     (
