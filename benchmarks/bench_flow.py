@@ -61,7 +61,7 @@ def run_named(name: str) -> Run:
         return kernel.run
     run = compiled_run()
     costs = Costs(costs_of(8).cluster, dtype="bf16", fidelity="flow")
-    simulate(costs, costs.transfers.round_trip(np.arange(8), np.arange(8), matrix_of(8, "random"), group=0)[0], run)
+    simulate(costs, costs.exchanges.round_trip(np.arange(8), np.arange(8), matrix_of(8, "random"), group=0)[0], run)
     return run
 
 
@@ -69,7 +69,7 @@ def bench(benchmark: BenchmarkFixture, num_ranks: int, kind: str, kernel_name: s
     """Time the simulation of one all-to-all; planning is left out. The bar may use numba."""
     costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", fidelity="flow")
     matrix = matrix_of(num_ranks, kind)
-    transfer = costs.transfers.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
+    transfer = costs.exchanges.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
     run = run_named(kernel_name)
     end_ns = benchmark.pedantic(simulate, (costs, transfer, run), rounds=rounds)
     assert end_ns >= transfer.latency_ns + transfer.alone_ns
@@ -111,7 +111,7 @@ def test_1024_ranks_in_bulk(benchmark: BenchmarkFixture) -> None:
     def run(num_ranks: int = 1024) -> int:
         """Price the exchange and let the way there end."""
         ranks = np.arange(num_ranks)
-        there, _ = costs.transfers.round_trip(ranks, ranks, matrix[:num_ranks, :num_ranks], group=0)
+        there, _ = costs.exchanges.round_trip(ranks, ranks, matrix[:num_ranks, :num_ranks], group=0)
         clock = Clock()
         links = (cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds)
         batch = FluidNetwork(clock, *links, can_fill=cluster.can_fill).begin([there])

@@ -68,7 +68,7 @@ def excess(cluster: Cluster, matrices: Sequence[Matrix]) -> list[float]:
     """Return flow / bulk - 1 of transfers that start together, in the order of their ends in bulk."""
     costs = Costs(cluster, dtype="bf16", fidelity="flow")
     ranks = np.arange(len(matrices[0]))
-    transfers = [costs.transfers.round_trip(ranks, ranks, matrix, group=i)[0] for i, matrix in enumerate(matrices)]
+    transfers = [costs.exchanges.round_trip(ranks, ranks, matrix, group=i)[0] for i, matrix in enumerate(matrices)]
     latency_ns = transfers[0].latency_ns
     bulk, flow = (ends_ns(cluster, network, transfers) for network in NETWORKS)
     order = np.argsort(bulk, kind="stable")

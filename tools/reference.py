@@ -26,6 +26,7 @@ _EXAMPLES: Final = {
     "FLOP/s": "a speed, such as `989 TFLOP/s`",
     "ns": "a time, such as `3 us`",
     "%": "a percentage, such as `70 %`",
+    "tokens": "a count of tokens, such as `4096`",
 }
 """First unit of a kind of quantity -> how such a quantity is written."""
 _GROUPS: Final = {"metrics": "Of the run", "memory": "Of memory, of one GPU", "mesh": "Of the mesh"}

@@ -3,10 +3,17 @@
 Contents
 --------
 - `topology.device`: a GPU and the time of a kernel from its shape.
-- `topology.cluster`: the graph, its links as arrays, paths by class.
-- `topology.links`: a kind of link, and bytes spread over links; `topology.flow_links`: flow by flow.
-- `topology.pairs`: exchanges of all pairs of two groups of GPUs, as loads on links.
-- `topology.alike`: groups of GPUs that are wired alike.
-- `topology.fabric`: how nodes, rails, leaves and spines are wired.
+- `topology.cluster`: a cluster, built from a fabric (`topology.abstract_cluster`: what all clusters can tell).
+- `topology.regular_cluster`: paths by class; `topology.regular_pairs`: exchanges of all pairs of two groups of GPUs;
+  `topology.alike`: groups of GPUs that are wired alike.
+- `topology.graph_cluster`: any graph (`topology.check_graph`: what it must have); `topology.routes`: its paths;
+  `topology.graph_pairs`: its exchanges of all pairs.
+- `topology.links`: a kind of link, and bytes spread over links; `topology.flow_links`: flow by flow; `topology.pairs`:
+  what is told of all pairs.
+- `topology.link_groups`: the links of a graph, counted by what they are.
+- `topology.files`: clusters from files, and back.
+- `topology.fabric`: a graph from the figures of `topology.fabric_spec`; `topology.nodes`: what is inside a node;
+  `topology.fabrics`: how nodes are wired; `topology.wires`: what wirings are made of.
+- `topology.degraded`: the same cluster with something slower or gone.
 - `topology.presets`: named devices and clusters, each figure with its source.
 """

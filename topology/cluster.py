@@ -1,352 +1,30 @@
-"""A cluster: the graph, its links as arrays, paths by class, and bytes between GPUs as loads on links.
+"""Clusters from the figures of a fabric: the regular one by formula, any other by its graph.
 
-Model
------
-A pair of GPUs is in one of four classes, which decides its path:
-
-    self        no link
-    node        gpu -> nvswitch -> gpu
-    rail        gpu -> nic -> leaf -> nic -> gpu                  same rail and unit
-    spine       gpu -> nic -> leaf -> spine -> leaf -> nic -> gpu
-
-Traffic across leaves is spread equally over all spines.
-
-Assumptions
------------
-Equal spreading is what adaptive routing aims at; hashed flows collide and are slower. A GPU uses its own NIC only.
+`Cluster` is what both are to their users (`topology.abstract_cluster`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypedDict
 
 import networkx as nx
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
+from topology.abstract_cluster import Cluster
+from topology.degraded import Change, degrade
 from topology.device import Device
 from topology.fabric import FabricSpec, build_graph, check_num_nodes
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
-from topology.pairs import Pairs
+from topology.fabrics.rail_optimised import RailOptimised
+from topology.graph_cluster import GraphCluster
+from topology.nodes.nvswitch import NvSwitchNode
+from topology.regular_cluster import RegularCluster
 
 __all__ = ["Cluster", "build_cluster"]
 
-IntArray = NDArray[np.intp]
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-_ROUNDING = 1e-9  # by which a sum of links may miss the link that was made to hold them
-_NETWORK_LINKS = ("pcie_up", "nic_up", "nic_down", "pcie_down")
-"""Links of GPUs that a flow to another node uses: two of its sender, two of its receiver."""
 
+def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Sequence[Change] = ()) -> Cluster:
+    """Return `num_nodes` nodes of `spec` with `device` in every slot, but for what is `degraded`.
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Cluster:
-    """GPUs and the links between them. GPU `r` hosts rank `r`."""
-
-    spec: FabricSpec
-    """Figures of the fabric."""
-    num_nodes: int
-    """Nodes."""
-    device: Device
-    """The GPU, the same everywhere."""
-
-    @cached_property
-    def graph(self) -> "nx.DiGraph[str]":
-        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
-        return build_graph(self.spec, self.num_nodes)
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs in all nodes."""
-        return self.num_nodes * self.spec.gpus_per_node
-
-    @cached_property
-    def link_names(self) -> list[str]:
-        """Name `from->to` of every link, in the graph's order. The position is the link's number."""
-        return [f"{a}->{b}" for a, b in self.graph.edges]
-
-    @cached_property
-    def link_kinds(self) -> list[str]:
-        """Kind of every link: nvlink, pcie, nic, leaf-spine."""
-        return [data["kind"] for _, _, data in self.graph.edges(data=True)]
-
-    @cached_property
-    def nominal_bytes_per_s(self) -> FloatArray:
-        """Datasheet bandwidth of every link. Shape [L]."""
-        return self._edge_figures("bandwidth_bytes_per_s")
-
-    @cached_property
-    def capacity_bytes_per_s(self) -> FloatArray:
-        """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
-        return self.nominal_bytes_per_s * self._edge_figures("efficiency")
-
-    @cached_property
-    def can_fill(self) -> BoolArray:
-        """Tell which links can be full at all. Shape [L].
-
-        Whatever goes over a GPU's PCIe link goes over its NIC as well, and the other way round: only the narrower can
-        be. What goes between a leaf and one of its spines is at most that spine's share of what the leaf's GPUs send
-        or receive.
-        """
-        can_fill = np.ones(len(self.link_names), dtype=np.bool_)
-        if self.num_nodes == 1:
-            return can_fill
-        capacity, leaf_of = self.capacity_bytes_per_s, self.leaf_of
-        for direction, spine_links in zip(("up", "down"), self.spine_links, strict=True):
-            pcie, nic = (self.gpu_links[f"{kind}_{direction}"] for kind in ("pcie", "nic"))
-            can_fill[pcie] = capacity[pcie] < capacity[nic]
-            can_fill[nic] = ~can_fill[pcie]
-            most = np.bincount(leaf_of, weights=np.minimum(capacity[pcie], capacity[nic]), minlength=len(spine_links))
-            share = most[:, None] / max(spine_links.shape[1], 1)
-            can_fill[spine_links] = capacity[spine_links] < share * (1 - _ROUNDING)
-        return can_fill
-
-    @cached_property
-    def gpu_links(self) -> dict[str, IntArray]:
-        """Numbers of the links that belong to each GPU. Each array has shape [G]."""
-        ranks = range(self.num_gpus)
-        switch = [f"nvswitch{int(self.node_of(r))}" for r in ranks]
-        links = {
-            "nvlink_up": self._numbers((f"gpu{r}", switch[r]) for r in ranks),
-            "nvlink_down": self._numbers((switch[r], f"gpu{r}") for r in ranks),
-        }
-        if self.num_nodes > 1:
-            nic, leaf = [self._nic_name(r) for r in ranks], [self._leaf_name(r) for r in ranks]
-            links["pcie_up"] = self._numbers((f"gpu{r}", nic[r]) for r in ranks)
-            links["nic_up"] = self._numbers(zip(nic, leaf, strict=True))
-            links["nic_down"] = self._numbers(zip(leaf, nic, strict=True))
-            links["pcie_down"] = self._numbers((nic[r], f"gpu{r}") for r in ranks)
-        return links
-
-    @cached_property
-    def spine_links(self) -> tuple[IntArray, IntArray]:
-        """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]."""
-        num_units = -(-self.num_nodes // self.spec.nodes_per_leaf)
-        leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.spec.gpus_per_node)]
-        spines = [f"spine{i}" for i in range(num_units * self.spec.spines_per_unit)]
-        up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
-        down = [[self._link_number[spine, leaf] for spine in spines] for leaf in leaves]
-        return np.array(up, dtype=np.intp), np.array(down, dtype=np.intp)
-
-    @cached_property
-    def leaf_of(self) -> IntArray:
-        """Number of the leaf of each rank: unit * rails + rail. Shape [G]."""
-        ranks = np.arange(self.num_gpus)
-        unit = self.node_of(ranks) // self.spec.nodes_per_leaf
-        return unit * self.spec.gpus_per_node + self.rail_of(ranks)
-
-    def node_of(self, ranks: ArrayLike) -> IntArray:
-        """Return the node of each rank."""
-        return np.asarray(ranks, dtype=np.intp) // self.spec.gpus_per_node
-
-    def rail_of(self, ranks: ArrayLike) -> IntArray:
-        """Return the rail (position in its node) of each rank."""
-        return np.asarray(ranks, dtype=np.intp) % self.spec.gpus_per_node
-
-    def path_class(self, src: int, dst: int) -> str:
-        """Return `self`, `node`, `rail` or `spine`.
-
-        >>> from topology.presets.devices import DEVICES
-        >>> from topology.presets.clusters import FABRICS
-        >>> cluster = build_cluster(FABRICS["dgx-h100"], 2, DEVICES["h100-sxm"])
-        >>> [cluster.path_class(0, dst) for dst in (0, 1, 8, 9)]
-        ['self', 'node', 'rail', 'spine']
-        """
-        if src == dst:
-            return "self"
-        if self.node_of(src) == self.node_of(dst):
-            return "node"
-        return "rail" if self.leaf_of[src] == self.leaf_of[dst] else "spine"
-
-    def path(self, src: int, dst: int, *, spine: int = 0) -> list[str]:
-        """Return the vertices of the path from GPU `src` to GPU `dst` (over `spine` where it has one)."""
-        kind = self.path_class(src, dst)
-        a, b = f"gpu{src}", f"gpu{dst}"
-        if kind == "self":
-            return [a]
-        if kind == "node":
-            return [a, f"nvswitch{int(self.node_of(src))}", b]
-        leaves = [self._leaf_name(src)] + ([f"spine{spine}", self._leaf_name(dst)] if kind == "spine" else [])
-        return [a, self._nic_name(src), *leaves, self._nic_name(dst), b]
-
-    def latency_s(self, src: ArrayLike, dst: ArrayLike) -> FloatArray:
-        """Return the time to the first byte of each pair: the links' latencies along the path, by class.
-
-        Parameters
-        ----------
-        src, dst
-            Ranks, the same shape [...].
-
-        Returns
-        -------
-        numpy.ndarray
-            Seconds. Shape [...].
-        """
-        total = np.zeros(np.broadcast_shapes(np.shape(src), np.shape(dst)))
-        for is_in, latency_s in zip(self.classes(src, dst), self._class_latency_s, strict=True):
-            total[is_in] = latency_s
-        return total
-
-    def longest_latency_s(self, src: ArrayLike, dst: ArrayLike) -> float:
-        """Return the highest of the pairs' latencies, without working out each; 0 without pairs."""
-        classes = zip(self.classes(src, dst), self._class_latency_s, strict=True)
-        return max((latency_s for is_in, latency_s in classes if is_in.any()), default=0.0)
-
-    def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
-        """Return the bytes that flows between pairs put on each link.
-
-        Parameters
-        ----------
-        src, dst
-            Ranks of each flow. Shape [F].
-        num_bytes
-            Bytes of each flow. Shape [F]. A flow from a rank to itself loads nothing.
-        """
-        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
-        total = np.zeros(len(self.link_names))
-        in_node, rail, crosses = self.classes(src_, dst_)
-        sent, received = self._by_rank(src_, dst_, amount, in_node)
-        total[self.gpu_links["nvlink_up"]] = sent
-        total[self.gpu_links["nvlink_down"]] = received
-        if rail.any() or crosses.any():
-            self._add_network(total, self._by_rank(src_, dst_, amount, rail), src_, dst_, amount * crosses)
-        links = np.flatnonzero(total)
-        return LinkLoad(links=links, num_bytes=total[links])
-
-    def pairs(self, src: IntArray, dst: IntArray) -> Pairs:
-        """Return the links between each of `src` [S] and each of `dst` [D], all different within each; built once."""
-        key = (src.tobytes(), dst.tobytes())
-        if key not in self._known_pairs:
-            self._known_pairs[key] = self._build_pairs(src, dst)
-        return self._known_pairs[key]
-
-    def flow_links(self, src: ArrayLike, dst: ArrayLike) -> FlowLinks:
-        """Return the links of each flow and its share on them: what `load` adds up, flow by flow.
-
-        Parameters
-        ----------
-        src, dst
-            Ranks of each flow. Shape [F]. A flow from a rank to itself has no link.
-        """
-        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        in_node, rail, crosses = self.classes(src_, dst_)
-        away = rail | crosses
-        up, down = self.spine_links if crosses.any() else (np.zeros((0, 0), dtype=np.intp),) * 2
-        num_spines = up.shape[1]
-        first = np.concatenate([[0], np.cumsum(2 * in_node + 4 * away + 2 * num_spines * crosses)]).astype(np.intp)
-        links, share = np.zeros(first[-1], dtype=np.intp), np.ones(first[-1])
-        start = first[:-1]
-        links[start[in_node]] = self.gpu_links["nvlink_up"][src_[in_node]]
-        links[start[in_node] + 1] = self.gpu_links["nvlink_down"][dst_[in_node]]
-        if away.any():
-            for i, (name, ranks) in enumerate(zip(_NETWORK_LINKS, (src_, src_, dst_, dst_), strict=True)):
-                links[start[away] + i] = self.gpu_links[name][ranks[away]]
-        for spine in range(num_spines):
-            place = start[crosses] + 4 + 2 * spine
-            links[place] = up[self.leaf_of[src_[crosses]], spine]
-            links[place + 1] = down[self.leaf_of[dst_[crosses]], spine]
-            share[place] = share[place + 1] = 1.0 / num_spines
-        return FlowLinks(first=first, links=links, share=share)
-
-    def classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]:
-        """Tell which pairs are of class node, rail and spine."""
-        src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
-        away = self._node_of[src_] != self._node_of[dst_]
-        crosses = self.leaf_of[src_] != self.leaf_of[dst_]
-        return ~away & (src_ != dst_), away & ~crosses, away & crosses
-
-    # ---- private -------------------------------------------------------------------------------------------------
-
-    def _edge_figures(self, field: str) -> FloatArray:
-        return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)
-
-    def _add_network(
-        self, total: FloatArray, rail: tuple[FloatArray, FloatArray], src: IntArray, dst: IntArray, across: FloatArray
-    ) -> None:
-        """Add flows between nodes: along rails (summed by rank), and `across` leaves (of each flow)."""
-        sent, received = rail
-        if across.any():
-            sums = [np.bincount(ranks, weights=across, minlength=self.num_gpus) for ranks in (src, dst)]
-            for links, by_rank in zip(self.spine_links, sums, strict=True):
-                by_leaf = np.bincount(self.leaf_of, weights=by_rank, minlength=len(links))
-                total[links] = by_leaf[:, None] / links.shape[1]
-            sent, received = sent + sums[0], received + sums[1]
-        for name, of_ranks in zip(_NETWORK_LINKS, (sent, sent, received, received), strict=True):
-            total[self.gpu_links[name]] = of_ranks
-
-    def _by_rank(
-        self, src: IntArray, dst: IntArray, amount: FloatArray, chosen: BoolArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return what each rank sends and receives in a few chosen flows. Each of shape [G]."""
-        few = np.flatnonzero(chosen)
-        sent = np.bincount(src[few], weights=amount[few], minlength=self.num_gpus)
-        received = np.bincount(dst[few], weights=amount[few], minlength=self.num_gpus)
-        return sent.astype(np.float64), received.astype(np.float64)  # of no flows bincount makes integers
-
-    @cached_property
-    def _known_pairs(self) -> dict[tuple[bytes, bytes], Pairs]:
-        return {}
-
-    def _build_pairs(self, src: IntArray, dst: IntArray) -> Pairs:
-        same_node = self.node_of(src)[:, None] == self.node_of(dst)
-        crosses = ~same_node & (self.leaf_of[src][:, None] != self.leaf_of[dst])
-        leaves, leaf = np.unique(self.leaf_of[np.concatenate([src, dst])], return_inverse=True)
-        return Pairs(
-            classes=np.stack([same_node & (src[:, None] != dst), ~same_node, crosses]),
-            class_latency_s=np.array(self._class_latency_s),
-            leaves=(leaf[: src.size], leaf[src.size :]),
-            num_spines=self.spine_links[0].shape[1] if self.num_nodes > 1 else 1,
-            there=self._links_of_sums(src, dst, leaves, turned=False),
-            back=self._links_of_sums(src, dst, leaves, turned=True),
-        ).that_can_carry()
-
-    def _links_of_sums(
-        self, src: IntArray, dst: IntArray, leaves: IntArray, *, turned: bool
-    ) -> tuple[IntArray, IntArray]:
-        """Return the links of an exchange of all pairs, ascending, and which of the sums of `Pairs` each carries."""
-        up, down = ("down", "up") if turned else ("up", "down")
-        of_gpu = self.gpu_links
-        links = [of_gpu[f"nvlink_{up}"][None, src], of_gpu[f"nvlink_{down}"][None, dst]]  # [copies of a sum, sums] each
-        if np.unique(self.node_of(np.concatenate([src, dst]))).size > 1:
-            spine = dict(zip(("up", "down"), self.spine_links, strict=True))
-            links += [np.stack([of_gpu[f"{kind}_{up}"][src] for kind in ("pcie", "nic")])]
-            links += [np.stack([of_gpu[f"{kind}_{down}"][dst] for kind in ("pcie", "nic")])]
-            links += [spine[up][leaves].T, spine[down][leaves].T]
-        first = np.cumsum([0] + [group.shape[1] for group in links[:-1]])
-        sums = [np.broadcast_to(np.arange(g.shape[1]) + at, g.shape) for g, at in zip(links, first, strict=True)]
-        number, carried = (np.concatenate([part.ravel() for part in parts]) for parts in (links, sums))
-        order = np.argsort(number)
-        return number[order], carried[order]
-
-    def _leaf_name(self, rank: int) -> str:
-        return f"leaf{int(self.node_of(rank)) // self.spec.nodes_per_leaf}.{int(self.rail_of(rank))}"
-
-    def _nic_name(self, rank: int) -> str:
-        return f"nic{int(self.node_of(rank))}.{int(self.rail_of(rank))}"
-
-    @cached_property
-    def _node_of(self) -> IntArray:
-        """Node of each rank. Shape [G]."""
-        return self.node_of(np.arange(self.num_gpus))
-
-    @cached_property
-    def _link_number(self) -> dict[tuple[str, str], int]:
-        return {edge: number for number, edge in enumerate(self.graph.edges)}
-
-    def _numbers(self, edges: Iterable[tuple[str, str]]) -> IntArray:
-        return np.array([self._link_number[edge] for edge in edges], dtype=np.intp)
-
-    @cached_property
-    def _class_latency_s(self) -> tuple[float, float, float]:
-        """Latency of the classes node, rail and spine."""
-        host = 2 * (self.spec.pcie.latency_s + self.spec.nic.latency_s)
-        return 2 * self.spec.nvlink.latency_s, host, host + 2 * self.spec.leaf_hop.latency_s
-
-
-def build_cluster(spec: FabricSpec, num_nodes: int, device: Device) -> Cluster:
-    """Return `num_nodes` nodes of `spec` with `device` in every slot; its graph is wired when it is first asked for.
+    Its graph is wired when it is first asked for, or at once where something is degraded.
 
     >>> from topology.presets.devices import DEVICES
     >>> from topology.presets.clusters import FABRICS
@@ -354,4 +32,38 @@ def build_cluster(spec: FabricSpec, num_nodes: int, device: Device) -> Cluster:
     72
     """
     check_num_nodes(spec, num_nodes)
-    return Cluster(spec=spec, num_nodes=num_nodes, device=device)
+    spec.wiring.check(spec, num_nodes)
+    figures = _Figures(
+        name=spec.name,
+        num_nodes=num_nodes,
+        gpus_per_node=spec.gpus_per_node,
+        device=device,
+        num_gpus=num_nodes * spec.gpus_per_node,
+        wire=partial(_wire, spec, num_nodes, tuple(degraded)),
+        inside=spec.inside,
+        between=spec.between,
+    )
+    is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
+    is_regular = isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)
+    cluster = RegularCluster(**figures, spec=spec) if is_whole and is_regular else GraphCluster(**figures)
+    if degraded:
+        _ = cluster.graph  # wired at once: what cannot be is refused now
+    return cluster
+
+
+class _Figures(TypedDict):
+    """What both kinds of cluster are built from."""
+
+    name: str
+    num_nodes: int
+    gpus_per_node: int
+    device: Device
+    num_gpus: int
+    wire: Callable[[], "nx.DiGraph[str]"]
+    inside: str | None
+    between: str | None
+
+
+def _wire(spec: FabricSpec, num_nodes: int, degraded: tuple[Change, ...]) -> "nx.DiGraph[str]":
+    graph = build_graph(spec, num_nodes)
+    return degrade(graph, degraded, name=spec.name) if degraded else graph

@@ -1,4 +1,4 @@
-"""The command line: `moesim run`, `timeline`, `explain`, `list`, `schema`, `init`.
+"""The command line: `moesim run`, `validate`, `timeline`, `explain`, `list`, `schema`, `init`.
 
 Errors of usage, input, simulation and output end a command with one message on standard error and their exit code;
 with `--json` the same words stand as an object on standard output.

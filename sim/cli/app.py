@@ -58,7 +58,7 @@ def run(
     as_json: JsonOption = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, timeline.png, trace.json."),
+        typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, trace.json, pairs.npz and pictures."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
@@ -88,6 +88,27 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: moesim validate schedules --out out/")
+def validate(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Bundled suites or cases, files or folders of your own; default: all bundled suites.",
+            metavar="[NAME|FILE|FOLDER]...",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Write validate.json and validate.png.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
+) -> None:
+    """Hold validation cases against published figures; exit with 1 when one is not within its tolerance."""
+    from sim.cli.validate import validate_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    raise typer.Exit(validate_command(targets or [], as_json=as_json, out=out, jobs=jobs))
+
+
 @app.command(epilog="Example: moesim timeline ep64_tp16_pp4 -o timeline.svg")
 def timeline(
     scenario: ScenarioArgument,
@@ -108,6 +129,25 @@ def timeline(
     timeline_command(
         scenario, output=output, changes=changes or [], seed=seed, window_ms=window, lane=lane, as_json=as_json
     )
+
+
+@app.command(epilog="Example: moesim topology ep64_tp16_pp4 -o fabric.png")
+def topology(
+    scenario: ScenarioArgument,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Picture .png, .svg, .pdf; or graph .graphml, .yaml."),
+    ] = None,
+    changes: SetOption = None,
+    load: Annotated[
+        str | None, typer.Option("--load", metavar="RESULT", help="Colour links by their use in this result.json.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the cluster of a scenario: its kinds of links, and a picture."""
+    from sim.cli.topology import topology_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    topology_command(scenario, output=output, changes=changes or [], load=load, as_json=as_json)
 
 
 @app.command(epilog="Example: moesim explain EP64_TP16_PP4 --gpus 64")

@@ -43,7 +43,7 @@ def _presets() -> list[Table]:
             name,
             preset.fabric.gpus_per_node,
             preset.device,
-            f"{preset.fabric.nvlink.bandwidth_bytes_per_s / 1e9:g} GB/s",
+            f"{preset.fabric.in_node_bytes_per_s / 1e9:g} GB/s",
             f"{preset.fabric.nic.bandwidth_bytes_per_s / 1e9:g} GB/s",
         ]
         for name, preset in CLUSTERS.items()
@@ -59,7 +59,7 @@ def _presets() -> list[Table]:
         for name, device in DEVICES.items()
     ]
     return [
-        ("clusters", ["name", "GPUs per node", "device", "NVLink per GPU", "NIC per GPU"], clusters),
+        ("clusters", ["name", "GPUs per node", "device", "GPU in its node", "NIC"], clusters),
         ("devices", ["name", "memory", "bandwidth", "bf16 peak", "source"], devices),
     ]
 
@@ -106,9 +106,15 @@ def _metrics() -> list[Table]:
 
 
 def _scenarios() -> list[Table]:
-    from sim.scenario.bundled import list_bundled  # noqa: PLC0415  # each list imports what it shows
+    from sim.scenario.bundled import list_bundled, list_cases, list_suites  # noqa: PLC0415  # each list imports what it shows
 
-    return [("bundled scenarios", ["name"], [[name] for name in list_bundled()])]
+    cases = list_cases()
+    suites = [[suite, sum(case.startswith(f"{suite}/") for case in cases)] for suite in list_suites()]
+    return [
+        ("bundled scenarios", ["name"], [[name] for name in list_bundled()]),
+        ("validation suites", ["name", "cases"], suites),
+        ("validation cases", ["name"], [[name] for name in cases]),
+    ]
 
 
 _LISTS: dict[str, Callable[[], list[Table]]] = {

@@ -4,7 +4,7 @@ What the check finds in order may still fail when it is written to: a disk fills
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sim.cli.paths import named_path
@@ -16,8 +16,8 @@ __all__ = ["output_file", "output_folder"]
 _CURE = "Choose a folder that can be written."
 
 
-def output_folder(text: str) -> Path:
-    """Return the folder of `--out`, which need not exist yet.
+def output_folder(text: str, names: Mapping[str, str] = OUTPUT_NAMES) -> Path:
+    """Return the folder of `--out`, which need not exist yet; files called `names` are to be written into it.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def output_folder(text: str) -> Path:
     """
     folder = named_path("--out", text, "For example: --out out/")
     _check_folder(folder, told=folder)
-    for name in OUTPUT_NAMES.values():
+    for name in names.values():
         _check_no_folder(folder / name)
     return folder
 

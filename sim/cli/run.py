@@ -1,15 +1,13 @@
 """`moesim run`: simulate, judge, print, write."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_folder
+from sim.cli.progress import showing_progress
 from sim.errors import InputError
 from sim.report.console import make_console, print_report
 from sim.report.files import write_outputs
@@ -37,17 +35,18 @@ def run_command(
     check_changes(changes, seed)
     folder = None if out is None else output_folder(out)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
-    with _progress() as on_progress:
+    with showing_progress() as on_progress:
         result = simulate(
             scenario,
             overrides=changes,
             seed=seed,
             jobs=jobs or os.cpu_count() or 1,
             limits=limits,
+            pairs=out is not None,
             on_progress=on_progress,
         )
     data = result.to_dict()
-    written = {} if folder is None else write_outputs(result.trace, data, folder)
+    written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
     if as_json:
         typer.echo(result.to_json())
     else:
@@ -60,15 +59,3 @@ def _bytes(text: str) -> float:
         return parse_quantity(text, "bytes")
     except RefusalError as error:
         raise InputError(field="--max-memory", rule=error.rule, value=error.value, cure=error.cure) from None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show how many simulations are done on standard error; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("simulations", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

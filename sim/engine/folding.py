@@ -34,7 +34,7 @@ class Folding:
         link_map
             The link of a lane that stands in the place of each link of the lane that runs for it. Shape [L].
         """
-        self.lane_of = lane_of
+        self.lane_of, self._lane_ranks = lane_of, lane_ranks
         self.num_of = np.bincount(lane_of, minlength=lane_of.size)
         self._link_map = link_map
         self._home = np.full(int(lane_ranks.max()) + 1, -1)
@@ -66,6 +66,16 @@ class Folding:
         links, place = np.unique(moved, return_inverse=True)
         num_bytes = np.bincount(place.ravel(), weights=np.tile(transfer.load.num_bytes, len(moved)))
         return LinkLoad(links=links, num_bytes=num_bytes.astype(np.float64))
+
+    def ranks(self, transfer: Transfer, ranks: IntArray) -> list[IntArray]:
+        """Return ranks of a transfer's lane and those in their place, for each lane that it stands for."""
+        if self.count(transfer) == 1:
+            return [ranks]
+        home = int(self._home[transfer.ranks[0]])
+        place = np.zeros(self._home.size, dtype=np.intp)
+        own = self._lane_ranks[:, home].ravel()
+        place[own] = np.arange(own.size)
+        return [self._lane_ranks[:, lane].ravel()[place[ranks]] for lane in np.flatnonzero(self.lane_of == home)]
 
     # ---- private -------------------------------------------------------------------------------------------------
 

@@ -68,7 +68,9 @@ class Transfer:
     """A collective of one group, or point to point between lanes, as the network sees it."""
 
     load: LinkLoad
-    """Bytes on each link."""
+    """Bytes on each link, each as many at its capacity as hold the link as long."""
+    overhead: NDArray[np.float64] | None = None
+    """How long a byte holds each link, over a byte at its capacity; None: as long. Shape [L]."""
     latency_ns: int
     """Time before it flows; it uses no link meanwhile."""
     alone_ns: int
@@ -104,6 +106,13 @@ class Transfer:
                 "transfer: most_bytes_per_s must be infinite where flows that end each on their own have no links of "
                 f"their own, got {self.most_bytes_per_s:g}. Give flows.own_bytes_per_s."
             )
+
+    @property
+    def link_bytes(self) -> LinkLoad:
+        """Return the bytes that pass on each link."""
+        if self.overhead is None:
+            return self.load
+        return LinkLoad(links=self.load.links, num_bytes=self.load.num_bytes / self.overhead[self.load.links])
 
     def alone_s(self, capacity_bytes_per_s: NDArray[np.float64]) -> float:
         """Return the time it flows when nothing else does: its busiest link needs that, or its own bound asks for it.

@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from sim.engine.clock import MAX_EVENTS, Clock
@@ -16,6 +16,7 @@ from sim.engine.deadlock import describe_deadlock
 from sim.engine.lane import Lane
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
+from sim.engine.ops import Transfer
 from sim.engine.slowed_compute import SlowedCompute
 from sim.engine.slowed_lane import SlowedLane
 from sim.engine.trace import Trace
@@ -62,16 +63,20 @@ class Run:
     """Bytes of all transfers, counted when they start."""
     bytes_received: float
     """Bytes of all transfers, counted when they end."""
+    num_ended: dict[Transfer, int] = field(default_factory=dict)
+    """Transfer -> how often it ended; empty where it was not asked for."""
 
 
 class Simulation:
     """A plan's lanes in their world."""
 
-    def __init__(self, plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True, keep_ended: bool = False
+    ) -> None:
         began = time.perf_counter()
         folding = plan.folding  # found when it is first asked for
         self._folding_s = time.perf_counter() - began
-        self._link_course = link_course
+        self._link_course, self._keep_ended = link_course, keep_ended
         clock = Clock(max_events=max_events)
         links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         network = (
@@ -113,6 +118,7 @@ class Simulation:
             joint_rows=joint_rows,
             link_use=world.network.link_use(with_course=self._link_course),
         )
+        num_ended = world.network.num_ended() if self._keep_ended else {}
         world.recorder.clear()  # at once: the collector of cycles would walk all that is in it
         world.network.forget()
         return Run(
@@ -130,6 +136,7 @@ class Simulation:
             imbalance_max_over_mean=imbalance,
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,
+            num_ended=num_ended,
         )
 
 
@@ -145,8 +152,10 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True) -> Run:
+def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True, keep_ended: bool = False) -> Run:
     """Run a plan to its end; without `link_course` the course of the links' load over time is left out.
+
+    With `keep_ended` the run says how often each transfer ended, and so keeps them all.
 
     Raises
     ------
@@ -154,4 +163,4 @@ def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = Tr
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
     with _collector_paused():
-        return Simulation(plan, max_events=max_events, link_course=link_course).run()
+        return Simulation(plan, max_events=max_events, link_course=link_course, keep_ended=keep_ended).run()

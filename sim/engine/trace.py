@@ -15,7 +15,7 @@ is the row that it waited for last (-1: none). Missing numbers (a rank for a tra
 -1.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +97,14 @@ class LinkUse:
     """Kind of each link. Length L."""
     capacity_bytes_per_s: NDArray[np.float64]
     """Capacity of each link. Shape [L]."""
+    bottleneck_s: NDArray[np.float64] | None = None
+    """Time in which each link was full, and so the bottleneck of a transfer; None where it was not asked for. [L]."""
+    hottest: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    """Links that carried the most for their capacity, hottest first; empty where not asked for. Shape [H]."""
+    hot_edges_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    """Edges of the bins of `hot_utilisation`. Shape [B + 1]."""
+    hot_utilisation: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    """Mean load of the hottest links in each bin, 0 to 1. Shape [B, H]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -45,7 +45,7 @@ def check_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise InputError(
-            field="timeline file",
+            field="the picture's file",
             rule="end in .png, .svg or .pdf",
             value=path.name,
             cure="Choose one of these suffixes.",
@@ -90,6 +90,7 @@ class Sheet:
         *,
         gid: str,
         edge_px: float = 0.0,
+        edge_colour: str = "white",
         hatch: str | None = None,
         hatch_colour: str = INK,
     ) -> None:
@@ -104,7 +105,7 @@ class Sheet:
         group = PolyCollection(
             list(corners),
             facecolors=colours,
-            edgecolors="white" if hatch is None else hatch_colour,
+            edgecolors=edge_colour if hatch is None else hatch_colour,
             linewidths=edge_px * 72 / _DPI,
             hatch=hatch,
             zorder=self._above(),
@@ -116,6 +117,31 @@ class Sheet:
     def lines(self, x_px: Sequence[float], y_px: tuple[float, float], colour: str, *, width_px: float = 1.0) -> None:
         """Draw vertical lines."""
         self._axes.vlines(x_px, *y_px, colors=colour, linewidths=width_px * 72 / _DPI, zorder=self._above())
+
+    def polylines(
+        self,
+        points_px: Sequence[Sequence[tuple[float, float]]],
+        colours: ArrayLike,
+        widths_px: Sequence[float],
+        *,
+        gid: str,
+        dashed: bool = False,
+        alpha: float = 1.0,
+    ) -> None:
+        """Draw a line through each row of points, in one group named `gid`."""
+        if not points_px:
+            return
+        group = LineCollection(
+            points_px,
+            colors=colours,
+            linewidths=[width_px * 72 / _DPI for width_px in widths_px],
+            linestyles=(0, (3.0, 1.5)) if dashed else "solid",
+            alpha=alpha,
+            capstyle="butt",
+            zorder=self._above(),
+        )
+        group.set_gid(gid)
+        self._axes.add_collection(group, autolim=False)
 
     def frame(self, x_px: tuple[float, float], y_px: tuple[float, float], colour: str) -> None:
         """Draw the outline of a rectangle."""

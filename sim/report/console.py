@@ -1,7 +1,7 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
-Order: what was run; claims, alternatives and findings; metrics; where the time went; memory; bounds; assumptions;
-warnings; the files written.
+Order: what was run; claims, alternatives and findings; metrics; where the time went; the hottest links; memory; bounds;
+assumptions; warnings; the files written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sim.report.accounts import print_accounts
 from sim.report.claims import print_claims
+from sim.report.links import print_links
 from sim.report.tables import bullets, cell, heading, indented, make_console, new_table, print_rows
 from sim.results.catalog import CATALOG, unit_of
 from sim.results.quantities import format_quantity
@@ -55,6 +56,7 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     _print_quantities("metrics", data.get("metrics"), console)
     print_accounts(data.get("stages_ns") or (), data.get("path_ns") or {}, console)
+    print_links(data.get("links") or (), console)
     _print_memory(data.get("memory") or {}, console)
     _print_quantities("bounds", data.get("bounds"), console)
     _print_assumptions(data.get("assumptions") or (), console)
@@ -96,6 +98,8 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
         f"{cluster['num_nodes']} {nodes} of {cluster.get('preset') or cluster.get('file')}"
         if cluster.get("num_nodes")
         else "",
+        f"wired {cluster['fabric']['kind']}" if cluster.get("fabric") else "",
+        f"{len(cluster['degraded'])} of its parts degraded" if cluster.get("degraded") else "",
         _work(workload),
         f"schedule {scenario['schedule']['kind']}" if (scenario.get("schedule") or {}).get("kind") else "",
         f"routing {scenario['routing']['kind']}" if (scenario.get("routing") or {}).get("kind") else "",

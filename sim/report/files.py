@@ -13,41 +13,84 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sim.engine.pairs import PairUse
 from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.results.quantities import format_quantity
 
-__all__ = ["OUTPUT_NAMES", "stage_notes", "write_drawing", "write_outputs", "write_whole"]
+__all__ = [
+    "OUTPUT_NAMES",
+    "VALIDATION_NAMES",
+    "stage_notes",
+    "write_drawing",
+    "write_outputs",
+    "write_validation",
+    "write_whole",
+]
 
 OUTPUT_NAMES: Final = {
     "result": "result.json",
     "trace": "trace.npz",
     "timeline": "timeline.png",
     "Perfetto trace": "trace.json",
+    "links": "links.png",
+    "bytes per GPU pair": "pairs.npz",
+    "their picture": "pairs.png",
 }
-"""What is written into the folder of a run -> the file's name."""
+"""What is written into the folder of a run -> the file's name; the last two where there are GPUs."""
+
+VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
+"""What is written into the folder of a validation -> the file's name."""
 
 
-def write_outputs(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write all files of a run into `folder`, which is made where it does not exist.
+def write_outputs(
+    trace: Trace, data: Mapping[str, Any], folder: Path, *, pairs: PairUse | None = None
+) -> dict[str, str]:
+    """Write all files of a run into `folder`, which is made where it does not exist; `pairs` where they are known.
 
     Returns
     -------
     dict
         What was written -> path.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritten(folder, error, "Choose a folder that can be written.") from error
+    _make(folder)
     name = str(data["scenario"].get("name") or "scenario")
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
-    paths = {key: folder / file for key, file in OUTPUT_NAMES.items()}
+    paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
     write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace)))
+    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
+    from sim.report.links_picture import draw_links  # noqa: PLC0415  # matplotlib
+
+    write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
+    if pairs is not None:
+        from sim.report.pairs_picture import draw_pairs  # noqa: PLC0415  # matplotlib
+
+        columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
+        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
+        write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a validation into `folder`, which is made where it does not exist.
+
+    Returns
+    -------
+    dict
+        What was written -> path.
+    """
+    from sim.report.validation_picture import draw_validation  # noqa: PLC0415  # matplotlib
+
+    _make(folder)
+    paths = {key: folder / file for key, file in VALIDATION_NAMES.items()}
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    title = f"Validation: {', '.join(data['suites'])}"
+    write_whole(paths["picture"], lambda path: draw_validation(data, path, title=title))
     return {key: str(path) for key, path in paths.items()}
 
 
@@ -114,15 +157,23 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
     return notes
 
 
+def _make(folder: Path) -> None:
+    """Make a folder, or say that it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(folder, error, "Choose a folder that can be written.") from error
+
+
 def _unwritten(path: Path, error: OSError, cure: str) -> OutputError:
     """Return the error of a file or folder that the system refused."""
     return OutputError(file=str(path), reason=error.strerror or str(error), cure=cure)
 
 
-def _npz_bytes(trace: Trace) -> bytes:
+def _npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, column in trace.arrays().items():
+        for name, column in columns.items():
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w") as stream:

@@ -1,4 +1,4 @@
-"""Colours of the timeline: what a hue and a lightness mean.
+"""Colours of the timeline and of topology pictures: what a hue and a lightness mean.
 
 Microbatches cycle through seven light hues that stay apart for colour-blind eyes and carry black numbers; neighbours
 in the cycle also differ in lightness. Communication has the strong colours, own kernels the greys: waiting stands out
@@ -26,10 +26,15 @@ __all__ = [
     "IDLE",
     "INK",
     "KIND_COLOURS",
+    "LINK_COLOURS",
+    "LINK_OTHER",
     "MICROBATCH_HUES",
     "OPEN",
     "STALLED",
     "SUBTLE",
+    "USE_COLOURS",
+    "VERTEX_COLOURS",
+    "VERTEX_OTHER",
     "kind_colours",
     "pass_colours",
 ]
@@ -61,6 +66,34 @@ KIND_COLOURS: Final[Mapping[str, str]] = {
     "O": "#3e4c59",
 }
 """Fixed colour of each kind of kernel and transfer, and of what follows the passes."""
+
+LINK_COLOURS: Final[Mapping[str, str]] = {
+    "nvlink": "#009e73",
+    "xgmi": "#009e73",
+    "pcie": "#8a97a5",
+    "cpu": "#b08d57",
+    "nic": "#0072b2",
+    "leaf-spine": "#d55e00",
+}
+"""Colour of each kind of link in a picture of a cluster."""
+LINK_OTHER: Final = ("#cc79a7", "#56b4e9", "#e69f00", "#6d4c9f")
+"""Colours of other kinds of link, in turn."""
+
+VERTEX_COLOURS: Final[Mapping[str, str]] = {
+    "gpu": "#c9e7dc",
+    "nvswitch": "#8fcdb5",
+    "nic": "#c3dcee",
+    "pcie": "#dfe3e8",
+    "cpu": "#e8dcc8",
+    "leaf": "#f6d9c4",
+    "spine": "#efb993",
+}
+"""Fill of each kind of vertex in a picture of a cluster; text on it is black."""
+VERTEX_OTHER: Final = "#f0d5e4"
+"""Fill of other kinds of vertex."""
+
+USE_COLOURS: Final = ("#dfe3e8", "#f2c879", "#e0873c", "#b3401f", "#5c1010")
+"""Colours of a link from idle to full, in equal steps: lighter to darker, so that grey print keeps the order."""
 
 _TOWARDS_WHITE: Final[Mapping[str, float]] = {"F": 0.52, "B": 0.0, "W": 0.0}
 _GREYED: Final[Mapping[str, float]] = {"F": 0.0, "B": 0.0, "W": 0.62}

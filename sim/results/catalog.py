@@ -59,6 +59,9 @@ CATALOG: dict[str, Metric] = {
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
         imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, mean over layers, microbatches
         stage_compute_max_over_mean | ratio1 | busiest stage's own compute over the mean of the stages
+        collective_time_s | s | of a collective on its own: first start to last end
+        algbw_bytes_per_s | bytes/s | size of nccl-tests, or logical bytes of dispatch and combine, over that time
+        busbw_bytes_per_s | bytes/s | algbw as nccl-tests turns it into bus bandwidth
         num_params | | parameters of the model
         num_active_params | | parameters that a token meets
         num_params_per_gpu | | most parameters on one GPU

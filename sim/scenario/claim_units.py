@@ -1,4 +1,4 @@
-"""Whether what claims expect is written in the unit of their metric.
+"""Whether what claims expect, and what was published, is written in the unit of its metric.
 
 What a metric measures stands in the catalogue of metrics, which scenarios do not know: it is an argument here.
 """
@@ -8,8 +8,9 @@ from typing import Protocol
 
 from sim.scenario.expectation import Expectation
 from sim.scenario.scenario import Scenario
+from sim.scenario.units import Dimension, parse_any_quantity
 
-__all__ = ["Measured", "check_claim_units"]
+__all__ = ["Measured", "check_claim_units", "check_published_units"]
 
 
 class Measured(Protocol):
@@ -43,6 +44,37 @@ def check_claim_units(scenario: Scenario, catalog: Mapping[str, Measured]) -> No
             continue
         rule, cure = _wanted(claim.metric, row.unit)
         raise scenario.error_at(("claims", i, "expect"), rule=rule, value=claim.expect.text, cure=cure)
+
+
+def check_published_units(scenario: Scenario, catalog: Mapping[str, Measured]) -> None:
+    """Refuse a published figure that its metric can never be compared with; a bare number is taken as SI.
+
+    A metric that the catalogue does not have is passed over: it is refused where metrics are resolved.
+
+    Raises
+    ------
+    InputError
+        The first figure whose `value` does not suit its metric, with its place in the file.
+    """
+    for i, figure in enumerate(scenario.spec.published):
+        row = catalog.get(figure.metric.rpartition(".")[2])
+        written = scenario.raw["published"][i]["value"]
+        if row is None or (row.unit != "flag" and _is_of(row.unit, _dimension(written))):
+            continue
+        rule, cure = _wanted(figure.metric, row.unit)[0], "Check the number, its unit and the metric."
+        if row.unit == "flag":
+            rule, cure = f"be of another metric, for {figure.metric} is a yes or no", "Make a claim of it."
+        raise scenario.error_at(("published", i, "value"), rule=rule, value=written, cure=cure)
+
+
+def _dimension(written: object) -> Dimension | None:
+    """Return the unit of a figure as it is written; None for a bare number."""
+    return parse_any_quantity(written, example="18.5 ms")[1] if isinstance(written, str) else None
+
+
+def _is_of(unit: str | None, dimension: Dimension | None) -> bool:
+    """Return whether a figure of a dimension can be a value of a metric's unit."""
+    return dimension in {None, "ratio"} if unit in {"ratio", "ratio1"} else dimension in {None, unit}
 
 
 def _suits(expect: Expectation, unit: str | None) -> bool:

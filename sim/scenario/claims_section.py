@@ -54,19 +54,6 @@ class ClaimSpec(Section):
         return self
 
 
-class PublishedSpec(Section):
-    """One published figure, which makes the scenario a validation case."""
-
-    metric: Ident
-    """The metric it is compared with."""
-    value: AnyValue
-    """The figure: a bare number in SI, or a quantity with its unit."""
-    source: Text
-    """Paper and table, or address."""
-    tolerance_pct: Ratio
-    """How far the model may be from it [%]."""
-
-
 def _changes(value: object) -> object:
     """Return a flat map of dotted keys of sections that can be altered."""
     example = "Write for example {model.top_k: 1}."
@@ -111,3 +98,32 @@ Alternative = Annotated[dict[str, Any], BeforeValidator(_changes)]
 
 Rival = Annotated[str | dict[str, Any], BeforeValidator(_rival)]
 """A strategy that superlatives are judged against."""
+
+
+def _figure(value: object) -> object:
+    """Return a published figure, which an error can be taken relative to."""
+    if value == 0 and not isinstance(value, bool):
+        cure = "An error is a share of the figure: choose a metric that is not 0, such as the time it is made of."
+        raise RefusalError(rule="not be 0", value=value, cure=cure)
+    return value
+
+
+class PublishedSpec(Section):
+    """One published figure, which makes the scenario a validation case."""
+
+    metric: Ident
+    """The metric it is compared with."""
+    value: Annotated[AnyValue, BeforeValidator(_figure, json_schema_input_type=float | str)]
+    """The figure: a bare number in SI, or a quantity with its unit; not 0."""
+    source: Text
+    """Paper and table, or address."""
+    tolerance_pct: Ratio
+    """How far the model may be from it [%]."""
+    set: Alternative | None = None
+    """Dotted keys and the values they take for this figure, as in an alternative; each distinct map is a simulation."""
+    system: Text | None = None
+    """The group it is summarised in; default the cluster's preset, else the scenario's name."""
+    apart: Text | None = None
+    """Why it cannot be right: it is shown apart with its error, counted in no summary, and fails nothing."""
+    note: Text | None = None
+    """A remark for readers, such as what bytes the figure counts."""

@@ -1,12 +1,17 @@
 """`cluster:` and `network:` of a scenario: what the hardware is and how finely its network is simulated."""
 
-from typing import Annotated, Any, Literal
+from pathlib import PurePath
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
-from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Seconds, Section, Text, count_of
+from sim.scenario.fabric_section import DegradedSpec, FabricSection
+from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Seconds, Section, Text, count_of, refuse
 
-__all__ = ["ClusterSpec", "DeviceSpec", "NetworkSpec"]
+__all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
+
+CLUSTER_SUFFIXES: Final = (".yaml", ".graphml", ".xml", ".txt")
+"""What files of clusters end in: nodes and links, GraphML, NCCL's topology, `nvidia-smi topo -m`."""
 
 
 class DeviceSpec(Section):
@@ -35,23 +40,56 @@ def _as_device(value: object) -> object:
     return {"preset": value} if isinstance(value, str) else value
 
 
-class ClusterSpec(Section):
-    """The machines: a preset, how many of them, and whatever is different from it."""
+def _as_fabric(value: object) -> object:
+    """Return a wiring written as a kind alone as a mapping with that kind."""
+    return {"kind": value} if isinstance(value, str) else value
 
-    preset: Text
-    """Name of a cluster, as `moesim list presets` shows them."""
-    num_nodes: Annotated[int, count_of("cluster.num_nodes")]
-    """How many nodes (hosts of GPUs; of gb200-nvl72: racks); of at most 65,536 GPUs in all."""
+
+class ClusterSpec(Section):
+    """The machines: a preset or a file, how many of them, and whatever is different from it."""
+
+    preset: Text | None = None
+    """Name of a cluster, as `moesim list presets` shows them; this or `file`."""
+    file: Text | None = None
+    """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml or `nvidia-smi topo -m` .txt."""
+    num_nodes: Annotated[int, count_of("cluster.num_nodes")] | None = None
+    """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file tells it itself."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()
-    """The GPU: a name, or a mapping with `preset` and the fields that differ."""
+    """The GPU: a name, or a mapping with `preset` and the fields that differ. A file needs it."""
     nic_bandwidth: Bandwidth | None = None
     """Bandwidth of the NIC of one GPU in one direction [bytes/s]."""
     nvlink_bandwidth: Bandwidth | None = None
     """Bandwidth of one GPU inside its node in one direction [bytes/s]."""
-    file: str | None = None
-    """A cluster described in a file of its own."""
-    degraded: tuple[Any, ...] = ()
-    """Links and GPUs that are slower than the rest, or dead."""
+    fabric: Annotated[FabricSection | None, BeforeValidator(_as_fabric, json_schema_input_type=str | FabricSection)] = (
+        None
+    )
+    """How the nodes are wired: a kind, or a mapping with `kind` and its keys; without it as the preset is."""
+    degraded: tuple[DegradedSpec, ...] = ()
+    """Links, NICs and GPUs that are slower than the rest, or gone."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Check that there is a preset or a file, and what either needs."""
+        if self.file is None:
+            for key in ("preset", "num_nodes"):
+                if getattr(self, key) is None:
+                    cure = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
+                    raise refuse((key,), rule="be given", value="nothing", cure=cure)
+            return self
+        if self.preset is not None:
+            raise refuse(("file",), rule="be left out with cluster.preset", value=self.file, cure="Keep one of them.")
+        suffix = PurePath(self.file).suffix
+        if suffix not in CLUSTER_SUFFIXES:
+            rule, cure = f"end in one of {', '.join(CLUSTER_SUFFIXES)}", "The suffix tells the format."
+            raise refuse(("file",), rule=rule, value=self.file, cure=cure)
+        if self.device.preset is None:
+            cure = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
+            raise refuse(("device",), rule="be given with cluster.file", value="nothing", cure=cure)
+        for key in ("fabric", "nvlink_bandwidth", *(("nic_bandwidth",) if suffix in {".yaml", ".graphml"} else ())):
+            if getattr(self, key) is not None:
+                cure = "Change the links in the file."
+                raise refuse((key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), cure=cure)
+        return self
 
 
 class NetworkSpec(Section):
@@ -60,6 +98,8 @@ class NetworkSpec(Section):
     fidelity: Literal["bulk", "flow"] = "bulk"
     """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
     all_reduce: Literal["auto", "ring", "tree", "nvls", "hierarchical"] = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter."""
+    """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
     all_to_all: Literal["direct", "hierarchical", "low_latency"] = "direct"
-    """Algorithm of the experts' dispatch and combine."""
+    """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
+    num_sms: Annotated[int, count_of("network.num_sms")] | None = None
+    """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

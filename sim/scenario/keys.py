@@ -24,7 +24,8 @@ def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Sec
 
 def keys_of(sections: Sequence[type[Section]]) -> list[str]:
     """Return the keys that any of some models has, each once."""
-    return list(dict.fromkeys(key for section in sections for key in section.model_fields))
+    fields = (item for section in sections for item in section.model_fields.items())
+    return list(dict.fromkeys(field.alias or key for key, field in fields))
 
 
 def nearest(word: object, known: Sequence[str]) -> str:

@@ -31,14 +31,8 @@ class NotYet(NamedTuple):
 
 
 NOT_YET: Final[tuple[NotYet, ...]] = (
-    NotYet(
-        "cluster.preset", names=("mi300x",), cure="Write dgx-h100, or another name that `moesim list presets` shows."
-    ),
-    NotYet("cluster.file", cure="Name a cluster with cluster.preset."),
-    NotYet("cluster.degraded", allowed=(None, []), cure="Leave it out or write []."),
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
     NotYet("parallel.zero", names=(2, 3), cure="Write 0 or 1."),
-    NotYet("workload.kind", names=("collective",), cure="Write forward, training or passes."),
     NotYet(
         "schedule.kind",
         names=(
@@ -76,7 +70,6 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
     ),
     NotYet("routing.skew", allowed=(0,), cure="Leave it out or write 0.0."),
     NotYet("routing.capacity_factor", cure="Leave it out or write null."),
-    NotYet("routing.max_nodes_per_token", cure="Leave it out or write null."),
     NotYet("routing.file"),
     NotYet(
         "placement.kind",
@@ -86,9 +79,6 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("placement.groups"),
     NotYet("placement.replicas"),
     NotYet("placement.window"),
-    NotYet("network.all_reduce", names=("tree", "nvls"), cure="Write auto, ring or hierarchical."),
-    NotYet("network.all_to_all", names=("hierarchical", "low_latency"), cure="Write direct."),
-    NotYet("published", allowed=([],), cure="Leave it out or write []."),
 )
 """Every value that is refused as not supported yet."""
 

@@ -154,7 +154,7 @@ def _check_step(node: object, path: KeyPath, depth: int, data: dict[str, Any]) -
         return
     known = valid_keys(path[:depth], data)
     if not isinstance(node, dict) or (
-        not known and around.partition(".")[0] not in {"alternatives", "rivals", "assumed"}
+        not known and around.partition(".")[0] not in {"alternatives", "rivals", "assumed", "published"}
     ):
         cure = f"Set {around} itself."
         raise RefusalError(path=here, rule=f"be a key; {around} has no keys", value=part, cure=cure)

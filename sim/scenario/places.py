@@ -89,7 +89,8 @@ class Places:
 def key_path(text: str) -> KeyPath:
     """Return the path that a dotted key names; digits are positions in a list.
 
-    Below an alternative, a rival or `assumed` the rest is one key, for these are flat maps of dotted keys.
+    Below an alternative, a rival, `assumed` or the `set` of a published figure the rest is one key, for these are flat
+    maps of dotted keys.
 
     Examples
     --------
@@ -99,6 +100,8 @@ def key_path(text: str) -> KeyPath:
     parts = text.split(".")
     if parts[0] in {"alternatives", "rivals"} and len(parts) > 3:
         parts = [*parts[:2], ".".join(parts[2:])]
+    elif parts[0] == "published" and parts[2:3] == ["set"] and len(parts) > 4:
+        parts = [*parts[:3], ".".join(parts[3:])]
     elif parts[0] == "assumed" and len(parts) > 2:
         parts = [parts[0], ".".join(parts[1:])]
     return tuple(int(part) if part.isdecimal() and part.isascii() and len(part) < 6 else part for part in parts)

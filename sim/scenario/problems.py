@@ -6,7 +6,7 @@ the nearest one that is known.
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -18,7 +18,10 @@ from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["valid_keys", "validate"]
+__all__ = ["refusals_of", "valid_keys", "validate"]
+
+Known = Callable[[KeyPath], list[str]]
+"""Path of a section -> the keys that may stand in it."""
 
 _TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "model_type": ("be a mapping of keys", "Write `key: value` lines under it."),
@@ -41,17 +44,19 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     Examples
     --------
     >>> print(validate({"workload": {"kind": "forwrd"}})[0])
-    workload.kind must be one of forward, training, passes, got forwrd. Did you mean `forward`?
+    workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
     """
     refused = find_not_supported(data)
-    unknown_work = [refusal for refusal in refused if refusal.path == ("workload", "kind")]
-    if unknown_work:
-        return unknown_work  # what else there is to say depends on what is run
     try:
         spec = ScenarioSpec.model_validate(data)
     except ValidationError as error:
-        return refused + [_refusal(details, data) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
+        return refused + refusals_of(error, data, lambda path: valid_keys(path, data))
     return refused or spec
+
+
+def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[RefusalError]:
+    """Return pydantic's errors about raw data in our words; `known` tells the keys of a section."""
+    return [_refusal(details, data, known) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
 
 
 def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
@@ -68,7 +73,7 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     return keys_of(sections_at(ScenarioSpec, path))
 
 
-def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
+def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> RefusalError:
     """Return one of pydantic's errors in our words."""
     path, kind = _path(details["loc"], data), details["type"]
     cause = details.get("ctx", {}).get("error")
@@ -77,7 +82,7 @@ def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
     if kind == "missing":
         return _missing(path)
     if kind == "extra_forbidden":
-        return _unknown_key(path, data)
+        return _unknown_key(path, data, known)
     if kind == "literal_error":
         return _not_one_of(path, details)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -86,13 +91,13 @@ def _refusal(details: ErrorDetails, data: Mapping[str, Any]) -> RefusalError:
         kind, ("be a value that the key can have", "`moesim init FILE` writes an example to compare with.")
     )
     if kind == "model_type":
-        cure = _section_cure(path, details["input"]) or cure
+        cure = _section_cure(path, details["input"], known) or cure
     return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
 
 
-def _section_cure(path: KeyPath, value: object) -> str | None:
+def _section_cure(path: KeyPath, value: object, known: Known) -> str | None:
     """Return how to write a section of which only the name was given; None if nothing can be guessed."""
-    keys = [key for key in ("preset", "kind", "strategy") if key in keys_of(sections_at(ScenarioSpec, path))]
+    keys = [key for key in ("preset", "kind", "strategy") if key in known(path)]
     if not keys or not isinstance(value, str) or re.fullmatch(r"[\w.-]{1,40}", value) is None:
         return None
     return f"Write it as a key, `{{{keys[0]}: {value}}}`."
@@ -104,7 +109,7 @@ def _missing(path: KeyPath) -> RefusalError:
     return RefusalError(path=path, rule="be given", value="nothing", cure=f"Add `{key}:` under {section}.")
 
 
-def _unknown_key(path: KeyPath, data: Mapping[str, Any]) -> RefusalError:
+def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> RefusalError:
     """Return the refusal of a key that does not exist, or not for this kind of workload."""
     kind, key = _kind(data), path[-1]
     owners = [owner for owner, section in WORKLOADS.items() if key in section.model_fields]
@@ -112,7 +117,7 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any]) -> RefusalError:
         cure = f"It belongs to kind {' and '.join(owners)}; remove it."
         value = data["workload"][key]
         return RefusalError(path=path, rule=f"be left out with workload.kind {kind}", value=value, cure=cure)
-    return RefusalError(path=path, rule="be a known key", value=key, cure=nearest(key, valid_keys(path[:-1], data)))
+    return RefusalError(path=path, rule="be a known key", value=key, cure=nearest(key, known(path[:-1])))
 
 
 def _not_one_of(path: KeyPath, details: ErrorDetails) -> RefusalError:

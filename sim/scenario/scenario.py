@@ -115,20 +115,29 @@ class Scenario:
         changes = {STRATEGY: rival} if isinstance(rival, str) else rival
         return self.variant(changes, at=("rivals", position))
 
+    def case(self, position: int) -> "Scenario":
+        """Return the scenario that a published figure is held against: under its `set`, without claims and figures."""
+        changes, bare = self.spec.published[position].set, self._without_judgement()
+        if not changes:
+            return Scenario.validated(bare.raw, self.places)
+        return bare.variant(changes, at=("published", position, "set"))
+
     def check_variants(self) -> None:
-        """Check every alternative and rival.
+        """Check every alternative, rival and published figure's `set`.
 
         Raises
         ------
         InputError
             The first that does not exist or makes a scenario that is refused.
         """
-        judged = {"claims", "alternatives", "rivals", "published"}
-        bare = replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})
+        bare = self._without_judgement()
         for i in range(len(self.spec.alternatives)):
             bare.alternative(i)
         for i in range(len(self.spec.rivals)):
             bare.rival(i)
+        for i, figure in enumerate(self.spec.published):
+            if figure.set:
+                bare.variant(figure.set, at=("published", i, "set"))
 
     def error_at(self, path: KeyPath | str, *, rule: str, value: object, cure: str) -> InputError:
         """Return the error of a value that the schema allows and the builder does not, with file and line.
@@ -142,3 +151,10 @@ class Scenario:
         """
         where = key_path(path) if isinstance(path, str) else path
         return self.places.error(RefusalError(path=where, rule=rule, value=value, cure=cure))
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _without_judgement(self) -> "Scenario":
+        """Return the scenario with raw data that has only what is simulated; `spec` is as before."""
+        judged = {"claims", "alternatives", "rivals", "published"}
+        return replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})

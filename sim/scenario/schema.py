@@ -100,6 +100,7 @@ class ScenarioSpec(Section):
         else:
             self._check_model_and_strategy()
         self._check_schedule()
+        self._check_exchange()
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self
@@ -173,6 +174,13 @@ class ScenarioSpec(Section):
                 description = ModelSpec.model_fields[key].description
                 cure = f"Add `{key}` under `model`, or name a model.preset. {description}"
                 raise refuse(("model", key), rule="be given", value="nothing", cure=cure)
+
+    def _check_exchange(self) -> None:
+        """Refuse what would mean nothing to the algorithm of the all-to-all."""
+        limit, algorithm = self.routing.max_nodes_per_token, self.network.all_to_all
+        if limit is not None and algorithm != "hierarchical":
+            rule, cure = f"be left out with network.all_to_all {algorithm}", "Write network.all_to_all: hierarchical."
+            raise refuse(("routing", "max_nodes_per_token"), rule=rule, value=limit, cure=cure)
 
     def _check_schedule(self) -> None:
         """Check what a schedule needs of the other sections."""

@@ -40,6 +40,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "workload.sequence_length": 100_000_000,
     "workload.microbatches": 10_000_000,
     "workload.num_ranks": _MAX_RANKS,
+    "network.num_sms": 1024,
     "routing.max_nodes_per_token": _MAX_RANKS,
 }
 """Dotted key -> its largest value; of `parallel.stage_layers` that of each item. Products of tokens, experts of a token

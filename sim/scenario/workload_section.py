@@ -2,9 +2,9 @@
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, count_of, refuse
+from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, refuse
 from sim.scenario.refusal import RefusalError
 
 __all__ = [
@@ -85,10 +85,12 @@ class CollectiveWorkload(Section):
 
     kind: Literal["collective"]
     """One collective operation."""
-    op: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "dispatch", "combine", "send"]
-    """Which operation."""
+    op: Literal["all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "dispatch", "combine", "send"]
+    """Which operation; `send` is from each rank to the next."""
     num_ranks: Annotated[int, count_of("workload.num_ranks")]
-    """Ranks that take part."""
+    """Ranks that take part: the first so many, unless `ranks` names them."""
+    ranks: Annotated[tuple[Whole, ...], Field(max_length=65536)] | None = None
+    """Which ranks take part."""
     bytes: Bytes | None = None
     """Size as nccl-tests counts it [bytes]."""
     tokens: TokenCount | None = None
@@ -100,6 +102,19 @@ class CollectiveWorkload(Section):
         if self.bytes is None and self.tokens is None:
             cure = "Give bytes, or tokens with model.hidden and model.top_k."
             raise refuse(("bytes",), rule="be given, or tokens", value="nothing", cure=cure)
+        if self.tokens is None and self.op in ("dispatch", "combine"):
+            cure = "Give tokens with model.hidden and model.top_k: their bytes follow."
+            raise refuse(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, cure=cure)
+        if self.tokens is not None and self.op not in ("dispatch", "combine", "all_to_all"):
+            cure = "Give bytes."
+            raise refuse(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, cure=cure)
+        if self.ranks is not None and (len(self.ranks) != self.num_ranks or len(set(self.ranks)) != len(self.ranks)):
+            cure = "List each once, and as many as num_ranks says."
+            raise refuse(("ranks",), rule=f"name {self.num_ranks} different ranks", value=list(self.ranks), cure=cure)
+        if self.num_ranks < 2:
+            raise refuse(
+                ("num_ranks",), rule="be at least 2", value=self.num_ranks, cure="One rank has nobody to talk to."
+            )
         if self.bytes is not None and self.tokens is not None:
             raise refuse(("tokens",), rule="be left out when bytes is given", value=self.tokens, cure="Remove one.")
         return self

@@ -8,28 +8,39 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sim.engine.plan.passes import PassesPlan
+from sim.engine.plan.transfer_sms import TransferSms
 from sim.engine.plan.work import Work
 from sim.errors import InputError
+from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import ForwardWorkload, PassesWorkload, TrainingWorkload
-from topology.cluster import Cluster, build_cluster
-from topology.device import Device
+from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
+from sim.studies.build_cluster import cluster_of
+from topology.cluster import Cluster
 from topology.errors import TopologyError
-from topology.fabric import FabricSpec
 from topology.presets.clusters import get_cluster_preset
-from topology.presets.devices import get_device
+from topology.presets.protocols import FITTED
 from workloads.errors import WorkloadError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
 from workloads.presets import get_model
 from workloads.strategy import Strategy
 
-__all__ = ["Assumption", "Built", "build", "build_passes", "suit_rival"]
+__all__ = [
+    "Assumption",
+    "Built",
+    "build",
+    "build_passes",
+    "build_scenario_cluster",
+    "exchange_sms",
+    "placing",
+    "suit_rival",
+]
 
+DEEPSEEK_SMS = 20
+"""SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
 _SUBJECT_PATHS = {
@@ -72,8 +83,20 @@ def build(scenario: Scenario) -> Built:
     InputError
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
-    with _placing(scenario):
+    with placing(scenario):
         return _build(scenario)
+
+
+def build_scenario_cluster(scenario: Scenario) -> Cluster:
+    """Return the cluster of a scenario.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where there is none or it cannot be.
+    """
+    with placing(scenario):
+        return cluster_of(scenario)
 
 
 def build_passes(scenario: Scenario) -> PassesPlan:
@@ -99,9 +122,11 @@ def check_facts(scenario: Scenario) -> None:
     InputError
         The first of these, with its place.
     """
-    with _placing(scenario):
+    with placing(scenario):
         if scenario.spec.cluster is not None:
-            _cluster(scenario)
+            cluster_of(scenario)
+        if isinstance(scenario.spec.workload, CollectiveWorkload):
+            return  # it has neither a whole model nor a strategy
         if scenario.spec.model is not None:
             _model(scenario)
         if scenario.spec.parallel is not None:
@@ -121,10 +146,10 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     name = given.get("parallel.strategy")
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
-    with _placing(varied):
-        cluster, strategy = _cluster(varied), Strategy.parse(str(name))
+    with placing(varied):
+        cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
-        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.spec.gpus_per_node}
+        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
         trains = isinstance(varied.spec.workload, TrainingWorkload)
         possible = [c for c in CONVENTIONS if not (trains and c == "vllm")]
         legal = [c for c in possible if why_illegal(strategy, c, **sizes) is None]
@@ -134,7 +159,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     varied = varied.variant({**given, **changes}, at=("rivals", position))
     workload = varied.spec.workload
     if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        with _placing(varied):
+        with placing(varied):
             dp = _mesh(varied, cluster, _model(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp
@@ -165,11 +190,11 @@ def _build(scenario: Scenario) -> Built:
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         raise scenario.error_at(
             "workload.kind",
-            rule="be forward, training or passes (collective: not supported yet)",
+            rule="be forward or training here",
             value=workload.kind,
             cure="Use forward.",
         )
-    cluster, model = _cluster(scenario), _model(scenario)
+    cluster, model = cluster_of(scenario), _model(scenario)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = _mesh(scenario, cluster, model)
     work = Work(
@@ -186,6 +211,9 @@ def _build(scenario: Scenario) -> Built:
         routing=spec.routing.kind,
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
+        all_to_all=spec.network.all_to_all,
+        max_nodes_per_token=spec.routing.max_nodes_per_token,
+        exchange_sms=exchange_sms(spec.network),
         fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
@@ -194,47 +222,10 @@ def _build(scenario: Scenario) -> Built:
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
 
 
-def _cluster(scenario: Scenario) -> Cluster:
-    spec = scenario.spec.cluster
-    if spec is None:
-        raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
-    preset = get_cluster_preset(spec.preset)
-    fabric = preset.fabric
-    if spec.nic_bandwidth is not None:
-        fabric = replace(fabric, nic=replace(fabric.nic, bandwidth_bytes_per_s=spec.nic_bandwidth))
-        if spec.nic_bandwidth > fabric.pcie.bandwidth_bytes_per_s:
-            fabric = replace(fabric, pcie=replace(fabric.pcie, bandwidth_bytes_per_s=spec.nic_bandwidth))
-    if spec.nvlink_bandwidth is not None:
-        fabric = replace(fabric, nvlink=replace(fabric.nvlink, bandwidth_bytes_per_s=spec.nvlink_bandwidth))
-    return _known_cluster(fabric, spec.num_nodes, _device(scenario, preset.device))
-
-
-@lru_cache(maxsize=8)
-def _known_cluster(fabric: FabricSpec, num_nodes: int, device: Device) -> Cluster:
-    """Return a cluster, the same for equal ones: a cluster never changes, and alternatives share most of theirs."""
-    return build_cluster(fabric, num_nodes, device)
-
-
-def _device(scenario: Scenario, default: str) -> Device:
-    given = scenario.spec.cluster.device if scenario.spec.cluster else None
-    if given is None:
-        return get_device(default)
-    device = get_device(given.preset or default)
-    changes: dict[str, float | int] = {}
-    for key, name in (
-        ("memory_bandwidth", "memory_bandwidth_bytes_per_s"),
-        ("peak_bf16", "peak_bf16_flops_per_s"),
-        ("kernel_overhead", "kernel_overhead_s"),
-        ("gemm_efficiency", "gemm_efficiency"),
-        ("memory_efficiency", "memory_efficiency"),
-        ("attention_efficiency", "attention_efficiency"),
-    ):
-        value = getattr(given, key)
-        if value is not None:
-            changes[name] = value
-    if given.memory is not None:
-        changes["memory_bytes"] = round(given.memory)
-    return replace(device, **changes) if changes else device  # type: ignore[arg-type]  # fields and types as listed
+def exchange_sms(network: NetworkSpec) -> TransferSms | None:
+    """Return the SMs of dispatch and combine: those given, or what DeepSeek-V3 gave its hierarchical exchange."""
+    num_sms = network.num_sms or (DEEPSEEK_SMS if network.all_to_all == "hierarchical" else None)
+    return None if num_sms is None else TransferSms(num_sms=num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
 
 
 def _model(scenario: Scenario) -> ModelSpec:
@@ -289,7 +280,7 @@ def _mesh(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
         strategy,
         convention,
         num_gpus=cluster.num_gpus,
-        gpus_per_node=cluster.spec.gpus_per_node,
+        gpus_per_node=cluster.gpus_per_node,
         rank_order=tuple(scenario.spec.parallel.rank_order),
     )
 
@@ -333,7 +324,7 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
     for key, value, why in (
         ("routing.kind", work.routing, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
-        ("network.all_reduce", work.all_reduce, "the cheaper of ring and hierarchical"),
+        ("network.all_reduce", work.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
         ("model.dtype", work.model.dtype, "the usual training type"),
         ("model.gated", work.model.gated, "not said"),
     ):
@@ -345,6 +336,7 @@ def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
         )
     if (
         spec.cluster
+        and spec.cluster.preset
         and spec.cluster.device.preset
         and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
     ):
@@ -362,7 +354,7 @@ def _look_up(values: dict[str, Any], dotted: str) -> object:
 
 
 def _warnings(work: Work) -> list[str]:
-    mesh, per_node = work.mesh, work.cluster.spec.gpus_per_node
+    mesh, per_node = work.mesh, work.cluster.gpus_per_node
     warnings = []
     for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
         num_nodes = len(set(work.cluster.node_of(group).tolist()))
@@ -372,7 +364,7 @@ def _warnings(work: Work) -> list[str]:
 
 
 @contextmanager
-def _placing(scenario: Scenario) -> Iterator[None]:
+def placing(scenario: Scenario) -> Iterator[None]:
     """Give what cluster and workload refuse its place in the scenario."""
     try:
         yield

@@ -64,7 +64,7 @@ def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
 def _where_tp_talks(work: Work) -> str:
     nodes = int(np.unique(work.cluster.node_of(work.mesh.tp_groups(0)[0])).size)
     where = (
-        f"leaves the node of {work.cluster.spec.gpus_per_node} GPUs and spans {nodes} nodes"
+        f"leaves the node of {work.cluster.gpus_per_node} GPUs and spans {nodes} nodes"
         if nodes > 1
         else "stays in a node"
     )

@@ -16,8 +16,9 @@ from sim.scenario.claim_units import check_claim_units
 from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import PassesWorkload
-from sim.studies.build import build, check_facts, suit_rival
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from sim.studies.build import Built, build, check_facts, suit_rival
+from sim.studies.build_collective import build_collective
 from sim.studies.least import least_of_work
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
@@ -36,6 +37,7 @@ def simulate(
     seed: int | None = None,
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
+    pairs: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a scenario with its alternatives and rivals, and judge its claims.
@@ -52,6 +54,8 @@ def simulate(
         Processes for alternatives, rivals and seeds.
     limits
         What each simulation may need: one that is expected to need more is refused before it starts.
+    pairs
+        Whether to add up the bytes between every two GPUs.
     on_progress
         Hears how many simulations are done, and how many there are.
 
@@ -80,7 +84,17 @@ def simulate(
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})
-    return judge_scenario(loaded, jobs=jobs, limits=limits, on_progress=on_progress)
+    return judge_scenario(loaded, jobs=jobs, limits=limits, pairs=pairs, on_progress=on_progress)
+
+
+def _build_if_any(scenario: Scenario) -> Built | None:
+    """Return the work of a model on a cluster; None where passes or a collective run on their own."""
+    if isinstance(scenario.spec.workload, PassesWorkload):
+        return None
+    if isinstance(scenario.spec.workload, CollectiveWorkload):
+        build_collective(scenario)
+        return None
+    return build(scenario)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +111,14 @@ def judge_scenario(
     *,
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
+    pairs: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a loaded scenario and judge its claims."""
     spec = scenario.spec
     metrics = [_metric_of(scenario, i) for i in range(len(spec.claims))]
     check_claim_units(scenario, CATALOG)
-    built = None if isinstance(spec.workload, PassesWorkload) else build(scenario)  # refuse before anything runs
+    built = _build_if_any(scenario)  # refuse before anything runs
     if built is not None:
         limits.check_least(least_of_work(built.work))
     variants = _variants(scenario)
@@ -118,7 +133,8 @@ def judge_scenario(
         limits=limits,
         on_done=lambda n: on_progress(1 + n, total),
     ) as observe:
-        here = simulate_scenario(scenario, wanted=wanted | ({_PROBE} if spans else frozenset()), limits=limits)
+        probed = wanted | ({_PROBE} if spans else frozenset())
+        here = simulate_scenario(scenario, wanted=probed, limits=limits, pairs=pairs)
         on_progress(1, total)
         seen = observe()
     verdicts = _verdicts(scenario, metrics, here, variants, seen)
@@ -126,7 +142,12 @@ def judge_scenario(
         scenario=scenario,
         simulated=here,
         claims=verdicts,
-        findings=[*_findings(here, metrics), *_not_run(scenario, variants, seen), *_assumed_elsewhere(here, seen)],
+        findings=[
+            *_findings(here, metrics),
+            *_published(scenario),
+            *_not_run(scenario, variants, seen),
+            *_assumed_elsewhere(here, seen),
+        ],
         num_runs=here.num_runs + sum(o.num_runs for o in seen),
     )
 
@@ -206,6 +227,12 @@ def _over_seeds(metric: str, value: Value | None, by_seed: Sequence[Observation]
     if not by_seed or value is None or CATALOG[metric].group == "mesh":
         return []
     return [float(value), *(float(o.values[metric]) for o in by_seed if metric in o.values)]
+
+
+def _published(scenario: Scenario) -> list[str]:
+    """Return what becomes of published figures here: nothing."""
+    num_figures = len(scenario.spec.published)
+    return [f"Published figures: {num_figures}; `moesim validate` holds them against the model"] if num_figures else []
 
 
 def _not_run(scenario: Scenario, variants: _Variants, seen: Sequence[Observation]) -> list[str]:

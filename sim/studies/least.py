@@ -18,7 +18,6 @@ much more, `estimate_run` asks the plan, which takes as long as planning does.
 
 from sim.engine.plan.work import Work
 from sim.studies.limits import OP_BYTES, PROCESS_BYTES, ROW_BYTES, Estimate
-from topology.cluster import Cluster
 
 __all__ = ["held_bytes", "least_of_passes", "least_of_work"]
 
@@ -57,7 +56,7 @@ def held_bytes(work: Work) -> float:
     """Return the memory of the cluster's links and of one layer's routing."""
     sources, hosts = _exchange(work)
     routing = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
-    return _num_links(work.cluster) * _LINK_BYTES + routing
+    return work.cluster.least_num_links * _LINK_BYTES + routing
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -96,13 +95,3 @@ def _cells(work: Work, lanes: int) -> int:
     if work.routing == "balanced":
         return work.model.num_moe_layers * lanes * table + pairs
     return exchanges * table * (work.model.top_k + 1) + pairs
-
-
-def _num_links(cluster: Cluster) -> int:
-    """Return the links of a cluster, without wiring it."""
-    spec, num_nodes = cluster.spec, cluster.num_nodes
-    if num_nodes == 1:
-        return 2 * cluster.num_gpus
-    units = -(-num_nodes // spec.nodes_per_leaf)
-    leaves = units * spec.gpus_per_node
-    return 6 * cluster.num_gpus + (2 * leaves * units * spec.spines_per_unit if leaves > 1 else 0)

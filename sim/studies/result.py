@@ -81,6 +81,7 @@ class Result:
                 "mesh": here.mesh,
                 "conservation": self._conservation(),
                 "links": self._links(),
+                "collectives": [choice._asdict() for choice in here.choices],
                 "bounds": self._bounds(),
                 "claims": [{**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims],
                 "engine": self._engine(),
@@ -134,6 +135,7 @@ class Result:
                 "bytes": float(use.num_bytes[i]),
                 "busy_s": float(use.busy_s[i]),
                 "utilisation": float(use.num_bytes[i] / (use.capacity_bytes_per_s[i] * step_s)),
+                "bottleneck_fraction": None if use.bottleneck_s is None else float(use.bottleneck_s[i] / step_s),
             }
             for i, (name, kind) in enumerate(zip(use.names, use.link_kinds, strict=True))
         ]

@@ -4,9 +4,14 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from sim.engine.clock import ClockError
+from sim.engine.pairs import PairUse
 from sim.engine.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
+from sim.engine.plan.collective import CollectivePlan, bus_factor
 from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.transfer_costs import Choice
 from sim.engine.plan.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
@@ -16,8 +21,9 @@ from sim.results.path import path_ns
 from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import PassesWorkload
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.build import Assumption, Built, build, build_passes
+from sim.studies.build_collective import build_collective
 from sim.studies.explain import explain_run
 from sim.studies.least import held_bytes, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
@@ -67,6 +73,10 @@ class Simulated:
     """Facts that the scenario does not give."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know."""
+    choices: list[Choice] = field(default_factory=list)
+    """Algorithm and protocol of each collective."""
+    pairs: PairUse | None = None
+    """Bytes between every two GPUs; None where not asked for, and where there are none."""
 
     @property
     def values(self) -> dict[str, Value]:
@@ -84,6 +94,7 @@ def simulate_scenario(
     *,
     wanted: Set[str] = frozenset(),
     link_course: bool = True,
+    pairs: bool = False,
     limits: Limits = NO_LIMITS,
 ) -> Simulated:
     """Simulate a scenario once.
@@ -96,13 +107,17 @@ def simulate_scenario(
         Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
+    pairs
+        Whether to add up the bytes between every two GPUs.
     limits
         What the run may need; more is refused before it is planned.
     """
     try:
         if isinstance(scenario.spec.workload, PassesWorkload):
             return _simulate_passes(scenario, limits)
-        return _simulate(scenario, wanted, limits, link_course=link_course)
+        if isinstance(scenario.spec.workload, CollectiveWorkload):
+            return _simulate_collective(scenario, pairs=pairs)
+        return _simulate(scenario, wanted, limits, link_course=link_course, pairs=pairs)
     except ClockError as error:
         raise SimulationError(f"{error}{_what_makes_it_long(scenario)}", file=scenario.path) from None
 
@@ -110,11 +125,13 @@ def simulate_scenario(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_course: bool) -> Simulated:
+def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_course: bool, pairs: bool) -> Simulated:
     built = build(scenario)
     work = built.work
     _check_limits(work, limits)
-    run = run_plan(PipelinePlan(work), max_events=limits.engine_events, link_course=link_course)
+    plan = PipelinePlan(work)
+    plan.costs.pairs.is_on = pairs
+    run = run_plan(plan, max_events=limits.engine_events, link_course=link_course, keep_ended=pairs)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
@@ -145,6 +162,8 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         num_runs=num_runs,
         assumptions=built.assumptions,
         warnings=[*built.warnings, *_memory_warnings(memory)],
+        choices=list(plan.costs.transfers.choices.values()),
+        pairs=_pairs(plan, run) if pairs else None,
     )
 
 
@@ -216,6 +235,41 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
     )
 
 
+def _simulate_collective(scenario: Scenario, *, pairs: bool) -> Simulated:
+    plan, assumptions = build_collective(scenario)
+    work = plan.work
+    run = run_plan(plan, keep_ended=pairs)
+    time_s = run.trace.step_ns / 1e9
+    algbw = plan.logical_bytes / time_s
+    choices = list(plan.costs.transfers.choices.values())
+    return Simulated(
+        run=run,
+        metrics={
+            "collective_time_s": time_s,
+            "algbw_bytes_per_s": algbw,
+            "busbw_bytes_per_s": algbw * bus_factor(work.op, work.ranks.size),
+            "step_time_s": time_s,
+            "num_gpus": work.ranks.size,
+        },
+        path_ns=path_ns(run.trace),
+        stages_ns=stages_ns(run.trace),
+        memory={},
+        mesh={},
+        explanations={},
+        bounds=None,
+        wire_times_s={},
+        assumptions=assumptions,
+        choices=choices,
+        pairs=_pairs(plan, run) if pairs else None,
+    )
+
+
+def _pairs(plan: PipelinePlan | CollectivePlan, run: Run) -> PairUse:
+    """Return the bytes between every two GPUs of the mesh."""
+    node_of = plan.work.cluster.node_of(np.arange(int(plan.lane_ranks.max()) + 1))
+    return plan.costs.pairs.total(run.num_ended, node_of, plan.folding)
+
+
 def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:
     if memory["fits"]:
         return []
@@ -279,7 +333,7 @@ def _stage_memory(work: Work, stage: int) -> StageMemory:
 
 def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
     work = built.work
-    sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.spec.gpus_per_node}
+    sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
     facts = mesh_facts(work.mesh, work.model, stage_layers=work.stage_layers, **sizes)
     return dict(facts), explain_facts(work.mesh, work.model, facts, **sizes)
 

@@ -12,12 +12,21 @@ from hypothesis import strategies as st
 
 from topology.cluster import Cluster, build_cluster
 from topology.fabric import FabricSpec
+from topology.nodes.nvswitch import NvSwitchNode
 from topology.presets.clusters import CLUSTERS, FABRICS
 from topology.presets.devices import DEVICES
 
 ROUNDING = 1e-12
 """Sums of fewer than 1,000 positive floats, in any order: 1,000 * 2^-53 = 1.1e-13."""
-PRESETS = pytest.mark.parametrize("preset", CLUSTERS)
+REGULAR = [name for name, preset in CLUSTERS.items() if isinstance(preset.fabric.node, NvSwitchNode)]
+PRESETS = pytest.mark.parametrize("preset", REGULAR)
+MEASURED_S = {
+    "ib-hdr": (2.8e-6, 3.7e-6),
+    "ib-ndr": (2.8e-6, 3.7e-6),
+    "roce": (3.6e-6, 5.6e-6),
+    "tcpxo": (3.6e-6, 5.6e-6),
+}
+"""End to end under one leaf and across leaves: DeepSeek-AI, "Insights into DeepSeek-V3", 2025; of TCPXO assumed."""
 # Two units, the second not full, and a number of spines that does not divide the bytes evenly.
 SMALL = FabricSpec(
     name="small",
@@ -131,12 +140,12 @@ def test_latency_keeps_the_shape_of_the_ranks():
 
 
 @PRESETS
-@pytest.mark.parametrize(("dst_in_nodes", "measured_s"), [((0, 1), 3.33e-6), ((1, 0), 2.8e-6), ((1, 1), 3.7e-6)])
-def test_latency_end_to_end_is_what_deepseek_measured(preset, dst_in_nodes, measured_s):
-    """DeepSeek-AI, "Insights into DeepSeek-V3", 2025: NVLink, InfiniBand under one leaf, across leaves."""
-    node, rail = dst_in_nodes
+@pytest.mark.parametrize(("node", "rail"), [(0, 1), (1, 0), (1, 1)])
+def test_latency_end_to_end_is_what_deepseek_measured(preset, node, rail):
+    """NVLink, the network under one leaf, across leaves."""
     cluster = cluster_of(preset, 2)
-    dst = node * cluster.spec.gpus_per_node + rail
+    dst = node * cluster.gpus_per_node + rail
+    measured_s = MEASURED_S[cluster.between][rail] if node else 3.33e-6
     assert float(cluster.latency_s(0, dst)) == pytest.approx(measured_s, rel=ROUNDING)
 
 
@@ -247,6 +256,14 @@ def test_one_node_has_no_network_beyond_nvlink(preset):
     assert {kind for _, kind in cluster.graph.nodes(data="kind")} == {"gpu", "nvswitch"}
     assert set(cluster.link_kinds) == {"nvlink"}
     assert all(cluster.path_class(0, dst) == "node" for dst in range(1, cluster.num_gpus))
+
+
+@PRESETS
+@pytest.mark.parametrize("num_nodes", [1, 2, 40])
+def test_links_are_counted_without_the_graph(preset, num_nodes):
+    """On one node, one unit and two; on any other graph the count is a bound."""
+    cluster = cluster_of(preset, num_nodes)
+    assert cluster.least_num_links == cluster.graph.number_of_edges()
 
 
 @PRESETS

@@ -172,6 +172,21 @@ DEVICES: dict[str, Device] = {
         tile_overhead_s=_H100_TILE_OVERHEAD_S,  # assumed
         source="AMD datasheet; GEMM by mamf / peak; memory, attention and overheads assumed, unsure by a third",
     ),
+    "l40s": Device(
+        name="l40s",
+        peak_bf16_flops_per_s=362.05e12,  # NVIDIA L40S datasheet, dense
+        peak_fp8_flops_per_s=733e12,  # datasheet, dense
+        memory_bytes=48_000_000_000,  # datasheet
+        memory_bandwidth_bytes_per_s=864e9,  # datasheet
+        num_sms=142,  # datasheet: 142 RT cores, one per SM
+        gemm_efficiency=0.70,  # assumed; a little under the A100's
+        memory_efficiency=0.85,  # assumed; a little under the A100's
+        attention_efficiency=0.45,  # assumed; FlashAttention-2, as the A100's and less
+        attention_backward_efficiency=0.40,  # assumed
+        kernel_overhead_s=_A100_KERNEL_OVERHEAD_S,  # assumed as on the A100
+        tile_overhead_s=_A100_TILE_OVERHEAD_S,  # assumed
+        source="NVIDIA datasheet; all efficiencies assumed, unsure by a third",
+    ),
     "mi250x-gcd": Device(
         name="mi250x-gcd",
         peak_bf16_flops_per_s=191.5e12,  # half of the MI250X's 383 (AMD datasheet)

@@ -13,12 +13,12 @@ Chunks are small enough to pipeline perfectly: real collectives lose a chunk's t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Exchange", "Step", "nodes_in_order"]
+__all__ = ["Exchange", "Step", "nodes_in_order", "spread_inside"]
 
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
@@ -67,3 +67,31 @@ def nodes_in_order(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[in
     for rank, node in zip(ranks, node_of, strict=True):
         groups.setdefault(int(node), []).append(int(rank))
     return list(groups.values())
+
+
+def spread_inside(exchange: Exchange, ranks: Sequence[int], node_of: Sequence[int]) -> Exchange:
+    """Return an exchange whose bytes inside each node are spread evenly over all pairs of its ranks.
+
+    Where GPUs are linked pair by pair, collectives run over as many different rings as there are links.
+
+    >>> one = Step(count=1, src=np.array([0]), dst=np.array([1]))
+    >>> ring = Exchange(
+    ...     src=np.array([0, 1, 2]), dst=np.array([1, 2, 0]), num_bytes=np.full(3, 6.0), steps=(one,), flow_bytes=6.0
+    ... )
+    >>> spread_inside(ring, [0, 1, 2], [0, 0, 0]).num_bytes.tolist()
+    [3.0, 3.0, 3.0, 3.0, 3.0, 3.0]
+    """
+    home = dict(zip(ranks, node_of, strict=True))
+    src_node, dst_node = (
+        np.array([home[int(r)] for r in ends], dtype=np.intp) for ends in (exchange.src, exchange.dst)
+    )
+    stays = src_node == dst_node
+    src, dst, amount = [exchange.src[~stays]], [exchange.dst[~stays]], [exchange.num_bytes[~stays]]
+    for node in nodes_in_order(ranks, node_of):
+        total = float(exchange.num_bytes[stays & (src_node == home[node[0]])].sum())
+        pairs = np.array([(a, b) for a in node for b in node if a != b], dtype=np.intp).reshape(-1, 2)
+        if total and len(pairs):
+            src.append(pairs[:, 0])
+            dst.append(pairs[:, 1])
+            amount.append(np.full(len(pairs), total / len(pairs)))
+    return replace(exchange, src=np.concatenate(src), dst=np.concatenate(dst), num_bytes=np.concatenate(amount))

@@ -6,6 +6,7 @@ With n ranks, S bytes and k rings, each ring carries S / k and each of its hops
 
     all-reduce                    2 (n - 1) / n * S / k        in 2 (n - 1) steps
     all-gather, reduce-scatter      (n - 1) / n * S / k        in   (n - 1) steps
+    broadcast                                     S / k        in   (n - 1) steps, the hop into the root left out
 
 Ring j enters and leaves a node over the GPU whose NIC belongs to it: even nodes are walked j, j+1, ..., j-1 and odd
 nodes backwards, so that hops between nodes stay on one rail (but for the closing hop of an odd number of nodes).
@@ -25,7 +26,7 @@ import numpy as np
 
 from workloads.collectives.exchange import Exchange, Step, nodes_in_order
 
-__all__ = ["ring_all_gather", "ring_all_reduce", "ring_reduce_scatter", "rings"]
+__all__ = ["ring_all_gather", "ring_all_reduce", "ring_broadcast", "ring_reduce_scatter", "rings"]
 
 
 def ring_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
@@ -46,6 +47,29 @@ def ring_all_gather(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
 def ring_reduce_scatter(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
     """Sum `num_bytes` over all `ranks` and leave an equal part of the sum on each."""
     return _ring(ranks, node_of, num_bytes, rounds=1)
+
+
+def ring_broadcast(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+    """Copy `num_bytes` from the first of `ranks` to all others.
+
+    >>> ring_broadcast([0, 1, 2, 3], [0, 0, 0, 0], 100.0).total_bytes
+    300.0
+    """
+    whole = _ring(ranks, node_of, num_bytes, rounds=1)
+    if not whole.src.size:
+        return whole
+    goes_on = whole.dst != ranks[0]
+    hop_bytes = num_bytes * len(ranks) / whole.src.size
+    return Exchange(
+        src=whole.src[goes_on],
+        dst=whole.dst[goes_on],
+        num_bytes=np.full(int(goes_on.sum()), hop_bytes),
+        steps=tuple(
+            Step(count=step.count, src=step.src[step.dst != ranks[0]], dst=step.dst[step.dst != ranks[0]])
+            for step in whole.steps
+        ),
+        flow_bytes=hop_bytes,
+    )
 
 
 def rings(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[int]]:

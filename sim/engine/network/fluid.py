@@ -155,6 +155,10 @@ class FluidNetwork:
         """Return what the links have carried so far."""
         return self._log.summary(with_course=with_course)
 
+    def num_ended(self) -> dict[Transfer, int]:
+        """Return how often each transfer has ended."""
+        return self._log.num_ended()
+
     def forget(self) -> None:
         """Forget what the links have carried."""
         self._log.clear()

@@ -8,6 +8,7 @@ On a link that can fill, transfers flow one after another or as those of one int
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.engine.network.hottest import FULL, hottest, mean_course
 from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
 from topology.links import LinkLoad
@@ -54,6 +56,10 @@ class _Use(NamedTuple):
     """Links that cannot fill and carry something, by their places among those by kind. Shape [W]."""
     use: FloatArray
     """Of each. Shape [W]."""
+    full: bytes
+    """Which links are full, of those that can be: a byte each, in the order of `_full`."""
+    hot: FloatArray
+    """Of the hottest links of the run. Shape [H]."""
 
 
 _Change = tuple[int, list[int], list[int]]
@@ -87,6 +93,7 @@ class LinkLog:
         self._intervals: list[_Interval] = []
         self._num_ended: dict[Transfer, int] = {}
         self._uses: dict[Transfer, _Use] = {}
+        self._hottest = np.zeros(0, dtype=np.intp)
 
     def add(
         self, start_ns: int, end_ns: int, transfers: Sequence[Transfer], rates: Sequence[float] | None = None
@@ -98,21 +105,23 @@ class LinkLog:
         """Note that all bytes of a transfer are through."""
         self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
 
+    def num_ended(self) -> dict[Transfer, int]:
+        """Return how often each transfer has ended."""
+        return dict(self._num_ended)
+
     def summary(self, *, with_course: bool = True) -> LinkUse:
-        """Return bytes, busy time and (unless left out, for it takes longest) the course of utilisation."""
-        time_ns, utilisation = (
-            self._course() if with_course else (np.zeros(0, np.int64), np.zeros((0, len(self._kinds))))
-        )
-        return LinkUse(
+        """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the course of load."""
+        use = LinkUse(
             num_bytes=self._bytes(),
             busy_s=self._busy_s(),
-            time_ns=time_ns,
-            utilisation=utilisation,
+            time_ns=np.zeros(0, np.int64),
+            utilisation=np.zeros((0, len(self._kinds))),
             kinds=self._kinds,
             names=self._names,
             link_kinds=self._link_kinds,
             capacity_bytes_per_s=self._capacity,
         )
+        return self._with_course(use) if with_course else use
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -137,11 +146,13 @@ class LinkLog:
 
     def _bytes(self) -> FloatArray:
         """Return what transfers that have ended put on each link. Shape [L]."""
-        loads = [(self._load(transfer), count) for transfer, count in self._num_ended.items()]
-        if not loads:
+        ended = [(self._load(transfer), transfer.overhead, count) for transfer, count in self._num_ended.items()]
+        if not ended:
             return np.zeros(self._capacity.size)
-        links = np.concatenate([load.links for load, _ in loads])
-        amounts = np.concatenate([load.num_bytes * count for load, count in loads])
+        links = np.concatenate([load.links for load, _, _ in ended])
+        amounts = np.concatenate(
+            [load.num_bytes * count / (1.0 if over is None else over[load.links]) for load, over, count in ended]
+        )
         return np.bincount(links, weights=amounts, minlength=self._capacity.size).astype(np.float64)
 
     def _busy_s(self) -> FloatArray:
@@ -171,15 +182,44 @@ class LinkLog:
             total += np.unpackbits(bits, count=size, bitorder="little").astype(np.int64) * time_ns
         return total / 1e9
 
-    def _course(self) -> tuple[NDArray[np.int64], FloatArray]:
+    def _with_course(self, use: LinkUse) -> LinkUse:
+        """Return what links carried, with what follows from the load of each in every interval."""
+        self._uses.clear()
+        self._hottest = hottest(use.num_bytes, self._capacity)
+        uses = [self._use_of(interval) for interval in self._intervals]
+        start, end = (np.array([one[i] for one in self._intervals], dtype=np.int64) for i in (0, 1))
+        time_ns, utilisation = self._course(uses, start, end)
+        hot = np.concatenate([one.hot for one in uses]) if uses else np.zeros(0)
+        edges_ns, hot_utilisation = mean_course(start, end, hot.reshape(len(uses), self._hottest.size))
+        return replace(
+            use,
+            time_ns=time_ns,
+            utilisation=utilisation,
+            bottleneck_s=self._bottleneck_s(uses, end - start),
+            hottest=self._hottest,
+            hot_edges_ns=edges_ns,
+            hot_utilisation=hot_utilisation,
+        )
+
+    def _bottleneck_s(self, uses: Sequence[_Use], time_ns: NDArray[np.int64]) -> FloatArray:
+        """Return the time in which each link was full. Shapes [I], [I] -> [L]."""
+        full_ns: Counter[bytes] = Counter()
+        for one, elapsed_ns in zip(uses, time_ns.tolist(), strict=True):
+            full_ns[one.full] += elapsed_ns
+        total_ns = np.zeros(self._capacity.size)
+        for full, elapsed_ns in full_ns.items():
+            total_ns[self._full.links] += np.frombuffer(full, dtype=np.bool_) * elapsed_ns
+        return total_ns / 1e9
+
+    def _course(
+        self, uses: Sequence[_Use], start: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], FloatArray]:
         """Return the times at which loads changed, and the load of the busiest link of each kind from then on."""
         changes = list(self._changes())
         times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
-        uses = [self._use_of(interval) for interval in self._intervals]
-        start, end = (np.array([one[i] for one in self._intervals], dtype=np.int64) for i in (0, 1))
         use = np.zeros((times.size, len(self._kinds)))
         if uses:
-            full = np.stack([one.busiest for one in uses])
+            full = np.concatenate([one.busiest for one in uses]).reshape(len(uses), -1)
             _raise_ranges(use, np.searchsorted(times, start), np.searchsorted(times, end), full)
         if self._wide.links.size:
             self._add_wide(use, changes, uses)
@@ -224,10 +264,11 @@ class LinkLog:
             load = self._load(transfer)
             use[load.links] += load.num_bytes * (rate / transfer.flow_bytes) / self._capacity[load.links]
         busiest = np.zeros(len(self._kinds))
-        busiest[self._full.kinds] = np.maximum.reduceat(use[self._full.links], self._full.first)
+        narrow = use[self._full.links]
+        busiest[self._full.kinds] = np.maximum.reduceat(narrow, self._full.first)
         wide = use[self._wide.links]
-        places = np.flatnonzero(wide)
-        return _Use(busiest, places, wide[places])
+        places = wide.nonzero()[0]
+        return _Use(busiest, places, wide[places], (narrow >= FULL).tobytes(), use[self._hottest])
 
 
 def _raise_ranges(rows: FloatArray, first: NDArray[np.intp], last: NDArray[np.intp], values: FloatArray) -> None:

@@ -70,6 +70,7 @@ class _Solution:
     rates: FloatArray
     links: NDArray[np.intp]
     link_rate: FloatArray
+    byte_rate: FloatArray
 
 
 class FluidNetwork:
@@ -155,7 +156,7 @@ class FluidNetwork:
         if elapsed_ns and self._active and self._solution is not None:
             for active in self._active:
                 active.remaining -= active.rate * elapsed_ns * 1e-9
-            self._bytes[self._solution.links] += self._solution.link_rate * (elapsed_ns * 1e-9)
+            self._bytes[self._solution.links] += self._solution.byte_rate * (elapsed_ns * 1e-9)
             self._busy_ns[self._solution.links] += elapsed_ns
 
     def _solve(self, _: simpy.Event) -> None:
@@ -186,11 +187,12 @@ class FluidNetwork:
         self.num_solves += 1
         weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in key]
         rates = self._solver(*bounded_weights(weights, self._capacity, [t.most_bytes_per_s for t in key]))
-        link_rate = np.zeros(self._capacity.size)
-        for (links, flows), rate in zip(weights, rates, strict=True):
+        link_rate, byte_rate = np.zeros((2, self._capacity.size))
+        for transfer, (links, flows), rate in zip(key, weights, rates, strict=True):
             link_rate[links] += flows * rate
+            byte_rate[links] += flows * rate / (1.0 if transfer.overhead is None else transfer.overhead[links])
         links = np.flatnonzero(link_rate)
-        solution = _Solution(rates, links, link_rate[links])
+        solution = _Solution(rates, links, link_rate[links], byte_rate[links])
         if len(self._cache) >= _CACHE_SIZE:
             self._cache.clear()
         self._cache[key] = solution
@@ -226,8 +228,8 @@ def _is_through(active: _Active) -> bool:
 
 
 def _is_due(knot: Sequence[_Active]) -> bool:
-    """Tell whether the time has come at which the first of a knot ends, rounded up."""
-    return any(to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in knot)
+    """Tell whether the time has come at which the first of a knot ends, rounded up; what joined now has no rate yet."""
+    return any(active.rate > 0 and to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in knot)
 
 
 def _knots(actives: Sequence[_Active]) -> list[list[_Active]]:

@@ -11,6 +11,7 @@ Contents
 - `sim.engine.plan.alike`: lanes that would run alike, found by comparing values.
 - `sim.engine.plan.layer`: the ops of a layer, forward and backward.
 - `sim.engine.plan.finish`: gradient reduction and optimizer step.
+- `sim.engine.plan.slow_ranks`: kernels on GPUs that are slower than the device says.
 - `sim.engine.plan.neighbours`: what a pass needs, and where its output goes.
 - `sim.engine.plan.bounds`: the arithmetic alone and the wires alone.
 - `sim.engine.plan.pipeline`: the plan itself.

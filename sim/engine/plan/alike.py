@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from sim.engine.ops import Collective, Op, Transfer
 from sim.engine.plan.route import draw_layer
 from sim.engine.plan.work import Work
-from topology.alike import meets_others, own_links, wiring_of
 
 __all__ = ["alike_lanes"]
 
@@ -46,7 +45,7 @@ def alike_lanes(work: Work, lane_ranks: IntArray, finish_of: FinishOf) -> IntArr
     pipelines = [lane_ranks[:, lane].ravel() for lane in range(num_lanes)]
     if num_lanes == 1 or work.mesh.convention == "spanning" or work.fidelity == "flow":
         return alone  # spanning lanes serve each other; flows are not folded
-    if any(meets_others(work.cluster, ranks) for ranks in pipelines):
+    if any(work.cluster.meets_others(ranks) for ranks in pipelines):
         return alone
     classes: dict[tuple[int, Hashable], int] = {}
     lane_of = np.zeros(num_lanes, dtype=np.intp)
@@ -67,7 +66,7 @@ def _compared(
 ) -> Iterator[list[Hashable]]:
     """Yield what is compared, a value for each lane at a time, the cheapest and most telling first."""
     num_lanes = len(pipelines)
-    yield [wiring_of(work.cluster, ranks) for ranks in pipelines]
+    yield [work.cluster.wiring_of(ranks) for ranks in pipelines]
     if work.routing != "balanced":  # which gives every lane the same by its formula
         for layer in filter(work.model.is_moe_layer, range(work.model.layers)):
             for microbatch in range(work.num_microbatches):
@@ -80,7 +79,7 @@ def _compared(
                 for transfer in _transfers(finish_of(stage, lane)):
                     reduced[transfer.load.links] += transfer.load.num_bytes
             reduced = np.round(reduced / max(reduced.max(), 1.0), _DIGITS)
-            yield [reduced[own_links(work.cluster, ranks)].tobytes() for ranks in lane_ranks[stage]]
+            yield [reduced[work.cluster.own_links(ranks)].tobytes() for ranks in lane_ranks[stage]]
 
 
 def _transfers(ops: tuple[Op, ...]) -> Iterator[Transfer]:

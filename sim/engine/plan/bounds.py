@@ -78,12 +78,11 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     if work.mesh.strategy.tp == 1 or np.unique(work.cluster.node_of(ranks)).size == 1:
         return {}
     num_bytes = float(work.tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
-    kinds = np.array(work.cluster.link_kinds)
     times = {}
     for algorithm in ("hierarchical", "ring"):
         costs = Costs(work.cluster, dtype=work.model.dtype, all_reduce=algorithm)
-        load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).load
-        on_nic = kinds[load.links] == "nic"
+        load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).link_bytes
+        on_nic = work.cluster.crosses_node[load.links]
         per_layer = (load.num_bytes / work.cluster.nominal_bytes_per_s[load.links])[on_nic].max()
         times[algorithm] = float(per_layer) * max(work.stage_layers)
     return times
@@ -91,7 +90,7 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
 
 def _wires_s(work: Work) -> float:
     """Return the time of the busier of NICs and NVLink for the forward pass of one batch."""
-    mesh, model, spec = work.mesh, work.model, work.cluster.spec
+    mesh, model, cluster = work.mesh, work.model, work.cluster
     activations = float(work.batch_tokens * model.hidden * model.dtype_bytes)  # of all replicas, one layer
     tp_group = mesh.tp_groups(0)[0]
     num_reduces = _tp_reduces(work)
@@ -103,7 +102,7 @@ def _wires_s(work: Work) -> float:
     if model.experts and ep_nodes > 1 and not (mesh.convention == "vllm" and mesh.dp == 1):
         targets = (ep_nodes - 1) * (1 - (1 - 1 / ep_nodes) ** model.top_k)
         nic += 2 * model.num_moe_layers * activations * targets / mesh.world
-    return float(max(nic / spec.nic.bandwidth_bytes_per_s, nvlink / spec.nvlink.bandwidth_bytes_per_s))
+    return float(max(nic / cluster.exit_bytes_per_s, nvlink / cluster.in_node_bytes_per_s))
 
 
 def _tp_reduces(work: Work) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from sim.engine.ops import Op
+from sim.engine.pairs import PairLog
+from sim.engine.plan.exchange_costs import ExchangeCosts
 from sim.engine.plan.kernel_costs import KernelCosts
 from sim.engine.plan.transfer_costs import TransferCosts
 from sim.engine.plan.transfer_sms import TransferSms
@@ -24,6 +26,7 @@ class Costs:
         *,
         dtype: str,
         all_reduce: str = "auto",
+        all_to_all: str = "direct",
         fidelity: str = "bulk",
         is_random: bool = False,
         sms: Mapping[str, TransferSms] | None = None,
@@ -35,7 +38,9 @@ class Costs:
         cluster, dtype
             Hardware, and the type in which kernels compute.
         all_reduce
-            auto, ring or hierarchical.
+            auto, ring, tree, nvls or hierarchical.
+        all_to_all
+            direct, low_latency or hierarchical.
         fidelity
             bulk, or flow: then the pairs of an all-to-all go along.
         is_random
@@ -46,7 +51,19 @@ class Costs:
         self.cluster = cluster
         self.is_random = is_random
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
-        self.transfers = TransferCosts(cluster, all_reduce=all_reduce, fidelity=fidelity, is_random=is_random, sms=sms)
+        self.pairs = PairLog()
+        """Who sends what to whom, where that is asked for."""
+        self.transfers = TransferCosts(cluster, all_reduce=all_reduce, sms=sms, pairs=self.pairs)
+        self.exchanges = ExchangeCosts(
+            cluster,
+            algorithm=all_to_all,
+            fidelity=fidelity,
+            is_random=is_random,
+            sms=None if sms is None else sms.get("all_to_all"),
+            pairs=self.pairs,
+        )
+        self.num_sms = cluster.device.num_sms if sms else None
+        """SMs of a rank, where transfers take some; None where none does."""
         self._ops: dict[Hashable, list[Op]] = {}
         self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
 

@@ -24,8 +24,8 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.work import Work
-from topology.alike import link_map
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
 from workloads.schedules import Pass, Schedule, build_schedule
@@ -46,8 +46,10 @@ class PipelinePlan:
             cluster,
             dtype=work.model.dtype,
             all_reduce=work.all_reduce,
+            all_to_all=work.all_to_all,
             fidelity=work.fidelity,
             is_random=work.routing != "balanced",
+            sms=None if work.exchange_sms is None else {"all_to_all": work.exchange_sms},
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
@@ -55,7 +57,7 @@ class PipelinePlan:
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity
-        self.num_sms = self.costs.transfers.num_sms
+        self.num_sms = self.costs.num_sms
         self.shares_compute = work.mesh.convention == "spanning"
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
@@ -90,7 +92,7 @@ class PipelinePlan:
         key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
         if key not in self._known:
             build = self._forward if chosen.kind == "F" else self._backward
-            ops = tuple(op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op))
+            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
             if varies:  # each microbatch is asked for once or twice: do not keep them
                 return self._with_meetings(stage, lane, ops)
             self._known[key] = ops
@@ -118,14 +120,18 @@ class PipelinePlan:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _finish(self, stage: int, lane: int, *, lane_of: NDArray[np.intp]) -> tuple[Op, ...]:
-        return tuple(finish_training(self.work, self.costs, stage, lane, lane_of))
+        return self._at_speed(stage, lane, finish_training(self.work, self.costs, stage, lane, lane_of))
+
+    def _at_speed(self, stage: int, lane: int, ops: list[Op]) -> tuple[Op, ...]:
+        """Return ops of a lane at the speeds of its GPUs."""
+        return slow_down(tuple(ops), self.lane_ranks[stage, lane], self.work.cluster.speeds)
 
     def _link_map(self, lane: int) -> NDArray[np.intp]:
         """Return, for each link of the lane that runs for `lane`, the one that `lane` has in its place. Shape [L]."""
         if self.folding is None:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
-        return link_map(self.work.cluster, runs, ranks)
+        return self.work.cluster.link_map(runs, ranks)
 
     @property
     def _last_stage(self) -> int:

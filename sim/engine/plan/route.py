@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
+from sim.engine.plan.exchange_costs import Tokens, node_places
 from sim.engine.plan.work import Work
+from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import draw_counts
 
 __all__ = ["ExpertLayer", "draw_layer", "route"]
@@ -123,9 +125,15 @@ def _route(
         source_counts = counts if len(groups) == 1 else counts[:, number * group.size : (number + 1) * group.size]
         per_host = source_counts.reshape(*source_counts.shape[:2], group.size, -1)
         tokens.append(per_host.sum(axis=1))
-        if not _is_replicated(work):
+        if _is_replicated(work):
+            continue
+        which = lane * len(groups) + number
+        if work.all_to_all == "hierarchical":
+            sent = _distinct(work, source_counts, group)
+            trips.append(costs.exchanges.relayed_trips(senders, group, sent, group=which))
+        else:
             matrices = per_host.sum(axis=3) * copy_bytes
-            trips.append(costs.transfers.round_trips(senders, group, matrices, group=lane * len(groups) + number))
+            trips.append(costs.exchanges.round_trips(senders, group, matrices, group=which))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
     together = Together(arrived)
     hosts, on_hosts = groups.ravel(), arrived.sum(axis=2)
@@ -145,6 +153,21 @@ def _route(
         )
         for i, (microbatch, layer) in enumerate(product(microbatches, layers))
     }
+
+
+def _distinct(work: Work, counts: NDArray[np.int64], group: Ranks) -> Tokens:
+    """Return what sources have for ranks and nodes of a group, each token once. `counts` are [N, S, E]."""
+    owner = np.repeat(np.arange(group.size), work.model.experts // group.size)
+    node, _ = node_places(work.cluster, group)
+    num_nodes = int(node.max()) + 1
+    share = min(1.0, (work.max_nodes_per_token or num_nodes) / num_nodes)
+    tokens = float(_owned_tokens(work))
+    copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
+    to_ranks, to_nodes = (
+        distinct_tokens(counts, of, tokens=tokens, top_k=work.model.top_k, node_share=share) * copy_bytes
+        for of in (owner, node[owner])
+    )
+    return Tokens(to_ranks=to_ranks, to_nodes=to_nodes)
 
 
 def _draw(work: Work, lane: int, layers: Sequence[int], microbatches: Sequence[int]) -> NDArray[np.int64]:

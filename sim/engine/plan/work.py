@@ -10,6 +10,7 @@ sequences and microbatches.
 
 from dataclasses import dataclass
 
+from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.errors import WorkloadError
 from workloads.mesh import Mesh
@@ -47,7 +48,13 @@ class Work:
     seed: int = 1
     """Seed of all draws."""
     all_reduce: str = "auto"
-    """auto, ring or hierarchical: for all-reduce, all-gather and reduce-scatter."""
+    """auto, ring, tree, nvls or hierarchical: for all-reduce, all-gather and reduce-scatter."""
+    all_to_all: str = "direct"
+    """direct, low_latency or hierarchical: for dispatch and combine."""
+    max_nodes_per_token: int | None = None
+    """Nodes among which a token chooses its experts; None: all."""
+    exchange_sms: TransferSms | None = None
+    """SMs that dispatch and combine take on each rank."""
     fidelity: str = "bulk"
     """bulk: a collective is one transfer; flow: the pairs of an all-to-all end each on its own."""
     exchange: str = "one_sided"

@@ -165,7 +165,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
             "preset: dgx-h100",
             f"preset: {name}",
             f"3: cluster.preset must name a known cluster, got '{name}'. Did you mean 'dgx-h100'? Known: dgx-a100, "
-            "dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+            "dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, pcie-8x-l40s.",
         )
         for name in ("DGX H100", "h100", "H100", "DGX_H100")
     ],
@@ -287,8 +287,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "{model.top_k: 1}",
         "{workload: {}}",
-        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, got nothing. What is given for "
-        "workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
+        "38: alternatives.0 (workload.kind) must be one of forward, training, passes, collective, got nothing. What is "
+        "given for workload replaces all of it: write {workload.KEY: VALUE} to change one key.",
     ),
     # ---- types
     (
@@ -309,7 +309,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "num_nodes: 1",
         "num_nodes:",
-        "4: cluster.num_nodes must be an integer of at least 1, got null. Write a number without unit, such as 1.",
+        "4: cluster.num_nodes must be given, got nothing. Add `num_nodes:` under cluster.",
     ),
     (
         "gated: true",
@@ -366,14 +366,14 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "preset: dgx-h100",
         "preset: dgx-h10",
         "3: cluster.preset must name a known cluster, got 'dgx-h10'. Did you mean 'dgx-h100'? Known: "
-        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, pcie-8x-l40s.",
     ),
     (
         "  num_nodes: 1",
         "  device: h100\n  num_nodes: 1",
         "4: cluster.device.preset must be a known preset, got h100. Did you mean 'h100-sxm'? Known: "
-        "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, h200-sxm, h800-sxm, b200-sxm, gb200, mi300x, mi250x-gcd, "
-        "ascend-910b.",
+        "a100-sxm-40gb, a100-sxm-80gb, h100-sxm, h200-sxm, h800-sxm, b200-sxm, gb200, mi300x, l40s, "
+        "mi250x-gcd, ascend-910b.",
     ),
     (
         "  layers: 8",
@@ -390,8 +390,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "kind: forward",
         "kind: inference",
-        "19: workload.kind must be one of forward, training, passes, got inference. It decides which keys the"
-        " workload has.",
+        "19: workload.kind must be one of forward, training, passes, collective, got inference. It decides which"
+        " keys the workload has.",
     ),
     ("kind: 1f1b", "kind: 1F1B", "23: schedule.kind must be one of gpipe, 1f1b, got 1F1B. Did you mean `1f1b`?"),
     (
@@ -580,14 +580,15 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "{model.top_k: 1}",
         "{cluster.preset: dgx-h10}",
         "38: alternatives.0 (cluster.preset) must name a known cluster, got 'dgx-h10'. Did you mean "
-        "'dgx-h100'? Known: dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        "'dgx-h100'? Known: dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, "
+        "pcie-8x-l40s.",
     ),
     (
         "{model.top_k: 1}",
         "{cluster.device.preset: h100}",
         "38: alternatives.0 (cluster.device.preset) must be a known preset, got h100. Did you mean "
         "'h100-sxm'? Known: a100-sxm-40gb, a100-sxm-80gb, h100-sxm, h200-sxm, h800-sxm, b200-sxm, gb200, "
-        "mi300x, mi250x-gcd, ascend-910b.",
+        "mi300x, l40s, mi250x-gcd, ascend-910b.",
     ),
     (
         "{model.top_k: 1}",
@@ -695,8 +696,13 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "  num_nodes: 1",
         "  file: ../secret.yaml\n  num_nodes: 1",
-        "4: cluster.file must be supported, got ../secret.yaml. cluster.file is not supported yet. Name a "
-        "cluster with cluster.preset.",
+        "4: cluster.file must be left out with cluster.preset, got ../secret.yaml. Keep one of them.",
+    ),
+    (
+        "  preset: dgx-h100",
+        "  file: ../secret.yaml\n  device: h100-sxm",
+        "3: cluster.file must be in the scenario's folder, got ../secret.yaml. Copy it beside the scenario and "
+        "write its name.",
     ),
     (
         "  layers: 8",
@@ -891,7 +897,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     (
         ["good.yaml", "--set", f"cluster.preset={'k' * 1000}"],
         f"--set cluster.preset={'k' * 45}...: cluster.preset must name a known cluster, got '{'k' * 59}.... Known: "
-        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72.",
+        "dgx-a100, dgx-h100, dgx-h200, h800, dgx-b200, gb200-nvl72, hgx-h100-roce, a3-mega, mi300x, pcie-8x-l40s.",
     ),
     (
         ["good.yaml", "--set", "model.vocab=1,000,000"],
@@ -997,8 +1003,8 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     ),
     (
         ["good.yaml", "--set", "cluster.file=/etc/passwd"],
-        "--set cluster.file=/etc/passwd: cluster.file must be supported, got /etc/passwd. cluster.file is not"
-        " supported yet. Name a cluster with cluster.preset.",
+        "--set cluster.file=/etc/passwd: cluster.file must be left out with cluster.preset, got /etc/passwd. Keep one "
+        "of them.",
     ),
     (
         ["good.yaml", "--set", "parallel.strategy=EP8_TP2_PP1_DP8"],

@@ -239,10 +239,10 @@ def test_no_value_runs_code_or_reads_another_file(
     assert seen == []
 
 
-def test_a_scenario_has_no_key_that_names_a_file() -> None:
-    """Every key that would read one is refused by name; who builds one has to bound it to the scenario's folder."""
+def test_no_key_but_the_clusters_names_a_file() -> None:
+    """Every other key that would read one is refused by name; cluster.file is bound to the scenario's folder."""
     files = {row.key for row in NOT_YET if row.names is None and row.key.rpartition(".")[2] in ("file", "hf_config")}
-    assert files == {"cluster.file", "model.hf_config", "schedule.file", "routing.file"}
+    assert files == {"model.hf_config", "schedule.file", "routing.file"}
     assert parse_yaml(GOOD).data["model"]["hidden"] == 2048
 
 
@@ -261,7 +261,8 @@ def test_nothing_is_written_outside_out(
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {
         "here/good.yaml",
-        *(f"here/out/{name}" for name in ("result.json", "timeline.png", "trace.json", "trace.npz")),
+        *(f"here/out/{name}" for name in ("links.png", "pairs.npz", "pairs.png", "result.json", "timeline.png")),
+        *(f"here/out/{name}" for name in ("trace.json", "trace.npz")),
     }
 
 

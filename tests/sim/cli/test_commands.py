@@ -85,16 +85,17 @@ def test_json_is_one_object_with_the_contracts_keys(moesim: Callable[..., Said])
     assert set(data["engine"]) >= {"wall_s", "plan_wall_s", "runs", "stage_ops", "spans", "events", "solves", "folded"}
 
 
-def test_out_writes_four_files_and_nothing_is_written_without_it(
+def test_out_writes_its_files_and_nothing_is_written_without_it(
     moesim: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """result.json, trace.npz, timeline.png, trace.json; no temporary file is left."""
+    """Result, trace, bytes per GPU pair and pictures; no temporary file is left."""
     monkeypatch.chdir(tmp_path)
     moesim("run", "ep16_tp16_pp4", *SMALL)
     assert list(tmp_path.iterdir()) == []
     said = moesim("run", "ep16_tp16_pp4", *SMALL, "--out", "new/out")
     names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
-    assert names == ["result.json", "timeline.png", "trace.json", "trace.npz"]
+    pictures = ["links.png", "pairs.png", "timeline.png"]
+    assert names == sorted([*pictures, "pairs.npz", "result.json", "trace.json", "trace.npz"])
     assert all(name in said.out for name in names)
     with np.load(tmp_path / "new" / "out" / "trace.npz") as columns:
         assert tuple(columns.files) == COLUMNS
@@ -194,8 +195,8 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
         ),
         (
             ["rum", "x"],
-            "moesim: the command must be one of run, timeline, explain, list, schema, init, got rum. "
-            "Did you mean run?\n",
+            "moesim: the command must be one of run, validate, timeline, topology, explain, list, schema, init, "
+            "got rum. Did you mean run?\n",
         ),
         (
             ["run", "x", "--sed", "3"],

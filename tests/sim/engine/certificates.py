@@ -205,7 +205,7 @@ def links_carry_the_bytes_of_all_transfers(seen: Observed) -> None:
     use = seen.run.trace.link_use
     wanted = np.zeros(use.num_bytes.size)
     for transfer in seen.transfers:
-        wanted[transfer.load.links] += transfer.load.num_bytes
+        wanted[transfer.link_bytes.links] += transfer.link_bytes.num_bytes
     assert (np.abs(use.num_bytes - wanted) <= FLOAT_REL * wanted).all()
 
 

@@ -73,3 +73,61 @@ def test_ranges_are_raised_as_one_by_one(ranges):
     if ranges:
         _raise_ranges(rows, first, last, values)
     assert (rows == wanted).all()
+
+
+def test_a_link_is_the_bottleneck_while_it_is_full():
+    """a: 100 bytes on link 0, b: 150 on links 0 and 1 (twice as wide). Shared: 200 ns at 1/2, then b alone 50 more.
+
+    Link 0 is full for all 250 ns, link 1 at a quarter, then at a half: never.
+    """
+    capacity = [1.0, 2.0]
+    a, b = make_transfer({0: 100}, capacity), make_transfer({0: 150, 1: 150}, capacity)
+    use = run_network(capacity, [(0, [a]), (0, [b])])[0].link_use()
+    assert use.bottleneck_s * 1e9 == pytest.approx([250, 0])
+    assert use.hottest.tolist() == [0, 1]
+
+
+def test_each_of_several_links_is_the_bottleneck_of_its_own_transfers():
+    """Three transfers on two links: a on 0 (weight 1), b on 0 and 1, c on 1 with a capacity of 3.
+
+    a and b get 1/2 each on link 0, c the other 5/2 of link 1: both are full until a and b end at 20 ns; c has 10 left.
+    """
+    capacity = [1.0, 3.0]
+    traffic = [make_transfer(load, capacity, flow_bytes=flow) for load, flow in (({0: 10}, 10), ({0: 10, 1: 10}, 10))]
+    traffic.append(make_transfer({1: 60}, capacity, flow_bytes=60))
+    use = run_network(capacity, [(0, traffic)])[0].link_use()
+    assert use.bottleneck_s * 1e9 == pytest.approx([20, 24], abs=1)
+
+
+def test_the_course_of_the_hottest_link_is_its_mean_load_in_each_bin():
+    """The wide link of the first test: a quarter, half from 50 to 100 ns, then a quarter. It is the least hot."""
+    use = two_over_a_wide_link(can_fill=CAN_FILL)[0].link_use()
+    assert use.hottest.tolist() == [1, 0, 2]
+    assert use.hot_edges_ns[[0, -1]].tolist() == [0, 200]
+    wide = use.hot_utilisation[:, 2]
+    edges = use.hot_edges_ns[:-1]
+    for low, high, load in ((0, 50, 0.25), (50, 100, 0.5), (100, 200, 0.25)):
+        assert wide[(edges >= low) & (edges < high)] == pytest.approx(load)
+    assert (wide * np.diff(use.hot_edges_ns)).sum() * CAPACITY[2] == pytest.approx(250)
+
+
+def test_without_a_course_no_bottleneck_is_told():
+    """It would take as long to find as the course."""
+    use = two_over_a_wide_link()[0].link_use(with_course=False)
+    assert use.bottleneck_s is None
+    assert use.hottest.size == use.hot_utilisation.size == 0
+
+
+@PATIENT
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 2), st.integers(1, 400)), min_size=1, max_size=12))
+def test_a_link_is_the_bottleneck_at_most_while_it_is_busy_and_at_least_for_its_bytes(traffic):
+    """Bytes of the hottest links are the integral of their course; a link alone in the world is full while busy."""
+    capacity = [1.0, 2.0, 4.0]
+    starts = [(start_ns, [make_transfer({link: size}, capacity)]) for start_ns, link, size in traffic]
+    use = run_network(capacity, sorted(starts, key=lambda start: start[0]))[0].link_use()
+    assert use.bottleneck_s == pytest.approx(use.busy_s)
+    carried = (use.hot_utilisation * np.diff(use.hot_edges_ns)[:, None]).sum(axis=0)
+    # The end of a transfer is rounded up, and its load is noted to that end.
+    slack = len(traffic) * np.array(capacity)[use.hottest]
+    bytes_of_course = carried * np.array(capacity)[use.hottest]
+    assert (np.abs(bytes_of_course - use.num_bytes[use.hottest]) <= slack).all()

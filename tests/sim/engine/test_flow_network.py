@@ -288,7 +288,7 @@ def test_equal_matrices_end_in_flow_when_they_end_in_bulk(num_gpus):
     """To the nanosecond: equal flows leave the busiest link together."""
     costs = Costs(make_cluster(num_gpus), dtype="bf16", fidelity="flow")
     matrix = np.full((num_gpus, num_gpus), 1e6)
-    transfer = costs.transfers.round_trip(np.arange(num_gpus), np.arange(num_gpus), matrix, group=0)[0]
+    transfer = costs.exchanges.round_trip(np.arange(num_gpus), np.arange(num_gpus), matrix, group=0)[0]
     assert _end_on(costs.cluster, transfer) == transfer.latency_ns + transfer.alone_ns
 
 
@@ -296,7 +296,7 @@ def test_random_matrices_end_no_earlier_in_flow():
     """On a cluster: sizes from 0.1 to 2 MB, a pair each."""
     costs = Costs(make_cluster(16), dtype="bf16", fidelity="flow")
     matrix = np.random.default_rng(3).uniform(1e5, 2e6, (16, 16))
-    transfer = costs.transfers.round_trip(np.arange(16), np.arange(16), matrix, group=0)[0]
+    transfer = costs.exchanges.round_trip(np.arange(16), np.arange(16), matrix, group=0)[0]
     assert _end_on(costs.cluster, transfer) >= transfer.latency_ns + transfer.alone_ns
 
 
@@ -306,7 +306,7 @@ def test_links_that_cannot_be_full_change_no_end(num_gpus):
     costs = Costs(make_cluster(num_gpus), dtype="bf16", fidelity="flow")
     rng, ranks = np.random.default_rng(4), np.arange(num_gpus)
     transfers = [
-        costs.transfers.round_trip(ranks, ranks, rng.exponential(1e5, (num_gpus,) * 2), group=0)[0] for _ in range(3)
+        costs.exchanges.round_trip(ranks, ranks, rng.exponential(1e5, (num_gpus,) * 2), group=0)[0] for _ in range(3)
     ]
     whole, fewer = (_ends_on(costs.cluster, transfers, can_fill=chosen) for chosen in (None, costs.cluster.can_fill))
     assert max(abs(a - b) for a, b in zip(whole, fewer, strict=True)) <= 1  # float noise may round the other way
@@ -328,8 +328,8 @@ def test_costs_attach_flows_to_exchanges_under_flow_only():
     """An all-to-all has a flow for each pair that sends; rings stay one transfer, and bulk has none."""
     ranks, matrix = np.arange(8), np.full((8, 8), 100.0)
     bulk, flow = (Costs(make_cluster(8), dtype="bf16", fidelity=fidelity) for fidelity in ("bulk", "flow"))
-    assert bulk.transfers.round_trip(ranks, ranks, matrix, group=0)[0].flows is None
-    assert flow.transfers.round_trip(ranks, ranks, matrix, group=0)[0].flows.num_bytes.tolist() == [100.0] * 56
+    assert bulk.exchanges.round_trip(ranks, ranks, matrix, group=0)[0].flows is None
+    assert flow.exchanges.round_trip(ranks, ranks, matrix, group=0)[0].flows.num_bytes.tolist() == [100.0] * 56
     assert flow.transfers.collective("all_reduce", ranks, 100.0, group=0).flows is None
 
 
@@ -369,3 +369,14 @@ def test_compiled_and_interpreted_give_the_same_bits():
     assert results[0] == results[1]
     assert states[0].end_ns.tolist() == states[1].end_ns.tolist()
     assert states[0].tally.tolist() == states[1].tally.tolist()
+
+
+def test_flow_by_flow_a_link_that_is_full_is_the_bottleneck():
+    """Two flows of 100 bytes on links of 1 and 2 bytes/ns: full for 100 and for 50 ns."""
+    capacity = [1, 2]
+    exchange = make_flows([({0: 1}, 100_000), ({1: 1}, 200_000), ({1: 0.1}, 100)], capacity)
+    network, _ = run_network(capacity, [(0, [exchange])], network=FlowNetwork)
+    use = network.link_use()
+    assert use.bottleneck_s[0] * 1e9 == pytest.approx(100_000, rel=1e-3)
+    assert use.hottest.tolist()[:2] == [1, 0]
+    assert use.hot_utilisation.max() <= 1

@@ -74,7 +74,7 @@ def test_an_all_to_all_is_bound_by_the_rank_that_sends_or_receives_most():
     """
     ranks = np.array([0, 1, 2])
     matrix = np.array([[0, 3e6, 0], [0, 0, 0], [0, 4e6, 0]])
-    there, back = costs_with(all_to_all=SLOW).transfers.round_trip(ranks, ranks, matrix, group=0)
+    there, back = costs_with(all_to_all=SLOW).exchanges.round_trip(ranks, ranks, matrix, group=0)
     assert (there.alone_ns, back.alone_ns) == (700_000, 700_000)
     assert there.num_sms == back.num_sms == 10
     assert there.imbalance_ns == back.imbalance_ns == 700_000 - 266_667
@@ -82,7 +82,7 @@ def test_an_all_to_all_is_bound_by_the_rank_that_sends_or_receives_most():
 
 def test_an_exchange_of_nothing_takes_no_sms():
     """Of a rank with itself."""
-    there, _ = costs_with(all_to_all=SLOW).transfers.round_trip(
+    there, _ = costs_with(all_to_all=SLOW).exchanges.round_trip(
         FIRST_NODE[:1], FIRST_NODE[:1], np.array([[5e6]]), group=0
     )
     assert (there.num_sms, there.alone_ns) == (0, 0)
@@ -93,7 +93,7 @@ def test_in_flow_sms_bound_all_pairs_of_a_rank_together():
     ranks = np.array([0, 1, 2])
     matrix = np.array([[0, 3e6, 0], [0, 0, 0], [0, 4e6, 0]])
     costs = costs_with(fidelity="flow", all_to_all=SLOW)
-    for transfer in costs.transfers.round_trip(ranks, ranks, matrix, group=0):
+    for transfer in costs.exchanges.round_trip(ranks, ranks, matrix, group=0):
         num_links = costs.cluster.capacity_bytes_per_s.size
         course = run_flows([transfer], [transfer.flows.num_bytes], costs.cluster.capacity_bytes_per_s, choose_run(1))
         assert course.elapsed_ns == transfer.alone_ns == 700_000
@@ -109,7 +109,7 @@ def test_equal_matrices_take_as_long_in_flow_as_in_bulk(sms):
     for fidelity, network in (("bulk", FluidNetwork), ("flow", FlowNetwork)):
         costs = costs_with(fidelity=fidelity, **sms)
         transfers = [
-            costs.transfers.round_trip(ranks, ranks, np.full((16, 16), size), group=0)[0] for size in (1e6, 0.7e6)
+            costs.exchanges.round_trip(ranks, ranks, np.full((16, 16), size), group=0)[0] for size in (1e6, 0.7e6)
         ]
         transfers = [replace(transfer, num_sms=0) for transfer in transfers]  # whoever counts them
         capacity = (costs.cluster.capacity_bytes_per_s / BYTE_PER_NS).tolist()
@@ -153,7 +153,7 @@ def plan_with_sms(work, sms, folds=False):
         is_random=work.routing != "balanced",
         sms=sms,
     )
-    plan.num_sms = plan.costs.transfers.num_sms
+    plan.num_sms = plan.costs.num_sms
     return plan
 
 

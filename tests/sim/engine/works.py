@@ -20,6 +20,13 @@ def make_cluster(num_gpus: int) -> Cluster:
     return build_cluster(FABRICS["dgx-h100"], -(-num_gpus // GPUS_PER_NODE), DEVICES["h100-sxm"])
 
 
+@cache
+def make_plain_cluster(num_gpus: int) -> Cluster:
+    """Nodes of eight H100 of whose links no more is known than their own figures: no protocols."""
+    fabric = replace(FABRICS["dgx-h100"], inside=None, between=None)
+    return build_cluster(fabric, -(-num_gpus // GPUS_PER_NODE), DEVICES["h100-sxm"])
+
+
 def make_model(
     *, layers: int = 4, experts: int = 16, top_k: int = 2, hidden: int = 256, dense_layers: int = 0
 ) -> ModelSpec:

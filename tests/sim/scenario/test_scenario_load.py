@@ -7,7 +7,7 @@ import pytest
 
 import sim.scenario.bundled as bundled_module
 from sim.errors import InputError
-from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled
+from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled, list_cases, list_suites
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.starter import STARTER
@@ -361,14 +361,15 @@ def test_a_path_is_read_and_named_in_errors(tmp_path, contract_text):
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
     """Return a folder that stands in for the bundled scenarios."""
-    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "own").mkdir(parents=True)
     (tmp_path / "start.yaml").write_text(STARTER, encoding="utf-8")
-    (tmp_path / "validation" / "passes.yaml").write_text(PASSES, encoding="utf-8")
+    (tmp_path / "validation" / "own" / "passes.yaml").write_text(PASSES, encoding="utf-8")
+    (tmp_path / "validation" / "own" / "suite.yaml").write_text("title: own\n", encoding="utf-8")
     monkeypatch.setattr(bundled_module, "bundled_folder", lambda: tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["start", "start.yaml", "validation/passes", "passes", "passes.yaml"])
+@pytest.mark.parametrize("name", ["start", "start.yaml", "validation/own/passes", "own/passes", "passes.yaml"])
 def test_a_bundled_scenario_is_found_by_its_name(bundle, name):
     path = find_bundled(name)
     assert path is not None
@@ -376,15 +377,28 @@ def test_a_bundled_scenario_is_found_by_its_name(bundle, name):
     assert load_scenario(name).path == str(path)
 
 
-def test_a_name_in_two_folders_needs_its_folder(bundle):
-    (bundle / "stress").mkdir()
-    (bundle / "stress" / "passes.yaml").write_text(PASSES, encoding="utf-8")
-    assert find_bundled("passes") is None
-    assert find_bundled("stress/passes") == bundle / "stress" / "passes.yaml"
+@pytest.mark.parametrize("parent", ["", "validation/"])
+def test_a_name_in_two_folders_needs_its_folder(bundle, parent):
+    """Of scenarios as of validation cases."""
+    for folder in ("one", "two"):
+        (bundle / parent / folder).mkdir()
+        (bundle / parent / folder / "twice.yaml").write_text(PASSES, encoding="utf-8")
+    assert find_bundled("twice") is None
+    assert find_bundled("two/twice") == bundle / parent / "two" / "twice.yaml"
 
 
-def test_bundled_scenarios_are_listed_in_order(bundle):
-    assert list_bundled() == ["start", "validation/passes"]
+def test_a_scenario_goes_before_a_validation_case_of_its_name(bundle):
+    """The case is still found with its suite."""
+    (bundle / "passes.yaml").write_text(PASSES, encoding="utf-8")
+    assert find_bundled("passes") == bundle / "passes.yaml"
+    assert find_bundled("own/passes") == bundle / "validation" / "own" / "passes.yaml"
+
+
+def test_bundled_scenarios_are_listed_in_order_and_cases_apart(bundle):
+    """The file that says what a suite is is neither."""
+    assert list_bundled() == ["start"]
+    assert list_cases() == ["own/passes"]
+    assert list_suites() == ["own"]
 
 
 def test_a_file_in_the_current_folder_goes_before_a_bundled_one(bundle, tmp_path, monkeypatch):

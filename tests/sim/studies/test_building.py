@@ -116,11 +116,15 @@ def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
 
 
 def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
-    """What a claim may name, a run can answer (the exchange is probed where it is asked for)."""
+    """What a claim may name, a run can answer (the exchange is probed where it is asked for), or a collective."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
-    assert set(CATALOG) <= set(values)
+    assert set(CATALOG) <= set(values) | set(simulate_scenario(load_scenario_text(ALL_REDUCE)).values)
 
 
+ALL_REDUCE = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+workload: {kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 MiB}
+"""
 DENSE = """
 cluster: {preset: dgx-h100, num_nodes: 2}
 model: {layers: 4, hidden: 256, heads: 8, ffn: 512, vocab: 1024}
@@ -170,3 +174,53 @@ def test_an_example_of_stage_layers_is_given_for_few_stages_only():
     with pytest.raises(InputError, match="Give the layers of each stage") as refused:
         build(load_scenario("ep16_tp16_pp4", overrides=changes))
     assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "least", "most"),
+    [
+        (["cluster.fabric=switch"], 0.5, 1.0),
+        (["cluster.fabric={kind: rail_optimised, oversubscription: 8}"], 1.0, 8.0),
+        (["cluster.fabric={kind: torus, shape: [2, 1]}"], 0.5, 8.0),
+        (["cluster.degraded=[{nic: 0.3, gone: true}]"], 1.0, 4.0),
+        (["cluster.degraded=[{link: 'nic0.3<->leaf0.3', bandwidth: 25%}]"], 1.0, 4.0),
+        (["cluster.degraded=[{gpu: 5, speed: 50%}]"], 1.0, 2.0),
+    ],
+)
+def test_another_fabric_or_a_degraded_one_changes_the_step(changes, least, most) -> None:
+    """Worse parts never help, and not by more than they are worse."""
+    base, changed = (
+        simulate_scenario(load_scenario_text(SMALL, overrides=more)).metrics["step_time_s"] for more in ([], changes)
+    )
+    assert least <= changed / base <= most
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            "cluster.degraded=[{nic: 0.9, gone: true}]",
+            r"cluster.degraded.0.nic must name a NIC .* Did you mean '0\.\d'",
+        ),
+        (
+            "cluster.degraded=[" + ", ".join(f"{{nic: '1.{i}', gone: true}}" for i in range(8)) + "]",
+            "cluster.degraded must leave every GPU a way .* got GPUs 0 to 7 without a way to GPUs 8 to 15",
+        ),
+        ("cluster.fabric={kind: torus, shape: [3, 2]}", r"cluster.fabric.shape .* = 2, got \[3, 2\]"),
+        (
+            "cluster.fabric={kind: fat_tree, oversubscription: 0.5}",
+            "cluster.fabric.oversubscription must be at least 1",
+        ),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused_with_its_key(changes, message) -> None:
+    """Before anything runs."""
+    with pytest.raises(InputError, match=message):
+        build(load_scenario_text(SMALL, overrides=[changes]))
+
+
+def test_a_nic_of_a_node_of_72_is_named_in_quotes() -> None:
+    """0.1 and 0.10 are one number and two NICs."""
+    rack = ["cluster.preset=gb200-nvl72", "parallel.strategy=EP16_TP1_PP2_DP72"]
+    with pytest.raises(InputError, match=r"cluster.degraded.0.nic must be in quotes on a node of 72 NICs"):
+        build(load_scenario_text(SMALL, overrides=[*rack, "cluster.degraded=[{nic: 0.10, gone: true}]"]))

@@ -11,7 +11,6 @@ from sim.scenario.load import load_scenario
 from sim.studies.build import _largest_divisor as largest_divisor
 from sim.studies.build import build
 from sim.studies.judge import simulate
-from sim.studies.least import _num_links as num_links
 from sim.studies.least import held_bytes, least_of_work
 from sim.studies.limits import Estimate, Limits, estimate_run
 from sim.studies.machine import machine_memory_bytes
@@ -167,7 +166,7 @@ def test_links_are_counted_without_wiring_them():
     """As many as the graph has."""
     for preset, num_nodes in (("dgx-h100", 1), ("dgx-h100", 5), ("dgx-h100", 40), ("gb200-nvl72", 2)):
         cluster = build_cluster(FABRICS[preset], num_nodes, DEVICES["h100-sxm"])
-        assert num_links(cluster) == len(cluster.link_names)
+        assert cluster.least_num_links == len(cluster.link_names)
 
 
 def test_a_time_that_the_clock_cannot_hold_names_file_operation_and_sizes():

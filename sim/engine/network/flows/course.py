@@ -38,6 +38,8 @@ class Course:
     """Links that carried something. Shape [K]."""
     num_bytes: FloatArray
     """Bytes on each. Shape [K]."""
+    held_bytes: FloatArray
+    """Bytes at its capacity that hold each as long: more, where a protocol reaches less. Shape [K]."""
     busy_ns: NDArray[np.int64]
     """Time until the last flow on each has ended. Shape [K]."""
     ends_ns: NDArray[np.int64]
@@ -83,6 +85,7 @@ def run_flows(
             remaining=tuple(remaining),
             links=nothing,
             num_bytes=np.zeros(0),
+            held_bytes=np.zeros(0),
             busy_ns=nothing,
             ends_ns=np.where(np.concatenate(remaining) > 0, -1, 0),
             num_solves=0,
@@ -99,7 +102,9 @@ def run_flows(
     active_ns = np.where(is_active, elapsed_ns, state.end_ns)
     entry = links.flow_of_entry
     sent = links.share * (before - after)[entry]
-    num_bytes = np.bincount(links.links, weights=sent, minlength=capacity.size).astype(np.float64)
+    held_bytes = np.bincount(links.links, weights=sent, minlength=capacity.size).astype(np.float64)
+    passed = sent / _overheads(transfers, links, owner) if any(t.overhead is not None for t in transfers) else sent
+    num_bytes = np.bincount(links.links, weights=passed, minlength=capacity.size).astype(np.float64)
     busy_ns = np.zeros(capacity.size, dtype=np.int64)
     np.maximum.at(busy_ns, links.links, active_ns[entry])
     used = np.flatnonzero(num_bytes[:num_links])
@@ -108,6 +113,7 @@ def run_flows(
         remaining=tuple(np.split(after, np.cumsum([one.size for one in remaining])[:-1])),
         links=used,
         num_bytes=num_bytes[used],
+        held_bytes=held_bytes[used],
         busy_ns=busy_ns[used],
         ends_ns=state.end_ns,
         num_solves=num_solves,
@@ -115,6 +121,17 @@ def run_flows(
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _overheads(transfers: Sequence[Transfer], links: FlowLinks, owner: NDArray[np.int64]) -> FloatArray:
+    """Return how long a byte of each entry's flow holds its link, over a byte at capacity. Shape [E]."""
+    of_entry = owner[links.flow_of_entry]
+    overheads = np.ones(links.links.size)
+    for position, transfer in enumerate(transfers):
+        if transfer.overhead is not None:
+            mine = (of_entry == position) & (links.links < transfer.overhead.size)
+            overheads[mine] = transfer.overhead[links.links[mine]]
+    return overheads
 
 
 def _with_own_links(transfers: Sequence[Transfer], capacity: FloatArray) -> tuple[FlowLinks, FloatArray]:

@@ -84,6 +84,7 @@ class FlowNetwork:
         self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
         self._knots: list[_Knot] = []
         self._stale: list[_Knot] = []
+        self._num_ended: dict[Transfer, int] = {}
         self._known: dict[tuple[Transfer, ...], Course] = {}
         self._log = FlowLog(capacity, link_names, link_kinds)
         self._choose, self._num_steps = choose, 0
@@ -111,9 +112,14 @@ class FlowNetwork:
         """Return what the links have carried so far."""
         return self._log.summary(with_course=with_course)
 
+    def num_ended(self) -> dict[Transfer, int]:
+        """Return how often each transfer has ended."""
+        return dict(self._num_ended)
+
     def forget(self) -> None:
         """Forget what became of transfers so far."""
         self._known.clear()
+        self._num_ended.clear()
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -207,6 +213,7 @@ class FlowNetwork:
     def _finish(self, batch: Batch, position: int) -> None:
         transfer = batch.transfers[position]
         self.bytes_received += transfer.total_bytes
+        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
         batch.end_ns[position] = self._env.now
         if transfer.num_sms:
             self.occupancy.end(transfer)

@@ -1,0 +1,150 @@
+"""Fit the constants of `topology.presets.protocols.FITTED` to `scenarios/validation/network`, and print them.
+
+    python benchmarks/fit_network.py
+
+Needs moesim on the path (installed, or `PYTHONPATH=.`) and scipy, which moesim itself does not. Constants are fitted in
+groups, each to the cases that depend on it; the loss is the mean square of log(modelled / published), every figure
+weighing the same. Figures that are set apart are left out. Links are at the datasheet's bandwidth here, so that nothing
+but the protocols bounds them.
+
+Then each table is left out: the constants that it gives take their value `otherwise`, and the errors that its figures
+then have are what `suite.yaml` states beside the fit's own.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from sim.engine.plan import pricing
+from sim.engine.plan.collective import CollectivePlan, CollectiveWork, bus_factor
+from sim.studies.build_collective import build_collective
+from sim.studies.suites import find_suites
+from topology.cluster import Cluster, build_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.protocols import FITTED, build_protocols
+
+GROUPS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("tcpxo LL hop", "tcpxo LL rate", "tcpxo Simple hop", "tcpxo Simple rate"), ("a3_mega_all_reduce",)),
+    (("ib-ndr Simple rate",), ("h100_ib_all_reduce",)),
+    (("nvlink5-nvl72 NVLS hop", "nvlink5-nvl72 NVLS rate"), ("gb200_all_reduce",)),
+    (("nvlink3 send rate",), ("a100_sendrecv",)),
+    (("nvlink4 copy rate",), ("h200_copy",)),
+    (("xgmi3 Simple rate",), ("mi300x_all_reduce",)),
+    (
+        ("nvlink4-h800 DeepEP rate", "ib DeepEP rate", "low_latency base", "nvlink5 DeepEP rate", "DeepEP SM rate"),
+        ("deepep_v1_normal", "deepep_v1_low_latency", "deepep_v2_sm90", "deepep_v2_sm100"),
+    ),
+)
+"""Constants that are fitted together, and the cases that depend on them."""
+TABLES = ("deepep", "nccl_busbw")
+LATENCIES_US = {3.33: 0.6, 2.8: 2.7, 3.7: 2.7, 3.6: 2.7, 5.6: 2.7}
+"""End-to-end latencies that the presets take from the table of latencies -> NCCL's for a message of a ring under LL."""
+
+Constants = dict[str, float]
+
+
+class Row(NamedTuple):
+    """A published figure with the collective that it is of."""
+
+    case: str
+    """Case of the suite."""
+    metric: str
+    """What was published of it."""
+    published: float
+    """The figure, SI."""
+    work: CollectiveWork
+    """The collective."""
+
+
+def load_rows() -> list[Row]:
+    """Return the figures of the suite that are not set apart."""
+    (suite,) = find_suites(["network"])
+    rows = []
+    for case in suite.cases:
+        for i, figure in enumerate(case.scenario.spec.published):
+            if figure.apart is None:
+                work = build_collective(case.scenario.case(i))[0].work
+                work = replace(work, cluster=at_datasheet(work.cluster))
+                rows.append(Row(case.name, figure.metric, float(figure.value), work))
+    return rows
+
+
+def at_datasheet(cluster: Cluster) -> Cluster:
+    """Return the cluster with links that reach their datasheet's bandwidth."""
+    spec = FABRICS[cluster.name]
+    whole = {name: replace(getattr(spec, name), efficiency=1.0) for name in ("nvlink", "nic", "leaf_hop")}
+    return build_cluster(replace(spec, **whole), cluster.num_nodes, cluster.device)
+
+
+def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[float]:
+    """Return log(modelled / published) of each row."""
+    pricing.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
+    return [math.log(modelled(row, constants) / row.published) for row in rows]
+
+
+def modelled(row: Row, constants: Mapping[str, float]) -> float:
+    """Return the figure that the model has for a row: a collective on its own takes its latency and its time alone."""
+    work = row.work
+    if work.sms is not None:
+        work = replace(work, sms=replace(work.sms, bytes_per_s=constants["DeepEP SM rate"]))
+    plan = CollectivePlan(work)
+    time_s = (plan.transfer.latency_ns + plan.transfer.alone_ns) / 1e9
+    if row.metric == "collective_time_s":
+        return time_s
+    factor = bus_factor(work.op, work.ranks.size) if row.metric == "busbw_bytes_per_s" else 1.0
+    return plan.logical_bytes / time_s * factor
+
+
+def fit(rows: Sequence[Row]) -> Constants:
+    """Return all constants, each group fitted to its cases."""
+    from scipy.optimize import minimize  # noqa: PLC0415 - optional, only this script needs it
+
+    constants = {name: fitted.value for name, fitted in FITTED.items()}
+    for names, cases in GROUPS:
+        chosen = [row for row in rows if row.case in cases]
+        start = np.log([constants[name] for name in names])
+        options = {"xatol": 1e-4, "fatol": 1e-9, "maxiter": 400}
+        found = minimize(loss, start, args=(constants, names, chosen), method="Nelder-Mead", options=options)
+        constants |= dict(zip(names, np.exp(found.x).tolist(), strict=True))
+    return constants
+
+
+def loss(at: np.ndarray, constants: Constants, names: Sequence[str], rows: Sequence[Row]) -> float:
+    """Return the loss of `rows` with the logarithms `at` of the constants called `names`."""
+    tried = constants | dict(zip(names, np.exp(at).tolist(), strict=True))
+    if any(value > 1.0 for name, value in tried.items() if name.endswith("rate") and "SM" not in name):
+        return math.inf
+    return float(np.mean(np.square(log_errors(rows, tried))))
+
+
+def summary(errors: Sequence[float]) -> str:
+    """Return median, 90th percentile and worst of |error| in percent."""
+    percent = np.abs(np.expm1(errors)) * 100
+    return f"median {np.median(percent):6.2f}  p90 {np.percentile(percent, 90):6.2f}  worst {percent.max():6.2f}"
+
+
+def main() -> None:
+    """Fit, and print constants and errors."""
+    rows = load_rows()
+    constants = fit(rows)
+    for name, value in constants.items():
+        print(f"{name:28s} {value:.4g}     {FITTED[name].rows}")
+    by_case = {case: [row for row in rows if row.case == case] for case in dict.fromkeys(row.case for row in rows)}
+    for case, chosen in by_case.items():
+        print(f"{case:28s} {summary(log_errors(chosen, constants))}")
+    print(f"{'all':28s} {summary(log_errors(rows, constants))}")
+    for table in TABLES:
+        without = constants | {name: one.otherwise for name, one in FITTED.items() if one.table == table}
+        chosen = [row for row in rows if row.case.startswith("deepep") == (table == "deepep")]
+        chosen = [row for row in chosen if not row.case.startswith("latency")]
+        print(f"{table + ' left out':28s} {summary(log_errors(chosen, without))}")
+    latencies = [math.log(nccl / published) for published, nccl in LATENCIES_US.items()]
+    print(f"{'link_latency left out':28s} {summary(latencies)}")
+    print(f"{len(constants) + len(LATENCIES_US)} fitted constants")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""`moesim topology`: what the cluster of a scenario is, as a table, a picture or a graph."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sim.cli.changes import check_changes
+from sim.cli.outputs import output_file
+from sim.cli.paths import named_path
+from sim.errors import InputError
+from sim.report.console import make_console, print_rows
+from sim.report.files import write_whole
+from sim.report.link_use import read_link_use
+from sim.results.quantities import format_quantity
+from sim.scenario.load import load_scenario
+from sim.studies.build import build_scenario_cluster
+from topology.cluster import Cluster
+from topology.link_groups import LinkGroup, link_groups
+
+__all__ = ["topology_command"]
+
+_SUFFIXES = (".png", ".svg", ".pdf", ".graphml", ".yaml")
+_COLUMNS = ["kind", "links", "bandwidth", "efficiency", "reachable", "latency", "source"]
+
+
+def topology_command(
+    scenario: str, *, output: str | None, changes: Sequence[str], load: str | None, as_json: bool
+) -> None:
+    """Show the cluster of a scenario, and write its picture or its graph."""
+    check_changes(changes, None)
+    file = None if output is None else output_file(output, _SUFFIXES)
+    if load is not None and (file is None or file.suffix in {".graphml", ".yaml"}):
+        raise InputError(
+            field="--load",
+            rule="be given with a picture to colour",
+            value=load,
+            cure="For example: -o fabric.png --load out/result.json",
+        )
+    loaded = load_scenario(scenario, overrides=changes)
+    cluster = build_scenario_cluster(loaded)
+    read = None if load is None else named_path("--load", load, "For example: --load out/result.json")
+    use = None if read is None else read_link_use(read, cluster.graph)
+    name = loaded.spec.name or Path(scenario).stem
+    if file is not None:
+        _write(cluster, file, name=name, use=use)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(cluster, name, file), indent=1, ensure_ascii=False))
+    else:
+        _print(cluster, name, file)
+
+
+def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str, str], float] | None) -> None:
+    if output.suffix == ".graphml":
+        from topology.files.graphml import graph_to_graphml  # noqa: PLC0415  # only what is written is imported
+
+        text = graph_to_graphml(cluster.graph)
+        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
+        return
+    if output.suffix == ".yaml":
+        from sim.scenario.cluster_text import graph_to_yaml  # noqa: PLC0415  # only what is written is imported
+
+        text = graph_to_yaml(cluster.graph)
+        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
+        return
+    from sim.report.topology_picture import draw_topology  # noqa: PLC0415  # matplotlib
+
+    title, subtitle = _titles(cluster, name)
+    write_whole(output, lambda path: draw_topology(cluster.graph, path, title=title, subtitle=subtitle, use=use))
+
+
+def _titles(cluster: Cluster, name: str) -> tuple[str, str]:
+    """Return the heading of the picture: the cluster's name and size, and the bandwidths of one GPU."""
+    nodes = "1 node" if cluster.num_nodes == 1 else f"{cluster.num_nodes:,} nodes"
+    title = f"{_cluster_name(cluster)}: {nodes}, {cluster.num_gpus:,} GPUs ({cluster.device.name})"
+    per_kind = {group.kind: group for group in reversed(link_groups(cluster.graph))}
+    rates = [f"{kind} {format_quantity(g.bandwidth_bytes_per_s, 'bytes/s')}" for kind, g in per_kind.items()]
+    return title, f"cluster of {name}; one link in one direction: {', '.join(reversed(rates))}"
+
+
+def _cluster_name(cluster: Cluster) -> str:
+    return str(cluster.graph.graph.get("name") or "cluster")
+
+
+def _kinds(cluster: Cluster) -> dict[str, int]:
+    """Return how many vertices there are of each kind, GPUs first."""
+    counts = Counter(str(data["kind"]) for _, data in cluster.graph.nodes(data=True))
+    return dict(sorted(counts.items(), key=lambda item: item[0] != "gpu"))
+
+
+def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]:
+    groups = link_groups(cluster.graph)
+    return {
+        "scenario": name,
+        "cluster": _cluster_name(cluster),
+        "device": cluster.device.name,
+        "num_nodes": cluster.num_nodes,
+        "num_gpus": cluster.num_gpus,
+        "vertices": _kinds(cluster),
+        "link_kinds": [
+            {
+                "kind": group.kind,
+                "count": group.count,
+                "bandwidth_bytes_per_s": group.bandwidth_bytes_per_s,
+                "efficiency": group.efficiency,
+                "reachable_bytes_per_s": group.reachable_bytes_per_s,
+                "latency_s": group.latency_s,
+                "source": group.source,
+            }
+            for group in groups
+        ],
+        "written": None if output is None else str(output),
+    }
+
+
+def _print(cluster: Cluster, name: str, output: Path | None) -> None:
+    console = make_console()
+    facts = [["cluster", f"{_cluster_name(cluster)} of {name}"], ["nodes", f"{cluster.num_nodes:,}"]]
+    facts += [["device", cluster.device.name], *([kind, f"{count:,}"] for kind, count in _kinds(cluster).items())]
+    print_rows("cluster", ["", ""], facts, console)
+    print_rows("link kinds", _COLUMNS, [_row(group) for group in link_groups(cluster.graph)], console)
+    if output is not None:
+        console.print()
+        typer.echo(f"Wrote {output}.")
+
+
+def _row(group: LinkGroup) -> list[str]:
+    return [
+        group.kind,
+        f"{group.count:,}",
+        format_quantity(group.bandwidth_bytes_per_s, "bytes/s"),
+        format_quantity(group.efficiency, "ratio"),
+        format_quantity(group.reachable_bytes_per_s, "bytes/s"),
+        format_quantity(group.latency_s, "s"),
+        group.source or "not said",
+    ]

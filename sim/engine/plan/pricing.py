@@ -1,0 +1,120 @@
+"""What protocols make of exchanges: latencies of their messages, and how long a byte holds each link.
+
+Model
+-----
+    latency     = base + sum over the chain's steps of count * message
+    message     = the protocol's, and what the slowest pair's path takes beyond the shortest of its tier
+                  or the path's latency, where the protocol has none of its own
+    overhead[l] = capacity of link l / what the protocol reaches there                               at least 1
+
+A byte holds a link for `overhead` times as long as one at the link's capacity.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topology.cluster import Cluster
+from topology.links import LinkLoad
+from topology.presets.protocols import protocols_of
+from topology.protocol import BETWEEN, INSIDE, NO_TIER, Protocol
+from workloads.collectives import Exchange, Step
+
+__all__ = ["Pricing"]
+
+FloatArray = NDArray[np.float64]
+_PAIRWISE = "xgmi"
+_INSIDE_KINDS = ("nvlink", _PAIRWISE, "cpu")
+_GPU_TO_NIC = "pcie"
+_ROUNDING = 1e-12
+
+
+class Pricing:
+    """Protocols on the links of one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        known: dict[str, list[Protocol]] = {}
+        for protocol in protocols_of(cluster.inside, cluster.between):
+            known.setdefault(protocol.algorithm, []).append(protocol)
+        self.protocols: Mapping[str, list[Protocol]] = known
+        self._overheads: dict[Protocol, FloatArray | None] = {}
+        self._nearest: dict[int, float] = {}
+
+    @cached_property
+    def has_mesh(self) -> bool:
+        """Whether GPUs of a node are linked pair by pair."""
+        return _PAIRWISE in self.cluster.link_kinds
+
+    def one(self, algorithm: str) -> Protocol:
+        """Return the protocol of an algorithm that has only one."""
+        return self.protocols[algorithm][0]
+
+    def overhead(self, protocol: Protocol) -> FloatArray | None:
+        """Return how long a byte holds each link, over a byte at its capacity; None: as long. Shape [L]."""
+        if protocol not in self._overheads:
+            self._overheads[protocol] = self._overhead(protocol)
+        return self._overheads[protocol]
+
+    def reached(self, protocol: Protocol) -> FloatArray:
+        """Return what a protocol reaches on each link, bytes/s. Shape [L]."""
+        overhead, capacity = self.overhead(protocol), self.cluster.capacity_bytes_per_s
+        return capacity if overhead is None else capacity / overhead
+
+    def held(self, load: LinkLoad, protocol: Protocol) -> LinkLoad:
+        """Return a load as bytes at capacity that hold the links as long."""
+        overhead = self.overhead(protocol)
+        if overhead is None:
+            return load
+        return LinkLoad(links=load.links, num_bytes=load.num_bytes * overhead[load.links])
+
+    def latency_s(self, exchange: Exchange, protocol: Protocol) -> float:
+        """Return the time of the chain of messages of an exchange."""
+        if not exchange.steps:
+            return 0.0
+        return protocol.base_latency_s + sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _message_s(self, step: Step, protocol: Protocol) -> float:
+        path_s = self.cluster.longest_latency_s(step.src, step.dst)
+        leaves_node = bool((self.cluster.node_of(step.src) != self.cluster.node_of(step.dst)).any())
+        tier = protocol.between if leaves_node else protocol.inside
+        if tier.hop_latency_s is None:
+            return path_s
+        return tier.hop_latency_s + path_s - self._nearest_s(BETWEEN if leaves_node else INSIDE)
+
+    def _nearest_s(self, tier: int) -> float:
+        """Return the latency of the shortest path of a tier from the first GPU that has one."""
+        if tier not in self._nearest:
+            ranks = np.arange(self.cluster.num_gpus)
+            is_same = self.cluster.node_of(ranks) == self.cluster.node_of(0)
+            others = ranks[is_same & (ranks > 0)] if tier == INSIDE else ranks[~is_same]
+            self._nearest[tier] = float(self.cluster.latency_s(np.zeros_like(others), others).min())
+        return self._nearest[tier]
+
+    def _overhead(self, protocol: Protocol) -> FloatArray | None:
+        capacity = self.cluster.capacity_bytes_per_s
+        reached = capacity.copy()
+        for number, tier in ((INSIDE, protocol.inside), (BETWEEN, protocol.between)):
+            of_tier = self._tiers == number
+            if tier.efficiency is not None:
+                reached[of_tier] = np.minimum(
+                    reached[of_tier], tier.efficiency * self.cluster.nominal_bytes_per_s[of_tier]
+                )
+            reached[of_tier] = np.minimum(reached[of_tier], tier.most_bytes_per_s)
+        overhead = np.divide(capacity, reached, out=np.ones_like(capacity), where=reached > 0)
+        return None if (overhead <= 1.0 + _ROUNDING).all() else overhead
+
+    @cached_property
+    def _tiers(self) -> NDArray[np.int64]:
+        """Return the tier of each link. Shape [L]."""
+        known = {kind: self._tier_of(kind) for kind in dict.fromkeys(self.cluster.link_kinds)}
+        return np.array([known[kind] for kind in self.cluster.link_kinds])
+
+    def _tier_of(self, kind: str) -> int:
+        if kind in _INSIDE_KINDS or (kind == _GPU_TO_NIC and (self.cluster.inside or "").startswith(_GPU_TO_NIC)):
+            return INSIDE
+        return NO_TIER if kind == _GPU_TO_NIC else BETWEEN

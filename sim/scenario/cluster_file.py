@@ -1,0 +1,285 @@
+"""A cluster as YAML: kinds of link, vertices and links, each entry one or, with `for`, many.
+
+Model
+-----
+    name: lab
+    kinds:
+      nvlink: {bandwidth: 450 GB/s, latency: 1.7 us, efficiency: 0.82, source: datasheet}
+    vertices:
+      - {name: "gpu{node}.{i}", kind: gpu, node: "{node}", for: {node: 2, i: 8}}
+      - {name: "nvswitch{node}", kind: nvswitch, node: "{node}", for: {node: 2}}
+    links:
+      - {from: "gpu{node}.{i}", to: "nvswitch{node}", kind: nvlink, for: {node: 2, i: 8}}
+
+`for` gives each of its names the numbers 0, 1, ... below a count, or those of a list, the last one fastest; `{name}` in
+a text stands for the number. GPUs have their ranks in the order of the file, unless `rank` is given, and their rails in
+the order of their node. A link goes both ways, unless `both_ways` is false; its figures are its kind's, unless it has
+its own.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final
+
+import networkx as nx
+from pydantic import BeforeValidator, Field, ValidationError
+
+from sim.scenario.fields import Bandwidth, Efficiency, Flag, Ident, Seconds, Section, Text, Whole
+from sim.scenario.keys import keys_of, sections_at
+from sim.scenario.places import Places
+from sim.scenario.problems import refusals_of
+from sim.scenario.refusal import KeyPath, RefusalError
+from sim.scenario.yaml_file import parse_yaml
+
+__all__ = ["ClusterFile", "yaml_to_graph"]
+
+_MOST_LINKS: Final = 1_000_000
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}", re.ASCII)
+
+
+def _loop(value: object) -> object:
+    """Return a count, or the numbers of a list."""
+    numbers = value if isinstance(value, list) else [value]
+    for number in numbers:
+        least = 0 if isinstance(value, list) else 1
+        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= _MOST_LINKS:
+            rule = f"be a count from 1 to {_MOST_LINKS:,}, or a list of numbers"
+            raise RefusalError(rule=rule, value=value, cure="Write for example {i: 8}, or {i: [0, 2]}.")
+    return tuple(numbers) if isinstance(value, list) else value
+
+
+Loops = Annotated[
+    dict[str, Annotated[int | tuple[int, ...], BeforeValidator(_loop)]], Field(alias="for", default_factory=dict)
+]
+"""Name -> a count, or the numbers themselves."""
+
+
+class LinkKind(Section):
+    """Figures that links of a kind share."""
+
+    bandwidth: Bandwidth
+    """Datasheet bandwidth of one direction [bytes/s]."""
+    latency: Seconds
+    """Time to the first byte over one link [s]."""
+    efficiency: Efficiency = 1.0
+    """Share of the bandwidth that transfers reach."""
+    source: Text | None = None
+    """Where the figures come from."""
+
+
+class Vertex(Section):
+    """A GPU, a switch, a NIC, a CPU."""
+
+    name: Ident
+    """Name of its own."""
+    kind: Ident
+    """gpu, nvswitch, nic, pcie, cpu, leaf, spine, switch, or a word of your own."""
+    node: Whole | Text | None = None
+    """The node it is in; left out for what is outside of nodes."""
+    rank: Whole | Text | None = None
+    """Rank of a GPU."""
+    rail: Whole | Text | None = None
+    """Position in the node."""
+    unit: Whole | Text | None = None
+    """Unit of a leaf, for pictures and programs that ask for it."""
+    label: Text | None = None
+    """What the machine calls it."""
+    speed: Efficiency | None = None
+    """Of a GPU: share of its device's speed at which its kernels run."""
+    loops: Loops
+    """Names and how many numbers each takes: one vertex for each combination."""
+
+
+class Link(Section):
+    """A cable, both directions or one."""
+
+    start: Ident = Field(alias="from")
+    """Vertex it comes from."""
+    end: Ident = Field(alias="to")
+    """Vertex it leads to."""
+    kind: Ident
+    """Kind; its figures stand under `kinds` or here."""
+    bandwidth: Bandwidth | None = None
+    """Bandwidth of one direction [bytes/s]."""
+    latency: Seconds | None = None
+    """Time to the first byte [s]."""
+    efficiency: Efficiency | None = None
+    """Share of the bandwidth that transfers reach."""
+    both_ways: Flag = True
+    """Whether there is the same link back."""
+    loops: Loops
+    """Names and how many numbers each takes: one link for each combination."""
+
+
+class ClusterFile(Section):
+    """The file."""
+
+    name: Text | None = None
+    """Name of the cluster."""
+    inside: Text | None = None
+    """Technology inside nodes, such as nvlink4: which protocols' latencies and rates hold; default: the links' own."""
+    between: Text | None = None
+    """Technology between nodes, such as ib-ndr or roce."""
+    kinds: dict[str, LinkKind] = Field(default_factory=dict)
+    """Kind of link -> its figures."""
+    vertices: tuple[Vertex, ...]
+    """GPUs, switches, NICs."""
+    links: tuple[Link, ...] = ()
+    """Links between them."""
+
+
+def yaml_to_graph(text: str, *, file: str | None = None) -> "nx.DiGraph[str]":
+    """Return the cluster of a YAML text.
+
+    Raises
+    ------
+    InputError
+        With `file`, line and key, where something is refused.
+
+    Examples
+    --------
+    >>> graph = yaml_to_graph(
+    ...     '''
+    ... kinds: {nvlink: {bandwidth: 50 GB/s, latency: 2 us}}
+    ... vertices: [{name: "gpu{i}", kind: gpu, node: 0, for: {i: 2}}]
+    ... links: [{from: gpu0, to: gpu1, kind: nvlink}]
+    ... '''
+    ... )
+    >>> graph.edges["gpu1", "gpu0"]["bandwidth_bytes_per_s"], graph.nodes["gpu1"]["rank"]
+    (50000000000.0, 1)
+    """
+    document = parse_yaml(text, file=file)
+    places = Places(file=file, lines=document.lines)
+    try:
+        spec = ClusterFile.model_validate(document.data)
+    except ValidationError as error:
+        raise places.first(refusals_of(error, document.data, _known)) from None
+    try:
+        return _build(spec)
+    except RefusalError as refusal:
+        raise places.error(refusal) from None
+
+
+def _known(path: KeyPath) -> list[str]:
+    """Return the keys of a section of the file."""
+    return keys_of([LinkKind] if path[:1] == ("kinds",) and len(path) == 2 else sections_at(ClusterFile, path))
+
+
+def _build(spec: ClusterFile) -> "nx.DiGraph[str]":
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    own = {"name": spec.name, "inside": spec.inside, "between": spec.between}
+    graph.graph.update({key: value for key, value in own.items() if value})
+    graph.graph.update({f"source.{name}": kind.source for name, kind in spec.kinds.items() if kind.source})
+    _check_total(spec)
+    for i, vertex in enumerate(spec.vertices):
+        for numbers in _numbers(vertex.loops):
+            _add_vertex(graph, vertex, numbers, ("vertices", i))
+    _number_gpus(graph)
+    for i, link in enumerate(spec.links):
+        figures = _figures(spec, link, ("links", i))
+        for numbers in _numbers(link.loops):
+            _add_link(graph, link, figures, numbers, ("links", i))
+    return graph
+
+
+def _check_total(spec: ClusterFile) -> None:
+    """Refuse a short file that stands for more vertices and links than can be held."""
+    total = 0
+    loops: list[tuple[KeyPath, Mapping[str, int | tuple[int, ...]]]] = [
+        *((("vertices", i, "for"), vertex.loops) for i, vertex in enumerate(spec.vertices)),
+        *((("links", i, "for"), link.loops) for i, link in enumerate(spec.links)),
+    ]
+    for path, loop in loops:
+        counts = [each if isinstance(each, int) else len(each) for each in loop.values()]
+        total += math.prod(counts)
+        if total > _MOST_LINKS:
+            rule, cure = f"give at most {_MOST_LINKS:,} vertices and links in all", "Describe a smaller part."
+            raise RefusalError(path=path, rule=rule, value=f"{total:,}", cure=cure)
+
+
+def _numbers(loops: Mapping[str, int | tuple[int, ...]]) -> Iterator[dict[str, int]]:
+    """Yield the numbers of each combination, the last name fastest."""
+    ranges = [range(each) if isinstance(each, int) else each for each in loops.values()]
+    for combination in itertools.product(*ranges):
+        yield dict(zip(loops, combination, strict=True))
+
+
+def _filled(text: str, numbers: Mapping[str, int], path: KeyPath) -> str:
+    """Return a text with numbers in the place of names in braces."""
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in numbers:
+            names = f"Known are {', '.join(numbers)}." if numbers else "Add `for: {" + match[1] + ": 8}`."
+            raise RefusalError(path=path, rule="name what `for` gives", value=match[0], cure=names)
+        return str(numbers[match[1]])
+
+    return _PLACEHOLDER.sub(number, text)
+
+
+def _whole(value: int | str | None, numbers: Mapping[str, int], path: KeyPath) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
+    text = _filled(value, numbers, path)
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) is None:
+        cure = 'Write a number, or a name of `for` such as "{node}".'
+        raise RefusalError(path=path, rule="be an integer of at least 0", value=text, cure=cure)
+    return int(text)
+
+
+def _add_vertex(graph: "nx.DiGraph[str]", vertex: Vertex, numbers: Mapping[str, int], path: KeyPath) -> None:
+    name = _filled(vertex.name, numbers, (*path, "name"))
+    if name in graph:
+        cure = "Give each vertex a name of its own."
+        raise RefusalError(path=(*path, "name"), rule="be given once", value=name, cure=cure)
+    data: dict[str, Any] = {"kind": vertex.kind}
+    data |= {key: getattr(vertex, key) for key in ("label", "speed") if getattr(vertex, key) is not None}
+    for key in ("rank", "node", "rail", "unit"):
+        value = _whole(getattr(vertex, key), numbers, (*path, key))
+        if value is not None:
+            data[key] = value
+    if vertex.kind == "gpu" and "node" not in data:
+        cure = "Write the number of the node that the GPU is in."
+        raise RefusalError(path=(*path, "node"), rule="be given for a GPU", value="nothing", cure=cure)
+    graph.add_node(name, **data)
+
+
+def _number_gpus(graph: "nx.DiGraph[str]") -> None:
+    """Give GPUs without rank or rail theirs, by their order."""
+    in_node: dict[int, int] = {}
+    gpus = [data for _, data in graph.nodes(data=True) if data["kind"] == "gpu"]
+    for rank, data in enumerate(gpus):
+        data.setdefault("rank", rank)
+        data.setdefault("rail", in_node.get(data["node"], 0))
+        in_node[data["node"]] = in_node.get(data["node"], 0) + 1
+
+
+def _figures(spec: ClusterFile, link: Link, path: KeyPath) -> dict[str, object]:
+    """Return the figures of a link: its own, else its kind's."""
+    kind = spec.kinds.get(link.kind)
+    found: dict[str, object] = {"kind": link.kind}
+    for key, name in (("bandwidth", "bandwidth_bytes_per_s"), ("efficiency", "efficiency"), ("latency", "latency_s")):
+        own = getattr(link, key)
+        value = own if own is not None else getattr(kind, key) if kind is not None else None
+        if value is None and key != "efficiency":
+            cure = f"Give it here, or add `{link.kind}: {{bandwidth: ..., latency: ...}}` under kinds."
+            raise RefusalError(path=(*path, key), rule="be given", value="nothing", cure=cure)
+        found[name] = 1.0 if value is None else value
+    return found
+
+
+def _add_link(
+    graph: "nx.DiGraph[str]", link: Link, figures: Mapping[str, object], numbers: Mapping[str, int], path: KeyPath
+) -> None:
+    ends = {key: _filled(text, numbers, (*path, key)) for key, text in (("from", link.start), ("to", link.end))}
+    for key, name in ends.items():
+        if name not in graph:
+            cure = "Write a name that stands under vertices."
+            raise RefusalError(path=(*path, key), rule="be a vertex", value=name, cure=cure)
+    a, b = ends["from"], ends["to"]
+    for start, end in ((a, b), (b, a)) if link.both_ways else ((a, b),):
+        if graph.has_edge(start, end) or start == end:
+            rule, cure = "join two vertices, once in each direction", "Add up the bandwidths of parallel links."
+            raise RefusalError(path=path, rule=rule, value=f"{start} to {end}", cure=cure)
+        graph.add_edge(start, end, **figures)

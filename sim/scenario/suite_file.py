@@ -1,0 +1,108 @@
+"""`suite.yaml` in a folder of validation cases: what the suite is, and how much of it was fitted.
+
+A folder without one is a suite of no fitted constants, named as the folder is.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from sim.scenario.bundled import SUITE_FILE
+from sim.scenario.fields import Ratio, Section, Text, Whole, refuse
+from sim.scenario.keys import keys_of, nearest, sections_at
+from sim.scenario.places import Places
+from sim.scenario.refusal import KeyPath, RefusalError, dotted
+from sim.scenario.yaml_file import read_yaml_file
+
+__all__ = ["LeftOutSpec", "SuiteSpec", "load_suite"]
+
+_MAX_TABLES = 1000
+
+
+class LeftOutSpec(Section):
+    """The errors of one table when the constants are fitted without it."""
+
+    median_pct: Ratio
+    """Median of the absolute error [%]."""
+    p90_pct: Ratio
+    """90th percentile of the absolute error [%]."""
+    cases: Annotated[tuple[Text, ...], Field(max_length=_MAX_TABLES)] = ()
+    """Cases that the table's figures stand in, where its name is no system's and no case's."""
+
+
+def _mapping(value: object) -> object:
+    """Return a map, or refuse what is none."""
+    if not isinstance(value, dict):
+        cure = "Write for example {deepep: {median_pct: 5, p90_pct: 12}}."
+        raise RefusalError(rule="be a map of tables to their errors", value=value, cure=cure)
+    return value
+
+
+class SuiteSpec(Section):
+    """What a suite is."""
+
+    title: Text | None = None
+    """One line."""
+    num_fitted_constants: Whole = 0
+    """Constants of the model that were fitted to any of the suite's figures."""
+    left_out: Annotated[dict[str, LeftOutSpec], Field(max_length=_MAX_TABLES), BeforeValidator(_mapping)] = Field(
+        default_factory=dict
+    )
+    """Table, system or case -> its errors when its figures are left out of the fit."""
+
+
+def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
+    """Return what a folder's `suite.yaml` says; defaults where it has none.
+
+    Parameters
+    ----------
+    folder
+        The folder of the suite.
+    names
+        Its systems and cases, one of which each table that is left out must be or list; None: not checked.
+
+    Raises
+    ------
+    InputError
+        A value in the file is refused.
+    """
+    path = folder / SUITE_FILE
+    if not path.is_file():
+        return SuiteSpec()
+    document = read_yaml_file(path)
+    places = Places(file=str(path), lines=document.lines)
+    try:
+        spec = SuiteSpec.model_validate(document.data)
+    except ValidationError as error:
+        raise places.first([_refusal(details) for details in error.errors(include_url=False)]) from None
+    for table, one in spec.left_out.items():
+        for name in one.cases or (table,):
+            if names is not None and name not in names:
+                rule, cure = "be a system or a case of the suite", nearest(name, sorted(names))
+                where = ("left_out", table, "cases") if one.cases else ("left_out", table)
+                raise places.error(refuse(where, rule=rule, value=name, cure=cure))
+    return spec
+
+
+def _refusal(details: ErrorDetails) -> RefusalError:
+    """Return one of pydantic's errors in our words."""
+    path: KeyPath = tuple(details["loc"])
+    cause: object = (details.get("ctx") or {}).get("error")
+    if isinstance(cause, RefusalError):
+        return RefusalError(path=(*path, *cause.path), rule=cause.rule, value=cause.value, cure=cause.cure)
+    if details["type"] == "missing":
+        cure = f"Add `{path[-1]}:` under {dotted(path[:-1]) or 'the top level'}."
+        return RefusalError(path=path, rule="be given", value="nothing", cure=cure)
+    if details["type"] == "extra_forbidden":
+        known = keys_of(_sections(path[:-1]))
+        return RefusalError(path=path, rule="be a known key", value=path[-1], cure=nearest(path[-1], known))
+    value: object = details["input"]
+    cure = "Write for example left_out: {deepep: {median_pct: 5, p90_pct: 12}}."
+    return RefusalError(path=path, rule="be a value that the key can have", value=value, cure=cure)
+
+
+def _sections(path: KeyPath) -> list[type[Section]]:
+    """Return the models that may stand at a path; the tables below `left_out` have names of their own."""
+    return sections_at(SuiteSpec, path[:1]) if path else [SuiteSpec]

@@ -1,0 +1,119 @@
+"""A published figure beside the modelled one, and what the errors of several come to.
+
+Model
+-----
+    error_pct = 100 (modelled - published) / published
+
+A figure is within its tolerance if `|error_pct| <= tolerance_pct`; one without a modelled value is not. Summaries are
+over `|error_pct|`: median, 90th percentile (linear between figures), worst.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Figure", "Summary", "summarise"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One published figure beside the modelled one."""
+
+    suite: str
+    """Name of its suite."""
+    case: str
+    """Name of its case."""
+    system: str
+    """The group it is summarised in."""
+    metric: str
+    """Name in the catalogue."""
+    unit: str | None
+    """SI unit of both values; None for counts and ratios around 1."""
+    published: float
+    """As published."""
+    modelled: float | None
+    """As simulated; None where it could not be."""
+    source: str
+    """Paper and table, or address."""
+    tolerance_pct: float
+    """How far the model may be from it."""
+    changes: dict[str, object]
+    """The figure's own keys."""
+    apart: str | None
+    """Why it is counted in nothing."""
+    note: str | None
+    """A remark for readers."""
+    problem: str | None
+    """Why there is no modelled value."""
+
+    @property
+    def error_pct(self) -> float | None:
+        """Return the error relative to the published figure."""
+        return None if self.modelled is None else 100 * (self.modelled - self.published) / self.published
+
+    @property
+    def is_within(self) -> bool:
+        """Return whether the error is within the tolerance."""
+        return self.error_pct is not None and abs(self.error_pct) <= self.tolerance_pct
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the contract's row, with what explains it."""
+        row: dict[str, object] = {
+            "suite": self.suite,
+            "case": self.case,
+            "system": self.system,
+            "set": self.changes,
+            "metric": self.metric,
+            "unit": self.unit,
+            "published": self.published,
+            "modelled": self.modelled,
+            "error_pct": self.error_pct,
+            "source": self.source,
+            "tolerance_pct": self.tolerance_pct,
+            "within": self.is_within,
+            "note": self.note,
+        }
+        row |= {"problem": self.problem} if self.problem else {}
+        return row | ({"reason": self.apart} if self.apart else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The errors of some figures."""
+
+    num_rows: int
+    """Figures, those without a modelled value included."""
+    num_within: int
+    """Those within their tolerance."""
+    median_pct: float | None
+    """Median of |error|; None where there is none."""
+    p90_pct: float | None
+    """90th percentile of |error|."""
+    worst_pct: float | None
+    """Largest |error|."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the contract's summary."""
+        return {
+            "median_pct": self.median_pct,
+            "p90_pct": self.p90_pct,
+            "worst_pct": self.worst_pct,
+            "num_rows": self.num_rows,
+            "num_within": self.num_within,
+        }
+
+
+def summarise(figures: Iterable[Figure]) -> Summary:
+    """Return median, 90th percentile and worst of the absolute errors; figures apart must be left out before.
+
+    Examples
+    --------
+    >>> summarise([])
+    Summary(num_rows=0, num_within=0, median_pct=None, p90_pct=None, worst_pct=None)
+    """
+    rows = list(figures)
+    errors = np.abs(np.array([row.error_pct for row in rows if row.error_pct is not None], dtype=float))
+    median, p90, worst = (float(np.percentile(errors, q)) if errors.size else None for q in (50, 90, 100))
+    num_within = sum(row.is_within for row in rows)
+    return Summary(num_rows=len(rows), num_within=num_within, median_pct=median, p90_pct=p90, worst_pct=worst)

@@ -1,0 +1,128 @@
+"""The cluster of a scenario whose machines are described in a file of the user's."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import networkx as nx
+
+from sim.errors import InputError
+from sim.scenario.cluster_file import yaml_to_graph
+from sim.scenario.cluster_section import ClusterSpec
+from sim.scenario.scenario import Scenario
+from topology.cluster import Cluster
+from topology.degraded import Change, degrade
+from topology.device import Device
+from topology.errors import TopologyError
+from topology.files.generations import sm_of_device, technology_of
+from topology.files.graphml import graphml_to_graph
+from topology.files.nccl_xml import nccl_xml_to_node
+from topology.files.one_node import repeat_node
+from topology.files.topo_matrix import topo_matrix_to_node
+from topology.graph_cluster import build_graph_cluster
+
+__all__ = ["build_own_cluster"]
+
+_MAX_BYTES: Final = 1 << 26
+"""The largest file but YAML (256 KiB) that is read."""
+
+
+def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, changes: tuple[Change, ...]) -> Cluster:
+    """Return the cluster of `cluster.file`, with what is degraded.
+
+    Raises
+    ------
+    InputError
+        The file is not in the scenario's folder, cannot be read, or describes no cluster.
+    """
+    path = _path(scenario, spec.file or "")
+    text = _read(path)
+    try:
+        graph = _graph(str(path), text, spec.num_nodes, spec.device.preset or "", spec.nic_bandwidth)
+        cluster = _known_cluster(graph, str(graph.graph.get("name") or path.stem), device, changes)
+    except TopologyError as error:
+        key = error.field.partition(".")[0]
+        if key in {"num_nodes", "nic_bandwidth", "degraded"}:
+            place = f"cluster.{error.field}"
+            raise scenario.error_at(place, rule=error.rule, value=error.value, cure=error.cure) from None
+        field = f"{error.subject}: {error.field}"
+        raise InputError(file=str(path), field=field, rule=error.rule, value=error.value, cure=error.cure) from None
+    if spec.num_nodes not in {None, cluster.num_nodes}:
+        rule, cure = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
+        raise scenario.error_at("cluster.num_nodes", rule=rule, value=spec.num_nodes, cure=cure)
+    return cluster
+
+
+def _path(scenario: Scenario, file: str) -> Path:
+    """Return the file, which is in the scenario's folder or below it."""
+    folder = Path(scenario.path or ".").parent if scenario.path else Path()
+    path = folder / file
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        exists = path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        inside = exists = False
+    if not inside:
+        rule, cure = "be in the scenario's folder", "Copy it beside the scenario and write its name."
+        raise scenario.error_at("cluster.file", rule=rule, value=file, cure=cure)
+    if not exists:
+        cure = f"The path is relative to the scenario's folder: {folder}."
+        raise scenario.error_at("cluster.file", rule="exist", value=file, cure=cure)
+    return path
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise _whole(path, "be readable", error.strerror or "an error", "Change its permissions, or copy it.") from None
+    except UnicodeDecodeError:
+        raise _whole(path, "be UTF-8 text", "other bytes", "Save it as UTF-8.") from None
+    most = 1 << 18 if path.suffix == ".yaml" else _MAX_BYTES
+    if len(content) > most:
+        cure = "Write it as GraphML." if path.suffix == ".yaml" else "Describe a part of it."
+        raise _whole(path, f"be at most {most >> 10} KiB large", f"{len(content) >> 10} KiB", cure)
+    return text
+
+
+def _whole(path: Path, rule: str, value: str, cure: str) -> InputError:
+    return InputError(file=str(path), field="the file", rule=rule, value=value, cure=cure)
+
+
+@lru_cache(maxsize=8)
+def _graph(
+    path: str, text: str, num_nodes: int | None, device: str, nic_bytes_per_s: float | None
+) -> "nx.DiGraph[str]":
+    """Return the graph of a file; the same for the same text, for alternatives share it."""
+    name = Path(path).stem
+    match Path(path).suffix:
+        case ".yaml":
+            return yaml_to_graph(text, file=path)
+        case ".graphml":
+            return graphml_to_graph(text, name)
+        case ".xml":
+            node = nccl_xml_to_node(text, sm=_sm(device))
+        case _:
+            node = topo_matrix_to_node(text, sm=sm_of_device(device))
+    graph = repeat_node(node, num_nodes or 1, name=name, nic_bytes_per_s=nic_bytes_per_s)
+    kinds = dict.fromkeys(data["kind"] for _, _, data in graph.edges(data=True))
+    inside = technology_of(device, _sm(device), kinds) if _sm(device) else None
+    graph.graph.update({"inside": inside} if inside else {})
+    return graph
+
+
+def _sm(device: str) -> int:
+    """Return the compute capability of a device, 0 if it is not known: NCCL's topology tells it itself."""
+    try:
+        return sm_of_device(device)
+    except TopologyError:
+        return 0
+
+
+@lru_cache(maxsize=8)
+def _known_cluster(graph: "nx.DiGraph[str]", name: str, device: Device, changes: tuple[Change, ...]) -> Cluster:
+    """Return the cluster, the same for the same graph, device and changes: it keeps the paths that it found."""
+    return build_graph_cluster(degrade(graph, changes, name=name) if changes else graph, device, name=name)

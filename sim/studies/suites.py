@@ -1,0 +1,169 @@
+"""Which validation cases are meant: bundled suites and cases by name, a user's own files and folders.
+
+A case is a scenario with `published` figures; a suite is a folder of them. In a folder, files without `published` (a
+cluster's file, an ordinary scenario) are no cases and are named as skipped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sim.errors import InputError
+from sim.scenario.bundled import SUITE_FILE, list_cases, list_suites, suites_folder
+from sim.scenario.keys import nearest
+from sim.scenario.load import load_scenario
+from sim.scenario.refusal import shown
+from sim.scenario.scenario import Scenario
+from sim.scenario.suite_file import SuiteSpec, load_suite
+from sim.scenario.yaml_file import read_yaml_file
+
+__all__ = ["Case", "Suite", "find_suites", "system_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One scenario with published figures."""
+
+    name: str
+    """The file's name without suffix."""
+    scenario: Scenario
+    """What is simulated, and what was published of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Cases that are summarised together."""
+
+    name: str
+    """The folder's name."""
+    spec: SuiteSpec
+    """Title, fitted constants, errors of tables that were left out of the fit."""
+    cases: tuple[Case, ...]
+    """In the order of their names."""
+    skipped: tuple[str, ...] = ()
+    """Files of the folder that are no cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Files of one folder that were asked for."""
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    is_asked_by_file: bool = False
+
+
+def find_suites(targets: Sequence[str] = ()) -> list[Suite]:
+    """Return the suites that names and paths mean; all bundled ones where there are none.
+
+    A folder whose subfolders hold cases is as many suites. A path is looked up as given, then as a bundled suite's or
+    case's name.
+
+    Raises
+    ------
+    InputError
+        There is no such suite, case, file or folder, a folder holds no case, or a case is refused.
+    """
+    found = [one for target in targets for one in _find(target)] if targets else _bundled_suites()
+    by_folder: dict[Path, _Found] = {}
+    for one in found:
+        known = by_folder.get(one.folder.resolve())
+        if known is not None:
+            files = tuple(dict.fromkeys((*known.files, *one.files)))
+            one = replace(known, files=files, is_asked_by_file=known.is_asked_by_file and one.is_asked_by_file)  # noqa: PLW2901  # the two as one
+        by_folder[one.folder.resolve()] = one
+    suites = [_load(one) for one in by_folder.values()]
+    return _with_names_of_their_own(suites, [one.folder for one in by_folder.values()])
+
+
+def system_of(case: Case, position: int) -> str:
+    """Return the group that a published figure of a case is summarised in."""
+    spec = case.scenario.spec
+    preset = None if spec.cluster is None else spec.cluster.preset
+    return spec.published[position].system or preset or spec.name or case.name
+
+
+def _bundled_suites() -> list[_Found]:
+    """Return all bundled suites."""
+    return [_Found(name, suites_folder() / name, _files(suites_folder() / name)) for name in list_suites()]
+
+
+def _find(target: str) -> list[_Found]:
+    """Return the folders, with files in them, that one argument means."""
+    path = Path(target)
+    if target and _is(path, "file"):
+        return [_Found(_name_of(path.parent), path.parent, (path,), is_asked_by_file=True)]
+    if target and _is(path, "folder") and (below := _below(path)):
+        return below
+    wanted = target.removesuffix("/").removesuffix(".yaml").removeprefix("validation/")
+    if wanted in list_suites():
+        return [one for one in _bundled_suites() if one.name == wanted]
+    cases = [case for case in list_cases() if case == wanted or case.partition("/")[2] == wanted]
+    if len(cases) == 1:
+        file = suites_folder() / f"{cases[0]}.yaml"
+        return [_Found(file.parent.name, file.parent, (file,), is_asked_by_file=True)]
+    if target and _is(path, "folder"):
+        cure = "Put scenarios with `published:` in it, as *.yaml."
+        raise InputError(field="the folder", rule="hold validation cases", value="none", cure=cure, file=target)
+    known = [*list_suites(), *list_cases()]
+    cure = nearest(target, known) if known else "Check the path."
+    rule = "be a file, a folder, or a bundled suite or case"
+    raise InputError(field="the validation case", rule=rule, value=shown(target), cure=cure, file=target or None)
+
+
+def _is(path: Path, what: str) -> bool:
+    """Return whether there is a file or folder at a path."""
+    try:
+        return path.is_dir() if what == "folder" else path.exists() and not path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _below(folder: Path) -> list[_Found]:
+    """Return a folder and its subfolders, those that hold YAML files."""
+    found = [_Found(_name_of(folder), folder, _files(folder))]
+    found += [
+        _Found(f"{_name_of(folder)}/{sub.name}", sub, _files(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir()
+    ]
+    return [one for one in found if any("published" in read_yaml_file(file).data for file in one.files)]
+
+
+def _files(folder: Path) -> tuple[Path, ...]:
+    """Return the YAML files of a folder that may be cases."""
+    files = (file for file in folder.iterdir() if file.suffix in {".yaml", ".yml"} and file.is_file())
+    return tuple(sorted(file for file in files if file.name != SUITE_FILE))
+
+
+def _name_of(folder: Path) -> str:
+    """Return the name of a folder, also of `.`."""
+    return folder.resolve().name or "/"
+
+
+def _load(found: _Found) -> Suite:
+    """Return the suite of some files of a folder."""
+    cases, skipped = [], []
+    for file in found.files:
+        if not read_yaml_file(file).data.get("published"):
+            if found.is_asked_by_file:
+                cure = "Add figures, such as - {metric: mfu, value: 0.4, source: table 2, tolerance_pct: 10}."
+                raise InputError(field="published", rule="be given", value="nothing", cure=cure, file=str(file))
+            skipped.append(file.name)
+            continue
+        cases.append(Case(name=file.stem, scenario=load_scenario(file)))
+    systems = {system_of(case, i) for case in cases for i in range(len(case.scenario.spec.published))}
+    names = frozenset(systems | {case.name for case in cases})
+    # A part of a suite has not all its tables.
+    spec = load_suite(found.folder, None if found.is_asked_by_file else names)
+    return Suite(name=found.name, spec=spec, cases=tuple(cases), skipped=tuple(skipped))
+
+
+def _with_names_of_their_own(suites: list[Suite], folders: list[Path]) -> list[Suite]:
+    """Return the suites, one whose name another has already under the path of its folder."""
+    names: set[str] = set()
+    named = []
+    for suite, folder in zip(suites, folders, strict=True):
+        name = str(folder) if suite.name in names else suite.name
+        names.add(name)
+        named.append(replace(suite, name=name))
+    return named

@@ -1,0 +1,207 @@
+"""Validation: published figures, each beside what the model says, and the errors of each suite.
+
+Figures of one case with the same `set` share a simulation. Figures that are set apart, with a reason, are simulated and
+shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`.
+"""
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sim.results.catalog import CATALOG, resolve_metric, unit_of
+from sim.scenario.claim_units import check_published_units
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import CollectiveWorkload
+from sim.studies.build import check_facts
+from sim.studies.build_collective import build_collective
+from sim.studies.figures import Figure, summarise
+from sim.studies.many import Observation, observing
+from sim.studies.result import SCHEMA_VERSION
+from sim.studies.suites import Case, Suite, find_suites, system_of
+
+__all__ = ["Validation", "validate"]
+
+_SIMULATIONS_PER_PROCESS = 8
+"""Fewer are done before another process has started."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Validation:
+    """Suites with their figures."""
+
+    suites: list[Suite]
+    """What was asked for."""
+    figures: list[Figure]
+    """All figures, in the order of suites, cases and files."""
+
+    @property
+    def counted(self) -> list[Figure]:
+        """The figures that are not set apart."""
+        return [figure for figure in self.figures if figure.apart is None]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a figure is not within its tolerance; those apart do not matter."""
+        return not all(figure.is_within for figure in self.counted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract's JSON object."""
+        fitted = sum(suite.spec.num_fitted_constants for suite in self.suites)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "rows": [figure.to_dict() for figure in self.counted],
+            "apart": [figure.to_dict() for figure in self.figures if figure.apart is not None],
+            "suites": {suite.name: self._of_suite(suite) for suite in self.suites},
+            "over_all": {**summarise(self.counted).to_dict(), "num_fitted_constants": fitted},
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
+
+    def _of_suite(self, suite: Suite) -> dict[str, object]:
+        figures = [figure for figure in self.counted if figure.suite == suite.name]
+        systems = dict.fromkeys(figure.system for figure in figures)
+        return {
+            "title": suite.spec.title,
+            **summarise(figures).to_dict(),
+            "num_fitted_constants": suite.spec.num_fitted_constants,
+            "systems": {name: summarise(f for f in figures if f.system == name).to_dict() for name in systems},
+            "left_out": {
+                name: {
+                    **spec.model_dump(exclude={"cases"}),
+                    "fitted": summarise(
+                        f for f in figures if name in {f.system, f.case} or f.case in spec.cases
+                    ).to_dict(),
+                }
+                for name, spec in suite.spec.left_out.items()
+            },
+            "skipped": list(suite.skipped),
+        }
+
+
+def validate(
+    targets: Sequence[str] = (),
+    *,
+    jobs: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Validation:
+    """Simulate validation cases and hold them against what was published.
+
+    Parameters
+    ----------
+    targets
+        Bundled suites or cases by name, files, folders; none: all bundled suites.
+    jobs
+        Processes.
+    on_progress
+        Hears how many simulations are done, and how many there are.
+
+    Raises
+    ------
+    InputError
+        A case cannot be found or is refused.
+
+    Examples
+    --------
+    >>> validation = validate(["schedules"])
+    >>> validation.has_failed, validation.figures[0].metric
+    (False, 'bubble_fraction_published_form')
+    """
+    suites = find_suites(targets)
+    simulations = _Simulations()
+    asked = [
+        _Asked(suite=suite, case=case, position=i, metric=metric, simulation=simulations.number_of(case, i))
+        for suite in suites
+        for case in suite.cases
+        for i, metric in enumerate(_metrics_of(case))
+    ]
+    total = len(simulations.scenarios)
+    processes = min(jobs, os.cpu_count() or 1, 1 + total // _SIMULATIONS_PER_PROCESS)
+    wanted = frozenset(one.metric for one in asked)
+    on_progress(0, total)
+    with observing(
+        simulations.scenarios, wanted=wanted, jobs=processes, on_done=lambda n: on_progress(n, total)
+    ) as observe:
+        seen = observe()
+    return Validation(suites=suites, figures=[_figure(one, seen[one.simulation]) for one in asked])
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One published figure, and which simulation gives the modelled one."""
+
+    suite: Suite
+    case: Case
+    position: int
+    metric: str
+    simulation: int
+
+
+class _Simulations:
+    """What is to be simulated, each once."""
+
+    def __init__(self) -> None:
+        self.scenarios: list[Scenario] = []
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def number_of(self, case: Case, position: int) -> int:
+        """Return the position of a figure's simulation in `scenarios`; refuse facts that cannot be."""
+        key = (id(case), json.dumps(case.scenario.spec.published[position].set, sort_keys=True))
+        if key not in self._numbers:
+            scenario = case.scenario.case(position)
+            if isinstance(scenario.spec.workload, CollectiveWorkload):
+                build_collective(scenario)
+            else:
+                check_facts(scenario)
+            self._numbers[key] = len(self.scenarios)
+            self.scenarios.append(scenario)
+        return self._numbers[key]
+
+
+def _metrics_of(case: Case) -> list[str]:
+    """Return the catalogue's name of the metric of each figure, or refuse one."""
+    metrics = []
+    for i, figure in enumerate(case.scenario.spec.published):
+        name = resolve_metric(figure.metric)
+        if name is None:
+            near = difflib.get_close_matches(figure.metric.rpartition(".")[2], CATALOG, n=1)
+            raise case.scenario.error_at(
+                ("published", i, "metric"),
+                rule="name a known metric",
+                value=figure.metric,
+                cure=(f"Did you mean {near[0]}? " if near else "") + "`moesim list metrics` shows all.",
+            )
+        metrics.append(name)
+    check_published_units(case.scenario, CATALOG)
+    return metrics
+
+
+def _figure(asked: _Asked, seen: Observation) -> Figure:
+    """Return one figure with its modelled value."""
+    case, spec = asked.case, asked.case.scenario.spec.published[asked.position]
+    value = seen.values.get(asked.metric)
+    modelled = None if value is None or not math.isfinite(value) else float(value)
+    nothing = f"a simulation of kind {case.scenario.spec.workload.kind} does not give {asked.metric}"
+    return Figure(
+        suite=asked.suite.name,
+        case=case.name,
+        system=system_of(case, asked.position),
+        metric=asked.metric,
+        unit=unit_of(asked.metric),
+        published=spec.value,
+        modelled=modelled,
+        source=spec.source,
+        tolerance_pct=spec.tolerance_pct,
+        changes=dict(spec.set or {}),
+        apart=spec.apart,
+        note=spec.note,
+        problem=None if modelled is not None else seen.problem or nothing,
+    )

@@ -1,0 +1,215 @@
+"""What every cluster can tell: its links as arrays, its paths, and bytes between GPUs as loads on links.
+
+Model
+-----
+A cluster is a directed graph. Its vertices have a `kind`; GPUs also `rank` and `node`, and whatever else is inside a
+node (NVSwitch, NIC, CPU, PCIe switch) has that `node` too. Vertices without `node` are the network's: leaves, spines,
+switches. Its edges are the links, one direction each.
+
+`topology.regular_cluster` knows its paths by a formula, `topology.graph_cluster` finds them; on a graph that both know
+they say the same.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from topology.device import Device
+from topology.flow_links import FlowLinks
+from topology.links import LinkLoad
+from topology.pairs import Pairs
+
+__all__ = ["Cluster"]
+
+IntArray = NDArray[np.intp]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cluster(ABC):
+    """GPUs and the links between them. GPU `r` hosts rank `r`."""
+
+    name: str
+    """Preset name, or the name of the file it was read from."""
+    num_nodes: int
+    """Nodes."""
+    gpus_per_node: int
+    """GPUs of a node; where nodes differ, of the largest."""
+    device: Device
+    """The GPU, the same everywhere."""
+    num_gpus: int
+    """GPUs in all nodes."""
+    wire: Callable[[], "nx.DiGraph[str]"]
+    """What makes the graph, once."""
+    inside: str | None = None
+    """Technology of the links inside a node, such as `nvlink4`; None: not known."""
+    between: str | None = None
+    """Technology of the network between nodes, such as `ib-ndr`; None: not known."""
+
+    @cached_property
+    def graph(self) -> "nx.DiGraph[str]":
+        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
+        return self.wire()
+
+    # ---- GPUs ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def gpu_names(self) -> list[str]:
+        """Vertex of each rank."""
+        ranks = [(data["rank"], name) for name, data in self.graph.nodes(data=True) if data["kind"] == "gpu"]
+        return [name for _, name in sorted(ranks)]
+
+    @cached_property
+    def speeds(self) -> FloatArray:
+        """Speed of each rank's kernels over what the device does: 1, or less where a GPU is degraded. Shape [G]."""
+        return np.array([self.graph.nodes[name].get("speed", 1.0) for name in self.gpu_names], dtype=np.float64)
+
+    @abstractmethod
+    def node_of(self, ranks: ArrayLike) -> IntArray:
+        """Return the node of each rank."""
+
+    @abstractmethod
+    def rail_of(self, ranks: ArrayLike) -> IntArray:
+        """Return the rail (position in its node) of each rank."""
+
+    @property
+    def least_num_links(self) -> int:
+        """Links that there are at least, told without wiring the graph: each GPU has one both ways."""
+        return 2 * self.num_gpus
+
+    # ---- links ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def link_names(self) -> list[str]:
+        """Name `from->to` of every link, in the graph's order. The position is the link's number."""
+        return [f"{a}->{b}" for a, b in self.graph.edges]
+
+    @cached_property
+    def link_kinds(self) -> list[str]:
+        """Kind of every link: nvlink, pcie, nic, leaf-spine."""
+        return [data["kind"] for _, _, data in self.graph.edges(data=True)]
+
+    @cached_property
+    def nominal_bytes_per_s(self) -> FloatArray:
+        """Datasheet bandwidth of every link. Shape [L]."""
+        return self._edge_figures("bandwidth_bytes_per_s")
+
+    @cached_property
+    def capacity_bytes_per_s(self) -> FloatArray:
+        """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
+        return self.nominal_bytes_per_s * self._edge_figures("efficiency")
+
+    @cached_property
+    def crosses_node(self) -> BoolArray:
+        """Tell which links lead out of a node or into one. Shape [L]."""
+        node = {vertex: data.get("node") for vertex, data in self.graph.nodes(data=True)}
+        return np.array([node[a] != node[b] for a, b in self.graph.edges], dtype=np.bool_)
+
+    @cached_property
+    def can_fill(self) -> BoolArray:
+        """Tell which links can be full at all; leaving the others out changes no time. Shape [L]."""
+        return np.ones(len(self.link_names), dtype=np.bool_)
+
+    @property
+    @abstractmethod
+    def in_node_bytes_per_s(self) -> float:
+        """Datasheet bandwidth with which a GPU sends inside its node, the best of all GPUs."""
+
+    @property
+    @abstractmethod
+    def exit_bytes_per_s(self) -> float:
+        """Datasheet bandwidth out of a node for each of its GPUs, the best of all nodes; infinite on one node."""
+
+    # ---- paths and loads -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def path_class(self, src: int, dst: int) -> str:
+        """Return `self`, `node`, or what the cluster calls a path between nodes."""
+
+    @abstractmethod
+    def path(self, src: int, dst: int) -> list[str]:
+        """Return the vertices of the path from GPU `src` to GPU `dst`, of the first of several."""
+
+    @abstractmethod
+    def latency_s(self, src: ArrayLike, dst: ArrayLike) -> FloatArray:
+        """Return the time to the first byte of each pair: the links' latencies along the path.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks, the same shape [...].
+
+        Returns
+        -------
+        numpy.ndarray
+            Seconds. Shape [...].
+        """
+
+    def longest_latency_s(self, src: ArrayLike, dst: ArrayLike) -> float:
+        """Return the highest of the pairs' latencies; 0 without pairs."""
+        return float(self.latency_s(src, dst).max(initial=0.0))
+
+    @abstractmethod
+    def load(self, src: ArrayLike, dst: ArrayLike, num_bytes: ArrayLike) -> LinkLoad:
+        """Return the bytes that flows between pairs put on each link.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks of each flow. Shape [F].
+        num_bytes
+            Bytes of each flow. Shape [F]. A flow from a rank to itself loads nothing.
+        """
+
+    @abstractmethod
+    def flow_links(self, src: ArrayLike, dst: ArrayLike) -> FlowLinks:
+        """Return the links of each flow and its share on them: what `load` adds up, flow by flow.
+
+        Parameters
+        ----------
+        src, dst
+            Ranks of each flow. Shape [F]. A flow from a rank to itself has no link.
+        """
+
+    def pairs(self, src: IntArray, dst: IntArray) -> Pairs:
+        """Return the links between each of `src` [S] and each of `dst` [D], all different within each; built once."""
+        key = (src.tobytes(), dst.tobytes())
+        if key not in self._known_pairs:
+            self._known_pairs[key] = self._build_pairs(src, dst)
+        return self._known_pairs[key]
+
+    # ---- groups of GPUs that are wired alike (see `topology.alike`) ----------------------------------------------
+
+    @abstractmethod
+    def own_links(self, ranks: IntArray) -> IntArray:
+        """Return the links that belong to each of `ranks` [R] and to no other GPU. Shape [kinds and directions, R]."""
+
+    @abstractmethod
+    def wiring_of(self, ranks: IntArray) -> bytes:
+        """Return what groups of GPUs that are wired alike have in common, for `ranks` [R]."""
+
+    @abstractmethod
+    def meets_others(self, ranks: IntArray) -> bool:
+        """Tell whether traffic among `ranks` [R] uses links that can be full and are not its own."""
+
+    @abstractmethod
+    def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
+        """Return for each link what stands in its place when `others` [R] stand in the place of `ranks` [R]."""
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _build_pairs(self, src: IntArray, dst: IntArray) -> Pairs: ...
+
+    @cached_property
+    def _known_pairs(self) -> dict[tuple[bytes, bytes], Pairs]:
+        return {}
+
+    def _edge_figures(self, field: str) -> FloatArray:
+        return np.array([data[field] for _, _, data in self.graph.edges(data=True)], dtype=np.float64)

@@ -1,0 +1,72 @@
+"""The figures of a fabric: links of each kind, what is inside a node and how nodes are wired.
+
+References
+----------
+NVIDIA DGX SuperPOD reference architecture (DGX H100): scalable units of 32 nodes, a leaf per rail and unit.
+"""
+
+from dataclasses import dataclass
+
+from topology.errors import TopologyError
+from topology.fabrics.rail_optimised import RailOptimised
+from topology.fabrics.wiring import Wiring
+from topology.links import LinkKind
+from topology.nodes.node import Node
+from topology.nodes.nvswitch import NvSwitchNode
+
+__all__ = ["FabricSpec"]
+
+_NVSWITCH, _RAILS = NvSwitchNode(), RailOptimised()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FabricSpec:
+    """The figures from which `topology.fabric` wires any number of nodes."""
+
+    name: str
+    """Preset name."""
+    gpus_per_node: int
+    """GPUs of a node (a host, or a rack that is one NVLink domain)."""
+    nvlink: LinkKind
+    """One direction of a GPU's link inside the node: to the NVSwitch, all links together; in a mesh to each peer; in a
+    PCIe server to the PCIe switch."""
+    pcie: LinkKind
+    """GPU to its NIC."""
+    nic: LinkKind
+    """NIC to leaf."""
+    leaf_hop: LinkKind
+    """Leaf to spine, or switch to switch; its bandwidth is replaced by what the wiring gives."""
+    nodes_per_leaf: int = 32
+    """Nodes of one scalable unit."""
+    spines_per_unit: int = 4
+    """Spines that each unit brings."""
+    inside: str | None = None
+    """Technology inside a node, as protocols are told apart: nvlink3, nvlink4, nvlink4-h800, nvlink5, xgmi3, pcie4."""
+    between: str | None = None
+    """Technology between nodes, as protocols are told apart: ib-hdr, ib-ndr, roce, tcpxo."""
+    node: Node = _NVSWITCH
+    """What is inside a node."""
+    wiring: Wiring = _RAILS
+    """How NICs are wired to each other."""
+
+    def __post_init__(self) -> None:
+        for field in ("gpus_per_node", "nodes_per_leaf", "spines_per_unit"):
+            value = getattr(self, field)
+            if value < 1:
+                raise TopologyError(
+                    subject=f"fabric {self.name!r}",
+                    field=field,
+                    rule="be at least 1",
+                    value=value,
+                    cure="Count from 1.",
+                )
+
+    @property
+    def in_node_bytes_per_s(self) -> float:
+        """Datasheet bandwidth with which a GPU sends inside its node, over all of its links there."""
+        return self.nvlink.bandwidth_bytes_per_s * self.node.num_links(self)
+
+    @property
+    def nics_per_node(self) -> int:
+        """NICs of a node."""
+        return self.node.num_nics(self)

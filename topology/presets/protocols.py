@@ -1,0 +1,335 @@
+"""Protocols by technology: NCCL's own tables, and what was fitted to published measurements.
+
+Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (src/graph/tuning.cc, June 2026).
+Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
+LL B / 3.8, LL128 120/128 B (7/9 B on one node); NVLS efficiency * B with 6/5 of the tensor over each link.
+
+What is fitted stands in `FITTED`, by `benchmarks/fit_network.py`: one latency and one rate at most per technology and
+protocol, with the rows that it was fitted to.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from topology.errors import TopologyError
+from topology.protocol import Protocol, Tier
+
+__all__ = [
+    "BETWEEN_NODES",
+    "FITTED",
+    "INSIDE_NODES",
+    "Fitted",
+    "build_protocols",
+    "protocols_of",
+    "simple_rate",
+]
+
+_NCCL = "NVIDIA/nccl src/graph/tuning.cc"
+_NAMES = ("LL", "LL128", "Simple")
+_US = 1e-6
+_GB = 1e9
+_MOST_LL_OF_NODE = 45e9  # llMaxBws, Hopper, two nodes
+_NICS = 8
+"""NICs of the nodes that NCCL's limits between nodes are for."""
+_RING_FLOOR_US = (1.0, 1.0, 3.0)
+"""A ring's message inside a node takes at least this where there are several: work of the network's proxy (LL, LL128,
+Simple)."""
+
+_BASE_US: Final = {"tree": (6.8, 14.0, 8.4), "ring": (6.6, 14.0, 8.4)}
+_HOP_US: Final = {
+    "nvlink": {"tree": (0.6, 1.25, 4.0), "ring": (0.6, 1.9, 3.4)},
+    "pci": {"tree": (1.0, 1.9, 4.0), "ring": (1.0, 2.5, 5.7)},
+    "net": {"tree": (5.0, 8.5, 14.0), "ring": (2.7, 4.0, 14.0), "nvls": (0.0, 0.0, 20.9)},
+}
+_NVLS_US: Final = 25.0
+"""NVLS inside a node."""
+
+
+class Fitted(NamedTuple):
+    """A constant that measurements gave."""
+
+    value: float
+    """Seconds, bytes/s, or a fraction of the datasheet's bandwidth."""
+    table: str
+    """The measurements' table."""
+    rows: str
+    """Which of its rows."""
+    otherwise: float
+    """What would be taken without them: NCCL's figure, or that of a like technology."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inside:
+    """A technology inside nodes."""
+
+    bus: str
+    """nvlink or pci: which of NCCL's latencies."""
+    simple: float | str
+    """Fraction of the datasheet's bandwidth under Simple; a text: the fitted constant of that name."""
+    most_ll: float
+    """Most bytes/s of LL on one node."""
+    nvls: float | str | None = None
+    """Fraction of what Simple reaches, with the switch reducing; None where it does not."""
+    source: str
+    """Of `simple`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Between:
+    """A technology between nodes."""
+
+    simple: float | str
+    """Fraction of the datasheet's bandwidth under Simple; a text: the fitted constant of that name."""
+    has_ll128: bool = True
+    """Whether LL128 runs on it: it needs stores of 128 bytes to arrive whole."""
+    source: str
+    """Of `simple`."""
+
+
+_A3 = "A3-Mega all-reduce, 2 nodes"
+_LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
+
+FITTED: Final[Mapping[str, Fitted]] = {
+    "tcpxo LL hop": Fitted(65.2e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
+    "tcpxo LL rate": Fitted(0.0962, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
+    "tcpxo Simple hop": Fitted(433e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
+    "tcpxo Simple rate": Fitted(0.917, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
+    "ib-ndr Simple rate": Fitted(0.957, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
+    "nvlink5-nvl72 NVLS hop": Fitted(605e-6, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 25e-6),
+    "nvlink5-nvl72 NVLS rate": Fitted(0.730, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 0.74),
+    "nvlink3 send rate": Fitted(0.641, "nccl_busbw", "8 x A100, sendrecv, 256 MiB to 1 GiB", 0.8),
+    "nvlink4 copy rate": Fitted(0.876, "nccl_busbw", "H200, pairwise copy, one way and both ways", 0.824),
+    "xgmi3 Simple rate": Fitted(0.722, "nccl_busbw", "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB", 0.8),
+    "nvlink4-h800 DeepEP rate": Fitted(0.684, "deepep", "DeepEP V1, EP8, dispatch and combine", 0.8),
+    "nvlink5 DeepEP rate": Fitted(0.720, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
+    "ib DeepEP rate": Fitted(0.884, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
+    "DeepEP SM rate": Fitted(24.2e9, "deepep", "DeepEP V2, EP8 with 24 SMs, EP8x2 with 12, EP8x4 with 6", 1e12),
+    "low_latency base": Fitted(15.0e-6, "deepep", _LL_EXCHANGE, 0.0),
+}
+"""Constants by technology and protocol."""
+
+
+def _nccl(bytes_per_s: float, nominal_bytes_per_s: float) -> float:
+    return bytes_per_s / nominal_bytes_per_s
+
+
+INSIDE_NODES: Final[Mapping[str, _Inside]] = {
+    "nvlink3": _Inside(
+        bus="nvlink", simple=_nccl(12 * 20.0, 300), most_ll=87.7 * _GB, source="NCCL topo.h: SM80 20.0 GB/s x 12"
+    ),
+    "nvlink4": _Inside(
+        bus="nvlink",
+        simple=_nccl(18 * 20.6, 450),
+        most_ll=141.0 * _GB,
+        nvls=0.85,
+        source="NCCL topo.h: SM90 20.6 GB/s x 18; nvlsEfficiency",
+    ),
+    "nvlink4-h800": _Inside(
+        bus="nvlink",
+        simple=_nccl(160, 200),
+        most_ll=141.0 * _GB,
+        nvls=0.85,
+        source="DeepEP README: H800 NVLink about 160 of 200 GB/s; NCCL nvlsEfficiency",
+    ),
+    "nvlink5": _Inside(
+        bus="nvlink",
+        simple=_nccl(18 * 40.1, 900),
+        most_ll=282.0 * _GB,
+        nvls=0.74,
+        source="NCCL topo.h: SM100 40.1 GB/s x 18; nvlsEfficiency",
+    ),
+    "nvlink5-nvl72": _Inside(
+        bus="nvlink",
+        simple=_nccl(18 * 40.1, 900),
+        most_ll=282.0 * _GB,
+        nvls="nvlink5-nvl72 NVLS rate",
+        source="NCCL topo.h: SM100 40.1 GB/s x 18",
+    ),
+    "xgmi3": _Inside(bus="nvlink", simple="xgmi3 Simple rate", most_ll=87.7 * _GB, source="fitted; LL as on NVLink 3"),
+    "pcie4": _Inside(
+        bus="pci", simple=_nccl(24.0, 31.5), most_ll=87.7 * _GB, source="NCCL topo.h: PCI_BW, generation 4"
+    ),
+    "pcie5": _Inside(
+        bus="pci", simple=_nccl(48.0, 63.0), most_ll=141.0 * _GB, source="NCCL topo.h: PCI_BW, generation 5"
+    ),
+}
+"""Technologies inside nodes."""
+
+_SAME = "ib-ndr Simple rate"
+BETWEEN_NODES: Final[Mapping[str, _Between]] = {
+    "ib-hdr": _Between(simple=_SAME, source="taken to be that of NDR"),
+    "ib-ndr": _Between(simple=_SAME, source="fitted"),
+    "roce": _Between(simple=_SAME, source="taken to be that of InfiniBand NDR: the same NIC"),
+    "tcpxo": _Between(simple="tcpxo Simple rate", has_ll128=False, source="fitted"),
+    "ethernet": _Between(simple=_SAME, source="taken to be that of InfiniBand NDR"),
+}
+"""Technologies between nodes."""
+
+
+@lru_cache
+def protocols_of(inside: str | None, between: str | None) -> tuple[Protocol, ...]:
+    """Return the protocols on nodes of one technology joined by another.
+
+    Parameters
+    ----------
+    inside, between
+        Names in `INSIDE_NODES` and `BETWEEN_NODES`. Where nothing is known inside, each algorithm has one protocol that
+        takes the links' own figures; where nothing is known between, it is taken to be Ethernet.
+
+    Examples
+    --------
+    >>> [p.name for p in protocols_of("nvlink3", "ib-hdr") if p.algorithm == "ring"]
+    ['LL', 'LL128', 'Simple']
+    """
+    return build_protocols(inside, between, {name: fitted.value for name, fitted in FITTED.items()})
+
+
+def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str, float]) -> tuple[Protocol, ...]:
+    """Return the same with other values of the fitted constants."""
+    if not inside:
+        names = ("ring", "tree", "hierarchical", "direct", "hierarchical_all_to_all", "low_latency", "send")
+        return tuple(Protocol(algorithm=name, name="plain", source="the links' own figures") for name in names)
+    between = between or "ethernet"
+    for name, known in ((inside, INSIDE_NODES), (between, BETWEEN_NODES)):
+        if name not in known:
+            raise TopologyError(
+                subject="protocols",
+                field="technology",
+                rule=f"be one of {', '.join(known)}",
+                value=repr(name),
+                cure="Correct the name.",
+            )
+    pair = _Pair(inside, between, fitted)
+    return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges())
+
+
+def simple_rate(technology: str) -> float:
+    """Return the fraction of the datasheet's bandwidth that a technology reaches under Simple.
+
+    >>> simple_rate("nvlink3")
+    0.8
+    """
+    known = INSIDE_NODES[technology] if technology in INSIDE_NODES else BETWEEN_NODES[technology]
+    return FITTED[known.simple].value if isinstance(known.simple, str) else known.simple
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+class _Pair:
+    """A technology inside nodes and one between them."""
+
+    def __init__(self, inside: str, between: str, fitted: Mapping[str, float]) -> None:
+        self._names = (inside, between)
+        self._fitted = fitted
+        self._here, self._there = INSIDE_NODES[inside], BETWEEN_NODES[between]
+        self._inside_rate, self._between_rate = (self._value(one.simple) for one in (self._here, self._there))
+        self._source = f"{_NCCL}; {self._here.source}; {self._there.source}"
+        self._protocols = [i for i, name in enumerate(_NAMES) if name != "LL128" or self._there.has_ll128]
+
+    def rings(self) -> list[Protocol]:
+        """Return the protocols of rings, which hierarchical collectives are made of as well."""
+        shares = (0.5, 0.92, 1.0)
+        found = []
+        for i in self._protocols:
+            hop_us = max(_HOP_US[self._here.bus]["ring"][i], _RING_FLOOR_US[i])
+            inside = Tier(
+                hop_latency_s=hop_us * _US,
+                efficiency=self._inside_rate * shares[i],
+                most_bytes_per_s=self._here.most_ll if i == 0 else math.inf,
+            )
+            found += [
+                Protocol(
+                    algorithm=algorithm,
+                    name=_NAMES[i],
+                    base_latency_s=_BASE_US["ring"][i] * _US,
+                    inside=inside,
+                    between=self._between("ring", i, shares[i]),
+                    source=self._source,
+                )
+                for algorithm in ("ring", "hierarchical")
+            ]
+        return found
+
+    def trees(self) -> list[Protocol]:
+        """Return the protocols of trees."""
+        inside_shares, between_shares = (0.92 / 3.8, 0.92 * 7 / 9, 0.92), (1 / 3.8, 120 / 128, 1.0)
+        return [
+            Protocol(
+                algorithm="tree",
+                name=_NAMES[i],
+                base_latency_s=_BASE_US["tree"][i] * _US,
+                inside=Tier(
+                    hop_latency_s=_HOP_US[self._here.bus]["tree"][i] * _US,
+                    efficiency=self._inside_rate * inside_shares[i],
+                    most_bytes_per_s=self._here.most_ll if i == 0 else math.inf,
+                ),
+                between=self._between("tree", i, between_shares[i]),
+                source=self._source,
+            )
+            for i in self._protocols
+        ]
+
+    def nvls(self) -> list[Protocol]:
+        """Return NVLS, where the switch reduces."""
+        if self._here.nvls is None:
+            return []
+        return [
+            Protocol(
+                algorithm="nvls",
+                name="Simple",
+                inside=Tier(
+                    hop_latency_s=self._fitted.get(f"{self._names[0]} NVLS hop", _NVLS_US * _US),
+                    efficiency=self._inside_rate * self._value(self._here.nvls),
+                ),
+                between=self._between("nvls", 2, 1.0),
+                source=self._source,
+            )
+        ]
+
+    def exchanges(self) -> list[Protocol]:
+        """Return point to point and all-to-alls, whose messages take their paths' latencies."""
+        inside = self._names[0]
+        sends = next(
+            (self._fitted[key] for key in (f"{inside} send rate", f"{inside} copy rate") if key in self._fitted), None
+        )
+        nccl, off_node = Tier(efficiency=self._inside_rate), Tier(efficiency=self._fitted["ib DeepEP rate"])
+        deepep = Tier(efficiency=self._fitted.get(f"{inside} DeepEP rate", self._inside_rate))
+        source = f"{self._here.source}; {self._there.source}; deepseek-ai/DeepEP"
+        return [
+            Protocol(
+                algorithm="send",
+                name="copy",
+                inside=Tier(efficiency=sends or self._inside_rate),
+                between=Tier(efficiency=self._between_rate),
+                source=source,
+            ),
+            Protocol(algorithm="direct", name="copy", inside=nccl, between=off_node, source=source),
+            Protocol(
+                algorithm="hierarchical_all_to_all", name="DeepEP", inside=deepep, between=off_node, source=source
+            ),
+            Protocol(
+                algorithm="low_latency",
+                name="DeepEP",
+                base_latency_s=self._fitted["low_latency base"],
+                inside=nccl,
+                between=off_node,
+                source=source,
+            ),
+        ]
+
+    def _value(self, figure: float | str) -> float:
+        return self._fitted[figure] if isinstance(figure, str) else figure
+
+    def _between(self, algorithm: str, number: int, share: float) -> Tier:
+        """Return a protocol between nodes: fitted, or as in NCCL's tables."""
+        name = f"{self._names[1]} {_NAMES[number]}"
+        rate = self._fitted.get(f"{name} rate") if number == 0 else None
+        return Tier(
+            hop_latency_s=self._fitted.get(f"{name} hop", _HOP_US["net"][algorithm][number] * _US),
+            efficiency=self._between_rate * share if rate is None else rate,
+            most_bytes_per_s=_MOST_LL_OF_NODE / _NICS if number == 0 and rate is None else math.inf,
+        )

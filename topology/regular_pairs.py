@@ -1,0 +1,154 @@
+"""Exchanges of all pairs of two groups on a regular cluster, as loads on links.
+
+Model
+-----
+    bytes [S, D] fall apart by class of path: inside a node, between nodes, and of those across leaves
+    a link of a GPU carries its row's or its column's sum of a class; a leaf's way to a spine those of its GPUs / spines
+
+The way back, `bytes` turned, loads each link as the way there loads its opposite: the same sums, read once more. This
+is `Cluster.load` of all pairs, without listing them.
+
+Assumptions
+-----------
+Those of `topology.regular_cluster`.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from topology.links import LinkLoad
+from topology.pairs import check_byte_matrices
+
+__all__ = ["RegularPairs"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+_SMALL = 2**18
+"""Pairs times classes up to which all are held at once."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegularPairs:
+    """All pairs of senders and receivers, on a cluster's links."""
+
+    classes: NDArray[np.bool_]
+    """Whether a pair is inside a node, between nodes, across leaves. Shape [3, S, D]."""
+    class_latency_s: FloatArray
+    """Time to the first byte of a pair inside a node, on a rail, across leaves. Shape [3]."""
+    leaves: tuple[IntArray, IntArray]
+    """Leaf of each sender [S] and of each receiver [D], numbered from 0."""
+    num_spines: int
+    """Spines over which traffic across leaves is spread."""
+    there: tuple[IntArray, IntArray]
+    """Links on the way there, ascending, and the sum that each carries (see `sums`). Each of shape [K]."""
+    back: tuple[IntArray, IntArray]
+    """The same on the way back. Each of shape [K]."""
+
+    def sums(self, byte_matrices: FloatArray) -> "RegularPairSums":
+        """Return what each of `byte_matrices` [N, S, D] puts on links; a pair of a rank with itself loads nothing."""
+        check_byte_matrices(byte_matrices, self.classes.shape[1:])
+        sent, received, num_flows = self._sums_by_class(byte_matrices)
+        class_bytes = sent.sum(axis=2).tolist()
+        return RegularPairSums(
+            pairs=self,
+            values=self._values(sent, received),
+            total_bytes=[in_node + away for in_node, away, _ in class_bytes],
+            num_flows=num_flows,
+            latency_s=[self._latency_s(*each) for each in class_bytes],
+        )
+
+    def that_can_carry(self) -> "RegularPairs":
+        """Return the same without links that no pair uses."""
+        can_carry = self._values(self.classes.sum(axis=2)[None], self.classes.sum(axis=1)[None])[0] > 0
+        there, back = ((links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (self.there, self.back))
+        return replace(self, there=there, back=back)
+
+    def _sums_by_class(self, byte_matrices: FloatArray) -> tuple[FloatArray, FloatArray, list[int]]:
+        """Return what each sends [N, 3, S] and receives [N, 3, D] by class, and the pairs that have bytes [N]."""
+        num, num_src, num_dst = byte_matrices.shape
+        if self.classes.size <= _SMALL:
+            by_class = self._class_shares * byte_matrices[:, None]
+            num_flows = [int(np.count_nonzero(pairs)) for pairs in by_class[:, :2]]
+            return by_class.sum(axis=3), by_class.sum(axis=2), num_flows
+        sent, received, flows = np.zeros((num, 3, num_src)), np.zeros((num, 3, num_dst)), np.zeros(num, dtype=np.intp)
+        chosen = np.empty((num_src, num_dst))  # one at a time: large arrays cost most where memory is new
+        for n, matrix in enumerate(byte_matrices):
+            for c, is_in in enumerate(self.classes):
+                np.multiply(matrix, is_in, out=chosen)
+                sent[n, c], received[n, c] = chosen.sum(axis=1), chosen.sum(axis=0)
+                flows[n] += np.count_nonzero(chosen) if c < 2 else 0
+        return sent, received, flows.tolist()
+
+    def _values(self, sent: NDArray[np.number], received: NDArray[np.number]) -> FloatArray:
+        """Return what links carry (see `RegularPairSums.values`), from sums by class [N, 3, S] and [N, 3, D]."""
+        parts = [sent[:, 0], received[:, 0]]
+        if self._is_wide:
+            up, down = sent[:, 2] @ self._leaf_members[0], received[:, 2] @ self._leaf_members[1]
+            parts += [sent[:, 1], received[:, 1], up / self.num_spines, down / self.num_spines]
+        return np.concatenate(parts, axis=1)
+
+    def _latency_s(self, in_node: float, away: float, across: float) -> float:
+        present = (in_node > 0, away > across, across > 0)
+        return max((t for t, is_met in zip(self._latencies, present, strict=True) if is_met), default=0.0)
+
+    @cached_property
+    def _class_shares(self) -> FloatArray:
+        """Return `classes` as ones and zeros."""
+        return self.classes.astype(np.float64)
+
+    @cached_property
+    def _is_wide(self) -> bool:
+        return bool(self.classes[1].any())
+
+    @cached_property
+    def _latencies(self) -> list[float]:
+        latencies: list[float] = self.class_latency_s.tolist()
+        return latencies
+
+    @cached_property
+    def _leaf_members(self) -> tuple[FloatArray, FloatArray]:
+        """Return who is on which leaf, as ones and zeros. Shapes [S, leaves] and [D, leaves]."""
+        num_leaves = 1 + max(int(leaf.max()) for leaf in self.leaves)
+        src, dst = (np.eye(num_leaves)[leaf] for leaf in self.leaves)
+        return src, dst
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RegularPairSums:
+    """Exchanges of all pairs, each summed where links need it."""
+
+    pairs: RegularPairs
+    """Who sends to whom."""
+    values: FloatArray
+    """In a node: by sender, by receiver; between nodes the same; over a spine: by leaf, up and down. Shape [N, V]."""
+    total_bytes: list[float]
+    """Bytes that leave their rank. N of them."""
+    num_flows: list[int]
+    """Pairs that have any of them. N of them."""
+    latency_s: list[float]
+    """Time to the first byte of the slowest pair. N of them."""
+
+    def there(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the loads on the way from senders to receivers, and the time in which each drains alone."""
+        return self._on(*self.pairs.there, capacity_bytes_per_s)
+
+    def back(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the same on the way of as many bytes from the receivers to the senders."""
+        return self._on(*self.pairs.back, capacity_bytes_per_s)
+
+    def _on(
+        self, links: IntArray, sums: IntArray, capacity_bytes_per_s: FloatArray
+    ) -> tuple[list[LinkLoad], FloatArray]:
+        amounts = self.values[:, sums]
+        drain_s = (amounts / capacity_bytes_per_s[links]).max(axis=1, initial=0.0)
+        return [_load(links, amount) for amount in amounts], drain_s
+
+
+def _load(links: IntArray, amount: FloatArray) -> LinkLoad:
+    if amount.all():
+        return LinkLoad(links=links, num_bytes=amount)
+    carries = np.flatnonzero(amount)
+    return LinkLoad(links=links[carries], num_bytes=amount[carries])

@@ -1,0 +1,145 @@
+"""All-to-all of tokens by way of nodes: a token crosses to each node once and is handed on over the node's own links.
+
+Model
+-----
+Rank i of a node sends what a node of its group needs to rank i of that node (its relay), which hands it on::
+
+    source -> relay on the target node -> target           other nodes: bytes per node, then bytes per rank
+    source -> target                                       own node
+
+A token that chose several experts of a rank goes there once, and to a node once. Of T tokens of a source, with counts
+c[e] for each expert and tokens that choose top_k of E experts within at most M of N nodes,
+
+    tokens for a rank or node j = T * M / N * (1 - prod over its experts of (1 - c[e] * N / (T * M)) ** gamma_j)
+
+where gamma_j makes it exact where all experts are alike: 1 - C(E M / N - E_j, top_k) / C(E M / N, top_k). It is exact
+as well where every token, or none, chooses an expert. Combining takes the same way back, summed at each stop.
+
+Assumptions
+-----------
+Between these, tokens choose experts independently but for their number. All nodes of a group have equally many experts.
+
+References
+----------
+DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.2; deepseek-ai/DeepEP (internode kernels).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["distinct_tokens", "relayed"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+
+def distinct_tokens(
+    counts: NDArray[np.int64], owner: IntArray, *, tokens: float, top_k: int, node_share: float = 1.0
+) -> FloatArray:
+    """Return how many different tokens of each source go to each owner of experts.
+
+    Parameters
+    ----------
+    counts
+        Copies of tokens for each expert. Shape [..., S, E].
+    owner
+        Owner of each expert (rank or node), from 0. Shape [E].
+    tokens
+        Tokens of each source.
+    top_k
+        Experts of a token.
+    node_share
+        Part of the nodes that a token may choose from: M / N.
+
+    Returns
+    -------
+    numpy.ndarray
+        Tokens. Shape [..., S, owners].
+
+    Examples
+    --------
+    Of 4 experts a token takes 2; the first two have one owner: it goes there unless it takes both others, 1 in 6.
+
+    >>> distinct_tokens(np.full((1, 4), 6), np.array([0, 0, 1, 1]), tokens=12, top_k=2).round(9)
+    array([[10., 10.]])
+    """
+    num_experts, num_owners = owner.size, int(owner.max()) + 1
+    within = max(top_k, round(num_experts * node_share))
+    chosen = np.clip(counts / (tokens * node_share), 0.0, 1.0) if tokens else np.zeros(counts.shape)
+    with np.errstate(divide="ignore"):
+        misses = np.log1p(-chosen)
+    members = np.zeros((num_experts, num_owners))
+    members[np.arange(num_experts), owner] = 1.0
+    exponent = np.array([_gamma(within, int(size), top_k) for size in members.sum(axis=0)])
+    finite = np.maximum(misses, -700.0) @ members  # a miss of an expert that all choose is none: e^-700
+    return np.asarray(tokens * node_share * -np.expm1(finite * exponent))
+
+
+def relayed(
+    to_ranks: FloatArray, to_nodes: FloatArray, node: IntArray, place: IntArray, senders: IntArray
+) -> FloatArray:
+    """Return what each rank of a group hands to each other, relays included.
+
+    Parameters
+    ----------
+    to_ranks
+        Amount that each sender has for each rank, each rank's once. Shape [S, R].
+    to_nodes
+        Amount that each sender has for each node, each node's once. Shape [S, N].
+    node
+        Node of each rank of the group, from 0. Shape [R].
+    place
+        Place of each rank in its node, from 0. Shape [R].
+    senders
+        Which ranks of the group the senders are. Shape [S].
+
+    Returns
+    -------
+    numpy.ndarray
+        Amount from rank to rank; the diagonal is zero. Shape [R, R].
+
+    Examples
+    --------
+    Two nodes of two; rank 0 has 3 tokens for each rank of the other node, of which 2 are the same:
+
+    >>> node, place = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    >>> relayed(np.array([[0.0, 0, 3, 3]]), np.array([[0.0, 4]]), node, place, np.array([0]))
+    array([[0., 0., 4., 0.],
+           [0., 0., 0., 0.],
+           [0., 0., 0., 3.],
+           [0., 0., 0., 0.]])
+    """
+    num_ranks, relay = node.size, _relays(node, place, senders)
+    amounts = np.zeros(num_ranks * num_ranks)
+    is_other = np.arange(relay.shape[1]) != node[senders][:, None]
+    from_sender = senders[:, None] * num_ranks
+    amounts += _added(from_sender + relay, to_nodes * is_other, amounts.size)
+    is_own = node[senders][:, None] == node
+    hands_on = np.where(is_own, senders[:, None], relay[:, node])
+    amounts += _added(hands_on * num_ranks + np.arange(num_ranks), to_ranks, amounts.size)
+    matrix = amounts.reshape(num_ranks, num_ranks)
+    np.fill_diagonal(matrix, 0.0)
+    return matrix
+
+
+def _relays(node: IntArray, place: IntArray, senders: IntArray) -> IntArray:
+    """Return the relay of each sender on each node: the rank in its place, or the one whose turn it is. [S, N]."""
+    members = [np.flatnonzero(node == n) for n in range(int(node.max()) + 1)]
+    return np.array([[m[place[s] % m.size] for m in members] for s in senders], dtype=np.intp)
+
+
+def _added(where: IntArray, amount: FloatArray, size: int) -> FloatArray:
+    return np.bincount(where.ravel(), weights=amount.ravel(), minlength=size).astype(np.float64)
+
+
+def _gamma(num_experts: int, size: int, top_k: int) -> float:
+    """Return what makes independent choices those of `top_k` different experts, for `size` of them."""
+    if size == 0 or top_k >= num_experts:
+        return 1.0
+    if num_experts - size < top_k:
+        return 100.0  # no token can miss all of them
+    missed = math.lgamma(num_experts - size + 1) - math.lgamma(num_experts - size - top_k + 1)
+    missed -= math.lgamma(num_experts + 1) - math.lgamma(num_experts - top_k + 1)
+    return missed / (size * math.log1p(-top_k / num_experts))
