@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DRIVER := out/referee/driver
+PARALLEL := --numprocesses auto --dist worksteal
 
 .PHONY: run test check coverage format bench install clean
 
@@ -12,10 +13,10 @@ run: $(STAMP)
 	$(BIN)/moesim run scenarios/ep64_tp16_pp4.yaml --out out/
 
 test: lint $(STAMP) driver
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: lint $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # All tests, measured, with the programs that they start. Fails under 95 % of lines and branches together (pyproject.toml).
 coverage: $(STAMP) driver
