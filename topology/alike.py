@@ -8,25 +8,48 @@ its own links as the same traffic inside the other loads the other's; links betw
 leaves.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:  # whose methods these are
-    from topology.regular_cluster import RegularCluster
-
-__all__ = ["link_map", "meets_others", "own_links", "wiring_of"]
+__all__ = ["Wired", "link_map", "meets_others", "own_links", "wiring_of"]
 
 IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 
 
-def own_links(cluster: "RegularCluster", ranks: IntArray) -> IntArray:
+class Wired(Protocol):
+    """What is asked of a cluster here; `topology.regular_cluster` says what it means."""
+
+    @property
+    def num_nodes(self) -> int: ...  # noqa: D102  # see there
+    @property
+    def link_names(self) -> list[str]: ...  # noqa: D102
+    @property
+    def gpu_links(self) -> Mapping[str, IntArray]: ...  # noqa: D102
+    @property
+    def spine_links(self) -> tuple[IntArray, IntArray]: ...  # noqa: D102
+    @property
+    def leaf_of(self) -> IntArray: ...  # noqa: D102
+    @property
+    def can_fill(self) -> BoolArray: ...  # noqa: D102
+    @property
+    def capacity_bytes_per_s(self) -> FloatArray: ...  # noqa: D102
+    @property
+    def speeds(self) -> FloatArray: ...  # noqa: D102
+
+    def classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]: ...  # noqa: D102
+
+
+def own_links(cluster: Wired, ranks: IntArray) -> IntArray:
     """Return the links that belong to each of `ranks` [R] and to no other GPU. Shape [kinds and directions, R]."""
     return np.stack([links[ranks] for links in cluster.gpu_links.values()])
 
 
-def wiring_of(cluster: "RegularCluster", ranks: IntArray) -> bytes:
+def wiring_of(cluster: Wired, ranks: IntArray) -> bytes:
     """Return what groups of GPUs that are wired alike have in common, for `ranks` [R].
 
     >>> from topology.cluster import build_cluster
@@ -42,14 +65,14 @@ def wiring_of(cluster: "RegularCluster", ranks: IntArray) -> bytes:
     return classes.tobytes() + capacities.tobytes() + speeds.tobytes()
 
 
-def meets_others(cluster: "RegularCluster", ranks: IntArray) -> bool:
+def meets_others(cluster: Wired, ranks: IntArray) -> bool:
     """Tell whether traffic among `ranks` [R] uses links that can be full and are not its own: some to a spine."""
     if not cluster.classes(ranks[:, None], ranks)[2].any():
         return False
     return bool(cluster.can_fill[np.concatenate([links.ravel() for links in cluster.spine_links])].any())
 
 
-def link_map(cluster: "RegularCluster", ranks: IntArray, others: IntArray) -> IntArray:
+def link_map(cluster: Wired, ranks: IntArray, others: IntArray) -> IntArray:
     """Return for each link what stands in its place when `others` [R] stand in the place of `ranks` [R]. Shape [L].
 
     Links that traffic among `ranks` cannot use stay what they are.

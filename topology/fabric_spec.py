@@ -6,17 +6,46 @@ NVIDIA DGX SuperPOD reference architecture (DGX H100): scalable units of 32 node
 """
 
 from dataclasses import dataclass
+from typing import Protocol
+
+import networkx as nx
 
 from topology.errors import TopologyError
-from topology.fabrics.rail_optimised import RailOptimised
-from topology.fabrics.wiring import Wiring
 from topology.links import LinkKind
-from topology.nodes.node import Node
-from topology.nodes.nvswitch import NvSwitchNode
 
-__all__ = ["FabricSpec"]
+__all__ = ["FabricSpec", "Node", "Wiring"]
 
-_NVSWITCH, _RAILS = NvSwitchNode(), RailOptimised()
+
+class Wiring(Protocol):
+    """How the NICs of nodes are wired; options are its fields."""
+
+    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+        """Refuse a number of nodes, or options, that cannot be wired."""
+        ...
+
+    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+        """Link NIC `nic` of a node to its switch, which is added where it is new."""
+        ...
+
+    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+        """Link the switches, when all NICs are attached."""
+        ...
+
+
+class Node(Protocol):
+    """The inside of a node."""
+
+    def add(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, *, has_network: bool) -> None:
+        """Add a node to the graph, with its NICs where there is a network."""
+        ...
+
+    def num_links(self, spec: "FabricSpec") -> int:
+        """Return how many links of the kind `spec.nvlink` a GPU has."""
+        ...
+
+    def num_nics(self, spec: "FabricSpec") -> int:
+        """Return how many NICs a node has."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +73,9 @@ class FabricSpec:
     """Technology inside a node, as protocols are told apart: nvlink3, nvlink4, nvlink4-h800, nvlink5, xgmi3, pcie4."""
     between: str | None = None
     """Technology between nodes, as protocols are told apart: ib-hdr, ib-ndr, roce, tcpxo."""
-    node: Node = _NVSWITCH
+    node: Node
     """What is inside a node."""
-    wiring: Wiring = _RAILS
+    wiring: Wiring
     """How NICs are wired to each other."""
 
     def __post_init__(self) -> None:

@@ -35,6 +35,8 @@ SMALL = FabricSpec(
     pcie=FABRICS["dgx-h100"].pcie,
     nic=FABRICS["dgx-h100"].nic,
     leaf_hop=FABRICS["dgx-h100"].leaf_hop,
+    node=FABRICS["dgx-h100"].node,
+    wiring=FABRICS["dgx-h100"].wiring,
     nodes_per_leaf=2,
     spines_per_unit=3,
 )

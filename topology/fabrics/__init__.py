@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from topology.fabric_spec import Wiring
 from topology.fabrics.dragonfly import Dragonfly
 from topology.fabrics.fat_tree import FatTree
 from topology.fabrics.one_switch import OneSwitch
 from topology.fabrics.rail_only import RailOnly
 from topology.fabrics.rail_optimised import RailOptimised
 from topology.fabrics.torus import Torus
-from topology.fabrics.wiring import Wiring
 
 __all__ = ["WIRINGS", "Wiring"]
 

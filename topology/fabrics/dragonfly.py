@@ -20,15 +20,12 @@ Kim et al., "Technology-driven, highly-scalable dragonfly topology", 2008, secti
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.fabrics.wiring import refuse, require_oversubscription
+from topology.fabric_spec import FabricSpec
+from topology.fabrics.options import refuse, require_oversubscription
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a wiring
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["Dragonfly"]
 
@@ -51,7 +48,7 @@ class Dragonfly:
     oversubscription: float = 1.0
     """Bandwidth of a group's NICs over that of its global cables."""
 
-    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+    def check(self, spec: FabricSpec, num_nodes: int) -> None:
         """Refuse counts that no switch has ports for, and more groups than a group has cables to."""
         del spec
         require_oversubscription(self.oversubscription)
@@ -68,14 +65,14 @@ class Dragonfly:
                 cure=f"Write at least {-(-num_others // self.switches_per_group)}, or make groups larger.",
             )
 
-    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+    def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the switch of its node."""
         switch = node // self.nodes_per_switch
         name = self._name(*divmod(switch, self.switches_per_group))
         graph.add_node(name, kind="switch", group=switch // self.switches_per_group)
         add_both_ways(graph, f"nic{node}.{nic}", name, spec.nic)
 
-    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+    def connect(self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_nodes: int) -> None:
         """Link switches in groups, and groups; those of the last group exist though they may have no nodes."""
         num_groups, per_group = self._num_groups(num_nodes), self.switches_per_group
         for group in range(num_groups):
@@ -92,7 +89,7 @@ class Dragonfly:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _connect_groups(
-        self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_groups: int, nics_bytes_per_s: float
+        self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_groups: int, nics_bytes_per_s: float
     ) -> None:
         """Deal the cables of each group out to the other groups in turn; those of two groups are paired in order."""
         cable = nics_bytes_per_s / self.global_links_per_switch / self.oversubscription
@@ -109,7 +106,7 @@ class Dragonfly:
                     self._add_cable(graph, spec, ends, cable)
 
     @staticmethod
-    def _add_cable(graph: "nx.DiGraph[str]", spec: "FabricSpec", ends: tuple[str, str], cable: float) -> None:
+    def _add_cable(graph: "nx.DiGraph[str]", spec: FabricSpec, ends: tuple[str, str], cable: float) -> None:
         """Link two switches by one cable more."""
         known = graph.edges[ends]["bandwidth_bytes_per_s"] if graph.has_edge(*ends) else 0.0
         add_both_ways(graph, *ends, spec.leaf_hop, bandwidth_bytes_per_s=known + cable, hops=_GLOBAL_HOPS)

@@ -14,15 +14,12 @@ Al-Fares et al., "A scalable, commodity data center network architecture", 2008.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.fabrics.wiring import refuse, require_oversubscription
+from topology.fabric_spec import FabricSpec
+from topology.fabrics.options import refuse, require_oversubscription
 from topology.wires import add_both_ways, add_spines
-
-if TYPE_CHECKING:  # which has a wiring
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["FatTree"]
 
@@ -36,20 +33,20 @@ class FatTree:
     nodes_per_leaf: int | None = None
     """Nodes whose NICs are all on one leaf; None: as many as fit."""
 
-    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+    def check(self, spec: FabricSpec, num_nodes: int) -> None:
         """Refuse an oversubscription below 1, and leaves without nodes."""
         del spec, num_nodes
         require_oversubscription(self.oversubscription)
         if self.nodes_per_leaf is not None and self.nodes_per_leaf < 1:
             raise refuse("nodes_per_leaf", rule="be at least 1", value=self.nodes_per_leaf, cure="Count from 1.")
 
-    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+    def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the leaf of its node."""
         unit = node // (self.nodes_per_leaf or max(1, spec.nodes_per_leaf // spec.nics_per_node))
         graph.add_node(f"leaf{unit}", kind="leaf", unit=unit)
         add_both_ways(graph, f"nic{node}.{nic}", f"leaf{unit}", spec.nic)
 
-    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+    def connect(self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_nodes: int) -> None:
         """Link all leaves to all spines."""
         del num_nodes
         leaves = [name for name, data in graph.nodes(data=True) if data["kind"] == "leaf"]

@@ -10,14 +10,11 @@ The switch never limits, and all pairs of nodes are as near as under one leaf: w
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
+from topology.fabric_spec import FabricSpec
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a wiring
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["OneSwitch"]
 
@@ -26,13 +23,13 @@ __all__ = ["OneSwitch"]
 class OneSwitch:
     """All NICs on one switch."""
 
-    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+    def check(self, spec: FabricSpec, num_nodes: int) -> None:
         """Refuse nothing."""
 
-    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+    def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the switch."""
         graph.add_node("switch0", kind="switch")
         add_both_ways(graph, f"nic{node}.{nic}", "switch0", spec.nic)
 
-    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+    def connect(self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_nodes: int) -> None:
         """Link nothing more."""

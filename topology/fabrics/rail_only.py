@@ -17,15 +17,12 @@ Wang et al., "Rail-only: A low-cost high-performance network for training LLMs w
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.fabrics.wiring import refuse
+from topology.fabric_spec import FabricSpec
+from topology.fabrics.options import refuse
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a wiring
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["RailOnly"]
 
@@ -34,7 +31,7 @@ __all__ = ["RailOnly"]
 class RailOnly:
     """A switch per rail, and no spines."""
 
-    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+    def check(self, spec: FabricSpec, num_nodes: int) -> None:
         """Refuse nodes in which a GPU has no way to its peers' NICs."""
         del num_nodes
         if spec.nics_per_node != spec.gpus_per_node:
@@ -45,10 +42,10 @@ class RailOnly:
                 cure="Use kind: rail_optimised.",
             )
 
-    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+    def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the switch of its rail."""
         graph.add_node(f"leaf0.{nic}", kind="leaf", unit=0, rail=nic)
         add_both_ways(graph, f"nic{node}.{nic}", f"leaf0.{nic}", spec.nic)
 
-    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+    def connect(self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_nodes: int) -> None:
         """Link nothing: rails are apart."""

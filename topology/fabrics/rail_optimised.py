@@ -13,15 +13,12 @@ NVIDIA DGX SuperPOD reference architecture (DGX H100): scalable units of 32 node
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.fabrics.wiring import require_oversubscription
+from topology.fabric_spec import FabricSpec
+from topology.fabrics.options import require_oversubscription
 from topology.wires import add_both_ways, add_spines
-
-if TYPE_CHECKING:  # which has a wiring
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["RailOptimised"]
 
@@ -33,19 +30,19 @@ class RailOptimised:
     oversubscription: float = 1.0
     """Bandwidth of a leaf's NICs over that of its uplinks; 1: non-blocking."""
 
-    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+    def check(self, spec: FabricSpec, num_nodes: int) -> None:
         """Refuse an oversubscription below 1."""
         del spec, num_nodes
         require_oversubscription(self.oversubscription)
 
-    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+    def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the leaf of its rail and unit."""
         unit = node // spec.nodes_per_leaf
         leaf = f"leaf{unit}.{nic}"
         graph.add_node(leaf, kind="leaf", unit=unit, rail=nic)
         add_both_ways(graph, f"nic{node}.{nic}", leaf, spec.nic)
 
-    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+    def connect(self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_nodes: int) -> None:
         """Link all leaves to the spines that the units bring."""
         num_units = -(-num_nodes // spec.nodes_per_leaf)
         leaves = [name for name, data in graph.nodes(data=True) if data["kind"] == "leaf"]

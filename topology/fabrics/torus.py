@@ -16,15 +16,12 @@ Dimension-ordered routing, which some machines have, loads cables less evenly: e
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.fabrics.wiring import refuse
+from topology.fabric_spec import FabricSpec
+from topology.fabrics.options import refuse
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a wiring
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["Torus"]
 
@@ -38,7 +35,7 @@ class Torus:
     link_bandwidth_bytes_per_s: float | None = None
     """One cable in one direction; None: a node's NICs over its cables."""
 
-    def check(self, spec: "FabricSpec", num_nodes: int) -> None:
+    def check(self, spec: FabricSpec, num_nodes: int) -> None:
         """Refuse a shape that has not as many places as there are nodes."""
         del spec
         if len(self.shape) not in (2, 3) or min(self.shape) < 1 or prod(self.shape) != num_nodes:
@@ -49,12 +46,12 @@ class Torus:
                 cure=f"Write for example [{num_nodes}, 1].",
             )
 
-    def attach(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, nic: int) -> None:
+    def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the switch of its node."""
         graph.add_node(f"switch{node}", kind="switch", place=node)
         add_both_ways(graph, f"nic{node}.{nic}", f"switch{node}", spec.nic)
 
-    def connect(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", num_nodes: int) -> None:
+    def connect(self, graph: "nx.DiGraph[str]", spec: FabricSpec, num_nodes: int) -> None:
         """Link each switch to the next one in every dimension."""
         del num_nodes
         nics_bytes_per_s = spec.nic.bandwidth_bytes_per_s * spec.nics_per_node

@@ -9,15 +9,12 @@ Traffic of a pair has that pair's link alone: two GPUs reach one link's bandwidt
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.nodes.node import add_gpu
+from topology.fabric_spec import FabricSpec
+from topology.nodes.gpus import add_gpu
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a node
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["MeshNode"]
 
@@ -26,7 +23,7 @@ __all__ = ["MeshNode"]
 class MeshNode:
     """A node of directly linked GPUs."""
 
-    def add(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, *, has_network: bool) -> None:
+    def add(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, *, has_network: bool) -> None:
         """Add GPUs, their links and NICs."""
         gpus = [add_gpu(graph, spec, node, rail) for rail in range(spec.gpus_per_node)]
         for rail, gpu in enumerate(gpus):
@@ -37,10 +34,10 @@ class MeshNode:
                 add_both_ways(graph, gpu, f"nic{node}.{rail}", spec.pcie)
                 spec.wiring.attach(graph, spec, node, rail)
 
-    def num_links(self, spec: "FabricSpec") -> int:
+    def num_links(self, spec: FabricSpec) -> int:
         """Return a link per peer."""
         return max(1, spec.gpus_per_node - 1)
 
-    def num_nics(self, spec: "FabricSpec") -> int:
+    def num_nics(self, spec: FabricSpec) -> int:
         """Return one per GPU."""
         return spec.gpus_per_node

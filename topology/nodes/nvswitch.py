@@ -11,15 +11,12 @@ The NVSwitches of a node are drawn as one that never limits.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topology.nodes.node import add_gpu
+from topology.fabric_spec import FabricSpec
+from topology.nodes.gpus import add_gpu
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a node
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["NvSwitchNode"]
 
@@ -28,7 +25,7 @@ __all__ = ["NvSwitchNode"]
 class NvSwitchNode:
     """A node that is one NVLink domain."""
 
-    def add(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, *, has_network: bool) -> None:
+    def add(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, *, has_network: bool) -> None:
         """Add switch, GPUs and NICs."""
         graph.add_node(f"nvswitch{node}", kind="nvswitch", node=node)
         for rail in range(spec.gpus_per_node):
@@ -39,11 +36,11 @@ class NvSwitchNode:
                 add_both_ways(graph, gpu, nic, spec.pcie)
                 spec.wiring.attach(graph, spec, node, rail)
 
-    def num_links(self, spec: "FabricSpec") -> int:
+    def num_links(self, spec: FabricSpec) -> int:
         """Return 1: all of a GPU's links together are one."""
         del spec
         return 1
 
-    def num_nics(self, spec: "FabricSpec") -> int:
+    def num_nics(self, spec: FabricSpec) -> int:
         """Return one per GPU."""
         return spec.gpus_per_node

@@ -11,16 +11,13 @@ GPUs under different CPUs talk to each other directly, over the CPUs' link; NCCL
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
+from topology.fabric_spec import FabricSpec
 from topology.links import LinkKind
-from topology.nodes.node import add_gpu
+from topology.nodes.gpus import add_gpu
 from topology.wires import add_both_ways
-
-if TYPE_CHECKING:  # which has a node
-    from topology.fabric_spec import FabricSpec
 
 __all__ = ["PcieServer"]
 
@@ -36,7 +33,7 @@ class PcieServer:
     cpu_link: LinkKind
     """Between two CPUs."""
 
-    def add(self, graph: "nx.DiGraph[str]", spec: "FabricSpec", node: int, *, has_network: bool) -> None:
+    def add(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, *, has_network: bool) -> None:
         """Add CPUs, PCIe switches, GPUs and NICs."""
         cpus: list[str] = []
         for number in range(self.num_nics(spec)):
@@ -56,11 +53,11 @@ class PcieServer:
                 add_both_ways(graph, f"nic{node}.{number}", switch, spec.pcie)
                 spec.wiring.attach(graph, spec, node, number)
 
-    def num_links(self, spec: "FabricSpec") -> int:
+    def num_links(self, spec: FabricSpec) -> int:
         """Return 1: the slot."""
         del spec
         return 1
 
-    def num_nics(self, spec: "FabricSpec") -> int:
+    def num_nics(self, spec: FabricSpec) -> int:
         """Return one per PCIe switch."""
         return -(-spec.gpus_per_node // self.gpus_per_switch)

@@ -10,10 +10,10 @@ InfiniBand 2.8 us under one leaf, 3.7 us across leaves; RoCE 3.6 and 5.6 us), di
 from dataclasses import dataclass, replace
 
 from topology.errors import TopologyError
-from topology.fabric_spec import FabricSpec
+from topology.fabric_spec import FabricSpec, Node
+from topology.fabrics.rail_optimised import RailOptimised
 from topology.links import LinkKind
 from topology.nodes.mesh import MeshNode
-from topology.nodes.node import Node
 from topology.nodes.nvswitch import NvSwitchNode
 from topology.nodes.pcie_server import PcieServer
 from topology.presets.near import near_preset
@@ -77,6 +77,7 @@ def _fabric(
         inside=inside,
         between=between,
         node=node,
+        wiring=RailOptimised(),
     )
 
 
