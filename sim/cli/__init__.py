@@ -22,6 +22,10 @@ def main() -> None:
     if code == INTERRUPTED:
         with suppress(OSError):
             print("interrupted", file=sys.stderr)  # noqa: T201  # the command's own last word
+    if sys.stderr is not None:
+        from sim.cli.streams import settle_stderr  # noqa: PLC0415  # imported when the command runs
+
+        settle_stderr()
     sys.exit(code)
 
 

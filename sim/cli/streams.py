@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from sim.errors import OutputError
 
-__all__ = ["ReaderGoneError", "check_stdout", "guard_stdout", "open_stderr", "silence_stdout"]
+__all__ = ["ReaderGoneError", "check_stdout", "guard_stdout", "open_stderr", "settle_stderr", "silence_stdout"]
 
 _STDERR = 2
 _NAME = "standard output"
@@ -87,6 +87,16 @@ def guard_stdout() -> None:
 def silence_stdout() -> None:
     """Point standard output elsewhere, so that what is left in its buffer is dropped without a word at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def settle_stderr() -> None:
+    """Drop what standard error cannot take, for at exit Python would make an exit code of its own of it."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+    except ValueError:  # closed
+        return
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
