@@ -56,7 +56,17 @@ def degrade(graph: "nx.DiGraph[str]", changes: Sequence[Change], *, name: str) -
     """
     changed = graph.copy()
     change_part = {"link": _change_link, "nic": _change_nic, "gpu": _change_gpu}
+    known: dict[tuple[str, str], int] = {}
     for number, change in enumerate(changes):
+        first = known.setdefault((change.part, change.name), number)
+        if first != number:
+            raise TopologyError(
+                subject="cluster",
+                field=f"degraded.{number}.{change.part}",
+                rule="be changed once",
+                value=change.name,
+                cure=f"degraded.{first} changes it already: keep one of them.",
+            )
         change_part[change.part](changed, graph, change, f"degraded.{number}.{change.part}")
     check_reach(changed, name, field="degraded", cure="Leave a way between the two sides.")
     return changed

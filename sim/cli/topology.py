@@ -62,8 +62,12 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
         return
     if output.suffix == ".yaml":
         from sim.scenario.cluster_text import graph_to_yaml  # noqa: PLC0415  # only what is written is imported
+        from sim.scenario.yaml_file import MAX_BYTES, MAX_VALUES  # noqa: PLC0415
 
         text = graph_to_yaml(cluster.graph)
+        if len(text.encode()) > MAX_BYTES or text.count(":") > MAX_VALUES:  # a value at least behind each
+            rule, cure = "be .graphml for a cluster of this size", "A YAML file would be too large to be read back."
+            raise InputError(field="--output", rule=rule, value=str(output), cure=cure)
         write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
         return
     from sim.report.topology_picture import draw_topology  # noqa: PLC0415  # matplotlib

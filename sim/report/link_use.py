@@ -39,6 +39,9 @@ def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str],
         if name not in by_name:
             _refuse(path, "have links that the scenario's cluster has", name[:60])
         use[by_name[name]] = float(share)
+    missing = [name for name, link in by_name.items() if link not in use]
+    if missing:
+        _refuse(path, f"have all {len(by_name):,} links of the scenario's cluster", f"no {missing[0]}")
     return use
 
 

@@ -150,7 +150,7 @@ def yaml_to_graph(text: str, *, file: str | None = None) -> "nx.DiGraph[str]":
     >>> graph.edges["gpu1", "gpu0"]["bandwidth_bytes_per_s"], graph.nodes["gpu1"]["rank"]
     (50000000000.0, 1)
     """
-    document = parse_yaml(text, file=file)
+    document = parse_yaml(text, file=file, what="cluster")
     places = Places(file=file, lines=document.lines)
     try:
         spec = ClusterFile.model_validate(document.data)

@@ -47,6 +47,14 @@ MAX_DEPTH: Final = 20
 MAX_VALUES: Final = 10_000
 """The most values (mappings, lists and scalars) of one file."""
 
+_TOO_LARGE: Final = {
+    "scenario": "Split it into several scenarios.",
+    "cluster": "Write it as GraphML: `moesim topology SCENARIO -o cluster.graphml`.",
+}
+_STARTERS: Final = {
+    "scenario": "`moesim init FILE` writes one to start from.",
+    "cluster": "`moesim topology SCENARIO -o cluster.yaml` writes one to start from.",
+}
 _MAX_DIGITS: Final = 40
 _INT: Final = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _BASED_INT: Final = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
@@ -83,7 +91,7 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from None
     if len(content) > MAX_BYTES:
-        raise _whole(file, "be at most 256 KiB large", "more than that", "Split it into several scenarios.")
+        raise _whole(file, "be at most 256 KiB large", "more than that", _TOO_LARGE["scenario"])
     if b"\0" in content:
         cure = "Save it as UTF-8, if it is a text in another encoding such as UTF-16."
         raise _whole(file, "be UTF-8 text", "zero bytes, as in binary files", cure)
@@ -95,8 +103,8 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
     return parse_yaml(text, file=file)
 
 
-def parse_yaml(text: str, *, file: str | None = None) -> YamlDocument:
-    r"""Return the document of a text whose top level is a mapping; errors name `file`.
+def parse_yaml(text: str, *, file: str | None = None, what: str = "scenario") -> YamlDocument:
+    r"""Return the document of a text whose top level is a mapping; errors name `file`, and cures know `what` it is.
 
     Raises
     ------
@@ -109,9 +117,9 @@ def parse_yaml(text: str, *, file: str | None = None) -> YamlDocument:
     >>> document.data, document.lines["model", "layers"]
     ({'model': {'layers': 16}}, 2)
     """
-    document = _Composer(text, file).document()
+    document = _Composer(text, file, _TOO_LARGE[what]).document()
     if document is None:
-        raise _whole(file, "hold a scenario", "an empty file", "`moesim init FILE` writes one to start from.")
+        raise _whole(file, f"hold a {what}", "an empty file", _STARTERS[what])
     if not isinstance(document.data, dict):
         cure = "Write keys with values, such as `model:` and `cluster:`."
         raise _whole(file, "be a mapping of keys at the top level", shown(document.data), cure, document.lines[()])
@@ -131,15 +139,15 @@ def parse_yaml_value(text: str) -> Any:  # noqa: ANN401 - a YAML value is of any
     >>> parse_yaml_value("[1, 2e3, true]")
     [1, 2000.0, True]
     """
-    document = _Composer(text, None).document()
+    document = _Composer(text, None, _TOO_LARGE["scenario"]).document()
     return None if document is None else document.data
 
 
 class _Composer:
     """Builds plain data from the events of one text."""
 
-    def __init__(self, text: str, file: str | None) -> None:
-        self._text, self._file = text, file
+    def __init__(self, text: str, file: str | None, too_large: str) -> None:
+        self._text, self._file, self._too_large = text, file, too_large
         self._lines: dict[KeyPath, int] = {}
         self._num_values = 0
         self._events = self._guarded_events()
@@ -183,7 +191,7 @@ class _Composer:
         self._num_values += 1
         if self._num_values > MAX_VALUES:
             rule = f"hold at most {MAX_VALUES} values"
-            raise self._error((), rule, "more than that", "Split it into several scenarios.", event)
+            raise self._error((), rule, "more than that", self._too_large, event)
         if isinstance(event, ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= MAX_DEPTH:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topology.cluster import Cluster, build_cluster
-from topology.degraded import Change
+from topology.degraded import Change, degrade
 from topology.errors import TopologyError
+from topology.fabric import build_graph
 from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -127,3 +128,12 @@ def test_one_node_has_no_nics_to_lose():
     """Said so, instead of a far-fetched name."""
     with pytest.raises(TopologyError, match="One node has no network"):
         degraded(Change(part="nic", name="0.3"), num_nodes=1)
+
+
+def test_a_part_is_changed_once():
+    """Slower and gone at a time, or slower twice, is a slip."""
+    changes = [Change(part="nic", name="0.3"), Change(part="nic", name="0.3", factor=0.5)]
+    with pytest.raises(
+        TopologyError, match=r"degraded\.1\.nic must be changed once, got 0\.3\. degraded\.0 changes it"
+    ):
+        degrade(build_graph(FABRICS["dgx-h100"], 2), changes, name="x")

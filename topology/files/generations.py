@@ -52,7 +52,7 @@ SOURCES: Final[dict[str, str]] = {
     "nvlink": "datasheet bandwidth per link x links; efficiency: NCCL topo.h",
     "pcie": "PCI-SIG, after line coding",
     "cpu": "NCCL topo.h",
-    "nic": "rate of the port; efficiency: DeepEP README, 45 of 50 GB/s",
+    "nic": "rate of the port; efficiency: that of the presets",
     "leaf-spine": "non-blocking share of the NICs; efficiency as theirs",
 }
 """Kind of link -> where its figures come from."""
@@ -97,7 +97,7 @@ _GENERATIONS: Final[dict[int, Generation]] = {
 }
 """By compute capability times 10; one that is not here has the figures of the next below it."""
 
-_DEVICES: Final = {"v100": 70, "a100": 80, "h100": 90, "h200": 90, "h800": 90, "b200": 100, "gb200": 100}
+_DEVICES: Final = {"a100": 80, "l40s": 89, "h100": 90, "h200": 90, "h800": 90, "b200": 100, "gb200": 100}
 """Start of a device's preset name -> compute capability times 10."""
 
 

@@ -21,6 +21,7 @@ import networkx as nx
 
 from topology.errors import TopologyError
 from topology.files.generations import SOURCES
+from topology.presets.protocols import simple_rate
 
 __all__ = ["NUM_SPINES", "OneNode", "join_both_ways", "repeat_node"]
 
@@ -30,7 +31,7 @@ NUM_SPINES: Final = 4
 _MOST_GPUS: Final = 65_536
 _NET_LATENCY_S: Final = 2.8e-6 / 4  # DeepSeek-V3 insights: 2.8 us under one leaf, 4 links
 _LEAF_LATENCY_S: Final = (3.7e-6 - 2.8e-6) / 2  # 3.7 us across leaves, 2 links more
-_EFFICIENCY: Final = 0.9
+_EFFICIENCY: Final = simple_rate("ethernet")
 
 
 @dataclass(slots=True)

@@ -36,6 +36,7 @@ class PcieServer:
     def add(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, *, has_network: bool) -> None:
         """Add CPUs, PCIe switches, GPUs and NICs."""
         cpus: list[str] = []
+        graph.graph.setdefault(f"source.{self.cpu_link.name}", self.cpu_link.source)
         for number in range(self.num_nics(spec)):
             switch, cpu = f"pcie{node}.{number}", f"cpu{node}.{number // self.switches_per_cpu}"
             graph.add_node(switch, kind="pcie", node=node)

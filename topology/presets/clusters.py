@@ -59,7 +59,7 @@ def _fabric(
         bandwidth_bytes_per_s=nic_bytes_per_s,
         latency_s=under_s / links_under_leaf,
         efficiency=simple_rate(between),
-        source=f"latency: Insights into DeepSeek-V3; efficiency of NCCL's Simple: {BETWEEN_NODES[between].source}",
+        source=f"datasheet; latency: Insights into DeepSeek-V3; rate of Simple: {BETWEEN_NODES[between].source}",
     )
     return FabricSpec(
         name=name,

@@ -96,3 +96,20 @@ def test_other_suffixes_and_a_load_without_a_picture_are_refused(topology: Comma
     assert "end in one of .png" in topology("ep64_tp16_pp4", "-o", tmp_path / "t.gif")[2]
     assert "be given with a picture" in topology("ep64_tp16_pp4", "--load", tmp_path / "r.json")[2]
     assert "be readable" in topology("ep64_tp16_pp4", "-o", tmp_path / "t.png", "--load", tmp_path / "r.json")[2]
+
+
+def test_a_load_of_another_cluster_is_refused(topology: Command, tmp_path: Path) -> None:
+    """Links that the run did not have would look idle."""
+    result = tmp_path / "result.json"
+    links = [{"name": f"{a}->{b}", "utilisation": 0.5} for a, b in build_graph(FABRICS["dgx-h100"], 2).edges]
+    result.write_text(json.dumps({"links": links}), encoding="utf-8")
+    code, _, told = topology("ep64_tp16_pp4", "-o", tmp_path / "x.png", "--load", result)
+    assert code == 2
+    assert "must have all 448 links of the scenario's cluster, got no gpu16->nvswitch2" in told
+
+
+def test_a_yaml_that_could_not_be_read_back_is_not_written(topology: Command, tmp_path: Path) -> None:
+    """64 nodes are more than 10,000 values."""
+    code, _, told = topology("ep64_tp16_pp4", "--set", "cluster.num_nodes=64", "-o", tmp_path / "c.yaml")
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "--output must be .graphml for a cluster of this size" in told
