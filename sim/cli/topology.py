@@ -65,7 +65,7 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
         from sim.scenario.yaml_file import MAX_BYTES, MAX_VALUES  # noqa: PLC0415
 
         text = graph_to_yaml(cluster.graph)
-        if len(text.encode()) > MAX_BYTES or text.count(":") > MAX_VALUES:  # a value at least behind each
+        if len(text.encode()) > MAX_BYTES or text.count(": ") + text.count("{") > MAX_VALUES:
             rule, cure = "be .graphml for a cluster of this size", "A YAML file would be too large to be read back."
             raise InputError(field="--output", rule=rule, value=str(output), cure=cure)
         write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))

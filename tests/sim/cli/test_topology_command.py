@@ -105,7 +105,7 @@ def test_a_load_of_another_cluster_is_refused(topology: Command, tmp_path: Path)
     result.write_text(json.dumps({"links": links}), encoding="utf-8")
     code, _, told = topology("ep64_tp16_pp4", "-o", tmp_path / "x.png", "--load", result)
     assert code == 2
-    assert "must have all 448 links of the scenario's cluster, got no gpu16->nvswitch2" in told
+    assert "--load must have all 448 links of" in told
 
 
 def test_a_yaml_that_could_not_be_read_back_is_not_written(topology: Command, tmp_path: Path) -> None:
