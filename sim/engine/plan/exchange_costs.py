@@ -67,9 +67,9 @@ class ExchangeCosts:
         self.algorithm = algorithm
         self.pricing = Pricing(cluster)
         self.pairs = PairLog() if pairs is None else pairs
-        self._protocol = self.pricing.one(_PROTOCOLS[algorithm])
-        self._overhead = self.pricing.overhead(self._protocol)
-        self._reached = self.pricing.reached(self._protocol)
+        self.protocol = self.pricing.one(_PROTOCOLS[algorithm])
+        self._overhead = self.pricing.overhead(self.protocol)
+        self._reached = self.pricing.reached(self.protocol)
         self._fidelity, self._is_random, self._sms = fidelity, is_random, sms
         self._known: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
@@ -152,7 +152,7 @@ class ExchangeCosts:
         if self._overhead is None:
             return [way(self.cluster.capacity_bytes_per_s) for way in (sums.there, sums.back)]
         ways = [way(self._reached) for way in (sums.there, sums.back)]
-        return [([self.pricing.held(load, self._protocol) for load in loads], drain_s) for loads, drain_s in ways]
+        return [([self.pricing.held(load, self.protocol) for load in loads], drain_s) for loads, drain_s in ways]
 
     def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
         """Return the pairs of different ranks that have bytes, there and back; None without any."""
@@ -205,7 +205,7 @@ class ExchangeCosts:
         return Transfer(
             load=load,
             overhead=self._overhead,
-            latency_ns=to_ns(self._protocol.base_latency_s + sums.latency_s[i] if num_flows else 0.0),
+            latency_ns=to_ns(self.protocol.base_latency_s + sums.latency_s[i] if num_flows else 0.0),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
             flow_bytes=flow_bytes,
