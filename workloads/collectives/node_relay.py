@@ -76,7 +76,7 @@ def distinct_tokens(
     exponent = np.array([_gamma(within, int(size), top_k) for size in members.sum(axis=0)])
     finite = np.maximum(misses, -700.0) @ members  # a miss of an expert that all choose is none: e^-700
     copies = np.asarray(counts, dtype=np.float64) @ members
-    return np.minimum(tokens * node_share * -np.expm1(finite * exponent), copies)
+    return np.asarray(np.minimum(tokens * node_share * -np.expm1(finite * exponent), copies))
 
 
 def relayed(
