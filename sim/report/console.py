@@ -1,7 +1,8 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
-Order: what was run; claims, alternatives and findings; metrics; where the time went; the hottest links; memory; bounds;
-assumptions; warnings; the files written.
+Order: what was run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the hottest
+links; memory; bounds; assumptions; warnings; the files written. A collective on its own has one line instead of metrics
+and accounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from sim.report.accounts import print_accounts
 from sim.report.claims import print_claims
+from sim.report.collectives import print_collective, print_collectives
 from sim.report.links import print_links
 from sim.report.tables import bullets, cell, heading, indented, make_console, new_table, print_rows
 from sim.results.catalog import CATALOG, unit_of
@@ -35,6 +37,10 @@ _SUFFIX_UNITS: Final = (
 _MARGIN: Final = 2
 _BETWEEN: Final = 3
 
+_OF_PASSES: Final = {"parallel", "schedule", "routing"}
+"""Sections that say nothing of a collective on its own."""
+_ROUTED: Final = ("dispatch", "combine")
+
 Row = tuple[str, str]
 
 
@@ -54,8 +60,13 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
-    _print_quantities("metrics", data.get("metrics"), console)
-    print_accounts(data.get("stages_ns") or (), data.get("path_ns") or {}, console)
+    if _is_collective(data.get("scenario") or {}):
+        print_collective(data, console)
+    else:
+        _print_quantities("metrics", data.get("metrics"), console)
+        print_accounts(data.get("stages_ns") or (), data.get("path_ns") or {}, console)
+        network = (data.get("scenario") or {}).get("network") or {}
+        print_collectives(data.get("collectives") or (), network, console)
     print_links(data.get("links") or (), console)
     _print_memory(data.get("memory") or {}, console)
     _print_quantities("bounds", data.get("bounds"), console)
@@ -84,8 +95,15 @@ def unit_of_key(key: str) -> str | None:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+def _is_collective(scenario: Mapping[str, Any]) -> bool:
+    return (scenario.get("workload") or {}).get("kind") == "collective"
+
+
 def _print_header(data: Mapping[str, Any], console: Console) -> None:
     scenario = data.get("scenario") or {}
+    if _is_collective(scenario):  # the sections that it cannot have are filled in with their defaults
+        left_out = _OF_PASSES - ({"routing"} if scenario["workload"].get("op") in _ROUTED else set())
+        scenario = {key: value for key, value in scenario.items() if key not in left_out}
     parallel, cluster, workload = (scenario.get(key) or {} for key in ("parallel", "cluster", "workload"))
     num_gpus = (data.get("metrics") or {}).get("num_gpus")
     device = (cluster.get("device") or {}).get("preset")
@@ -116,6 +134,8 @@ def _axes(parallel: Mapping[str, Any]) -> str:
 
 def _work(workload: Mapping[str, Any]) -> str:
     kind = str(workload.get("kind") or "")
+    if kind == "collective":
+        return f"{workload['op'].replace('_', '-')} over {workload['num_ranks']:,} ranks"
     if not workload.get("sequences") or not workload.get("sequence_length"):
         return kind
     batches = workload.get("batches") or 1

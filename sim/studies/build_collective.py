@@ -1,15 +1,21 @@
 """A scenario of kind collective becomes a plan, with what it leaves open filled in and noted."""
 
+from typing import Final, NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.engine.plan.collective import CollectivePlan, CollectiveWork, token_bytes
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.build import Assumption, exchange_sms, placing
 from sim.studies.build_cluster import cluster_of
+from topology.cluster import Cluster
 from workloads.presets import get_model
 
 __all__ = ["build_collective"]
+
+_DEEPEP_EXPERTS: Final = 256
 
 
 def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
@@ -27,53 +33,36 @@ def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumptio
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+class _Tokens(NamedTuple):
+    """What dispatch, combine and all-to-all of tokens send."""
+
+    token_bytes: float = 0.0
+    top_k: int = 1
+    experts: int = 0
+
+
 def _build(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
     spec, workload = scenario.spec, scenario.spec.workload
     if not isinstance(workload, CollectiveWorkload):
         raise TypeError("build_collective needs a scenario of kind collective")
-    cluster, model = cluster_of(scenario), spec.model
-    ranks = np.asarray(workload.ranks) if workload.ranks else np.arange(workload.num_ranks)
-    if ranks.max() >= cluster.num_gpus:
-        raise scenario.error_at(
-            "workload.ranks" if workload.ranks else "workload.num_ranks",
-            rule=f"be on the {cluster.num_gpus} GPUs of the cluster",
-            value=int(ranks.max()) if workload.ranks else workload.num_ranks,
-            cure="Use fewer ranks, or more cluster.num_nodes.",
-        )
-    assumptions, num_bytes, experts, top_k = [], workload.bytes or 0.0, 0, 1
-    if workload.tokens is not None and model is not None:
-        known = get_model(model.preset) if model.preset else None
-        hidden = model.hidden or (known.hidden if known else 0)
-        given = model.dtype if "dtype" in model.model_fields_set else None
-        dtype = "bf16" if workload.op == "combine" else str(given or ("fp8" if workload.op == "dispatch" else "bf16"))
-        num_bytes = token_bytes(hidden, dtype)
-        if workload.op == "all_to_all":
-            num_bytes *= workload.tokens
-        else:
-            top_k = model.top_k or (known.top_k if known else 1)
-            experts = model.experts or (known.experts if known else 0)
-            if not experts:
-                experts = ranks.size * max(1, round(256 / ranks.size))
-                assumptions.append(
-                    Assumption("model.experts", experts, "as DeepEP's tests: 256, the same on each rank")
-                )
-            if experts % ranks.size or top_k > experts:
-                raise scenario.error_at(
-                    "model.experts",
-                    rule=f"be a multiple of {ranks.size} ranks and at least top_k = {top_k}",
-                    value=experts,
-                    cure="Each rank has equally many experts.",
-                )
-        if "dtype" not in model.model_fields_set:
-            assumptions.append(Assumption("model.dtype", dtype, "what DeepEP sends: dispatch in fp8, combine in bf16"))
+    cluster = cluster_of(scenario)
+    ranks = _ranks(scenario, workload, cluster)
+    assumptions: list[Assumption] = []
+    tokens = _Tokens() if workload.tokens is None else _tokens(scenario, workload, ranks.size, assumptions)
+    if workload.bytes is not None:
+        num_bytes = float(workload.bytes)
+    elif workload.op == "all_to_all":
+        num_bytes = tokens.token_bytes * (workload.tokens or 0)
+    else:
+        num_bytes = tokens.token_bytes
     work = CollectiveWork(
         cluster=cluster,
         op=workload.op,
         ranks=ranks,
-        num_bytes=float(num_bytes),
+        num_bytes=num_bytes,
         tokens=workload.tokens or 0,
-        top_k=top_k,
-        experts=experts,
+        top_k=tokens.top_k,
+        experts=tokens.experts,
         max_nodes_per_token=spec.routing.max_nodes_per_token,
         routing=spec.routing.kind,
         seed=spec.seed,
@@ -82,6 +71,64 @@ def _build(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
         fidelity=spec.network.fidelity,
         sms=exchange_sms(spec.network) if workload.op in ("dispatch", "combine", "all_to_all") else None,
     )
-    if experts and not scenario.is_given("routing.kind"):
-        assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
+    if tokens.experts:
+        _check_nodes(scenario, work)
+        if not scenario.is_given("routing.kind"):
+            assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
     return CollectivePlan(work), assumptions
+
+
+def _ranks(scenario: Scenario, workload: CollectiveWorkload, cluster: Cluster) -> NDArray[np.intp]:
+    ranks = np.array(workload.ranks or range(workload.num_ranks), dtype=np.intp)
+    if ranks.max() >= cluster.num_gpus:
+        raise scenario.error_at(
+            "workload.ranks" if workload.ranks else "workload.num_ranks",
+            rule=f"be on the {cluster.num_gpus} GPUs of the cluster",
+            value=int(ranks.max()) if workload.ranks else workload.num_ranks,
+            cure="Use fewer ranks, or more cluster.num_nodes.",
+        )
+    return ranks
+
+
+def _tokens(scenario: Scenario, workload: CollectiveWorkload, num_ranks: int, assumptions: list[Assumption]) -> _Tokens:
+    """Return what the section `model:` says of tokens, and note what it leaves open."""
+    model = scenario.spec.model
+    if model is None:
+        raise TypeError("a workload of tokens needs a model")
+    known = get_model(model.preset) if model.preset else None
+    given = model.dtype if "dtype" in model.model_fields_set else None
+    dtype = "bf16" if workload.op == "combine" else str(given or ("fp8" if workload.op == "dispatch" else "bf16"))
+    if dtype != given:
+        assumptions.append(Assumption("model.dtype", dtype, "what DeepEP sends: dispatch in fp8, combine in bf16"))
+    bytes_of_one = token_bytes(model.hidden or (known.hidden if known else 0), dtype)
+    if workload.op == "all_to_all":
+        return _Tokens(bytes_of_one)
+    top_k = model.top_k or (known.top_k if known else 1)
+    if not top_k:
+        raise scenario.error_at(
+            "model.top_k", rule="be at least 1", value=top_k, cure="Give top_k, or a model with experts."
+        )
+    experts = model.experts or (known.experts if known else 0)
+    if not experts:
+        experts = num_ranks * max(1, round(_DEEPEP_EXPERTS / num_ranks))
+        assumptions.append(Assumption("model.experts", experts, "as DeepEP's tests: 256, the same on each rank"))
+    if experts % num_ranks or top_k > experts:
+        raise scenario.error_at(
+            "model.experts",
+            rule=f"be a multiple of {num_ranks} ranks and at least top_k = {top_k}",
+            value=experts,
+            cure="Each rank has equally many experts.",
+        )
+    return _Tokens(bytes_of_one, top_k, experts)
+
+
+def _check_nodes(scenario: Scenario, work: CollectiveWork) -> None:
+    """Refuse a limit of nodes whose experts are fewer than a token chooses."""
+    num_nodes, limit = np.unique(work.cluster.node_of(work.ranks)).size, work.max_nodes_per_token
+    if limit is not None and work.top_k * num_nodes > work.experts * limit:
+        raise scenario.error_at(
+            "routing.max_nodes_per_token",
+            rule=f"leave a token at least top_k = {work.top_k} of {work.experts} experts on {num_nodes} nodes",
+            value=limit,
+            cure="Raise it, or lower model.top_k.",
+        )

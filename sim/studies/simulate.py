@@ -241,7 +241,6 @@ def _simulate_collective(scenario: Scenario, *, pairs: bool) -> Simulated:
     run = run_plan(plan, keep_ended=pairs)
     time_s = run.trace.step_ns / 1e9
     algbw = plan.logical_bytes / time_s
-    choices = list(plan.costs.transfers.choices.values())
     return Simulated(
         run=run,
         metrics={
@@ -259,7 +258,7 @@ def _simulate_collective(scenario: Scenario, *, pairs: bool) -> Simulated:
         bounds=None,
         wire_times_s={},
         assumptions=assumptions,
-        choices=choices,
+        choices=[plan.choice],
         pairs=_pairs(plan, run) if pairs else None,
     )
 

@@ -13,7 +13,8 @@ c[e] for each expert and tokens that choose top_k of E experts within at most M 
     tokens for a rank or node j = T * M / N * (1 - prod over its experts of (1 - c[e] * N / (T * M)) ** gamma_j)
 
 where gamma_j makes it exact where all experts are alike: 1 - C(E M / N - E_j, top_k) / C(E M / N, top_k). It is exact
-as well where every token, or none, chooses an expert. Combining takes the same way back, summed at each stop.
+as well where every token, or none, chooses an expert, and never more than the copies, the sum of its c[e]. Combining
+takes the same way back, summed at each stop.
 
 Assumptions
 -----------
@@ -74,7 +75,8 @@ def distinct_tokens(
     members[np.arange(num_experts), owner] = 1.0
     exponent = np.array([_gamma(within, int(size), top_k) for size in members.sum(axis=0)])
     finite = np.maximum(misses, -700.0) @ members  # a miss of an expert that all choose is none: e^-700
-    return np.asarray(tokens * node_share * -np.expm1(finite * exponent))
+    copies = np.asarray(counts, dtype=np.float64) @ members
+    return np.asarray(np.minimum(tokens * node_share * -np.expm1(finite * exponent), copies))
 
 
 def relayed(

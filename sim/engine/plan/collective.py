@@ -23,6 +23,7 @@ from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import Tokens, node_places
+from sim.engine.plan.transfer_costs import Choice
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES
@@ -97,6 +98,18 @@ class CollectivePlan:
         self.logical_bytes = work.num_bytes
         self.transfer = self._transfer()
 
+    @property
+    def choice(self) -> Choice:
+        """Its algorithm and protocol."""
+        work, costs = self.work, self.costs
+        if work.op in COLLECTIVES:
+            (chosen,) = costs.transfers.choices.values()
+            return chosen
+        protocol = costs.transfers.pricing.one("send") if work.op == "send" else costs.exchanges.protocol
+        name = "send" if work.op == "send" else work.all_to_all
+        time_ns = self.transfer.latency_ns + self.transfer.alone_ns
+        return Choice(work.op, work.ranks.size, self.logical_bytes, name, protocol.name, time_ns)
+
     def schedule(self, lane: int) -> Schedule:
         """Return one pass."""
         del lane
@@ -132,10 +145,19 @@ class CollectivePlan:
             ends = (ranks, np.roll(ranks, -1)) if ranks.size > 2 else (ranks[:1], ranks[1:])
             return self.costs.transfers.send(*ends, work.num_bytes, group=0)
         if work.op == "all_to_all":
-            matrix = np.full((ranks.size, ranks.size), work.num_bytes / ranks.size)
-            return self.costs.exchanges.round_trip(ranks, ranks, matrix, group=0)[0]
+            return self._all_to_all()
         there, back = self._round_trip()
         return there if work.op == "dispatch" else back
+
+    def _all_to_all(self) -> Transfer:
+        """Return an exchange of equal parts; by way of nodes none of them is another's copy."""
+        work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
+        matrix = np.full((1, ranks.size, ranks.size), work.num_bytes / ranks.size)
+        if work.all_to_all != "hierarchical":
+            return exchanges.round_trips(ranks, ranks, matrix, group=0)[0][0]
+        node, _ = node_places(work.cluster, ranks)
+        to_nodes = matrix @ np.eye(int(node.max()) + 1)[node]
+        return exchanges.relayed_trips(ranks, ranks, Tokens(to_ranks=matrix, to_nodes=to_nodes), group=0)[0][0]
 
     def _round_trip(self) -> tuple[Transfer, Transfer]:
         work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges

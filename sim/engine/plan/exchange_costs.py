@@ -4,7 +4,7 @@ Model
 -----
     direct          bytes [source, host] from each source to each host
     low_latency     the same, over the network's own kernels: another protocol
-    hierarchical    by way of nodes, each token once (`workloads.collectives.node_relay`)
+    hierarchical    by way of nodes, each token once (`workloads.collectives.node_relay`): two messages in a row
     alone           what the busiest link needs, at what the protocol reaches there
     imbalance       alone - alone with the same senders' bytes spread evenly
 
@@ -67,9 +67,9 @@ class ExchangeCosts:
         self.algorithm = algorithm
         self.pricing = Pricing(cluster)
         self.pairs = PairLog() if pairs is None else pairs
-        self._protocol = self.pricing.one(_PROTOCOLS[algorithm])
-        self._overhead = self.pricing.overhead(self._protocol)
-        self._reached = self.pricing.reached(self._protocol)
+        self.protocol = self.pricing.one(_PROTOCOLS[algorithm])
+        self._overhead = self.pricing.overhead(self.protocol)
+        self._reached = self.pricing.reached(self.protocol)
         self._fidelity, self._is_random, self._sms = fidelity, is_random, sms
         self._known: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
@@ -105,7 +105,8 @@ class ExchangeCosts:
             [relayed(r, n, node, place, among) for r, n in zip(tokens.to_ranks, tokens.to_nodes, strict=True)]
         )
         even = relayed(_even_rows(tokens.to_ranks[0]), _even_rows(tokens.to_nodes[0]), node, place, among)
-        return self._round_trips(group_ranks, group_ranks, matrices, group, even=even)
+        chain_s = self._chain_s(group_ranks, matrices.sum(axis=0))
+        return self._round_trips(group_ranks, group_ranks, matrices, group, even=even, chain_s=chain_s)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -117,6 +118,7 @@ class ExchangeCosts:
         group: int,
         *,
         even: FloatArray | None = None,
+        chain_s: float | None = None,
     ) -> list[tuple[Transfer, Transfer]]:
         sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrices)
         even_ns = [self._even_ns(senders, group_ranks, matrix, even) for matrix in byte_matrices]
@@ -134,6 +136,7 @@ class ExchangeCosts:
                     rank_bytes[i],
                     alone_ns=self._alone_ns(alone_s, rank_bytes[i]),
                     even_ns=even_ns[i][way],
+                    chain_s=sums.latency_s[i] if chain_s is None else chain_s,
                     flows=flows[i][way],
                     ranks=group_ranks,
                     group=group,
@@ -147,12 +150,19 @@ class ExchangeCosts:
             self.pairs.note(back[i], group_ranks, senders[:, None], matrix)
         return list(zip(there, back, strict=True))
 
+    def _chain_s(self, ranks: Ranks, byte_matrix: FloatArray) -> float:
+        """Return the latency of two messages after one another: to a relay, and from there inside its node."""
+        row, column = np.nonzero(byte_matrix)
+        src, dst = ranks[row], ranks[column]
+        crosses = self.cluster.node_of(src) != self.cluster.node_of(dst)
+        return sum(self.cluster.longest_latency_s(src[of], dst[of]) for of in (crosses, ~crosses))
+
     def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
         """Return loads and times alone there and back, a byte counted as long as it holds its link."""
         if self._overhead is None:
             return [way(self.cluster.capacity_bytes_per_s) for way in (sums.there, sums.back)]
         ways = [way(self._reached) for way in (sums.there, sums.back)]
-        return [([self.pricing.held(load, self._protocol) for load in loads], drain_s) for loads, drain_s in ways]
+        return [([self.pricing.held(load, self.protocol) for load in loads], drain_s) for loads, drain_s in ways]
 
     def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
         """Return the pairs of different ranks that have bytes, there and back; None without any."""
@@ -195,6 +205,7 @@ class ExchangeCosts:
         *,
         alone_ns: int,
         even_ns: int,
+        chain_s: float,
         flows: Flows | None,
         ranks: Ranks,
         group: int,
@@ -205,7 +216,7 @@ class ExchangeCosts:
         return Transfer(
             load=load,
             overhead=self._overhead,
-            latency_ns=to_ns(self._protocol.base_latency_s + sums.latency_s[i] if num_flows else 0.0),
+            latency_ns=to_ns(self.protocol.base_latency_s + chain_s if num_flows else 0.0),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
             flow_bytes=flow_bytes,

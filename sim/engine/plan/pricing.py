@@ -25,6 +25,7 @@ from workloads.collectives import Exchange, Step
 __all__ = ["Pricing"]
 
 FloatArray = NDArray[np.float64]
+Ranks = NDArray[np.intp]
 _PAIRWISE = "xgmi"
 _INSIDE_KINDS = ("nvlink", _PAIRWISE, "cpu")
 _GPU_TO_NIC = "pcie"
@@ -84,16 +85,31 @@ class Pricing:
         tier = protocol.between if leaves_node else protocol.inside
         if tier.hop_latency_s is None:
             return path_s
-        return tier.hop_latency_s + path_s - self._nearest_s(BETWEEN if leaves_node else INSIDE)
+        return tier.hop_latency_s + max(0.0, path_s - self._nearest_s(BETWEEN if leaves_node else INSIDE))
 
     def _nearest_s(self, tier: int) -> float:
-        """Return the latency of the shortest path of a tier from the first GPU that has one."""
+        """Return the latency of the shortest path of a tier, looked for from the first node that has one."""
         if tier not in self._nearest:
-            ranks = np.arange(self.cluster.num_gpus)
-            is_same = self.cluster.node_of(ranks) == self.cluster.node_of(0)
-            others = ranks[is_same & (ranks > 0)] if tier == INSIDE else ranks[~is_same]
-            self._nearest[tier] = float(self.cluster.latency_s(np.zeros_like(others), others).min())
+            src, dst = self._pairs_inside() if tier == INSIDE else self._pairs_between()
+            self._nearest[tier] = float(self.cluster.latency_s(src, dst).min())
         return self._nearest[tier]
+
+    def _pairs_inside(self) -> tuple[Ranks, Ranks]:
+        """Return all pairs of GPUs of the first node that has two."""
+        nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
+        number, size = np.unique(nodes, return_counts=True)
+        members = np.flatnonzero(nodes == number[size > 1][0])
+        src, dst = np.meshgrid(members, members)
+        return src[src != dst], dst[src != dst]
+
+    def _pairs_between(self) -> tuple[Ranks, Ranks]:
+        """Return pairs of the first node and the next, for a GPU may lack its NIC, and of one GPU and all others."""
+        nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
+        number = np.unique(nodes)
+        src, dst = np.meshgrid(*(np.flatnonzero(nodes == one) for one in number[:2]))
+        others = np.flatnonzero(nodes != number[0])
+        one = np.full_like(others, np.flatnonzero(nodes == number[0])[0])
+        return np.append(src, one), np.append(dst, others)
 
     def _overhead(self, protocol: Protocol) -> FloatArray | None:
         capacity = self.cluster.capacity_bytes_per_s

@@ -1,0 +1,219 @@
+"""What protocols cost: NCCL's tables by hand on H100, what `auto` picks, and the shortest path of a tier."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from works import make_cluster, make_plain_cluster
+
+from sim.engine.plan.pricing import Pricing
+from sim.engine.plan.transfer_costs import TransferCosts
+from sim.scenario.cluster_file import yaml_to_graph
+from topology.cluster import build_cluster
+from topology.graph_cluster import build_graph_cluster
+from topology.presets.clusters import FABRICS
+from topology.presets.devices import DEVICES
+from topology.presets.protocols import protocols_of
+from workloads.collectives import AUTO, COLLECTIVES, ring_all_reduce, spread_inside
+
+SIZE_BYTES = 64e6
+
+# GB/s that NCCL credits 18 NVLinks of 20.6 GB/s with, and the fitted 95.7 % of 50 GB/s of a NIC.
+NVLINK, NIC = 370.8, 47.85
+LL_NODE, LL_NIC = 141.0, 45.0 / 8  # llMaxBws of Hopper on one node, and of two nodes over 8 NICs
+
+# num_nodes, algorithm, protocol, latency in us, ns for each byte of the tensor: the slower of NVLink and NIC.
+# Bytes on a GPU's NVLink and on its NIC for each byte of the tensor, 8 GPUs a node:
+#   ring  one node   8 rings of 2 * 7/8 / 8                         1.75       -
+#         two nodes  8 rings of 2 * 15/16 / 8: 7 stay, 1 leaves     1.640625   0.234375
+#   tree             a chain each way, 2 * 7/8; S / 8 on each rail  1.75       0.125
+#   NVLS             6/5, and the trees                             1.2        0.125
+BY_HAND = [
+    (1, "ring", "LL", 6.6 + 14 * 1.0, 1.75 / LL_NODE),
+    (1, "ring", "LL128", 14.0 + 14 * 1.9, 1.75 / (0.92 * NVLINK)),
+    (1, "ring", "Simple", 8.4 + 14 * 3.4, 1.75 / NVLINK),
+    (1, "tree", "LL", 6.8 + 14 * 0.6, 1.75 / (0.92 * NVLINK / 3.8)),
+    (1, "tree", "LL128", 14.0 + 14 * 1.25, 1.75 / (0.92 * NVLINK * 7 / 9)),
+    (1, "tree", "Simple", 8.4 + 14 * 4.0, 1.75 / (0.92 * NVLINK)),
+    (1, "nvls", "Simple", 25.0, 1.2 / (0.85 * NVLINK)),
+    (2, "ring", "LL", 6.6 + 28 * 1.0 + 2 * 2.7, 0.234375 / LL_NIC),
+    (2, "ring", "LL128", 14.0 + 28 * 1.9 + 2 * 4.0, 0.234375 / (0.92 * NIC)),
+    (2, "ring", "Simple", 8.4 + 28 * 3.4 + 2 * 14.0, 0.234375 / NIC),
+    (2, "tree", "LL", 6.8 + 14 * 0.6 + 2 * 5.0, 0.125 / LL_NIC),
+    (2, "tree", "LL128", 14.0 + 14 * 1.25 + 2 * 8.5, 1.75 / (0.92 * NVLINK * 7 / 9)),
+    (2, "tree", "Simple", 8.4 + 14 * 4.0 + 2 * 14.0, 1.75 / (0.92 * NVLINK)),
+    (2, "nvls", "Simple", 25.0 + 2 * 20.9, 1.2 / (0.85 * NVLINK)),
+]
+
+
+def transfer_by(cluster, algorithm, protocol, num_bytes, operation="all_reduce"):
+    """Return an operation over all GPUs by one algorithm and protocol."""
+    costs, ranks = TransferCosts(cluster), np.arange(cluster.num_gpus)
+    exchange = COLLECTIVES[operation][algorithm](ranks.tolist(), cluster.node_of(ranks).tolist(), num_bytes)
+    (chosen,) = [one for one in costs.pricing.protocols[algorithm] if one.name == protocol]
+    return costs.transfer(exchange, chosen, ranks=ranks, group=0)
+
+
+def time_ns(transfer):
+    """Return latency and time alone."""
+    return transfer.latency_ns + transfer.alone_ns
+
+
+# --- by hand ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_nodes", "algorithm", "protocol", "latency_us", "ns_per_byte"), BY_HAND)
+def test_an_all_reduce_costs_what_nccls_tables_say(num_nodes, algorithm, protocol, latency_us, ns_per_byte):
+    """Base and hops of the chain; then the bytes of the busiest link at what the protocol reaches there."""
+    transfer = transfer_by(make_cluster(8 * num_nodes), algorithm, protocol, SIZE_BYTES)
+    assert transfer.latency_ns == pytest.approx(latency_us * 1e3, abs=1)
+    assert transfer.alone_ns == pytest.approx(SIZE_BYTES * ns_per_byte, abs=1)
+
+
+def test_every_protocol_of_nccl_is_worked_out_by_hand():
+    """None is left out of the table above."""
+    known = {(one.algorithm, one.name) for one in protocols_of("nvlink4", "ib-ndr") if one.algorithm in AUTO}
+    assert known == {(algorithm, protocol) for _, algorithm, protocol, _, _ in BY_HAND}
+
+
+@pytest.mark.parametrize(
+    ("operation", "latency_us", "nvlink_bytes", "nic_bytes"),
+    [
+        # half an all-reduce: 15 steps, of which one crosses; on each hop of 8 rings 15/16 / 8
+        ("all_gather", 8.4 + 14 * 3.4 + 14.0, 7 * 15 / 16 / 8, 15 / 16 / 8),
+        ("reduce_scatter", 8.4 + 14 * 3.4 + 14.0, 7 * 15 / 16 / 8, 15 / 16 / 8),
+        # on each hop of 8 rings 1/8 of the tensor, none into the root
+        ("broadcast", 8.4 + 14 * 3.4 + 14.0, 7 / 8, 1 / 8),
+    ],
+)
+def test_other_rings_have_half_the_steps(operation, latency_us, nvlink_bytes, nic_bytes):
+    """Under Simple on two nodes, where the NICs hold them back."""
+    transfer = transfer_by(make_cluster(16), "ring", "Simple", SIZE_BYTES, operation)
+    assert transfer.latency_ns == pytest.approx(latency_us * 1e3, abs=1)
+    assert transfer.alone_ns == pytest.approx(SIZE_BYTES * max(nvlink_bytes / NVLINK, nic_bytes / NIC), abs=1)
+
+
+def test_a_link_carries_its_bytes_while_it_is_held_longer():
+    """LL on two nodes: 0.234375 of the tensor on a NIC, which is held as by 47.85 / 5.625 = 8.5 times as many."""
+    cluster = make_cluster(16)
+    transfer = transfer_by(cluster, "ring", "LL", SIZE_BYTES)
+    is_nic = np.array([cluster.link_kinds[link] == "nic" for link in transfer.load.links])
+    carried, held = transfer.link_bytes.num_bytes[is_nic], transfer.load.num_bytes[is_nic]
+    assert carried == pytest.approx(0.234375 * SIZE_BYTES, rel=1e-12)
+    assert held / carried == pytest.approx(NIC / LL_NIC, rel=1e-12)
+
+
+@pytest.mark.parametrize("protocol", ["LL", "LL128", "Simple"])
+def test_the_way_from_a_gpu_to_its_nic_belongs_to_no_protocol(protocol):
+    """PCIe carries at its own rate."""
+    cluster = make_cluster(16)
+    transfer = transfer_by(cluster, "ring", protocol, SIZE_BYTES)
+    is_pcie = np.array([cluster.link_kinds[link] == "pcie" for link in transfer.load.links])
+    assert transfer.load.num_bytes[is_pcie].tolist() == transfer.link_bytes.num_bytes[is_pcie].tolist()
+
+
+def test_links_of_which_no_more_is_known_are_held_by_their_bytes():
+    """Without a technology each algorithm has one protocol, whose messages take their paths' latencies."""
+    cluster = make_plain_cluster(16)
+    transfer = transfer_by(cluster, "ring", "plain", SIZE_BYTES)
+    assert transfer.overhead is None
+    assert transfer.latency_ns == pytest.approx(28 * 3330 + 2 * 2800, abs=1)  # NVLink 3.33 us, under one leaf 2.8 us
+
+
+# --- auto ------------------------------------------------------------------------------------------------------------
+
+SIZES = [2.0**power for power in range(3, 36)]
+CLUSTERS = [("dgx-a100", 1), ("dgx-h100", 1), ("dgx-h100", 2), ("dgx-h100", 8), ("a3-mega", 2), ("mi300x", 1)]
+
+
+def cluster_of(preset, num_nodes):
+    """Return a preset's cluster; no price depends on the device."""
+    return build_cluster(FABRICS[preset], num_nodes, DEVICES["h100-sxm"])
+
+
+@pytest.mark.parametrize(("preset", "num_nodes"), CLUSTERS)
+@pytest.mark.parametrize("operation", sorted(COLLECTIVES))
+def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
+    """At every size it takes what the cheapest algorithm and protocol takes, and says which that is."""
+    cluster = cluster_of(preset, num_nodes)
+    ranks, costs = np.arange(cluster.num_gpus), TransferCosts(cluster)
+    nodes, known = cluster.node_of(ranks).tolist(), costs.pricing.protocols
+    for num_bytes in SIZES:
+        times_ns = {}
+        for algorithm in set(AUTO) & set(COLLECTIVES[operation]) & set(known):
+            exchange = COLLECTIVES[operation][algorithm](ranks.tolist(), nodes, num_bytes)
+            if costs.pricing.has_mesh:
+                exchange = spread_inside(exchange, ranks.tolist(), nodes)
+            for one in known[algorithm]:
+                times_ns[algorithm, one.name] = time_ns(costs.transfer(exchange, one, ranks=ranks, group=0))
+        picked = costs.collective(operation, ranks, num_bytes, group=0)
+        choice = costs.choices[operation, ranks.size, num_bytes]
+        assert time_ns(picked) == choice.time_ns == min(times_ns.values())
+        assert times_ns[choice.algorithm, choice.protocol] == choice.time_ns
+
+
+@pytest.mark.parametrize(("preset", "num_nodes"), CLUSTERS)
+def test_auto_never_goes_back_with_the_size(preset, num_nodes):
+    """Costs are lines over the size, and the least of lines is concave.
+
+    What is picked for more bytes has no lower latency and no higher cost per byte, and nothing is picked again after
+    something else. The time rises with the size.
+    """
+    cluster = cluster_of(preset, num_nodes)
+    ranks, costs = np.arange(cluster.num_gpus), TransferCosts(cluster)
+    picked = [costs.collective("all_reduce", ranks, num_bytes, group=0) for num_bytes in SIZES]
+    latency_ns = [transfer.latency_ns for transfer in picked]
+    per_byte = [transfer.alone_ns / num_bytes for transfer, num_bytes in zip(picked, SIZES, strict=True)]
+    ways = [costs.choices["all_reduce", ranks.size, num_bytes][3:5] for num_bytes in SIZES]
+    assert latency_ns == sorted(latency_ns)
+    large = [ns for ns, num_bytes in zip(per_byte, SIZES, strict=True) if num_bytes >= 2**20]  # a ns is no matter there
+    assert all(b <= a * (1 + 1e-3) for a, b in pairwise(large))
+    assert all(a <= b for a, b in pairwise(map(time_ns, picked)))
+    runs = [way for before, way in zip([None, *ways], ways, strict=False) if way != before]
+    assert len(runs) == len(set(runs))
+    assert len(runs) > 1
+
+
+# --- the shortest path of a tier -------------------------------------------------------------------------------------
+
+UNEVEN = """
+name: uneven
+inside: nvlink4
+between: ib-ndr
+kinds:
+  nvlink: {bandwidth: 450 GB/s, latency: 1.7 us}
+  nic: {bandwidth: 400 Gb/s, latency: 0.7 us}
+vertices:
+  - {name: lone, kind: gpu, node: "0", rank: 0}
+  - {name: "gpu{i}", kind: gpu, node: "1", rank: "{i}", for: {i: [1, 2, 3]}}
+  - {name: nvswitch, kind: nvswitch, node: "1"}
+  - {name: "nic{node}", kind: nic, node: "{node}", rail: "0", for: {node: 2}}
+  - {name: core, kind: switch}
+links:
+  - {from: "gpu{i}", to: nvswitch, kind: nvlink, for: {i: [1, 2, 3]}}
+  - {from: "gpu{i}", to: nic1, kind: pcie, bandwidth: 63 GB/s, latency: 0.7 us, for: {i: [1, 2, 3]}}
+  - {from: lone, to: nic0, kind: pcie, bandwidth: 63 GB/s, latency: 0.7 us}
+  - {from: "nic{node}", to: core, kind: nic, for: {node: 2}}
+"""
+
+
+def test_a_node_of_one_gpu_in_front_tells_nothing_of_the_paths_inside_others():
+    """Ranks 1 to 3 share the second node: LL takes 6.6 + 4 * 1.0 us there, as on any."""
+    cluster = build_graph_cluster(yaml_to_graph(UNEVEN), DEVICES["h100-sxm"], name="uneven")
+    pricing = Pricing(cluster)
+    ring = ring_all_reduce([1, 2, 3], cluster.node_of(np.array([1, 2, 3])).tolist(), 8.0)
+    assert pricing.latency_s(ring, pricing.protocols["ring"][0]) == pytest.approx(10.6e-6, rel=1e-9)
+
+
+def test_a_gpu_that_lost_its_nvlink_makes_nobody_else_faster():
+    """GPU 0 goes round over the network; the messages of its peers take what they took."""
+    cluster = make_cluster(16)
+    graph = cluster.graph.copy()
+    graph.remove_edges_from([("gpu0", "nvswitch0"), ("nvswitch0", "gpu0")])
+    damaged = build_graph_cluster(graph, DEVICES["h100-sxm"], name="damaged")
+    ring = ring_all_reduce(range(1, 8), [0] * 7, 8.0)
+    latency_s = [Pricing(one).latency_s(ring, Pricing(one).protocols["ring"][0]) for one in (cluster, damaged)]
+    assert latency_s[1] == pytest.approx(latency_s[0], rel=1e-9)
+    whole = ring_all_reduce(range(8), [0] * 8, 8.0)
+    slower = [Pricing(one).latency_s(whole, Pricing(one).protocols["ring"][0]) for one in (cluster, damaged)]
+    assert slower[1] > slower[0]

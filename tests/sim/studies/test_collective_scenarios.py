@@ -1,0 +1,128 @@
+"""Collectives on every preset and wiring, on odd groups and broken clusters: they run, within what wires can carry."""
+
+import pytest
+
+from sim.scenario.load import load_scenario_text
+from sim.studies.judge import simulate
+from topology.cluster import build_cluster
+from topology.files.graphml import graph_to_graphml
+from topology.presets.clusters import CLUSTERS, FABRICS
+from topology.presets.devices import DEVICES
+
+OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send", "dispatch", "combine")
+SIZED = OPERATIONS[:6]
+WIRINGS = [
+    "{kind: torus, shape: [2, 2, 1]}",
+    "{kind: dragonfly}",
+    "{kind: fat_tree, oversubscription: 2}",
+    "{kind: rail_only}",
+    "{kind: switch}",
+]
+BROKEN = [
+    '{nic: "0.3", gone: true}',
+    '{link: "nic0.3->leaf0.3", bandwidth: 50 %}',
+    '{link: "gpu0<->nvswitch0", gone: true}',
+    "{gpu: 3, speed: 50 %}",
+]
+
+
+def text_of(operation, *, preset="dgx-h100", num_nodes=2, ranks=16, more="", cluster=""):
+    """Return a scenario of a collective over some ranks: how many, or which."""
+    members = ranks if isinstance(ranks, int) else f"{len(ranks)}, ranks: {list(ranks)}"
+    size = "bytes: 4 MiB" if operation in SIZED else "tokens: 128"
+    count = ranks if isinstance(ranks, int) else len(ranks)
+    model = "" if operation in SIZED else f"model: {{hidden: 1024, top_k: 4, experts: {16 * count}}}\n"
+    return (
+        f"name: one\ncluster: {cluster or f'{{preset: {preset}, num_nodes: {num_nodes}{more}}}'}\n"
+        f"workload: {{kind: collective, op: {operation}, num_ranks: {members}, {size}}}\n{model}"
+    )
+
+
+def run(text, *changes):
+    """Return what a scenario gives, after what holds of any."""
+    result = simulate(load_scenario_text(text, overrides=list(changes)))
+    metrics = result.metrics
+    assert metrics["collective_time_s"] > 0
+    assert 0 < metrics["busbw_bytes_per_s"] <= metrics["algbw_bytes_per_s"] * 2
+    assert result.trace.link_use.utilisation.max() <= 1 + 1e-9
+    assert len(result.to_dict()["collectives"]) == 1
+    assert sum(result.path_ns.values()) == pytest.approx(metrics["collective_time_s"] * 1e9)
+    return metrics
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("preset", CLUSTERS)
+def test_every_operation_runs_on_two_nodes_of_every_preset(preset, operation):
+    """As many ranks as GPUs."""
+    run(text_of(operation, preset=preset, ranks=2 * FABRICS[preset].gpus_per_node))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_every_operation_runs_on_every_wiring(wiring, operation):
+    """Four nodes of H100."""
+    run(text_of(operation, num_nodes=4, ranks=32, more=f", fabric: {wiring}"))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("part", BROKEN)
+def test_a_broken_part_makes_nothing_faster(part, operation):
+    """Two nodes with something slower or gone, beside two whole ones."""
+    whole, broken = (run(text_of(operation, more=more)) for more in ("", f", degraded: [{part}]"))
+    assert broken["collective_time_s"] >= whole["collective_time_s"] * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("ranks", [2, 3, 9, 12, (9, 1, 0), (0, 8), (15, 0)])
+def test_groups_need_not_fill_nodes(ranks, operation):
+    """Few ranks, unequal nodes, any order; by every algorithm that there is."""
+    changes = ["network.all_to_all=hierarchical"], ["network.all_to_all=low_latency"]
+    if operation in SIZED:
+        changes = (*([f"network.all_reduce={name}"] for name in ("ring", "tree", "nvls", "hierarchical")), *changes)
+    for change in ([], *changes):
+        run(text_of(operation, ranks=ranks), *change)
+
+
+@pytest.mark.parametrize("operation", SIZED)
+def test_a_cluster_from_a_file_costs_what_its_preset_does(tmp_path, monkeypatch, operation):
+    """GraphML keeps the technologies, by which protocols are chosen."""
+    monkeypatch.chdir(tmp_path)
+    cluster = build_cluster(FABRICS["dgx-h100"], 2, DEVICES["h100-sxm"])
+    (tmp_path / "fabric.graphml").write_text(graph_to_graphml(cluster.graph), encoding="utf-8")
+    text = text_of(operation, cluster="{file: fabric.graphml, device: h100-sxm}")
+    assert run(text) == run(text_of(operation))
+
+
+def test_who_chooses_more_nodes_than_there_are_chooses_from_all():
+    """A limit of 4 nodes on 2."""
+    text = text_of("dispatch")
+    wide = run(text, "network.all_to_all=hierarchical", "routing.max_nodes_per_token=4")
+    assert wide == run(text, "network.all_to_all=hierarchical")
+
+
+def test_a_lone_node_in_front_of_others_does_not_matter(tmp_path, monkeypatch):
+    """One GPU alone, then a node of three: collectives inside that node run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab.yaml").write_text(
+        """\
+name: lab
+inside: nvlink4
+between: ib-ndr
+kinds: {nvlink: {bandwidth: 450 GB/s, latency: 1.7 us}, nic: {bandwidth: 400 Gb/s, latency: 0.7 us}}
+vertices:
+  - {name: lone, kind: gpu, node: "0", rank: 0}
+  - {name: "gpu{i}", kind: gpu, node: "1", rank: "{i}", for: {i: [1, 2, 3]}}
+  - {name: nvswitch, kind: nvswitch, node: "1"}
+  - {name: "nic{node}", kind: nic, node: "{node}", rail: "0", for: {node: 2}}
+  - {name: core, kind: switch}
+links:
+  - {from: "gpu{i}", to: nvswitch, kind: nvlink, for: {i: [1, 2, 3]}}
+  - {from: "gpu{i}", to: nic1, kind: pcie, bandwidth: 63 GB/s, latency: 0.7 us, for: {i: [1, 2, 3]}}
+  - {from: lone, to: nic0, kind: pcie, bandwidth: 63 GB/s, latency: 0.7 us}
+  - {from: "nic{node}", to: core, kind: nic, for: {node: 2}}
+""",
+        encoding="utf-8",
+    )
+    for operation in OPERATIONS:
+        for ranks in (4, (1, 2, 3)):
+            run(text_of(operation, ranks=ranks, cluster="{file: lab.yaml, device: h100-sxm}"))

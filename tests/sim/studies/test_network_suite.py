@@ -1,0 +1,107 @@
+"""The bundled suite `network`: published collectives beside modelled ones, and the constants fitted to them."""
+
+import importlib.util
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim.engine.plan import pricing
+from sim.studies.validate import validate
+from topology.presets.protocols import FITTED
+
+MOST_MEDIAN_PCT, MOST_P90_PCT, MOST_MEDIAN_OF_A_SYSTEM_PCT = 6.0, 15.0, 10.0
+STEP = 1.02
+"""A fitted constant is the best to 2 %."""
+
+
+@cache
+def network():
+    """Return the validation, as JSON."""
+    return validate(["network"]).to_dict()
+
+
+def test_published_collectives_are_met():
+    """Over all figures: half of them within 6 %, nine of ten within 15 %."""
+    over_all = network()["over_all"]
+    assert over_all["num_rows"] == len(network()["rows"]) >= 60
+    assert over_all["median_pct"] <= MOST_MEDIAN_PCT
+    assert over_all["p90_pct"] <= MOST_P90_PCT
+
+
+def test_no_system_is_met_at_the_cost_of_another():
+    """Half of the figures of each within 10 %."""
+    systems = network()["suites"]["network"]["systems"]
+    assert len(systems) >= 10
+    assert {name: one["median_pct"] for name, one in systems.items() if one["median_pct"] > 10} == {}
+    assert max(one["median_pct"] for one in systems.values()) <= MOST_MEDIAN_OF_A_SYSTEM_PCT
+
+
+def test_every_figure_that_is_set_apart_has_its_reason():
+    """They are shown, and not counted."""
+    assert network()["apart"]
+    assert all(row["reason"].strip() for row in network()["apart"])
+
+
+def test_the_suite_counts_the_constants_that_were_fitted():
+    """Those of protocols, and five latencies of links that presets take from the table they are held against."""
+    assert network()["over_all"]["num_fitted_constants"] == len(FITTED) + 5
+
+
+# --- the fit ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fit_network():
+    """Return the script that fits, whose protocols are taken back afterwards."""
+    path = Path(__file__).parents[3] / "benchmarks" / "fit_network.py"
+    spec = importlib.util.spec_from_file_location("fit_network", path)
+    script = importlib.util.module_from_spec(spec)
+    before = pricing.protocols_of
+    spec.loader.exec_module(script)
+    yield script
+    pricing.protocols_of = before
+
+
+@pytest.fixture(scope="module")
+def rows(fit_network):
+    """Return the published figures with their collectives."""
+    return fit_network.load_rows()
+
+
+def test_every_fitted_constant_belongs_to_one_group_of_cases(fit_network, rows):
+    """So that each is fitted once, to cases that there are."""
+    names = [name for group, _ in fit_network.GROUPS for name in group]
+    assert sorted(names) == sorted(FITTED)
+    assert {case for _, cases in fit_network.GROUPS for case in cases} <= {row.case for row in rows}
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_constant_is_the_best_there_is(fit_network, rows, name):
+    """2 % more or less of it makes the errors of its cases larger, or is no rate: it is what the fit gives."""
+    ((names, cases),) = [group for group in fit_network.GROUPS if name in group[0]]
+    chosen = [row for row in rows if row.case in cases]
+    constants = {key: fitted.value for key, fitted in FITTED.items()}
+
+    def loss(factor):
+        at = [math.log(constants[key] * (factor if key == name else 1.0)) for key in names]
+        return fit_network.loss(np.array(at), constants, names, chosen)
+
+    best = loss(1.0)
+    assert math.isfinite(best)
+    assert loss(STEP) > best
+    assert loss(1 / STEP) > best
+
+
+def test_errors_without_a_table_are_those_that_the_suite_states(fit_network, rows):
+    """With its constants at what would be taken without it: to the digit that stands in `suite.yaml`."""
+    left_out = network()["suites"]["network"]["left_out"]
+    for table in fit_network.TABLES:
+        without = {key: one.otherwise if one.table == table else one.value for key, one in FITTED.items()}
+        mine = [row for row in rows if row.case.startswith("deepep") == (table == "deepep")]
+        mine = [row for row in mine if not row.case.startswith("latency")]
+        percent = np.abs(np.expm1(fit_network.log_errors(mine, without))) * 100
+        assert np.median(percent) == pytest.approx(left_out[table]["median_pct"], abs=0.1)
+        assert np.percentile(percent, 90) == pytest.approx(left_out[table]["p90_pct"], abs=0.1)
