@@ -133,6 +133,7 @@ class ScenarioSpec(Section):
 
     def _check_collective(self, workload: CollectiveWorkload) -> None:
         """Check that a collective has the fields of a model it needs and no others."""
+        self._check_network_of(workload.op)
         if workload.tokens is None:
             for section in sorted({"model", "routing"} & self.model_fields_set):
                 rule, cure = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
@@ -174,6 +175,20 @@ class ScenarioSpec(Section):
                 description = ModelSpec.model_fields[key].description
                 cure = f"Add `{key}` under `model`, or name a model.preset. {description}"
                 raise refuse(("model", key), rule="be given", value="nothing", cure=cure)
+
+    def _check_network_of(self, op: str) -> None:
+        """Refuse what would mean nothing to a collective on its own."""
+        network, cure = self.network, "Leave it out."
+        if op in {"all_to_all", "dispatch", "combine", "send"} and network.all_reduce != "auto":
+            raise refuse(("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, cure=cure)
+        if op not in {"all_to_all", "dispatch", "combine"}:
+            for key, default in (("all_to_all", "direct"), ("num_sms", None)):
+                value = getattr(network, key)
+                if value != default:
+                    raise refuse(("network", key), rule=f"be left out of op {op}", value=value, cure=cure)
+        if op in {"all_gather", "reduce_scatter", "broadcast"} and network.all_reduce in {"tree", "nvls"}:
+            rule, cure = f"be auto, ring or hierarchical with op {op}", "NCCL has trees and NVLS for all-reduce here."
+            raise refuse(("network", "all_reduce"), rule=rule, value=network.all_reduce, cure=cure)
 
     def _check_exchange(self) -> None:
         """Refuse what would mean nothing to the algorithm of the all-to-all."""

@@ -21,7 +21,7 @@ from sim.studies.build_cluster import cluster_of
 from topology.cluster import Cluster
 from topology.errors import TopologyError
 from topology.presets.clusters import get_cluster_preset
-from topology.presets.protocols import FITTED
+from topology.presets.protocols import FITTED, protocols_of
 from workloads.errors import WorkloadError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
@@ -34,6 +34,7 @@ __all__ = [
     "build",
     "build_passes",
     "build_scenario_cluster",
+    "check_network",
     "exchange_sms",
     "placing",
     "suit_rival",
@@ -195,6 +196,7 @@ def _build(scenario: Scenario) -> Built:
             cure="Use forward.",
         )
     cluster, model = cluster_of(scenario), _model(scenario)
+    check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = _mesh(scenario, cluster, model)
     work = Work(
@@ -220,6 +222,26 @@ def _build(scenario: Scenario) -> Built:
         stage_layers=_stage_layers(scenario, model, mesh),
     )
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
+
+
+def check_network(scenario: Scenario, cluster: Cluster) -> None:
+    """Refuse an all-reduce that the cluster cannot run, and SMs that leave its kernels none."""
+    network = scenario.spec.network
+    known = dict.fromkeys(protocol.algorithm for protocol in protocols_of(cluster.inside, cluster.between))
+    if network.all_reduce not in {"auto", *known}:
+        raise scenario.error_at(
+            "network.all_reduce",
+            rule=f"be an algorithm that {cluster.name} can run",
+            value=network.all_reduce,
+            cure="Its switches do not reduce: write auto, ring, tree or hierarchical.",
+        )
+    if network.num_sms is not None and network.num_sms >= cluster.device.num_sms:
+        raise scenario.error_at(
+            "network.num_sms",
+            rule=f"be below the {cluster.device.num_sms} SMs of {cluster.device.name}",
+            value=network.num_sms,
+            cure="Leave SMs to the kernels.",
+        )
 
 
 def exchange_sms(network: NetworkSpec) -> TransferSms | None:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from sim.engine.plan.collective import CollectivePlan, CollectiveWork, token_bytes
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
-from sim.studies.build import Assumption, exchange_sms, placing
+from sim.studies.build import Assumption, check_network, exchange_sms, placing
 from sim.studies.build_cluster import cluster_of
 from topology.cluster import Cluster
 from workloads.presets import get_model
 
-__all__ = ["build_collective"]
+__all__ = ["build_collective", "collective_work"]
 
 _DEEPEP_EXPERTS: Final = 256
 
@@ -26,6 +26,12 @@ def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumptio
     InputError
         With the place in the file, where the cluster cannot be, or ranks and experts do not go together.
     """
+    work, assumptions = collective_work(scenario)
+    return CollectivePlan(work), assumptions
+
+
+def collective_work(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
+    """Return what is to be run, not priced yet; see `build_collective`."""
     with placing(scenario):
         return _build(scenario)
 
@@ -41,11 +47,12 @@ class _Tokens(NamedTuple):
     experts: int = 0
 
 
-def _build(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
+def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
     spec, workload = scenario.spec, scenario.spec.workload
     if not isinstance(workload, CollectiveWorkload):
         raise TypeError("build_collective needs a scenario of kind collective")
     cluster = cluster_of(scenario)
+    check_network(scenario, cluster)
     ranks = _ranks(scenario, workload, cluster)
     assumptions: list[Assumption] = []
     tokens = _Tokens() if workload.tokens is None else _tokens(scenario, workload, ranks.size, assumptions)
@@ -75,7 +82,7 @@ def _build(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
         _check_nodes(scenario, work)
         if not scenario.is_given("routing.kind"):
             assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
-    return CollectivePlan(work), assumptions
+    return work, assumptions
 
 
 def _ranks(scenario: Scenario, workload: CollectiveWorkload, cluster: Cluster) -> NDArray[np.intp]:

@@ -18,7 +18,7 @@ from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.build import Built, build, check_facts, suit_rival
-from sim.studies.build_collective import build_collective
+from sim.studies.build_collective import collective_work
 from sim.studies.least import least_of_work
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
@@ -92,7 +92,7 @@ def _build_if_any(scenario: Scenario) -> Built | None:
     if isinstance(scenario.spec.workload, PassesWorkload):
         return None
     if isinstance(scenario.spec.workload, CollectiveWorkload):
-        build_collective(scenario)
+        collective_work(scenario)
         return None
     return build(scenario)
 

@@ -16,13 +16,16 @@ Exchanges and what follows the last pass are left out, and so are lanes that ano
 much more, `estimate_run` asks the plan, which takes as long as planning does.
 """
 
+from sim.engine.plan.collective import CollectiveWork
 from sim.engine.plan.work import Work
 from sim.studies.limits import OP_BYTES, PROCESS_BYTES, ROW_BYTES, Estimate
 
-__all__ = ["held_bytes", "least_of_passes", "least_of_work"]
+__all__ = ["held_bytes", "least_of_collective", "least_of_passes", "least_of_work"]
 
 _LINK_BYTES = 600.0  # in the graph and in arrays: 1,024 nodes have 115 thousand links, 2,048 have 360 thousand
 _CELL_BYTES, _PAIR_BYTES = 16.0, 32.0
+_EXCHANGES = ("all_to_all", "dispatch", "combine")
+_EVENTS_OF_ONE = 4  # of a pass with one transfer
 _PER_EVENT = 1000  # cells, or ranks of an op, that take as long as an event: some 10 us
 
 
@@ -50,6 +53,14 @@ def least_of_passes(*, num_stages: int, num_microbatches: int) -> Estimate:
     num_ops = 2 * num_stages * num_microbatches
     memory_bytes = PROCESS_BYTES + num_ops * (OP_BYTES + ROW_BYTES)
     return Estimate(num_ops=num_ops, num_events=num_ops, memory_bytes=memory_bytes)
+
+
+def least_of_collective(work: CollectiveWork) -> Estimate:
+    """Return what a collective on its own needs at the least: its pairs of ranks, or the hops of its rings."""
+    num_ranks = work.ranks.size
+    cells = num_ranks * (num_ranks if work.op in _EXCHANGES else 1) + num_ranks * work.experts * (work.top_k + 1)
+    held = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.least_num_links * _LINK_BYTES
+    return Estimate(num_ops=1, num_events=_EVENTS_OF_ONE + cells // _PER_EVENT, memory_bytes=PROCESS_BYTES + held)
 
 
 def held_bytes(work: Work) -> float:

@@ -23,9 +23,9 @@ from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.build import Assumption, Built, build, build_passes
-from sim.studies.build_collective import build_collective
+from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
-from sim.studies.least import held_bytes, least_of_passes, least_of_work
+from sim.studies.least import held_bytes, least_of_collective, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
 from workloads.facts import explain_facts, mesh_facts
 from workloads.memory import (
@@ -116,7 +116,7 @@ def simulate_scenario(
         if isinstance(scenario.spec.workload, PassesWorkload):
             return _simulate_passes(scenario, limits)
         if isinstance(scenario.spec.workload, CollectiveWorkload):
-            return _simulate_collective(scenario, pairs=pairs)
+            return _simulate_collective(scenario, limits, pairs=pairs)
         return _simulate(scenario, wanted, limits, link_course=link_course, pairs=pairs)
     except ClockError as error:
         raise SimulationError(f"{error}{_what_makes_it_long(scenario)}", file=scenario.path) from None
@@ -235,9 +235,10 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
     )
 
 
-def _simulate_collective(scenario: Scenario, *, pairs: bool) -> Simulated:
-    plan, assumptions = build_collective(scenario)
-    work = plan.work
+def _simulate_collective(scenario: Scenario, limits: Limits, *, pairs: bool) -> Simulated:
+    work, assumptions = collective_work(scenario)
+    limits.check_least(least_of_collective(work))
+    plan = CollectivePlan(work)
     run = run_plan(plan, keep_ended=pairs)
     time_s = run.trace.step_ns / 1e9
     algbw = plan.logical_bytes / time_s

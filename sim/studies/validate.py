@@ -17,7 +17,7 @@ from sim.scenario.claim_units import check_published_units
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.build import check_facts
-from sim.studies.build_collective import build_collective
+from sim.studies.build_collective import collective_work
 from sim.studies.figures import Figure, summarise
 from sim.studies.many import Observation, observing
 from sim.studies.result import SCHEMA_VERSION
@@ -158,7 +158,7 @@ class _Simulations:
         if key not in self._numbers:
             scenario = case.scenario.case(position)
             if isinstance(scenario.spec.workload, CollectiveWorkload):
-                build_collective(scenario)
+                collective_work(scenario)
             else:
                 check_facts(scenario)
             self._numbers[key] = len(self.scenarios)

@@ -2,8 +2,10 @@
 
 import pytest
 
+from sim.errors import InputError, SimulationError
 from sim.scenario.load import load_scenario_text
 from sim.studies.judge import simulate
+from sim.studies.limits import Limits
 from topology.cluster import build_cluster
 from topology.files.graphml import graph_to_graphml
 from topology.presets.clusters import CLUSTERS, FABRICS
@@ -11,6 +13,14 @@ from topology.presets.devices import DEVICES
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send", "dispatch", "combine")
 SIZED = OPERATIONS[:6]
+RINGS = ("network.all_reduce=ring", "network.all_reduce=hierarchical")
+WAYS = ("network.all_to_all=hierarchical", "network.all_to_all=low_latency")
+ALGORITHMS = {
+    "all_reduce": ("network.all_reduce=tree", "network.all_reduce=nvls", *RINGS),
+    **dict.fromkeys(("all_gather", "reduce_scatter", "broadcast"), RINGS),
+    **dict.fromkeys(("all_to_all", "dispatch", "combine"), WAYS),
+}
+"""What each operation may be told to do."""
 WIRINGS = [
     "{kind: torus, shape: [2, 2, 1]}",
     "{kind: dragonfly}",
@@ -76,10 +86,7 @@ def test_a_broken_part_makes_nothing_faster(part, operation):
 @pytest.mark.parametrize("ranks", [2, 3, 9, 12, (9, 1, 0), (0, 8), (15, 0)])
 def test_groups_need_not_fill_nodes(ranks, operation):
     """Few ranks, unequal nodes, any order; by every algorithm that there is."""
-    changes = ["network.all_to_all=hierarchical"], ["network.all_to_all=low_latency"]
-    if operation in SIZED:
-        changes = (*([f"network.all_reduce={name}"] for name in ("ring", "tree", "nvls", "hierarchical")), *changes)
-    for change in ([], *changes):
+    for change in ([], *([change] for change in ALGORITHMS.get(operation, ()))):
         run(text_of(operation, ranks=ranks), *change)
 
 
@@ -126,3 +133,37 @@ links:
     for operation in OPERATIONS:
         for ranks in (4, (1, 2, 3)):
             run(text_of(operation, ranks=ranks, cluster="{file: lab.yaml, device: h100-sxm}"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "change", "message"),
+    [
+        ("all_reduce", "network.all_to_all=hierarchical", "network.all_to_all must be left out of op all_reduce"),
+        ("send", "network.num_sms=8", "network.num_sms must be left out of op send, got 8"),
+        (
+            "all_gather",
+            "network.all_reduce=tree",
+            "network.all_reduce must be auto, ring or hierarchical with op all_g",
+        ),
+        ("dispatch", "network.all_reduce=ring", "network.all_reduce must be auto with op dispatch, got ring"),
+        ("dispatch", "network.num_sms=132", "network.num_sms must be below the 132 SMs of h100-sxm, got 132"),
+    ],
+)
+def test_what_would_mean_nothing_is_refused(operation, change, message):
+    """Nothing is silently ignored."""
+    with pytest.raises(InputError, match=message):
+        run(text_of(operation), change)
+
+
+@pytest.mark.parametrize("preset", ["dgx-a100", "mi300x", "pcie-8x-l40s"])
+def test_switches_that_do_not_reduce_run_no_nvls(preset):
+    """It would be a ring."""
+    with pytest.raises(InputError, match=f"network.all_reduce must be an algorithm that {preset} can run, got nvls"):
+        run(text_of("all_reduce", preset=preset), "network.all_reduce=nvls")
+
+
+def test_a_collective_is_held_to_limits_before_it_is_priced():
+    """16 ranks with 256 experts: 256 pairs and 20,480 choices, which count as 20 events, and the transfer's own."""
+    scenario = load_scenario_text(text_of("dispatch"))
+    with pytest.raises(SimulationError, match=r"at most 10 events, got at least 24 \(1 operations\)"):
+        simulate(scenario, limits=Limits(max_events=10))
