@@ -16,8 +16,11 @@ _DIGITS: Final = 9
 
 
 def print_links(links: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print the links that carried the most for their capacity; none where nothing was carried."""
-    hot = sorted((link for link in links if link["bytes"]), key=lambda link: -round(link["utilisation"], _DIGITS))
+    """Print the links that carried the most for their capacity; none where nothing was carried.
+
+    A link that a slow protocol holds carries little and is the bottleneck all the same: the larger of the two counts.
+    """
+    hot = sorted((link for link in links if link["bytes"]), key=lambda link: -round(_heat(link), _DIGITS))
     if not hot:
         return
     heading(console, "hottest links", f"{min(_MOST, len(hot))} of {len(hot)} that carried something")
@@ -33,6 +36,10 @@ def print_links(links: Sequence[Mapping[str, Any]], console: Console) -> None:
         )
     indented(console, table)
     _print_kinds(links, console)
+
+
+def _heat(link: Mapping[str, Any]) -> float:
+    return max(float(link["utilisation"]), float(link.get("bottleneck_fraction") or 0.0))
 
 
 def _print_kinds(links: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -18,6 +18,7 @@ from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from sim.studies.build_cluster import cluster_of
+from sim.studies.node_limit import check_node_limit
 from topology.cluster import Cluster
 from topology.errors import TopologyError
 from topology.presets.clusters import get_cluster_preset
@@ -199,6 +200,7 @@ def _build(scenario: Scenario) -> Built:
     check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = _mesh(scenario, cluster, model)
+    check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     work = Work(
         cluster=cluster,
         model=model,

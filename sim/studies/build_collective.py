@@ -10,6 +10,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.build import Assumption, check_network, exchange_sms, placing
 from sim.studies.build_cluster import cluster_of
+from sim.studies.node_limit import check_node_limit
 from topology.cluster import Cluster
 from workloads.presets import get_model
 
@@ -79,7 +80,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         sms=exchange_sms(spec.network) if workload.op in ("dispatch", "combine", "all_to_all") else None,
     )
     if tokens.experts:
-        _check_nodes(scenario, work)
+        check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)
         if not scenario.is_given("routing.kind"):
             assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
     return work, assumptions
@@ -127,15 +128,3 @@ def _tokens(scenario: Scenario, workload: CollectiveWorkload, num_ranks: int, as
             cure="Each rank has equally many experts.",
         )
     return _Tokens(bytes_of_one, top_k, experts)
-
-
-def _check_nodes(scenario: Scenario, work: CollectiveWork) -> None:
-    """Refuse a limit of nodes whose experts are fewer than a token chooses."""
-    num_nodes, limit = np.unique(work.cluster.node_of(work.ranks)).size, work.max_nodes_per_token
-    if limit is not None and work.top_k * num_nodes > work.experts * limit:
-        raise scenario.error_at(
-            "routing.max_nodes_per_token",
-            rule=f"leave a token at least top_k = {work.top_k} of {work.experts} experts on {num_nodes} nodes",
-            value=limit,
-            cure="Raise it, or lower model.top_k.",
-        )

@@ -161,6 +161,21 @@ def test_a_limit_of_nodes_leaves_a_token_its_experts(call):
     assert "must leave a token at least top_k = 33 of 64 experts on 2 nodes, got 1." in err
 
 
+def test_a_limit_of_nodes_is_checked_where_a_model_runs(call):
+    """16 experts on two nodes, 8 on each: a token cannot choose 9 on one."""
+    text = """\
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 2, hidden: 1024, heads: 16, ffn: 1024, experts: 16, top_k: 9, vocab: 1000}
+parallel: {strategy: EP16_TP1_PP1_DP16, convention: megatron}
+workload: {kind: forward, sequences: 16, sequence_length: 128}
+network: {all_to_all: hierarchical}
+"""
+    assert call(text, "run", "--set", "routing.max_nodes_per_token=2")[0] == 0
+    code, _, err = call(text, "run", "--set", "routing.max_nodes_per_token=1")
+    assert code == 2
+    assert "must leave a token at least top_k = 9 of 16 experts on 2 nodes, got 1." in err
+
+
 def test_a_combine_that_is_asked_for_in_fp8_says_that_it_is_sent_in_bf16(call):
     """DeepEP's combine: the type that is taken stands among the assumptions."""
     _, out, _ = call(DISPATCH, "run", "--json", "--set", "workload.op=combine", "--set", "model.dtype=fp8")

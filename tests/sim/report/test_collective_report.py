@@ -89,3 +89,19 @@ def test_what_the_scenario_named_was_not_picked():
     """The heading says so."""
     forward = ALONE | {"scenario": {"workload": {"kind": "forward"}, "network": {"all_reduce": "ring"}}}
     assert "COLLECTIVES the time when alone" in printed(forward)
+
+
+def test_the_bottleneck_of_a_slow_protocol_is_among_the_hottest_links():
+    """Twelve NVLinks carry more for their capacity than the NIC that LL holds half of the time."""
+    link = {"kind": "nvlink", "bytes": 1e6, "busy_s": 20e-6, "utilisation": 0.1, "bottleneck_fraction": 0.0}
+    nic = {
+        "name": "nic0",
+        "kind": "nic",
+        "bytes": 1e5,
+        "busy_s": 20e-6,
+        "utilisation": 0.05,
+        "bottleneck_fraction": 0.5,
+    }
+    lines = printed(ALONE | {"links": [*({"name": f"nvlink{i}"} | link for i in range(12)), nic]})
+    at = next(i for i, line in enumerate(lines) if line.startswith("HOTTEST LINKS"))
+    assert lines[at + 2].startswith("nic0 nic 100 kB 5.0 % 20 us 50.0 %")

@@ -29,7 +29,7 @@ def printed(links):
 
 def test_the_ten_hottest_links_are_printed_hottest_first():
     """Of twelve; equal ones in their order."""
-    links = [link(f"l{i}", "nic", 0.5 if i < 3 else i / 100, 0.1) for i in range(12)]
+    links = [link(f"l{i}", "nic", 0.5 if i < 3 else i / 100, 0.0) for i in range(12)]
     shown = printed(links)
     assert "HOTTEST LINKS 10 of 12" in shown
     order = [
