@@ -16,6 +16,7 @@ from sim.scenario.fields import Section, Text, Whole, refuse
 from sim.scenario.model_section import ModelSpec
 from sim.scenario.parallel_section import AXES, ParallelSpec, PlacementSpec, RoutingSpec, ScheduleSpec
 from sim.scenario.refusal import RefusalError
+from sim.scenario.routing_checks import check_placement, check_routing
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 
 __all__ = ["ScenarioSpec"]
@@ -101,6 +102,8 @@ class ScenarioSpec(Section):
             self._check_model_and_strategy()
         self._check_schedule()
         self._check_exchange()
+        check_routing(self.routing, self.workload.kind)
+        check_placement(self.placement)
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self

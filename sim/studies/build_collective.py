@@ -7,7 +7,9 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.build import Assumption, exchange_sms, placing
 from sim.studies.build_cluster import cluster_of
+from sim.studies.build_routing import skew_of
 from workloads.presets import get_model
+from workloads.routing.skew import Skew
 
 __all__ = ["build_collective"]
 
@@ -76,6 +78,7 @@ def _build(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
         experts=experts,
         max_nodes_per_token=spec.routing.max_nodes_per_token,
         routing=spec.routing.kind,
+        skew=skew_of(scenario, experts) if workload.tokens is not None else Skew(),
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
         all_to_all=spec.network.all_to_all,

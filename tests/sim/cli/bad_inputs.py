@@ -718,7 +718,13 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "kind: balanced",
         "kind: balanced, file: /etc/passwd",
-        "24: routing.file must be supported, got /etc/passwd. routing.file is not supported yet. Leave it out.",
+        "24: routing.file must be left out with kind balanced, got /etc/passwd. It belongs to kind trace.",
+    ),
+    (
+        "kind: balanced",
+        "kind: trace, file: /etc/passwd",
+        "24: routing.file must be in the scenario's folder, got /etc/passwd. Copy it beside the scenario and write its "
+        "name.",
     ),
 ]
 """One wrong thing each."""
