@@ -25,7 +25,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "schema_version: 2",
         "25: schema_version must be a known key, got schema_version. Known are name, cluster, model, "
         "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, "
-        "alternatives, rivals, published.",
+        "alternatives, rivals, stress, published.",
     ),
     (
         "seed: 1",
@@ -36,7 +36,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "seed: 1",
         "<<: {seed: 2}",
         "25: << must be a known key, got <<. Known are name, cluster, model, parallel, workload, schedule, "
-        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, published.",
+        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, stress, published.",
     ),
     (
         "  hidden: 2048\n",
@@ -784,7 +784,7 @@ FILES: Final[Mapping[str, tuple[bytes, str]]] = {
     "keys": (
         b"".join(b"k%d: 1\n" % i for i in range(9000)),
         ":1: k0 must be a known key, got k0. Known are name, cluster, model, parallel, workload, schedule, "
-        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, published.",
+        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, stress, published.",
     ),
     "list": (
         b"- a\n- b\n",
@@ -1026,7 +1026,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
         ["good.yaml", "--set", "__class__=1"],
         "--set __class__=1: __class__ must be a known key, got __class__. Known are name, cluster, model, "
         "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, "
-        "alternatives, rivals, published.",
+        "alternatives, rivals, stress, published.",
     ),
     (
         ["good.yaml", "--set", "claims=" + "[" * 3000],

@@ -30,6 +30,7 @@ KEYS = [
     "claims",
     "alternatives",
     "rivals",
+    "stress",
     "published",
 ]
 """The contract's top-level keys."""
