@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from sim.scenario.bundled import list_bundled
+
 GOOD: Final = Path(__file__).with_name("good_input.yaml").read_text(encoding="utf-8")
 """A scenario that runs; each row of `EDITS` breaks it in one place."""
+KNOWN: Final = f"{', '.join(list_bundled())}."
+"""The bundled scenarios, as messages name them."""
 
 EDITS: Final[list[tuple[str, str, str]]] = [
     # what the scenario says, what it says now, the message after the file's name
@@ -842,8 +846,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     # arguments after `run`, the message; good.yaml is `GOOD`
     (
         ["nope.yaml"],
-        "nope.yaml: the scenario must be a file or a bundled scenario, got nope.yaml. Known are "
-        "ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "nope.yaml: the scenario must be a file or a bundled scenario, got nope.yaml. Known are " + KNOWN,
     ),
     (
         ["ep64_tp16_pp5"],
@@ -853,8 +856,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     (["."], ".: the file must be a file, got a directory. Name a file in it."),
     (
         [""],
-        "the scenario must be a file or a bundled scenario, got an empty text. Known are ep16_tp16_pp4, "
-        "ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "the scenario must be a file or a bundled scenario, got an empty text. Known are " + KNOWN,
     ),
     (
         ["/dev/null"],
@@ -862,24 +864,20 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     ),
     (
         ["good.yaml/x"],
-        "good.yaml/x: the scenario must be a file or a bundled scenario, got good.yaml/x. Known are "
-        "ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "good.yaml/x: the scenario must be a file or a bundled scenario, got good.yaml/x. Known are " + KNOWN,
     ),
     (
         ["../no/such.yaml"],
-        "../no/such.yaml: the scenario must be a file or a bundled scenario, got ../no/such.yaml. Known are "
-        "ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "../no/such.yaml: the scenario must be a file or a bundled scenario, got ../no/such.yaml. Known are " + KNOWN,
     ),
     (
         ["https://example.org/a.yaml"],
         "https://example.org/a.yaml: the scenario must be a file or a bundled scenario, got "
-        "https://example.org/a.yaml. Known are ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, "
-        "ep64_tp16_pp4_training.",
+        "https://example.org/a.yaml. Known are " + KNOWN,
     ),
     (
         ["a\nb"],
-        "a\\nb: the scenario must be a file or a bundled scenario, got a\\nb. Known are ep16_tp16_pp4, "
-        "ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "a\\nb: the scenario must be a file or a bundled scenario, got a\\nb. Known are " + KNOWN,
     ),
     (
         ["good.yaml", "--seed", "9" * 400],
