@@ -6,11 +6,16 @@ Seeds are the same for all, so that two remedies meet the same tokens and their 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Final
 
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
 
-__all__ = ["Grid", "Point", "build_grid", "remedies_of"]
+__all__ = ["OTHER_ROUTING", "Grid", "Point", "build_grid", "remedies_of"]
+
+
+OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
+"""Keys by which a row of the grid has a routing of its own, the same at every skew: for comparison, no remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ def build_grid(
     points = []
     for skew, remedy, seed in product(dict.fromkeys(chosen), against, seeds):
         changes: dict[str, object] = {**(remedy.set or {}), "seed": seed}
-        if not {"routing", "routing.kind", "routing.skew"} & set(changes):  # another routing is the same at every skew
+        if not OTHER_ROUTING & set(changes):
             changes["routing.skew"] = skew
         varied = scenario.variant(changes, at=("stress",))
         points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=varied))

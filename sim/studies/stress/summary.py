@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 from sim.results.parts import COMPUTE_PARTS
-from sim.studies.stress.grid import Grid
+from sim.studies.stress.grid import OTHER_ROUTING, Grid
 from sim.studies.stress.point import Done
 
 __all__ = ["FAMILIES", "mean_and_interval", "summarise"]
@@ -43,6 +43,8 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
     for point, one in zip(grid.points, done, strict=True):
         cells.setdefault((point.skew, point.remedy), []).append(one)
     rows = [_row(skew, remedy, ran) for (skew, remedy), ran in cells.items()]
+    for row in rows:
+        row["is_other_routing"] = bool(OTHER_ROUTING & set(grid.changes[row["remedy"]]))
     reference = rows[0]
     for row in rows:
         row["slowdown"], row["slowdown_s"] = None, {}

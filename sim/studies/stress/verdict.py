@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 def verdict(rows: Sequence[Row]) -> str:
     """Return the sentence for rows of `sim.studies.stress.summary`, skews and remedies in the order of the grid."""
-    ran = [row for row in rows if row["step_time_s"] is not None]
+    ran = [row for row in rows if row["step_time_s"] is not None and not row["is_other_routing"]]
     if not ran:
         return "No point of the grid could be simulated."
     best = [_best([row for row in ran if row["skew"] == skew]) for skew in dict.fromkeys(row["skew"] for row in ran)]

@@ -896,7 +896,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
         ["good.yaml", "--set", f"{'k' * 3000}=1"],
         f"--set {'k' * 60}...: {'k' * 60}... must be a known key, got {'k' * 60}.... Known are name, cluster, model, "
         "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, alternatives, "
-        "rivals, published.",
+        "rivals, stress, published.",
     ),
     (
         ["good.yaml", "--set", f"cluster.preset={'k' * 1000}"],

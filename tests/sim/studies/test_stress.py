@@ -46,6 +46,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, weights=1e9):
         "step_time_s": step_s,
         "dropped_fraction": dropped,
         "weights_bytes_per_gpu": weights,
+        "is_other_routing": remedy == "as if balanced",
     }
 
 
@@ -121,6 +122,7 @@ def test_the_interval_is_students():
 def test_the_sentence_names_the_best_remedy_and_its_price():
     rows = [
         row(0, "nothing", 1.0), row(0, "EPLB", 1.0, weights=2e9), row(0, "drop", 0.999, dropped=0.01),
+        row(0, "as if balanced", 0.5), row(1, "as if balanced", 0.5),
         row(1, "nothing", 3.0), row(1, "EPLB", 1.5, weights=2e9), row(1, "drop", 1.0, dropped=0.4),
     ]  # fmt: skip
     assert verdict(rows) == (
