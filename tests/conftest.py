@@ -1,6 +1,10 @@
-"""What all tests share."""
+"""What all tests share: Hypothesis draws the same examples for all and has no deadline, for machines are shared."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared", deadline=None, derandomize=True)
+settings.load_profile("shared")
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,10 @@ def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             words += [] if f"workload.{key}" in given else ["--set", f"workload.{key}={value}"]
     if words[1:2] == ["run"]:
         words += ["--set", "alternatives=[]", "--set", "rivals=[]", "--jobs", "1"]
+    if words[1:2] == ["stress"]:
+        words += ["--skew", "1", "--seeds", "1", "--jobs", "1", "--set", "workload.sequence_length=128"]
+    if words[1:3] == ["routing", "summary"]:
+        Path(words[3]).write_text("layer,expert,tokens\n0,0,3\n0,1,1\n", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["moesim", *words[1:]])
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:

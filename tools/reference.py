@@ -70,7 +70,7 @@ def commands_page() -> str:
         "",
         f"{group.help} Every command has `--help`, and ends with an [exit code](../quick_start.md#exit-codes).",
     ]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         arguments = [param for param in command.params if param.param_type_name == "argument"]
         usage = " ".join(["moesim", name, *(param.metavar for param in arguments), "[OPTIONS]"])
         lines += ["", f"## moesim {name}", "", command.help, "", "```text", usage, "```", ""]
@@ -210,6 +210,15 @@ def _not_yet() -> list[str]:
 
 
 # ---- commands ----------------------------------------------------------------------------------------------------
+
+
+def _commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - as below
+    """Yield each command with its name, those of groups with their group's before it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above}{name} ")
+        else:
+            yield above + name, command
 
 
 def _written(param: Any) -> str:  # noqa: ANN401 - click's classes stand elsewhere in some versions of typer

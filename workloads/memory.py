@@ -48,11 +48,14 @@ OPTIMIZER_BYTES = 12
 """Bytes of Adam's state per parameter: master weight and two moments in fp32."""
 
 
-def params_per_rank(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int) -> tuple[int, int]:
+def params_per_rank(
+    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, replicas: int = 0
+) -> tuple[int, int]:
     """Return the dense and the expert parameters that each rank of a stage holds.
 
     Embedding stands on the first stage, last norm and output head on the last. Under `spanning` a rank holds its
-    experts for all layers of the model, otherwise for the layers of its stage.
+    experts for all layers of the model, otherwise for the layers of its stage. Of each layer's experts there are
+    `replicas` copies more, spread evenly over the ranks.
     """
     tp = mesh.strategy.tp
     first = sum(stage_layers[:stage])
@@ -64,7 +67,7 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], s
         dense += model.num_embedding_params // tp + model.hidden
     held = range(model.layers) if mesh.convention == "spanning" else layers
     num_moe = sum(count for layer, count in _kinds_of(model, held) if model.is_moe_layer(layer))
-    return dense, num_moe * model.num_expert_params * model.experts // mesh.strategy.ep
+    return dense, num_moe * model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 
 
 def optimized_params_per_rank(

@@ -109,6 +109,62 @@ def validate(
     raise typer.Exit(validate_command(targets or [], as_json=as_json, out=out, jobs=jobs))
 
 
+@app.command(epilog="Example: moesim stress zipf_sweep --seeds 2 --out out/")
+def stress(
+    scenario: ScenarioArgument,
+    skew: Annotated[
+        str | None, typer.Option("--skew", metavar="A,B,...", help="Values of routing.skew, instead of the scenario's.")
+    ] = None,
+    capacity: Annotated[
+        str | None, typer.Option("--capacity", metavar="A,B,...", help="Capacity factors to try; none: dropless.")
+    ] = None,
+    placement: Annotated[
+        str | None, typer.Option("--placement", metavar="A,B,...", help="Placements to try, such as greedy,eplb.")
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option("--replicas", metavar="A,B,...", help="Replicas to try with placement eplb.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, max=100, help="Seeds of each point.")] = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Write stress.json, stress.png; points done there are kept."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
+) -> None:
+    """Simulate a scenario at several skews of its routing, under each remedy, and say which helps."""
+    from sim.cli.stress import stress_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    stress_command(
+        scenario,
+        skew=skew,
+        capacity=capacity,
+        placement=placement,
+        replicas=replicas,
+        seeds=seeds,
+        changes=changes or [],
+        as_json=as_json,
+        out=out,
+        jobs=jobs,
+    )
+
+
+routing = typer.Typer(name="routing", help="Describe recorded traces of routing.", no_args_is_help=True)
+app.add_typer(routing, epilog="Example: moesim routing summary trace.csv")
+
+
+@routing.command(epilog="Example: moesim routing summary trace.csv")
+def summary(
+    file: Annotated[str, typer.Argument(help="A recording: .csv, .npz or .parquet.", metavar="FILE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show how uneven a recorded trace is, layer by layer: max/mean, Gini, entropy, coefficient of variation."""
+    from sim.cli.routing import summary_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    summary_command(file, as_json=as_json)
+
+
 @app.command(epilog="Example: moesim timeline ep64_tp16_pp4 -o timeline.svg")
 def timeline(
     scenario: ScenarioArgument,

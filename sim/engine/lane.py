@@ -158,6 +158,8 @@ class Lane:
     def _count_tokens(self, op: Compute) -> None:
         if op.tokens_routed or op.expert_tokens is not None:
             self._world.count_tokens(self.lane, op.tokens_routed, op.expert_tokens)
+        if op.tokens_dropped or op.tokens_padded:
+            self._world.count_lost(self.lane, op.tokens_dropped, op.tokens_padded)
 
     def _join(self, op: Collective, join: Join, chosen: Pass) -> Steps:
         """Run a collective that other lanes enter as well."""

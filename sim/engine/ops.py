@@ -171,6 +171,10 @@ class Compute:
     """Copies of tokens that a router here sends to experts, counted at their sources."""
     expert_tokens: IntArray | None = None
     """Copies of tokens that expert kernels here compute, on each rank where they arrived. Shape [R]."""
+    tokens_dropped: int = 0
+    """Copies of tokens that the router here drops, for their expert has no room."""
+    tokens_padded: int = 0
+    """Empty rows that experts compute, beside those copies."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
     slowest: int = field(init=False)

@@ -57,6 +57,10 @@ class Run:
     """Tokens sent to experts, counted at their sources (a token counts once per expert and layer)."""
     tokens_computed: int
     """Tokens that experts computed, counted where they arrived."""
+    tokens_dropped: int
+    """Copies of tokens that no expert computed, counted where they were dropped."""
+    tokens_padded: int
+    """Empty rows that experts computed."""
     imbalance_max_over_mean: float
     """Busiest rank's expert tokens over the mean of the ranks, averaged over layers and microbatches; 1 without any."""
     bytes_sent: float
@@ -133,6 +137,8 @@ class Simulation:
             ),
             tokens_routed=world.tokens_routed,
             tokens_computed=tokens_computed,
+            tokens_dropped=world.tokens_dropped,
+            tokens_padded=world.tokens_padded,
             imbalance_max_over_mean=imbalance,
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,

@@ -106,7 +106,7 @@ class World:
         for place in np.ndindex(plan.lane_ranks.shape[:2]):
             homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
         self.recorder = Recorder(homes)
-        self.tokens_routed = self.num_stage_ops = 0
+        self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.num_stage_ops = 0
         self.expert_tokens: list[tuple[int, NDArray[np.int64]]] = []
         self.plan_wall_s = 0.0
 
@@ -116,6 +116,12 @@ class World:
         self.tokens_routed += stands_for * routed
         if computed is not None:
             self.expert_tokens.append((stands_for, computed))
+
+    def count_lost(self, lane: int, dropped: int, padded: int) -> None:
+        """Note copies of tokens of a lane that no expert computes, and empty rows that experts do."""
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
+        self.tokens_dropped += stands_for * dropped
+        self.tokens_padded += stands_for * padded
 
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""

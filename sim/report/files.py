@@ -22,10 +22,12 @@ from sim.results.quantities import format_quantity
 
 __all__ = [
     "OUTPUT_NAMES",
+    "STRESS_NAMES",
     "VALIDATION_NAMES",
     "stage_notes",
     "write_drawing",
     "write_outputs",
+    "write_stress",
     "write_validation",
     "write_whole",
 ]
@@ -43,6 +45,10 @@ OUTPUT_NAMES: Final = {
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
 """What is written into the folder of a validation -> the file's name."""
+
+
+STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
+"""What is written into the folder of a stress test -> the file's name."""
 
 
 def write_outputs(
@@ -91,6 +97,18 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
     title = f"Validation: {', '.join(data['suites'])}"
     write_whole(paths["picture"], lambda path: draw_validation(data, path, title=title))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a stress test into `folder`; return what was written -> path."""
+    from sim.report.stress_picture import draw_stress  # noqa: PLC0415  # matplotlib
+
+    _make(folder)
+    paths = {key: folder / file for key, file in STRESS_NAMES.items()}
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_whole(paths["picture"], lambda path: draw_stress(data, path))
     return {key: str(path) for key, path in paths.items()}
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Ratio",
     "Seconds",
     "Section",
+    "Share",
     "Text",
     "TokenCount",
     "Whole",
@@ -211,6 +212,8 @@ Seconds = Annotated[float, _checked("s", positive=False)]
 """A time, in seconds, 0 allowed."""
 Ratio = Annotated[float, Field(ge=0), BeforeValidator(_number(0, None, "a number of at least 0"))]
 """A bare number of at least 0."""
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number(0, 1, "a number from 0 to 1"))]
+"""A part of a whole: from 0 to 1."""
 Efficiency = Annotated[
     float,
     Field(gt=0, le=1),

@@ -53,32 +53,6 @@ NOT_YET: Final[tuple[NotYet, ...]] = (
         cure="Write gpipe or 1f1b.",
     ),
     NotYet("schedule.file"),
-    NotYet(
-        "routing.kind",
-        names=(
-            "zipf",
-            "power_law",
-            "dirichlet",
-            "hot_expert",
-            "hot_node",
-            "drift",
-            "bursty",
-            "stride",
-            "trace",
-        ),
-        cure="Write balanced or multinomial.",
-    ),
-    NotYet("routing.skew", allowed=(0,), cure="Leave it out or write 0.0."),
-    NotYet("routing.capacity_factor", cure="Leave it out or write null."),
-    NotYet("routing.file"),
-    NotYet(
-        "placement.kind",
-        names=("round_robin", "random", "explicit", "greedy", "eplb"),
-        cure="Write contiguous.",
-    ),
-    NotYet("placement.groups"),
-    NotYet("placement.replicas"),
-    NotYet("placement.window"),
 )
 """Every value that is refused as not supported yet."""
 

@@ -1,10 +1,10 @@
 """`parallel:`, `schedule:`, `routing:` and `placement:` of a scenario: how the work is laid out and ordered."""
 
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator
 
-from sim.scenario.fields import Flag, Ident, Ratio, Section, count_of
+from sim.scenario.fields import Flag, Ident, Ratio, Section, Share, count_of
 from sim.scenario.refusal import RefusalError
 
 __all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
@@ -118,13 +118,33 @@ class RoutingSpec(Section):
     ] = "multinomial"
     """Name of the distribution: balanced gives every expert the same, multinomial draws each token at random."""
     skew: Ratio = 0.0
-    """How uneven the experts' popularity is."""
+    """How uneven the experts' popularity is; each kind says in what measure (`docs/routing.md`)."""
+    hot_experts: Annotated[int, count_of("routing.hot_experts")] | None = None
+    """Experts of the hot group, with kind hot_node; null: an eighth of them."""
+    persistence: Share = 0.9
+    """Correlation of log popularity from one microbatch to the next, with kind drift."""
+    burst_share: Share = 0.1
+    """Share of the microbatches that are bursts, with kind bursty."""
+    stride: Annotated[int, count_of("routing.stride")] = 2
+    """Step from one choice to the next, with kind stride."""
+    layer_correlation: Share = 0.0
+    """Chance of a layer to have the popularity of the layer before it."""
+    dead_experts: Annotated[int, count_of("routing.dead_experts", least=0)] = 0
+    """Experts of each layer that no token chooses."""
+    shuffled: Flag = True
+    """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
     capacity_factor: Ratio | None = None
-    """Tokens an expert takes over its mean before it drops; null: all of them."""
+    """Tokens an expert takes of each source rank, over their mean; null: all of them."""
+    overflow: Literal["drop", "pad", "reroute"] = "drop"
+    """What becomes of tokens beyond capacity: dropped; dropped, with experts padded up to it; or sent to the next."""
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
     """Nodes a token may be sent to; null: all of them."""
     file: str | None = None
-    """A recorded trace of routing."""
+    """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
+
+
+_Expert = Annotated[int, count_of("placement.experts", least=0)]
+"""Number of an expert, from 0."""
 
 
 class PlacementSpec(Section):
@@ -132,9 +152,13 @@ class PlacementSpec(Section):
 
     kind: Literal["contiguous", "round_robin", "random", "explicit", "greedy", "eplb"] = "contiguous"
     """Name of the placement."""
-    groups: Any = None
-    """Expert groups of eplb."""
-    replicas: Any = None
-    """Copies of experts of eplb."""
-    window: Any = None
-    """Tokens eplb looks back on."""
+    replicas: Annotated[int, count_of("placement.replicas", least=0)] = 0
+    """Copies of experts beyond one of each, over all ranks of a group, with kind eplb."""
+    groups: Annotated[int, count_of("placement.groups")] = 1
+    """Groups of experts that stay on one node where nodes divide them, with kind eplb."""
+    window: Annotated[int, count_of("placement.window")] = 8
+    """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
+    stale: Annotated[int, count_of("placement.stale", least=0)] = 0
+    """Microbatches between that window and the run."""
+    experts: tuple[tuple[_Expert, ...], ...] | None = None
+    """Experts of each rank of a group, with kind explicit."""

@@ -16,6 +16,8 @@ from sim.scenario.fields import Section, Text, Whole, refuse
 from sim.scenario.model_section import ModelSpec
 from sim.scenario.parallel_section import AXES, ParallelSpec, PlacementSpec, RoutingSpec, ScheduleSpec
 from sim.scenario.refusal import RefusalError
+from sim.scenario.routing_checks import check_placement, check_routing
+from sim.scenario.stress_section import StressSpec
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 
 __all__ = ["ScenarioSpec"]
@@ -23,8 +25,8 @@ __all__ = ["ScenarioSpec"]
 _FOREIGN: Final[Mapping[str, tuple[str, ...]]] = {
     "forward": (),
     "training": (),
-    "passes": ("cluster", "model", "routing", "placement", "network"),
-    "collective": ("parallel", "schedule", "placement"),
+    "passes": ("cluster", "model", "routing", "placement", "network", "stress"),
+    "collective": ("parallel", "schedule", "placement", "stress"),
 }
 """Kind of workload -> sections that mean nothing to it."""
 
@@ -86,6 +88,8 @@ class ScenarioSpec(Section):
     """Each a simulation more: dotted keys and the values they take in it."""
     rivals: Annotated[tuple[Rival, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Strategies that superlatives are judged against."""
+    stress: StressSpec | None = None
+    """Skews, remedies and seeds of `moesim stress`."""
     published: Annotated[tuple[PublishedSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Published figures; they make the scenario a validation case."""
 
@@ -101,6 +105,8 @@ class ScenarioSpec(Section):
             self._check_model_and_strategy()
         self._check_schedule()
         self._check_exchange()
+        check_routing(self.routing, self.workload.kind)
+        check_placement(self.placement)
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self

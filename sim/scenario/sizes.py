@@ -41,6 +41,14 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "workload.microbatches": 10_000_000,
     "workload.num_ranks": _MAX_RANKS,
     "network.num_sms": 1024,
+    "placement.experts": 65_535,
+    "placement.groups": 65_536,
+    "placement.replicas": 65_536,
+    "placement.stale": 10_000,
+    "placement.window": 10_000,
+    "routing.dead_experts": 65_536,
+    "routing.hot_experts": 65_536,
+    "routing.stride": 65_536,
     "routing.max_nodes_per_token": _MAX_RANKS,
 }
 """Dotted key -> its largest value; of `parallel.stage_layers` that of each item. Products of tokens, experts of a token

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sim.engine.plan.passes import PassesPlan
+from sim.engine.plan.placed import try_routing
 from sim.engine.plan.transfer_sms import TransferSms
 from sim.engine.plan.work import Work
 from sim.errors import InputError
 from sim.scenario.cluster_section import NetworkSpec
+from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from sim.studies.build_cluster import cluster_of
+from sim.studies.build_routing import skew_of
 from sim.studies.node_limit import check_node_limit
 from topology.cluster import Cluster
 from topology.errors import TopologyError
@@ -26,6 +29,7 @@ from topology.presets.protocols import FITTED, protocols_of
 from workloads.errors import WorkloadError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
+from workloads.placement.rule import PlacementRule
 from workloads.presets import get_model
 from workloads.strategy import Strategy
 
@@ -50,6 +54,7 @@ _SUBJECT_PATHS = {
     "cluster": "cluster.preset",
     "device": "cluster.device.preset",
     "routing": "routing.kind",
+    "placement": "placement.kind",
     "schedule": "schedule.kind",
 }
 
@@ -213,6 +218,10 @@ def _build(scenario: Scenario) -> Built:
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recompute,
         routing=spec.routing.kind,
+        skew=skew_of(scenario, model.experts),
+        capacity_factor=spec.routing.capacity_factor,
+        overflow=spec.routing.overflow,
+        placement=_placement(spec.placement),
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
         all_to_all=spec.network.all_to_all,
@@ -223,6 +232,7 @@ def _build(scenario: Scenario) -> Built:
         zero=spec.parallel.zero,
         stage_layers=_stage_layers(scenario, model, mesh),
     )
+    try_routing(work)
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
 
 
@@ -250,6 +260,11 @@ def exchange_sms(network: NetworkSpec) -> TransferSms | None:
     """Return the SMs of dispatch and combine: those given, or what DeepSeek-V3 gave its hierarchical exchange."""
     num_sms = network.num_sms or (DEEPSEEK_SMS if network.all_to_all == "hierarchical" else None)
     return None if num_sms is None else TransferSms(num_sms=num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
+
+
+def _placement(spec: PlacementSpec) -> PlacementRule:
+    given = spec.model_dump(exclude_none=True)
+    return PlacementRule(**given)
 
 
 def _model(scenario: Scenario) -> ModelSpec:

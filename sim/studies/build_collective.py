@@ -10,9 +10,11 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.build import Assumption, check_network, exchange_sms, placing
 from sim.studies.build_cluster import cluster_of
+from sim.studies.build_routing import skew_of
 from sim.studies.node_limit import check_node_limit
 from topology.cluster import Cluster
 from workloads.presets import get_model
+from workloads.routing.skew import Skew
 
 __all__ = ["build_collective", "collective_work"]
 
@@ -73,6 +75,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         experts=tokens.experts,
         max_nodes_per_token=spec.routing.max_nodes_per_token,
         routing=spec.routing.kind,
+        skew=skew_of(scenario, tokens.experts) if workload.tokens is not None else Skew(),
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
         all_to_all=spec.network.all_to_all,

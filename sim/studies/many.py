@@ -8,12 +8,16 @@ process, when their results are asked for.
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
+
+from sim.engine.trace import KINDS, Trace
 from sim.errors import InputError, MoesimError, out_of_memory
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
@@ -38,6 +42,10 @@ class Observation:
     """Simulations that it took; 0 where it was refused before it ran."""
     assumptions: tuple[Assumption, ...] = ()
     """Facts that were filled in."""
+    parts_s: dict[str, float] = field(default_factory=dict)
+    """Account of time, averaged over the stages, imbalance by what is uneven; sums to the step time."""
+    tokens: dict[str, int] = field(default_factory=dict)
+    """Copies of tokens that were routed, computed, dropped and padded."""
 
 
 @contextmanager
@@ -48,14 +56,16 @@ def observing(
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
     on_done: Callable[[int], None] = lambda _: None,
+    on_each: Callable[[int, Observation], None] | None = None,
 ) -> Iterator[Callable[[], list[Observation]]]:
     """Begin to simulate each scenario once, on `jobs` processes; what is handed out waits for them.
 
-    `on_done` hears how many are done, while they are waited for. Those that have not begun when the context is left by
-    an error are dropped.
+    `on_done` hears how many are done, while they are waited for. `on_each` hears of each as soon as it is done, with
+    its position, in a thread of its own where there are several processes. Those that have not begun when the context
+    is left by an error are dropped.
     """
     if jobs <= 1 or len(scenarios) <= 1:
-        yield lambda: _heard((_observe(scenario, wanted, limits) for scenario in scenarios), on_done)
+        yield lambda: _heard(_one_by_one(scenarios, wanted, limits, on_each), on_done)
         return
     others = set(multiprocessing.active_children())
     # spawn and not fork: the caller may run threads (a progress display does)
@@ -64,6 +74,9 @@ def observing(
         order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
         with _interrupts_held():  # which the processes inherit: an interrupt is for this one alone
             futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
+        if on_each is not None:
+            for i, future in futures.items():
+                future.add_done_callback(partial(_tell, on_each, i))
         yield lambda: _heard((_result(futures[i]) for i in range(len(scenarios))), on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -105,6 +118,25 @@ def _handler_waiting() -> Iterator[None]:
             handler(signal.SIGINT, None)
 
 
+def _one_by_one(
+    scenarios: Sequence[Scenario],
+    wanted: frozenset[str],
+    limits: Limits,
+    on_each: Callable[[int, Observation], None] | None,
+) -> Iterator[Observation]:
+    for i, scenario in enumerate(scenarios):
+        observation = _observe(scenario, wanted, limits)
+        if on_each is not None:
+            on_each(i, observation)
+        yield observation
+
+
+def _tell(on_each: Callable[[int, Observation], None], position: int, future: Future[Observation]) -> None:
+    """Tell of a simulation that is done; not of one that was dropped or whose process ended."""
+    if not future.cancelled() and future.exception() is None:
+        on_each(position, future.result())
+
+
 def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:
     done: list[Observation] = []
     for observation in observations:
@@ -130,6 +162,17 @@ def _effort(scenario: Scenario) -> int:
     return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
 
 
+def _parts_s(trace: Trace, stages: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    """Return the account of time, averaged over stages; imbalance in proportion to that of each kind of row."""
+    parts = {part: sum(stage[part] for stage in stages) / len(stages) / 1e9 for part in stages[0]}
+    uneven_ns = np.bincount(trace.ints("kind"), weights=trace.ints("imbalance_ns"), minlength=len(KINDS))
+    imbalance_s, whole_ns = parts.pop("imbalance"), float(uneven_ns.sum())
+    for kind, ns in zip(KINDS, uneven_ns.tolist(), strict=True):
+        if ns:
+            parts[f"imbalance_{kind}"] = imbalance_s * ns / whole_ns
+    return parts if whole_ns else {**parts, "imbalance": imbalance_s}
+
+
 def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:
     try:
         simulated = simulate_scenario(scenario, wanted=wanted, link_course=False, limits=limits)
@@ -139,4 +182,16 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
         return Observation(values={}, problem=str(error))
     except MemoryError:
         return Observation(values={}, problem=str(out_of_memory()))
-    return Observation(values=simulated.values, num_runs=simulated.num_runs, assumptions=tuple(simulated.assumptions))
+    run, stages = simulated.run, simulated.stages_ns
+    return Observation(
+        values=simulated.values,
+        num_runs=simulated.num_runs,
+        assumptions=tuple(simulated.assumptions),
+        parts_s=_parts_s(run.trace, stages),
+        tokens={
+            "routed": run.tokens_routed,
+            "computed": run.tokens_computed,
+            "dropped": run.tokens_dropped,
+            "padded": run.tokens_padded,
+        },
+    )

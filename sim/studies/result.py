@@ -121,7 +121,8 @@ class Result:
         return {
             "tokens_routed": run.tokens_routed,
             "tokens_computed": run.tokens_computed,
-            "tokens_dropped": run.tokens_routed - run.tokens_computed,
+            "tokens_dropped": run.tokens_dropped,
+            "tokens_padded": run.tokens_padded,
             "bytes_sent": run.bytes_sent,
             "bytes_received": run.bytes_received,
         }

@@ -288,7 +288,7 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
     ]
     scores = work.model.layers * work.model.attention_score_flops_per_token(work.sequence_length, causal=False) * tokens
     again = {"none": 0.0, "selective": scores, "full": layers[0]}[work.recompute]
-    per_gpu = [sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages)]
+    per_gpu = [_params_of(work, stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
         num_gpus=work.mesh.world,
         batch_tokens=work.batch_tokens,
@@ -307,7 +307,7 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
 
 def _stage_memory(work: Work, stage: int) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    params = sum(params_per_rank(model, mesh, work.stage_layers, stage))
+    params = _params_of(work, stage)
     trains = work.kind == "training"
     layers = list(work.layers_of(stage))
     is_last = stage == mesh.num_stages - 1
@@ -329,6 +329,12 @@ def _stage_memory(work: Work, stage: int) -> StageMemory:
         logits_per_microbatch=logits * (3 if trains else 1),  # in training the softmax in 4 bytes beside them
         kv_cache_per_microbatch=0.0 if trains else kv_cache_bytes(model, len(layers), work.tokens, tp),
     )
+
+
+def _params_of(work: Work, stage: int) -> int:
+    """Return the parameters that each rank of a stage holds, replicas of experts with them."""
+    layers, replicas = work.stage_layers, work.placement.replicas
+    return sum(params_per_rank(work.model, work.mesh, layers, stage, replicas=replicas))
 
 
 def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:

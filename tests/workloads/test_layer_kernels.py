@@ -21,7 +21,7 @@ from workloads.layers import (
 )
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
-from workloads.routing import ROUTINGS, draw_counts
+from workloads.routing import ROUTINGS, Skew, draw_counts
 
 # Two dense layers, then mixture of experts with a shared one: what no preset has.
 MIXED = replace(MODELS["qwen3-30b-a3b"], layers=6, dense_layers=2, shared_experts=1)
@@ -55,6 +55,7 @@ def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
         seed=1,
         layers=[0],
         microbatches=[0],
+        skew=Skew(loads=np.ones((1, 1, model.experts))),  # a recording of which `trace` replays the shares
     )
     return counts[0, 0].T
 

@@ -14,7 +14,7 @@ Logical bytes of dispatch and combine, over time, are DeepEP's bandwidth; traffi
     hierarchical            tokens * nodes that each goes to * bytes of a token; on one node ranks instead of nodes
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.routing import draw_counts
+from workloads.routing import Skew, draw_counts
 from workloads.schedules import Pass, Schedule, build_schedule
 
 __all__ = ["CollectivePlan", "CollectiveWork", "bus_factor", "token_bytes"]
@@ -59,6 +59,8 @@ class CollectiveWork:
     """Nodes among which a token chooses its experts; None: all."""
     routing: str = "balanced"
     """Routing by name."""
+    skew: Skew = field(default_factory=Skew)
+    """How uneven the experts' popularity is."""
     seed: int = 1
     """Seed of the draws."""
     all_reduce: str = "auto"
@@ -170,6 +172,7 @@ class CollectivePlan:
             seed=work.seed,
             layers=[0],
             microbatches=[0],
+            skew=work.skew,
         )[0]
         owner = np.repeat(np.arange(ranks.size), work.experts // ranks.size)
         if work.all_to_all != "hierarchical":

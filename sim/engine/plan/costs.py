@@ -3,6 +3,9 @@
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.engine.ops import Op
 from sim.engine.pairs import PairLog
 from sim.engine.plan.exchange_costs import ExchangeCosts
@@ -65,6 +68,7 @@ class Costs:
         self.num_sms = cluster.device.num_sms if sms else None
         """SMs of a rank, where transfers take some; None where none does."""
         self._ops: dict[Hashable, list[Op]] = {}
+        self._placed: dict[int, NDArray[np.intp]] = {}
         self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
 
     def recent(
@@ -78,6 +82,12 @@ class Costs:
         del kept[: len(kept) + 1 - num_kept]
         kept.append(build())
         return cast("_Built", kept[-1][key])
+
+    def placed(self, layer: int, place: Callable[[], NDArray[np.intp]]) -> NDArray[np.intp]:
+        """Return the expert in each slot of each rank of an expert group: placed when a layer is first asked for."""
+        if layer not in self._placed:
+            self._placed[layer] = place()
+        return self._placed[layer]
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""

@@ -19,7 +19,9 @@ DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype bot
 left out (under 1 %).
 """
 
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,8 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bo
     num_routed = routed.num_routed if counted else 0
     place = (routed.layer, int(routed.lane_ranks[0]))
     ops = list(costs.once(("router", *place, num_routed), lambda: [_before_experts(work, costs, routed, num_routed)]))
+    if counted and (routed.num_dropped or routed.num_padded):
+        ops[0] = replace(cast("Compute", ops[0]), tokens_dropped=routed.num_dropped, tokens_padded=routed.num_padded)
     ops += _travel("ep_dispatch", routed, routed.there)
     ops.append(_experts(work, costs, routed, counted=routed.host_tokens if counted else None))
     ops += _travel("ep_combine", routed, routed.back)

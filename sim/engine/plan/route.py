@@ -2,7 +2,10 @@
 
 Model
 -----
-    bytes [source, host] = copies of tokens of the source for experts of the host * hidden * dtype_bytes
+    copies of tokens of a source for an expert
+        less what is beyond its capacity, with padding      workloads.routing.capacity
+        spread over the slots that hold it                  workloads.placement
+    bytes [source, host] = copies for slots of the host * hidden * dtype_bytes
 
 Layers of a pass, and the microbatches that come next, are drawn and priced in one go: a call of numpy costs a
 microsecond whatever its arrays hold. No figure depends on what is done together.
@@ -19,9 +22,11 @@ from numpy.typing import NDArray
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import Tokens, node_places
+from sim.engine.plan.placed import copies_drawn, placed_experts
 from sim.engine.plan.work import Work
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.routing import draw_counts
+from workloads.placement import split_over_replicas
+from workloads.routing.capacity import keep_capacity
 
 __all__ = ["ExpertLayer", "draw_layer", "route"]
 
@@ -41,7 +46,7 @@ class Together:
         self._priced: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, price: Callable[[NDArray[np.int64]], _Priced]) -> _Priced:
-        """Return the price of the tokens of all [N, H, E], worked out when `key` is first asked for."""
+        """Return the price of the tokens of all [N, H, C], worked out when `key` is first asked for."""
         if key not in self._priced:
             self._priced[key] = price(self._tokens)
         return cast("_Priced", self._priced[key])
@@ -62,9 +67,9 @@ class ExpertLayer:
     hosts: Ranks
     """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
     tokens: NDArray[np.int64]
-    """Tokens that arrive for each local expert of each host. Shape [H, E]."""
+    """Tokens that arrive in each slot of each host, with padding. Shape [H, C]."""
     host_tokens: NDArray[np.int64]
-    """Tokens that arrive on each host. Shape [H]."""
+    """Tokens that arrive on each host, without padding. Shape [H]."""
     there: tuple[Transfer, ...]
     """From the tokens' owners to the experts; empty where tokens are everywhere."""
     back: tuple[Transfer, ...]
@@ -73,11 +78,15 @@ class ExpertLayer:
     """Copies of tokens that the sources send, counted at the sources."""
     owned_tokens: int
     """Tokens that each rank owns."""
+    num_dropped: int = 0
+    """Copies of them that no expert computes."""
+    num_padded: int = 0
+    """Empty rows that experts compute beside them."""
 
 
 def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
     """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
-    counts: NDArray[np.int64] = _draw(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])[0]
+    counts: NDArray[np.int64] = copies_drawn(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])[0]
     return counts
 
 
@@ -117,26 +126,37 @@ def _route(
     mesh, (stage, lane) = work.mesh, place
     lane_ranks = mesh.lanes(stage)[lane]
     groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
-    counts = _draw(work, lane, layers, microbatches)
+    counts = copies_drawn(work, lane, layers, microbatches)
+    computed, carried = keep_capacity(
+        counts,
+        factor=work.capacity_factor,
+        overflow=work.overflow,
+        tokens=work.owned_tokens,
+        top_k=work.model.top_k,
+    )
+    slots = [_slots(work, costs, stage, layer) for layer in layers]
     copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
-    tokens, trips = [], []
+    tokens, real, trips = [], [], []
     for number, group in enumerate(groups):
         senders = lane_ranks if len(groups) == 1 else group
-        source_counts = counts if len(groups) == 1 else counts[:, number * group.size : (number + 1) * group.size]
-        per_host = source_counts.reshape(*source_counts.shape[:2], group.size, -1)
+        mine = slice(None) if len(groups) == 1 else slice(number * group.size, (number + 1) * group.size)
+        source_counts = carried[:, mine]
+        per_host = _on_hosts(source_counts, slots, group.size)
         tokens.append(per_host.sum(axis=1))
-        if _is_replicated(work):
+        real.append(tokens[-1] if carried is computed else _on_hosts(computed[:, mine], slots, group.size).sum(axis=1))
+        if work.has_replicated_tokens:
             continue
         which = lane * len(groups) + number
         if work.all_to_all == "hierarchical":
-            sent = _distinct(work, source_counts, group)
+            sent = _distinct(work, source_counts, slots, group)
             trips.append(costs.exchanges.relayed_trips(senders, group, sent, group=which))
         else:
             matrices = per_host.sum(axis=3) * copy_bytes
             trips.append(costs.exchanges.round_trips(senders, group, matrices, group=which))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
+    num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
     together = Together(arrived)
-    hosts, on_hosts = groups.ravel(), arrived.sum(axis=2)
+    hosts, on_hosts = groups.ravel(), np.concatenate(real, axis=1).sum(axis=2)
     return {
         (layer, microbatch): ExpertLayer(
             together=together,
@@ -149,48 +169,45 @@ def _route(
             there=tuple(of_group[i][0] for of_group in trips),
             back=tuple(of_group[i][1] for of_group in trips),
             num_routed=num_routed[i],
-            owned_tokens=_owned_tokens(work),
+            owned_tokens=work.owned_tokens,
+            num_dropped=num_routed[i] - num_computed[i],
+            num_padded=num_carried[i] - num_computed[i],
         )
         for i, (microbatch, layer) in enumerate(product(microbatches, layers))
     }
 
 
-def _distinct(work: Work, counts: NDArray[np.int64], group: Ranks) -> Tokens:
+def _slots(work: Work, costs: Costs, stage: int, layer: int) -> Ranks | None:
+    """Return the expert in each slot of each rank [R, C]; None where rank r holds the r-th of them in order."""
+    if work.placement.kind == "contiguous":
+        return None
+    return costs.placed(layer, lambda: placed_experts(work, stage, layer))
+
+
+def _on_hosts(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_hosts: int) -> NDArray[np.int64]:
+    """Return tokens [N, S, E] by the slots [N, S, H, C] of the hosts; layers take turns along N."""
+    if slots[0] is None:
+        return counts.reshape(*counts.shape[:2], num_hosts, -1)
+    return np.stack(
+        [
+            split_over_replicas(of_draw, cast("Ranks", slots[i % len(slots)]))  # all layers are placed, or none is
+            for i, of_draw in enumerate(counts)
+        ]
+    )
+
+
+def _distinct(work: Work, counts: NDArray[np.int64], slots: Sequence[Ranks | None], group: Ranks) -> Tokens:
     """Return what sources have for ranks and nodes of a group, each token once. `counts` are [N, S, E]."""
-    owner = np.repeat(np.arange(group.size), work.model.experts // group.size)
+    by_slot = _on_hosts(counts, slots, group.size)
+    by_slot = by_slot.reshape(*by_slot.shape[:2], -1)
+    owner = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
     node, _ = node_places(work.cluster, group)
     num_nodes = int(node.max()) + 1
     share = min(1.0, (work.max_nodes_per_token or num_nodes) / num_nodes)
-    tokens = float(_owned_tokens(work))
+    tokens = float(work.owned_tokens)
     copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
     to_ranks, to_nodes = (
-        distinct_tokens(counts, of, tokens=tokens, top_k=work.model.top_k, node_share=share) * copy_bytes
+        distinct_tokens(by_slot, of, tokens=tokens, top_k=work.model.top_k, node_share=share) * copy_bytes
         for of in (owner, node[owner])
     )
     return Tokens(to_ranks=to_ranks, to_nodes=to_nodes)
-
-
-def _draw(work: Work, lane: int, layers: Sequence[int], microbatches: Sequence[int]) -> NDArray[np.int64]:
-    """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
-    counts = draw_counts(
-        work.routing,
-        num_sources=1 if _is_replicated(work) else work.mesh.lane_size,
-        tokens=_owned_tokens(work),
-        num_experts=work.model.experts,
-        top_k=work.model.top_k,
-        seed=work.seed,
-        layers=layers,
-        microbatches=microbatches,
-        lane=lane,
-    )
-    return counts.reshape(-1, *counts.shape[2:])
-
-
-def _is_replicated(work: Work) -> bool:
-    """Tell whether all ranks of a lane have all its tokens."""
-    return work.mesh.convention == "vllm" and work.mesh.dp == 1
-
-
-def _owned_tokens(work: Work) -> int:
-    """Return the tokens of a microbatch that each source rank sends off."""
-    return work.tokens if _is_replicated(work) else work.tokens // work.mesh.strategy.tp

@@ -70,7 +70,7 @@ class TransferCosts:
         self.cluster = cluster
         self.pricing = Pricing(cluster)
         self.pairs = PairLog() if pairs is None else pairs
-        self.choices: dict[tuple[str, int, float], Choice] = {}
+        self.choices: dict[tuple[str, int, float, str, str], Choice] = {}
         self._all_reduce = all_reduce
         self._sms = {} if sms is None else dict(sms)
         self._transfers: dict[tuple[object, ...], Transfer] = {}
@@ -96,10 +96,8 @@ class TransferCosts:
             if best is None:
                 raise RuntimeError(f"{operation}: no algorithm")
             self._transfers[key], chosen = best
-            self.choices.setdefault(
-                (operation, ranks.size, num_bytes),
-                Choice(operation, ranks.size, num_bytes, chosen.algorithm, chosen.name, _time_ns(best[0])),
-            )
+            how = (operation, ranks.size, num_bytes, chosen.algorithm, chosen.name)
+            self.choices.setdefault(how, Choice(*how, _time_ns(best[0])))  # groups elsewhere may pick another
         return self._transfers[key]
 
     def send(self, src: Ranks, dst: Ranks, num_bytes: float, *, group: int) -> Transfer:

@@ -8,13 +8,15 @@ Cross-checks between the parts stand here, for each part alone cannot know: head
 sequences and microbatches.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.errors import WorkloadError
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
+from workloads.placement.rule import PlacementRule
+from workloads.routing.skew import Skew
 
 __all__ = ["Work"]
 
@@ -45,6 +47,14 @@ class Work:
     """none, selective (attention again) or full (the whole layer again)."""
     routing: str = "balanced"
     """Routing by name."""
+    skew: Skew = field(default_factory=Skew)
+    """How uneven the experts' popularity is."""
+    capacity_factor: float | None = None
+    """Tokens an expert takes of each source, over their mean; None: all."""
+    overflow: str = "drop"
+    """What becomes of tokens beyond that: drop, pad or reroute."""
+    placement: PlacementRule = field(default_factory=PlacementRule)
+    """Which rank holds which expert."""
     seed: int = 1
     """Seed of all draws."""
     all_reduce: str = "auto"
@@ -116,7 +126,25 @@ class Work:
             self.tokens,
             f"Use a sequence length that is a multiple of {s.tp}.",
         )
+        self._check_placement()
         self._refuse_unbuilt()
+
+    def _check_placement(self) -> None:
+        slots = self.model.experts + self.placement.replicas
+        _require(
+            slots % self.mesh.strategy.ep == 0,
+            "placement.replicas",
+            f"give all EP = {self.mesh.strategy.ep} ranks equally many of {slots} slots",
+            self.placement.replicas,
+            "Use a multiple of EP.",
+        )
+        _require(
+            not (self.kind == "training" and self.placement.replicas),
+            "placement.replicas",
+            "be 0 in training (others: not supported yet)",
+            self.placement.replicas,
+            "Replicas of an expert would have to sum their gradients; use kind greedy, or a forward pass.",
+        )
 
     def _refuse_unbuilt(self) -> None:
         s = self.mesh.strategy
@@ -161,6 +189,16 @@ class Work:
     def head_tokens(self) -> int:
         """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
         return self.tokens if self.kind == "training" else self.sequences_per_microbatch
+
+    @property
+    def has_replicated_tokens(self) -> bool:
+        """Whether all ranks of a lane have all its tokens."""
+        return self.mesh.convention == "vllm" and self.mesh.dp == 1
+
+    @property
+    def owned_tokens(self) -> int:
+        """Tokens of a microbatch that each source rank sends off."""
+        return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
 
     def layers_of(self, stage: int) -> range:
         """Return the layers of a stage."""

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from sim.scenario.bundled import list_bundled
+
 GOOD: Final = Path(__file__).with_name("good_input.yaml").read_text(encoding="utf-8")
 """A scenario that runs; each row of `EDITS` breaks it in one place."""
+KNOWN: Final = f"{', '.join(list_bundled())}."
+"""The bundled scenarios, as messages name them."""
 
 EDITS: Final[list[tuple[str, str, str]]] = [
     # what the scenario says, what it says now, the message after the file's name
@@ -25,7 +29,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "schema_version: 2",
         "25: schema_version must be a known key, got schema_version. Known are name, cluster, model, "
         "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, "
-        "alternatives, rivals, published.",
+        "alternatives, rivals, stress, published.",
     ),
     (
         "seed: 1",
@@ -36,7 +40,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "seed: 1",
         "<<: {seed: 2}",
         "25: << must be a known key, got <<. Known are name, cluster, model, parallel, workload, schedule, "
-        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, published.",
+        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, stress, published.",
     ),
     (
         "  hidden: 2048\n",
@@ -718,7 +722,13 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "kind: balanced",
         "kind: balanced, file: /etc/passwd",
-        "24: routing.file must be supported, got /etc/passwd. routing.file is not supported yet. Leave it out.",
+        "24: routing.file must be left out with kind balanced, got /etc/passwd. It belongs to kind trace.",
+    ),
+    (
+        "kind: balanced",
+        "kind: trace, file: /etc/passwd",
+        "24: routing.file must be in the scenario's folder, got /etc/passwd. Copy it beside the scenario and write its "
+        "name.",
     ),
 ]
 """One wrong thing each."""
@@ -778,7 +788,7 @@ FILES: Final[Mapping[str, tuple[bytes, str]]] = {
     "keys": (
         b"".join(b"k%d: 1\n" % i for i in range(9000)),
         ":1: k0 must be a known key, got k0. Known are name, cluster, model, parallel, workload, schedule, "
-        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, published.",
+        "routing, placement, network, seed, seeds, assumed, claims, alternatives, rivals, stress, published.",
     ),
     "list": (
         b"- a\n- b\n",
@@ -836,8 +846,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     # arguments after `run`, the message; good.yaml is `GOOD`
     (
         ["nope.yaml"],
-        "nope.yaml: the scenario must be a file or a bundled scenario, got nope.yaml. Known are "
-        "ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "nope.yaml: the scenario must be a file or a bundled scenario, got nope.yaml. Known are " + KNOWN,
     ),
     (
         ["ep64_tp16_pp5"],
@@ -847,8 +856,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     (["."], ".: the file must be a file, got a directory. Name a file in it."),
     (
         [""],
-        "the scenario must be a file or a bundled scenario, got an empty text. Known are ep16_tp16_pp4, "
-        "ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "the scenario must be a file or a bundled scenario, got an empty text. Known are " + KNOWN,
     ),
     (
         ["/dev/null"],
@@ -856,24 +864,20 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
     ),
     (
         ["good.yaml/x"],
-        "good.yaml/x: the scenario must be a file or a bundled scenario, got good.yaml/x. Known are "
-        "ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "good.yaml/x: the scenario must be a file or a bundled scenario, got good.yaml/x. Known are " + KNOWN,
     ),
     (
         ["../no/such.yaml"],
-        "../no/such.yaml: the scenario must be a file or a bundled scenario, got ../no/such.yaml. Known are "
-        "ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "../no/such.yaml: the scenario must be a file or a bundled scenario, got ../no/such.yaml. Known are " + KNOWN,
     ),
     (
         ["https://example.org/a.yaml"],
         "https://example.org/a.yaml: the scenario must be a file or a bundled scenario, got "
-        "https://example.org/a.yaml. Known are ep16_tp16_pp4, ep64_tp16_pp4, ep64_tp16_pp4_multinomial, "
-        "ep64_tp16_pp4_training.",
+        "https://example.org/a.yaml. Known are " + KNOWN,
     ),
     (
         ["a\nb"],
-        "a\\nb: the scenario must be a file or a bundled scenario, got a\\nb. Known are ep16_tp16_pp4, "
-        "ep64_tp16_pp4, ep64_tp16_pp4_multinomial, ep64_tp16_pp4_training.",
+        "a\\nb: the scenario must be a file or a bundled scenario, got a\\nb. Known are " + KNOWN,
     ),
     (
         ["good.yaml", "--seed", "9" * 400],
@@ -892,7 +896,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
         ["good.yaml", "--set", f"{'k' * 3000}=1"],
         f"--set {'k' * 60}...: {'k' * 60}... must be a known key, got {'k' * 60}.... Known are name, cluster, model, "
         "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, alternatives, "
-        "rivals, published.",
+        "rivals, stress, published.",
     ),
     (
         ["good.yaml", "--set", f"cluster.preset={'k' * 1000}"],
@@ -1020,7 +1024,7 @@ ARGUMENTS: Final[list[tuple[list[str], str]]] = [
         ["good.yaml", "--set", "__class__=1"],
         "--set __class__=1: __class__ must be a known key, got __class__. Known are name, cluster, model, "
         "parallel, workload, schedule, routing, placement, network, seed, seeds, assumed, claims, "
-        "alternatives, rivals, published.",
+        "alternatives, rivals, stress, published.",
     ),
     (
         ["good.yaml", "--set", "claims=" + "[" * 3000],

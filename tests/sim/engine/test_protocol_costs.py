@@ -147,7 +147,7 @@ def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
             for one in known[algorithm]:
                 times_ns[algorithm, one.name] = time_ns(costs.transfer(exchange, one, ranks=ranks, group=0))
         picked = costs.collective(operation, ranks, num_bytes, group=0)
-        choice = costs.choices[operation, ranks.size, num_bytes]
+        *_, choice = costs.choices.values()
         assert time_ns(picked) == choice.time_ns == min(times_ns.values())
         assert times_ns[choice.algorithm, choice.protocol] == choice.time_ns
 
@@ -164,7 +164,7 @@ def test_auto_never_goes_back_with_the_size(preset, num_nodes):
     picked = [costs.collective("all_reduce", ranks, num_bytes, group=0) for num_bytes in SIZES]
     latency_ns = [transfer.latency_ns for transfer in picked]
     per_byte = [transfer.alone_ns / num_bytes for transfer, num_bytes in zip(picked, SIZES, strict=True)]
-    ways = [costs.choices["all_reduce", ranks.size, num_bytes][3:5] for num_bytes in SIZES]
+    ways = [(choice.algorithm, choice.protocol) for choice in costs.choices.values()]
     assert latency_ns == sorted(latency_ns)
     large = [ns for ns, num_bytes in zip(per_byte, SIZES, strict=True) if num_bytes >= 2**20]  # a ns is no matter there
     assert all(b <= a * (1 + 1e-3) for a, b in pairwise(large))
@@ -172,6 +172,15 @@ def test_auto_never_goes_back_with_the_size(preset, num_nodes):
     runs = [way for before, way in zip([None, *ways], ways, strict=False) if way != before]
     assert len(runs) == len(set(runs))
     assert len(runs) > 1
+
+
+def test_groups_of_a_size_may_pick_otherwise():
+    """Two ranks of one node, and two of different nodes: both choices are kept."""
+    costs = TransferCosts(make_cluster(16))
+    for number, ranks in enumerate(([0, 1], [0, 8], [2, 3])):
+        costs.collective("all_reduce", np.array(ranks), 2.0**20, group=number)
+    ways = [(choice.algorithm, choice.protocol) for choice in costs.choices.values()]
+    assert len(ways) == len(set(ways)) == 2
 
 
 # --- the shortest path of a tier -------------------------------------------------------------------------------------

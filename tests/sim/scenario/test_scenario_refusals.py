@@ -109,14 +109,22 @@ REFUSALS = [
     ("kind: 1f1b", "kind: 1f1c", "34: schedule.kind must be one of gpipe, 1f1b, got 1f1c. Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
      "Only training computes passes again."),
-    ("kind: multinomial", "kind: zipf", "35: routing.kind must be supported, got zipf. zipf is not supported yet. "
-     "Write balanced or multinomial."),
-    ("skew: 0.0", "skew: 0.5", "35: routing.skew must be supported, got 0.5. routing.skew is not supported yet. "
-     "Leave it out or write 0.0."),
-    ("capacity_factor: null", "capacity_factor: 1.25", "35: routing.capacity_factor must be supported, got 1.25. "
-     "routing.capacity_factor is not supported yet. Leave it out or write null."),
-    ("kind: contiguous", "kind: eplb", "36: placement.kind must be supported, got eplb. eplb is not supported yet. "
-     "Write contiguous."),
+    ("skew: 0.0", "skew: 0.5", "35: routing.skew must be left out with kind multinomial, got 0.5. "
+     "It belongs to kinds zipf, power_law, dirichlet, hot_expert, hot_node, drift, bursty."),
+    ("skew: 0.0", "stride: 3", "35: routing.stride must be left out with kind multinomial, got 3. "
+     "It belongs to kind stride."),
+    ("skew: 0.0", "overflow: pad", "35: routing.overflow must be left out without routing.capacity_factor, got pad. "
+     "Give routing.capacity_factor, such as 1.25."),
+    ("skew: 0.0", "persistence: 1.5", "35: routing.persistence must be a number from 0 to 1, got 1.5. "
+     "Write a number in that range."),
+    ("capacity_factor: null", "capacity_factor: 0", "35: routing.capacity_factor must be above 0, got 0. "
+     "Write for example 1.25, or null for all tokens."),
+    ("kind: multinomial", "kind: trace", "35: routing.file must be given with kind trace, got nothing. "
+     "Name a recording."),
+    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with kind explicit, got nothing. "
+     "Write the experts of each rank, such as [[0, 1], [2, 3]]."),
+    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with kind greedy, got 8. "
+     "It belongs to kind eplb."),
     ("fidelity: bulk", "fidelity: flows", "37: network.fidelity must be one of bulk, flow, got flows. "
      "Did you mean `flow`?"),
     ("seed: 1", "seed: -1", "38: seed must be an integer of at least 0, got -1. Write a larger number."),

@@ -30,6 +30,7 @@ KEYS = [
     "claims",
     "alternatives",
     "rivals",
+    "stress",
     "published",
 ]
 """The contract's top-level keys."""
@@ -70,7 +71,8 @@ def test_every_name_that_is_not_supported_yet_is_refused_by_name(contract_text, 
 def test_names_that_are_supported_are_accepted(contract_text):
     for section, key, names in [
         ("schedule", "kind", ["gpipe", "1f1b"]),
-        ("routing", "kind", ["balanced", "multinomial"]),
+        ("routing", "kind", ["balanced", "multinomial", "zipf", "drift", "stride"]),
+        ("placement", "kind", ["contiguous", "random", "greedy", "eplb"]),
         ("network", "all_reduce", ["auto", "ring", "hierarchical"]),
         ("parallel", "convention", ["megatron", "vllm", "spanning"]),
         ("cluster", "preset", ["dgx-h100", "dgx-b200", "mi300x"]),
@@ -123,10 +125,10 @@ def test_quantities_are_texts_with_a_pattern_for_editors():
 
 
 def test_editors_offer_only_what_is_supported():
-    properties = json_schema()["$defs"]["RoutingSpec"]["properties"]
-    assert properties["kind"]["enum"] == ["balanced", "multinomial"]
-    assert properties["skew"]["enum"] == [0]
-    assert properties["capacity_factor"]["enum"] == [None]
+    definitions = json_schema()["$defs"]
+    assert definitions["ScheduleSpec"]["properties"]["kind"]["enum"] == ["gpipe", "1f1b"]
+    assert definitions["ParallelSpec"]["properties"]["zero"]["enum"] == [0, 1]
+    assert definitions["ModelSpec"]["properties"]["hf_config"]["enum"] == [None]
     schema = json_schema()
     kinds = {"forward", "training", "passes", "collective"}
     assert set(schema["properties"]["workload"]["discriminator"]["mapping"]) == kinds

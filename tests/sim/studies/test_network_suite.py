@@ -1,10 +1,9 @@
 """The bundled suite `network`: published collectives beside modelled ones, and the constants fitted to them."""
 
-import importlib.util
 import math
 from functools import cache
-from pathlib import Path
 
+import fit_network
 import numpy as np
 import pytest
 
@@ -53,25 +52,21 @@ def test_the_suite_counts_the_constants_that_were_fitted():
 # --- the fit ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def fit_network():
-    """Return the script that fits, whose protocols are taken back afterwards."""
-    path = Path(__file__).parents[3] / "benchmarks" / "fit_network.py"
-    spec = importlib.util.spec_from_file_location("fit_network", path)
-    script = importlib.util.module_from_spec(spec)
+@pytest.fixture(scope="module", autouse=True)
+def protocols():
+    """Take back the protocols that the script puts in the plan's place."""
     before = pricing.protocols_of
-    spec.loader.exec_module(script)
-    yield script
+    yield
     pricing.protocols_of = before
 
 
 @pytest.fixture(scope="module")
-def rows(fit_network):
+def rows():
     """Return the published figures with their collectives."""
     return fit_network.load_rows()
 
 
-def test_every_fitted_constant_belongs_to_one_group_of_cases(fit_network, rows):
+def test_every_fitted_constant_belongs_to_one_group_of_cases(rows):
     """So that each is fitted once, to cases that there are."""
     names = [name for group, _ in fit_network.GROUPS for name in group]
     assert sorted(names) == sorted(FITTED)
@@ -79,7 +74,7 @@ def test_every_fitted_constant_belongs_to_one_group_of_cases(fit_network, rows):
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_a_fitted_constant_is_the_best_there_is(fit_network, rows, name):
+def test_a_fitted_constant_is_the_best_there_is(rows, name):
     """2 % more or less of it makes the errors of its cases larger, or is no rate: it is what the fit gives."""
     ((names, cases),) = [group for group in fit_network.GROUPS if name in group[0]]
     chosen = [row for row in rows if row.case in cases]
@@ -95,7 +90,7 @@ def test_a_fitted_constant_is_the_best_there_is(fit_network, rows, name):
     assert loss(1 / STEP) > best
 
 
-def test_errors_without_a_table_are_those_that_the_suite_states(fit_network, rows):
+def test_errors_without_a_table_are_those_that_the_suite_states(rows):
     """With its constants at what would be taken without it: to the digit that stands in `suite.yaml`."""
     left_out = network()["suites"]["network"]["left_out"]
     for table in fit_network.TABLES:

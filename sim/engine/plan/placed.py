@@ -1,0 +1,86 @@
+"""Which slot of which rank holds which expert of a layer, as a plan from earlier loads or by rule.
+
+Model
+-----
+A planned placement sees the tokens that all lanes sent to each expert in `window` microbatches, the last of which ended
+`stale` microbatches before the first of the run. Those are drawn from streams of their own, so that no placement
+changes what is routed in the run.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.plan.exchange_costs import node_places
+from sim.engine.plan.work import Work
+from workloads.placement import place_experts
+from workloads.routing import draw_counts
+
+__all__ = ["copies_drawn", "placed_experts", "try_routing"]
+
+
+def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
+    """Return the expert in each slot of each rank of an expert group. Shape [R, C]."""
+    rule, group = work.placement, work.mesh.ep_groups(stage)[0]
+    node, _ = node_places(work.cluster, group)
+    return place_experts(
+        rule,
+        num_experts=work.model.experts,
+        num_ranks=group.size,
+        num_nodes=int(node.max()) + 1,
+        layer=layer,
+        seed=work.seed,
+        loads=_earlier_loads(work, layer) if rule.is_planned else None,
+    )
+
+
+def try_routing(work: Work) -> None:
+    """Route one token and place the experts of one layer, so that what cannot be is refused before the run.
+
+    Raises
+    ------
+    WorkloadError
+        Routing or placement do not go with the model or the mesh.
+    """
+    model = work.model
+    if not model.num_moe_layers:
+        return
+    draw_counts(
+        work.routing,
+        num_sources=1,
+        tokens=1,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=work.seed,
+        layers=[model.layers - 1],
+        microbatches=[0],
+        skew=work.skew,
+    )
+    node, _ = node_places(work.cluster, work.mesh.ep_groups(0)[0])
+    place_experts(
+        work.placement, num_experts=model.experts, num_ranks=work.mesh.strategy.ep, num_nodes=int(node.max()) + 1
+    )
+
+
+def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
+    """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
+    counts = draw_counts(
+        work.routing,
+        num_sources=1 if work.has_replicated_tokens else work.mesh.lane_size,
+        tokens=work.owned_tokens,
+        num_experts=work.model.experts,
+        top_k=work.model.top_k,
+        seed=work.seed,
+        layers=layers,
+        microbatches=microbatches,
+        lane=lane,
+        skew=work.skew,
+    )
+    return counts.reshape(-1, *counts.shape[2:])
+
+
+def _earlier_loads(work: Work, layer: int) -> NDArray[np.float64]:
+    """Return the tokens of each expert in the window before the run. Shape [E]."""
+    last = -work.placement.stale
+    window = range(last - work.placement.window, last)
+    lanes = (copies_drawn(work, lane, [layer], window) for lane in range(work.mesh.num_lanes))
+    return np.asarray(sum(counts.sum(axis=(0, 1)) for counts in lanes), dtype=float)

@@ -1,0 +1,52 @@
+"""`stress:` of a scenario: skews of the routing, what may be done against them, and how many seeds."""
+
+from typing import Annotated, Final, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sim.scenario.claims_section import Alternative
+from sim.scenario.fields import Ratio, Section, Text, refuse
+from sim.scenario.refusal import RefusalError
+
+__all__ = ["MAX_STRESS", "RemedySpec", "StressSpec"]
+
+MAX_STRESS: Final = 100
+"""No axis of the grid is longer, and there are no more seeds."""
+
+
+def _seeds(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_STRESS:
+        return value
+    rule, cure = f"be an integer from 1 to {MAX_STRESS}", "Write how many seeds to simulate, such as 5."
+    raise RefusalError(rule=rule, value=value, cure=cure)
+
+
+class RemedySpec(Section):
+    """One thing that may be done against skew."""
+
+    name: Text
+    """What it is called in tables and pictures."""
+    set: Alternative | None = None
+    """Dotted keys and the values they take; null: nothing is done."""
+
+
+class StressSpec(Section):
+    """A grid of simulations: every skew under every remedy, with the same seeds."""
+
+    skew: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=MAX_STRESS)]
+    """Values of `routing.skew`, the first being what slowdowns are told against."""
+    remedies: Annotated[tuple[RemedySpec, ...], Field(min_length=1, max_length=MAX_STRESS)] = (
+        RemedySpec(name="nothing"),
+    )
+    """What may be done against skew; the first is what the others are told against."""
+    seeds: Annotated[int, Field(ge=1, le=MAX_STRESS), BeforeValidator(_seeds)] = 5
+    """Seeds, from `seed` on, that intervals are taken over."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        """Check that names tell remedies apart."""
+        names = [remedy.name for remedy in self.remedies]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise refuse(("remedies", i, "name"), rule="be unique", value=name, cure="Choose another name.")
+        return self

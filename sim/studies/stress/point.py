@@ -1,0 +1,102 @@
+"""One simulation of a stress test as a line of a file, so that those that are done need not be done again.
+
+A line is found again by what was simulated: all sections that a result depends on, and the version of the program.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from sim.errors import OutputError
+from sim.scenario.claims_section import ALTERABLE
+from sim.scenario.scenario import Scenario
+from sim.studies.many import Observation
+
+__all__ = ["KEPT_VALUES", "Done", "PointFile", "point_key"]
+
+KEPT_VALUES: Final = (
+    "step_time_s",
+    "tokens_per_s",
+    "steady_tokens_per_s",
+    "bubble_fraction",
+    "stall_fraction",
+    "imbalance_max_over_mean",
+    "weights",
+    "total",
+)
+"""What is kept of a simulation's values; the last two are bytes per GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What is kept of one simulation."""
+
+    values: Mapping[str, float]
+    """Metrics and memory by name."""
+    parts_s: Mapping[str, float]
+    """Account of time, averaged over the stages."""
+    tokens: Mapping[str, int]
+    """Copies of tokens routed, computed, dropped, padded."""
+    problem: str | None = None
+    """Why it could not be run."""
+
+    @classmethod
+    def of(cls, observation: Observation) -> "Done":
+        """Return what is kept of a simulation."""
+        values: dict[str, float] = {
+            name: float(observation.values[name]) for name in KEPT_VALUES if name in observation.values
+        }
+        return cls(values=values, parts_s=observation.parts_s, tokens=observation.tokens, problem=observation.problem)
+
+
+def point_key(scenario: Scenario) -> str:
+    """Return what tells simulations apart."""
+    resolved = scenario.resolved()
+    told = {section: resolved[section] for section in ALTERABLE} | {"version": version("moesim")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class PointFile:
+    """Simulations that are done, by their keys; each is written as soon as it is known."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what is there; without a path nothing is kept. A last line that was cut off is left out."""
+        self._path, self._lock = path, threading.Lock()
+        self.problem: OSError | None = None
+        """Why a line could not be written, if so."""
+        self.done: dict[str, Done] = {}
+        if path is not None and path.exists():
+            self.done = dict(_read(path.read_text(encoding="utf-8").splitlines()))
+
+    def add(self, key: str, done: Done) -> None:
+        """Keep a simulation."""
+        with self._lock:
+            self.done[key] = done
+            if self._path is None or done.problem is not None:
+                return
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps({"key": key, **asdict(done)}) + "\n")
+            except OSError as error:
+                self.problem = error
+
+    def check(self) -> None:
+        """Raise what could not be written: simulations report to a thread where nobody would hear of it."""
+        if self.problem is not None:
+            reason = self.problem.strerror or str(self.problem)
+            raise OutputError(file=str(self._path), reason=reason, cure="Choose a folder that can be written.")
+
+
+def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:
+    for line in lines:
+        try:
+            data: dict[str, Any] = json.loads(line)
+            yield data.pop("key"), Done(**data)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # cut off by an interrupt, or not ours: simulated again

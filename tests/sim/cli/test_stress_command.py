@@ -1,0 +1,100 @@
+"""`moesim stress` and `moesim routing summary`: what they print, write and refuse."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sim.cli import main
+
+TEXT = """
+name: small
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 2, hidden: 512, heads: 8, ffn: 512, gated: true, experts: 16, top_k: 2, vocab: 1000}
+parallel: {strategy: EP8_TP1_PP1_DP8}
+workload: {kind: forward, sequences: 16, sequence_length: 256, microbatches: 2}
+routing: {kind: zipf}
+"""
+
+
+@pytest.fixture
+def moesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path) -> Callable[..., tuple]:
+    """Run a command in this process, in a folder that has `small.yaml`; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(TEXT, encoding="utf-8")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["moesim", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+GRID = ("--skew", "0,1", "--placement", "greedy,eplb", "--replicas", "16", "--seeds", "2", "--jobs", "1")
+
+
+def test_a_stress_test_prints_writes_and_is_resumed(moesim):
+    """The second time nothing is simulated, and the same is said."""
+    code, out, _ = moesim("stress", "small.yaml", *GRID, "--out", "out")
+    assert code == 0
+    assert "eplb with 16 replicas" in out
+    assert "At skew 0 " in out
+    assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.json", "stress.png"}
+    code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
+    data = json.loads(text)
+    assert (code, data["num_points"], data["num_kept"]) == (0, 8, 8)
+    assert [remedy["name"] for remedy in data["remedies"]] == ["nothing", "eplb with 16 replicas"]
+
+
+def test_without_a_folder_nothing_is_written(moesim):
+    assert moesim("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1")[0] == 0
+    assert [path.name for path in Path().iterdir()] == ["small.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--skew", "a"],
+            "--skew must be numbers of at least 0 with commas between, got a. For example: --skew",
+        ),
+        (["--skew", "-1"], "--skew must be numbers of at least 0"),
+        (["--replicas", "1.5"], "--replicas must be whole numbers, got 1.5. For example: --replicas 0,64"),
+        (["--capacity", "none,x"], "--capacity must be numbers of at least 0"),
+        (["--placement", "best"], "placement.kind must be one of contiguous"),
+        (["--set", "routing.kind=multinomial", "--skew", "1"], "routing.skew must be left out with kind multinomial"),
+    ],
+)
+def test_a_wrong_axis_is_refused(moesim, arguments, message):
+    code, _, err = moesim("stress", "small.yaml", *arguments)
+    assert code == 2
+    assert message in err.replace("stress (placement.kind)", "placement.kind").replace(
+        "stress (routing.skew)", "routing.skew"
+    )
+
+
+def test_a_recording_is_summarised(moesim):
+    """By hand: 3 and 1 of two experts have max/mean 1.5, Gini 1/4, CV 1/2."""
+    Path("a.csv").write_text("layer,expert,tokens\n0,0,3\n0,1,1\n1,0,2\n1,1,2\n", encoding="utf-8")
+    code, text, _ = moesim("routing", "summary", "a.csv", "--json")
+    assert code == 0
+    first, second = json.loads(text)["rows"]
+    assert (first["max_over_mean"], first["gini"], first["cv"]) == (1.5, 0.25, 0.5)
+    assert (second["max_over_mean"], second["gini"], second["entropy"], second["cv"]) == (1, 0, 1, 0)
+    code, out, _ = moesim("routing", "summary", "a.csv")
+    assert code == 0
+    assert "max/mean" in out
+
+
+def test_a_recording_that_is_not_there_is_refused(moesim):
+    code, _, err = moesim("routing", "summary", "none.csv")
+    assert code == 2
+    assert "be readable" in err

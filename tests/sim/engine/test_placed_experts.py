@@ -1,0 +1,177 @@
+"""Skew, capacity and placement in a run: tokens conserved, the hot rank's time derived by hand, properties."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from works import make_model, make_work
+
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.plan.placed import copies_drawn, placed_experts
+from sim.engine.plan.route import route
+from sim.engine.simulation import Run, run_plan
+from workloads.errors import WorkloadError
+from workloads.layers import expert_block
+from workloads.placement import PlacementRule
+from workloads.routing import Skew
+
+MESHES = [
+    ("EP16_TP4_PP4", "spanning"),
+    ("EP8_TP2_PP2_DP4", "megatron"),
+    ("EP8_TP8_PP2", "vllm"),
+]
+EVERY_MESH = pytest.mark.parametrize(("strategy", "convention"), MESHES)
+
+
+def make(strategy="EP8_TP2_PP2_DP4", convention="megatron", *, experts=16, **changes):
+    """Return a small work of skewed routing."""
+    settings = {"routing": "zipf", "skew": Skew(skew=1.0), "microbatches": 2, "sequences": 16}
+    return make_work(strategy, convention, model=make_model(experts=experts), **(settings | changes))
+
+
+def run(work) -> Run:
+    """Run a work."""
+    return run_plan(PipelinePlan(work))
+
+
+def copies(work) -> int:
+    """Return the copies of tokens of a work."""
+    return work.batch_tokens * work.batches * work.model.top_k * work.model.num_moe_layers
+
+
+@EVERY_MESH
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"capacity_factor": 1.0},
+        {"capacity_factor": 1.0, "overflow": "pad"},
+        {"capacity_factor": 1.0, "overflow": "reroute"},
+        {"placement": PlacementRule(kind="random")},
+        {"placement": PlacementRule(kind="greedy", window=2)},
+        {"placement": PlacementRule(kind="eplb", replicas=16, window=2), "capacity_factor": 1.5},
+    ],
+    ids=["dropless", "drop", "pad", "reroute", "random", "greedy", "eplb"],
+)
+def test_tokens_routed_are_tokens_computed_and_dropped(strategy, convention, changes):
+    """Counted apart: at the sources, where they are computed, and where they are dropped."""
+    ran = run(make(strategy, convention, **changes))
+    assert ran.tokens_routed == copies(make(strategy, convention))
+    assert ran.tokens_routed == ran.tokens_computed + ran.tokens_dropped
+    assert (ran.tokens_dropped > 0) == (
+        changes.get("capacity_factor") is not None and changes.get("overflow") != "reroute"
+    )
+    assert (ran.tokens_padded > 0) == (changes.get("overflow") == "pad")
+
+
+def test_recomputed_passes_drop_nothing_again():
+    """They are not counted, as they are not routed again."""
+    forward = run(make(capacity_factor=1.0))
+    trained = run(make(kind="training", recompute="full", capacity_factor=1.0))
+    assert trained.tokens_dropped == forward.tokens_dropped
+
+
+def test_the_backward_pass_has_the_draw_of_its_forward_pass():
+    """Asked again after other microbatches, with prices forgotten: the same tokens on the same ranks."""
+    work = make(kind="training", routing="drift")
+    costs = Costs(work.cluster, dtype="bf16", is_random=True)
+    first = [route(work, costs, stage=0, lane=0, layer=0, microbatch=m).tokens for m in (0, 1)]
+    fresh = Costs(work.cluster, dtype="bf16", is_random=True)
+    again = [route(work, fresh, stage=0, lane=0, layer=0, microbatch=m).tokens for m in (1, 0)]
+    np.testing.assert_array_equal(first, again[::-1])
+
+
+@EVERY_MESH
+def test_infinite_capacity_is_dropless(strategy, convention):
+    """Experts over top-k is enough for all: a token takes an expert once."""
+    dropless, capped = (run(make(strategy, convention, capacity_factor=factor)) for factor in (None, 8.0))
+    for name, column in dropless.trace.columns.items():
+        np.testing.assert_array_equal(capped.trace.columns[name], column)
+
+
+@EVERY_MESH
+def test_placing_in_order_is_the_contiguous_placement(strategy, convention):
+    """By hand, as the rule has it: every row of the trace is the same."""
+    work = make(strategy, convention)
+    in_order = np.arange(16).reshape(work.mesh.strategy.ep, -1).tolist()
+    by_hand = replace(work, placement=PlacementRule(kind="explicit", experts=tuple(tuple(r) for r in in_order)))
+    plain, placed = run(work), run(by_hand)
+    for name, column in plain.trace.columns.items():
+        np.testing.assert_array_equal(placed.trace.columns[name], column)
+
+
+def test_permuting_experts_with_their_placement_changes_nothing():
+    """Each slot receives what all sources send to its expert, wherever it stands."""
+    work = make("EP8_TP2_PP2_DP4", routing="balanced")
+    order = np.random.default_rng(3).permutation(16)
+    costs = Costs(work.cluster, dtype="bf16")
+    layer = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
+    counts = copies_drawn(work, 0, [0], [0])[0]
+    by_hand = PlacementRule(kind="explicit", experts=tuple(tuple(r) for r in order.reshape(8, 2).tolist()))
+    placed = route(
+        replace(work, placement=by_hand), Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0
+    )
+    for group in range(layer.tokens.shape[0] // 8):
+        mine = slice(group * 8, (group + 1) * 8)
+        np.testing.assert_array_equal(layer.tokens[mine].ravel(), counts[mine].sum(axis=0))
+        np.testing.assert_array_equal(placed.tokens[mine].ravel(), counts[mine].sum(axis=0)[order])
+
+
+def test_a_plan_sees_the_loads_before_the_run_and_not_those_of_it():
+    """Microbatches -3 and -2 where one lies between: their draws do not depend on the placement."""
+    work = make(placement=PlacementRule(kind="greedy", window=2, stale=1))
+    loads = sum(copies_drawn(work, lane, [0], range(-3, -1)).sum(axis=(0, 1)) for lane in range(work.mesh.num_lanes))
+    slots = placed_experts(work, 0, 0)
+    hottest = int(np.argmax(loads))
+    assert slots[0, 0] == hottest  # the heaviest is packed first
+    np.testing.assert_array_equal(
+        copies_drawn(work, 0, [0], [0]), copies_drawn(replace(work, placement=PlacementRule()), 0, [0], [0])
+    )
+
+
+def test_a_stale_plan_is_worse_where_popularity_drifts():
+    """Busiest over mean rank of EPLB: planned just before the run, and 64 microbatches earlier."""
+    skew = Skew(skew=1.0, persistence=0.95)
+    found = []
+    for stale in (0, 64):
+        placement = PlacementRule(kind="eplb", replicas=16, window=2, stale=stale)
+        found.append(run(make(routing="drift", skew=skew, placement=placement)).imbalance_max_over_mean)
+    unplanned = run(make(routing="drift", skew=skew)).imbalance_max_over_mean
+    assert found[0] < found[1]
+    assert found[0] < unplanned
+
+
+def test_replicas_even_out_a_hot_expert():
+    """EPLB with a replica for each expert is close to balanced; without, one rank has most of the work."""
+    plain, evened = (
+        run(make(placement=rule)).imbalance_max_over_mean
+        for rule in (PlacementRule(), PlacementRule(kind="eplb", replicas=16))
+    )
+    assert plain > 2
+    assert evened < 1.2
+
+
+def test_the_hot_ranks_time_is_the_layers_expert_time():
+    """One expert that all tokens take, by hand: tokens of the hot rank through the kernels of its expert, to the ns."""
+    share = 0.5
+    work = make("EP16_TP4_PP4", "spanning", routing="hot_expert", skew=Skew(skew=share, shuffled=False))
+    costs = Costs(work.cluster, dtype="bf16", is_random=True)
+    routed = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
+    hot = int(routed.tokens.max())
+    sources = routed.lane_ranks.size * work.owned_tokens
+    spread = np.sqrt(sources * share * (1 - share))
+    assert abs(hot - share * sources) <= 6 * spread  # binomial
+    times = [costs.kernels.kernel_ns(kernel, 1) for kernel in expert_block(work.model, np.array([[hot]]))]
+    service, _ = costs.kernels.service(lambda tokens: expert_block(work.model, tokens), routed.tokens, key="forward")
+    assert int(service.max()) == int(np.sum(times))
+
+
+def test_replicas_are_refused_in_training():
+    with pytest.raises(WorkloadError, match="replicas must be 0 in training"):
+        make(kind="training", placement=PlacementRule(kind="eplb", replicas=16))
+
+
+def test_replicas_must_be_a_multiple_of_the_ranks():
+    with pytest.raises(WorkloadError, match="equally many of 19 slots"):
+        make(placement=PlacementRule(kind="eplb", replicas=3))

@@ -1,0 +1,162 @@
+"""Stress tests: the grid, what is kept of it, what is said of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sim.errors import InputError, OutputError
+from sim.scenario.load import load_scenario_text
+from sim.studies.many import Observation
+from sim.studies.stress.grid import build_grid, remedies_of
+from sim.studies.stress.heat import expert_tokens
+from sim.studies.stress.point import Done, PointFile, point_key
+from sim.studies.stress.report import stress_test
+from sim.studies.stress.run import run_grid
+from sim.studies.stress.summary import FAMILIES, mean_and_interval, summarise
+from sim.studies.stress.verdict import verdict
+
+SMALL = """
+name: small
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 2, hidden: 512, heads: 8, ffn: 512, gated: true, experts: 16, top_k: 2, vocab: 1000}
+parallel: {strategy: EP8_TP1_PP1_DP8}
+workload: {kind: forward, sequences: 16, sequence_length: 256, microbatches: 2}
+routing: {kind: zipf}
+stress:
+  skew: [0, 1.5]
+  remedies:
+    - {name: nothing}
+    - {name: EPLB, set: {placement.kind: eplb, placement.replicas: 16}}
+    - {name: capacity 1, set: {routing.capacity_factor: 1.0}}
+  seeds: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    return load_scenario_text(SMALL)
+
+
+def row(skew, remedy, step_s, *, dropped=0.0, weights=1e9):
+    """Return what the verdict reads of a row."""
+    return {
+        "skew": skew,
+        "remedy": remedy,
+        "step_time_s": step_s,
+        "dropped_fraction": dropped,
+        "weights_bytes_per_gpu": weights,
+        "is_other_routing": remedy == "as if balanced",
+    }
+
+
+def test_the_grid_has_every_skew_remedy_and_seed(scenario):
+    grid = build_grid(scenario)
+    assert len(grid.points) == 2 * 3 * 2
+    assert {(p.skew, p.remedy, p.seed) for p in grid.points} == {
+        (skew, remedy, seed) for skew in (0, 1.5) for remedy in grid.remedies for seed in (1, 2)
+    }
+    assert grid.points[-1].scenario.spec.routing.skew == 1.5
+    assert grid.points[-1].scenario.spec.routing.capacity_factor == 1.0
+
+
+def test_remedies_meet_the_same_tokens(scenario):
+    """Common random numbers: what is routed does not depend on what is done about it."""
+    points = [p for p in build_grid(scenario).points if p.skew == 1.5 and p.seed == 2]
+    drawn = [expert_tokens(point.scenario) for point in points]
+    for other in drawn[1:]:
+        np.testing.assert_array_equal(other, drawn[0])
+
+
+def test_options_make_remedies_of_every_combination():
+    names = [one.name for one in remedies_of(capacities=[None, 1.25], placements=["greedy", "eplb"], replicas=[0, 8])]
+    assert names[0] == "nothing"
+    assert set(names) == {
+        "nothing", "greedy", "eplb", "eplb with 8 replicas",
+        "greedy, capacity 1.25", "eplb, capacity 1.25", "eplb with 8 replicas, capacity 1.25",
+    }  # fmt: skip
+
+
+def test_what_is_done_is_not_done_again(scenario, tmp_path):
+    """A cut-off line is simulated again, all others are taken from the file, and the figures are the same."""
+    grid, file = build_grid(scenario), tmp_path / "points.jsonl"
+    first, kept = run_grid(grid, file=file)
+    assert kept == 0
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 12
+    file.write_text("\n".join([*lines[:-1], lines[-1][:30]]), encoding="utf-8")
+    heard = []
+    again, kept = run_grid(grid, file=file, on_progress=lambda done, total: heard.append((done, total)))
+    assert kept == 11
+    assert heard == [(11, 12), (12, 12)]
+    assert again == first
+
+
+def test_another_seed_or_skew_is_another_simulation(scenario):
+    keys = [point_key(point.scenario) for point in build_grid(scenario).points]
+    assert len(set(keys)) == len(keys)
+
+
+def test_replicas_help_and_drops_are_told(scenario):
+    data = summarise(build_grid(scenario), run_grid(build_grid(scenario))[0])
+    found = {(one["skew"], one["remedy"]): one for one in data}
+    plain, evened, capped = (found[1.5, name] for name in ("nothing", "EPLB", "capacity 1"))
+    assert plain["slowdown"] > evened["slowdown"]
+    assert evened["weights_bytes_per_gpu"] > plain["weights_bytes_per_gpu"]
+    assert plain["dropped_fraction"] == evened["dropped_fraction"] == 0 < capped["dropped_fraction"]
+    for one in data:
+        assert sum(one["parts_s"].values()) == pytest.approx(one["step_time_s"], rel=1e-9)
+        assert tuple(one["parts_s"]) == FAMILIES
+        reference = found[0, "nothing"]["step_time_s"]
+        assert sum(one["slowdown_s"].values()) == pytest.approx(one["step_time_s"] - reference, abs=1e-12)
+
+
+def test_the_interval_is_students():
+    """Of 1, 2, 3: mean 2, deviation 1, t 4.303 with two degrees of freedom."""
+    mean, interval = mean_and_interval([1.0, 2.0, 3.0])
+    assert mean == 2
+    assert interval == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    assert mean_and_interval([5.0]) == (5.0, None)
+
+
+def test_the_sentence_names_the_best_remedy_and_its_price():
+    rows = [
+        row(0, "nothing", 1.0), row(0, "EPLB", 1.0, weights=2e9), row(0, "drop", 0.999, dropped=0.01),
+        row(0, "as if balanced", 0.5), row(1, "as if balanced", 0.5),
+        row(1, "nothing", 3.0), row(1, "EPLB", 1.5, weights=2e9), row(1, "drop", 1.0, dropped=0.4),
+    ]  # fmt: skip
+    assert verdict(rows) == (
+        "At skew 0 nothing is as good as any (1.00 times the step of skew 0); at skew 1 EPLB is best (1.50 times the "
+        "step of skew 0 against 3.00 times the step of skew 0) and costs 1 GB more per GPU."
+    )
+
+
+def test_a_sentence_is_said_where_nothing_ran():
+    assert verdict([{**row(0, "nothing", 1.0), "step_time_s": None}]) == "No point of the grid could be simulated."
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    kept = PointFile(tmp_path / "file" / "points.jsonl")
+    kept.add("a", Done.of(Observation(values={"step_time_s": 1.0})))
+    with pytest.raises(OutputError):
+        kept.check()
+
+
+def test_a_remedy_that_cannot_be_is_refused_before_anything_runs(tmp_path):
+    text = SMALL.replace("placement.replicas: 16", "placement.replicas: 3")
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="equally many"):
+        stress_test(str(tmp_path / "bad.yaml"))
+
+
+def test_two_remedies_must_have_two_names():
+    with pytest.raises(InputError, match="be unique"):
+        load_scenario_text(SMALL.replace("name: EPLB", "name: nothing"))
+
+
+def test_the_report_is_json(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    data = stress_test(str(tmp_path / "small.yaml"), skews=[0.0], num_seeds=1, jobs=2)
+    assert json.loads(json.dumps(data, allow_nan=False))["num_points"] == 3
+    assert np.array(data["expert_tokens"]["tokens"]).sum() == 2 * 2 * 16 * 256 / 2  # layers top_k tokens / microbatches

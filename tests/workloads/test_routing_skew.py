@@ -1,0 +1,199 @@
+"""Skewed routing: shares that mean what they say, and counts that have the law of tokens choosing one by one."""
+
+import math
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+
+from workloads.errors import WorkloadError
+from workloads.routing import Skew, draw_counts, expert_shares
+from workloads.routing.asked import Asked
+from workloads.routing.chances import chance_tree, choice_chances, coins_of
+from workloads.routing.sources import SOURCES
+from workloads.routing.weighted import choose_weighted
+
+SKEWED = [name for name in SOURCES if name not in ("multinomial", "trace")]
+
+
+def draw(kind, *, skew, num_sources=16, tokens=100, num_experts=16, top_k=2, layers=(0,), microbatches=(0,), seed=1):
+    """Return counts [M, L, S, E]."""
+    shape = {"num_sources": num_sources, "tokens": tokens, "num_experts": num_experts, "top_k": top_k, "seed": seed}
+    return draw_counts(kind, layers=layers, microbatches=microbatches, skew=skew, **shape)
+
+
+def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0):
+    """Return shares [E]."""
+    return expert_shares(Asked(1, 1, num_experts, top_k, seed, 0, kind, skew), layer, microbatch)
+
+
+# --- the law of choice ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3, 4])
+def test_the_odds_give_every_expert_its_chance(top_k):
+    """Summed over all sets of experts, each with the product of its odds as weight."""
+    chances = choice_chances(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07]), top_k)
+    coins = coins_of(chances, top_k)
+    total, seen = 0.0, np.zeros(6)
+    for members in combinations(range(6), top_k):
+        inside = np.isin(np.arange(6), members)
+        weight = np.prod(np.where(inside, coins, 1 - coins))
+        total += weight
+        seen += weight * inside
+    assert seen / total == pytest.approx(chances, abs=1e-9)
+    assert chances.sum() == pytest.approx(top_k)
+
+
+def test_sets_are_as_likely_as_the_product_of_their_odds():
+    """Pearson's statistic of N tokens over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
+    num_tokens, top_k = 60_000, 2
+    chances = choice_chances(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
+    coins = coins_of(chances, top_k)
+    chosen = choose_weighted(num_tokens, 1, 5, chance_tree(coins, top_k), np.random.default_rng(1))
+    assert chosen.max() == 1
+    weights = {m: np.prod(np.where(np.isin(np.arange(5), m), coins, 1 - coins)) for m in combinations(range(5), top_k)}
+    total = sum(weights.values())
+    digits = chosen @ 2 ** np.arange(5)
+    statistic = 0.0
+    for members, weight in weights.items():
+        mean = num_tokens * weight / total
+        statistic += ((digits == sum(2**m for m in members)).sum() - mean) ** 2 / mean
+    assert statistic <= len(weights) - 1 + 6 * math.sqrt(2 * (len(weights) - 1))
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 8])
+@pytest.mark.parametrize("kind", SKEWED)
+def test_mean_counts_are_the_chances(kind, top_k):
+    """A count is binomial: over S sources its mean has variance T p (1 - p) / S; six deviations."""
+    num_sources, tokens, skew = 3000, 20, Skew(skew=0.6, burst_share=1.0)
+    counts = draw(kind, skew=skew, num_sources=num_sources, tokens=tokens, top_k=top_k)[0, 0]
+    chances = choice_chances(shares(kind, skew, top_k=top_k), top_k)
+    error = np.sqrt(tokens * chances * (1 - chances) / num_sources)
+    assert (counts.sum(axis=1) == tokens * top_k).all()
+    assert counts.max() <= tokens
+    assert (np.abs(counts.mean(axis=0) - tokens * chances) <= 6 * error + 1e-9).all()
+
+
+def test_an_expert_has_at_most_the_tokens():
+    """However popular: the rest goes to the others."""
+    counts = draw("zipf", skew=Skew(skew=4.0), top_k=4)[0, 0]
+    assert counts.max() == 100
+    assert (counts.sum(axis=1) == 400).all()
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SKEWED)
+def test_without_skew_all_experts_are_alike(kind):
+    assert shares(kind, Skew(skew=0.0)) == pytest.approx(1 / 16)
+
+
+def test_the_hot_expert_takes_its_share_of_the_tokens():
+    """Share s of tokens and top-k: chance s for the hot one, (k - s) / (E - 1) for the others."""
+    chances = choice_chances(shares("hot_expert", Skew(skew=0.6, shuffled=False)), 2)
+    assert chances == pytest.approx([0.6] + [1.4 / 15] * 15)
+
+
+def test_the_hot_node_takes_its_share_of_the_copies():
+    found = shares("hot_node", Skew(skew=0.5, hot_experts=4, shuffled=False))
+    assert found == pytest.approx([0.125] * 4 + [0.5 / 12] * 12)
+
+
+def test_the_skew_of_dirichlet_is_the_coefficient_of_variation_of_a_share():
+    """Over 400 layers of 64 experts: the variance of a share, whose estimate is good to a few percent."""
+    found = np.concatenate([shares("dirichlet", Skew(skew=0.5), num_experts=64, layer=layer) for layer in range(400)])
+    assert found.std() * 64 == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_share_that_dirichlet_cannot_have_is_refused():
+    with pytest.raises(WorkloadError, match="coefficient of variation"):
+        shares("dirichlet", Skew(skew=4.0))
+
+
+def test_drift_keeps_its_spread_and_forgets_by_its_persistence():
+    """Log shares less their mean: deviation `skew`, correlation persistence**d at distance d; 4,096 of each."""
+    skew = Skew(skew=0.7, persistence=0.8)
+    logs = {
+        m: np.concatenate(
+            [np.log(shares("drift", skew, num_experts=64, layer=layer, microbatch=m)) for layer in range(64)]
+        )
+        for m in (-3, 0, 40)
+    }
+    logs = {m: (v.reshape(64, 64) - v.reshape(64, 64).mean(axis=1, keepdims=True)).ravel() for m, v in logs.items()}
+    assert [v.std() for v in logs.values()] == pytest.approx([0.7] * 3, rel=0.06)
+    assert np.corrcoef(logs[-3], logs[0])[0, 1] == pytest.approx(0.8**3, abs=0.06)
+    assert np.corrcoef(logs[0], logs[40])[0, 1] == pytest.approx(0.0, abs=0.06)
+
+
+def test_bursts_come_as_often_as_they_should():
+    """1,000 microbatches with chance 0.2: standard deviation 12.6; five of them."""
+    skew = Skew(skew=0.5, burst_share=0.2)
+    bursts = sum(shares("bursty", skew, microbatch=m).max() > 0.2 for m in range(1000))
+    assert abs(bursts - 200) <= 63
+
+
+@pytest.mark.parametrize(("correlation", "same"), [(0.0, 0), (1.0, 99)])
+def test_layers_that_are_fully_correlated_have_the_same_hot_expert(correlation, same):
+    found = [
+        int(np.argmax(shares("zipf", Skew(skew=1.0, layer_correlation=correlation), num_experts=64, layer=layer)))
+        for layer in range(100)
+    ]
+    agreeing = sum(a == b for a, b in pairwise(found))
+    assert abs(agreeing - same) <= 10  # by chance 99 / 64
+
+
+def test_dead_experts_get_nothing():
+    counts = draw("multinomial", skew=Skew(dead_experts=5))[0, 0]
+    assert (counts.sum(axis=0) == 0).sum() == 5
+    assert counts.sum() == 16 * 200
+
+
+def test_a_stride_balances_over_some_ranks_and_leaves_others_idle():
+    totals = draw("stride", skew=Skew(stride=4))[0, 0].sum(axis=0)
+    assert np.flatnonzero(totals).tolist() == [0, 4, 8, 12]
+    assert np.ptp(totals[::4]) == 0
+
+
+def test_a_recording_is_replayed_and_repeated():
+    loads = np.array([[[1.0, 1.0, 2.0, 0.0]], [[0.0, 4.0, 0.0, 4.0]]])
+    skew = Skew(loads=loads)
+    for microbatch in (0, 2, -2):
+        assert shares("trace", skew, num_experts=4, layer=7, microbatch=microbatch) == pytest.approx(
+            [0.25, 0.25, 0.5, 0]
+        )
+
+
+def test_a_draw_depends_on_its_own_layer_and_microbatch_alone():
+    skew = Skew(skew=0.8)
+    together = draw("drift", skew=skew, layers=(0, 1), microbatches=(0, 1, 2))
+    np.testing.assert_array_equal(together[2, 1], draw("drift", skew=skew, layers=(1,), microbatches=(2,))[0, 0])
+
+
+def test_too_few_living_experts_are_refused():
+    with pytest.raises(WorkloadError, match="dead_experts must leave top_k = 2"):
+        draw("zipf", skew=Skew(skew=1.0, dead_experts=15))
+
+
+# --- how uneven random routing is -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_sources", "tokens"), [(16, 5120), (16, 64)])
+def test_the_busiest_of_64_experts_is_as_busy_as_independent_binomials_say(num_sources, tokens):
+    """Counts are nearly independent binomials; E[max] of those, by their distribution, agrees to 5 standard errors.
+
+    Their weak negative correlation, -1 / 63, moves the expected maximum by less than 1 % of its excess over the mean.
+    """
+    copies, chance = num_sources * tokens, 2 / 64
+    mean = copies * chance
+    seen = [
+        draw("multinomial", skew=Skew(), num_sources=num_sources, tokens=tokens, num_experts=64, seed=s).sum(
+            axis=(0, 1, 2)
+        )
+        for s in range(200)
+    ]
+    most = np.array([counts.max() for counts in seen]) / mean
+    values = np.random.default_rng(7).binomial(copies, chance, size=(20_000, 64)).max(axis=1) / mean
+    error = most.std() / math.sqrt(most.size) + values.std() / math.sqrt(values.size)
+    assert most.mean() == pytest.approx(values.mean(), abs=5 * error + 0.01 * (values.mean() - 1))

@@ -1,0 +1,15 @@
+"""Which rank holds which expert.
+
+- `workloads.placement.rule`: how experts are placed, as one value.
+- `workloads.placement.place`: the placement of a layer by the name of its rule.
+- `workloads.placement.packing`: equally many things into packs of nearly equal weight.
+- `workloads.placement.eplb`: replicas of hot experts, as DeepSeek's load balancer places them.
+- `workloads.placement.hosts`: tokens of experts become tokens of slots, evenly over replicas.
+- `workloads.placement.bound`: a lower bound on the busiest rank, by linear programming.
+"""
+
+from workloads.placement.hosts import split_over_replicas
+from workloads.placement.place import PLACEMENTS, place_experts
+from workloads.placement.rule import PlacementRule
+
+__all__ = ["PLACEMENTS", "PlacementRule", "place_experts", "split_over_replicas"]

@@ -1,0 +1,133 @@
+"""The placement of a layer's experts, by the name of its rule.
+
+Model
+-----
+    contiguous     rank r holds experts r n, ..., r n + n - 1, where n = experts / ranks
+    round_robin    rank r holds experts r, r + ranks, r + 2 ranks, ...
+    random         a permutation for each layer, by the seed
+    explicit       as given, in all layers
+    greedy         experts of a layer's loads packed, the heaviest first, n on each rank
+    eplb           with replicas: `workloads.placement.eplb`
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.errors import WorkloadError
+from workloads.placement.eplb import eplb
+from workloads.placement.packing import pack
+from workloads.placement.rule import PlacementRule
+from workloads.routing.asked import PLACES, stream
+
+__all__ = ["PLACEMENTS", "place_experts"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+
+class _Asked(NamedTuple):
+    rule: PlacementRule
+    num_experts: int
+    num_ranks: int
+    num_nodes: int
+    layer: int
+    seed: int
+    loads: FloatArray
+
+
+def place_experts(
+    rule: PlacementRule,
+    *,
+    num_experts: int,
+    num_ranks: int,
+    num_nodes: int = 1,
+    layer: int = 0,
+    seed: int = 1,
+    loads: FloatArray | None = None,
+) -> IntArray:
+    """Return the expert in each slot of each rank. Shape [R, C].
+
+    Parameters
+    ----------
+    rule
+        How experts are placed.
+    num_experts, num_ranks, num_nodes
+        Experts of a layer, ranks of a group, and nodes that these stand on.
+    layer, seed
+        What a random placement depends on.
+    loads
+        Tokens of each expert that a plan is made from; None: all alike. Shape [E].
+
+    Examples
+    --------
+    >>> place_experts(PlacementRule(kind="round_robin"), num_experts=4, num_ranks=2)
+    array([[0, 2],
+           [1, 3]])
+    """
+    if rule.kind not in PLACEMENTS:
+        raise WorkloadError(
+            subject="placement", field="kind", rule=f"be one of {', '.join(PLACEMENTS)}", value=rule.kind,
+            cure="Use contiguous.",
+        )  # fmt: skip
+    even = np.ones(num_experts) if loads is None else np.asarray(loads, dtype=float)
+    return PLACEMENTS[rule.kind](_Asked(rule, num_experts, num_ranks, num_nodes, layer, seed, even))
+
+
+def _contiguous(asked: _Asked) -> IntArray:
+    return np.arange(asked.num_experts).reshape(asked.num_ranks, -1)
+
+
+def _round_robin(asked: _Asked) -> IntArray:
+    return np.arange(asked.num_experts).reshape(-1, asked.num_ranks).T.copy()
+
+
+def _random(asked: _Asked) -> IntArray:
+    order = stream(asked.seed, PLACES, asked.layer).permutation(asked.num_experts)
+    return np.sort(order.reshape(asked.num_ranks, -1), axis=1)
+
+
+def _explicit(asked: _Asked) -> IntArray:
+    given = asked.rule.experts
+    flat = sorted(expert for rank in given for expert in rank)
+    room = asked.num_experts // asked.num_ranks
+    even = len(given) == asked.num_ranks and all(len(rank) == room for rank in given)
+    if not even or flat != list(range(asked.num_experts)):
+        raise WorkloadError(
+            subject="placement",
+            field="experts",
+            rule=f"give each of {asked.num_ranks} ranks {room} of the experts 0 to {asked.num_experts - 1}, each once",
+            value=f"{len(given)} lists of {len(flat)} experts",
+            cure="Write one list for each rank of an expert group.",
+        )
+    return np.array(given, dtype=np.intp)
+
+
+def _greedy(asked: _Asked) -> IntArray:
+    rank, place = pack(asked.loads, asked.num_ranks)
+    slots = np.zeros((asked.num_ranks, asked.num_experts // asked.num_ranks), dtype=np.intp)
+    slots[rank, place] = np.arange(asked.num_experts)
+    return slots
+
+
+def _eplb(asked: _Asked) -> IntArray:
+    return eplb(
+        asked.loads,
+        num_slots=asked.num_experts + asked.rule.replicas,
+        num_groups=asked.rule.groups,
+        num_nodes=asked.num_nodes,
+        num_gpus=asked.num_ranks,
+    )
+
+
+PLACEMENTS: dict[str, Callable[[_Asked], IntArray]] = {
+    "contiguous": _contiguous,
+    "round_robin": _round_robin,
+    "random": _random,
+    "explicit": _explicit,
+    "greedy": _greedy,
+    "eplb": _eplb,
+}
+"""Placement by name: what is asked -> expert of each slot [R, C]."""

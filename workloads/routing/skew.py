@@ -1,0 +1,50 @@
+"""How uneven the experts' popularity is, as one value that names no routing.
+
+`skew` means to each routing what its module under `workloads.routing.sources` says. The other fields belong to some
+routings only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.errors import WorkloadError
+
+__all__ = ["Skew"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Skew:
+    """How uneven the experts' popularity is."""
+
+    skew: float = 0.0
+    """How uneven; 0: all experts alike."""
+    hot_experts: int | None = None
+    """Experts of the hot group (hot_node); None: an eighth of them."""
+    persistence: float = 0.9
+    """Correlation of log popularity from one microbatch to the next (drift)."""
+    burst_share: float = 0.1
+    """Share of the microbatches that are bursts (bursty)."""
+    layer_correlation: float = 0.0
+    """Chance of a layer to have the popularity of the layer before it."""
+    dead_experts: int = 0
+    """Experts of each layer that no token chooses."""
+    stride: int = 2
+    """Step from a choice to the next (stride)."""
+    shuffled: bool = True
+    """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
+    loads: NDArray[np.float64] | None = None
+    """Recorded tokens (trace). Shape [microbatches, layers, experts]."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("persistence", 1.0), ("burst_share", 1.0), ("layer_correlation", 1.0)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise WorkloadError(
+                    subject="routing",
+                    field=name,
+                    rule="be from 0 to 1",
+                    value=value,
+                    cure="Write a share, such as 0.5.",
+                )

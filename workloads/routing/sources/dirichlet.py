@@ -1,0 +1,37 @@
+"""Popularity drawn from a symmetric Dirichlet distribution.
+
+Model
+-----
+    alpha = ((experts - 1) / skew**2 - 1) / experts
+
+A share has variance (1/E)(1 - 1/E) / (E alpha + 1), so `skew` is its coefficient of variation, std over mean. It is
+less than sqrt(E - 1), where one expert has all.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.errors import WorkloadError
+from workloads.routing.asked import SHARES, Asked, stream
+
+__all__ = ["dirichlet"]
+
+
+def dirichlet(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
+    """Return shares whose coefficient of variation is `skew`, the largest first."""
+    del microbatch
+    num_experts, skew = asked.num_experts, asked.skew.skew
+    if skew == 0:
+        return np.full(num_experts, 1.0 / num_experts)
+    alpha = ((num_experts - 1) / skew**2 - 1) / num_experts
+    if alpha <= 0:
+        raise WorkloadError(
+            subject="routing",
+            field="skew",
+            rule=f"be below sqrt(experts - 1) = {np.sqrt(num_experts - 1):.2f} with kind dirichlet",
+            value=skew,
+            cure="It is a coefficient of variation.",
+        )
+    weights = np.sort(stream(asked.seed, SHARES, layer).standard_gamma(alpha, num_experts))[::-1]
+    weights = np.maximum(weights, weights[0] * 1e-12)  # an expert may be rare, but some token can choose it
+    return np.asarray(weights / weights.sum(), dtype=float)
