@@ -161,9 +161,9 @@ def test_full_recomputation_keeps_the_input_of_each_layer(sp, shards):
 
 
 def test_activations_of_an_expert_layer_by_hand():
-    """Per token: attention 2 * 4 + (2 * 2 + 2 * 2) * 2; norm 4; one copy of input 4, up 8 and activation 8."""
+    """Per token: attention 2 * 4 + (2 * 2 + 2 * 2) * 2; norm and router inputs 8; one copy of input 4, up 8 and activation 8."""
     found = activation_bytes_per_microbatch(TINY, mesh_of("EP1_TP1_PP1"), [0], 10, "none")
-    assert found == 10 * 2 * (8 + 16 + 4 + 20)
+    assert found == 10 * 2 * (8 + 16 + 8 + 20)
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
