@@ -62,7 +62,7 @@ class ModelSpec:
     dtype: str = "bf16"
     """Type of weights and activations: bf16, fp16 or fp8."""
     fused_attention: bool = True
-    """False where attention keeps its scores for the backward pass; it takes the time of fused attention all the same."""
+    """False where attention keeps its scores for the backward pass; its time is that of fused attention in any case."""
     dropout: bool = False
     """True where dropout keeps its masks."""
 

@@ -6,10 +6,13 @@ runs them, and refuses to end quietly when a lane still waits.
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sim.engine.clock import MAX_EVENTS, Clock
 from sim.engine.deadlock import describe_deadlock
@@ -59,6 +62,8 @@ class Run:
     """Tokens that experts computed, counted where they arrived."""
     imbalance_max_over_mean: float
     """Busiest rank's expert tokens over the mean of the ranks, averaged over layers and microbatches; 1 without any."""
+    tokens_received: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]]
+    """(stage, lane) -> (microbatch, chunk) -> copies of tokens that experts' hosts received. Each of shape [R]."""
     bytes_sent: float
     """Bytes of all transfers, counted when they start."""
     bytes_received: float
@@ -134,6 +139,7 @@ class Simulation:
             tokens_routed=world.tokens_routed,
             tokens_computed=tokens_computed,
             imbalance_max_over_mean=imbalance,
+            tokens_received=world.tokens_received(),
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,
             num_ended=num_ended,

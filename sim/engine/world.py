@@ -108,14 +108,16 @@ class World:
         self.recorder = Recorder(homes)
         self.tokens_routed = self.num_stage_ops = 0
         self.expert_tokens: list[tuple[int, NDArray[np.int64]]] = []
+        self.expert_places: list[tuple[Place, Pass]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, lane: int, routed: int, computed: NDArray[np.int64] | None) -> None:
+    def count_tokens(self, place: Place, chosen: Pass, routed: int, computed: NDArray[np.int64] | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it (shape [R])."""
-        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
         self.tokens_routed += stands_for * routed
         if computed is not None:
             self.expert_tokens.append((stands_for, computed))
+            self.expert_places.append((place, chosen))
 
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
@@ -127,6 +129,14 @@ class World:
             return 0, 1.0
         means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
         return int((counts * totals).sum()), float(np.mean(means))
+
+    def tokens_received(self) -> dict[Place, dict[tuple[int, int], NDArray[np.int64]]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> tokens that its experts' hosts received, over all layers."""
+        received: dict[Place, dict[tuple[int, int], NDArray[np.int64]]] = {}
+        for (place, chosen), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
+            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+            of_lane[key] = of_lane[key] + computed if key in of_lane else computed
+        return received
 
     def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""

@@ -187,6 +187,10 @@ class ScenarioSpec(Section):
         if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
             rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
+        if self.schedule.recompute_modules is not None and self.schedule.recompute != "selective":
+            rule, cure = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
+            value = list(self.schedule.recompute_modules)
+            raise refuse(("schedule", "recompute_modules"), rule=rule, value=value, cure=cure)
         if self.schedule.kind in {"gpipe", "1f1b"} and (self.parallel.vpp or 1) > 1:
             rule, cure = f"be 1 with schedule.kind {self.schedule.kind}", "That schedule has one chunk per stage."
             raise refuse(("parallel", "vpp"), rule=rule, value=self.parallel.vpp, cure=cure)

@@ -208,6 +208,7 @@ def _build(scenario: Scenario) -> Built:
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recompute,
+        recompute_modules=spec.schedule.recompute_modules or ("core_attn",),
         routing=spec.routing.kind,
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,

@@ -161,7 +161,7 @@ def test_full_recomputation_keeps_the_input_of_each_layer(sp, shards):
 
 
 def test_activations_of_an_expert_layer_by_hand():
-    """Per token: attention 2 * 4 + (2 * 2 + 2 * 2) * 2; norm and router inputs 8; one copy of input 4, up 8 and activation 8."""
+    """Per token: attention 2 * 4 + (2 * 2 + 2 * 2) * 2; norm, router 8; a copy of input 4, up 8, activation 8."""
     found = activation_bytes_per_microbatch(TINY, mesh_of("EP1_TP1_PP1"), [0], 10, "none")
     assert found == 10 * 2 * (8 + 16 + 8 + 20)
 

@@ -12,7 +12,7 @@ Of each token of the replica, in elements of the model's type, t = TP, [/t] wher
     dense FFN   input    h [/t]
                 inside   (gates + 1) w / t                               up projection, activation
     experts     input    h [/t]                                          of router and shared experts
-                copies   top_k (h + (gates + 1) w) / t                   tokens as they arrive, up projection, activation
+                copies   top_k (h + (gates + 1) w) / t                   as they arrive, up projection, activation
                 shared   shared_experts (h + (gates + 1) w) / t
     dropout     masks    2 h [/t], of one byte each                      with `dropout`
 
