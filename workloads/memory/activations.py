@@ -11,7 +11,7 @@ Of each token of the replica, in elements of the model's type, t = TP, [/t] wher
                 output   heads d / t                                     input of the projection
     dense FFN   input    h [/t]
                 inside   (gates + 1) w / t                               up projection, activation
-    experts     input    h [/t]                                          of router and shared experts
+    experts     input    h / t                                           of router and shared experts: own tokens
                 copies   top_k (h + (gates + 1) w) / t                   as they arrive, up projection, activation
                 shared   shared_experts (h + (gates + 1) w) / t
     dropout     masks    2 h [/t], of one byte each                      with `dropout`
@@ -188,7 +188,9 @@ def _ffn_bytes(model: ModelSpec, layer: int, again: Recompute, tp: int, shared: 
     mask = hidden if model.dropout else 0.0
     is_moe = model.is_moe_layer(layer)
     from_own_input = again.remakes("moe" if is_moe else "mlp")
-    kept = hidden + (0 if again.remakes("layernorm") and not from_own_input else hidden)
+    kept = hidden
+    if not again.remakes("layernorm") or from_own_input:
+        kept += model.hidden / tp if is_moe else hidden  # a rank routes the tokens that it owns
     if not is_moe:
         return (kept + (0 if from_own_input else (gates + 1) * model.dense_ffn / tp)) * dtype + mask
     shared_copies = 0 if from_own_input or again.remakes("shared_experts") else model.shared_experts
