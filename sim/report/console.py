@@ -51,6 +51,7 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
         What was written -> path.
     """
     _print_header(data, console)
+    _print_unfit(data, console)
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
@@ -107,6 +108,12 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
     ]
     console.print(cell(scenario.get("name") or "scenario", "bold"))
     console.print(cell(" · ".join(fact for fact in facts if fact), "dim"))
+
+
+def _print_unfit(data: Mapping[str, Any], console: Console) -> None:
+    """Print at the top that the run does not fit into memory: its figures are of no strategy that could run."""
+    if (data.get("memory") or {}).get("fits", True) is False:
+        console.print(cell("does not fit into memory: see the first of the findings", "bold red"))
 
 
 def _axes(parallel: Mapping[str, Any]) -> str:

@@ -94,6 +94,8 @@ class Evidence:
     """The best value that arithmetic allows."""
     bound_wires: float | None = None
     """The best value that the wires allow."""
+    fits: bool = True
+    """Whether the scenario itself fits into memory."""
     explanation: str | None = None
     """What the figures say about this metric, in a line."""
 
@@ -220,6 +222,9 @@ def _alternative_sentences(
 
 
 def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
+    if not evidence.fits:
+        why = "it does not fit into memory, and so is no strategy that could be the best"
+        return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why)
     known = [rival for rival in evidence.rivals if rival.value is not None]
     if evidence.value is None or not known:
         why = "no rival could be run, or fits into memory" if evidence.rivals else "no rivals are declared"

@@ -126,7 +126,7 @@ def memory_of(
         "fits": total <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
         "peak_stage": stage,
-        "peak_rank": int(trace.lane_ranks[stage, 0, 0]),
+        "peak_rank": _peak_rank(trace, stage, time_ns, expert_tokens or {}),
         "peak_time_s": time_ns / 1e9,
         "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
         "timeline": [_timeline(i, *course, stages[i]) for i, course in enumerate(courses)],
@@ -212,6 +212,24 @@ def _hottest(
         mean = alive.mean(axis=1)
         worst = np.maximum(worst, np.divide(alive.max(axis=1), mean, out=np.ones(times.size), where=mean > 0))
     return worst
+
+
+def _peak_rank(
+    trace: Trace,
+    stage: int,
+    time_ns: int,
+    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+) -> int:
+    """Return the rank of a stage with the most tokens in flight at a time; its first where all are alike."""
+    units = _units(trace, stage)
+    alive = (units.opened <= time_ns) & (units.backward > time_ns)
+    places = list(zip(units.microbatch[alive].tolist(), units.chunk[alive].tolist(), strict=True))
+    most, rank = -1, int(trace.lane_ranks[stage, 0, 0])
+    for (of_stage, lane), tokens in expert_tokens.items():
+        held = np.sum([tokens[place] for place in places if place in tokens], axis=0)
+        if of_stage == stage and np.size(held) == trace.lane_ranks.shape[2] and held.max() > most:
+            most, rank = int(held.max()), int(trace.lane_ranks[stage, lane, int(held.argmax())])
+    return rank
 
 
 def _units(trace: Trace, stage: int) -> _Units:

@@ -18,7 +18,6 @@ from sim.errors import SimulationError
 from sim.results.memory import memory_of
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
-from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
@@ -77,8 +76,10 @@ class Simulated:
         memory = self.memory
         peak = memory.get("peak_bytes_per_gpu", {})
         flat = dict(peak) if isinstance(peak, Mapping) else {}
-        scalars = ("capacity_bytes", "fits", "peak_fraction", "peak_stage", "peak_time_s")
+        scalars = ("capacity_bytes", "fits", "peak_fraction", "peak_stage", "peak_rank", "peak_time_s")
         flat |= {key: memory[key] for key in scalars if key in memory}
+        if flat:
+            flat["states"] = sum(peak[part] for part in ("weights", "gradients", "optimizer"))
         return {**self.mesh, **flat, **self.metrics}
 
 
@@ -155,7 +156,7 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         batches=work.batches,
         num_runs=num_runs,
         assumptions=built.assumptions,
-        warnings=[*built.warnings, *_memory_warnings(memory)],
+        warnings=list(built.warnings),
         choices=list(plan.costs.transfers.choices.values()),
         pairs=_pairs(plan, run) if pairs else None,
     )
@@ -262,14 +263,6 @@ def _pairs(plan: PipelinePlan | CollectivePlan, run: Run) -> PairUse:
     """Return the bytes between every two GPUs of the mesh."""
     node_of = plan.work.cluster.node_of(np.arange(int(plan.lane_ranks.max()) + 1))
     return plan.costs.pairs.total(run.num_ended, node_of, plan.folding)
-
-
-def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:
-    if memory["fits"]:
-        return []
-    peak = format_quantity(float(memory["peak_bytes_per_gpu"]["total"]), "bytes")
-    capacity = format_quantity(float(memory["capacity_bytes"]), "bytes")
-    return [f"It does not fit: a GPU of stage {memory['peak_stage']} needs {peak} and has {capacity}."]
 
 
 def _run_facts(work: Work, run: Run) -> RunFacts:

@@ -1,5 +1,6 @@
 """The peak of memory on traces worked out by hand."""
 
+import numpy as np
 import pytest
 from handtraces import build_trace, passes
 
@@ -91,3 +92,54 @@ def test_parts_sum_to_the_total():
 def test_the_end_of_the_step_holds_no_microbatch():
     _, peak = peak_of(build_trace(*passes("O 0-10")), sizes(weights=3.0, activations=50.0))
     assert peak == {"weights": 3, "total": 3}
+
+
+def test_what_a_split_weight_pass_needs_stays_until_it_closes():
+    """F0 0-10 takes 100; after B0 at 30 W keeps 60 of it, to which F1 adds 100 until W0 closes at 60."""
+    trace = build_trace(*passes("F0 0-10, B0 20-30, F1 40-50, W0 50-60, B1 60-70, W1 70-80"))
+    memory, peak = peak_of(trace, sizes(activations=100.0, weight_pass=60.0))
+    assert peak["activations"] == 160
+    assert memory["peak_time_s"] == 40e-9
+
+
+def test_chunks_of_a_stage_have_activations_of_their_own():
+    """A microbatch holds what it left in each chunk."""
+    rows = [*passes("F0 0-10, B0 30-40", chunk=0), *passes("F0 10-20, B0 20-30", chunk=1)]
+    chunks = (ChunkMemory(activations=5.0), ChunkMemory(activations=7.0))
+    _, peak = peak_of(build_trace(*rows), StageMemory(chunks=chunks))
+    assert peak["activations"] == 12
+
+
+def test_the_hottest_rank_counts_the_tokens_in_flight_and_is_named():
+    """Microbatch 0 gives the ranks 1 and 3 tokens, microbatch 1 3 and 2: in flight together 4 and 5, mean 4.5."""
+    trace = build_trace(*passes("F0 0-10, F1 10-20, B1 20-30, B0 30-40"), lane_size=2)
+    tokens = {(0, 0): {(0, 0): np.array([1, 3]), (1, 0): np.array([3, 2])}}
+    memory = memory_of(
+        trace, [sizes(expert_activations=90.0)], capacity_bytes=1e3, microbatches=2, expert_tokens=tokens
+    )
+    assert memory["peak_bytes_per_gpu"]["expert_activations"] == 2 * 90 * 5 / 4.5
+    assert memory["peak_rank"] == 1
+
+
+def test_the_timeline_rises_and_falls_with_the_microbatches_in_flight():
+    """A point for each change, with what stays beside it."""
+    trace = build_trace(*passes("F0 0-10, F1 10-20, B0 20-30, B1 30-40"))
+    memory, _ = peak_of(trace, sizes(activations=8.0, weights=2.0))
+    (course,) = memory["timeline"]
+    assert course["held_bytes"] == {"weights": 2}
+    assert dict(zip(course["time_s"], course["varying_bytes"]["activations"], strict=True)) == {
+        0.0: 8,
+        10e-9: 16,
+        30e-9: 8,
+        40e-9: 0,
+    }
+
+
+def test_a_long_timeline_keeps_its_peak():
+    """Of 1,400 changes 200 points remain, each the highest of its piece."""
+    text = ", ".join(f"F{i} {2 * i}-{2 * i + 1}" for i in range(700)) + ", "
+    text += ", ".join(f"B{i} {1400 + 2 * i}-{1401 + 2 * i}" for i in range(700))
+    memory, peak = peak_of(build_trace(*passes(text)), sizes(activations=3.0), microbatches=700)
+    (course,) = memory["timeline"]
+    assert len(course["time_s"]) == 200
+    assert max(course["varying_bytes"]["activations"]) == peak["activations"] == 2100
