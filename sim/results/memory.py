@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import Trace
 
-__all__ = ["MEMORY_PARTS", "ChunkMemory", "StageMemory", "memory_of"]
+__all__ = ["MEMORY_PARTS", "ChunkMemory", "StageMemory", "memory_of", "most_in_flight"]
 
 MEMORY_PARTS = (
     "weights",
@@ -131,6 +131,22 @@ def memory_of(
         "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
         "timeline": [_timeline(i, *course, stages[i]) for i, course in enumerate(courses)],
     }
+
+
+def most_in_flight(trace: Trace) -> float:
+    """Return the most microbatches that a stage has in flight, from F to B; a chunk of v counts as 1 / v.
+
+    A microbatch that visits a stage once, in one of two pipelines, counts as a whole.
+    """
+    most = 0.0
+    for stage in range(trace.num_stages):
+        units = _units(trace, stage)
+        visits = np.bincount(units.microbatch, minlength=1)
+        per_visit = int(visits.max(initial=1)) or 1
+        times = np.unique(np.concatenate([units.opened, units.backward]))
+        alive = _sum_alive(times, units.opened, units.backward, np.ones(units.opened.size))
+        most = max(most, float(alive.max(initial=0)) / per_visit)
+    return most
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -239,14 +255,36 @@ def _units(trace: Trace, stage: int) -> _Units:
     microbatch, chunk = trace.ints("microbatch")[rows], trace.ints("chunk")[rows].clip(min=0)
     num_chunks = int(chunk.max(initial=0)) + 1
     unit, place = np.unique(microbatch * num_chunks + chunk, return_inverse=True)
-    start, end, is_weight = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows], trace["kind"][rows] == "W"
+    start, end, kind = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows], trace["kind"][rows].astype(np.str_)
     opened, backward, closed = np.full(unit.size, np.iinfo(np.int64).max), *np.zeros((2, unit.size), dtype=np.int64)
     np.minimum.at(opened, place, start)
-    np.maximum.at(backward, place[~is_weight], end[~is_weight])
+    np.maximum.at(backward, place[kind != "W"], end[kind != "W"])
     np.maximum.at(closed, place, end)
+    if (kind == "FB").any():
+        _close_pairs(unit % num_chunks, backward, closed, pairs=(chunk, end, kind), has_b=place[kind == "B"])
     return _Units(
         microbatch=unit // num_chunks, chunk=unit % num_chunks, opened=opened, backward=backward, closed=closed
     )
+
+
+def _close_pairs(
+    of_chunk: Times,
+    backward: Times,
+    closed: Times,
+    *,
+    pairs: tuple[Times, Times, NDArray[np.str_]],
+    has_b: NDArray[np.intp],
+) -> None:
+    """Set the ends of backward passes that ran beside a forward pass of another chunk, which names the pair's row.
+
+    Microbatches of a chunk go backward in the order in which they came.
+    """
+    chunk, end, kind = pairs
+    for number in np.unique(of_chunk).tolist():
+        open_units = np.setdiff1d(np.flatnonzero(of_chunk == number), has_b)
+        ends = np.sort(end[(kind == "FB") & (chunk != number)])[: open_units.size]
+        backward[open_units[: ends.size]] = ends
+        closed[open_units[: ends.size]] = np.maximum(closed[open_units[: ends.size]], ends)
 
 
 def _batch_ends(trace: Trace, units: _Units, microbatches: int) -> Times:
