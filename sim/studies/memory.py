@@ -3,7 +3,8 @@
 Model
 -----
     buffers   send and receive buffers of a microbatch, twice and once more there and back for each copy of a token,
-              what the layer that is computed again holds meanwhile, and layers that ZeRO 2 and 3 hold whole
+              what the layer that is computed again holds meanwhile, the gradients inside of the block whose backward
+              pass needs most, and layers that ZeRO 2 and 3 hold whole
     logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
 
 A bidirectional pipeline holds two stages on each GPU, its own and the one opposite.
@@ -19,6 +20,7 @@ from workloads.memory import (
     activation_bytes_per_microbatch,
     bytes_per_token_copy,
     forward_working_bytes,
+    gradient_bytes_in_block,
     kv_cache_bytes,
     params_per_rank,
     state_bytes,
@@ -35,12 +37,18 @@ def stage_memory(work: Work, stage: int) -> StageMemory:
     """Return the bytes on each GPU of a stage."""
     if work.kind != "training":
         return _forward_memory(work, stage)
+    model = work.model
     states = [_states(work, held) for held in _held_stages(work, stage)]
     return StageMemory(
         weights=sum(state.weights for state in states),
         gradients=sum(state.gradients for state in states),
         optimizer=sum(state.optimizer for state in states),
-        buffers=_exchange_bytes(work) + _remade_bytes(work, stage) + max(state.working for state in states),
+        buffers=_exchange_bytes(work)
+        + _remade_bytes(work, stage)
+        + max(state.working for state in states)
+        + gradient_bytes_in_block(
+            model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
+        ),
         chunks=tuple(
             _chunk(work, held, layers) for held in _held_stages(work, stage) for layers in _chunks(work, held)
         ),

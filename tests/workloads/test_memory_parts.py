@@ -12,6 +12,7 @@ from workloads.memory import (
     Recompute,
     activation_bytes_per_microbatch,
     forward_working_bytes,
+    gradient_bytes_in_block,
     kv_cache_bytes,
     layer_params_per_rank,
     params_per_rank,
@@ -223,6 +224,18 @@ def test_modules_of_recomputation_leave_out_what_they_make_again(modules, kept):
     )
     assert whole == 2 * 48
     assert less == 2 * (kept if "mlp" not in modules else kept + 8)
+
+
+@pytest.mark.parametrize(
+    ("fused", "elements"),
+    [(True, 2 * 8), (False, 2 * 2 * 100)],
+    ids=["FFN, up and activation", "scores and probabilities"],
+)
+def test_backward_holds_the_gradients_inside_of_its_largest_block(fused, elements):
+    """Per token: 2 * 8 of the FFN and of Q K V and output, 2 heads * 100 scores and as many probabilities."""
+    dense = replace(TINY, experts=0, top_k=0, ffn=8, fused_attention=fused)
+    found = gradient_bytes_in_block(dense, mesh_of("TP1"), [0], 10, sequence_length=100)
+    assert found == 10 * elements * 2
 
 
 def test_a_weight_pass_of_a_gpt_needs_32_bytes_per_token_and_width():

@@ -9,6 +9,7 @@ from workloads.memory.activations import (
     Recompute,
     activation_bytes_per_microbatch,
     bytes_per_token_copy,
+    gradient_bytes_in_block,
     weight_pass_bytes_per_microbatch,
 )
 from workloads.memory.inference import forward_working_bytes, kv_cache_bytes
@@ -24,6 +25,7 @@ __all__ = [
     "activation_bytes_per_microbatch",
     "bytes_per_token_copy",
     "forward_working_bytes",
+    "gradient_bytes_in_block",
     "kv_cache_bytes",
     "layer_params_per_rank",
     "optimized_params_per_rank",

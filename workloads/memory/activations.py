@@ -57,6 +57,7 @@ __all__ = [
     "activation_bytes_per_microbatch",
     "block_elements",
     "bytes_per_token_copy",
+    "gradient_bytes_in_block",
     "weight_pass_bytes_per_microbatch",
 ]
 
@@ -156,6 +157,23 @@ def weight_pass_bytes_per_microbatch(model: ModelSpec, mesh: Mesh, layers: Seque
             ffn = 2 * model.hidden / shared + (gates + 1) * model.dense_ffn / tp
         total += attention + ffn
     return total * tokens * model.dtype_bytes
+
+
+def gradient_bytes_in_block(
+    model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int, *, sequence_length: int
+) -> float:
+    """Return the gradients that the backward pass of the largest block holds beside what was kept, on a rank.
+
+    Of an FFN they are as large as up projection and activation; of unfused attention as scores and probabilities.
+    """
+    tp, gates = mesh.strategy.tp, 2 if model.gated else 1
+    scores = 0 if model.fused_attention else 2 * sequence_length * model.heads / tp
+    projected = (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
+    ffns = [
+        (gates + 1) * (model.top_k * model.ffn if model.is_moe_layer(layer) else model.dense_ffn) / tp
+        for layer in layers
+    ]
+    return max([scores, projected, *ffns]) * tokens * model.dtype_bytes
 
 
 def block_elements(model: ModelSpec, layer: int, tp: int, shared: int) -> float:
