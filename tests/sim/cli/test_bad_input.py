@@ -261,8 +261,8 @@ def test_nothing_is_written_outside_out(
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {
         "here/good.yaml",
-        *(f"here/out/{name}" for name in ("links.png", "pairs.npz", "pairs.png", "result.json", "timeline.png")),
-        *(f"here/out/{name}" for name in ("trace.json", "trace.npz")),
+        *(f"here/out/{name}" for name in ("links.png", "memory.png", "pairs.npz", "pairs.png", "result.json")),
+        *(f"here/out/{name}" for name in ("timeline.png", "trace.json", "trace.npz")),
     }
 
 
