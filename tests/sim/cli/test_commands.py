@@ -195,8 +195,8 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
         ),
         (
             ["rum", "x"],
-            "moesim: the command must be one of run, validate, timeline, schedules, topology, explain, list, schema, init, "
-            "got rum. Did you mean run?\n",
+            "moesim: the command must be one of run, validate, timeline, schedules, topology, explain, list, schema, "
+            "init, got rum. Did you mean run?\n",
         ),
         (
             ["run", "x", "--sed", "3"],

@@ -344,6 +344,30 @@ def test_selective_recompute_runs_the_scores_once_more():
     assert flops(replace(work, recompute="selective")) - flops(work) == pytest.approx(scores, rel=1e-6)
 
 
+@pytest.mark.parametrize("module", ["mlp", "moe", "shared_experts", "moe_act", "layernorm"])
+def test_a_module_that_is_made_again_runs_its_products_once_more(module):
+    """Norms and activations have no FLOPs, and take time; experts that are made again exchange their tokens again."""
+    model = replace(make_model(dense_layers=2), shared_experts=1)
+    work = make_work("EP8_TP2_PP2_DP4", "megatron", model=model, kind="training")
+    again = replace(work, recompute="selective", recompute_modules=(module,))
+    router, expert = model.hidden * model.experts, model.num_expert_params
+    products = {
+        "mlp": model.num_dense_ffn_params,
+        "moe": router + (model.top_k + 1) * expert,
+        "shared_experts": expert,
+        "moe_act": 0,
+        "layernorm": 0,
+    }
+    more = 2.0 * 2 * products[module] * work.batch_tokens
+    before, after = run(work), run(again)
+    base = float(before.trace["flops"].sum())
+    assert float(after.trace["flops"].sum()) == pytest.approx(base + more, rel=1e-9)
+    assert after.trace.step_ns > before.trace.step_ns
+    assert after.tokens_computed == before.tokens_computed
+    exchanged = [bytes_of(one.trace, "ep_dispatch") for one in (before, after)]
+    assert exchanged[1] == pytest.approx(exchanged[0] * (1.5 if module == "moe" else 1), rel=1e-9)
+
+
 def test_every_stage_serves_every_other_under_the_spanning_convention():
     trace = run(make_work("EP16_TP4_PP4", "spanning")).trace
     served = [trace.rows("foreign", stage=stage).size for stage in range(4)]
