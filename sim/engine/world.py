@@ -119,6 +119,14 @@ class World:
             self.expert_tokens.append((stands_for, computed))
             self.expert_places.append((place, chosen))
 
+    def tokens_received(self) -> dict[Place, dict[tuple[int, int], NDArray[np.int64]]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> tokens that its experts' hosts received, over all layers."""
+        received: dict[Place, dict[tuple[int, int], NDArray[np.int64]]] = {}
+        for (place, chosen), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
+            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+            of_lane[key] = of_lane[key] + computed if key in of_lane else computed
+        return received
+
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
         counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
@@ -129,14 +137,6 @@ class World:
             return 0, 1.0
         means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
         return int((counts * totals).sum()), float(np.mean(means))
-
-    def tokens_received(self) -> dict[Place, dict[tuple[int, int], NDArray[np.int64]]]:
-        """Return (stage, lane) -> (microbatch, chunk) -> tokens that its experts' hosts received, over all layers."""
-        received: dict[Place, dict[tuple[int, int], NDArray[np.int64]]] = {}
-        for (place, chosen), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
-            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
-            of_lane[key] = of_lane[key] + computed if key in of_lane else computed
-        return received
 
     def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""
