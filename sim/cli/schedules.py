@@ -13,7 +13,7 @@ from sim.report.console import make_console
 from sim.report.files import write_whole
 from sim.report.schedules import print_schedules
 from sim.scenario.load import load_scenario
-from sim.studies.schedules import Comparison, compare_schedules
+from sim.studies.schedules import Comparison, ScheduleRow, compare_schedules
 
 __all__ = ["schedules_command"]
 
@@ -39,11 +39,17 @@ def schedules_command(
         print_schedules(data, make_console(), name=name)
 
 
+def _note(row: ScheduleRow, compared: Comparison) -> str:
+    """Return what is said of a schedule beside its name."""
+    if row is compared.cheapest:
+        return "* fastest" if row.fits is None else "* cheapest that fits"
+    return "does not fit" if row.fits is False else ""
+
+
 def _draw(compared: Comparison, file: Path, name: str) -> None:
     from sim.report.schedules_picture import draw_schedules  # noqa: PLC0415  # matplotlib
 
     bands = [
-        (row.schedule, f"{row.step_time_s * 1e3:.4g} ms", row.trace, row is compared.cheapest, row.fits is False)
-        for row in compared.rows
+        (row.schedule, f"{row.step_time_s * 1e3:.4g} ms", row.trace, _note(row, compared)) for row in compared.rows
     ]
     write_whole(file, lambda path: draw_schedules(bands, path, title=name))

@@ -193,6 +193,7 @@ def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
     if not total:
         return
     where = [f"stage {memory['peak_stage']}"] if memory.get("peak_stage") is not None else []
+    where += [f"rank {memory['peak_rank']}"] if memory.get("peak_rank") is not None else []
     where += [f"at {format_quantity(memory['peak_time_s'], 's')}"] if memory.get("peak_time_s") is not None else []
     heading(console, "memory per GPU", f"peak on {' '.join(where)}" if where else "")
     table = new_table(console, "", "peak", "of peak", right=[1, 2])

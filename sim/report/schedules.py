@@ -15,7 +15,8 @@ def print_schedules(data: Mapping[str, Any], console: Console, *, name: str) -> 
     """Print the schedules that ran, fastest first, the cheapest that fits marked; then those that cannot run."""
     rows = data["rows"]
     has_memory = any("peak_bytes_per_gpu" in row for row in rows)
-    heading(console, "schedules", f"of {name}, on the same work; * is the cheapest that fits")
+    mark = "the cheapest that fits" if has_memory else "the fastest: without a model there is no memory to fit"
+    heading(console, "schedules", f"of {name}, on the same work; * is {mark}")
     columns = ["", "schedule", "with", "step time", "bubble", "in flight"]
     columns += ["activations", "p2p", "peak memory", "fits"] if has_memory else ["hops"]
     table = new_table(console, *columns, right=range(3, len(columns) - has_memory))

@@ -17,8 +17,8 @@ from sim.report.palette import AXIS, FAINT, IDLE, INK, STALLED, SUBTLE, pass_col
 
 __all__ = ["Band", "draw_schedules"]
 
-Band = tuple[str, str, Trace, bool, bool]
-"""Name, its time, its run, whether it is the cheapest that fits, whether it does not fit."""
+Band = tuple[str, str, Trace, str]
+"""Name, its time, its run, and a note; one that begins with a star marks the best."""
 
 _WIDTH_PX: Final = 1600
 _LEFT_PX: Final = 150
@@ -38,7 +38,7 @@ def draw_schedules(bands: Sequence[Band], path: str | Path, *, title: str) -> No
     Parameters
     ----------
     bands
-        Name, time, run, whether it is marked as the cheapest that fits, and whether it does not fit.
+        Name, time, run and a note, such as that it does not fit; one that begins with a star marks the best.
     path
         File to write; its suffix (.png, .svg, .pdf) is the format.
     title
@@ -46,8 +46,8 @@ def draw_schedules(bands: Sequence[Band], path: str | Path, *, title: str) -> No
     """
     target = Path(path)
     check_suffix(target)
-    end_ns = max(trace.end_ns - trace.start_ns for _, _, trace, _, _ in bands)
-    heights = [_height_px(trace.num_stages) for _, _, trace, _, _ in bands]
+    end_ns = max(trace.step_ns for _, _, trace, _ in bands)
+    heights = [_height_px(trace.num_stages) for _, _, trace, _ in bands]
     with settings():
         sheet = Sheet(_WIDTH_PX, round(_HEAD_PX + sum(heights) + _GAP_PX * len(bands) + _FOOT_PX))
         sheet.text(24, 23, title, size_pt=14, bold=True)
@@ -75,9 +75,9 @@ def _x(time_ns: np.ndarray, end_ns: int) -> np.ndarray:
 
 def _draw_band(sheet: Sheet, band: Band, top: float, height: float, end_ns: int) -> None:
     """Draw the passes of one schedule, and its name and time at the left."""
-    name, took, trace, is_best, is_too_big = band
+    name, took, trace, note = band
     line = height / trace.num_stages
-    own_end = np.array([[0, trace.end_ns - trace.start_ns]])
+    own_end = np.array([[0, trace.step_ns]])
     ground = np.array([[top, top + height - line * 0.1]])
     sheet.bars(_x(own_end, end_ns), ground, [IDLE], gid=f"moesim-schedule:{name}-idle")
     bars = select_bars(trace, "pass", (trace.start_ns, trace.end_ns))
@@ -91,12 +91,11 @@ def _draw_band(sheet: Sheet, band: Band, top: float, height: float, end_ns: int)
     sheet.bars(at, y_px, colours, gid=f"moesim-schedule:{name}", edge_px=edge_px)
     _draw_numbers(sheet, at, y_px, microbatch)
     middle = top + height / 2
-    mark = "* " if is_best else ""
-    sheet.text(_LEFT_PX - 10, middle - 8, f"{mark}{name}", size_pt=10, bold=True, align="right")
+    is_best = note.startswith("*")
+    sheet.text(_LEFT_PX - 10, middle - 8, f"* {name}" if is_best else name, size_pt=10, bold=True, align="right")
     sheet.text(_LEFT_PX - 10, middle + 8, took, size_pt=8, colour=SUBTLE, align="right")
-    if is_best or is_too_big:
-        note, colour = ("cheapest that fits", INK) if is_best else ("does not fit", STALLED)
-        sheet.text(_LEFT_PX - 10, middle + 21, note, size_pt=7.5, colour=colour, align="right")
+    colour = INK if is_best else STALLED
+    sheet.text(_LEFT_PX - 10, middle + 21, note.lstrip("* "), size_pt=7.5, colour=colour, align="right")
 
 
 def _draw_numbers(sheet: Sheet, x_px: np.ndarray, y_px: np.ndarray, microbatch: np.ndarray) -> None:

@@ -78,7 +78,7 @@ class StageMemory:
     buffers: float = 0.0
     """Send and receive buffers of one microbatch, and what a layer needs while it is computed."""
     chunks: tuple[ChunkMemory, ...] = (ChunkMemory(),)
-    """What a microbatch adds in each chunk."""
+    """What a microbatch adds in each chunk; of fewer than the run has, chunks share what is given evenly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -185,10 +185,11 @@ def _course_of_stage(
     batch_end = _batch_ends(trace, units, microbatches)
     times = np.unique(np.concatenate([[trace.start_ns], units.opened, units.backward, units.closed, batch_end]))
 
+    num_known = len(sizes.chunks)
+    share = min(1.0, num_known / (int(units.chunk.max(initial=0)) + 1))
+
     def held(part: str, start: Times, end: Times) -> Bytes:
-        each = np.array([getattr(chunk, part) for chunk in sizes.chunks])[
-            np.minimum(units.chunk, len(sizes.chunks) - 1)
-        ]
+        each = share * np.array([getattr(chunk, part) for chunk in sizes.chunks])[units.chunk % num_known]
         return _sum_alive(times, start, end, each)
 
     experts = held("expert_activations", units.opened, units.backward)

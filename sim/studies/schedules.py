@@ -136,8 +136,7 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
     problems = []
     for changes in _tried(scenario, name):
         try:
-            varied = scenario.variant({key: value for key, value in changes.items() if value is not None})
-            simulated = simulate_scenario(varied, link_course=False)
+            simulated = simulate_scenario(scenario.variant(changes), link_course=False)
         except InputError as error:
             problems.append((error.field != "parallel.vpp", f"{error.field} must {error.rule}, got {error.value}"))
         except (MoesimError, WorkloadError, TopologyError) as error:
@@ -150,6 +149,10 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
 
 def _tried(scenario: Scenario, name: str) -> Iterator[dict[str, object]]:
     """Yield the keys to try: as the scenario has it, then with another number of chunks."""
-    yield {"schedule.kind": name}
     chunks = scenario.spec.parallel.vpp
-    yield {"schedule.kind": name, "parallel.vpp": 2 if chunks in (None, 1) else 1}
+    other: dict[str, object] = {"schedule.kind": name, "parallel.vpp": 2 if chunks in (None, 1) else 1}
+    takes_any = getattr(SCHEDULES.get(name), "num_chunks", 1) is None
+    if takes_any and chunks in (None, 1):  # with one chunk it would be another schedule
+        yield other
+    yield {"schedule.kind": name}
+    yield other

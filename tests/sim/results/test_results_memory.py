@@ -110,6 +110,13 @@ def test_chunks_of_a_stage_have_activations_of_their_own():
     assert peak["activations"] == 12
 
 
+def test_chunks_that_are_not_told_apart_share_their_stage_evenly():
+    """Two chunks of one stage's 12: the first alone holds 6."""
+    rows = [*passes("F0 0-10, B0 30-40", chunk=0), *passes("F0 10-20, B0 20-30", chunk=1)]
+    (course,) = peak_of(build_trace(*rows), sizes(activations=12.0))[0]["timeline"]
+    assert course["varying_bytes"]["activations"] == [6, 12, 6, 0]
+
+
 def test_the_hottest_rank_counts_the_tokens_in_flight_and_is_named():
     """Microbatch 0 gives the ranks 1 and 3 tokens, microbatch 1 3 and 2: in flight together 4 and 5, mean 4.5."""
     trace = build_trace(*passes("F0 0-10, F1 10-20, B1 20-30, B0 30-40"), lane_size=2)
