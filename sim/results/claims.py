@@ -222,9 +222,6 @@ def _alternative_sentences(
 
 
 def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
-    if not evidence.fits:
-        why = "it does not fit into memory, and so is no strategy that could be the best"
-        return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why)
     known = [rival for rival in evidence.rivals if rival.value is not None]
     if evidence.value is None or not known:
         why = "no rival could be run, or fits into memory" if evidence.rivals else "no rivals are declared"
@@ -232,6 +229,10 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
         return Verdict(claim=claim, evidence=evidence, verdict="not_judged", reason=why)
     sign = 1 if claim.superlative == "least" else -1
     best = min(known, key=lambda rival: sign * float(rival.value or 0))
+    if not evidence.fits:
+        theirs = format_quantity(best.value, claim.unit)
+        why = f"it does not fit into memory, and so is no strategy that could be the best; {best.name} does: {theirs}"
+        return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why, rival=best)
     here, there = float(evidence.value), float(best.value or 0)
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
     words = f"{ours} here, {theirs} with {best.name}"

@@ -23,6 +23,7 @@ from topology.errors import TopologyError
 from topology.presets.clusters import get_cluster_preset
 from topology.presets.protocols import FITTED
 from workloads.errors import WorkloadError
+from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
 from workloads.presets import get_model
@@ -218,6 +219,9 @@ def _build(scenario: Scenario) -> Built:
         fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
+        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
+        if isinstance(workload, TrainingWorkload)
+        else MEGATRON_PRECISION,
         stage_layers=_stage_layers(scenario, model, mesh),
     )
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))

@@ -9,6 +9,7 @@ from workloads.layers import attention_block, dense_ffn_block, head_block, route
 from workloads.memory import (
     GRADIENT_BYTES,
     OPTIMIZER_BYTES,
+    Precision,
     Recompute,
     activation_bytes_per_microbatch,
     forward_working_bytes,
@@ -256,6 +257,18 @@ def test_zero_splits_states_over_the_replicas(zero, per_param):
     states = state_bytes(model, mesh, layers, 0, zero=zero)
     held = states.weights + states.gradients + states.optimizer
     assert held == pytest.approx(sum(params_per_rank(model, mesh, layers, 0)) * per_param, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("precision", "per_param"), [(Precision("bf16"), 2 + 2 + 12), (Precision("fp32", "bf16"), 2 + 4 + 8)]
+)
+def test_precision_decides_the_bytes_of_gradients_and_moments(precision, per_param):
+    """Megatron with gradients in bf16; DeepSeek-V3 with moments in bf16."""
+    model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
+    layers = even_layers(model, mesh)
+    states = state_bytes(model, mesh, layers, 0, precision=precision)
+    held = states.weights + states.gradients + states.optimizer
+    assert held == per_param * sum(params_per_rank(model, mesh, layers, 0))
 
 
 def test_sharded_replicas_hold_whole_layers_while_they_compute_them():

@@ -14,12 +14,15 @@ from workloads.memory.activations import (
 )
 from workloads.memory.inference import forward_working_bytes, kv_cache_bytes
 from workloads.memory.params import layer_params_per_rank, optimized_params_per_rank, params_per_rank
+from workloads.memory.precision import MEGATRON_PRECISION, Precision
 from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
 
 __all__ = [
     "GRADIENT_BYTES",
+    "MEGATRON_PRECISION",
     "OPTIMIZER_BYTES",
     "RECOMPUTE_MODULES",
+    "Precision",
     "Recompute",
     "StateBytes",
     "activation_bytes_per_microbatch",

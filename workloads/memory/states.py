@@ -2,7 +2,7 @@
 
 Model
 -----
-With P parameters on the rank and P' = dense / DP + experts / their replicas::
+With P parameters on the rank and P' = dense / DP + experts / their replicas, and the usual precision::
 
     zero   weights        gradients   optimizer   working
     0      dtype * P      4 P         12 P
@@ -15,9 +15,8 @@ distributed optimizer.
 
 Assumptions
 -----------
-Gradients are accumulated in fp32. The layer that is computed and the next one are gathered under ZeRO 3; frameworks
-that prefetch more hold more. A schedule that keeps a stage's weights twice keeps gradients and optimizer twice as
-well, for its copies are replicas of one another.
+The layer that is computed and the next one are gathered under ZeRO 3; frameworks
+that prefetch more hold more.
 
 References
 ----------
@@ -29,15 +28,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.memory.params import kinds_of_layers, layer_params_per_rank, optimized_params_per_rank, params_per_rank
+from workloads.memory.precision import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
 __all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "StateBytes", "state_bytes"]
 
-GRADIENT_BYTES = 4
-"""Bytes of a gradient: accumulated in fp32, as Megatron does by default."""
-OPTIMIZER_BYTES = 12
-"""Bytes of Adam's state per parameter: master weight and two moments in fp32."""
+GRADIENT_BYTES = MEGATRON_PRECISION.gradient_bytes
+"""Bytes of a gradient by default."""
+OPTIMIZER_BYTES = MEGATRON_PRECISION.optimizer_bytes
+"""Bytes of Adam's state per parameter by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,13 @@ class StateBytes:
 
 
 def state_bytes(
-    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, zero: int = 0, weight_copies: int = 1
+    model: ModelSpec,
+    mesh: Mesh,
+    stage_layers: Sequence[int],
+    stage: int,
+    *,
+    zero: int = 0,
+    precision: Precision = MEGATRON_PRECISION,
 ) -> StateBytes:
     """Return the bytes of weights, gradients and optimizer on each rank of a stage.
 
@@ -65,20 +71,21 @@ def state_bytes(
         Whose parameters they are.
     zero
         0: every replica holds all; 1: the optimizer is split over the replicas; 2: gradients too; 3: weights too.
-    weight_copies
-        How often the pipeline keeps each stage: twice in bidirectional schedules.
+    precision
+        Types of gradients and optimizer states.
     """
-    whole = float(sum(params_per_rank(model, mesh, stage_layers, stage))) * weight_copies
-    split = optimized_params_per_rank(model, mesh, stage_layers, stage, zero=1) * weight_copies
+    whole = float(sum(params_per_rank(model, mesh, stage_layers, stage)))
+    split = optimized_params_per_rank(model, mesh, stage_layers, stage, zero=1)
     first = sum(stage_layers[:stage])
     layers = range(first, first + stage_layers[stage])
     largest = max(
         (sum(layer_params_per_rank(model, layer, mesh)) for layer, _ in kinds_of_layers(model, layers)), default=0
     )
-    working = (GRADIENT_BYTES * largest if zero >= 2 else 0) + (2 * model.dtype_bytes * largest if zero == 3 else 0)
+    gathered = 2 * model.dtype_bytes * largest if zero == 3 else 0
+    working = gathered + (precision.gradient_bytes * largest if zero >= 2 else 0)
     return StateBytes(
         weights=model.dtype_bytes * (split if zero == 3 else whole),
-        gradients=GRADIENT_BYTES * (split if zero >= 2 else whole),
-        optimizer=OPTIMIZER_BYTES * (split if zero >= 1 else whole),
+        gradients=precision.gradient_bytes * (split if zero >= 2 else whole),
+        optimizer=precision.optimizer_bytes * (split if zero >= 1 else whole),
         working=float(working),
     )

@@ -11,9 +11,9 @@ Dense parameters have DP replicas; experts have R / EP of a stage's R ranks, one
 
 Under `spanning` an expert serves all stages, so all stages meet after their backward passes, before anything else.
 
-Gradients are reduced in 4 bytes (Megatron's default, accumulate and reduce in fp32), weights gathered in the model's
-type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: 28 + weight bytes
-per parameter.
+Gradients are reduced in the type they are kept in, by default 4 bytes (Megatron's), weights gathered in the model's
+type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: by default 28 +
+weight bytes per parameter.
 
 Assumptions
 -----------
@@ -28,7 +28,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.replicas import over_replicas
 from sim.engine.plan.work import Work
 from workloads.layers import optimizer_step
-from workloads.memory import GRADIENT_BYTES, optimized_params_per_rank, params_per_rank
+from workloads.memory import optimized_params_per_rank, params_per_rank
 
 __all__ = ["finish_training"]
 
@@ -44,7 +44,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
     ranks = work.mesh.lanes(stage)[lane]
     updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
-    step = optimizer_step(updated, 28.0 + work.model.dtype_bytes)
+    step = optimizer_step(updated, work.precision.step_bytes(work.model.dtype_bytes))
     update = costs.kernels.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
 
@@ -59,7 +59,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
             bytes_per_param=bytes_per_param,
         )
 
-    reduced: list[Op] = [*over(operation, GRADIENT_BYTES)] if work.zero < 2 else []
+    reduced: list[Op] = [*over(operation, work.precision.gradient_bytes)] if work.zero < 2 else []
     if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
         reduced = [_wait_for_all_stages(work), *reduced]
     if work.zero in (0, 3):

@@ -27,7 +27,7 @@ from sim.engine.ops import NO_LAYER, Collective, Compute, Op
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.replicas import over_replicas
 from sim.engine.plan.work import Work
-from workloads.memory import GRADIENT_BYTES, layer_params_per_rank, params_per_rank
+from workloads.memory import layer_params_per_rank, params_per_rank
 from workloads.schedules import Pass
 
 __all__ = ["with_sharding"]
@@ -79,7 +79,7 @@ def _of_layer(
         lane_of,
         operation=operation,
         params=_params_of(work, place[0], layer),
-        bytes_per_param=work.model.dtype_bytes if operation == "all_gather" else GRADIENT_BYTES,
+        bytes_per_param=work.model.dtype_bytes if operation == "all_gather" else work.precision.gradient_bytes,
         layer=layer,
     )
     return list(found)

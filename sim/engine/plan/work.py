@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.errors import WorkloadError
-from workloads.memory import Recompute
+from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
@@ -64,6 +64,8 @@ class Work:
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
     """0: all replicas hold the optimizer; 1: it is split over them; 2: gradients too; 3: weights too."""
+    precision: Precision = MEGATRON_PRECISION
+    """Types of gradients and optimizer states (training)."""
     stage_layers: tuple[int, ...]
     """Layers of each stage."""
 

@@ -20,7 +20,7 @@ from topology.cluster import build_cluster
 from workloads.errors import WorkloadError
 from workloads.kernels import Attention, Gemm
 from workloads.layers import attention_block, dense_ffn_block, embedding_block, head_block
-from workloads.memory import params_per_rank
+from workloads.memory import Precision, params_per_rank
 
 DENSE = make_model(experts=0)
 
@@ -254,6 +254,15 @@ def test_sharded_replicas_exchange_what_they_share_in_every_pass(zero):
     params = [params_per_rank(DENSE, work.mesh, work.stage_layers, stage)[0] for stage in range(2)]
     per_param = 4 * work.microbatches + 2 * (2 * work.microbatches if zero == 3 else 1)
     assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * 3 * sum(params) * per_param, rel=1e-9)
+
+
+def test_gradients_in_two_bytes_are_reduced_as_such_and_read_by_the_optimizer():
+    """Half the bytes of the all-reduce; Adam reads 2 bytes less of 30."""
+    work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", all_reduce="ring")
+    both = [run(one).trace for one in (work, replace(work, precision=Precision("bf16")))]
+    assert bytes_of(both[1], "dp") == bytes_of(both[0], "dp") / 2
+    update_ns = [int((one["end_ns"] - one["start_ns"])[one["kind"] == "optimizer"].max()) for one in both]
+    assert update_ns[1] < update_ns[0]
 
 
 @pytest.mark.parametrize("zero", [0, 1])

@@ -54,7 +54,7 @@ def test_nothing_is_said_to_fit_where_weights_alone_do_not():
 def test_a_run_that_does_not_fit_says_so_first_and_is_no_optimum():
     """It is a finding with what would fit, the exit code stays that of the claims."""
     claim = "claims=[{id: best, says: optimal, source: here, metric: step_time_s, superlative: least}]"
-    result = judge_scenario(load("cluster.device.memory=2.5 GB", claim, "rivals=[EP4_TP2_PP2_DP4]"))
+    result = judge_scenario(load("cluster.device.memory=3 GB", claim, "rivals=[{parallel.zero: 1}]"))
     assert result.findings[0].startswith("It does not fit into memory, and is no valid strategy: rank 0 of stage 0")
     assert result.memory["would_fit"]
     assert result.claims[0].verdict == "refuted"
