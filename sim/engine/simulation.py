@@ -64,6 +64,8 @@ class Run:
     """Busiest rank's expert tokens over the mean of the ranks, averaged over layers and microbatches; 1 without any."""
     tokens_received: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]]
     """(stage, lane) -> (microbatch, chunk) -> copies of tokens that experts' hosts received. Each of shape [R]."""
+    exchange_skew: Mapping[int, float]
+    """Stage -> most tokens that a rank received in one exchange of a layer, over the mean of the ranks."""
     bytes_sent: float
     """Bytes of all transfers, counted when they start."""
     bytes_received: float
@@ -140,6 +142,7 @@ class Simulation:
             tokens_computed=tokens_computed,
             imbalance_max_over_mean=imbalance,
             tokens_received=world.tokens_received(),
+            exchange_skew=world.exchange_skew(),
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,
             num_ended=num_ended,

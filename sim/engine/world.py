@@ -127,6 +127,15 @@ class World:
             of_lane[key] = of_lane[key] + computed if key in of_lane else computed
         return received
 
+    def exchange_skew(self) -> dict[int, float]:
+        """Return, for each stage, the most tokens that a rank received in one exchange over the mean of the ranks."""
+        skew: dict[int, float] = {}
+        for ((stage, _), _), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
+            total = int(computed.sum())
+            if total:
+                skew[stage] = max(skew.get(stage, 1.0), int(computed.max()) * computed.size / total)
+        return skew
+
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
         counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)

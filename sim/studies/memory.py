@@ -2,9 +2,9 @@
 
 Model
 -----
-    buffers   send and receive buffers of a microbatch, twice and once more there and back for each copy of a token,
-              what the layer that is computed again holds meanwhile, the gradients inside of the block whose backward
-              pass needs most, and layers that ZeRO 2 and 3 hold whole
+    buffers   send and receive buffers of a microbatch, and of each copy of a token as it leaves and as it arrives on
+              the hottest rank; what the layer that is computed again holds meanwhile; the gradients inside of the block
+              whose backward pass needs most; layers that ZeRO 2 and 3 hold whole
     logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
 
 A bidirectional pipeline holds two stages on each GPU, its own and the one opposite.
@@ -33,17 +33,25 @@ BIDIRECTIONAL: Final = frozenset({"chimera", "dualpipe"})
 """Schedules whose GPUs hold two stages' weights: two pipelines run through them, in opposite directions."""
 
 
-def stage_memory(work: Work, stage: int) -> StageMemory:
-    """Return the bytes on each GPU of a stage."""
+def stage_memory(work: Work, stage: int, *, skew: float = 1.0) -> StageMemory:
+    """Return the bytes on each GPU of a stage.
+
+    Parameters
+    ----------
+    work, stage
+        What runs, and where.
+    skew
+        Tokens that the hottest rank receives in one exchange, over the mean of the ranks.
+    """
     if work.kind != "training":
-        return _forward_memory(work, stage)
+        return _forward_memory(work, stage, skew)
     model = work.model
     states = [_states(work, held) for held in _held_stages(work, stage)]
     return StageMemory(
         weights=sum(state.weights for state in states),
         gradients=sum(state.gradients for state in states),
         optimizer=sum(state.optimizer for state in states),
-        buffers=_exchange_bytes(work)
+        buffers=_exchange_bytes(work, skew)
         + _remade_bytes(work, stage)
         + max(state.working for state in states)
         + gradient_bytes_in_block(
@@ -92,10 +100,10 @@ def _chunk(work: Work, stage: int, layers: range) -> ChunkMemory:
     )
 
 
-def _exchange_bytes(work: Work) -> float:
-    """Return send and receive buffers of one microbatch."""
+def _exchange_bytes(work: Work, skew: float) -> float:
+    """Return send and receive buffers of one microbatch: copies of tokens as they leave, and as they arrive."""
     model, s = work.model, work.mesh.strategy
-    copies = 2 * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    copies = (1 + skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
     return work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
 
 
@@ -114,15 +122,15 @@ def _remade_bytes(work: Work, stage: int) -> float:
     return max((kept(layer, Recompute()) - kept(layer, work.again) for layer in sorted(ends)), default=0.0)
 
 
-def _forward_memory(work: Work, stage: int) -> StageMemory:
+def _forward_memory(work: Work, stage: int, skew: float) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
     is_last = stage == mesh.num_stages - 1
     return StageMemory(
         weights=float(sum(params_per_rank(model, mesh, work.stage_layers, stage)) * model.dtype_bytes),
-        buffers=_exchange_bytes(work),
+        buffers=_exchange_bytes(work, skew),
         chunks=(
             ChunkMemory(
-                activations=forward_working_bytes(model, mesh, work.tokens),
+                activations=forward_working_bytes(model, mesh, work.tokens, skew=skew),
                 logits=work.head_tokens * model.vocab / tp * model.dtype_bytes if is_last else 0.0,
                 kv_cache=kv_cache_bytes(model, len(work.layers_of(stage)), work.tokens, tp),
             ),

@@ -280,6 +280,12 @@ def test_sharded_replicas_hold_whole_layers_while_they_compute_them():
     assert working == [0, 0, 4 * layer, (4 + 2 * 2) * layer]
 
 
+def test_the_working_tensors_of_prefill_grow_with_the_tokens_of_the_hottest_rank():
+    """Half more tokens are half more of input 4, up 8 and activation 8."""
+    mesh = mesh_of("EP1_TP1_PP1")
+    assert forward_working_bytes(TINY, mesh, 10, skew=1.5) == 10 * 2 * (8 + 4 + 1.5 * 20)
+
+
 # --- KV cache ------------------------------------------------------------------------------------------------------
 
 

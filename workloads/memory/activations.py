@@ -176,14 +176,14 @@ def gradient_bytes_in_block(
     return max([scores, projected, *ffns]) * tokens * model.dtype_bytes
 
 
-def block_elements(model: ModelSpec, layer: int, tp: int, shared: int) -> float:
+def block_elements(model: ModelSpec, layer: int, tp: int, shared: int, *, skew: float = 1.0) -> float:
     """Return the elements in the FFN of a layer on one rank, for each token of its replica: norm, inputs, inside."""
     gates = 2 if model.gated else 1
     norm = model.hidden / shared
     if not model.is_moe_layer(layer):
         return norm + model.hidden / shared + (gates + 1) * model.dense_ffn / tp
     width = model.hidden + (gates + 1) * model.ffn
-    return norm + (model.top_k + model.shared_experts) * width / tp
+    return norm + (skew * model.top_k + model.shared_experts) * width / tp
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

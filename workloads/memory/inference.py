@@ -25,12 +25,15 @@ def kv_cache_bytes(model: ModelSpec, num_layers: int, tokens: int, tp: int) -> f
     return num_layers * tokens * model.kv_cache_bytes_per_token_layer / shards
 
 
-def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int) -> float:
-    """Return the residual stream (twice: in and out) and the largest block of one microbatch on one rank."""
+def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int, *, skew: float = 1.0) -> float:
+    """Return the residual stream (twice: in and out) and the largest block of one microbatch on one rank.
+
+    `skew` is how many tokens the rank's experts receive over the mean of the ranks.
+    """
     tp = mesh.strategy.tp
     shared = tp if mesh.sp else 1
     residual = 2 * model.hidden / shared
     attention = (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
     kinds = kinds_of_layers(model, range(model.layers))
-    ffn = max(block_elements(model, layer, tp, shared) for layer, _ in kinds)
+    ffn = max(block_elements(model, layer, tp, shared, skew=skew) for layer, _ in kinds)
     return (residual + max(attention, ffn)) * tokens * model.dtype_bytes
