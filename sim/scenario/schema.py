@@ -101,6 +101,7 @@ class ScenarioSpec(Section):
             self._check_model_and_strategy()
         self._check_schedule()
         self._check_exchange()
+        self._check_modules()
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self
@@ -165,6 +166,13 @@ class ScenarioSpec(Section):
             cure = "Only under the spanning convention do the stages enter one exchange."
             raise refuse(("parallel", "exchange"), rule=rule, value=parallel.exchange, cure=cure)
 
+    def _check_modules(self) -> None:
+        """Refuse modules of recomputation that would mean nothing."""
+        modules = self.schedule.recompute_modules
+        if modules is not None and self.schedule.recompute != "selective":
+            rule, cure = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
+            raise refuse(("schedule", "recompute_modules"), rule=rule, value=list(modules), cure=cure)
+
     def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""
         if model.preset is not None or model.hf_config is not None:
@@ -187,10 +195,6 @@ class ScenarioSpec(Section):
         if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
             rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
-        if self.schedule.recompute_modules is not None and self.schedule.recompute != "selective":
-            rule, cure = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
-            value = list(self.schedule.recompute_modules)
-            raise refuse(("schedule", "recompute_modules"), rule=rule, value=value, cure=cure)
         if self.schedule.kind in {"gpipe", "1f1b"} and (self.parallel.vpp or 1) > 1:
             rule, cure = f"be 1 with schedule.kind {self.schedule.kind}", "That schedule has one chunk per stage."
             raise refuse(("parallel", "vpp"), rule=rule, value=self.parallel.vpp, cure=cure)

@@ -84,6 +84,10 @@ REFUSALS = [
      "Write a number without unit, such as 1."),
     ("  strategy: EP64_TP16_PP4 ", "  strategy: EP64_PP4_VPP2\n  vpp: 2 #", "23: parallel.vpp must be 1 with "
      "schedule.kind 1f1b, got 2. That schedule has one chunk per stage."),
+    ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
+     "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
+    ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
+     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts."),
     ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, 2, 3, got 4. Write one of these."),
     ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
      "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
@@ -106,10 +110,6 @@ REFUSALS = [
     ("kind: 1f1b", "kind: zb_h1", "34: schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. "
      "Write gpipe or 1f1b."),
     ("kind: 1f1b", "kind: 1f1c", "34: schedule.kind must be one of gpipe, 1f1b, got 1f1c. Did you mean `1f1b`?"),
-    ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
-     "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
-    ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
-     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts."),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
      "Only training computes passes again."),
     ("kind: multinomial", "kind: zipf", "35: routing.kind must be supported, got zipf. zipf is not supported yet. "
