@@ -17,9 +17,10 @@ from typing import Any, Final
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.work import Work
 from sim.engine.simulation import run_plan
-from sim.errors import MoesimError
+from sim.errors import InputError, MoesimError
 from sim.results.memory import memory_of
 from sim.results.quantities import format_quantity
+from sim.scenario.scenario import Scenario
 from sim.studies.memory import stage_memory
 from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
@@ -49,13 +50,13 @@ def predict_memory(work: Work) -> dict[str, Any]:
     )
 
 
-def what_would_fit(work: Work, memory: Mapping[str, Any]) -> list[dict[str, Any]]:
+def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the changes that make a work fit, each with its peak: `set` (dotted keys) and `total_bytes`.
 
     Parameters
     ----------
-    work
-        What does not fit.
+    scenario, work
+        What does not fit; a change that the scenario may not have is not tried.
     memory
         What its run needed.
     """
@@ -71,7 +72,9 @@ def what_would_fit(work: Work, memory: Mapping[str, Any]) -> list[dict[str, Any]
         found: dict[tuple[str, ...], dict[str, Any]] = {}
         for changes, other in tried:
             keys = tuple(changes) if "schedule.kind" not in changes else (str(changes),)
-            peak = None if keys in found else _peak(other)  # of levels and factors the mildest is enough
+            if keys in found or not _may_have(scenario, changes):  # of levels and factors the mildest is enough
+                continue
+            peak = _peak(other)
             if peak is not None and peak * over <= capacity:
                 found[keys] = {"set": changes, "total_bytes": round(peak * over)}
         return list(found.values())
@@ -114,6 +117,15 @@ def say_what_fits(found: list[dict[str, Any]]) -> str:
 
 def _shown(value: object) -> str:
     return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+
+
+def _may_have(scenario: Scenario, changes: Changes) -> bool:
+    """Tell whether a scenario with changes is a valid one."""
+    try:
+        scenario.variant(changes)
+    except InputError:
+        return False
+    return True
 
 
 def _num_passes(work: Work) -> int:

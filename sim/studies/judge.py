@@ -138,7 +138,7 @@ def judge_scenario(
         here = simulate_scenario(scenario, wanted=probed, limits=limits, pairs=pairs)
         on_progress(1, total)
         seen = observe()
-    here, fitting = _fitting(built, here)
+    here, fitting = _fitting(scenario, built, here)
     verdicts = _verdicts(scenario, metrics, here, variants, seen)
     return Result(
         scenario=scenario,
@@ -155,11 +155,11 @@ def judge_scenario(
     )
 
 
-def _fitting(built: Built | None, here: Simulated) -> tuple[Simulated, list[str]]:
+def _fitting(scenario: Scenario, built: Built | None, here: Simulated) -> tuple[Simulated, list[str]]:
     """Return a run that does not fit into memory with what would (`memory.would_fit`), and the finding that says so."""
     if built is None or here.memory.get("fits", True):
         return here, []
-    found = what_would_fit(built.work, here.memory)
+    found = what_would_fit(scenario, built.work, here.memory)
     memory = {**here.memory, "would_fit": found}
     tried = built.work.kind == "training"
     lines = [explain_unfit(memory), *([say_what_fits(found)] if tried else [])]

@@ -37,7 +37,7 @@ def test_what_is_said_to_fit_fits_when_it_is_simulated():
     tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
     simulated = simulate_scenario(tight)
     assert not simulated.memory["fits"]
-    found = what_would_fit(build(tight).work, simulated.memory)
+    found = what_would_fit(tight, build(tight).work, simulated.memory)
     assert found
     for one in found:
         memory = simulate_scenario(tight.variant(one["set"])).memory
@@ -48,7 +48,7 @@ def test_what_is_said_to_fit_fits_when_it_is_simulated():
 def test_nothing_is_said_to_fit_where_weights_alone_do_not():
     """Then nothing is proposed."""
     tight = load("cluster.device.memory=20 MB")
-    assert what_would_fit(build(tight).work, simulate_scenario(tight).memory) == []
+    assert what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory) == []
 
 
 def test_a_run_that_does_not_fit_says_so_first_and_is_no_optimum():
@@ -64,6 +64,6 @@ def test_a_run_that_does_not_fit_says_so_first_and_is_no_optimum():
 def test_schedules_are_tried_as_they_enter_the_table():
     """1F1B keeps fewer microbatches than GPipe."""
     tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
-    tried = [one["set"] for one in what_would_fit(build(tight).work, simulate_scenario(tight).memory)]
+    tried = [one["set"] for one in what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory)]
     assert {"schedule.kind": "1f1b"} in tried
     assert {one["schedule.kind"] for one in tried if "schedule.kind" in one} <= set(SCHEDULES)
