@@ -24,6 +24,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.sharded import with_sharding
 from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
@@ -69,7 +70,11 @@ class PipelinePlan:
         num_lanes = self.work.mesh.num_lanes
         if not self._folds:
             return None
-        lane_of = alike_lanes(self.work, self.lane_ranks, partial(self._finish, lane_of=np.arange(num_lanes)))
+        # ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares: those are compared
+        finish = partial(finish_training, replace(self.work, zero=min(self.work.zero, 1)), self.costs)
+        lane_of = alike_lanes(
+            self.work, self.lane_ranks, lambda stage, lane: tuple(finish(stage, lane, np.arange(num_lanes)))
+        )
         return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
     def schedule(self, lane: int) -> Schedule:
@@ -88,15 +93,10 @@ class PipelinePlan:
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass."""
-        varies = self.work.routing != "balanced"
-        key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
-        if key not in self._known:
-            build = self._forward if chosen.kind == "F" else self._backward
-            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
-            if varies:  # each microbatch is asked for once or twice: do not keep them
-                return self._with_meetings(stage, lane, ops)
-            self._known[key] = ops
-        return self._with_meetings(stage, lane, self._known[key])
+        ops = self._ops_of_pass(stage, lane, chosen)
+        if self.work.zero < 2:
+            return ops
+        return with_sharding(self.work, self.costs, (stage, lane), self._lane_of, ops, chosen=chosen)
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
@@ -114,10 +114,26 @@ class PipelinePlan:
         """Return gradient reduction and optimizer step (training)."""
         if self.work.kind != "training":
             return ()
-        lane_of = np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
-        return self._finish(stage, lane, lane_of=lane_of)
+        return self._finish(stage, lane, lane_of=self._lane_of)
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    @property
+    def _lane_of(self) -> NDArray[np.intp]:
+        """The lane that runs for each. Shape [lanes]."""
+        return np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
+
+    def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass, without what replicas exchange meanwhile."""
+        varies = self.work.routing != "balanced"
+        key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
+        if key not in self._known:
+            build = self._forward if chosen.kind == "F" else self._backward
+            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
+            if varies:  # each microbatch is asked for once or twice: do not keep them
+                return self._with_meetings(stage, lane, ops)
+            self._known[key] = ops
+        return self._with_meetings(stage, lane, self._known[key])
 
     def _finish(self, stage: int, lane: int, *, lane_of: NDArray[np.intp]) -> tuple[Op, ...]:
         return self._at_speed(stage, lane, finish_training(self.work, self.costs, stage, lane, lane_of))
