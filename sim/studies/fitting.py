@@ -142,8 +142,9 @@ def _peak(work: Work, **changes: Any) -> float | None:  # noqa: ANN401 - fields 
     except (MoesimError, WorkloadError):
         return None
 
+
+def _single_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
     """Yield changes one at a time, as keys of the scenario and as fields of the work, levels and factors in order."""
-    """Yield changes one at a time, as keys of the scenario and as fields of the work; of levels and factors the ones beyond the present, in order."""
     mesh = work.mesh
     if max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) > 1:
         for zero in range(work.zero + 1, 4):
