@@ -24,6 +24,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.placed import expert_groups, moved_bytes
 from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
@@ -88,6 +89,11 @@ class PipelinePlan:
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass."""
+        ops = self._ops(stage, lane, chosen)
+        is_first = self.work.placement.moves and chosen.kind == "F" and chosen.microbatch == 0
+        return (*self._moves(stage, lane), *ops) if is_first else ops
+
+    def _ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         varies = self.work.routing != "balanced"
         key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
         if key not in self._known:
@@ -132,6 +138,23 @@ class PipelinePlan:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
         return self.work.cluster.link_map(runs, ranks)
+
+    def _moves(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the copies of experts that a new placement asks for, of all layers of a stage."""
+        if self.work.mesh.convention == "spanning" and lane > 0:
+            return ()  # lanes share the ranks that hold experts
+        if not any(self.work.model.is_moe_layer(layer) for layer in self.work.layers_of(stage)):
+            return ()
+        moved = moved_bytes(self.work, stage)
+        op = Collective(
+            kind="dp",
+            layer=NO_LAYER,
+            transfers=tuple(
+                self.costs.exchanges.round_trip(group, group, moved, group=number)[0]
+                for number, group in expert_groups(self.work, stage, lane)
+            ),
+        )
+        return () if _is_empty(op) else (op,)
 
     @property
     def _last_stage(self) -> int:
