@@ -145,7 +145,7 @@ class PipelinePlan:
             return ()  # lanes share the ranks that hold experts
         if not any(self.work.model.is_moe_layer(layer) for layer in self.work.layers_of(stage)):
             return ()
-        moved = moved_bytes(self.work, stage)
+        moved = moved_bytes(self.work, self.costs, stage)
         op = Collective(
             kind="dp",
             layer=NO_LAYER,
