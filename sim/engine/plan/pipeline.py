@@ -90,7 +90,7 @@ class PipelinePlan:
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass."""
         ops = self._ops(stage, lane, chosen)
-        is_first = self.work.placement.moves and chosen.kind == "F" and chosen.microbatch == 0
+        is_first = self.work.placement.moves and chosen.kind == "F" and chosen.microbatch == chosen.chunk == 0
         return (*self._moves(stage, lane), *ops) if is_first else ops
 
     def _ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
