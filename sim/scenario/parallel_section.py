@@ -176,5 +176,7 @@ class PlacementSpec(Section):
     """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: Annotated[int, count_of("placement.stale", least=0)] = 0
     """Microbatches between that window and the run."""
+    moves: Flag = False
+    """Whether weights that are not where the contiguous placement has them are copied before the first pass."""
     experts: tuple[tuple[_Expert, ...], ...] | None = None
     """Experts of each rank of a group, with kind explicit."""
