@@ -61,6 +61,10 @@ class ModelSpec:
     """Vocabulary."""
     dtype: str = "bf16"
     """Type of weights and activations: bf16, fp16 or fp8."""
+    fused_attention: bool = True
+    """False where attention keeps its scores for the backward pass; its time is that of fused attention in any case."""
+    dropout: bool = False
+    """True where dropout keeps its masks."""
 
     def __post_init__(self) -> None:
         require = self._require

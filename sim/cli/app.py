@@ -187,6 +187,22 @@ def timeline(
     )
 
 
+@app.command(epilog="Example: moesim schedules ep64_tp16_pp4_training -o schedules.png")
+def schedules(
+    scenario: ScenarioArgument,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Picture: .png, .svg or .pdf.")
+    ] = None,
+    changes: SetOption = None,
+    seed: SeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the work of a scenario under every schedule: time, bubble, memory, and one picture."""
+    from sim.cli.schedules import schedules_command  # noqa: PLC0415  # heavy imports wait until a command needs them
+
+    schedules_command(scenario, output=output, changes=changes or [], seed=seed, as_json=as_json)
+
+
 @app.command(epilog="Example: moesim topology ep64_tp16_pp4 -o fabric.png")
 def topology(
     scenario: ScenarioArgument,

@@ -151,13 +151,13 @@ class Lane:
         )
         if world.shares_compute:
             world.compute.hold(self._places, self._last_row)
-        self._count_tokens(op)
+        self._count_tokens(op, chosen)
         ends_in_ns = at_ns + sum(took_ns) - now_ns
         return self._env.timeout(ends_in_ns) if ends_in_ns > 0 else None
 
-    def _count_tokens(self, op: Compute) -> None:
+    def _count_tokens(self, op: Compute, chosen: Pass) -> None:
         if op.tokens_routed or op.expert_tokens is not None:
-            self._world.count_tokens(self.lane, op.tokens_routed, op.expert_tokens)
+            self._world.count_tokens(self.place, chosen, op.tokens_routed, op.expert_tokens)
         if op.tokens_dropped or op.tokens_padded:
             self._world.count_lost(self.lane, op.tokens_dropped, op.tokens_padded)
 
@@ -226,9 +226,9 @@ class Lane:
             is_joint=True,
         )
 
-    def _asked(self, op: Service) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp] | None]:
+    def _asked(self, op: Service, chosen: Pass) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp] | None]:
         """Return ranks, times and places (None: all) where tokens came: others are not asked, nor waited for."""
-        self._world.count_tokens(self.lane, 0, op.expert_tokens)
+        self._world.count_tokens(self.place, chosen, 0, op.expert_tokens)
         if op.duration_ns.all():
             return op.ranks, op.duration_ns, None
         places = np.flatnonzero(op.duration_ns)
@@ -237,7 +237,7 @@ class Lane:
     def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
         """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
         now_ns, compute = self._env.now, self._world.compute
-        ranks, duration_ns, places = self._asked(op)
+        ranks, duration_ns, places = self._asked(op, chosen)
         if not ranks.size:
             return None
         start, end, holder = compute.claim(ranks, duration_ns, now_ns=now_ns)

@@ -6,10 +6,13 @@ runs them, and refuses to end quietly when a lane still waits.
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sim.engine.clock import MAX_EVENTS, Clock
 from sim.engine.deadlock import describe_deadlock
@@ -63,6 +66,10 @@ class Run:
     """Empty rows that experts computed."""
     imbalance_max_over_mean: float
     """Busiest rank's expert tokens over the mean of the ranks, averaged over layers and microbatches; 1 without any."""
+    tokens_received: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]]
+    """(stage, lane) -> (microbatch, chunk) -> copies of tokens that experts' hosts received. Each of shape [R]."""
+    exchange_skew: Mapping[int, float]
+    """Stage -> most tokens that a rank received in one exchange of a layer, over the mean of the ranks."""
     bytes_sent: float
     """Bytes of all transfers, counted when they start."""
     bytes_received: float
@@ -140,6 +147,8 @@ class Simulation:
             tokens_dropped=world.tokens_dropped,
             tokens_padded=world.tokens_padded,
             imbalance_max_over_mean=imbalance,
+            tokens_received=world.tokens_received(),
+            exchange_skew=world.exchange_skew(),
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,
             num_ended=num_ended,

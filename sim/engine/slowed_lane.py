@@ -45,7 +45,7 @@ class SlowedLane(Lane):
         claim = self._slowed.claim(self.ranks, op.total_ns)
         row = self._last_row = recorder.add_compute(op, chosen, self.place, **self._shown(op, claim, asked_ns, before))
         self._slowed.hold(self.ranks, row)
-        self._count_tokens(op)
+        self._count_tokens(op, chosen)
 
         def put_right(_: simpy.Event) -> None:
             if claim.was_moved:
@@ -69,7 +69,7 @@ class SlowedLane(Lane):
 
     def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
         """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
-        ranks, duration_ns, served = self._asked(op)
+        ranks, duration_ns, served = self._asked(op, chosen)
         if not ranks.size:
             return None
         recorder, asked_ns = self._world.recorder, self._env.now

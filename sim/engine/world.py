@@ -108,14 +108,33 @@ class World:
         self.recorder = Recorder(homes)
         self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.num_stage_ops = 0
         self.expert_tokens: list[tuple[int, NDArray[np.int64]]] = []
+        self.expert_places: list[tuple[Place, Pass]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, lane: int, routed: int, computed: NDArray[np.int64] | None) -> None:
+    def count_tokens(self, place: Place, chosen: Pass, routed: int, computed: NDArray[np.int64] | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it (shape [R])."""
-        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
         self.tokens_routed += stands_for * routed
         if computed is not None:
             self.expert_tokens.append((stands_for, computed))
+            self.expert_places.append((place, chosen))
+
+    def tokens_received(self) -> dict[Place, dict[tuple[int, int], NDArray[np.int64]]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> tokens that its experts' hosts received, over all layers."""
+        received: dict[Place, dict[tuple[int, int], NDArray[np.int64]]] = {}
+        for (place, chosen), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
+            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+            of_lane[key] = of_lane[key] + computed if key in of_lane else computed
+        return received
+
+    def exchange_skew(self) -> dict[int, float]:
+        """Return, for each stage, the most tokens that a rank received in one exchange over the mean of the ranks."""
+        skew: dict[int, float] = {}
+        for ((stage, _), _), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
+            total = int(computed.sum())
+            if total:
+                skew[stage] = max(skew.get(stage, 1.0), int(computed.max()) * computed.size / total)
+        return skew
 
     def count_lost(self, lane: int, dropped: int, padded: int) -> None:
         """Note copies of tokens of a lane that no expert computes, and empty rows that experts do."""

@@ -57,6 +57,7 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
         What was written -> path.
     """
     _print_header(data, console)
+    _print_unfit(data, console)
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
@@ -125,6 +126,12 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
     ]
     console.print(cell(scenario.get("name") or "scenario", "bold"))
     console.print(cell(" · ".join(fact for fact in facts if fact), "dim"))
+
+
+def _print_unfit(data: Mapping[str, Any], console: Console) -> None:
+    """Print at the top that the run does not fit into memory: its figures are of no strategy that could run."""
+    if (data.get("memory") or {}).get("fits", True) is False:
+        console.print(cell("does not fit into memory: see the first of the findings", "bold red"))
 
 
 def _axes(parallel: Mapping[str, Any]) -> str:
@@ -206,6 +213,7 @@ def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
     if not total:
         return
     where = [f"stage {memory['peak_stage']}"] if memory.get("peak_stage") is not None else []
+    where += [f"rank {memory['peak_rank']}"] if memory.get("peak_rank") is not None else []
     where += [f"at {format_quantity(memory['peak_time_s'], 's')}"] if memory.get("peak_time_s") is not None else []
     heading(console, "memory per GPU", f"peak on {' '.join(where)}" if where else "")
     table = new_table(console, "", "peak", "of peak", right=[1, 2])

@@ -38,10 +38,11 @@ OUTPUT_NAMES: Final = {
     "timeline": "timeline.png",
     "Perfetto trace": "trace.json",
     "links": "links.png",
+    "memory": "memory.png",
     "bytes per GPU pair": "pairs.npz",
     "their picture": "pairs.png",
 }
-"""What is written into the folder of a run -> the file's name; the last two where there are GPUs."""
+"""What is written into the folder of a run -> the file's name; memory where there is a model, pairs with GPUs."""
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
 """What is written into the folder of a validation -> the file's name."""
@@ -65,6 +66,8 @@ def write_outputs(
     name = str(data["scenario"].get("name") or "scenario")
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
+    if not data.get("memory"):
+        del paths["memory"]
     write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
     for key in ("timeline", "Perfetto trace"):
@@ -72,6 +75,11 @@ def write_outputs(
     from sim.report.links_picture import draw_links  # noqa: PLC0415  # matplotlib
 
     write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
+    if "memory" in paths:
+        from sim.report.memory_picture import draw_memory  # noqa: PLC0415  # matplotlib
+
+        end_s = data["metrics"]["step_time_s"]
+        write_whole(paths["memory"], lambda path: draw_memory(data["memory"], path, title=name, end_s=end_s))
     if pairs is not None:
         from sim.report.pairs_picture import draw_pairs  # noqa: PLC0415  # matplotlib
 

@@ -61,7 +61,7 @@ def _step_cells(row: Row) -> list[str]:
         row["remedy"],
         f"{row['skew']:g}",
         format_quantity(row["step_time_s"], "s"),
-        "–" if interval is None else " to ".join(format_quantity(max(0.0, end), "s") for end in interval),
+        "–" if interval is None else f"± {(interval[1] - interval[0]) / 2 / row['step_time_s']:.1%}",
         f"{row['slowdown']:.3f}",
         format_quantity(row["tokens_per_s"], "tokens/s"),
         f"{row['bubble_fraction']:.1%}",

@@ -75,7 +75,9 @@ CATALOG: dict[str, Metric] = {
         weights | bytes | weights at the peak
         gradients | bytes | gradients at the peak (training)
         optimizer | bytes | optimizer state at the peak (training)
-        activations | bytes | activations at the peak
+        states | bytes | weights, gradients and optimizer state at the peak
+        activations | bytes | activations at the peak, without those of experts
+        expert_activations | bytes | activations of tokens that arrived for experts, on the hottest rank at the peak
         kv_cache | bytes | keys and values at the peak (forward)
         logits | bytes | output of the head at the peak
         buffers | bytes | send and receive buffers
@@ -83,6 +85,7 @@ CATALOG: dict[str, Metric] = {
         fits | flag | whether the peak is within the capacity
         peak_fraction | ratio | peak over capacity
         peak_stage | | stage of the peak
+        peak_rank | | rank of the peak
         peak_time_s | s | time of the peak
         """,
     ),

@@ -94,6 +94,8 @@ class Evidence:
     """The best value that arithmetic allows."""
     bound_wires: float | None = None
     """The best value that the wires allow."""
+    fits: bool = True
+    """Whether the scenario itself fits into memory."""
     explanation: str | None = None
     """What the figures say about this metric, in a line."""
 
@@ -227,6 +229,10 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
         return Verdict(claim=claim, evidence=evidence, verdict="not_judged", reason=why)
     sign = 1 if claim.superlative == "least" else -1
     best = min(known, key=lambda rival: sign * float(rival.value or 0))
+    if not evidence.fits:
+        theirs = format_quantity(best.value, claim.unit)
+        why = f"it does not fit into memory, and so is no strategy that could be the best; {best.name} does: {theirs}"
+        return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why, rival=best)
     here, there = float(evidence.value), float(best.value or 0)
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
     words = f"{ours} here, {theirs} with {best.name}"

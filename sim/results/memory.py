@@ -1,54 +1,106 @@
-"""The peak of memory per GPU: when, where and from what.
+"""Memory per GPU over time, and its peak: when, where and from what.
 
 Model
 -----
 What stays (weights, gradients, optimizer, buffers) is given; what comes and goes is added up along the trace:
 
-    activations   of a microbatch, from the opening of its F on a stage to the close of its B (forward: while F is open)
-    logits        of a microbatch on the last stage, likewise
-    kv_cache      of a microbatch, from the opening of its F on a stage until its batch has left the pipeline (forward)
+    activations         of a microbatch and chunk, from the opening of its F on a stage to the close of its B; where W
+                        is a pass of its own, what W needs stays until W closes (forward: while F is open)
+    expert_activations  likewise, of tokens that arrived for the experts of the hottest rank
+    logits              of a microbatch on the last stage, from F to B
+    kv_cache            of a microbatch, from the opening of its F on a stage until its batch has left it (forward)
+
+    hottest rank   mean bytes of the ranks * most tokens in flight on a rank / their mean
 
 The peak is the largest sum over all stages and times; its parts are those of that stage at that time.
+
+Assumptions
+-----------
+A microbatch's memory is taken when its F opens and freed when its B closes, not layer by layer: pessimistic by less
+than one microbatch. Under `spanning` the hottest rank is that of the tokens of one stage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.engine.trace import Trace
 
-__all__ = ["MEMORY_PARTS", "StageMemory", "memory_of"]
+__all__ = ["MEMORY_PARTS", "ChunkMemory", "StageMemory", "memory_of", "most_in_flight"]
 
-MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "kv_cache", "logits", "buffers")
+MEMORY_PARTS = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "expert_activations",
+    "kv_cache",
+    "logits",
+    "buffers",
+)
 """Parts of the peak."""
+_VARYING = ("activations", "expert_activations", "kv_cache", "logits")
+_MOST_POINTS = 200  # of the timeline of a stage
+
+Times = NDArray[np.int64]
+Bytes = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkMemory:
+    """Bytes that one microbatch adds to each GPU of a stage in one chunk of its layers."""
+
+    activations: float = 0.0
+    """What its backward pass needs."""
+    expert_activations: float = 0.0
+    """What it keeps of tokens that arrived for experts, mean of the ranks."""
+    weight_pass: float = 0.0
+    """What of both stays between B and W, where W is a pass of its own."""
+    logits: float = 0.0
+    """Output of the head."""
+    kv_cache: float = 0.0
+    """Keys and values (forward)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageMemory:
     """Bytes on each GPU of one stage."""
 
-    weights: float
+    weights: float = 0.0
     """Weights."""
-    gradients: float
+    gradients: float = 0.0
     """Gradients (training)."""
-    optimizer: float
+    optimizer: float = 0.0
     """Optimizer state (training)."""
-    buffers: float
-    """Send and receive buffers of one microbatch."""
-    activations_per_microbatch: float
-    """What one microbatch in flight keeps."""
-    logits_per_microbatch: float
-    """Output of the head for one microbatch (last stage)."""
-    kv_cache_per_microbatch: float
-    """Keys and values of one microbatch (forward)."""
+    buffers: float = 0.0
+    """Send and receive buffers of one microbatch, and what a layer needs while it is computed."""
+    chunks: tuple[ChunkMemory, ...] = (ChunkMemory(),)
+    """What a microbatch adds in each chunk; of fewer than the run has, chunks share what is given evenly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Units:
+    """Microbatches in chunks of one stage, and when they come and go. Each array of shape [units]."""
+
+    microbatch: Times
+    chunk: Times
+    opened: Times
+    backward: Times
+    closed: Times
 
 
 def memory_of(
-    trace: Trace, stages: Sequence[StageMemory], *, capacity_bytes: float, microbatches: int
+    trace: Trace,
+    stages: Sequence[StageMemory],
+    *,
+    capacity_bytes: float,
+    microbatches: int,
+    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]] | None = None,
 ) -> dict[str, Any]:
-    """Return the contract's `memory`: peak by part, capacity, whether it fits, and where and when the peak is.
+    """Return the contract's `memory`: peak by part, capacity, whether it fits, where and when, and the course of it.
 
     Parameters
     ----------
@@ -60,8 +112,11 @@ def memory_of(
         Memory of the device.
     microbatches
         Microbatches of a batch, to tell batches apart.
+    expert_tokens
+        (stage, lane) -> (microbatch, chunk) -> copies of tokens that its experts' hosts received. Each of shape [R].
     """
-    peaks = [_peak_of_stage(trace, stage, sizes, microbatches) for stage, sizes in enumerate(stages)]
+    courses = [_course_of_stage(trace, i, sizes, microbatches, expert_tokens or {}) for i, sizes in enumerate(stages)]
+    peaks = [_peak(times, parts, stages[i]) for i, (times, parts) in enumerate(courses)]
     stage = max(range(len(peaks)), key=lambda i: (sum(peaks[i][1].values()), -i))
     time_ns, parts = peaks[stage]
     total = sum(parts.values())
@@ -71,48 +126,172 @@ def memory_of(
         "fits": total <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
         "peak_stage": stage,
+        "peak_rank": _peak_rank(trace, stage, time_ns, expert_tokens or {}),
         "peak_time_s": time_ns / 1e9,
+        "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
+        "timeline": [_timeline(i, *course, stages[i]) for i, course in enumerate(courses)],
     }
 
 
-def _peak_of_stage(trace: Trace, stage: int, sizes: StageMemory, microbatches: int) -> tuple[int, dict[str, float]]:
-    opened, closed = _first_and_last(trace, stage)
-    lives = {
-        "activations": (sizes.activations_per_microbatch, opened, closed),
-        "logits": (sizes.logits_per_microbatch, opened, closed),
-        "kv_cache": (sizes.kv_cache_per_microbatch, opened, _batch_ends(trace, len(opened), microbatches)),
+def most_in_flight(trace: Trace) -> float:
+    """Return the most microbatches that a stage has in flight, from F to B; a chunk of v counts as 1 / v.
+
+    A microbatch that visits a stage once, in one of two pipelines, counts as a whole.
+    """
+    most = 0.0
+    for stage in range(trace.num_stages):
+        units = _units(trace, stage)
+        visits = np.bincount(units.microbatch, minlength=1)
+        per_visit = int(visits.max(initial=1)) or 1
+        times = np.unique(np.concatenate([units.opened, units.backward]))
+        alive = _sum_alive(times, units.opened, units.backward, np.ones(units.opened.size))
+        most = max(most, float(alive.max(initial=0)) / per_visit)
+    return most
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _peak(times: Times, varying: Mapping[str, Bytes], sizes: StageMemory) -> tuple[int, dict[str, float]]:
+    best = int(np.argmax(sum(varying.values())))
+    held = {part: float(getattr(sizes, part)) for part in MEMORY_PARTS if part not in _VARYING}
+    return int(times[best]), held | {part: float(values[best]) for part, values in varying.items()}
+
+
+def _timeline(stage: int, times: Times, varying: Mapping[str, Bytes], sizes: StageMemory) -> dict[str, Any]:
+    """Return the course of a stage's memory, of a long one the highest point of each piece."""
+    total = np.sum(list(varying.values()), axis=0)
+    starts = np.unique(np.linspace(0, times.size, min(times.size, _MOST_POINTS), endpoint=False).astype(np.intp))
+    ends = [*starts[1:].tolist(), times.size]
+    chosen = [first + int(total[first:end].argmax()) for first, end in zip(starts.tolist(), ends, strict=True)]
+    held = {part: getattr(sizes, part) for part in MEMORY_PARTS if part not in _VARYING}
+    return {
+        "stage": stage,
+        "time_s": [time / 1e9 for time in times[chosen].tolist()],
+        "held_bytes": {part: round(size) for part, size in held.items() if size},
+        "varying_bytes": {part: np.rint(v[chosen]).astype(int).tolist() for part, v in varying.items() if v.any()},
     }
-    times = np.unique(np.concatenate([opened, [trace.start_ns]]))
-    alive = {part: size * _num_alive(times, start, end) for part, (size, start, end) in lives.items()}
-    best = int(np.argmax(sum(alive.values())))
-    parts = {part: float(values[best]) for part, values in alive.items()}
-    for part in ("weights", "gradients", "optimizer", "buffers"):
-        parts[part] = getattr(sizes, part)
-    return int(times[best]), parts
 
 
-def _num_alive(times: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Count the intervals [start, end) that hold each time."""
-    return np.searchsorted(np.sort(start), times, "right") - np.searchsorted(np.sort(end), times, "right")
+def _course_of_stage(
+    trace: Trace,
+    stage: int,
+    sizes: StageMemory,
+    microbatches: int,
+    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+) -> tuple[Times, dict[str, Bytes]]:
+    """Return when a stage's memory changes, and what it then holds of each part that varies. Each of shape [T]."""
+    units = _units(trace, stage)
+    batch_end = _batch_ends(trace, units, microbatches)
+    times = np.unique(np.concatenate([[trace.start_ns], units.opened, units.backward, units.closed, batch_end]))
+
+    num_known = len(sizes.chunks)
+    share = min(1.0, num_known / (int(units.chunk.max(initial=0)) + 1))
+
+    def held(part: str, start: Times, end: Times) -> Bytes:
+        each = share * np.array([getattr(chunk, part) for chunk in sizes.chunks])[units.chunk % num_known]
+        return _sum_alive(times, start, end, each)
+
+    experts = held("expert_activations", units.opened, units.backward)
+    return times, {
+        "activations": held("activations", units.opened, units.backward)
+        + held("weight_pass", units.backward, units.closed),
+        "expert_activations": experts * _hottest(times, units, stage, expert_tokens) if experts.any() else experts,
+        "kv_cache": held("kv_cache", units.opened, batch_end),
+        "logits": held("logits", units.opened, units.backward),
+    }
 
 
-def _first_and_last(trace: Trace, stage: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return when each microbatch first opens and last closes on a stage (lane 0). Each of shape [microbatches]."""
+def _sum_alive(times: Times, start: Times, end: Times, each: NDArray[np.float64]) -> Bytes:
+    """Add up at each time what the intervals [start, end) hold; `each` of shape [units] or [units, R]."""
+    whole = np.rint(each).astype(np.int64)  # whole bytes: sums that come and go end at 0, and equal peaks are equal
+    change = np.zeros((times.size, *whole.shape[1:]), dtype=np.int64)
+    np.add.at(change, np.searchsorted(times, start), whole)
+    np.subtract.at(change, np.searchsorted(times, end), whole)
+    return np.cumsum(change, axis=0).astype(np.float64)
+
+
+def _hottest(
+    times: Times,
+    units: _Units,
+    stage: int,
+    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+) -> Bytes:
+    """Return the most tokens in flight on a rank over their mean, 1 without any. Shape [T]."""
+    worst = np.ones(times.size)
+    places = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
+    for (of_stage, _), tokens in expert_tokens.items():
+        if of_stage != stage or not tokens:
+            continue
+        none = np.zeros_like(next(iter(tokens.values())))
+        each = np.array([tokens.get(place, none) for place in places], dtype=np.float64)
+        alive = _sum_alive(times, units.opened, units.backward, each)
+        mean = alive.mean(axis=1)
+        worst = np.maximum(worst, np.divide(alive.max(axis=1), mean, out=np.ones(times.size), where=mean > 0))
+    return worst
+
+
+def _peak_rank(
+    trace: Trace,
+    stage: int,
+    time_ns: int,
+    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+) -> int:
+    """Return the rank of a stage with the most tokens in flight at a time; its first where all are alike."""
+    units = _units(trace, stage)
+    alive = (units.opened <= time_ns) & (units.backward > time_ns)
+    places = list(zip(units.microbatch[alive].tolist(), units.chunk[alive].tolist(), strict=True))
+    most, rank = -1, int(trace.lane_ranks[stage, 0, 0])
+    for (of_stage, lane), tokens in expert_tokens.items():
+        held = np.sum([tokens[place] for place in places if place in tokens], axis=0)
+        if of_stage == stage and np.size(held) == trace.lane_ranks.shape[2] and held.max() > most:
+            most, rank = int(held.max()), int(trace.lane_ranks[stage, lane, int(held.argmax())])
+    return rank
+
+
+def _units(trace: Trace, stage: int) -> _Units:
+    """Return what passes through a stage (its first lane), microbatch by microbatch and chunk by chunk."""
     rows = trace.rows("pass", stage=stage, lane=0)
-    microbatch = trace.ints("microbatch")[rows]
-    rows, microbatch = rows[microbatch >= 0], microbatch[microbatch >= 0]
-    count = int(microbatch.max(initial=-1)) + 1
-    opened = np.full(count, np.iinfo(np.int64).max)
-    closed = np.zeros(count, dtype=np.int64)
-    np.minimum.at(opened, microbatch, trace.ints("start_ns")[rows])
-    np.maximum.at(closed, microbatch, trace.ints("end_ns")[rows])
-    return opened, closed
+    rows = rows[trace.ints("microbatch")[rows] >= 0]
+    microbatch, chunk = trace.ints("microbatch")[rows], trace.ints("chunk")[rows].clip(min=0)
+    num_chunks = int(chunk.max(initial=0)) + 1
+    unit, place = np.unique(microbatch * num_chunks + chunk, return_inverse=True)
+    start, end, kind = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows], trace["kind"][rows].astype(np.str_)
+    opened, backward, closed = np.full(unit.size, np.iinfo(np.int64).max), *np.zeros((2, unit.size), dtype=np.int64)
+    np.minimum.at(opened, place, start)
+    np.maximum.at(backward, place[kind != "W"], end[kind != "W"])
+    np.maximum.at(closed, place, end)
+    if (kind == "FB").any():
+        _close_pairs(unit % num_chunks, backward, closed, pairs=(chunk, end, kind), has_b=place[kind == "B"])
+    return _Units(
+        microbatch=unit // num_chunks, chunk=unit % num_chunks, opened=opened, backward=backward, closed=closed
+    )
 
 
-def _batch_ends(trace: Trace, num_microbatches: int, microbatches: int) -> np.ndarray:
-    """Return, for each microbatch, when its batch has left the last stage. Shape [microbatches]."""
-    _, closed = _first_and_last(trace, trace.num_stages - 1)
-    batch = np.arange(num_microbatches) // microbatches
-    ends = np.zeros(int(batch.max(initial=0)) + 1, dtype=np.int64)
-    np.maximum.at(ends, batch, closed[:num_microbatches])
-    return ends[batch]
+def _close_pairs(
+    of_chunk: Times,
+    backward: Times,
+    closed: Times,
+    *,
+    pairs: tuple[Times, Times, NDArray[np.str_]],
+    has_b: NDArray[np.intp],
+) -> None:
+    """Set the ends of backward passes that ran beside a forward pass of another chunk, which names the pair's row.
+
+    Microbatches of a chunk go backward in the order in which they came.
+    """
+    chunk, end, kind = pairs
+    for number in np.unique(of_chunk).tolist():
+        open_units = np.setdiff1d(np.flatnonzero(of_chunk == number), has_b)
+        ends = np.sort(end[(kind == "FB") & (chunk != number)])[: open_units.size]
+        backward[open_units[: ends.size]] = ends
+        closed[open_units[: ends.size]] = np.maximum(closed[open_units[: ends.size]], ends)
+
+
+def _batch_ends(trace: Trace, units: _Units, microbatches: int) -> Times:
+    """Return, for each unit, when its batch has left the last stage. Shape [units]."""
+    last = _units(trace, trace.num_stages - 1)
+    num_batches = int(max(units.microbatch.max(initial=0), last.microbatch.max(initial=0))) // microbatches + 1
+    ends = np.zeros(num_batches, dtype=np.int64)
+    np.maximum.at(ends, last.microbatch // microbatches, last.closed)
+    return ends[units.microbatch // microbatches]

@@ -47,6 +47,10 @@ class ModelSpec(Section):
     """Number of entries of the vocabulary."""
     dtype: Literal["bf16", "fp16", "fp8"] | None = None
     """Type of weights and activations in matrix products; default: bf16."""
+    fused_attention: Flag | None = None
+    """Whether attention keeps no scores for its backward pass; false costs memory, not time; default: true."""
+    dropout: Flag | None = None
+    """Whether dropout keeps its masks, which costs memory, not time; default: false."""
 
     def given(self) -> dict[str, int | bool | str]:
         """Return the fields of the model that are known here, without `preset` and `hf_config`.
@@ -71,7 +75,16 @@ class ModelSpec(Section):
         """Return what a field is when it is not given."""
         head_dim = self.hidden // self.heads if self.hidden and self.heads else None
         derived = {"kv_heads": self.heads, "head_dim": head_dim, "dense_ffn": self.ffn}
-        return {**derived, "gated": False, "experts": 0, "shared_experts": 0, "dense_layers": 0, "dtype": "bf16"}
+        return {
+            **derived,
+            "gated": False,
+            "experts": 0,
+            "shared_experts": 0,
+            "dense_layers": 0,
+            "dtype": "bf16",
+            "fused_attention": True,
+            "dropout": False,
+        }
 
     def _check_limits(self) -> None:
         """Refuse parts that are more than their whole."""

@@ -59,7 +59,7 @@ class ParallelSpec(Section):
     sp: Flag | None = None
     """Sequence parallelism; null: as the convention requires."""
     zero: Literal[0, 1, 2, 3] = 0
-    """Which states are split over the replicas: 1 the optimizer's."""
+    """Which states are split over the replicas: 1 the optimizer's, 2 gradients too, 3 weights too."""
     rank_order: Annotated[tuple[Axis, ...], BeforeValidator(_rank_order, json_schema_input_type=list[Axis])] = get_args(
         Axis
     )
@@ -71,6 +71,18 @@ class ParallelSpec(Section):
     """Layers of each stage, at least one; without it they are split evenly."""
     exchange: Literal["one_sided", "blocking"] = "one_sided"
     """How the expert exchange of the spanning convention is entered."""
+
+
+Module = Literal["core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts"]
+"""What selective recomputation can make again."""
+
+
+def _modules(value: object) -> object:
+    """Return modules as a list, each of them once."""
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value) and len(set(value)) == len(value):
+        return value
+    cure = f"Choose among {', '.join(get_args(Module))}."
+    raise RefusalError(rule="be a list of modules, each once", value=value, cure=cure)
 
 
 class ScheduleSpec(Section):
@@ -95,7 +107,11 @@ class ScheduleSpec(Section):
     ] = "1f1b"
     """Name of the schedule."""
     recompute: Literal["none", "selective", "full"] = "none"
-    """What a backward pass computes again: nothing, attention's inside, or the whole forward pass."""
+    """What a backward pass computes again: nothing, some modules, or the whole forward pass."""
+    recompute_modules: (
+        Annotated[tuple[Module, ...], BeforeValidator(_modules, json_schema_input_type=list[Module])] | None
+    ) = None
+    """What selective recomputation makes again, as Megatron-LM names it; default: core_attn."""
     file: str | None = None
     """The passes of a custom schedule."""
 
@@ -160,5 +176,7 @@ class PlacementSpec(Section):
     """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: Annotated[int, count_of("placement.stale", least=0)] = 0
     """Microbatches between that window and the run."""
+    moves: Flag = False
+    """Whether weights that are not where the contiguous placement has them are copied before the first pass."""
     experts: tuple[tuple[_Expert, ...], ...] | None = None
     """Experts of each rank of a group, with kind explicit."""

@@ -107,6 +107,7 @@ class ScenarioSpec(Section):
         self._check_exchange()
         check_routing(self.routing, self.workload.kind)
         check_placement(self.placement)
+        self._check_modules()
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self
@@ -171,6 +172,13 @@ class ScenarioSpec(Section):
             rule = f"be one_sided with parallel.convention {parallel.convention}"
             cure = "Only under the spanning convention do the stages enter one exchange."
             raise refuse(("parallel", "exchange"), rule=rule, value=parallel.exchange, cure=cure)
+
+    def _check_modules(self) -> None:
+        """Refuse modules of recomputation that would mean nothing."""
+        modules = self.schedule.recompute_modules
+        if modules is not None and self.schedule.recompute != "selective":
+            rule, cure = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
+            raise refuse(("schedule", "recompute_modules"), rule=rule, value=list(modules), cure=cure)
 
     def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""

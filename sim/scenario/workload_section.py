@@ -44,6 +44,10 @@ class TrainingWorkload(Section):
     """Tokens of one sequence."""
     microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one pipeline."""
+    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type in which gradients are kept and reduced."""
+    moment_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Type of Adam's two moments; master weights are in fp32."""
 
 
 class PassTimes(Section):

@@ -27,6 +27,7 @@ from topology.errors import TopologyError
 from topology.presets.clusters import get_cluster_preset
 from topology.presets.protocols import FITTED, protocols_of
 from workloads.errors import WorkloadError
+from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
@@ -217,6 +218,7 @@ def _build(scenario: Scenario) -> Built:
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recompute,
+        recompute_modules=spec.schedule.recompute_modules or ("core_attn",),
         routing=spec.routing.kind,
         skew=skew_of(scenario, model.experts),
         capacity_factor=spec.routing.capacity_factor,
@@ -230,6 +232,9 @@ def _build(scenario: Scenario) -> Built:
         fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
+        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
+        if isinstance(workload, TrainingWorkload)
+        else MEGATRON_PRECISION,
         stage_layers=_stage_layers(scenario, model, mesh),
     )
     try_routing(work)

@@ -6,7 +6,7 @@ Each alternative, rival and further seed is a simulation of its own; claims shar
 import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sim.errors import InputError
@@ -19,6 +19,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.build import Built, build, check_facts, suit_rival
 from sim.studies.build_collective import collective_work
+from sim.studies.fitting import explain_unfit, say_what_fits, what_would_fit
 from sim.studies.least import least_of_work
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
@@ -137,12 +138,14 @@ def judge_scenario(
         here = simulate_scenario(scenario, wanted=probed, limits=limits, pairs=pairs)
         on_progress(1, total)
         seen = observe()
+    here, fitting = _fitting(scenario, built, here)
     verdicts = _verdicts(scenario, metrics, here, variants, seen)
     return Result(
         scenario=scenario,
         simulated=here,
         claims=verdicts,
         findings=[
+            *fitting,
             *_findings(here, metrics),
             *_published(scenario),
             *_not_run(scenario, variants, seen),
@@ -150,6 +153,17 @@ def judge_scenario(
         ],
         num_runs=here.num_runs + sum(o.num_runs for o in seen),
     )
+
+
+def _fitting(scenario: Scenario, built: Built | None, here: Simulated) -> tuple[Simulated, list[str]]:
+    """Return a run that does not fit into memory with what would (`memory.would_fit`), and the finding that says so."""
+    if built is None or here.memory.get("fits", True):
+        return here, []
+    found = what_would_fit(scenario, built.work, here.memory)
+    memory = {**here.memory, "would_fit": found}
+    tried = built.work.kind == "training"
+    lines = [explain_unfit(memory), *([say_what_fits(found)] if tried else [])]
+    return replace(here, memory=memory), [" ".join(lines)]
 
 
 def _metric_of(scenario: Scenario, position: int) -> str:
@@ -210,6 +224,7 @@ def _verdicts(
             bound_compute=bounds[0],
             bound_wires=bounds[1],
             explanation=here.explanations.get(metric),
+            fits=here.memory.get("fits", True),
         )
         verdicts.append(judge(_claim(spec, metric), evidence))
     return relate(verdicts)

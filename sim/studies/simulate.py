@@ -15,10 +15,9 @@ from sim.engine.plan.transfer_costs import Choice
 from sim.engine.plan.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
-from sim.results.memory import StageMemory, memory_of
+from sim.results.memory import memory_of
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
-from sim.results.quantities import format_quantity
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
@@ -27,16 +26,9 @@ from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
 from sim.studies.least import held_bytes, least_of_collective, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
+from sim.studies.memory import stage_memory
 from workloads.facts import explain_facts, mesh_facts
-from workloads.memory import (
-    GRADIENT_BYTES,
-    OPTIMIZER_BYTES,
-    activation_bytes_per_microbatch,
-    forward_working_bytes,
-    kv_cache_bytes,
-    optimized_params_per_rank,
-    params_per_rank,
-)
+from workloads.memory import params_per_rank
 
 __all__ = ["Simulated", "simulate_scenario"]
 
@@ -84,8 +76,10 @@ class Simulated:
         memory = self.memory
         peak = memory.get("peak_bytes_per_gpu", {})
         flat = dict(peak) if isinstance(peak, Mapping) else {}
-        scalars = ("capacity_bytes", "fits", "peak_fraction", "peak_stage", "peak_time_s")
+        scalars = ("capacity_bytes", "fits", "peak_fraction", "peak_stage", "peak_rank", "peak_time_s")
         flat |= {key: memory[key] for key in scalars if key in memory}
+        if flat:
+            flat["states"] = sum(peak[part] for part in ("weights", "gradients", "optimizer"))
         return {**self.mesh, **flat, **self.metrics}
 
 
@@ -135,9 +129,10 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
-        [_stage_memory(work, stage) for stage in range(work.mesh.num_stages)],
+        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, 1.0)) for stage in range(work.mesh.num_stages)],
         capacity_bytes=work.cluster.device.memory_bytes,
         microbatches=work.microbatches,
+        expert_tokens=run.tokens_received,
     )
     facts, explanations = _facts(built)
     num_runs = 1
@@ -161,7 +156,7 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         batches=work.batches,
         num_runs=num_runs,
         assumptions=built.assumptions,
-        warnings=[*built.warnings, *_memory_warnings(memory)],
+        warnings=list(built.warnings),
         choices=list(plan.costs.transfers.choices.values()),
         pairs=_pairs(plan, run) if pairs else None,
     )
@@ -270,14 +265,6 @@ def _pairs(plan: PipelinePlan | CollectivePlan, run: Run) -> PairUse:
     return plan.costs.pairs.total(run.num_ended, node_of, plan.folding)
 
 
-def _memory_warnings(memory: Mapping[str, Any]) -> list[str]:
-    if memory["fits"]:
-        return []
-    peak = format_quantity(float(memory["peak_bytes_per_gpu"]["total"]), "bytes")
-    capacity = format_quantity(float(memory["capacity_bytes"]), "bytes")
-    return [f"It does not fit: a GPU of stage {memory['peak_stage']} needs {peak} and has {capacity}."]
-
-
 def _run_facts(work: Work, run: Run) -> RunFacts:
     passes = 3 if work.kind == "training" else 1
     tokens = work.batch_tokens * work.batches
@@ -286,8 +273,6 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
     layers = [
         work.model.flops_per_token(work.sequence_length, causal=c, with_head=False) * tokens for c in (False, True)
     ]
-    scores = work.model.layers * work.model.attention_score_flops_per_token(work.sequence_length, causal=False) * tokens
-    again = {"none": 0.0, "selective": scores, "full": layers[0]}[work.recompute]
     per_gpu = [_params_of(work, stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
         num_gpus=work.mesh.world,
@@ -296,7 +281,7 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
         microbatches=work.microbatches,
         model_flops=passes * (layers[0] + head),
         model_flops_causal=passes * (layers[1] + head),
-        recomputed_flops=again,
+        recomputed_flops=layers[0] if work.recompute == "full" else _remade_flops_per_token(work) * tokens,
         peak_flops_per_s=work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world,
         num_params=work.model.num_params,
         num_active_params=work.model.num_active_params,
@@ -305,30 +290,19 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
     )
 
 
-def _stage_memory(work: Work, stage: int) -> StageMemory:
-    model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    params = _params_of(work, stage)
-    trains = work.kind == "training"
-    layers = list(work.layers_of(stage))
-    is_last = stage == mesh.num_stages - 1
-    logits = work.head_tokens * model.vocab / tp * model.dtype_bytes if is_last else 0.0
-    optimized = optimized_params_per_rank(model, mesh, work.stage_layers, stage, zero=work.zero)
-    hidden_bytes = work.tokens * model.hidden * model.dtype_bytes / tp
-    copies = 2 * max(1, model.top_k) if model.experts and mesh.strategy.ep > 1 else 0
-    again = layers[:1] if trains and work.recompute == "full" else []  # the layer that is being computed again
-    return StageMemory(
-        weights=params * model.dtype_bytes,
-        gradients=params * GRADIENT_BYTES if trains else 0.0,
-        optimizer=optimized * OPTIMIZER_BYTES if trains else 0.0,
-        buffers=hidden_bytes * (2 + copies) + activation_bytes_per_microbatch(model, mesh, again, work.tokens, "none"),
-        activations_per_microbatch=(
-            activation_bytes_per_microbatch(model, mesh, layers, work.tokens, work.recompute)
-            if trains
-            else forward_working_bytes(model, mesh, work.tokens)
-        ),
-        logits_per_microbatch=logits * (3 if trains else 1),  # in training the softmax in 4 bytes beside them
-        kv_cache_per_microbatch=0.0 if trains else kv_cache_bytes(model, len(layers), work.tokens, tp),
-    )
+def _remade_flops_per_token(work: Work) -> float:
+    """Return the FLOPs of what selective recomputation computes again, over all layers."""
+    model, again = work.model, work.again
+    num_dense = model.layers - model.num_moe_layers
+    shared = model.shared_experts * model.num_expert_params
+    routed = model.top_k * model.num_expert_params + model.hidden * model.experts
+    parts = {
+        "core_attn": model.layers * model.attention_score_flops_per_token(work.sequence_length, causal=False),
+        "mlp": 2.0 * num_dense * model.num_dense_ffn_params,
+        "moe": 2.0 * model.num_moe_layers * (routed + shared),
+        "shared_experts": 0.0 if again.remakes("moe") else 2.0 * model.num_moe_layers * shared,
+    }
+    return sum(flops for module, flops in parts.items() if again.remakes(module))
 
 
 def _params_of(work: Work, stage: int) -> int:

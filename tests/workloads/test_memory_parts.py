@@ -9,10 +9,16 @@ from workloads.layers import attention_block, dense_ffn_block, head_block, route
 from workloads.memory import (
     GRADIENT_BYTES,
     OPTIMIZER_BYTES,
+    Precision,
+    Recompute,
     activation_bytes_per_microbatch,
     forward_working_bytes,
+    gradient_bytes_in_block,
     kv_cache_bytes,
+    layer_params_per_rank,
     params_per_rank,
+    state_bytes,
+    weight_pass_bytes_per_microbatch,
 )
 from workloads.mesh import Mesh, build_mesh
 from workloads.model import ModelSpec
@@ -161,9 +167,9 @@ def test_full_recomputation_keeps_the_input_of_each_layer(sp, shards):
 
 
 def test_activations_of_an_expert_layer_by_hand():
-    """Per token: attention 2 * 4 + (2 * 2 + 2 * 2) * 2; norm 4; one copy of input 4, up 8 and activation 8."""
+    """Per token: attention 2 * 4 + (2 * 2 + 2 * 2) * 2; norm, router 8; a copy of input 4, up 8, activation 8."""
     found = activation_bytes_per_microbatch(TINY, mesh_of("EP1_TP1_PP1"), [0], 10, "none")
-    assert found == 10 * 2 * (8 + 16 + 4 + 20)
+    assert found == 10 * 2 * (8 + 16 + 8 + 20)
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
@@ -179,6 +185,105 @@ def test_activations_are_proportional_to_tokens_and_layers(recompute):
 def test_the_forward_pass_works_on_a_residual_stream_and_its_largest_block():
     """In and out 2 * 4; the largest block is the FFN: norm 4, input 4, up 8, activation 8."""
     assert forward_working_bytes(TINY, mesh_of("EP1_TP1_PP1"), 10) == 10 * 2 * (8 + 24)
+
+
+@pytest.mark.parametrize("name", ["gpt-22b", "gpt-175b"])
+@pytest.mark.parametrize(
+    ("sp", "recompute", "formula"),
+    [
+        (False, "none", lambda t, scores: 10 + 24 / t + scores / t),
+        (True, "none", lambda t, scores: (34 + scores) / t),
+        (False, "selective", lambda t, _: 10 + 24 / t),
+        (True, "selective", lambda t, _: 34 / t),
+        (False, "full", lambda *_: 2),
+    ],
+)
+@pytest.mark.parametrize("tp", [1, 8])
+def test_unfused_activations_with_dropout_are_table_2_of_korthikanti(name, sp, recompute, formula, tp):
+    """2022, table 2, in s b h: attention scores are 5 a s / h of it."""
+    model, length = replace(MODELS[name], fused_attention=False, dropout=True), 2048
+    mesh = mesh_of(f"TP{tp}", sp=sp)
+    found = activation_bytes_per_microbatch(model, mesh, range(2), 4 * length, recompute, sequence_length=length)
+    per_layer = formula(tp, 5 * model.heads * length / model.hidden)
+    assert found == pytest.approx(2 * 4 * length * model.hidden * per_layer, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("modules", "kept"),
+    [
+        (("layernorm",), 48 - 4 - 4),
+        (("mlp",), 48 - 12 * 2),
+        (("layernorm", "mlp"), 48 - 4 - 12 * 2),
+    ],
+)
+def test_modules_of_recomputation_leave_out_what_they_make_again(modules, kept):
+    """Per token a dense layer keeps norms 8, inputs 8, Q K V and output 16, up and activation 16 elements: 48."""
+    dense = replace(TINY, experts=0, top_k=0, ffn=8)
+    whole, less = (
+        activation_bytes_per_microbatch(dense, mesh_of("TP1"), [0], 1, again)
+        for again in (Recompute(), Recompute("selective", modules))
+    )
+    assert whole == 2 * 48
+    assert less == 2 * (kept if "mlp" not in modules else kept + 8)
+
+
+@pytest.mark.parametrize(
+    ("fused", "elements"),
+    [(True, 2 * 8), (False, 2 * 2 * 100)],
+    ids=["FFN, up and activation", "scores and probabilities"],
+)
+def test_backward_holds_the_gradients_inside_of_its_largest_block(fused, elements):
+    """Per token: 2 * 8 of the FFN and of Q K V and output, 2 heads * 100 scores and as many probabilities."""
+    dense = replace(TINY, experts=0, top_k=0, ffn=8, fused_attention=fused)
+    found = gradient_bytes_in_block(dense, mesh_of("TP1"), [0], 10, sequence_length=100)
+    assert found == 10 * elements * 2
+
+
+def test_a_weight_pass_of_a_gpt_needs_32_bytes_per_token_and_width():
+    """Qi et al. 2024, table 1: 32 s b h of the 34 s b h + scores that the backward pass by input needs."""
+    model = MODELS["gpt-22b"]
+    found = weight_pass_bytes_per_microbatch(model, mesh_of("TP1"), range(3), 2048)
+    assert found == 3 * 32 * 2048 * model.hidden
+
+
+# --- weights, gradients and optimizer ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("zero", "per_param"), [(0, 18), (1, 6 + 12 / 4), (2, 2 + 16 / 4), (3, 18 / 4)])
+def test_zero_splits_states_over_the_replicas(zero, per_param):
+    """Rajbhandari et al. 2020, figure 1, with gradients in 4 bytes."""
+    model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
+    layers = even_layers(model, mesh)
+    states = state_bytes(model, mesh, layers, 0, zero=zero)
+    held = states.weights + states.gradients + states.optimizer
+    assert held == pytest.approx(sum(params_per_rank(model, mesh, layers, 0)) * per_param, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("precision", "per_param"), [(Precision("bf16"), 2 + 2 + 12), (Precision("fp32", "bf16"), 2 + 4 + 8)]
+)
+def test_precision_decides_the_bytes_of_gradients_and_moments(precision, per_param):
+    """Megatron with gradients in bf16; DeepSeek-V3 with moments in bf16."""
+    model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
+    layers = even_layers(model, mesh)
+    states = state_bytes(model, mesh, layers, 0, precision=precision)
+    held = states.weights + states.gradients + states.optimizer
+    assert held == per_param * sum(params_per_rank(model, mesh, layers, 0))
+
+
+def test_sharded_replicas_hold_whole_layers_while_they_compute_them():
+    """ZeRO 2 one layer's gradients in 4 bytes; ZeRO 3 two layers' weights as well."""
+    model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
+    layers = even_layers(model, mesh)
+    layer = sum(layer_params_per_rank(model, 0, mesh))
+    working = [state_bytes(model, mesh, layers, 0, zero=zero).working for zero in range(4)]
+    assert working == [0, 0, 4 * layer, (4 + 2 * 2) * layer]
+
+
+def test_the_working_tensors_of_prefill_grow_with_the_tokens_of_the_hottest_rank():
+    """Half more tokens are half more of input 4, up 8 and activation 8."""
+    mesh = mesh_of("EP1_TP1_PP1")
+    assert forward_working_bytes(TINY, mesh, 10, skew=1.5) == 10 * 2 * (8 + 4 + 1.5 * 20)
 
 
 # --- KV cache ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ tokens that sum to c, of which the odd ones go to another replica from source to
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["split_over_replicas"]
+__all__ = ["moved_experts", "split_over_replicas"]
 
 IntArray = NDArray[np.int64]
 
@@ -41,3 +41,23 @@ def split_over_replicas(counts: IntArray, slots: NDArray[np.intp]) -> IntArray:
     turn = (number + np.arange(counts.shape[-2])[:, None]) % copies
     split = (counts[..., held] + turn) // copies
     return np.asarray(split.reshape(*counts.shape[:-1], *slots.shape), dtype=np.int64)
+
+
+def moved_experts(before: NDArray[np.intp], after: NDArray[np.intp]) -> IntArray:
+    """Return how many experts each rank copies from each other when the slots change. Shape [R, R], from by to.
+
+    A rank that held an expert copies none; others take it from the first rank that held it, once for all
+    their slots.
+
+    Examples
+    --------
+    >>> moved_experts(np.array([[0, 1], [2, 3]]), np.array([[0, 2], [1, 3]]))
+    array([[0, 1],
+           [1, 0]])
+    """
+    holder = {expert: rank for rank in reversed(range(len(before))) for expert in before[rank].tolist()}
+    moved = np.zeros((len(before), len(before)), dtype=np.int64)
+    for rank, held in enumerate(after.tolist()):
+        for expert in sorted(set(held) - set(before[rank].tolist())):
+            moved[holder[expert], rank] += 1
+    return moved

@@ -19,6 +19,8 @@ class PlacementRule:
     """Microbatches whose loads a plan is made from (greedy, eplb)."""
     stale: int = 0
     """Microbatches between the last of these and the first of the run."""
+    moves: bool = False
+    """Whether what is not where the contiguous placement has it is copied there before the first pass."""
     experts: tuple[tuple[int, ...], ...] = ()
     """Experts of each rank (explicit)."""
 

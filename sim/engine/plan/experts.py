@@ -31,7 +31,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.kernel_costs import Block
 from sim.engine.plan.route import ExpertLayer
 from sim.engine.plan.work import Work
-from workloads.kernels import Kernel
+from workloads.kernels import Kernel, Memory
 from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
 
 __all__ = ["expert_backward", "expert_forward"]
@@ -58,7 +58,7 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
     model, num_ranks, owned = work.model, routed.lane_ranks.size, routed.owned_tokens
     copies = permute(model, float(owned * model.top_k))
     before = [*router_block(model, owned), *shared_expert_block(model, owned)]
-    ops: list[Op] = [costs.kernels.compute([copies], num_ranks, layer=routed.layer)]
+    ops: list[Op] = [costs.kernels.compute([*_remade(work, routed), copies], num_ranks, layer=routed.layer)]
     ops += _travel("ep_combine", routed, routed.there)
     ops.append(_experts(work, costs, routed, is_backward=True))
     ops += _travel("ep_dispatch", routed, routed.back)
@@ -67,6 +67,23 @@ def expert_backward(work: Work, costs: Costs, routed: ExpertLayer) -> list[Op]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _remade(work: Work, routed: ExpertLayer) -> list[Kernel]:
+    """Return what selective recomputation makes again on the tokens' owners, other than the block as a whole.
+
+    The experts' activation is made again where it is used, by `moe_act`: a kernel of the mean rank's tokens.
+    """
+    again, model = work.again, work.model
+    if again.remakes("moe"):
+        return []
+    kernels: list[Kernel] = router_block(model, routed.owned_tokens)[:1] if again.remakes("layernorm") else []
+    if again.remakes("shared_experts"):
+        kernels += shared_expert_block(model, routed.owned_tokens)
+    if again.remakes("moe_act"):
+        width = (3 if model.gated else 2) * model.ffn
+        kernels.append(Memory(kind="expert", num_bytes=_copies(work, routed) * width * model.dtype_bytes))
+    return kernels
 
 
 def _before_experts(work: Work, costs: Costs, routed: ExpertLayer, num_routed: int) -> Op:

@@ -4,30 +4,31 @@ Model
 -----
     zero 0    all-reduce of gradients, then Adam on all of a rank's parameters
     zero 1    reduce-scatter of gradients, Adam on 1 / replicas of them, all-gather of weights
+    zero 2    Adam on 1 / replicas, all-gather of weights: the passes have reduced the gradients (`plan.sharded`)
+    zero 3    Adam on 1 / replicas: the passes gather the weights as well
 
 Dense parameters have DP replicas; experts have R / EP of a stage's R ranks, one under `spanning`.
 
 Under `spanning` an expert serves all stages, so all stages meet after their backward passes, before anything else.
 
-Gradients are reduced in 4 bytes (Megatron's default, accumulate and reduce in fp32), weights gathered in the model's
-type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: 28 + weight bytes
-per parameter.
+Gradients are reduced in the type they are kept in, by default 4 bytes (Megatron's), weights gathered in the model's
+type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: by default 28 +
+weight bytes per parameter.
 
 Assumptions
 -----------
 Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap.
 """
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Join, Op
 from sim.engine.plan.costs import Costs
+from sim.engine.plan.replicas import over_replicas
 from sim.engine.plan.work import Work
 from workloads.layers import optimizer_step
-from workloads.memory import GRADIENT_BYTES, optimized_params_per_rank, params_per_rank
+from workloads.memory import optimized_params_per_rank, params_per_rank
 
 __all__ = ["finish_training"]
 
@@ -43,16 +44,27 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
     ranks = work.mesh.lanes(stage)[lane]
     updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
-    step = optimizer_step(updated, 28.0 + work.model.dtype_bytes)
+    step = optimizer_step(updated, work.precision.step_bytes(work.model.dtype_bytes))
     update = costs.kernels.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"
-    over = partial(_over_replicas, work, costs, stage, lane, lane_of, params=(dense, expert))
-    reduced = over(operation=operation, bytes_per_param=GRADIENT_BYTES)
+
+    def over(operation: str, bytes_per_param: int) -> list[Collective]:
+        return over_replicas(
+            work,
+            costs,
+            (stage, lane),
+            lane_of,
+            operation=operation,
+            params=(dense, expert),
+            bytes_per_param=bytes_per_param,
+        )
+
+    reduced: list[Op] = [*over(operation, work.precision.gradient_bytes)] if work.zero < 2 else []
     if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
         reduced = [_wait_for_all_stages(work), *reduced]
-    if not work.zero:
+    if work.zero in (0, 3):
         return [*reduced, update]
-    return [*reduced, update, *over(operation="all_gather", bytes_per_param=work.model.dtype_bytes)]
+    return [*reduced, update, *over("all_gather", work.model.dtype_bytes)]
 
 
 def _wait_for_all_stages(work: Work) -> Op:
@@ -60,36 +72,3 @@ def _wait_for_all_stages(work: Work) -> Op:
     members = tuple((stage, lane) for stage in range(work.mesh.num_stages) for lane in range(work.mesh.num_lanes))
     join = Join(key=("gradients",), members=members, is_barrier=True)
     return Collective(kind="dp", layer=-1, transfers=(), join=join)
-
-
-def _over_replicas(
-    work: Work,
-    costs: Costs,
-    stage: int,
-    lane: int,
-    lane_of: Ranks,
-    *,
-    operation: str,
-    params: tuple[int, int],
-    bytes_per_param: int,
-) -> list[Op]:
-    mesh = work.mesh
-    homes = np.zeros(int(mesh.lanes(stage).max()) + 1, dtype=np.intp)
-    homes[mesh.lanes(stage)] = np.arange(mesh.num_lanes)[:, None]
-    everything = ((mesh.dp_groups(stage), params[0]), (mesh.expert_dp_groups(stage), params[1]))
-    families = [(groups, num_params) for groups, num_params in everything if groups.shape[1] > 1 and num_params > 0]
-    crosses_lanes = any((homes[groups] != homes[groups[:, :1]]).any() for groups, _ in families)
-    transfers, number = [], 0
-    for groups, num_params in families:
-        transfers += [
-            costs.transfers.collective(operation, groups[i], float(num_params * bytes_per_param), group=number + 1 + i)
-            for i in np.flatnonzero(homes[groups[:, 0]] == lane).tolist()
-        ]
-        number += len(groups)
-    if not transfers and not crosses_lanes:
-        return []
-    join = None
-    if crosses_lanes:
-        members = tuple((stage, other) for other in np.unique(lane_of).tolist())
-        join = Join(key=("dp", operation, stage), members=members)
-    return [Collective(kind="dp", layer=-1, transfers=tuple(transfers), join=join)]

@@ -54,12 +54,16 @@ def layer_backward(work: Work, costs: Costs, *, stage: int, lane: int, layer: in
         ops += layer_forward(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch, counted=False)
     if work.model.is_moe_layer(layer):
         routed = route(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
+        if work.again.remakes("moe"):
+            ops += expert_forward(work, costs, routed, counted=False)
         ops += expert_backward(work, costs, routed)
     else:
-        ops += _bracket(work, costs, ranks, layer, backward_of(_dense_ffn(work)))
+        if work.again.remakes("mlp"):
+            ops += _bracket(work, costs, ranks, layer, _dense_ffn(work))
+        ops += _bracket(work, costs, ranks, layer, [*_remade_norm(work, "mlp"), *backward_of(_dense_ffn(work))])
     attention = _attention(work)
-    again = [kernel for kernel in attention if isinstance(kernel, Attention)] if work.recompute == "selective" else []
-    return ops + _bracket(work, costs, ranks, layer, [*again, *backward_of(attention)])
+    again = [kernel for kernel in attention if isinstance(kernel, Attention)] if work.again.remakes("core_attn") else []
+    return ops + _bracket(work, costs, ranks, layer, [*_remade_norm(work), *again, *backward_of(attention)])
 
 
 def tp_collective(
@@ -78,6 +82,13 @@ def tp_collective(
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _remade_norm(work: Work, unless: str = "") -> list[Kernel]:
+    """Return the norm before attention or FFN where it is computed again on its own."""
+    if not work.again.remakes("layernorm") or work.again.remakes(unless):
+        return []
+    return _attention(work)[:1]  # its norm is like the FFN's
 
 
 def _split_tokens(work: Work) -> int:

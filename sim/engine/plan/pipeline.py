@@ -24,6 +24,8 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.placed import expert_groups, moved_bytes
+from sim.engine.plan.sharded import with_sharding
 from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
@@ -69,7 +71,11 @@ class PipelinePlan:
         num_lanes = self.work.mesh.num_lanes
         if not self._folds:
             return None
-        lane_of = alike_lanes(self.work, self.lane_ranks, partial(self._finish, lane_of=np.arange(num_lanes)))
+        # ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares: those are compared
+        finish = partial(finish_training, replace(self.work, zero=min(self.work.zero, 1)), self.costs)
+        lane_of = alike_lanes(
+            self.work, self.lane_ranks, lambda stage, lane: tuple(finish(stage, lane, np.arange(num_lanes)))
+        )
         return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
     def schedule(self, lane: int) -> Schedule:
@@ -88,15 +94,11 @@ class PipelinePlan:
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass."""
-        varies = self.work.routing != "balanced"
-        key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
-        if key not in self._known:
-            build = self._forward if chosen.kind == "F" else self._backward
-            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
-            if varies:  # each microbatch is asked for once or twice: do not keep them
-                return self._with_meetings(stage, lane, ops)
-            self._known[key] = ops
-        return self._with_meetings(stage, lane, self._known[key])
+        ops = self._ops_of_pass(stage, lane, chosen)
+        if self.work.zero >= 2:
+            ops = with_sharding(self.work, self.costs, (stage, lane), self._lane_of, ops, chosen=chosen)
+        is_first = self.work.placement.moves and chosen.kind == "F" and chosen.microbatch == chosen.chunk == 0
+        return (*self._moves(stage, lane), *ops) if is_first else ops
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
@@ -114,10 +116,26 @@ class PipelinePlan:
         """Return gradient reduction and optimizer step (training)."""
         if self.work.kind != "training":
             return ()
-        lane_of = np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
-        return self._finish(stage, lane, lane_of=lane_of)
+        return self._finish(stage, lane, lane_of=self._lane_of)
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    @property
+    def _lane_of(self) -> NDArray[np.intp]:
+        """The lane that runs for each. Shape [lanes]."""
+        return np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
+
+    def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass, without what replicas exchange meanwhile."""
+        varies = self.work.routing != "balanced"
+        key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
+        if key not in self._known:
+            build = self._forward if chosen.kind == "F" else self._backward
+            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
+            if varies:  # each microbatch is asked for once or twice: do not keep them
+                return self._with_meetings(stage, lane, ops)
+            self._known[key] = ops
+        return self._with_meetings(stage, lane, self._known[key])
 
     def _finish(self, stage: int, lane: int, *, lane_of: NDArray[np.intp]) -> tuple[Op, ...]:
         return self._at_speed(stage, lane, finish_training(self.work, self.costs, stage, lane, lane_of))
@@ -132,6 +150,23 @@ class PipelinePlan:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
         return self.work.cluster.link_map(runs, ranks)
+
+    def _moves(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the copies of experts that a new placement asks for, of all layers of a stage."""
+        if self.work.mesh.convention == "spanning" and lane > 0:
+            return ()  # lanes share the ranks that hold experts
+        if not any(self.work.model.is_moe_layer(layer) for layer in self.work.layers_of(stage)):
+            return ()
+        moved = moved_bytes(self.work, self.costs, stage)
+        op = Collective(
+            kind="dp",
+            layer=NO_LAYER,
+            transfers=tuple(
+                self.costs.exchanges.round_trip(group, group, moved, group=number)[0]
+                for number, group in expert_groups(self.work, stage, lane)
+            ),
+        )
+        return () if _is_empty(op) else (op,)
 
     @property
     def _last_stage(self) -> int:

@@ -10,12 +10,14 @@ changes what is routed in the run.
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import node_places
 from sim.engine.plan.work import Work
 from workloads.placement import place_experts
+from workloads.placement.hosts import moved_experts
 from workloads.routing import draw_counts
 
-__all__ = ["copies_drawn", "placed_experts", "try_routing"]
+__all__ = ["copies_drawn", "expert_groups", "moved_bytes", "placed_experts", "slots_of", "try_routing"]
 
 
 def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
@@ -31,6 +33,30 @@ def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
         seed=work.seed,
         loads=_earlier_loads(work, layer) if rule.is_planned else None,
     )
+
+
+def slots_of(work: Work, costs: Costs, stage: int, layer: int) -> NDArray[np.intp] | None:
+    """Return the same, planned once for each layer; None where rank r holds the r-th of the experts in order."""
+    if work.placement.kind == "contiguous":
+        return None
+    return costs.placed(layer, lambda: placed_experts(work, stage, layer))
+
+
+def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[np.intp]]]:
+    """Return number and ranks of each group that holds all experts and that a lane's tokens go to."""
+    mesh, ranks = work.mesh, work.mesh.lanes(stage)[lane]
+    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else ranks.reshape(-1, mesh.strategy.ep)
+    return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
+
+
+def moved_bytes(work: Work, costs: Costs, stage: int) -> NDArray[np.float64]:
+    """Return the bytes of weights that ranks of an expert group copy, from by to, for all layers of a stage [R, R]."""
+    num_experts, num_ranks = work.model.experts, work.mesh.strategy.ep
+    before = np.arange(num_experts).reshape(num_ranks, -1)
+    layers = filter(work.model.is_moe_layer, work.layers_of(stage))
+    placed = (slots_of(work, costs, stage, layer) for layer in layers)
+    moved = sum(moved_experts(before, slots) for slots in placed if slots is not None)
+    return np.asarray(moved * float(work.model.num_expert_params * work.model.dtype_bytes), dtype=float)
 
 
 def try_routing(work: Work) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import Tokens, node_places
-from sim.engine.plan.placed import copies_drawn, placed_experts
+from sim.engine.plan.placed import copies_drawn, expert_groups, slots_of
 from sim.engine.plan.work import Work
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import split_over_replicas
@@ -123,9 +123,8 @@ def _route(
     work: Work, costs: Costs, place: tuple[int, int], layers: list[int], microbatches: range
 ) -> dict[tuple[int, int], ExpertLayer]:
     """Return the routing by layer and microbatch."""
-    mesh, (stage, lane) = work.mesh, place
-    lane_ranks = mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else lane_ranks.reshape(-1, mesh.strategy.ep)
+    stage, lane = place
+    lane_ranks, numbered = work.mesh.lanes(stage)[lane], expert_groups(work, stage, lane)
     counts = copies_drawn(work, lane, layers, microbatches)
     computed, carried = keep_capacity(
         counts,
@@ -134,29 +133,20 @@ def _route(
         tokens=work.owned_tokens,
         top_k=work.model.top_k,
     )
-    slots = [_slots(work, costs, stage, layer) for layer in layers]
-    copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
+    slots = [slots_of(work, costs, stage, layer) for layer in layers]
     tokens, real, trips = [], [], []
-    for number, group in enumerate(groups):
-        senders = lane_ranks if len(groups) == 1 else group
-        mine = slice(None) if len(groups) == 1 else slice(number * group.size, (number + 1) * group.size)
-        source_counts = carried[:, mine]
-        per_host = _on_hosts(source_counts, slots, group.size)
-        tokens.append(per_host.sum(axis=1))
+    for nth, (number, group) in enumerate(numbered):
+        mine = slice(None) if len(numbered) == 1 else slice(nth * group.size, (nth + 1) * group.size)
+        per_slot = _on_hosts(carried[:, mine], slots, group.size)
+        tokens.append(per_slot.sum(axis=1))
         real.append(tokens[-1] if carried is computed else _on_hosts(computed[:, mine], slots, group.size).sum(axis=1))
-        if work.has_replicated_tokens:
-            continue
-        which = lane * len(groups) + number
-        if work.all_to_all == "hierarchical":
-            sent = _distinct(work, source_counts, slots, group)
-            trips.append(costs.exchanges.relayed_trips(senders, group, sent, group=which))
-        else:
-            matrices = per_host.sum(axis=3) * copy_bytes
-            trips.append(costs.exchanges.round_trips(senders, group, matrices, group=which))
+        if not work.has_replicated_tokens:
+            senders = lane_ranks if len(numbered) == 1 else group
+            trips.append(_trips(work, costs, senders, group, per_slot, group_number=number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
     num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
     together = Together(arrived)
-    hosts, on_hosts = groups.ravel(), np.concatenate(real, axis=1).sum(axis=2)
+    hosts, on_hosts = np.concatenate([group for _, group in numbered]), np.concatenate(real, axis=1).sum(axis=2)
     return {
         (layer, microbatch): ExpertLayer(
             together=together,
@@ -177,13 +167,6 @@ def _route(
     }
 
 
-def _slots(work: Work, costs: Costs, stage: int, layer: int) -> Ranks | None:
-    """Return the expert in each slot of each rank [R, C]; None where rank r holds the r-th of them in order."""
-    if work.placement.kind == "contiguous":
-        return None
-    return costs.placed(layer, lambda: placed_experts(work, stage, layer))
-
-
 def _on_hosts(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_hosts: int) -> NDArray[np.int64]:
     """Return tokens [N, S, E] by the slots [N, S, H, C] of the hosts; layers take turns along N."""
     if slots[0] is None:
@@ -196,10 +179,19 @@ def _on_hosts(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_host
     )
 
 
-def _distinct(work: Work, counts: NDArray[np.int64], slots: Sequence[Ranks | None], group: Ranks) -> Tokens:
-    """Return what sources have for ranks and nodes of a group, each token once. `counts` are [N, S, E]."""
-    by_slot = _on_hosts(counts, slots, group.size)
-    by_slot = by_slot.reshape(*by_slot.shape[:2], -1)
+def _trips(
+    work: Work, costs: Costs, senders: Ranks, group: Ranks, per_slot: NDArray[np.int64], *, group_number: int
+) -> list[tuple[Transfer, Transfer]]:
+    """Return the exchange of each of N draws, there and back, from tokens for each slot [N, S, H, C]."""
+    if work.all_to_all == "hierarchical":
+        sent = _distinct(work, per_slot.reshape(*per_slot.shape[:2], -1), group)
+        return costs.exchanges.relayed_trips(senders, group, sent, group=group_number)
+    matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
+    return costs.exchanges.round_trips(senders, group, matrices, group=group_number)
+
+
+def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks) -> Tokens:
+    """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, H C]."""
     owner = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
     node, _ = node_places(work.cluster, group)
     num_nodes = int(node.max()) + 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.errors import WorkloadError
+from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
@@ -44,7 +45,9 @@ class Work:
     schedule: str
     """Schedule by name."""
     recompute: str = "none"
-    """none, selective (attention again) or full (the whole layer again)."""
+    """none, selective (some modules again) or full (the whole layer again)."""
+    recompute_modules: tuple[str, ...] = ("core_attn",)
+    """Modules of selective recomputation."""
     routing: str = "balanced"
     """Routing by name."""
     skew: Skew = field(default_factory=Skew)
@@ -70,7 +73,9 @@ class Work:
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
-    """0: all replicas hold the optimizer; 1: it is split over them."""
+    """0: all replicas hold the optimizer; 1: it is split over them; 2: gradients too; 3: weights too."""
+    precision: Precision = MEGATRON_PRECISION
+    """Types of gradients and optimizer states (training)."""
     stage_layers: tuple[int, ...]
     """Layers of each stage."""
 
@@ -164,6 +169,11 @@ class Work:
             self.mesh.sp,
             "Set sp: true, or leave it out.",
         )
+
+    @property
+    def again(self) -> Recompute:
+        """What a backward pass computes again."""
+        return Recompute(self.recompute, self.recompute_modules)
 
     @property
     def num_microbatches(self) -> int:

@@ -124,7 +124,7 @@ def test_the_parts_of_a_message_stand_in_the_json(run: Callable[..., Answer]) ->
     }
 
 
-def test_a_model_larger_than_memory_is_a_warning_and_not_an_error(
+def test_a_model_larger_than_memory_is_a_finding_and_not_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """How much is missing is a result: the times are those of a device that could hold it."""
@@ -134,9 +134,9 @@ def test_a_model_larger_than_memory_is_a_warning_and_not_an_error(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code in (0, None)
-    assert json.loads(capsys.readouterr().out)["warnings"] == [
-        "It does not fit: a GPU of stage 0 needs 3.081 GB and has 1 MB."
-    ]
+    said = json.loads(capsys.readouterr().out)["findings"][0]
+    assert said.startswith("It does not fit into memory, and is no valid strategy: rank 0 of stage 0 needs 3.081 GB")
+    assert "has 1 MB; most are weights" in said
 
 
 FORBIDDEN = (
@@ -261,8 +261,8 @@ def test_nothing_is_written_outside_out(
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {
         "here/good.yaml",
-        *(f"here/out/{name}" for name in ("links.png", "pairs.npz", "pairs.png", "result.json", "timeline.png")),
-        *(f"here/out/{name}" for name in ("trace.json", "trace.npz")),
+        *(f"here/out/{name}" for name in ("links.png", "memory.png", "pairs.npz", "pairs.png", "result.json")),
+        *(f"here/out/{name}" for name in ("timeline.png", "trace.json", "trace.npz")),
     }
 
 

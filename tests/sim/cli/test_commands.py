@@ -94,7 +94,7 @@ def test_out_writes_its_files_and_nothing_is_written_without_it(
     assert list(tmp_path.iterdir()) == []
     said = moesim("run", "ep16_tp16_pp4", *SMALL, "--out", "new/out")
     names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
-    pictures = ["links.png", "pairs.png", "timeline.png"]
+    pictures = ["links.png", "memory.png", "pairs.png", "timeline.png"]
     assert names == sorted([*pictures, "pairs.npz", "result.json", "trace.json", "trace.npz"])
     assert all(name in said.out for name in names)
     with np.load(tmp_path / "new" / "out" / "trace.npz") as columns:
@@ -195,8 +195,8 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
         ),
         (
             ["rum", "x"],
-            "moesim: the command must be one of run, validate, stress, timeline, topology, explain, list, schema, "
-            "init, routing, got rum. Did you mean run?\n",
+            "moesim: the command must be one of run, validate, stress, timeline, schedules, topology, explain, list, "
+            "schema, init, routing, got rum. Did you mean run?\n",
         ),
         (
             ["run", "x", "--sed", "3"],

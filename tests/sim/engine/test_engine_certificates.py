@@ -19,7 +19,8 @@ from sim.results.stages import stages_ns
 
 FORWARD = [{"kind": "forward", "batches": 2}]
 TRAINING = [
-    {"kind": "training", "schedule": schedule, "zero": zero} for schedule, zero in product(("gpipe", "1f1b"), (0, 1))
+    {"kind": "training", "schedule": schedule, "zero": zero}
+    for schedule, zero in product(("gpipe", "1f1b"), (0, 1, 2, 3))
 ]
 RECOMPUTING = [{"kind": "training", "recompute": recompute} for recompute in ("selective", "full")]
 SPLIT, WHOLE = {"sp": True}, {"sp": False}

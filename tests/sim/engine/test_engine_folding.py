@@ -21,7 +21,12 @@ ALIKE = [
     ("EP8_TP8_PP2_DP4", "megatron", 64, {"microbatches": 2}),  # a lane is a node
     ("EP16_TP16_PP2_DP2", "megatron", 64, {}),  # two nodes
 ]
-TRAINED = [{"kind": "forward", "batches": 2}, {"kind": "training"}, {"kind": "training", "zero": 1}]
+TRAINED = [
+    {"kind": "forward", "batches": 2},
+    {"kind": "training"},
+    {"kind": "training", "zero": 1},
+    {"kind": "training", "zero": 3},
+]
 
 
 def both(work) -> tuple[Run, Run]:
@@ -29,7 +34,7 @@ def both(work) -> tuple[Run, Run]:
     return run_plan(PipelinePlan(work)), run_plan(PipelinePlan(work, folds=False))
 
 
-@pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1"])
+@pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1", "zero 3"])
 @pytest.mark.parametrize(("strategy", "convention", "num_gpus", "more"), ALIKE, ids=[case[0] for case in ALIKE])
 def test_a_folded_run_gives_the_figures_of_all_lanes(strategy, convention, num_gpus, more, changes) -> None:
     """Times and accounts to the nanosecond, tokens to the last, bytes and links but for the order of sums."""
@@ -52,7 +57,7 @@ def test_a_folded_run_gives_the_figures_of_all_lanes(strategy, convention, num_g
     np.testing.assert_allclose(mine.utilisation, theirs.utilisation, atol=1e-12)
 
 
-@pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1"])
+@pytest.mark.parametrize("changes", TRAINED, ids=["forward", "training", "zero 1", "zero 3"])
 def test_an_unfolded_trace_has_the_rows_of_all_lanes(changes) -> None:
     """Row for row, but for their order and the numbers of groups; what released a row ends when that row's does."""
     folded, whole = both(make_work("EP4_TP2_PP2_DP4", "megatron", **changes))

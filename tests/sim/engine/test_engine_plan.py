@@ -20,7 +20,7 @@ from topology.cluster import build_cluster
 from workloads.errors import WorkloadError
 from workloads.kernels import Attention, Gemm
 from workloads.layers import attention_block, dense_ffn_block, embedding_block, head_block
-from workloads.memory import params_per_rank
+from workloads.memory import Precision, params_per_rank
 
 DENSE = make_model(experts=0)
 
@@ -247,6 +247,24 @@ def test_gradients_are_reduced_in_four_bytes_over_the_replicas(zero):
     assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * sum(params) * (4 - 1) * per_param, rel=1e-9)
 
 
+@pytest.mark.parametrize("zero", [2, 3])
+def test_sharded_replicas_exchange_what_they_share_in_every_pass(zero):
+    """Each of DP - 1 peers gets every parameter: 4 bytes per B, and 2 bytes per step (zero 2) or F and B (zero 3)."""
+    work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", zero=zero, all_reduce="ring")
+    params = [params_per_rank(DENSE, work.mesh, work.stage_layers, stage)[0] for stage in range(2)]
+    per_param = 4 * work.microbatches + 2 * (2 * work.microbatches if zero == 3 else 1)
+    assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * 3 * sum(params) * per_param, rel=1e-9)
+
+
+def test_gradients_in_two_bytes_are_reduced_as_such_and_read_by_the_optimizer():
+    """Half the bytes of the all-reduce; Adam reads 2 bytes less of 30."""
+    work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", all_reduce="ring")
+    both = [run(one).trace for one in (work, replace(work, precision=Precision("bf16")))]
+    assert bytes_of(both[1], "dp") == bytes_of(both[0], "dp") / 2
+    update_ns = [int((one["end_ns"] - one["start_ns"])[one["kind"] == "optimizer"].max()) for one in both]
+    assert update_ns[1] < update_ns[0]
+
+
 @pytest.mark.parametrize("zero", [0, 1])
 @pytest.mark.parametrize(
     ("strategy", "convention"), [("EP4_TP2_PP2_DP4", "megatron"), ("EP16_TP2_PP4_DP2", "spanning")]
@@ -333,6 +351,30 @@ def test_selective_recompute_runs_the_scores_once_more():
     work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training")
     scores = DENSE.layers * DENSE.attention_score_flops_per_token(work.sequence_length, causal=True) * work.batch_tokens
     assert flops(replace(work, recompute="selective")) - flops(work) == pytest.approx(scores, rel=1e-6)
+
+
+@pytest.mark.parametrize("module", ["mlp", "moe", "shared_experts", "moe_act", "layernorm"])
+def test_a_module_that_is_made_again_runs_its_products_once_more(module):
+    """Norms and activations have no FLOPs, and take time; experts that are made again exchange their tokens again."""
+    model = replace(make_model(dense_layers=2), shared_experts=1)
+    work = make_work("EP8_TP2_PP2_DP4", "megatron", model=model, kind="training")
+    again = replace(work, recompute="selective", recompute_modules=(module,))
+    router, expert = model.hidden * model.experts, model.num_expert_params
+    products = {
+        "mlp": model.num_dense_ffn_params,
+        "moe": router + (model.top_k + 1) * expert,
+        "shared_experts": expert,
+        "moe_act": 0,
+        "layernorm": 0,
+    }
+    more = 2.0 * 2 * products[module] * work.batch_tokens
+    before, after = run(work), run(again)
+    base = float(before.trace["flops"].sum())
+    assert float(after.trace["flops"].sum()) == pytest.approx(base + more, rel=1e-9)
+    assert after.trace.step_ns > before.trace.step_ns
+    assert after.tokens_computed == before.tokens_computed
+    exchanged = [bytes_of(one.trace, "ep_dispatch") for one in (before, after)]
+    assert exchanged[1] == pytest.approx(exchanged[0] * (1.5 if module == "moe" else 1), rel=1e-9)
 
 
 def test_every_stage_serves_every_other_under_the_spanning_convention():

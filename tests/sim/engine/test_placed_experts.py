@@ -11,8 +11,10 @@ from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.placed import copies_drawn, placed_experts
 from sim.engine.plan.route import route
 from sim.engine.simulation import Run, run_plan
+from sim.engine.trace import KINDS
+from sim.results.stages import stages_ns
 from workloads.errors import WorkloadError
-from workloads.layers import expert_block
+from workloads.layers import attention_block, embedding_block, expert_block, head_block, permute, router_block
 from workloads.placement import PlacementRule
 from workloads.routing import Skew
 
@@ -175,3 +177,100 @@ def test_replicas_are_refused_in_training():
 def test_replicas_must_be_a_multiple_of_the_ranks():
     with pytest.raises(WorkloadError, match="equally many of 19 slots"):
         make(placement=PlacementRule(kind="eplb", replicas=3))
+
+
+@EVERY_MESH
+def test_a_plan_that_moves_experts_copies_their_weights_once(strategy, convention):
+    """By hand: two experts change places between the first and the last rank, in each layer and each expert group."""
+    swapped = np.arange(16).reshape(make(strategy, convention).mesh.strategy.ep, -1)
+    swapped[0, 0], swapped[-1, -1] = swapped[-1, -1], swapped[0, 0]
+    experts = tuple(tuple(rank) for rank in swapped.tolist())
+    work = make(strategy, convention, placement=PlacementRule(kind="explicit", experts=experts))
+    still, moved = (run(replace(work, placement=replace(work.placement, moves=moves))) for moves in (False, True))
+    model, mesh = work.model, work.mesh
+    num_groups = sum(
+        (1 if convention == "spanning" else mesh.num_lanes * mesh.lane_size // mesh.strategy.ep)
+        * sum(model.is_moe_layer(layer) for layer in work.layers_of(stage))
+        for stage in range(mesh.num_stages)
+    )  # fmt: skip
+    copied = num_groups * 2 * model.num_expert_params * model.dtype_bytes
+    assert moved.bytes_sent - still.bytes_sent == pytest.approx(copied)
+    assert moved.trace.step_ns > still.trace.step_ns
+
+
+def test_a_placement_that_moves_nothing_costs_nothing():
+    in_order = tuple(tuple(rank) for rank in np.arange(16).reshape(8, 2).tolist())
+    still, moved = (
+        run(make(placement=PlacementRule(kind="explicit", experts=in_order, moves=moves))) for moves in (False, True)
+    )
+    assert still.trace.step_ns == moved.trace.step_ns
+
+
+# --- derived by hand ------------------------------------------------------------------------------------------------
+
+
+def fixed_loads(*layers):
+    """Return a recording in which tokens of a layer choose just these experts: no draw is left to chance."""
+    loads = np.zeros((1, len(layers), 16))
+    for layer, experts in enumerate(layers):
+        loads[0, layer, list(experts)] = 1.0
+    return Skew(loads=loads)
+
+
+def test_the_step_is_that_of_the_hot_rank_to_the_nanosecond():
+    """All tokens of 8 ranks choose both experts of rank 0, so that it computes T top_k R copies and the others none.
+
+    The step is the sum of its ops, one after another: kernels at the slowest rank, transfers at latency and drain time.
+    """
+    model = make_model(experts=16, layers=1)
+    settings = {"num_gpus": 8, "model": model, "microbatches": 1, "sequences": 8}
+    work = make_work("EP8_TP1_PP1_DP8", "megatron", routing="trace", skew=fixed_loads((0, 1)), **settings)
+    costs = Costs(work.cluster, dtype="bf16", is_random=True)
+    tokens, device = work.tokens, work.cluster.device
+    copies = np.array([[8 * tokens, 8 * tokens]])
+    kernels = [
+        *embedding_block(model, tokens),
+        *attention_block(model, tokens, work.sequence_length, tp=1, norm_tokens=tokens),
+        *router_block(model, tokens),
+        permute(model, float(2 * tokens)),
+        *expert_block(model, copies),
+        permute(model, float(2 * tokens)),
+        *head_block(model, work.head_tokens, tp=1),
+    ]
+    compute_ns = sum(int(costs.kernels.kernel_ns(kernel, 1).max()) for kernel in kernels)
+    matrix = np.zeros((8, 8))
+    matrix[:, 0] = 2 * tokens * model.hidden * model.dtype_bytes
+    ranks = work.mesh.lanes(0)[0]
+    trips = costs.exchanges.round_trip(ranks, ranks, matrix, group=0)
+    trace = run(work).trace
+    assert trace.step_ns == compute_ns + sum(trip.latency_ns + trip.alone_ns for trip in trips)
+    up, down = (int(device.grouped_gemm_time_s(copies, n, k, dtype="bf16")[0] * 1e9) for n, k in shapes_of(model))
+    experts = trace.columns["kind"] == KINDS.index("expert")
+    spent = (trace.columns["end_ns"] - trace.columns["start_ns"])[experts & (trace.columns["flops"] > 0)]
+    assert sorted(spent.tolist()) == pytest.approx(sorted([up, down]), abs=1)
+
+
+def shapes_of(model):
+    """Return columns and inner dim of both products of an expert."""
+    return ((2 if model.gated else 1) * model.ffn, model.hidden), (model.hidden, model.ffn)
+
+
+def test_skew_in_one_stage_idles_the_others_as_derived():
+    """Two stages on a node each, hot rank on the first: T = M F0 + p + F1, idle T - M F of each stage.
+
+    F of a stage is what it takes for one microbatch alone, p what the activations need between two nodes.
+    """
+    model = make_model(experts=16, layers=2)
+    settings = {"num_gpus": 16, "model": model, "routing": "trace", "skew": fixed_loads((0, 1), (0, 8))}
+    works = [
+        make_work("EP8_TP1_PP2_DP8", "megatron", microbatches=m, sequences=8 * m, **settings) for m in (1, 6)
+    ]  # fmt: skip
+    alone, several = (run(work).trace for work in works)
+    passes = [alone.rows("pass", stage=stage, lane=0)[0] for stage in (0, 1)]
+    first, second = ((alone.ints("start_ns")[row], alone.ints("end_ns")[row]) for row in passes)
+    took, sent_ns = [int(first[1] - first[0]), int(second[1] - second[0])], int(second[0] - first[1])
+    assert took[0] > took[1]
+    assert several.step_ns == pytest.approx(6 * took[0] + sent_ns + took[1], abs=6)  # completions are rounded up
+    for account, pass_ns in zip(stages_ns(several), took, strict=True):
+        assert account["idle"] == pytest.approx(several.step_ns - 6 * pass_ns, abs=6)
+        assert account["stalled"] == 0

@@ -42,8 +42,8 @@ def integer_keys(kind: str) -> list[str]:
 
 
 def _is_integer(entry: dict[str, Any]) -> bool:
-    """Tell whether a key takes an integer, or a list of them."""
-    parts = [entry, *entry.get("anyOf", ())]
+    """Tell whether a key takes an integer out of a range, or a list of them."""
+    parts = [part for part in (entry, *entry.get("anyOf", ())) if "enum" not in part]
     return any(part.get("type") == "integer" or part.get("items", {}).get("type") == "integer" for part in parts)
 
 

@@ -84,8 +84,11 @@ REFUSALS = [
      "Write a number without unit, such as 1."),
     ("  strategy: EP64_TP16_PP4 ", "  strategy: EP64_PP4_VPP2\n  vpp: 2 #", "23: parallel.vpp must be 1 with "
      "schedule.kind 1f1b, got 2. That schedule has one chunk per stage."),
-    ("zero: 0", "zero: 3", "25: parallel.zero must be supported, got 3. 3 is not supported yet. Write 0 or 1."),
-    ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, got 4. Write one of these."),
+    ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
+     "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
+    ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
+     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts."),
+    ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, 2, 3, got 4. Write one of these."),
     ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
      "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
     ("[4, 4, 4, 4]", "[4, -4]", "27: parallel.stage_layers.1 must be an integer of at least 1, got -4. "

@@ -1,0 +1,94 @@
+"""ZeRO 2 and 3: replicas exchange gradients, and weights too, layer by layer in every pass.
+
+Model
+-----
+    zero 2    B: after a layer, reduce-scatter of its gradients (4 bytes)
+    zero 3    F and B: before a layer, all-gather of its weights; B: after it, reduce-scatter of its gradients
+
+Embedding and output head are gathered before the first op of no layer and reduced after the last.
+
+Assumptions
+-----------
+A rank waits for each of these collectives: nothing is prefetched and nothing overlaps, which is pessimistic. Gradients
+are reduced in every microbatch, for a rank that kept them until the last would hold them whole.
+
+References
+----------
+Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models", 2020, section 7.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.ops import NO_LAYER, Collective, Compute, Op
+from sim.engine.plan.costs import Costs
+from sim.engine.plan.replicas import over_replicas
+from sim.engine.plan.work import Work
+from workloads.memory import layer_params_per_rank, params_per_rank
+from workloads.schedules import Pass
+
+__all__ = ["with_sharding"]
+
+Ranks = NDArray[np.intp]
+
+
+def with_sharding(
+    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, ops: Sequence[Op], *, chosen: Pass
+) -> tuple[Op, ...]:
+    """Return the ops of a pass with the exchanges of ZeRO 2 and 3 around each layer's."""
+
+    def exchange(layer: int, operation: str) -> list[Op]:
+        """Return a collective of a layer's parameters; each pass meets for itself."""
+        ops = costs.once(
+            ("sharded", operation, *place, layer),
+            lambda: _of_layer(work, costs, place, lane_of, layer=layer, operation=operation),
+        )
+        key = ("sharded", operation, place[0], layer, *chosen)
+        return [
+            replace(op, join=replace(op.join, key=key)) if isinstance(op, Collective) and op.join is not None else op
+            for op in ops
+        ]
+
+    layers = [op.kernels[0].layer if isinstance(op, Compute) else op.layer for op in ops]
+    first = {layer: i for i, layer in reversed(list(enumerate(layers)))}
+    last = {layer: i for i, layer in enumerate(layers)}
+    result: list[Op] = []
+    for i, (layer, op) in enumerate(zip(layers, ops, strict=True)):
+        if work.zero == 3 and first[layer] == i:
+            result += exchange(layer, "all_gather")
+        result.append(op)
+        if chosen.kind != "F" and last[layer] == i:
+            result += exchange(layer, "reduce_scatter")
+    return tuple(result)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _of_layer(
+    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, *, layer: int, operation: str
+) -> list[Op]:
+    """Return a collective of a layer's parameters in which a lane takes part."""
+    found = over_replicas(
+        work,
+        costs,
+        place,
+        lane_of,
+        operation=operation,
+        params=_params_of(work, place[0], layer),
+        bytes_per_param=work.model.dtype_bytes if operation == "all_gather" else work.precision.gradient_bytes,
+        layer=layer,
+    )
+    return list(found)
+
+
+def _params_of(work: Work, stage: int, layer: int) -> tuple[int, int]:
+    """Return the dense and expert parameters of a layer, or those of a stage that belong to none."""
+    if layer != NO_LAYER:
+        dense, expert = layer_params_per_rank(work.model, layer, work.mesh)
+        return dense, 0 if work.mesh.convention == "spanning" else expert
+    dense = params_per_rank(work.model, work.mesh, work.stage_layers, stage)[0]
+    return dense - sum(layer_params_per_rank(work.model, one, work.mesh)[0] for one in work.layers_of(stage)), 0

@@ -1,0 +1,164 @@
+"""Memory over time of the fullest stage: its parts stacked, the other stages as lines, and what the device has.
+
+Each value holds until the next change. The peak is marked; the numbers at the right are those of the peak.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from sim.report.canvas import Sheet, check_suffix, settings
+from sim.report.palette import AXIS, FAINT, INK, STALLED, SUBTLE
+from sim.results.quantities import format_quantity
+
+__all__ = ["PART_COLOURS", "draw_memory"]
+
+PART_COLOURS: Final[Mapping[str, str]] = {
+    "weights": "#3e4c59",
+    "gradients": "#8a97a5",
+    "optimizer": "#bcc5ce",
+    "buffers": "#e8dcc8",
+    "kv_cache": "#44bb99",
+    "activations": "#77aadd",
+    "expert_activations": "#eebb77",
+    "logits": "#ffaabb",
+}
+"""Fill of each part, from the bottom."""
+
+_WIDTH_PX: Final = 1200
+_HEIGHT_PX: Final = 520
+_LEFT_PX: Final = 90
+_RIGHT_PX: Final = 960
+_TOP_PX: Final = 76
+_BOTTOM_PX: Final = 460
+
+
+def draw_memory(memory: Mapping[str, Any], path: str | Path, *, title: str, end_s: float) -> None:
+    """Draw the memory of a run.
+
+    Parameters
+    ----------
+    memory
+        The contract's `memory`, with its timeline.
+    path
+        File to write; its suffix (.png, .svg, .pdf) is the format.
+    title
+        Heading.
+    end_s
+        End of the run.
+    """
+    target = Path(path)
+    check_suffix(target)
+    stage = memory["peak_stage"]
+    course = memory["timeline"][stage]
+    total = float(memory["peak_bytes_per_gpu"]["total"])
+    highest = max(total, float(memory["capacity_bytes"]) if memory["capacity_bytes"] < 2.5 * total else 0.0) * 1.06
+    with settings():
+        sheet = Sheet(_WIDTH_PX, _HEIGHT_PX)
+        sheet.text(24, 23, title, size_pt=14, bold=True)
+        sheet.text(24, 46, _subtitle(memory), size_pt=9.5, colour=SUBTLE)
+        _draw_axes(sheet, highest, end_s)
+        tops = _draw_parts(sheet, course, highest, end_s)
+        for other in memory["timeline"]:
+            if other["stage"] != stage:
+                _draw_line(sheet, other, highest, end_s)
+        _draw_peak(sheet, memory, highest, end_s)
+        _draw_labels(sheet, memory["peak_bytes_per_gpu"], tops)
+        sheet.save(target)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _subtitle(memory: Mapping[str, Any]) -> str:
+    peak, capacity = memory["peak_bytes_per_gpu"]["total"], memory["capacity_bytes"]
+    words = "fits into" if memory["fits"] else "does not fit into"
+    return (
+        f"a GPU of stage {memory['peak_stage']}, the fullest: {format_quantity(float(peak), 'bytes')} at "
+        f"{format_quantity(memory['peak_time_s'], 's')}, {words} {format_quantity(float(capacity), 'bytes')}"
+        "  ·  thin lines: the other stages"
+    )
+
+
+def _x(time_s: NDArray[np.float64] | float, end_s: float) -> NDArray[np.float64]:
+    return np.asarray(_LEFT_PX + np.minimum(time_s, end_s) / end_s * (_RIGHT_PX - _LEFT_PX))
+
+
+def _y(num_bytes: NDArray[np.float64] | float, highest: float) -> NDArray[np.float64]:
+    return np.asarray(_BOTTOM_PX - np.asarray(num_bytes) / highest * (_BOTTOM_PX - _TOP_PX))
+
+
+def _layers(course: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Return the bytes of each part at each time, from the bottom."""
+    num = len(course["time_s"])
+    held, varying = course["held_bytes"], course["varying_bytes"]
+    parts = {part: np.full(num, float(held[part])) for part in PART_COLOURS if part in held}
+    return parts | {part: np.array(varying[part], dtype=float) for part in PART_COLOURS if part in varying}
+
+
+def _draw_parts(sheet: Sheet, course: Mapping[str, Any], highest: float, end_s: float) -> list[str]:
+    """Draw the parts of a stage one above the other; return their names from the bottom."""
+    times = np.array([*course["time_s"], max(end_s, course["time_s"][-1])])
+    x_px = np.stack([_x(times[:-1], end_s), _x(times[1:], end_s)], axis=1)
+    below = np.zeros(len(course["time_s"]))
+    for part, size in _layers(course).items():
+        y_px = np.stack([_y(below + size, highest), _y(below, highest)], axis=1)
+        colour = PART_COLOURS[part]
+        sheet.bars(x_px, y_px, colour, gid=f"moesim-memory:{part}", edge_px=0.5, edge_colour=colour)
+        below = below + size
+    return list(_layers(course))
+
+
+def _draw_line(sheet: Sheet, course: Mapping[str, Any], highest: float, end_s: float) -> None:
+    """Draw the total of a stage as steps."""
+    total = np.sum(list(_layers(course).values()), axis=0)
+    times = [*course["time_s"][1:], end_s]
+    points: list[tuple[float, float]] = []
+    for start, end, size in zip(course["time_s"], times, np.atleast_1d(total).tolist(), strict=True):
+        y = float(_y(size, highest))
+        points += [(float(_x(start, end_s)), y), (float(_x(end, end_s)), y)]
+    sheet.polylines([points], [INK], [0.7], gid=f"moesim-memory:stage-{course['stage']}", alpha=0.55)
+
+
+def _draw_axes(sheet: Sheet, highest: float, end_s: float) -> None:
+    for size in MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, highest / 1e9):
+        if 0 <= size <= highest / 1e9:
+            y = float(_y(size * 1e9, highest))
+            sheet.polylines([[(_LEFT_PX, y), (_RIGHT_PX, y)]], [AXIS], [0.6], gid="moesim-memory-axis")
+            sheet.text(_LEFT_PX - 8, y, f"{size:g} GB", size_pt=8, colour=SUBTLE, align="right")
+    for time_ms in MaxNLocator(nbins=10, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, end_s * 1e3):
+        if 0 <= time_ms <= end_s * 1e3:
+            x = float(_x(time_ms / 1e3, end_s))
+            sheet.text(x, _BOTTOM_PX + 14, f"{round(time_ms, 6):,.10g}", size_pt=8, colour=SUBTLE, align="center")
+    sheet.text((_LEFT_PX + _RIGHT_PX) / 2, _BOTTOM_PX + 34, "time in ms", size_pt=8, colour=FAINT, align="center")
+
+
+def _draw_peak(sheet: Sheet, memory: Mapping[str, Any], highest: float, end_s: float) -> None:
+    """Mark the peak, and what the device has where that is near."""
+    total, capacity = float(memory["peak_bytes_per_gpu"]["total"]), float(memory["capacity_bytes"])
+    x, y = float(_x(memory["peak_time_s"], end_s)), float(_y(total, highest))
+    sheet.lines([x], (y - 8, y + 4), STALLED, width_px=1.6)
+    sheet.text(x + 5, y - 7, "peak", size_pt=8, colour=STALLED, bold=True)
+    if capacity <= highest:
+        level = float(_y(capacity, highest))
+        line = [(float(_LEFT_PX), level), (float(_RIGHT_PX), level)]
+        sheet.polylines([line], [STALLED], [1.4], gid="moesim-memory-capacity", dashed=True)
+        text = f"device: {format_quantity(capacity, 'bytes')}"
+        sheet.text(_RIGHT_PX - 6, level - 9, text, size_pt=8, colour=STALLED, align="right")
+
+
+def _draw_labels(sheet: Sheet, peak: Mapping[str, int], parts: Sequence[str]) -> None:
+    """Write the parts with their bytes at the peak, the top one first."""
+    left = float(_RIGHT_PX + 24)
+    sheet.text(left, _TOP_PX + 4, "at the peak", size_pt=9, bold=True)
+    for i, part in enumerate(reversed(parts)):
+        top = _TOP_PX + 22 + 22.0 * i
+        sheet.bars(
+            np.array([[left, left + 16]]), np.array([[top, top + 12]]), [PART_COLOURS[part]], gid=f"moesim-key:{part}"
+        )
+        text = f"{part.replace('_', ' ')}  {format_quantity(float(peak[part]), 'bytes')}"
+        sheet.text(left + 24, top + 6, text, size_pt=8.5)

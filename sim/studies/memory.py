@@ -1,0 +1,141 @@
+"""What each stage of a work holds, for the account of memory along its trace.
+
+Model
+-----
+    buffers   send and receive buffers of a microbatch, and of each copy of a token as it leaves and as it arrives on
+              the hottest rank; what the layer that is computed again holds meanwhile; the gradients inside of the block
+              whose backward pass needs most; layers that ZeRO 2 and 3 hold whole
+    logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
+
+A bidirectional pipeline holds two stages on each GPU, its own and the one opposite.
+"""
+
+from typing import Final
+
+from sim.engine.plan.work import Work
+from sim.results.memory import ChunkMemory, StageMemory
+from workloads.memory import (
+    Recompute,
+    StateBytes,
+    activation_bytes_per_microbatch,
+    bytes_per_token_copy,
+    forward_working_bytes,
+    gradient_bytes_in_block,
+    kv_cache_bytes,
+    params_per_rank,
+    state_bytes,
+    weight_pass_bytes_per_microbatch,
+)
+
+__all__ = ["BIDIRECTIONAL", "stage_memory"]
+
+BIDIRECTIONAL: Final = frozenset({"chimera", "dualpipe"})
+"""Schedules whose GPUs hold two stages' weights: two pipelines run through them, in opposite directions."""
+
+
+def stage_memory(work: Work, stage: int, *, skew: float = 1.0) -> StageMemory:
+    """Return the bytes on each GPU of a stage.
+
+    Parameters
+    ----------
+    work, stage
+        What runs, and where.
+    skew
+        Tokens that the hottest rank receives in one exchange, over the mean of the ranks.
+    """
+    if work.kind != "training":
+        return _forward_memory(work, stage, skew)
+    model = work.model
+    states = [_states(work, held) for held in _held_stages(work, stage)]
+    return StageMemory(
+        weights=sum(state.weights for state in states),
+        gradients=sum(state.gradients for state in states),
+        optimizer=sum(state.optimizer for state in states),
+        buffers=_exchange_bytes(work, skew)
+        + _remade_bytes(work, stage)
+        + max(state.working for state in states)
+        + gradient_bytes_in_block(
+            model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
+        ),
+        chunks=tuple(
+            _chunk(work, held, layers) for held in _held_stages(work, stage) for layers in _chunks(work, held)
+        ),
+    )
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _held_stages(work: Work, stage: int) -> list[int]:
+    """Return the stages whose weights a GPU of `stage` holds."""
+    opposite = work.mesh.num_stages - 1 - stage
+    return [stage, opposite] if work.schedule in BIDIRECTIONAL else [stage]
+
+
+def _chunks(work: Work, stage: int) -> list[range]:
+    """Return the layers of each chunk of a stage."""
+    return [work.layers_of(stage)]
+
+
+def _states(work: Work, stage: int) -> StateBytes:
+    return state_bytes(work.model, work.mesh, work.stage_layers, stage, zero=work.zero, precision=work.precision)
+
+
+def _chunk(work: Work, stage: int, layers: range) -> ChunkMemory:
+    """Return what a microbatch adds while it trains `layers`."""
+    model, mesh, tokens = work.model, work.mesh, work.tokens
+    all_ = activation_bytes_per_microbatch(
+        model, mesh, layers, tokens, work.again, sequence_length=work.sequence_length
+    )
+    num_moe = sum(model.is_moe_layer(layer) for layer in layers)
+    copies = num_moe * tokens * model.top_k / mesh.strategy.tp
+    experts = copies * bytes_per_token_copy(model, work.again)
+    is_last = work.model.layers - 1 in layers
+    head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
+    return ChunkMemory(
+        activations=all_ - experts,
+        expert_activations=experts,
+        weight_pass=weight_pass_bytes_per_microbatch(model, mesh, layers, tokens),
+        logits=work.head_tokens * head_bytes if is_last else 0.0,
+    )
+
+
+def _exchange_bytes(work: Work, skew: float) -> float:
+    """Return send and receive buffers of one microbatch: copies of tokens as they leave, and as they arrive."""
+    model, s = work.model, work.mesh.strategy
+    copies = (1 + skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    return work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
+
+
+def _remade_bytes(work: Work, stage: int) -> float:
+    """Return what is there of the fullest layer only while its backward pass runs, for it was computed again."""
+    if work.recompute == "none":
+        return 0.0
+    layers = work.layers_of(stage)
+    ends = {layers[0], layers[-1]} if layers else set()
+
+    def kept(layer: int, again: Recompute) -> float:
+        return activation_bytes_per_microbatch(
+            work.model, work.mesh, [layer], work.tokens, again, sequence_length=work.sequence_length
+        )
+
+    return max((kept(layer, Recompute()) - kept(layer, work.again) for layer in sorted(ends)), default=0.0)
+
+
+def _forward_memory(work: Work, stage: int, skew: float) -> StageMemory:
+    model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
+    is_last = stage == mesh.num_stages - 1
+    return StageMemory(
+        weights=float(
+            sum(params_per_rank(model, mesh, work.stage_layers, stage, replicas=work.placement.replicas))
+            * model.dtype_bytes
+        ),
+        buffers=_exchange_bytes(work, skew),
+        chunks=(
+            ChunkMemory(
+                activations=forward_working_bytes(model, mesh, work.tokens, skew=skew),
+                logits=work.head_tokens * model.vocab / tp * model.dtype_bytes if is_last else 0.0,
+                kv_cache=kv_cache_bytes(model, len(work.layers_of(stage)), work.tokens, tp),
+            ),
+        ),
+    )

@@ -1,0 +1,158 @@
+"""All schedules on the same work: what each costs and what it needs.
+
+Model
+-----
+Every schedule of the table that can run the scenario's work is simulated with the scenario's own costs, network and
+routing. One that needs chunks takes the scenario's `parallel.vpp`, or 2; one that has none takes 1.
+
+    in flight    most microbatches of a stage between F and B, a chunk of v counting as 1 / v
+    p2p          bytes that stages hand on to each other, over all lanes; hops where passes have no bytes
+    cheapest     least step time among those that fit into memory (among all, where there is no model)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sim.engine.trace import Trace
+from sim.errors import InputError, MoesimError
+from sim.results.memory import most_in_flight
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
+from sim.studies.simulate import Simulated, simulate_scenario
+from topology.errors import TopologyError
+from workloads.errors import WorkloadError
+from workloads.schedules import SCHEDULES
+
+__all__ = ["Comparison", "ScheduleRow", "compare_schedules"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScheduleRow:
+    """One schedule on the work."""
+
+    schedule: str
+    """Name."""
+    set: dict[str, object]
+    """Dotted keys that it was run with."""
+    trace: Trace
+    """Its run."""
+    simulated: Simulated
+    """What the run says."""
+
+    @property
+    def step_time_s(self) -> float:
+        """Time of a step."""
+        return float(self.simulated.metrics["step_time_s"])
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits into memory; None without a model."""
+        fits = self.simulated.memory.get("fits")
+        return None if fits is None else bool(fits)
+
+    def to_dict(self, *, is_cheapest: bool) -> dict[str, Any]:
+        """Return the figures; those that have no meaning without a model are left out."""
+        metrics, memory = self.simulated.metrics, self.simulated.memory
+        row: dict[str, Any] = {"schedule": self.schedule, "set": self.set}
+        known = ("step_time_s", "bubble_fraction", "bubble_fraction_published_form", "tokens_per_s", "mfu")
+        row |= {name: metrics[name] for name in known if name in metrics}
+        sends = self.trace.rows("p2p")
+        row |= {"in_flight_microbatches": most_in_flight(self.trace), "p2p_hops": int(sends.size)}
+        if memory:
+            of_lane = [self.trace.num_of.get(lane, 1) for lane in self.trace.ints("lane")[sends].tolist()]
+            peak = memory["peak_bytes_per_gpu"]
+            row |= {
+                "p2p_bytes": round(float((self.trace["bytes"][sends] * of_lane).sum())),
+                "activation_bytes": peak["activations"] + peak["expert_activations"],
+                "peak_bytes_per_gpu": peak["total"],
+                "capacity_bytes": memory["capacity_bytes"],
+            }
+        return {**row, "fits": self.fits, "is_cheapest_that_fits": is_cheapest}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """All schedules on one work."""
+
+    scenario: Scenario
+    """The scenario."""
+    rows: list[ScheduleRow]
+    """Those that ran, fastest first."""
+    refused: dict[str, str]
+    """Those that cannot run the work, and why."""
+
+    @property
+    def cheapest(self) -> ScheduleRow | None:
+        """The fastest that fits."""
+        return next((row for row in self.rows if row.fits is not False), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one JSON object."""
+        return {
+            "schema_version": 1,
+            "scenario": self.scenario.resolved(),
+            "rows": [row.to_dict(is_cheapest=row is self.cheapest) for row in self.rows],
+            "refused": [{"schedule": name, "reason": why} for name, why in self.refused.items()],
+        }
+
+
+def compare_schedules(
+    scenario: Scenario, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Comparison:
+    """Simulate a scenario under every schedule.
+
+    Raises
+    ------
+    InputError
+        The scenario does not train: forward passes have no schedule.
+    """
+    workload = scenario.spec.workload
+    if not isinstance(workload, (TrainingWorkload, PassesWorkload)):
+        cure = "Schedules order forward and backward passes."
+        raise scenario.error_at("workload.kind", rule="be training or passes", value=workload.kind, cure=cure)
+    own = scenario.spec.schedule.kind
+    names = [*SCHEDULES, *([own] if own not in SCHEDULES else [])]
+    rows, refused = [], {}
+    for done, name in enumerate(names):
+        on_progress(done, len(names))
+        outcome = _run(scenario, name)
+        if isinstance(outcome, str):
+            refused[name] = outcome
+        else:
+            rows.append(outcome)
+    on_progress(len(names), len(names))
+    if not rows:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        raise InputError(field="the work", rule="run under a schedule", value="none", cure=reasons)
+    return Comparison(scenario=scenario, rows=sorted(rows, key=lambda row: row.step_time_s), refused=refused)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
+    """Return a schedule's run, or why it cannot run the work."""
+    problems = []
+    for changes in _tried(scenario, name):
+        try:
+            simulated = simulate_scenario(scenario.variant(changes), link_course=False)
+        except InputError as error:
+            problems.append((error.field != "parallel.vpp", f"{error.field} must {error.rule}, got {error.value}"))
+        except (MoesimError, WorkloadError, TopologyError) as error:
+            problems.append((getattr(error, "field", "") != "vpp", str(error)))
+        else:
+            given = {key: value for key, value in changes.items() if key != "schedule.kind"}
+            return ScheduleRow(schedule=name, set=given, trace=simulated.run.trace, simulated=simulated)
+    return next((why for says_more, why in problems if says_more), problems[-1][1])
+
+
+def _tried(scenario: Scenario, name: str) -> Iterator[dict[str, object]]:
+    """Yield the keys to try: as the scenario has it, then with another number of chunks."""
+    chunks = scenario.spec.parallel.vpp
+    other: dict[str, object] = {"schedule.kind": name, "parallel.vpp": 2 if chunks in (None, 1) else 1}
+    takes_any = getattr(SCHEDULES.get(name), "num_chunks", 1) is None
+    if takes_any and chunks in (None, 1):  # with one chunk it would be another schedule
+        yield other
+    yield {"schedule.kind": name}
+    yield other

@@ -1,0 +1,57 @@
+"""The picture of memory over time."""
+
+import re
+
+import pytest
+
+from sim.report.memory_picture import PART_COLOURS, draw_memory
+from sim.results.memory import MEMORY_PARTS
+
+COURSE = {
+    "time_s": [0.0, 1.0, 2.0],
+    "held_bytes": {"weights": 4_000_000_000, "optimizer": 6_000_000_000},
+    "varying_bytes": {"activations": [1_000_000_000, 3_000_000_000, 0]},
+}
+
+
+def memory(**more):
+    """Return the memory of a run of two stages."""
+    parts = {"weights": 4_000_000_000, "optimizer": 6_000_000_000, "activations": 3_000_000_000}
+    return {
+        "peak_bytes_per_gpu": {**dict.fromkeys(MEMORY_PARTS, 0), **parts, "total": 13_000_000_000},
+        "capacity_bytes": 20_000_000_000,
+        "fits": True,
+        "peak_stage": 0,
+        "peak_time_s": 1.0,
+        "timeline": [{"stage": 0, **COURSE}, {"stage": 1, **COURSE}],
+        **more,
+    }
+
+
+def drawn(tmp_path, **more):
+    """Return an SVG of it."""
+    path = tmp_path / "memory.svg"
+    draw_memory(memory(**more), path, title="mine", end_s=2.5)
+    return path.read_text()
+
+
+def test_every_part_of_memory_has_a_colour():
+    """A part that is added has to be drawn."""
+    assert set(PART_COLOURS) == set(MEMORY_PARTS)
+
+
+def test_a_part_has_a_bar_for_each_time_and_other_stages_a_line(tmp_path):
+    """Three times, three parts that are not empty."""
+    text = drawn(tmp_path)
+    for part in ("weights", "optimizer", "activations"):
+        group = re.search(rf'<g id="moesim-memory:{part}">(.*?)</g>', text, re.DOTALL)
+        assert group is not None
+        assert group[1].count("<path") == 3
+    assert 'id="moesim-memory:stage-1"' in text
+    assert 'id="moesim-memory:gradients"' not in text
+
+
+@pytest.mark.parametrize(("capacity", "is_drawn"), [(20_000_000_000, True), (80_000_000_000, False)])
+def test_the_memory_of_the_device_is_a_line_where_it_is_near(tmp_path, capacity, is_drawn):
+    """Far above, it would press the parts flat: the heading says it."""
+    assert ("moesim-memory-capacity" in drawn(tmp_path, capacity_bytes=capacity)) is is_drawn

@@ -1,0 +1,69 @@
+"""What would fit: predicted by the account of memory alone, and held against simulations."""
+
+import pytest
+
+from sim.scenario.load import load_scenario_text
+from sim.studies.build import build
+from sim.studies.fitting import predict_memory, what_would_fit
+from sim.studies.judge import judge_scenario
+from sim.studies.simulate import simulate_scenario
+from workloads.schedules import SCHEDULES
+
+TEXT = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 8, hidden: 1024, heads: 16, ffn: 4096, experts: 8, top_k: 2, vocab: 32000}
+parallel: {strategy: EP4_TP1_PP4_DP4}
+workload: {kind: training, sequences: 64, sequence_length: 2048, microbatches: 8}
+routing: {kind: balanced}
+"""
+
+
+def load(*changes):
+    return load_scenario_text(TEXT, overrides=changes)
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+@pytest.mark.parametrize("change", ["parallel.zero=2", "schedule.recompute=full", "workload.microbatches=16"])
+def test_predicted_memory_is_that_of_the_simulation(schedule, change):
+    """Where routing is balanced the schedule alone decides."""
+    scenario = load(f"schedule.kind={schedule}", change)
+    simulated, predicted = simulate_scenario(scenario).memory, predict_memory(build(scenario).work)
+    assert predicted["peak_bytes_per_gpu"] == simulated["peak_bytes_per_gpu"]
+    assert predicted["peak_stage"] == simulated["peak_stage"]
+
+
+def test_what_is_said_to_fit_fits_when_it_is_simulated():
+    """Each change is run in full."""
+    tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
+    simulated = simulate_scenario(tight)
+    assert not simulated.memory["fits"]
+    found = what_would_fit(tight, build(tight).work, simulated.memory)
+    assert found
+    for one in found:
+        memory = simulate_scenario(tight.variant(one["set"])).memory
+        assert memory["fits"]
+        assert memory["peak_bytes_per_gpu"]["total"] == pytest.approx(one["total_bytes"], rel=0.01)
+
+
+def test_nothing_is_said_to_fit_where_weights_alone_do_not():
+    """Then nothing is proposed."""
+    tight = load("cluster.device.memory=20 MB")
+    assert what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory) == []
+
+
+def test_a_run_that_does_not_fit_says_so_first_and_is_no_optimum():
+    """It is a finding with what would fit, the exit code stays that of the claims."""
+    claim = "claims=[{id: best, says: optimal, source: here, metric: step_time_s, superlative: least}]"
+    result = judge_scenario(load("cluster.device.memory=3 GB", claim, "rivals=[{parallel.zero: 1}]"))
+    assert result.findings[0].startswith("It does not fit into memory, and is no valid strategy: rank 0 of stage 0")
+    assert result.memory["would_fit"]
+    assert result.claims[0].verdict == "refuted"
+    assert "does not fit into memory" in result.claims[0].reason
+
+
+def test_schedules_are_tried_as_they_enter_the_table():
+    """1F1B keeps fewer microbatches than GPipe."""
+    tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
+    tried = [one["set"] for one in what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory)]
+    assert {"schedule.kind": "1f1b"} in tried
+    assert {one["schedule.kind"] for one in tried if "schedule.kind" in one} <= set(SCHEDULES)

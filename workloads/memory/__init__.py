@@ -1,0 +1,38 @@
+"""Bytes per GPU: what a rank holds all the time, and what a microbatch in flight adds.
+
+`params` counts parameters, `states` makes bytes of them under ZeRO, `activations` says what a microbatch keeps for its
+backward pass under each kind of recomputation, and `inference` what prefill keeps.
+"""
+
+from workloads.memory.activations import (
+    RECOMPUTE_MODULES,
+    Recompute,
+    activation_bytes_per_microbatch,
+    bytes_per_token_copy,
+    gradient_bytes_in_block,
+    weight_pass_bytes_per_microbatch,
+)
+from workloads.memory.inference import forward_working_bytes, kv_cache_bytes
+from workloads.memory.params import layer_params_per_rank, optimized_params_per_rank, params_per_rank
+from workloads.memory.precision import MEGATRON_PRECISION, Precision
+from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
+
+__all__ = [
+    "GRADIENT_BYTES",
+    "MEGATRON_PRECISION",
+    "OPTIMIZER_BYTES",
+    "RECOMPUTE_MODULES",
+    "Precision",
+    "Recompute",
+    "StateBytes",
+    "activation_bytes_per_microbatch",
+    "bytes_per_token_copy",
+    "forward_working_bytes",
+    "gradient_bytes_in_block",
+    "kv_cache_bytes",
+    "layer_params_per_rank",
+    "optimized_params_per_rank",
+    "params_per_rank",
+    "state_bytes",
+    "weight_pass_bytes_per_microbatch",
+]

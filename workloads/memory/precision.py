@@ -1,0 +1,53 @@
+"""In which types training keeps gradients and optimizer states.
+
+Model
+-----
+    optimizer  4 (master weight) + 2 moments                        bytes per parameter
+    step       gradient + 2 optimizer + weight                      read and written by Adam, per parameter
+
+The default is Megatron's: gradients accumulated and reduced in fp32, moments in fp32, 2 + 4 + 12 bytes with bf16
+weights. Gradients in bf16 make it 16; DeepSeek-V3 kept moments in bf16 and gradients and master weights in fp32.
+
+References
+----------
+Megatron-LM, `--accumulate-allreduce-grads-in-fp32`, `--exp-avg-dtype`. DeepSeek-AI, "DeepSeek-V3 technical report",
+2024, section 3.3.3.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["MEGATRON_PRECISION", "Precision"]
+
+_BYTES = {"fp32": 4, "bf16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Types of gradients and moments.
+
+    >>> Precision().optimizer_bytes, Precision().step_bytes(2)
+    (12, 30.0)
+    """
+
+    gradient: str = "fp32"
+    """fp32 or bf16: gradients, as they are kept and reduced."""
+    moment: str = "fp32"
+    """fp32 or bf16: each of Adam's two moments."""
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of a gradient."""
+        return _BYTES[self.gradient]
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Bytes of the optimizer's state of a parameter: master weight and two moments."""
+        return 4 + 2 * _BYTES[self.moment]
+
+    def step_bytes(self, weight_bytes: int) -> float:
+        """Return the bytes that Adam reads and writes for a parameter."""
+        return float(self.gradient_bytes + 2 * self.optimizer_bytes + weight_bytes)
+
+
+MEGATRON_PRECISION = Precision()
+"""Gradients and moments in fp32."""
