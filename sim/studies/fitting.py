@@ -68,13 +68,13 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
         return []
     over = max(1.0, memory["peak_bytes_per_gpu"]["total"] / here)
 
-    def fitting(tried: Iterator[tuple[Changes, Work]]) -> list[dict[str, Any]]:
+    def fitting(tried: Iterator[tuple[Changes, Changes]]) -> list[dict[str, Any]]:
         found: dict[tuple[str, ...], dict[str, Any]] = {}
-        for changes, other in tried:
+        for changes, fields in tried:
             keys = tuple(changes) if "schedule.kind" not in changes else (str(changes),)
             if keys in found or not _may_have(scenario, changes):  # of levels and factors the mildest is enough
                 continue
-            peak = _peak(other)
+            peak = _peak(work, **fields)
             if peak is not None and peak * over <= capacity:
                 found[keys] = {"set": changes, "total_bytes": round(peak * over)}
         return list(found.values())
@@ -132,33 +132,34 @@ def _num_passes(work: Work) -> int:
     return 2 * work.mesh.num_stages * work.num_microbatches
 
 
-def _peak(work: Work) -> float | None:
-    """Return the predicted peak; None where the schedule cannot run the work."""
-    if _num_passes(work) > _MOST_PASSES:
-        return None
+def _peak(work: Work, **changes: Any) -> float | None:  # noqa: ANN401 - fields of a work
+    """Return the predicted peak of a work with changes; None where it cannot be, or the schedule cannot run it."""
     try:
-        return float(predict_memory(work)["peak_bytes_per_gpu"]["total"])
+        other = replace(work, **changes)
+        if _num_passes(other) > _MOST_PASSES:
+            return None
+        return float(predict_memory(other)["peak_bytes_per_gpu"]["total"])
     except (MoesimError, WorkloadError):
         return None
 
 
-def _single_changes(work: Work) -> Iterator[tuple[Changes, Work]]:
-    """Yield changes one at a time; of levels and factors the ones beyond the present, in order."""
+def _single_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
+    """Yield changes one at a time, as keys of the scenario and as fields of the work, levels and factors in order."""
     mesh = work.mesh
     if max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) > 1:
         for zero in range(work.zero + 1, 4):
-            yield {"parallel.zero": zero}, replace(work, zero=zero)
+            yield {"parallel.zero": zero}, {"zero": zero}
     if work.recompute == "none":
         yield from _selective_changes(work)
     yield from _smaller_microbatches(work)
     for kind in SCHEDULES:
         if kind != work.schedule:
-            yield {"schedule.kind": kind}, replace(work, schedule=kind)
+            yield {"schedule.kind": kind}, {"schedule": kind}
     if work.recompute != "full":
-        yield {"schedule.recompute": "full"}, replace(work, recompute="full")
+        yield {"schedule.recompute": "full"}, {"recompute": "full"}
 
 
-def _selective_changes(work: Work) -> Iterator[tuple[Changes, Work]]:
+def _selective_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
     """Yield modules of selective recomputation that the model has, a few and then more."""
     model = work.model
     light = ["layernorm"] + (["core_attn"] if not model.fused_attention else [])
@@ -166,22 +167,21 @@ def _selective_changes(work: Work) -> Iterator[tuple[Changes, Work]]:
     whole = [*light, *(["mlp"] if model.num_moe_layers < model.layers else [])]
     for modules in dict.fromkeys((tuple(light), tuple(whole))):
         changes = {"schedule.recompute": "selective", "schedule.recompute_modules": list(modules)}
-        yield changes, replace(work, recompute="selective", recompute_modules=modules)
+        yield changes, {"recompute": "selective", "recompute_modules": modules}
 
 
-def _smaller_microbatches(work: Work) -> Iterator[tuple[Changes, Work]]:
+def _smaller_microbatches(work: Work) -> Iterator[tuple[Changes, Changes]]:
     for factor in _FACTORS:
         if work.sequences_per_microbatch % factor == 0:
             microbatches = factor * work.microbatches
-            yield {"workload.microbatches": microbatches}, replace(work, microbatches=microbatches)
+            yield {"workload.microbatches": microbatches}, {"microbatches": microbatches}
 
 
-def _strong_changes(work: Work) -> Iterator[tuple[Changes, Work]]:
+def _strong_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
     """Yield full recomputation, with the strongest ZeRO that needs no traffic in passes, and then with everything."""
-    changes: Changes = {"schedule.recompute": "full"}
-    strong = replace(work, recompute="full")
     for zero in (max(1, work.zero), 3):
-        other, also = replace(strong, zero=zero), {**changes, "parallel.zero": zero}
-        yield also, other
-        for small, smaller in _smaller_microbatches(other):
-            yield {**also, **small}, smaller
+        keys: Changes = {"schedule.recompute": "full", "parallel.zero": zero}
+        fields: Changes = {"recompute": "full", "zero": zero}
+        yield keys, fields
+        for small, smaller in _smaller_microbatches(work):
+            yield {**keys, **small}, {**fields, **smaller}
