@@ -18,7 +18,7 @@ from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
-from workloads.schedules import Pass, Schedule
+from workloads.schedules import Pass, Schedule, Step
 
 __all__ = ["Meeting", "Plan", "Receiver", "World"]
 
@@ -56,12 +56,12 @@ class Plan(Protocol):
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
         ...
 
-    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
-        """Return what a pass needs before it opens."""
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return what a step needs before it opens."""
         ...
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the ops of a pass."""
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+        """Return the ops of a step."""
         ...
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
@@ -128,7 +128,7 @@ class World:
         means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
         return int((counts * totals).sum()), float(np.mean(means))
 
-    def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""
         began = time.perf_counter()
         ops = self.plan.ops(stage, lane, chosen)

@@ -28,7 +28,7 @@ from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
-from workloads.schedules import Pass, Schedule, build_schedule
+from workloads.schedules import Pass, Pipeline, Programme, Schedule, Step, build_programme
 
 __all__ = ["PipelinePlan"]
 
@@ -75,18 +75,21 @@ class PipelinePlan:
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""
         del lane
-        return build_schedule(
-            self.work.schedule,
-            num_stages=self.work.mesh.num_stages,
-            num_microbatches=self.work.num_microbatches,
-            forward=self.work.kind == "forward",
-        )
+        return self.programme.schedule()
 
-    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
-        """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
-        return inputs_of(stage, self.work.mesh.num_stages, chosen)
+    @cached_property
+    def programme(self) -> Programme:
+        """The steps of every stage."""
+        work = self.work
+        pipeline = Pipeline(num_stages=work.mesh.num_stages, num_microbatches=work.num_microbatches)
+        programme = build_programme(work.schedule, pipeline)
+        return programme.forward() if work.kind == "forward" else programme
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return what a step needs: F the part before it, B its own F and the part after it."""
+        return inputs_of(self.programme.placement, stage, chosen)
+
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
         """Return the ops of a pass."""
         varies = self.work.routing != "balanced"
         key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
@@ -101,7 +104,7 @@ class PipelinePlan:
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
         work = self.work
-        target = target_of(stage, work.mesh.num_stages, chosen)
+        target = target_of(self.programme.placement, stage, chosen)
         if target is None:
             return ()
         num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
