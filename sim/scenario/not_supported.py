@@ -33,25 +33,7 @@ class NotYet(NamedTuple):
 NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
     NotYet("parallel.zero", names=(2, 3), cure="Write 0 or 1."),
-    NotYet(
-        "schedule.kind",
-        names=(
-            "interleaved",
-            "breadth_first",
-            "zb_h1",
-            "zb_h2",
-            "zb_1p",
-            "zb_2p",
-            "zb_v",
-            "v_half",
-            "v_min",
-            "chimera",
-            "dualpipe",
-            "dualpipe_v",
-            "custom",
-        ),
-        cure="Write gpipe or 1f1b.",
-    ),
+    NotYet("schedule.kind", names=("custom",), cure="Name a schedule of `moesim list schedules`."),
     NotYet("schedule.file"),
     NotYet(
         "routing.kind",
@@ -88,8 +70,8 @@ def find_not_supported(data: Mapping[str, Any]) -> list[RefusalError]:
 
     Examples
     --------
-    >>> print(find_not_supported({"schedule": {"kind": "zb_h1"}})[0])
-    schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. Write gpipe or 1f1b.
+    >>> print(find_not_supported({"routing": {"kind": "zipf"}})[0])
+    routing.kind must be supported, got zipf. zipf is not supported yet. Write balanced or multinomial.
     """
     return [_refusal(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
 

@@ -104,14 +104,18 @@ def build_passes(scenario: Scenario) -> PassesPlan:
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
-    num_stages = scenario.spec.parallel.pp or 1
-    times = list(workload.pass_times)
-    return PassesPlan(
-        pass_times_s=[(t.F, t.B, t.W) for t in (times * num_stages if len(times) == 1 else times)],
-        num_microbatches=workload.microbatches,
-        p2p_s=workload.p2p,
-        schedule=scenario.spec.schedule.kind,
-    )
+    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
+    with placing(scenario):
+        return PassesPlan(
+            pass_times_s=[(t.F, t.B, t.W) for t in times],
+            num_microbatches=workload.microbatches,
+            p2p_s=workload.p2p,
+            schedule=scenario.spec.schedule.kind,
+            num_chunks=scenario.spec.parallel.vpp or 1,
+            pair_s=[t.FB for t in times],
+            weight_share=None if held is None else held.W / held.B,
+        )
 
 
 def check_facts(scenario: Scenario) -> None:

@@ -1,13 +1,16 @@
 """The engine runs every schedule as the list executor does, to the nanosecond, and its trace shows chunks and pairs."""
 
 import random
+from pathlib import Path
 
 import pytest
-from schedule_runs import durations, run_order
+from schedule_runs import durations, held_most, run_order
 
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.simulation import run_plan
 from sim.results.stages import stages_ns
+from sim.scenario.load import load_scenario
+from sim.studies.build import build_passes
 from workloads.schedules import SCHEDULES
 
 
@@ -70,3 +73,12 @@ def test_what_goes_to_another_chunk_of_a_stage_is_not_sent():
 def test_interleaving_sends_v_times_as_often_as_1f1b():
     hops = [len(run_plan(plan_of(kind, 4, 8, (30, 30, 0), hop=5, v=3)).trace.rows("p2p")) for kind in ("interleaved",)]
     assert hops == [8 * 2 * (4 * 3 - 1)]
+
+
+@pytest.mark.parametrize("case", ["zero_bubble_1p5b_zb_2p", "zero_bubble_14p6b_zb_2p"])
+def test_the_published_zb_2p_cases_stay_within_2p_activations(case):
+    """The certificate of the validation cases: at every step at most 2 p M_B, what W keeps included."""
+    scenario = load_scenario(Path(__file__).parents[2] / "scenarios" / "validation" / "schedules" / f"{case}.yaml")
+    held = scenario.spec.workload.held
+    plan = build_passes(scenario)
+    assert held_most(plan.programme.order, weight_share=held.W / held.B) <= 2 * plan.num_stages + 1e-6
