@@ -33,8 +33,6 @@ class NotYet(NamedTuple):
 NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
     NotYet("parallel.zero", names=(2, 3), cure="Write 0 or 1."),
-    NotYet("schedule.kind", names=("custom",), cure="Name a schedule of `moesim list schedules`."),
-    NotYet("schedule.file"),
     NotYet(
         "routing.kind",
         names=(

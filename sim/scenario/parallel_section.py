@@ -97,7 +97,7 @@ class ScheduleSpec(Section):
     recompute: Literal["none", "selective", "full"] = "none"
     """What a backward pass computes again: nothing, attention's inside, or the whole forward pass."""
     file: str | None = None
-    """The passes of a custom schedule."""
+    """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
 
 
 class RoutingSpec(Section):

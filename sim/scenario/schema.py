@@ -194,12 +194,18 @@ class ScenarioSpec(Section):
         if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
             rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
-        kind, vpp = self.schedule.kind, self.parallel.vpp
+        kind, vpp, file = self.schedule.kind, self.parallel.vpp, self.schedule.file
         if self.workload.kind in {"forward", "training"} and kind not in _OF_MODELS:
             rule = f"be {' or '.join(_OF_MODELS)} with workload.kind {self.workload.kind} ({kind}: not supported yet)"
             cure = "Other schedules run with workload.kind passes."
             raise refuse(("schedule", "kind"), rule=rule, value=kind, cure=cure)
-        if kind not in _INTERLEAVING and (vpp or 1) > 1:
+        if kind == "custom" and file is None:
+            cure = "Name a text file with one line of passes per stage."
+            raise refuse(("schedule", "file"), rule="be given with schedule.kind custom", value="nothing", cure=cure)
+        if kind != "custom" and file is not None:
+            rule, cure = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
+            raise refuse(("schedule", "file"), rule=rule, value=file, cure=cure)
+        if kind not in {*_INTERLEAVING, "custom"} and (vpp or 1) > 1:
             count = 2 if kind in _TWO_CHUNKS else 1
             if vpp != count:
                 rule, cure = f"be {count} with schedule.kind {kind}", f"That schedule has {_IN_WORDS[count]} per stage."

@@ -18,6 +18,7 @@ from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from sim.studies.build_cluster import cluster_of
+from sim.studies.own_order import read_own_order
 from topology.cluster import Cluster
 from topology.errors import TopologyError
 from topology.presets.clusters import get_cluster_preset
@@ -106,15 +107,21 @@ def build_passes(scenario: Scenario) -> PassesPlan:
         raise TypeError("build_passes needs a scenario of kind passes")
     num_stages, held = scenario.spec.parallel.pp or 1, workload.held
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
+    num_chunks, own = scenario.spec.parallel.vpp or 1, None
+    if scenario.spec.schedule.kind == "custom":
+        own = read_own_order(
+            scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
+        )
     with placing(scenario):
         return PassesPlan(
             pass_times_s=[(t.F, t.B, t.W) for t in times],
             num_microbatches=workload.microbatches,
             p2p_s=workload.p2p,
             schedule=scenario.spec.schedule.kind,
-            num_chunks=scenario.spec.parallel.vpp or 1,
+            num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
             weight_share=None if held is None else held.W / held.B,
+            programme=own,
         )
 
 

@@ -398,7 +398,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "kind: 1f1b",
         "kind: 1F1B",
-        f"23: schedule.kind must be one of {', '.join(SCHEDULES)}, got 1F1B. Did you mean `1f1b`?",
+        f"23: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1F1B. Did you mean `1f1b`?",
     ),
     (
         "recompute: none",

@@ -107,7 +107,7 @@ REFUSALS = [
      "It belongs to kind forward; remove it."),
     ("kind: 1f1b", "kind: zb_h1", "34: schedule.kind must be gpipe or 1f1b with workload.kind forward (zb_h1: not "
      "supported yet), got zb_h1. Other schedules run with workload.kind passes."),
-    ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, got 1f1c. "
+    ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1f1c. "
      "Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
      "Only training computes passes again."),
