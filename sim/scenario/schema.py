@@ -40,7 +40,7 @@ _SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
 """Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
-_OF_MODELS: Final = ("gpipe", "1f1b")
+_OF_MODELS: Final = ("gpipe", "1f1b", "interleaved", "breadth_first", "zb_h1", "zb_h2", "zb_1p", "zb_2p")
 """Schedules that a model runs with."""
 _INTERLEAVING: Final = frozenset({"interleaved", "breadth_first"})
 """Schedules of as many chunks per stage as are asked for."""
@@ -196,8 +196,8 @@ class ScenarioSpec(Section):
             raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
         kind, vpp, file = self.schedule.kind, self.parallel.vpp, self.schedule.file
         if self.workload.kind in {"forward", "training"} and kind not in _OF_MODELS:
-            rule = f"be {' or '.join(_OF_MODELS)} with workload.kind {self.workload.kind} ({kind}: not supported yet)"
-            cure = "Other schedules run with workload.kind passes."
+            rule = f"be one of {', '.join(_OF_MODELS)} with workload.kind {self.workload.kind}"
+            cure = f"{kind} is not supported yet for models; it runs with workload.kind passes."
             raise refuse(("schedule", "kind"), rule=rule, value=kind, cure=cure)
         if kind == "custom" and file is None:
             cure = "Name a text file with one line of passes per stage."

@@ -228,7 +228,7 @@ def _build(scenario: Scenario) -> Built:
         fidelity=spec.network.fidelity,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
-        stage_layers=_stage_layers(scenario, model, mesh),
+        **_layers(scenario, model, mesh),
     )
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
 
@@ -296,17 +296,27 @@ def _mesh(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
     )
 
 
-def _stage_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
-    given = scenario.spec.parallel.stage_layers
+def _layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> dict[str, tuple[int, ...]]:
+    """Return the layers of stages and, where stages hold several, of chunks."""
+    parts = _part_layers(scenario, model, mesh)
+    if mesh.strategy.vpp == 1:
+        return {"stage_layers": parts}
+    by_stage = tuple(sum(parts[stage :: mesh.num_stages]) for stage in range(mesh.num_stages))
+    return {"stage_layers": by_stage, "part_layers": parts}
+
+
+def _part_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
+    given, num_parts = scenario.spec.parallel.stage_layers, mesh.num_stages * mesh.strategy.vpp
     if given is not None:
         return tuple(given)
-    split = model.spread_layers(mesh.num_stages)
+    split = model.spread_layers(num_parts)
     if split is None:
-        every, rest = divmod(model.layers, mesh.num_stages)
-        example = [every + (i < rest) for i in range(mesh.num_stages)]
+        every, rest = divmod(model.layers, num_parts)
+        example = [every + (i < rest) for i in range(num_parts)]
         raise scenario.error_at(
             "parallel.stage_layers",
-            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}",
+            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
+            + (f" x VPP{mesh.strategy.vpp}" if mesh.strategy.vpp > 1 else ""),
             value="nothing",
             cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
         )
