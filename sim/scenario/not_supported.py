@@ -33,26 +33,6 @@ class NotYet(NamedTuple):
 NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
     NotYet(
-        "schedule.kind",
-        names=(
-            "interleaved",
-            "breadth_first",
-            "zb_h1",
-            "zb_h2",
-            "zb_1p",
-            "zb_2p",
-            "zb_v",
-            "v_half",
-            "v_min",
-            "chimera",
-            "dualpipe",
-            "dualpipe_v",
-            "custom",
-        ),
-        cure="Write gpipe or 1f1b.",
-    ),
-    NotYet("schedule.file"),
-    NotYet(
         "routing.kind",
         names=(
             "zipf",
@@ -87,8 +67,8 @@ def find_not_supported(data: Mapping[str, Any]) -> list[RefusalError]:
 
     Examples
     --------
-    >>> print(find_not_supported({"schedule": {"kind": "zb_h1"}})[0])
-    schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. Write gpipe or 1f1b.
+    >>> print(find_not_supported({"routing": {"kind": "zipf"}})[0])
+    routing.kind must be supported, got zipf. zipf is not supported yet. Write balanced or multinomial.
     """
     return [_refusal(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
 

@@ -8,6 +8,7 @@ Cross-checks between the parts stand here, for each part alone cannot know: head
 sequences and microbatches.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sim.engine.plan.transfer_sms import TransferSms
@@ -16,6 +17,7 @@ from workloads.errors import WorkloadError
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
+from workloads.schedules import SCHEDULES
 
 __all__ = ["Work"]
 
@@ -68,6 +70,8 @@ class Work:
     """Types of gradients and optimizer states (training)."""
     stage_layers: tuple[int, ...]
     """Layers of each stage."""
+    part_layers: tuple[int, ...] = ()
+    """Layers of each chunk where stages hold several: part c p + i is chunk c of stage i."""
 
     def __post_init__(self) -> None:
         model, s = self.model, self.mesh.strategy
@@ -121,11 +125,38 @@ class Work:
             self.tokens,
             f"Use a sequence length that is a multiple of {s.tp}.",
         )
+        self._check_chunks()
         self._refuse_unbuilt()
+
+    def _check_chunks(self) -> None:
+        s, model = self.mesh.strategy, self.model
+        takes_any = SCHEDULES[self.schedule].num_chunks is None
+        _require(
+            s.vpp > 1 if takes_any else s.vpp == 1,
+            "parallel.vpp",
+            f"be {'at least 2' if takes_any else 1} with schedule.kind {self.schedule}",
+            s.vpp,
+            "Write the number of chunks of each stage." if takes_any else "That schedule has one chunk per stage.",
+        )
+        _require(
+            s.vpp == 1 or not (model.experts and model.dense_layers),
+            "parallel.vpp",
+            "be 1 where some layers are dense and others have experts (otherwise: not supported yet)",
+            s.vpp,
+            "Drop VPP.",
+        )
+        by_stage = tuple(sum(self.part_layers[i :: s.pp]) for i in range(s.pp))
+        _require(
+            s.vpp == 1 or (len(self.part_layers) == s.pp * s.vpp and by_stage == self.stage_layers),
+            "parallel.stage_layers",
+            f"give {s.pp * s.vpp} counts, one per chunk, that sum to layers = {model.layers}",
+            list(self.part_layers),
+            "Correct the split.",
+        )
 
     def _refuse_unbuilt(self) -> None:
         s = self.mesh.strategy
-        for axis, size in (("cp", s.cp), ("etp", s.etp), ("vpp", s.vpp)):
+        for axis, size in (("cp", s.cp), ("etp", s.etp)):
             _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
         _require(
             not (self.kind == "training" and self.mesh.convention == "vllm"),
@@ -172,10 +203,19 @@ class Work:
         """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
         return self.tokens if self.kind == "training" else self.sequences_per_microbatch
 
-    def layers_of(self, stage: int) -> range:
-        """Return the layers of a stage."""
-        first = sum(self.stage_layers[:stage])
-        return range(first, first + self.stage_layers[stage])
+    def layers_of(self, stage: int) -> Sequence[int]:
+        """Return the layers of a stage, of all of its chunks."""
+        num_stages = self.mesh.num_stages
+        if not self.part_layers:
+            return self.layers_of_part(stage)
+        parts = range(stage, len(self.part_layers), num_stages)
+        return [layer for part in parts for layer in self.layers_of_part(part)]
+
+    def layers_of_part(self, part: int) -> range:
+        """Return the layers of a part of the model: of a stage, or of one of its chunks."""
+        counts = self.part_layers or self.stage_layers
+        first = sum(counts[:part])
+        return range(first, first + counts[part])
 
 
 def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:
