@@ -25,10 +25,14 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
     path = _path(scenario, scenario.spec.schedule.file or "")
     try:
         with path.open("rb") as stream:
-            text = stream.read(_MAX_BYTES).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+            content = stream.read(_MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
         cure = "Write a text file with one line of passes per stage."
-        raise scenario.error_at("schedule.file", rule="be readable text", value=str(path), cure=cure) from error
+        raise scenario.error_at("schedule.file", rule="be readable text", value=str(path), cure=cure) from None
+    if len(content) > _MAX_BYTES:
+        rule, cure = "be of at most 64 MiB", "Use fewer microbatches."
+        raise scenario.error_at("schedule.file", rule=rule, value=str(path), cure=cure)
     try:
         return read_custom(text, num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
     except CustomOrderError as error:

@@ -90,7 +90,7 @@ def _step(word: str, line: int) -> Step:
 
 def _check_complete(line: int, steps: list[Step], num_microbatches: int, num_chunks: int) -> None:
     counted = Counter(part for step in steps for part in parts_of(step))
-    asked = [Pass(kind, i, chunk) for kind in "FB" for chunk in range(num_chunks) for i in range(num_microbatches)]
+    asked = (Pass(kind, i, chunk) for kind in "FB" for chunk in range(num_chunks) for i in range(num_microbatches))
     for one, number in counted.items():
         if one.microbatch >= num_microbatches or one.chunk >= num_chunks:
             rule = f"be of microbatches below {num_microbatches} and chunks below {num_chunks}"

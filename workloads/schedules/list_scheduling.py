@@ -68,7 +68,7 @@ def schedule_list(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule
 class _Line:
     """The passes of one kind and chunk on one stage, which run in the order of microbatches."""
 
-    __slots__ = ("chunk", "comes_from", "duration_ns", "ends_ns", "hop_ns", "is_entry", "kind", "target")
+    __slots__ = ("chunk", "comes_from", "duration_ns", "ends_ns", "hop_ns", "is_entry", "is_forward", "kind", "target")
 
     def __init__(self, kind: str, chunk: int, duration_ns: int) -> None:
         self.kind, self.chunk, self.duration_ns = kind, chunk, duration_ns
@@ -76,7 +76,8 @@ class _Line:
         self.comes_from: list[int] | None = None
         self.hop_ns = 0
         self.target: int | None = None
-        self.is_entry = kind == "F" and chunk == 0
+        self.is_forward = kind == "F"
+        self.is_entry = self.is_forward and chunk == 0
 
 
 class _Stage:
@@ -93,30 +94,32 @@ class _Stage:
         self._gap_ns, self._lead = rule.patience * self._weight_ns, rule.lead[number]
         self._most, self._most_entered = most_held + _ROUNDING, most_held - (chunks > 1) + _ROUNDING
         self._num = pipeline.num_microbatches
-        self._left, self._held, self._num_weights = self._num * chunks * 3, 0.0, 0
+        self.left, self._held, self._num_weights = self._num * chunks * 3, 0.0, 0
         self._waiting: list[Pass] = []
         self.order: list[Step] = []
         self.free_ns, self.first_ns = 0, -1
 
     def choose(self, now_ns: int) -> _Line | None:
         """Run the pass that is next, if one is; return its line, None after W or nothing."""
-        soonest = math.inf
+        soonest, most = math.inf, self._num
         for line in self._tried:
             number = len(line.ends_ns)
-            if number == self._num or (line.kind == "F" and not self._fits(line)):
+            if number == most:
                 continue
-            if line.comes_from is None:
-                at_ns = now_ns
-            elif number < len(line.comes_from):
-                at_ns = line.comes_from[number] + line.hop_ns
-            else:
+            comes_from, at_ns = line.comes_from, now_ns
+            if comes_from is not None:
+                if number >= len(comes_from):
+                    continue
+                at_ns = comes_from[number] + line.hop_ns
+            if line.is_forward and (self._held > self._most - 1 or (line.is_entry and not self._may_enter())):
                 continue
             if at_ns <= now_ns:
-                self._held += 1.0 if line.kind == "F" else self._share - 1.0
-                one = Pass(line.kind, number, line.chunk)
-                self._start(one, now_ns, line.duration_ns)
+                self._start(Pass(line.kind, number, line.chunk), now_ns, line.duration_ns)
                 line.ends_ns.append(self.free_ns)
-                if line.kind == "B":
+                if line.is_forward:
+                    self._held += 1.0
+                else:
+                    self._held += self._share - 1.0
                     self._waiting.append(Pass("W", number, line.chunk))
                 return line
             soonest = min(soonest, at_ns)
@@ -126,25 +129,18 @@ class _Stage:
             self._num_weights += 1
         return None
 
-    @property
-    def is_done(self) -> bool:
-        """Whether all passes have run."""
-        return self._left == 0
-
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _fits(self, line: _Line) -> bool:
-        if not line.is_entry:
-            return self._held + 1 <= self._most
-        ahead = len(line.ends_ns) - len(self._after_entry.ends_ns)
-        return self._held + 1 <= self._most_entered and ahead < self._lead
+    def _may_enter(self) -> bool:
+        ahead = len(self._entry.ends_ns) - len(self._after_entry.ends_ns)
+        return ahead < self._lead and self._held + 1 <= self._most_entered
 
     def _start(self, one: Pass, now_ns: int, duration_ns: int) -> None:
         if self.first_ns < 0:
             self.first_ns = now_ns
         self.order.append(one)
         self.free_ns = now_ns + duration_ns
-        self._left -= 1
+        self.left -= 1
 
 
 class _Floor:
@@ -170,16 +166,17 @@ class _Floor:
         while heap:
             now_ns, number = pop(heap)
             stage = self.stages[number]
-            if stage.free_ns > now_ns or stage.is_done:
+            before = stage.left
+            if stage.free_ns > now_ns or not before:
                 continue
-            before = len(stage.order)
             line = stage.choose(now_ns)
-            if len(stage.order) == before:
+            if stage.left == before:
                 continue
-            push(heap, (stage.free_ns, number))
+            if stage.left:
+                push(heap, (stage.free_ns, number))
             if line is not None and line.target is not None:
                 push(heap, (stage.free_ns + self._hop_ns, line.target))
-        if not all(stage.is_done for stage in self.stages):
+        if any(stage.left for stage in self.stages):
             raise RuntimeError("an automatic schedule came to a stop: its limit of memory is too low")
 
     @property

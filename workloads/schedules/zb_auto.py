@@ -10,7 +10,7 @@ the times given is taken: the shortest longest span of a stage.
 Assumptions
 -----------
 A heuristic and not the integer program of the paper: no claim to the least bubble. Beside the published bubbles it was
-0.0003 too long at most, and shorter elsewhere, in the cases that `moesim validate schedules` runs.
+0.0007 of the time longer at most, and shorter elsewhere, in the cases that `moesim validate schedules` runs.
 
 References
 ----------

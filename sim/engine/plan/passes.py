@@ -18,7 +18,7 @@ from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.links import LinkLoad
-from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme
+from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme, parts_of
 
 __all__ = ["PassesPlan"]
 
@@ -103,8 +103,13 @@ class PassesPlan:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Kinds of the steps that stages run."""
-        return tuple(sorted({step.kind for steps in self.programme.order for step in steps}))
+        """Kinds of the passes that stages run."""
+        return tuple(sorted({one.kind for steps in self.programme.order for step in steps for one in parts_of(step)}))
+
+    @property
+    def num_visits(self) -> int:
+        """Passes of one kind on a stage: microbatches times the chunks that each visits there."""
+        return self.num_microbatches * self._parts
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline."""

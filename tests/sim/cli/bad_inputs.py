@@ -719,7 +719,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "recompute: none",
         "file: ../order.csv",
-        "23: schedule.file must be supported, got ../order.csv. schedule.file is not supported yet. Leave it out.",
+        "23: schedule.file must be left out with schedule.kind 1f1b, got ../order.csv. It belongs to kind custom; "
+        "remove it.",
     ),
     (
         "kind: balanced",

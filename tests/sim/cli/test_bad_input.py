@@ -239,10 +239,10 @@ def test_no_value_runs_code_or_reads_another_file(
     assert seen == []
 
 
-def test_no_key_but_the_clusters_names_a_file() -> None:
-    """Every other key that would read one is refused by name; cluster.file is bound to the scenario's folder."""
+def test_no_key_but_the_clusters_and_the_schedules_names_a_file() -> None:
+    """Every other key that would read one is refused by name; these two are bound to the scenario's folder."""
     files = {row.key for row in NOT_YET if row.names is None and row.key.rpartition(".")[2] in ("file", "hf_config")}
-    assert files == {"model.hf_config", "schedule.file", "routing.file"}
+    assert files == {"model.hf_config", "routing.file"}
     assert parse_yaml(GOOD).data["model"]["hidden"] == 2048
 
 

@@ -47,3 +47,21 @@ def test_what_does_not_go_with_the_schedule_is_refused(tmp_path, kind, says):
     text = SCENARIO.replace("{kind: custom, file: order.txt}", kind)
     with pytest.raises(InputError, match=says):
         build_passes(written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 B1\n", text))
+
+
+@pytest.mark.parametrize("file", ["../outside.txt", "link.txt", "folder"])
+def test_a_file_outside_the_scenarios_folder_is_not_read(tmp_path, file):
+    (tmp_path / "outside.txt").write_text("F0 F1 B0 B1\nF0 F1 B0 B1\n", encoding="utf-8")
+    inside = tmp_path / "inside"
+    (inside / "folder").mkdir(parents=True)
+    (inside / "link.txt").symlink_to(tmp_path / "outside.txt")
+    text = SCENARIO.replace("order.txt", file)
+    with pytest.raises(InputError, match=r"own.yaml:4: schedule.file must be a file in the scenario's folder"):
+        build_passes(written(inside, "", text))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    scenario = written(tmp_path, "")
+    (tmp_path / "order.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"schedule.file must be readable text"):
+        build_passes(scenario)
