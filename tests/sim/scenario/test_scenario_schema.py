@@ -70,7 +70,7 @@ def test_every_name_that_is_not_supported_yet_is_refused_by_name(contract_text, 
 
 def test_names_that_are_supported_are_accepted(contract_text):
     for section, key, names in [
-        ("schedule", "kind", ["gpipe", "1f1b"]),
+        ("schedule", "kind", ["gpipe", "1f1b", "zb_h1", "zb_2p"]),
         ("routing", "kind", ["balanced", "multinomial", "zipf", "drift", "stride"]),
         ("placement", "kind", ["contiguous", "random", "greedy", "eplb"]),
         ("network", "all_reduce", ["auto", "ring", "hierarchical"]),
