@@ -27,6 +27,7 @@ HELD = {
     "zb_v": lambda p, m, v: 2 * p,
     "v_half": lambda p, m, v: p + 3,
     "v_min": lambda p, m, v: 2 * p / 3 + 2.7,
+    "chimera": lambda p, m, v: p,
     "dualpipe": lambda p, m, v: p + 1,
     "dualpipe_v": lambda p, m, v: 2 * p + 1,
 }
@@ -165,6 +166,14 @@ def test_interleaved_with_one_chunk_and_a_multiple_of_p_runs_as_long_as_1f1b(p, 
     orders = [make(kind, p, m * p).order for kind in ("interleaved", "1f1b")]
     ends = [max(s[-1][1] for s in run_order("1f1b", order, durations(order, (3, 5, 0)))) for order in orders]
     assert ends[0] == ends[1]
+
+
+@FEW
+@given(p=STAGES, groups=st.integers(2, 4), v=CHUNKS)
+def test_interleaving_holds_what_korthikanti_et_al_state(p, groups, v):
+    """Korthikanti et al. 2022, section 4.2.3: p (1 + (p - 1) / (p v)) microbatches, for m a multiple of p over p."""
+    held = held_most(make("interleaved", p, groups * p, v=v).order, weight_share=1.0) / v
+    assert held == pytest.approx(p * (1 + (p - 1) / (p * v)))
 
 
 @pytest.mark.parametrize(("kind", "p", "share"), [("v_half", 16, 0.6), ("v_min", 15, 0.41)])
