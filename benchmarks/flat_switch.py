@@ -34,7 +34,7 @@ from sim.engine.ops import Collective, Compute, Input, Op, Send, TimedKernel, Tr
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.links import LinkLoad
 from workloads.collectives import Exchange, all_to_all, point_to_point, ring_all_reduce
-from workloads.schedules import Pass, Schedule, build_schedule
+from workloads.schedules import Pass, Placement, Schedule, build_schedule
 
 __all__ = ["FlatSwitchPlan", "FlatSwitchStep"]
 
@@ -118,7 +118,7 @@ class FlatSwitchPlan:
 
     def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
         """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
-        return inputs_of(stage, self.step.num_stages, chosen)
+        return inputs_of(Placement(kind="row", num_stages=self.step.num_stages), stage, chosen)
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the operations of a pass."""
@@ -131,7 +131,7 @@ class FlatSwitchPlan:
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the hop to the neighbouring stage."""
-        target = target_of(stage, self.step.num_stages, chosen)
+        target = target_of(Placement(kind="row", num_stages=self.step.num_stages), stage, chosen)
         if target is None:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop(stage, target, lane)),)

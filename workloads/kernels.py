@@ -31,6 +31,8 @@ class Gemm:
     """Columns of the result."""
     k: int
     """Inner dim."""
+    weight_gradient: bool = False
+    """Whether it makes the gradient of a weight."""
 
     @property
     def flops(self) -> float:
@@ -45,7 +47,7 @@ class Gemm:
         """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n]."""
         return (
             Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n),
-            Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m),
+            Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m, weight_gradient=True),
         )
 
 

@@ -84,15 +84,8 @@ def _models() -> list[Table]:
 def _schedules() -> list[Table]:
     from workloads.schedules import SCHEDULES  # noqa: PLC0415  # each list imports what it shows
 
-    rows = [[name, _first_line(build)] for name, build in SCHEDULES.items()]
+    rows = [[name, family.summary] for name, family in SCHEDULES.items()]
     return [("schedules", ["name", "what it is"], rows)]
-
-
-def _first_line(build: Callable[..., object]) -> str:
-    import sys  # noqa: PLC0415  # only here
-
-    text = sys.modules[build.__module__].__doc__ or ""
-    return text.strip().splitlines()[0]
 
 
 def _metrics() -> list[Table]:

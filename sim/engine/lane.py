@@ -23,7 +23,7 @@ from sim.engine.deadlock import Wait
 from sim.engine.network.batch import Batch
 from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service
 from sim.engine.world import Meeting, World
-from workloads.schedules import Pass, Schedule
+from workloads.schedules import Pass, Schedule, Step, parts_of
 
 __all__ = ["Lane"]
 
@@ -54,9 +54,10 @@ class Lane:
             yield from self._await_inputs(chosen, inputs)
             self._last_row = self._world.recorder.latest([self._last_row, *(self._arrived[key] for key in inputs)])
             yield from self._run_pass(chosen, self._world.planned_ops(self.stage, self.lane, chosen))
-            self.receive(Input(self.stage, *chosen), self._last_row)
-            for send in self._world.plan.sends(self.stage, self.lane, chosen):
-                self._send(send, chosen)
+            for part in parts_of(chosen):
+                self.receive(Input(self.stage, *part), self._last_row)
+                for send in self._world.plan.sends(self.stage, self.lane, part):
+                    self._send(send, part)
             yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
         after, last = self._world.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
         # who waits for others before the rest has no pass open: it is idle
@@ -75,7 +76,7 @@ class Lane:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _await_inputs(self, chosen: Pass, inputs: tuple[Input, ...]) -> Steps:
+    def _await_inputs(self, chosen: Step, inputs: tuple[Input, ...]) -> Steps:
         for key in inputs:
             while key not in self._arrived:
                 self.wait = Wait(
@@ -88,7 +89,7 @@ class Lane:
                 yield self._wake
         self.wait = None
 
-    def _run_pass(self, chosen: Pass, ops: tuple[Op, ...]) -> Steps:
+    def _run_pass(self, chosen: Step, ops: tuple[Op, ...]) -> Steps:
         env, begin, note = self._env, self._world.network.begin, self._world.recorder.add_collective
         opened_ns, released_by = env.now, self._last_row
         for op in ops:
@@ -127,7 +128,7 @@ class Lane:
             released_by=released_by,
         )
 
-    def _compute(self, op: Compute, chosen: Pass) -> simpy.Event | None:
+    def _compute(self, op: Compute, chosen: Step) -> simpy.Event | None:
         """Claim the lane's ranks for the kernels of `op`; return the event of their last end, None when that is now."""
         now_ns = at_ns = self._env.now
         slowest, took_ns, released_by = op.slowest, op.slowest_ns, self._last_row
@@ -155,13 +156,13 @@ class Lane:
         ends_in_ns = at_ns + sum(took_ns) - now_ns
         return self._env.timeout(ends_in_ns) if ends_in_ns > 0 else None
 
-    def _count_tokens(self, op: Compute, chosen: Pass) -> None:
+    def _count_tokens(self, op: Compute, chosen: Step) -> None:
         if op.tokens_routed or op.expert_tokens is not None:
             self._world.count_tokens(self.place, chosen, op.tokens_routed, op.expert_tokens)
         if op.tokens_dropped or op.tokens_padded:
             self._world.count_lost(self.lane, op.tokens_dropped, op.tokens_padded)
 
-    def _join(self, op: Collective, join: Join, chosen: Pass) -> Steps:
+    def _join(self, op: Collective, join: Join, chosen: Step) -> Steps:
         """Run a collective that other lanes enter as well."""
         meeting = self._meet(op, join)
         if meeting.batch is None:
@@ -191,7 +192,7 @@ class Lane:
             meeting.begun.succeed()
         return meeting
 
-    def _wait_for_meeting(self, op: Collective, meeting: Meeting, chosen: Pass) -> None:
+    def _wait_for_meeting(self, op: Collective, meeting: Meeting, chosen: Step) -> None:
         missing = tuple(place for place in meeting.members if place not in meeting.arrived)
         stages = ", ".join(dict.fromkeys(str(stage) for stage, _ in missing))
         where = f" of layer {op.layer}" if op.layer != NO_LAYER else ""
@@ -202,7 +203,7 @@ class Lane:
             needs=missing,
         )
 
-    def _record_transfer(self, op: Collective, chosen: Pass, batch: Batch, position: int, released_by: int) -> int:
+    def _record_transfer(self, op: Collective, chosen: Step, batch: Batch, position: int, released_by: int) -> int:
         transfer, start_ns, end_ns = batch.transfers[position], batch.start_ns, batch.end_ns[position]
         owns = int(transfer.ranks[0]) in self.ranks
         flows_ns = end_ns - start_ns - transfer.latency_ns  # up to 1 ns less than alone: see the network's ends
@@ -226,7 +227,7 @@ class Lane:
             is_joint=True,
         )
 
-    def _asked(self, op: Service, chosen: Pass) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp] | None]:
+    def _asked(self, op: Service, chosen: Step) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.intp] | None]:
         """Return ranks, times and places (None: all) where tokens came: others are not asked, nor waited for."""
         self._world.count_tokens(self.place, chosen, 0, op.expert_tokens)
         if op.duration_ns.all():
@@ -234,7 +235,7 @@ class Lane:
         places = np.flatnonzero(op.duration_ns)
         return op.ranks[places], op.duration_ns[places], places
 
-    def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
+    def _serve(self, op: Service, chosen: Step) -> simpy.Event | None:
         """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
         now_ns, compute = self._env.now, self._world.compute
         ranks, duration_ns, places = self._asked(op, chosen)

@@ -154,6 +154,8 @@ class TimedKernel:
     """Time on each rank. Shape [R]."""
     flops: float
     """FLOPs of all ranks together."""
+    is_weight_gradient: bool = False
+    """Whether it makes gradients of weights, which a pass W may run apart."""
     mean_ns: int = field(init=False)
     """Mean time of the ranks."""
 

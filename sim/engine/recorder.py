@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sim.engine.ops import Collective, Compute, Service
 from sim.engine.trace import COLUMNS, KINDS, STREAMS
-from workloads.schedules import Pass
+from workloads.schedules import Step
 
 __all__ = ["Recorder"]
 
@@ -102,7 +102,7 @@ class Recorder:
     def add_compute(
         self,
         op: Compute,
-        chosen: Pass,
+        chosen: Step,
         place: tuple[int, int],
         *,
         rank: int,
@@ -112,7 +112,7 @@ class Recorder:
         contention_ns: tuple[int, ...] = (),
     ) -> int:
         """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
-        _, microbatch, chunk = chosen
+        microbatch, chunk = chosen.microbatch, chosen.chunk
         number = len(self._end_ns)
         known = self._compute_ops.setdefault(op, len(self._compute_ops))
         self._computes.append((number, known, *place, rank, microbatch, chunk, start_ns, released_by))
@@ -147,7 +147,7 @@ class Recorder:
     def add_collective(
         self,
         op: Collective,
-        chosen: Pass,
+        chosen: Step,
         place: tuple[int, int],
         *,
         start_ns: int,
@@ -155,7 +155,7 @@ class Recorder:
         released_by: int,
     ) -> int:
         """Note the transfers of `op`, which ended at `end_ns`; return the reference of the one that ended last."""
-        _, microbatch, chunk = chosen
+        microbatch, chunk = chosen.microbatch, chosen.chunk
         known = self._collective_ops.setdefault(op, len(self._collective_ops))
         self._collectives.append((len(self._end_ns), known, *place, microbatch, chunk, start_ns, released_by))
         self._ends_ns.append(end_ns)
@@ -167,7 +167,7 @@ class Recorder:
     def add_service(
         self,
         op: Service,
-        chosen: Pass,
+        chosen: Step,
         place: tuple[int, int],
         *,
         served: NDArray[np.intp] | None,
@@ -181,7 +181,7 @@ class Recorder:
         `last` is the place of the one that ended last. Starts and ends are read when the run is over: who knows them
         only then puts them right in the arrays, and the last with `amend_end`.
         """
-        _, microbatch, chunk = chosen
+        microbatch, chunk = chosen.microbatch, chosen.chunk
         known = self._service_ops.setdefault(op, len(self._service_ops))
         self._services.append((len(self._end_ns), known, *place, microbatch, chunk, end_ns.size))
         self._served.append((start_ns, end_ns, released_by, served))

@@ -17,7 +17,7 @@ from sim.engine.lane import Lane
 from sim.engine.ops import Compute, Service
 from sim.engine.slowed_compute import Claim, SlowedCompute
 from sim.engine.world import World
-from workloads.schedules import Pass, Schedule
+from workloads.schedules import Schedule, Step
 
 __all__ = ["SlowedLane"]
 
@@ -39,7 +39,7 @@ class SlowedLane(Lane):
         super().__init__(world, stage, lane, schedule)
         self._slowed = slowed
 
-    def _compute(self, op: Compute, chosen: Pass) -> simpy.Event | None:
+    def _compute(self, op: Compute, chosen: Step) -> simpy.Event | None:
         """Queue the kernels of `op` on the lane's ranks; return the event of their last end, None when that is now."""
         recorder, asked_ns, before = self._world.recorder, self._env.now, self._last_row
         claim = self._slowed.claim(self.ranks, op.total_ns)
@@ -67,7 +67,7 @@ class SlowedLane(Lane):
             contention_ns=tuple(took - full for took, full in zip(took_ns, full_ns, strict=True)),
         )
 
-    def _serve(self, op: Service, chosen: Pass) -> simpy.Event | None:
+    def _serve(self, op: Service, chosen: Step) -> simpy.Event | None:
         """Queue expert kernels on ranks of any stage; return the event of their last end, None without any tokens."""
         ranks, duration_ns, served = self._asked(op, chosen)
         if not ranks.size:

@@ -42,11 +42,12 @@ KINDS = (
     "B",
     "W",
     "O",
+    "FB",
 )
 """Kinds of rows. Their order breaks ties between rows that end at one time."""
 
-PASS_KINDS = ("F", "B", "W", "O")
-"""Kinds of rows on the stream `pass`."""
+PASS_KINDS = ("F", "B", "W", "O", "FB")
+"""Kinds of rows on the stream `pass`: FB is a forward and a backward pass at a time, numbered as the forward one."""
 
 STREAMS = ("pass", "compute", "comm", "p2p", "foreign")
 """Streams of a lane."""

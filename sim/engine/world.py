@@ -18,7 +18,7 @@ from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
-from workloads.schedules import Pass, Schedule
+from workloads.schedules import Pass, Schedule, Step
 
 __all__ = ["Meeting", "Plan", "Receiver", "World"]
 
@@ -56,12 +56,12 @@ class Plan(Protocol):
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
         ...
 
-    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
-        """Return what a pass needs before it opens."""
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return what a step needs before it opens."""
         ...
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the ops of a pass."""
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+        """Return the ops of a step."""
         ...
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
@@ -108,10 +108,10 @@ class World:
         self.recorder = Recorder(homes)
         self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.num_stage_ops = 0
         self.expert_tokens: list[tuple[int, NDArray[np.int64]]] = []
-        self.expert_places: list[tuple[Place, Pass]] = []
+        self.expert_places: list[tuple[Place, Step]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, place: Place, chosen: Pass, routed: int, computed: NDArray[np.int64] | None) -> None:
+    def count_tokens(self, place: Place, chosen: Step, routed: int, computed: NDArray[np.int64] | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it (shape [R])."""
         stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
         self.tokens_routed += stands_for * routed
@@ -153,7 +153,7 @@ class World:
         means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
         return int((counts * totals).sum()), float(np.mean(means))
 
-    def planned_ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
         """Return the ops of a pass, and keep the time that planning them took apart."""
         began = time.perf_counter()
         ops = self.plan.ops(stage, lane, chosen)

@@ -17,8 +17,8 @@ def json_schema() -> dict[str, Any]:
 
     Examples
     --------
-    >>> json_schema()["$defs"]["ScheduleSpec"]["properties"]["kind"]["enum"]
-    ['gpipe', '1f1b']
+    >>> json_schema()["$defs"]["ParallelSpec"]["properties"]["convention"]["enum"]
+    ['megatron', 'vllm', 'spanning']
     """
     schema = ScenarioSpec.model_json_schema(mode="validation")
     for row in NOT_YET:

@@ -32,26 +32,6 @@ class NotYet(NamedTuple):
 
 NOT_YET: Final[tuple[NotYet, ...]] = (
     NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
-    NotYet(
-        "schedule.kind",
-        names=(
-            "interleaved",
-            "breadth_first",
-            "zb_h1",
-            "zb_h2",
-            "zb_1p",
-            "zb_2p",
-            "zb_v",
-            "v_half",
-            "v_min",
-            "chimera",
-            "dualpipe",
-            "dualpipe_v",
-            "custom",
-        ),
-        cure="Write gpipe or 1f1b.",
-    ),
-    NotYet("schedule.file"),
 )
 """Every value that is refused as not supported yet."""
 
@@ -61,8 +41,9 @@ def find_not_supported(data: Mapping[str, Any]) -> list[RefusalError]:
 
     Examples
     --------
-    >>> print(find_not_supported({"schedule": {"kind": "zb_h1"}})[0])
-    schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. Write gpipe or 1f1b.
+    >>> print(find_not_supported({"model": {"hf_config": "config.json"}})[0])
+    model.hf_config must be supported, got config.json. model.hf_config is not supported yet. Name a model with \
+model.preset, or give its fields.
     """
     return [_refusal(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
 

@@ -113,7 +113,7 @@ class ScheduleSpec(Section):
     ) = None
     """What selective recomputation makes again, as Megatron-LM names it; default: core_attn."""
     file: str | None = None
-    """The passes of a custom schedule."""
+    """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
 
 
 class RoutingSpec(Section):

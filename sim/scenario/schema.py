@@ -42,6 +42,13 @@ _SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
 """Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
+_OF_MODELS: Final = ("gpipe", "1f1b", "interleaved", "breadth_first", "zb_h1", "zb_h2", "zb_1p", "zb_2p")
+"""Schedules that a model runs with."""
+_INTERLEAVING: Final = frozenset({"interleaved", "breadth_first"})
+"""Schedules of as many chunks per stage as are asked for."""
+_TWO_CHUNKS: Final = frozenset({"zb_v", "v_half", "v_min", "chimera", "dualpipe", "dualpipe_v"})
+"""Schedules of two chunks per stage, by themselves."""
+_IN_WORDS: Final[Mapping[int, str]] = {1: "one chunk", 2: "two chunks"}
 _MAX_SEEDS: Final = 100
 _MAX_ITEMS: Final = 1000
 """No list of claims, alternatives, rivals or figures is longer."""
@@ -216,9 +223,25 @@ class ScenarioSpec(Section):
         if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
             rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
-        if self.schedule.kind in {"gpipe", "1f1b"} and (self.parallel.vpp or 1) > 1:
-            rule, cure = f"be 1 with schedule.kind {self.schedule.kind}", "That schedule has one chunk per stage."
-            raise refuse(("parallel", "vpp"), rule=rule, value=self.parallel.vpp, cure=cure)
+        kind, vpp, file = self.schedule.kind, self.parallel.vpp, self.schedule.file
+        if self.workload.kind in {"forward", "training"} and kind not in _OF_MODELS:
+            rule = f"be one of {', '.join(_OF_MODELS)} with workload.kind {self.workload.kind}"
+            cure = f"{kind} is not supported yet for models; it runs with workload.kind passes."
+            raise refuse(("schedule", "kind"), rule=rule, value=kind, cure=cure)
+        if kind == "custom" and file is None:
+            cure = "Name a text file with one line of passes per stage."
+            raise refuse(("schedule", "file"), rule="be given with schedule.kind custom", value="nothing", cure=cure)
+        if kind != "custom" and file is not None:
+            rule, cure = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
+            raise refuse(("schedule", "file"), rule=rule, value=file, cure=cure)
+        if kind not in {*_INTERLEAVING, "custom"} and (vpp or 1) > 1:
+            count = 2 if kind in _TWO_CHUNKS else 1
+            if vpp != count:
+                rule, cure = f"be {count} with schedule.kind {kind}", f"That schedule has {_IN_WORDS[count]} per stage."
+                raise refuse(("parallel", "vpp"), rule=rule, value=vpp, cure=cure)
+        if kind in _INTERLEAVING and vpp is None and self.workload.kind == "passes":
+            cure = "Write the number of chunks of each stage, such as 2."
+            raise refuse(("parallel", "vpp"), rule=f"be given with schedule.kind {kind}", value="nothing", cure=cure)
 
 
 def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:

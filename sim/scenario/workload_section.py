@@ -11,6 +11,7 @@ __all__ = [
     "WORKLOADS",
     "CollectiveWorkload",
     "ForwardWorkload",
+    "HeldBytes",
     "PassTimes",
     "PassesWorkload",
     "TrainingWorkload",
@@ -59,6 +60,17 @@ class PassTimes(Section):
     """Backward pass, of the inputs where W is given apart [s]."""
     W: Seconds = 0.0
     """Backward pass of the weights [s]."""
+    FB: Seconds | None = None
+    """A forward and a whole backward pass at a time (DualPipe) [s]; null: as long as one after the other."""
+
+
+class HeldBytes(Section):
+    """What one microbatch holds on one stage."""
+
+    B: Bytes
+    """From its forward pass to its backward pass [bytes]."""
+    W: Bytes
+    """From its backward pass to that of the weights [bytes]."""
 
 
 def _as_list(value: object) -> object:
@@ -80,6 +92,8 @@ class PassesWorkload(Section):
         BeforeValidator(_as_list, json_schema_input_type=PassTimes | list[PassTimes]),
     ]
     """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""
+    held: HeldBytes | None = None
+    """What a microbatch holds, which automatic schedules weigh against their limit; null: W 0.4 of B."""
     p2p: Seconds = 0.0
     """Time from the end of a pass to the start of what it releases on the next stage [s]."""
 

@@ -22,6 +22,7 @@ from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, P
 from sim.studies.build_cluster import cluster_of
 from sim.studies.build_routing import skew_of
 from sim.studies.node_limit import check_node_limit
+from sim.studies.own_order import read_own_order
 from topology.cluster import Cluster
 from topology.errors import TopologyError
 from topology.presets.clusters import get_cluster_preset
@@ -112,14 +113,24 @@ def build_passes(scenario: Scenario) -> PassesPlan:
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
-    num_stages = scenario.spec.parallel.pp or 1
-    times = list(workload.pass_times)
-    return PassesPlan(
-        pass_times_s=[(t.F, t.B, t.W) for t in (times * num_stages if len(times) == 1 else times)],
-        num_microbatches=workload.microbatches,
-        p2p_s=workload.p2p,
-        schedule=scenario.spec.schedule.kind,
-    )
+    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
+    num_chunks, own = scenario.spec.parallel.vpp or 1, None
+    if scenario.spec.schedule.kind == "custom":
+        own = read_own_order(
+            scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
+        )
+    with placing(scenario):
+        return PassesPlan(
+            pass_times_s=[(t.F, t.B, t.W) for t in times],
+            num_microbatches=workload.microbatches,
+            p2p_s=workload.p2p,
+            schedule=scenario.spec.schedule.kind,
+            num_chunks=num_chunks,
+            pair_s=[t.FB for t in times],
+            weight_share=None if held is None else held.W / held.B,
+            programme=own,
+        )
 
 
 def check_facts(scenario: Scenario) -> None:
@@ -235,7 +246,7 @@ def _build(scenario: Scenario) -> Built:
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
         if isinstance(workload, TrainingWorkload)
         else MEGATRON_PRECISION,
-        stage_layers=_stage_layers(scenario, model, mesh),
+        **_layers(scenario, model, mesh),
     )
     try_routing(work)
     return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
@@ -329,17 +340,27 @@ def _mesh(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
     )
 
 
-def _stage_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
-    given = scenario.spec.parallel.stage_layers
+def _layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> dict[str, tuple[int, ...]]:
+    """Return the layers of stages and, where stages hold several, of chunks."""
+    parts = _part_layers(scenario, model, mesh)
+    if mesh.strategy.vpp == 1:
+        return {"stage_layers": parts}
+    by_stage = tuple(sum(parts[stage :: mesh.num_stages]) for stage in range(mesh.num_stages))
+    return {"stage_layers": by_stage, "part_layers": parts}
+
+
+def _part_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
+    given, num_parts = scenario.spec.parallel.stage_layers, mesh.num_stages * mesh.strategy.vpp
     if given is not None:
         return tuple(given)
-    split = model.spread_layers(mesh.num_stages)
+    split = model.spread_layers(num_parts)
     if split is None:
-        every, rest = divmod(model.layers, mesh.num_stages)
-        example = [every + (i < rest) for i in range(mesh.num_stages)]
+        every, rest = divmod(model.layers, num_parts)
+        example = [every + (i < rest) for i in range(num_parts)]
         raise scenario.error_at(
             "parallel.stage_layers",
-            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}",
+            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
+            + (f" x VPP{mesh.strategy.vpp}" if mesh.strategy.vpp > 1 else ""),
             value="nothing",
             cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
         )

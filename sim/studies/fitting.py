@@ -41,6 +41,7 @@ def predict_memory(work: Work) -> dict[str, Any]:
         num_microbatches=work.num_microbatches,
         p2p_s=0.0,
         schedule=work.schedule,
+        num_chunks=work.mesh.strategy.vpp,
     )
     return memory_of(
         run_plan(plan, link_course=False).trace,

@@ -74,7 +74,8 @@ def _held_stages(work: Work, stage: int) -> list[int]:
 
 def _chunks(work: Work, stage: int) -> list[range]:
     """Return the layers of each chunk of a stage."""
-    return [work.layers_of(stage)]
+    parts = range(stage, max(len(work.part_layers), work.mesh.num_stages), work.mesh.num_stages)
+    return [work.layers_of_part(part) for part in parts]
 
 
 def _states(work: Work, stage: int) -> StateBytes:

@@ -180,7 +180,7 @@ def _check_limits(work: Work, limits: Limits) -> None:
         estimate = estimate_run(
             PipelinePlan(work),
             kinds=("F", "B") if work.kind == "training" else ("F",),
-            num_microbatches=work.num_microbatches,
+            num_microbatches=work.num_microbatches * work.mesh.strategy.vpp,
             is_drawn=work.routing != "balanced",
             held_bytes=held_bytes(work),
         )
@@ -188,10 +188,13 @@ def _check_limits(work: Work, limits: Limits) -> None:
 
 
 def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
+    if not isinstance(workload := scenario.spec.workload, PassesWorkload):
+        raise TypeError("passes of given times are simulated from a scenario of kind passes")
+    least = least_of_passes(num_stages=scenario.spec.parallel.pp or 1, num_microbatches=workload.microbatches)
+    limits.check_least(least)  # before the order is built
     plan = build_passes(scenario)
-    limits.check_least(least_of_passes(num_stages=plan.num_stages, num_microbatches=plan.num_microbatches))
     if limits.are_set:
-        limits.check(estimate_run(plan, kinds=("F", "B"), num_microbatches=plan.num_microbatches, is_drawn=False))
+        limits.check(estimate_run(plan, kinds=plan.kinds, num_microbatches=plan.num_visits, is_drawn=False))
     run = run_plan(plan, max_events=limits.engine_events)
     stages = stages_ns(run.trace)
     facts = RunFacts(

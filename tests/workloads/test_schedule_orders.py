@@ -1,53 +1,42 @@
-"""Schedules: every pass once, no deadlock, activations within the stated number, makespans of theory.
-
-A list executor, written here and only for this, runs each stage's passes in order as soon as their inputs exist.
-"""
+"""Every schedule of the table: every pass once, no deadlock, memory within its limit, never better than its work."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from schedule_runs import durations, held_most, make, parts, run_order
 
 from workloads.errors import WorkloadError
-from workloads.schedules import SCHEDULES, FixedOrder, Pass, build_schedule
+from workloads.schedules import SCHEDULES, FixedOrder, Pass, Pipeline, build_programme, build_schedule
 
 EVERY_SCHEDULE = pytest.mark.parametrize("kind", SCHEDULES)
-STAGES, MICROBATCHES = st.integers(1, 8), st.integers(1, 16)
-TIMES = st.tuples(st.integers(1, 20), st.integers(1, 20))
-# Activations that stage i of p keeps at most, of m microbatches.
-IN_FLIGHT = {"gpipe": lambda p, i, m: m, "1f1b": lambda p, i, m: min(m, p - i)}
+FEW = settings(max_examples=30)  # of each of the table's schedules
+STAGES, MICROBATCHES, CHUNKS = st.integers(1, 7), st.integers(1, 16), st.integers(1, 4)
+TIMES = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20))
+# Most that a stage holds, in chunks, of p stages, m microbatches and v chunks, where B and W hold the same.
+HELD = {
+    "gpipe": lambda p, m, v: m,
+    "1f1b": lambda p, m, v: min(m, p),
+    "breadth_first": lambda p, m, v: m * v,
+    "zb_h1": lambda p, m, v: p,
+    "zb_h2": lambda p, m, v: 2 * p - 1,
+    "zb_1p": lambda p, m, v: p,
+    "zb_2p": lambda p, m, v: 2 * p,
+    "zb_v": lambda p, m, v: 2 * p,
+    "v_half": lambda p, m, v: p + 3,
+    "v_min": lambda p, m, v: 2 * p / 3 + 2.7,
+    "chimera": lambda p, m, v: p,
+    "dualpipe": lambda p, m, v: p + 1,
+    "dualpipe_v": lambda p, m, v: 2 * p + 1,
+}
 
 
-def inputs_of(stage: int, one: Pass, num_stages: int) -> list[tuple[int, Pass]]:
-    """Return the passes that must have ended; chunk c of stage i is virtual stage c p + i."""
-    if one.kind == "W":
-        return [(stage, one._replace(kind="B"))]
-    step = -1 if one.kind == "F" else 1
-    chunk, neighbour = divmod(one.chunk * num_stages + stage + step, num_stages)
-    own = [] if one.kind == "F" else [(stage, one._replace(kind="F"))]
-    return [*own, (neighbour, one._replace(chunk=chunk))]
-
-
-def run_passes(passes: list[list[Pass]], times: dict[str, int]) -> dict[tuple[int, Pass], int]:
-    """Return when each pass ends; raise where no stage can go on."""
-    exist = {(stage, one) for stage, order in enumerate(passes) for one in order}
-    ends: dict[tuple[int, Pass], int] = {}
-    position, free_at = [0] * len(passes), [0] * len(passes)
-    while len(ends) < len(exist):
-        before = len(ends)
-        for stage, order in enumerate(passes):
-            while position[stage] < len(order):
-                one = order[position[stage]]
-                needed = [item for item in inputs_of(stage, one, len(passes)) if item in exist]
-                if not all(item in ends for item in needed):
-                    break
-                start = max([free_at[stage], *(ends[item] for item in needed)])
-                ends[stage, one] = free_at[stage] = start + times[one.kind]
-                position[stage] += 1
-        if len(ends) == before:
-            raise RuntimeError(f"deadlock: stages wait at {position}")
-    return ends
+def legal(kind, p, m):
+    """Return a pipeline that the schedule takes, near the one drawn."""
+    p = p + p % 2 if SCHEDULES[kind].copies == 2 else p
+    return (p, 2 * p + 2 * (m // 4)) if SCHEDULES[kind].pairs else (p, m)
 
 
 def drain(schedule: FixedOrder, num_stages: int) -> list[list[Pass]]:
@@ -59,93 +48,137 @@ def drain(schedule: FixedOrder, num_stages: int) -> list[list[Pass]]:
 
 
 @EVERY_SCHEDULE
-@given(p=STAGES, m=MICROBATCHES)
-def test_every_pass_runs_once_on_every_stage(kind, p, m):
-    passes = SCHEDULES[kind](p, m)
-    assert len(passes) == p
-    for order in passes:
-        counted = Counter(order)
+@FEW
+@given(p=STAGES, m=MICROBATCHES, v=CHUNKS)
+def test_every_pass_runs_once_on_every_stage(kind, p, m, v):
+    p, m = legal(kind, p, m)
+    programme = make(kind, p, m, v=v)
+    copies, chunks = SCHEDULES[kind].copies, programme.placement.num_chunks
+    assert len(programme.order) == p
+    for steps in programme.order:
+        counted = Counter(one for step in steps for one in parts(step))
         assert set(counted.values()) == {1}
-        chunks = {one.chunk for one in order}
-        kinds = {one.kind for one in order}
-        assert {"F", "B"} <= kinds <= {"F", "B", "W"}
-        assert len(counted) == len(kinds) * m * len(chunks)
-        assert {one.microbatch for one in order} == set(range(m))
+        forward = {(one.microbatch, one.chunk) for one in counted if one.kind == "F"}
+        assert {one.microbatch for one in counted} == set(range(m))
+        assert len(forward) == m * chunks // copies
+        assert forward == {(one.microbatch, one.chunk) for one in counted if one.kind == "B"}
+        weights = {(one.microbatch, one.chunk) for one in counted if one.kind == "W"}
+        assert weights <= forward
+        if not SCHEDULES[kind].splits_backward:
+            assert not weights
+        elif not SCHEDULES[kind].pairs:
+            assert weights == forward
 
 
 @EVERY_SCHEDULE
-@given(p=STAGES, m=MICROBATCHES, times=TIMES)
-def test_a_schedule_never_deadlocks_and_never_beats_its_own_work(kind, p, m, times):
-    forward, backward = times
-    passes = SCHEDULES[kind](p, m)
-    duration = {"F": forward, "B": backward, "W": backward}
-    ends = run_passes(passes, duration)
-    for order in passes:
-        assert max(ends.values()) >= sum(duration[one.kind] for one in order)
-    first_to_last_and_back = p * (forward + backward)
-    assert max(ends.values()) >= first_to_last_and_back
+@FEW
+@given(p=STAGES, m=MICROBATCHES, v=CHUNKS, times=TIMES, hop=st.integers(0, 5))
+def test_a_schedule_never_deadlocks_and_never_beats_its_own_work(kind, *, p, m, v, times, hop):
+    """The order is run with times that it was not made for, too."""
+    p, m = legal(kind, p, m)
+    programme = make(kind, p, m, v=v)
+    spans = run_order(kind, programme.order, durations(programme.order, times), v=v, hop=hop)
+    of_chunks = sum(times) * programme.placement.num_chunks / SCHEDULES[kind].copies
+    end = max(stage[-1][1] for stage in spans)
+    assert end >= m * of_chunks
+    assert end >= p * (times[0] + times[1]) + 2 * (p - 1) * hop
+    for stage in spans:
+        assert all(before[1] <= after[0] for before, after in pairwise(stage))
 
 
 @EVERY_SCHEDULE
-@given(p=STAGES, m=MICROBATCHES)
-def test_activations_in_flight_stay_within_the_stated_number(kind, p, m):
-    for stage, order in enumerate(SCHEDULES[kind](p, m)):
-        in_flight = peak = 0
-        for one in order:
-            in_flight += {"F": 1, "B": -1, "W": 0}[one.kind]
-            peak = max(peak, in_flight)
-            assert in_flight >= 0
-        assert in_flight == 0
-        stated = IN_FLIGHT.get(kind, lambda p, i, m: m)(p, stage, m)
-        assert peak <= stated
-        if kind in IN_FLIGHT:
-            assert peak == stated  # the bound is reached: it is what memory must be planned for
+@FEW
+@given(p=STAGES, m=MICROBATCHES, v=CHUNKS, times=TIMES, hop=st.integers(0, 5))
+def test_activations_are_never_negative_and_stay_within_the_stated_number(kind, *, p, m, v, times, hop):
+    p, m = legal(kind, p, m)
+    programme = make(kind, p, m, v=v, times=times, hop=hop, share=1.0)
+    most = held_most(programme.order, weight_share=1.0)
+    if kind in HELD:
+        assert most <= HELD[kind](p, m, v) + 1e-6
+    if kind in {"gpipe", "1f1b", "breadth_first"}:
+        assert most == HELD[kind](p, m, v)  # the bound is reached: it is what memory must be planned for
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("zb_1p", 1), ("zb_2p", 2), ("zb_v", 2)])
+@FEW
+@given(p=STAGES, m=MICROBATCHES, times=TIMES, share=st.floats(0, 1))
+def test_automatic_schedules_hold_their_limit_for_any_share_of_w(kind, factor, *, p, m, times, share):
+    assert held_most(make(kind, p, m, times=times, share=share).order, weight_share=share) <= factor * p + 1e-6
 
 
 @EVERY_SCHEDULE
+@FEW
 @given(p=STAGES, m=MICROBATCHES)
 def test_a_schedule_answers_with_its_list_and_then_with_nothing(kind, p, m):
-    schedule = build_schedule(kind, num_stages=p, num_microbatches=m)
-    assert drain(schedule, p) == SCHEDULES[kind](p, m)
+    p, m = legal(kind, p, m)
+    programme = make(kind, p, m)
+    schedule = programme.schedule()
+    assert drain(schedule, p) == programme.order
     assert schedule.next_pass(0, 10) is None
 
 
-@EVERY_SCHEDULE
+@pytest.mark.parametrize("kind", ["gpipe", "1f1b", "zb_h1", "zb_2p"])
+@FEW
 @given(p=STAGES, m=MICROBATCHES)
 def test_forward_alone_streams_the_microbatches_in_order(kind, p, m):
     """(m + p - 1) F: the pipeline is filled once."""
     passes = drain(build_schedule(kind, num_stages=p, num_microbatches=m, forward=True), p)
     assert passes == [[Pass("F", i) for i in range(m)]] * p
-    assert max(run_passes(passes, {"F": 3}).values()) == 3 * (m + p - 1)
+    assert max(stage[-1][1] for stage in run_order(kind, passes, lambda *_: 3)) == 3 * (m + p - 1)
 
 
-# --- theory --------------------------------------------------------------------------------------------------------
+@EVERY_SCHEDULE
+@FEW
+@given(p=STAGES, m=MICROBATCHES, v=CHUNKS)
+def test_forward_alone_of_any_schedule_ends(kind, p, m, v):
+    p, m = legal(kind, p, m)
+    programme = make(kind, p, m, v=v).forward()
+    spans = run_order(kind, programme.order, lambda *_: 1, v=v)
+    assert [len(stage) for stage in spans] == [m * programme.placement.num_chunks // SCHEDULES[kind].copies] * p
 
 
-@pytest.mark.parametrize("kind", ["gpipe", "1f1b"])
-@given(p=STAGES, m=MICROBATCHES, times=TIMES)
-def test_gpipe_and_1f1b_take_m_plus_p_minus_1_pairs_of_passes(kind, p, m, times):
-    """Huang et al. 2019, section 2; Narayanan et al. 2021, section 2.2: bubble (p - 1)(F + B)."""
-    ends = run_passes(SCHEDULES[kind](p, m), dict(zip("FB", times, strict=True)))
-    assert max(ends.values()) == (m + p - 1) * sum(times)
+@EVERY_SCHEDULE
+@FEW
+@given(p=STAGES, m=MICROBATCHES, times=TIMES, factor=st.integers(2, 9))
+def test_passes_k_times_as_long_end_k_times_as_late(kind, *, p, m, times, factor):
+    p, m = legal(kind, p, m)
+    order = make(kind, p, m).order
+    slower = tuple(factor * time for time in times)
+    spans, later = (run_order(kind, order, durations(order, one)) for one in (times, slower))
+    assert later == [[(factor * start, factor * end) for start, end in stage] for stage in spans]
 
 
+# --- shapes --------------------------------------------------------------------------------------------------------
+
+
+@FEW
 @given(p=STAGES, m=MICROBATCHES)
 def test_1f1b_alternates_between_warm_up_and_drain(p, m):
-    for stage, order in enumerate(SCHEDULES["1f1b"](p, m)):
+    for stage, order in enumerate(make("1f1b", p, m).order):
         warm_up = min(m, p - stage - 1)
         kinds = "".join(one.kind for one in order)
         assert kinds == "F" * warm_up + "FB" * (m - warm_up) + "B" * warm_up
 
 
-@EVERY_SCHEDULE
-@given(p=STAGES, m=MICROBATCHES, times=TIMES, factor=st.integers(2, 9))
-def test_passes_k_times_as_long_end_k_times_as_late(kind, p, m, times, factor):
-    passes = SCHEDULES[kind](p, m)
-    durations = {"F": times[0], "B": times[1], "W": times[1]}
-    slower = {name: factor * duration for name, duration in durations.items()}
-    ends, later = run_passes(passes, durations), run_passes(passes, slower)
-    assert later == {item: factor * end for item, end in ends.items()}
+@FEW
+@given(p=STAGES, m=MICROBATCHES)
+def test_interleaved_with_one_chunk_and_a_multiple_of_p_runs_as_long_as_1f1b(p, m):
+    orders = [make(kind, p, m * p).order for kind in ("interleaved", "1f1b")]
+    ends = [max(s[-1][1] for s in run_order("1f1b", order, durations(order, (3, 5, 0)))) for order in orders]
+    assert ends[0] == ends[1]
+
+
+@FEW
+@given(p=STAGES, groups=st.integers(2, 4), v=CHUNKS)
+def test_interleaving_holds_what_korthikanti_et_al_state(p, groups, v):
+    """Korthikanti et al. 2022, section 4.2.3: p (1 + (p - 1) / (p v)) microbatches, for m a multiple of p over p."""
+    held = held_most(make("interleaved", p, groups * p, v=v).order, weight_share=1.0) / v
+    assert held == pytest.approx(p * (1 + (p - 1) / (p * v)))
+
+
+@pytest.mark.parametrize(("kind", "p", "share"), [("v_half", 16, 0.6), ("v_min", 15, 0.41)])
+def test_the_v_schedules_hold_the_share_of_1f1b_that_they_are_named_for(kind, p, share):
+    assert held_most(make(kind, p, 4 * p).order, weight_share=1.0) / 2 <= share * p
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
@@ -157,9 +190,31 @@ def test_an_unknown_schedule_is_refused():
     assert str(refusal.value) == f"schedule: kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
 
 
+@pytest.mark.parametrize(
+    ("kind", "p", "m", "v", "says"),
+    [
+        ("chimera", 3, 6, 1, "parallel.pp must be even for chimera, got 3"),
+        ("dualpipe", 3, 6, 1, "parallel.pp must be even for dualpipe, got 3"),
+        (
+            "dualpipe",
+            2,
+            5,
+            1,
+            "workload.microbatches must be even and at least 4, twice the stages, for dualpipe, got 5",
+        ),
+        ("dualpipe_v", 3, 5, 1, "workload.microbatches must be at least 6, twice the stages, for dualpipe_v, got 5"),
+        ("1f1b", 2, 4, 2, "parallel.vpp must be 1 for 1f1b, got 2"),
+        ("zb_v", 2, 4, 3, "parallel.vpp must be 2 for zb_v, got 3"),
+        ("gpipe", 0, 4, 1, "parallel.pp must be at least 1, got 0"),
+    ],
+)
+def test_a_pipeline_that_is_none_for_a_schedule_is_refused(kind, p, m, v, says):
+    with pytest.raises(WorkloadError, match=says):
+        build_programme(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
+
+
 def test_the_executor_itself_finds_a_deadlock():
     """Stage 1 wants F1 first, which stage 0 runs after B0, which waits for stage 1."""
+    order = [[Pass("F", 0), Pass("B", 0), Pass("F", 1)], [Pass("F", 1), Pass("F", 0), Pass("B", 0)]]
     with pytest.raises(RuntimeError, match="deadlock"):
-        run_passes(
-            [[Pass("F", 0), Pass("B", 0), Pass("F", 1)], [Pass("F", 1), Pass("F", 0), Pass("B", 0)]], {"F": 1, "B": 1}
-        )
+        run_order("1f1b", order, lambda *_: 1)

@@ -1,35 +1,92 @@
 """The order of passes on a pipeline stage, one file per schedule.
 
-Entering a schedule in `SCHEDULES` adds it to the command line and to the conformance tests.
+Entering a schedule in `SCHEDULES` adds it to the command line and to the conformance tests. `custom` is read from a
+file (`workloads.schedules.custom`).
 """
 
-from collections.abc import Callable
-
 from workloads.errors import WorkloadError
-from workloads.schedules.base import FixedOrder, Pass, Schedule
-from workloads.schedules.forward_only import forward_only
+from workloads.schedules.base import FixedOrder, Order, Pair, Pass, Schedule, Step, parts_of
+from workloads.schedules.breadth_first import breadth_first
+from workloads.schedules.chimera import chimera
+from workloads.schedules.dualpipe import dualpipe
+from workloads.schedules.dualpipe_v import dualpipe_v
+from workloads.schedules.family import Family
 from workloads.schedules.gpipe import gpipe
+from workloads.schedules.interleaved import interleaved
 from workloads.schedules.one_f_one_b import one_f_one_b
+from workloads.schedules.pipeline import Pipeline, StageTimes
+from workloads.schedules.placement import Placement
+from workloads.schedules.programme import Programme
+from workloads.schedules.v_half import v_half
+from workloads.schedules.v_min import v_min
+from workloads.schedules.zb_1p import zb_1p
+from workloads.schedules.zb_2p import zb_2p
+from workloads.schedules.zb_h1 import zb_h1
+from workloads.schedules.zb_h2 import zb_h2
+from workloads.schedules.zb_v import zb_v
 
-__all__ = ["SCHEDULES", "FixedOrder", "Pass", "Schedule", "build_schedule"]
+__all__ = [
+    "SCHEDULES",
+    "Family",
+    "FixedOrder",
+    "Order",
+    "Pair",
+    "Pass",
+    "Pipeline",
+    "Placement",
+    "Programme",
+    "Schedule",
+    "StageTimes",
+    "Step",
+    "build_programme",
+    "build_schedule",
+    "parts_of",
+]
 
-SCHEDULES: dict[str, Callable[[int, int], list[list[Pass]]]] = {
-    "gpipe": gpipe,
-    "1f1b": one_f_one_b,
+SCHEDULES: dict[str, Family] = {
+    "gpipe": Family(build=gpipe),
+    "1f1b": Family(build=one_f_one_b),
+    "interleaved": Family(build=interleaved, placement="round_robin", num_chunks=None),
+    "breadth_first": Family(build=breadth_first, placement="round_robin", num_chunks=None),
+    "zb_h1": Family(build=zb_h1, splits_backward=True),
+    "zb_h2": Family(build=zb_h2, splits_backward=True),
+    "zb_1p": Family(build=zb_1p, splits_backward=True),
+    "zb_2p": Family(build=zb_2p, splits_backward=True),
+    "zb_v": Family(build=zb_v, placement="vee", num_chunks=2, splits_backward=True),
+    "v_half": Family(build=v_half, placement="vee", num_chunks=2, splits_backward=True),
+    "v_min": Family(build=v_min, placement="vee", num_chunks=2, splits_backward=True),
+    "chimera": Family(build=chimera, placement="both_ways", num_chunks=2),
+    "dualpipe": Family(build=dualpipe, placement="both_ways", num_chunks=2, splits_backward=True, pairs=True),
+    "dualpipe_v": Family(build=dualpipe_v, placement="vee", num_chunks=2, splits_backward=True, pairs=True),
 }
-"""Schedule by name: (stages, microbatches) -> passes of each stage."""
+"""Schedule by name."""
 
 
-def build_schedule(kind: str, *, num_stages: int, num_microbatches: int, forward: bool = False) -> Schedule:
-    """Return the schedule called `kind`; with `forward`, its forward passes alone.
+def build_programme(kind: str, pipeline: Pipeline) -> Programme:
+    """Return the programme of the schedule called `kind`.
 
-    >>> build_schedule("1f1b", num_stages=2, num_microbatches=2).next_pass(1, 0)
-    Pass(kind='F', microbatch=0, chunk=0)
+    >>> build_programme("interleaved", Pipeline(num_stages=2, num_microbatches=2, num_chunks=3)).placement.num_parts
+    6
+
+    Raises
+    ------
+    WorkloadError
+        There is no such schedule, or the pipeline is none for it.
     """
     if kind not in SCHEDULES:
         raise WorkloadError(
             subject="schedule", field="kind", rule=f"be one of {', '.join(SCHEDULES)}", value=kind, cure="Use 1f1b."
         )
-    if forward:
-        return FixedOrder(forward_only(num_stages, num_microbatches))
-    return FixedOrder(SCHEDULES[kind](num_stages, num_microbatches))
+    family = SCHEDULES[kind]
+    family.check(kind, pipeline.num_chunks)
+    return Programme(order=family.build(pipeline), placement=family.placement_of(pipeline))
+
+
+def build_schedule(kind: str, *, num_stages: int, num_microbatches: int, forward: bool = False) -> Schedule:
+    """Return the schedule called `kind` of a pipeline of which no more is known; with `forward`, F alone.
+
+    >>> build_schedule("1f1b", num_stages=2, num_microbatches=2).next_pass(1, 0)
+    Pass(kind='F', microbatch=0, chunk=0)
+    """
+    programme = build_programme(kind, Pipeline(num_stages=num_stages, num_microbatches=num_microbatches))
+    return (programme.forward() if forward else programme).schedule()

@@ -29,7 +29,7 @@ from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import Skew, draw_counts
-from workloads.schedules import Pass, Schedule, build_schedule
+from workloads.schedules import Pass, Schedule, Step, build_schedule
 
 __all__ = ["CollectivePlan", "CollectiveWork", "bus_factor", "token_bytes"]
 
@@ -117,12 +117,12 @@ class CollectivePlan:
         del lane
         return build_schedule("gpipe", num_stages=1, num_microbatches=1, forward=True)
 
-    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
         """Return nothing: it starts at once."""
         del stage, chosen
         return ()
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
         """Return the collective."""
         del stage, lane, chosen
         return (Collective(kind=_KINDS.get(self.work.op, "tp"), layer=NO_LAYER, transfers=(self.transfer,)),)

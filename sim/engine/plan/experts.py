@@ -149,8 +149,14 @@ def _own_experts(
         return costs.kernels.compute(block(routed.tokens), routed.hosts.size, layer=routed.layer, expert_tokens=counted)
     priced = routed.together.once(("kernels", is_backward), lambda tokens: costs.kernels.each(block, tokens))
     kernels = [
-        TimedKernel(kind=kind, layer=routed.layer, duration_ns=times_ns[routed.place], flops=flops[routed.place])
-        for kind, times_ns, flops in priced
+        TimedKernel(
+            kind=kind,
+            layer=routed.layer,
+            duration_ns=times_ns[routed.place],
+            flops=flops[routed.place],
+            is_weight_gradient=is_weight_gradient,
+        )
+        for kind, times_ns, flops, is_weight_gradient in priced
     ]
     return Compute(kernels=tuple(kernels), expert_tokens=counted)
 

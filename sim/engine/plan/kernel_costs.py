@@ -76,14 +76,18 @@ class KernelCosts:
         arrived = tokens[..., 0]
         return known[0][arrived], known[1][arrived]
 
-    def each(self, block: Block, tokens: NDArray[np.int64]) -> list[tuple[str, Times, list[float]]]:
-        """Return kind, time by rank [N, R] and FLOPs [N] of each kernel that `block` makes of `tokens` [N, R, E]."""
+    def each(self, block: Block, tokens: NDArray[np.int64]) -> list[tuple[str, Times, list[float], bool]]:
+        """Return kind, time by rank [N, R], FLOPs [N] and whether it makes gradients of weights of each kernel.
+
+        The kernels are those that `block` makes of `tokens` [N, R, E].
+        """
         ranks, flat = tokens.shape[:2], tokens.reshape(-1, tokens.shape[2])
         return [
             (
                 kernel.kind,
                 self.kernel_ns(kernel, len(flat)).reshape(ranks),
                 np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
+                _makes_weights(kernel),
             )
             for kernel in block(flat)
         ]
@@ -101,7 +105,15 @@ class KernelCosts:
         timed = []
         for kernel in kernels:
             duration_ns, flops = self._priced(kernel, num_ranks)
-            timed.append(TimedKernel(kind=kernel.kind, layer=layer, duration_ns=duration_ns, flops=flops))
+            timed.append(
+                TimedKernel(
+                    kind=kernel.kind,
+                    layer=layer,
+                    duration_ns=duration_ns,
+                    flops=flops,
+                    is_weight_gradient=_makes_weights(kernel),
+                )
+            )
         return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
 
     def _service(self, block: Block, tokens: NDArray[np.int64]) -> tuple[Times, NDArray[np.float64]]:
@@ -160,6 +172,10 @@ class KernelCosts:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
             known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
         return known[tokens]
+
+
+def _makes_weights(kernel: Kernel) -> bool:
+    return isinstance(kernel, (Gemm, GroupedGemm)) and kernel.weight_gradient
 
 
 def _described(kernel: Kernel) -> str:

@@ -1,33 +1,33 @@
-"""What a pass needs, and where its output goes, in a pipeline whose stages stand in a row.
+"""What a step needs, and where its passes' output goes, in the engine's terms.
 
 Model
 -----
-F of a stage needs F of the stage before it; B needs its own F and B of the stage after it.
+F of a part of the model needs F of the part before it; B needs its own F and B of the part after it; W needs its own B.
+Which part stands where, the schedule's placement says. A pair needs what both of its passes need. What goes from one
+chunk of a stage to another of the same stage is not sent.
 """
 
 from sim.engine.ops import Input
-from workloads.schedules import Pass
+from workloads.schedules import Pass, Placement, Step, parts_of
 
 __all__ = ["inputs_of", "target_of"]
 
 
-def inputs_of(stage: int, num_stages: int, chosen: Pass) -> tuple[Input, ...]:
-    """Return what a pass needs before it opens.
+def inputs_of(placement: Placement, stage: int, chosen: Step) -> tuple[Input, ...]:
+    """Return what a step needs before it opens.
 
-    >>> inputs_of(0, 2, Pass("B", 3))
+    >>> inputs_of(Placement(kind="row", num_stages=2), 0, Pass("B", 3))
     (Input(stage=0, kind='F', microbatch=3, chunk=0), Input(stage=1, kind='B', microbatch=3, chunk=0))
     """
-    if chosen.kind == "F":
-        return (Input(stage - 1, *chosen),) if stage > 0 else ()
-    own = Input(stage, "F", chosen.microbatch, chosen.chunk)
-    return (own, Input(stage + 1, *chosen)) if stage < num_stages - 1 else (own,)
+    return tuple(Input(where, *one) for part in parts_of(chosen) for where, one in placement.needs(stage, part))
 
 
-def target_of(stage: int, num_stages: int, chosen: Pass) -> int | None:
-    """Return the stage that a pass's output goes to; None at the end of the row.
+def target_of(placement: Placement, stage: int, chosen: Pass) -> int | None:
+    """Return the stage that a pass's output is sent to; None where it stays or ends.
 
-    >>> target_of(0, 2, Pass("F", 0)), target_of(0, 2, Pass("B", 0))
+    >>> row = Placement(kind="row", num_stages=2)
+    >>> target_of(row, 0, Pass("F", 0)), target_of(row, 0, Pass("B", 0))
     (1, None)
     """
-    target = stage + 1 if chosen.kind == "F" else stage - 1
-    return target if 0 <= target < num_stages else None
+    target = placement.target(stage, chosen)
+    return None if target is None or target.stage == stage else target.stage

@@ -2,8 +2,10 @@
 
 Model
 -----
-Each stage has times for F, B and W. Where a schedule does not split the backward pass, B takes B + W and the gradient
-leaves after both. A hop between stages takes `p2p_s` and blocks nobody.
+Each stage has times for F, B and W. Where a schedule does not split a backward pass, B takes B + W and the gradient
+leaves after both. A chunk takes its share of the stage's time; where a stage holds two copies (Chimera, DualPipe), each
+takes the whole. F and B at a time take `pair_s`, by default as long as one after the other. A hop between stages takes
+`p2p_s` and blocks nobody.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.links import LinkLoad
-from workloads.schedules import Pass, Schedule, build_schedule
+from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme, parts_of
 
 __all__ = ["PassesPlan"]
 
@@ -24,6 +26,27 @@ __all__ = ["PassesPlan"]
 class PassesPlan:
     """Passes of given length on a pipeline of one rank per stage.
 
+    Parameters
+    ----------
+    pass_times_s
+        F, B and W of each stage.
+    num_microbatches
+        Microbatches.
+    p2p_s
+        Time of a hop.
+    schedule
+        Name of the schedule.
+    num_chunks
+        Chunks of each stage, where the schedule takes any number.
+    pair_s
+        F and B at a time, of each stage; None: as long as one after the other.
+    weight_share
+        What a microbatch holds from B to W over what it holds from F to B; None: as `Pipeline` has it.
+    programme
+        An order of one's own in place of the schedule's.
+
+    Examples
+    --------
     >>> from sim.engine.simulation import run_plan
     >>> plan = PassesPlan(pass_times_s=[(1e-3, 2e-3, 0.0)] * 2, num_microbatches=3, p2p_s=0.0, schedule="1f1b")
     >>> run_plan(plan).trace.step_ns  # (m + p - 1)(F + B) = 4 * 3 ms
@@ -31,12 +54,33 @@ class PassesPlan:
     """
 
     def __init__(
-        self, *, pass_times_s: Sequence[tuple[float, float, float]], num_microbatches: int, p2p_s: float, schedule: str
+        self,
+        *,
+        pass_times_s: Sequence[tuple[float, float, float]],
+        num_microbatches: int,
+        p2p_s: float,
+        schedule: str,
+        num_chunks: int = 1,
+        pair_s: Sequence[float | None] | None = None,
+        weight_share: float | None = None,
+        programme: Programme | None = None,
     ) -> None:
-        self._times_s = list(pass_times_s)
+        self.num_stages = len(pass_times_s)
         self.num_microbatches = num_microbatches
-        self._schedule = schedule
-        self.num_stages = len(self._times_s)
+        self._times_s, self._pair_s = list(pass_times_s), pair_s or [None] * self.num_stages
+        if programme is None:
+            pipeline = Pipeline(
+                num_stages=self.num_stages,
+                num_microbatches=num_microbatches,
+                num_chunks=num_chunks,
+                times=tuple(_rounded(times) for times in pass_times_s),
+                hop_ns=to_ns(p2p_s),
+                **({} if weight_share is None else {"weight_share": weight_share}),
+            )
+            programme = build_programme(schedule, pipeline)
+        self.programme = programme
+        placement = programme.placement
+        self._parts = 1 if placement.kind == "both_ways" else placement.num_chunks
         self.lane_ranks: NDArray[np.intp] = np.arange(self.num_stages).reshape(-1, 1, 1)
         self.capacity_bytes_per_s: NDArray[np.float64] = np.zeros(0)
         self.can_fill = np.zeros(0, dtype=np.bool_)
@@ -46,6 +90,7 @@ class PassesPlan:
         self.shares_compute = False
         self.num_sms: int | None = None
         self.fidelity = "bulk"
+        self._known: dict[tuple[int, str, bool], tuple[Op, ...]] = {}
         self._hop = Transfer(
             load=LinkLoad(links=np.zeros(0, dtype=np.intp), num_bytes=np.zeros(0)),
             latency_ns=to_ns(p2p_s),
@@ -56,26 +101,39 @@ class PassesPlan:
             ranks=np.zeros(0, dtype=np.intp),
         )
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of the passes that stages run."""
+        return tuple(sorted({one.kind for steps in self.programme.order for step in steps for one in parts_of(step)}))
+
+    @property
+    def num_visits(self) -> int:
+        """Passes of one kind on a stage: microbatches times the chunks that each visits there."""
+        return self.num_microbatches * self._parts
+
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline."""
         del lane
-        return build_schedule(self._schedule, num_stages=self.num_stages, num_microbatches=self.num_microbatches)
+        return self.programme.schedule()
 
-    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
-        """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
-        return inputs_of(stage, self.num_stages, chosen)
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return what a step needs."""
+        return inputs_of(self.programme.placement, stage, chosen)
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the pass as one kernel."""
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+        """Return the step as one kernel."""
         del lane
-        forward, backward, weight = self._times_s[stage]
-        took_ns = to_ns(forward if chosen.kind == "F" else backward + weight)
-        kernel = TimedKernel(kind="other_compute", layer=NO_LAYER, duration_ns=np.array([took_ns]), flops=0.0)
-        return (Compute(kernels=(kernel,)),)
+        is_split = chosen.kind == "B" and isinstance(chosen, Pass) and self.programme.is_split(stage, chosen)
+        key = (stage, chosen.kind, is_split)
+        if key not in self._known:
+            took_ns = to_ns(self._step_s(stage, chosen, is_split=is_split) / self._parts)
+            kernel = TimedKernel(kind="other_compute", layer=NO_LAYER, duration_ns=np.array([took_ns]), flops=0.0)
+            self._known[key] = (Compute(kernels=(kernel,)),)
+        return self._known[key]
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the hop to the neighbouring stage."""
-        target = target_of(stage, self.num_stages, chosen)
+        target = target_of(self.programme.placement, stage, chosen)
         if target is None:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop),)
@@ -84,3 +142,19 @@ class PassesPlan:
         """Return nothing: there is no optimizer step."""
         del stage, lane
         return ()
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _step_s(self, stage: int, chosen: Step, *, is_split: bool) -> float:
+        """Return how long a step takes over all of a stage's chunks."""
+        forward, backward, weight = self._times_s[stage]
+        if isinstance(chosen, Pair):
+            given = self._pair_s[stage]
+            return forward + backward + weight if given is None else given
+        whole = backward if is_split else backward + weight
+        return {"F": forward, "B": whole, "W": weight}[chosen.kind]
+
+
+def _rounded(times_s: tuple[float, float, float]) -> StageTimes:
+    forward, backward, weight = map(to_ns, times_s)
+    return StageTimes(forward_ns=forward, backward_ns=backward, weight_ns=weight)

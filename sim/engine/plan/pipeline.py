@@ -4,6 +4,9 @@ Model
 -----
     F of a stage    [receive: all-gather over TP] [embedding, summed over TP] layers [output head]
     B of a stage    [receive] [output head backward] layers backward, last first, [embedding backward]
+    W of a stage    gradients of weights, where the schedule splits them off B (`plan.split`)
+
+A stage that holds several chunks does this for each; embedding and output head stand with the first and the last part.
 
 A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
 over TP (they need not under sequence parallelism, where each rank keeps its part).
@@ -18,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.folding import Folding
-from sim.engine.ops import NO_LAYER, Collective, Input, Join, Op, Send
+from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send
 from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
@@ -27,14 +30,17 @@ from sim.engine.plan.neighbours import inputs_of, target_of
 from sim.engine.plan.placed import expert_groups, moved_bytes
 from sim.engine.plan.sharded import with_sharding
 from sim.engine.plan.slow_ranks import slow_down
+from sim.engine.plan.split import input_half, weight_half
 from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
-from workloads.schedules import Pass, Schedule, build_schedule
+from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
+from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme
 
 __all__ = ["PipelinePlan"]
 
 _EXCHANGES = ("ep_dispatch", "ep_combine")
+_TIMED = ("zb_1p", "zb_2p")  # schedules that are made for the times of the passes
 
 
 class PipelinePlan:
@@ -81,29 +87,41 @@ class PipelinePlan:
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""
         del lane
-        return build_schedule(
-            self.work.schedule,
-            num_stages=self.work.mesh.num_stages,
-            num_microbatches=self.work.num_microbatches,
-            forward=self.work.kind == "forward",
+        return self.programme.schedule()
+
+    @cached_property
+    def programme(self) -> Programme:
+        """The steps of every stage."""
+        work = self.work
+        pipeline = Pipeline(
+            num_stages=work.mesh.num_stages,
+            num_microbatches=work.num_microbatches,
+            num_chunks=work.mesh.strategy.vpp,
+            times=self._stage_times() if work.kind == "training" and work.schedule in _TIMED else None,
+            weight_share=self._weight_share() if work.schedule in _TIMED else 1.0,
         )
+        programme = build_programme(work.schedule, pipeline)
+        return programme.forward() if work.kind == "forward" else programme
 
-    def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
-        """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
-        return inputs_of(stage, self.work.mesh.num_stages, chosen)
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return what a step needs: F the part before it, B its own F and the part after it."""
+        return inputs_of(self.programme.placement, stage, chosen)
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
         """Return the ops of a pass."""
         ops = self._ops_of_pass(stage, lane, chosen)
         if self.work.zero >= 2:
-            ops = with_sharding(self.work, self.costs, (stage, lane), self._lane_of, ops, chosen=chosen)
-        is_first = self.work.placement.moves and chosen.kind == "F" and chosen.microbatch == chosen.chunk == 0
+            is_whole = chosen.kind == "B" and isinstance(chosen, Pass) and not self.programme.is_split(stage, chosen)
+            reduces = chosen.kind == "W" or is_whole
+            place = (stage, lane)
+            ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
+        is_first = self.work.placement.moves and chosen == Pass("F", 0)
         return (*self._moves(stage, lane), *ops) if is_first else ops
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
         work = self.work
-        target = target_of(stage, work.mesh.num_stages, chosen)
+        target = target_of(self.programme.placement, stage, chosen)
         if target is None:
             return ()
         num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
@@ -125,13 +143,23 @@ class PipelinePlan:
         """The lane that runs for each. Shape [lanes]."""
         return np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
 
-    def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+    def _weight_share(self) -> float:
+        """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
+        work, layers = self.work, range(self.work.model.layers)
+        kept = activation_bytes_per_microbatch(
+            work.model, work.mesh, layers, work.tokens, work.again, sequence_length=work.sequence_length
+        )
+        return min(1.0, weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens) / kept)
+
+    def _ops_of_pass(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
         """Return the ops of a pass, without what replicas exchange meanwhile."""
         varies = self.work.routing != "balanced"
-        key = (stage, lane, chosen.kind, chosen.microbatch if varies else None)
+        if isinstance(chosen, Pair):
+            raise TypeError("pairs of passes have no plan for a model")
+        is_split = chosen.kind == "B" and self.programme.is_split(stage, chosen)
+        key = (stage, lane, chosen.kind, chosen.chunk, is_split, chosen.microbatch if varies else None)
         if key not in self._known:
-            build = self._forward if chosen.kind == "F" else self._backward
-            ops = self._at_speed(stage, lane, [op for op in build(stage, lane, chosen.microbatch) if not _is_empty(op)])
+            ops = self._built(stage, lane, chosen, is_split=is_split)
             if varies:  # each microbatch is asked for once or twice: do not keep them
                 return self._with_meetings(stage, lane, ops)
             self._known[key] = ops
@@ -168,32 +196,55 @@ class PipelinePlan:
         )
         return () if _is_empty(op) else (op,)
 
-    @property
-    def _last_stage(self) -> int:
-        return self.work.mesh.num_stages - 1
+    def _built(self, stage: int, lane: int, chosen: Pass, *, is_split: bool) -> tuple[Op, ...]:
+        """Return the ops of a pass, without meetings."""
+        build = self._forward if chosen.kind == "F" else self._backward
+        ops = [op for op in build(stage, lane, chosen) if not _is_empty(op)]
+        if chosen.kind == "W":
+            ops = weight_half(ops)
+        elif is_split:
+            ops = input_half(ops)
+        return self._at_speed(stage, lane, ops)
 
-    def _forward(self, stage: int, lane: int, microbatch: int) -> list[Op]:
+    def _stage_times(self) -> tuple[StageTimes, ...]:
+        """Return how long the first microbatch's passes take on each stage, when nobody else is on the network."""
+        found = []
+        for stage in range(self.work.mesh.num_stages):
+            took = [sum(map(_alone_ns, self._built(stage, 0, Pass(kind, 0), is_split=True))) for kind in "FBW"]
+            found.append(StageTimes(forward_ns=took[0], backward_ns=took[1], weight_ns=took[2]))
+        return tuple(found)
+
+    def _part_of(self, stage: int, chunk: int) -> int:
+        return chunk * self.work.mesh.num_stages + stage
+
+    @property
+    def _last_part(self) -> int:
+        return self.work.mesh.num_stages * self.work.mesh.strategy.vpp - 1
+
+    def _forward(self, stage: int, lane: int, chosen: Pass) -> list[Op]:
         work, ranks = self.work, self.lane_ranks[stage, lane]
-        ops = self._receive(stage > 0, stage, lane)
-        if stage == 0:
+        part, microbatch = self._part_of(stage, chosen.chunk), chosen.microbatch
+        ops = self._receive(part > 0, stage, lane)
+        if part == 0:
             ops.append(self._edge(embedding_block(work.model, work.tokens), ranks))
             ops += self._over_tp("reduce_scatter" if work.mesh.sp else "all_reduce", ranks)
-        for layer in work.layers_of(stage):
+        for layer in work.layers_of_part(part):
             ops += layer_forward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
-        if stage == self._last_stage:
+        if part == self._last_part:
             ops += self._over_tp("all_gather", ranks) if self._gathers_for_head else []
             ops.append(self._edge(self._head(), ranks))
         return ops
 
-    def _backward(self, stage: int, lane: int, microbatch: int) -> list[Op]:
+    def _backward(self, stage: int, lane: int, chosen: Pass) -> list[Op]:
         work, ranks = self.work, self.lane_ranks[stage, lane]
-        ops = self._receive(stage < self._last_stage, stage, lane)
-        if stage == self._last_stage:
+        part, microbatch = self._part_of(stage, chosen.chunk), chosen.microbatch
+        ops = self._receive(part < self._last_part, stage, lane)
+        if part == self._last_part:
             ops.append(self._edge(backward_of(self._head()), ranks))
             ops += self._over_tp("reduce_scatter" if work.mesh.sp else "all_reduce", ranks)
-        for layer in reversed(work.layers_of(stage)):
+        for layer in reversed(work.layers_of_part(part)):
             ops += layer_backward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
-        if stage == 0:
+        if part == 0:
             ops += self._over_tp("all_gather", ranks) if work.mesh.sp else []
             ops.append(self._edge(backward_of(embedding_block(work.model, work.tokens)), ranks))
         return ops
@@ -234,6 +285,15 @@ class PipelinePlan:
             else:
                 joined.append(op)
         return tuple(joined)
+
+
+def _alone_ns(op: Op) -> int:
+    """Return how long an op takes when nothing else runs."""
+    if isinstance(op, Compute):
+        return int(op.total_ns.max())
+    if isinstance(op, Collective):
+        return max((transfer.latency_ns + transfer.alone_ns for transfer in op.transfers), default=0)
+    return int(op.duration_ns.max(initial=0))
 
 
 def _is_empty(op: Op) -> bool:

@@ -2,8 +2,8 @@
 
 Model
 -----
-    zero 2    B: after a layer, reduce-scatter of its gradients (4 bytes)
-    zero 3    F and B: before a layer, all-gather of its weights; B: after it, reduce-scatter of its gradients
+    zero 2    B, or W where it is split off: after a layer, reduce-scatter of its gradients
+    zero 3    F and B: before a layer, all-gather of its weights; B or W: after it, reduce-scatter of its gradients
 
 Embedding and output head are gathered before the first op of no layer and reduced after the last.
 
@@ -28,7 +28,7 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.replicas import over_replicas
 from sim.engine.plan.work import Work
 from workloads.memory import layer_params_per_rank, params_per_rank
-from workloads.schedules import Pass
+from workloads.schedules import Step
 
 __all__ = ["with_sharding"]
 
@@ -36,9 +36,12 @@ Ranks = NDArray[np.intp]
 
 
 def with_sharding(
-    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, ops: Sequence[Op], *, chosen: Pass
+    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, ops: Sequence[Op], *, chosen: Step, reduces: bool
 ) -> tuple[Op, ...]:
-    """Return the ops of a pass with the exchanges of ZeRO 2 and 3 around each layer's."""
+    """Return the ops of a pass with the exchanges of ZeRO 2 and 3 around each layer's.
+
+    A pass `reduces` if it makes gradients of weights: W, or B where W is not split off.
+    """
 
     def exchange(layer: int, operation: str) -> list[Op]:
         """Return a collective of a layer's parameters; each pass meets for itself."""
@@ -57,15 +60,20 @@ def with_sharding(
     last = {layer: i for i, layer in enumerate(layers)}
     result: list[Op] = []
     for i, (layer, op) in enumerate(zip(layers, ops, strict=True)):
-        if work.zero == 3 and first[layer] == i:
+        if work.zero == 3 and chosen.kind != "W" and first[layer] == i:
             result += exchange(layer, "all_gather")
         result.append(op)
-        if chosen.kind != "F" and last[layer] == i:
+        if last[layer] == i and (reduces or _is_embedding_backward(work, place[0], layer, chosen)):
             result += exchange(layer, "reduce_scatter")
     return tuple(result)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _is_embedding_backward(work: Work, stage: int, layer: int, chosen: Step) -> bool:
+    """Tell whether a B makes the gradients of the embedding, which has no product to split off."""
+    return layer == NO_LAYER and chosen.kind == "B" and stage == 0 < work.mesh.num_stages - 1
 
 
 def _of_layer(

@@ -8,6 +8,7 @@ Cross-checks between the parts stand here, for each part alone cannot know: head
 sequences and microbatches.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sim.engine.plan.transfer_sms import TransferSms
@@ -18,6 +19,7 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
 from workloads.routing.skew import Skew
+from workloads.schedules import SCHEDULES
 
 __all__ = ["Work"]
 
@@ -78,6 +80,8 @@ class Work:
     """Types of gradients and optimizer states (training)."""
     stage_layers: tuple[int, ...]
     """Layers of each stage."""
+    part_layers: tuple[int, ...] = ()
+    """Layers of each chunk where stages hold several: part c p + i is chunk c of stage i."""
 
     def __post_init__(self) -> None:
         model, s = self.model, self.mesh.strategy
@@ -132,6 +136,7 @@ class Work:
             f"Use a sequence length that is a multiple of {s.tp}.",
         )
         self._check_placement()
+        self._check_chunks()
         self._refuse_unbuilt()
 
     def _check_placement(self) -> None:
@@ -151,9 +156,35 @@ class Work:
             "Replicas of an expert would have to sum their gradients; use kind greedy, or a forward pass.",
         )
 
+    def _check_chunks(self) -> None:
+        s, model = self.mesh.strategy, self.model
+        takes_any = SCHEDULES[self.schedule].num_chunks is None
+        _require(
+            s.vpp > 1 if takes_any else s.vpp == 1,
+            "parallel.vpp",
+            f"be {'at least 2' if takes_any else 1} with schedule.kind {self.schedule}",
+            s.vpp,
+            "Write the number of chunks of each stage." if takes_any else "That schedule has one chunk per stage.",
+        )
+        _require(
+            s.vpp == 1 or not (model.experts and model.dense_layers),
+            "parallel.vpp",
+            "be 1 where some layers are dense and others have experts (otherwise: not supported yet)",
+            s.vpp,
+            "Drop VPP.",
+        )
+        by_stage = tuple(sum(self.part_layers[i :: s.pp]) for i in range(s.pp))
+        _require(
+            s.vpp == 1 or (len(self.part_layers) == s.pp * s.vpp and by_stage == self.stage_layers),
+            "parallel.stage_layers",
+            f"give {s.pp * s.vpp} counts, one per chunk, that sum to layers = {model.layers}",
+            list(self.part_layers),
+            "Correct the split.",
+        )
+
     def _refuse_unbuilt(self) -> None:
         s = self.mesh.strategy
-        for axis, size in (("cp", s.cp), ("etp", s.etp), ("vpp", s.vpp)):
+        for axis, size in (("cp", s.cp), ("etp", s.etp)):
             _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
         _require(
             not (self.kind == "training" and self.mesh.convention == "vllm"),
@@ -210,10 +241,19 @@ class Work:
         """Tokens of a microbatch that each source rank sends off."""
         return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
 
-    def layers_of(self, stage: int) -> range:
-        """Return the layers of a stage."""
-        first = sum(self.stage_layers[:stage])
-        return range(first, first + self.stage_layers[stage])
+    def layers_of(self, stage: int) -> Sequence[int]:
+        """Return the layers of a stage, of all of its chunks."""
+        num_stages = self.mesh.num_stages
+        if not self.part_layers:
+            return self.layers_of_part(stage)
+        parts = range(stage, len(self.part_layers), num_stages)
+        return [layer for part in parts for layer in self.layers_of_part(part)]
+
+    def layers_of_part(self, part: int) -> range:
+        """Return the layers of a part of the model: of a stage, or of one of its chunks."""
+        counts = self.part_layers or self.stage_layers
+        first = sum(counts[:part])
+        return range(first, first + counts[part])
 
 
 def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from sim.scenario.bundled import list_bundled
+from workloads.schedules import SCHEDULES
 
 GOOD: Final = Path(__file__).with_name("good_input.yaml").read_text(encoding="utf-8")
 """A scenario that runs; each row of `EDITS` breaks it in one place."""
@@ -397,7 +398,11 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "19: workload.kind must be one of forward, training, passes, collective, got inference. It decides which"
         " keys the workload has.",
     ),
-    ("kind: 1f1b", "kind: 1F1B", "23: schedule.kind must be one of gpipe, 1f1b, got 1F1B. Did you mean `1f1b`?"),
+    (
+        "kind: 1f1b",
+        "kind: 1F1B",
+        f"23: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1F1B. Did you mean `1f1b`?",
+    ),
     (
         "recompute: none",
         "recompute: some",
@@ -717,7 +722,8 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "recompute: none",
         "file: ../order.csv",
-        "23: schedule.file must be supported, got ../order.csv. schedule.file is not supported yet. Leave it out.",
+        "23: schedule.file must be left out with schedule.kind 1f1b, got ../order.csv. It belongs to kind custom; "
+        "remove it.",
     ),
     (
         "kind: balanced",

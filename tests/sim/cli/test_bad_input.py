@@ -240,9 +240,9 @@ def test_no_value_runs_code_or_reads_another_file(
 
 
 def test_only_keys_that_are_bound_to_a_folder_name_a_file() -> None:
-    """Others are refused by name; those of cluster and routing are bound to the scenario's folder."""
+    """Others are refused by name; those of cluster, routing and schedule are bound to the scenario's folder."""
     files = {row.key for row in NOT_YET if row.names is None and row.key.rpartition(".")[2] in ("file", "hf_config")}
-    assert files == {"model.hf_config", "schedule.file"}
+    assert files == {"model.hf_config"}
     assert parse_yaml(GOOD).data["model"]["hidden"] == 2048
 
 

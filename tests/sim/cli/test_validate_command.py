@@ -36,7 +36,7 @@ def test_all_bundled_suites_are_held_against_their_figures(moesim):
     code, out, err = moesim("validate")
     assert (code, err) == (0, "")
     assert "SCHEDULES" in out
-    assert "6 of 6 within their tolerance" in out
+    assert "36 of 36 within their tolerance" in out
     assert list(Path().iterdir()) == []
 
 
@@ -45,7 +45,7 @@ def test_json_is_one_object(moesim):
     code, out, _ = moesim("validate", "schedules", "--json")
     data = json.loads(out)
     assert code == 0
-    assert data["suites"]["schedules"]["num_rows"] == len(data["rows"]) == 6
+    assert data["suites"]["schedules"]["num_rows"] == len(data["rows"]) == 36
 
 
 def test_out_writes_the_json_and_a_picture(moesim):

@@ -13,14 +13,14 @@ import sim.engine.simulation
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.ops import Transfer
 from sim.engine.plan.bounds import bounds_of
-from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.neighbours import inputs_of
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS, STREAMS
 from sim.results.path import path_ns, path_rows
 from sim.results.stages import stages_ns
-from workloads.schedules import Pass
+from workloads.schedules import SCHEDULES, Pass, Pipeline
 
 FLOAT_REL = 1e-9
 """Sums of up to some 10,000 floats: each rounding is 1e-16."""
@@ -93,19 +93,21 @@ def every_pass_runs_once(seen: Observed) -> None:
 
 def every_pass_opens_after_what_it_needs(seen: Observed) -> None:
     """Own F before B; the neighbour's pass, and the hop that brings its output, before both."""
-    passes, num_stages = _passes(seen), seen.work.mesh.num_stages
+    passes, strategy = _passes(seen), seen.work.mesh.strategy
+    pipeline = Pipeline(num_stages=strategy.pp, num_microbatches=1, num_chunks=strategy.vpp)
+    placement = SCHEDULES[seen.work.schedule].placement_of(pipeline)
     for (stage, lane, chosen), (opened, _) in passes.items():
         if chosen.kind == "O":
             continue
-        for need in inputs_of(stage, num_stages, chosen):
+        for need in inputs_of(placement, stage, chosen):
             assert passes[need.stage, lane, Pass(*need[1:])][1] <= opened
     hops = _hops(seen)
     for (stage, lane, chosen), (_, closed) in passes.items():
-        target = None if chosen.kind == "O" else target_of(stage, num_stages, chosen)
-        if target is not None:
+        target = None if chosen.kind == "O" else placement.target(stage, chosen)
+        if target is not None and target.stage != stage:
             arrival = hops.pop((stage, lane, chosen.microbatch, closed), None)
             assert arrival is not None, "a pass whose output went nowhere"
-            assert arrival <= passes[target, lane, chosen][0]
+            assert arrival <= passes[target.stage, lane, chosen._replace(chunk=target.chunk)][0]
     assert not hops, "a hop that no pass sent"
 
 

@@ -13,7 +13,7 @@ from sim.engine.ops import NO_LAYER, Collective, Compute, Flows, Input, Join, Op
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
-from workloads.schedules import FixedOrder, Pass
+from workloads.schedules import FixedOrder, Pass, Placement
 
 BYTE_PER_NS = 1e9
 """Bytes/s of a link of capacity 1."""
@@ -151,7 +151,8 @@ class HandPlan:
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
         self._hop = make_transfer({}, capacity) if hop is None else hop
-        self._inputs = inputs or (lambda stage, chosen: inputs_of(stage, num_stages, chosen))
+        row = Placement(kind="row", num_stages=num_stages)
+        self._inputs = inputs or (lambda stage, chosen: inputs_of(row, stage, chosen))
 
     def schedule(self, lane: int) -> FixedOrder:
         """Return the fixed order of passes."""
@@ -168,7 +169,7 @@ class HandPlan:
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the hop to the neighbour."""
-        target = target_of(stage, len(self._passes), chosen)
+        target = target_of(Placement(kind="row", num_stages=len(self._passes)), stage, chosen)
         if target is None:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop),)

@@ -247,10 +247,12 @@ def test_gradients_are_reduced_in_four_bytes_over_the_replicas(zero):
     assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * sum(params) * (4 - 1) * per_param, rel=1e-9)
 
 
+@pytest.mark.parametrize("schedule", ["1f1b", "zb_h1"])
 @pytest.mark.parametrize("zero", [2, 3])
-def test_sharded_replicas_exchange_what_they_share_in_every_pass(zero):
+def test_sharded_replicas_exchange_what_they_share_in_every_pass(zero, schedule):
     """Each of DP - 1 peers gets every parameter: 4 bytes per B, and 2 bytes per step (zero 2) or F and B (zero 3)."""
     work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", zero=zero, all_reduce="ring")
+    work = replace(work, schedule=schedule)  # where W is split off, it is W that makes the gradients
     params = [params_per_rank(DENSE, work.mesh, work.stage_layers, stage)[0] for stage in range(2)]
     per_param = 4 * work.microbatches + 2 * (2 * work.microbatches if zero == 3 else 1)
     assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * 3 * sum(params) * per_param, rel=1e-9)

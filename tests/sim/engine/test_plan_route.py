@@ -68,9 +68,9 @@ def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
     priced = costs.kernels.each(block, tokens)
     for i in range(3):
         alone = costs.kernels.compute(block(tokens[i]), 8).kernels
-        for (kind, duration_ns, flops), kernel in zip(priced, alone, strict=True):
+        for (kind, duration_ns, flops, makes_weights), kernel in zip(priced, alone, strict=True):
             np.testing.assert_array_equal(duration_ns[i], kernel.duration_ns)
-            assert (kind, flops[i]) == (kernel.kind, kernel.flops)
+            assert (kind, flops[i], makes_weights) == (kernel.kind, kernel.flops, kernel.is_weight_gradient)
 
 
 def test_of_each_place_the_last_builds_are_kept():

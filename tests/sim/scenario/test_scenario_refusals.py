@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sim.errors import InputError
 from sim.scenario.load import load_scenario_text
+from workloads.schedules import SCHEDULES
 
 SIZE = 'Write a number and a unit, such as "64 GB".'
 
@@ -107,9 +108,11 @@ REFUSALS = [
      "It decides which keys the workload has."),
     ("kind: forward ", "kind: training ", "30: workload.batches must be left out with workload.kind training, got 4. "
      "It belongs to kind forward; remove it."),
-    ("kind: 1f1b", "kind: zb_h1", "34: schedule.kind must be supported, got zb_h1. zb_h1 is not supported yet. "
-     "Write gpipe or 1f1b."),
-    ("kind: 1f1b", "kind: 1f1c", "34: schedule.kind must be one of gpipe, 1f1b, got 1f1c. Did you mean `1f1b`?"),
+    ("kind: 1f1b", "kind: zb_v", "34: schedule.kind must be one of gpipe, 1f1b, interleaved, "
+     "breadth_first, zb_h1, zb_h2, zb_1p, zb_2p with workload.kind forward, got zb_v. "
+     "zb_v is not supported yet for models; it runs with workload.kind passes."),
+    ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1f1c. "
+     "Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
      "Only training computes passes again."),
     ("skew: 0.0", "skew: 0.5", "35: routing.skew must be left out with kind multinomial, got 0.5. "
@@ -160,8 +163,9 @@ REFUSALS = [
      "Did you mean `top_k`?"),
     ("{model.top_k: 1}", "{model.top_k: 65}", "43: alternatives.0 (model.top_k) must be at most model.experts = 64, "
      "got 65. Lower top_k."),
-    ("{model.top_k: 1}", "{schedule.kind: v_min}", "43: alternatives.0 (schedule.kind) must be supported, got v_min. "
-     "v_min is not supported yet. Write gpipe or 1f1b."),
+    ("{model.top_k: 1}", "{schedule.kind: v_min}", "43: alternatives.0 (schedule.kind) must be one of gpipe, 1f1b, "
+     "interleaved, breadth_first, zb_h1, zb_h2, zb_1p, zb_2p with workload.kind forward, got v_min. v_min is not "
+     "supported yet for models; it runs with workload.kind passes."),
     ("parallel.convention: megatron", "parallel.convention: mega", "45: rivals.1 (parallel.convention) must be one of "
      "megatron, vllm, spanning, got mega. Did you mean `megatron`?"),
     ("EP16_TP4_PP4_DP4", "EP16 TP4", "45: rivals.0 must be the name of a strategy or a map of dotted keys to values, "

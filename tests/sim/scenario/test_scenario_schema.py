@@ -13,6 +13,7 @@ from sim.scenario.not_supported import NOT_YET
 from sim.scenario.problems import valid_keys, validate
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.yaml_file import parse_yaml
+from workloads.schedules import SCHEDULES
 
 KEYS = [
     "name",
@@ -70,7 +71,7 @@ def test_every_name_that_is_not_supported_yet_is_refused_by_name(contract_text, 
 
 def test_names_that_are_supported_are_accepted(contract_text):
     for section, key, names in [
-        ("schedule", "kind", ["gpipe", "1f1b"]),
+        ("schedule", "kind", ["gpipe", "1f1b", "zb_h1", "zb_2p"]),
         ("routing", "kind", ["balanced", "multinomial", "zipf", "drift", "stride"]),
         ("placement", "kind", ["contiguous", "random", "greedy", "eplb"]),
         ("network", "all_reduce", ["auto", "ring", "hierarchical"]),
@@ -126,7 +127,7 @@ def test_quantities_are_texts_with_a_pattern_for_editors():
 
 def test_editors_offer_only_what_is_supported():
     definitions = json_schema()["$defs"]
-    assert definitions["ScheduleSpec"]["properties"]["kind"]["enum"] == ["gpipe", "1f1b"]
+    assert set(SCHEDULES) <= set(definitions["ScheduleSpec"]["properties"]["kind"]["enum"])
     assert definitions["ParallelSpec"]["properties"]["zero"]["enum"] == [0, 1, 2, 3]
     assert definitions["ModelSpec"]["properties"]["hf_config"]["enum"] == [None]
     schema = json_schema()

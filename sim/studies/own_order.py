@@ -1,0 +1,55 @@
+"""The order of passes of a scenario with a schedule of the user's own."""
+
+from pathlib import Path
+from typing import Final
+
+from sim.errors import InputError
+from sim.scenario.scenario import Scenario
+from workloads.schedules import Programme
+from workloads.schedules.custom import CustomOrderError, read_custom
+
+__all__ = ["read_own_order"]
+
+_MAX_BYTES: Final = 1 << 26
+"""The largest file that is read."""
+
+
+def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, num_chunks: int) -> Programme:
+    """Return the programme of `schedule.file`, a file in the scenario's folder or below it.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds no order of the pipeline; the line is that of the file.
+    """
+    path = _path(scenario, scenario.spec.schedule.file or "")
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        cure = "Write a text file with one line of passes per stage."
+        raise scenario.error_at("schedule.file", rule="be readable text", value=str(path), cure=cure) from None
+    if len(content) > _MAX_BYTES:
+        rule, cure = "be of at most 64 MiB", "Use fewer microbatches."
+        raise scenario.error_at("schedule.file", rule=rule, value=str(path), cure=cure)
+    try:
+        return read_custom(text, num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
+    except CustomOrderError as error:
+        raise InputError(
+            file=str(path), line=error.line, field=error.field, rule=error.rule, value=error.value, cure=error.cure
+        ) from None
+
+
+def _path(scenario: Scenario, file: str) -> Path:
+    """Return the file, which is in the scenario's folder or below it."""
+    folder = Path(scenario.path).parent if scenario.path else Path()
+    path = folder / file
+    try:
+        inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        inside = exists = False
+    if not (inside and exists):
+        cure = f"The path is relative to the scenario's folder: {folder}."
+        raise scenario.error_at("schedule.file", rule="be a file in the scenario's folder", value=file, cure=cure)
+    return path

@@ -1,0 +1,129 @@
+"""A model under every schedule that it runs with: the same work and tokens, in another order."""
+
+from collections import Counter
+
+import pytest
+from works import make_model, make_work
+
+from sim.engine.plan.pipeline import PipelinePlan
+from sim.engine.simulation import run_plan
+from sim.results.stages import stages_ns
+from workloads.errors import WorkloadError
+from workloads.schedules import SCHEDULES
+
+KINDS = ("gpipe", "1f1b", "interleaved", "breadth_first", "zb_h1", "zb_h2", "zb_1p", "zb_2p")
+LAYOUTS = [("EP4_TP1_PP4", "megatron"), ("EP16_TP1_PP4", "spanning"), ("EP4_TP2_PP2", "megatron")]
+WORK_PARTS = ("attention", "dense_ffn", "expert", "other_compute", "optimizer")
+
+
+def work_of(strategy, convention, schedule, **changes):
+    """Return training of 8 layers with 8 microbatches; interleaving schedules get two chunks per stage."""
+    stages = int(strategy[-1])
+    chunks = 2 if SCHEDULES[schedule].num_chunks is None else 1
+    settings = {
+        "kind": "training",
+        "schedule": schedule,
+        "routing": "balanced",
+        "sequences": 64,
+        "microbatches": 8,
+        "model": make_model(layers=8),
+        "stage_layers": (8 // stages,) * stages,
+        "part_layers": (8 // stages // chunks,) * (stages * chunks) if chunks > 1 else (),
+    }
+    name = strategy + (f"_VPP{chunks}" if chunks > 1 else "")
+    return make_work(name, convention, num_gpus=16, **(settings | changes))
+
+
+def run(*args, **changes):
+    """Run a training step."""
+    return run_plan(PipelinePlan(work_of(*args, **changes)))
+
+
+@pytest.mark.parametrize(("strategy", "convention"), LAYOUTS)
+@pytest.mark.parametrize("routing", ["balanced", "multinomial"])
+def test_every_schedule_does_the_same_work(strategy, convention, routing):
+    runs = {kind: run(strategy, convention, kind, routing=routing) for kind in KINDS}
+    for one in runs.values():
+        assert one.tokens_routed == one.tokens_computed == runs["1f1b"].tokens_computed
+        assert one.bytes_sent == pytest.approx(one.bytes_received, rel=1e-12)
+    for kind in ("gpipe", "zb_h1", "zb_h2", "zb_1p", "zb_2p"):
+        assert runs[kind].bytes_sent == pytest.approx(runs["1f1b"].bytes_sent, rel=1e-12)
+    if convention == "megatron":  # under spanning, waiting for a GPU that serves others is part of the account
+        totals = {kind: sum(a[part] for a in stages_ns(one.trace) for part in WORK_PARTS) for kind, one in runs.items()}
+        assert len(set(totals.values())) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_layer_runs_once_a_pass_and_on_its_own_stage(kind):
+    trace = run("EP4_TP1_PP4", "megatron", kind).trace
+    rows = trace.rows("compute", lane=0)
+    rows = rows[(trace["kind"][rows] == "attention")]
+    seen = Counter(
+        zip(trace["stage"][rows].tolist(), trace["chunk"][rows].tolist(), trace["layer"][rows].tolist(), strict=True)
+    )
+    placed = {(stage, chunk, layer) for stage, chunk, layer in seen}
+    if SCHEDULES[kind].num_chunks is None:
+        assert placed == {(layer % 4, layer // 4, layer) for layer in range(8)}
+    else:
+        assert placed == {(layer // 2, 0, layer) for layer in range(8)}
+    assert len(set(seen.values())) == 1
+
+
+def test_hops_grow_with_the_number_of_chunks():
+    runs = {kind: run("EP4_TP1_PP4", "megatron", kind).trace for kind in ("1f1b", "interleaved")}
+    hops = {kind: len(trace.rows("p2p", lane=0)) for kind, trace in runs.items()}
+    assert hops == {"1f1b": 8 * 2 * 3, "interleaved": 8 * 2 * 7}
+
+
+@pytest.mark.parametrize("kind", ["zb_h1", "zb_2p"])
+def test_w_is_compute_alone_and_b_is_the_shorter_for_it(kind):
+    whole, split = (run("EP4_TP2_PP2", "megatron", name).trace for name in ("1f1b", kind))
+    assert {split["stream"][row] for row in range(len(split)) if split["kind"][row] == "W"} == {"pass"}
+
+    def took(trace, name):
+        rows = trace.rows("pass", stage=0, lane=0)
+        rows = rows[trace["kind"][rows] == name]
+        return (trace["end_ns"][rows] - trace["start_ns"][rows]).tolist()
+
+    # alone on the network, the two halves take what the whole did
+    assert min(took(split, "B")) + min(took(split, "W")) == min(took(whole, "B"))
+
+
+def test_split_schedules_wait_less_than_1f1b():
+    steps = {kind: run("EP4_TP1_PP4", "megatron", kind).trace.step_ns for kind in KINDS}
+    assert steps["zb_h2"] < steps["zb_h1"] < steps["1f1b"]
+    assert steps["zb_2p"] < steps["zb_h1"]
+    assert steps["zb_1p"] < steps["1f1b"]
+    assert steps["interleaved"] < steps["1f1b"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_passes_alone_run_under_every_schedule(kind):
+    one = run("EP4_TP1_PP4", "megatron", kind, kind="forward")
+    assert one.tokens_routed == one.tokens_computed
+    assert {one.trace["kind"][row] for row in one.trace.rows("pass")} == {"F"}
+
+
+def test_uneven_chunks_run_the_layers_that_they_are_given():
+    work = work_of(
+        "EP4_TP1_PP4", "megatron", "interleaved", stage_layers=(1, 3, 3, 1), part_layers=(1, 2, 1, 1, 0, 1, 2, 0)
+    )
+    assert [list(work.layers_of(stage)) for stage in range(4)] == [[0], [1, 2, 5], [3, 6, 7], [4]]
+    assert run_plan(PipelinePlan(work)).trace.step_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"part_layers": (2, 2, 2, 2)}, "parallel.stage_layers must give 8 counts, one per chunk"),
+        ({"model": make_model(layers=8, dense_layers=1)}, "parallel.vpp must be 1 where some layers are dense"),
+    ],
+)
+def test_chunks_that_cannot_be_are_refused(changes, says):
+    with pytest.raises(WorkloadError, match=says):
+        work_of("EP4_TP1_PP4", "megatron", "interleaved", **changes)
+
+
+def test_chunks_under_a_schedule_that_has_none_are_refused():
+    with pytest.raises(WorkloadError, match="vpp must be 1 with schedule"):
+        make_work("EP4_TP1_PP4_VPP2", "megatron", stage_layers=(1,) * 4)

@@ -1,0 +1,123 @@
+"""A list executor for tests of schedules, written apart from the engine and from `Placement`."""
+
+from collections import deque
+
+from workloads.schedules import SCHEDULES, Pair, Pass, Pipeline, StageTimes, build_programme
+
+__all__ = ["Times", "durations", "held_most", "make", "parts", "route", "run_order", "spans_of"]
+
+Times = tuple[int, int, int]
+
+
+def route(kind, p, v, chunk):
+    """Return the (stage, chunk) that a microbatch visits in order; `chunk` tells which of two copies it takes."""
+    match SCHEDULES[kind].placement:
+        case "row":
+            return [(stage, 0) for stage in range(p)]
+        case "round_robin":
+            return [(stage, c) for c in range(v) for stage in range(p)]
+        case "vee":
+            return [(stage, 0) for stage in range(p)] + [(stage, 1) for stage in reversed(range(p))]
+        case _:
+            return [(stage, chunk) for stage in (reversed(range(p)) if chunk else range(p))]
+
+
+def make(kind, p, m, *, v=1, times=None, hop=0, share=0.4):
+    """Return the programme of a pipeline of uniform stages."""
+    known = None if times is None else (StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2]),) * p
+    chunks = v if SCHEDULES[kind].num_chunks is None else 1
+    return build_programme(
+        kind,
+        Pipeline(num_stages=p, num_microbatches=m, num_chunks=chunks, times=known, hop_ns=hop, weight_share=share),
+    )
+
+
+def parts(step):
+    """Return the passes of a step."""
+    if isinstance(step, Pair):
+        return [Pass("F", step.microbatch, step.chunk), Pass("B", step.back_microbatch, step.back_chunk)]
+    return [step]
+
+
+def needed(kind, p, v, stage, one):
+    """Return the passes, with their stages, that must have ended before a pass."""
+    if one.kind == "W":
+        return [(stage, one._replace(kind="B"))]
+    way = route(kind, p, v, one.chunk)
+    position = way.index((stage, one.chunk))
+    own = [] if one.kind == "F" else [(stage, one._replace(kind="F"))]
+    beside = position - 1 if one.kind == "F" else position + 1
+    if not 0 <= beside < len(way):
+        return own
+    other, chunk = way[beside]
+    return [*own, (other, one._replace(chunk=chunk))]
+
+
+def durations(order, times, pair=None):
+    """Return (stage, step) -> time; times are those of one chunk, B without a W of its own takes B + W."""
+    forward, backward, weight = times
+    split = [{(one.microbatch, one.chunk) for one in steps if one.kind == "W"} for steps in order]
+
+    def take(stage, step):
+        if isinstance(step, Pair):
+            return sum(times) if pair is None else pair
+        whole = backward if (step.microbatch, step.chunk) in split[stage] else backward + weight
+        return {"F": forward, "B": whole, "W": weight}[step.kind]
+
+    return take
+
+
+def run_order(kind, order, take, *, v=1, hop=0):
+    """Return start and end of each step by stage; raise where no stage can go on."""
+    p = len(order)
+    ends, waiting = {}, {}
+    spans = [[] for _ in order]
+    todo = deque(range(p))
+    while todo:
+        stage = todo.popleft()
+        while len(spans[stage]) < len(order[stage]):
+            step = order[stage][len(spans[stage])]
+            inputs = [item for one in parts(step) for item in needed(kind, p, v, stage, one)]
+            missing = next((item for item in inputs if item not in ends), None)
+            if missing is not None:
+                waiting.setdefault(missing, []).append(stage)
+                break
+            free = spans[stage][-1][1] if spans[stage] else 0
+            start = max([free, *(ends[item] + (hop if item[0] != stage else 0) for item in inputs)])
+            spans[stage].append((start, start + take(stage, step)))
+            for one in parts(step):
+                ends[stage, one] = spans[stage][-1][1]
+                todo.extend(waiting.pop((stage, one), ()))
+    if any(len(done) < len(steps) for done, steps in zip(spans, order, strict=True)):
+        raise RuntimeError(f"deadlock: stages wait at {[len(done) for done in spans]}")
+    return spans
+
+
+def spans_of(kind, p, m, times, *, v=1, hop=0, pair=None, share=0.4):
+    """Return the programme and the spans of a schedule; times are those of a stage, which its chunks divide."""
+    programme = make(kind, p, m, v=v, times=times, hop=hop, share=share)
+    chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].placement, v)
+    assert not any(time % chunks for time in times)
+    of_chunk = tuple(time // chunks for time in times)
+    take = durations(programme.order, of_chunk, None if pair is None else pair // chunks)
+    return programme, run_order(kind, programme.order, take, v=v, hop=hop)
+
+
+def held_most(order, *, weight_share):
+    """Return the most that any stage holds, in chunks: 1 from F to B and `weight_share` from B to W."""
+    most = 0.0
+    for steps in order:
+        split = {(one.microbatch, one.chunk) for one in steps if one.kind == "W"}
+        held = 0.0
+        for step in steps:
+            for one in parts(step):
+                if one.kind == "F":
+                    held += 1
+                elif one.kind == "W":
+                    held -= weight_share
+                else:
+                    held -= 1 - (weight_share if (one.microbatch, one.chunk) in split else 0)
+                assert held > -1e-9
+                most = max(most, held)
+        assert abs(held) < 1e-9
+    return most

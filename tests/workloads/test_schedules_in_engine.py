@@ -1,0 +1,84 @@
+"""The engine runs every schedule as the list executor does, to the nanosecond, and its trace shows chunks and pairs."""
+
+import random
+from pathlib import Path
+
+import pytest
+from schedule_runs import durations, held_most, run_order
+
+from sim.engine.plan.passes import PassesPlan
+from sim.engine.simulation import run_plan
+from sim.results.stages import stages_ns
+from sim.scenario.load import load_scenario
+from sim.studies.build import build_passes
+from workloads.schedules import SCHEDULES
+
+
+def plan_of(kind, p, m, times, *, v=1, hop=0, pair=None):
+    """Return a plan of uniform stages, whose times are in ns."""
+    return PassesPlan(
+        pass_times_s=[tuple(time / 1e9 for time in times)] * p,
+        num_microbatches=m,
+        p2p_s=hop / 1e9,
+        schedule=kind,
+        num_chunks=v,
+        pair_s=None if pair is None else [pair / 1e9] * p,
+    )
+
+
+def spans_in(trace):
+    """Return start and end of each step by stage, as the trace has them."""
+    rows = [trace.rows("pass", stage=stage) for stage in range(trace.num_stages)]
+    return [sorted(zip(trace["start_ns"][of].tolist(), trace["end_ns"][of].tolist(), strict=True)) for of in rows]
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_the_engine_and_the_list_executor_agree(kind):
+    draw = random.Random(kind)
+    for _ in range(8):
+        p = 2 * draw.randint(1, 3)
+        m = 2 * draw.randint(p, p + 3)
+        v = draw.choice([1, 2, 3]) if SCHEDULES[kind].num_chunks is None else 1
+        chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].placement, v)
+        times, hop = tuple(draw.randint(1, 40) for _ in range(3)), draw.choice([0, 3])
+        pair = draw.randint(max(times), sum(times))
+        plan = plan_of(kind, p, m, [chunks * time for time in times], v=v, hop=hop, pair=chunks * pair)
+        order = plan.programme.order
+        assert spans_in(run_plan(plan).trace) == run_order(kind, order, durations(order, times, pair), v=v, hop=hop)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_all_of_a_stages_time_is_compute_or_idle(kind):
+    trace = run_plan(plan_of(kind, 4, 8, (30, 30, 20), hop=2, v=2 if SCHEDULES[kind].num_chunks is None else 1)).trace
+    for account in stages_ns(trace):
+        assert account["other_compute"] == 8 * 80
+        assert account["other_compute"] + account["idle"] == trace.step_ns
+
+
+def test_a_pair_is_one_row_of_its_own_kind_numbered_as_its_forward_pass():
+    trace = run_plan(plan_of("dualpipe_v", 1, 2, (40, 40, 20), pair=80)).trace
+    rows = trace.rows("pass", stage=0)
+    assert trace["kind"][rows].tolist() == ["F", "F", "F", "B", "FB", "B", "B", "W"]
+    pair = rows[4]
+    assert (int(trace["microbatch"][pair]), int(trace["chunk"][pair])) == (1, 1)
+    assert int(trace["end_ns"][pair] - trace["start_ns"][pair]) == 40
+
+
+def test_what_goes_to_another_chunk_of_a_stage_is_not_sent():
+    """In the V shape the last stage hands on to itself, and the first one holds the end: 4 (p - 1) hops each."""
+    trace = run_plan(plan_of("zb_v", 4, 8, (30, 30, 20), hop=5)).trace
+    assert len(trace.rows("p2p")) == 8 * 4 * 3
+
+
+def test_interleaving_sends_v_times_as_often_as_1f1b():
+    hops = [len(run_plan(plan_of(kind, 4, 8, (30, 30, 0), hop=5, v=3)).trace.rows("p2p")) for kind in ("interleaved",)]
+    assert hops == [8 * 2 * (4 * 3 - 1)]
+
+
+@pytest.mark.parametrize("case", ["zero_bubble_1p5b_zb_2p", "zero_bubble_14p6b_zb_2p"])
+def test_the_published_zb_2p_cases_stay_within_2p_activations(case):
+    """The certificate of the validation cases: at every step at most 2 p M_B, what W keeps included."""
+    scenario = load_scenario(Path(__file__).parents[2] / "scenarios" / "validation" / "schedules" / f"{case}.yaml")
+    held = scenario.spec.workload.held
+    plan = build_passes(scenario)
+    assert held_most(plan.programme.order, weight_share=held.W / held.B) <= 2 * plan.num_stages + 1e-6

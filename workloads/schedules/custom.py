@@ -1,0 +1,142 @@
+"""A schedule of the user's own: a text of passes, one line per stage, checked before anything runs.
+
+Model
+-----
+    # two stages, three microbatches
+    F0 F1 B0 W0 F2 B1 W1 B2 W2
+    F0 B0 F1 B1 W0 F2 B2 W1 W2
+
+`F0.1` is chunk 1 of microbatch 0; chunks stand round robin, as in the interleaved schedule. `F3+B1` runs both at a
+time. A B whose W is not written is whole. `#` begins a comment.
+
+Every stage must run F and B of every microbatch and chunk once, and W at most once and after nothing but its B. The
+order must end: each pass is run as soon as what it needs has run, and where that stops the cycle of stages is named.
+"""
+
+import re
+from collections import Counter
+from typing import NoReturn
+
+from workloads.errors import WorkloadError
+from workloads.schedules.base import Order, Pair, Pass, Step, parts_of
+from workloads.schedules.placement import Placement
+from workloads.schedules.programme import Programme
+
+__all__ = ["CustomOrderError", "read_custom"]
+
+_PASS = re.compile(r"([FBW])(\d{1,7})(?:\.(\d{1,4}))?")
+
+
+class CustomOrderError(WorkloadError):
+    """An order that cannot be, with the line of the text that shows it."""
+
+    def __init__(self, line: int, field: str, rule: str, value: object, cure: str) -> None:
+        super().__init__(f"line {line}", field, rule, value, cure)
+        self.args = (line, field, rule, value, cure)
+        self.line = line
+
+
+def read_custom(text: str, *, num_stages: int, num_microbatches: int, num_chunks: int = 1) -> Programme:
+    r"""Return the programme of a text.
+
+    >>> programme = read_custom("F0 B0\nF0 B0", num_stages=2, num_microbatches=1)
+    >>> programme.order[1]
+    [Pass(kind='F', microbatch=0, chunk=0), Pass(kind='B', microbatch=0, chunk=0)]
+
+    Raises
+    ------
+    CustomOrderError
+        A word is no pass, a pass is missing or there twice, or the stages wait for each other for ever.
+    """
+    rows = [(number, row.partition("#")[0].split()) for number, row in enumerate(text.splitlines(), 1)]
+    rows = [(number, words) for number, words in rows if words]
+    if len(rows) != num_stages:
+        line = rows[-1][0] if rows else 1
+        cure = "Write one line of passes per stage."
+        raise CustomOrderError(line, "passes", f"have {num_stages} lines, one per stage", len(rows), cure)
+    lines = [number for number, _ in rows]
+    order = [[_step(word, number) for word in words] for number, words in rows]
+    for line, steps in zip(lines, order, strict=True):
+        _check_complete(line, steps, num_microbatches, num_chunks)
+    kind = "row" if num_chunks == 1 else "round_robin"
+    placement = Placement(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
+    _check_ends(order, placement, lines)
+    return Programme(order=order, placement=placement)
+
+
+def shown(one: Pass) -> str:
+    """Return a pass as it is written.
+
+    >>> shown(Pass("F", 3, 1)), shown(Pass("W", 0))
+    ('F3.1', 'W0')
+    """
+    return f"{one.kind}{one.microbatch}" + (f".{one.chunk}" if one.chunk else "")
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _step(word: str, line: int) -> Step:
+    found = [_PASS.fullmatch(part) for part in word.split("+")]
+    passes = [Pass(match[1], int(match[2]), int(match[3] or 0)) for match in found if match]
+    if len(passes) == len(found) == 1:
+        return passes[0]
+    if [one.kind for one in passes] == ["F", "B"] and len(found) == len(passes):
+        forward, backward = passes
+        return Pair("FB", forward.microbatch, forward.chunk, backward.microbatch, backward.chunk)
+    rule, cure = "be F, B or W and a microbatch", "Write for example F0, B0, W0, F0.1 for chunk 1, or F1+B0."
+    raise CustomOrderError(line, "each word", rule, word, cure)
+
+
+def _check_complete(line: int, steps: list[Step], num_microbatches: int, num_chunks: int) -> None:
+    counted = Counter(part for step in steps for part in parts_of(step))
+    asked = (Pass(kind, i, chunk) for kind in "FB" for chunk in range(num_chunks) for i in range(num_microbatches))
+    for one, number in counted.items():
+        if one.microbatch >= num_microbatches or one.chunk >= num_chunks:
+            rule = f"be of microbatches below {num_microbatches} and chunks below {num_chunks}"
+            raise CustomOrderError(line, "passes", rule, shown(one), "Correct it, or workload.microbatches.")
+        if number > 1:
+            raise CustomOrderError(
+                line, "passes", "be there once", f"{shown(one)} {number} times", "Remove the others."
+            )
+    for one in asked:
+        if one not in counted:
+            rule = "hold F and B of every microbatch and chunk"
+            raise CustomOrderError(line, "passes", rule, f"no {shown(one)}", "Add it.")
+
+
+def _check_ends(order: Order, placement: Placement, lines: list[int]) -> None:
+    """Run the passes without time; where no stage can go on, name who waits for whom."""
+    done: set[tuple[int, Pass]] = set()
+    position, todo = [0] * len(order), list(range(len(order)))
+    waiting: dict[tuple[int, Pass], int] = {}
+    while todo:
+        stage = todo.pop()
+        while position[stage] < len(order[stage]):
+            parts = parts_of(order[stage][position[stage]])
+            needs = [need for part in parts for need in placement.needs(stage, part) if need not in done]
+            if needs:
+                waiting[needs[0]] = stage
+                break
+            position[stage] += 1
+            for part in parts:
+                done.add((stage, part))
+                if (stage, part) in waiting:
+                    todo.append(waiting.pop((stage, part)))
+    if waiting:
+        _refuse_cycle({stage: need for need, stage in waiting.items()}, order, position, lines)
+
+
+def _refuse_cycle(needs: dict[int, tuple[int, Pass]], order: Order, position: list[int], lines: list[int]) -> NoReturn:
+    """Refuse an order in which each stage of `needs` waits for a pass of another, or of its own further on."""
+    chain = [min(needs)]
+    while needs[chain[-1]][0] not in chain:
+        chain.append(needs[chain[-1]][0])
+    cycle = chain[chain.index(needs[chain[-1]][0]) :]
+    said = "; ".join(
+        f"stage {stage} at {'+'.join(map(shown, parts_of(order[stage][position[stage]])))} waits for "
+        f"{shown(needs[stage][1])} of stage {needs[stage][0]}"
+        for stage in cycle
+    )
+    cure = "Move one of these passes behind what it waits for."
+    raise CustomOrderError(lines[cycle[0]], "passes", "not wait for each other in a circle", said, cure)

@@ -1,0 +1,25 @@
+"""ZB-1p: F, B and W placed automatically within the activations of 1F1B, p microbatches.
+
+Model
+-----
+See `zb_auto`. The published bubbles are those of ZB-H1.
+
+References
+----------
+Qi et al., "Zero bubble pipeline parallelism", 2023, sections 3 and 4.
+"""
+
+from workloads.schedules.base import Order
+from workloads.schedules.pipeline import Pipeline
+from workloads.schedules.zb_auto import zb_auto
+
+__all__ = ["zb_1p"]
+
+
+def zb_1p(pipeline: Pipeline) -> Order:
+    """Return the passes of every stage.
+
+    >>> "".join(p.kind + str(p.microbatch) for p in zb_1p(Pipeline(num_stages=2, num_microbatches=2))[0])
+    'F0F1B0W0B1W1'
+    """
+    return zb_auto(pipeline, most_held=pipeline.num_stages)
