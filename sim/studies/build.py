@@ -3,73 +3,39 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
-import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
 
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.placed import try_routing
 from sim.engine.plan.transfer_sms import TransferSms
 from sim.engine.plan.work import Work
-from sim.errors import InputError
 from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
+from sim.studies.assumptions import Assumption, assumptions_of, warnings_of
 from sim.studies.build_cluster import cluster_of
 from sim.studies.build_routing import skew_of
+from sim.studies.layout import layers_of, mesh_of, model_of, strategy_of
 from sim.studies.node_limit import check_node_limit
 from sim.studies.own_order import read_own_order
+from sim.studies.placing import placing
 from topology.cluster import Cluster
-from topology.errors import TopologyError
-from topology.presets.clusters import get_cluster_preset
 from topology.presets.protocols import FITTED, protocols_of
-from workloads.errors import WorkloadError
 from workloads.memory import MEGATRON_PRECISION, Precision
-from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
-from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
-from workloads.presets import get_model
-from workloads.strategy import Strategy
 
 __all__ = [
-    "Assumption",
     "Built",
     "build",
     "build_passes",
     "build_scenario_cluster",
     "check_network",
     "exchange_sms",
-    "placing",
-    "suit_rival",
 ]
 
 DEEPSEEK_SMS = 20
 """SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
-_AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
-_MOST_SHOWN = 64  # stages of an example
-_SUBJECT_PATHS = {
-    "strategy": "parallel.strategy",
-    "cluster": "cluster.preset",
-    "device": "cluster.device.preset",
-    "routing": "routing.kind",
-    "placement": "placement.kind",
-    "schedule": "schedule.kind",
-}
-
-
-class Assumption(NamedTuple):
-    """A fact that the scenario does not give."""
-
-    key: str
-    """Key that would give it."""
-    value: object
-    """What was taken."""
-    why: str
-    """Why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,61 +113,12 @@ def check_facts(scenario: Scenario) -> None:
         if isinstance(scenario.spec.workload, CollectiveWorkload):
             return  # it has neither a whole model nor a strategy
         if scenario.spec.model is not None:
-            _model(scenario)
+            model_of(scenario)
         if scenario.spec.parallel is not None:
-            _strategy(scenario)
-
-
-def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
-    """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
-
-    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives
-    no microbatches takes as many as divide its sequences, at most the scenario's.
-    """
-    rival = scenario.spec.rivals[position]
-    given = {"parallel.strategy": rival} if isinstance(rival, str) else dict(rival)
-    varied = scenario.rival(position)
-    changes: dict[str, object] = {}
-    name = given.get("parallel.strategy")
-    if name is None:
-        return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
-    with placing(varied):
-        cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
-    if "parallel.convention" not in given:
-        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
-        trains = isinstance(varied.spec.workload, TrainingWorkload)
-        possible = [c for c in CONVENTIONS if not (trains and c == "vllm")]
-        legal = [c for c in possible if why_illegal(strategy, c, **sizes) is None]
-        changes["parallel.convention"] = legal[0] if legal else scenario.spec.parallel.convention
-        if varied.spec.parallel.sp is not None and changes["parallel.convention"] != scenario.spec.parallel.convention:
-            changes["parallel.sp"] = None
-    varied = varied.variant({**given, **changes}, at=("rivals", position))
-    workload = varied.spec.workload
-    if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        with placing(varied):
-            dp = _mesh(varied, cluster, _model(varied)).dp
-        if workload.sequences % dp == 0:
-            per_replica = workload.sequences // dp
-            changes["workload.microbatches"] = _largest_divisor(per_replica, at_most=workload.microbatches)
-            varied = varied.variant({**given, **changes}, at=("rivals", position))
-    shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
-    extra = "".join(
-        f", {key.rpartition('.')[2]} {value}" for key, value in {**shown, **changes}.items() if value is not None
-    )
-    return varied, f"{name} ({extra[2:]})" if extra else str(name)
+            strategy_of(scenario)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _largest_divisor(number: int, *, at_most: int) -> int:
-    """Return the largest divisor of a number that is no larger than `at_most`.
-
-    >>> _largest_divisor(12, at_most=5), _largest_divisor(7, at_most=6)
-    (4, 1)
-    """
-    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
-    return max(divisor for one in small for divisor in (one, number // one) if divisor <= at_most)
 
 
 def _build(scenario: Scenario) -> Built:
@@ -213,10 +130,10 @@ def _build(scenario: Scenario) -> Built:
             value=workload.kind,
             cure="Use forward.",
         )
-    cluster, model = cluster_of(scenario), _model(scenario)
+    cluster, model = cluster_of(scenario), model_of(scenario)
     check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
-    mesh = _mesh(scenario, cluster, model)
+    mesh = mesh_of(scenario, cluster, model)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     work = Work(
         cluster=cluster,
@@ -246,10 +163,10 @@ def _build(scenario: Scenario) -> Built:
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
         if isinstance(workload, TrainingWorkload)
         else MEGATRON_PRECISION,
-        **_layers(scenario, model, mesh),
+        **layers_of(scenario, model, mesh),
     )
     try_routing(work)
-    return Built(work=work, assumptions=_assumptions(scenario, work), warnings=_warnings(work))
+    return Built(work=work, assumptions=assumptions_of(scenario, work), warnings=warnings_of(work))
 
 
 def check_network(scenario: Scenario, cluster: Cluster) -> None:
@@ -281,170 +198,3 @@ def exchange_sms(network: NetworkSpec) -> TransferSms | None:
 def _placement(spec: PlacementSpec) -> PlacementRule:
     given = spec.model_dump(exclude_none=True)
     return PlacementRule(**given)
-
-
-def _model(scenario: Scenario) -> ModelSpec:
-    section = scenario.spec.model
-    if section is None:
-        raise scenario.error_at("model", rule="be given", value="nothing", cure="Add a section `model:`.")
-    given = section.given()
-    if section.preset is not None:
-        return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
-    given.setdefault("kv_heads", given["heads"])
-    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
-    given.setdefault("dense_ffn", given["ffn"])
-    return ModelSpec(**given)  # type: ignore[arg-type]  # the section has the same fields
-
-
-def _strategy(scenario: Scenario) -> Strategy:
-    parallel = scenario.spec.parallel
-    given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
-    if parallel.strategy is None:
-        return Strategy(**given, sp=parallel.sp)
-    named = Strategy.parse(parallel.strategy)
-    said = re.findall(r"[A-Z]+", parallel.strategy.upper())
-    for axis, size in given.items():
-        if axis.upper() in said and getattr(named, axis) != size:
-            raise scenario.error_at(
-                f"parallel.{axis}",
-                rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
-                value=size,
-                cure="Drop one of the two.",
-            )
-    if named.sp and parallel.sp is False:
-        raise scenario.error_at(
-            "parallel.sp", rule="agree with SP in parallel.strategy", value=False, cure="Drop one of the two."
-        )
-    return replace(named, **given, sp=parallel.sp if parallel.sp is not None else named.sp)
-
-
-def _mesh(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
-    """Lay the strategy out; a dense model has no experts to be read in several ways, and takes Megatron's mesh."""
-    strategy, convention = _strategy(scenario), scenario.spec.parallel.convention
-    if not model.experts and convention == "spanning":
-        raise scenario.error_at(
-            "parallel.convention",
-            rule="be megatron or vllm for a dense model",
-            value=convention,
-            cure="Only experts can lie on all stages: use convention: megatron.",
-        )
-    if not model.experts and convention == "vllm":
-        convention = "megatron"
-        strategy = replace(strategy, sp=bool(strategy.sp))
-    return build_mesh(
-        strategy,
-        convention,
-        num_gpus=cluster.num_gpus,
-        gpus_per_node=cluster.gpus_per_node,
-        rank_order=tuple(scenario.spec.parallel.rank_order),
-    )
-
-
-def _layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> dict[str, tuple[int, ...]]:
-    """Return the layers of stages and, where stages hold several, of chunks."""
-    parts = _part_layers(scenario, model, mesh)
-    if mesh.strategy.vpp == 1:
-        return {"stage_layers": parts}
-    by_stage = tuple(sum(parts[stage :: mesh.num_stages]) for stage in range(mesh.num_stages))
-    return {"stage_layers": by_stage, "part_layers": parts}
-
-
-def _part_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
-    given, num_parts = scenario.spec.parallel.stage_layers, mesh.num_stages * mesh.strategy.vpp
-    if given is not None:
-        return tuple(given)
-    split = model.spread_layers(num_parts)
-    if split is None:
-        every, rest = divmod(model.layers, num_parts)
-        example = [every + (i < rest) for i in range(num_parts)]
-        raise scenario.error_at(
-            "parallel.stage_layers",
-            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
-            + (f" x VPP{mesh.strategy.vpp}" if mesh.strategy.vpp > 1 else ""),
-            value="nothing",
-            cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
-        )
-    return tuple(split)
-
-
-def _assumptions(scenario: Scenario, work: Work) -> list[Assumption]:
-    spec, mesh = scenario.spec, work.mesh
-    given = scenario.resolved()
-    found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
-    if not scenario.is_given("parallel.convention"):
-        found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
-    if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
-        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention} convention requires"))
-    if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
-        found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
-    if mesh.world < work.cluster.num_gpus:
-        idle = work.cluster.num_gpus - mesh.world
-        found.append(
-            Assumption(
-                "cluster.num_nodes",
-                spec.cluster.num_nodes if spec.cluster else 0,
-                f"{idle} of {work.cluster.num_gpus} GPUs stay unused",
-            )
-        )
-    for key, value, why in (
-        ("routing.kind", work.routing, "every token chooses at random"),
-        ("schedule.kind", work.schedule, "the usual schedule"),
-        ("network.all_reduce", work.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
-        ("model.dtype", work.model.dtype, "the usual training type"),
-        ("model.gated", work.model.gated, "not said"),
-    ):
-        if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
-            found.append(Assumption(key, value, why))
-    if work.kind == "forward":
-        found.append(
-            Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
-        )
-    if (
-        spec.cluster
-        and spec.cluster.preset
-        and spec.cluster.device.preset
-        and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
-    ):
-        why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
-        found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
-    return found
-
-
-def _look_up(values: dict[str, Any], dotted: str) -> object:
-    """Return the value at a dotted key, SI; None where the scenario leaves it out."""
-    node: Any = values
-    for part in dotted.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def _warnings(work: Work) -> list[str]:
-    mesh, per_node = work.mesh, work.cluster.gpus_per_node
-    warnings = []
-    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
-        num_nodes = len(set(work.cluster.node_of(group).tolist()))
-        if num_nodes > 1:
-            warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
-    return warnings
-
-
-@contextmanager
-def placing(scenario: Scenario) -> Iterator[None]:
-    """Give what cluster and workload refuse its place in the scenario."""
-    try:
-        yield
-    except (WorkloadError, TopologyError) as error:
-        raise _placed(scenario, error) from None
-
-
-def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputError:
-    """Return the error with file and line."""
-    path = error.field if "." in error.field else f"{error.subject}.{error.field}"
-    subject = error.subject.split(" ")[0]
-    if error.field in ("preset", "name", "kind") and subject in _SUBJECT_PATHS:
-        path = _SUBJECT_PATHS[subject]
-    elif subject == "cluster":
-        path = f"cluster.{error.field}"
-    elif subject == "device":
-        path = "model.dtype" if error.field == "dtype" else f"cluster.device.{error.field}"
-    return scenario.error_at(path, rule=error.rule, value=error.value, cure=error.cure)

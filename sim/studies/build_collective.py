@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from sim.engine.plan.collective import CollectivePlan, CollectiveWork, token_bytes
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
-from sim.studies.build import Assumption, check_network, exchange_sms, placing
+from sim.studies.assumptions import Assumption
+from sim.studies.build import check_network, exchange_sms
 from sim.studies.build_cluster import cluster_of
 from sim.studies.build_routing import skew_of
 from sim.studies.node_limit import check_node_limit
+from sim.studies.placing import placing
 from topology.cluster import Cluster
 from workloads.presets import get_model
 from workloads.routing.skew import Skew

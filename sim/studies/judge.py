@@ -17,13 +17,14 @@ from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
-from sim.studies.build import Built, build, check_facts, suit_rival
+from sim.studies.build import Built, build, check_facts
 from sim.studies.build_collective import collective_work
 from sim.studies.fitting import explain_unfit, say_what_fits, what_would_fit
 from sim.studies.least import least_of_work
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.many import Observation, observing
 from sim.studies.result import Result
+from sim.studies.rivals import suit_rival
 from sim.studies.simulate import Simulated, Value, simulate_scenario
 
 __all__ = ["judge_scenario", "simulate"]

@@ -21,7 +21,7 @@ from sim.engine.trace import KINDS, Trace
 from sim.errors import InputError, MoesimError, out_of_memory
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
-from sim.studies.build import Assumption
+from sim.studies.assumptions import Assumption
 from sim.studies.limits import NO_LIMITS, Limits
 from sim.studies.simulate import Value, simulate_scenario
 from topology.errors import TopologyError

@@ -21,7 +21,8 @@ from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
-from sim.studies.build import Assumption, Built, build, build_passes
+from sim.studies.assumptions import Assumption
+from sim.studies.build import Built, build, build_passes
 from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
 from sim.studies.least import held_bytes, least_of_collective, least_of_passes, least_of_work

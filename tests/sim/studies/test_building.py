@@ -5,8 +5,9 @@ import pytest
 from sim.errors import InputError
 from sim.results.catalog import CATALOG
 from sim.scenario.load import load_scenario, load_scenario_text
-from sim.studies.build import build, suit_rival
+from sim.studies.build import build
 from sim.studies.judge import simulate
+from sim.studies.rivals import suit_rival
 from sim.studies.simulate import simulate_scenario
 
 SMALL = """

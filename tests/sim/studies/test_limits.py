@@ -8,12 +8,12 @@ from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.scenario.load import load_scenario
-from sim.studies.build import _largest_divisor as largest_divisor
 from sim.studies.build import build
 from sim.studies.judge import simulate
 from sim.studies.least import held_bytes, least_of_work
 from sim.studies.limits import Estimate, Limits, estimate_run
 from sim.studies.machine import machine_memory_bytes
+from sim.studies.rivals import _largest_divisor as largest_divisor
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

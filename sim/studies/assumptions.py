@@ -1,0 +1,83 @@
+"""What a scenario leaves open and was filled in, with the reason, and what its user should know."""
+
+from typing import Any, NamedTuple
+
+from sim.engine.plan.work import Work
+from sim.scenario.scenario import Scenario
+from topology.presets.clusters import get_cluster_preset
+
+__all__ = ["Assumption", "assumptions_of", "warnings_of"]
+
+
+class Assumption(NamedTuple):
+    """A fact that the scenario does not give."""
+
+    key: str
+    """Key that would give it."""
+    value: object
+    """What was taken."""
+    why: str
+    """Why."""
+
+
+def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the facts that a scenario does not give, with what was taken and why."""
+    spec, mesh = scenario.spec, work.mesh
+    given = scenario.resolved()
+    found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
+    if not scenario.is_given("parallel.convention"):
+        found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
+    if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
+        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention} convention requires"))
+    if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
+        found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
+    if mesh.world < work.cluster.num_gpus:
+        idle = work.cluster.num_gpus - mesh.world
+        found.append(
+            Assumption(
+                "cluster.num_nodes",
+                spec.cluster.num_nodes if spec.cluster else 0,
+                f"{idle} of {work.cluster.num_gpus} GPUs stay unused",
+            )
+        )
+    for key, value, why in (
+        ("routing.kind", work.routing, "every token chooses at random"),
+        ("schedule.kind", work.schedule, "the usual schedule"),
+        ("network.all_reduce", work.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
+        ("model.dtype", work.model.dtype, "the usual training type"),
+        ("model.gated", work.model.gated, "not said"),
+    ):
+        if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
+            found.append(Assumption(key, value, why))
+    if work.kind == "forward":
+        found.append(
+            Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
+        )
+    if (
+        spec.cluster
+        and spec.cluster.preset
+        and spec.cluster.device.preset
+        and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
+    ):
+        why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
+        found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
+    return found
+
+
+def _look_up(values: dict[str, Any], dotted: str) -> object:
+    """Return the value at a dotted key, SI; None where the scenario leaves it out."""
+    node: Any = values
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def warnings_of(work: Work) -> list[str]:
+    """Return what the user should know of groups that leave a node."""
+    mesh, per_node = work.mesh, work.cluster.gpus_per_node
+    warnings = []
+    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
+        num_nodes = len(set(work.cluster.node_of(group).tolist()))
+        if num_nodes > 1:
+            warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
+    return warnings

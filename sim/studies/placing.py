@@ -1,0 +1,42 @@
+"""What cluster and workload refuse gets its place in the scenario's file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sim.errors import InputError
+from sim.scenario.scenario import Scenario
+from topology.errors import TopologyError
+from workloads.errors import WorkloadError
+
+__all__ = ["placing"]
+
+_SUBJECT_PATHS = {
+    "strategy": "parallel.strategy",
+    "cluster": "cluster.preset",
+    "device": "cluster.device.preset",
+    "routing": "routing.kind",
+    "placement": "placement.kind",
+    "schedule": "schedule.kind",
+}
+
+
+@contextmanager
+def placing(scenario: Scenario) -> Iterator[None]:
+    """Give what cluster and workload refuse its place in the scenario."""
+    try:
+        yield
+    except (WorkloadError, TopologyError) as error:
+        raise _placed(scenario, error) from None
+
+
+def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputError:
+    """Return the error with file and line."""
+    path = error.field if "." in error.field else f"{error.subject}.{error.field}"
+    subject = error.subject.split(" ")[0]
+    if error.field in ("preset", "name", "kind") and subject in _SUBJECT_PATHS:
+        path = _SUBJECT_PATHS[subject]
+    elif subject == "cluster":
+        path = f"cluster.{error.field}"
+    elif subject == "device":
+        path = "model.dtype" if error.field == "dtype" else f"cluster.device.{error.field}"
+    return scenario.error_at(path, rule=error.rule, value=error.value, cure=error.cure)

@@ -1,0 +1,62 @@
+"""A rival as a scenario of its own, with what a bare strategy name leaves open filled in."""
+
+import math
+
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from sim.studies.build_cluster import cluster_of
+from sim.studies.layout import mesh_of, model_of
+from sim.studies.placing import placing
+from workloads.mesh import CONVENTIONS, why_illegal
+from workloads.strategy import Strategy
+
+__all__ = ["suit_rival"]
+
+
+def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
+    """Return a rival as a scenario, and its name, with what a bare strategy name leaves open filled in.
+
+    A rival that names a strategy and no convention takes the first convention under which it is legal; one that gives
+    no microbatches takes as many as divide its sequences, at most the scenario's.
+    """
+    rival = scenario.spec.rivals[position]
+    given = {"parallel.strategy": rival} if isinstance(rival, str) else dict(rival)
+    varied = scenario.rival(position)
+    changes: dict[str, object] = {}
+    name = given.get("parallel.strategy")
+    if name is None:
+        return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
+    with placing(varied):
+        cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
+    if "parallel.convention" not in given:
+        sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
+        trains = isinstance(varied.spec.workload, TrainingWorkload)
+        possible = [c for c in CONVENTIONS if not (trains and c == "vllm")]
+        legal = [c for c in possible if why_illegal(strategy, c, **sizes) is None]
+        changes["parallel.convention"] = legal[0] if legal else scenario.spec.parallel.convention
+        if varied.spec.parallel.sp is not None and changes["parallel.convention"] != scenario.spec.parallel.convention:
+            changes["parallel.sp"] = None
+    varied = varied.variant({**given, **changes}, at=("rivals", position))
+    workload = varied.spec.workload
+    if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        with placing(varied):
+            dp = mesh_of(varied, cluster, model_of(varied)).dp
+        if workload.sequences % dp == 0:
+            per_replica = workload.sequences // dp
+            changes["workload.microbatches"] = _largest_divisor(per_replica, at_most=workload.microbatches)
+            varied = varied.variant({**given, **changes}, at=("rivals", position))
+    shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
+    extra = "".join(
+        f", {key.rpartition('.')[2]} {value}" for key, value in {**shown, **changes}.items() if value is not None
+    )
+    return varied, f"{name} ({extra[2:]})" if extra else str(name)
+
+
+def _largest_divisor(number: int, *, at_most: int) -> int:
+    """Return the largest divisor of a number that is no larger than `at_most`.
+
+    >>> _largest_divisor(12, at_most=5), _largest_divisor(7, at_most=6)
+    (4, 1)
+    """
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    return max(divisor for one in small for divisor in (one, number // one) if divisor <= at_most)
