@@ -12,6 +12,7 @@ Contents
 - `sim.studies.suites`, `figures`, `validate`: validation cases, errors against published figures.
 - `sim.studies.schedules`: every schedule on the same work; `memory`, `fitting`: what a GPU holds, and what would fit.
 - `sim.studies.stress`: skews of the routing against remedies.
-- `sim.studies.rivals`: rivals as scenarios; `sim.studies.judge`: the scenario, its alternatives, rivals and seeds; verdicts on its claims.
+- `sim.studies.rivals`: rivals as scenarios.
+- `sim.studies.judge`: the scenario, its alternatives, rivals and seeds; verdicts on its claims.
 - `sim.studies.result`: what comes out, as Python values and as the contract's JSON.
 """
