@@ -6,11 +6,11 @@ What stays (weights, gradients, optimizer, buffers) is given; what comes and goe
 
     activations         of a microbatch and chunk, from the opening of its F on a stage to the close of its B; where W
                         is a pass of its own, what W needs stays until W closes (forward: while F is open)
-    expert_activations  likewise, of tokens that arrived for the experts of the hottest rank
+    expert_activations  likewise, of tokens that arrived for the routed experts of the hottest rank
     logits              of a microbatch on the last stage, from F to B
     kv_cache            of a microbatch, from the opening of its F on a stage until its batch has left it (forward)
 
-    hottest rank   mean bytes of the ranks * most tokens in flight on a rank / their mean
+    hottest rank   mean bytes of the ranks * most that tokens in flight hold on a rank / the mean of the ranks
 
 The peak is the largest sum over all stages and times; its parts are those of that stage at that time.
 
@@ -58,7 +58,9 @@ class ChunkMemory:
     expert_activations: float = 0.0
     """What it keeps of tokens that arrived for experts, mean of the ranks."""
     weight_pass: float = 0.0
-    """What of both stays between B and W, where W is a pass of its own."""
+    """What stays between B and W, where W is a pass of its own, without what experts hold."""
+    expert_weight_pass: float = 0.0
+    """What experts hold between B and W, mean of the ranks."""
     logits: float = 0.0
     """Output of the head."""
     kv_cache: float = 0.0
@@ -126,7 +128,7 @@ def memory_of(
         "fits": total <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
         "peak_stage": stage,
-        "peak_rank": _peak_rank(trace, stage, time_ns, expert_tokens or {}),
+        "peak_rank": _peak_rank(trace, stage, time_ns, expert_tokens or {}, _share_waiting(stages[stage])),
         "peak_time_s": time_ns / 1e9,
         "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
         "timeline": [_timeline(i, *course, stages[i]) for i, course in enumerate(courses)],
@@ -192,11 +194,14 @@ def _course_of_stage(
         each = share * np.array([getattr(chunk, part) for chunk in sizes.chunks])[units.chunk % num_known]
         return _sum_alive(times, start, end, each)
 
-    experts = held("expert_activations", units.opened, units.backward)
+    experts = held("expert_activations", units.opened, units.backward) + held(
+        "expert_weight_pass", units.backward, units.closed
+    )
+    hottest = _hottest(times, units, stage, expert_tokens, _share_waiting(sizes)) if experts.any() else 1.0
     return times, {
         "activations": held("activations", units.opened, units.backward)
         + held("weight_pass", units.backward, units.closed),
-        "expert_activations": experts * _hottest(times, units, stage, expert_tokens) if experts.any() else experts,
+        "expert_activations": experts * hottest,
         "kv_cache": held("kv_cache", units.opened, batch_end),
         "logits": held("logits", units.opened, units.backward),
     }
@@ -211,13 +216,21 @@ def _sum_alive(times: Times, start: Times, end: Times, each: NDArray[np.float64]
     return np.cumsum(change, axis=0).astype(np.float64)
 
 
+def _share_waiting(sizes: StageMemory) -> float:
+    """Return what a token holds of experts from B to W, over that and what it holds from F to B."""
+    kept = sum(chunk.expert_activations for chunk in sizes.chunks)
+    waiting = sum(chunk.expert_weight_pass for chunk in sizes.chunks)
+    return waiting / (kept + waiting) if waiting else 0.0
+
+
 def _hottest(
     times: Times,
     units: _Units,
     stage: int,
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+    waiting: float,
 ) -> Bytes:
-    """Return the most tokens in flight on a rank over their mean, 1 without any. Shape [T]."""
+    """Return the most that tokens of experts hold on a rank over the mean, 1 without any. Shape [T]."""
     worst = np.ones(times.size)
     places = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
     for (of_stage, _), tokens in expert_tokens.items():
@@ -225,7 +238,9 @@ def _hottest(
             continue
         none = np.zeros_like(next(iter(tokens.values())))
         each = np.array([tokens.get(place, none) for place in places], dtype=np.float64)
-        alive = _sum_alive(times, units.opened, units.backward, each)
+        alive = (1 - waiting) * _sum_alive(times, units.opened, units.backward, each)
+        if waiting:
+            alive += waiting * _sum_alive(times, units.backward, units.closed, each)
         mean = alive.mean(axis=1)
         worst = np.maximum(worst, np.divide(alive.max(axis=1), mean, out=np.ones(times.size), where=mean > 0))
     return worst
@@ -236,16 +251,19 @@ def _peak_rank(
     stage: int,
     time_ns: int,
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+    waiting: float,
 ) -> int:
-    """Return the rank of a stage with the most tokens in flight at a time; its first where all are alike."""
+    """Return the rank of a stage whose experts hold most at a time; its first where all are alike."""
     units = _units(trace, stage)
-    alive = (units.opened <= time_ns) & (units.backward > time_ns)
-    places = list(zip(units.microbatch[alive].tolist(), units.chunk[alive].tolist(), strict=True))
-    most, rank = -1, int(trace.lane_ranks[stage, 0, 0])
+    until_b = (units.opened <= time_ns) & (units.backward > time_ns)
+    until_w = (units.backward <= time_ns) & (units.closed > time_ns)
+    weights = ((1 - waiting) * until_b + waiting * until_w).tolist()
+    places = list(zip(units.microbatch.tolist(), units.chunk.tolist(), weights, strict=True))
+    most, rank = -1.0, int(trace.lane_ranks[stage, 0, 0])
     for (of_stage, lane), tokens in expert_tokens.items():
-        held = np.sum([tokens[place] for place in places if place in tokens], axis=0)
+        held = np.sum([weight * tokens[i, c] for i, c, weight in places if weight and (i, c) in tokens], axis=0)
         if of_stage == stage and np.size(held) == trace.lane_ranks.shape[2] and held.max() > most:
-            most, rank = int(held.max()), int(trace.lane_ranks[stage, lane, int(held.argmax())])
+            most, rank = float(held.max()), int(trace.lane_ranks[stage, lane, int(held.argmax())])
     return rank
 
 

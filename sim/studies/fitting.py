@@ -51,8 +51,10 @@ def predict_memory(work: Work) -> dict[str, Any]:
     )
 
 
-def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) -> list[dict[str, Any]]:
+def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the changes that make a work fit, each with its peak: `set` (dotted keys) and `total_bytes`.
+
+    None where changes are not tried: of forward runs, and of more passes than are soon counted.
 
     Parameters
     ----------
@@ -62,11 +64,11 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
         What its run needed.
     """
     if work.kind != "training" or _num_passes(work) > _MOST_PASSES:
-        return []
+        return None
     capacity = float(memory["capacity_bytes"])
     here = _peak(work)
     if here is None:
-        return []
+        return None
     over = max(1.0, memory["peak_bytes_per_gpu"]["total"] / here)
 
     def fitting(tried: Iterator[tuple[Changes, Changes]]) -> list[dict[str, Any]]:
@@ -97,12 +99,14 @@ def explain_unfit(memory: Mapping[str, Any]) -> str:
     )
 
 
-def say_what_fits(found: list[dict[str, Any]]) -> str:
+def say_what_fits(found: list[dict[str, Any]] | None) -> str:
     """Return a sentence on what would fit.
 
     >>> say_what_fits([{"set": {"parallel.zero": 1}, "total_bytes": 5e9}])
     'It would fit with parallel.zero: 1 (5 GB).'
     """
+    if found is None:
+        return f"What would fit was not tried: it is of runs with at most {_MOST_PASSES:,} passes."
     if not found:
         return "None of ZeRO, recomputation, smaller microbatches and other schedules is enough."
     words = [
@@ -166,7 +170,8 @@ def _selective_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
     light = ["layernorm"] + (["core_attn"] if not model.fused_attention else [])
     light += ["moe_act"] if model.num_moe_layers else []
     whole = [*light, *(["mlp"] if model.num_moe_layers < model.layers else [])]
-    for modules in dict.fromkeys((tuple(light), tuple(whole))):
+    experts = [m for m in whole if m != "moe_act"] + (["moe"] if model.num_moe_layers else [])
+    for modules in dict.fromkeys((tuple(light), tuple(whole), tuple(experts))):
         changes = {"schedule.recompute": "selective", "schedule.recompute_modules": list(modules)}
         yield changes, {"recompute": "selective", "recompute_modules": modules}
 

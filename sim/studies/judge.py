@@ -161,7 +161,7 @@ def _fitting(scenario: Scenario, built: Built | None, here: Simulated) -> tuple[
     if built is None or here.memory.get("fits", True):
         return here, []
     found = what_would_fit(scenario, built.work, here.memory)
-    memory = {**here.memory, "would_fit": found}
+    memory = {**here.memory, "would_fit": found or []}
     tried = built.work.kind == "training"
     lines = [explain_unfit(memory), *([say_what_fits(found)] if tried else [])]
     return replace(here, memory=memory), [" ".join(lines)]

@@ -91,12 +91,14 @@ def _chunk(work: Work, stage: int, layers: range) -> ChunkMemory:
     num_moe = sum(model.is_moe_layer(layer) for layer in layers)
     copies = num_moe * tokens * model.top_k / mesh.strategy.tp
     experts = copies * bytes_per_token_copy(model, work.again)
+    waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
     is_last = work.model.layers - 1 in layers
     head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
     return ChunkMemory(
         activations=all_ - experts,
         expert_activations=experts,
-        weight_pass=weight_pass_bytes_per_microbatch(model, mesh, layers, tokens),
+        weight_pass=waiting,
+        expert_weight_pass=of_experts,
         logits=work.head_tokens * head_bytes if is_last else 0.0,
     )
 

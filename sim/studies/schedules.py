@@ -142,7 +142,7 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
         except (MoesimError, WorkloadError, TopologyError) as error:
             problems.append((getattr(error, "field", "") != "vpp", str(error)))
         else:
-            given = {key: value for key, value in changes.items() if key != "schedule.kind"}
+            given = {key: value for key, value in changes.items() if key not in ("schedule.kind", "schedule.file")}
             return ScheduleRow(schedule=name, set=given, trace=simulated.run.trace, simulated=simulated)
     return next((why for says_more, why in problems if says_more), problems[-1][1])
 
@@ -151,8 +151,10 @@ def _tried(scenario: Scenario, name: str) -> Iterator[dict[str, object]]:
     """Yield the keys to try: as the scenario has it, then with another number of chunks."""
     chunks = scenario.spec.parallel.vpp
     other: dict[str, object] = {"schedule.kind": name, "parallel.vpp": 2 if chunks in (None, 1) else 1}
+    file: dict[str, object] = {} if name == "custom" or scenario.spec.schedule.file is None else {"schedule.file": None}
+    other |= file
     takes_any = getattr(SCHEDULES.get(name), "num_chunks", 1) is None
     if takes_any and chunks in (None, 1):  # with one chunk it would be another schedule
         yield other
-    yield {"schedule.kind": name}
+    yield {"schedule.kind": name} | file
     yield other

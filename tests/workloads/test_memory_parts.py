@@ -243,10 +243,27 @@ def test_a_weight_pass_of_a_gpt_needs_32_bytes_per_token_and_width():
     """Qi et al. 2024, table 1: 32 s b h of the 34 s b h + scores that the backward pass by input needs."""
     model = MODELS["gpt-22b"]
     found = weight_pass_bytes_per_microbatch(model, mesh_of("TP1"), range(3), 2048)
-    assert found == 3 * 32 * 2048 * model.hidden
+    assert found == (3 * 32 * 2048 * model.hidden, 0)
+
+
+def test_routed_experts_wait_for_w_apart_and_not_at_all_under_spanning():
+    """Per copy: input, gradient of the output (4 + 4), and inside 8 up, 8 activation, in 2 bytes."""
+    moe = replace(TINY, experts=2, top_k=2, ffn=8)
+    dense, experts = weight_pass_bytes_per_microbatch(moe, mesh_of("TP1"), [0], 10)
+    gates = 2 if moe.gated else 1
+    assert experts == 10 * 2 * (2 * moe.hidden + (gates + 1) * 8) * 2
+    spanning = mesh_of("EP2_TP1_PP2", "spanning")
+    assert weight_pass_bytes_per_microbatch(moe, spanning, [0], 10) == (dense, 0)
 
 
 # --- weights, gradients and optimizer ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_zero_changes_nothing_with_one_replica(zero):
+    model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2")
+    layers = even_layers(model, mesh)
+    assert state_bytes(model, mesh, layers, 0, zero=zero) == state_bytes(model, mesh, layers, 0)
 
 
 @pytest.mark.parametrize(("zero", "per_param"), [(0, 18), (1, 6 + 12 / 4), (2, 2 + 16 / 4), (3, 18 / 4)])

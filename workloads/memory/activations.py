@@ -142,21 +142,28 @@ def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
     return float((model.hidden + (gates + (not recompute.remakes("moe_act"))) * model.ffn) * model.dtype_bytes)
 
 
-def weight_pass_bytes_per_microbatch(model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int) -> float:
-    """Return what a microbatch keeps between its B and its W: inputs of products and gradients of their outputs."""
+def weight_pass_bytes_per_microbatch(
+    model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int
+) -> tuple[float, float]:
+    """Return what a microbatch keeps between its B and its W: inputs of products and gradients of their outputs.
+
+    Apart, as both weigh differently where routing is skewed: of all but routed experts; of these, mean of the ranks.
+    Under `spanning` experts make both gradients in B, and nothing of theirs waits for W.
+    """
     tp = mesh.strategy.tp
     shared = tp if mesh.sp else 1
     gates = 2 if model.gated else 1
     attention = 2 * model.hidden / shared + (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
-    total = 0.0
+    of_copy = (2 * model.hidden + (gates + 1) * model.ffn) / tp
+    dense = experts = 0.0
     for layer in layers:
+        dense += attention
         if model.is_moe_layer(layer):
-            copies = model.top_k + model.shared_experts
-            ffn = model.hidden / shared + copies * (2 * model.hidden + (gates + 1) * model.ffn) / tp
+            dense += model.hidden / shared + model.shared_experts * of_copy
+            experts += 0 if mesh.convention == "spanning" else model.top_k * of_copy
         else:
-            ffn = 2 * model.hidden / shared + (gates + 1) * model.dense_ffn / tp
-        total += attention + ffn
-    return total * tokens * model.dtype_bytes
+            dense += 2 * model.hidden / shared + (gates + 1) * model.dense_ffn / tp
+    return dense * tokens * model.dtype_bytes, experts * tokens * model.dtype_bytes
 
 
 def gradient_bytes_in_block(

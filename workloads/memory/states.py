@@ -51,7 +51,7 @@ class StateBytes:
     optimizer: float
     """Master weights and moments."""
     working: float
-    """Gradients and weights of layers that are whole while they are computed (ZeRO 2 and 3)."""
+    """Gradients and weights of layers, split over replicas, that are whole while computed (ZeRO 2 and 3)."""
 
 
 def state_bytes(
@@ -78,9 +78,9 @@ def state_bytes(
     split = optimized_params_per_rank(model, mesh, stage_layers, stage, zero=1)
     first = sum(stage_layers[:stage])
     layers = range(first, first + stage_layers[stage])
-    largest = max(
-        (sum(layer_params_per_rank(model, layer, mesh)) for layer, _ in kinds_of_layers(model, layers)), default=0
-    )
+    split_dense, split_expert = mesh.dp_groups(stage).shape[1] > 1, mesh.expert_dp_groups(stage).shape[1] > 1
+    of_layers = [layer_params_per_rank(model, layer, mesh) for layer, _ in kinds_of_layers(model, layers)]
+    largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
     gathered = 2 * model.dtype_bytes * largest if zero == 3 else 0
     working = gathered + (precision.gradient_bytes * largest if zero >= 2 else 0)
     return StateBytes(
