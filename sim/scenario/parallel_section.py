@@ -31,7 +31,7 @@ def _stage_layers(value: object) -> object:
     raise RefusalError(rule="be a list of layers per stage", value=value, cure="Write for example [4, 4, 4, 4].")
 
 
-_StageLayers = Annotated[int, count_of("parallel.stage_layers")]
+_StageLayers = Annotated[int, count_of("parallel.stage_layers", least=0)]
 """Layers of one stage."""
 
 

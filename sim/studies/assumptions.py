@@ -5,8 +5,11 @@ from typing import Any, NamedTuple
 from sim.engine.plan.work import Work
 from sim.scenario.scenario import Scenario
 from topology.presets.clusters import get_cluster_preset
+from workloads.memory import Recompute, activation_bytes_per_microbatch
 
 __all__ = ["Assumption", "assumptions_of", "warnings_of"]
+
+_WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
 
 
 class Assumption(NamedTuple):
@@ -73,11 +76,26 @@ def _look_up(values: dict[str, Any], dotted: str) -> object:
 
 
 def warnings_of(work: Work) -> list[str]:
-    """Return what the user should know of groups that leave a node."""
+    """Return what the user should know: groups that leave a node, options that change nothing here."""
     mesh, per_node = work.mesh, work.cluster.gpus_per_node
     warnings = []
     for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
         num_nodes = len(set(work.cluster.node_of(group).tolist()))
         if num_nodes > 1:
             warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
+    if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
+        warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    if work.kind == "training" and work.recompute == "selective":
+        warnings += [
+            f"Recomputing {module} frees no memory: {_WHY_NOTHING.get(module, 'this model has none')}."
+            for module in work.recompute_modules
+            if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
+        ]
     return warnings
+
+
+def _kept(work: Work, again: Recompute) -> float:
+    """Return what a microbatch keeps of all layers for its backward pass."""
+    return activation_bytes_per_microbatch(
+        work.model, work.mesh, range(work.model.layers), work.tokens, again, sequence_length=work.sequence_length
+    )

@@ -28,6 +28,33 @@ def test_what_a_scenario_leaves_open_is_filled_in_and_named() -> None:
     assert not {"routing.kind", "parallel.sp"} & {item.key for item in build(given).assumptions}
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (("schedule.recompute=selective",), "Recomputing core_attn frees no memory: fused attention keeps no scores."),
+        (
+            ("schedule.recompute=selective", "schedule.recompute_modules=[mlp, moe_act]"),
+            "Recomputing mlp frees no memory: this model has none.",
+        ),
+        (("parallel.strategy=EP8_TP8_PP2_DP1", "parallel.zero=3"), "parallel.zero: 3 splits nothing"),
+    ],
+)
+def test_an_option_that_changes_nothing_here_is_a_warning(changes, says) -> None:
+    """And one that does is none."""
+    warnings = build(load_scenario_text(SMALL, overrides=changes)).warnings
+    assert sum("nothing" in line or "frees no" in line for line in warnings) == 1
+    assert any(line.startswith(says) for line in warnings)
+    assert build(load_scenario_text(SMALL, overrides=["parallel.zero=3"])).warnings == []
+
+
+def test_a_stage_may_hold_no_layers() -> None:
+    """The embedding and the head stand alone; their stages take less time than the two between."""
+    text = SMALL.replace("EP4_TP2_PP2_DP4", "EP4_TP1_PP4_DP4, stage_layers: [0, 2, 2, 0]")
+    metrics = simulate_scenario(load_scenario_text(text)).metrics
+    assert metrics["num_params"] == simulate_scenario(load_scenario_text(SMALL)).metrics["num_params"]
+    assert metrics["stage_compute_max_over_mean"] > 1.2
+
+
 def test_a_mesh_smaller_than_the_cluster_is_an_assumption_below_a_node_and_refused_above() -> None:
     """64 of 72 GPUs may be used; one of two nodes may not stay dark unsaid."""
     domain = load_scenario(

@@ -4,7 +4,7 @@ import pytest
 
 from sim.scenario.load import load_scenario_text
 from sim.studies.build import build
-from sim.studies.fitting import predict_memory, what_would_fit
+from sim.studies.fitting import predict_memory, say_what_fits, what_would_fit
 from sim.studies.judge import judge_scenario
 from sim.studies.simulate import simulate_scenario
 from workloads.schedules import SCHEDULES
@@ -67,3 +67,11 @@ def test_schedules_are_tried_as_they_enter_the_table():
     tried = [one["set"] for one in what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory)]
     assert {"schedule.kind": "1f1b"} in tried
     assert {one["schedule.kind"] for one in tried if "schedule.kind" in one} <= set(SCHEDULES)
+
+
+def test_more_passes_than_are_soon_counted_are_not_tried_and_it_says_so():
+    """It does not claim that nothing is enough."""
+    many = load("cluster.device.memory=20 MB", "workload.sequences=10240", "workload.microbatches=2560")
+    found = what_would_fit(many, build(many).work, {"capacity_bytes": 1.0, "peak_bytes_per_gpu": {"total": 2}})
+    assert found is None
+    assert say_what_fits(found).startswith("What would fit was not tried")

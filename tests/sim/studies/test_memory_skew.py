@@ -37,3 +37,14 @@ def test_one_microbatch_in_flight_holds_the_tokens_of_the_busiest_rank():
     ratio = tokens.max() / tokens.mean()
     assert uneven["expert_activations"] == pytest.approx(even["expert_activations"] * ratio, abs=1)
     assert simulated.memory["peak_rank"] == tokens.argmax()
+
+
+def test_what_experts_hold_for_w_grows_with_the_hottest_rank():
+    """Between B and W it is of the tokens that arrived, as between F and B; all else stays."""
+    pipeline = ("parallel.strategy=EP2_TP1_PP4_DP2", "workload.microbatches=4", "schedule.kind=zb_2p")
+    even, _ = peak(*pipeline, "routing.kind=balanced")
+    usual, _ = peak(*pipeline[:2], "schedule.kind=1f1b", "routing.kind=balanced")
+    skewed, _ = peak(*pipeline, "routing.kind=hot_expert", "routing.skew=0.9")
+    assert even["expert_activations"] > usual["expert_activations"]
+    assert skewed["expert_activations"] > 1.2 * even["expert_activations"]
+    assert skewed["activations"] == even["activations"]

@@ -6,6 +6,7 @@ from sim.engine.simulation import run_plan
 from sim.errors import InputError
 from sim.scenario.load import load_scenario
 from sim.studies.build import build_passes
+from sim.studies.schedules import compare_schedules
 
 SCENARIO = """name: own
 parallel: {pp: 2}
@@ -25,6 +26,14 @@ def test_an_own_order_takes_the_time_worked_out_by_hand(tmp_path):
     """GPipe on two stages: (m + p - 1)(F + B) = 3 * 30 ns."""
     scenario = written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 B1\n")
     assert run_plan(build_passes(scenario)).trace.step_ns == 90
+
+
+def test_all_other_schedules_stand_beside_an_own_one(tmp_path):
+    """They read no file."""
+    found = compare_schedules(written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 B1\n"))
+    rows = {row.schedule: row.trace.step_ns for row in found.rows}
+    assert rows["custom"] == rows["gpipe"] == 90
+    assert {"1f1b", "zb_h1", "zb_v"} <= rows.keys()
 
 
 def test_an_error_names_the_line_of_the_order(tmp_path):
