@@ -13,7 +13,19 @@ __all__ = ["print_stress"]
 
 Row = Mapping[str, Any]
 
-_STEP = ("remedy", "skew", "step", "95 % of seeds", "slowdown", "tokens/s", "bubble", "max/mean", "dropped", "weights")
+_STEP = (
+    "remedy",
+    "skew",
+    "step",
+    "95 % of seeds",
+    "slowdown",
+    "tokens/s",
+    "bubble",
+    "max/mean",
+    "dropped",
+    "weights",
+    "peak",
+)
 _PARTS = ("compute", "dispatch", "combine", "waiting", "bubble", "other")
 
 
@@ -68,6 +80,7 @@ def _step_cells(row: Row) -> list[str]:
         f"{row['imbalance_max_over_mean']:.2f}",
         f"{row['dropped_fraction']:.2%}",
         format_quantity(row["weights_bytes_per_gpu"], "bytes"),
+        format_quantity(row["peak_bytes_per_gpu"], "bytes"),
     ]
 
 

@@ -47,10 +47,11 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
     plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), row)
     if row["remedy"] == first["remedy"]:
         return f"{at} {row['remedy']} is as good as any ({_times(row, first)})"
-    gained = row["weights_bytes_per_gpu"] - plain["weights_bytes_per_gpu"]
-    cost = f"{format_quantity(gained, 'bytes')} more per GPU" if gained > 0 else "no memory"
+    gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
+    cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
     drops = f", dropping {row['dropped_fraction']:.1%} of the copies" if row["dropped_fraction"] > _MOST_DROPPED else ""
-    return f"{at} {row['remedy']} is best ({_times(row, first)} against {_times(plain, first)}) and costs {cost}{drops}"
+    told = f"{at} {row['remedy']} is best ({_times(row, first)} against {_times(plain, first)})"
+    return f"{told} and needs {cost} per GPU at the peak of memory{drops}"
 
 
 def _times(row: Row, first: Row) -> str:

@@ -38,14 +38,14 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, weights=1e9):
+def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9):
     """Return what the verdict reads of a row."""
     return {
         "skew": skew,
         "remedy": remedy,
         "step_time_s": step_s,
         "dropped_fraction": dropped,
-        "weights_bytes_per_gpu": weights,
+        "peak_bytes_per_gpu": peak,
         "is_other_routing": remedy == "as if balanced",
     }
 
@@ -121,14 +121,20 @@ def test_the_interval_is_students():
 
 def test_the_sentence_names_the_best_remedy_and_its_price():
     rows = [
-        row(0, "nothing", 1.0), row(0, "EPLB", 1.0, weights=2e9), row(0, "drop", 0.999, dropped=0.01),
+        row(0, "nothing", 1.0), row(0, "EPLB", 1.0, peak=2e9), row(0, "drop", 0.999, dropped=0.01),
         row(0, "as if balanced", 0.5), row(1, "as if balanced", 0.5),
-        row(1, "nothing", 3.0), row(1, "EPLB", 1.5, weights=2e9), row(1, "drop", 1.0, dropped=0.4),
+        row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=2e9), row(1, "drop", 1.0, dropped=0.4),
     ]  # fmt: skip
     assert verdict(rows) == (
         "At skew 0 nothing is as good as any (1.00 times the step of skew 0); at skew 1 EPLB is best (1.50 times the "
-        "step of skew 0 against 3.00 times the step of skew 0) and costs 1 GB more per GPU."
+        "step of skew 0 against 3.00 times the step of skew 0) and needs 1 GB more per GPU at the peak of memory."
     )
+
+
+@pytest.mark.parametrize(("peak", "words"), [(0.5e9, "needs 500 MB less per GPU"), (1e9, "needs as much per GPU")])
+def test_the_price_is_that_of_all_memory(peak, words):
+    """Replicas weigh more, and yet an even load can need less."""
+    assert words in verdict([row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=peak)])
 
 
 def test_a_sentence_is_said_where_nothing_ran():
