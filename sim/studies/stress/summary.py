@@ -78,6 +78,8 @@ def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
         row[name], row[f"{name}_interval"] = mean_and_interval(values) if values else (None, None)
     row["weights_bytes_per_gpu"] = max((one.values.get("weights", 0.0) for one in ran), default=None)
     row["peak_bytes_per_gpu"] = max((one.values.get("total", 0.0) for one in ran), default=None)
+    fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]
+    row["fits"] = all(fits) if fits else None
     routed = sum(one.tokens["routed"] for one in ran)
     for name in ("dropped", "padded"):
         row[f"{name}_fraction"] = sum(one.tokens[name] for one in ran) / routed if routed else 0.0

@@ -2,6 +2,7 @@
 
 The best remedy at a skew has the least mean step time among those that drop under 0.1 % of the copies: dropping buys
 time with quality, which no simulation of time can weigh. Where the first remedy is within 1 % of it, that is the best.
+What does not fit into memory with every seed is not chosen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +23,27 @@ def verdict(rows: Sequence[Row]) -> str:
     ran = [row for row in rows if row["step_time_s"] is not None and not row["is_other_routing"]]
     if not ran:
         return "No point of the grid could be simulated."
-    best = [_best([row for row in ran if row["skew"] == skew]) for skew in dict.fromkeys(row["skew"] for row in ran)]
+    if not any(_fits(row) for row in ran):
+        return "No point of the grid fits into memory."
     parts: list[list[Row]] = []
-    for row in best:
-        if parts and parts[-1][-1]["remedy"] == row["remedy"]:
+    for skew in dict.fromkeys(row["skew"] for row in ran):
+        here = [row for row in ran if row["skew"] == skew]
+        row = _best([row for row in here if _fits(row)] or here)
+        if parts and _chosen(parts[-1][-1]) == _chosen(row):
             parts[-1].append(row)
         else:
             parts.append([row])
     sentence = "; ".join(_told(part, ran) for part in parts)
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _fits(row: Row) -> bool:
+    """Return whether nothing is known of a seed with which it does not fit into memory."""
+    return row["fits"] is not False
+
+
+def _chosen(row: Row) -> str | None:
+    return str(row["remedy"]) if _fits(row) else None
 
 
 def _best(rows: Sequence[Row]) -> Row:
@@ -44,13 +57,16 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
     row, first = rows[-1], every[0]
     low, high = rows[0]["skew"], rows[-1]["skew"]
     at = f"at skew {low:g}" if low == high else f"at skew {low:g} to {high:g}"
+    if not _fits(row):
+        return f"{at} no remedy fits into memory"
     plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), row)
     if row["remedy"] == first["remedy"]:
         return f"{at} {row['remedy']} is as good as any ({_times(row, first)})"
     gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
     cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
     drops = f", dropping {row['dropped_fraction']:.1%} of the copies" if row["dropped_fraction"] > _MOST_DROPPED else ""
-    told = f"{at} {row['remedy']} is best ({_times(row, first)} against {_times(plain, first)})"
+    unfit = "" if _fits(plain) else ", which does not fit into memory"
+    told = f"{at} {row['remedy']} is best ({_times(row, first)} against {_times(plain, first)}{unfit})"
     return f"{told} and needs {cost} per GPU at the peak of memory{drops}"
 
 

@@ -1,6 +1,7 @@
 """Stress tests: the grid, what is kept of it, what is said of it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9):
+def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True):
     """Return what the verdict reads of a row."""
     return {
         "skew": skew,
@@ -46,6 +47,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9):
         "step_time_s": step_s,
         "dropped_fraction": dropped,
         "peak_bytes_per_gpu": peak,
+        "fits": fits,
         "is_other_routing": remedy == "as if balanced",
     }
 
@@ -135,6 +137,27 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
 def test_the_price_is_that_of_all_memory(peak, words):
     """Replicas weigh more, and yet an even load can need less."""
     assert words in verdict([row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=peak)])
+
+
+def test_what_does_not_fit_is_not_the_best():
+    """It is told where it is what others are compared with, and where there is no other."""
+    rows = [
+        row(0, "nothing", 1.0, fits=False), row(0, "EPLB", 1.0, peak=2e9),
+        row(1, "nothing", 3.0, fits=False), row(1, "EPLB", 1.5, fits=False),
+    ]  # fmt: skip
+    said = verdict(rows)
+    assert said.startswith("At skew 0 EPLB is best")
+    assert "which does not fit into memory" in said
+    assert said.endswith("; at skew 1 no remedy fits into memory.")
+    assert verdict(rows[2:]) == "No point of the grid fits into memory."
+
+
+def test_a_row_says_whether_every_seed_fits(scenario):
+    grid = build_grid(scenario)
+    done = run_grid(grid)[0]
+    assert all(one["fits"] is True for one in summarise(grid, done))
+    done[0] = replace(done[0], values={**done[0].values, "fits": 0.0})
+    assert [one["fits"] for one in summarise(grid, done)] == [False, True, True, True, True, True]
 
 
 def test_a_sentence_is_said_where_nothing_ran():
