@@ -76,6 +76,7 @@ def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
     for name in ("step_time_s", "tokens_per_s", "bubble_fraction", "stall_fraction", "imbalance_max_over_mean"):
         values = [one.values[name] for one in ran if name in one.values]
         row[name], row[f"{name}_interval"] = mean_and_interval(values) if values else (None, None)
+    row["step_times_s"] = [one.values.get("step_time_s") for one in done]  # in the order of the seeds
     row["weights_bytes_per_gpu"] = max((one.values.get("weights", 0.0) for one in ran), default=None)
     row["peak_bytes_per_gpu"] = max((one.values.get("total", 0.0) for one in ran), default=None)
     fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]

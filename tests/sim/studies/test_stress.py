@@ -39,12 +39,13 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True):
+def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
     """Return what the verdict reads of a row."""
     return {
         "skew": skew,
         "remedy": remedy,
         "step_time_s": step_s,
+        "step_times_s": seeds or [step_s],
         "dropped_fraction": dropped,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
@@ -137,6 +138,25 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
 def test_the_price_is_that_of_all_memory(peak, words):
     """Replicas weigh more, and yet an even load can need less."""
     assert words in verdict([row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=peak)])
+
+
+def test_memory_is_not_bought_for_noise():
+    """Two that are as fast: within 1 %, or seed by seed. Of them the one with the least memory, then without drops."""
+    slow = row(0, "nothing", 3.0, seeds=[2.9, 3.0, 3.1])
+    big, small = row(0, "64 replicas", 1.0, peak=4e9, seeds=[0.9, 1.0, 1.1]), row(0, "32 replicas", 1.005, peak=2e9)
+    small["step_times_s"] = [1.0, 1.005, 1.01]
+    assert "32 replicas is best" in verdict([slow, big, small])
+    noisy = row(0, "32 replicas", 1.1, peak=2e9, seeds=[0.8, 1.0, 1.5])
+    assert "32 replicas is best" in verdict([slow, big, noisy])
+    later = row(0, "32 replicas", 1.1, peak=2e9, seeds=[1.0, 1.1, 1.2])
+    assert "64 replicas is best" in verdict([slow, big, later])
+    dropping = row(0, "drop", 1.0, peak=1.995e9, dropped=0.0005, seeds=[1.0, 1.0, 1.0])
+    assert "32 replicas is best" in verdict([slow, dropping, small])
+
+
+def test_a_range_of_skews_says_at_which_a_figure_is():
+    rows = [row(skew, name, step) for skew in (0, 1) for name, step in (("nothing", 3.0), ("greedy", 1.0 + skew))]
+    assert verdict(rows).startswith("At skew 0 to 1 greedy is best (at skew 1: ")
 
 
 def test_what_does_not_fit_is_not_the_best():
