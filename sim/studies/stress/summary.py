@@ -45,6 +45,7 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
     rows = [_row(skew, remedy, ran) for (skew, remedy), ran in cells.items()]
     for row in rows:
         row["is_other_routing"] = bool(OTHER_ROUTING & set(grid.changes[row["remedy"]]))
+        row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]
     for row in rows:
         row["slowdown"], row["slowdown_s"] = None, {}

@@ -75,19 +75,26 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
     row, first = rows[-1], every[0]
     low, high = rows[0]["skew"], rows[-1]["skew"]
     at = f"at skew {low:g}" if low == high else f"at skew {low:g} to {high:g}"
-    where = "" if low == high else f"at skew {high:g}: "
+    where = "" if low == high else f"at skew {high:g} "
     if not _fits(row):
         return f"{at} no remedy fits into memory"
-    plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), row)
+    times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
+    drops = f", dropping {row['dropped_fraction']:.1%} of the copies" if row["dropped_fraction"] > _MOST_DROPPED else ""
     if row["remedy"] == first["remedy"]:
-        return f"{at} {row['remedy']} is as good as any ({where}{_times(row, first)})"
+        told = f'the scenario as it is ("{row["remedy"]}")' if row["changes_nothing"] else f'"{row["remedy"]}"'
+        return (
+            f"{at} no remedy is faster than {told} by more than 1 % and the noise of the seeds: {where}{times}{drops}"
+        )
+    best = f'{at} "{row["remedy"]}" is best: {where}{times}'
+    plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), None)
+    if plain is None:
+        return best + drops
+    unfit = "" if _fits(plain) else ", which does not fit into memory"
     gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
     cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
-    drops = f", dropping {row['dropped_fraction']:.1%} of the copies" if row["dropped_fraction"] > _MOST_DROPPED else ""
-    unfit = "" if _fits(plain) else ", which does not fit into memory"
-    told = f"{at} {row['remedy']} is best ({where}{_times(row, first)} against {_times(plain, first)}{unfit})"
-    return f"{told} and needs {cost} per GPU at the peak of memory{drops}"
+    against = f'against {_times(plain, first)} with "{plain["remedy"]}"{unfit}'
+    return f"{best} {against}, and it needs {cost} per GPU at the peak of memory{drops}"
 
 
 def _times(row: Row, first: Row) -> str:
-    return f"{row['step_time_s'] / first['step_time_s']:.2f} times the step of skew {first['skew']:g}"
+    return f"{row['step_time_s'] / first['step_time_s']:.2f} times"

@@ -49,6 +49,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
         "dropped_fraction": dropped,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
+        "changes_nothing": remedy == "nothing",
         "is_other_routing": remedy == "as if balanced",
     }
 
@@ -129,8 +130,9 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
         row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=2e9), row(1, "drop", 1.0, dropped=0.4),
     ]  # fmt: skip
     assert verdict(rows) == (
-        "At skew 0 nothing is as good as any (1.00 times the step of skew 0); at skew 1 EPLB is best (1.50 times the "
-        "step of skew 0 against 3.00 times the step of skew 0) and needs 1 GB more per GPU at the peak of memory."
+        'At skew 0 no remedy is faster than the scenario as it is ("nothing") by more than 1 % and the noise of the '
+        'seeds: its step is 1.00 times that of skew 0; at skew 1 "EPLB" is best: its step is 1.50 times that of skew 0 '
+        'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory.'
     )
 
 
@@ -145,18 +147,27 @@ def test_memory_is_not_bought_for_noise():
     slow = row(0, "nothing", 3.0, seeds=[2.9, 3.0, 3.1])
     big, small = row(0, "64 replicas", 1.0, peak=4e9, seeds=[0.9, 1.0, 1.1]), row(0, "32 replicas", 1.005, peak=2e9)
     small["step_times_s"] = [1.0, 1.005, 1.01]
-    assert "32 replicas is best" in verdict([slow, big, small])
+    assert '"32 replicas" is best' in verdict([slow, big, small])
     noisy = row(0, "32 replicas", 1.1, peak=2e9, seeds=[0.8, 1.0, 1.5])
-    assert "32 replicas is best" in verdict([slow, big, noisy])
+    assert '"32 replicas" is best' in verdict([slow, big, noisy])
     later = row(0, "32 replicas", 1.1, peak=2e9, seeds=[1.0, 1.1, 1.2])
-    assert "64 replicas is best" in verdict([slow, big, later])
+    assert '"64 replicas" is best' in verdict([slow, big, later])
     dropping = row(0, "drop", 1.0, peak=1.995e9, dropped=0.0005, seeds=[1.0, 1.0, 1.0])
-    assert "32 replicas is best" in verdict([slow, dropping, small])
+    assert '"32 replicas" is best' in verdict([slow, dropping, small])
 
 
 def test_a_range_of_skews_says_at_which_a_figure_is():
     rows = [row(skew, name, step) for skew in (0, 1) for name, step in (("nothing", 3.0), ("greedy", 1.0 + skew))]
-    assert verdict(rows).startswith("At skew 0 to 1 greedy is best (at skew 1: ")
+    assert verdict(rows).startswith('At skew 0 to 1 "greedy" is best: at skew 1 its')
+
+
+def test_a_first_remedy_that_is_one_is_not_called_the_scenario():
+    """As where it did not run at a skew: there it is no comparison either."""
+    rows = [row(0, "greedy", 1.0), row(0, "EPLB", 1.0), {**row(1, "greedy", 1.0), "step_time_s": None}]
+    assert verdict([*rows, row(1, "EPLB", 2.0)]) == (
+        'At skew 0 no remedy is faster than "greedy" by more than 1 % and the noise of the seeds: its step is 1.00 '
+        'times that of skew 0; at skew 1 "EPLB" is best: its step is 2.00 times that of skew 0.'
+    )
 
 
 def test_what_does_not_fit_is_not_the_best():
@@ -166,7 +177,7 @@ def test_what_does_not_fit_is_not_the_best():
         row(1, "nothing", 3.0, fits=False), row(1, "EPLB", 1.5, fits=False),
     ]  # fmt: skip
     said = verdict(rows)
-    assert said.startswith("At skew 0 EPLB is best")
+    assert said.startswith('At skew 0 "EPLB" is best')
     assert "which does not fit into memory" in said
     assert said.endswith("; at skew 1 no remedy fits into memory.")
     assert verdict(rows[2:]) == "No point of the grid fits into memory."
