@@ -13,7 +13,20 @@ __all__ = ["print_stress"]
 
 Row = Mapping[str, Any]
 
-_STEP = ("remedy", "skew", "step", "95 % of seeds", "slowdown", "tokens/s", "bubble", "max/mean", "dropped", "weights")
+_STEP = (
+    "remedy",
+    "skew",
+    "step",
+    "95 % of seeds",
+    "slowdown",
+    "tokens/s",
+    "bubble",
+    "max/mean",
+    "dropped",
+    "weights",
+    "peak",
+    "fits",
+)
 _PARTS = ("compute", "dispatch", "combine", "waiting", "bubble", "other")
 
 
@@ -33,7 +46,8 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations")
     table = new_table(console, *_STEP, right=range(1, len(_STEP)))
     for row in rows:
-        table.add_row(*map(cell, _step_cells(row)))
+        style = "red" if row["fits"] is False else ""
+        table.add_row(*(cell(text, style) for text in _step_cells(row)))
     indented(console, table)
     heading(console, "the slowdown", "against the first row, seconds added to the step by part, averaged over stages")
     table = new_table(console, "remedy", "skew", *_PARTS, right=range(1, 2 + len(_PARTS)))
@@ -63,11 +77,13 @@ def _step_cells(row: Row) -> list[str]:
         format_quantity(row["step_time_s"], "s"),
         "–" if interval is None else f"± {(interval[1] - interval[0]) / 2 / row['step_time_s']:.1%}",
         f"{row['slowdown']:.3f}",
-        format_quantity(row["tokens_per_s"], "tokens/s"),
+        format_quantity(row["tokens_per_s"], "tokens/s").removesuffix("tokens/s").rstrip(),
         f"{row['bubble_fraction']:.1%}",
         f"{row['imbalance_max_over_mean']:.2f}",
         f"{row['dropped_fraction']:.2%}",
         format_quantity(row["weights_bytes_per_gpu"], "bytes"),
+        format_quantity(row["peak_bytes_per_gpu"], "bytes"),
+        {None: "–", True: "yes", False: "no"}[row["fits"]],
     ]
 
 

@@ -26,6 +26,7 @@ KEPT_VALUES: Final = (
     "bubble_fraction",
     "stall_fraction",
     "imbalance_max_over_mean",
+    "fits",
     "weights",
     "total",
 )

@@ -45,6 +45,7 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
     rows = [_row(skew, remedy, ran) for (skew, remedy), ran in cells.items()]
     for row in rows:
         row["is_other_routing"] = bool(OTHER_ROUTING & set(grid.changes[row["remedy"]]))
+        row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]
     for row in rows:
         row["slowdown"], row["slowdown_s"] = None, {}
@@ -76,8 +77,11 @@ def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
     for name in ("step_time_s", "tokens_per_s", "bubble_fraction", "stall_fraction", "imbalance_max_over_mean"):
         values = [one.values[name] for one in ran if name in one.values]
         row[name], row[f"{name}_interval"] = mean_and_interval(values) if values else (None, None)
+    row["step_times_s"] = [one.values.get("step_time_s") for one in done]  # in the order of the seeds
     row["weights_bytes_per_gpu"] = max((one.values.get("weights", 0.0) for one in ran), default=None)
     row["peak_bytes_per_gpu"] = max((one.values.get("total", 0.0) for one in ran), default=None)
+    fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]
+    row["fits"] = all(fits) if fits else None
     routed = sum(one.tokens["routed"] for one in ran)
     for name in ("dropped", "padded"):
         row[f"{name}_fraction"] = sum(one.tokens[name] for one in ran) / routed if routed else 0.0
