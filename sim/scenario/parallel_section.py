@@ -68,7 +68,7 @@ class ParallelSpec(Section):
         Annotated[tuple[_StageLayers, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[_StageLayers])]
         | None
     ) = None
-    """Layers of each stage, at least one; without it they are split evenly."""
+    """Layers of each stage, 0 allowed; without it they are split evenly."""
     exchange: Literal["one_sided", "blocking"] = "one_sided"
     """How the expert exchange of the spanning convention is entered."""
 
