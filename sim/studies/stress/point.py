@@ -1,6 +1,7 @@
 """One simulation of a stress test as a line of a file, so that those that are done need not be done again.
 
 A line is found again by what was simulated: all sections that a result depends on, and the version of the program.
+Of files that a scenario refers to it is their content that counts, not their names.
 """
 
 import hashlib
@@ -58,6 +59,7 @@ def point_key(scenario: Scenario) -> str:
     """Return what tells simulations apart."""
     resolved = scenario.resolved()
     told = {section: resolved[section] for section in ALTERABLE} | {"version": version("moesim")}
+    told |= _digests(scenario, resolved)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -91,6 +93,22 @@ class PointFile:
         if self.problem is not None:
             reason = self.problem.strerror or str(self.problem)
             raise OutputError(file=str(self._path), reason=reason, cure="Choose a folder that can be written.")
+
+
+def _digests(scenario: Scenario, resolved: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of each file the scenario refers to; one that cannot be read is refused when it is built."""
+    folder, found = Path(scenario.path or ".").parent, dict[str, str]()
+    for section in ALTERABLE:
+        values = resolved[section]
+        file = values.get("file") if isinstance(values, dict) else None
+        if file is None:
+            continue
+        try:
+            if (folder / file).is_file():
+                found[f"{section}.file"] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:
