@@ -6,12 +6,13 @@ Of files that a scenario refers to it is their content that counts, not their na
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from sim.errors import OutputError
 from sim.scenario.claims_section import ALTERABLE
@@ -76,15 +77,16 @@ class PointFile:
             self.done = dict(_read(path.read_text(encoding="utf-8").splitlines()))
 
     def add(self, key: str, done: Done) -> None:
-        """Keep a simulation."""
+        """Keep a simulation, on a line of its own even after one that was cut off."""
         with self._lock:
             self.done[key] = done
             if self._path is None or done.problem is not None:
                 return
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps({"key": key, **asdict(done)}) + "\n")
+                with self._path.open("ab+") as stream:
+                    line = json.dumps({"key": key, **asdict(done)}) + "\n"
+                    stream.write((line if _ends_a_line(stream) else "\n" + line).encode())
             except OSError as error:
                 self.problem = error
 
@@ -109,6 +111,14 @@ def _digests(scenario: Scenario, resolved: Mapping[str, Any]) -> dict[str, str]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def _ends_a_line(stream: BinaryIO) -> bool:
+    """Return whether a file is empty or ends in a newline; an interrupt can cut off its last line."""
+    if stream.seek(0, os.SEEK_END) == 0:
+        return True
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
 
 
 def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:

@@ -90,6 +90,7 @@ def test_what_is_done_is_not_done_again(scenario, tmp_path):
     assert kept == 11
     assert heard == [(11, 12), (12, 12)]
     assert again == first
+    assert run_grid(grid, file=file) == (first, 12)  # the new line is not glued to the cut-off one
 
 
 def test_another_seed_or_skew_is_another_simulation(scenario):
