@@ -73,7 +73,7 @@ def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
 
 
 def test_the_first_layer_of_a_recording_is_the_first_with_experts(tmp_path):
-    """Of a model whose layer 0 is dense, layers 1 and 2 have all tokens on experts 0, 1 and 2, 3 as they were recorded."""
+    """Where layer 0 is dense, layers 1 and 2 send tokens to experts 0 and 1, and 2 and 3, as they were recorded."""
     (tmp_path / "a.csv").write_text("layer,expert,tokens\n0,0,1\n0,1,1\n1,2,1\n1,3,1\n", encoding="utf-8")
     text = """
 cluster: {preset: dgx-h100, num_nodes: 1}

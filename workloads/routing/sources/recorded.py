@@ -4,8 +4,9 @@ Model
 -----
     share [microbatch m, layer l] = tokens [m mod M, (l - first layer) mod L] / their sum
 
-The recording's layers are those with experts: the run's first of them, `Skew.first_layer`, replays its first. A recording with fewer layers or microbatches than the run is repeated. Sources draw their tokens anew from these
-shares, so that a rank's counts differ from the recording's by chance.
+The recording's layers are those with experts: the run's first of them, `Skew.first_layer`, replays its first. A
+recording with fewer layers or microbatches than the run is repeated. Sources draw their tokens anew from these shares,
+so that a rank's counts differ from the recording's by chance.
 """
 
 import numpy as np
