@@ -148,7 +148,7 @@ def _build(scenario: Scenario) -> Built:
         recompute=spec.schedule.recompute,
         recompute_modules=spec.schedule.recompute_modules or ("core_attn",),
         routing=spec.routing.kind,
-        skew=skew_of(scenario, model.experts),
+        skew=skew_of(scenario, model.experts, first_layer=model.dense_layers),
         capacity_factor=spec.routing.capacity_factor,
         overflow=spec.routing.overflow,
         placement=_placement(spec.placement),

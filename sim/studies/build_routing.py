@@ -11,8 +11,10 @@ __all__ = ["skew_of"]
 _KEYS = ("skew", "hot_experts", "persistence", "burst_share", "layer_correlation", "dead_experts", "stride", "shuffled")
 
 
-def skew_of(scenario: Scenario, num_experts: int) -> Skew:
+def skew_of(scenario: Scenario, num_experts: int, *, first_layer: int = 0) -> Skew:
     """Return how uneven the experts' popularity is.
+
+    Layers before `first_layer` are dense; a recording has none of them.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def skew_of(scenario: Scenario, num_experts: int) -> Skew:
             value=loads.shape[2],
             cure="Replay it on the model that it was recorded of.",
         )
-    return Skew(loads=loads)
+    return Skew(loads=loads, first_layer=first_layer)
 
 
 def _path(scenario: Scenario, file: str) -> Path:

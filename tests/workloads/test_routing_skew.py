@@ -45,6 +45,28 @@ def test_the_odds_give_every_expert_its_chance(top_k):
     assert chances.sum() == pytest.approx(top_k)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("kind", "skew"), [("zipf", 50.0), ("zipf", 10.0), ("power_law", 10.0), ("power_law", 50.0)])
+def test_strong_skew_is_no_uniform_choice(kind, skew):
+    """Each of N tokens takes expert e with chance pi: the count has deviation sqrt(N pi (1 - pi)); six of them."""
+    num_tokens, top_k = 10_000, 2
+    skewed = Skew(skew=skew)
+    counts = draw(kind, skew=skewed, num_sources=1, tokens=num_tokens, top_k=top_k)[0, 0, 0]
+    chances = choice_chances(shares(kind, skewed, top_k=top_k), top_k)
+    allowed = 6 * np.sqrt(num_tokens * chances * (1 - chances)) + 1e-4 * num_tokens
+    assert (np.abs(counts - num_tokens * chances) <= allowed).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
+    """Two experts share two choices all but whole: with 1e-4 left to others it works, with 1e-9 nothing converges."""
+    found = choice_chances(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
+    chosen = choose_weighted(1, 10**8, 4, chance_tree(coins_of(found, 2), 2), np.random.default_rng(1))[0]
+    assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
+    with pytest.raises(WorkloadError, match="routing: skew must be so weak that tokens can take top_k = 2 distinct"):
+        coins_of(choice_chances(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
+
+
 def test_sets_are_as_likely_as_the_product_of_their_odds():
     """Pearson's statistic of N tokens over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
     num_tokens, top_k = 60_000, 2

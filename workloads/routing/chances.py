@@ -8,7 +8,9 @@ A token takes an expert once, so the chance that it takes expert e is bounded by
 
 Given these, a token takes the set S with probability proportional to the product of odds w[e] over S: conditional
 Bernoulli sampling, the law of most entropy among those with chances pi. With equal shares every set is equally likely.
-The odds are found by iteration: start at pi / (1 - pi), multiply by wanted over present odds.
+The odds are found by iteration: start at pi / (1 - pi), multiply by wanted over present odds. Where shares are so
+uneven that this swings to and fro, by the root of that: half a step in the log of the odds. Where all experts but those
+at 1 share a single choice, odds are pi themselves.
 
 References
 ----------
@@ -23,8 +25,10 @@ from workloads.errors import WorkloadError
 __all__ = ["chance_tree", "choice_chances", "coins_of"]
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 _MOST_ROUNDS = 500
 _CLOSE = 1e-11  # of chances
+_STEPS = (1.0, 0.5)  # of the log of odds, one after the other until one converges
 
 
 def choice_chances(shares: FloatArray, top_k: int) -> FloatArray:
@@ -62,19 +66,39 @@ def coins_of(chances: FloatArray, top_k: int) -> FloatArray:
     Each expert throws its coin, and throws that have not exactly `top_k` heads do not count.
     """
     free = (chances > 0) & (chances < 1)
-    if top_k == 1:
+    if top_k - int((chances >= 1).sum()) == 1:
         return np.where(free, chances / (1.0 + chances), chances)
-    coins = chances.copy()
     if not free.any() or np.ptp(chances[free]) == 0:
-        return coins
-    wanted = chances[free] / (1.0 - chances[free])
+        return chances.copy()
+    for step in _STEPS:
+        coins = _iterated(chances, free, top_k, step)
+        if coins is not None:
+            return coins
+    raise WorkloadError(
+        subject="routing",
+        field="skew",
+        rule=f"be so weak that tokens can take top_k = {top_k} distinct experts by these shares",
+        value=f"chances from {chances[free].min():.3g} to {chances[free].max():.3g} of an expert",
+        cure="Lower routing.skew or model.top_k.",
+    )
+
+
+def _iterated(chances: FloatArray, free: BoolArray, top_k: int, step: float) -> FloatArray | None:
+    """Return coins that give experts their chances, by steps of a part of the log of odds; None: not found."""
+    coins, wanted = chances.copy(), chances[free] / (1.0 - chances[free])
     for _ in range(_MOST_ROUNDS):
-        present = _given_total(coins, top_k)[free]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            present = _given_total(coins, top_k)[free]
+            factors = wanted * (1.0 - present) / present
+            odds = coins[free] / (1.0 - coins[free]) * (factors if step == 1 else factors**step)
+        if np.isnan(present).any():
+            return None
         if np.abs(present - chances[free]).max() < _CLOSE:
-            break
-        odds = coins[free] / (1.0 - coins[free]) * wanted * (1.0 - present) / present
+            return coins
+        if np.isnan(odds).any() or np.isinf(odds).any():
+            return None
         coins[free] = odds / (1.0 + odds)
-    return coins
+    return None
 
 
 def chance_tree(coins: FloatArray, top_k: int) -> list[FloatArray]:

@@ -36,6 +36,8 @@ class Skew:
     """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
     loads: NDArray[np.float64] | None = None
     """Recorded tokens (trace). Shape [microbatches, layers, experts]."""
+    first_layer: int = 0
+    """Layer of the model that the first layer of the recording is (trace): the first with experts."""
 
     def __post_init__(self) -> None:
         for name, most in (("persistence", 1.0), ("burst_share", 1.0), ("layer_correlation", 1.0)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
 
+from sim.errors import InputError
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
 
@@ -86,9 +87,25 @@ def remedies_of(
 
     Replicas go with the placement eplb alone.
 
+    Raises
+    ------
+    InputError
+        A placement has no name, or there are replicas and no placement eplb.
+
+    Examples
+    --------
     >>> [one.name for one in remedies_of(capacities=[], placements=["eplb"], replicas=[0, 8])]
     ['nothing', 'eplb', 'eplb with 8 replicas']
     """
+    if not all(placements):
+        cure = "For example: --placement greedy,eplb"
+        raise InputError(
+            field="--placement", rule="be names with commas between", value=",".join(placements), cure=cure
+        )
+    if any(replicas) and "eplb" not in placements:
+        cure = f"For example: --placement eplb --replicas {max(replicas)}"
+        given = ",".join(str(copies) for copies in replicas)
+        raise InputError(field="--replicas", rule="be given with --placement eplb", value=given, cure=cure)
     found = {"nothing": RemedySpec(name="nothing")}
     for capacity, placement, copies in product(capacities or [None], placements or [""], replicas or [0]):
         if copies and placement != "eplb":

@@ -1,16 +1,18 @@
 """One simulation of a stress test as a line of a file, so that those that are done need not be done again.
 
 A line is found again by what was simulated: all sections that a result depends on, and the version of the program.
+Of files that a scenario refers to it is their content that counts, not their names.
 """
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from sim.errors import OutputError
 from sim.scenario.claims_section import ALTERABLE
@@ -59,6 +61,7 @@ def point_key(scenario: Scenario) -> str:
     """Return what tells simulations apart."""
     resolved = scenario.resolved()
     told = {section: resolved[section] for section in ALTERABLE} | {"version": version("moesim")}
+    told |= _digests(scenario, resolved)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -75,15 +78,16 @@ class PointFile:
             self.done = dict(_read(path.read_text(encoding="utf-8").splitlines()))
 
     def add(self, key: str, done: Done) -> None:
-        """Keep a simulation."""
+        """Keep a simulation, on a line of its own even after one that was cut off."""
         with self._lock:
             self.done[key] = done
             if self._path is None or done.problem is not None:
                 return
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps({"key": key, **asdict(done)}) + "\n")
+                with self._path.open("ab+") as stream:
+                    line = json.dumps({"key": key, **asdict(done)}) + "\n"
+                    stream.write((line if _ends_a_line(stream) else "\n" + line).encode())
             except OSError as error:
                 self.problem = error
 
@@ -92,6 +96,30 @@ class PointFile:
         if self.problem is not None:
             reason = self.problem.strerror or str(self.problem)
             raise OutputError(file=str(self._path), reason=reason, cure="Choose a folder that can be written.")
+
+
+def _digests(scenario: Scenario, resolved: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of each file the scenario refers to; one that cannot be read is refused when it is built."""
+    folder, found = Path(scenario.path or ".").parent, dict[str, str]()
+    for section in ALTERABLE:
+        values = resolved[section]
+        file = values.get("file") if isinstance(values, dict) else None
+        if file is None:
+            continue
+        try:
+            if (folder / file).is_file():
+                found[f"{section}.file"] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _ends_a_line(stream: BinaryIO) -> bool:
+    """Return whether a file is empty or ends in a newline; an interrupt can cut off its last line."""
+    if stream.seek(0, os.SEEK_END) == 0:
+        return True
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
 
 
 def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:

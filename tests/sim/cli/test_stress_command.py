@@ -69,6 +69,12 @@ def test_without_a_folder_nothing_is_written(moesim):
         (["--skew", "-1"], "--skew must be numbers of at least 0"),
         (["--replicas", "1.5"], "--replicas must be whole numbers, got 1.5. For example: --replicas 0,64"),
         (["--capacity", "none,x"], "--capacity must be numbers of at least 0"),
+        (
+            ["--replicas", "0,16"],
+            "--replicas must be given with --placement eplb, got 0,16. For example: --placement eplb",
+        ),
+        (["--replicas", "16", "--placement", "greedy"], "--replicas must be given with --placement eplb, got 16."),
+        (["--placement", ""], "--placement must be names with commas between"),
         (["--placement", "best"], "placement.kind must be one of contiguous"),
         (["--set", "routing.kind=multinomial", "--skew", "1"], "routing.skew must be left out with kind multinomial"),
     ],

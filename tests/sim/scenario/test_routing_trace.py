@@ -7,6 +7,7 @@ from sim.errors import InputError
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
 from sim.studies.build_routing import skew_of
+from sim.studies.stress.heat import expert_tokens
 
 TOKENS = np.arange(1, 13, dtype=float).reshape(2, 2, 3)
 
@@ -69,3 +70,18 @@ def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
     np.testing.assert_array_equal(skew_of(scenario, 3).loads, TOKENS)
     with pytest.raises(InputError, match="experts = 64 experts"):
         skew_of(scenario, 64)
+
+
+def test_the_first_layer_of_a_recording_is_the_first_with_experts(tmp_path):
+    """Where layer 0 is dense, layers 1 and 2 send tokens to experts 0 and 1, and 2 and 3, as they were recorded."""
+    (tmp_path / "a.csv").write_text("layer,expert,tokens\n0,0,1\n0,1,1\n1,2,1\n1,3,1\n", encoding="utf-8")
+    text = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 3, dense_layers: 1, hidden: 512, heads: 8, ffn: 512, gated: true, experts: 4, top_k: 2, vocab: 1000}
+parallel: {strategy: EP4_TP1_PP1_DP4}
+workload: {kind: forward, sequences: 16, sequence_length: 256, microbatches: 2}
+routing: {kind: trace, file: a.csv}
+"""
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    tokens = expert_tokens(load_scenario(str(tmp_path / "mine.yaml")))
+    assert (tokens > 0).tolist() == [[True, True, False, False], [False, False, True, True]]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sim.errors import InputError, OutputError
-from sim.scenario.load import load_scenario_text
+from sim.scenario.load import load_scenario, load_scenario_text
 from sim.studies.many import Observation
 from sim.studies.stress.grid import build_grid, remedies_of
 from sim.studies.stress.heat import expert_tokens
@@ -94,11 +94,24 @@ def test_what_is_done_is_not_done_again(scenario, tmp_path):
     assert kept == 11
     assert heard == [(11, 12), (12, 12)]
     assert again == first
+    assert run_grid(grid, file=file) == (first, 12)  # the new line is not glued to the cut-off one
 
 
 def test_another_seed_or_skew_is_another_simulation(scenario):
     keys = [point_key(point.scenario) for point in build_grid(scenario).points]
     assert len(set(keys)) == len(keys)
+
+
+def test_another_content_of_a_file_is_another_simulation(tmp_path):
+    """Its name alone would let the results of a recording that was overwritten be taken for those of the new one."""
+    text = SMALL.partition("stress:")[0].replace("{kind: zipf}", "{kind: trace, file: a.csv}")
+    (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
+    keys = []
+    for first in (1, 2, 1):
+        lines = [f"0,{expert},{first if expert == 0 else 1}" for expert in range(16)]
+        (tmp_path / "a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
+        keys.append(point_key(load_scenario(str(tmp_path / "small.yaml"))))
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_replicas_help_and_drops_are_told(scenario):

@@ -2,10 +2,11 @@
 
 Model
 -----
-    share [microbatch m, layer l] = tokens [m mod M, l mod L] / their sum
+    share [microbatch m, layer l] = tokens [m mod M, (l - first layer) mod L] / their sum
 
-A recording with fewer layers or microbatches than the run is repeated. Sources draw their tokens anew from these
-shares, so that a rank's counts differ from the recording's by chance.
+The recording's layers are those with experts: the run's first of them, `Skew.first_layer`, replays its first. A
+recording with fewer layers or microbatches than the run is repeated. Sources draw their tokens anew from these shares,
+so that a rank's counts differ from the recording's by chance.
 """
 
 import numpy as np
@@ -32,5 +33,5 @@ def recorded(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
             value=loads.shape[2],
             cure="Record that model, or set model.experts.",
         )
-    tokens = loads[microbatch % loads.shape[0], layer % loads.shape[1]]
+    tokens = loads[microbatch % loads.shape[0], (layer - asked.skew.first_layer) % loads.shape[1]]
     return np.asarray(tokens / tokens.sum(), dtype=float)
