@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sim.report.canvas import settings
 from sim.report.palette import AXIS, IDLE, INK, KIND_COLOURS, STALLED, SUBTLE
@@ -96,6 +97,7 @@ def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
         shown = panel.imshow(relative, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
         bar = panel.figure.colorbar(shown, ax=panel, fraction=0.05, pad=0.02)
         bar.ax.tick_params(labelsize=8, colors=SUBTLE)
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("expert", color=INK)
     _dress(panel, f"tokens over their mean at skew {experts['skew']:g}, by layer")
     panel.grid(visible=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sim.errors import InputError
@@ -151,6 +152,28 @@ class Scenario:
         """
         where = key_path(path) if isinstance(path, str) else path
         return self.places.error(RefusalError(path=where, rule=rule, value=value, cure=cure))
+
+    def file_beside(self, key: str, file: str) -> Path:
+        """Return a file that the scenario names under a dotted key: in its folder or below it, links followed.
+
+        Raises
+        ------
+        InputError
+            It is elsewhere, or there is none.
+        """
+        folder = Path(self.path).parent if self.path else Path()
+        path = folder / file
+        try:
+            inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+        except (OSError, ValueError, RuntimeError):
+            inside = exists = False
+        if not inside:
+            cure = "Copy it beside the scenario and write its name."
+            raise self.error_at(key, rule="be in the scenario's folder", value=file, cure=cure)
+        if not exists:
+            cure = f"The path is relative to the scenario's folder: {folder}."
+            raise self.error_at(key, rule="exist", value=file, cure=cure)
+        return path
 
     # ---- private -------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,5 @@
 """`routing:` of a scenario becomes the skew of its experts, with the recording that it names."""
 
-from pathlib import Path
-
 from sim.scenario.routing_trace import read_routing_trace
 from sim.scenario.scenario import Scenario
 from workloads.routing.skew import Skew
@@ -24,7 +22,7 @@ def skew_of(scenario: Scenario, num_experts: int, *, first_layer: int = 0) -> Sk
     routing = scenario.spec.routing
     if routing.file is None:
         return Skew(**{key: getattr(routing, key) for key in _KEYS})
-    loads = read_routing_trace(_path(scenario, routing.file))
+    loads = read_routing_trace(scenario.file_beside("routing.file", routing.file))
     if loads.shape[2] != num_experts:
         raise scenario.error_at(
             "routing.file",
@@ -33,21 +31,3 @@ def skew_of(scenario: Scenario, num_experts: int, *, first_layer: int = 0) -> Sk
             cure="Replay it on the model that it was recorded of.",
         )
     return Skew(loads=loads, first_layer=first_layer)
-
-
-def _path(scenario: Scenario, file: str) -> Path:
-    """Return the recording, which is in the scenario's folder or below it."""
-    folder = Path(scenario.path or ".").parent if scenario.path else Path()
-    path = folder / file
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-        exists = path.is_file()
-    except (OSError, ValueError, RuntimeError):
-        inside = exists = False
-    if not inside:
-        cure = "Copy it beside the scenario and write its name."
-        raise scenario.error_at("routing.file", rule="be in the scenario's folder", value=file, cure=cure)
-    if not exists:
-        cure = f"The path is relative to the scenario's folder: {folder}."
-        raise scenario.error_at("routing.file", rule="exist", value=file, cure=cure)
-    return path

@@ -35,7 +35,7 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, cha
     InputError
         The file is not in the scenario's folder, cannot be read, or describes no cluster.
     """
-    path = _path(scenario, spec.file or "")
+    path = scenario.file_beside("cluster.file", spec.file or "")
     text = _read(path)
     try:
         graph = _graph(str(path), text, spec.num_nodes, spec.device.preset or "", spec.nic_bandwidth)
@@ -51,24 +51,6 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, cha
         rule, cure = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
         raise scenario.error_at("cluster.num_nodes", rule=rule, value=spec.num_nodes, cure=cure)
     return cluster
-
-
-def _path(scenario: Scenario, file: str) -> Path:
-    """Return the file, which is in the scenario's folder or below it."""
-    folder = Path(scenario.path or ".").parent if scenario.path else Path()
-    path = folder / file
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-        exists = path.is_file()
-    except (OSError, ValueError, RuntimeError):
-        inside = exists = False
-    if not inside:
-        rule, cure = "be in the scenario's folder", "Copy it beside the scenario and write its name."
-        raise scenario.error_at("cluster.file", rule=rule, value=file, cure=cure)
-    if not exists:
-        cure = f"The path is relative to the scenario's folder: {folder}."
-        raise scenario.error_at("cluster.file", rule="exist", value=file, cure=cure)
-    return path
 
 
 def _read(path: Path) -> str:

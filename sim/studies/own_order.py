@@ -1,6 +1,5 @@
 """The order of passes of a scenario with a schedule of the user's own."""
 
-from pathlib import Path
 from typing import Final
 
 from sim.errors import InputError
@@ -22,7 +21,7 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
     InputError
         The file cannot be read, or holds no order of the pipeline; the line is that of the file.
     """
-    path = _path(scenario, scenario.spec.schedule.file or "")
+    path = scenario.file_beside("schedule.file", scenario.spec.schedule.file or "")
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
@@ -39,17 +38,3 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
         raise InputError(
             file=str(path), line=error.line, field=error.field, rule=error.rule, value=error.value, cure=error.cure
         ) from None
-
-
-def _path(scenario: Scenario, file: str) -> Path:
-    """Return the file, which is in the scenario's folder or below it."""
-    folder = Path(scenario.path).parent if scenario.path else Path()
-    path = folder / file
-    try:
-        inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
-    except (OSError, ValueError, RuntimeError):
-        inside = exists = False
-    if not (inside and exists):
-        cure = f"The path is relative to the scenario's folder: {folder}."
-        raise scenario.error_at("schedule.file", rule="be a file in the scenario's folder", value=file, cure=cure)
-    return path
