@@ -48,7 +48,7 @@ def make_work(*, seed=1):
         schedule="1f1b",
         routing="multinomial",
         seed=seed,
-        stage_layers=(1, 1, 1, 1),
+        part_layers=(1, 1, 1, 1),
     )
 
 

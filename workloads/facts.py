@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from workloads.memory import params_per_rank
+from workloads.memory import Held, params_per_rank
 from workloads.mesh import CONVENTIONS, Mesh, why_illegal
 from workloads.model import ModelSpec
 from workloads.strategy import Strategy
@@ -20,24 +20,23 @@ Fact = int | float | bool
 
 
 def mesh_facts(
-    mesh: Mesh, model: ModelSpec, *, stage_layers: Sequence[int], num_gpus: int, gpus_per_node: int
+    mesh: Mesh, model: ModelSpec, *, held: Sequence[Held], num_gpus: int, gpus_per_node: int
 ) -> dict[str, Fact]:
-    """Return the facts by name.
+    """Return the facts by name; `held` is what each stage holds of the model.
 
     Examples
     --------
+    >>> from workloads.memory import held_in_order
     >>> from workloads.mesh import build_mesh
     >>> from workloads.presets import MODELS
+    >>> held = held_in_order([16, 16])
     >>> mesh = build_mesh(Strategy.parse("EP8_TP2_PP2_DP4"), "megatron", num_gpus=16)
-    >>> facts = mesh_facts(mesh, MODELS["mixtral-8x7b"], stage_layers=[16, 16], num_gpus=16, gpus_per_node=8)
+    >>> facts = mesh_facts(mesh, MODELS["mixtral-8x7b"], held=held, num_gpus=16, gpus_per_node=8)
     >>> facts["tp_times_pp"], facts["experts_per_gpu"], facts["legal_megatron"], facts["legal_spanning"]
     (4, 1, True, False)
     """
     s = mesh.strategy
-    moe_layers = [
-        sum(model.is_moe_layer(layer) for layer in range(sum(stage_layers[:i]), sum(stage_layers[: i + 1])))
-        for i in range(s.pp)
-    ]
+    moe_layers = [sum(map(model.is_moe_layer, one.layers)) for one in held]
     size = mesh.stage_ranks(0).size
     experts_on_stage = min(model.experts, model.experts // s.ep * mesh.stage_ranks(0).size)
     facts: dict[str, Fact] = {
@@ -54,14 +53,14 @@ def mesh_facts(
         ),
         "expert_is_its_gpu": model.experts == mesh.world
         and np.array_equal(mesh.ep_groups(0).ravel(), np.arange(mesh.world)),
-        "layers_per_stage_max": max(stage_layers),
-        "layers_per_stage_min": min(stage_layers),
+        "layers_per_stage_max": max(len(one.layers) for one in held),
+        "layers_per_stage_min": min(len(one.layers) for one in held),
         "heads_per_rank": model.heads // s.tp,
         "hidden_per_rank": model.hidden // s.tp if model.hidden % s.tp == 0 else model.hidden / s.tp,
         "experts_per_gpu": model.experts // s.ep,
         "experts_on_stage": experts_on_stage,
         "experts_off_stage": model.experts - experts_on_stage,
-        "expert_params_per_gpu": max(params_per_rank(model, mesh, stage_layers, stage)[1] for stage in range(s.pp)),
+        "expert_params_per_gpu": max(params_per_rank(model, mesh, one)[1] for one in held),
         "expert_params_per_gpu_of_own_layers": model.experts // s.ep * max(moe_layers) * model.num_expert_params,
         "tp_nodes": _num_nodes(mesh.tp_groups(0)[0], gpus_per_node),
         "ep_nodes": _num_nodes(mesh.ep_groups(0)[0], gpus_per_node),

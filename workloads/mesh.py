@@ -50,6 +50,8 @@ class Mesh:
     """Reading of EP."""
     ranks: IntArray
     """Rank of each place. Shape [PP, DP, CP, TP]."""
+    is_mirrored: bool = False
+    """Whether stages i and PP - 1 - i hold the same parts of the model (Chimera, DualPipe)."""
 
     @property
     def world(self) -> int:
@@ -87,15 +89,20 @@ class Mesh:
         return self.stage_ranks(stage).reshape(-1, self.strategy.ep)
 
     def dp_groups(self, stage: int) -> IntArray:
-        """Return the ranks that hold the same dense weights. Shape [TP, DP * CP]."""
-        per_tp = self.ranks[stage].reshape(-1, self.strategy.tp)
-        return np.ascontiguousarray(per_tp.T)
+        """Return the ranks that hold the same dense weights. Shape [TP, DP * CP], with copies [TP, 2 * DP * CP]."""
+        per_tp = [self.ranks[one].reshape(-1, self.strategy.tp) for one in self.stages_alike(stage)]
+        return np.ascontiguousarray(np.concatenate(per_tp).T)
 
     def expert_dp_groups(self, stage: int) -> IntArray:
         """Return the ranks that hold the same experts. Shape [EP, copies]; copies is 1 under `spanning`."""
         if self.convention == "spanning":
             return self.stage_ranks(stage)[:, None]
-        return np.ascontiguousarray(self.ep_groups(stage).T)
+        return np.ascontiguousarray(np.concatenate([self.ep_groups(one) for one in self.stages_alike(stage)]).T)
+
+    def stages_alike(self, stage: int) -> tuple[int, ...]:
+        """Return the stages that hold what `stage` holds, in order: two of a mirrored mesh, but in the middle."""
+        opposite = self.num_stages - 1 - stage
+        return tuple(sorted({stage, opposite})) if self.is_mirrored else (stage,)
 
     @property
     def lane_size(self) -> int:

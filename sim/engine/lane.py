@@ -6,13 +6,18 @@ A lane is a set of ranks that meet in every layer. It asks its schedule for a pa
 its ops one after another, hands its output on and asks again. Ranks differ within an op (slow ranks, hot experts); an
 op ends when the slowest of the lane has ended, and its imbalance is the slowest rank over the mean.
 
+The two passes of a pair open together, when the inputs of both have come. Each then runs its own ops in their order,
+beside the other's: kernels wait for a rank that runs one of the other pass, first come first served; transfers share
+links. Each closes and hands its output on when it has ended; the lane goes on when both have.
+
 Assumptions
 -----------
 Groups of a lane that end an op early wait for the others (they meet again within the layer): pessimistic by at most the
 groups' spread. Sends wait for nobody.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -21,7 +26,7 @@ from numpy.typing import NDArray
 
 from sim.engine.deadlock import Wait
 from sim.engine.network.batch import Batch
-from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send, Service
+from sim.engine.ops import NO_LAYER, Beside, Collective, Compute, Input, Join, Op, Send, Service
 from sim.engine.world import Meeting, World
 from workloads.schedules import Pass, Schedule, Step, parts_of
 
@@ -46,6 +51,7 @@ class Lane:
         self._arrived: dict[Input, int] = {}
         self._wake: simpy.Event | None = None
         self._last_row = -1
+        self._home, self._sides = self, list[Lane]()
 
     def run(self) -> Steps:
         """Run all passes, then what follows them."""
@@ -53,11 +59,11 @@ class Lane:
             inputs = self._world.plan.inputs(self.stage, chosen)
             yield from self._await_inputs(chosen, inputs)
             self._last_row = self._world.recorder.latest([self._last_row, *(self._arrived[key] for key in inputs)])
-            yield from self._run_pass(chosen, self._world.planned_ops(self.stage, self.lane, chosen))
-            for part in parts_of(chosen):
-                self.receive(Input(self.stage, *part), self._last_row)
-                for send in self._world.plan.sends(self.stage, self.lane, part):
-                    self._send(send, part)
+            ops = self._world.planned_ops(self.stage, self.lane, chosen)
+            if isinstance(ops, Beside):
+                yield from self._run_pair(ops)
+            else:
+                yield from self._run_step(chosen, ops)
             yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
         after, last = self._world.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
         # who waits for others before the rest has no pass open: it is idle
@@ -65,7 +71,12 @@ class Lane:
             yield from self._join(after[0], after[0].join, last)
             after = after[1:]
         if after:
-            yield from self._run_pass(last, after)
+            yield from self._run_step(last, after)
+
+    @property
+    def waits(self) -> Sequence[Wait]:
+        """What the lane waits for; each side of a pair may wait for something."""
+        return [one.wait for one in (self, *self._sides) if one.wait is not None]
 
     def receive(self, key: Input, row: int) -> None:
         """Take an input that row `row` brought."""
@@ -89,9 +100,32 @@ class Lane:
                 yield self._wake
         self.wait = None
 
-    def _run_pass(self, chosen: Step, ops: tuple[Op, ...]) -> Steps:
-        env, begin, note = self._env, self._world.network.begin, self._world.recorder.add_collective
-        opened_ns, released_by = env.now, self._last_row
+    def _run_pair(self, pair: Beside) -> Steps:
+        """Run the passes of a pair at the same time."""
+        self._sides = [copy(self) for _ in pair.sides]  # on the same ranks, each at its own place in the record
+        yield self._env.all_of(
+            [self._env.process(side._run_step(*of)) for side, of in zip(self._sides, pair.sides, strict=True)]
+        )
+        self._last_row = self._world.recorder.latest([side._last_row for side in self._sides])
+        self._sides = []
+
+    def _run_step(self, chosen: Step, ops: tuple[Op, ...]) -> Steps:
+        """Run the ops of a step and hand on what its passes made."""
+        opened_ns, released_by = self._env.now, self._last_row
+        yield from self._run_ops(chosen, ops)
+        for part in parts_of(chosen):
+            self._close(part, opened_ns, released_by)
+            if part.microbatch >= 0:
+                self._hand_on(part)
+
+    def _hand_on(self, done: Pass) -> None:
+        """Give the output of a pass to whom it is for, on this stage and others."""
+        self._home.receive(Input(self.stage, *done), self._last_row)
+        for send in self._world.plan.sends(self.stage, self.lane, done):
+            self._send(send, done)
+
+    def _run_ops(self, chosen: Step, ops: tuple[Op, ...]) -> Steps:
+        begin, note = self._world.network.begin, self._world.recorder.add_collective
         for op in ops:
             if isinstance(op, Compute):
                 ended = self._compute(op, chosen)
@@ -116,6 +150,9 @@ class Lane:
                     )
             else:
                 yield from self._join(op, op.join, chosen)
+
+    def _close(self, chosen: Pass, opened_ns: int, released_by: int) -> None:
+        """Record a pass that ends now."""
         self._world.recorder.add(
             stage=self.stage,
             lane=self.lane,
@@ -124,7 +161,7 @@ class Lane:
             microbatch=chosen.microbatch,
             chunk=chosen.chunk,
             start_ns=opened_ns,
-            end_ns=env.now,
+            end_ns=self._env.now,
             released_by=released_by,
         )
 

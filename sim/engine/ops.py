@@ -5,6 +5,8 @@ A pass is a list of ops that a lane runs one after another:
 - `Compute`: kernels between two synchronisation points, one event and several spans;
 - `Collective`: transfers of groups inside the lane, or (with `join`) of groups over several lanes;
 - `Service`: expert kernels on ranks that may belong to other stages, first come first served.
+
+A pair of passes is such a list for each of the two (`Beside`).
 """
 
 import math
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 from sim.errors import SimulationError
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
+from workloads.schedules import Pass
 
 __all__ = [
+    "Beside",
     "Collective",
     "Compute",
     "Flows",
@@ -250,3 +254,11 @@ class Send:
 
 Op = Compute | Collective | Service
 """What a lane runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Beside:
+    """Passes that a lane runs at the same time, each one's ops one after another: they share its ranks and links."""
+
+    sides: tuple[tuple[Pass, tuple[Op, ...]], ...]
+    """The passes, each with its ops."""

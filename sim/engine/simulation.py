@@ -113,7 +113,7 @@ class Simulation:
         for lane in self.lanes.values():
             world.clock.env.process(lane.run())
         world.clock.run()
-        waits = [lane.wait for lane in self.lanes.values() if lane.wait is not None]
+        waits = [wait for lane in self.lanes.values() for wait in lane.waits]
         if waits:
             raise SimulationError(describe_deadlock(waits, world.clock.now_ns))
         columns, joint_rows = world.recorder.rows()

@@ -3,6 +3,7 @@
 Streams
 -------
 - `pass`: a pass of a lane from opening to close (kind F, B, W; O for what follows the last pass). Its rows span others.
+  F and B that run at the same time are two rows.
 - `compute`: kernels of the lane's own passes. `rank` is the slowest rank, whose times the row shows.
 - `comm`: a transfer that the lane waits for; one row per group.
 - `p2p`: a transfer to another stage that nobody on the sending side waits for.
@@ -42,12 +43,11 @@ KINDS = (
     "B",
     "W",
     "O",
-    "FB",
 )
 """Kinds of rows. Their order breaks ties between rows that end at one time."""
 
-PASS_KINDS = ("F", "B", "W", "O", "FB")
-"""Kinds of rows on the stream `pass`: FB is a forward and a backward pass at a time, numbered as the forward one."""
+PASS_KINDS = ("F", "B", "W", "O")
+"""Kinds of rows on the stream `pass`."""
 
 STREAMS = ("pass", "compute", "comm", "p2p", "foreign")
 """Streams of a lane."""

@@ -16,7 +16,7 @@ from sim.engine.folding import Folding
 from sim.engine.network.batch import Batch
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import Input, Op, Send, Transfer
+from sim.engine.ops import Beside, Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
 from workloads.schedules import Pass, Schedule, Step
 
@@ -38,9 +38,6 @@ class Plan(Protocol):
     """Name of each link."""
     link_kinds: list[str]
     """Kind of each link."""
-    shares_compute: bool
-    """Whether ranks serve other lanes' passes, so that kernels may have to wait for a rank."""
-
     num_sms: int | None
     """SMs of a rank, of which transfers take some and slow its kernels; None where no transfer takes any."""
 
@@ -52,6 +49,11 @@ class Plan(Protocol):
         """Which lanes run for others, if any do."""
         ...
 
+    @property
+    def shares_compute(self) -> bool:
+        """Whether kernels may have to wait for a rank: for those of other lanes' passes, or of the pass beside."""
+        ...
+
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
         ...
@@ -60,7 +62,7 @@ class Plan(Protocol):
         """Return what a step needs before it opens."""
         ...
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | Beside:
         """Return the ops of a step."""
         ...
 
@@ -153,10 +155,10 @@ class World:
         means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
         return int((counts * totals).sum()), float(np.mean(means))
 
-    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | Beside:
         """Return the ops of a pass, and keep the time that planning them took apart."""
         began = time.perf_counter()
         ops = self.plan.ops(stage, lane, chosen)
         self.plan_wall_s += time.perf_counter() - began
-        self.num_stage_ops += len(ops)
+        self.num_stage_ops += sum(len(side) for _, side in ops.sides) if isinstance(ops, Beside) else len(ops)
         return ops

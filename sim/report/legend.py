@@ -25,7 +25,6 @@ _BEFORE_HEADING_PX: Final = 9
 _LABELS: Final[Mapping[str, str]] = {
     "F": "F forward",
     "B": "B backward",
-    "FB": "F and B at a time",
     "W": "W weight gradient",
     "O": "O after the last pass",
     "dense_ffn": "dense FFN",
@@ -100,10 +99,10 @@ def draw_legend(
 
 def _pass_entries(kinds: Collection[str]) -> list[Entry]:
     entries = [Entry(label="passes")]
-    for kind in ("F", "B", "FB", "W", "O"):
+    for kind in ("F", "B", "W", "O"):
         if kind in kinds:
             entries.append(Entry(label=_LABELS[kind], patches=(_rgb(kind, 0),)))
-    if {*kinds} & {"F", "B", "FB", "W"}:
+    if {*kinds} & {"F", "B", "W"}:
         shown = "F" if "F" in kinds else "B"
         microbatches = range(len(MICROBATCH_HUES))
         patches = tuple(_rgb(shown, microbatch) for microbatch in microbatches)

@@ -95,7 +95,7 @@ VERTEX_OTHER: Final = "#f0d5e4"
 USE_COLOURS: Final = ("#dfe3e8", "#f2c879", "#e0873c", "#b3401f", "#5c1010")
 """Colours of a link from idle to full, in equal steps: lighter to darker, so that grey print keeps the order."""
 
-_TOWARDS_WHITE: Final[Mapping[str, float]] = {"F": 0.52, "FB": 0.26, "B": 0.0, "W": 0.0}
+_TOWARDS_WHITE: Final[Mapping[str, float]] = {"F": 0.52, "B": 0.0, "W": 0.0}
 _GREYED: Final[Mapping[str, float]] = {"F": 0.0, "B": 0.0, "W": 0.62}
 _NEIGHBOUR_DARKER: Final = 0.07
 

@@ -279,31 +279,9 @@ def _units(trace: Trace, stage: int) -> _Units:
     np.minimum.at(opened, place, start)
     np.maximum.at(backward, place[kind != "W"], end[kind != "W"])
     np.maximum.at(closed, place, end)
-    if (kind == "FB").any():
-        _close_pairs(unit % num_chunks, backward, closed, pairs=(chunk, end, kind), has_b=place[kind == "B"])
     return _Units(
         microbatch=unit // num_chunks, chunk=unit % num_chunks, opened=opened, backward=backward, closed=closed
     )
-
-
-def _close_pairs(
-    of_chunk: Times,
-    backward: Times,
-    closed: Times,
-    *,
-    pairs: tuple[Times, Times, NDArray[np.str_]],
-    has_b: NDArray[np.intp],
-) -> None:
-    """Set the ends of backward passes that ran beside a forward pass of another chunk, which names the pair's row.
-
-    Microbatches of a chunk go backward in the order in which they came.
-    """
-    chunk, end, kind = pairs
-    for number in np.unique(of_chunk).tolist():
-        open_units = np.setdiff1d(np.flatnonzero(of_chunk == number), has_b)
-        ends = np.sort(end[(kind == "FB") & (chunk != number)])[: open_units.size]
-        backward[open_units[: ends.size]] = ends
-        closed[open_units[: ends.size]] = np.maximum(closed[open_units[: ends.size]], ends)
 
 
 def _batch_ends(trace: Trace, units: _Units, microbatches: int) -> Times:

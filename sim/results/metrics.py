@@ -12,7 +12,7 @@ Model
     mfu                   model FLOPs / (step time * peak of all GPUs); attention counted in full, as Megatron does
     mfu_causal            the same with the half of the scores that a causal mask leaves
     hfu                   as mfu, with the FLOPs that are computed again (Korthikanti et al. 2022, equation 8)
-    bubble_fraction_published_form   (cost - work) / cost: cost is the longest stage's own span, work its passes
+    bubble_fraction_published_form   (cost - work) / cost: cost is the longest stage's own span, work the time in passes
 
 References
 ----------
@@ -144,6 +144,8 @@ def _published_bubble(trace: Trace) -> float:
         rows = rows[trace.ints("microbatch")[rows] >= 0]  # what follows the last pass is no pass of the schedule
         start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
         if rows.size:
-            best = max(best, (int(end.max() - start.min()), -int((end - start).sum())))
+            reached = np.maximum.accumulate(np.concatenate([[start.min()], end[:-1]]))  # by those that closed before
+            in_passes = np.maximum(end - np.maximum(start, reached), 0)
+            best = max(best, (int(end.max() - start.min()), -int(in_passes.sum())))
     cost, work = best[0], -best[1]
     return (cost - work) / cost if cost else 0.0

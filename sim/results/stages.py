@@ -7,7 +7,8 @@ while a pass is open is `stalled`, otherwise `idle`. Of transfers and gaps, the 
 for other stages (mean over the ranks) is `foreign`. A stage is the mean of its lanes, in whole nanoseconds that sum to
 the step time.
 
-Rows that run at the same time (groups of a lane) count once: the longest, then what others add at its end.
+Rows that run at the same time (groups of a lane) count once: the longest, then what others add at its end. While both
+passes of a pair run, a transfer counts only where no kernel of the other pass runs.
 """
 
 import numpy as np
@@ -20,6 +21,7 @@ from sim.results.parts import COMPUTE_PARTS, PARTS, empty_account
 __all__ = ["stages_ns"]
 
 IntArray = NDArray[np.int64]
+_NEVER = np.iinfo(np.int64).max
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
 
 
@@ -35,8 +37,7 @@ def stages_ns(trace: Trace) -> list[dict[str, int]]:
 
 def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
     account = empty_account()
-    rows = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
-    start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
+    rows, start, end = _rows_of(trace, stage, lane)
     order = np.lexsort((rows, -end, start))
     rows, start, end = rows[order], start[order], end[order]
     reached = np.concatenate([[trace.start_ns], np.maximum.accumulate(end)])[:-1]
@@ -47,6 +48,36 @@ def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
     gaps = np.array([[*reached[is_gap], last], [*start[is_gap], trace.end_ns]])
     _add_gaps(account, trace, trace.rows("pass", stage=stage, lane=lane), gaps, foreign)
     return account
+
+
+def _rows_of(trace: Trace, stage: int, lane: int) -> tuple[NDArray[np.intp], IntArray, IntArray]:
+    """Return the rows of kernels and transfers, from when to when each counts; one may be there several times."""
+    kernels, transfers = (trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm"))
+    rows = np.concatenate([kernels, transfers])
+    start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
+    if not _has_pairs(trace, trace.rows("pass", stage=stage, lane=lane)):
+        return rows, start, end
+    order = np.argsort(start[: kernels.size], kind="stable")
+    busy_from, busy_to = start[order], np.maximum.accumulate(end[order])
+    first, last = start[kernels.size :], end[kernels.size :]
+    # the free time before each kernel, and after the last, cut to each transfer that reaches into it
+    free_from, free_to = np.concatenate([[np.iinfo(np.int64).min], busy_to]), np.concatenate([busy_from, [_NEVER]])
+    begins, ends = np.searchsorted(busy_to, first, "right"), np.searchsorted(busy_from, last, "left")
+    pieces = np.maximum(ends - begins + 1, 0)
+    which = np.repeat(np.arange(transfers.size), pieces)
+    place = np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces) + begins[which]
+    low, high = np.maximum(free_from[place], first[which]), np.minimum(free_to[place], last[which])
+    some = low < high
+    return (
+        np.concatenate([kernels, transfers[which][some]]),
+        np.concatenate([start[: kernels.size], low[some]]),
+        np.concatenate([end[: kernels.size], high[some]]),
+    )
+
+
+def _has_pairs(trace: Trace, passes: NDArray[np.intp]) -> bool:
+    """Tell whether some of a lane's passes, in the order in which they closed, ran at the same time."""
+    return bool((trace.ints("start_ns")[passes][1:] < trace.ints("end_ns")[passes][:-1]).any())
 
 
 def _add_rows(

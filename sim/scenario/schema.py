@@ -42,8 +42,6 @@ _SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
 """Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
-_OF_MODELS: Final = ("gpipe", "1f1b", "interleaved", "breadth_first", "zb_h1", "zb_h2", "zb_1p", "zb_2p")
-"""Schedules that a model runs with."""
 _INTERLEAVING: Final = frozenset({"interleaved", "breadth_first"})
 """Schedules of as many chunks per stage as are asked for."""
 _TWO_CHUNKS: Final = frozenset({"zb_v", "v_half", "v_min", "chimera", "dualpipe", "dualpipe_v"})
@@ -224,10 +222,6 @@ class ScenarioSpec(Section):
             rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
         kind, vpp, file = self.schedule.kind, self.parallel.vpp, self.schedule.file
-        if self.workload.kind in {"forward", "training"} and kind not in _OF_MODELS:
-            rule = f"be one of {', '.join(_OF_MODELS)} with workload.kind {self.workload.kind}"
-            cure = f"{kind} is not supported yet for models; it runs with workload.kind passes."
-            raise refuse(("schedule", "kind"), rule=rule, value=kind, cure=cure)
         if kind == "custom" and file is None:
             cure = "Name a text file with one line of passes per stage."
             raise refuse(("schedule", "file"), rule="be given with schedule.kind custom", value="nothing", cure=cure)

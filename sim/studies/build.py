@@ -3,7 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.placed import try_routing
@@ -16,14 +16,16 @@ from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, P
 from sim.studies.assumptions import Assumption, assumptions_of, warnings_of
 from sim.studies.build_cluster import cluster_of
 from sim.studies.build_routing import skew_of
-from sim.studies.layout import layers_of, mesh_of, model_of, strategy_of
+from sim.studies.layout import layers_of_parts, mesh_of, model_of, strategy_of
 from sim.studies.node_limit import check_node_limit
 from sim.studies.own_order import read_own_order
 from sim.studies.placing import placing
 from topology.cluster import Cluster
 from topology.presets.protocols import FITTED, protocols_of
 from workloads.memory import MEGATRON_PRECISION, Precision
+from workloads.mesh import Mesh
 from workloads.placement.rule import PlacementRule
+from workloads.schedules import SCHEDULES, Programme
 
 __all__ = [
     "Built",
@@ -135,12 +137,15 @@ def _build(scenario: Scenario) -> Built:
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = mesh_of(scenario, cluster, model)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
+    batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
+    own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
+    parts = own.placement if own else SCHEDULES[spec.schedule.kind].placement_on(mesh.num_stages, mesh.strategy.vpp)
     work = Work(
         cluster=cluster,
         model=model,
-        mesh=mesh,
+        mesh=replace(mesh, is_mirrored=parts.kind == "both_ways"),
         kind=workload.kind,
-        batches=workload.batches if isinstance(workload, ForwardWorkload) else 1,
+        batches=batches,
         sequences=workload.sequences,
         sequence_length=workload.sequence_length,
         microbatches=workload.microbatches,
@@ -163,10 +168,20 @@ def _build(scenario: Scenario) -> Built:
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
         if isinstance(workload, TrainingWorkload)
         else MEGATRON_PRECISION,
-        **layers_of(scenario, model, mesh),
+        part_layers=layers_of_parts(scenario, model, mesh, parts),
+        own_order=own,
     )
     try_routing(work)
     return Built(work=work, assumptions=assumptions_of(scenario, work), warnings=warnings_of(work))
+
+
+def _own_order(scenario: Scenario, mesh: Mesh, *, num_microbatches: int) -> Programme | None:
+    """Return the order of schedule custom; None with every other."""
+    if scenario.spec.schedule.kind != "custom":
+        return None
+    return read_own_order(
+        scenario, num_stages=mesh.num_stages, num_microbatches=num_microbatches, num_chunks=mesh.strategy.vpp
+    )
 
 
 def check_network(scenario: Scenario, cluster: Cluster) -> None:

@@ -43,10 +43,11 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     line = "made of " + ", ".join(f"{name.replace('_', ' ')} {format_quantity(size, 'bytes')}" for name, size in sizes)
     if work.kind == "training":
         return line
-    params = max(sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages))
+    held = [work.held(stage) for stage in range(work.mesh.num_stages)]
+    params = max(sum(params_per_rank(work.model, work.mesh, one)) for one in held)
     state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
     tokens = work.sequences // work.mesh.dp * work.sequence_length
-    cache = kv_cache_bytes(work.model, max(work.stage_layers), tokens, work.mesh.strategy.tp)
+    cache = kv_cache_bytes(work.model, max(len(one.layers) for one in held), tokens, work.mesh.strategy.tp)
     stream = tokens * work.model.hidden * work.model.dtype_bytes
     return (
         f"{line}; a whole batch has {format_quantity(cache, 'bytes')} of KV cache and an unsharded hidden state of "

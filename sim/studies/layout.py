@@ -8,9 +8,10 @@ from topology.cluster import Cluster
 from workloads.mesh import Mesh, build_mesh
 from workloads.model import ModelSpec
 from workloads.presets import get_model
+from workloads.schedules import Placement
 from workloads.strategy import Strategy
 
-__all__ = ["layers_of", "mesh_of", "model_of", "strategy_of"]
+__all__ = ["layers_of_parts", "mesh_of", "model_of", "strategy_of"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
@@ -75,17 +76,9 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
     )
 
 
-def layers_of(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> dict[str, tuple[int, ...]]:
-    """Return the layers of stages and, where stages hold several, of chunks."""
-    parts = _part_layers(scenario, model, mesh)
-    if mesh.strategy.vpp == 1:
-        return {"stage_layers": parts}
-    by_stage = tuple(sum(parts[stage :: mesh.num_stages]) for stage in range(mesh.num_stages))
-    return {"stage_layers": by_stage, "part_layers": parts}
-
-
-def _part_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:
-    given, num_parts = scenario.spec.parallel.stage_layers, mesh.num_stages * mesh.strategy.vpp
+def layers_of_parts(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: Placement) -> tuple[int, ...]:
+    """Return the layers of each part of the model, in its order: of stages or, where these hold several, of chunks."""
+    given, num_parts = scenario.spec.parallel.stage_layers, parts.num_parts
     if given is not None:
         return tuple(given)
     split = model.spread_layers(num_parts)
@@ -95,7 +88,7 @@ def _part_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int,
         raise scenario.error_at(
             "parallel.stage_layers",
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
-            + (f" x VPP{mesh.strategy.vpp}" if mesh.strategy.vpp > 1 else ""),
+            + (f" x {parts.num_chunks} chunks" if parts.num_parts > mesh.num_stages else ""),
             value="nothing",
             cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
         )

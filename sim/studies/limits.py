@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sim.engine.clock import MAX_EVENTS
-from sim.engine.ops import Collective, Compute, Op
+from sim.engine.ops import Beside, Collective, Compute, Op
 from sim.engine.world import Plan
 from sim.errors import SimulationError
 from sim.results.quantities import format_quantity
@@ -130,7 +130,8 @@ def estimate_run(
     """
     num_lanes = plan.lane_ranks.shape[1] if plan.folding is None else len(plan.folding.running)
     times = num_lanes * num_microbatches
-    passes = [plan.ops(stage, 0, Pass(kind, 0)) for stage in range(plan.lane_ranks.shape[0]) for kind in kinds]
+    steps = [plan.ops(stage, 0, Pass(kind, 0)) for stage in range(plan.lane_ranks.shape[0]) for kind in kinds]
+    passes = [side for one in steps for side in ([ops for _, ops in one.sides] if isinstance(one, Beside) else [one])]
     ops = [op for one in passes for op in one]
     num_ops, num_rows = len(ops) * times, sum(map(_rows_of, ops)) * times
     num_events = sum(1 + 2 * len(op.transfers) if isinstance(op, Collective) else 1 for op in ops) + 4 * len(passes)

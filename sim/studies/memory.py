@@ -7,16 +7,13 @@ Model
               whose backward pass needs most; layers that ZeRO 2 and 3 hold whole
     logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
 
-A bidirectional pipeline holds two stages on each GPU, its own and the one opposite.
+A bidirectional pipeline holds two parts of the model on each GPU, its own and the one opposite.
 """
-
-from typing import Final
 
 from sim.engine.plan.work import Work
 from sim.results.memory import ChunkMemory, StageMemory
 from workloads.memory import (
     Recompute,
-    StateBytes,
     activation_bytes_per_microbatch,
     bytes_per_token_copy,
     forward_working_bytes,
@@ -27,10 +24,7 @@ from workloads.memory import (
     weight_pass_bytes_per_microbatch,
 )
 
-__all__ = ["BIDIRECTIONAL", "stage_memory"]
-
-BIDIRECTIONAL: Final = frozenset({"chimera", "dualpipe"})
-"""Schedules whose GPUs hold two stages' weights: two pipelines run through them, in opposite directions."""
+__all__ = ["stage_memory"]
 
 
 def stage_memory(work: Work, stage: int, *, skew: float = 1.0) -> StageMemory:
@@ -46,45 +40,27 @@ def stage_memory(work: Work, stage: int, *, skew: float = 1.0) -> StageMemory:
     if work.kind != "training":
         return _forward_memory(work, stage, skew)
     model = work.model
-    states = [_states(work, held) for held in _held_stages(work, stage)]
+    state = state_bytes(model, work.mesh, work.held(stage), stage, zero=work.zero, precision=work.precision)
     return StageMemory(
-        weights=sum(state.weights for state in states),
-        gradients=sum(state.gradients for state in states),
-        optimizer=sum(state.optimizer for state in states),
+        weights=state.weights,
+        gradients=state.gradients,
+        optimizer=state.optimizer,
         buffers=_exchange_bytes(work, skew)
         + _remade_bytes(work, stage)
-        + max(state.working for state in states)
+        + state.working
         + gradient_bytes_in_block(
             model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
         ),
-        chunks=tuple(
-            _chunk(work, held, layers) for held in _held_stages(work, stage) for layers in _chunks(work, held)
-        ),
+        chunks=tuple(_chunk(work, part) for part in work.parts_of(stage)),
     )
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _held_stages(work: Work, stage: int) -> list[int]:
-    """Return the stages whose weights a GPU of `stage` holds."""
-    opposite = work.mesh.num_stages - 1 - stage
-    return [stage, opposite] if work.schedule in BIDIRECTIONAL else [stage]
-
-
-def _chunks(work: Work, stage: int) -> list[range]:
-    """Return the layers of each chunk of a stage."""
-    parts = range(stage, max(len(work.part_layers), work.mesh.num_stages), work.mesh.num_stages)
-    return [work.layers_of_part(part) for part in parts]
-
-
-def _states(work: Work, stage: int) -> StateBytes:
-    return state_bytes(work.model, work.mesh, work.stage_layers, stage, zero=work.zero, precision=work.precision)
-
-
-def _chunk(work: Work, stage: int, layers: range) -> ChunkMemory:
-    """Return what a microbatch adds while it trains `layers`."""
-    model, mesh, tokens = work.model, work.mesh, work.tokens
+def _chunk(work: Work, part: int) -> ChunkMemory:
+    """Return what a microbatch adds while it trains the layers of a part of the model."""
+    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_part(part)
     all_ = activation_bytes_per_microbatch(
         model, mesh, layers, tokens, work.again, sequence_length=work.sequence_length
     )
@@ -92,7 +68,7 @@ def _chunk(work: Work, stage: int, layers: range) -> ChunkMemory:
     copies = num_moe * tokens * model.top_k / mesh.strategy.tp
     experts = copies * bytes_per_token_copy(model, work.again)
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
-    is_last = work.model.layers - 1 in layers
+    is_last = part == work.parts.num_parts - 1
     head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
     return ChunkMemory(
         activations=all_ - experts,
@@ -127,18 +103,19 @@ def _remade_bytes(work: Work, stage: int) -> float:
 
 def _forward_memory(work: Work, stage: int, skew: float) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    is_last = stage == mesh.num_stages - 1
+    last = work.parts.num_parts - 1
+    logits = work.head_tokens * model.vocab / tp * model.dtype_bytes
     return StageMemory(
         weights=float(
-            sum(params_per_rank(model, mesh, work.stage_layers, stage, replicas=work.placement.replicas))
-            * model.dtype_bytes
+            sum(params_per_rank(model, mesh, work.held(stage), replicas=work.placement.replicas)) * model.dtype_bytes
         ),
         buffers=_exchange_bytes(work, skew),
-        chunks=(
+        chunks=tuple(
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew),
-                logits=work.head_tokens * model.vocab / tp * model.dtype_bytes if is_last else 0.0,
-                kv_cache=kv_cache_bytes(model, len(work.layers_of(stage)), work.tokens, tp),
-            ),
+                logits=logits if part == last else 0.0,
+                kv_cache=kv_cache_bytes(model, len(work.layers_of_part(part)), work.tokens, tp),
+            )
+            for part in work.parts_of(stage)
         ),
     )

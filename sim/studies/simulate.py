@@ -181,7 +181,7 @@ def _check_limits(work: Work, limits: Limits) -> None:
         estimate = estimate_run(
             PipelinePlan(work),
             kinds=("F", "B") if work.kind == "training" else ("F",),
-            num_microbatches=work.num_microbatches * work.mesh.strategy.vpp,
+            num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=work.routing != "balanced",
             held_bytes=held_bytes(work),
         )
@@ -311,14 +311,14 @@ def _remade_flops_per_token(work: Work) -> float:
 
 def _params_of(work: Work, stage: int) -> int:
     """Return the parameters that each rank of a stage holds, replicas of experts with them."""
-    layers, replicas = work.stage_layers, work.placement.replicas
-    return sum(params_per_rank(work.model, work.mesh, layers, stage, replicas=replicas))
+    return sum(params_per_rank(work.model, work.mesh, work.held(stage), replicas=work.placement.replicas))
 
 
 def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
     work = built.work
     sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
-    facts = mesh_facts(work.mesh, work.model, stage_layers=work.stage_layers, **sizes)
+    held = [work.held(stage) for stage in range(work.mesh.num_stages)]
+    facts = mesh_facts(work.mesh, work.model, held=held, **sizes)
     return dict(facts), explain_facts(work.mesh, work.model, facts, **sizes)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from workloads.facts import explain_facts, mesh_facts
+from workloads.memory import held_in_order
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
@@ -25,7 +26,7 @@ SIZES = {"num_gpus": 64, "gpus_per_node": 8}
 
 
 def facts_of(mesh: Mesh, model: ModelSpec, stage_layers: list[int], **sizes: int) -> dict[str, int | float | bool]:
-    return mesh_facts(mesh, model, stage_layers=stage_layers, **(sizes or SIZES))
+    return mesh_facts(mesh, model, held=held_in_order(stage_layers), **(sizes or SIZES))
 
 
 def document_facts() -> dict[str, int | float | bool]:

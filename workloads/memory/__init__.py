@@ -13,7 +13,13 @@ from workloads.memory.activations import (
     weight_pass_bytes_per_microbatch,
 )
 from workloads.memory.inference import forward_working_bytes, kv_cache_bytes
-from workloads.memory.params import layer_params_per_rank, optimized_params_per_rank, params_per_rank
+from workloads.memory.params import (
+    Held,
+    held_in_order,
+    layer_params_per_rank,
+    optimized_params_per_rank,
+    params_per_rank,
+)
 from workloads.memory.precision import MEGATRON_PRECISION, Precision
 from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
 
@@ -22,6 +28,7 @@ __all__ = [
     "MEGATRON_PRECISION",
     "OPTIMIZER_BYTES",
     "RECOMPUTE_MODULES",
+    "Held",
     "Precision",
     "Recompute",
     "StateBytes",
@@ -29,6 +36,7 @@ __all__ = [
     "bytes_per_token_copy",
     "forward_working_bytes",
     "gradient_bytes_in_block",
+    "held_in_order",
     "kv_cache_bytes",
     "layer_params_per_rank",
     "optimized_params_per_rank",

@@ -2,38 +2,65 @@
 
 Model
 -----
-    dense   attention, norms, router, shared experts and dense FFN of the stage's layers; embedding on the first stage,
-            last norm and output head on the last: divided by TP, norms, routers and shared experts whole
+    dense   attention, norms, router, shared experts and dense FFN of the stage's layers; embedding, last norm and
+            output head where they stand: divided by TP, norms, routers and shared experts whole
     expert  routed experts of the stage's layers (under `spanning` of all layers) / EP
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
-__all__ = ["kinds_of_layers", "layer_params_per_rank", "optimized_params_per_rank", "params_per_rank"]
+__all__ = [
+    "Held",
+    "held_in_order",
+    "kinds_of_layers",
+    "layer_params_per_rank",
+    "optimized_params_per_rank",
+    "params_per_rank",
+]
 
 
-def params_per_rank(
-    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, replicas: int = 0
-) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a stage holds of the model, in all of its chunks."""
+
+    layers: Sequence[int]
+    """Layers."""
+    has_embedding: bool = False
+    """Whether the embedding is among it."""
+    has_head: bool = False
+    """Whether the last norm and the output head are."""
+
+
+def held_in_order(stage_layers: Sequence[int]) -> tuple[Held, ...]:
+    """Return what each stage holds of a model that is cut into as many parts as there are stages.
+
+    >>> [list(held.layers) for held in held_in_order([2, 1])]
+    [[0, 1], [2]]
+    """
+    last = len(stage_layers) - 1
+    return tuple(
+        Held(layers=range(end - count, end), has_embedding=i == 0, has_head=i == last)
+        for i, (end, count) in enumerate(zip(accumulate(stage_layers), stage_layers, strict=True))
+    )
+
+
+def params_per_rank(model: ModelSpec, mesh: Mesh, held: Held, *, replicas: int = 0) -> tuple[int, int]:
     """Return the dense and the expert parameters that each rank of a stage holds.
 
-    Embedding stands on the first stage, last norm and output head on the last. Under `spanning` a rank holds its
-    experts for all layers of the model, otherwise for the layers of its stage. Of each layer's experts there are
-    `replicas` copies more, spread evenly over the ranks.
+    Under `spanning` a rank holds its experts for all layers of the model, otherwise for the layers of its stage. Of
+    each layer's experts there are `replicas` copies more, spread evenly over the ranks.
     """
-    tp = mesh.strategy.tp
-    first = sum(stage_layers[:stage])
-    layers = range(first, first + stage_layers[stage])
-    dense = sum(count * layer_params_per_rank(model, layer, mesh)[0] for layer, count in kinds_of_layers(model, layers))
-    if stage == 0:
-        dense += model.num_embedding_params // tp
-    if stage == mesh.num_stages - 1:
-        dense += model.num_embedding_params // tp + model.hidden
-    held = range(model.layers) if mesh.convention == "spanning" else layers
-    num_moe = sum(count for layer, count in kinds_of_layers(model, held) if model.is_moe_layer(layer))
+    kinds = kinds_of_layers(model, held.layers)
+    dense = sum(count * layer_params_per_rank(model, layer, mesh)[0] for layer, count in kinds)
+    embedding = model.num_embedding_params // mesh.strategy.tp
+    dense += held.has_embedding * embedding + held.has_head * (embedding + model.hidden)
+    hosted = sum(count for layer, count in kinds if model.is_moe_layer(layer))
+    num_moe = model.num_moe_layers if mesh.convention == "spanning" else hosted
     return dense, num_moe * model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 
 
@@ -55,22 +82,20 @@ def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh) -> tuple[int
     return params, model.num_expert_params * model.experts // mesh.strategy.ep
 
 
-def optimized_params_per_rank(
-    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, zero: int
-) -> float:
+def optimized_params_per_rank(model: ModelSpec, mesh: Mesh, held: Held, stage: int, *, zero: int) -> float:
     """Return the parameters whose optimizer state each rank of a stage holds and updates.
 
     Under ZeRO 1 to 3 each family is split over the ranks that hold the same ones: dense parameters over DP, experts
     over their own copies (one under `spanning`, and wherever EP covers the stage).
     """
-    dense, expert = params_per_rank(model, mesh, stage_layers, stage)
+    dense, expert = params_per_rank(model, mesh, held)
     if not zero:
         return float(dense + expert)
     return float(dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1])
 
 
-def kinds_of_layers(model: ModelSpec, layers: range) -> list[tuple[int, int]]:
-    """Return of consecutive layers one of each kind, dense and mixture of experts, with how many there are."""
-    border = min(max(model.layers - model.num_moe_layers, layers.start), layers.stop)
-    parts = (range(layers.start, border), range(border, layers.stop))
-    return [(part.start, len(part)) for part in parts if part]
+def kinds_of_layers(model: ModelSpec, layers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return of some layers one of each kind, dense and mixture of experts, with how many there are."""
+    moe = [layer for layer in layers if model.is_moe_layer(layer)]
+    dense = [layer for layer in layers if not model.is_moe_layer(layer)]
+    return [(kind[0], len(kind)) for kind in (dense, moe) if kind]

@@ -24,10 +24,15 @@ Rajbhandari et al., "ZeRO: memory optimizations toward training trillion paramet
 Megatron-LM, `distributed optimizer` (6 + 12 / d bytes per parameter with bf16 weights and fp32 gradients).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workloads.memory.params import kinds_of_layers, layer_params_per_rank, optimized_params_per_rank, params_per_rank
+from workloads.memory.params import (
+    Held,
+    kinds_of_layers,
+    layer_params_per_rank,
+    optimized_params_per_rank,
+    params_per_rank,
+)
 from workloads.memory.precision import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -57,7 +62,7 @@ class StateBytes:
 def state_bytes(
     model: ModelSpec,
     mesh: Mesh,
-    stage_layers: Sequence[int],
+    held: Held,
     stage: int,
     *,
     zero: int = 0,
@@ -67,19 +72,17 @@ def state_bytes(
 
     Parameters
     ----------
-    model, mesh, stage_layers, stage
+    model, mesh, held, stage
         Whose parameters they are.
     zero
         0: every replica holds all; 1: the optimizer is split over the replicas; 2: gradients too; 3: weights too.
     precision
         Types of gradients and optimizer states.
     """
-    whole = float(sum(params_per_rank(model, mesh, stage_layers, stage)))
-    split = optimized_params_per_rank(model, mesh, stage_layers, stage, zero=1)
-    first = sum(stage_layers[:stage])
-    layers = range(first, first + stage_layers[stage])
+    whole = float(sum(params_per_rank(model, mesh, held)))
+    split = optimized_params_per_rank(model, mesh, held, stage, zero=1)
     split_dense, split_expert = mesh.dp_groups(stage).shape[1] > 1, mesh.expert_dp_groups(stage).shape[1] > 1
-    of_layers = [layer_params_per_rank(model, layer, mesh) for layer, _ in kinds_of_layers(model, layers)]
+    of_layers = [layer_params_per_rank(model, layer, mesh) for layer, _ in kinds_of_layers(model, held.layers)]
     largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
     gathered = 2 * model.dtype_bytes * largest if zero == 3 else 0
     working = gathered + (precision.gradient_bytes * largest if zero >= 2 else 0)

@@ -79,7 +79,9 @@ def build_programme(kind: str, pipeline: Pipeline) -> Programme:
         )
     family = SCHEDULES[kind]
     family.check(kind, pipeline.num_chunks)
-    return Programme(order=family.build(pipeline), placement=family.placement_of(pipeline))
+    return Programme(
+        order=family.build(pipeline), placement=family.placement_on(pipeline.num_stages, pipeline.num_chunks)
+    )
 
 
 def build_schedule(kind: str, *, num_stages: int, num_microbatches: int, forward: bool = False) -> Schedule:

@@ -38,10 +38,10 @@ class Family:
         text = sys.modules[self.build.__module__].__doc__ or ""
         return text.strip().splitlines()[0]
 
-    def placement_of(self, pipeline: Pipeline) -> Placement:
-        """Return where the chunks of a pipeline stand."""
-        chunks = pipeline.num_chunks if self.num_chunks is None else self.num_chunks
-        return Placement(kind=self.placement, num_stages=pipeline.num_stages, num_chunks=chunks)
+    def placement_on(self, num_stages: int, num_chunks: int = 1) -> Placement:
+        """Return where the chunks stand; how many there are is `num_chunks` where the schedule takes any number."""
+        chunks = num_chunks if self.num_chunks is None else self.num_chunks
+        return Placement(kind=self.placement, num_stages=num_stages, num_chunks=chunks)
 
     def check(self, kind: str, num_chunks: int) -> None:
         """Refuse a number of chunks that the schedule does not have; 1 is read as not given.

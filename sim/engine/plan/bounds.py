@@ -78,13 +78,15 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     if work.mesh.strategy.tp == 1 or np.unique(work.cluster.node_of(ranks)).size == 1:
         return {}
     num_bytes = float(work.tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
+    copies = 2 if work.has_copies else 1  # of which a microbatch visits one
+    most_layers = max(len(work.layers_of(stage)) for stage in range(work.mesh.num_stages)) / copies
     times = {}
     for algorithm in ("hierarchical", "ring"):
         costs = Costs(work.cluster, dtype=work.model.dtype, all_reduce=algorithm)
         load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).link_bytes
         on_nic = work.cluster.crosses_node[load.links]
         per_layer = (load.num_bytes / work.cluster.nominal_bytes_per_s[load.links])[on_nic].max()
-        times[algorithm] = float(per_layer) * max(work.stage_layers)
+        times[algorithm] = float(per_layer) * most_layers
     return times
 
 

@@ -41,9 +41,10 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     `lane_of` says which lane runs for each. What lanes do together is in the hands of the first, which always runs: it
     has a rank in each of these groups. Shape [lanes].
     """
-    dense, expert = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
+    held = work.held(stage)
+    dense, expert = params_per_rank(work.model, work.mesh, held)
     ranks = work.mesh.lanes(stage)[lane]
-    updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
+    updated = optimized_params_per_rank(work.model, work.mesh, held, stage, zero=work.zero)
     step = optimizer_step(updated, work.precision.step_bytes(work.model.dtype_bytes))
     update = costs.kernels.compute([step], ranks.size)
     operation = "reduce_scatter" if work.zero else "all_reduce"

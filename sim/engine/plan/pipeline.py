@@ -5,6 +5,8 @@ Model
     F of a stage    [receive: all-gather over TP] [embedding, summed over TP] layers [output head]
     B of a stage    [receive] [output head backward] layers backward, last first, [embedding backward]
     W of a stage    gradients of weights, where the schedule splits them off B (`plan.split`)
+    F and B at once (DualPipe) each as it is alone, beside the other: kernels take turns on the ranks, transfers share
+                    links, and so one's kernels run while the other waits for a transfer
 
 A stage that holds several chunks does this for each; embedding and output head stand with the first and the last part.
 
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.folding import Folding
-from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send
+from sim.engine.ops import NO_LAYER, Beside, Collective, Compute, Input, Join, Op, Send
 from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training
@@ -35,12 +37,12 @@ from sim.engine.plan.work import Work
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
 from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
-from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme
+from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme, parts_of
 
 __all__ = ["PipelinePlan"]
 
 _EXCHANGES = ("ep_dispatch", "ep_combine")
-_TIMED = ("zb_1p", "zb_2p")  # schedules that are made for the times of the passes
+_TIMED = ("zb_1p", "zb_2p", "zb_v")  # schedules that are made for the times of the passes
 
 
 class PipelinePlan:
@@ -66,7 +68,6 @@ class PipelinePlan:
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.fidelity
         self.num_sms = self.costs.num_sms
-        self.shares_compute = work.mesh.convention == "spanning"
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
         self._num_exchanges: dict[tuple[int, int], int] = {}
@@ -84,6 +85,12 @@ class PipelinePlan:
         )
         return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
+    @cached_property
+    def shares_compute(self) -> bool:
+        """Whether kernels may have to wait for a rank: of other stages' passes, or of the other pass of a pair."""
+        has_pairs = any(isinstance(step, Pair) for steps in self.programme.order for step in steps)
+        return has_pairs or self.work.mesh.convention == "spanning"
+
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""
         del lane
@@ -93,6 +100,8 @@ class PipelinePlan:
     def programme(self) -> Programme:
         """The steps of every stage."""
         work = self.work
+        if work.own_order is not None:
+            return work.own_order.forward() if work.kind == "forward" else work.own_order
         pipeline = Pipeline(
             num_stages=work.mesh.num_stages,
             num_microbatches=work.num_microbatches,
@@ -107,16 +116,11 @@ class PipelinePlan:
         """Return what a step needs: F the part before it, B its own F and the part after it."""
         return inputs_of(self.programme.placement, stage, chosen)
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
-        """Return the ops of a pass."""
-        ops = self._ops_of_pass(stage, lane, chosen)
-        if self.work.zero >= 2:
-            is_whole = chosen.kind == "B" and isinstance(chosen, Pass) and not self.programme.is_split(stage, chosen)
-            reduces = chosen.kind == "W" or is_whole
-            place = (stage, lane)
-            ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
-        is_first = self.work.placement.moves and chosen == Pass("F", 0)
-        return (*self._moves(stage, lane), *ops) if is_first else ops
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | Beside:
+        """Return the ops of a pass; of a pair both of its passes beside each other."""
+        if isinstance(chosen, Pair):
+            return Beside(sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in parts_of(chosen)))
+        return self._with_exchanges(stage, lane, chosen)
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
@@ -138,6 +142,17 @@ class PipelinePlan:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
+    def _with_exchanges(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
+        """Return the ops of a pass, with what replicas exchange meanwhile and the moves of experts before the first."""
+        ops = self._ops_of_pass(stage, lane, chosen)
+        if self.work.zero >= 2:
+            is_whole = chosen.kind == "B" and not self.programme.is_split(stage, chosen)
+            reduces = chosen.kind == "W" or is_whole
+            place = (stage, lane)
+            ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
+        is_first = self.work.placement.moves and chosen == Pass("F", 0)
+        return (*self._moves(stage, lane), *ops) if is_first else ops
+
     @property
     def _lane_of(self) -> NDArray[np.intp]:
         """The lane that runs for each. Shape [lanes]."""
@@ -151,11 +166,9 @@ class PipelinePlan:
         )
         return min(1.0, sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept)
 
-    def _ops_of_pass(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+    def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, without what replicas exchange meanwhile."""
         varies = self.work.routing != "balanced"
-        if isinstance(chosen, Pair):
-            raise TypeError("pairs of passes have no plan for a model")
         is_split = chosen.kind == "B" and self.programme.is_split(stage, chosen)
         key = (stage, lane, chosen.kind, chosen.chunk, is_split, chosen.microbatch if varies else None)
         if key not in self._known:
@@ -210,20 +223,25 @@ class PipelinePlan:
         """Return how long the first microbatch's passes take on each stage, when nobody else is on the network."""
         found = []
         for stage in range(self.work.mesh.num_stages):
-            took = [sum(map(_alone_ns, self._built(stage, 0, Pass(kind, 0), is_split=True))) for kind in "FBW"]
+            chunks = range(self.work.visits_of_stage)
+            took = [
+                sum(
+                    _alone_ns(op)
+                    for chunk in chunks
+                    for op in self._built(stage, 0, Pass(kind, 0, chunk), is_split=True)
+                )
+                for kind in "FBW"
+            ]
             found.append(StageTimes(forward_ns=took[0], backward_ns=took[1], weight_ns=took[2]))
         return tuple(found)
 
-    def _part_of(self, stage: int, chunk: int) -> int:
-        return chunk * self.work.mesh.num_stages + stage
-
     @property
     def _last_part(self) -> int:
-        return self.work.mesh.num_stages * self.work.mesh.strategy.vpp - 1
+        return self.work.parts.num_parts - 1
 
     def _forward(self, stage: int, lane: int, chosen: Pass) -> list[Op]:
         work, ranks = self.work, self.lane_ranks[stage, lane]
-        part, microbatch = self._part_of(stage, chosen.chunk), chosen.microbatch
+        part, microbatch = work.parts.part_of(stage, chosen.chunk), chosen.microbatch
         ops = self._receive(part > 0, stage, lane)
         if part == 0:
             ops.append(self._edge(embedding_block(work.model, work.tokens), ranks))
@@ -237,7 +255,7 @@ class PipelinePlan:
 
     def _backward(self, stage: int, lane: int, chosen: Pass) -> list[Op]:
         work, ranks = self.work, self.lane_ranks[stage, lane]
-        part, microbatch = self._part_of(stage, chosen.chunk), chosen.microbatch
+        part, microbatch = work.parts.part_of(stage, chosen.chunk), chosen.microbatch
         ops = self._receive(part < self._last_part, stage, lane)
         if part == self._last_part:
             ops.append(self._edge(backward_of(self._head()), ranks))

@@ -41,9 +41,12 @@ def over_replicas(
     layer
         Layer of the parameters, if they are of one; lanes meet by operation, stage and layer.
     """
-    mesh, (stage, lane) = work.mesh, place
-    homes = np.zeros(int(mesh.lanes(stage).max()) + 1, dtype=np.intp)
-    homes[mesh.lanes(stage)] = np.arange(mesh.num_lanes)[:, None]
+    mesh, (stage, _lane) = work.mesh, place
+    stages = mesh.stages_alike(stage)
+    homes = np.zeros((mesh.world, 2), dtype=np.intp)  # stage and lane of each rank
+    for one in stages:
+        homes[mesh.lanes(one), 0] = one
+        homes[mesh.lanes(one), 1] = np.arange(mesh.num_lanes)[:, None]
     everything = ((mesh.dp_groups(stage), params[0]), (mesh.expert_dp_groups(stage), params[1]))
     families = [(groups, num_params) for groups, num_params in everything if groups.shape[1] > 1 and num_params > 0]
     crosses_lanes = any((homes[groups] != homes[groups[:, :1]]).any() for groups, _ in families)
@@ -51,13 +54,13 @@ def over_replicas(
     for groups, num_params in families:
         transfers += [
             costs.transfers.collective(operation, groups[i], float(num_params * bytes_per_param), group=number + 1 + i)
-            for i in np.flatnonzero(homes[groups[:, 0]] == lane).tolist()
+            for i in np.flatnonzero((homes[groups[:, 0]] == place).all(axis=1)).tolist()
         ]
         number += len(groups)
     if not transfers and not crosses_lanes:
         return []
     join = None
     if crosses_lanes:
-        members = tuple((stage, other) for other in np.unique(lane_of).tolist())
-        join = Join(key=("dp", operation, stage, layer), members=members)
+        members = tuple((one, other) for one in stages for other in np.unique(lane_of).tolist())
+        join = Join(key=("dp", operation, stages[0], layer), members=members)
     return [Collective(kind="dp", layer=layer, transfers=tuple(transfers), join=join)]

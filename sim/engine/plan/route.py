@@ -27,7 +27,6 @@ from sim.engine.plan.work import Work
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import split_over_replicas
 from workloads.routing.capacity import keep_capacity
-from workloads.schedules import SCHEDULES
 
 __all__ = ["ExpertLayer", "draw_layer", "route"]
 
@@ -93,13 +92,12 @@ def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray
 
 def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
     """Draw the routing of a layer and price its exchange, together with what will soon be asked for."""
-    splits = SCHEDULES[work.schedule].splits_backward
     microbatch = 0 if work.routing == "balanced" else microbatch  # balanced, all microbatches are alike
     return costs.recent(
         ("route", stage, lane),
         (layer, microbatch),
         lambda: _route(work, costs, (stage, lane), *_together(work, stage, layer, microbatch)),
-        num_kept=1 if work.kind == "forward" else 2 + splits,  # forward and backward passes take turns
+        num_kept=1 if work.kind == "forward" else 2 + work.splits_backward,  # forward and backward passes take turns
     )
 
 

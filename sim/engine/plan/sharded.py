@@ -98,5 +98,5 @@ def _params_of(work: Work, stage: int, layer: int) -> tuple[int, int]:
     if layer != NO_LAYER:
         dense, expert = layer_params_per_rank(work.model, layer, work.mesh)
         return dense, 0 if work.mesh.convention == "spanning" else expert
-    dense = params_per_rank(work.model, work.mesh, work.stage_layers, stage)[0]
+    dense = params_per_rank(work.model, work.mesh, work.held(stage))[0]
     return dense - sum(layer_params_per_rank(work.model, one, work.mesh)[0] for one in work.layers_of(stage)), 0

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
 from workloads.errors import WorkloadError
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
+from workloads.memory import MEGATRON_PRECISION, Held, Precision, Recompute
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
 from workloads.routing.skew import Skew
-from workloads.schedules import SCHEDULES
+from workloads.schedules import SCHEDULES, Family, Placement, Programme
 
 __all__ = ["Work"]
+
+_SHARDED_GRADIENTS = 2
+"""ZeRO from which gradients are split over replicas, and exchanged in every pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,10 +81,10 @@ class Work:
     """0: all replicas hold the optimizer; 1: it is split over them; 2: gradients too; 3: weights too."""
     precision: Precision = MEGATRON_PRECISION
     """Types of gradients and optimizer states (training)."""
-    stage_layers: tuple[int, ...]
-    """Layers of each stage."""
-    part_layers: tuple[int, ...] = ()
-    """Layers of each chunk where stages hold several: part c p + i is chunk c of stage i."""
+    part_layers: tuple[int, ...]
+    """Layers of each part of the model, in its order: the stages', or those of their chunks (`parts`)."""
+    own_order: Programme | None = None
+    """The steps of schedule `custom`."""
 
     def __post_init__(self) -> None:
         model, s = self.model, self.mesh.strategy
@@ -112,13 +115,6 @@ class Work:
             "be 1 for a dense model",
             s.ep,
             "Drop EP or set model.experts.",
-        )
-        _require(
-            len(self.stage_layers) == s.pp and sum(self.stage_layers) == model.layers,
-            "parallel.stage_layers",
-            f"give {s.pp} counts that sum to layers = {model.layers}",
-            list(self.stage_layers),
-            "Correct the split.",
         )
         per_pipeline = self.mesh.dp * self.microbatches
         _require(
@@ -157,29 +153,29 @@ class Work:
         )
 
     def _check_chunks(self) -> None:
-        s, model = self.mesh.strategy, self.model
-        takes_any = SCHEDULES[self.schedule].num_chunks is None
+        s, model, chunks = self.mesh.strategy, self.model, self.parts.num_chunks
         _require(
-            s.vpp > 1 if takes_any else s.vpp == 1,
+            s.vpp in {1, chunks} and not (s.vpp == 1 and self.family is not None and self.family.num_chunks is None),
             "parallel.vpp",
-            f"be {'at least 2' if takes_any else 1} with schedule.kind {self.schedule}",
+            f"be {'at least 2' if chunks == s.vpp == 1 else chunks} with schedule.kind {self.schedule}",
             s.vpp,
-            "Write the number of chunks of each stage." if takes_any else "That schedule has one chunk per stage.",
+            "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
         )
         _require(
-            s.vpp == 1 or not (model.experts and model.dense_layers),
-            "parallel.vpp",
-            "be 1 where some layers are dense and others have experts (otherwise: not supported yet)",
-            s.vpp,
-            "Drop VPP.",
-        )
-        by_stage = tuple(sum(self.part_layers[i :: s.pp]) for i in range(s.pp))
-        _require(
-            s.vpp == 1 or (len(self.part_layers) == s.pp * s.vpp and by_stage == self.stage_layers),
+            len(self.part_layers) == self.parts.num_parts and sum(self.part_layers) == model.layers,
             "parallel.stage_layers",
-            f"give {s.pp * s.vpp} counts, one per chunk, that sum to layers = {model.layers}",
+            f"give {self.parts.num_parts} counts, one per {'stage' if chunks == 1 else 'part of the model'}, that sum "
+            f"to layers = {model.layers}",
             list(self.part_layers),
             "Correct the split.",
+        )
+        _require(
+            not (self.has_copies and self.kind == "training" and self.zero >= _SHARDED_GRADIENTS),
+            "parallel.zero",
+            f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
+            "supported yet)",
+            self.zero,
+            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
         )
 
     def _refuse_unbuilt(self) -> None:
@@ -241,19 +237,50 @@ class Work:
         """Tokens of a microbatch that each source rank sends off."""
         return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
 
+    @property
+    def family(self) -> Family | None:
+        """The schedule's entry in the table; None for an order of one's own."""
+        return None if self.own_order is not None else SCHEDULES[self.schedule]
+
+    @property
+    def parts(self) -> Placement:
+        """Where the parts of the model stand."""
+        if self.own_order is not None:
+            return self.own_order.placement
+        return SCHEDULES[self.schedule].placement_on(self.mesh.num_stages, self.mesh.strategy.vpp)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether each part of the model stands on two stages."""
+        return self.parts.kind == "both_ways"
+
+    @property
+    def splits_backward(self) -> bool:
+        """Whether W is a pass of its own."""
+        return self.family is None or self.family.splits_backward
+
+    @property
+    def visits_of_stage(self) -> int:
+        """How often a microbatch comes to each stage, on its way forward."""
+        return self.parts.num_parts // self.mesh.num_stages
+
+    def parts_of(self, stage: int) -> tuple[int, ...]:
+        """Return the parts of the model that a stage holds, chunk by chunk."""
+        return tuple(self.parts.part_of(stage, chunk) for chunk in range(self.parts.num_chunks))
+
     def layers_of(self, stage: int) -> Sequence[int]:
         """Return the layers of a stage, of all of its chunks."""
-        num_stages = self.mesh.num_stages
-        if not self.part_layers:
-            return self.layers_of_part(stage)
-        parts = range(stage, len(self.part_layers), num_stages)
-        return [layer for part in parts for layer in self.layers_of_part(part)]
+        return [layer for part in self.parts_of(stage) for layer in self.layers_of_part(part)]
 
     def layers_of_part(self, part: int) -> range:
         """Return the layers of a part of the model: of a stage, or of one of its chunks."""
-        counts = self.part_layers or self.stage_layers
-        first = sum(counts[:part])
-        return range(first, first + counts[part])
+        first = sum(self.part_layers[:part])
+        return range(first, first + self.part_layers[part])
+
+    def held(self, stage: int) -> Held:
+        """Return what a stage holds of the model, in all of its chunks."""
+        parts = self.parts_of(stage)
+        return Held(layers=self.layers_of(stage), has_embedding=0 in parts, has_head=len(self.part_layers) - 1 in parts)
 
 
 def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:

@@ -20,7 +20,7 @@ from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS, STREAMS
 from sim.results.path import path_ns, path_rows
 from sim.results.stages import stages_ns
-from workloads.schedules import SCHEDULES, Pass, Pipeline
+from workloads.schedules import Pass
 
 FLOAT_REL = 1e-9
 """Sums of up to some 10,000 floats: each rounding is 1e-16."""
@@ -58,8 +58,9 @@ def observe_case(
     strategy: str, convention: str, num_gpus: int, dense: bool, changes: tuple[tuple[str, object], ...]
 ) -> Observed:
     """Run a case once for all certificates."""
-    model = make_model(experts=0) if dense else make_model(experts=64 if num_gpus == 64 else 16)
-    return observe(make_work(strategy, convention, num_gpus=num_gpus, model=model, **dict(changes)))
+    given = dict(changes)
+    model = make_model(experts=0 if dense else 64 if num_gpus == 64 else 16, layers=given.pop("layers", 4))
+    return observe(make_work(strategy, convention, num_gpus=num_gpus, model=model, **given))
 
 
 # --- passes ----------------------------------------------------------------------------------------------------------
@@ -74,28 +75,36 @@ def _passes(seen: Observed) -> dict[tuple[int, int, Pass], tuple[int, int]]:
 
 
 def every_pass_runs_once(seen: Observed) -> None:
-    """F of every microbatch on every stage and lane, B as well in training, and one end of step."""
+    """F of every microbatch in every part of the model and lane, B as well in training, and one end of step."""
     trains = seen.work.kind == "training"
-    trace, mesh = seen.run.trace, seen.work.mesh
-    wanted = Counter(
-        (stage, lane, kind, microbatch)
-        for stage in range(mesh.num_stages)
+    trace, mesh, parts = seen.run.trace, seen.work.mesh, seen.work.parts
+    rows = trace.rows("pass")
+    columns = [seen.column(name)[rows].tolist() for name in ("stage", "lane", "kind", "microbatch", "chunk")]
+    ran = list(zip(*columns, strict=True))
+    visits = Counter(
+        (parts.part_of(stage, chunk), lane, kind, microbatch)
+        for stage, lane, kind, microbatch, chunk in ran
+        if kind in {"F", "B"}
+    )
+    assert visits == Counter(
+        (part, lane, kind, microbatch)
+        for part in range(parts.num_parts)
         for lane in range(mesh.num_lanes)
         for kind in (("F", "B") if trains else ("F",))
         for microbatch in range(seen.work.num_microbatches)
     )
-    if trains:
-        wanted.update((stage, lane, "O", -1) for stage in range(mesh.num_stages) for lane in range(mesh.num_lanes))
-    rows = trace.rows("pass")
-    columns = [seen.column(name)[rows].tolist() for name in ("stage", "lane", "kind", "microbatch")]
-    assert Counter(zip(*columns, strict=True)) == wanted
+    ends = Counter((stage, lane) for stage, lane, kind, _, _ in ran if kind == "O")
+    assert ends == Counter(
+        (stage, lane) for stage in range(mesh.num_stages) for lane in range(mesh.num_lanes) if trains
+    )
+    weights = Counter(one for one in ran if one[2] == "W")
+    assert set(weights.values()) <= {1}
+    assert {(*one[:2], "B", *one[3:]) for one in weights} <= set(ran)
 
 
 def every_pass_opens_after_what_it_needs(seen: Observed) -> None:
     """Own F before B; the neighbour's pass, and the hop that brings its output, before both."""
-    passes, strategy = _passes(seen), seen.work.mesh.strategy
-    pipeline = Pipeline(num_stages=strategy.pp, num_microbatches=1, num_chunks=strategy.vpp)
-    placement = SCHEDULES[seen.work.schedule].placement_of(pipeline)
+    passes, placement = _passes(seen), seen.work.parts
     for (stage, lane, chosen), (opened, _) in passes.items():
         if chosen.kind == "O":
             continue
@@ -119,12 +128,15 @@ def _hops(seen: Observed) -> dict[tuple[int, int, int, int], int]:
 
 
 def passes_of_a_lane_follow_each_other(seen: Observed) -> None:
-    """Find a lane in one pass at a time."""
+    """Find a lane in one pass at a time, or in the two of a pair, which open together."""
     for stage in range(seen.work.mesh.num_stages):
         for lane in range(seen.work.mesh.num_lanes):
             rows = seen.run.trace.rows("pass", stage=stage, lane=lane)
             start, end = seen.column("start_ns")[rows], seen.column("end_ns")[rows]
-            assert (start[1:] >= end[:-1]).all()
+            apart = start[1:] >= end[:-1]
+            assert (apart | (start[1:] == start[:-1])).all()
+            assert not (~apart[1:] & ~apart[:-1]).any()  # never three
+            assert apart.all() or seen.work.schedule in {"dualpipe", "dualpipe_v"}
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------

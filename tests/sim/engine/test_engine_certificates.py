@@ -16,19 +16,30 @@ from sim.engine.network.fluid import FluidNetwork
 from sim.engine.network.maxmin import max_min_rates
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.stages import stages_ns
+from workloads.schedules import SCHEDULES
 
+TAKES_ANY = [name for name, family in SCHEDULES.items() if family.num_chunks is None]
 FORWARD = [{"kind": "forward", "batches": 2}]
 TRAINING = [
     {"kind": "training", "schedule": schedule, "zero": zero}
     for schedule, zero in product(("gpipe", "1f1b"), (0, 1, 2, 3))
 ]
 RECOMPUTING = [{"kind": "training", "recompute": recompute} for recompute in ("selective", "full")]
+EVERY_ORDER = [
+    {"kind": "training", "schedule": schedule, "microbatches": 8, "layers": 8}
+    for schedule in SCHEDULES
+    if schedule not in TAKES_ANY
+]
+CHUNKED = [{"kind": "training", "schedule": schedule} for schedule in TAKES_ANY]
 SPLIT, WHOLE = {"sp": True}, {"sp": False}
 MESHES = [
     # strategy, convention, GPUs, whether the model is dense, sequence parallelism, how it is run
     ("EP8_TP2_PP2_DP4", "megatron", 16, False, SPLIT, FORWARD + TRAINING + RECOMPUTING),
     ("EP4_TP2_PP2_DP4", "megatron", 16, False, SPLIT, FORWARD + TRAINING),  # two lanes reduce gradients together
     ("EP4_TP1_PP4_DP4", "megatron", 16, False, WHOLE, FORWARD + TRAINING),
+    ("EP4_TP1_PP4_DP4", "megatron", 16, False, WHOLE, EVERY_ORDER),
+    ("EP4_TP2_PP2_VPP2_DP4", "megatron", 16, False, SPLIT, CHUNKED),
+    ("EP4_TP2_PP2_DP4", "megatron", 16, False, SPLIT, [one | {"zero": 1} for one in EVERY_ORDER]),
     ("EP1_TP2_PP4_DP2", "megatron", 16, True, SPLIT, FORWARD + TRAINING),
     ("EP1_TP2_PP4_DP2", "megatron", 16, True, WHOLE, FORWARD + TRAINING),
     ("EP16_TP8_PP2", "megatron", 32, False, SPLIT, TRAINING),

@@ -9,6 +9,7 @@ from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from workloads.mesh import build_mesh
 from workloads.model import ModelSpec
+from workloads.schedules import SCHEDULES
 from workloads.strategy import Strategy
 
 GPUS_PER_NODE = 8
@@ -58,6 +59,8 @@ def make_work(
     """Lay a small model out on a cluster: 4 microbatches of a few thousand tokens."""
     model = make_model() if model is None else model
     mesh = build_mesh(replace(Strategy.parse(strategy), sp=sp), convention, num_gpus=num_gpus)
+    parts = SCHEDULES[str(changes.get("schedule", "1f1b"))].placement_on(mesh.num_stages, mesh.strategy.vpp)
+    mesh = replace(mesh, is_mirrored=parts.kind == "both_ways")
     settings = {
         "kind": "forward",
         "batches": 1,
@@ -65,6 +68,6 @@ def make_work(
         "sequence_length": 512,
         "microbatches": 4,
         "schedule": "1f1b",
-        "stage_layers": tuple(model.spread_layers(mesh.num_stages)),
+        "part_layers": tuple(model.spread_layers(parts.num_parts) or ()),
     }
     return Work(cluster=make_cluster(num_gpus), model=model, mesh=mesh, **(settings | changes))
