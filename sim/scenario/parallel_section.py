@@ -68,7 +68,7 @@ class ParallelSpec(Section):
         Annotated[tuple[_StageLayers, ...], BeforeValidator(_stage_layers, json_schema_input_type=list[_StageLayers])]
         | None
     ) = None
-    """Layers of each stage, 0 allowed; without it they are split evenly."""
+    """Layers of each stage, 0 allowed, or of each part of the model where a stage holds several; default: even."""
     exchange: Literal["one_sided", "blocking"] = "one_sided"
     """How the expert exchange of the spanning convention is entered."""
 
@@ -114,6 +114,8 @@ class ScheduleSpec(Section):
     """What selective recomputation makes again, as Megatron-LM names it; default: core_attn."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
+    chunk_order: Literal["round_robin", "vee", "both_ways"] = "round_robin"
+    """Where the chunks of a custom schedule stand: round robin, down the stages and back up, or two copies."""
 
 
 class RoutingSpec(Section):

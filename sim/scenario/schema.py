@@ -228,8 +228,13 @@ class ScenarioSpec(Section):
         if kind != "custom" and file is not None:
             rule, cure = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
             raise refuse(("schedule", "file"), rule=rule, value=file, cure=cure)
-        if kind not in {*_INTERLEAVING, "custom"} and (vpp or 1) > 1:
-            count = 2 if kind in _TWO_CHUNKS else 1
+        chunk_order = self.schedule.chunk_order
+        if kind != "custom" and chunk_order != "round_robin":
+            rule, cure = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
+            raise refuse(("schedule", "chunk_order"), rule=rule, value=chunk_order, cure=cure)
+        takes_any = kind in _INTERLEAVING or (kind == "custom" and chunk_order == "round_robin")
+        if not takes_any and (vpp or 1) > 1:
+            count = 2 if kind in {*_TWO_CHUNKS, "custom"} else 1
             if vpp != count:
                 rule, cure = f"be {count} with schedule.kind {kind}", f"That schedule has {_IN_WORDS[count]} per stage."
                 raise refuse(("parallel", "vpp"), rule=rule, value=vpp, cure=cure)

@@ -21,6 +21,7 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
     InputError
         The file cannot be read, or holds no order of the pipeline; the line is that of the file.
     """
+    chunk_order = scenario.spec.schedule.chunk_order
     path = scenario.file_beside("schedule.file", scenario.spec.schedule.file or "")
     try:
         with path.open("rb") as stream:
@@ -33,7 +34,14 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
         rule, cure = "be of at most 64 MiB", "Use fewer microbatches."
         raise scenario.error_at("schedule.file", rule=rule, value=str(path), cure=cure)
     try:
-        return read_custom(text, num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks)
+        return read_custom(
+            text,
+            num_stages=num_stages,
+            num_microbatches=num_microbatches,
+            num_chunks=num_chunks if chunk_order == "round_robin" else 2,
+            chunk_order=chunk_order,
+            forward=scenario.spec.workload.kind == "forward",
+        )
     except CustomOrderError as error:
         raise InputError(
             file=str(path), line=error.line, field=error.field, rule=error.rule, value=error.value, cure=error.cure

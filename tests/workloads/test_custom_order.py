@@ -5,7 +5,7 @@ import pickle
 import pytest
 from schedule_runs import make
 
-from workloads.schedules import SCHEDULES, Pair, Pass
+from workloads.schedules import SCHEDULES, Pair, Pass, parts_of
 from workloads.schedules.custom import CustomOrderError, read_custom, shown
 
 
@@ -71,3 +71,22 @@ def test_a_deadlock_names_the_stages_that_wait_for_each_other():
         "line 1: passes must not wait for each other in a circle, got stage 0 at B0 waits for B0 of stage 1; stage 1 "
         "at F1 waits for F1 of stage 0. Move one of these passes behind what it waits for."
     )
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, family in SCHEDULES.items() if family.placement in ("vee", "both_ways")]
+)
+def test_an_order_with_chunks_elsewhere_is_read_back(kind):
+    programme = make(kind, 4, 8)
+    settings = {"num_stages": 4, "num_microbatches": 8, "num_chunks": 2}
+    text = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in programme.order)
+    read = read_custom(text, **settings, chunk_order=SCHEDULES[kind].placement)
+    assert (read.order, read.placement) == (programme.order, programme.placement)
+    with pytest.raises(CustomOrderError):  # the same passes, with the parts of the model in other places
+        read_custom(text, **settings)
+
+
+def test_a_microbatch_in_both_of_two_pipelines_is_refused():
+    with pytest.raises(CustomOrderError) as refusal:
+        read_custom("F0.0 F0.1 B0.0\nF0 B0", num_stages=2, num_microbatches=1, num_chunks=2, chunk_order="both_ways")
+    assert str(refusal.value).startswith("line 1: passes must keep a microbatch in one of the two pipelines, got")

@@ -6,11 +6,12 @@ Model
     F0 F1 B0 W0 F2 B1 W1 B2 W2
     F0 B0 F1 B1 W0 F2 B2 W1 W2
 
-`F0.1` is chunk 1 of microbatch 0; chunks stand round robin, as in the interleaved schedule. `F3+B1` runs both at a
-time. A B whose W is not written is whole. `#` begins a comment.
+`F0.1` is chunk 1 of microbatch 0; where chunks stand is said apart (`workloads.schedules.placement`), round robin if
+nothing is. `F3+B1` runs both at a time. A B whose W is not written is whole. `#` begins a comment.
 
-Every stage must run F and B of every microbatch and chunk once, and W at most once and after nothing but its B. The
-order must end: each pass is run as soon as what it needs has run, and where that stops the cycle of stages is named.
+Every stage must run F and B of every microbatch and chunk once, and W at most once and after nothing but its B; where
+two pipelines run in opposite directions (both_ways), of every microbatch in one of the two. The order must end: each
+pass is run as soon as what it needs has run, and where that stops the cycle of stages is named.
 """
 
 import re
@@ -36,9 +37,30 @@ class CustomOrderError(WorkloadError):
         self.line = line
 
 
-def read_custom(text: str, *, num_stages: int, num_microbatches: int, num_chunks: int = 1) -> Programme:
+def read_custom(
+    text: str,
+    *,
+    num_stages: int,
+    num_microbatches: int,
+    num_chunks: int = 1,
+    chunk_order: str = "round_robin",
+    forward: bool = False,
+) -> Programme:
     r"""Return the programme of a text.
 
+    Parameters
+    ----------
+    text
+        The order.
+    num_stages, num_microbatches, num_chunks
+        Of the pipeline; chunks of each stage.
+    chunk_order
+        Where these stand: round_robin, vee or both_ways.
+    forward
+        Whether an order without any B is complete.
+
+    Examples
+    --------
     >>> programme = read_custom("F0 B0\nF0 B0", num_stages=2, num_microbatches=1)
     >>> programme.order[1]
     [Pass(kind='F', microbatch=0, chunk=0), Pass(kind='B', microbatch=0, chunk=0)]
@@ -56,9 +78,11 @@ def read_custom(text: str, *, num_stages: int, num_microbatches: int, num_chunks
         raise CustomOrderError(line, "passes", f"have {num_stages} lines, one per stage", len(rows), cure)
     lines = [number for number, _ in rows]
     order = [[_step(word, number) for word in words] for number, words in rows]
+    no_backward = forward and all(step.kind == "F" for steps in order for step in steps)
     for line, steps in zip(lines, order, strict=True):
-        _check_complete(line, steps, num_microbatches, num_chunks)
-    kind = "row" if num_chunks == 1 else "round_robin"
+        chunks = range(num_chunks) if chunk_order != "both_ways" else None
+        _check_complete(line, steps, num_microbatches, num_chunks, asked=("F" if no_backward else "FB", chunks))
+    kind = "row" if num_chunks == 1 else chunk_order
     placement = Placement(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
     _check_ends(order, placement, lines)
     return Programme(order=order, placement=placement)
@@ -88,9 +112,19 @@ def _step(word: str, line: int) -> Step:
     raise CustomOrderError(line, "each word", rule, word, cure)
 
 
-def _check_complete(line: int, steps: list[Step], num_microbatches: int, num_chunks: int) -> None:
+def _check_complete(
+    line: int, steps: list[Step], num_microbatches: int, num_chunks: int, *, asked: tuple[str, range | None]
+) -> None:
+    """Check one stage's steps; `asked` are the kinds, and the chunks of each microbatch (None: one of the two)."""
+    kinds, chunks = asked
     counted = Counter(part for step in steps for part in parts_of(step))
-    asked = (Pass(kind, i, chunk) for kind in "FB" for chunk in range(num_chunks) for i in range(num_microbatches))
+    taken = {one.microbatch: one.chunk for one in counted if one.kind == "F"}
+    every = (
+        Pass(kind, i, chunk)
+        for kind in kinds
+        for i in range(num_microbatches)
+        for chunk in ((taken.get(i, 0),) if chunks is None else chunks)
+    )
     for one, number in counted.items():
         if one.microbatch >= num_microbatches or one.chunk >= num_chunks:
             rule = f"be of microbatches below {num_microbatches} and chunks below {num_chunks}"
@@ -99,9 +133,12 @@ def _check_complete(line: int, steps: list[Step], num_microbatches: int, num_chu
             raise CustomOrderError(
                 line, "passes", "be there once", f"{shown(one)} {number} times", "Remove the others."
             )
-    for one in asked:
+        if chunks is None and one.chunk != taken.get(one.microbatch, one.chunk):
+            rule, got = "keep a microbatch in one of the two pipelines", f"{shown(one)} beside another chunk's F"
+            raise CustomOrderError(line, "passes", rule, got, "Leave one of the two out.")
+    for one in every:
         if one not in counted:
-            rule = "hold F and B of every microbatch and chunk"
+            rule = f"hold {' and '.join(kinds)} of every microbatch and chunk"
             raise CustomOrderError(line, "passes", rule, f"no {shown(one)}", "Add it.")
 
 

@@ -9,11 +9,24 @@ import numpy as np
 from sim.engine.clock import Alarm, Clock, to_ns
 from sim.engine.network.batch import Batch
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import NO_LAYER, Collective, Compute, Flows, Input, Join, Op, Send, Service, TimedKernel, Transfer
+from sim.engine.ops import (
+    NO_LAYER,
+    Beside,
+    Collective,
+    Compute,
+    Flows,
+    Input,
+    Join,
+    Op,
+    Send,
+    Service,
+    TimedKernel,
+    Transfer,
+)
 from sim.engine.plan.neighbours import inputs_of, target_of
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
-from workloads.schedules import FixedOrder, Pass, Placement
+from workloads.schedules import FixedOrder, Pair, Pass, Placement, Step
 
 BYTE_PER_NS = 1e9
 """Bytes/s of a link of capacity 1."""
@@ -95,9 +108,13 @@ def run_network(
     return made, [batch for batch in batches if batch is not None]
 
 
-def order(text: str) -> list[Pass]:
-    """Read a list of passes: `F0 B0` is F then B of microbatch 0."""
-    return [Pass(word[0], int(word[1:])) for word in text.split()]
+def order(text: str) -> list[Step]:
+    """Read a list of passes: `F0 B0` is F then B of microbatch 0, `F1+B0` both at a time."""
+    steps: list[Step] = []
+    for word in text.split():
+        first, *second = [Pass(part[0], int(part[1:])) for part in word.split("+")]
+        steps += [Pair("FB", first.microbatch, 0, second[0].microbatch, 0)] if second else [first]
+    return steps
 
 
 def kernel(*duration_ns: int, kind: str = "other_compute") -> Compute:
@@ -128,7 +145,7 @@ class HandPlan:
     def __init__(
         self,
         passes: Sequence[str],
-        ops: Callable[[int, int, Pass], Sequence[Op]],
+        ops: Callable[[int, int, Step], Sequence[Op] | Beside],
         *,
         lane_ranks: Sequence[Sequence[Sequence[int]]] | None = None,
         capacity: Sequence[float] = (),
@@ -163,9 +180,10 @@ class HandPlan:
         """Return what a pass needs."""
         return self._inputs(stage, chosen)
 
-    def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the ops of a pass."""
-        return tuple(self._ops(stage, lane, chosen))
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | Beside:
+        """Return the ops of a pass, or of both passes of a pair."""
+        ops = self._ops(stage, lane, chosen)
+        return ops if isinstance(ops, Beside) else tuple(ops)
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the hop to the neighbour."""

@@ -2,11 +2,14 @@
 
 import pytest
 
+from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import InputError
 from sim.scenario.load import load_scenario
-from sim.studies.build import build_passes
+from sim.studies.build import build, build_passes
 from sim.studies.schedules import compare_schedules
+from workloads.schedules import parts_of
+from workloads.schedules.custom import shown
 
 SCENARIO = """name: own
 parallel: {pp: 2}
@@ -81,3 +84,46 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "order.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"schedule.file must be readable text"):
         build_passes(scenario)
+
+
+MODEL = """name: own
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 4, hidden: 256, heads: 8, ffn: 512, vocab: 1024, experts: 4, top_k: 2}
+parallel: {strategy: EP4_TP1_PP2_DP4}
+workload: {kind: training, sequences: 8, sequence_length: 64, microbatches: 2}
+schedule: {kind: custom, file: order.txt}
+"""
+GPIPE = "F0 F1 B0 B1\nF0 F1 B0 B1\n"
+
+
+def step_ns(scenario):
+    """Return the step time of a model."""
+    return run_plan(PipelinePlan(build(scenario).work)).trace.step_ns
+
+
+def test_a_model_under_an_own_order_takes_as_long_as_under_the_schedule_of_that_order(tmp_path):
+    own = step_ns(written(tmp_path, GPIPE, MODEL))
+    known = step_ns(written(tmp_path, "", MODEL.replace("{kind: custom, file: order.txt}", "{kind: gpipe}")))
+    assert own == known
+
+
+@pytest.mark.parametrize(("kind", "chunk_order"), [("zb_v", "vee"), ("dualpipe", "both_ways")])
+def test_a_model_under_an_own_order_has_its_chunks_where_it_says(tmp_path, kind, chunk_order):
+    text = MODEL.replace("sequences: 8", "sequences: 16").replace("microbatches: 2", "microbatches: 4")
+    known = build(written(tmp_path, "", text.replace("{kind: custom, file: order.txt}", f"{{kind: {kind}}}"))).work
+    order = PipelinePlan(known).programme.order
+    lines = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in order)
+    own = build(written(tmp_path, lines, text.replace("order.txt}", f"order.txt, chunk_order: {chunk_order}}}"))).work
+    assert [list(own.layers_of(stage)) for stage in (0, 1)] == [list(known.layers_of(stage)) for stage in (0, 1)]
+    assert run_plan(PipelinePlan(own)).trace.step_ns == run_plan(PipelinePlan(known)).trace.step_ns
+
+
+@pytest.mark.parametrize("order", [GPIPE, "F0 F1\nF0 F1\n"], ids=["with B", "without"])
+def test_a_forward_run_needs_forward_passes_alone(tmp_path, order):
+    text = MODEL.replace("kind: training", "kind: forward")
+    assert step_ns(written(tmp_path, order, text)) > 0
+
+
+def test_training_needs_every_backward_pass(tmp_path):
+    with pytest.raises(InputError, match=r"passes must hold F and B of every microbatch and chunk, got no B0"):
+        build(written(tmp_path, "F0 F1\nF0 F1\n", MODEL))
