@@ -106,9 +106,8 @@ REFUSALS = [
      "It decides which keys the workload has."),
     ("kind: forward ", "kind: training ", "30: workload.batches must be left out with workload.kind training, got 4. "
      "It belongs to kind forward; remove it."),
-    ("kind: 1f1b", "kind: zb_v", "34: schedule.kind must be one of gpipe, 1f1b, interleaved, "
-     "breadth_first, zb_h1, zb_h2, zb_1p, zb_2p with workload.kind forward, got zb_v. "
-     "zb_v is not supported yet for models; it runs with workload.kind passes."),
+    ("kind: 1f1b", "kind: zb_v, chunk_order: vee", "34: schedule.chunk_order must be left out with schedule.kind zb_v, "
+     "got vee. It belongs to kind custom; remove it."),
     ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1f1c. "
      "Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
@@ -161,9 +160,8 @@ REFUSALS = [
      "Did you mean `top_k`?"),
     ("{model.top_k: 1}", "{model.top_k: 65}", "43: alternatives.0 (model.top_k) must be at most model.experts = 64, "
      "got 65. Lower top_k."),
-    ("{model.top_k: 1}", "{schedule.kind: v_min}", "43: alternatives.0 (schedule.kind) must be one of gpipe, 1f1b, "
-     "interleaved, breadth_first, zb_h1, zb_h2, zb_1p, zb_2p with workload.kind forward, got v_min. v_min is not "
-     "supported yet for models; it runs with workload.kind passes."),
+    ("{model.top_k: 1}", "{schedule.kind: custom}", "43: alternatives.0 (schedule.file) must be given with schedule.kind "
+     "custom, got nothing. Name a text file with one line of passes per stage."),
     ("parallel.convention: megatron", "parallel.convention: mega", "45: rivals.1 (parallel.convention) must be one of "
      "megatron, vllm, spanning, got mega. Did you mean `megatron`?"),
     ("EP16_TP4_PP4_DP4", "EP16 TP4", "45: rivals.0 must be the name of a strategy or a map of dotted keys to values, "
