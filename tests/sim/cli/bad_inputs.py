@@ -478,12 +478,14 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "EP8_TP1_PP1_DP8",
         "EP1_TP1_PP4_DP2\n  stage_layers: [2, 2, 2]",
-        "17: parallel.stage_layers must give 4 counts, one per stage, that sum to layers = 8, got [2, 2, 2]. Correct the split.",
+        "17: parallel.stage_layers must give 4 counts, one per stage, that sum to layers = 8, got [2, 2, 2]. "
+        "Correct the split.",
     ),
     (
         "EP8_TP1_PP1_DP8",
         "EP1_TP1_PP4_DP2\n  stage_layers: [2, 2, 2, 3]",
-        "17: parallel.stage_layers must give 4 counts, one per stage, that sum to layers = 8, got [2, 2, 2, 3]. Correct the split.",
+        "17: parallel.stage_layers must give 4 counts, one per stage, that sum to layers = 8, got [2, 2, 2, 3]. "
+        "Correct the split.",
     ),
     ("experts: 8", "experts: 7", "15: parallel.ep must divide experts = 7, got 8. Choose EP among its divisors."),
     ("top_k: 2", "top_k: 9", "12: model.top_k must be at most model.experts = 8, got 9. Lower top_k."),

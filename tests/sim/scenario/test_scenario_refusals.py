@@ -160,8 +160,8 @@ REFUSALS = [
      "Did you mean `top_k`?"),
     ("{model.top_k: 1}", "{model.top_k: 65}", "43: alternatives.0 (model.top_k) must be at most model.experts = 64, "
      "got 65. Lower top_k."),
-    ("{model.top_k: 1}", "{schedule.kind: custom}", "43: alternatives.0 (schedule.file) must be given with schedule.kind "
-     "custom, got nothing. Name a text file with one line of passes per stage."),
+    ("{model.top_k: 1}", "{schedule.kind: custom}", "43: alternatives.0 (schedule.file) must be given with "
+     "schedule.kind custom, got nothing. Name a text file with one line of passes per stage."),
     ("parallel.convention: megatron", "parallel.convention: mega", "45: rivals.1 (parallel.convention) must be one of "
      "megatron, vllm, spanning, got mega. Did you mean `megatron`?"),
     ("EP16_TP4_PP4_DP4", "EP16 TP4", "45: rivals.0 must be the name of a strategy or a map of dotted keys to values, "
