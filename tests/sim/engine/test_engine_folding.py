@@ -38,7 +38,18 @@ def both(work) -> tuple[Run, Run]:
 @pytest.mark.parametrize(("strategy", "convention", "num_gpus", "more"), ALIKE, ids=[case[0] for case in ALIKE])
 def test_a_folded_run_gives_the_figures_of_all_lanes(strategy, convention, num_gpus, more, changes) -> None:
     """Times and accounts to the nanosecond, tokens to the last, bytes and links but for the order of sums."""
-    folded, whole = both(make_work(strategy, convention, num_gpus=num_gpus, **more, **changes))
+    assert_alike(*both(make_work(strategy, convention, num_gpus=num_gpus, **more, **changes)))
+
+
+@pytest.mark.parametrize("schedule", ["zb_v", "chimera", "dualpipe", "dualpipe_v"])
+def test_pairs_and_copies_fold_alike(schedule) -> None:
+    """Replicas of a copy lie on two stages, whose lanes meet at the end."""
+    settings = {"kind": "training", "zero": 1, "sequences": 256, "microbatches": 8, "schedule": schedule}
+    assert_alike(*both(make_work("EP8_TP1_PP4_DP16", "megatron", num_gpus=64, model=make_model(layers=8), **settings)))
+
+
+def assert_alike(folded: Run, whole: Run) -> None:
+    """Compare a folded run with that of all lanes."""
     trace = folded.trace
     assert trace.num_folded == trace.num_stages * (trace.num_lanes - 1) > 0
     assert whole.trace.num_folded == 0
