@@ -7,9 +7,9 @@ file (`workloads.schedules.custom`).
 from workloads.errors import WorkloadError
 from workloads.schedules.base import FixedOrder, Order, Pair, Pass, Schedule, Step, parts_of
 from workloads.schedules.breadth_first import breadth_first
-from workloads.schedules.chimera import chimera
-from workloads.schedules.dualpipe import dualpipe
-from workloads.schedules.dualpipe_v import dualpipe_v
+from workloads.schedules.chimera import check_chimera, chimera
+from workloads.schedules.dualpipe import check_dualpipe, dualpipe
+from workloads.schedules.dualpipe_v import check_dualpipe_v, dualpipe_v
 from workloads.schedules.family import Family
 from workloads.schedules.gpipe import gpipe
 from workloads.schedules.interleaved import interleaved
@@ -55,9 +55,23 @@ SCHEDULES: dict[str, Family] = {
     "zb_v": Family(build=zb_v, placement="vee", num_chunks=2, splits_backward=True),
     "v_half": Family(build=v_half, placement="vee", num_chunks=2, splits_backward=True),
     "v_min": Family(build=v_min, placement="vee", num_chunks=2, splits_backward=True),
-    "chimera": Family(build=chimera, placement="both_ways", num_chunks=2),
-    "dualpipe": Family(build=dualpipe, placement="both_ways", num_chunks=2, splits_backward=True, pairs=True),
-    "dualpipe_v": Family(build=dualpipe_v, placement="vee", num_chunks=2, splits_backward=True, pairs=True),
+    "chimera": Family(build=chimera, placement="both_ways", num_chunks=2, requires=check_chimera),
+    "dualpipe": Family(
+        build=dualpipe,
+        placement="both_ways",
+        num_chunks=2,
+        splits_backward=True,
+        pairs=True,
+        requires=check_dualpipe,
+    ),
+    "dualpipe_v": Family(
+        build=dualpipe_v,
+        placement="vee",
+        num_chunks=2,
+        splits_backward=True,
+        pairs=True,
+        requires=check_dualpipe_v,
+    ),
 }
 """Schedule by name."""
 

@@ -21,16 +21,11 @@ from workloads.errors import WorkloadError
 from workloads.schedules.base import Order, Pass, Step
 from workloads.schedules.pipeline import Pipeline
 
-__all__ = ["chimera"]
+__all__ = ["check_chimera", "chimera"]
 
 
-def chimera(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
-
-    >>> for stage in chimera(Pipeline(num_stages=2, num_microbatches=2)):
-    ...     print(" ".join(f"{p.kind}{p.microbatch}.{p.chunk}" for p in stage))
-    F0.0 F1.1 B1.1 B0.0
-    F1.1 F0.0 B0.0 B1.1
+def check_chimera(pipeline: Pipeline) -> None:
+    """Refuse a pipeline that the schedule cannot run.
 
     Raises
     ------
@@ -46,6 +41,18 @@ def chimera(pipeline: Pipeline) -> Order:
             value=p,
             cure="Two pipelines meet halfway.",
         )
+
+
+def chimera(pipeline: Pipeline) -> Order:
+    """Return the passes of every stage.
+
+    >>> for stage in chimera(Pipeline(num_stages=2, num_microbatches=2)):
+    ...     print(" ".join(f"{p.kind}{p.microbatch}.{p.chunk}" for p in stage))
+    F0.0 F1.1 B1.1 B0.0
+    F1.1 F0.0 B0.0 B1.1
+    """
+    check_chimera(pipeline)
+    p = pipeline.num_stages
     return [_stage(stage, p, pipeline.num_microbatches) for stage in range(p)]
 
 

@@ -20,15 +20,11 @@ from workloads.schedules.base import Order
 from workloads.schedules.paired_order import paired_order
 from workloads.schedules.pipeline import Pipeline
 
-__all__ = ["dualpipe"]
+__all__ = ["check_dualpipe", "dualpipe"]
 
 
-def dualpipe(pipeline: Pipeline) -> Order:
-    """Return the steps of every stage.
-
-    >>> order = dualpipe(Pipeline(num_stages=2, num_microbatches=4))
-    >>> " ".join(f"{s.kind}{s.microbatch}.{s.chunk}" for s in order[0])
-    'F0.0 F2.1 F1.0 B2.1 FB3.1 B3.1 B1.0 W1.0'
+def check_dualpipe(pipeline: Pipeline) -> None:
+    """Refuse a pipeline that the schedule cannot run.
 
     Raises
     ------
@@ -52,5 +48,16 @@ def dualpipe(pipeline: Pipeline) -> Order:
             value=m,
             cure="Half of them enter at each end.",
         )
+
+
+def dualpipe(pipeline: Pipeline) -> Order:
+    """Return the steps of every stage.
+
+    >>> order = dualpipe(Pipeline(num_stages=2, num_microbatches=4))
+    >>> " ".join(f"{s.kind}{s.microbatch}.{s.chunk}" for s in order[0])
+    'F0.0 F2.1 F1.0 B2.1 FB3.1 B3.1 B1.0 W1.0'
+    """
+    check_dualpipe(pipeline)
+    p, m = pipeline.num_stages, pipeline.num_microbatches
     rows = (range(m // 2), range(m // 2, m))
     return [paired_order(min(stage, p - 1 - stage), p // 2, rows, is_swapped=stage >= p // 2) for stage in range(p)]

@@ -19,15 +19,11 @@ from workloads.schedules.base import Order
 from workloads.schedules.paired_order import paired_order
 from workloads.schedules.pipeline import Pipeline
 
-__all__ = ["dualpipe_v"]
+__all__ = ["check_dualpipe_v", "dualpipe_v"]
 
 
-def dualpipe_v(pipeline: Pipeline) -> Order:
-    """Return the steps of every stage.
-
-    >>> order = dualpipe_v(Pipeline(num_stages=1, num_microbatches=2))
-    >>> " ".join(f"{s.kind}{s.microbatch}.{s.chunk}" for s in order[0])
-    'F0.0 F0.1 F1.0 B0.1 FB1.1 B1.1 B1.0 W1.0'
+def check_dualpipe_v(pipeline: Pipeline) -> None:
+    """Refuse a pipeline that the schedule cannot run.
 
     Raises
     ------
@@ -43,4 +39,15 @@ def dualpipe_v(pipeline: Pipeline) -> Order:
             value=m,
             cure="Use more microbatches, or zb_v.",
         )
+
+
+def dualpipe_v(pipeline: Pipeline) -> Order:
+    """Return the steps of every stage.
+
+    >>> order = dualpipe_v(Pipeline(num_stages=1, num_microbatches=2))
+    >>> " ".join(f"{s.kind}{s.microbatch}.{s.chunk}" for s in order[0])
+    'F0.0 F0.1 F1.0 B0.1 FB1.1 B1.1 B1.0 W1.0'
+    """
+    check_dualpipe_v(pipeline)
+    p, m = pipeline.num_stages, pipeline.num_microbatches
     return [paired_order(stage, p, (range(m), range(m))) for stage in range(p)]

@@ -26,6 +26,8 @@ class Family:
     """Whether W is a pass of its own, for some microbatches at least."""
     pairs: bool = False
     """Whether forward and backward passes run together."""
+    requires: Callable[[Pipeline], None] | None = None
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `WorkloadError`."""
 
     @property
     def copies(self) -> int:

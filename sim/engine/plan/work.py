@@ -19,7 +19,7 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
 from workloads.routing.skew import Skew
-from workloads.schedules import SCHEDULES, Family, Placement, Programme
+from workloads.schedules import SCHEDULES, Family, Pipeline, Placement, Programme
 
 __all__ = ["Work"]
 
@@ -161,6 +161,8 @@ class Work:
             s.vpp,
             "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
         )
+        if self.family is not None and self.family.requires is not None:
+            self.family.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
         _require(
             len(self.part_layers) == self.parts.num_parts and sum(self.part_layers) == model.layers,
             "parallel.stage_layers",

@@ -9,6 +9,7 @@ from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.results.stages import stages_ns
 from workloads.errors import WorkloadError
+from workloads.memory import params_per_rank
 from workloads.schedules import SCHEDULES
 
 KINDS = tuple(SCHEDULES)
@@ -133,3 +134,33 @@ def test_chunks_that_cannot_be_are_refused(changes, says):
 def test_chunks_under_a_schedule_that_has_none_are_refused():
     with pytest.raises(WorkloadError, match="vpp must be 1 with schedule"):
         make_work("EP4_TP1_PP4_VPP2", "megatron")
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy", "microbatches", "says"),
+    [
+        ("dualpipe", "EP4_TP1_PP4", 4, "workload.microbatches must be even and at least 8"),
+        ("dualpipe_v", "EP4_TP1_PP4", 4, "workload.microbatches must be at least 8"),
+        ("dualpipe", "EP16_TP1_PP1", 8, "parallel.pp must be even for dualpipe"),
+        ("chimera", "EP16_TP1_PP1", 8, "parallel.pp must be even for chimera"),
+    ],
+)
+def test_a_pipeline_that_a_schedule_cannot_run_is_refused_before_it_is_planned(kind, strategy, microbatches, says):
+    with pytest.raises(WorkloadError, match=says):
+        work_of(strategy, "megatron", kind, microbatches=microbatches)
+
+
+@pytest.mark.parametrize("kind", ["chimera", "dualpipe"])
+def test_two_copies_meet_at_the_end_and_not_in_every_pass(kind):
+    with pytest.raises(WorkloadError, match=r"parallel.zero must be 0 or 1 with schedule.kind"):
+        work_of("EP4_TP1_PP4", "megatron", kind, zero=2)
+
+
+def test_chunks_of_dense_and_expert_layers_hold_what_is_theirs():
+    """Of 8 layers the first 3 are dense: part 0 is dense, part 1 half; stage i holds parts i and 4 + i of 8."""
+    model = make_model(layers=8, dense_layers=3)
+    work = work_of("EP4_TP1_PP4", "megatron", "interleaved", model=model)
+    experts = [params_per_rank(model, work.mesh, work.held(stage))[1] for stage in range(4)]
+    one_layer = model.num_expert_params * model.experts // 4
+    assert experts == [one_layer, one_layer, one_layer, 2 * one_layer]
+    assert run_plan(PipelinePlan(work)).tokens_computed == 5 * work.batch_tokens * model.top_k
