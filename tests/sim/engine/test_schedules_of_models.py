@@ -147,7 +147,7 @@ def test_chunks_under_a_schedule_that_has_none_are_refused():
 )
 def test_a_pipeline_that_a_schedule_cannot_run_is_refused_before_it_is_planned(kind, strategy, microbatches, says):
     with pytest.raises(WorkloadError, match=says):
-        work_of(strategy, "megatron", kind, microbatches=microbatches)
+        work_of(strategy, "megatron", kind, microbatches=microbatches, sequences=128)
 
 
 @pytest.mark.parametrize("kind", ["chimera", "dualpipe"])
