@@ -3,7 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.placed import try_routing
@@ -143,7 +143,7 @@ def _build(scenario: Scenario) -> Built:
     work = Work(
         cluster=cluster,
         model=model,
-        mesh=replace(mesh, is_mirrored=parts.kind == "both_ways"),
+        mesh=mesh,
         kind=workload.kind,
         batches=batches,
         sequences=workload.sequences,

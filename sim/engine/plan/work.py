@@ -9,7 +9,7 @@ sequences and microbatches.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
@@ -36,7 +36,7 @@ class Work:
     model: ModelSpec
     """Model."""
     mesh: Mesh
-    """Groups of ranks."""
+    """Groups of ranks; where the schedule holds two copies of the model, replicas are those of both."""
     kind: str
     """`forward` or `training`."""
     batches: int
@@ -87,6 +87,8 @@ class Work:
     """The steps of schedule `custom`."""
 
     def __post_init__(self) -> None:
+        if self.mesh.is_mirrored != self.has_copies:
+            object.__setattr__(self, "mesh", replace(self.mesh, is_mirrored=self.has_copies))
         model, s = self.model, self.mesh.strategy
         _require(
             model.heads % s.tp == 0,

@@ -60,7 +60,6 @@ def make_work(
     model = make_model() if model is None else model
     mesh = build_mesh(replace(Strategy.parse(strategy), sp=sp), convention, num_gpus=num_gpus)
     parts = SCHEDULES[str(changes.get("schedule", "1f1b"))].placement_on(mesh.num_stages, mesh.strategy.vpp)
-    mesh = replace(mesh, is_mirrored=parts.kind == "both_ways")
     settings = {
         "kind": "forward",
         "batches": 1,
