@@ -47,6 +47,7 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert code == 0
     assert "eplb with 16 replicas" in out
     assert "At skew 0 " in out
+    assert "at best" in out
     assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.json", "stress.png"}
     code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
     data = json.loads(text)
@@ -98,6 +99,40 @@ def test_a_recording_is_summarised(moesim):
     code, out, _ = moesim("routing", "summary", "a.csv")
     assert code == 0
     assert "max/mean" in out
+
+
+def test_a_recording_is_spread_over_ranks(moesim):
+    """By hand: 5, 1, 3, 3 on two ranks are 6 and 6 in order; of 9, 1, 1, 1 one rank has 9 of a mean of 6 at best."""
+    lines = [
+        f"{layer},{e},{n}" for layer, loads in enumerate([(5, 1, 3, 3), (9, 1, 1, 1)]) for e, n in enumerate(loads)
+    ]
+    Path("a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
+    code, text, _ = moesim("routing", "summary", "a.csv", "--ranks", "2", "--json")
+    first, second = json.loads(text)["rows"]
+    assert code == 0
+    assert first["contiguous_max_over_mean"] == first["bound_max_over_mean"] == 1
+    assert second["contiguous_max_over_mean"] == pytest.approx(10 / 6)  # 9 + 1 of a mean of 6
+    assert second["bound_max_over_mean"] == pytest.approx(9 / 6)
+    code, text, _ = moesim("routing", "summary", "a.csv", "--ranks", "2", "--replicas", "2", "--json")
+    assert json.loads(text)["rows"][1]["bound_max_over_mean"] == 1
+    assert json.loads(text)["rows"][1]["eplb_max_over_mean"] == pytest.approx(1, abs=0.2)
+    code, out, _ = moesim("routing", "summary", "a.csv", "--ranks", "2", "--replicas", "2")
+    assert (code, "EPLB" in out, "at best" in out) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ranks", "3"], "--ranks must divide 2 experts, got 3. Give a number that divides them"),
+        (["--replicas", "2"], "--replicas must be given with --ranks, got 2. For example: --ranks 8 --replicas 2"),
+        (["--ranks", "2", "--replicas", "1"], "--replicas must give 2 ranks equally many slots, got 1. For example"),
+    ],
+)
+def test_ranks_that_cannot_hold_a_recording_are_refused(moesim, arguments, message):
+    Path("a.csv").write_text("layer,expert,tokens\n0,0,3\n0,1,1\n", encoding="utf-8")
+    code, _, err = moesim("routing", "summary", "a.csv", *arguments)
+    assert code == 2
+    assert message in err
 
 
 def test_a_recording_that_is_not_there_is_refused(moesim):
