@@ -1,6 +1,6 @@
 """The report that `moesim stress` prints, from its JSON: remedies at each skew, what slows it down, the sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,17 +17,18 @@ _STEP = (
     "remedy",
     "skew",
     "step",
-    "95 % of seeds",
+    "± 95 %",
     "slowdown",
     "tokens/s",
     "bubble",
     "max/mean",
+    "at best",
     "dropped",
     "weights",
     "peak",
     "fits",
 )
-_PARTS = ("compute", "dispatch", "combine", "waiting", "bubble", "other")
+_AT_BEST = "  at best: what no placement with as many slots can be below for these tokens, even a new one at each draw"
 
 
 def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str]) -> None:
@@ -45,15 +46,17 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     rows = sorted(data["rows"], key=lambda row: [one["name"] for one in data["remedies"]].index(row["remedy"]))
     heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations")
     table = new_table(console, *_STEP, right=range(1, len(_STEP)))
-    for row in rows:
+    for row, remedy in zip(rows, _named_once(rows), strict=True):
         style = "red" if row["fits"] is False else ""
-        table.add_row(*(cell(text, style) for text in _step_cells(row)))
+        table.add_row(cell(remedy), *(cell(text, style) for text in _step_cells(row)))
     indented(console, table)
+    console.print(Text(_AT_BEST))
     heading(console, "the slowdown", "against the first row, seconds added to the step by part, averaged over stages")
-    table = new_table(console, "remedy", "skew", *_PARTS, right=range(1, 2 + len(_PARTS)))
-    for row in rows:
-        added = [_signed(row["slowdown_s"].get(part)) for part in _PARTS]
-        table.add_row(*map(cell, (row["remedy"], f"{row['skew']:g}", *added)))
+    parts = [part for part in rows[0]["parts_s"] if any(row["parts_s"][part] for row in rows)]
+    table = new_table(console, "remedy", "skew", *parts, "of it contention", right=range(1, 3 + len(parts)))
+    for row, remedy in zip(rows, _named_once(rows), strict=True):
+        added = [_signed(row["slowdown_s"].get(part)) for part in parts]
+        table.add_row(*map(cell, (remedy, f"{row['skew']:g}", *added, _signed(row["contention_added_s"]))))
     indented(console, table)
     problems = dict.fromkeys(row["problem"] for row in rows if row["problem"])
     for problem in problems:
@@ -69,22 +72,28 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
 
 def _step_cells(row: Row) -> list[str]:
     if row["step_time_s"] is None:
-        return [row["remedy"], f"{row['skew']:g}", *["–"] * (len(_STEP) - 2)]
+        return [f"{row['skew']:g}", *["–"] * (len(_STEP) - 2)]
     interval = row["step_time_s_interval"]
     return [
-        row["remedy"],
         f"{row['skew']:g}",
         format_quantity(row["step_time_s"], "s"),
-        "–" if interval is None else f"± {(interval[1] - interval[0]) / 2 / row['step_time_s']:.1%}",
+        "–" if interval is None else f"{(interval[1] - interval[0]) / 2 / row['step_time_s']:.1%}",
         f"{row['slowdown']:.3f}",
         format_quantity(row["tokens_per_s"], "tokens/s").removesuffix("tokens/s").rstrip(),
         f"{row['bubble_fraction']:.1%}",
         f"{row['imbalance_max_over_mean']:.2f}",
+        f"{row['imbalance_bound_max_over_mean']:.2f}",
         f"{row['dropped_fraction']:.2%}",
         format_quantity(row["weights_bytes_per_gpu"], "bytes"),
         format_quantity(row["peak_bytes_per_gpu"], "bytes"),
         {None: "–", True: "yes", False: "no"}[row["fits"]],
     ]
+
+
+def _named_once(rows: Sequence[Row]) -> list[str]:
+    """Return the remedy of each row, empty where it is that of the row before."""
+    names = [str(row["remedy"]) for row in rows]
+    return ["" if i and names[i - 1] == name else name for i, name in enumerate(names)]
 
 
 def _signed(value: float | None) -> str:

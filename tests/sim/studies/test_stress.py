@@ -1,14 +1,24 @@
 """Stress tests: the grid, what is kept of it, what is said of it."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sim
+import topology
+import workloads
 from sim.errors import InputError, OutputError
 from sim.scenario.load import load_scenario, load_scenario_text
+from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.many import Observation
+from sim.studies.simulate import simulate_scenario
 from sim.studies.stress.grid import build_grid, remedies_of
 from sim.studies.stress.heat import expert_tokens
 from sim.studies.stress.point import Done, PointFile, point_key
@@ -112,6 +122,81 @@ def test_another_content_of_a_file_is_another_simulation(tmp_path):
         (tmp_path / "a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
         keys.append(point_key(load_scenario(str(tmp_path / "small.yaml"))))
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_other_code_is_another_simulation(scenario, monkeypatch):
+    """The version alone would let results from before a change be taken for those after it."""
+    before = point_key(scenario)
+    assert point_key(scenario) == before
+    monkeypatch.setattr("sim.studies.stress.point.source_digest", lambda: "of other code")
+    assert point_key(scenario) != before
+
+
+def test_the_digest_is_of_every_source_file(tmp_path):
+    """Of a copy with one more comment it is another; without the comment the same: names of folders do not count."""
+    said = []
+    for place, comment in (("a", ""), ("b", ""), ("c", "# changed")):
+        for package in (sim, topology, workloads):
+            root = Path(package.__file__).parent
+            copy = tmp_path / place / package.__name__
+            shutil.copytree(root, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        file = tmp_path / place / "workloads" / "placement" / "packing.py"
+        file.write_text(file.read_text(encoding="utf-8") + comment, encoding="utf-8")
+        code = "from sim.studies.source_digest import source_digest; print(source_digest())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path / place, capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / place)},
+        )  # fmt: skip
+        said.append(done.stdout)
+    assert said[0] == said[1] != said[2]
+
+
+def test_no_remedy_is_below_the_bound(scenario):
+    """What the best placement could reach for the very tokens of the run, in every row; more slots do not raise it."""
+    grid = build_grid(scenario)
+    rows = {(row["skew"], row["remedy"]): row for row in summarise(grid, run_grid(grid)[0])}
+    for row in rows.values():
+        assert 1 <= row["imbalance_bound_max_over_mean"] <= row["imbalance_max_over_mean"] * (1 + 1e-12)
+    assert rows[1.5, "nothing"]["imbalance_bound_max_over_mean"] > 1.05
+    assert rows[1.5, "EPLB"]["imbalance_bound_max_over_mean"] < rows[1.5, "nothing"]["imbalance_bound_max_over_mean"]
+
+
+@pytest.mark.parametrize(
+    ("convention", "strategy"),
+    [
+        ("megatron", "EP8_TP1_PP1_DP8"),
+        ("vllm", "EP8_TP4_PP1_DP2"),
+        ("vllm", "EP8_TP8_PP1"),
+        ("spanning", "EP8_TP4_PP2"),
+    ],
+)
+def test_with_an_expert_for_each_rank_every_placement_is_the_best(convention, strategy):
+    """Without replicas the busiest rank is the one with the most popular expert: bound and figure are equal."""
+    text = SMALL.replace("experts: 16", "experts: 8").replace(
+        "{strategy: EP8_TP1_PP1_DP8}", f"{{strategy: {strategy}, convention: {convention}}}"
+    ).partition("stress:")[0]  # fmt: skip
+    for changes in ({"routing.skew": 1.0}, {"routing.skew": 1.0, "routing.capacity_factor": 1.0}):
+        point = load_scenario_text(text).variant(changes, at=("test",))
+        values = simulate_scenario(point, wanted={IMBALANCE_BOUND}).values
+        assert values[IMBALANCE_BOUND] == pytest.approx(values["imbalance_max_over_mean"], rel=1e-12)
+        assert values[IMBALANCE_BOUND] > 1.1
+
+
+def test_contention_is_given_to_the_transfers_that_suffered_it():
+    """In the spanning reading stages exchange at the same time; in one stage without TP nothing meets."""
+    text = SMALL.replace("{strategy: EP8_TP1_PP1_DP8}", "{strategy: EP8_TP4_PP2, convention: spanning}")
+    text = text.replace("sequence_length: 256", "sequence_length: 2048")
+    spread, alone = (
+        summarise(grid, run_grid(grid)[0])
+        for grid in (build_grid(load_scenario_text(each), skews=[1.0], num_seeds=1) for each in (text, SMALL))
+    )
+    assert spread[0]["contention_s"]["dispatch"] > 0
+    assert spread[0]["contention_s"]["combine"] > 0
+    assert {name for name, value in spread[0]["contention_s"].items() if value} <= {"dispatch", "combine", "tp"}
+    assert not any(alone[0]["contention_s"].values())
+    for row in spread:
+        assert sum(row["parts_s"].values()) == pytest.approx(row["step_time_s"], rel=1e-9)
+        assert all(value <= row["parts_s"][name] for name, value in row["contention_s"].items())
 
 
 def test_replicas_help_and_drops_are_told(scenario):
