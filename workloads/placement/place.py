@@ -113,6 +113,18 @@ def _greedy(asked: _Asked) -> IntArray:
 
 
 def _eplb(asked: _Asked) -> IntArray:
+    """Place with groups where they are asked for: the published code falls back to none without a word."""
+    groups, nodes = asked.rule.groups, asked.num_nodes
+    fits = [n for n in range(nodes, asked.num_experts + 1, nodes) if asked.num_experts % n == 0]
+    if groups > 1 and groups not in fits:
+        near = min(fits, key=lambda n: (abs(n - groups), n), default=None)
+        raise WorkloadError(
+            subject="placement",
+            field="groups",
+            rule=f"divide {asked.num_experts} experts and be a multiple of the {nodes} nodes that a group of ranks is on",
+            value=groups,
+            cure="Leave groups out." if near is None else f"Use {near}, or leave groups out.",
+        )
     return eplb(
         asked.loads,
         num_slots=asked.num_experts + asked.rule.replicas,
