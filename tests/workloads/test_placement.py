@@ -144,7 +144,9 @@ def test_replicas_must_fill_all_ranks_alike():
 def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
     """The published code plans without groups then, which nobody would notice: 12 experts on 2 nodes."""
     rule = PlacementRule(kind="eplb", groups=groups)
-    with pytest.raises(WorkloadError, match=f"groups must divide 12 experts and be a multiple of the 2 .* got {groups}. "):
+    with pytest.raises(
+        WorkloadError, match=f"groups must divide 12 experts and be a multiple of the 2 .* got {groups}. "
+    ):
         place_experts(rule, num_experts=12, num_ranks=4, num_nodes=2)
     for fits in (1, 2, 6):
         place_experts(PlacementRule(kind="eplb", groups=fits), num_experts=12, num_ranks=4, num_nodes=2)

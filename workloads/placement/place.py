@@ -121,7 +121,7 @@ def _eplb(asked: _Asked) -> IntArray:
         raise WorkloadError(
             subject="placement",
             field="groups",
-            rule=f"divide {asked.num_experts} experts and be a multiple of the {nodes} nodes that a group of ranks is on",
+            rule=f"divide {asked.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
             value=groups,
             cure="Leave groups out." if near is None else f"Use {near}, or leave groups out.",
         )
