@@ -24,7 +24,7 @@ _STEP = (
     "max/mean",
     "at best",
     "dropped",
-    "weights",
+    "rerouted",
     "peak",
     "fits",
 )
@@ -84,7 +84,7 @@ def _step_cells(row: Row) -> list[str]:
         f"{row['imbalance_max_over_mean']:.2f}",
         f"{row['imbalance_bound_max_over_mean']:.2f}",
         f"{row['dropped_fraction']:.2%}",
-        format_quantity(row["weights_bytes_per_gpu"], "bytes"),
+        f"{row['rerouted_fraction']:.2%}",
         format_quantity(row["peak_bytes_per_gpu"], "bytes"),
         {None: "–", True: "yes", False: "no"}[row["fits"]],
     ]

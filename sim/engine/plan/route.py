@@ -136,12 +136,10 @@ def _route(
         top_k=work.model.top_k,
     )
     slots = [slots_of(work, costs, stage, layer) for layer in layers]
-    tokens, real, trips, size = [], [], [], numbered[0][1].size
-    mine_of = [
-        slice(None) if len(numbered) == 1 else slice(nth * size, (nth + 1) * size) for nth in range(len(numbered))
-    ]
-    costs.loads.note(lane, layers, microbatches, [computed[:, mine] for mine in mine_of])
-    for mine, (number, group) in zip(mine_of, numbered, strict=True):
+    tokens, real, trips = [], [], []
+    costs.loads.note(lane, layers, microbatches, drawn=counts, computed=computed, num_groups=len(numbered))
+    for nth, (number, group) in enumerate(numbered):
+        mine = slice(None) if len(numbered) == 1 else slice(nth * group.size, (nth + 1) * group.size)
         per_slot = _on_hosts(carried[:, mine], slots, group.size)
         tokens.append(per_slot.sum(axis=1))
         real.append(tokens[-1] if carried is computed else _on_hosts(computed[:, mine], slots, group.size).sum(axis=1))

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 from sim.errors import OutputError
 from sim.scenario.claims_section import ALTERABLE
 from sim.scenario.scenario import Scenario
-from sim.studies.imbalance_bound import IMBALANCE_BOUND
+from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED
 from sim.studies.many import Observation
 from sim.studies.source_digest import source_digest
 
@@ -31,6 +31,7 @@ KEPT_VALUES: Final = (
     "stall_fraction",
     "imbalance_max_over_mean",
     IMBALANCE_BOUND,
+    REROUTED,
     "fits",
     "capacity_bytes",
     "weights",

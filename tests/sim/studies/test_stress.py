@@ -16,6 +16,7 @@ import topology
 import workloads
 from sim.errors import InputError, OutputError
 from sim.scenario.load import load_scenario, load_scenario_text
+from sim.scenario.stress_section import RemedySpec
 from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.many import Observation
 from sim.studies.simulate import simulate_scenario
@@ -49,7 +50,7 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
+def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True, seeds=()):
     """Return what the verdict reads of a row."""
     return {
         "skew": skew,
@@ -57,6 +58,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
         "step_time_s": step_s,
         "step_times_s": seeds or [step_s],
         "dropped_fraction": dropped,
+        "rerouted_fraction": rerouted,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
         "changes_nothing": remedy == "nothing",
@@ -213,6 +215,28 @@ def test_replicas_help_and_drops_are_told(scenario):
         assert sum(one["slowdown_s"].values()) == pytest.approx(one["step_time_s"] - reference, abs=1e-12)
 
 
+def test_copies_sent_to_other_experts_are_told():
+    """By hand: a hot expert of 8 with half of all tokens, top-1 and capacity 1, keeps 1/8 of the copies."""
+    text = (
+        SMALL.partition("stress:")[0]
+        .replace("kind: zipf", "kind: hot_expert, skew: 0.5")
+        .replace("top_k: 2", "top_k: 1")
+    )
+    grid = build_grid(
+        load_scenario_text(text.replace("experts: 16", "experts: 8")),
+        skews=[0.5],
+        num_seeds=1,
+        remedies=[
+            RemedySpec(name=kind, set={"routing.capacity_factor": 1.0, "routing.overflow": kind})
+            for kind in ("drop", "reroute")
+        ],
+    )
+    dropped, rerouted = summarise(grid, run_grid(grid)[0])
+    assert dropped["rerouted_fraction"] == rerouted["dropped_fraction"] == 0
+    assert rerouted["rerouted_fraction"] == pytest.approx(dropped["dropped_fraction"], rel=1e-12)
+    assert rerouted["rerouted_fraction"] == pytest.approx(0.5 - 1 / 8, abs=0.02)
+
+
 def test_the_interval_is_students():
     """Of 1, 2, 3: mean 2, deviation 1, t 4.303 with two degrees of freedom."""
     mean, interval = mean_and_interval([1.0, 2.0, 3.0])
@@ -230,7 +254,8 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
     assert verdict(rows) == (
         'At skew 0 no remedy is faster than the scenario as it is ("nothing") by more than 1 % and the noise of the '
         'seeds: its step is 1.00 times that of skew 0; at skew 1 "EPLB" is best: its step is 1.50 times that of skew 0 '
-        'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory.'
+        'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory '
+        '("drop" takes 1.00 times, dropping 40.0% of the copies).'
     )
 
 
@@ -252,6 +277,17 @@ def test_memory_is_not_bought_for_noise():
     assert '"64 replicas" is best' in verdict([slow, big, later])
     dropping = row(0, "drop", 1.0, peak=1.995e9, dropped=0.0005, seeds=[1.0, 1.0, 1.0])
     assert '"32 replicas" is best' in verdict([slow, dropping, small])
+
+
+def test_rerouting_is_no_free_remedy():
+    """As dropping: it computes what no token asked for. Where every remedy loses more, it is told."""
+    rows = [row(0, "nothing", 3.0), row(0, "reroute", 1.0, rerouted=0.3)]
+    assert verdict(rows) == (
+        'At skew 0 no remedy that computes all copies as chosen is faster than the scenario as it is ("nothing") by '
+        'more than 1 % and the noise of the seeds: its step is 1.00 times that of skew 0 ("reroute" takes 0.33 times, '
+        "rerouting 30.0% of the copies)."
+    )
+    assert "rerouting 30.0% of the copies" in verdict([row(0, "drop", 3.0, dropped=0.2), rows[1]])
 
 
 def test_a_range_of_skews_says_at_which_a_figure_is():
