@@ -44,7 +44,8 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
         What was written -> path.
     """
     rows = sorted(data["rows"], key=lambda row: [one["name"] for one in data["remedies"]].index(row["remedy"]))
-    heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations")
+    kept = f", {data['num_kept']} of them done before" if data["num_kept"] else ""
+    heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations{kept}")
     table = new_table(console, *_STEP, right=range(1, len(_STEP)))
     for row, remedy in zip(rows, _named_once(rows), strict=True):
         style = "red" if row["fits"] is False else ""

@@ -179,4 +179,4 @@ class PlacementSpec(Section):
     moves: Flag = False
     """Whether weights that are not where the contiguous placement has them are copied before the first pass."""
     experts: tuple[tuple[_Expert, ...], ...] | None = None
-    """Experts of each rank of a group, with kind explicit."""
+    """Experts of each rank of a group, with kind explicit: a list for each, or as many for each layer with experts."""

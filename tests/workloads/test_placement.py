@@ -135,6 +135,18 @@ def test_a_placement_by_hand_must_hold_each_expert_once():
         place_experts(PlacementRule(kind="explicit", experts=((0, 1), (1, 2))), num_experts=4, num_ranks=2)
 
 
+def test_a_plan_by_hand_may_be_another_in_each_layer():
+    """Lists of the first layer with experts, then of the next; one plan is that of all layers."""
+    plans = (((0, 1), (2, 3)), ((0, 2), (1, 3)))
+    for experts, nth, expected in [(plans[0] + plans[1], 1, plans[1]), (plans[1], 1, plans[1])]:
+        rule = PlacementRule(kind="explicit", experts=experts)
+        slots = place_experts(rule, num_experts=4, num_ranks=2, nth=nth, num_layers=2)
+        np.testing.assert_array_equal(slots, expected)
+    for bad, layers in [(plans[0] + plans[1], 3), (plans[0] + ((0, 2), (1, 2)), 2), (plans[0][:1], 2)]:
+        with pytest.raises(WorkloadError, match=f"in all layers or for each of the {layers} with experts, got"):
+            place_experts(PlacementRule(kind="explicit", experts=bad), num_experts=4, num_ranks=2, num_layers=layers)
+
+
 def test_replicas_must_fill_all_ranks_alike():
     with pytest.raises(WorkloadError, match="equally many slots"):
         place_experts(PlacementRule(kind="eplb", replicas=3), num_experts=4, num_ranks=2)

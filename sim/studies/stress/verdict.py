@@ -33,6 +33,8 @@ def verdict(rows: Sequence[Row]) -> str:
         return "No point of the grid could be simulated."
     if not any(_fits(row) for row in ran):
         return "No point of the grid fits into memory."
+    if len({row["remedy"] for row in ran}) == 1:
+        return _told_alone(ran)
     parts: list[list[Row]] = []
     for skew in dict.fromkeys(row["skew"] for row in ran):
         here = [row for row in ran if row["skew"] == skew]
@@ -43,6 +45,19 @@ def verdict(rows: Sequence[Row]) -> str:
             parts.append([row])
     sentence = "; ".join(_told(part, ran) for part in parts)
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _told_alone(rows: Sequence[Row]) -> str:
+    """Return the sentence where there is one remedy, or none: what skew costs."""
+    first, worst = rows[0], max(rows, key=lambda row: float(row["step_time_s"]))
+    none = (
+        "Nothing was tried against skew" if first["changes_nothing"] else f'Nothing but "{first["remedy"]}" was tried'
+    )
+    step = f"the step takes {format_quantity(first['step_time_s'], 's')} at skew {first['skew']:g}"
+    times = "" if worst is first else f" and at most {_times(worst, first)} that, at skew {worst['skew']:g}"
+    unfit = [f"{row['skew']:g}" for row in rows if not _fits(row)]
+    fit = f"; it does not fit into memory at skew {', '.join(unfit)}" if unfit else ""
+    return f"{none}: {step}{times}{fit}."
 
 
 def _fits(row: Row) -> bool:

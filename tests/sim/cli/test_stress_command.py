@@ -55,6 +55,25 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert [remedy["name"] for remedy in data["remedies"]] == ["nothing", "eplb with 16 replicas"]
 
 
+def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
+    """As soon as there are any; what goes on is the same command, which says how many it found."""
+    once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--out", "out")
+    assert "done before" not in moesim(*once)[1]
+    assert "1 simulations, 1 of them done before" in moesim(*once)[1]
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.cli.stress.stress_test", interrupt)
+    code, _, err = moesim(*once)
+    assert code == 130
+    assert err.replace("\\", "/").startswith(
+        "Points that are done are kept in out/points.jsonl: the same command goes on"
+    )
+    assert err.endswith("interrupted\n")
+    assert moesim(*once[:-2])[2] == "interrupted\n"
+
+
 def test_without_a_folder_nothing_is_written(moesim):
     assert moesim("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1")[0] == 0
     assert [path.name for path in Path().iterdir()] == ["small.yaml"]

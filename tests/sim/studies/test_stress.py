@@ -325,6 +325,15 @@ def test_a_row_says_whether_every_seed_fits(scenario):
     assert [one["fits"] for one in summarise(grid, done)] == [False, True, True, True, True, True]
 
 
+def test_without_remedies_the_sentence_says_what_skew_costs():
+    rows = [row(0, "nothing", 1.0), row(1, "nothing", 3.0), row(2, "nothing", 2.0, fits=False)]
+    assert verdict(rows) == (
+        "Nothing was tried against skew: the step takes 1 s at skew 0 and at most 3.00 times that, at skew 1; it does "
+        "not fit into memory at skew 2."
+    )
+    assert verdict([row(0.5, "greedy", 1.0)]) == 'Nothing but "greedy" was tried: the step takes 1 s at skew 0.5.'
+
+
 def test_a_sentence_is_said_where_nothing_ran():
     assert verdict([{**row(0, "nothing", 1.0), "step_time_s": None}]) == "No point of the grid could be simulated."
 
