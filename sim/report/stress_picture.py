@@ -40,7 +40,11 @@ Row = Mapping[str, Any]
 def draw_stress(data: Mapping[str, Any], path: Path) -> None:
     """Write the picture of `stress`'s JSON."""
     names = [remedy["name"] for remedy in data["remedies"]]
-    rows = [row for row in data["rows"] if row["step_time_s"] is not None]
+    rows: list[Row] = [
+        {**row, "lost_fraction": row["dropped_fraction"] + row["rerouted_fraction"]}
+        for row in data["rows"]
+        if row["step_time_s"] is not None
+    ]
     sentence = textwrap.fill(data["sentence"], 265)
     legend_rows = -(-(len(names) + 2) // 5)
     above, below = 0.95 + _LINE * (sentence.count("\n") + 1), 1.05 + 0.22 * legend_rows
@@ -57,7 +61,7 @@ def draw_stress(data: Mapping[str, Any], path: Path) -> None:
         _lines(panels[0, 1], rows, names, key="tokens_per_s", factor=1e-6, label="million tokens/s")
         _lines(panels[0, 2], rows, names, key="bubble_fraction", factor=100.0, label="bubble [% of the step]")
         _imbalance(panels[0, 3], rows, names)
-        _lines(panels[1, 0], rows, names, key="dropped_fraction", factor=100.0, label="dropped [% of copies]")
+        _lines(panels[1, 0], rows, names, key="lost_fraction", factor=100.0, label="dropped or rerouted [% of copies]")
         _memory(panels[1, 1], rows, names)
         _parts(panels[1, 2], rows, names)
         _heat(panels[1, 3], data["expert_tokens"])
@@ -90,7 +94,7 @@ def _lines(panel: Axes, rows: list[Row], names: list[str], *, key: str, factor: 
         [row["skew"] for row in unfit], [factor * row[key] for row in unfit],
         ls="", marker="x", ms=9, mew=1.8, color=_UNFIT, zorder=5,
     )  # fmt: skip
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(0, 1.04 * panel.get_ylim()[1])
     if not any(row[key] for row in rows):  # an axis around nothing has a scale of nothing
         panel.set_ylim(0, 1)
         panel.set_yticks([0])
@@ -149,8 +153,9 @@ def _parts(panel: Axes, rows: list[Row], names: list[str]) -> None:
         panel.text(0, at - 0.27, shown, fontsize=8.5, va="bottom", color=_UNFIT if unfit else INK)
     panel.set_ylim(len(places) - 0.6, -0.75)
     panel.set_xlabel("ms of the step, averaged over stages", color=INK)
+    handles, labels = panel.get_legend_handles_labels()
     panel.legend(
-        frameon=False, fontsize=8, ncols=5, handlelength=1.0, columnspacing=0.9,
+        handles, labels, frameon=False, fontsize=8, ncols=5, handlelength=1.0, columnspacing=0.9,
         loc="upper left", bbox_to_anchor=(-0.01, -0.15), borderaxespad=0.1,
     )  # fmt: skip
     _dress(panel, f"parts at skew {largest:g}")

@@ -38,6 +38,32 @@ def moesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
+DENSE, COLLECTIVE = (
+    TEXT.replace("experts: 16, top_k: 2, ", "").replace("EP8_TP1_PP1_DP8", "TP1_PP1_DP8"),
+    """
+cluster: {preset: dgx-h100, num_nodes: 1}
+workload: {kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 MB}
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            DENSE.replace("routing: {kind: zipf}", ""),
+            "4: model.experts must be at least 2 in a stress test, got 0. In a",
+        ),
+        (COLLECTIVE, "3: workload.kind must be forward or training in a stress test, got collective. A stress test"),
+    ],
+    ids=["dense", "collective"],
+)
+def test_what_has_no_routing_is_refused(moesim, text, message):
+    Path("other.yaml").write_text(text, encoding="utf-8")
+    code, _, err = moesim("stress", "other.yaml")
+    assert (code, err.startswith(f"moesim: other.yaml:{message}")) == (2, True), err
+
+
 GRID = ("--skew", "0,1", "--placement", "greedy,eplb", "--replicas", "16", "--seeds", "2", "--jobs", "1")
 
 
