@@ -100,23 +100,27 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
     where = "" if low == high else f"at skew {high:g} "
     if not _fits(row):
         return f"{at} no remedy fits into memory"
-    times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
+    if len({one["skew"] for one in every}) == 1:
+        at, where = "", ""
+        times = f'its step is {_times(row, first)} that with "{first["remedy"]}"'
+    else:
+        times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
     drops, dearer = _losses(row), _faster_at_a_price(row, every)
     if row["remedy"] == first["remedy"]:
         told = f'the scenario as it is ("{row["remedy"]}")' if row["changes_nothing"] else f'"{row["remedy"]}"'
         any_dearer = any(_faster_at_a_price(one, every) for one in rows)
         none = "no remedy that computes all copies as chosen" if any_dearer else "no remedy"
-        faster = f"{at} {none} is faster than {told} by more than 1 % and the noise of the seeds"
-        return f"{faster}: {where}{times}{drops}{dearer}"
-    best = f'{at} "{row["remedy"]}" is best: {where}{times}'
+        faster = f"{at} {none} is faster than {told} by more than 1 % and the noise of the seeds".strip()
+        return f"{faster}: {where}{times}{drops}{dearer}" if at else f"{faster}{drops}{dearer}"
+    best = f'{at} "{row["remedy"]}" is best: {where}{times}'.strip()
     plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), None)
     if plain is None:
         return best + drops + dearer
     unfit = "" if _fits(plain) else ", which does not fit into memory"
     gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
     cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
-    against = f'against {_times(plain, first)} with "{plain["remedy"]}"{unfit}'
-    return f"{best} {against}, and it needs {cost} per GPU at the peak of memory{drops}{dearer}"
+    against = f' against {_times(plain, first)} with "{plain["remedy"]}"{unfit}' if at else unfit
+    return f"{best}{against}, and it needs {cost} per GPU at the peak of memory{drops}{dearer}"
 
 
 def _losses(row: Row) -> str:
