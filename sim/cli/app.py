@@ -154,15 +154,21 @@ routing = typer.Typer(name="routing", help="Describe recorded traces of routing.
 app.add_typer(routing, epilog="Example: moesim routing summary trace.csv")
 
 
-@routing.command(epilog="Example: moesim routing summary trace.csv")
+@routing.command(epilog="Example: moesim routing summary trace.csv --ranks 8 --replicas 8")
 def summary(
     file: Annotated[str, typer.Argument(help="A recording: .csv, .npz or .parquet.", metavar="FILE")],
+    ranks: Annotated[
+        int | None, typer.Option("--ranks", min=1, help="Also the busiest of so many ranks, by placement and at best.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", min=0, help="Replicas that these ranks hold, placed by EPLB.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how uneven a recorded trace is, layer by layer: max/mean, Gini, entropy, coefficient of variation."""
     from sim.cli.routing import summary_command  # noqa: PLC0415  # heavy imports wait until a command needs them
 
-    summary_command(file, as_json=as_json)
+    summary_command(file, ranks=ranks, replicas=replicas, as_json=as_json)
 
 
 @app.command(epilog="Example: moesim timeline ep64_tp16_pp4 -o timeline.svg")

@@ -3,7 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
@@ -44,7 +46,7 @@ def stress_command(
     placements = [] if placement is None else [text.strip() for text in placement.split(",")]
     copies = [_whole("--replicas", number) for number in _numbers("--replicas", replicas)]
     remedies = remedies_of(capacities=capacities, placements=placements, replicas=copies)
-    with showing_progress() as on_progress:
+    with _saying_what_is_kept(folder), showing_progress() as on_progress:
         data = stress_test(
             scenario,
             overrides=changes,
@@ -60,6 +62,18 @@ def stress_command(
         typer.echo(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False))
     else:
         print_stress(data, make_console(), written=written)
+
+
+@contextmanager
+def _saying_what_is_kept(folder: Path | None) -> Iterator[None]:
+    """Say where points are that are done, where the command is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        file = None if folder is None else folder / _POINTS
+        if file is not None and file.exists():
+            typer.echo(f"Points that are done are kept in {file}: the same command goes on from there.", err=True)
+        raise
 
 
 def _numbers(option: str, text: str | None) -> list[float]:

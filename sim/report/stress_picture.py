@@ -1,12 +1,15 @@
-"""A picture of a stress test: step time, throughput, bubble, drops against skew; parts of the step; a heat map."""
+"""A picture of a stress test: what each remedy gives against skew; parts of the step; a heat map of the experts."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from sim.report.canvas import settings
@@ -20,35 +23,54 @@ _PART_COLOURS: Final = {
     "compute": KIND_COLOURS["expert"],
     "dispatch": KIND_COLOURS["ep_dispatch"],
     "combine": KIND_COLOURS["ep_combine"],
+    **{axis: KIND_COLOURS[axis] for axis in ("tp", "pp", "dp", "cp")},
     "waiting": STALLED,
     "bubble": IDLE,
-    "other": KIND_COLOURS["tp"],
 }
+_UNFIT: Final = "#b3001b"
 _DPI: Final = 100
+_WIDTH: Final = 19.0
+_HEIGHT: Final = 9.0
+_LINE: Final = 0.15
+"""Height of a line of the sentence in inches."""
 
 Row = Mapping[str, Any]
 
 
 def draw_stress(data: Mapping[str, Any], path: Path) -> None:
     """Write the picture of `stress`'s JSON."""
+    names = [remedy["name"] for remedy in data["remedies"]]
+    rows: list[Row] = [
+        {**row, "lost_fraction": row["dropped_fraction"] + row["rerouted_fraction"]}
+        for row in data["rows"]
+        if row["step_time_s"] is not None
+    ]
+    sentence = textwrap.fill(data["sentence"], 265)
+    legend_rows = -(-(len(names) + 2) // 5)
+    above, below = 0.95 + _LINE * (sentence.count("\n") + 1), 1.05 + 0.22 * legend_rows
+    height = _HEIGHT + _LINE * sentence.count("\n") + 0.22 * legend_rows
     with settings():
-        figure = Figure(figsize=(15.0, 8.6), dpi=_DPI, facecolor="white")
-        panels = figure.subplots(2, 3)
-        figure.subplots_adjust(left=0.06, right=0.985, top=0.86, bottom=0.13, wspace=0.24, hspace=0.36)
+        figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+        panels = figure.subplots(2, 4)
+        top, bottom = 1 - above / height, below / height
+        figure.subplots_adjust(left=0.045, right=0.985, top=top, bottom=bottom, wspace=0.26, hspace=0.34)
         title = f"{data['scenario']}: routing {data['routing']} under stress"
-        figure.suptitle(title, x=0.06, ha="left", y=0.965, fontsize=13, fontweight="bold", color=INK)
-        figure.text(0.06, 0.905, _wrapped(data["sentence"]), fontsize=9, color=SUBTLE)
-        names = [remedy["name"] for remedy in data["remedies"]]
-        rows = [row for row in data["rows"] if row["step_time_s"] is not None]
+        figure.text(0.045, 1 - 0.38 / height, title, fontsize=13, fontweight="bold", color=INK)
+        figure.text(0.045, 1 - 0.5 / height, sentence, fontsize=9, color=SUBTLE, va="top")
         _lines(panels[0, 0], rows, names, key="step_time_s", factor=1e3, label="step time [ms]")
         _lines(panels[0, 1], rows, names, key="tokens_per_s", factor=1e-6, label="million tokens/s")
         _lines(panels[0, 2], rows, names, key="bubble_fraction", factor=100.0, label="bubble [% of the step]")
-        _lines(panels[1, 0], rows, names, key="dropped_fraction", factor=100.0, label="dropped [% of copies]")
-        _parts(panels[1, 1], rows, names)
-        _heat(panels[1, 2], data["expert_tokens"])
+        _imbalance(panels[0, 3], rows, names)
+        _lines(panels[1, 0], rows, names, key="lost_fraction", factor=100.0, label="dropped or rerouted [% of copies]")
+        _memory(panels[1, 1], rows, names)
+        _parts(panels[1, 2], rows, names)
+        _heat(panels[1, 3], data["expert_tokens"])
         handles, labels = panels[0, 0].get_legend_handles_labels()
+        for handle, label in _signs(rows):
+            handles.append(handle)
+            labels.append(label)
         figure.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0.055, 0.01), ncols=4, frameon=False, fontsize=9
+            handles, labels, loc="lower left", bbox_to_anchor=(0.04, 0.01), ncols=5, frameon=False, fontsize=9
         )
         figure.savefig(path, format=path.suffix[1:], metadata={"Software": "moesim"})
 
@@ -57,19 +79,60 @@ def draw_stress(data: Mapping[str, Any], path: Path) -> None:
 
 
 def _lines(panel: Axes, rows: list[Row], names: list[str], *, key: str, factor: float, label: str) -> None:
-    """Draw a value against skew, a line for each remedy, with its interval over seeds."""
+    """Draw a value against skew, a line for each remedy, with its interval over seeds; what does not fit is crossed."""
     for number, name in enumerate(names):
         mine = sorted((row for row in rows if row["remedy"] == name), key=lambda row: float(row["skew"]))
         skews = [row["skew"] for row in mine]
-        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        colour, marker = _look(number)
         panel.plot(skews, [factor * row[key] for row in mine], color=colour, marker=marker, ms=4.5, lw=1.4, label=name)
         ends = [row[f"{key}_interval"] for row in mine if row.get(f"{key}_interval")]
         if len(ends) == len(mine):
             low, high = (np.array([factor * end[i] for end in ends]) for i in (0, 1))
             panel.fill_between(skews, np.maximum(low, 0), high, color=colour, alpha=0.15, lw=0)
-    panel.set_ylim(bottom=0)
+    unfit = [row for row in rows if row["fits"] is False]
+    panel.plot(
+        [row["skew"] for row in unfit], [factor * row[key] for row in unfit],
+        ls="", marker="x", ms=9, mew=1.8, color=_UNFIT, zorder=5,
+    )  # fmt: skip
+    panel.set_ylim(0, 1.04 * panel.get_ylim()[1])
+    if not any(row[key] for row in rows):  # an axis around nothing has a scale of nothing
+        panel.set_ylim(0, 1)
+        panel.set_yticks([0])
+        panel.text(0.5, 0.5, "none anywhere", transform=panel.transAxes, ha="center", fontsize=10, color=SUBTLE)
     panel.set_xlabel("skew", color=INK)
     _dress(panel, label)
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Return colour and marker of a remedy."""
+    return _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+
+
+def _signs(rows: list[Row]) -> list[tuple[Line2D, str]]:
+    """Return what signs other than those of the remedies mean."""
+    signs = [(Line2D([], [], color=SUBTLE, ls=":", lw=1.2), "at best: no placement with as many slots is below")]
+    if any(row["fits"] is False for row in rows):
+        signs.append((Line2D([], [], color=_UNFIT, ls="", marker="x", ms=9, mew=1.8), "does not fit into memory"))
+    return signs
+
+
+def _imbalance(panel: Axes, rows: list[Row], names: list[str]) -> None:
+    """Draw the busiest rank over the mean, and what the best placement could reach as a dotted line."""
+    _lines(panel, rows, names, key="imbalance_max_over_mean", factor=1.0, label="busiest rank over the mean, in tokens")
+    for number, name in enumerate(names):
+        mine = sorted((row for row in rows if row["remedy"] == name), key=lambda row: float(row["skew"]))
+        bounds = [row["imbalance_bound_max_over_mean"] for row in mine]
+        panel.plot([row["skew"] for row in mine], bounds, color=_look(number)[0], ls=":", lw=1.2)
+
+
+def _memory(panel: Axes, rows: list[Row], names: list[str]) -> None:
+    """Draw the peak of memory, and how much there is where that is near."""
+    _lines(panel, rows, names, key="peak_bytes_per_gpu", factor=1e-9, label="peak memory [GB per GPU]")
+    capacity = min((1e-9 * row["capacity_bytes_per_gpu"] for row in rows), default=0.0)
+    if capacity and capacity < 2 * panel.get_ylim()[1]:
+        panel.axhline(capacity, color=_UNFIT, lw=1.0, ls="--")
+        panel.text(0.01, capacity, f"a GPU has {capacity:g} GB", transform=panel.get_yaxis_transform(),
+                   va="bottom", fontsize=8, color=_UNFIT)  # fmt: skip
 
 
 def _parts(panel: Axes, rows: list[Row], names: list[str]) -> None:
@@ -80,26 +143,39 @@ def _parts(panel: Axes, rows: list[Row], names: list[str]) -> None:
     left = np.zeros(len(places))
     for part, colour in _PART_COLOURS.items():
         widths = np.array([1e3 * mine[name]["parts_s"][part] for name in places])
-        panel.barh(range(len(places)), widths, left=left, color=colour, label=part, height=0.6)
+        if widths.any():
+            panel.barh(range(len(places)), widths, left=left, color=colour, label=part, height=0.45)
         left += widths
-    panel.set_yticks(range(len(places)), [str(i + 1) for i in range(len(places))])
-    panel.invert_yaxis()
-    panel.set_xlabel("ms of the step, averaged over stages; remedies in the legend's order", color=INK)
-    panel.legend(frameon=False, fontsize=7.5, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
+    panel.set_yticks([])
+    for at, name in enumerate(places):
+        unfit = mine[name]["fits"] is False
+        shown = f" {textwrap.shorten(name, 60, placeholder=' ...')}{'  × does not fit' if unfit else ''}"
+        panel.text(0, at - 0.27, shown, fontsize=8.5, va="bottom", color=_UNFIT if unfit else INK)
+    panel.set_ylim(len(places) - 0.6, -0.75)
+    panel.set_xlabel("ms of the step, averaged over stages", color=INK)
+    handles, labels = panel.get_legend_handles_labels()
+    panel.legend(
+        handles, labels, frameon=False, fontsize=8, ncols=5, handlelength=1.0, columnspacing=0.9,
+        loc="upper left", bbox_to_anchor=(-0.01, -0.15), borderaxespad=0.1,
+    )  # fmt: skip
     _dress(panel, f"parts at skew {largest:g}")
 
 
 def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
-    """Draw the tokens of each expert over layers, over their mean."""
+    """Draw the tokens of each expert over layers, over their mean; colours go with the square root."""
     tokens = np.array(experts["tokens"], dtype=float)
     if tokens.size:
-        relative = tokens / tokens.mean(axis=1, keepdims=True)
-        shown = panel.imshow(relative, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
+        relative = tokens / np.maximum(tokens.mean(axis=1, keepdims=True), 1e-9)
+        norm = PowerNorm(0.5, vmin=0, vmax=max(2.0, float(relative.max())))
+        shown = panel.imshow(relative, aspect="auto", cmap="viridis", interpolation="nearest", norm=norm)
         bar = panel.figure.colorbar(shown, ax=panel, fraction=0.05, pad=0.02)
         bar.ax.tick_params(labelsize=8, colors=SUBTLE)
+        bar.outline.set_visible(False)
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("expert", color=INK)
-    _dress(panel, f"tokens over their mean at skew {experts['skew']:g}, by layer")
+    panel.set_ylabel("layer with experts", color=INK)
+    _dress(panel, f"tokens over their mean at skew {experts['skew']:g}, first seed")
     panel.grid(visible=False)
 
 
@@ -110,15 +186,3 @@ def _dress(panel: Axes, title: str) -> None:
     panel.tick_params(colors=SUBTLE, labelsize=8.5)
     panel.grid(visible=True, color=IDLE, lw=0.6)
     panel.set_axisbelow(True)
-
-
-def _wrapped(text: str, width: int = 190) -> str:
-    """Return a text in lines."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + len(word) >= width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return "\n".join([*lines, line])

@@ -173,7 +173,7 @@ class PlacementSpec(Section):
     replicas: Annotated[int, count_of("placement.replicas", least=0)] = 0
     """Copies of experts beyond one of each, over all ranks of a group, with kind eplb."""
     groups: Annotated[int, count_of("placement.groups")] = 1
-    """Groups of experts that stay on one node where nodes divide them, with kind eplb."""
+    """Groups of experts that stay on one node, a multiple of the nodes, with kind eplb; 1: none."""
     window: Annotated[int, count_of("placement.window")] = 8
     """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: Annotated[int, count_of("placement.stale", least=0)] = 0
@@ -181,4 +181,4 @@ class PlacementSpec(Section):
     moves: Flag = False
     """Whether weights that are not where the contiguous placement has them are copied before the first pass."""
     experts: tuple[tuple[_Expert, ...], ...] | None = None
-    """Experts of each rank of a group, with kind explicit."""
+    """Experts of each rank of a group, with kind explicit: a list for each, or as many for each layer with experts."""

@@ -8,17 +8,15 @@ process, when their results are asked for.
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
-from sim.engine.trace import KINDS, Trace
 from sim.errors import InputError, MoesimError, out_of_memory
+from sim.results.by_kind import parts_by_kind
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.assumptions import Assumption
@@ -43,7 +41,7 @@ class Observation:
     assumptions: tuple[Assumption, ...] = ()
     """Facts that were filled in."""
     parts_s: dict[str, float] = field(default_factory=dict)
-    """Account of time, averaged over the stages, imbalance by what is uneven; sums to the step time."""
+    """Account of time, averaged over stages, with imbalance, contention and latency by kind; sums to the step time."""
     tokens: dict[str, int] = field(default_factory=dict)
     """Copies of tokens that were routed, computed, dropped and padded."""
 
@@ -162,17 +160,6 @@ def _effort(scenario: Scenario) -> int:
     return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
 
 
-def _parts_s(trace: Trace, stages: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    """Return the account of time, averaged over stages; imbalance in proportion to that of each kind of row."""
-    parts = {part: sum(stage[part] for stage in stages) / len(stages) / 1e9 for part in stages[0]}
-    uneven_ns = np.bincount(trace.ints("kind"), weights=trace.ints("imbalance_ns"), minlength=len(KINDS))
-    imbalance_s, whole_ns = parts.pop("imbalance"), float(uneven_ns.sum())
-    for kind, ns in zip(KINDS, uneven_ns.tolist(), strict=True):
-        if ns:
-            parts[f"imbalance_{kind}"] = imbalance_s * ns / whole_ns
-    return parts if whole_ns else {**parts, "imbalance": imbalance_s}
-
-
 def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:
     try:
         simulated = simulate_scenario(scenario, wanted=wanted, link_course=False, limits=limits)
@@ -187,7 +174,7 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
         values=simulated.values,
         num_runs=simulated.num_runs,
         assumptions=tuple(simulated.assumptions),
-        parts_s=_parts_s(run.trace, stages),
+        parts_s=parts_by_kind(run.trace, stages),
         tokens={
             "routed": run.tokens_routed,
             "computed": run.tokens_computed,

@@ -25,6 +25,7 @@ from sim.studies.assumptions import Assumption
 from sim.studies.build import Built, build, build_passes
 from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
+from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED, imbalance_bound
 from sim.studies.least import held_bytes, least_of_collective, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
 from sim.studies.memory import stage_memory
@@ -99,7 +100,8 @@ def simulate_scenario(
     scenario
         What to simulate.
     wanted
-        Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`.
+        Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`, and
+        `imbalance_bound_max_over_mean` with `rerouted_fraction`.
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
     pairs
@@ -125,7 +127,7 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
     work = built.work
     _check_limits(work, limits)
     plan = PipelinePlan(work)
-    plan.costs.pairs.is_on = pairs
+    plan.costs.pairs.is_on, plan.costs.loads.is_on = pairs, IMBALANCE_BOUND in wanted
     run = run_plan(plan, max_events=limits.engine_events, link_course=link_course, keep_ended=pairs)
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
@@ -142,6 +144,9 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         facts["blocking_exchange_completes"] = completes
         explanations["blocking_exchange_completes"] = why
         num_runs += tried
+    if IMBALANCE_BOUND in wanted:
+        facts[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
+        facts[REROUTED] = plan.costs.loads.rerouted_fraction(run.trace.num_of)
     metrics = metrics_of(run.trace, stages, _run_facts(work, run))
     explanations |= explain_run(work, path, stages, memory)
     return Simulated(

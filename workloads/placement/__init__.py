@@ -5,7 +5,9 @@
 - `workloads.placement.packing`: equally many things into packs of nearly equal weight.
 - `workloads.placement.eplb`: replicas of hot experts, as DeepSeek's load balancer places them.
 - `workloads.placement.hosts`: tokens of experts become tokens of slots, evenly over replicas.
-- `workloads.placement.bound`: a lower bound on the busiest rank, by linear programming.
+- `workloads.placement.bound`: a lower bound on the busiest rank, of a linear programme that is solved in closed form.
+- `workloads.placement.compare`: how evenly placements that know the loads spread them, beside that bound.
+- `workloads.placement.programme`: the programme itself, by scipy: the bound's oracle.
 """
 
 from workloads.placement.hosts import split_over_replicas

@@ -2,9 +2,8 @@
 
 Model
 -----
-A linear programme over x[e, n], the part of expert e that has n replicas, and the load z of the busiest rank::
+The least z of a linear programme over x[e, n], the part of expert e that has n replicas::
 
-    minimise z
     sum over n of x[e, n] = 1                          for each expert
     sum over n of x[e, n] load[e] / n <= z             a replica is on one rank, and takes an equal part
     sum over e, n of n x[e, n] <= slots
@@ -12,68 +11,59 @@ A linear programme over x[e, n], the part of expert e that has n replicas, and t
 
 An integral placement is one of its points, so no placement has less. More slots widen it: the bound never rises.
 
+Given z, experts are independent. The fewest slots that expert e can do with lie on the lower hull of the points
+(load / n, n), which are convex, and so between neighbours::
+
+    slots(z) = sum over e of 2 n + 1 - n (n + 1) z / load[e],  n = max(0, ceil(load[e] / z) - 1)
+
+That is convex, falling and linear in pieces, so Newton's method from the left meets `slots(z) = slots` after finitely
+many steps. No solver is needed; `workloads.placement.programme` has one, which tests hold this against.
+
 Assumptions
 -----------
-That slots of a rank share it is only in the mean, so the bound is loose where few large experts meet on a rank.
-
-scipy solves it (the extra `moesim[lp]`).
+That slots of a rank share it is only in the mean, so the bound is loose where few large experts meet on a rank. A
+placement may be another for each row of loads, which real ones are not: loose again where loads change.
 """
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+__all__ = ["least_busiest_loads"]
 
-__all__ = ["least_busiest_load"]
+FloatArray = NDArray[np.float64]
+
+_MOST_STEPS = 200  # some ten are taken; rounding must not make an endless loop
 
 
-def least_busiest_load(loads: NDArray[np.float64], *, num_slots: int, num_ranks: int) -> float:
-    """Return a load that the busiest rank has at least.
+def least_busiest_loads(loads: FloatArray, *, num_slots: int, num_ranks: int) -> FloatArray:
+    """Return, for each row, a load that the busiest rank has at least. Shape [N].
 
     Parameters
     ----------
     loads
-        Tokens of each expert. Shape [E].
+        Tokens of each expert, in rows of their own. Shape [N, E].
     num_slots, num_ranks
-        Experts with their replicas; ranks.
+        Experts with their replicas, at least one slot for each; ranks.
 
     Examples
     --------
-    >>> round(least_busiest_load(np.array([9.0, 1.0, 1.0, 1.0]), num_slots=6, num_ranks=6), 9)  # three replicas
-    3.0
+    Three replicas of the hot expert, or half of its tokens on one rank:
+
+    >>> least_busiest_loads(np.array([[9.0, 1.0, 1.0, 1.0]]), num_slots=6, num_ranks=6)
+    array([3.])
+    >>> least_busiest_loads(np.array([[9.0, 1.0, 1.0, 1.0]]), num_slots=5, num_ranks=5)
+    array([4.5])
     """
-    try:
-        from scipy.optimize import linprog  # noqa: PLC0415  # optional, and slow to import
-        from scipy.sparse import csr_array  # noqa: PLC0415  # as above
-    except ImportError:
-        raise WorkloadError(
-            subject="placement", field="bound", rule="have scipy", value="none", cure="Install moesim[lp]."
-        ) from None
-    solve: Any = linprog  # whose types differ from release to release
-    num_experts, most = loads.size, num_slots - loads.size + 1
-    copies = np.tile(np.arange(1, most + 1), num_experts)
-    expert = np.repeat(np.arange(num_experts), most)
-    place = np.arange(copies.size)
-    at_most = csr_array(
-        (
-            np.concatenate([loads[expert] / copies, -np.ones(num_experts), copies]),
-            (
-                np.concatenate([expert, np.arange(num_experts), np.full(copies.size, num_experts)]),
-                np.concatenate([place, np.full(num_experts, copies.size), place]),
-            ),
-        ),
-        shape=(num_experts + 1, copies.size + 1),
-    )
-    whole = csr_array((np.ones(copies.size), (expert, place)), shape=(num_experts, copies.size + 1))
-    solved = solve(
-        np.append(np.zeros(copies.size), 1.0),
-        A_ub=at_most,
-        b_ub=np.append(np.zeros(num_experts), num_slots),
-        A_eq=whole,
-        b_eq=np.ones(num_experts),
-        bounds=[(0, None)] * copies.size + [(float(loads.sum()) / num_ranks, None)],
-        method="highs",
-    )
-    return float(solved.fun)
+    most_copies = num_slots - loads.shape[1] + 1
+    z = np.maximum(loads.sum(axis=1) / num_ranks, loads.max(axis=1) / most_copies)
+    for _ in range(_MOST_STEPS):
+        with np.errstate(divide="ignore", invalid="ignore"):  # experts, and rows, without any tokens
+            n = np.maximum(0.0, np.ceil(np.nan_to_num(loads / z[:, None])) - 1)
+            steepness = np.where(n > 0, n * (n + 1) / loads, 0.0).sum(axis=1)
+            excess = (2 * n + 1).sum(axis=1) - steepness * z - num_slots
+            step = np.where(excess > 0, excess / steepness, 0.0)
+        later = z + step
+        if (later <= z * (1 + 1e-15)).all():
+            break
+        z = later
+    return np.asarray(z, dtype=float)

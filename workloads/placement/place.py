@@ -5,12 +5,12 @@ Model
     contiguous     rank r holds experts r n, ..., r n + n - 1, where n = experts / ranks
     round_robin    rank r holds experts r, r + ranks, r + 2 ranks, ...
     random         a permutation for each layer, by the seed
-    explicit       as given, in all layers
+    explicit       as given, in all layers, or for each layer with experts
     greedy         experts of a layer's loads packed, the heaviest first, n on each rank
     eplb           with replicas: `workloads.placement.eplb`
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +36,8 @@ class _Asked(NamedTuple):
     layer: int
     seed: int
     loads: FloatArray
+    nth: int
+    num_layers: int
 
 
 def place_experts(
@@ -47,6 +49,8 @@ def place_experts(
     layer: int = 0,
     seed: int = 1,
     loads: FloatArray | None = None,
+    nth: int = 0,
+    num_layers: int = 1,
 ) -> IntArray:
     """Return the expert in each slot of each rank. Shape [R, C].
 
@@ -60,6 +64,8 @@ def place_experts(
         What a random placement depends on.
     loads
         Tokens of each expert that a plan is made from; None: all alike. Shape [E].
+    nth, num_layers
+        The layer's place among those with experts, and how many these are: what a placement by hand depends on.
 
     Examples
     --------
@@ -73,7 +79,7 @@ def place_experts(
             cure="Use contiguous.",
         )  # fmt: skip
     even = np.ones(num_experts) if loads is None else np.asarray(loads, dtype=float)
-    return PLACEMENTS[rule.kind](_Asked(rule, num_experts, num_ranks, num_nodes, layer, seed, even))
+    return PLACEMENTS[rule.kind](_Asked(rule, num_experts, num_ranks, num_nodes, layer, seed, even, nth, num_layers))
 
 
 def _contiguous(asked: _Asked) -> IntArray:
@@ -90,19 +96,24 @@ def _random(asked: _Asked) -> IntArray:
 
 
 def _explicit(asked: _Asked) -> IntArray:
-    given = asked.rule.experts
-    flat = sorted(expert for rank in given for expert in rank)
-    room = asked.num_experts // asked.num_ranks
-    even = len(given) == asked.num_ranks and all(len(rank) == room for rank in given)
-    if not even or flat != list(range(asked.num_experts)):
+    given, ranks, room = asked.rule.experts, asked.num_ranks, asked.num_experts // asked.num_ranks
+    plans = [given[first : first + ranks] for first in range(0, len(given), ranks)]
+    if len(plans) not in (1, asked.num_layers) or not all(_is_plan(plan, asked, room) for plan in plans):
+        layers = f", in all layers or for each of the {asked.num_layers} with experts" if asked.num_layers > 1 else ""
         raise WorkloadError(
             subject="placement",
             field="experts",
-            rule=f"give each of {asked.num_ranks} ranks {room} of the experts 0 to {asked.num_experts - 1}, each once",
-            value=f"{len(given)} lists of {len(flat)} experts",
+            rule=f"give each of {ranks} ranks {room} of the experts 0 to {asked.num_experts - 1}, each once{layers}",
+            value=f"{len(given)} lists of {sum(map(len, given))} experts",
             cure="Write one list for each rank of an expert group.",
         )
-    return np.array(given, dtype=np.intp)
+    return np.array(plans[asked.nth if len(plans) > 1 else 0], dtype=np.intp)
+
+
+def _is_plan(plan: Sequence[Sequence[int]], asked: _Asked, room: int) -> bool:
+    """Return whether lists give each rank as many experts, and each expert once."""
+    even = len(plan) == asked.num_ranks and all(len(rank) == room for rank in plan)
+    return even and sorted(expert for rank in plan for expert in rank) == list(range(asked.num_experts))
 
 
 def _greedy(asked: _Asked) -> IntArray:
@@ -113,6 +124,18 @@ def _greedy(asked: _Asked) -> IntArray:
 
 
 def _eplb(asked: _Asked) -> IntArray:
+    """Place with groups where they are asked for: the published code falls back to none without a word."""
+    groups, nodes = asked.rule.groups, asked.num_nodes
+    fits = [n for n in range(nodes, asked.num_experts + 1, nodes) if asked.num_experts % n == 0]
+    if groups > 1 and groups not in fits:
+        near = min(fits, key=lambda n: (abs(n - groups), n), default=None)
+        raise WorkloadError(
+            subject="placement",
+            field="groups",
+            rule=f"divide {asked.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
+            value=groups,
+            cure="Leave groups out." if near is None else f"Use {near}, or leave groups out.",
+        )
     return eplb(
         asked.loads,
         num_slots=asked.num_experts + asked.rule.replicas,

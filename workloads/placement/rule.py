@@ -22,7 +22,7 @@ class PlacementRule:
     moves: bool = False
     """Whether what is not where the contiguous placement has it is copied there before the first pass."""
     experts: tuple[tuple[int, ...], ...] = ()
-    """Experts of each rank (explicit)."""
+    """Experts of each rank, for all layers or one layer with experts after another (explicit)."""
 
     @property
     def is_planned(self) -> bool:

@@ -10,6 +10,7 @@ from sim.engine.ops import Op
 from sim.engine.pairs import PairLog
 from sim.engine.plan.exchange_costs import ExchangeCosts
 from sim.engine.plan.kernel_costs import KernelCosts
+from sim.engine.plan.loads import LoadLog
 from sim.engine.plan.transfer_costs import TransferCosts
 from sim.engine.plan.transfer_sms import TransferSms
 from topology.cluster import Cluster
@@ -56,6 +57,8 @@ class Costs:
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
         self.pairs = PairLog()
         """Who sends what to whom, where that is asked for."""
+        self.loads = LoadLog()
+        """What experts computed, where that is asked for."""
         self.transfers = TransferCosts(cluster, all_reduce=all_reduce, sms=sms, pairs=self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,

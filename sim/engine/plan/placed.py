@@ -32,6 +32,8 @@ def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
         layer=layer,
         seed=work.seed,
         loads=_earlier_loads(work, layer) if rule.is_planned else None,
+        nth=sum(work.model.is_moe_layer(before) for before in range(layer)),
+        num_layers=work.model.num_moe_layers,
     )
 
 
@@ -83,7 +85,11 @@ def try_routing(work: Work) -> None:
     )
     node, _ = node_places(work.cluster, work.mesh.ep_groups(0)[0])
     place_experts(
-        work.placement, num_experts=model.experts, num_ranks=work.mesh.strategy.ep, num_nodes=int(node.max()) + 1
+        work.placement,
+        num_experts=model.experts,
+        num_ranks=work.mesh.strategy.ep,
+        num_nodes=int(node.max()) + 1,
+        num_layers=model.num_moe_layers,
     )
 
 

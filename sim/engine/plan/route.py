@@ -135,6 +135,7 @@ def _route(
     )
     slots = [slots_of(work, costs, stage, layer) for layer in layers]
     tokens, real, trips = [], [], []
+    costs.loads.note(lane, layers, microbatches, drawn=counts, computed=computed, num_groups=len(numbered))
     for nth, (number, group) in enumerate(numbered):
         mine = slice(None) if len(numbered) == 1 else slice(nth * group.size, (nth + 1) * group.size)
         per_slot = _on_hosts(carried[:, mine], slots, group.size)

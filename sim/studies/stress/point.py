@@ -1,7 +1,7 @@
 """One simulation of a stress test as a line of a file, so that those that are done need not be done again.
 
-A line is found again by what was simulated: all sections that a result depends on, and the version of the program.
-Of files that a scenario refers to it is their content that counts, not their names.
+A line is found again by what was simulated: all sections that a result depends on, the version of the program and its
+source files. Of these, and of files that a scenario refers to, it is the content that counts.
 """
 
 import hashlib
@@ -17,7 +17,9 @@ from typing import Any, BinaryIO, Final
 from sim.errors import OutputError
 from sim.scenario.claims_section import ALTERABLE
 from sim.scenario.scenario import Scenario
+from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED
 from sim.studies.many import Observation
+from sim.studies.source_digest import source_digest
 
 __all__ = ["KEPT_VALUES", "Done", "PointFile", "point_key"]
 
@@ -28,11 +30,14 @@ KEPT_VALUES: Final = (
     "bubble_fraction",
     "stall_fraction",
     "imbalance_max_over_mean",
+    IMBALANCE_BOUND,
+    REROUTED,
     "fits",
+    "capacity_bytes",
     "weights",
     "total",
 )
-"""What is kept of a simulation's values; the last two are bytes per GPU."""
+"""What is kept of a simulation's values; the last three are bytes per GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,10 @@ class Done:
 def point_key(scenario: Scenario) -> str:
     """Return what tells simulations apart."""
     resolved = scenario.resolved()
-    told = {section: resolved[section] for section in ALTERABLE} | {"version": version("moesim")}
+    told = {section: resolved[section] for section in ALTERABLE} | {
+        "version": version("moesim"),
+        "sources": source_digest(),
+    }
     told |= _digests(scenario, resolved)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sim.scenario.load import load_scenario
+from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec
+from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.build import build
 from sim.studies.stress.grid import build_grid
 from sim.studies.stress.heat import expert_tokens
@@ -43,8 +45,14 @@ def stress_test(
         Where simulations that are done are kept, and found again.
     on_progress
         Hears how many are done, of how many.
+
+    Raises
+    ------
+    InputError
+        The scenario has no experts to route tokens to, or a point of the grid is refused.
     """
     loaded = load_scenario(scenario, overrides=overrides)
+    _check_has_routing(loaded)
     grid = build_grid(loaded, skews=skews, remedies=remedies, num_seeds=num_seeds)
     for point in {(p.skew, p.remedy): p for p in reversed(grid.points)}.values():
         build(point.scenario)  # refuse what cannot be before the first simulation
@@ -63,3 +71,14 @@ def stress_test(
         "expert_tokens": {"skew": hottest.skew, "tokens": expert_tokens(hottest.scenario).tolist()},
         "sentence": verdict(rows),
     }
+
+
+def _check_has_routing(scenario: Scenario) -> None:
+    """Refuse what has no experts that tokens could choose unevenly."""
+    if not isinstance(scenario.spec.workload, (ForwardWorkload, TrainingWorkload)):
+        kind, cure = scenario.spec.workload.kind, "A stress test needs a model that runs; `moesim run` takes others."
+        raise scenario.error_at("workload.kind", rule="be forward or training in a stress test", value=kind, cure=cure)
+    model = build(scenario).work.model
+    if not model.num_moe_layers:
+        cure = "In a dense model there is no routing to be skewed."
+        raise scenario.error_at("model.experts", rule="be at least 2 in a stress test", value=model.experts, cure=cure)

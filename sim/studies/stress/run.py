@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.many import observing
 from sim.studies.stress.grid import Grid
 from sim.studies.stress.point import Done, PointFile, point_key
@@ -34,6 +35,7 @@ def run_grid(
     on_progress(num_kept, len(first))
     with observing(
         [grid.points[i].scenario for i in todo],
+        wanted=frozenset({IMBALANCE_BOUND}),
         jobs=jobs,
         on_done=lambda done: on_progress(num_kept + done, len(first)),
         on_each=lambda place, seen: kept.add(keys[todo[place]], Done.of(seen)),

@@ -7,7 +7,8 @@ Model
     its parts     differences of the account of time from that of the same reference; they sum to the difference in step
 
 The account is averaged over stages and seeds: compute (all own kernels and those for other stages), dispatch, combine,
-each with what its slowest rank takes over the mean; waiting (stalled), bubble (idle), other.
+other transfers by their axis, each with its latency, with what its slowest rank takes over the mean, and with its
+contention, which is told apart as well; waiting (stalled), bubble (idle).
 """
 
 import math
@@ -15,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from sim.results.parts import COMPUTE_PARTS
+from sim.results.by_kind import LONGER
+from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
+from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED
 from sim.studies.stress.grid import OTHER_ROUTING, Grid
 from sim.studies.stress.point import Done
 
@@ -25,16 +28,31 @@ _STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.26
 """0.975 quantile of Student's t with 1, 2, ... degrees of freedom."""
 _NORMAL: Final = 1.96
 
+_WITH_INTERVALS: Final = (
+    "step_time_s",
+    "tokens_per_s",
+    "bubble_fraction",
+    "stall_fraction",
+    "imbalance_max_over_mean",
+    IMBALANCE_BOUND,
+)
+
+_OF_KIND: Final = {
+    **dict.fromkeys(COMPUTE_PARTS, "compute"),
+    **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_PARTS},
+}
 _OF_PART: Final = {
-    **dict.fromkeys((*COMPUTE_PARTS, "foreign"), "compute"),
-    **{f"imbalance_{part}": "compute" for part in COMPUTE_PARTS},
-    **dict.fromkeys(("ep_dispatch", "imbalance_ep_dispatch"), "dispatch"),
-    **dict.fromkeys(("ep_combine", "imbalance_ep_combine"), "combine"),
+    **_OF_KIND,
+    **{f"{part}_{kind}": family for part in LONGER for kind, family in _OF_KIND.items()},
+    "foreign": "compute",
     "stalled": "waiting",
     "idle": "bubble",
 }
-FAMILIES: Final = ("compute", "dispatch", "combine", "waiting", "bubble", "other")
+FAMILIES: Final = ("compute", "dispatch", "combine", "tp", "pp", "dp", "cp", "waiting", "bubble")
 """Parts of a slowdown."""
+
+if set(_OF_PART.values()) != set(FAMILIES) or not set(PARTS) - set(LONGER) <= set(_OF_PART):
+    raise RuntimeError("every part of the account needs its part of the slowdown")
 
 
 def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
@@ -48,10 +66,11 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
         row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]
     for row in rows:
-        row["slowdown"], row["slowdown_s"] = None, {}
+        row["slowdown"], row["slowdown_s"], row["contention_added_s"] = None, {}, None
         if row["step_time_s"] is not None and reference["step_time_s"] is not None:
             row["slowdown"] = row["step_time_s"] / reference["step_time_s"]
             row["slowdown_s"] = {name: row["parts_s"][name] - reference["parts_s"][name] for name in FAMILIES}
+            row["contention_added_s"] = sum(row["contention_s"].values()) - sum(reference["contention_s"].values())
     return rows
 
 
@@ -74,18 +93,21 @@ def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
     ran = [one for one in done if one.problem is None]
     row: dict[str, Any] = {"skew": skew, "remedy": remedy, "num_seeds": len(ran)}
     row["problem"] = next((one.problem for one in done if one.problem is not None), None)
-    for name in ("step_time_s", "tokens_per_s", "bubble_fraction", "stall_fraction", "imbalance_max_over_mean"):
+    for name in _WITH_INTERVALS:
         values = [one.values[name] for one in ran if name in one.values]
         row[name], row[f"{name}_interval"] = mean_and_interval(values) if values else (None, None)
     row["step_times_s"] = [one.values.get("step_time_s") for one in done]  # in the order of the seeds
     row["weights_bytes_per_gpu"] = max((one.values.get("weights", 0.0) for one in ran), default=None)
     row["peak_bytes_per_gpu"] = max((one.values.get("total", 0.0) for one in ran), default=None)
+    row["capacity_bytes_per_gpu"] = min((one.values.get("capacity_bytes", 0.0) for one in ran), default=None)
     fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]
     row["fits"] = all(fits) if fits else None
     routed = sum(one.tokens["routed"] for one in ran)
     for name in ("dropped", "padded"):
         row[f"{name}_fraction"] = sum(one.tokens[name] for one in ran) / routed if routed else 0.0
+    row[REROUTED] = fmean([one.values.get(REROUTED, 0.0) for one in ran]) if ran else 0.0
     row["parts_s"] = _families([one.parts_s for one in ran])
+    row["contention_s"] = _families([_contention(one.parts_s) for one in ran])
     return row
 
 
@@ -94,5 +116,9 @@ def _families(accounts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     total = dict.fromkeys(FAMILIES, 0.0)
     for account in accounts:
         for part, time_s in account.items():
-            total[_OF_PART.get(part, "other")] += time_s / len(accounts)
+            total[_OF_PART[part]] += time_s / len(accounts)
     return total
+
+
+def _contention(account: Mapping[str, float]) -> dict[str, float]:
+    return {part: time_s for part, time_s in account.items() if part.startswith("contention_")}

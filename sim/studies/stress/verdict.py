@@ -2,12 +2,14 @@
 
 Model
 -----
-    can be chosen   fits into memory with every seed; drops under 0.1 % of the copies (all, where each drops more)
+    can be chosen   fits into memory with every seed; drops or reroutes under 0.1 % of the copies (all, where each does
+                    more)
     as fast         mean step within 1 % of the least, or 0 within the interval of the differences seed by seed
     the best        of those as fast: peak memory within 1 % of the least, then the fewest drops, then the first
 
-Dropping buys time with quality, which no simulation of time can weigh. Remedies meet the same tokens with a seed, so
-their differences have less noise than the steps.
+To drop copies, or to send them to experts that their tokens have not chosen, buys time with quality, which no
+simulation of time can weigh: one that is faster at that price is named beside the best. Remedies meet the same tokens
+with a seed, so their differences have less noise than the steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +33,8 @@ def verdict(rows: Sequence[Row]) -> str:
         return "No point of the grid could be simulated."
     if not any(_fits(row) for row in ran):
         return "No point of the grid fits into memory."
+    if len({row["remedy"] for row in ran}) == 1:
+        return _told_alone(ran)
     parts: list[list[Row]] = []
     for skew in dict.fromkeys(row["skew"] for row in ran):
         here = [row for row in ran if row["skew"] == skew]
@@ -43,6 +47,19 @@ def verdict(rows: Sequence[Row]) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
+def _told_alone(rows: Sequence[Row]) -> str:
+    """Return the sentence where there is one remedy, or none: what skew costs."""
+    first, worst = rows[0], max(rows, key=lambda row: float(row["step_time_s"]))
+    none = (
+        "Nothing was tried against skew" if first["changes_nothing"] else f'Nothing but "{first["remedy"]}" was tried'
+    )
+    step = f"the step takes {format_quantity(first['step_time_s'], 's')} at skew {first['skew']:g}"
+    times = "" if worst is first else f" and at most {_times(worst, first)} that, at skew {worst['skew']:g}"
+    unfit = [f"{row['skew']:g}" for row in rows if not _fits(row)]
+    fit = f"; it does not fit into memory at skew {', '.join(unfit)}" if unfit else ""
+    return f"{none}: {step}{times}{fit}."
+
+
 def _fits(row: Row) -> bool:
     """Return whether nothing is known of a seed with which it does not fit into memory."""
     return row["fits"] is not False
@@ -53,12 +70,17 @@ def _chosen(row: Row) -> str | None:
 
 
 def _best(rows: Sequence[Row]) -> Row:
-    whole = [row for row in rows if row["dropped_fraction"] <= _MOST_DROPPED] or list(rows)
+    whole = [row for row in rows if _lost(row) <= _MOST_DROPPED] or list(rows)
     fastest = min(whole, key=lambda row: float(row["step_time_s"]))
     as_fast = [row for row in whole if _is_as_fast(row, fastest)]
     least = min(row["peak_bytes_per_gpu"] for row in as_fast)
     lean = [row for row in as_fast if row["peak_bytes_per_gpu"] <= _SAME * least]
-    return min(lean, key=lambda row: float(row["dropped_fraction"]))
+    return min(lean, key=_lost)
+
+
+def _lost(row: Row) -> float:
+    """Return the share of the copies that the experts chosen by their tokens do not compute."""
+    return float(row["dropped_fraction"] + row["rerouted_fraction"])
 
 
 def _is_as_fast(row: Row, fastest: Row) -> bool:
@@ -78,22 +100,44 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
     where = "" if low == high else f"at skew {high:g} "
     if not _fits(row):
         return f"{at} no remedy fits into memory"
-    times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
-    drops = f", dropping {row['dropped_fraction']:.1%} of the copies" if row["dropped_fraction"] > _MOST_DROPPED else ""
+    if len({one["skew"] for one in every}) == 1:
+        at, where = "", ""
+        times = f'its step is {_times(row, first)} that with "{first["remedy"]}"'
+    else:
+        times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
+    drops, dearer = _losses(row), _faster_at_a_price(row, every)
     if row["remedy"] == first["remedy"]:
         told = f'the scenario as it is ("{row["remedy"]}")' if row["changes_nothing"] else f'"{row["remedy"]}"'
-        return (
-            f"{at} no remedy is faster than {told} by more than 1 % and the noise of the seeds: {where}{times}{drops}"
-        )
-    best = f'{at} "{row["remedy"]}" is best: {where}{times}'
+        any_dearer = any(_faster_at_a_price(one, every) for one in rows)
+        none = "no remedy that computes all copies as chosen" if any_dearer else "no remedy"
+        faster = f"{at} {none} is faster than {told} by more than 1 % and the noise of the seeds".strip()
+        return f"{faster}: {where}{times}{drops}{dearer}" if at else f"{faster}{drops}{dearer}"
+    best = f'{at} "{row["remedy"]}" is best: {where}{times}'.strip()
     plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), None)
     if plain is None:
-        return best + drops
+        return best + drops + dearer
     unfit = "" if _fits(plain) else ", which does not fit into memory"
     gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
     cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
-    against = f'against {_times(plain, first)} with "{plain["remedy"]}"{unfit}'
-    return f"{best} {against}, and it needs {cost} per GPU at the peak of memory{drops}"
+    against = f' against {_times(plain, first)} with "{plain["remedy"]}"{unfit}' if at else unfit
+    return f"{best}{against}, and it needs {cost} per GPU at the peak of memory{drops}{dearer}"
+
+
+def _losses(row: Row) -> str:
+    return "".join(
+        f", {doing} {row[f'{done}_fraction']:.1%} of the copies"
+        for doing, done in (("dropping", "dropped"), ("rerouting", "rerouted"))
+        if row[f"{done}_fraction"] > _MOST_DROPPED
+    )
+
+
+def _faster_at_a_price(row: Row, every: Sequence[Row]) -> str:
+    """Return what is said of the fastest remedy at the row's skew that loses copies, where the row's does not."""
+    here = [one for one in every if one["skew"] == row["skew"] and _fits(one) and _lost(one) > _MOST_DROPPED]
+    fastest = min(here, key=lambda one: float(one["step_time_s"]), default=row)
+    if _lost(row) > _MOST_DROPPED or fastest["step_time_s"] * _SAME >= row["step_time_s"]:
+        return ""
+    return f' ("{fastest["remedy"]}" takes {_times(fastest, every[0])}{_losses(fastest)})'
 
 
 def _times(row: Row, first: Row) -> str:

@@ -38,6 +38,32 @@ def moesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
+DENSE, COLLECTIVE = (
+    TEXT.replace("experts: 16, top_k: 2, ", "").replace("EP8_TP1_PP1_DP8", "TP1_PP1_DP8"),
+    """
+cluster: {preset: dgx-h100, num_nodes: 1}
+workload: {kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 MB}
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            DENSE.replace("routing: {kind: zipf}", ""),
+            "4: model.experts must be at least 2 in a stress test, got 0. In a",
+        ),
+        (COLLECTIVE, "3: workload.kind must be forward or training in a stress test, got collective. A stress test"),
+    ],
+    ids=["dense", "collective"],
+)
+def test_what_has_no_routing_is_refused(moesim, text, message):
+    Path("other.yaml").write_text(text, encoding="utf-8")
+    code, _, err = moesim("stress", "other.yaml")
+    assert (code, err.startswith(f"moesim: other.yaml:{message}")) == (2, True), err
+
+
 GRID = ("--skew", "0,1", "--placement", "greedy,eplb", "--replicas", "16", "--seeds", "2", "--jobs", "1")
 
 
@@ -47,11 +73,31 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert code == 0
     assert "eplb with 16 replicas" in out
     assert "At skew 0 " in out
+    assert "at best" in out
     assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.json", "stress.png"}
     code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
     data = json.loads(text)
     assert (code, data["num_points"], data["num_kept"]) == (0, 8, 8)
     assert [remedy["name"] for remedy in data["remedies"]] == ["nothing", "eplb with 16 replicas"]
+
+
+def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
+    """As soon as there are any; what goes on is the same command, which says how many it found."""
+    once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--out", "out")
+    assert "done before" not in moesim(*once)[1]
+    assert "1 simulations, 1 of them done before" in moesim(*once)[1]
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.cli.stress.stress_test", interrupt)
+    code, _, err = moesim(*once)
+    assert code == 130
+    assert err.replace("\\", "/").startswith(
+        "Points that are done are kept in out/points.jsonl: the same command goes on"
+    )
+    assert err.endswith("interrupted\n")
+    assert moesim(*once[:-2])[2] == "interrupted\n"
 
 
 def test_without_a_folder_nothing_is_written(moesim):
@@ -98,6 +144,40 @@ def test_a_recording_is_summarised(moesim):
     code, out, _ = moesim("routing", "summary", "a.csv")
     assert code == 0
     assert "max/mean" in out
+
+
+def test_a_recording_is_spread_over_ranks(moesim):
+    """By hand: 5, 1, 3, 3 on two ranks are 6 and 6 in order; of 9, 1, 1, 1 one rank has 9 of a mean of 6 at best."""
+    lines = [
+        f"{layer},{e},{n}" for layer, loads in enumerate([(5, 1, 3, 3), (9, 1, 1, 1)]) for e, n in enumerate(loads)
+    ]
+    Path("a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
+    code, text, _ = moesim("routing", "summary", "a.csv", "--ranks", "2", "--json")
+    first, second = json.loads(text)["rows"]
+    assert code == 0
+    assert first["contiguous_max_over_mean"] == first["bound_max_over_mean"] == 1
+    assert second["contiguous_max_over_mean"] == pytest.approx(10 / 6)  # 9 + 1 of a mean of 6
+    assert second["bound_max_over_mean"] == pytest.approx(9 / 6)
+    code, text, _ = moesim("routing", "summary", "a.csv", "--ranks", "2", "--replicas", "2", "--json")
+    assert json.loads(text)["rows"][1]["bound_max_over_mean"] == 1
+    assert json.loads(text)["rows"][1]["eplb_max_over_mean"] == pytest.approx(1, abs=0.2)
+    code, out, _ = moesim("routing", "summary", "a.csv", "--ranks", "2", "--replicas", "2")
+    assert (code, "EPLB" in out, "at best" in out) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ranks", "3"], "--ranks must divide 2 experts, got 3. Give a number that divides them"),
+        (["--replicas", "2"], "--replicas must be given with --ranks, got 2. For example: --ranks 8 --replicas 2"),
+        (["--ranks", "2", "--replicas", "1"], "--replicas must give 2 ranks equally many slots, got 1. For example"),
+    ],
+)
+def test_ranks_that_cannot_hold_a_recording_are_refused(moesim, arguments, message):
+    Path("a.csv").write_text("layer,expert,tokens\n0,0,3\n0,1,1\n", encoding="utf-8")
+    code, _, err = moesim("routing", "summary", "a.csv", *arguments)
+    assert code == 2
+    assert message in err
 
 
 def test_a_recording_that_is_not_there_is_refused(moesim):

@@ -103,6 +103,22 @@ def test_placing_in_order_is_the_contiguous_placement(strategy, convention):
         np.testing.assert_array_equal(placed.trace.columns[name], column)
 
 
+def test_plans_of_a_random_placement_by_hand_are_that_placement():
+    """Layer by layer, of a model whose first layer is dense: every row of the trace is the same."""
+    work = make(placement=PlacementRule(kind="random"))
+    dense = replace(work.model, dense_layers=1)
+    work = replace(work, model=dense)
+    plans = [
+        place_experts(work.placement, num_experts=16, num_ranks=8, layer=layer, seed=work.seed).tolist()
+        for layer in range(1, dense.layers)
+    ]
+    assert any(plan != plans[0] for plan in plans)
+    by_hand = PlacementRule(kind="explicit", experts=tuple(tuple(rank) for plan in plans for rank in plan))
+    placed, drawn = run(replace(work, placement=by_hand)), run(work)
+    for name, column in drawn.trace.columns.items():
+        np.testing.assert_array_equal(placed.trace.columns[name], column)
+
+
 def test_permuting_experts_with_their_placement_changes_nothing():
     """Each slot receives what all sources send to its expert, wherever it stands."""
     work = make("EP8_TP2_PP2_DP4", routing="balanced")

@@ -1,14 +1,25 @@
 """Stress tests: the grid, what is kept of it, what is said of it."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sim
+import topology
+import workloads
 from sim.errors import InputError, OutputError
 from sim.scenario.load import load_scenario, load_scenario_text
+from sim.scenario.stress_section import RemedySpec
+from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.many import Observation
+from sim.studies.simulate import simulate_scenario
 from sim.studies.stress.grid import build_grid, remedies_of
 from sim.studies.stress.heat import expert_tokens
 from sim.studies.stress.point import Done, PointFile, point_key
@@ -39,7 +50,7 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
+def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True, seeds=()):
     """Return what the verdict reads of a row."""
     return {
         "skew": skew,
@@ -47,6 +58,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
         "step_time_s": step_s,
         "step_times_s": seeds or [step_s],
         "dropped_fraction": dropped,
+        "rerouted_fraction": rerouted,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
         "changes_nothing": remedy == "nothing",
@@ -114,6 +126,81 @@ def test_another_content_of_a_file_is_another_simulation(tmp_path):
     assert keys[0] == keys[2] != keys[1]
 
 
+def test_other_code_is_another_simulation(scenario, monkeypatch):
+    """The version alone would let results from before a change be taken for those after it."""
+    before = point_key(scenario)
+    assert point_key(scenario) == before
+    monkeypatch.setattr("sim.studies.stress.point.source_digest", lambda: "of other code")
+    assert point_key(scenario) != before
+
+
+def test_the_digest_is_of_every_source_file(tmp_path):
+    """Of a copy with one more comment it is another; without the comment the same: names of folders do not count."""
+    said = []
+    for place, comment in (("a", ""), ("b", ""), ("c", "# changed")):
+        for package in (sim, topology, workloads):
+            root = Path(package.__file__).parent
+            copy = tmp_path / place / package.__name__
+            shutil.copytree(root, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        file = tmp_path / place / "workloads" / "placement" / "packing.py"
+        file.write_text(file.read_text(encoding="utf-8") + comment, encoding="utf-8")
+        code = "from sim.studies.source_digest import source_digest; print(source_digest())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path / place, capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / place)},
+        )  # fmt: skip
+        said.append(done.stdout)
+    assert said[0] == said[1] != said[2]
+
+
+def test_no_remedy_is_below_the_bound(scenario):
+    """What the best placement could reach for the very tokens of the run, in every row; more slots do not raise it."""
+    grid = build_grid(scenario)
+    rows = {(row["skew"], row["remedy"]): row for row in summarise(grid, run_grid(grid)[0])}
+    for row in rows.values():
+        assert 1 <= row["imbalance_bound_max_over_mean"] <= row["imbalance_max_over_mean"] * (1 + 1e-12)
+    assert rows[1.5, "nothing"]["imbalance_bound_max_over_mean"] > 1.05
+    assert rows[1.5, "EPLB"]["imbalance_bound_max_over_mean"] < rows[1.5, "nothing"]["imbalance_bound_max_over_mean"]
+
+
+@pytest.mark.parametrize(
+    ("convention", "strategy"),
+    [
+        ("megatron", "EP8_TP1_PP1_DP8"),
+        ("vllm", "EP8_TP4_PP1_DP2"),
+        ("vllm", "EP8_TP8_PP1"),
+        ("spanning", "EP8_TP4_PP2"),
+    ],
+)
+def test_with_an_expert_for_each_rank_every_placement_is_the_best(convention, strategy):
+    """Without replicas the busiest rank is the one with the most popular expert: bound and figure are equal."""
+    text = SMALL.replace("experts: 16", "experts: 8").replace(
+        "{strategy: EP8_TP1_PP1_DP8}", f"{{strategy: {strategy}, convention: {convention}}}"
+    ).partition("stress:")[0]  # fmt: skip
+    for changes in ({"routing.skew": 1.0}, {"routing.skew": 1.0, "routing.capacity_factor": 1.0}):
+        point = load_scenario_text(text).variant(changes, at=("test",))
+        values = simulate_scenario(point, wanted={IMBALANCE_BOUND}).values
+        assert values[IMBALANCE_BOUND] == pytest.approx(values["imbalance_max_over_mean"], rel=1e-12)
+        assert values[IMBALANCE_BOUND] > 1.1
+
+
+def test_contention_is_given_to_the_transfers_that_suffered_it():
+    """In the spanning reading stages exchange at the same time; in one stage without TP nothing meets."""
+    text = SMALL.replace("{strategy: EP8_TP1_PP1_DP8}", "{strategy: EP8_TP4_PP2, convention: spanning}")
+    text = text.replace("sequence_length: 256", "sequence_length: 2048")
+    spread, alone = (
+        summarise(grid, run_grid(grid)[0])
+        for grid in (build_grid(load_scenario_text(each), skews=[1.0], num_seeds=1) for each in (text, SMALL))
+    )
+    assert spread[0]["contention_s"]["dispatch"] > 0
+    assert spread[0]["contention_s"]["combine"] > 0
+    assert {name for name, value in spread[0]["contention_s"].items() if value} <= {"dispatch", "combine", "tp"}
+    assert not any(alone[0]["contention_s"].values())
+    for row in spread:
+        assert sum(row["parts_s"].values()) == pytest.approx(row["step_time_s"], rel=1e-9)
+        assert all(value <= row["parts_s"][name] for name, value in row["contention_s"].items())
+
+
 def test_replicas_help_and_drops_are_told(scenario):
     data = summarise(build_grid(scenario), run_grid(build_grid(scenario))[0])
     found = {(one["skew"], one["remedy"]): one for one in data}
@@ -126,6 +213,28 @@ def test_replicas_help_and_drops_are_told(scenario):
         assert tuple(one["parts_s"]) == FAMILIES
         reference = found[0, "nothing"]["step_time_s"]
         assert sum(one["slowdown_s"].values()) == pytest.approx(one["step_time_s"] - reference, abs=1e-12)
+
+
+def test_copies_sent_to_other_experts_are_told():
+    """By hand: a hot expert of 8 with half of all tokens, top-1 and capacity 1, keeps 1/8 of the copies."""
+    text = (
+        SMALL.partition("stress:")[0]
+        .replace("kind: zipf", "kind: hot_expert, skew: 0.5")
+        .replace("top_k: 2", "top_k: 1")
+    )
+    grid = build_grid(
+        load_scenario_text(text.replace("experts: 16", "experts: 8")),
+        skews=[0.5],
+        num_seeds=1,
+        remedies=[
+            RemedySpec(name=kind, set={"routing.capacity_factor": 1.0, "routing.overflow": kind})
+            for kind in ("drop", "reroute")
+        ],
+    )
+    dropped, rerouted = summarise(grid, run_grid(grid)[0])
+    assert dropped["rerouted_fraction"] == rerouted["dropped_fraction"] == 0
+    assert rerouted["rerouted_fraction"] == pytest.approx(dropped["dropped_fraction"], rel=1e-12)
+    assert rerouted["rerouted_fraction"] == pytest.approx(0.5 - 1 / 8, abs=0.02)
 
 
 def test_the_interval_is_students():
@@ -145,7 +254,8 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
     assert verdict(rows) == (
         'At skew 0 no remedy is faster than the scenario as it is ("nothing") by more than 1 % and the noise of the '
         'seeds: its step is 1.00 times that of skew 0; at skew 1 "EPLB" is best: its step is 1.50 times that of skew 0 '
-        'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory.'
+        'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory '
+        '("drop" takes 1.00 times, dropping 40.0% of the copies).'
     )
 
 
@@ -153,6 +263,15 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
 def test_the_price_is_that_of_all_memory(peak, words):
     """Replicas weigh more, and yet an even load can need less."""
     assert words in verdict([row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=peak)])
+
+
+def test_at_one_skew_no_skew_is_told():
+    """A recording has none. There the step is told against that of the first remedy."""
+    rows = [row(0, "nothing", 3.0, fits=False), row(0, "EPLB", 1.5, peak=2e9)]
+    assert verdict(rows) == (
+        '"EPLB" is best: its step is 0.50 times that with "nothing", which does not fit into memory, and it needs 1 GB '
+        "more per GPU at the peak of memory."
+    )
 
 
 def test_memory_is_not_bought_for_noise():
@@ -167,6 +286,16 @@ def test_memory_is_not_bought_for_noise():
     assert '"64 replicas" is best' in verdict([slow, big, later])
     dropping = row(0, "drop", 1.0, peak=1.995e9, dropped=0.0005, seeds=[1.0, 1.0, 1.0])
     assert '"32 replicas" is best' in verdict([slow, dropping, small])
+
+
+def test_rerouting_is_no_free_remedy():
+    """As dropping: it computes what no token asked for. Where every remedy loses more, it is told."""
+    rows = [row(0, "nothing", 3.0), row(0, "reroute", 1.0, rerouted=0.3)]
+    assert verdict(rows) == (
+        'No remedy that computes all copies as chosen is faster than the scenario as it is ("nothing") by more than '
+        '1 % and the noise of the seeds ("reroute" takes 0.33 times, rerouting 30.0% of the copies).'
+    )
+    assert "rerouting 30.0% of the copies" in verdict([row(0, "drop", 3.0, dropped=0.2), rows[1]])
 
 
 def test_a_range_of_skews_says_at_which_a_figure_is():
@@ -202,6 +331,15 @@ def test_a_row_says_whether_every_seed_fits(scenario):
     assert all(one["fits"] is True for one in summarise(grid, done))
     done[0] = replace(done[0], values={**done[0].values, "fits": 0.0})
     assert [one["fits"] for one in summarise(grid, done)] == [False, True, True, True, True, True]
+
+
+def test_without_remedies_the_sentence_says_what_skew_costs():
+    rows = [row(0, "nothing", 1.0), row(1, "nothing", 3.0), row(2, "nothing", 2.0, fits=False)]
+    assert verdict(rows) == (
+        "Nothing was tried against skew: the step takes 1 s at skew 0 and at most 3.00 times that, at skew 1; it does "
+        "not fit into memory at skew 2."
+    )
+    assert verdict([row(0.5, "greedy", 1.0)]) == 'Nothing but "greedy" was tried: the step takes 1 s at skew 0.5.'
 
 
 def test_a_sentence_is_said_where_nothing_ran():
