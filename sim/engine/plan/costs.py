@@ -69,6 +69,7 @@ class Costs:
         """SMs of a rank, where transfers take some; None where none does."""
         self._ops: dict[Hashable, list[Op]] = {}
         self._placed: dict[int, NDArray[np.intp]] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
 
     def recent(
@@ -82,6 +83,12 @@ class Costs:
         del kept[: len(kept) + 1 - num_kept]
         kept.append(build())
         return cast("_Built", kept[-1][key])
+
+    def shared(self, key: Hashable, build: Callable[[], _Built]) -> _Built:
+        """Return what lanes have in common: built when it is first asked for by `key`."""
+        if key not in self._shared:
+            self._shared[key] = build()
+        return cast("_Built", self._shared[key])
 
     def placed(self, layer: int, place: Callable[[], NDArray[np.intp]]) -> NDArray[np.intp]:
         """Return the expert in each slot of each rank of an expert group: placed when a layer is first asked for."""

@@ -23,14 +23,14 @@ Reduction starts after the last backward pass: no overlap with it, which is pess
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Join, Op
+from sim.engine.ops import Collective, Join, Op, Transfer
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.replicas import over_replicas
+from sim.engine.plan.replicas import exchanged, over_replicas
 from sim.engine.plan.work import Work
 from workloads.layers import optimizer_step
 from workloads.memory import optimized_params_per_rank, params_per_rank
 
-__all__ = ["finish_training"]
+__all__ = ["finish_training", "gradient_transfers"]
 
 Ranks = NDArray[np.intp]
 
@@ -46,7 +46,6 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     updated = optimized_params_per_rank(work.model, work.mesh, work.stage_layers, stage, zero=work.zero)
     step = optimizer_step(updated, work.precision.step_bytes(work.model.dtype_bytes))
     update = costs.kernels.compute([step], ranks.size)
-    operation = "reduce_scatter" if work.zero else "all_reduce"
 
     def over(operation: str, bytes_per_param: int) -> list[Collective]:
         return over_replicas(
@@ -59,12 +58,36 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
             bytes_per_param=bytes_per_param,
         )
 
-    reduced: list[Op] = [*over(operation, work.precision.gradient_bytes)] if work.zero < 2 else []
+    reduced: list[Op] = [*over(_reduction(work), work.precision.gradient_bytes)] if work.zero < 2 else []
     if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
         reduced = [_wait_for_all_stages(work), *reduced]
     if work.zero in (0, 3):
         return [*reduced, update]
     return [*reduced, update, *over("all_gather", work.model.dtype_bytes)]
+
+
+def gradient_transfers(work: Work, costs: Costs, stage: int) -> list[Transfer]:
+    """Return all that the replicas of a stage exchange, as if it were all after the last pass.
+
+    ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares.
+    """
+    params = params_per_rank(work.model, work.mesh, work.stage_layers, stage)
+    operations = [(_reduction(work), work.precision.gradient_bytes)]
+    operations += [("all_gather", work.model.dtype_bytes)] if work.zero else []
+    return [
+        transfer
+        for operation, num_bytes in operations
+        for transfer in exchanged(
+            work, costs, stage, operation=operation, params=params, bytes_per_param=num_bytes
+        ).transfers
+    ]
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _reduction(work: Work) -> str:
+    return "reduce_scatter" if work.zero else "all_reduce"
 
 
 def _wait_for_all_stages(work: Work) -> Op:

@@ -24,7 +24,7 @@ from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Collective, Compute, Input, Join, Op, Send
 from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.finish import finish_training
+from sim.engine.plan.finish import finish_training, gradient_transfers
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.neighbours import inputs_of, target_of
 from sim.engine.plan.placed import expert_groups, moved_bytes
@@ -77,11 +77,7 @@ class PipelinePlan:
         num_lanes = self.work.mesh.num_lanes
         if not self._folds:
             return None
-        # ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares: those are compared
-        finish = partial(finish_training, replace(self.work, zero=min(self.work.zero, 1)), self.costs)
-        lane_of = alike_lanes(
-            self.work, self.lane_ranks, lambda stage, lane: tuple(finish(stage, lane, np.arange(num_lanes)))
-        )
+        lane_of = alike_lanes(self.work, self.lane_ranks, partial(gradient_transfers, self.work, self.costs))
         return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
     def schedule(self, lane: int) -> Schedule:
