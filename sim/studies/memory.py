@@ -79,7 +79,10 @@ def _chunks(work: Work, stage: int) -> list[range]:
 
 
 def _states(work: Work, stage: int) -> StateBytes:
-    return state_bytes(work.model, work.mesh, work.stage_layers, stage, zero=work.zero, precision=work.precision)
+    replicas = work.placement.replicas
+    return state_bytes(
+        work.model, work.mesh, work.stage_layers, stage, zero=work.zero, replicas=replicas, precision=work.precision
+    )
 
 
 def _chunk(work: Work, stage: int, layers: range) -> ChunkMemory:

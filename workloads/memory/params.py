@@ -37,8 +37,8 @@ def params_per_rank(
     return dense, num_moe * model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 
 
-def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh) -> tuple[int, int]:
-    """Return the dense and the expert parameters of one layer on a rank.
+def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh, *, replicas: int = 0) -> tuple[int, int]:
+    """Return the dense and the expert parameters of one layer on a rank, with `replicas` copies of experts more.
 
     Where KV heads are fewer than TP ranks, each rank holds one whole KV head.
     """
@@ -52,18 +52,19 @@ def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh) -> tuple[int
         tp if mesh.convention == "vllm" and mesh.dp == 1 else 1
     )  # shared experts: as `workloads.layers` computes them
     params += model.hidden * model.experts + model.shared_experts * model.num_expert_params // split
-    return params, model.num_expert_params * model.experts // mesh.strategy.ep
+    return params, model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 
 
 def optimized_params_per_rank(
-    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, zero: int
+    model: ModelSpec, mesh: Mesh, stage_layers: Sequence[int], stage: int, *, zero: int, replicas: int = 0
 ) -> float:
     """Return the parameters whose optimizer state each rank of a stage holds and updates.
 
     Under ZeRO 1 to 3 each family is split over the ranks that hold the same ones: dense parameters over DP, experts
-    over their own copies (one under `spanning`, and wherever EP covers the stage).
+    over the ranks with the same slots (one under `spanning`, and wherever EP covers the stage). Of each layer's experts
+    there are `replicas` copies more, each with a state of its own.
     """
-    dense, expert = params_per_rank(model, mesh, stage_layers, stage)
+    dense, expert = params_per_rank(model, mesh, stage_layers, stage, replicas=replicas)
     if not zero:
         return float(dense + expert)
     return float(dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1])

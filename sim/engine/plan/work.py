@@ -148,13 +148,6 @@ class Work:
             self.placement.replicas,
             "Use a multiple of EP.",
         )
-        _require(
-            not (self.kind == "training" and self.placement.replicas),
-            "placement.replicas",
-            "be 0 in training (others: not supported yet)",
-            self.placement.replicas,
-            "Replicas of an expert would have to sum their gradients; use kind greedy, or a forward pass.",
-        )
 
     def _check_chunks(self) -> None:
         s, model = self.mesh.strategy, self.model
