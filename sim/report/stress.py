@@ -27,7 +27,7 @@ _STEP = (
     "peak",
     "fits",
 )
-_PARTS = ("compute", "dispatch", "combine", "waiting", "bubble", "other")
+_PARTS = ("compute", "dispatch", "combine", "moves", "waiting", "bubble", "other")
 
 
 def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ _PART_COLOURS: Final = {
     "compute": KIND_COLOURS["expert"],
     "dispatch": KIND_COLOURS["ep_dispatch"],
     "combine": KIND_COLOURS["ep_combine"],
+    "moves": KIND_COLOURS["ep_moves"],
     "waiting": STALLED,
     "bubble": IDLE,
     "other": KIND_COLOURS["tp"],

@@ -43,7 +43,8 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     line = "made of " + ", ".join(f"{name.replace('_', ' ')} {format_quantity(size, 'bytes')}" for name, size in sizes)
     if work.kind == "training":
         return line
-    params = max(sum(params_per_rank(work.model, work.mesh, work.stage_layers, s)) for s in range(work.mesh.num_stages))
+    replicas, stages = work.placement.replicas, range(work.mesh.num_stages)
+    params = max(sum(params_per_rank(work.model, work.mesh, work.stage_layers, s, replicas=replicas)) for s in stages)
     state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
     tokens = work.sequences // work.mesh.dp * work.sequence_length
     cache = kv_cache_bytes(work.model, max(work.stage_layers), tokens, work.mesh.strategy.tp)

@@ -13,8 +13,7 @@ Assumptions
 -----------
 All of a layer start together, as a grouped call, and the next layer waits for them; nothing overlaps with the backward
 pass: both are pessimistic. Two copies on one rank add up without the network, and that sum takes no time. Copies keep a
-state of the optimizer each, which ZeRO splits over replicas but not over copies. Moves of experts are not trained: a
-plan holds for the whole step.
+state of the optimizer each, which ZeRO splits over replicas but not over copies. A plan holds for the whole step.
 """
 
 import numpy as np

@@ -26,8 +26,8 @@ from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training, gradient_transfers
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
+from sim.engine.plan.moves import moves_before
 from sim.engine.plan.neighbours import inputs_of, target_of
-from sim.engine.plan.placed import expert_groups, moved_bytes
 from sim.engine.plan.sharded import with_sharding
 from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.split import input_half, weight_half
@@ -111,8 +111,10 @@ class PipelinePlan:
             reduces = chosen.kind == "W" or is_whole
             place = (stage, lane)
             ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
-        is_first = self.work.placement.moves and chosen == Pass("F", 0)
-        return (*self._moves(stage, lane), *ops) if is_first else ops
+        if chosen.kind != "F" or not isinstance(chosen, Pass):
+            return ops
+        part = self._part_of(stage, chosen.chunk)
+        return (*moves_before(self.work, self.costs, (stage, lane), part, chosen.microbatch), *ops)
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
@@ -174,23 +176,6 @@ class PipelinePlan:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
         return self.work.cluster.link_map(runs, ranks)
-
-    def _moves(self, stage: int, lane: int) -> tuple[Op, ...]:
-        """Return the copies of experts that a new placement asks for, of all layers of a stage."""
-        if self.work.mesh.convention == "spanning" and lane > 0:
-            return ()  # lanes share the ranks that hold experts
-        if not any(self.work.model.is_moe_layer(layer) for layer in self.work.layers_of(stage)):
-            return ()
-        moved = moved_bytes(self.work, self.costs, stage)
-        op = Collective(
-            kind="dp",
-            layer=NO_LAYER,
-            transfers=tuple(
-                self.costs.exchanges.round_trip(group, group, moved, group=number)[0]
-                for number, group in expert_groups(self.work, stage, lane)
-            ),
-        )
-        return () if _is_empty(op) else (op,)
 
     def _built(self, stage: int, lane: int, chosen: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass, without meetings."""

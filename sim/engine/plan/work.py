@@ -148,6 +148,14 @@ class Work:
             self.placement.replicas,
             "Use a multiple of EP.",
         )
+        every = self.placement.every
+        _require(
+            self.kind == "forward" or every is None or every % self.microbatches == 0,
+            "placement.every",
+            f"be a multiple of workload.microbatches = {self.microbatches} in training: a plan holds for whole steps",
+            every,
+            f"Use {self.microbatches}, or a forward pass.",
+        )
 
     def _check_chunks(self) -> None:
         s, model = self.mesh.strategy, self.model

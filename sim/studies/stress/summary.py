@@ -7,7 +7,7 @@ Model
     its parts     differences of the account of time from that of the same reference; they sum to the difference in step
 
 The account is averaged over stages and seeds: compute (all own kernels and those for other stages), dispatch, combine,
-each with what its slowest rank takes over the mean; waiting (stalled), bubble (idle), other.
+moves of experts, each with what its slowest rank takes over the mean; waiting (stalled), bubble (idle), other.
 """
 
 import math
@@ -30,10 +30,11 @@ _OF_PART: Final = {
     **{f"imbalance_{part}": "compute" for part in COMPUTE_PARTS},
     **dict.fromkeys(("ep_dispatch", "imbalance_ep_dispatch"), "dispatch"),
     **dict.fromkeys(("ep_combine", "imbalance_ep_combine"), "combine"),
+    **dict.fromkeys(("ep_moves", "imbalance_ep_moves"), "moves"),
     "stalled": "waiting",
     "idle": "bubble",
 }
-FAMILIES: Final = ("compute", "dispatch", "combine", "waiting", "bubble", "other")
+FAMILIES: Final = ("compute", "dispatch", "combine", "moves", "waiting", "bubble", "other")
 """Parts of a slowdown."""
 
 

@@ -57,7 +57,7 @@ def test_one_copied_expert_is_one_all_reduce_over_its_two_ranks(zero, parts):
     slots = np.hstack([slots, [[1], [5], [0], [13]]])  # the other copies lie beside their experts
     costs = Costs(work.cluster, dtype="bf16", all_reduce="ring")
     for layer in work.layers_of(0):
-        costs.placed(layer, lambda: slots)
+        costs.placed(layer, 0, lambda: slots)
     for lane, ranks in enumerate(work.mesh.lanes(0)):
         ops = sum_over_copies(work, costs, 0, lane)
         assert [op.layer for op in ops] == list(work.layers_of(0))
