@@ -229,24 +229,24 @@ class ExchangeCosts:
         self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray, even: FloatArray | None
     ) -> list[tuple[int, int]]:
         """Return the times alone, there and back, of `even`, or when each sender has as much for all of the group."""
-        if even is not None:
-            return [self._even_ns(senders, group_ranks, even, even.tobytes())] * len(byte_matrices)
-        all_row_bytes, found = byte_matrices.sum(axis=2) / group_ranks.size, []
-        for row_bytes in all_row_bytes:
-            matrix = np.broadcast_to(row_bytes[:, None], byte_matrices.shape[1:])
-            found.append(self._even_ns(senders, group_ranks, matrix, row_bytes.tobytes()))
+        num, *shape = byte_matrices.shape
+        told = [even] * num if even is not None else list(byte_matrices.sum(axis=2) / group_ranks.size)
+        where = (senders.tobytes(), group_ranks.tobytes())
+        found = []
+        for each in told:
+            key = (*where, each.tobytes())
+            if key not in self._even:
+                matrix = each if even is not None else np.repeat(each[:, None], shape[1], axis=1)
+                self._even[key] = self._even_ns(senders, group_ranks, matrix)
+            found.append(self._even[key])
         return found
 
-    def _even_ns(self, senders: Ranks, group_ranks: Ranks, matrix: FloatArray, known_by: bytes) -> tuple[int, int]:
+    def _even_ns(self, senders: Ranks, group_ranks: Ranks, matrix: FloatArray) -> tuple[int, int]:
         """Return the time alone, there and back, of one matrix."""
-        key = (senders.tobytes(), group_ranks.tobytes(), known_by)
-        if key not in self._even:
-            sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
-            rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
-            drains_s = [drain_s.tolist()[0] for _, drain_s in self._both_ways(sums)]
-            there_ns, back_ns = (self._alone_ns(drain_s, rank_bytes) for drain_s in drains_s)
-            self._even[key] = (there_ns, back_ns)
-        return self._even[key]
+        sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
+        rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
+        there_s, back_s = (drain_s.tolist()[0] for _, drain_s in self._both_ways(sums))
+        return self._alone_ns(there_s, rank_bytes), self._alone_ns(back_s, rank_bytes)
 
     def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> float:
         """Return what SMs of the busiest rank move in its node: NICs fetch and store what crosses by themselves."""
