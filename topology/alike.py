@@ -3,9 +3,10 @@
 Model
 -----
 Two groups are wired alike when the paths between their GPUs, pair by pair, have the same classes (same node, same leaf,
-across leaves), the links of their GPUs the same capacities, and the GPUs the same speeds. Traffic inside one then loads
-its own links as the same traffic inside the other loads the other's; links between leaves and spines go with their
-leaves.
+across leaves), the links of their GPUs the same capacities, the links between their leaves and the spines too where
+paths use them, and the GPUs the same speeds. Traffic inside one then
+loads its own links as the same traffic inside the other loads the other's; links between leaves and spines go with
+their leaves.
 """
 
 from collections.abc import Mapping
@@ -60,9 +61,12 @@ def wiring_of(cluster: Wired, ranks: IntArray) -> bytes:
     >>> wiring_of(cluster, first) == wiring_of(cluster, second), wiring_of(cluster, first) == wiring_of(cluster, across)
     (True, False)
     """
-    classes = np.packbits(np.stack(cluster.classes(ranks[:, None], ranks)))
-    capacities, speeds = cluster.capacity_bytes_per_s[own_links(cluster, ranks)], cluster.speeds[ranks]
-    return classes.tobytes() + capacities.tobytes() + speeds.tobytes()
+    classes = np.stack(cluster.classes(ranks[:, None], ranks))
+    links = [own_links(cluster, ranks)]
+    if classes[2].any():
+        links += [of_leaf[cluster.leaf_of[ranks]] for of_leaf in cluster.spine_links]
+    figures = [cluster.capacity_bytes_per_s[some].tobytes() for some in links]
+    return b"".join([np.packbits(classes).tobytes(), *figures, cluster.speeds[ranks].tobytes()])
 
 
 def meets_others(cluster: Wired, ranks: IntArray) -> bool:

@@ -76,17 +76,29 @@ class GraphPairSums:
     latency_s: list[float]
     """Time to the first byte of the slowest pair. N of them."""
 
-    def there(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the loads on the way from senders to receivers, and the time in which each drains alone."""
-        return self._on(self.pairs.there, capacity_bytes_per_s)
+    def there(
+        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
+    ) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the loads on the way from senders to receivers, and the time in which each drains alone.
 
-    def back(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+        In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
+        """
+        return self._on(self.pairs.there, capacity_bytes_per_s, weight)
+
+    def back(
+        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
+    ) -> tuple[list[LinkLoad], FloatArray]:
         """Return the same on the way of as many bytes from the receivers to the senders."""
-        return self._on(self.pairs.back, capacity_bytes_per_s)
+        return self._on(self.pairs.back, capacity_bytes_per_s, weight)
 
-    def _on(self, rows: "_Rows", capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+    def _on(
+        self, rows: "_Rows", capacity_bytes_per_s: FloatArray, weight: FloatArray | None
+    ) -> tuple[list[LinkLoad], FloatArray]:
         loads = [rows.load(num_bytes) for num_bytes in self.num_bytes]
-        return loads, np.array([load.drain_time_s(capacity_bytes_per_s) for load in loads])
+        drain_s = np.array([load.drain_time_s(capacity_bytes_per_s) for load in loads])
+        if weight is not None:
+            loads = [LinkLoad(links=load.links, num_bytes=load.num_bytes * weight[load.links]) for load in loads]
+        return loads, drain_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

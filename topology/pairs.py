@@ -38,11 +38,18 @@ class PairSums(Protocol):
         """Time to the first byte of the slowest pair. N of them."""
         ...
 
-    def there(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the loads on the way from senders to receivers, and the time in which each drains alone."""
+    def there(
+        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
+    ) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the loads on the way from senders to receivers, and the time in which each drains alone.
+
+        In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
+        """
         ...
 
-    def back(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+    def back(
+        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
+    ) -> tuple[list[LinkLoad], FloatArray]:
         """Return the same on the way of as many bytes from the receivers to the senders."""
         ...
 

@@ -131,20 +131,28 @@ class RegularPairSums:
     latency_s: list[float]
     """Time to the first byte of the slowest pair. N of them."""
 
-    def there(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the loads on the way from senders to receivers, and the time in which each drains alone."""
-        return self._on(*self.pairs.there, capacity_bytes_per_s)
+    def there(
+        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
+    ) -> tuple[list[LinkLoad], FloatArray]:
+        """Return the loads on the way from senders to receivers, and the time in which each drains alone.
 
-    def back(self, capacity_bytes_per_s: FloatArray) -> tuple[list[LinkLoad], FloatArray]:
+        In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
+        """
+        return self._on(*self.pairs.there, capacity_bytes_per_s, weight)
+
+    def back(
+        self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
+    ) -> tuple[list[LinkLoad], FloatArray]:
         """Return the same on the way of as many bytes from the receivers to the senders."""
-        return self._on(*self.pairs.back, capacity_bytes_per_s)
+        return self._on(*self.pairs.back, capacity_bytes_per_s, weight)
 
     def _on(
-        self, links: IntArray, sums: IntArray, capacity_bytes_per_s: FloatArray
+        self, links: IntArray, sums: IntArray, capacity_bytes_per_s: FloatArray, weight: FloatArray | None
     ) -> tuple[list[LinkLoad], FloatArray]:
         amounts = self.values[:, sums]
         drain_s = (amounts / capacity_bytes_per_s[links]).max(axis=1, initial=0.0)
-        return [_load(links, amount) for amount in amounts], drain_s
+        counted = amounts if weight is None else amounts * weight[links]
+        return [_load(links, amount) for amount in counted], drain_s
 
 
 def _load(links: IntArray, amount: FloatArray) -> LinkLoad:

@@ -36,6 +36,7 @@ KINDS = (
     "tp",
     "ep_dispatch",
     "ep_combine",
+    "ep_moves",
     "pp",
     "dp",
     "cp",

@@ -60,6 +60,7 @@ KIND_COLOURS: Final[Mapping[str, str]] = {
     "tp": "#0072b2",
     "ep_dispatch": "#d55e00",
     "ep_combine": "#e69f00",
+    "ep_moves": "#8c510a",
     "pp": "#009e73",
     "dp": "#cc79a7",
     "cp": "#56b4e9",

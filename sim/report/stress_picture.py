@@ -24,6 +24,7 @@ _PART_COLOURS: Final = {
     "dispatch": KIND_COLOURS["ep_dispatch"],
     "combine": KIND_COLOURS["ep_combine"],
     **{axis: KIND_COLOURS[axis] for axis in ("tp", "pp", "dp", "cp")},
+    "moves": KIND_COLOURS["ep_moves"],
     "waiting": STALLED,
     "bubble": IDLE,
 }

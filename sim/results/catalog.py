@@ -54,6 +54,7 @@ CATALOG: dict[str, Metric] = {
         exposed_ep_fraction | ratio | the same over the step time
         exposed_pp_s | s | transfers between stages on the path
         exposed_pp_fraction | ratio | the same over the step time
+        exposed_ep_moves_s | s | copies of experts to where a new plan has them, on the path
         exposed_dp_s | s | gradient reduction on the path
         tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages

@@ -92,6 +92,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
         "exposed_tp_fraction": exposed["tp"] / trace.step_ns,
         "exposed_ep_s": (exposed["ep_dispatch"] + exposed["ep_combine"]) / 1e9,
         "exposed_ep_fraction": (exposed["ep_dispatch"] + exposed["ep_combine"]) / trace.step_ns,
+        "exposed_ep_moves_s": exposed["ep_moves"] / 1e9,
         "exposed_pp_s": exposed["pp"] / 1e9,
         "exposed_pp_fraction": exposed["pp"] / trace.step_ns,
         "exposed_dp_s": exposed["dp"] / 1e9,

@@ -7,7 +7,7 @@ __all__ = ["COMMUNICATION_PARTS", "COMPUTE_PARTS", "PARTS", "empty_account"]
 COMPUTE_PARTS = ("attention", "dense_ffn", "expert", "other_compute", "optimizer")
 """Own kernels."""
 
-COMMUNICATION_PARTS = ("tp", "ep_dispatch", "ep_combine", "pp", "dp", "cp")
+COMMUNICATION_PARTS = ("tp", "ep_dispatch", "ep_combine", "ep_moves", "pp", "dp", "cp")
 """Transfers, as they would be alone and without latency and imbalance."""
 
 PARTS = (*COMPUTE_PARTS, *COMMUNICATION_PARTS, "imbalance", "contention", "latency", "stalled", "foreign", "idle")

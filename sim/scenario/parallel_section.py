@@ -178,7 +178,9 @@ class PlacementSpec(Section):
     """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: Annotated[int, count_of("placement.stale", least=0)] = 0
     """Microbatches between that window and the run."""
+    every: Annotated[int, count_of("placement.every")] | None = None
+    """Microbatches after which a plan gives way to a new one, with kinds greedy and eplb; null: one for the run."""
     moves: Flag = False
-    """Whether weights that are not where the contiguous placement has them are copied before the first pass."""
+    """Whether experts that are not where the plan before (without `every`, contiguous) has them are copied there."""
     experts: tuple[tuple[_Expert, ...], ...] | None = None
     """Experts of each rank of a group, with kind explicit: a list for each, or as many for each layer with experts."""

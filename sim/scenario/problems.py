@@ -65,7 +65,7 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     Examples
     --------
     >>> valid_keys(("placement",), {})
-    ['kind', 'replicas', 'groups', 'window', 'stale', 'moves', 'experts']
+    ['kind', 'replicas', 'groups', 'window', 'stale', 'every', 'moves', 'experts']
     """
     kind = _kind(data)
     if path == ("workload",) and kind in WORKLOADS:

@@ -26,6 +26,7 @@ _PLACEMENT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "groups": ("eplb",),
     "window": ("greedy", "eplb"),
     "stale": ("greedy", "eplb"),
+    "every": ("greedy", "eplb"),
     "moves": ("round_robin", "random", "explicit", "greedy", "eplb"),
     "experts": ("explicit",),
 }

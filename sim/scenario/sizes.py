@@ -41,6 +41,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "workload.microbatches": 10_000_000,
     "workload.num_ranks": _MAX_RANKS,
     "network.num_sms": 1024,
+    "placement.every": 10_000_000,
     "placement.experts": 65_535,
     "placement.groups": 65_536,
     "placement.replicas": 65_536,

@@ -56,6 +56,12 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         found.append(
             Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
         )
+    if work.kind == "training" and work.placement.replicas:
+        why = "summed over them after the last pass, layer by layer; each copy keeps weights and optimizer of its own"
+        found.append(Assumption("placement.gradients", "all-reduce over the ranks of each expert", why))
+    if work.kind == "training" and work.placement.moves:
+        why = "gradients are done with when a plan changes, between steps"
+        found.append(Assumption("placement.moved", "weights and optimizer state", why))
     if (
         spec.cluster
         and spec.cluster.preset

@@ -106,9 +106,7 @@ def _forward_memory(work: Work, stage: int, skew: float) -> StageMemory:
     last = work.parts.num_parts - 1
     logits = work.head_tokens * model.vocab / tp * model.dtype_bytes
     return StageMemory(
-        weights=float(
-            sum(params_per_rank(model, mesh, work.held(stage), replicas=work.placement.replicas)) * model.dtype_bytes
-        ),
+        weights=float(sum(params_per_rank(model, mesh, work.held(stage))) * model.dtype_bytes),
         buffers=_exchange_bytes(work, skew),
         chunks=tuple(
             ChunkMemory(

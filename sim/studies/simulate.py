@@ -316,7 +316,7 @@ def _remade_flops_per_token(work: Work) -> float:
 
 def _params_of(work: Work, stage: int) -> int:
     """Return the parameters that each rank of a stage holds, replicas of experts with them."""
-    return sum(params_per_rank(work.model, work.mesh, work.held(stage), replicas=work.placement.replicas))
+    return sum(params_per_rank(work.model, work.mesh, work.held(stage)))
 
 
 def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:

@@ -34,6 +34,8 @@ class Held:
     """Whether the embedding is among it."""
     has_head: bool = False
     """Whether the last norm and the output head are."""
+    replicas: int = 0
+    """Copies of a layer's experts beside the first of each, spread evenly over the ranks."""
 
 
 def held_in_order(stage_layers: Sequence[int]) -> tuple[Held, ...]:
@@ -49,11 +51,10 @@ def held_in_order(stage_layers: Sequence[int]) -> tuple[Held, ...]:
     )
 
 
-def params_per_rank(model: ModelSpec, mesh: Mesh, held: Held, *, replicas: int = 0) -> tuple[int, int]:
+def params_per_rank(model: ModelSpec, mesh: Mesh, held: Held) -> tuple[int, int]:
     """Return the dense and the expert parameters that each rank of a stage holds.
 
-    Under `spanning` a rank holds its experts for all layers of the model, otherwise for the layers of its stage. Of
-    each layer's experts there are `replicas` copies more, spread evenly over the ranks.
+    Under `spanning` a rank holds its experts for all layers of the model, otherwise for the layers of its stage.
     """
     kinds = kinds_of_layers(model, held.layers)
     dense = sum(count * layer_params_per_rank(model, layer, mesh)[0] for layer, count in kinds)
@@ -61,11 +62,11 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, held: Held, *, replicas: int =
     dense += held.has_embedding * embedding + held.has_head * (embedding + model.hidden)
     hosted = sum(count for layer, count in kinds if model.is_moe_layer(layer))
     num_moe = model.num_moe_layers if mesh.convention == "spanning" else hosted
-    return dense, num_moe * model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
+    return dense, num_moe * model.num_expert_params * (model.experts + held.replicas) // mesh.strategy.ep
 
 
-def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh) -> tuple[int, int]:
-    """Return the dense and the expert parameters of one layer on a rank.
+def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh, *, replicas: int = 0) -> tuple[int, int]:
+    """Return the dense and the expert parameters of one layer on a rank, with `replicas` copies of experts more.
 
     Where KV heads are fewer than TP ranks, each rank holds one whole KV head.
     """
@@ -79,14 +80,15 @@ def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh) -> tuple[int
         tp if mesh.convention == "vllm" and mesh.dp == 1 else 1
     )  # shared experts: as `workloads.layers` computes them
     params += model.hidden * model.experts + model.shared_experts * model.num_expert_params // split
-    return params, model.num_expert_params * model.experts // mesh.strategy.ep
+    return params, model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 
 
 def optimized_params_per_rank(model: ModelSpec, mesh: Mesh, held: Held, stage: int, *, zero: int) -> float:
     """Return the parameters whose optimizer state each rank of a stage holds and updates.
 
     Under ZeRO 1 to 3 each family is split over the ranks that hold the same ones: dense parameters over DP, experts
-    over their own copies (one under `spanning`, and wherever EP covers the stage).
+    over the ranks with the same slots (one under `spanning`, and wherever EP covers the stage). Each copy of an expert
+    has a state of its own.
     """
     dense, expert = params_per_rank(model, mesh, held)
     if not zero:

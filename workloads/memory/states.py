@@ -66,6 +66,7 @@ def state_bytes(
     stage: int,
     *,
     zero: int = 0,
+    replicas: int = 0,
     precision: Precision = MEGATRON_PRECISION,
 ) -> StateBytes:
     """Return the bytes of weights, gradients and optimizer on each rank of a stage.
@@ -76,13 +77,18 @@ def state_bytes(
         Whose parameters they are.
     zero
         0: every replica holds all; 1: the optimizer is split over the replicas; 2: gradients too; 3: weights too.
+    replicas
+        Copies of each layer's experts beyond one of each, over all ranks of a group; each has a state of its own.
     precision
         Types of gradients and optimizer states.
     """
     whole = float(sum(params_per_rank(model, mesh, held)))
     split = optimized_params_per_rank(model, mesh, held, stage, zero=1)
     split_dense, split_expert = mesh.dp_groups(stage).shape[1] > 1, mesh.expert_dp_groups(stage).shape[1] > 1
-    of_layers = [layer_params_per_rank(model, layer, mesh) for layer, _ in kinds_of_layers(model, held.layers)]
+    of_layers = [
+        layer_params_per_rank(model, layer, mesh, replicas=held.replicas)
+        for layer, _ in kinds_of_layers(model, held.layers)
+    ]
     largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
     gathered = 2 * model.dtype_bytes * largest if zero == 3 else 0
     working = gathered + (precision.gradient_bytes * largest if zero >= 2 else 0)

@@ -19,8 +19,10 @@ class PlacementRule:
     """Microbatches whose loads a plan is made from (greedy, eplb)."""
     stale: int = 0
     """Microbatches between the last of these and the first of the run."""
+    every: int | None = None
+    """Microbatches after which a plan gives way to one from the window before; None: one plan (greedy, eplb)."""
     moves: bool = False
-    """Whether what is not where the contiguous placement has it is copied there before the first pass."""
+    """Whether what is not where the plan before has it (without `every` the contiguous placement) is copied there."""
     experts: tuple[tuple[int, ...], ...] = ()
     """Experts of each rank, for all layers or one layer with experts after another (explicit)."""
 
@@ -28,3 +30,19 @@ class PlacementRule:
     def is_planned(self) -> bool:
         """Whether it depends on loads."""
         return self.kind in {"greedy", "eplb"}
+
+    def plan_at(self, microbatch: int) -> int:
+        """Return the number of the plan that a microbatch runs under; those before the run are negative.
+
+        >>> [PlacementRule(kind="eplb", every=4).plan_at(microbatch) for microbatch in (-1, 0, 3, 4)]
+        [-1, 0, 0, 1]
+        """
+        return 0 if self.every is None else microbatch // self.every
+
+    def begins_at(self, microbatch: int) -> bool:
+        """Tell whether a plan begins with a microbatch.
+
+        >>> [PlacementRule().begins_at(0), PlacementRule().begins_at(4), PlacementRule(every=4).begins_at(4)]
+        [True, False, True]
+        """
+        return microbatch % self.every == 0 if self.every else microbatch == 0

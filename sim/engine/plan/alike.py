@@ -11,24 +11,24 @@ A lane of every stage forms a pipeline; those of two lanes run alike when all of
 and when their traffic meets no other pipeline's on a link that can be full. The GPUs themselves are all of one model.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Op, Transfer
+from sim.engine.ops import Transfer
 from sim.engine.plan.route import draw_layer
 from sim.engine.plan.work import Work
 
 __all__ = ["alike_lanes"]
 
 IntArray = NDArray[np.intp]
-FinishOf = Callable[[int, int], tuple[Op, ...]]
-"""What a lane of a stage runs after its passes."""
+Reductions = Callable[[int], Sequence[Transfer]]
+"""What the replicas of a stage exchange."""
 _DIGITS = 9  # of bytes on a link over the most on any, that count: the rest is rounding
 
 
-def alike_lanes(work: Work, lane_ranks: IntArray, finish_of: FinishOf) -> IntArray:
+def alike_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -> IntArray:
     """Return for each lane the first that runs alike: itself where none before it does. Shape [lanes].
 
     Parameters
@@ -37,8 +37,8 @@ def alike_lanes(work: Work, lane_ranks: IntArray, finish_of: FinishOf) -> IntArr
         What is to be done.
     lane_ranks
         Ranks of each lane. Shape [stages, lanes, lane_size].
-    finish_of
-        What a lane runs after its passes.
+    reductions
+        What the replicas of a stage exchange (training).
     """
     num_lanes = lane_ranks.shape[1]
     alone = np.arange(num_lanes)
@@ -49,7 +49,7 @@ def alike_lanes(work: Work, lane_ranks: IntArray, finish_of: FinishOf) -> IntArr
         return alone
     classes: dict[tuple[int, Hashable], int] = {}
     lane_of = np.zeros(num_lanes, dtype=np.intp)
-    for values in _compared(work, lane_ranks, pipelines, finish_of):
+    for values in _compared(work, lane_ranks, pipelines, reductions):
         classes.clear()
         for lane, value in enumerate(values):
             lane_of[lane] = classes.setdefault((int(lane_of[lane]), value), lane)
@@ -62,7 +62,7 @@ def alike_lanes(work: Work, lane_ranks: IntArray, finish_of: FinishOf) -> IntArr
 
 
 def _compared(
-    work: Work, lane_ranks: IntArray, pipelines: list[IntArray], finish_of: FinishOf
+    work: Work, lane_ranks: IntArray, pipelines: list[IntArray], reductions: Reductions
 ) -> Iterator[list[Hashable]]:
     """Yield what is compared, a value for each lane at a time, the cheapest and most telling first."""
     num_lanes = len(pipelines)
@@ -75,14 +75,7 @@ def _compared(
     if work.kind == "training":
         for stage in range(work.mesh.num_stages):
             reduced = np.zeros(len(work.cluster.link_names))
-            for lane in range(num_lanes):
-                for transfer in _transfers(finish_of(stage, lane)):
-                    reduced[transfer.load.links] += transfer.load.num_bytes
+            for transfer in reductions(stage):
+                reduced[transfer.load.links] += transfer.load.num_bytes
             reduced = np.round(reduced / max(reduced.max(), 1.0), _DIGITS)
             yield [reduced[work.cluster.own_links(ranks)].tobytes() for ranks in lane_ranks[stage]]
-
-
-def _transfers(ops: tuple[Op, ...]) -> Iterator[Transfer]:
-    for op in ops:
-        if isinstance(op, Collective):
-            yield from op.transfers

@@ -71,7 +71,8 @@ class Costs:
         self.num_sms = cluster.device.num_sms if sms else None
         """SMs of a rank, where transfers take some; None where none does."""
         self._ops: dict[Hashable, list[Op]] = {}
-        self._placed: dict[int, NDArray[np.intp]] = {}
+        self._placed: dict[tuple[int, int], NDArray[np.intp]] = {}
+        self._shared: dict[Hashable, Any] = {}
         self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
 
     def recent(
@@ -86,11 +87,17 @@ class Costs:
         kept.append(build())
         return cast("_Built", kept[-1][key])
 
-    def placed(self, layer: int, place: Callable[[], NDArray[np.intp]]) -> NDArray[np.intp]:
+    def shared(self, key: Hashable, build: Callable[[], _Built]) -> _Built:
+        """Return what lanes have in common: built when it is first asked for by `key`."""
+        if key not in self._shared:
+            self._shared[key] = build()
+        return cast("_Built", self._shared[key])
+
+    def placed(self, layer: int, plan: int, place: Callable[[], NDArray[np.intp]]) -> NDArray[np.intp]:
         """Return the expert in each slot of each rank of an expert group: placed when a layer is first asked for."""
-        if layer not in self._placed:
-            self._placed[layer] = place()
-        return self._placed[layer]
+        if (layer, plan) not in self._placed:
+            self._placed[layer, plan] = place()
+        return self._placed[layer, plan]
 
     def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
         """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""

@@ -121,7 +121,7 @@ class ExchangeCosts:
         chain_s: float | None = None,
     ) -> list[tuple[Transfer, Transfer]]:
         sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrices)
-        even_ns = [self._even_ns(senders, group_ranks, matrix, even) for matrix in byte_matrices]
+        even_ns = self._all_even_ns(senders, group_ranks, byte_matrices, even)
         rank_bytes = [self._rank_bytes(senders, group_ranks, matrix) for matrix in byte_matrices]
         flows = [
             self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
@@ -159,10 +159,7 @@ class ExchangeCosts:
 
     def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
         """Return loads and times alone there and back, a byte counted as long as it holds its link."""
-        if self._overhead is None:
-            return [way(self.cluster.capacity_bytes_per_s) for way in (sums.there, sums.back)]
-        ways = [way(self._reached) for way in (sums.there, sums.back)]
-        return [([self.pricing.held(load, self.protocol) for load in loads], drain_s) for loads, drain_s in ways]
+        return [way(self._reached, self._overhead) for way in (sums.there, sums.back)]
 
     def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
         """Return the pairs of different ranks that have bytes, there and back; None without any."""
@@ -228,20 +225,28 @@ class ExchangeCosts:
             most_bytes_per_s=most_bytes_per_s,
         )
 
-    def _even_ns(
-        self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray, even: FloatArray | None
-    ) -> tuple[int, int]:
-        """Return the time alone, there and back, of `even`, or when every sender has as much for each of the group."""
-        row_bytes = byte_matrix.sum(axis=1) / group_ranks.size
-        key = (senders.tobytes(), group_ranks.tobytes(), (row_bytes if even is None else even).tobytes())
-        if key not in self._even:
-            matrix = np.repeat(row_bytes[:, None], group_ranks.size, axis=1) if even is None else even
-            sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
-            rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
-            drains_s = [drain_s.tolist()[0] for _, drain_s in self._both_ways(sums)]
-            there_ns, back_ns = (self._alone_ns(drain_s, rank_bytes) for drain_s in drains_s)
-            self._even[key] = (there_ns, back_ns)
-        return self._even[key]
+    def _all_even_ns(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray, even: FloatArray | None
+    ) -> list[tuple[int, int]]:
+        """Return the times alone, there and back, of `even`, or when each sender has as much for all of the group."""
+        num, *shape = byte_matrices.shape
+        told = [even] * num if even is not None else list(byte_matrices.sum(axis=2) / group_ranks.size)
+        where = (senders.tobytes(), group_ranks.tobytes())
+        found = []
+        for each in told:
+            key = (*where, each.tobytes())
+            if key not in self._even:
+                matrix = each if even is not None else np.repeat(each[:, None], shape[1], axis=1)
+                self._even[key] = self._even_ns(senders, group_ranks, matrix)
+            found.append(self._even[key])
+        return found
+
+    def _even_ns(self, senders: Ranks, group_ranks: Ranks, matrix: FloatArray) -> tuple[int, int]:
+        """Return the time alone, there and back, of one matrix."""
+        sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
+        rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
+        there_s, back_s = (drain_s.tolist()[0] for _, drain_s in self._both_ways(sums))
+        return self._alone_ns(there_s, rank_bytes), self._alone_ns(back_s, rank_bytes)
 
     def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> float:
         """Return what SMs of the busiest rank move in its node: NICs fetch and store what crosses by themselves."""

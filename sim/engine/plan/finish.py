@@ -9,6 +9,9 @@ Model
 
 Dense parameters have DP replicas; experts have R / EP of a stage's R ranks, one under `spanning`.
 
+Then the copies of experts that EPLB put on several ranks of a group add up what each has (`plan.copies`); each copy is
+updated where it lies.
+
 Under `spanning` an expert serves all stages, so all stages meet after their backward passes, before anything else.
 
 Gradients are reduced in the type they are kept in, by default 4 bytes (Megatron's), weights gathered in the model's
@@ -23,14 +26,15 @@ Reduction starts after the last backward pass: no overlap with it, which is pess
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Join, Op
+from sim.engine.ops import Collective, Join, Op, Transfer
+from sim.engine.plan.copies import sum_over_copies
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.replicas import over_replicas
+from sim.engine.plan.replicas import exchanged, over_replicas
 from sim.engine.plan.work import Work
 from workloads.layers import optimizer_step
 from workloads.memory import optimized_params_per_rank, params_per_rank
 
-__all__ = ["finish_training"]
+__all__ = ["finish_training", "gradient_transfers"]
 
 Ranks = NDArray[np.intp]
 
@@ -41,13 +45,11 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     `lane_of` says which lane runs for each. What lanes do together is in the hands of the first, which always runs: it
     has a rank in each of these groups. Shape [lanes].
     """
-    held = work.held(stage)
-    dense, expert = params_per_rank(work.model, work.mesh, held)
+    dense, expert = _params(work, stage)
     ranks = work.mesh.lanes(stage)[lane]
-    updated = optimized_params_per_rank(work.model, work.mesh, held, stage, zero=work.zero)
+    updated = optimized_params_per_rank(work.model, work.mesh, work.held(stage), stage, zero=work.zero)
     step = optimizer_step(updated, work.precision.step_bytes(work.model.dtype_bytes))
     update = costs.kernels.compute([step], ranks.size)
-    operation = "reduce_scatter" if work.zero else "all_reduce"
 
     def over(operation: str, bytes_per_param: int) -> list[Collective]:
         return over_replicas(
@@ -60,12 +62,43 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
             bytes_per_param=bytes_per_param,
         )
 
-    reduced: list[Op] = [*over(operation, work.precision.gradient_bytes)] if work.zero < 2 else []
+    reduced: list[Op] = [*over(_reduction(work), work.precision.gradient_bytes)] if work.zero < 2 else []
     if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
         reduced = [_wait_for_all_stages(work), *reduced]
+    reduced += sum_over_copies(work, costs, stage, lane)
     if work.zero in (0, 3):
         return [*reduced, update]
     return [*reduced, update, *over("all_gather", work.model.dtype_bytes)]
+
+
+def gradient_transfers(work: Work, costs: Costs, stage: int) -> list[Transfer]:
+    """Return all that the replicas of a stage exchange, as if it were all after the last pass.
+
+    What copies of experts add up is left out: it stays in each lane, and is alike where their wiring is.
+    ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares.
+    """
+    params = _params(work, stage)
+    operations = [(_reduction(work), work.precision.gradient_bytes)]
+    operations += [("all_gather", work.model.dtype_bytes)] if work.zero else []
+    return [
+        transfer
+        for operation, num_bytes in operations
+        for transfer in exchanged(
+            work, costs, stage, operation=operation, params=params, bytes_per_param=num_bytes
+        ).transfers
+    ]
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _params(work: Work, stage: int) -> tuple[int, int]:
+    """Return the dense and the expert parameters of a rank, copies of experts with them."""
+    return params_per_rank(work.model, work.mesh, work.held(stage))
+
+
+def _reduction(work: Work) -> str:
+    return "reduce_scatter" if work.zero else "all_reduce"
 
 
 def _wait_for_all_stages(work: Work) -> Op:

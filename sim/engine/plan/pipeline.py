@@ -26,10 +26,10 @@ from sim.engine.folding import Folding
 from sim.engine.ops import NO_LAYER, Beside, Collective, Compute, Input, Join, Op, Send
 from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
-from sim.engine.plan.finish import finish_training
+from sim.engine.plan.finish import finish_training, gradient_transfers
 from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
+from sim.engine.plan.moves import moves_before
 from sim.engine.plan.neighbours import inputs_of, target_of
-from sim.engine.plan.placed import expert_groups, moved_bytes
 from sim.engine.plan.sharded import with_sharding
 from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.split import input_half, weight_half
@@ -78,11 +78,7 @@ class PipelinePlan:
         num_lanes = self.work.mesh.num_lanes
         if not self._folds:
             return None
-        # ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares: those are compared
-        finish = partial(finish_training, replace(self.work, zero=min(self.work.zero, 1)), self.costs)
-        lane_of = alike_lanes(
-            self.work, self.lane_ranks, lambda stage, lane: tuple(finish(stage, lane, np.arange(num_lanes)))
-        )
+        lane_of = alike_lanes(self.work, self.lane_ranks, partial(gradient_transfers, self.work, self.costs))
         return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
     @cached_property
@@ -150,8 +146,10 @@ class PipelinePlan:
             reduces = chosen.kind == "W" or is_whole
             place = (stage, lane)
             ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
-        is_first = self.work.placement.moves and chosen == Pass("F", 0)
-        return (*self._moves(stage, lane), *ops) if is_first else ops
+        if chosen.kind != "F":
+            return ops
+        part = self.work.parts.part_of(stage, chosen.chunk)
+        return (*moves_before(self.work, self.costs, (stage, lane), part, chosen.microbatch), *ops)
 
     @property
     def _lane_of(self) -> NDArray[np.intp]:
@@ -191,23 +189,6 @@ class PipelinePlan:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
         return self.work.cluster.link_map(runs, ranks)
-
-    def _moves(self, stage: int, lane: int) -> tuple[Op, ...]:
-        """Return the copies of experts that a new placement asks for, of all layers of a stage."""
-        if self.work.mesh.convention == "spanning" and lane > 0:
-            return ()  # lanes share the ranks that hold experts
-        if not any(self.work.model.is_moe_layer(layer) for layer in self.work.layers_of(stage)):
-            return ()
-        moved = moved_bytes(self.work, self.costs, stage)
-        op = Collective(
-            kind="dp",
-            layer=NO_LAYER,
-            transfers=tuple(
-                self.costs.exchanges.round_trip(group, group, moved, group=number)[0]
-                for number, group in expert_groups(self.work, stage, lane)
-            ),
-        )
-        return () if _is_empty(op) else (op,)
 
     def _built(self, stage: int, lane: int, chosen: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass, without meetings."""

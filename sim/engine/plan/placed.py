@@ -3,8 +3,9 @@
 Model
 -----
 A planned placement sees the tokens that all lanes sent to each expert in `window` microbatches, the last of which ended
-`stale` microbatches before the first of the run. Those are drawn from streams of their own, so that no placement
-changes what is routed in the run.
+`stale` microbatches before the first that runs under it. Plan k holds for microbatches k * every to
+(k + 1) * every - 1; without `every` plan 0 holds for all. Loads before the run are drawn from streams of their own, so
+that no placement changes what is routed in the run.
 """
 
 import numpy as np
@@ -14,14 +15,13 @@ from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import node_places
 from sim.engine.plan.work import Work
 from workloads.placement import place_experts
-from workloads.placement.hosts import moved_experts
 from workloads.routing import draw_counts
 
-__all__ = ["copies_drawn", "expert_groups", "moved_bytes", "placed_experts", "slots_of", "try_routing"]
+__all__ = ["copies_drawn", "expert_groups", "placed_experts", "placement_before", "slots_of", "try_routing"]
 
 
-def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
-    """Return the expert in each slot of each rank of an expert group. Shape [R, C]."""
+def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp]:
+    """Return the expert in each slot of each rank of an expert group, under a plan by its number. Shape [R, C]."""
     rule, group = work.placement, work.mesh.ep_groups(stage)[0]
     node, _ = node_places(work.cluster, group)
     return place_experts(
@@ -31,17 +31,23 @@ def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
         num_nodes=int(node.max()) + 1,
         layer=layer,
         seed=work.seed,
-        loads=_earlier_loads(work, layer) if rule.is_planned else None,
+        loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
         nth=sum(work.model.is_moe_layer(before) for before in range(layer)),
         num_layers=work.model.num_moe_layers,
     )
 
 
-def slots_of(work: Work, costs: Costs, stage: int, layer: int) -> NDArray[np.intp] | None:
+def slots_of(work: Work, costs: Costs, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp] | None:
     """Return the same, planned once for each layer; None where rank r holds the r-th of the experts in order."""
     if work.placement.kind == "contiguous":
         return None
-    return costs.placed(layer, lambda: placed_experts(work, stage, layer))
+    return costs.placed(layer, plan, lambda: placed_experts(work, stage, layer, plan=plan))
+
+
+def placement_before(work: Work, costs: Costs, stage: int, layer: int, plan: int) -> NDArray[np.intp]:
+    """Return the expert in each slot before a plan begins: under the one before, or in order. Shape [R, C]."""
+    slots = slots_of(work, costs, stage, layer, plan=plan - 1) if work.placement.every is not None else None
+    return np.arange(work.model.experts).reshape(work.mesh.strategy.ep, -1) if slots is None else slots
 
 
 def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[np.intp]]]:
@@ -49,16 +55,6 @@ def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[
     mesh, ranks = work.mesh, work.mesh.lanes(stage)[lane]
     groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else ranks.reshape(-1, mesh.strategy.ep)
     return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
-
-
-def moved_bytes(work: Work, costs: Costs, stage: int) -> NDArray[np.float64]:
-    """Return the bytes of weights that ranks of an expert group copy, from by to, for all layers of a stage [R, R]."""
-    num_experts, num_ranks = work.model.experts, work.mesh.strategy.ep
-    before = np.arange(num_experts).reshape(num_ranks, -1)
-    layers = filter(work.model.is_moe_layer, work.layers_of(stage))
-    placed = (slots_of(work, costs, stage, layer) for layer in layers)
-    moved = sum(moved_experts(before, slots) for slots in placed if slots is not None)
-    return np.asarray(moved * float(work.model.num_expert_params * work.model.dtype_bytes), dtype=float)
 
 
 def try_routing(work: Work) -> None:
@@ -110,9 +106,9 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
     return counts.reshape(-1, *counts.shape[2:])
 
 
-def _earlier_loads(work: Work, layer: int) -> NDArray[np.float64]:
-    """Return the tokens of each expert in the window before the run. Shape [E]."""
-    last = -work.placement.stale
+def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
+    """Return the tokens of each expert in the window before a plan begins. Shape [E]."""
+    last = plan * (work.placement.every or 0) - work.placement.stale
     window = range(last - work.placement.window, last)
     lanes = (copies_drawn(work, lane, [layer], window) for lane in range(work.mesh.num_lanes))
     return np.asarray(sum(counts.sum(axis=(0, 1)) for counts in lanes), dtype=float)

@@ -133,7 +133,8 @@ def _route(
         tokens=work.owned_tokens,
         top_k=work.model.top_k,
     )
-    slots = [slots_of(work, costs, stage, layer) for layer in layers]
+    plans = [work.placement.plan_at(microbatch) for microbatch in microbatches]
+    slots = [slots_of(work, costs, stage, layer, plan=plan) for plan, layer in product(plans, layers)]
     tokens, real, trips = [], [], []
     costs.loads.note(lane, layers, microbatches, drawn=counts, computed=computed, num_groups=len(numbered))
     for nth, (number, group) in enumerate(numbered):
@@ -169,13 +170,13 @@ def _route(
 
 
 def _on_hosts(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_hosts: int) -> NDArray[np.int64]:
-    """Return tokens [N, S, E] by the slots [N, S, H, C] of the hosts; layers take turns along N."""
+    """Return tokens [N, S, E] by the slots [N, S, H, C] of the hosts."""
     if slots[0] is None:
         return counts.reshape(*counts.shape[:2], num_hosts, -1)
     return np.stack(
         [
-            split_over_replicas(of_draw, cast("Ranks", slots[i % len(slots)]))  # all layers are placed, or none is
-            for i, of_draw in enumerate(counts)
+            split_over_replicas(of_draw, cast("Ranks", of_slots))  # all layers are placed, or none is
+            for of_draw, of_slots in zip(counts, slots, strict=True)
         ]
     )
 

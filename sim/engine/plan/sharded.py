@@ -96,7 +96,7 @@ def _of_layer(
 def _params_of(work: Work, stage: int, layer: int) -> tuple[int, int]:
     """Return the dense and expert parameters of a layer, or those of a stage that belong to none."""
     if layer != NO_LAYER:
-        dense, expert = layer_params_per_rank(work.model, layer, work.mesh)
+        dense, expert = layer_params_per_rank(work.model, layer, work.mesh, replicas=work.placement.replicas)
         return dense, 0 if work.mesh.convention == "spanning" else expert
     dense = params_per_rank(work.model, work.mesh, work.held(stage))[0]
     return dense - sum(layer_params_per_rank(work.model, one, work.mesh)[0] for one in work.layers_of(stage)), 0

@@ -11,11 +11,13 @@ Where a collective takes SMs (`sms`), these move what its busiest rank sends or 
 
 `auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's; an algorithm that an operation
 does not have gives way to the ring. Equal requests give the same `Transfer`, so that the network recognises sets it has
-solved before.
+solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is priced: the others have the same times,
+and the same bytes on the links that stand in the place of its own.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ from sim.engine.pairs import PairLog
 from sim.engine.plan.pricing import Pricing
 from sim.engine.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from topology.cluster import Cluster
+from topology.links import LinkLoad
 from topology.protocol import Protocol
 from workloads.collectives import AUTO, COLLECTIVES, Exchange, point_to_point, spread_inside
 
@@ -52,6 +55,13 @@ class Choice(NamedTuple):
     """Latency and time alone."""
 
 
+class _Cheapest(NamedTuple):
+    """The cheapest way to run a collective on the first of the groups that are wired alike."""
+
+    transfer: Transfer
+    exchange: Exchange
+
+
 class TransferCosts:
     """Prices of collectives and sends on one cluster."""
 
@@ -74,30 +84,18 @@ class TransferCosts:
         self._all_reduce = all_reduce
         self._sms = {} if sms is None else dict(sms)
         self._transfers: dict[tuple[object, ...], Transfer] = {}
+        self._cheapest: dict[tuple[object, ...], _Cheapest] = {}
 
     def collective(self, operation: str, ranks: Ranks, num_bytes: float, *, group: int) -> Transfer:
         """Return all-reduce, all-gather, reduce-scatter or broadcast of a tensor of `num_bytes` over `ranks`."""
         key = (operation, ranks.tobytes(), num_bytes, group)
         if key not in self._transfers:
-            nodes = self.cluster.node_of(ranks).tolist()
-            table = COLLECTIVES[operation]
-            known = self.pricing.protocols
-            wanted = AUTO if self._all_reduce == "auto" else (self._all_reduce,)
-            names = [name for name in wanted if name in table and name in known] or ["ring"]
-            best: tuple[Transfer, Protocol] | None = None
-            for name in names:
-                exchange = table[name](ranks.tolist(), nodes, num_bytes)
-                if self.pricing.has_mesh:
-                    exchange = spread_inside(exchange, ranks.tolist(), nodes)
-                for protocol in known[name]:
-                    priced = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation)
-                    if best is None or _time_ns(priced) < _time_ns(best[0]):
-                        best = (priced, protocol)
-            if best is None:
-                raise RuntimeError(f"{operation}: no algorithm")
-            self._transfers[key], chosen = best
-            how = (operation, ranks.size, num_bytes, chosen.algorithm, chosen.name)
-            self.choices.setdefault(how, Choice(*how, _time_ns(best[0])))  # groups elsewhere may pick another
+            alike = (operation, num_bytes, self.cluster.wiring_of(ranks), np.argsort(ranks).tobytes())
+            if alike in self._cheapest:
+                self._transfers[key] = self._in_its_place(self._cheapest[alike], ranks, group)
+            else:
+                self._cheapest[alike] = self._priced(operation, ranks, num_bytes, group)
+                self._transfers[key] = self._cheapest[alike].transfer
         return self._transfers[key]
 
     def send(self, src: Ranks, dst: Ranks, num_bytes: float, *, group: int) -> Transfer:
@@ -111,10 +109,21 @@ class TransferCosts:
         return self._transfers[key]
 
     def transfer(
-        self, exchange: Exchange, protocol: Protocol, *, ranks: Ranks, group: int, operation: str = ""
+        self,
+        exchange: Exchange,
+        protocol: Protocol,
+        *,
+        ranks: Ranks,
+        group: int,
+        operation: str = "",
+        load: LinkLoad | None = None,
     ) -> Transfer:
-        """Return an exchange as the network sees it; the SMs that it takes go by its `operation`."""
-        load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
+        """Return an exchange as the network sees it; the SMs that it takes go by its `operation`.
+
+        `load` is what it puts on links, where that is known already.
+        """
+        if load is None:
+            load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
         held = self.pricing.held(load, protocol)
         rank_bytes, sms = 0.0, self._sms.get(operation)
         if sms is not None:
@@ -133,6 +142,44 @@ class TransferCosts:
             most_bytes_per_s=exchange.flow_bytes / least_s if least_s else math.inf,
         )
         self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes)
+        return made
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _priced(self, operation: str, ranks: Ranks, num_bytes: float, group: int) -> _Cheapest:
+        """Return the cheapest of all ways to run a collective."""
+        nodes, table, known = self.cluster.node_of(ranks).tolist(), COLLECTIVES[operation], self.pricing.protocols
+        wanted = AUTO if self._all_reduce == "auto" else (self._all_reduce,)
+        names = [name for name in wanted if name in table and name in known] or ["ring"]
+        best: tuple[_Cheapest, Protocol] | None = None
+        for name in names:
+            exchange = table[name](ranks.tolist(), nodes, num_bytes)
+            if self.pricing.has_mesh:
+                exchange = spread_inside(exchange, ranks.tolist(), nodes)
+            load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
+            for protocol in known[name]:
+                made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)
+                if best is None or _time_ns(made) < _time_ns(best[0].transfer):
+                    best = (_Cheapest(made, exchange), protocol)
+        if best is None:
+            raise RuntimeError(f"{operation}: no algorithm")
+        cheapest, chosen = best
+        how = (operation, ranks.size, num_bytes, chosen.algorithm, chosen.name)
+        self.choices.setdefault(how, Choice(*how, _time_ns(cheapest.transfer)))  # groups elsewhere may pick another
+        return cheapest
+
+    def _in_its_place(self, first: _Cheapest, ranks: Ranks, group: int) -> Transfer:
+        """Return the transfer of `ranks`, which are wired as those of the `first`."""
+        own, load = first.transfer.ranks, first.transfer.load
+        links = self.cluster.link_map(own, ranks)[load.links]
+        order = np.argsort(links)
+        moved = LinkLoad(links=links[order], num_bytes=load.num_bytes[order])
+        made = replace(first.transfer, load=moved, group=group, ranks=ranks)
+        if self.pairs.is_on:
+            place = np.zeros(int(own.max()) + 1, dtype=np.intp)
+            place[own] = np.arange(own.size)
+            exchange = first.exchange
+            self.pairs.note(made, ranks[place[exchange.src]], ranks[place[exchange.dst]], exchange.num_bytes)
         return made
 
 

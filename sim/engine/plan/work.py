@@ -146,12 +146,13 @@ class Work:
             self.placement.replicas,
             "Use a multiple of EP.",
         )
+        every = self.placement.every
         _require(
-            not (self.kind == "training" and self.placement.replicas),
-            "placement.replicas",
-            "be 0 in training (others: not supported yet)",
-            self.placement.replicas,
-            "Replicas of an expert would have to sum their gradients; use kind greedy, or a forward pass.",
+            self.kind == "forward" or every is None or every % self.microbatches == 0,
+            "placement.every",
+            f"be a multiple of workload.microbatches = {self.microbatches} in training: a plan holds for whole steps",
+            every,
+            f"Use {self.microbatches}, or a forward pass.",
         )
 
     def _check_chunks(self) -> None:
@@ -284,7 +285,12 @@ class Work:
     def held(self, stage: int) -> Held:
         """Return what a stage holds of the model, in all of its chunks."""
         parts = self.parts_of(stage)
-        return Held(layers=self.layers_of(stage), has_embedding=0 in parts, has_head=len(self.part_layers) - 1 in parts)
+        return Held(
+            layers=self.layers_of(stage),
+            has_embedding=0 in parts,
+            has_head=len(self.part_layers) - 1 in parts,
+            replicas=self.placement.replicas,
+        )
 
 
 def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:

@@ -7,8 +7,8 @@ Model
     its parts     differences of the account of time from that of the same reference; they sum to the difference in step
 
 The account is averaged over stages and seeds: compute (all own kernels and those for other stages), dispatch, combine,
-other transfers by their axis, each with its latency, with what its slowest rank takes over the mean, and with its
-contention, which is told apart as well; waiting (stalled), bubble (idle).
+moves of experts, other transfers by their axis, each with its latency, with what its slowest rank takes over the mean,
+and with its contention, which is told apart as well; waiting (stalled), bubble (idle).
 """
 
 import math
@@ -48,7 +48,7 @@ _OF_PART: Final = {
     "stalled": "waiting",
     "idle": "bubble",
 }
-FAMILIES: Final = ("compute", "dispatch", "combine", "tp", "pp", "dp", "cp", "waiting", "bubble")
+FAMILIES: Final = ("compute", "dispatch", "combine", "moves", "tp", "pp", "dp", "cp", "waiting", "bubble")
 """Parts of a slowdown."""
 
 if set(_OF_PART.values()) != set(FAMILIES) or not set(PARTS) - set(LONGER) <= set(_OF_PART):

@@ -185,11 +185,6 @@ def test_the_hot_ranks_time_is_the_layers_expert_time():
     assert int(service.max()) == int(np.sum(times))
 
 
-def test_replicas_are_refused_in_training():
-    with pytest.raises(WorkloadError, match="replicas must be 0 in training"):
-        make(kind="training", placement=PlacementRule(kind="eplb", replicas=16))
-
-
 def test_replicas_must_be_a_multiple_of_the_ranks():
     with pytest.raises(WorkloadError, match="equally many of 19 slots"):
         make(placement=PlacementRule(kind="eplb", replicas=3))

@@ -128,6 +128,10 @@ REFUSALS = [
      "Write the experts of each rank, such as [[0, 1], [2, 3]]."),
     ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with kind greedy, got 8. "
      "It belongs to kind eplb."),
+    ("kind: contiguous", "every: 4", "36: placement.every must be left out with kind contiguous, got 4. "
+     "It belongs to kinds greedy, eplb."),
+    ("kind: contiguous", "kind: greedy, every: 0", "36: placement.every must be an integer of at least 1, got 0. "
+     "Write a larger number."),
     ("fidelity: bulk", "fidelity: flows", "37: network.fidelity must be one of bulk, flow, got flows. "
      "Did you mean `flow`?"),
     ("seed: 1", "seed: -1", "38: seed must be an integer of at least 0, got -1. Write a larger number."),
