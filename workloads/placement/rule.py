@@ -38,11 +38,3 @@ class PlacementRule:
         [-1, 0, 0, 1]
         """
         return 0 if self.every is None else microbatch // self.every
-
-    def begins_at(self, microbatch: int) -> bool:
-        """Tell whether a plan begins with a microbatch.
-
-        >>> [PlacementRule().begins_at(0), PlacementRule().begins_at(4), PlacementRule(every=4).begins_at(4)]
-        [True, False, True]
-        """
-        return microbatch % self.every == 0 if self.every else microbatch == 0

@@ -29,17 +29,15 @@ from workloads.placement.hosts import moved_experts
 __all__ = ["moved_bytes", "moves_before"]
 
 
-def moves_before(work: Work, costs: Costs, place: tuple[int, int], part: int, microbatch: int) -> list[Collective]:
-    """Return the copies that the forward pass of a microbatch through a part of the model waits for.
+def moves_before(work: Work, costs: Costs, place: tuple[int, int], part: int, plan: int) -> list[Collective]:
+    """Return the copies that the first forward pass under a plan through a part of the model waits for.
 
-    None, unless a plan begins with the microbatch. `place` is the (stage, lane) that runs it.
+    `place` is the (stage, lane) that runs it.
     """
-    rule, (stage, lane) = work.placement, place
-    if not rule.moves or not rule.begins_at(microbatch):
-        return []
+    stage, lane = place
     if work.mesh.convention == "spanning" and lane > 0:
         return []
-    moved = moved_bytes(work, costs, stage, work.layers_of_part(part), rule.plan_at(microbatch))
+    moved = moved_bytes(work, costs, stage, work.layers_of_part(part), plan)
     if not moved.any():
         return []
     transfers = tuple(

@@ -71,6 +71,7 @@ class PipelinePlan:
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
         self._num_exchanges: dict[tuple[int, int], int] = {}
+        self._moved: set[tuple[int, int, int, int]] = set()
 
     @cached_property
     def folding(self) -> Folding | None:
@@ -146,10 +147,16 @@ class PipelinePlan:
             reduces = chosen.kind == "W" or is_whole
             place = (stage, lane)
             ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
-        if chosen.kind != "F":
-            return ops
-        part = self.work.parts.part_of(stage, chosen.chunk)
-        return (*moves_before(self.work, self.costs, (stage, lane), part, chosen.microbatch), *ops)
+        return (*self._moves(stage, lane, chosen), *ops) if self.work.placement.moves else ops
+
+    def _moves(self, stage: int, lane: int, chosen: Pass) -> list[Collective]:
+        """Return the copies of experts before the first forward pass of a chunk under a plan."""
+        plan = self.work.placement.plan_at(chosen.microbatch)
+        key = (stage, lane, chosen.chunk, plan)
+        if chosen.kind != "F" or key in self._moved:
+            return []
+        self._moved.add(key)
+        return moves_before(self.work, self.costs, (stage, lane), self.work.parts.part_of(stage, chosen.chunk), plan)
 
     @property
     def _lane_of(self) -> NDArray[np.intp]:

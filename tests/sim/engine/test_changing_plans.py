@@ -102,7 +102,6 @@ def test_a_swap_between_two_ranks_takes_the_link_between_them_as_long_as_its_byt
     nvlink = work.cluster.capacity_bytes_per_s[work.cluster.own_links(transfer.ranks)[0, 0]]
     assert (op.kind, op.layer, transfer.total_bytes) == ("ep_moves", NO_LAYER, 2 * weight_bytes)
     assert transfer.alone_ns == to_ns(weight_bytes / nvlink)
-    assert moves_before(work, costs, (0, 0), 0, 1) == []  # in the midst of a plan
     assert moves_before(work, costs, (1, 0), 1, 0) == []  # the other stage's layers stay
 
 
@@ -165,3 +164,23 @@ def test_a_training_step_pays_for_its_plan_once():
     assert begins == [("F", 0)]
     with pytest.raises(WorkloadError, match=r"every must be a multiple of workload\.microbatches = 4 in"):
         make(kind="training", placement=replace(EPLB, every=2))
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zb_v", "chimera", "dualpipe"])
+def test_every_part_of_the_model_moves_once_for_each_plan(schedule):
+    """Also of two copies, whose pipelines run other microbatches."""
+    rule = replace(EPLB, every=8)
+    model = make_model(layers=8, experts=16)
+    settings = {"microbatches": 8, "batches": 2, "sequences": 64, "schedule": schedule}
+    work = make_work("EP4_TP1_PP4_DP4", "megatron", model=model, placement=rule, routing="zipf", **settings)
+    trace = run_plan(PipelinePlan(work)).trace
+    rows = np.flatnonzero(trace["kind"] == "ep_moves")
+    parts = [
+        (work.parts.part_of(stage, chunk), stage, work.placement.plan_at(microbatch))
+        for stage, chunk, microbatch in zip(
+            *(trace[n][rows].tolist() for n in ("stage", "chunk", "microbatch")), strict=True
+        )
+    ]
+    assert len(parts) == len(set(parts)) > 0
+    assert set(parts) <= {(part, stage, plan) for stage in range(4) for part in work.parts_of(stage) for plan in (0, 1)}
+    assert {part for part, _, plan in parts if plan == 0} == set(range(work.parts.num_parts))

@@ -113,8 +113,8 @@ def test_each_copy_holds_weights_gradients_and_optimizer(strategy, convention, z
     copied, plain = (
         stage_memory(make(strategy, convention, zero=zero, placement=rule), 1) for rule in (EPLB, PlacementRule())
     )
-    work = make(strategy, convention, zero=zero)
-    _, expert = params_per_rank(work.model, work.mesh, work.stage_layers, 1)
+    work = make(strategy, convention, zero=zero, placement=PlacementRule())
+    _, expert = params_per_rank(work.model, work.mesh, work.held(1))
     split = expert / work.mesh.expert_dp_groups(1).shape[1]
     assert copied.weights - plain.weights == 2 * (split if zero == 3 else expert)
     assert copied.gradients - plain.gradients == 4 * (split if zero >= 2 else expert)
