@@ -1,6 +1,7 @@
 """Model, strategy, mesh and split of layers, as a scenario's sections give them together."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sim.scenario.scenario import Scenario
@@ -10,7 +11,7 @@ from workloads.model import ModelSpec
 from workloads.presets import get_model
 from workloads.strategy import Strategy
 
-__all__ = ["layers_of", "mesh_of", "model_of", "strategy_of"]
+__all__ = ["divide_over_chunks", "layers_of", "mesh_of", "model_of", "strategy_of"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
@@ -82,6 +83,35 @@ def layers_of(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> dict[str, tup
         return {"stage_layers": parts}
     by_stage = tuple(sum(parts[stage :: mesh.num_stages]) for stage in range(mesh.num_stages))
     return {"stage_layers": by_stage, "part_layers": parts}
+
+
+def divide_over_chunks(layers: Sequence[int], *, num_stages: int, num_chunks: int) -> list[int]:
+    """Return the layers of chunks for a split that is of another number of chunks: each stage keeps its total.
+
+    A stage's layers are divided evenly. What does not divide goes to its earlier chunks, on the first stage to its
+    later ones, so that the chunks beside embedding and head are the lighter ones.
+
+    Parameters
+    ----------
+    layers
+        Chunk c of stage i is number c p + i. Length a multiple of [stages].
+    num_stages, num_chunks
+        Stages p, and the chunks of each that are wanted.
+
+    Examples
+    --------
+    >>> divide_over_chunks([2, 3, 3, 2], num_stages=4, num_chunks=3)
+    [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    >>> divide_over_chunks([0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0], num_stages=4, num_chunks=1)
+    [2, 3, 3, 2]
+    """
+    totals = [sum(layers[stage::num_stages]) for stage in range(num_stages)]
+    divided = []
+    for stage, total in enumerate(totals):
+        every, rest = divmod(total, num_chunks)
+        chunks = [every + (chunk < rest) for chunk in range(num_chunks)]
+        divided.append(chunks[::-1] if stage == 0 else chunks)
+    return [chunks[chunk] for chunk in range(num_chunks) for chunks in divided]
 
 
 def _part_layers(scenario: Scenario, model: ModelSpec, mesh: Mesh) -> tuple[int, ...]:

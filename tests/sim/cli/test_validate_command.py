@@ -54,7 +54,7 @@ def test_json_is_one_object(moesim):
 
 def test_an_order_that_holds_more_than_its_limit_fails(moesim):
     """GPipe keeps all of four microbatches."""
-    held = "workload: {held: {B: 1 GB, W: 0 B}, kind: passes, microbatches: 4, "
+    held = "workload: {held: {B: 1 GB, W: 0.4 GB}, kind: passes, microbatches: 4, "
     limit = "[{metric: held_microbatches, value: 2, at_most: true, source: by hand, tolerance_pct: 0}]"
     text = CASE.partition("published")[0].replace("workload: {kind: passes, microbatches: 1, ", held)
     for kind, code in (("1f1b", 0), ("gpipe", 1)):
