@@ -49,6 +49,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     operation = "reduce_scatter" if work.zero else "all_reduce"
 
     def over(operation: str, bytes_per_param: int) -> list[Collective]:
+        """Return an operation over the replicas of the stage's dense and expert parameters."""
         return over_replicas(
             work,
             costs,
