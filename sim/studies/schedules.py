@@ -12,26 +12,22 @@ routing. One that needs chunks takes the scenario's `parallel.vpp`, or 2; one th
     cheapest     least step time among those that fit into memory (among all, where there is no model)
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sim.engine.trace import Trace
 from sim.errors import InputError, MoesimError
 from sim.results.memory import most_in_flight
-from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
-from sim.studies.layout import divide_over_chunks
+from sim.studies.chunks import own_chunks, with_chunks
 from sim.studies.simulate import Simulated, simulate_scenario
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
 
 __all__ = ["Comparison", "ScheduleRow", "compare_schedules"]
-
-_VPP: Final = re.compile(r"_?VPP(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,40 +153,14 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
 
 def _tried(scenario: Scenario, name: str) -> Iterator[dict[str, object]]:
     """Yield the keys to try: as the scenario has it, then with another number of chunks."""
-    chunks = _own_chunks(scenario)
+    chunks = own_chunks(scenario)
     with_other = 2 if chunks == 1 else 1
     own: dict[str, object] = {"schedule.kind": name}
     if name != "custom" and scenario.spec.schedule.file is not None:
         own["schedule.file"] = None
-    other = own | _with_chunks(scenario, with_other)
+    other = own | with_chunks(scenario, with_other)
     takes_any = getattr(SCHEDULES.get(name), "num_chunks", 1) is None
     if takes_any and chunks == 1:  # with one chunk it would be another schedule
         yield other
     yield own
     yield other
-
-
-def _own_chunks(scenario: Scenario) -> int:
-    """Return the chunks of each stage that the scenario asks for, by key or in the strategy's name."""
-    return scenario.spec.parallel.vpp or (_named_chunks(scenario) or 1)
-
-
-def _named_chunks(scenario: Scenario) -> int | None:
-    found = _VPP.search(scenario.spec.parallel.strategy or "")
-    return int(found[1]) if found else None
-
-
-def _with_chunks(scenario: Scenario, num_chunks: int) -> dict[str, object]:
-    """Return the keys that give every stage so many chunks, and divide the layers that the scenario gives by hand."""
-    parallel = scenario.spec.parallel
-    changes: dict[str, object] = {"parallel.vpp": num_chunks}
-    if _named_chunks(scenario) is not None:
-        axes = {axis: getattr(parallel, axis) for axis in AXES if axis != "vpp"}
-        given = {f"parallel.{axis}": size for axis, size in axes.items() if size is not None}
-        changes = {"parallel.strategy": _VPP.sub("", parallel.strategy or "").strip("_")} | given | changes
-    if parallel.stage_layers is not None:
-        layers, num_stages = list(parallel.stage_layers), len(parallel.stage_layers) // _own_chunks(scenario)
-        if num_stages and len(layers) % num_stages == 0:
-            layers = divide_over_chunks(layers, num_stages=num_stages, num_chunks=num_chunks)
-        changes["parallel.stage_layers"] = layers
-    return changes
