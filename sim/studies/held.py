@@ -31,7 +31,7 @@ def held_metrics(trace: Trace, held: HeldBytes, placement: Placement) -> dict[st
     >>> from sim.engine.plan.passes import PassesPlan
     >>> from sim.engine.simulation import run_plan
     >>> plan = PassesPlan(pass_times_s=[(1e-3, 2e-3, 0.0)] * 3, num_microbatches=6, p2p_s=0.0, schedule="1f1b")
-    >>> held_metrics(run_plan(plan).trace, HeldBytes(B=1e9, W=0.0), plan.programme.placement)
+    >>> held_metrics(run_plan(plan).trace, HeldBytes(B="1 GB", W="0.4 GB"), plan.programme.placement)
     {'held_bytes': 3000000000, 'held_microbatches': 3.0}
     """
     one = ChunkMemory(activations=held.B, weight_pass=held.W)

@@ -19,6 +19,7 @@ from workloads.schedules import (
     build_programme,
     build_schedule,
 )
+from workloads.schedules.order_span import longest_span_ns
 from workloads.schedules.shop_floor import Rule, ShopFloor
 
 EVERY_SCHEDULE = pytest.mark.parametrize("kind", SCHEDULES)
@@ -219,6 +220,24 @@ def test_a_rhythm_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunk
     )
     assert quick.order() == slow.order()
     assert quick.longest_span_ns == slow.longest_span_ns >= quick.most_work_ns
+
+
+@pytest.mark.parametrize("kind", ["1f1b", "interleaved", "zb_h2", "zb_v", "v_min"])
+@FEW
+@given(p=STAGES, m=MICROBATCHES, times=TIMES, hop=st.integers(0, 5))
+def test_the_longest_span_of_an_order_is_that_of_the_list_executor(kind, *, p, m, times, hop):
+    """Apart from the factor of the chunks, which both share out."""
+    programme = make(kind, p, m, v=2)
+    chunks = programme.placement.num_chunks
+    stage = StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2])
+    pipeline = Pipeline(num_stages=p, num_microbatches=m, num_chunks=2, times=(stage,) * p, hop_ns=hop)
+
+    def take(_, step):
+        return times["FBW".index(step.kind)]
+
+    spans = run_order(kind, programme.order, take, v=2, hop=hop * chunks)
+    expected = max(of_stage[-1][1] - of_stage[0][0] for of_stage in spans)
+    assert longest_span_ns(programme.order, pipeline, programme.placement) == expected
 
 
 @pytest.mark.parametrize("kind", ["zb_v", "zb_1p", "zb_2p"])

@@ -12,7 +12,7 @@ can always end: there is no deadlock.
 
 Cost
 ----
-That of `ShopFloor` per rule. Rules are tried while the passes simulated stay below `_MOST_PASSES`, the first one
+That of `ShopFloor` per rule. Rules are tried while the passes simulated stay below `MOST_PASSES`, the first one
 always, and until an order is found in which the busiest stage never waits: none is shorter.
 """
 
@@ -23,9 +23,10 @@ from workloads.schedules.pipeline import Pipeline
 from workloads.schedules.placement import Placement
 from workloads.schedules.shop_floor import Rule, ShopFloor
 
-__all__ = ["Rule", "schedule_list"]
+__all__ = ["MOST_PASSES", "Rule", "best_floor", "schedule_list"]
 
-_MOST_PASSES = 60_000
+MOST_PASSES = 60_000
+"""Passes that are simulated in search of a better order."""
 
 
 def schedule_list(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule], *, most_held: float) -> Order:
@@ -37,6 +38,17 @@ def schedule_list(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule
     >>> "".join(p.kind + str(p.microbatch) for p in order[0])
     'F0B0F1B1W0W1'
     """
+    return best_floor(pipeline, placement, rules, most_held=most_held).order()
+
+
+def best_floor(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule], *, most_held: float) -> ShopFloor:
+    """Return the stages, run under the rule that gives the shortest longest span.
+
+    >>> pipeline = Pipeline(num_stages=1, num_microbatches=2)
+    >>> rule = Rule(priority=(("B", 0), ("F", 0)), lead=(1,), patience=1.0)
+    >>> best_floor(pipeline, Placement(kind="row", num_stages=1), [rule], most_held=2).longest_span_ns
+    6
+    """
     best: ShopFloor | None = None
     spent = 0
     for rule in rules:
@@ -44,8 +56,8 @@ def schedule_list(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule
         if best is None or floor.longest_span_ns < best.longest_span_ns:
             best = floor
         spent += floor.num_simulated
-        if best.longest_span_ns == floor.most_work_ns or spent + floor.num_simulated > _MOST_PASSES:
+        if best.longest_span_ns == floor.most_work_ns or spent + floor.num_simulated > MOST_PASSES:
             break
     if best is None:
         raise RuntimeError("an automatic schedule has one rule at least")
-    return best.order()
+    return best

@@ -7,8 +7,8 @@ down. Where F = B = W and m >= p, the bubble is at most half of 1F1B's: 0.40 of 
 
 References
 ----------
-Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3: memory (p + 2) // 2, bubble about
-p / (2 m).
+Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3; the table of its authors'
+playground has memory (p + 2) // 2 and a bubble of about p / (2 m).
 """
 
 from workloads.schedules.base import Order

@@ -7,8 +7,8 @@ bubble is at most two thirds of 1F1B's; where they differ it grows with m, for n
 
 References
 ----------
-Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3: memory (p + 4) // 3,
-bubble about 2 p / (3 m).
+Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3; the table of its authors'
+playground has memory (p + 4) // 3 and a bubble of about 2 p / (3 m).
 """
 
 from workloads.schedules.base import Order
