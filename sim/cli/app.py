@@ -60,7 +60,9 @@ def run(
         str | None,
         typer.Option("--out", metavar="DIR", help="Write result.json, trace.npz, trace.json, pairs.npz and pictures."),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 when a claim is refuted or depends, or memory is exceeded.")
+    ] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: all cores.")] = None,
     max_events: Annotated[
         int | None,

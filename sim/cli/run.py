@@ -51,7 +51,7 @@ def run_command(
         typer.echo(result.to_json())
     else:
         print_report(data, make_console(), written=written)
-    return 1 if check and result.has_failed_claims else 0
+    return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
 
 
 def _bytes(text: str) -> float:

@@ -64,7 +64,10 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
     if _is_collective(data.get("scenario") or {}):
         print_collective(data, console)
     else:
-        _print_quantities("metrics", data.get("metrics"), console)
+        metrics = data.get("metrics") or {}
+        if _kind(data.get("scenario") or {}) == "passes":
+            metrics = {name: value for name, value in metrics.items() if name != "num_gpus"}
+        _print_quantities("metrics", metrics, console)
         print_accounts(data.get("stages_ns") or (), data.get("path_ns") or {}, console)
         network = (data.get("scenario") or {}).get("network") or {}
         print_collectives(data.get("collectives") or (), network, console)
@@ -96,8 +99,12 @@ def unit_of_key(key: str) -> str | None:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+def _kind(scenario: Mapping[str, Any]) -> str:
+    return str((scenario.get("workload") or {}).get("kind") or "")
+
+
 def _is_collective(scenario: Mapping[str, Any]) -> bool:
-    return (scenario.get("workload") or {}).get("kind") == "collective"
+    return _kind(scenario) == "collective"
 
 
 def _print_header(data: Mapping[str, Any], console: Console) -> None:
@@ -105,8 +112,12 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
     if _is_collective(scenario):  # the sections that it cannot have are filled in with their defaults
         left_out = _OF_PASSES - ({"routing"} if scenario["workload"].get("op") in _ROUTED else set())
         scenario = {key: value for key, value in scenario.items() if key not in left_out}
+    is_bare = _kind(scenario) == "passes"  # neither GPUs nor a model: defaults of these sections mean nothing
+    if is_bare:
+        parallel = {key: value for key, value in scenario["parallel"].items() if key != "convention"}
+        scenario = {**scenario, "parallel": parallel, "routing": {}}
     parallel, cluster, workload = (scenario.get(key) or {} for key in ("parallel", "cluster", "workload"))
-    num_gpus = (data.get("metrics") or {}).get("num_gpus")
+    num_gpus = None if is_bare else (data.get("metrics") or {}).get("num_gpus")
     device = (cluster.get("device") or {}).get("preset")
     gpus = f"{num_gpus} GPUs" if num_gpus else ""
     nodes = "node" if cluster.get("num_nodes") == 1 else "nodes"
@@ -143,6 +154,9 @@ def _work(workload: Mapping[str, Any]) -> str:
     kind = str(workload.get("kind") or "")
     if kind == "collective":
         return f"{workload['op'].replace('_', '-')} over {workload['num_ranks']:,} ranks"
+    if kind == "passes":
+        number = workload["microbatches"]
+        return f"passes of {number:,} microbatch{'' if number == 1 else 'es'}"
     if not workload.get("sequences") or not workload.get("sequence_length"):
         return kind
     batches = workload.get("batches") or 1

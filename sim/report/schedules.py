@@ -1,7 +1,8 @@
 """The table that `moesim schedules` prints, from its JSON."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -10,6 +11,9 @@ from sim.results.quantities import format_quantity
 
 __all__ = ["print_schedules"]
 
+_LAYERS: Final = "parallel.stage_layers"
+_MOST_LAYERS: Final = 32  # chunks whose layers are written out
+
 
 def print_schedules(data: Mapping[str, Any], console: Console, *, name: str) -> None:
     """Print the schedules that ran, fastest first, the cheapest that fits marked; then those that cannot run."""
@@ -17,13 +21,16 @@ def print_schedules(data: Mapping[str, Any], console: Console, *, name: str) -> 
     has_memory = any("peak_bytes_per_gpu" in row for row in rows)
     mark = "the cheapest that fits" if has_memory else "the fastest: without a model there is no memory to fit"
     heading(console, "schedules", f"of {name}, on the same work; * is {mark}")
-    columns = ["", "schedule", "with", "step time", "bubble", "in flight"]
-    columns += ["activations", "p2p", "peak memory", "fits"] if has_memory else ["hops"]
-    table = new_table(console, *columns, right=range(3, len(columns) - has_memory))
+    hidden = {"p2p_hops"} if has_memory else {"fits"}
+    columns = [one for one in _COLUMNS if one.key not in hidden and any(one.key in row for row in rows)]
+    right = [2 + i for i, column in enumerate(columns) if column.is_right]
+    table = new_table(console, "", "schedule", *(column.title for column in columns), right=right)
     for row in rows:
         style = "bold green" if row["is_cheapest_that_fits"] else "red" if row["fits"] is False else ""
-        table.add_row(*(cell(text, style) for text in _cells(row, has_memory=has_memory)))
+        texts = ["*" if row["is_cheapest_that_fits"] else "", row["schedule"]]
+        table.add_row(*(cell(text, style) for text in [*texts, *(_shown(row, column) for column in columns)]))
     indented(console, table)
+    bullets(console, _notes(rows), mark="•")
     if data["refused"]:
         heading(console, "cannot run this work")
         bullets(console, [f"{one['schedule']}: {one['reason']}" for one in data["refused"]], mark="•")
@@ -32,18 +39,56 @@ def print_schedules(data: Mapping[str, Any], console: Console, *, name: str) -> 
         console.print(cell(f"Wrote {data['written']}."))
 
 
-def _cells(row: Mapping[str, Any], *, has_memory: bool) -> list[str]:
-    """Return the texts of a row."""
-    given = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["set"].items())
-    texts = [
-        "*" if row["is_cheapest_that_fits"] else "",
-        row["schedule"],
-        given,
-        format_quantity(row["step_time_s"], "s"),
-        format_quantity(round(row["bubble_fraction"], 4), "ratio"),
-        f"{row['in_flight_microbatches']:.4g}",
-    ]
-    if not has_memory:
-        return [*texts, f"{row['p2p_hops']:,}"]
-    sizes = ("activation_bytes", "p2p_bytes", "peak_bytes_per_gpu")
-    return [*texts, *(format_quantity(float(row[key]), "bytes") for key in sizes), "yes" if row["fits"] else "no"]
+def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what the table's words mean, where they are not plain."""
+    if any("bubble_fraction_published_form" in row for row in rows):
+        yield "own span: bubble of the stage that is longest from its own first pass to its last, as papers publish it."
+    split = {tuple(row["set"][_LAYERS]) for row in rows if _LAYERS in row["set"]}
+    for layers in sorted(split):
+        told = " ".join(map(str, layers)) if len(layers) <= _MOST_LAYERS else f"{len(layers)} chunks"
+        yield f"split: {_LAYERS} has another number of chunks; each stage's layers are divided over its own: {told}."
+
+
+def _shown(row: Mapping[str, Any], column: "_Column") -> str:
+    """Return a cell's text."""
+    value = row.get(column.key)
+    if column.key == "set":
+        return _given(row["set"])
+    if value is None:
+        return "–"
+    if column.key == "fits":
+        return "yes" if value else "no"
+    if column.unit is None:
+        return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+    return format_quantity(round(value, 4) if column.unit == "ratio" else float(value), column.unit)
+
+
+def _given(changes: Mapping[str, Any]) -> str:
+    """Return the chunks that a schedule was run with, where they are not the scenario's; the JSON has the keys."""
+    chunks = changes.get("parallel.vpp")
+    words = [] if chunks is None else [f"vpp {chunks}"]
+    return ", ".join([*words, *(["split"] if _LAYERS in changes else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column, shown where a row has its key."""
+
+    title: str
+    key: str
+    unit: str | None = None
+    is_right: bool = True
+
+
+_COLUMNS: Final = (
+    _Column("with", "set", is_right=False),
+    _Column("step time", "step_time_s", "s"),
+    _Column("bubble", "bubble_fraction", "ratio"),
+    _Column("own span", "bubble_fraction_published_form", "ratio"),
+    _Column("in flight", "in_flight_microbatches"),
+    _Column("activations", "activation_bytes", "bytes"),
+    _Column("p2p", "p2p_bytes", "bytes"),
+    _Column("hops", "p2p_hops"),
+    _Column("peak memory", "peak_bytes_per_gpu", "bytes"),
+    _Column("fits", "fits", is_right=False),
+)

@@ -52,6 +52,8 @@ def draw_schedules(bands: Sequence[Band], path: str | Path, *, title: str) -> No
         sheet = Sheet(_WIDTH_PX, round(_HEAD_PX + sum(heights) + _GAP_PX * len(bands) + _FOOT_PX))
         sheet.text(24, 23, title, size_pt=14, bold=True)
         legend = "a line per stage; hue: microbatch; light F, full B, greyed W; darker: second chunk; grey ground: idle"
+        if any((trace.ints("microbatch")[trace.rows("pass")] < 0).any() for _, _, trace, _ in bands):
+            legend += "; black: gradients and optimizer"
         sheet.text(24, 46, legend, size_pt=9.5, colour=SUBTLE)
         top = float(_HEAD_PX)
         bottom = top + sum(heights) + _GAP_PX * (len(bands) - 1)

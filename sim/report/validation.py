@@ -90,6 +90,7 @@ def _print_figures(name: str, title: str, rows: Sequence[Row], console: Console)
 
 def _shown(row: Row) -> tuple[str, ...]:
     published, modelled = (format_quantity(row[key], row["unit"]) for key in ("published", "modelled"))
+    published = f"at most {published}" if row["at_most"] else published
     return label_of(row), row["metric"], published, modelled, _percent(row["error_pct"], signed=True)
 
 

@@ -33,8 +33,8 @@ Point = tuple[Row, bool]
 
 
 def draw_validation(data: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """Write the picture of `validate`'s JSON; figures without a modelled value are left out."""
-    points = [(row, False) for row in data["rows"]] + [(row, True) for row in data["apart"]]
+    """Write the picture of `validate`'s JSON; limits, and figures without a modelled value, are left out."""
+    points = [(row, False) for row in data["rows"] if not row["at_most"]] + [(row, True) for row in data["apart"]]
     points = [(row, is_apart) for row, is_apart in points if (row["modelled"] or 0) > 0 and row["published"] > 0]
     units = list(dict.fromkeys(row["unit"] for row, _ in points)) or [None]
     systems = list(dict.fromkeys((row["suite"], row["system"]) for row, _ in points))

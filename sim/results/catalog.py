@@ -63,6 +63,8 @@ CATALOG: dict[str, Metric] = {
         collective_time_s | s | of a collective on its own: first start to last end
         algbw_bytes_per_s | bytes/s | size of nccl-tests, or logical bytes of dispatch and combine, over that time
         busbw_bytes_per_s | bytes/s | algbw as nccl-tests turns it into bus bandwidth
+        held_bytes | bytes | most that a stage's microbatches hold (passes with workload.held)
+        held_microbatches | ratio1 | the same over what a microbatch holds from F to B
         num_params | | parameters of the model
         num_active_params | | parameters that a token meets
         num_params_per_gpu | | most parameters on one GPU

@@ -119,6 +119,8 @@ class PublishedSpec(Section):
     """Paper and table, or address."""
     tolerance_pct: Ratio
     """How far the model may be from it [%]."""
+    at_most: bool = False
+    """Whether the figure is a limit: anything up to it is within, and it has no part in the errors of a summary."""
     set: Alternative | None = None
     """Dotted keys and the values they take for this figure, as in an alternative; each distinct map is a simulation."""
     system: Text | None = None

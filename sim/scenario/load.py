@@ -7,6 +7,7 @@ from typing import Any
 from sim.errors import InputError
 from sim.scenario.bundled import find_bundled, list_bundled
 from sim.scenario.keys import nearest
+from sim.scenario.leaving_out import leave_out_impossible
 from sim.scenario.near_file import near_file
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
@@ -89,7 +90,7 @@ def _look(path: Path) -> tuple[bool, bool]:
 
 
 def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], seed: int | None = None) -> Scenario:
-    """Return the scenario of a document with overrides applied, with its variants checked."""
+    """Return the scenario of a document with overrides, its variants checked, without those that overrides break."""
     raw: dict[str, Any] = document.data
     set_paths: list[tuple[KeyPath, str | None]] = []
     changes: dict[str, object] = {}
@@ -109,5 +110,7 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
         set_paths.append((("seed",), None))
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
     scenario = Scenario.validated(raw, places, changes=changes)
-    scenario.check_variants()
-    return scenario
+    if not overrides:
+        scenario.check_variants()
+        return scenario
+    return leave_out_impossible(scenario, document.data)

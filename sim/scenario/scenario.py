@@ -25,6 +25,8 @@ class Scenario:
     """The plain data of the file with overrides applied; do not change it."""
     places: Places
     """Where values come from."""
+    left_out: tuple[str, ...] = ()
+    """Sentences on alternatives and rivals that arguments made impossible."""
 
     @classmethod
     def validated(
@@ -118,7 +120,7 @@ class Scenario:
 
     def case(self, position: int) -> "Scenario":
         """Return the scenario that a published figure is held against: under its `set`, without claims and figures."""
-        changes, bare = self.spec.published[position].set, self._without_judgement()
+        changes, bare = self.spec.published[position].set, self.without_judgement()
         if not changes:
             return Scenario.validated(bare.raw, self.places)
         return bare.variant(changes, at=("published", position, "set"))
@@ -131,7 +133,7 @@ class Scenario:
         InputError
             The first that does not exist or makes a scenario that is refused.
         """
-        bare = self._without_judgement()
+        bare = self.without_judgement()
         for i in range(len(self.spec.alternatives)):
             bare.alternative(i)
         for i in range(len(self.spec.rivals)):
@@ -139,6 +141,11 @@ class Scenario:
         for i, figure in enumerate(self.spec.published):
             if figure.set:
                 bare.variant(figure.set, at=("published", i, "set"))
+
+    def without_judgement(self) -> "Scenario":
+        """Return the scenario with raw data that has only what is simulated; `spec` is as before."""
+        judged = {"claims", "alternatives", "rivals", "published"}
+        return replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})
 
     def error_at(self, path: KeyPath | str, *, rule: str, value: object, cure: str) -> InputError:
         """Return the error of a value that the schema allows and the builder does not, with file and line.
@@ -174,10 +181,3 @@ class Scenario:
             cure = f"The path is relative to the scenario's folder: {folder}."
             raise self.error_at(key, rule="exist", value=file, cure=cure)
         return path
-
-    # ---- private -------------------------------------------------------------------------------------------------
-
-    def _without_judgement(self) -> "Scenario":
-        """Return the scenario with raw data that has only what is simulated; `spec` is as before."""
-        judged = {"claims", "alternatives", "rivals", "published"}
-        return replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})

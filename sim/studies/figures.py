@@ -4,8 +4,9 @@ Model
 -----
     error_pct = 100 (modelled - published) / published
 
-A figure is within its tolerance if `|error_pct| <= tolerance_pct`; one without a modelled value is not. Summaries are
-over `|error_pct|`: median, 90th percentile (linear between figures), worst.
+A figure is within its tolerance if `|error_pct| <= tolerance_pct`, one that is a limit (`at_most`) if `error_pct <=
+tolerance_pct`; one without a modelled value is not. Summaries are over `|error_pct|` of figures that are no limits:
+median, 90th percentile (linear between figures), worst.
 """
 
 from collections.abc import Iterable
@@ -38,6 +39,8 @@ class Figure:
     """Paper and table, or address."""
     tolerance_pct: float
     """How far the model may be from it."""
+    at_most: bool = False
+    """Whether the figure is a limit, and anything below it is as good."""
     changes: dict[str, object]
     """The figure's own keys."""
     apart: str | None
@@ -54,8 +57,10 @@ class Figure:
 
     @property
     def is_within(self) -> bool:
-        """Return whether the error is within the tolerance."""
-        return self.error_pct is not None and abs(self.error_pct) <= self.tolerance_pct
+        """Return whether the error is within the tolerance; below a limit everything is."""
+        if self.error_pct is None:
+            return False
+        return (self.error_pct if self.at_most else abs(self.error_pct)) <= self.tolerance_pct
 
     def to_dict(self) -> dict[str, object]:
         """Return the contract's row, with what explains it."""
@@ -67,6 +72,7 @@ class Figure:
             "metric": self.metric,
             "unit": self.unit,
             "published": self.published,
+            "at_most": self.at_most,
             "modelled": self.modelled,
             "error_pct": self.error_pct,
             "source": self.source,
@@ -83,7 +89,7 @@ class Summary:
     """The errors of some figures."""
 
     num_rows: int
-    """Figures, those without a modelled value included."""
+    """Figures, limits and those without a modelled value included."""
     num_within: int
     """Those within their tolerance."""
     median_pct: float | None
@@ -113,7 +119,8 @@ def summarise(figures: Iterable[Figure]) -> Summary:
     Summary(num_rows=0, num_within=0, median_pct=None, p90_pct=None, worst_pct=None)
     """
     rows = list(figures)
-    errors = np.abs(np.array([row.error_pct for row in rows if row.error_pct is not None], dtype=float))
+    counted = [row.error_pct for row in rows if row.error_pct is not None and not row.at_most]
+    errors = np.abs(np.array(counted, dtype=float))
     median, p90, worst = (float(np.percentile(errors, q)) if errors.size else None for q in (50, 90, 100))
     num_within = sum(row.is_within for row in rows)
     return Summary(num_rows=len(rows), num_within=num_within, median_pct=median, p90_pct=p90, worst_pct=worst)

@@ -2,59 +2,43 @@
 
 Model
 -----
-A schedule decides how many microbatches are in flight, and a pipeline whose passes all take as long shows how many: it
-is run in place of the work, which takes milliseconds, and its memory is added up as that of a run. What the run itself
-needed over that (its own times, its hottest rank) is taken to be needed under every change in the same ratio.
+The order of a stage's passes decides what it holds (`order_memory`), so that a change is priced without a simulation,
+also on runs of many passes. Parts of the peak that the run itself needed more of (its own times, its hottest rank) are
+taken to be needed under every change in the same ratio, part by part: weights stay as they are.
 
 Changes are tried one at a time, from the cheapest in time to the dearest: ZeRO, selective recomputation, smaller
-microbatches, other schedules, full recomputation; then, if none is enough, the strongest together.
+microbatches, other schedules with the chunks that they need, more chunks, full recomputation; then, if none is enough,
+the strongest together. Each is a scenario of its own, checked as the scenario is.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from sim.engine.plan.passes import PassesPlan
 from sim.engine.plan.work import Work
-from sim.engine.simulation import run_plan
-from sim.errors import InputError, MoesimError
-from sim.results.memory import memory_of
+from sim.errors import MoesimError
 from sim.results.quantities import format_quantity
 from sim.scenario.scenario import Scenario
-from sim.studies.memory import stage_memory
+from sim.studies.build import build
+from sim.studies.chunks import own_chunks, under_schedule
+from sim.studies.order_memory import MOST_STEPS, predict_memory
+from topology.errors import TopologyError
 from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
 
-__all__ = ["explain_unfit", "predict_memory", "say_what_fits", "what_would_fit"]
+__all__ = ["explain_unfit", "say_what_fits", "what_would_fit"]
 
-_MOST_PASSES: Final = 5_000  # of a pipeline that is run only to count; some 0.1 s each
 _FACTORS: Final = (2, 4, 8, 16, 32, 64)
+_CHUNKS: Final = (2, 4, 8, 16)
+_UNEVEN: Final = ("activations", "expert_activations", "logits", "buffers")
+"""Parts that a run may need more of than its order alone tells."""
 
 Changes = dict[str, Any]
-
-
-def predict_memory(work: Work) -> dict[str, Any]:
-    """Return the memory of a work as its schedule alone decides it, with passes that all take as long."""
-    trains = work.kind == "training"
-    plan = PassesPlan(
-        pass_times_s=[(1e-3, 1e-3 if trains else 0.0, 1e-3 if trains else 0.0)] * work.mesh.num_stages,
-        num_microbatches=work.num_microbatches,
-        p2p_s=0.0,
-        schedule=work.schedule,
-        num_chunks=work.mesh.strategy.vpp,
-    )
-    return memory_of(
-        run_plan(plan, link_course=False).trace,
-        [stage_memory(work, stage) for stage in range(work.mesh.num_stages)],
-        capacity_bytes=work.cluster.device.memory_bytes,
-        microbatches=work.microbatches,
-    )
 
 
 def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the changes that make a work fit, each with its peak: `set` (dotted keys) and `total_bytes`.
 
-    None where changes are not tried: of forward runs, and of more passes than are soon counted.
+    None where changes are not tried: of forward runs, and of orders of more than `MOST_STEPS` passes.
 
     Parameters
     ----------
@@ -63,26 +47,22 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
     memory
         What its run needed.
     """
-    if work.kind != "training" or _num_passes(work) > _MOST_PASSES:
-        return None
-    capacity = float(memory["capacity_bytes"])
-    here = _peak(work)
+    here = predict_memory(work) if work.kind == "training" else None
     if here is None:
         return None
-    over = max(1.0, memory["peak_bytes_per_gpu"]["total"] / here)
+    over = _over(memory["peak_bytes_per_gpu"], here["peak_bytes_per_gpu"])
+    capacity = float(memory["capacity_bytes"])
 
-    def fitting(tried: Iterator[tuple[Changes, Changes]]) -> list[dict[str, Any]]:
-        found: dict[tuple[str, ...], dict[str, Any]] = {}
-        for changes, fields in tried:
-            keys = tuple(changes) if "schedule.kind" not in changes else (str(changes),)
-            if keys in found or not _may_have(scenario, changes):  # of levels and factors the mildest is enough
-                continue
-            peak = _peak(work, **fields)
-            if peak is not None and peak * over <= capacity:
-                found[keys] = {"set": changes, "total_bytes": round(peak * over)}
+    def fitting(tried: Iterator[tuple[str, Changes]]) -> list[dict[str, Any]]:
+        """Return those that fit, of each kind of change the mildest."""
+        found: dict[str, dict[str, Any]] = {}
+        for kind, changes in tried:
+            peak = None if kind in found else _peak_bytes(scenario, changes, over)
+            if peak is not None and peak <= capacity:
+                found[kind] = {"set": changes, "total_bytes": round(peak)}
         return list(found.values())
 
-    return fitting(_single_changes(work)) or fitting(_strong_changes(work))[:1]
+    return fitting(_single_changes(scenario, work)) or fitting(_strong_changes(work))[:1]
 
 
 def explain_unfit(memory: Mapping[str, Any]) -> str:
@@ -106,9 +86,9 @@ def say_what_fits(found: list[dict[str, Any]] | None) -> str:
     'It would fit with parallel.zero: 1 (5 GB).'
     """
     if found is None:
-        return f"What would fit was not tried: it is of runs with at most {_MOST_PASSES:,} passes."
+        return f"What would fit was not tried: it is of orders with at most {MOST_STEPS:,} passes."
     if not found:
-        return "None of ZeRO, recomputation, smaller microbatches and other schedules is enough."
+        return "None of ZeRO, recomputation, smaller microbatches, other schedules and more chunks is enough."
     words = [
         f"{', '.join(f'{key}: {_shown(value)}' for key, value in one['set'].items())} "
         f"({format_quantity(float(one['total_bytes']), 'bytes')})"
@@ -121,50 +101,57 @@ def say_what_fits(found: list[dict[str, Any]] | None) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
-def _may_have(scenario: Scenario, changes: Changes) -> bool:
-    """Tell whether a scenario with changes is a valid one."""
+def _over(needed: Mapping[str, float], predicted: Mapping[str, float]) -> dict[str, float]:
+    """Return what a run needed of each part over what its order tells; at least 1."""
+    return {part: max(1.0, needed[part] / predicted[part]) for part in _UNEVEN if predicted[part]}
+
+
+def _peak_bytes(scenario: Scenario, changes: Changes, over: Mapping[str, float]) -> float | None:
+    """Return the predicted peak under changes; None where the scenario may not have them."""
     try:
-        scenario.variant(changes)
-    except InputError:
-        return False
-    return True
-
-
-def _num_passes(work: Work) -> int:
-    return 2 * work.mesh.num_stages * work.num_microbatches
-
-
-def _peak(work: Work, **changes: Any) -> float | None:  # noqa: ANN401 - fields of a work
-    """Return the predicted peak of a work with changes; None where it cannot be, or the schedule cannot run it."""
-    try:
-        other = replace(work, **changes)
-        if _num_passes(other) > _MOST_PASSES:
-            return None
-        return float(predict_memory(other)["peak_bytes_per_gpu"]["total"])
-    except (MoesimError, WorkloadError):
+        predicted = predict_memory(build(scenario.variant(changes)).work)
+    except (MoesimError, WorkloadError, TopologyError):
         return None
+    if predicted is None:
+        return None
+    parts = {part: size for part, size in predicted["peak_bytes_per_gpu"].items() if part != "total"}
+    return float(sum(size * over.get(part, 1.0) for part, size in parts.items()))
 
 
-def _single_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
-    """Yield changes one at a time, as keys of the scenario and as fields of the work, levels and factors in order."""
+def _single_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Changes]]:
+    """Yield changes one at a time with what kind of change each is, those of a kind from mild to strong."""
     mesh = work.mesh
     if max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) > 1:
         for zero in range(work.zero + 1, 4):
-            yield {"parallel.zero": zero}, {"zero": zero}
+            yield "zero", {"parallel.zero": zero}
     if work.recompute == "none":
         yield from _selective_changes(work)
-    yield from _smaller_microbatches(work)
-    for kind in SCHEDULES:
-        if kind != work.schedule:
-            yield {"schedule.kind": kind}, {"schedule": kind}
+    for changes in _smaller_microbatches(work):
+        yield "microbatches", changes
+    yield from _schedule_changes(scenario, work)
     if work.recompute != "full":
-        yield {"schedule.recompute": "full"}, {"recompute": "full"}
+        yield "recompute", {"schedule.recompute": "full"}
 
 
-def _selective_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
+def _schedule_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Changes]]:
+    """Yield other schedules, with the chunks that the scenario has and those that they need; then more chunks."""
+    chunks = own_chunks(scenario)
+    for kind, family in SCHEDULES.items():
+        takes_any = family.num_chunks is None
+        if kind != work.schedule:
+            yield kind, under_schedule(scenario, kind)
+        for number in _CHUNKS if takes_any else ():
+            changes = under_schedule(scenario, kind, number)
+            if kind != work.schedule:
+                yield kind, changes
+            elif number > chunks:
+                yield "chunks", {key: value for key, value in changes.items() if key != "schedule.kind"}
+
+
+def _selective_changes(work: Work) -> Iterator[tuple[str, Changes]]:
     """Yield modules of selective recomputation that the model has, a few and then more."""
     model = work.model
     light = ["layernorm"] + (["core_attn"] if not model.fused_attention else [])
@@ -172,22 +159,19 @@ def _selective_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
     whole = [*light, *(["mlp"] if model.num_moe_layers < model.layers else [])]
     experts = [m for m in whole if m != "moe_act"] + (["moe"] if model.num_moe_layers else [])
     for modules in dict.fromkeys((tuple(light), tuple(whole), tuple(experts))):
-        changes = {"schedule.recompute": "selective", "schedule.recompute_modules": list(modules)}
-        yield changes, {"recompute": "selective", "recompute_modules": modules}
+        yield "selective", {"schedule.recompute": "selective", "schedule.recompute_modules": list(modules)}
 
 
-def _smaller_microbatches(work: Work) -> Iterator[tuple[Changes, Changes]]:
+def _smaller_microbatches(work: Work) -> Iterator[Changes]:
     for factor in _FACTORS:
         if work.sequences_per_microbatch % factor == 0:
-            microbatches = factor * work.microbatches
-            yield {"workload.microbatches": microbatches}, {"microbatches": microbatches}
+            yield {"workload.microbatches": factor * work.microbatches}
 
 
-def _strong_changes(work: Work) -> Iterator[tuple[Changes, Changes]]:
+def _strong_changes(work: Work) -> Iterator[tuple[str, Changes]]:
     """Yield full recomputation, with the strongest ZeRO that needs no traffic in passes, and then with everything."""
     for zero in (max(1, work.zero), 3):
         keys: Changes = {"schedule.recompute": "full", "parallel.zero": zero}
-        fields: Changes = {"recompute": "full", "zero": zero}
-        yield keys, fields
-        for small, smaller in _smaller_microbatches(work):
-            yield {**keys, **small}, {**fields, **smaller}
+        yield "strong", keys
+        for small in _smaller_microbatches(work):
+            yield "strong", {**keys, **small}

@@ -140,6 +140,7 @@ def judge_scenario(
         on_progress(1, total)
         seen = observe()
     here, fitting = _fitting(scenario, built, here)
+    here = replace(here, warnings=[*here.warnings, *scenario.left_out])
     verdicts = _verdicts(scenario, metrics, here, variants, seen)
     return Result(
         scenario=scenario,

@@ -1,6 +1,7 @@
 """Model, strategy, mesh and split of layers, as a scenario's sections give them together."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sim.scenario.scenario import Scenario
@@ -11,7 +12,7 @@ from workloads.presets import get_model
 from workloads.schedules import Placement
 from workloads.strategy import Strategy
 
-__all__ = ["layers_of_parts", "mesh_of", "model_of", "strategy_of"]
+__all__ = ["layers_of_parts", "mesh_of", "model_of", "spread_over", "strategy_of"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
@@ -74,6 +75,44 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
         gpus_per_node=cluster.gpus_per_node,
         rank_order=tuple(scenario.spec.parallel.rank_order),
     )
+
+
+def spread_over(layers: Sequence[int], before: Placement, after: Placement) -> list[int]:
+    """Return the layers of parts of the model for a split that was made for another placement.
+
+    Stages keep their totals.
+
+    A stage's layers are divided evenly over its chunks. What does not divide goes to its earlier chunks, on the first
+    stage to its later ones, so that the chunks beside embedding and head are the lighter ones.
+
+    Parameters
+    ----------
+    layers
+        Of each part under the placement before, in the model's order.
+    before, after
+        Where parts stand, on as many stages.
+
+    Examples
+    --------
+    >>> row = Placement(kind="row", num_stages=4)
+    >>> spread_over([2, 3, 3, 2], row, Placement(kind="round_robin", num_stages=4, num_chunks=3))
+    [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    >>> spread_over([2, 3, 3, 2], row, Placement(kind="vee", num_stages=4, num_chunks=2))
+    [1, 2, 2, 1, 1, 1, 1, 1]
+    """
+    chunks_before, chunks_after = _chunks_of_one_copy(before), _chunks_of_one_copy(after)
+    divided = [0] * after.num_parts
+    for stage in range(after.num_stages):
+        total = sum(layers[before.part_of(stage, chunk)] for chunk in chunks_before)
+        every, rest = divmod(total, len(chunks_after))
+        shares = [every + (chunk < rest) for chunk in chunks_after]
+        for chunk, share in zip(chunks_after, shares[::-1] if stage == 0 else shares, strict=True):
+            divided[after.part_of(stage, chunk)] = share
+    return divided
+
+
+def _chunks_of_one_copy(placement: Placement) -> range:
+    return range(1 if placement.kind == "both_ways" else placement.num_chunks)
 
 
 def layers_of_parts(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: Placement) -> tuple[int, ...]:

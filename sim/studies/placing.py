@@ -1,9 +1,11 @@
 """What cluster and workload refuse gets its place in the scenario's file."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sim.errors import InputError
+from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
@@ -39,4 +41,13 @@ def _placed(scenario: Scenario, error: WorkloadError | TopologyError) -> InputEr
         path = f"cluster.{error.field}"
     elif subject == "device":
         path = "model.dtype" if error.field == "dtype" else f"cluster.device.{error.field}"
-    return scenario.error_at(path, rule=error.rule, value=error.value, cure=error.cure)
+    value = error.value if _is_said(scenario, path) else f"nothing, which is {error.value}"
+    return scenario.error_at(path, rule=error.rule, value=value, cure=error.cure)
+
+
+def _is_said(scenario: Scenario, path: str) -> bool:
+    """Tell whether a strategy's axis stands in the scenario, by key or in the strategy's name; other keys do."""
+    axis = path.removeprefix("parallel.")
+    if axis == path or axis not in AXES or scenario.is_given(path):
+        return True
+    return re.search(rf"(?<![A-Z]){axis.upper()}\d", (scenario.spec.parallel.strategy or "").upper()) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.engine.trace import Trace
-from sim.results.catalog import CATALOG
+from sim.results.catalog import CATALOG, resolve_metric
 from sim.results.claims import Outcome, Verdict
 from sim.scenario.scenario import Scenario
 from sim.studies.simulate import Simulated
@@ -57,6 +57,12 @@ class Result:
     def stages_ns(self) -> list[dict[str, int]]:
         """Nanoseconds of each part on each stage; each sums to the step time."""
         return self.simulated.stages_ns
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the run does not fit into memory, and no claim is about that."""
+        judged = any(resolve_metric(claim.metric) == "fits" for claim in self.scenario.spec.claims)
+        return not judged and self.memory.get("fits") is False
 
     @property
     def has_failed_claims(self) -> bool:

@@ -3,14 +3,16 @@
 Model
 -----
 Every schedule of the table that can run the scenario's work is simulated with the scenario's own costs, network and
-routing. One that needs chunks takes the scenario's `parallel.vpp`, or 2; one that has none takes 1.
+routing. One that needs chunks takes the scenario's `parallel.vpp`, or 2; one that has none takes 1. A
+`parallel.stage_layers` of another number of chunks is divided over its stages' chunks (`spread_over`).
 
     in flight    most microbatches of a stage between F and B, a chunk of v counting as 1 / v
+    activations  at the peak; of passes with `workload.held` the most that a stage holds
     p2p          bytes that stages hand on to each other, over all lanes; hops where passes have no bytes
     cheapest     least step time among those that fit into memory (among all, where there is no model)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from sim.errors import InputError, MoesimError
 from sim.results.memory import most_in_flight
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
+from sim.studies.chunks import under_schedule
 from sim.studies.simulate import Simulated, simulate_scenario
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
@@ -59,6 +62,7 @@ class ScheduleRow:
         row |= {name: metrics[name] for name in known if name in metrics}
         sends = self.trace.rows("p2p")
         row |= {"in_flight_microbatches": most_in_flight(self.trace), "p2p_hops": int(sends.size)}
+        row |= {"activation_bytes": metrics["held_bytes"]} if "held_bytes" in metrics else {}
         if memory:
             of_lane = [self.trace.num_of.get(lane, 1) for lane in self.trace.ints("lane")[sends].tolist()]
             peak = memory["peak_bytes_per_gpu"]
@@ -133,28 +137,12 @@ def compare_schedules(
 
 def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
     """Return a schedule's run, or why it cannot run the work."""
-    problems = []
-    for changes in _tried(scenario, name):
-        try:
-            simulated = simulate_scenario(scenario.variant(changes), link_course=False)
-        except InputError as error:
-            problems.append((error.field != "parallel.vpp", f"{error.field} must {error.rule}, got {error.value}"))
-        except (MoesimError, WorkloadError, TopologyError) as error:
-            problems.append((getattr(error, "field", "") != "vpp", str(error)))
-        else:
-            given = {key: value for key, value in changes.items() if key not in ("schedule.kind", "schedule.file")}
-            return ScheduleRow(schedule=name, set=given, trace=simulated.run.trace, simulated=simulated)
-    return next((why for says_more, why in problems if says_more), problems[-1][1])
-
-
-def _tried(scenario: Scenario, name: str) -> Iterator[dict[str, object]]:
-    """Yield the keys to try: as the scenario has it, then with another number of chunks."""
-    chunks = scenario.spec.parallel.vpp
-    other: dict[str, object] = {"schedule.kind": name, "parallel.vpp": 2 if chunks in (None, 1) else 1}
-    file: dict[str, object] = {} if name == "custom" or scenario.spec.schedule.file is None else {"schedule.file": None}
-    other |= file
-    takes_any = getattr(SCHEDULES.get(name), "num_chunks", 1) is None
-    if takes_any and chunks in (None, 1):  # with one chunk it would be another schedule
-        yield other
-    yield {"schedule.kind": name} | file
-    yield other
+    changes = under_schedule(scenario, name)
+    try:
+        simulated = simulate_scenario(scenario.variant(changes), link_course=False)
+    except InputError as error:
+        return f"{error.field} must {error.rule}, got {error.value}"
+    except (MoesimError, WorkloadError, TopologyError) as error:
+        return str(error)
+    given = {key: value for key, value in changes.items() if not key.startswith("schedule.")}
+    return ScheduleRow(schedule=name, set=given, trace=simulated.run.trace, simulated=simulated)

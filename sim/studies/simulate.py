@@ -25,6 +25,7 @@ from sim.studies.assumptions import Assumption
 from sim.studies.build import Built, build, build_passes
 from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
+from sim.studies.held import held_metrics
 from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED, imbalance_bound
 from sim.studies.least import held_bytes, least_of_collective, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
@@ -226,9 +227,10 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
         "bubble_fraction_published_form",
         "num_gpus",
     )
+    held = {} if workload.held is None else held_metrics(run.trace, workload.held, plan.programme.placement)
     return Simulated(
         run=run,
-        metrics={name: metrics[name] for name in known},
+        metrics={name: metrics[name] for name in known} | held,
         path_ns=path_ns(run.trace),
         stages_ns=stages,
         memory={},

@@ -197,6 +197,7 @@ def _figure(asked: _Asked, seen: Observation) -> Figure:
         metric=asked.metric,
         unit=unit_of(asked.metric),
         published=spec.value,
+        at_most=spec.at_most,
         modelled=modelled,
         source=spec.source,
         tolerance_pct=spec.tolerance_pct,

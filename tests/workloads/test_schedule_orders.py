@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from schedule_runs import durations, held_most, make, parts, run_order
 
 from workloads.errors import WorkloadError
-from workloads.schedules import SCHEDULES, FixedOrder, Pass, Pipeline, build_programme, build_schedule
+from workloads.schedules import (
+    SCHEDULES,
+    FixedOrder,
+    Pass,
+    Pipeline,
+    Placement,
+    StageTimes,
+    build_programme,
+    build_schedule,
+)
+from workloads.schedules.order_span import longest_span_ns
+from workloads.schedules.shop_floor import Rule, ShopFloor
 
 EVERY_SCHEDULE = pytest.mark.parametrize("kind", SCHEDULES)
 FEW = settings(max_examples=30)  # of each of the table's schedules
@@ -25,8 +36,8 @@ HELD = {
     "zb_1p": lambda p, m, v: p,
     "zb_2p": lambda p, m, v: 2 * p,
     "zb_v": lambda p, m, v: 2 * p,
-    "v_half": lambda p, m, v: p + 3,
-    "v_min": lambda p, m, v: 2 * p / 3 + 2.7,
+    "v_half": lambda p, m, v: 2 * ((p + 2) // 2),
+    "v_min": lambda p, m, v: 2 * ((p + 4) // 3),
     "chimera": lambda p, m, v: p,
     "dualpipe": lambda p, m, v: p + 1,
     "dualpipe_v": lambda p, m, v: 2 * p + 1,
@@ -176,9 +187,71 @@ def test_interleaving_holds_what_korthikanti_et_al_state(p, groups, v):
     assert held == pytest.approx(p * (1 + (p - 1) / (p * v)))
 
 
-@pytest.mark.parametrize(("kind", "p", "share"), [("v_half", 16, 0.6), ("v_min", 15, 0.41)])
-def test_the_v_schedules_hold_the_share_of_1f1b_that_they_are_named_for(kind, p, share):
-    assert held_most(make(kind, p, 4 * p).order, weight_share=1.0) / 2 <= share * p
+@pytest.mark.parametrize("kind", ["v_half", "v_min"])
+@pytest.mark.parametrize("p", [2, 3, 8, 9, 16])
+def test_the_v_schedules_hold_exactly_what_their_paper_states(kind, p):
+    assert held_most(make(kind, p, 4 * p).order, weight_share=1.0) == HELD[kind](p, 4 * p, 2)
+
+
+@FEW
+@given(
+    p=st.integers(1, 5),
+    m=st.integers(1, 60),
+    chunks=st.sampled_from([1, 2]),
+    draw=st.randoms(use_true_random=False),
+    share=st.sampled_from([0.0, 0.4, 1.0]),
+    hop=st.integers(0, 3),
+)
+def test_a_rhythm_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunks, draw, share, hop):
+    """The slow way, all passes simulated, is the oracle of the repeated one."""
+    kinds = [(kind, chunk) for kind in "FB" for chunk in range(chunks)]
+    draw.shuffle(kinds)
+    rule = Rule(
+        priority=tuple(kinds), lead=tuple(draw.randint(1, 2 * p) for _ in range(p)), patience=draw.choice([0.0, 0.7])
+    )
+    times = tuple(
+        StageTimes(forward_ns=draw.randint(1, 4), backward_ns=draw.randint(1, 4), weight_ns=draw.randint(0, 4))
+        for _ in range(p)
+    )
+    pipeline = Pipeline(num_stages=p, num_microbatches=m, times=times, hop_ns=hop, weight_share=share)
+    placement = Placement(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
+    quick, slow = (
+        ShopFloor(pipeline, placement, rule, most_held=chunks * p, repeats=repeats) for repeats in (True, False)
+    )
+    assert quick.order() == slow.order()
+    assert quick.longest_span_ns == slow.longest_span_ns >= quick.most_work_ns
+
+
+@pytest.mark.parametrize("kind", ["1f1b", "interleaved", "zb_h2", "zb_v", "v_min"])
+@FEW
+@given(p=STAGES, m=MICROBATCHES, times=TIMES, hop=st.integers(0, 5))
+def test_the_longest_span_of_an_order_is_that_of_the_list_executor(kind, *, p, m, times, hop):
+    """Apart from the factor of the chunks, which both share out."""
+    programme = make(kind, p, m, v=2)
+    chunks = programme.placement.num_chunks
+    stage = StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2])
+    pipeline = Pipeline(num_stages=p, num_microbatches=m, num_chunks=2, times=(stage,) * p, hop_ns=hop)
+
+    def take(_, step):
+        return times["FBW".index(step.kind)]
+
+    spans = run_order(kind, programme.order, take, v=2, hop=hop * chunks)
+    expected = max(of_stage[-1][1] - of_stage[0][0] for of_stage in spans)
+    assert longest_span_ns(programme.order, pipeline, programme.placement) == expected
+
+
+@pytest.mark.parametrize("kind", ["zb_v", "zb_1p", "zb_2p"])
+def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, monkeypatch):
+    floors = []
+
+    def made(*args, **kwargs):
+        floors.append(ShopFloor(*args, **kwargs))
+        return floors[-1]
+
+    monkeypatch.setattr("workloads.schedules.list_scheduling.ShopFloor", made)
+    programme = make(kind, 4, 2000)
+    num_passes = sum(map(len, programme.order))
+    assert all(floor.num_simulated < num_passes / 10 for floor in floors)
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

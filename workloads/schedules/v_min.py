@@ -2,13 +2,13 @@
 
 Model
 -----
-All strides are 1 turn (`vee_block`): a microbatch's chunk 0 lives for 4 (p - 1) turns on stage 0, which are
-2 (p - 1) / 3 chunks, a third of what p microbatches keep. The bubble is two thirds of 1F1B's and a little more where
-F = B = W, and grows with m where they differ, for nothing is kept to fill gaps with.
+All strides are 1 turn (`vee_block`). A stage holds (p + 4) / 3 microbatches at most, rounded down. Where F = B = W the
+bubble is at most two thirds of 1F1B's; where they differ it grows with m, for nothing is kept to fill gaps with.
 
 References
 ----------
-Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3.
+Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3; the table of its authors'
+playground has memory (p + 4) // 3 and a bubble of about 2 p / (3 m).
 """
 
 from workloads.schedules.base import Order

@@ -3,13 +3,13 @@
 Model
 -----
 The last part of the model stands on stage 0 with the first: its backward pass starts at once, and all stages need about
-as much memory. F, B and W are placed by `list_scheduling` within p microbatches; no stage waits between its own first
-pass and its own last where F = B = W and `weight_share` is 0.4, for m of 2 p or more.
+as much memory, p microbatches. F, B and W are placed by `list_scheduling` within that; where stages wait between their
+own first pass and their own last, the repeated block with strides of 4 and 2 turns (`vee_block`) is held against it,
+and the shorter order taken. No stage waits where F = B = W, for m of 2 p or more.
 
 Assumptions
 -----------
-Where W holds as much as F (`weight_share` 1) the heuristic leaves gaps of up to (p - 1) F over 2 that the paper's
-schedule does not have.
+The block is looked at where the order has at most `MOST_PASSES` passes; of more the rules alone decide.
 
 References
 ----------
@@ -19,12 +19,15 @@ Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3.
 from itertools import product
 
 from workloads.schedules.base import Order
-from workloads.schedules.list_scheduling import Rule, schedule_list
+from workloads.schedules.list_scheduling import MOST_PASSES, Rule, best_floor
+from workloads.schedules.order_span import longest_span_ns
 from workloads.schedules.pipeline import Pipeline
 from workloads.schedules.placement import Placement
+from workloads.schedules.vee_block import vee_block
 
 __all__ = ["zb_v"]
 
+_STRIDES = (4, 2, 4, 2)
 _PRIORITIES = (
     (("F", 0), ("F", 1), ("B", 0), ("B", 1)),
     (("B", 0), ("B", 1), ("F", 0), ("F", 1)),
@@ -46,4 +49,10 @@ def zb_v(pipeline: Pipeline) -> Order:
         Rule(priority=priority, lead=tuple(lead), patience=patience)
         for lead, patience, priority in product(leads, (0.0, 1.0, 0.5), _PRIORITIES)
     )
-    return schedule_list(pipeline, Placement(kind="vee", num_stages=p, num_chunks=2), rules, most_held=2 * p)
+    placement = Placement(kind="vee", num_stages=p, num_chunks=2)
+    floor = best_floor(pipeline, placement, rules, most_held=2 * p)
+    if floor.longest_span_ns > floor.most_work_ns and 6 * p * pipeline.num_microbatches <= MOST_PASSES:
+        block = vee_block(pipeline, _STRIDES)
+        if longest_span_ns(block, pipeline, placement) < floor.longest_span_ns:
+            return block
+    return floor.order()

@@ -52,6 +52,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
     update = costs.kernels.compute([step], ranks.size)
 
     def over(operation: str, bytes_per_param: int) -> list[Collective]:
+        """Return an operation over the replicas of the stage's dense and expert parameters."""
         return over_replicas(
             work,
             costs,

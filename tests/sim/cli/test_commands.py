@@ -109,6 +109,25 @@ def test_check_exits_with_1_when_a_claim_fails_and_with_0_when_none_does(moesim:
     assert moesim("run", "ep16_tp16_pp4", *SMALL, "--set", "claims=[]", "--check").code == 0
 
 
+def test_check_exits_with_1_where_memory_is_exceeded_and_no_claim_is_about_that(moesim: Callable[..., Said]) -> None:
+    """A claim on it decides alone, also one that says so."""
+    tight = [*SMALL, "--set", "cluster.device.memory=100 MB", "--check"]
+    claim = "claims=[{id: fits, says: over, source: here, metric: fits, expect: == false}]"
+    assert moesim("run", "ep16_tp16_pp4", *tight, "--set", "claims=[]").code == 1
+    assert moesim("run", "ep16_tp16_pp4", *tight, "--set", claim).code == 0
+    assert moesim("run", "ep16_tp16_pp4", *tight[:-1], "--set", "claims=[]").code == 0
+
+
+def test_a_run_of_passes_tells_nothing_of_gpus_and_routing(moesim: Callable[..., Said], tmp_path: Path) -> None:
+    """It has neither; the JSON keeps its keys."""
+    passes = "parallel: {pp: 2}\nworkload: {kind: passes, microbatches: 3, pass_times: {F: 1 ms, B: 2 ms}}\n"
+    (tmp_path / "mine.yaml").write_text(passes)
+    said = moesim("run", str(tmp_path / "mine.yaml")).out
+    assert "PP2 · passes of 3 microbatches · schedule 1f1b" in said
+    assert not [word for word in ("routing", "convention", "GPU", "gpus") if word in said]
+    assert json.loads(moesim("run", str(tmp_path / "mine.yaml"), "--json").out)["metrics"]["num_gpus"] == 2
+
+
 def test_a_seed_changes_random_routing_and_nothing_else_does(moesim: Callable[..., Said]) -> None:
     """The same seed gives the same figures."""
     base = ["run", "ep64_tp16_pp4_multinomial", *SMALL, "--set", "claims=[]", "--json", "--seed"]

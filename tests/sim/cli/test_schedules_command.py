@@ -68,6 +68,54 @@ def test_stages_hand_on_what_the_microbatches_hold():
     }
 
 
+HELD = PASSES.replace("B: 2 ms}", "B: 2 ms}, held: {B: 1 GB, W: 0.4 GB}")
+SPLIT = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 10, hidden: 512, heads: 8, ffn: 1024, vocab: 32000}
+parallel: {strategy: TP2_PP4, stage_layers: [2, 3, 3, 2]}
+workload: {kind: training, sequences: 8, sequence_length: 512, microbatches: 8}
+"""
+
+
+def test_passes_with_held_bytes_say_what_a_stage_holds_at_most():
+    """GPipe all eight microbatches, 1F1B one for each of the four stages."""
+    rows = {row["schedule"]: row for row in compare_schedules(load_scenario_text(HELD)).to_dict()["rows"]}
+    assert (rows["gpipe"]["activation_bytes"], rows["1f1b"]["activation_bytes"]) == (8e9, 4e9)
+    assert rows["chimera"]["activation_bytes"] == 1e9 * rows["chimera"]["in_flight_microbatches"]
+    bare = compare_schedules(load_scenario_text(PASSES)).to_dict()["rows"]
+    assert not any("activation_bytes" in row for row in bare)
+
+
+def test_layers_given_by_hand_are_divided_over_the_chunks_of_schedules_that_have_more():
+    """Each stage keeps its own; the chunks beside embedding and head are the lighter ones."""
+    rows = {row["schedule"]: row["set"] for row in compare_schedules(load_scenario_text(SPLIT)).to_dict()["rows"]}
+    assert rows["1f1b"] == {}
+    assert rows["interleaved"] == {"parallel.vpp": 2, "parallel.stage_layers": [1, 2, 2, 1, 1, 1, 1, 1]}
+
+
+def test_layers_of_chunks_are_added_up_for_schedules_that_have_none():
+    """Also where the strategy's name gives the chunks."""
+    text = SPLIT.replace("TP2_PP4, ", "TP2_PP4_VPP2, ").replace("[2, 3, 3, 2]", "[0, 2, 2, 1, 1, 2, 1, 1]")
+    rows = {row["schedule"]: row for row in compare_schedules(load_scenario_text(text)).to_dict()["rows"]}
+    assert rows["interleaved"]["set"] == {}
+    assert rows["1f1b"]["set"]["parallel.stage_layers"] == [1, 4, 3, 2]
+    alone = simulate_scenario(
+        load_scenario_text(text.replace("_VPP2", "").replace("[0, 2, 2, 1, 1, 2, 1, 1]", "[1, 4, 3, 2]"))
+    )
+    assert rows["1f1b"]["step_time_s"] == alone.metrics["step_time_s"]
+
+
+def test_the_table_has_the_published_form_and_says_what_is_split(monkeypatch, capsys, tmp_path):
+    """In words under the table."""
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(SPLIT)
+    code, out, _ = run(monkeypatch, capsys, str(scenario))
+    assert code == 0
+    assert "own span" in out
+    assert "vpp 2, split" in out
+    assert "each stage's layers are divided over its own: 1 2 2 1 1 1 1 1" in " ".join(out.split())
+
+
 def test_the_command_prints_a_table_and_draws_a_picture(monkeypatch, capsys, tmp_path):
     """The cheapest is marked with a star."""
     scenario = tmp_path / "mine.yaml"

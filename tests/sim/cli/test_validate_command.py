@@ -36,7 +36,7 @@ def test_all_bundled_suites_are_held_against_their_figures(moesim):
     code, out, err = moesim("validate")
     assert (code, err) == (0, "")
     assert "SCHEDULES" in out
-    assert "36 of 36 within their tolerance" in out
+    assert "48 of 48 within their tolerance" in out
     assert list(Path().iterdir()) == []
 
 
@@ -45,7 +45,22 @@ def test_json_is_one_object(moesim):
     code, out, _ = moesim("validate", "schedules", "--json")
     data = json.loads(out)
     assert code == 0
-    assert data["suites"]["schedules"]["num_rows"] == len(data["rows"]) == 36
+    assert data["suites"]["schedules"]["num_rows"] == len(data["rows"]) == 48
+    bubbles = [row for row in data["rows"] if row["metric"] == "bubble_fraction_published_form"]
+    limits = [row for row in data["rows"] if row["at_most"]]
+    assert (len(bubbles), len(limits)) == (36, 12)
+    assert {row["metric"] for row in limits} == {"held_microbatches"}
+
+
+def test_an_order_that_holds_more_than_its_limit_fails(moesim):
+    """GPipe keeps all of four microbatches."""
+    held = "workload: {held: {B: 1 GB, W: 0.4 GB}, kind: passes, microbatches: 4, "
+    limit = "[{metric: held_microbatches, value: 2, at_most: true, source: by hand, tolerance_pct: 0}]"
+    text = CASE.partition("published")[0].replace("workload: {kind: passes, microbatches: 1, ", held)
+    for kind, code in (("1f1b", 0), ("gpipe", 1)):
+        Path("mine.yaml").write_text(f"{text}schedule: {{kind: {kind}}}\npublished: {limit}\n", encoding="utf-8")
+        assert moesim("validate", "mine.yaml")[0] == code
+        assert "at most 2" in moesim("validate", "mine.yaml")[1]
 
 
 def test_out_writes_the_json_and_a_picture(moesim):

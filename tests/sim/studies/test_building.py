@@ -144,14 +144,19 @@ def test_given_pass_times_make_the_closed_form(schedule: str) -> None:
 
 
 def test_every_name_of_the_catalogue_has_a_value_in_a_run() -> None:
-    """What a claim may name, a run can answer (the exchange is probed where it is asked for), or a collective."""
+    """What a claim may name, a run can answer (the exchange is probed where asked for), a collective, or passes."""
     values = simulate_scenario(load_scenario_text(SMALL), wanted=frozenset({"blocking_exchange_completes"})).values
-    assert set(CATALOG) <= set(values) | set(simulate_scenario(load_scenario_text(ALL_REDUCE)).values)
+    others = [set(simulate_scenario(load_scenario_text(text)).values) for text in (ALL_REDUCE, HELD)]
+    assert set(CATALOG) <= set(values).union(*others)
 
 
 ALL_REDUCE = """
 cluster: {preset: dgx-h100, num_nodes: 1}
 workload: {kind: collective, op: all_reduce, num_ranks: 8, bytes: 1 MiB}
+"""
+HELD = """
+parallel: {pp: 2}
+workload: {kind: passes, microbatches: 2, pass_times: {F: 1 ms, B: 2 ms}, held: {B: 1 GB, W: 0.4 GB}}
 """
 DENSE = """
 cluster: {preset: dgx-h100, num_nodes: 2}

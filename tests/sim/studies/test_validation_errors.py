@@ -14,11 +14,11 @@ from sim.studies.figures import Figure, summarise
 from sim.studies.validate import validate
 
 
-def figure(modelled, *, published=100.0, tolerance_pct=10.0):
+def figure(modelled, *, published=100.0, tolerance_pct=10.0, at_most=False):
     """Return a figure of which only the error matters."""
     given = {"published": published, "modelled": modelled, "tolerance_pct": tolerance_pct, "changes": {}}
     texts = dict.fromkeys(("suite", "case", "system", "metric", "unit", "source"), "x")
-    return Figure(**given, **texts, apart=None, note=None, problem=None)
+    return Figure(**given, **texts, at_most=at_most, apart=None, note=None, problem=None)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,18 @@ def test_a_summary_has_median_ninetieth_percentile_and_worst_of_the_absolute_err
     expected = [3.0, 4 + 0.6 * 16, 20.0]
     assert [summary.median_pct, summary.p90_pct, summary.worst_pct] == pytest.approx(expected)
     assert summary.p90_pct == pytest.approx(np.percentile([1, 2, 3, 4, 20], 90))
+
+
+@pytest.mark.parametrize(
+    ("modelled", "is_within"), [(1.0, True), (100.0, True), (110.0, True), (110.1, False), (None, False)]
+)
+def test_below_a_limit_everything_is_within_and_no_error(modelled, is_within):
+    """It is a row of the summary and stands in no percentile."""
+    limit = figure(modelled, at_most=True)
+    assert limit.is_within == is_within
+    summary = summarise([limit, figure(103.0)])
+    assert (summary.num_rows, summary.num_within) == (2, 1 + is_within)
+    assert summary.worst_pct == pytest.approx(3.0)
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""The keys that put a scenario under another schedule, for those who try schedules on one work."""
+
+import re
+from typing import Final
+
+from sim.scenario.parallel_section import AXES
+from sim.scenario.scenario import Scenario
+from sim.studies.layout import spread_over, strategy_of
+from workloads.schedules import SCHEDULES, Placement
+
+__all__ = ["own_chunks", "under_schedule"]
+
+_VPP: Final = re.compile(r"_?VPP(\d+)", re.IGNORECASE)
+
+
+def own_chunks(scenario: Scenario) -> int:
+    """Return the chunks of each stage that a scenario asks for, by key or in the strategy's name; 1 by default.
+
+    >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
+    >>> scenario = Scenario.validated({"parallel": {"pp": 4}, "workload": workload})
+    >>> own_chunks(scenario)
+    1
+    """
+    return scenario.spec.parallel.vpp or (_named_chunks(scenario) or 1)
+
+
+def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None) -> dict[str, object]:
+    """Return the keys that put a scenario under a schedule of the table, with the chunks that it needs.
+
+    Layers that are given by hand are spread over the new parts of the model. A strategy whose name has chunks loses them
+    there where others are needed, and keeps the axes that stand beside the name.
+
+    Parameters
+    ----------
+    scenario, kind
+        What is to be run, and under which schedule.
+    num_chunks
+        Chunks of each stage, for schedules of any number; None: the scenario's, or 2 where it has none.
+
+    Examples
+    --------
+    >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
+    >>> scenario = Scenario.validated({"parallel": {"pp": 4}, "workload": workload})
+    >>> under_schedule(scenario, "zb_v"), under_schedule(scenario, "interleaved")
+    ({'schedule.kind': 'zb_v'}, {'schedule.kind': 'interleaved', 'parallel.vpp': 2})
+    """
+    changes: dict[str, object] = {"schedule.kind": kind}
+    if kind != "custom" and scenario.spec.schedule.kind == "custom":
+        changes |= {"schedule.file": None, "schedule.chunk_order": "round_robin"}
+    if kind == "custom":
+        return changes
+    own, family = own_chunks(scenario), SCHEDULES[kind]
+    wanted = family.num_chunks or num_chunks or (own if own > 1 else 2)
+    if own != wanted and not (own == 1 and family.num_chunks):
+        changes |= _with_chunks(scenario, wanted)
+    layers = scenario.spec.parallel.stage_layers
+    if layers is not None:
+        num_stages = strategy_of(scenario).pp
+        before, after = _placement(scenario, num_stages, own), family.placement_on(num_stages, wanted)
+        if len(layers) == before.num_parts and (before.kind, before.num_parts) != (after.kind, after.num_parts):
+            changes["parallel.stage_layers"] = spread_over(layers, before, after)
+    return changes
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _placement(scenario: Scenario, num_stages: int, num_chunks: int) -> Placement:
+    """Return where the parts of the model stand under the scenario's own schedule."""
+    schedule = scenario.spec.schedule
+    if schedule.kind != "custom":
+        return SCHEDULES[schedule.kind].placement_on(num_stages, num_chunks)
+    if schedule.chunk_order == "round_robin":
+        kind = "row" if num_chunks == 1 else "round_robin"
+        return Placement(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
+    return Placement(kind=schedule.chunk_order, num_stages=num_stages, num_chunks=2)
+
+
+def _with_chunks(scenario: Scenario, num_chunks: int) -> dict[str, object]:
+    parallel = scenario.spec.parallel
+    if _named_chunks(scenario) is None:
+        return {"parallel.vpp": num_chunks}
+    axes = {axis: getattr(parallel, axis) for axis in AXES if axis != "vpp"}
+    given = {f"parallel.{axis}": size for axis, size in axes.items() if size is not None}
+    name = _VPP.sub("", parallel.strategy or "").strip("_")
+    return {"parallel.strategy": name} | given | {"parallel.vpp": num_chunks}
+
+
+def _named_chunks(scenario: Scenario) -> int | None:
+    found = _VPP.search(scenario.spec.parallel.strategy or "")
+    return int(found[1]) if found else None

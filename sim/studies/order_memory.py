@@ -1,0 +1,140 @@
+"""The peak of memory that a schedule's order alone decides, without a simulation.
+
+Model
+-----
+A stage runs one pass after another, so what it holds follows from the order of its steps: F adds what a microbatch
+holds in a chunk, the end of B takes it away and leaves what W needs, the end of W that. The peak is the largest sum
+over the steps of all stages; how long passes take does not matter.
+
+Of more than 8 p microbatches two shorter pipelines are looked at, of 4 p and 8 p microbatches and as many more as m
+leaves over p: what a stage holds has stopped growing by then, or grows by the same for every further microbatch
+(GPipe).
+
+Assumptions
+-----------
+Automatic schedules are made for passes that all take as long; the run's own times may give another order. Experts hold
+what they hold on the mean of the ranks.
+"""
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.plan.work import Work
+from sim.errors import MoesimError
+from sim.results.memory import MEMORY_PARTS, ChunkMemory, StageMemory
+from sim.studies.memory import stage_memory
+from workloads.errors import WorkloadError
+from workloads.schedules import Pipeline, Programme, build_programme, parts_of
+
+__all__ = ["MOST_STEPS", "predict_memory"]
+
+MOST_STEPS: Final = 300_000
+"""Passes of an order that is looked at; of more there is no prediction."""
+_PERIODS: Final = (4, 8)
+_VARYING: Final = ("activations", "expert_activations", "logits")
+_WAITING: Final = {"activations": "weight_pass", "expert_activations": "expert_weight_pass"}
+
+_Changes = NDArray[np.int64]
+"""What a stage's steps change, in order: chunk, microbatches from F to B, and from B to W. Shape [changes, 3]."""
+
+
+def predict_memory(work: Work) -> dict[str, Any] | None:
+    """Return the memory of a training work as its order decides it: `peak_bytes_per_gpu` by part, and `peak_stage`.
+
+    None where the schedule cannot run the work, or has more than `MOST_STEPS` passes.
+
+    >>> from sim.scenario.load import load_scenario
+    >>> from sim.studies.build import build
+    >>> predict_memory(build(load_scenario("ep64_tp16_pp4_training")).work)["peak_bytes_per_gpu"]["total"]
+    27810234368
+    """
+    num_stages, m = work.mesh.num_stages, work.num_microbatches
+    shorter = [period * num_stages + m % num_stages for period in _PERIODS]
+    lengths = shorter if m > shorter[-1] and work.own_order is None else [m]
+    if max(lengths) * num_stages * work.visits_of_stage * 3 > MOST_STEPS:
+        return None
+    stages = [stage_memory(work, stage) for stage in range(num_stages)]
+    try:
+        peaks = [_peaks(work, stages, length) for length in lengths]
+    except (MoesimError, WorkloadError):
+        return None
+    last = peaks[-1]
+    for (first, second), (from_m, to_m) in zip(pairwise(peaks), pairwise(lengths), strict=True):
+        growth = (m - to_m) / (to_m - from_m)
+        last = [
+            {part: size + growth * (size - few[part]) for part, size in many.items()}
+            for few, many in zip(first, second, strict=True)
+        ]
+    stage = max(range(num_stages), key=lambda i: (sum(last[i].values()), -i))
+    parts = {part: round(last[stage][part]) for part in MEMORY_PARTS}
+    return {"peak_bytes_per_gpu": {**parts, "total": round(sum(last[stage].values()))}, "peak_stage": stage}
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _peaks(work: Work, stages: list[StageMemory], num_microbatches: int) -> list[dict[str, float]]:
+    """Return each stage's peak by part, with so many microbatches."""
+    if work.own_order is None:
+        sizes = (work.mesh.num_stages, num_microbatches, work.parts.num_chunks)
+        changes = _changes_of(work.schedule, *sizes, _weight_share(stages))
+    else:
+        changes = _changes(work.own_order)
+    return [_peak(sizes, of_stage) for sizes, of_stage in zip(stages, changes, strict=True)]
+
+
+def _weight_share(stages: list[StageMemory]) -> float:
+    """Return what a microbatch keeps from B to W over what it keeps from F to B, of all stages."""
+    chunks = [chunk for stage in stages for chunk in stage.chunks]
+    kept = sum(chunk.activations + chunk.expert_activations for chunk in chunks)
+    waiting = sum(chunk.weight_pass + chunk.expert_weight_pass for chunk in chunks)
+    return round(min(1.0, waiting / kept), 6) if kept else 1.0
+
+
+@lru_cache(maxsize=4)
+def _changes_of(kind: str, num_stages: int, num_microbatches: int, num_chunks: int, share: float) -> list[_Changes]:
+    """Return the same for a schedule of the table."""
+    pipeline = Pipeline(
+        num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks, weight_share=share
+    )
+    return _changes(build_programme(kind, pipeline))
+
+
+def _changes(programme: Programme) -> list[_Changes]:
+    """Return what the steps of each stage change: F opens, B closes and lets wait for W, W ends."""
+    found = []
+    for stage, steps in enumerate(programme.order):
+        rows = []
+        for step in steps:
+            for one in parts_of(step):
+                waits = one.kind == "B" and programme.is_split(stage, one)
+                opened, waiting = {"F": (1, 0), "B": (-1, int(waits)), "W": (0, -1)}[one.kind]
+                rows.append((one.chunk, opened, waiting))
+        found.append(np.array(rows, dtype=np.int64))
+    return found
+
+
+def _peak(sizes: StageMemory, changes: _Changes) -> dict[str, float]:
+    """Return a stage's peak by part."""
+    chunk, opened, waiting = changes.T
+    known = len(sizes.chunks)
+    share = min(1.0, known / (int(chunk.max(initial=0)) + 1))
+    course = {
+        part: np.cumsum(
+            _each(sizes.chunks, part, share)[chunk % known] * opened
+            + (_each(sizes.chunks, _WAITING[part], share)[chunk % known] * waiting if part in _WAITING else 0)
+        )
+        for part in _VARYING
+    }
+    at = int(np.argmax(sum(course.values())))
+    held = {part: float(getattr(sizes, part, 0.0)) for part in MEMORY_PARTS if part not in _VARYING}
+    return held | {part: float(values[at]) for part, values in course.items()}
+
+
+def _each(chunks: tuple[ChunkMemory, ...], part: str, share: float) -> NDArray[np.float64]:
+    """Return what a microbatch adds to a part in each chunk, in whole bytes."""
+    return np.rint(share * np.array([getattr(chunk, part) for chunk in chunks]))
