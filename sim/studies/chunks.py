@@ -27,8 +27,8 @@ def own_chunks(scenario: Scenario) -> int:
 def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None) -> dict[str, object]:
     """Return the keys that put a scenario under a schedule of the table, with the chunks that it needs.
 
-    Layers that are given by hand are spread over the new parts of the model. A strategy whose name has chunks loses them
-    there where others are needed, and keeps the axes that stand beside the name.
+    Layers that are given by hand are spread over the new parts of the model. A strategy whose name has chunks loses
+    them there where others are needed, and keeps the axes that stand beside the name.
 
     Parameters
     ----------
@@ -66,10 +66,11 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
 
 
 def _placement(scenario: Scenario, num_stages: int, num_chunks: int) -> Placement:
-    """Return where the parts of the model stand under the scenario's own schedule."""
+    """Return where the parts of the model stand under the scenario's own schedule, or under one of its chunks."""
     schedule = scenario.spec.schedule
-    if schedule.kind != "custom":
-        return SCHEDULES[schedule.kind].placement_on(num_stages, num_chunks)
+    family = SCHEDULES.get(schedule.kind)
+    if family is not None and (num_chunks == 1 or family.num_chunks != 1):
+        return family.placement_on(num_stages, num_chunks)
     if schedule.chunk_order == "round_robin":
         kind = "row" if num_chunks == 1 else "round_robin"
         return Placement(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
