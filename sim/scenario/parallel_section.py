@@ -154,7 +154,7 @@ class RoutingSpec(Section):
     overflow: Literal["drop", "pad", "reroute"] = "drop"
     """What becomes of tokens beyond capacity: dropped; dropped, with experts padded up to it; or sent to the next."""
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
-    """Nodes a token may be sent to; null: all of them."""
+    """Nodes whose experts, placed in order, a token takes; null: all of them."""
     file: str | None = None
     """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
 

@@ -7,6 +7,8 @@ A planned placement sees the tokens that all lanes sent to each expert in `windo
 changes what is routed in the run.
 """
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +18,17 @@ from sim.engine.plan.work import Work
 from workloads.placement import place_experts
 from workloads.placement.hosts import moved_experts
 from workloads.routing import draw_counts
+from workloads.routing.draw import node_chances
 
-__all__ = ["copies_drawn", "expert_groups", "moved_bytes", "placed_experts", "slots_of", "try_routing"]
+__all__ = [
+    "chances_of_nodes",
+    "copies_drawn",
+    "expert_groups",
+    "moved_bytes",
+    "placed_experts",
+    "slots_of",
+    "try_routing",
+]
 
 
 def placed_experts(work: Work, stage: int, layer: int) -> NDArray[np.intp]:
@@ -80,6 +91,8 @@ def try_routing(work: Work) -> None:
         layers=[model.layers - 1],
         microbatches=[0],
         skew=work.skew,
+        num_nodes=_limited_nodes(work),
+        max_nodes=work.max_nodes_per_token,
     )
     node, _ = node_places(work.cluster, work.mesh.ep_groups(0)[0])
     place_experts(
@@ -100,8 +113,34 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
         microbatches=microbatches,
         lane=lane,
         skew=work.skew,
+        num_lanes=work.mesh.num_lanes,
+        num_nodes=_limited_nodes(work),
+        max_nodes=work.max_nodes_per_token,
     )
     return counts.reshape(-1, *counts.shape[2:])
+
+
+def chances_of_nodes(
+    work: Work, layers: list[int], microbatches: list[int] | range, num_nodes: int
+) -> NDArray[np.float64]:
+    """Return the chance of a token to choose among the experts of each node, by microbatch, then layer [N, nodes]."""
+    return node_chances(
+        work.routing,
+        num_experts=work.model.experts,
+        top_k=work.model.top_k,
+        seed=work.seed,
+        draws=list(product(microbatches, layers)),
+        skew=work.skew,
+        num_nodes=num_nodes,
+        max_nodes=work.max_nodes_per_token or num_nodes,
+    )
+
+
+def _limited_nodes(work: Work) -> int:
+    """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
+    if work.max_nodes_per_token is None:
+        return 1
+    return int(np.unique(work.cluster.node_of(work.mesh.ep_groups(0)[0])).size)
 
 
 def _earlier_loads(work: Work, layer: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ microsecond whatever its arrays hold. No figure depends on what is done together
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sim.engine.ops import Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import Tokens, node_places
-from sim.engine.plan.placed import copies_drawn, expert_groups, slots_of
+from sim.engine.plan.placed import chances_of_nodes, copies_drawn, expert_groups, slots_of
 from sim.engine.plan.work import Work
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import split_over_replicas
@@ -106,6 +106,15 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+class _Drawn(NamedTuple):
+    """What was drawn together, by microbatch and then by layer."""
+
+    layers: list[int]
+    microbatches: range
+    slots: list[Ranks | None]
+    """Expert in each slot of the hosts, by layer."""
+
+
 def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list[int], range]:
     """Return the expert layers of a stage and the microbatches that are routed in one go with these."""
     layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
@@ -136,6 +145,7 @@ def _route(
         top_k=work.model.top_k,
     )
     slots = [slots_of(work, costs, stage, layer) for layer in layers]
+    drawn = _Drawn(layers, microbatches, slots)
     tokens, real, trips = [], [], []
     for nth, (number, group) in enumerate(numbered):
         mine = slice(None) if len(numbered) == 1 else slice(nth * group.size, (nth + 1) * group.size)
@@ -144,7 +154,7 @@ def _route(
         real.append(tokens[-1] if carried is computed else _on_hosts(computed[:, mine], slots, group.size).sum(axis=1))
         if not work.has_replicated_tokens:
             senders = lane_ranks if len(numbered) == 1 else group
-            trips.append(_trips(work, costs, senders, group, per_slot, group_number=number))
+            trips.append(_trips(work, costs, (senders, group), per_slot, drawn, group_number=number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
     num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
     together = Together(arrived)
@@ -182,26 +192,52 @@ def _on_hosts(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_host
 
 
 def _trips(
-    work: Work, costs: Costs, senders: Ranks, group: Ranks, per_slot: NDArray[np.int64], *, group_number: int
+    work: Work,
+    costs: Costs,
+    ends: tuple[Ranks, Ranks],
+    per_slot: NDArray[np.int64],
+    drawn: _Drawn,
+    *,
+    group_number: int,
 ) -> list[tuple[Transfer, Transfer]]:
-    """Return the exchange of each of N draws, there and back, from tokens for each slot [N, S, H, C]."""
+    """Return the exchange of each of N draws, from senders to a group and back, of tokens for slots [N, S, H, C]."""
+    senders, group = ends
     if work.all_to_all == "hierarchical":
-        sent = _distinct(work, per_slot.reshape(*per_slot.shape[:2], -1), group)
+        sent = _distinct(work, per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
         return costs.exchanges.relayed_trips(senders, group, sent, group=group_number)
     matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
     return costs.exchanges.round_trips(senders, group, matrices, group=group_number)
 
 
-def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks) -> Tokens:
+def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks, drawn: _Drawn) -> Tokens:
     """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, H C]."""
     owner = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
     node, _ = node_places(work.cluster, group)
-    num_nodes = int(node.max()) + 1
-    share = min(1.0, (work.max_nodes_per_token or num_nodes) / num_nodes)
-    tokens = float(work.owned_tokens)
-    copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
-    to_ranks, to_nodes = (
-        distinct_tokens(by_slot, of, tokens=tokens, top_k=work.model.top_k, node_share=share) * copy_bytes
-        for of in (owner, node[owner])
-    )
-    return Tokens(to_ranks=to_ranks, to_nodes=to_nodes)
+    num_nodes, limit, slots = int(node.max()) + 1, work.max_nodes_per_token, drawn.slots
+    every = 1 if limit is None or slots[0] is None else len(slots)  # layers that are alike go together
+    chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)
+
+    def to(owner: Ranks) -> NDArray[np.float64]:
+        of_layers = [
+            distinct_tokens(
+                by_slot[nth::every],
+                owner,
+                tokens=float(work.owned_tokens),
+                top_k=work.model.top_k,
+                group=None if limit is None else _home_nodes(work, slots[nth], num_nodes),
+                max_groups=limit,
+                group_chances=None if chances is None else chances[nth::every],
+            )
+            for nth in range(every)
+        ]
+        return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1) * float(
+            work.model.hidden * work.model.dtype_bytes
+        )
+
+    return Tokens(to_ranks=to(owner), to_nodes=to(node[owner]))
+
+
+def _home_nodes(work: Work, slots: Ranks | None, num_nodes: int) -> Ranks:
+    """Return the node that would hold the expert of each slot, were experts placed in order. Shape [H C]."""
+    experts = np.arange(work.model.experts) if slots is None else slots.ravel()
+    return experts // (work.model.experts // num_nodes)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from works import make_model, make_work
+from works import make_model, make_plain_cluster, make_work
 
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.pipeline import PipelinePlan
@@ -65,6 +65,47 @@ def test_tokens_routed_are_tokens_computed_and_dropped(strategy, convention, cha
         changes.get("capacity_factor") is not None and changes.get("overflow") != "reroute"
     )
     assert (ran.tokens_padded > 0) == (changes.get("overflow") == "pad")
+
+
+LIMITED = [("EP16_TP4_PP4", "spanning"), ("EP16_TP1_PP1_DP16", "megatron"), ("EP16_TP16_PP1", "vllm")]
+
+
+@pytest.mark.parametrize("all_to_all", ["direct", "hierarchical"])
+@pytest.mark.parametrize(("strategy", "convention"), LIMITED)
+def test_a_limit_of_nodes_keeps_the_copies_of_a_token_together(strategy, convention, all_to_all):
+    """One of two nodes with top-2: each source has an even number of copies for each node, and none is lost.
+
+    Whatever the all-to-all and the placement, the tokens are the same ones.
+    """
+    work = make(strategy, convention, max_nodes_per_token=1, all_to_all=all_to_all, sequences=32)
+    counts = copies_drawn(work, 0, [0, 1], [0, 1])
+    assert (counts.reshape(*counts.shape[:2], 2, -1).sum(axis=3) % 2 == 0).all()
+    unlimited = copies_drawn(replace(work, max_nodes_per_token=None), 0, [0, 1, 2, 3], range(8))
+    assert (unlimited.reshape(-1, 2, 8).sum(axis=2) % 2).any()
+    ran = run(work)
+    assert ran.tokens_routed == ran.tokens_computed == copies(work)
+    scattered = replace(work, placement=PlacementRule(kind="random"))
+    np.testing.assert_array_equal(copies_drawn(scattered, 0, [0, 1], [0, 1]), counts)
+    assert run(scattered).tokens_computed == copies(work)
+
+
+def test_bytes_between_ranks_are_the_copies_that_were_drawn():
+    """Direct: bytes of a token for each of its copies; by way of nodes a token crosses once, not for each of both."""
+    crossed = {}
+    for all_to_all in ("direct", "hierarchical"):
+        limited = make("EP16_TP1_PP1_DP16", max_nodes_per_token=1, all_to_all=all_to_all, microbatches=1)
+        work = replace(limited, cluster=make_plain_cluster(16))
+        costs = Costs(work.cluster, dtype="bf16", all_to_all=all_to_all, is_random=True)
+        routed = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
+        of_nic = work.cluster.crosses_node[routed.there[0].load.links]
+        crossed[all_to_all] = routed.there[0].load.num_bytes[of_nic].sum()
+        counts = copies_drawn(work, 0, [0], [0])[0]
+    is_other = np.arange(16)[:, None] // 8 != np.arange(16) // 8  # one expert on each rank
+    copies_that_cross = counts[is_other].sum()
+    token_bytes = work.model.hidden * work.model.dtype_bytes
+    hops = crossed["direct"] / (copies_that_cross * token_bytes)  # links of other nodes on a path
+    assert hops == pytest.approx(round(hops))
+    assert crossed["hierarchical"] == pytest.approx(hops * copies_that_cross / 2 * token_bytes, rel=0.02)
 
 
 def test_recomputed_passes_drop_nothing_again():
