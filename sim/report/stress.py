@@ -23,6 +23,7 @@ _STEP = (
     "bubble",
     "max/mean",
     "dropped",
+    "rerouted",
     "weights",
     "peak",
     "fits",
@@ -44,10 +45,11 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     """
     rows = sorted(data["rows"], key=lambda row: [one["name"] for one in data["remedies"]].index(row["remedy"]))
     heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations")
-    table = new_table(console, *_STEP, right=range(1, len(_STEP)))
+    told = [name for name in _STEP if name != "rerouted" or any(row["rerouted_fraction"] for row in rows)]
+    table = new_table(console, *told, right=range(1, len(told)))
     for row in rows:
-        style = "red" if row["fits"] is False else ""
-        table.add_row(*(cell(text, style) for text in _step_cells(row)))
+        style, cells = "red" if row["fits"] is False else "", dict(zip(_STEP, _step_cells(row), strict=True))
+        table.add_row(*(cell(cells[name], style) for name in told))
     indented(console, table)
     heading(console, "the slowdown", "against the first row, seconds added to the step by part, averaged over stages")
     table = new_table(console, "remedy", "skew", *_PARTS, right=range(1, 2 + len(_PARTS)))
@@ -81,6 +83,7 @@ def _step_cells(row: Row) -> list[str]:
         f"{row['bubble_fraction']:.1%}",
         f"{row['imbalance_max_over_mean']:.2f}",
         f"{row['dropped_fraction']:.2%}",
+        f"{row['rerouted_fraction']:.2%}",
         format_quantity(row["weights_bytes_per_gpu"], "bytes"),
         format_quantity(row["peak_bytes_per_gpu"], "bytes"),
         {None: "–", True: "yes", False: "no"}[row["fits"]],

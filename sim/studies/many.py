@@ -45,7 +45,7 @@ class Observation:
     parts_s: dict[str, float] = field(default_factory=dict)
     """Account of time, averaged over the stages, imbalance by what is uneven; sums to the step time."""
     tokens: dict[str, int] = field(default_factory=dict)
-    """Copies of tokens that were routed, computed, dropped and padded."""
+    """Copies of tokens that were routed, computed, dropped, padded and rerouted."""
 
 
 @contextmanager
@@ -193,5 +193,6 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
             "computed": run.tokens_computed,
             "dropped": run.tokens_dropped,
             "padded": run.tokens_padded,
+            "rerouted": run.tokens_rerouted,
         },
     )

@@ -130,10 +130,11 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
-        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, 1.0)) for stage in range(work.mesh.num_stages)],
+        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, (1, 1))) for stage in range(work.mesh.num_stages)],
         capacity_bytes=work.cluster.device.memory_bytes,
         microbatches=work.microbatches,
         expert_tokens=run.tokens_received,
+        sent_tokens=run.tokens_sent,
     )
     facts, explanations = _facts(built)
     num_runs = 1

@@ -91,7 +91,7 @@ def try_routing(work: Work) -> None:
         layers=[model.layers - 1],
         microbatches=[0],
         skew=work.skew,
-        num_nodes=_limited_nodes(work),
+        num_nodes=limited_nodes(work),
         max_nodes=work.max_nodes_per_token,
     )
     node, _ = node_places(work.cluster, work.mesh.ep_groups(0)[0])
@@ -114,7 +114,7 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
         lane=lane,
         skew=work.skew,
         num_lanes=work.mesh.num_lanes,
-        num_nodes=_limited_nodes(work),
+        num_nodes=limited_nodes(work),
         max_nodes=work.max_nodes_per_token,
     )
     return counts.reshape(-1, *counts.shape[2:])
@@ -136,7 +136,7 @@ def chances_of_nodes(
     )
 
 
-def _limited_nodes(work: Work) -> int:
+def limited_nodes(work: Work) -> int:
     """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
     if work.max_nodes_per_token is None:
         return 1

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Transfer
+from sim.engine.ops import ExpertTokens, Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import Tokens, node_places
-from sim.engine.plan.placed import chances_of_nodes, copies_drawn, expert_groups, slots_of
+from sim.engine.plan.placed import chances_of_nodes, copies_drawn, expert_groups, limited_nodes, slots_of
 from sim.engine.plan.work import Work
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import split_over_replicas
@@ -69,8 +69,8 @@ class ExpertLayer:
     """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
     tokens: NDArray[np.int64]
     """Tokens that arrive in each slot of each host, with padding. Shape [H, C]."""
-    host_tokens: NDArray[np.int64]
-    """Tokens that arrive on each host, without padding. Shape [H]."""
+    received: ExpertTokens
+    """Tokens that arrive on each host."""
     there: tuple[Transfer, ...]
     """From the tokens' owners to the experts; empty where tokens are everywhere."""
     back: tuple[Transfer, ...]
@@ -81,6 +81,8 @@ class ExpertLayer:
     """Tokens that each rank owns."""
     num_dropped: int = 0
     """Copies of them that no expert computes."""
+    num_rerouted: int = 0
+    """Copies of them that another expert than their own computes."""
     num_padded: int = 0
     """Empty rows that experts compute beside them."""
 
@@ -137,12 +139,13 @@ def _route(
     stage, lane = place
     lane_ranks, numbered = work.mesh.lanes(stage)[lane], expert_groups(work, stage, lane)
     counts = copies_drawn(work, lane, layers, microbatches)
-    computed, carried = keep_capacity(
+    computed, carried, rerouted = keep_capacity(
         counts,
         factor=work.capacity_factor,
         overflow=work.overflow,
         tokens=work.owned_tokens,
         top_k=work.model.top_k,
+        groups=limited_nodes(work),
     )
     slots = [slots_of(work, costs, stage, layer) for layer in layers]
     drawn = _Drawn(layers, microbatches, slots)
@@ -159,6 +162,8 @@ def _route(
     num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
     together = Together(arrived)
     hosts, on_hosts = np.concatenate([group for _, group in numbered]), np.concatenate(real, axis=1).sum(axis=2)
+    num_rerouted, held = rerouted.sum(axis=1).tolist(), arrived.sum(axis=2)
+    sent_over_mean = (carried.sum(axis=2).max(axis=1) / np.maximum(counts.sum(axis=2).mean(axis=1), 1)).tolist()
     return {
         (layer, microbatch): ExpertLayer(
             together=together,
@@ -167,12 +172,13 @@ def _route(
             lane_ranks=lane_ranks,
             hosts=hosts,
             tokens=arrived[i],
-            host_tokens=on_hosts[i],
+            received=ExpertTokens(on_hosts[i], held[i], num_routed[i], sent_over_mean[i]),
             there=tuple(of_group[i][0] for of_group in trips),
             back=tuple(of_group[i][1] for of_group in trips),
             num_routed=num_routed[i],
             owned_tokens=work.owned_tokens,
             num_dropped=num_routed[i] - num_computed[i],
+            num_rerouted=num_rerouted[i],
             num_padded=num_carried[i] - num_computed[i],
         )
         for i, (microbatch, layer) in enumerate(product(microbatches, layers))

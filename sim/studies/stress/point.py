@@ -44,7 +44,7 @@ class Done:
     parts_s: Mapping[str, float]
     """Account of time, averaged over the stages."""
     tokens: Mapping[str, int]
-    """Copies of tokens routed, computed, dropped, padded."""
+    """Copies of tokens routed, computed, dropped, padded, rerouted."""
     problem: str | None = None
     """Why it could not be run."""
 
@@ -126,6 +126,8 @@ def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:
     for line in lines:
         try:
             data: dict[str, Any] = json.loads(line)
-            yield data.pop("key"), Done(**data)
+            key, done = data.pop("key"), Done(**data)
+            if "rerouted" in done.tokens:  # a line of an earlier version does not know
+                yield key, done
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # cut off by an interrupt, or not ours: simulated again

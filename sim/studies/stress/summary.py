@@ -83,7 +83,7 @@ def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
     fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]
     row["fits"] = all(fits) if fits else None
     routed = sum(one.tokens["routed"] for one in ran)
-    for name in ("dropped", "padded"):
+    for name in ("dropped", "padded", "rerouted"):
         row[f"{name}_fraction"] = sum(one.tokens[name] for one in ran) / routed if routed else 0.0
     row["parts_s"] = _families([one.parts_s for one in ran])
     return row

@@ -2,12 +2,13 @@
 
 Model
 -----
-    can be chosen   fits into memory with every seed; drops under 0.1 % of the copies (all, where each drops more)
+    can be chosen   fits into memory with every seed; drops and reroutes under 0.1 % of the copies (all, where each does
+                    more)
     as fast         mean step within 1 % of the least, or 0 within the interval of the differences seed by seed
-    the best        of those as fast: peak memory within 1 % of the least, then the fewest drops, then the first
+    the best        of those as fast: peak memory within 1 % of the least, then the fewest of these, then the first
 
-Dropping buys time with quality, which no simulation of time can weigh. Remedies meet the same tokens with a seed, so
-their differences have less noise than the steps.
+Dropping, and computing by other experts than were chosen, buy time with quality, which no simulation of time can weigh.
+Remedies meet the same tokens with a seed, so their differences have less noise than the steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from sim.studies.stress.summary import mean_and_interval
 
 __all__ = ["verdict"]
 
-_MOST_DROPPED: Final = 0.001
+_MOST_LOST: Final = 0.001
 _SAME: Final = 1.01
 
 Row = Mapping[str, Any]
@@ -53,12 +54,26 @@ def _chosen(row: Row) -> str | None:
 
 
 def _best(rows: Sequence[Row]) -> Row:
-    whole = [row for row in rows if row["dropped_fraction"] <= _MOST_DROPPED] or list(rows)
+    whole = [row for row in rows if _lost(row) <= _MOST_LOST] or list(rows)
     fastest = min(whole, key=lambda row: float(row["step_time_s"]))
     as_fast = [row for row in whole if _is_as_fast(row, fastest)]
     least = min(row["peak_bytes_per_gpu"] for row in as_fast)
     lean = [row for row in as_fast if row["peak_bytes_per_gpu"] <= _SAME * least]
-    return min(lean, key=lambda row: float(row["dropped_fraction"]))
+    return min(lean, key=_lost)
+
+
+def _lost(row: Row) -> float:
+    """Return the share of the copies that the experts of their choice do not compute."""
+    return float(row["dropped_fraction"] + row["rerouted_fraction"])
+
+
+def _loss(row: Row) -> str:
+    """Return a clause on copies that are dropped and rerouted, where there are many; else nothing."""
+    if _lost(row) <= _MOST_LOST:
+        return ""
+    shares = {"dropping": row["dropped_fraction"], "rerouting": row["rerouted_fraction"]}
+    told = " and ".join(f"{what} {share:.1%}" for what, share in shares.items() if share)
+    return f", {told} of the copies"
 
 
 def _is_as_fast(row: Row, fastest: Row) -> bool:
@@ -79,21 +94,19 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
     if not _fits(row):
         return f"{at} no remedy fits into memory"
     times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
-    drops = f", dropping {row['dropped_fraction']:.1%} of the copies" if row["dropped_fraction"] > _MOST_DROPPED else ""
+    loss = _loss(row)
     if row["remedy"] == first["remedy"]:
         told = f'the scenario as it is ("{row["remedy"]}")' if row["changes_nothing"] else f'"{row["remedy"]}"'
-        return (
-            f"{at} no remedy is faster than {told} by more than 1 % and the noise of the seeds: {where}{times}{drops}"
-        )
+        return f"{at} no remedy is faster than {told} by more than 1 % and the noise of the seeds: {where}{times}{loss}"
     best = f'{at} "{row["remedy"]}" is best: {where}{times}'
     plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), None)
     if plain is None:
-        return best + drops
+        return best + loss
     unfit = "" if _fits(plain) else ", which does not fit into memory"
     gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
     cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
     against = f'against {_times(plain, first)} with "{plain["remedy"]}"{unfit}'
-    return f"{best} {against}, and it needs {cost} per GPU at the peak of memory{drops}"
+    return f"{best} {against}, and it needs {cost} per GPU at the peak of memory{loss}"
 
 
 def _times(row: Row, first: Row) -> str:

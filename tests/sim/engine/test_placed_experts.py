@@ -61,9 +61,13 @@ def test_tokens_routed_are_tokens_computed_and_dropped(strategy, convention, cha
     ran = run(make(strategy, convention, **changes))
     assert ran.tokens_routed == copies(make(strategy, convention))
     assert ran.tokens_routed == ran.tokens_computed + ran.tokens_dropped
-    assert (ran.tokens_dropped > 0) == (
-        changes.get("capacity_factor") is not None and changes.get("overflow") != "reroute"
-    )
+    is_rerouted = changes.get("overflow") == "reroute"
+    assert (ran.tokens_rerouted > 0) == is_rerouted
+    if is_rerouted:
+        dropping = run(make(strategy, convention, **(changes | {"overflow": "drop"})))
+        assert ran.tokens_computed == dropping.tokens_computed + ran.tokens_rerouted
+    else:
+        assert (ran.tokens_dropped > 0) == (changes.get("capacity_factor") is not None)
     assert (ran.tokens_padded > 0) == (changes.get("overflow") == "pad")
 
 
@@ -126,11 +130,24 @@ def test_the_backward_pass_has_the_draw_of_its_forward_pass():
 
 
 @EVERY_MESH
-def test_infinite_capacity_is_dropless(strategy, convention):
+@pytest.mark.parametrize("factor", [8.0, 1e300])
+@pytest.mark.parametrize("overflow", ["drop", "reroute"])
+def test_infinite_capacity_is_dropless(strategy, convention, overflow, factor):
     """Experts over top-k is enough for all: a token takes an expert once."""
-    dropless, capped = (run(make(strategy, convention, capacity_factor=factor)) for factor in (None, 8.0))
+    dropless = run(make(strategy, convention))
+    capped = run(make(strategy, convention, capacity_factor=factor, overflow=overflow))
     for name, column in dropless.trace.columns.items():
         np.testing.assert_array_equal(capped.trace.columns[name], column)
+
+
+@EVERY_MESH
+def test_infinite_capacity_padded_drops_nothing_and_has_room_for_every_token_in_every_expert(strategy, convention):
+    """With padding each of 16 experts has a row for each token of each source: 8 times the copies of top-2."""
+    capped = [run(make(strategy, convention, capacity_factor=f, overflow="pad")) for f in (8.0, 1e300)]
+    for ran in capped:
+        assert ran.tokens_computed == ran.tokens_routed
+        assert ran.tokens_computed + ran.tokens_padded == 8 * copies(make(strategy, convention))
+    assert capped[0].trace.step_ns == capped[1].trace.step_ns
 
 
 @EVERY_MESH

@@ -39,7 +39,7 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
+def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True, seeds=()):
     """Return what the verdict reads of a row."""
     return {
         "skew": skew,
@@ -47,6 +47,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, peak=1e9, fits=True, seeds=()):
         "step_time_s": step_s,
         "step_times_s": seeds or [step_s],
         "dropped_fraction": dropped,
+        "rerouted_fraction": rerouted,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
         "changes_nothing": remedy == "nothing",
@@ -147,6 +148,14 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
         'seeds: its step is 1.00 times that of skew 0; at skew 1 "EPLB" is best: its step is 1.50 times that of skew 0 '
         'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory.'
     )
+
+
+def test_rerouting_buys_time_with_quality_as_dropping_does():
+    """It is left out where another loses nothing, and told where each loses more."""
+    rows = [row(1, "nothing", 3.0), row(1, "reroute", 1.0, rerouted=0.2), row(1, "EPLB", 1.5)]
+    assert '"EPLB" is best' in verdict(rows)
+    lossy = verdict([row(1, "drop", 3.0, dropped=0.3), row(1, "reroute", 1.0, dropped=0.01, rerouted=0.2)])
+    assert lossy.endswith("dropping 1.0% and rerouting 20.0% of the copies.")
 
 
 @pytest.mark.parametrize(("peak", "words"), [(0.5e9, "needs 500 MB less per GPU"), (1e9, "needs as much per GPU")])
