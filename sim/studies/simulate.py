@@ -153,7 +153,7 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         memory=memory,
         mesh=facts,
         explanations=explanations,
-        bounds=bounds_of(work),
+        bounds=bounds_of(work, num_dropped=run.tokens_dropped),
         wire_times_s=all_reduce_wire_times_s(work),
         batches=work.batches,
         num_runs=num_runs,
@@ -276,7 +276,9 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
     head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
     head = 2.0 * work.model.num_embedding_params * head_tokens
     layers = [
-        work.model.flops_per_token(work.sequence_length, causal=c, with_head=False) * tokens for c in (False, True)
+        work.model.flops_per_token(work.sequence_length, causal=c, with_head=False) * tokens
+        - 2.0 * work.model.num_expert_params * run.tokens_dropped
+        for c in (False, True)
     ]
     per_gpu = [_params_of(work, stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
@@ -292,6 +294,8 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
         num_active_params=work.model.num_active_params,
         num_params_per_gpu=max(per_gpu),
         imbalance_max_over_mean=run.imbalance_max_over_mean,
+        dropped_fraction=run.tokens_dropped / max(1, run.tokens_routed),
+        rerouted_fraction=run.tokens_rerouted / max(1, run.tokens_routed),
     )
 
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from certificates import CERTIFICATES, observe
 from works import make_model, make_plain_cluster, make_work
 
+from sim.engine.plan.bounds import bounds_of
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.placed import copies_drawn, placed_experts
@@ -332,3 +334,50 @@ def test_skew_in_one_stage_idles_the_others_as_derived():
     for account, pass_ns in zip(stages_ns(several), took, strict=True):
         assert account["idle"] == pytest.approx(several.step_ns - 6 * pass_ns, abs=6)
         assert account["stalled"] == 0
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+@EVERY_MESH
+@pytest.mark.parametrize("overflow", ["drop", "pad", "reroute"])
+def test_nothing_is_faster_than_the_bounds_whatever_is_dropped(strategy, convention, overflow):
+    """FLOPs that ran are at least those of the bound, of whose copies only those count that experts computed."""
+    work = make(strategy, convention, capacity_factor=0.3, overflow=overflow)
+    seen = observe(work)
+    assert seen.run.tokens_dropped > 0.3 * seen.run.tokens_routed
+    for name in ("nothing_is_faster_than_the_bounds", "executed_flops_fit_into_the_step"):
+        CERTIFICATES[name](seen)
+    whole, less = bounds_of(work), bounds_of(work, num_dropped=seen.run.tokens_dropped)
+    peak = work.cluster.device.peak_flops_per_s("bf16") * work.mesh.world
+    saved = 2.0 * work.model.num_expert_params * seen.run.tokens_dropped / work.batches
+    assert whole.compute_s - less.compute_s == pytest.approx(saved / peak)
+
+
+@pytest.mark.parametrize(
+    ("changes", "per_token"),
+    [
+        ({"routing": "multinomial", "skew": Skew()}, 2 * (1 - 0.5**2) / 2),
+        ({"routing": "multinomial", "skew": Skew(), "max_nodes_per_token": 1}, 1 / 2),
+        ({}, 1 / 2),
+        ({"routing": "trace", "skew": Skew(loads=np.eye(16)[None, :2].sum(axis=1, keepdims=True))}, 1 / 2),
+    ],
+    ids=["even", "limited", "zipf", "two_experts"],
+)
+def test_the_bound_of_wires_is_what_must_leave_a_node(changes, per_token):
+    """Two nodes: half of the tokens for those on one node, 3 / 4 where two choices are independent; and it is no more.
+
+    By way of nodes a token crosses once, and less is not possible: what crossed in the run, there and back.
+    """
+    work = make("EP16_TP1_PP1_DP16", microbatches=1, all_to_all="hierarchical", **changes)
+    plain = replace(work, cluster=make_plain_cluster(16))
+    model, nodes = plain.model, 2
+    must = 2 * model.num_moe_layers * plain.batch_tokens * per_token * model.hidden * model.dtype_bytes
+    exits = plain.cluster.exit_bytes_per_s * 8 * nodes
+    assert bounds_of(plain).wires_s == pytest.approx(must / exits)
+    use = run(plain).trace.link_use
+    nic = sum(b for b, kind in zip(use.num_bytes, use.link_kinds, strict=True) if kind == "nic")
+    crossed = nic / 2  # out of one node's and into the other's
+    assert crossed >= must * (1 - 1e-9)
+    if changes.get("max_nodes_per_token") or changes.get("routing") == "trace":  # each token is on one node
+        assert crossed == pytest.approx(must)
