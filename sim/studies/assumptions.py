@@ -64,7 +64,37 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     ):
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
-    return found
+    return [*found, *_of_recording(work)]
+
+
+def _of_recording(work: Work) -> list[Assumption]:
+    """Return how a recorded routing is replayed, and where it is too short for that."""
+    loads, model = work.skew.loads, work.model
+    if work.routing != "trace" or loads is None:
+        return []
+    copies = work.tokens * work.mesh.dp * model.top_k
+    if work.skew.has_tokens(work.tokens * work.mesh.dp, model.top_k):
+        how, why = (
+            "counts",
+            f"the {copies:,} copies of each microbatch and layer are those of the run: dealt out evenly",
+        )
+    else:
+        sums = loads.sum(axis=2)
+        low, high = (f"{value:,.10g}" for value in (sums.min(), sums.max()))
+        recorded = low if low == high else f"{low} to {high}"
+        how = "shares"
+        why = (
+            f"scaled from {recorded} recorded copies of a microbatch and layer to {copies:,}: tokens are drawn by them"
+        )
+    short = [
+        f"{loads.shape[axis]} of {run} {what}"
+        for axis, run, what in ((0, work.num_microbatches, "microbatches"), (1, model.num_moe_layers, "layers"))
+        if loads.shape[axis] < run
+    ]
+    why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
+    if work.placement.is_planned:
+        why += "; a plan sees its last microbatches as those before the run"
+    return [Assumption("routing.file", how, why)]
 
 
 def _look_up(values: dict[str, Any], dotted: str) -> object:
