@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from sim.engine.plan.placed import limited_nodes
 from sim.engine.plan.work import Work
 from sim.scenario.scenario import Scenario
 from topology.presets.clusters import get_cluster_preset
@@ -115,6 +116,7 @@ def warnings_of(work: Work) -> list[str]:
             warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    warnings += _of_node_limit(work)
     if work.kind == "training" and work.recompute == "selective":
         warnings += [
             f"Recomputing {module} frees no memory: {_WHY_NOTHING.get(module, 'this model has none')}."
@@ -122,6 +124,23 @@ def warnings_of(work: Work) -> list[str]:
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
     return warnings
+
+
+def _of_node_limit(work: Work) -> list[str]:
+    """Return where a limit of nodes changes nothing, or where more nodes are met than it says."""
+    limit = work.max_nodes_per_token
+    if limit is None:
+        return []
+    num_nodes = limited_nodes(work)
+    if limit >= min(num_nodes, work.model.top_k):
+        why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
+        return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]
+    placement = work.placement
+    keeps = placement.kind == "contiguous" or (placement.kind == "eplb" and placement.groups == num_nodes)
+    if keeps:
+        return []
+    meant = "the limit is one of nodes with experts placed in order"
+    return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]
 
 
 def _kept(work: Work, again: Recompute) -> float:

@@ -226,7 +226,8 @@ def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
     """Affinities share * Gumbel noise, biased until experts have their chances without a limit; then the rule.
 
     Nodes by the sum of their best top_k / M affinities, and experts on the M best: within 0.03 of a node's chance, and
-    2 % of the tokens' copies that go to others than by the rule for each 0.1 of skew.
+    2 % of the copies that go to others than by the rule for each 0.1 of skew, beside 2.5 % that are noise: 32 experts,
+    whose chances are off by 0.0026 each.
     """
     num_experts, nodes, most, top_k, tokens = 32, 4, 2, 4, 20_000
     rng = np.random.default_rng(1)
@@ -241,7 +242,7 @@ def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
     open_ = top(best, most)
     by_rule = top(np.where(np.repeat(open_, num_experts // nodes, axis=1), affinity, -1.0), top_k)
     law = weighted_node_law(chances, coins_of(chances, top_k), nodes, most, top_k)
-    drawn = by_law(law, tokens=tokens, num_experts=num_experts, nodes=nodes)
+    drawn = by_law(law, tokens=4 * tokens, num_experts=num_experts, nodes=nodes)
     wanted = choice_chances(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
     assert np.abs(open_.mean(axis=0) - wanted).max() < 0.03
-    assert np.abs(by_rule.mean(axis=0) - drawn.mean(axis=0)).sum() / top_k < 0.02 + 0.2 * skew
+    assert np.abs(by_rule.mean(axis=0) - drawn.mean(axis=0)).sum() / top_k < 0.025 + 0.2 * skew

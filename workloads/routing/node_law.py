@@ -218,9 +218,10 @@ def _halving(first: FloatArray, second: FloatArray) -> Halving:
     most = 1
     for m, r in np.ndindex(num_taken, num_choices):
         weights = (first[:, : m + 1, : r + 1] * second[:, m::-1, r::-1]).reshape(num_blocks, -1)
-        ways = np.flatnonzero(weights.any(axis=0))
+        sums, state = weights.sum(axis=1, keepdims=True), m * num_choices + r
+        likely = np.divide(weights, sums, where=sums > 0, out=np.zeros_like(weights)).sum(axis=0)
+        ways = np.argsort(-likely, kind="stable")[: np.count_nonzero(likely)]  # few tokens then try few ways
         if ways.size:
-            sums, state = weights.sum(axis=1, keepdims=True), m * num_choices + r
             chances[state, :, : ways.size] = np.divide(
                 weights[:, ways], sums, where=sums > 0, out=_alike(weights, ways)
             )

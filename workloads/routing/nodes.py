@@ -24,7 +24,7 @@ IntArray = NDArray[np.int64]
 
 
 def choose_on_nodes(num_sources: int, tokens: int, num_nodes: int, law: NodeLaw, rng: np.random.Generator) -> IntArray:
-    """Draw how many tokens of each source have r choices on each node. Shape [k + 1, S, N].
+    """Draw how many tokens of each source have r choices on each node, r >= 1. Shape [k + 1, S, N].
 
     Parameters
     ----------
@@ -49,6 +49,7 @@ def choose_on_nodes(num_sources: int, tokens: int, num_nodes: int, law: NodeLaw,
     chosen[num_choices - 1 :: num_choices, :, 0] = rng.multinomial(tokens, law.start, size=num_sources).T
     for halving in law.halvings:
         chosen = _halve(chosen, halving, rng)
+        chosen[::num_choices] = 0  # without a choice left there is nothing to draw
     by_choices = chosen.reshape(law.start.size, num_choices, num_sources, -1).sum(axis=0)
     return np.asarray(by_choices[..., :num_nodes], dtype=np.int64)
 
