@@ -152,7 +152,7 @@ class RoutingSpec(Section):
     capacity_factor: Ratio | None = None
     """Tokens an expert takes of each source rank, over their mean; null, or experts / top_k and more: all of them."""
     overflow: Literal["drop", "pad", "reroute"] = "drop"
-    """What becomes of tokens beyond capacity: dropped; dropped, with experts padded up to it; or sent to the next one."""
+    """What becomes of tokens beyond capacity: dropped; dropped, with experts padded up to it; or sent to the next."""
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
     """Nodes whose experts, placed in order, a token takes; null: all of them."""
     file: str | None = None
