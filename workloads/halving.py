@@ -27,7 +27,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_experts"]
+__all__ = ["choose_experts", "choose_in_groups"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -48,24 +48,57 @@ def choose_experts(num_sources: int, tokens: int, num_experts: int, top_k: int, 
     array([[[5, 5, 5],
             [5, 5, 5]]])
     """
-    log_size = num_experts.bit_length() - 1
-    whole = np.zeros((top_k + 1, len(streams), num_sources, 1), dtype=np.int64)  # tokens by choices, not in blocks yet
+    whole = np.zeros((top_k + 1, len(streams), num_sources, 1), dtype=np.int64)
     whole[top_k] = tokens
+    return choose_in_groups(whole, num_experts, streams)
+
+
+def choose_in_groups(chosen: IntArray, group_size: int, streams: Streams) -> IntArray:
+    """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [L, S, G * size].
+
+    Parameters
+    ----------
+    chosen
+        Tokens of each source with r choices in a group; it is used up. Shape [k + 1, L, S, G].
+    group_size
+        Experts of a group.
+    streams
+        Random numbers, one stream for each of L draws.
+
+    Examples
+    --------
+    >>> chosen = np.zeros((3, 1, 1, 2), dtype=np.int64)
+    >>> chosen[2, 0, 0] = [4, 0]  # all tokens have two choices among the first two experts
+    >>> choose_in_groups(chosen, 2, [np.random.default_rng(1)])
+    array([[[4, 4, 0, 0]]])
+    """
+    log_size, whole = group_size.bit_length() - 1, chosen  # tokens by choices, not in blocks yet
+    num_coins = int(np.tensordot(np.arange(len(chosen)), chosen, axes=1).sum()) // len(streams)
     many, few = whole[..., :0], _settle(whole[..., :0], log_size, streams)
     while True:
         size = 1 << log_size
-        if num_experts & size:
-            rest = num_experts & (size - 1)
+        if group_size & size:
+            rest = group_size & (size - 1)
             block, whole = np.moveaxis(_split(whole, size, rest, streams), -1, 0) if rest else (whole, whole)
             few = np.concatenate((few, _settle(block, log_size, streams)), axis=3)
             many = np.concatenate((many, block), axis=3)
         if log_size == 0:
-            return few[:, 0]
+            return _by_group(few[:, 0], chosen.shape[-1], group_size)
         log_size -= 1
-        few = _halve_few(few, streams, num_sources * tokens * top_k)
-        if top_k > 2:
+        few = _halve_few(few, streams, num_coins)
+        if len(chosen) > 3:
             many = _split(many, 1 << log_size, 1 << log_size, streams).reshape(*many.shape[:-1], -1)
             few += _settle(many, log_size, streams)
+
+
+def _by_group(counts: IntArray, num_groups: int, group_size: int) -> IntArray:
+    """Return counts of blocks, the largest of all groups first, in the order of the groups. Both [..., G * size]."""
+    if num_groups == 1 or group_size & (group_size - 1) == 0:
+        return counts
+    sizes = [1 << bit for bit in reversed(range(group_size.bit_length())) if group_size >> bit & 1]
+    parts = np.split(counts, np.cumsum(sizes[:-1]) * num_groups, axis=-1)
+    blocks = [part.reshape(*counts.shape[:-1], num_groups, -1) for part in parts]
+    return np.concatenate(blocks, axis=-1).reshape(counts.shape)
 
 
 def _split(chosen: IntArray, first_size: int, second_size: int, streams: Streams) -> IntArray:

@@ -196,8 +196,8 @@ class Lane:
     def _count_tokens(self, op: Compute, chosen: Step) -> None:
         if op.tokens_routed or op.expert_tokens is not None:
             self._world.count_tokens(self.place, chosen, op.tokens_routed, op.expert_tokens)
-        if op.tokens_dropped or op.tokens_padded:
-            self._world.count_lost(self.lane, op.tokens_dropped, op.tokens_padded)
+        if op.tokens_dropped or op.tokens_padded or op.tokens_rerouted:
+            self._world.count_lost(self.lane, op.tokens_dropped, op.tokens_padded, op.tokens_rerouted)
 
     def _join(self, op: Collective, join: Join, chosen: Step) -> Steps:
         """Run a collective that other lanes enter as well."""

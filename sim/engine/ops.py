@@ -167,6 +167,19 @@ class TimedKernel:
         object.__setattr__(self, "mean_ns", round(float(self.duration_ns.mean())))
 
 
+class ExpertTokens(NamedTuple):
+    """Copies of tokens in one exchange of a layer, as experts' ranks get them and as sources have them."""
+
+    computed: IntArray
+    """Copies that each rank computes. Shape [R]."""
+    held: IntArray
+    """The same with padding: rows that each rank holds. Shape [R]."""
+    num_routed: int
+    """Copies of all sources, those included that are dropped."""
+    sent_over_mean: float = 1.0
+    """Most rows that a source sends, padding included, over the mean of the copies that sources have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compute:
     """Kernels that follow each other on each rank without meeting other ranks."""
@@ -175,10 +188,12 @@ class Compute:
     """In order."""
     tokens_routed: int = 0
     """Copies of tokens that a router here sends to experts, counted at their sources."""
-    expert_tokens: IntArray | None = None
-    """Copies of tokens that expert kernels here compute, on each rank where they arrived. Shape [R]."""
+    expert_tokens: ExpertTokens | None = None
+    """Copies of tokens that expert kernels here compute, on each rank where they arrived."""
     tokens_dropped: int = 0
     """Copies of tokens that the router here drops, for their expert has no room."""
+    tokens_rerouted: int = 0
+    """Copies of tokens that the router here sends to another expert, for their own has no room."""
     tokens_padded: int = 0
     """Empty rows that experts compute, beside those copies."""
     total_ns: IntArray = field(init=False)
@@ -236,8 +251,8 @@ class Service:
     """Time on each; 0 where no token came. Shape [S]."""
     flops: NDArray[np.float64]
     """FLOPs on each. Shape [S]."""
-    expert_tokens: IntArray | None = None
-    """Copies of tokens that are computed here, on each rank; None in passes that do not count. Shape [S]."""
+    expert_tokens: ExpertTokens | None = None
+    """Copies of tokens that are computed here, on each rank; None in passes that do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -64,12 +64,16 @@ class Run:
     """Copies of tokens that no expert computed, counted where they were dropped."""
     tokens_padded: int
     """Empty rows that experts computed."""
+    tokens_rerouted: int
+    """Copies of tokens, of those computed, that another expert than their own computed."""
     imbalance_max_over_mean: float
     """Busiest rank's expert tokens over the mean of the ranks, averaged over layers and microbatches; 1 without any."""
     tokens_received: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]]
-    """(stage, lane) -> (microbatch, chunk) -> copies of tokens that experts' hosts received. Each of shape [R]."""
-    exchange_skew: Mapping[int, float]
-    """Stage -> most tokens that a rank received in one exchange of a layer, over the mean of the ranks."""
+    """(stage, lane) -> (microbatch, chunk) -> rows of tokens, with padding, on experts' hosts. Each of shape [R]."""
+    tokens_sent: Mapping[tuple[int, int], Mapping[tuple[int, int], int]]
+    """(stage, lane) -> (microbatch, chunk) -> copies of tokens that sources have for experts."""
+    exchange_skew: Mapping[int, tuple[float, float]]
+    """Stage -> most rows that a rank sends and receives in one exchange of a layer, over the mean copies of ranks."""
     bytes_sent: float
     """Bytes of all transfers, counted when they start."""
     bytes_received: float
@@ -146,8 +150,10 @@ class Simulation:
             tokens_computed=tokens_computed,
             tokens_dropped=world.tokens_dropped,
             tokens_padded=world.tokens_padded,
+            tokens_rerouted=world.tokens_rerouted,
             imbalance_max_over_mean=imbalance,
             tokens_received=world.tokens_received(),
+            tokens_sent=world.tokens_sent(),
             exchange_skew=world.exchange_skew(),
             bytes_sent=world.network.bytes_sent,
             bytes_received=world.network.bytes_received,

@@ -16,7 +16,7 @@ from sim.engine.folding import Folding
 from sim.engine.network.batch import Batch
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import Beside, Input, Op, Send, Transfer
+from sim.engine.ops import Beside, ExpertTokens, Input, Op, Send, Transfer
 from sim.engine.recorder import Recorder
 from workloads.schedules import Pass, Schedule, Step
 
@@ -108,13 +108,13 @@ class World:
         for place in np.ndindex(plan.lane_ranks.shape[:2]):
             homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
         self.recorder = Recorder(homes)
-        self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.num_stage_ops = 0
-        self.expert_tokens: list[tuple[int, NDArray[np.int64]]] = []
+        self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.tokens_rerouted = self.num_stage_ops = 0
+        self.expert_tokens: list[tuple[int, ExpertTokens]] = []
         self.expert_places: list[tuple[Place, Step]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, place: Place, chosen: Step, routed: int, computed: NDArray[np.int64] | None) -> None:
-        """Note copies of tokens that a lane sent to experts, and those that ranks computed for it (shape [R])."""
+    def count_tokens(self, place: Place, chosen: Step, routed: int, computed: ExpertTokens | None) -> None:
+        """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
         stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
         self.tokens_routed += stands_for * routed
         if computed is not None:
@@ -122,24 +122,37 @@ class World:
             self.expert_places.append((place, chosen))
 
     def tokens_received(self) -> dict[Place, dict[tuple[int, int], NDArray[np.int64]]]:
-        """Return (stage, lane) -> (microbatch, chunk) -> tokens that its experts' hosts received, over all layers."""
+        """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
         received: dict[Place, dict[tuple[int, int], NDArray[np.int64]]] = {}
-        for (place, chosen), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
+        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
             of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
-            of_lane[key] = of_lane[key] + computed if key in of_lane else computed
+            of_lane[key] = of_lane[key] + tokens.held if key in of_lane else tokens.held
         return received
 
-    def exchange_skew(self) -> dict[int, float]:
-        """Return, for each stage, the most tokens that a rank received in one exchange over the mean of the ranks."""
-        skew: dict[int, float] = {}
-        for ((stage, _), _), (_, computed) in zip(self.expert_places, self.expert_tokens, strict=True):
-            total = int(computed.sum())
-            if total:
-                skew[stage] = max(skew.get(stage, 1.0), int(computed.max()) * computed.size / total)
+    def tokens_sent(self) -> dict[Place, dict[tuple[int, int], int]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
+        sent: dict[Place, dict[tuple[int, int], int]] = {}
+        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+            of_lane, key = sent.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+            of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
+        return sent
+
+    def exchange_skew(self) -> dict[int, tuple[float, float]]:
+        """Return, for each stage, the most rows that a rank sent and received in one exchange.
+
+        Over the mean of the copies that sources have.
+        """
+        skew: dict[int, tuple[float, float]] = {}
+        for ((stage, _), _), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+            if tokens.num_routed:
+                sent, received = skew.get(stage, (0.0, 0.0))
+                over_mean = int(tokens.held.max()) * tokens.held.size / tokens.num_routed
+                skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
         return skew
 
-    def count_lost(self, lane: int, dropped: int, padded: int) -> None:
-        """Note copies of tokens of a lane that no expert computes, and empty rows that experts do."""
+    def count_lost(self, lane: int, dropped: int, padded: int, rerouted: int) -> None:
+        """Note copies of tokens of a lane that no expert computes or another one, and empty rows that experts do."""
+        self.tokens_rerouted += rerouted * (1 if self.plan.folding is None else int(self.plan.folding.num_of[lane]))
         stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
         self.tokens_dropped += stands_for * dropped
         self.tokens_padded += stands_for * padded
@@ -147,8 +160,8 @@ class World:
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
         counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
-        totals = np.array([computed.sum() for _, computed in self.expert_tokens], dtype=np.int64)
-        most = [computed.max() * computed.size for _, computed in self.expert_tokens]
+        totals = np.array([tokens.computed.sum() for _, tokens in self.expert_tokens], dtype=np.int64)
+        most = [tokens.computed.max() * tokens.computed.size for _, tokens in self.expert_tokens]
         any_ = totals > 0
         if not any_.any():
             return 0, 1.0

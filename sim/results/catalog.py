@@ -35,7 +35,7 @@ CATALOG: dict[str, Metric] = {
         """
         step_time_s | s | first start to last end
         latency_s | s | of a batch: last end minus first start of its passes, mean over batches
-        tokens_per_s | tokens/s | tokens of all batches over the step time
+        tokens_per_s | tokens/s | tokens of all batches over the step time, dropped copies included
         steady_tokens_per_s | tokens/s | slope over batches, without fill and drain of the pipeline
         tokens_per_s_per_gpu | tokens/s | tokens_per_s over all GPUs
         bubble_fraction | ratio | no pass open, over the step time, mean over stages
@@ -59,6 +59,8 @@ CATALOG: dict[str, Metric] = {
         tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
         imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, mean over layers, microbatches
+        dropped_fraction | ratio | copies of tokens that no expert computes, over those routed
+        rerouted_fraction | ratio | copies of tokens that another expert than their own computes, over those routed
         stage_compute_max_over_mean | ratio1 | busiest stage's own compute over the mean of the stages
         collective_time_s | s | of a collective on its own: first start to last end
         algbw_bytes_per_s | bytes/s | size of nccl-tests, or logical bytes of dispatch and combine, over that time

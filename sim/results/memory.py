@@ -10,7 +10,8 @@ What stays (weights, gradients, optimizer, buffers) is given; what comes and goe
     logits              of a microbatch on the last stage, from F to B
     kv_cache            of a microbatch, from the opening of its F on a stage until its batch has left it (forward)
 
-    hottest rank   mean bytes of the ranks * most that tokens in flight hold on a rank / the mean of the ranks
+    hottest rank   mean bytes of the ranks * most rows that tokens in flight hold on a rank / mean copies of the ranks,
+                   rows with padding and without what is dropped, copies as they were routed
 
 The peak is the largest sum over all stages and times; its parts are those of that stage at that time.
 
@@ -47,6 +48,10 @@ _MOST_POINTS = 200  # of the timeline of a stage
 
 Times = NDArray[np.int64]
 Bytes = NDArray[np.float64]
+_Tokens = tuple[
+    Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+    Mapping[tuple[int, int], Mapping[tuple[int, int], int]],
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,7 @@ def memory_of(
     capacity_bytes: float,
     microbatches: int,
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]] | None = None,
+    sent_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], int]] | None = None,
 ) -> dict[str, Any]:
     """Return the contract's `memory`: peak by part, capacity, whether it fits, where and when, and the course of it.
 
@@ -115,9 +121,13 @@ def memory_of(
     microbatches
         Microbatches of a batch, to tell batches apart.
     expert_tokens
-        (stage, lane) -> (microbatch, chunk) -> copies of tokens that its experts' hosts received. Each of shape [R].
+        (stage, lane) -> (microbatch, chunk) -> rows of tokens that its experts' hosts hold. Each of shape [R].
+    sent_tokens
+        (stage, lane) -> (microbatch, chunk) -> copies of tokens that its sources have: what a rank holds on average if
+        none is dropped and nothing padded; None: the mean of what ranks hold.
     """
-    courses = [_course_of_stage(trace, i, sizes, microbatches, expert_tokens or {}) for i, sizes in enumerate(stages)]
+    tokens = (expert_tokens or {}, sent_tokens or {})
+    courses = [_course_of_stage(trace, i, sizes, microbatches, tokens) for i, sizes in enumerate(stages)]
     peaks = [_peak(times, parts, stages[i]) for i, (times, parts) in enumerate(courses)]
     stage = max(range(len(peaks)), key=lambda i: (sum(peaks[i][1].values()), -i))
     time_ns, parts = peaks[stage]
@@ -180,7 +190,7 @@ def _course_of_stage(
     stage: int,
     sizes: StageMemory,
     microbatches: int,
-    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+    tokens: _Tokens,
 ) -> tuple[Times, dict[str, Bytes]]:
     """Return when a stage's memory changes, and what it then holds of each part that varies. Each of shape [T]."""
     units = _units(trace, stage)
@@ -197,7 +207,7 @@ def _course_of_stage(
     experts = held("expert_activations", units.opened, units.backward) + held(
         "expert_weight_pass", units.backward, units.closed
     )
-    hottest = _hottest(times, units, stage, expert_tokens, _share_waiting(sizes)) if experts.any() else 1.0
+    hottest = _hottest(times, units, stage, tokens, _share_waiting(sizes)) if experts.any() else 1.0
     return times, {
         "activations": held("activations", units.opened, units.backward)
         + held("weight_pass", units.backward, units.closed),
@@ -227,13 +237,14 @@ def _hottest(
     times: Times,
     units: _Units,
     stage: int,
-    expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
+    tokens_of: _Tokens,
     waiting: float,
 ) -> Bytes:
     """Return the most that tokens of experts hold on a rank over the mean, 1 without any. Shape [T]."""
-    worst = np.ones(times.size)
+    worst = np.zeros(times.size)
+    expert_tokens, sent_tokens = tokens_of
     places = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
-    for (of_stage, _), tokens in expert_tokens.items():
+    for (of_stage, lane), tokens in expert_tokens.items():
         if of_stage != stage or not tokens:
             continue
         none = np.zeros_like(next(iter(tokens.values())))
@@ -242,8 +253,13 @@ def _hottest(
         if waiting:
             alive += waiting * _sum_alive(times, units.backward, units.closed, each)
         mean = alive.mean(axis=1)
+        if (of_stage, lane) in sent_tokens:
+            sent = sent_tokens[of_stage, lane]
+            copies = np.array([sent.get(place, 0) for place in places], dtype=np.float64)
+            mean = (1 - waiting) * _sum_alive(times, units.opened, units.backward, copies) / none.size
+            mean += waiting * _sum_alive(times, units.backward, units.closed, copies) / none.size
         worst = np.maximum(worst, np.divide(alive.max(axis=1), mean, out=np.ones(times.size), where=mean > 0))
-    return worst
+    return np.where(worst > 0, worst, 1.0)
 
 
 def _peak_rank(

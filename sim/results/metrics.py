@@ -4,12 +4,15 @@ Model
 -----
     step_time_s           first start to last end
     latency_s             mean over batches of last end - first start of a batch's passes
-    tokens_per_s          tokens of all batches / step time
+    tokens_per_s          tokens of all batches / step time, whatever becomes of their copies: see dropped_fraction
+    dropped_fraction      copies of tokens that no expert computes / copies routed
+    rerouted_fraction     copies that another expert than their own computes / copies routed
     steady_tokens_per_s   slope over batches: tokens of all but the first / (end of the last batch - end of the first)
     bubble_fraction       no pass open and not computing for others, over the step time, mean over stages
     stall_fraction        pass open, own compute idle: transfers, latency, contention, imbalance, waiting
     foreign_fraction      computing for other stages
-    mfu                   model FLOPs / (step time * peak of all GPUs); attention counted in full, as Megatron does
+    mfu                   model FLOPs / (step time * peak of all GPUs); attention counted in full, as Megatron does,
+                          and experts by the copies that are not dropped
     mfu_causal            the same with the half of the scores that a causal mask leaves
     hfu                   as mfu, with the FLOPs that are computed again (Korthikanti et al. 2022, equation 8)
     bubble_fraction_published_form   (cost - work) / cost: cost is the longest stage's own span, work the time in passes
@@ -59,6 +62,10 @@ class RunFacts:
     """Most parameters on one GPU."""
     imbalance_max_over_mean: float
     """Busiest rank's expert tokens over the mean."""
+    dropped_fraction: float = 0.0
+    """Copies of tokens that no expert computes, over those routed."""
+    rerouted_fraction: float = 0.0
+    """Copies of tokens that another expert than their own computes, over those routed."""
 
 
 def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -> dict[str, float | int]:
@@ -99,6 +106,8 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
         "tp_fraction": _share(stages_ns, ("tp",)),
         "ep_fraction": _share(stages_ns, ("ep_dispatch", "ep_combine")),
         "imbalance_max_over_mean": facts.imbalance_max_over_mean,
+        "dropped_fraction": facts.dropped_fraction,
+        "rerouted_fraction": facts.rerouted_fraction,
         "stage_compute_max_over_mean": stage_compute_max_over_mean(stages_ns),
         "num_params": facts.num_params,
         "num_active_params": facts.num_active_params,

@@ -152,11 +152,11 @@ class RoutingSpec(Section):
     shuffled: Flag = True
     """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
     capacity_factor: Ratio | None = None
-    """Tokens an expert takes of each source rank, over their mean; null: all of them."""
+    """Tokens an expert takes of each source rank, over their mean; null, or experts / top_k and more: all of them."""
     overflow: Literal["drop", "pad", "reroute"] = "drop"
     """What becomes of tokens beyond capacity: dropped; dropped, with experts padded up to it; or sent to the next."""
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
-    """Nodes a token may be sent to; null: all of them."""
+    """Nodes whose experts, placed in order, a token takes; null: all of them."""
     file: str | None = None
     """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
 

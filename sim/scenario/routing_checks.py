@@ -19,6 +19,7 @@ _ROUTING_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "dead_experts": ("multinomial", *_ORDERED, "drift", "bursty"),
     "shuffled": _ORDERED,
     "file": ("trace",),
+    "max_nodes_per_token": ("multinomial", "balanced", *_ORDERED, "drift", "bursty", "trace"),
 }
 """Key of `routing` -> the kinds that it means something to."""
 _PLACEMENT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {

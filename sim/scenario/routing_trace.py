@@ -4,7 +4,7 @@ Model
 -----
     CSV      columns layer, expert, tokens, and microbatch where there are several; in any order, a line each
     NPZ      one array `tokens` [microbatches, layers, experts] or [layers, experts]
-    Parquet  the columns of CSV; needs pandas with a reader of Parquet
+    Parquet  the columns of CSV; needs the extra `parquet` (pandas and pyarrow)
 
 Numbers of layers, experts and microbatches begin at 0; what is not listed is 0. Each layer has tokens in each
 microbatch.
@@ -101,7 +101,7 @@ def _from_csv(path: Path) -> NDArray[np.float64]:
 
 
 def _from_parquet(path: Path) -> NDArray[np.float64]:
-    cure = "Install pandas and pyarrow, or write it as CSV or NPZ."
+    cure = "Install moesim[parquet], or write it as CSV or NPZ."
     try:
         import pandas as pd  # noqa: PLC0415  # optional, and slow to import
     except ImportError:

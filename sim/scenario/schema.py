@@ -109,7 +109,6 @@ class ScenarioSpec(Section):
         else:
             self._check_model_and_strategy()
         self._check_schedule()
-        self._check_exchange()
         check_routing(self.routing, self.workload.kind)
         check_placement(self.placement)
         self._check_modules()
@@ -208,13 +207,6 @@ class ScenarioSpec(Section):
         if op in {"all_gather", "reduce_scatter", "broadcast"} and network.all_reduce in {"tree", "nvls"}:
             rule, cure = f"be auto, ring or hierarchical with op {op}", "NCCL has trees and NVLS for all-reduce here."
             raise refuse(("network", "all_reduce"), rule=rule, value=network.all_reduce, cure=cure)
-
-    def _check_exchange(self) -> None:
-        """Refuse what would mean nothing to the algorithm of the all-to-all."""
-        limit, algorithm = self.routing.max_nodes_per_token, self.network.all_to_all
-        if limit is not None and algorithm != "hierarchical":
-            rule, cure = f"be left out with network.all_to_all {algorithm}", "Write network.all_to_all: hierarchical."
-            raise refuse(("routing", "max_nodes_per_token"), rule=rule, value=limit, cure=cure)
 
     def _check_schedule(self) -> None:
         """Check what a schedule needs of the other sections."""

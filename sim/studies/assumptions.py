@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from sim.engine.plan.placed import limited_nodes
 from sim.engine.plan.work import Work
 from sim.scenario.scenario import Scenario
 from topology.presets.clusters import get_cluster_preset
@@ -70,7 +71,37 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     ):
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
-    return found
+    return [*found, *_of_recording(work)]
+
+
+def _of_recording(work: Work) -> list[Assumption]:
+    """Return how a recorded routing is replayed, and where it is too short for that."""
+    loads, model = work.skew.loads, work.model
+    if work.routing != "trace" or loads is None:
+        return []
+    copies = work.tokens * work.mesh.dp * model.top_k
+    if work.skew.has_tokens(work.tokens * work.mesh.dp, model.top_k):
+        how, why = (
+            "counts",
+            f"the {copies:,} copies of each microbatch and layer are those of the run: dealt out evenly",
+        )
+    else:
+        sums = loads.sum(axis=2)
+        low, high = (f"{value:,.10g}" for value in (sums.min(), sums.max()))
+        recorded = low if low == high else f"{low} to {high}"
+        how = "shares"
+        why = (
+            f"scaled from {recorded} recorded copies of a microbatch and layer to {copies:,}: tokens are drawn by them"
+        )
+    short = [
+        f"{loads.shape[axis]} of {run} {what}"
+        for axis, run, what in ((0, work.num_microbatches, "microbatches"), (1, model.num_moe_layers, "layers"))
+        if loads.shape[axis] < run
+    ]
+    why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
+    if work.placement.is_planned:
+        why += "; a plan sees its last microbatches as those before the run"
+    return [Assumption("routing.file", how, why)]
 
 
 def _look_up(values: dict[str, Any], dotted: str) -> object:
@@ -91,6 +122,7 @@ def warnings_of(work: Work) -> list[str]:
             warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    warnings += _of_node_limit(work)
     if work.kind == "training" and work.recompute == "selective":
         warnings += [
             f"Recomputing {module} frees no memory: {_WHY_NOTHING.get(module, 'this model has none')}."
@@ -98,6 +130,23 @@ def warnings_of(work: Work) -> list[str]:
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
     return warnings
+
+
+def _of_node_limit(work: Work) -> list[str]:
+    """Return where a limit of nodes changes nothing, or where more nodes are met than it says."""
+    limit = work.max_nodes_per_token
+    if limit is None:
+        return []
+    num_nodes = limited_nodes(work)
+    if limit >= min(num_nodes, work.model.top_k):
+        why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
+        return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]
+    placement = work.placement
+    keeps = placement.kind == "contiguous" or (placement.kind == "eplb" and placement.groups == num_nodes)
+    if keeps:
+        return []
+    meant = "the limit is one of nodes with experts placed in order"
+    return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]
 
 
 def _kept(work: Work, again: Recompute) -> float:

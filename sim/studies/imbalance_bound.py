@@ -19,12 +19,10 @@ from sim.engine.plan.loads import LoadLog
 from sim.engine.plan.work import Work
 from workloads.placement.bound import least_busiest_loads
 
-__all__ = ["IMBALANCE_BOUND", "REROUTED", "imbalance_bound"]
+__all__ = ["IMBALANCE_BOUND", "imbalance_bound"]
 
 IMBALANCE_BOUND = "imbalance_bound_max_over_mean"
 """What it is called among a run's values."""
-REROUTED = "rerouted_fraction"
-"""What is known with it: the share of copies that experts computed whom their tokens had not chosen."""
 
 
 def imbalance_bound(work: Work, loads: LoadLog, lane_counts: Mapping[int, int]) -> float:

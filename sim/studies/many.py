@@ -43,7 +43,7 @@ class Observation:
     parts_s: dict[str, float] = field(default_factory=dict)
     """Account of time, averaged over stages, with imbalance, contention and latency by kind; sums to the step time."""
     tokens: dict[str, int] = field(default_factory=dict)
-    """Copies of tokens that were routed, computed, dropped and padded."""
+    """Copies of tokens that were routed, computed, dropped, padded and rerouted."""
 
 
 @contextmanager
@@ -180,5 +180,6 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
             "computed": run.tokens_computed,
             "dropped": run.tokens_dropped,
             "padded": run.tokens_padded,
+            "rerouted": run.tokens_rerouted,
         },
     )

@@ -3,8 +3,9 @@
 Model
 -----
     buffers   send and receive buffers of a microbatch, and of each copy of a token as it leaves and as it arrives on
-              the hottest rank; what the layer that is computed again holds meanwhile; the gradients inside of the block
-              whose backward pass needs most; layers that ZeRO 2 and 3 hold whole
+              the hottest ranks, with padding and without what is dropped; what the layer that is computed again holds
+              meanwhile; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2 and 3 hold
+              whole
     logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
 
 A bidirectional pipeline holds two parts of the model on each GPU, its own and the one opposite.
@@ -27,7 +28,7 @@ from workloads.memory import (
 __all__ = ["stage_memory"]
 
 
-def stage_memory(work: Work, stage: int, *, skew: float = 1.0) -> StageMemory:
+def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.0)) -> StageMemory:
     """Return the bytes on each GPU of a stage.
 
     Parameters
@@ -35,7 +36,7 @@ def stage_memory(work: Work, stage: int, *, skew: float = 1.0) -> StageMemory:
     work, stage
         What runs, and where.
     skew
-        Tokens that the hottest rank receives in one exchange, over the mean of the ranks.
+        Most rows that a rank sends and receives in one exchange, over the mean copies of the ranks.
     """
     if work.kind != "training":
         return _forward_memory(work, stage, skew)
@@ -79,10 +80,10 @@ def _chunk(work: Work, part: int) -> ChunkMemory:
     )
 
 
-def _exchange_bytes(work: Work, skew: float) -> float:
+def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     """Return send and receive buffers of one microbatch: copies of tokens as they leave, and as they arrive."""
     model, s = work.model, work.mesh.strategy
-    copies = (1 + skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
     return work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
 
 
@@ -101,7 +102,7 @@ def _remade_bytes(work: Work, stage: int) -> float:
     return max((kept(layer, Recompute()) - kept(layer, work.again) for layer in sorted(ends)), default=0.0)
 
 
-def _forward_memory(work: Work, stage: int, skew: float) -> StageMemory:
+def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
     last = work.parts.num_parts - 1
     logits = work.head_tokens * model.vocab / tp * model.dtype_bytes
@@ -110,7 +111,7 @@ def _forward_memory(work: Work, stage: int, skew: float) -> StageMemory:
         buffers=_exchange_bytes(work, skew),
         chunks=tuple(
             ChunkMemory(
-                activations=forward_working_bytes(model, mesh, work.tokens, skew=skew),
+                activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
                 logits=logits if part == last else 0.0,
                 kv_cache=kv_cache_bytes(model, len(work.layers_of_part(part)), work.tokens, tp),
             )

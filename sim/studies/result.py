@@ -129,6 +129,7 @@ class Result:
             "tokens_computed": run.tokens_computed,
             "tokens_dropped": run.tokens_dropped,
             "tokens_padded": run.tokens_padded,
+            "tokens_rerouted": run.tokens_rerouted,
             "bytes_sent": run.bytes_sent,
             "bytes_received": run.bytes_received,
         }

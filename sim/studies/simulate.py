@@ -26,7 +26,7 @@ from sim.studies.build import Built, build, build_passes
 from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
 from sim.studies.held import held_metrics
-from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED, imbalance_bound
+from sim.studies.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
 from sim.studies.least import held_bytes, least_of_collective, least_of_passes, least_of_work
 from sim.studies.limits import NO_LIMITS, Limits, estimate_run
 from sim.studies.memory import stage_memory
@@ -102,7 +102,7 @@ def simulate_scenario(
         What to simulate.
     wanted
         Names of metrics that are computed only where they are asked for: `blocking_exchange_completes`, and
-        `imbalance_bound_max_over_mean` with `rerouted_fraction`.
+        `imbalance_bound_max_over_mean`.
     link_course
         Whether the trace has the course of the links' load, which the Perfetto trace shows.
     pairs
@@ -133,10 +133,11 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
     stages, path = stages_ns(run.trace), path_ns(run.trace)
     memory = memory_of(
         run.trace,
-        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, 1.0)) for stage in range(work.mesh.num_stages)],
+        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, (1, 1))) for stage in range(work.mesh.num_stages)],
         capacity_bytes=work.cluster.device.memory_bytes,
         microbatches=work.microbatches,
         expert_tokens=run.tokens_received,
+        sent_tokens=run.tokens_sent,
     )
     facts, explanations = _facts(built)
     num_runs = 1
@@ -147,7 +148,6 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         num_runs += tried
     if IMBALANCE_BOUND in wanted:
         facts[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
-        facts[REROUTED] = plan.costs.loads.rerouted_fraction(run.trace.num_of)
     metrics = metrics_of(run.trace, stages, _run_facts(work, run))
     explanations |= explain_run(work, path, stages, memory)
     return Simulated(
@@ -158,7 +158,7 @@ def _simulate(scenario: Scenario, wanted: Set[str], limits: Limits, *, link_cour
         memory=memory,
         mesh=facts,
         explanations=explanations,
-        bounds=bounds_of(work),
+        bounds=bounds_of(work, num_dropped=run.tokens_dropped),
         wire_times_s=all_reduce_wire_times_s(work),
         batches=work.batches,
         num_runs=num_runs,
@@ -282,7 +282,9 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
     head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
     head = 2.0 * work.model.num_embedding_params * head_tokens
     layers = [
-        work.model.flops_per_token(work.sequence_length, causal=c, with_head=False) * tokens for c in (False, True)
+        work.model.flops_per_token(work.sequence_length, causal=c, with_head=False) * tokens
+        - 2.0 * work.model.num_expert_params * run.tokens_dropped
+        for c in (False, True)
     ]
     per_gpu = [_params_of(work, stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
@@ -298,6 +300,8 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
         num_active_params=work.model.num_active_params,
         num_params_per_gpu=max(per_gpu),
         imbalance_max_over_mean=run.imbalance_max_over_mean,
+        dropped_fraction=run.tokens_dropped / max(1, run.tokens_routed),
+        rerouted_fraction=run.tokens_rerouted / max(1, run.tokens_routed),
     )
 
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.collectives.node_relay import distinct_tokens, relayed
+from workloads.routing import Skew, draw_counts
+from workloads.routing.draw import node_chances
 
 SIGMAS = 5
 """Of one count: 3e-7 of the draws are further off, and seeds are fixed."""
@@ -54,13 +56,34 @@ def test_tokens_that_keep_to_some_nodes_go_to_as_many_ranks_and_nodes_as_in_a_dr
     """M of N nodes with 32 experts each, 8 ranks a node: p = M / N * (1 - C(E M / N - E_j, k) / C(E M / N, k))."""
     tokens, num_experts = 20_000, 32 * nodes
     chosen = choices(np.random.default_rng(2), tokens, num_experts, top_k, groups=nodes, limit=limit)
-    counts, share = chosen.sum(axis=0)[None], limit / nodes
+    counts, share, group = chosen.sum(axis=0)[None], limit / nodes, np.arange(num_experts) // 32
     for size in (4, 32):
         owner = np.arange(num_experts) // size
-        modelled = distinct_tokens(counts, owner, tokens=tokens, top_k=top_k, node_share=share)[0]
+        modelled = distinct_tokens(counts, owner, tokens=tokens, top_k=top_k, group=group, max_groups=limit)[0]
         p = share * (1 - comb(32 * limit - size, top_k) / comb(32 * limit, top_k))
         noise = SIGMAS * np.sqrt(tokens * p * (1 - p))
         assert (np.abs(modelled - seen_by(chosen, owner)) <= noise + 1).all()
+
+
+@pytest.mark.parametrize(("most", "top_k"), [(1, 4), (2, 4), (4, 8)])
+def test_favourite_nodes_among_which_tokens_choose_make_few_percent_of_difference(most, top_k):
+    """Zipf over 8 nodes of 8 experts, each token drawn alone: ranks of two experts and nodes, 5 % of each, 2 % of all.
+
+    So it is where experts of different nodes are placed on one rank, by what each node's tokens are.
+    """
+    tokens, shape = 20_000, {"num_experts": 64, "top_k": top_k, "seed": 3, "layers": [0], "microbatches": [0]}
+    limit, skew = {"num_nodes": 8, "max_nodes": most}, Skew(skew=0.6)
+    chosen = draw_counts("zipf", num_sources=tokens, tokens=1, skew=skew, **shape, **limit)[0, 0]
+    counts, group = chosen.sum(axis=0)[None], np.arange(64) // 8
+    asked = {"num_experts": 64, "top_k": top_k, "seed": 3, "draws": [(0, 0)], "num_nodes": 8, "max_nodes": most}
+    chances = node_chances("zipf", skew=skew, **asked)
+    for owner, off in ((np.arange(64) // 2, 0.05), (group, 0.05), (np.arange(64) % 8, 0.05)):
+        seen = seen_by(chosen, owner)
+        modelled = distinct_tokens(
+            counts, owner, tokens=tokens, top_k=top_k, group=group, max_groups=most, group_chances=chances[0]
+        )[0]
+        assert modelled == pytest.approx(seen, rel=off, abs=20)
+        assert modelled.sum() == pytest.approx(seen.sum(), rel=0.02)
 
 
 @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
@@ -80,7 +103,7 @@ def test_favourite_experts_make_few_percent_of_difference(spread, num_owners, to
     assert (modelled >= [part.max() * (1 - 1e-9) for part in copies]).all()
     assert (modelled <= [min(part.sum(), tokens) * (1 + 1e-9) for part in copies]).all()
     assert np.abs(modelled / seen - 1).max() <= 0.04
-    assert modelled.sum() == pytest.approx(seen.sum(), rel=0.01)
+    assert modelled.sum() == pytest.approx(seen.sum(), rel=0.02)
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------

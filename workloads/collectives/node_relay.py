@@ -8,13 +8,15 @@ Rank i of a node sends what a node of its group needs to rank i of that node (it
     source -> target                                       own node
 
 A token that chose several experts of a rank goes there once, and to a node once. Of T tokens of a source, with counts
-c[e] for each expert and tokens that choose top_k of E experts within at most M of N nodes,
+c[e] for each of E experts and tokens that choose top_k of these,
 
-    tokens for a rank or node j = T * M / N * (1 - prod over its experts of (1 - c[e] * N / (T * M)) ** gamma_j)
+    tokens for a rank or node j = T * (1 - prod over its experts of (1 - c[e] / T) ** gamma_j)
 
-where gamma_j makes it exact where all experts are alike: 1 - C(E M / N - E_j, top_k) / C(E M / N, top_k). It is exact
-as well where every token, or none, chooses an expert, and never more than the copies, the sum of its c[e]. Combining
-takes the same way back, summed at each stop.
+where gamma_j makes it exact where all experts are alike: 1 - C(E - E_j, top_k) / C(E, top_k). It is exact as well where
+every token, or none, chooses an expert, and never more than the copies, the sum of its c[e]. Where tokens choose within
+at most M of N groups of experts, T is for each group those that choose it, T times a chance that is given, and E is
+E M / N; of ranks or nodes that hold several groups,
+tokens choose M groups by these chances. Combining takes the same way back, summed at each stop.
 
 Assumptions
 -----------
@@ -37,7 +39,14 @@ IntArray = NDArray[np.intp]
 
 
 def distinct_tokens(
-    counts: NDArray[np.int64], owner: IntArray, *, tokens: float, top_k: int, node_share: float = 1.0
+    counts: NDArray[np.int64],
+    owner: IntArray,
+    *,
+    tokens: float,
+    top_k: int,
+    group: IntArray | None = None,
+    max_groups: int | None = None,
+    group_chances: FloatArray | None = None,
 ) -> FloatArray:
     """Return how many different tokens of each source go to each owner of experts.
 
@@ -51,8 +60,10 @@ def distinct_tokens(
         Tokens of each source.
     top_k
         Experts of a token.
-    node_share
-        Part of the nodes that a token may choose from: M / N.
+    group, max_groups
+        Group of each expert, from 0, shape [E], and how many of them a token may choose from; None: all.
+    group_chances
+        Chance of a token to choose from each group; None: groups are alike. Shape [..., N].
 
     Returns
     -------
@@ -67,16 +78,69 @@ def distinct_tokens(
     array([[10., 10.]])
     """
     num_experts, num_owners = owner.size, int(owner.max()) + 1
-    within = max(top_k, round(num_experts * node_share))
-    chosen = np.clip(counts / (tokens * node_share), 0.0, 1.0) if tokens else np.zeros(counts.shape)
-    with np.errstate(divide="ignore"):
-        misses = np.log1p(-chosen)
     members = np.zeros((num_experts, num_owners))
     members[np.arange(num_experts), owner] = 1.0
-    exponent = np.array([_gamma(within, int(size), top_k) for size in members.sum(axis=0)])
-    finite = np.maximum(misses, -700.0) @ members  # a miss of an expert that all choose is none: e^-700
     copies = np.asarray(counts, dtype=np.float64) @ members
-    return np.asarray(np.minimum(tokens * node_share * -np.expm1(finite * exponent), copies))
+    if group is None or max_groups is None or max_groups >= min(int(group.max()) + 1, top_k):
+        gamma = _gammas(num_experts, members.sum(axis=0), top_k)
+        reached = tokens * _chance_to_meet(counts, np.full(counts.shape[:-1], tokens), members, gamma)
+        return np.asarray(np.minimum(reached, copies))
+    share = max_groups / (int(group.max()) + 1)
+    in_groups = np.eye(int(group.max()) + 1)[group].T @ members  # an owner's experts, of which a token meets at most M
+    within, sizes = (
+        max(top_k, round(num_experts * share)),
+        np.maximum(in_groups.max(axis=0), members.sum(axis=0) * share),
+    )
+    gamma = _gammas(within, sizes, top_k)
+    most = np.stack([counts[..., group == number].max(axis=-1) for number in range(int(group.max()) + 1)], axis=-1)
+    chances = np.full(most.shape, share) if group_chances is None else group_chances[..., None, :]
+    of_groups = np.clip(tokens * chances, most, tokens)
+    met = np.stack(
+        [
+            _chance_to_meet(counts[..., group == number], of_groups[..., number], members[group == number], gamma)
+            for number in range(of_groups.shape[-1])
+        ],
+        axis=-1,
+    )
+    if ((in_groups > 0).sum(axis=0) <= 1).all():
+        reached = np.einsum("...og,...g->...o", met, of_groups)
+    else:
+        reached = tokens * (1.0 - _chance_to_miss(met, of_groups[..., None, :] / max(tokens, 1.0), max_groups))
+    return np.asarray(np.minimum(reached, copies))
+
+
+def _chance_to_miss(met: FloatArray, chosen: FloatArray, max_groups: int) -> FloatArray:
+    """Return the chance to meet no expert of an owner in any of M groups. Shape [..., S, owners].
+
+    Groups are chosen without repetition by weights that give each about its chance: `chosen` itself where M is 1, more
+    than its odds where all but one are. `met`: the chance in each group if it is chosen. Both [..., N].
+    """
+    weights = chosen / np.maximum(1.0 - chosen, 1e-9) ** ((max_groups - 1) / (chosen.shape[-1] - 1))
+    weights = weights / np.maximum(weights.max(axis=-1, keepdims=True), 1e-300)
+    missed, any_ = (
+        _sums_of_products(np.broadcast_to(each, met.shape), max_groups) for each in (weights * (1.0 - met), weights)
+    )
+    return np.asarray(np.divide(missed, any_, out=np.ones(missed.shape), where=any_ > 0))
+
+
+def _sums_of_products(values: FloatArray, degree: int) -> FloatArray:
+    """Return the sum of the products of all sets of `degree` of the last axis."""
+    sums = np.zeros((degree + 1, *values.shape[:-1]))
+    sums[0] = 1.0
+    for value in np.moveaxis(values, -1, 0):
+        sums[1:] = sums[1:] + sums[:-1] * value
+    return np.asarray(sums[-1])
+
+
+def _chance_to_meet(
+    counts: NDArray[np.int64], tokens: FloatArray, members: FloatArray, gamma: FloatArray
+) -> FloatArray:
+    """Return the chance of one of `tokens` [..., S] to go to each owner, by its experts [E, owners]."""
+    per_token = np.divide(counts, tokens[..., None], out=np.zeros(counts.shape), where=tokens[..., None] > 0)
+    with np.errstate(divide="ignore"):
+        misses = np.log1p(-np.minimum(per_token, 1.0))
+    finite = np.maximum(misses, -700.0) @ members  # a miss of an expert that all choose is none: e^-700
+    return np.asarray(-np.expm1(finite * gamma))
 
 
 def relayed(
@@ -136,7 +200,11 @@ def _added(where: IntArray, amount: FloatArray, size: int) -> FloatArray:
     return np.bincount(where.ravel(), weights=amount.ravel(), minlength=size).astype(np.float64)
 
 
-def _gamma(num_experts: int, size: int, top_k: int) -> float:
+def _gammas(num_experts: int, sizes: FloatArray, top_k: int) -> FloatArray:
+    return np.array([_gamma(num_experts, float(size), top_k) for size in sizes])
+
+
+def _gamma(num_experts: int, size: float, top_k: int) -> float:
     """Return what makes independent choices those of `top_k` different experts, for `size` of them."""
     if size == 0 or top_k >= num_experts:
         return 1.0

@@ -7,6 +7,8 @@
 - `workloads.routing.sources`: shares by the name of a routing, one family per file.
 - `workloads.routing.chances`: shares become chances of a token to choose each expert.
 - `workloads.routing.weighted`: distinct experts for many tokens at once, by these chances.
+- `workloads.routing.node_law`, `workloads.routing.nodes`: where tokens keep to some nodes: the law, and the draw of it.
+- `workloads.routing.capacity`: what becomes of tokens beyond an expert's capacity.
 """
 
 from workloads.routing.draw import ROUTINGS, draw_counts

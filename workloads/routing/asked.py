@@ -41,6 +41,17 @@ class Asked(NamedTuple):
     """Name of the routing."""
     skew: Skew = Skew()
     """How uneven popularity is."""
+    num_lanes: int = 1
+    """Lanes, each of as many sources, whose tokens are those of a microbatch together."""
+    num_nodes: int = 1
+    """Groups of experts, equally many in order: those of a node where experts are placed in order."""
+    max_nodes: int | None = None
+    """Groups whose experts a token may take; None: all."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether tokens may not take the experts of all nodes that they could."""
+        return self.max_nodes is not None and self.max_nodes < min(self.num_nodes, self.top_k)
 
 
 def stream(seed: int, purpose: int, layer: int, microbatch: int = 0, lane: int = 0) -> np.random.Generator:

@@ -5,10 +5,14 @@ Model
     balanced      every source sends tokens * top_k / experts to each expert; remainders go round by source and layer
     multinomial   each token takes top_k distinct experts, every set of them with equal probability
     stride        the n-th choice of all tokens takes expert n * stride mod experts: even, but only over some experts
+    trace         tokens as they were recorded, dealt out to the sources; where these have others, by its shares
     all others    each token takes top_k distinct experts, by the shares of `workloads.routing.popularity`
 
 For top-1 multinomial is the multinomial distribution itself; for more, the counts are drawn exactly as well, by halving
-the experts (`workloads.halving`; where experts are not alike, `workloads.routing.weighted`).
+the experts (`workloads.halving`; where experts are not alike, `workloads.routing.weighted`). With `max_nodes` below
+both nodes and top_k each token takes nodes first (`workloads.routing.node_law`); nodes as many as its choices bind
+nothing, for the nodes of its best top_k experts are the ones that rank highest. What is not drawn (balanced, counts of
+a recording) is the same with that limit; a stride, whose tokens are known one by one, is refused.
 
 Random numbers come from one child stream per purpose, layer, microbatch and lane of the seed, so that changing one
 thing keeps the other draws. Layers and microbatches that are asked for together are drawn together, each from its own
@@ -24,18 +28,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.halving import choose_experts
+from workloads.halving import choose_experts, choose_in_groups
 from workloads.routing.asked import CHOICES, Asked, Draws, stream
 from workloads.routing.chances import chance_tree, choice_chances, coins_of
+from workloads.routing.node_law import NodeLaw, chances_of_nodes, even_node_law, weighted_node_law
+from workloads.routing.nodes import choose_on_nodes
 from workloads.routing.popularity import expert_shares
 from workloads.routing.skew import Skew
 from workloads.routing.sources import SOURCES
-from workloads.routing.weighted import choose_weighted
+from workloads.routing.sources.recorded import dealt_out, is_of_these_tokens
+from workloads.routing.weighted import choose_weighted, choose_weighted_in_groups
 
-__all__ = ["ROUTINGS", "draw_counts"]
+__all__ = ["ROUTINGS", "draw_counts", "node_chances"]
 
 _MOST_AT_ONCE = 2**15  # counts that are drawn together: what they are made of then fits the caches
-_MOST_TREES = 256  # laws of choice that are kept: of layers whose popularity stays
+_MOST_LAWS = 256  # laws of choice that are kept: of layers whose popularity stays
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -53,6 +60,9 @@ def draw_counts(
     microbatches: Sequence[int],
     lane: int = 0,
     skew: Skew | None = None,
+    num_lanes: int = 1,
+    num_nodes: int = 1,
+    max_nodes: int | None = None,
 ) -> IntArray:
     """Return how many of its tokens each source rank sends to each expert, in each layer of each microbatch.
 
@@ -69,6 +79,10 @@ def draw_counts(
         first are negative.
     skew
         How uneven popularity is; None: experts are alike.
+    num_lanes
+        Lanes of as many sources: a recording has the tokens of all.
+    num_nodes, max_nodes
+        Nodes that hold equally many experts each, in order, and how many of them a token goes to at most; None: all.
 
     Returns
     -------
@@ -85,9 +99,44 @@ def draw_counts(
         raise WorkloadError(
             subject="routing", field="kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, cure="Use balanced."
         )
-    asked = Asked(num_sources, tokens, num_experts, top_k, seed, lane, kind, skew or Skew())
+    if max_nodes is not None and num_experts % num_nodes:
+        raise WorkloadError(
+            subject="routing",
+            field="max_nodes_per_token",
+            rule=f"be left out where {num_experts} experts do not divide by their {num_nodes} nodes",
+            value=max_nodes,
+            cure="Give all nodes equally many experts.",
+        )
+    shape = (num_sources, tokens, num_experts, top_k, seed, lane)
+    asked = Asked(*shape, kind, skew or Skew(), num_lanes, num_nodes, max_nodes)
     counts = ROUTINGS[kind](asked, list(product(microbatches, layers)))
     return counts.reshape(len(microbatches), len(layers), num_sources, num_experts)
+
+
+def node_chances(
+    kind: str,
+    *,
+    num_experts: int,
+    top_k: int,
+    seed: int,
+    draws: Draws,
+    skew: Skew,
+    num_nodes: int,
+    max_nodes: int,
+) -> FloatArray:
+    """Return the chance of a token to choose among the experts of each node, by microbatch and layer. Shape [N, nodes].
+
+    Examples
+    --------
+    >>> keys = {"num_experts": 4, "top_k": 2, "seed": 1, "draws": [(0, 0)], "num_nodes": 2, "max_nodes": 1}
+    >>> node_chances("multinomial", **keys, skew=Skew())
+    array([[0.5, 0.5]])
+    """
+    asked = Asked(1, 1, num_experts, top_k, seed, 0, kind, skew)
+    if kind not in SOURCES or (kind == "multinomial" and not skew.dead_experts):
+        return np.full((len(draws), num_nodes), min(1.0, max_nodes / num_nodes))
+    found = [choice_chances(expert_shares(asked, layer, microbatch), top_k) for microbatch, layer in draws]
+    return np.stack([chances_of_nodes(chances, num_nodes, max_nodes) for chances in found])
 
 
 def _balanced(asked: Asked, draws: Draws) -> IntArray:
@@ -106,21 +155,56 @@ def _multinomial(asked: Asked, draws: Draws) -> IntArray:
     streams = [_choices(asked, *draw) for draw in draws]
     at_once = max(1, _MOST_AT_ONCE // (asked.num_sources * asked.num_experts))
     groups = [streams[at : at + at_once] for at in range(0, len(streams), at_once)]
-    return np.concatenate([choose_experts(*asked[:4], group) for group in groups])
+    return np.concatenate([_alike(asked, group) for group in groups])
+
+
+def _alike(asked: Asked, streams: list[np.random.Generator]) -> IntArray:
+    """Draw once from each stream where experts are alike. Shape [L, S, E]."""
+    if not asked.is_limited:
+        return choose_experts(*asked[:4], streams)
+    per_node = asked.num_experts // asked.num_nodes
+    if asked.max_nodes == 1:  # nodes are as experts of a top-1 choice
+        on_nodes = np.zeros((asked.top_k + 1, len(streams), asked.num_sources, asked.num_nodes), dtype=np.int64)
+        on_nodes[-1] = choose_experts(asked.num_sources, asked.tokens, asked.num_nodes, 1, streams)
+    else:
+        law = even_node_law(asked.num_nodes, asked.max_nodes or 0, per_node, asked.top_k)
+        drawn = [choose_on_nodes(asked.num_sources, asked.tokens, asked.num_nodes, law, rng) for rng in streams]
+        on_nodes = np.stack(drawn, axis=1)
+    return choose_in_groups(on_nodes, per_node, streams)
 
 
 def _weighted(asked: Asked, draws: Draws) -> IntArray:
     """Draw by the shares of each layer and microbatch."""
     return np.stack(
-        [
-            choose_weighted(*asked[:3], _tree(expert_shares(asked, layer, mb), asked.top_k), _choices(asked, mb, layer))
-            for mb, layer in draws
-        ]
+        [_by_shares(asked, expert_shares(asked, layer, mb), _choices(asked, mb, layer)) for mb, layer in draws]
     )
+
+
+def _by_shares(asked: Asked, shares: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Draw once by shares of experts. Shape [S, E]."""
+    law = _law(shares, asked.top_k, asked.num_nodes, asked.max_nodes if asked.is_limited else None)
+    if isinstance(law, list):
+        return choose_weighted(*asked[:3], law, rng)
+    on_nodes = choose_on_nodes(asked.num_sources, asked.tokens, asked.num_nodes, law, rng)
+    return choose_weighted_in_groups(on_nodes, asked.num_experts // asked.num_nodes, law.experts, rng)
+
+
+def _trace(asked: Asked, draws: Draws) -> IntArray:
+    if asked.skew.loads is None or not is_of_these_tokens(asked):
+        return _weighted(asked, draws)
+    return np.stack([dealt_out(asked, layer, microbatch) for microbatch, layer in draws])
 
 
 def _stride(asked: Asked, draws: Draws) -> IntArray:
     num_experts, step = asked.num_experts, asked.skew.stride
+    if asked.is_limited:
+        raise WorkloadError(
+            subject="routing",
+            field="max_nodes_per_token",
+            rule="be left out with kind stride, whose tokens take experts by number",
+            value=asked.max_nodes,
+            cure="Drop it, or use another kind.",
+        )
     reached = num_experts // gcd(step, num_experts)
     if reached < asked.top_k:
         raise WorkloadError(
@@ -141,24 +225,31 @@ def _choices(asked: Asked, microbatch: int, layer: int) -> np.random.Generator:
     return stream(asked.seed, CHOICES, layer, microbatch, asked.lane)
 
 
-_trees: OrderedDict[tuple[bytes, int], list[FloatArray]] = OrderedDict()  # a cache: what it holds changes no figure
+_laws: OrderedDict[tuple[bytes, int, int, int | None], list[FloatArray] | NodeLaw] = OrderedDict()  # changes no figure
 
 
-def _tree(shares: FloatArray, top_k: int) -> list[FloatArray]:
-    """Return the law of choice for shares of experts; the latest are kept."""
-    key = (shares.tobytes(), top_k)
-    if key not in _trees:
-        _trees[key] = chance_tree(coins_of(choice_chances(shares, top_k), top_k), top_k)
-        if len(_trees) > _MOST_TREES:
-            _trees.popitem(last=False)
-    _trees.move_to_end(key)
-    return _trees[key]
+def _law(shares: FloatArray, top_k: int, num_nodes: int, max_nodes: int | None) -> list[FloatArray] | NodeLaw:
+    """Return the law of choice for shares of experts, by nodes where they are limited; the latest are kept."""
+    key = (shares.tobytes(), top_k, num_nodes, max_nodes)
+    if key not in _laws:
+        chances = choice_chances(shares, top_k)
+        coins = coins_of(chances, top_k)
+        num_alive = int((shares.reshape(num_nodes, -1) > 0).any(axis=1).sum()) if max_nodes else 0
+        if max_nodes is None or num_alive <= max_nodes:
+            _laws[key] = chance_tree(coins, top_k)
+        else:
+            _laws[key] = weighted_node_law(chances, coins, num_nodes, max_nodes, top_k)
+        if len(_laws) > _MOST_LAWS:
+            _laws.popitem(last=False)
+    _laws.move_to_end(key)
+    return _laws[key]
 
 
 ROUTINGS: dict[str, Callable[[Asked, Draws], IntArray]] = {
     "balanced": _balanced,
     "multinomial": _multinomial,
     "stride": _stride,
-    **{name: _weighted for name in SOURCES if name != "multinomial"},
+    **{name: _weighted for name in SOURCES if name not in ("multinomial", "trace")},
+    "trace": _trace,
 }
 """Routing by name: (what is asked, microbatch and layer of each of N draws) -> counts [N, S, E]."""

@@ -50,3 +50,14 @@ class Skew:
                     value=value,
                     cure="Write a share, such as 0.5.",
                 )
+
+    def has_tokens(self, tokens: int, top_k: int) -> bool:
+        """Return whether each microbatch and layer of the recording is of so many tokens, each with top_k experts.
+
+        >>> Skew(loads=np.array([[[3.0, 1.0, 2.0]]])).has_tokens(3, top_k=2)
+        True
+        """
+        loads = self.loads
+        if loads is None:
+            return False
+        return bool((loads.sum(axis=2) == tokens * top_k).all() and (loads <= tokens).all() and (loads % 1 == 0).all())

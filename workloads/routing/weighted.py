@@ -17,7 +17,7 @@ None: counts have the law of tokens that choose one by one, each on its own, to 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_weighted"]
+__all__ = ["choose_weighted", "choose_weighted_in_groups"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -44,13 +44,38 @@ def choose_weighted(
     array([[0, 5, 0],
            [0, 5, 0]])
     """
-    top_k = tree[0].shape[1] - 1
-    chosen = np.zeros((top_k + 1, num_sources, 1), dtype=np.int64)
-    chosen[top_k] = tokens
-    for level in reversed(tree[:-1]):
+    chosen = np.zeros((tree[0].shape[1], num_sources, 1), dtype=np.int64)
+    chosen[-1] = tokens
+    return choose_weighted_in_groups(chosen, num_experts, tree[:-1], rng)
+
+
+def choose_weighted_in_groups(
+    chosen: IntArray, group_size: int, levels: list[FloatArray], rng: np.random.Generator
+) -> IntArray:
+    """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [S, G * size].
+
+    Parameters
+    ----------
+    chosen
+        Tokens of each source with r choices in a group. Shape [k + 1, S, G].
+    group_size
+        Experts of a group.
+    levels
+        Chances of heads in blocks of experts, from single ones to halves of groups.
+    rng
+        Random numbers.
+
+    Examples
+    --------
+    >>> chosen = np.array([[[5, 0]], [[0, 5]]])  # one choice, in the second of two groups of one expert
+    >>> choose_weighted_in_groups(chosen, 1, [], np.random.default_rng(1))
+    array([[0, 5]])
+    """
+    num_choices, num_sources, num_groups = chosen.shape
+    for level in reversed(levels):
         chosen = _halve(chosen, level[0::2], level[1::2], rng)
-    counts = np.tensordot(np.arange(top_k + 1), chosen, axes=1)
-    return np.asarray(counts[:, :num_experts], dtype=np.int64)
+    counts = np.tensordot(np.arange(num_choices), chosen, axes=1).reshape(num_sources, num_groups, -1)
+    return np.asarray(counts[..., :group_size].reshape(num_sources, -1), dtype=np.int64)
 
 
 def _halve(chosen: IntArray, first: FloatArray, second: FloatArray, rng: np.random.Generator) -> IntArray:

@@ -29,6 +29,7 @@ from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import Skew, draw_counts
+from workloads.routing.draw import node_chances
 from workloads.schedules import Pass, Schedule, Step, build_schedule
 
 __all__ = ["CollectivePlan", "CollectiveWork", "bus_factor", "token_bytes"]
@@ -163,6 +164,8 @@ class CollectivePlan:
 
     def _round_trip(self) -> tuple[Transfer, Transfer]:
         work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
+        node, _ = node_places(work.cluster, ranks)
+        num_nodes = int(node.max()) + 1
         counts = draw_counts(
             work.routing,
             num_sources=ranks.size,
@@ -173,22 +176,43 @@ class CollectivePlan:
             layers=[0],
             microbatches=[0],
             skew=work.skew,
+            num_nodes=num_nodes,
+            max_nodes=work.max_nodes_per_token,
         )[0]
         owner = np.repeat(np.arange(ranks.size), work.experts // ranks.size)
         if work.all_to_all != "hierarchical":
             self.logical_bytes = work.tokens * work.top_k * work.num_bytes
             matrix = counts[0].reshape(ranks.size, ranks.size, -1).sum(axis=2) * work.num_bytes
             return exchanges.round_trip(ranks, ranks, matrix, group=0)
-        node, _ = node_places(work.cluster, ranks)
-        to_ranks, to_nodes = (self._distinct(counts, of, int(node.max()) + 1) for of in (owner, node[owner]))
-        counted = to_nodes if node.max() else to_ranks
+        to_ranks, to_nodes = (self._distinct(counts, of, node[owner]) for of in (owner, node[owner]))
+        counted = to_nodes if num_nodes > 1 else to_ranks
         self.logical_bytes = float(counted.sum()) / ranks.size
         return exchanges.relayed_trips(ranks, ranks, Tokens(to_ranks=to_ranks, to_nodes=to_nodes), group=0)[0]
 
-    def _distinct(self, counts: NDArray[np.int64], owner: NDArray[np.intp], num_nodes: int) -> NDArray[np.float64]:
-        work = self.work
-        share = min(1.0, (work.max_nodes_per_token or num_nodes) / num_nodes)
-        tokens = distinct_tokens(counts, owner, tokens=float(work.tokens), top_k=work.top_k, node_share=share)
+    def _distinct(
+        self, counts: NDArray[np.int64], owner: NDArray[np.intp], node: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        work, limit, chances = self.work, self.work.max_nodes_per_token, None
+        if limit is not None:
+            chances = node_chances(
+                work.routing,
+                num_experts=work.experts,
+                top_k=work.top_k,
+                seed=work.seed,
+                draws=[(0, 0)],
+                skew=work.skew,
+                num_nodes=int(node.max()) + 1,
+                max_nodes=limit,
+            )
+        tokens = distinct_tokens(
+            counts,
+            owner,
+            tokens=float(work.tokens),
+            top_k=work.top_k,
+            group=node,
+            max_groups=limit,
+            group_chances=chances,
+        )
         return tokens * work.num_bytes
 
 

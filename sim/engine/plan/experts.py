@@ -26,7 +26,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Compute, Op, Service, TimedKernel, Transfer
+from sim.engine.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.kernel_costs import Block
 from sim.engine.plan.route import ExpertLayer
@@ -45,10 +45,15 @@ def expert_forward(work: Work, costs: Costs, routed: ExpertLayer, *, counted: bo
     num_routed = routed.num_routed if counted else 0
     place = (routed.layer, int(routed.lane_ranks[0]))
     ops = list(costs.once(("router", *place, num_routed), lambda: [_before_experts(work, costs, routed, num_routed)]))
-    if counted and (routed.num_dropped or routed.num_padded):
-        ops[0] = replace(cast("Compute", ops[0]), tokens_dropped=routed.num_dropped, tokens_padded=routed.num_padded)
+    if counted and (routed.num_dropped or routed.num_padded or routed.num_rerouted):
+        ops[0] = replace(
+            cast("Compute", ops[0]),
+            tokens_dropped=routed.num_dropped,
+            tokens_padded=routed.num_padded,
+            tokens_rerouted=routed.num_rerouted,
+        )
     ops += _travel("ep_dispatch", routed, routed.there)
-    ops.append(_experts(work, costs, routed, counted=routed.host_tokens if counted else None))
+    ops.append(_experts(work, costs, routed, counted=routed.received if counted else None))
     ops += _travel("ep_combine", routed, routed.back)
     return ops + costs.once(("gather", *place), lambda: _after_experts(work, costs, routed))
 
@@ -118,7 +123,7 @@ def _experts(
     routed: ExpertLayer,
     *,
     is_backward: bool = False,
-    counted: NDArray[np.int64] | None = None,
+    counted: ExpertTokens | None = None,
 ) -> Op:
     block = partial(_expert_block, work, is_backward)
     if routed.hosts.size == routed.lane_ranks.size:
@@ -142,7 +147,7 @@ def _expert_block(work: Work, is_backward: bool, tokens: NDArray[np.int64]) -> l
 
 
 def _own_experts(
-    costs: Costs, routed: ExpertLayer, block: Block, *, is_backward: bool, counted: NDArray[np.int64] | None
+    costs: Costs, routed: ExpertLayer, block: Block, *, is_backward: bool, counted: ExpertTokens | None
 ) -> Op:
     """Return the expert kernels where each rank of the lane has its own: balanced, the same come again and again."""
     if not costs.is_random:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import ClockError, to_ns_array
-from sim.engine.ops import NO_LAYER, Compute, TimedKernel
+from sim.engine.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from topology.device import Device
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 
@@ -44,7 +44,7 @@ class KernelCosts:
         *,
         layer: int = NO_LAYER,
         tokens_routed: int = 0,
-        expert_tokens: NDArray[np.int64] | None = None,
+        expert_tokens: ExpertTokens | None = None,
     ) -> Compute:
         """Return `kernels` on each of `num_ranks` ranks as one op; equal requests give the same op."""
         key = (tuple(kernels), num_ranks, layer, tokens_routed)
@@ -100,7 +100,7 @@ class KernelCosts:
         num_ranks: int,
         layer: int,
         tokens_routed: int,
-        expert_tokens: NDArray[np.int64] | None,
+        expert_tokens: ExpertTokens | None,
     ) -> Compute:
         timed = []
         for kernel in kernels:

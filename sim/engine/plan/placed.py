@@ -8,6 +8,8 @@ A planned placement sees the tokens that all lanes sent to each expert in `windo
 that no placement changes what is routed in the run.
 """
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +18,18 @@ from sim.engine.plan.exchange_costs import node_places
 from sim.engine.plan.work import Work
 from workloads.placement import place_experts
 from workloads.routing import draw_counts
+from workloads.routing.draw import node_chances
 
-__all__ = ["copies_drawn", "expert_groups", "placed_experts", "placement_before", "slots_of", "try_routing"]
+__all__ = [
+    "chances_of_nodes",
+    "copies_drawn",
+    "expert_groups",
+    "limited_nodes",
+    "placed_experts",
+    "placement_before",
+    "slots_of",
+    "try_routing",
+]
 
 
 def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp]:
@@ -78,6 +90,8 @@ def try_routing(work: Work) -> None:
         layers=[model.layers - 1],
         microbatches=[0],
         skew=work.skew,
+        num_nodes=limited_nodes(work),
+        max_nodes=work.max_nodes_per_token,
     )
     node, _ = node_places(work.cluster, work.mesh.ep_groups(0)[0])
     place_experts(
@@ -102,8 +116,34 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
         microbatches=microbatches,
         lane=lane,
         skew=work.skew,
+        num_lanes=work.mesh.num_lanes,
+        num_nodes=limited_nodes(work),
+        max_nodes=work.max_nodes_per_token,
     )
     return counts.reshape(-1, *counts.shape[2:])
+
+
+def chances_of_nodes(
+    work: Work, layers: list[int], microbatches: list[int] | range, num_nodes: int
+) -> NDArray[np.float64]:
+    """Return the chance of a token to choose among the experts of each node, by microbatch, then layer [N, nodes]."""
+    return node_chances(
+        work.routing,
+        num_experts=work.model.experts,
+        top_k=work.model.top_k,
+        seed=work.seed,
+        draws=list(product(microbatches, layers)),
+        skew=work.skew,
+        num_nodes=num_nodes,
+        max_nodes=work.max_nodes_per_token or num_nodes,
+    )
+
+
+def limited_nodes(work: Work) -> int:
+    """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
+    if work.max_nodes_per_token is None:
+        return 1
+    return int(np.unique(work.cluster.node_of(work.mesh.ep_groups(0)[0])).size)
 
 
 def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:

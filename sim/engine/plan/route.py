@@ -13,16 +13,16 @@ microsecond whatever its arrays hold. No figure depends on what is done together
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Any, TypeVar, cast
+from itertools import cycle, product
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Transfer
+from sim.engine.ops import ExpertTokens, Transfer
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.exchange_costs import Tokens, node_places
-from sim.engine.plan.placed import copies_drawn, expert_groups, slots_of
+from sim.engine.plan.placed import chances_of_nodes, copies_drawn, expert_groups, limited_nodes, slots_of
 from sim.engine.plan.work import Work
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import split_over_replicas
@@ -68,8 +68,8 @@ class ExpertLayer:
     """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [H]."""
     tokens: NDArray[np.int64]
     """Tokens that arrive in each slot of each host, with padding. Shape [H, C]."""
-    host_tokens: NDArray[np.int64]
-    """Tokens that arrive on each host, without padding. Shape [H]."""
+    received: ExpertTokens
+    """Tokens that arrive on each host."""
     there: tuple[Transfer, ...]
     """From the tokens' owners to the experts; empty where tokens are everywhere."""
     back: tuple[Transfer, ...]
@@ -80,6 +80,8 @@ class ExpertLayer:
     """Tokens that each rank owns."""
     num_dropped: int = 0
     """Copies of them that no expert computes."""
+    num_rerouted: int = 0
+    """Copies of them that another expert than their own computes."""
     num_padded: int = 0
     """Empty rows that experts compute beside them."""
 
@@ -104,6 +106,15 @@ def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microb
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
+class _Drawn(NamedTuple):
+    """What was drawn together, by microbatch and then by layer."""
+
+    layers: list[int]
+    microbatches: range
+    slots: list[Ranks | None]
+    """Expert in each slot of the hosts, by layer; where plans change meanwhile, by microbatch and then by layer."""
+
+
 def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list[int], range]:
     """Return the expert layers of a stage and the microbatches that are routed in one go with these."""
     layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
@@ -126,17 +137,20 @@ def _route(
     stage, lane = place
     lane_ranks, numbered = work.mesh.lanes(stage)[lane], expert_groups(work, stage, lane)
     counts = copies_drawn(work, lane, layers, microbatches)
-    computed, carried = keep_capacity(
+    computed, carried, rerouted = keep_capacity(
         counts,
         factor=work.capacity_factor,
         overflow=work.overflow,
         tokens=work.owned_tokens,
         top_k=work.model.top_k,
+        groups=limited_nodes(work),
     )
-    plans = [work.placement.plan_at(microbatch) for microbatch in microbatches]
-    slots = [slots_of(work, costs, stage, layer, plan=plan) for plan, layer in product(plans, layers)]
+    plans = dict.fromkeys(work.placement.plan_at(microbatch) for microbatch in microbatches)
+    of_each = plans if len(plans) == 1 else [work.placement.plan_at(microbatch) for microbatch in microbatches]
+    slots = [slots_of(work, costs, stage, layer, plan=plan) for plan, layer in product(of_each, layers)]
+    drawn = _Drawn(layers, microbatches, slots)
     tokens, real, trips = [], [], []
-    costs.loads.note(lane, layers, microbatches, drawn=counts, computed=computed, num_groups=len(numbered))
+    costs.loads.note(lane, layers, microbatches, computed=computed, num_groups=len(numbered))
     for nth, (number, group) in enumerate(numbered):
         mine = slice(None) if len(numbered) == 1 else slice(nth * group.size, (nth + 1) * group.size)
         per_slot = _on_hosts(carried[:, mine], slots, group.size)
@@ -144,11 +158,13 @@ def _route(
         real.append(tokens[-1] if carried is computed else _on_hosts(computed[:, mine], slots, group.size).sum(axis=1))
         if not work.has_replicated_tokens:
             senders = lane_ranks if len(numbered) == 1 else group
-            trips.append(_trips(work, costs, senders, group, per_slot, group_number=number))
+            trips.append(_trips(work, costs, (senders, group), per_slot, drawn, group_number=number))
     arrived, num_routed = np.concatenate(tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
     num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
     together = Together(arrived)
     hosts, on_hosts = np.concatenate([group for _, group in numbered]), np.concatenate(real, axis=1).sum(axis=2)
+    num_rerouted, held = rerouted.sum(axis=1).tolist(), arrived.sum(axis=2)
+    sent_over_mean = (carried.sum(axis=2).max(axis=1) / np.maximum(counts.sum(axis=2).mean(axis=1), 1)).tolist()
     return {
         (layer, microbatch): ExpertLayer(
             together=together,
@@ -157,12 +173,13 @@ def _route(
             lane_ranks=lane_ranks,
             hosts=hosts,
             tokens=arrived[i],
-            host_tokens=on_hosts[i],
+            received=ExpertTokens(on_hosts[i], held[i], num_routed[i], sent_over_mean[i]),
             there=tuple(of_group[i][0] for of_group in trips),
             back=tuple(of_group[i][1] for of_group in trips),
             num_routed=num_routed[i],
             owned_tokens=work.owned_tokens,
             num_dropped=num_routed[i] - num_computed[i],
+            num_rerouted=num_rerouted[i],
             num_padded=num_carried[i] - num_computed[i],
         )
         for i, (microbatch, layer) in enumerate(product(microbatches, layers))
@@ -170,38 +187,64 @@ def _route(
 
 
 def _on_hosts(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_hosts: int) -> NDArray[np.int64]:
-    """Return tokens [N, S, E] by the slots [N, S, H, C] of the hosts."""
+    """Return tokens [N, S, E] by the slots [N, S, H, C] of the hosts; those of `slots` take turns along N."""
     if slots[0] is None:
         return counts.reshape(*counts.shape[:2], num_hosts, -1)
     return np.stack(
         [
             split_over_replicas(of_draw, cast("Ranks", of_slots))  # all layers are placed, or none is
-            for of_draw, of_slots in zip(counts, slots, strict=True)
+            for of_draw, of_slots in zip(counts, cycle(slots), strict=False)
         ]
     )
 
 
 def _trips(
-    work: Work, costs: Costs, senders: Ranks, group: Ranks, per_slot: NDArray[np.int64], *, group_number: int
+    work: Work,
+    costs: Costs,
+    ends: tuple[Ranks, Ranks],
+    per_slot: NDArray[np.int64],
+    drawn: _Drawn,
+    *,
+    group_number: int,
 ) -> list[tuple[Transfer, Transfer]]:
-    """Return the exchange of each of N draws, there and back, from tokens for each slot [N, S, H, C]."""
+    """Return the exchange of each of N draws, from senders to a group and back, of tokens for slots [N, S, H, C]."""
+    senders, group = ends
     if work.all_to_all == "hierarchical":
-        sent = _distinct(work, per_slot.reshape(*per_slot.shape[:2], -1), group)
+        sent = _distinct(work, per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
         return costs.exchanges.relayed_trips(senders, group, sent, group=group_number)
     matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
     return costs.exchanges.round_trips(senders, group, matrices, group=group_number)
 
 
-def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks) -> Tokens:
+def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks, drawn: _Drawn) -> Tokens:
     """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, H C]."""
     owner = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
     node, _ = node_places(work.cluster, group)
-    num_nodes = int(node.max()) + 1
-    share = min(1.0, (work.max_nodes_per_token or num_nodes) / num_nodes)
-    tokens = float(work.owned_tokens)
-    copy_bytes = float(work.model.hidden * work.model.dtype_bytes)
-    to_ranks, to_nodes = (
-        distinct_tokens(by_slot, of, tokens=tokens, top_k=work.model.top_k, node_share=share) * copy_bytes
-        for of in (owner, node[owner])
-    )
-    return Tokens(to_ranks=to_ranks, to_nodes=to_nodes)
+    num_nodes, limit, slots = int(node.max()) + 1, work.max_nodes_per_token, drawn.slots
+    every = 1 if limit is None or slots[0] is None else len(slots)  # layers that are alike go together
+    chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)
+
+    def to(owner: Ranks) -> NDArray[np.float64]:
+        of_layers = [
+            distinct_tokens(
+                by_slot[nth::every],
+                owner,
+                tokens=float(work.owned_tokens),
+                top_k=work.model.top_k,
+                group=None if limit is None else _home_nodes(work, slots[nth], num_nodes),
+                max_groups=limit,
+                group_chances=None if chances is None else chances[nth::every],
+            )
+            for nth in range(every)
+        ]
+        return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1) * float(
+            work.model.hidden * work.model.dtype_bytes
+        )
+
+    return Tokens(to_ranks=to(owner), to_nodes=to(node[owner]))
+
+
+def _home_nodes(work: Work, slots: Ranks | None, num_nodes: int) -> Ranks:
+    """Return the node that would hold the expert of each slot, were experts placed in order. Shape [H C]."""
+    experts = np.arange(work.model.experts) if slots is None else slots.ravel()
+    return experts // (work.model.experts // num_nodes)

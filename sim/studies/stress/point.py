@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final
 from sim.errors import OutputError
 from sim.scenario.claims_section import ALTERABLE
 from sim.scenario.scenario import Scenario
-from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED
+from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.many import Observation
 from sim.studies.source_digest import source_digest
 
@@ -31,7 +31,6 @@ KEPT_VALUES: Final = (
     "stall_fraction",
     "imbalance_max_over_mean",
     IMBALANCE_BOUND,
-    REROUTED,
     "fits",
     "capacity_bytes",
     "weights",
@@ -49,7 +48,7 @@ class Done:
     parts_s: Mapping[str, float]
     """Account of time, averaged over the stages."""
     tokens: Mapping[str, int]
-    """Copies of tokens routed, computed, dropped, padded."""
+    """Copies of tokens routed, computed, dropped, padded, rerouted."""
     problem: str | None = None
     """Why it could not be run."""
 
@@ -134,6 +133,8 @@ def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:
     for line in lines:
         try:
             data: dict[str, Any] = json.loads(line)
-            yield data.pop("key"), Done(**data)
+            key, done = data.pop("key"), Done(**data)
+            if "rerouted" in done.tokens:  # a line of an earlier version does not know
+                yield key, done
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # cut off by an interrupt, or not ours: simulated again

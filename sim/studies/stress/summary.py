@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sim.results.by_kind import LONGER
 from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
-from sim.studies.imbalance_bound import IMBALANCE_BOUND, REROUTED
+from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.stress.grid import OTHER_ROUTING, Grid
 from sim.studies.stress.point import Done
 
@@ -103,9 +103,8 @@ def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
     fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]
     row["fits"] = all(fits) if fits else None
     routed = sum(one.tokens["routed"] for one in ran)
-    for name in ("dropped", "padded"):
+    for name in ("dropped", "padded", "rerouted"):
         row[f"{name}_fraction"] = sum(one.tokens[name] for one in ran) / routed if routed else 0.0
-    row[REROUTED] = fmean([one.values.get(REROUTED, 0.0) for one in ran]) if ran else 0.0
     row["parts_s"] = _families([one.parts_s for one in ran])
     row["contention_s"] = _families([_contention(one.parts_s) for one in ran])
     return row

@@ -5,7 +5,7 @@ Model
     can be chosen   fits into memory with every seed; drops or reroutes under 0.1 % of the copies (all, where each does
                     more)
     as fast         mean step within 1 % of the least, or 0 within the interval of the differences seed by seed
-    the best        of those as fast: peak memory within 1 % of the least, then the fewest drops, then the first
+    the best        of those as fast: peak memory within 1 % of the least, then the fewest of these, then the first
 
 To drop copies, or to send them to experts that their tokens have not chosen, buys time with quality, which no
 simulation of time can weigh: one that is faster at that price is named beside the best. Remedies meet the same tokens
@@ -20,7 +20,7 @@ from sim.studies.stress.summary import mean_and_interval
 
 __all__ = ["verdict"]
 
-_MOST_DROPPED: Final = 0.001
+_MOST_LOST: Final = 0.001
 _SAME: Final = 1.01
 
 Row = Mapping[str, Any]
@@ -70,7 +70,7 @@ def _chosen(row: Row) -> str | None:
 
 
 def _best(rows: Sequence[Row]) -> Row:
-    whole = [row for row in rows if _lost(row) <= _MOST_DROPPED] or list(rows)
+    whole = [row for row in rows if _lost(row) <= _MOST_LOST] or list(rows)
     fastest = min(whole, key=lambda row: float(row["step_time_s"]))
     as_fast = [row for row in whole if _is_as_fast(row, fastest)]
     least = min(row["peak_bytes_per_gpu"] for row in as_fast)
@@ -124,18 +124,17 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
 
 
 def _losses(row: Row) -> str:
-    return "".join(
-        f", {doing} {row[f'{done}_fraction']:.1%} of the copies"
-        for doing, done in (("dropping", "dropped"), ("rerouting", "rerouted"))
-        if row[f"{done}_fraction"] > _MOST_DROPPED
-    )
+    """Return a clause on copies that are dropped and rerouted, where there are many; else nothing."""
+    shares = (("dropping", row["dropped_fraction"]), ("rerouting", row["rerouted_fraction"]))
+    told = " and ".join(f"{doing} {share:.1%}" for doing, share in shares if share > _MOST_LOST)
+    return f", {told} of the copies" if told else ""
 
 
 def _faster_at_a_price(row: Row, every: Sequence[Row]) -> str:
     """Return what is said of the fastest remedy at the row's skew that loses copies, where the row's does not."""
-    here = [one for one in every if one["skew"] == row["skew"] and _fits(one) and _lost(one) > _MOST_DROPPED]
+    here = [one for one in every if one["skew"] == row["skew"] and _fits(one) and _lost(one) > _MOST_LOST]
     fastest = min(here, key=lambda one: float(one["step_time_s"]), default=row)
-    if _lost(row) > _MOST_DROPPED or fastest["step_time_s"] * _SAME >= row["step_time_s"]:
+    if _lost(row) > _MOST_LOST or fastest["step_time_s"] * _SAME >= row["step_time_s"]:
         return ""
     return f' ("{fastest["remedy"]}" takes {_times(fastest, every[0])}{_losses(fastest)})'
 

@@ -168,7 +168,6 @@ cluster: {preset: dgx-h100, num_nodes: 2}
 model: {layers: 2, hidden: 1024, heads: 16, ffn: 1024, experts: 16, top_k: 9, vocab: 1000}
 parallel: {strategy: EP16_TP1_PP1_DP16, convention: megatron}
 workload: {kind: forward, sequences: 16, sequence_length: 128}
-network: {all_to_all: hierarchical}
 """
     assert call(text, "run", "--set", "routing.max_nodes_per_token=2")[0] == 0
     code, _, err = call(text, "run", "--set", "routing.max_nodes_per_token=1")

@@ -255,7 +255,8 @@ def the_path_runs_from_the_last_end_to_the_first_start(seen: Observed) -> None:
 
 def nothing_is_faster_than_the_bounds(seen: Observed) -> None:
     """Compare with arithmetic at the peak of all GPUs, and with bytes over the datasheet's wires."""
-    bounds, step_s = bounds_of(seen.work), seen.run.trace.step_ns / 1e9
+    bounds = bounds_of(seen.work, num_dropped=seen.run.tokens_dropped)
+    step_s = seen.run.trace.step_ns / 1e9
     assert 0 < bounds.compute_s * seen.work.batches <= step_s
     assert bounds.wires_s * seen.work.batches <= step_s
 
@@ -266,7 +267,8 @@ def executed_flops_fit_into_the_step(seen: Observed) -> None:
     executed = float(seen.column("flops").sum())
     peak = work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world
     assert 0 < executed <= peak * seen.run.trace.step_ns / 1e9
-    assert executed >= bounds_of(work).compute_s * work.batches * peak * (1 - FLOAT_REL)
+    bounds = bounds_of(work, num_dropped=seen.run.tokens_dropped)
+    assert executed >= bounds.compute_s * work.batches * peak * (1 - FLOAT_REL)
 
 
 CERTIFICATES: dict[str, Callable[[Observed], None]] = {

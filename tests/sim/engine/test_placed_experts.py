@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from works import make_model, make_work
+from certificates import CERTIFICATES, observe
+from works import make_model, make_plain_cluster, make_work
 
+from sim.engine.plan.bounds import bounds_of
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.placed import copies_drawn, placed_experts
@@ -61,10 +63,55 @@ def test_tokens_routed_are_tokens_computed_and_dropped(strategy, convention, cha
     ran = run(make(strategy, convention, **changes))
     assert ran.tokens_routed == copies(make(strategy, convention))
     assert ran.tokens_routed == ran.tokens_computed + ran.tokens_dropped
-    assert (ran.tokens_dropped > 0) == (
-        changes.get("capacity_factor") is not None and changes.get("overflow") != "reroute"
-    )
+    is_rerouted = changes.get("overflow") == "reroute"
+    assert (ran.tokens_rerouted > 0) == is_rerouted
+    if is_rerouted:
+        dropping = run(make(strategy, convention, **(changes | {"overflow": "drop"})))
+        assert ran.tokens_computed == dropping.tokens_computed + ran.tokens_rerouted
+    else:
+        assert (ran.tokens_dropped > 0) == (changes.get("capacity_factor") is not None)
     assert (ran.tokens_padded > 0) == (changes.get("overflow") == "pad")
+
+
+LIMITED = [("EP16_TP4_PP4", "spanning"), ("EP16_TP1_PP1_DP16", "megatron"), ("EP16_TP16_PP1", "vllm")]
+
+
+@pytest.mark.parametrize("all_to_all", ["direct", "hierarchical"])
+@pytest.mark.parametrize(("strategy", "convention"), LIMITED)
+def test_a_limit_of_nodes_keeps_the_copies_of_a_token_together(strategy, convention, all_to_all):
+    """One of two nodes with top-2: each source has an even number of copies for each node, and none is lost.
+
+    Whatever the all-to-all and the placement, the tokens are the same ones.
+    """
+    work = make(strategy, convention, max_nodes_per_token=1, all_to_all=all_to_all, sequences=32)
+    counts = copies_drawn(work, 0, [0, 1], [0, 1])
+    assert (counts.reshape(*counts.shape[:2], 2, -1).sum(axis=3) % 2 == 0).all()
+    unlimited = copies_drawn(replace(work, max_nodes_per_token=None), 0, [0, 1, 2, 3], range(8))
+    assert (unlimited.reshape(-1, 2, 8).sum(axis=2) % 2).any()
+    ran = run(work)
+    assert ran.tokens_routed == ran.tokens_computed == copies(work)
+    scattered = replace(work, placement=PlacementRule(kind="random"))
+    np.testing.assert_array_equal(copies_drawn(scattered, 0, [0, 1], [0, 1]), counts)
+    assert run(scattered).tokens_computed == copies(work)
+
+
+def test_bytes_between_ranks_are_the_copies_that_were_drawn():
+    """Direct: bytes of a token for each of its copies; by way of nodes a token crosses once, not for each of both."""
+    crossed = {}
+    for all_to_all in ("direct", "hierarchical"):
+        limited = make("EP16_TP1_PP1_DP16", max_nodes_per_token=1, all_to_all=all_to_all, microbatches=1)
+        work = replace(limited, cluster=make_plain_cluster(16))
+        costs = Costs(work.cluster, dtype="bf16", all_to_all=all_to_all, is_random=True)
+        routed = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
+        of_nic = work.cluster.crosses_node[routed.there[0].load.links]
+        crossed[all_to_all] = routed.there[0].load.num_bytes[of_nic].sum()
+        counts = copies_drawn(work, 0, [0], [0])[0]
+    is_other = np.arange(16)[:, None] // 8 != np.arange(16) // 8  # one expert on each rank
+    copies_that_cross = counts[is_other].sum()
+    token_bytes = work.model.hidden * work.model.dtype_bytes
+    hops = crossed["direct"] / (copies_that_cross * token_bytes)  # links of other nodes on a path
+    assert hops == pytest.approx(round(hops))
+    assert crossed["hierarchical"] == pytest.approx(hops * copies_that_cross / 2 * token_bytes, rel=0.02)
 
 
 def test_recomputed_passes_drop_nothing_again():
@@ -85,11 +132,24 @@ def test_the_backward_pass_has_the_draw_of_its_forward_pass():
 
 
 @EVERY_MESH
-def test_infinite_capacity_is_dropless(strategy, convention):
+@pytest.mark.parametrize("factor", [8.0, 1e300])
+@pytest.mark.parametrize("overflow", ["drop", "reroute"])
+def test_infinite_capacity_is_dropless(strategy, convention, overflow, factor):
     """Experts over top-k is enough for all: a token takes an expert once."""
-    dropless, capped = (run(make(strategy, convention, capacity_factor=factor)) for factor in (None, 8.0))
+    dropless = run(make(strategy, convention))
+    capped = run(make(strategy, convention, capacity_factor=factor, overflow=overflow))
     for name, column in dropless.trace.columns.items():
         np.testing.assert_array_equal(capped.trace.columns[name], column)
+
+
+@EVERY_MESH
+def test_infinite_capacity_padded_drops_nothing_and_has_room_for_every_token_in_every_expert(strategy, convention):
+    """With padding each of 16 experts has a row for each token of each source: 8 times the copies of top-2."""
+    capped = [run(make(strategy, convention, capacity_factor=f, overflow="pad")) for f in (8.0, 1e300)]
+    for ran in capped:
+        assert ran.tokens_computed == ran.tokens_routed
+        assert ran.tokens_computed + ran.tokens_padded == 8 * copies(make(strategy, convention))
+    assert capped[0].trace.step_ns == capped[1].trace.step_ns
 
 
 @EVERY_MESH
@@ -285,3 +345,50 @@ def test_skew_in_one_stage_idles_the_others_as_derived():
     for account, pass_ns in zip(stages_ns(several), took, strict=True):
         assert account["idle"] == pytest.approx(several.step_ns - 6 * pass_ns, abs=6)
         assert account["stalled"] == 0
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+@EVERY_MESH
+@pytest.mark.parametrize("overflow", ["drop", "pad", "reroute"])
+def test_nothing_is_faster_than_the_bounds_whatever_is_dropped(strategy, convention, overflow):
+    """FLOPs that ran are at least those of the bound, of whose copies only those count that experts computed."""
+    work = make(strategy, convention, capacity_factor=0.3, overflow=overflow)
+    seen = observe(work)
+    assert seen.run.tokens_dropped > 0.3 * seen.run.tokens_routed
+    for name in ("nothing_is_faster_than_the_bounds", "executed_flops_fit_into_the_step"):
+        CERTIFICATES[name](seen)
+    whole, less = bounds_of(work), bounds_of(work, num_dropped=seen.run.tokens_dropped)
+    peak = work.cluster.device.peak_flops_per_s("bf16") * work.mesh.world
+    saved = 2.0 * work.model.num_expert_params * seen.run.tokens_dropped / work.batches
+    assert whole.compute_s - less.compute_s == pytest.approx(saved / peak)
+
+
+@pytest.mark.parametrize(
+    ("changes", "per_token"),
+    [
+        ({"routing": "multinomial", "skew": Skew()}, 2 * (1 - 0.5**2) / 2),
+        ({"routing": "multinomial", "skew": Skew(), "max_nodes_per_token": 1}, 1 / 2),
+        ({}, 1 / 2),
+        ({"routing": "trace", "skew": Skew(loads=np.eye(16)[None, :2].sum(axis=1, keepdims=True))}, 1 / 2),
+    ],
+    ids=["even", "limited", "zipf", "two_experts"],
+)
+def test_the_bound_of_wires_is_what_must_leave_a_node(changes, per_token):
+    """Two nodes: half of the tokens for those on one node, 3 / 4 where two choices are independent; and it is no more.
+
+    By way of nodes a token crosses once, and less is not possible: what crossed in the run, there and back.
+    """
+    work = make("EP16_TP1_PP1_DP16", microbatches=1, all_to_all="hierarchical", **changes)
+    plain = replace(work, cluster=make_plain_cluster(16))
+    model, nodes = plain.model, 2
+    must = 2 * model.num_moe_layers * plain.batch_tokens * per_token * model.hidden * model.dtype_bytes
+    exits = plain.cluster.exit_bytes_per_s * 8 * nodes
+    assert bounds_of(plain).wires_s == pytest.approx(must / exits)
+    use = run(plain).trace.link_use
+    nic = sum(b for b, kind in zip(use.num_bytes, use.link_kinds, strict=True) if kind == "nic")
+    crossed = nic / 2  # out of one node's and into the other's
+    assert crossed >= must * (1 - 1e-9)
+    if changes.get("max_nodes_per_token") or changes.get("routing") == "trace":  # each token is on one node
+        assert crossed == pytest.approx(must)

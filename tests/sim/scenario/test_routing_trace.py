@@ -1,13 +1,18 @@
 """Recorded traces of routing: what is read, and what is refused with its cure."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from sim.engine.plan.placed import copies_drawn, placed_experts
 from sim.errors import InputError
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
+from sim.studies.build import build
 from sim.studies.build_routing import skew_of
 from sim.studies.stress.heat import expert_tokens
+from workloads.placement import PlacementRule, place_experts
 
 TOKENS = np.arange(1, 13, dtype=float).reshape(2, 2, 3)
 
@@ -85,3 +90,108 @@ routing: {kind: trace, file: a.csv}
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     tokens = expert_tokens(load_scenario(str(tmp_path / "mine.yaml")))
     assert (tokens > 0).tolist() == [[True, True, False, False], [False, False, True, True]]
+
+
+def test_parquet_is_the_same_as_csv(tmp_path):
+    """Where the extra `parquet` is installed; lines in any order, and one microbatch without its column."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rows = [(m, layer, e, TOKENS[m, layer, e]) for m, layer, e in np.ndindex(TOKENS.shape)][::-1]
+    frame = pandas.DataFrame(rows, columns=["microbatch", "layer", "expert", "tokens"])
+    frame.to_parquet(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(read_routing_trace(tmp_path / "a.parquet"), TOKENS)
+    frame[frame.microbatch == 0].drop(columns="microbatch").to_parquet(tmp_path / "b.parquet")
+    np.testing.assert_array_equal(read_routing_trace(tmp_path / "b.parquet"), TOKENS[:1])
+    frame.drop(columns="expert").to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(InputError, match="have columns layer, expert, tokens"):
+        read_routing_trace(tmp_path / "c.parquet")
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="be a Parquet file"):
+        read_routing_trace(tmp_path / "d.parquet")
+
+
+@pytest.mark.parametrize("missing", ["pandas", "pyarrow"])
+def test_parquet_without_its_extra_names_it(tmp_path, monkeypatch, missing):
+    """Neither pandas nor one without a reader is enough, and the cure says what to install."""
+    if missing == "pyarrow":
+        pandas = pytest.importorskip("pandas")
+
+        def without_reader(path):
+            raise ImportError(f"no engine reads {path}")
+
+        monkeypatch.setattr(pandas, "read_parquet", without_reader)
+    else:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    (tmp_path / "a.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"Install moesim\[parquet\], or write it as CSV or NPZ"):
+        read_routing_trace(tmp_path / "a.parquet")
+
+
+# --- replayed -------------------------------------------------------------------------------------------------------
+
+SMALL = """
+cluster: {{preset: dgx-h100, num_nodes: 1}}
+model: {{layers: {layers}, hidden: 512, heads: 8, ffn: 512, experts: 8, top_k: 2, vocab: 1000}}
+parallel: {{strategy: EP4_TP1_PP1_DP8}}
+workload: {{kind: forward, sequences: 16, sequence_length: 64, microbatches: 2}}
+routing: {{kind: trace, file: a.npz}}
+"""
+COPIES = 16 * 64 * 2 // 2
+
+
+def recorded(num_microbatches=2, num_layers=3, copies=COPIES):
+    """Return whole counts that sum to the copies of a microbatch, uneven, each expert's at most its tokens."""
+    rng = np.random.default_rng(4)
+    return rng.multinomial(copies, rng.dirichlet(np.full(8, 2.0)), size=(num_microbatches, num_layers)).astype(float)
+
+
+def replayed(tmp_path, loads, layers=3, extra=""):
+    """Return counts of all sources [microbatches, layers, experts], and what was assumed of the file."""
+    np.savez(tmp_path / "a.npz", tokens=loads)
+    (tmp_path / "mine.yaml").write_text(SMALL.format(layers=layers) + extra, encoding="utf-8")
+    built = build(load_scenario(str(tmp_path / "mine.yaml")))
+    work = built.work
+    lanes = [copies_drawn(work, lane, list(range(layers)), range(2)) for lane in range(work.mesh.num_lanes)]
+    assert len(lanes) == 2
+    assert all(np.ptp(lane.sum(axis=2)) == 0 for lane in lanes)  # each source has its copies
+    counts = sum(lane.sum(axis=1) for lane in lanes).reshape(2, layers, 8)
+    return counts, next(item for item in built.assumptions if item.key == "routing.file")
+
+
+def test_whole_counts_of_the_runs_tokens_are_replayed_as_they_are(tmp_path):
+    """To the copy, over two lanes of four sources; sources share each expert's evenly."""
+    loads = recorded()
+    counts, assumed = replayed(tmp_path, loads)
+    np.testing.assert_array_equal(counts, loads)
+    assert assumed.value == "counts"
+    assert assumed.why == "the 1,024 copies of each microbatch and layer are those of the run: dealt out evenly"
+
+
+@pytest.mark.parametrize("loads", [2 * recorded(), recorded() / 3, recorded(copies=COPIES - 1)])
+def test_other_counts_are_replayed_as_shares(tmp_path, loads):
+    """Drawn: not the recorded numbers, and near them; and the run says so."""
+    counts, assumed = replayed(tmp_path, loads)
+    wanted = loads / loads.sum(axis=2, keepdims=True) * COPIES
+    assert (counts.sum(axis=2) == COPIES).all()
+    assert (np.abs(counts - wanted) <= 6 * np.sqrt(wanted) + 1).all()
+    assert not np.array_equal(counts, np.rint(wanted))
+    assert assumed.value == "shares"
+    assert assumed.why.endswith("to 1,024: tokens are drawn by them")
+
+
+def test_a_recording_that_is_too_short_says_that_it_is_repeated(tmp_path):
+    counts, assumed = replayed(tmp_path, recorded(num_microbatches=1, num_layers=2))
+    np.testing.assert_array_equal(counts[0], counts[1])
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 2])
+    assert "it has 1 of 2 microbatches and 2 of 3 layers, and is repeated" in assumed.why
+
+
+def test_a_plan_sees_the_end_of_a_recording_as_what_was_before(tmp_path):
+    """Microbatches -1 and -2 are the last and the one before; the run says so."""
+    loads = recorded(num_microbatches=3)
+    extra = "placement: {kind: greedy, window: 1, stale: 1}\n"
+    _, assumed = replayed(tmp_path, loads, extra=extra)
+    assert assumed.why.endswith("a plan sees its last microbatches as those before the run")
+    work = build(load_scenario(str(tmp_path / "mine.yaml"))).work
+    wanted = place_experts(PlacementRule(kind="greedy"), num_experts=8, num_ranks=4, loads=loads[1, 0])
+    np.testing.assert_array_equal(placed_experts(work, 0, 0), wanted)

@@ -257,3 +257,31 @@ def test_a_nic_of_a_node_of_72_is_named_in_quotes() -> None:
     rack = ["cluster.preset=gb200-nvl72", "parallel.strategy=EP16_TP1_PP2_DP72"]
     with pytest.raises(InputError, match=r"cluster.degraded.0.nic must be in quotes on a node of 72 NICs"):
         build(load_scenario_text(SMALL, overrides=[*rack, "cluster.degraded=[{nic: 0.10, gone: true}]"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["routing.max_nodes_per_token=1"], None),
+        (["routing.max_nodes_per_token=1", "placement.kind=eplb", "placement.groups=2"], None),
+        (
+            ["routing.max_nodes_per_token=2"],
+            "limits nothing: a group with all experts is on 2 of them, and a token takes 2",
+        ),
+        (["routing.max_nodes_per_token=1", "model.top_k=1"], "and a token takes 1 experts."),
+        (
+            ["routing.max_nodes_per_token=1", "placement.kind=random"],
+            "random may spread a token's experts over more nodes",
+        ),
+    ],
+)
+def test_a_limit_of_nodes_that_does_not_what_it_says_is_told(changes, words):
+    """Where it binds nothing, or where experts do not stand where it means."""
+    text = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 2, hidden: 1024, heads: 16, ffn: 1024, experts: 16, top_k: 2, vocab: 1000}
+parallel: {strategy: EP16_TP1_PP1_DP16}
+workload: {kind: forward, sequences: 16, sequence_length: 128}
+"""
+    warned = [line for line in build(load_scenario_text(text, overrides=changes)).warnings if "EP16" not in line]
+    assert [words in line for line in warned] == ([] if words is None else [True])

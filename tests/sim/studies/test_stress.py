@@ -259,6 +259,14 @@ def test_the_sentence_names_the_best_remedy_and_its_price():
     )
 
 
+def test_rerouting_buys_time_with_quality_as_dropping_does():
+    """It is left out where another loses nothing, and told where each loses more."""
+    rows = [row(1, "nothing", 3.0), row(1, "reroute", 1.0, rerouted=0.2), row(1, "EPLB", 1.5)]
+    assert '"EPLB" is best' in verdict(rows)
+    lossy = verdict([row(1, "drop", 3.0, dropped=0.3), row(1, "reroute", 1.0, dropped=0.01, rerouted=0.2)])
+    assert lossy.endswith("dropping 1.0% and rerouting 20.0% of the copies.")
+
+
 @pytest.mark.parametrize(("peak", "words"), [(0.5e9, "needs 500 MB less per GPU"), (1e9, "needs as much per GPU")])
 def test_the_price_is_that_of_all_memory(peak, words):
     """Replicas weigh more, and yet an even load can need less."""

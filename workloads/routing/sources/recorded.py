@@ -1,12 +1,17 @@
-"""Popularity as it was recorded: tokens per layer and expert, of one microbatch or several, replayed.
+"""Tokens as they were recorded, per layer and expert, of one microbatch or several, replayed.
 
 Model
 -----
-    share [microbatch m, layer l] = tokens [m mod M, (l - first layer) mod L] / their sum
+    copies [m, l, e] = recorded [m mod M, (l - first layer) mod L, e]       dealt out: copy i goes to source i mod S
+    share [m, l, e]  = recorded [...] / its sum over e                      where a run has other tokens
+
+Where each sum over the experts is what the sources of a run send together, and every expert has a whole number of
+tokens, each of them once, the counts are replayed as they are: only how they are spread over sources is not recorded,
+and made even. Otherwise sources draw their tokens by the shares, so that counts differ from the recording's by chance.
 
 The recording's layers are those with experts: the run's first of them, `Skew.first_layer`, replays its first. A
-recording with fewer layers or microbatches than the run is repeated. Sources draw their tokens anew from these shares,
-so that a rank's counts differ from the recording's by chance.
+recording with fewer layers or microbatches than the run is repeated. A microbatch before the run, whose loads a plan
+sees, has a negative number: the ones before the recording's first are its last.
 """
 
 import numpy as np
@@ -15,11 +20,42 @@ from numpy.typing import NDArray
 from workloads.errors import WorkloadError
 from workloads.routing.asked import Asked
 
-__all__ = ["recorded"]
+__all__ = ["dealt_out", "is_of_these_tokens", "recorded"]
+
+IntArray = NDArray[np.int64]
 
 
 def recorded(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
     """Return the recorded shares, in the recording's own order."""
+    tokens = _tokens(asked, layer, microbatch)
+    return np.asarray(tokens / tokens.sum(), dtype=float)
+
+
+def is_of_these_tokens(asked: Asked) -> bool:
+    """Return whether a recording has just the copies of the sources that are asked for."""
+    return asked.skew.has_tokens(asked.num_lanes * asked.num_sources * asked.tokens, asked.top_k)
+
+
+def dealt_out(asked: Asked, layer: int, microbatch: int) -> IntArray:
+    """Return the recorded copies as each source of a lane has them. Shape [S, E].
+
+    Examples
+    --------
+    >>> from workloads.routing.skew import Skew
+    >>> dealt_out(Asked(2, 3, 2, 1, 0, 0, "trace", Skew(loads=np.array([[[5.0, 1.0]]]))), 0, 0)
+    array([[3, 0],
+           [2, 1]])
+    """
+    copies = _tokens(asked, layer, microbatch).astype(np.int64)
+    source = (asked.lane * asked.num_sources + np.arange(asked.num_sources))[:, None]
+    up_to = (np.cumsum(copies) + asked.num_lanes * asked.num_sources - 1 - source) // (
+        asked.num_lanes * asked.num_sources
+    )
+    return np.asarray(np.diff(up_to, axis=1, prepend=0), dtype=np.int64)
+
+
+def _tokens(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
+    """Return what was recorded of a layer and a microbatch. Shape [E]."""
     loads = asked.skew.loads
     if loads is None:
         raise WorkloadError(
@@ -34,4 +70,4 @@ def recorded(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
             cure="Record that model, or set model.experts.",
         )
     tokens = loads[microbatch % loads.shape[0], (layer - asked.skew.first_layer) % loads.shape[1]]
-    return np.asarray(tokens / tokens.sum(), dtype=float)
+    return np.asarray(tokens, dtype=float)
