@@ -30,6 +30,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"sh", "python", "yaml", "text"}
 QUICK = {"sequences": 16, "sequence_length": 256, "microbatches": 2}
 """The work of commands and scenarios in documents, whatever they name."""
+ALL_SUITES = {"docs/validation.md", "docs/reference/commands.md"}
+"""Pages whose commands hold the model against every published figure, some several times."""
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:sim|topology|workloads|tests|benchmarks|docs|scenarios|tools)/[\w/.-]*(?:\.\w+|/))`")
@@ -64,7 +66,11 @@ def slugs(page: Path) -> set[str]:
 def with_blocks(*languages: str) -> list[Any]:
     """Return the pages that have blocks of these languages, as parameters."""
     pages = [page for page in PAGES if any(block.language in languages for block in blocks(page))]
-    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+    names = {str(page.relative_to(ROOT)): page for page in pages}
+    slow = ALL_SUITES if "sh" in languages else frozenset()
+    return [
+        pytest.param(page, id=name, marks=[pytest.mark.slow] if name in slow else []) for name, page in names.items()
+    ]
 
 
 def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ EVERY_ORDER = [
     for schedule in SCHEDULES
     if schedule not in TAKES_ANY
 ]
+FOLDED = [name for name, family in SCHEDULES.items() if family.placement in {"vee", "both_ways"}]
 CHUNKED = [{"kind": "training", "schedule": schedule} for schedule in TAKES_ANY]
 SPLIT, WHOLE = {"sp": True}, {"sp": False}
 MESHES = [
@@ -39,7 +40,14 @@ MESHES = [
     ("EP4_TP1_PP4_DP4", "megatron", 16, False, WHOLE, FORWARD + TRAINING),
     ("EP4_TP1_PP4_DP4", "megatron", 16, False, WHOLE, EVERY_ORDER),
     ("EP4_TP2_PP2_VPP2_DP4", "megatron", 16, False, SPLIT, CHUNKED),
-    ("EP4_TP2_PP2_DP4", "megatron", 16, False, SPLIT, [one | {"zero": 1} for one in EVERY_ORDER]),
+    (
+        "EP4_TP2_PP2_DP4",
+        "megatron",
+        16,
+        False,
+        SPLIT,
+        [one | {"zero": 1} for one in EVERY_ORDER if one["schedule"] in FOLDED],
+    ),
     ("EP1_TP2_PP4_DP2", "megatron", 16, True, SPLIT, FORWARD + TRAINING),
     ("EP1_TP2_PP4_DP2", "megatron", 16, True, WHOLE, FORWARD + TRAINING),
     ("EP16_TP8_PP2", "megatron", 32, False, SPLIT, TRAINING),
