@@ -2,16 +2,10 @@
 
 Model
 -----
-    F of a stage    [receive: all-gather over TP] [embedding, summed over TP] layers [output head]
-    B of a stage    [receive] [output head backward] layers backward, last first, [embedding backward]
-    W of a stage    gradients of weights, where the schedule splits them off B (`plan.split`)
-    F and B at once (DualPipe) each as it is alone, beside the other: kernels take turns on the ranks, transfers share
-                    links, and so one's kernels run while the other waits for a transfer
-
-A stage that holds several chunks does this for each; embedding and output head stand with the first and the last part.
-
-A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
-over TP (they need not under sequence parallelism, where each rank keeps its part).
+    F, B         a pass through the part of the model that the schedule's chunk stands for (`plan.part`)
+    W            gradients of weights, where the schedule splits them off B (`plan.split`)
+    F and B      at once (DualPipe): each as it is alone, beside the other. Kernels take turns on the ranks, transfers
+                 share links, and so one's kernels run while the other waits for a transfer
 
 Ops that do not depend on the microbatch are planned once.
 """
@@ -23,19 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.folding import Folding
-from sim.engine.ops import NO_LAYER, Beside, Collective, Compute, Input, Join, Op, Send
+from sim.engine.ops import Beside, Collective, Compute, Input, Join, Op, Send
 from sim.engine.plan.alike import alike_lanes
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.finish import finish_training, gradient_transfers
-from sim.engine.plan.layer import layer_backward, layer_forward, tp_collective
 from sim.engine.plan.moves import moves_before
 from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.engine.plan.part import part_backward, part_forward
 from sim.engine.plan.sharded import with_sharding
 from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.plan.split import input_half, weight_half
 from sim.engine.plan.work import Work
-from workloads.kernels import Kernel
-from workloads.layers import backward_of, embedding_block, head_block
 from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
 from workloads.schedules import Pair, Pass, Pipeline, Programme, Schedule, StageTimes, Step, build_programme, parts_of
 
@@ -199,8 +191,8 @@ class PipelinePlan:
 
     def _built(self, stage: int, lane: int, chosen: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass, without meetings."""
-        build = self._forward if chosen.kind == "F" else self._backward
-        ops = [op for op in build(stage, lane, chosen) if not _is_empty(op)]
+        build = part_forward if chosen.kind == "F" else part_backward
+        ops = build(self.work, self.costs, (stage, lane), chosen)
         if chosen.kind == "W":
             ops = weight_half(ops)
         elif is_split:
@@ -222,60 +214,6 @@ class PipelinePlan:
             ]
             found.append(StageTimes(forward_ns=took[0], backward_ns=took[1], weight_ns=took[2]))
         return tuple(found)
-
-    @property
-    def _last_part(self) -> int:
-        return self.work.parts.num_parts - 1
-
-    def _forward(self, stage: int, lane: int, chosen: Pass) -> list[Op]:
-        work, ranks = self.work, self.lane_ranks[stage, lane]
-        part, microbatch = work.parts.part_of(stage, chosen.chunk), chosen.microbatch
-        ops = self._receive(part > 0, stage, lane)
-        if part == 0:
-            ops.append(self._edge(embedding_block(work.model, work.tokens), ranks))
-            ops += self._over_tp("reduce_scatter" if work.mesh.sp else "all_reduce", ranks)
-        for layer in work.layers_of_part(part):
-            ops += layer_forward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
-        if part == self._last_part:
-            ops += self._over_tp("all_gather", ranks) if self._gathers_for_head else []
-            ops.append(self._edge(self._head(), ranks))
-        return ops
-
-    def _backward(self, stage: int, lane: int, chosen: Pass) -> list[Op]:
-        work, ranks = self.work, self.lane_ranks[stage, lane]
-        part, microbatch = work.parts.part_of(stage, chosen.chunk), chosen.microbatch
-        ops = self._receive(part < self._last_part, stage, lane)
-        if part == self._last_part:
-            ops.append(self._edge(backward_of(self._head()), ranks))
-            ops += self._over_tp("reduce_scatter" if work.mesh.sp else "all_reduce", ranks)
-        for layer in reversed(work.layers_of_part(part)):
-            ops += layer_backward(work, self.costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
-        if part == 0:
-            ops += self._over_tp("all_gather", ranks) if work.mesh.sp else []
-            ops.append(self._edge(backward_of(embedding_block(work.model, work.tokens)), ranks))
-        return ops
-
-    def _receive(self, comes_from_afar: bool, stage: int, lane: int) -> list[Op]:
-        if not comes_from_afar or self.work.mesh.strategy.tp == 1 or self.work.mesh.sp:
-            return []
-        return self._over_tp("all_gather", self.lane_ranks[stage, lane])
-
-    @property
-    def _gathers_for_head(self) -> bool:
-        """Whether the head needs the tokens of all TP ranks, which sequence parallelism has split (training)."""
-        return self.work.mesh.sp and self.work.kind == "training"
-
-    def _over_tp(self, operation: str, ranks: NDArray[np.intp]) -> list[Op]:
-        """Return a collective of a microbatch's activations over TP (none for TP 1)."""
-        if self.work.mesh.strategy.tp == 1:
-            return []
-        return [tp_collective(self.work, self.costs, ranks, operation, kind="tp", layer=NO_LAYER)]
-
-    def _head(self) -> list[Kernel]:
-        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
-
-    def _edge(self, kernels: list[Kernel], ranks: NDArray[np.intp]) -> Op:
-        return self.costs.kernels.compute(kernels, ranks.size)
 
     def _with_meetings(self, stage: int, lane: int, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""
@@ -300,10 +238,3 @@ def _alone_ns(op: Op) -> int:
     if isinstance(op, Collective):
         return max((transfer.latency_ns + transfer.alone_ns for transfer in op.transfers), default=0)
     return int(op.duration_ns.max(initial=0))
-
-
-def _is_empty(op: Op) -> bool:
-    """Tell whether an op takes no time: a collective of groups of one."""
-    if not isinstance(op, Collective) or op.join is not None:
-        return False
-    return op.transfers[0].total_bytes == 0 if len(op.transfers) == 1 else not any(t.total_bytes for t in op.transfers)

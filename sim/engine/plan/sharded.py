@@ -27,8 +27,8 @@ from sim.engine.ops import NO_LAYER, Collective, Compute, Op
 from sim.engine.plan.costs import Costs
 from sim.engine.plan.replicas import over_replicas
 from sim.engine.plan.work import Work
-from workloads.memory import layer_params_per_rank, params_per_rank
-from workloads.schedules import Step
+from workloads.memory import Held, layer_params_per_rank, params_per_rank
+from workloads.schedules import Pass
 
 __all__ = ["with_sharding"]
 
@@ -36,18 +36,19 @@ Ranks = NDArray[np.intp]
 
 
 def with_sharding(
-    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, ops: Sequence[Op], *, chosen: Step, reduces: bool
+    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, ops: Sequence[Op], *, chosen: Pass, reduces: bool
 ) -> tuple[Op, ...]:
     """Return the ops of a pass with the exchanges of ZeRO 2 and 3 around each layer's.
 
     A pass `reduces` if it makes gradients of weights: W, or B where W is not split off.
     """
+    part = work.parts.part_of(place[0], chosen.chunk)
 
     def exchange(layer: int, operation: str) -> list[Op]:
         """Return a collective of a layer's parameters; each pass meets for itself."""
         ops = costs.once(
-            ("sharded", operation, *place, layer),
-            lambda: _of_layer(work, costs, place, lane_of, layer=layer, operation=operation),
+            ("sharded", operation, *place, layer, part if layer == NO_LAYER else None),
+            lambda: _of_layer(work, costs, place, lane_of, where=(part, layer), operation=operation),
         )
         key = ("sharded", operation, place[0], layer, *chosen)
         return [
@@ -63,7 +64,7 @@ def with_sharding(
         if work.zero == 3 and chosen.kind != "W" and first[layer] == i:
             result += exchange(layer, "all_gather")
         result.append(op)
-        if last[layer] == i and (reduces or _is_embedding_backward(work, place[0], layer, chosen)):
+        if last[layer] == i and (reduces or _is_embedding_backward(work, part, layer, chosen)):
             result += exchange(layer, "reduce_scatter")
     return tuple(result)
 
@@ -71,32 +72,32 @@ def with_sharding(
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _is_embedding_backward(work: Work, stage: int, layer: int, chosen: Step) -> bool:
+def _is_embedding_backward(work: Work, part: int, layer: int, chosen: Pass) -> bool:
     """Tell whether a B makes the gradients of the embedding, which has no product to split off."""
-    return layer == NO_LAYER and chosen.kind == "B" and stage == 0 < work.mesh.num_stages - 1
+    return layer == NO_LAYER and chosen.kind == "B" and part == 0 < work.parts.num_parts - 1
 
 
 def _of_layer(
-    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, *, layer: int, operation: str
+    work: Work, costs: Costs, place: tuple[int, int], lane_of: Ranks, *, where: tuple[int, int], operation: str
 ) -> list[Op]:
-    """Return a collective of a layer's parameters in which a lane takes part."""
+    """Return a collective of the parameters of a (part, layer) in which a lane takes part."""
     found = over_replicas(
         work,
         costs,
         place,
         lane_of,
         operation=operation,
-        params=_params_of(work, place[0], layer),
+        params=_params_of(work, *where),
         bytes_per_param=work.model.dtype_bytes if operation == "all_gather" else work.precision.gradient_bytes,
-        layer=layer,
+        layer=where[1],
     )
     return list(found)
 
 
-def _params_of(work: Work, stage: int, layer: int) -> tuple[int, int]:
-    """Return the dense and expert parameters of a layer, or those of a stage that belong to none."""
+def _params_of(work: Work, part: int, layer: int) -> tuple[int, int]:
+    """Return the dense and expert parameters of a layer, or those of a part of the model that belong to none."""
     if layer != NO_LAYER:
         dense, expert = layer_params_per_rank(work.model, layer, work.mesh, replicas=work.placement.replicas)
         return dense, 0 if work.mesh.convention == "spanning" else expert
-    dense = params_per_rank(work.model, work.mesh, work.held(stage))[0]
-    return dense - sum(layer_params_per_rank(work.model, one, work.mesh)[0] for one in work.layers_of(stage)), 0
+    ends = Held(layers=(), has_embedding=part == 0, has_head=part == work.parts.num_parts - 1)
+    return params_per_rank(work.model, work.mesh, ends)[0], 0

@@ -164,3 +164,24 @@ def test_chunks_of_dense_and_expert_layers_hold_what_is_theirs():
     one_layer = model.num_expert_params * model.experts // 4
     assert experts == [one_layer, one_layer, one_layer, 2 * one_layer]
     assert run_plan(PipelinePlan(work)).tokens_computed == 5 * work.batch_tokens * model.top_k
+
+
+def sent_bytes(kind, of, strategy="EP1_TP1_PP4_DP4", **changes):
+    """Return the bytes of all transfers of a kind, of a dense model."""
+    trace = run(strategy, "megatron", kind, model=make_model(layers=8, experts=0), sequences=128, **changes).trace
+    return sum(float(trace["bytes"][row]) for row in range(len(trace)) if trace["kind"][row] == of)
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+@pytest.mark.parametrize("kind", ["interleaved", "zb_v", "dualpipe_v"])
+def test_sharded_parameters_travel_once_in_a_pass_wherever_they_stand(kind, zero):
+    """Embedding and head with their own chunks: in a V both are on stage 0, and neither travels with the other's."""
+    assert sent_bytes(kind, "dp", zero=zero) == pytest.approx(sent_bytes("1f1b", "dp", zero=zero), rel=1e-12)
+
+
+def test_what_comes_from_the_same_stage_is_not_gathered():
+    """Stage 1 of 2 turns the V: it receives one of its two chunks' activations, and of gradients too, one less of each."""
+    sizes = {"strategy": "EP1_TP2_PP2_DP4", "sp": False}
+    turns = sent_bytes("zb_v", "tp", **sizes) - sent_bytes("interleaved", "tp", **sizes)
+    hop = 4 * 512 * 256 * 2  # tokens x hidden x bytes of a microbatch of the replica that runs for all four
+    assert turns == -2 * 8 * hop  # F and B of 8 microbatches, gathered over TP 2: each rank has the other's half
