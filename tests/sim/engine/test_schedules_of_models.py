@@ -180,7 +180,7 @@ def test_sharded_parameters_travel_once_in_a_pass_wherever_they_stand(kind, zero
 
 
 def test_what_comes_from_the_same_stage_is_not_gathered():
-    """Stage 1 of 2 turns the V: it receives one of its two chunks' activations, and of gradients too, one less of each."""
+    """Stage 1 of 2 turns the V: of its two chunks one receives activations, and one gradients."""
     sizes = {"strategy": "EP1_TP2_PP2_DP4", "sp": False}
     turns = sent_bytes("zb_v", "tp", **sizes) - sent_bytes("interleaved", "tp", **sizes)
     hop = 4 * 512 * 256 * 2  # tokens x hidden x bytes of a microbatch of the replica that runs for all four
