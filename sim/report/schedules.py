@@ -45,8 +45,9 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "own span: bubble of the stage that is longest from its own first pass to its last, as papers publish it."
     split = {tuple(row["set"][_LAYERS]) for row in rows if _LAYERS in row["set"]}
     for layers in sorted(split):
+        names = ", ".join(row["schedule"] for row in rows if row["set"].get(_LAYERS) == list(layers))
         told = " ".join(map(str, layers)) if len(layers) <= _MOST_LAYERS else f"{len(layers)} chunks"
-        yield f"split: {_LAYERS} has another number of chunks; each stage's layers are divided over its own: {told}."
+        yield f"split: each stage's layers are divided over the chunks of {names}, in the model's order: {told}."
 
 
 def _shown(row: Mapping[str, Any], column: "_Column") -> str:

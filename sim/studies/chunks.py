@@ -57,8 +57,9 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     if layers is not None:
         num_stages = strategy_of(scenario).pp
         before, after = _placement(scenario, num_stages, own), family.placement_on(num_stages, wanted)
-        if len(layers) == before.num_parts and (before.kind, before.num_parts) != (after.kind, after.num_parts):
-            changes["parallel.stage_layers"] = spread_over(layers, before, after)
+        spread = spread_over(layers, before, after) if len(layers) == before.num_parts else list(layers)
+        if spread != list(layers):
+            changes["parallel.stage_layers"] = spread
     return changes
 
 

@@ -113,7 +113,7 @@ def test_the_table_has_the_published_form_and_says_what_is_split(monkeypatch, ca
     assert code == 0
     assert "own span" in out
     assert "vpp 2, split" in out
-    assert "each stage's layers are divided over its own: 1 2 2 1 1 1 1 1" in " ".join(out.split())
+    assert "v_min, in the model's order: 1 2 2 1 1 1 1 1" in " ".join(out.split())
 
 
 def test_the_command_prints_a_table_and_draws_a_picture(monkeypatch, capsys, tmp_path):
