@@ -62,7 +62,7 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
                 found[kind] = {"set": changes, "total_bytes": round(peak)}
         return list(found.values())
 
-    return fitting(_single_changes(scenario, work)) or fitting(_strong_changes(work))[:1]
+    return fitting(_single_changes(scenario, work)) or fitting(_strong_changes(scenario, work))[:1]
 
 
 def explain_unfit(memory: Mapping[str, Any]) -> str:
@@ -88,7 +88,7 @@ def say_what_fits(found: list[dict[str, Any]] | None) -> str:
     if found is None:
         return f"What would fit was not tried: it is of orders with at most {MOST_STEPS:,} passes."
     if not found:
-        return "None of ZeRO, recomputation, smaller microbatches, other schedules and more chunks is enough."
+        return "Of ZeRO, recomputation, smaller microbatches, other schedules and more chunks nothing that was tried is enough."
     words = [
         f"{', '.join(f'{key}: {_shown(value)}' for key, value in one['set'].items())} "
         f"({format_quantity(float(one['total_bytes']), 'bytes')})"
@@ -168,10 +168,19 @@ def _smaller_microbatches(work: Work) -> Iterator[Changes]:
             yield {"workload.microbatches": factor * work.microbatches}
 
 
-def _strong_changes(work: Work) -> Iterator[tuple[str, Changes]]:
-    """Yield full recomputation, with the strongest ZeRO that needs no traffic in passes, and then with everything."""
-    for zero in (max(1, work.zero), 3):
+def _strong_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Changes]]:
+    """Yield full recomputation with ZeRO and smaller microbatches; then other schedules, with ZeRO and with all of it.
+
+    ZeRO first as far as it needs no traffic in passes, then the strongest.
+    """
+    levels = (max(1, work.zero), 3)
+    for zero in levels:
         keys: Changes = {"schedule.recompute": "full", "parallel.zero": zero}
         yield "strong", keys
         for small in _smaller_microbatches(work):
             yield "strong", {**keys, **small}
+    for zero in levels:
+        for kind in SCHEDULES:
+            other = under_schedule(scenario, kind) | {"parallel.zero": zero}
+            yield "strong", other
+            yield "strong", other | {"schedule.recompute": "full"}

@@ -51,8 +51,8 @@ def test_comments_empty_lines_and_pairs_are_read():
         ),
         (
             "F0 B0\nB0 F0",
-            "line 2: passes must not wait for each other in a circle, got stage 1 at B0 waits for F0 of "
-            "stage 1. Move one of these passes behind what it waits for.",
+            "line 2: passes must not wait for each other in a circle (stage 1 at B0 waits for F0 of stage 1), got stage "
+            "1. Move one of these passes behind what it waits for.",
         ),
     ],
 )
@@ -68,9 +68,15 @@ def test_a_deadlock_names_the_stages_that_wait_for_each_other():
     with pytest.raises(CustomOrderError) as refusal:
         read_custom("F0 B0 F1 B1\nF1 F0 B0 B1", num_stages=2, num_microbatches=2)
     assert str(refusal.value) == (
-        "line 1: passes must not wait for each other in a circle, got stage 0 at B0 waits for B0 of stage 1; stage 1 "
-        "at F1 waits for F1 of stage 0. Move one of these passes behind what it waits for."
+        "line 1: passes must not wait for each other in a circle (stage 0 at B0 waits for B0 of stage 1; stage 1 at F1 "
+        "waits for F1 of stage 0), got a circle of 2 stages. Move one of these passes behind what it waits for."
     )
+
+
+def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_circle_also_where_others_wait_for_it():
+    with pytest.raises(CustomOrderError) as refusal:
+        read_custom("F0 F1+B1 B0\nF0 B0 F1 B1", num_stages=2, num_microbatches=2)
+    assert "stage 0 at F1+B1 waits for F1 of stage 0" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

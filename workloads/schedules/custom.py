@@ -25,6 +25,7 @@ from workloads.schedules.programme import Programme
 
 __all__ = ["CustomOrderError", "read_custom"]
 
+_MOST_TOLD = 8  # stages of a circle
 _PASS = re.compile(r"([FBW])(\d{1,7})(?:\.(\d{1,4}))?")
 
 
@@ -146,22 +147,21 @@ def _check_ends(order: Order, placement: Placement, lines: list[int]) -> None:
     """Run the passes without time; where no stage can go on, name who waits for whom."""
     done: set[tuple[int, Pass]] = set()
     position, todo = [0] * len(order), list(range(len(order)))
-    waiting: dict[tuple[int, Pass], int] = {}
+    waiting: dict[tuple[int, Pass], list[int]] = {}
     while todo:
         stage = todo.pop()
         while position[stage] < len(order[stage]):
             parts = parts_of(order[stage][position[stage]])
             needs = [need for part in parts for need in placement.needs(stage, part) if need not in done]
             if needs:
-                waiting[needs[0]] = stage
+                waiting.setdefault(needs[0], []).append(stage)
                 break
             position[stage] += 1
             for part in parts:
                 done.add((stage, part))
-                if (stage, part) in waiting:
-                    todo.append(waiting.pop((stage, part)))
+                todo += waiting.pop((stage, part), [])
     if waiting:
-        _refuse_cycle({stage: need for need, stage in waiting.items()}, order, position, lines)
+        _refuse_cycle({stage: need for need, stages in waiting.items() for stage in stages}, order, position, lines)
 
 
 def _refuse_cycle(needs: dict[int, tuple[int, Pass]], order: Order, position: list[int], lines: list[int]) -> NoReturn:
@@ -173,7 +173,8 @@ def _refuse_cycle(needs: dict[int, tuple[int, Pass]], order: Order, position: li
     said = "; ".join(
         f"stage {stage} at {'+'.join(map(shown, parts_of(order[stage][position[stage]])))} waits for "
         f"{shown(needs[stage][1])} of stage {needs[stage][0]}"
-        for stage in cycle
+        for stage in cycle[:_MOST_TOLD]
     )
-    cure = "Move one of these passes behind what it waits for."
-    raise CustomOrderError(lines[cycle[0]], "passes", "not wait for each other in a circle", said, cure)
+    rule = f"not wait for each other in a circle ({said}{'; ...' if len(cycle) > _MOST_TOLD else ''})"
+    got = f"a circle of {len(cycle)} stages" if len(cycle) > 1 else f"stage {cycle[0]}"
+    raise CustomOrderError(lines[cycle[0]], "passes", rule, got, "Move one of these passes behind what it waits for.")
