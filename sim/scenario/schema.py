@@ -141,6 +141,9 @@ class ScenarioSpec(Section):
         if num_times not in {1, num_stages}:
             rule, cure = f"be one map or a list of parallel.pp = {num_stages}", "Give one map of F, B and W per stage."
             raise refuse(("workload", "pass_times"), rule=rule, value=f"a list of {num_times}", cure=cure)
+        if not any(times.F or times.B or times.W for times in workload.pass_times):
+            rule, cure = "take time on one stage at least", "Give F, B or W a time above 0."
+            raise refuse(("workload", "pass_times"), rule=rule, value="0 everywhere", cure=cure)
 
     def _check_collective(self, workload: CollectiveWorkload) -> None:
         """Check that a collective has the fields of a model it needs and no others."""

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 from sim.engine.plan.placed import limited_nodes
 from sim.engine.plan.work import Work
 from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
 from workloads.memory import Recompute, activation_bytes_per_microbatch
+from workloads.schedules import Pair, Programme
 
-__all__ = ["Assumption", "assumptions_of", "warnings_of"]
+__all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
 
 _WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
 
@@ -110,6 +112,16 @@ def _look_up(values: dict[str, Any], dotted: str) -> object:
     for part in dotted.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
+
+
+def warnings_of_passes(scenario: Scenario, programme: Programme) -> list[str]:
+    """Return what a user should know of a pipeline of passes: times of pairs where none is run."""
+    workload = scenario.spec.workload
+    if not isinstance(workload, PassesWorkload) or all(times.FB is None for times in workload.pass_times):
+        return []
+    if any(isinstance(step, Pair) for steps in programme.order for step in steps):
+        return []
+    return [f"workload.pass_times.FB means nothing with schedule.kind {scenario.spec.schedule.kind}: it runs no pairs."]
 
 
 def warnings_of(work: Work) -> list[str]:

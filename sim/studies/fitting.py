@@ -88,7 +88,8 @@ def say_what_fits(found: list[dict[str, Any]] | None) -> str:
     if found is None:
         return f"What would fit was not tried: it is of orders with at most {MOST_STEPS:,} passes."
     if not found:
-        return "Of ZeRO, recomputation, smaller microbatches, other schedules and more chunks nothing that was tried is enough."
+        tried = "ZeRO, recomputation, smaller microbatches, other schedules and more chunks"
+        return f"Nothing that was tried is enough: {tried}, each alone and some together."
     words = [
         f"{', '.join(f'{key}: {_shown(value)}' for key, value in one['set'].items())} "
         f"({format_quantity(float(one['total_bytes']), 'bytes')})"

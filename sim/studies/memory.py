@@ -81,10 +81,14 @@ def _chunk(work: Work, part: int) -> ChunkMemory:
 
 
 def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
-    """Return send and receive buffers of one microbatch: copies of tokens as they leave, and as they arrive."""
+    """Return send and receive buffers of one microbatch: copies of tokens as they leave, and as they arrive.
+
+    Two passes at a time have two of them.
+    """
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
-    return work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
+    at_a_time = 2 if work.runs_pairs and work.kind == "training" else 1
+    return at_a_time * work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
 
 
 def _remade_bytes(work: Work, stage: int) -> float:

@@ -21,7 +21,7 @@ from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
-from sim.studies.assumptions import Assumption
+from sim.studies.assumptions import Assumption, warnings_of_passes
 from sim.studies.build import Built, build, build_passes
 from sim.studies.build_collective import collective_work
 from sim.studies.explain import explain_run
@@ -236,6 +236,7 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
         memory={},
         mesh={"pp": plan.num_stages},
         explanations={},
+        warnings=warnings_of_passes(scenario, plan.programme),
         bounds=None,
         wire_times_s={},
     )

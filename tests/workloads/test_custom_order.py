@@ -51,8 +51,8 @@ def test_comments_empty_lines_and_pairs_are_read():
         ),
         (
             "F0 B0\nB0 F0",
-            "line 2: passes must not wait for each other in a circle (stage 1 at B0 waits for F0 of stage 1), got stage "
-            "1. Move one of these passes behind what it waits for.",
+            "line 2: passes must not wait for each other in a circle (stage 1 at B0 waits for F0 of stage 1), got "
+            "stage 1. Move one of these passes behind what it waits for.",
         ),
     ],
 )

@@ -55,13 +55,14 @@ def test_all_of_a_stages_time_is_compute_or_idle(kind):
         assert account["other_compute"] + account["idle"] == trace.step_ns
 
 
-def test_a_pair_is_one_row_of_its_own_kind_numbered_as_its_forward_pass():
+def test_a_pair_is_two_rows_that_run_at_one_time():
     trace = run_plan(plan_of("dualpipe_v", 1, 2, (40, 40, 20), pair=80)).trace
     rows = trace.rows("pass", stage=0)
     assert trace["kind"][rows].tolist() == ["F", "F", "F", "B", "F", "B", "B", "B", "W"]
-    pair = rows[4]
-    assert (int(trace["microbatch"][pair]), int(trace["chunk"][pair])) == (1, 1)
-    assert int(trace["end_ns"][pair] - trace["start_ns"][pair]) == 40
+    f, b = rows[4:6]
+    assert [(int(trace["microbatch"][row]), int(trace["chunk"][row])) for row in (f, b)] == [(1, 1), (0, 0)]
+    assert all(int(trace[name][f]) == int(trace[name][b]) for name in ("start_ns", "end_ns"))
+    assert int(trace["end_ns"][f] - trace["start_ns"][f]) == 40
 
 
 def test_what_goes_to_another_chunk_of_a_stage_is_not_sent():

@@ -77,8 +77,8 @@ class PipelinePlan:
     @cached_property
     def shares_compute(self) -> bool:
         """Whether kernels may have to wait for a rank: of other stages' passes, or of the other pass of a pair."""
-        has_pairs = any(isinstance(step, Pair) for steps in self.programme.order for step in steps)
-        return has_pairs or self.work.mesh.convention == "spanning"
+        runs_pairs = self.work.runs_pairs and self.work.kind == "training"
+        return runs_pairs or self.work.mesh.convention == "spanning"
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""

@@ -19,7 +19,7 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
 from workloads.routing.skew import Skew
-from workloads.schedules import SCHEDULES, Family, Pipeline, Placement, Programme
+from workloads.schedules import SCHEDULES, Family, Pair, Pipeline, Placement, Programme
 
 __all__ = ["Work"]
 
@@ -263,6 +263,13 @@ class Work:
     def splits_backward(self) -> bool:
         """Whether W is a pass of its own."""
         return self.family is None or self.family.splits_backward
+
+    @property
+    def runs_pairs(self) -> bool:
+        """Whether forward and backward passes run at the same time."""
+        if self.own_order is None:
+            return SCHEDULES[self.schedule].pairs
+        return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
     def visits_of_stage(self) -> int:

@@ -11,6 +11,7 @@ from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
+from sim.studies.memory import stage_memory
 from workloads.schedules import Pass
 
 EVERY_COMPUTE = pytest.mark.parametrize("num_sms", [None, 100], ids=["known ends", "slowed"])
@@ -160,3 +161,10 @@ def test_two_copies_of_the_model_reduce_their_gradients_over_both_stages_that_ho
     assert all(ends.values())
     assert ends[0] == ends[3]
     assert ends[1] == ends[2]
+
+
+def test_two_passes_at_a_time_have_two_sets_of_buffers():
+    """Tokens x hidden x 2 bytes: sent and received between stages, and top-2 copies to and from experts."""
+    alone, paired = (work_of(schedule) for schedule in ("zb_v", "dualpipe_v"))
+    of_one = alone.tokens * alone.model.hidden * 2 * (2 + 2 * alone.model.top_k)
+    assert stage_memory(paired, 1).buffers - stage_memory(alone, 1).buffers == of_one

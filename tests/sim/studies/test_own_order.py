@@ -8,6 +8,7 @@ from sim.errors import InputError
 from sim.scenario.load import load_scenario
 from sim.studies.build import build, build_passes
 from sim.studies.schedules import compare_schedules
+from sim.studies.simulate import simulate_scenario
 from workloads.schedules import parts_of
 from workloads.schedules.custom import shown
 
@@ -127,3 +128,19 @@ def test_a_forward_run_needs_forward_passes_alone(tmp_path, order):
 def test_training_needs_every_backward_pass(tmp_path):
     with pytest.raises(InputError, match=r"passes must hold F and B of every microbatch and chunk, got no B0"):
         build(written(tmp_path, "F0 F1\nF0 F1\n", MODEL))
+
+
+def test_a_time_of_pairs_under_a_schedule_without_any_is_a_warning(tmp_path):
+    text = SCENARIO.replace("B: 20 ns}", "B: 20 ns, FB: 25 ns}")
+    without = written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 B1\n", text)
+    assert simulate_scenario(without).warnings == [
+        "workload.pass_times.FB means nothing with schedule.kind custom: it runs no pairs."
+    ]
+    paired = written(tmp_path, "F0 F1+B0 B1\nF0 B0 F1 B1\n", text.replace("pp: 2", "pp: 1"))
+    (tmp_path / "order.txt").write_text("F0 F1+B0 B1\n", encoding="utf-8")
+    assert simulate_scenario(paired).warnings == []
+
+
+def test_passes_that_take_no_time_at_all_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"workload.pass_times must take time on one stage at least, got 0 everywhere"):
+        written(tmp_path, "F0 B0", SCENARIO.replace("10 ns", "0 ns").replace("20 ns", "0 ns"))
