@@ -12,8 +12,7 @@ leaves over p: what a stage holds has stopped growing by then, or grows by the s
 
 Assumptions
 -----------
-Automatic schedules are made for passes that all take as long; the run's own times may give another order. Experts hold
-what they hold on the mean of the ranks.
+Experts hold what they hold on the mean of the ranks.
 """
 
 from functools import lru_cache
@@ -23,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.plan.work import Work
 from sim.errors import MoesimError
 from sim.results.memory import MEMORY_PARTS, ChunkMemory, StageMemory
@@ -57,9 +57,12 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
     lengths = shorter if m > shorter[-1] and work.own_order is None else [m]
     if max(lengths) * num_stages * work.visits_of_stage * 3 > MOST_STEPS:
         return None
-    stages = [stage_memory(work, stage) for stage in range(num_stages)]
+    stages, plan = [stage_memory(work, stage) for stage in range(num_stages)], PipelinePlan(work)
     try:
-        peaks = [_peaks(work, stages, length) for length in lengths]
+        peaks = [
+            [_peak(sizes, of_stage) for sizes, of_stage in zip(stages, _changes_of(plan, length), strict=True)]
+            for length in lengths
+        ]
     except (MoesimError, WorkloadError):
         return None
     last = peaks[-1]
@@ -77,30 +80,15 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _peaks(work: Work, stages: list[StageMemory], num_microbatches: int) -> list[dict[str, float]]:
-    """Return each stage's peak by part, with so many microbatches."""
-    if work.own_order is None:
-        sizes = (work.mesh.num_stages, num_microbatches, work.parts.num_chunks)
-        changes = _changes_of(work.schedule, *sizes, _weight_share(stages))
-    else:
-        changes = _changes(work.own_order)
-    return [_peak(sizes, of_stage) for sizes, of_stage in zip(stages, changes, strict=True)]
+def _changes_of(plan: PipelinePlan, num_microbatches: int) -> list[_Changes]:
+    """Return what the steps of each stage change, with so many microbatches."""
+    own = plan.work.own_order
+    return _changes(own) if own is not None else _of_schedule(plan.work.schedule, plan.pipeline_of(num_microbatches))
 
 
-def _weight_share(stages: list[StageMemory]) -> float:
-    """Return what a microbatch keeps from B to W over what it keeps from F to B, of all stages."""
-    chunks = [chunk for stage in stages for chunk in stage.chunks]
-    kept = sum(chunk.activations + chunk.expert_activations for chunk in chunks)
-    waiting = sum(chunk.weight_pass + chunk.expert_weight_pass for chunk in chunks)
-    return round(min(1.0, waiting / kept), 6) if kept else 1.0
-
-
-@lru_cache(maxsize=4)
-def _changes_of(kind: str, num_stages: int, num_microbatches: int, num_chunks: int, share: float) -> list[_Changes]:
-    """Return the same for a schedule of the table."""
-    pipeline = Pipeline(
-        num_stages=num_stages, num_microbatches=num_microbatches, num_chunks=num_chunks, weight_share=share
-    )
+@lru_cache(maxsize=8)
+def _of_schedule(kind: str, pipeline: Pipeline) -> list[_Changes]:
+    """Return the same, kept: ZeRO and recomputation without another time leave an order as it is."""
     return _changes(build_programme(kind, pipeline))
 
 

@@ -89,17 +89,19 @@ class PipelinePlan:
     def programme(self) -> Programme:
         """The steps of every stage."""
         work = self.work
-        if work.own_order is not None:
-            return work.own_order.forward() if work.kind == "forward" else work.own_order
-        pipeline = Pipeline(
+        order = work.own_order or build_programme(work.schedule, self.pipeline_of(work.num_microbatches))
+        return order.forward() if work.kind == "forward" else order
+
+    def pipeline_of(self, num_microbatches: int) -> Pipeline:
+        """Return the task of the schedule for a number of microbatches, with all that is known of the passes."""
+        work, is_timed = self.work, self.work.schedule in _TIMED
+        return Pipeline(
             num_stages=work.mesh.num_stages,
-            num_microbatches=work.num_microbatches,
+            num_microbatches=num_microbatches,
             num_chunks=work.mesh.strategy.vpp,
-            times=self._stage_times() if work.kind == "training" and work.schedule in _TIMED else None,
-            weight_share=self._weight_share() if work.schedule in _TIMED else 1.0,
+            times=self._stage_times if work.kind == "training" and is_timed else None,
+            weight_share=self._weight_share() if is_timed else 1.0,
         )
-        programme = build_programme(work.schedule, pipeline)
-        return programme.forward() if work.kind == "forward" else programme
 
     def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
         """Return what a step needs: F the part before it, B its own F and the part after it."""
@@ -199,6 +201,7 @@ class PipelinePlan:
             ops = input_half(ops)
         return self._at_speed(stage, lane, ops)
 
+    @cached_property
     def _stage_times(self) -> tuple[StageTimes, ...]:
         """Return how long the first microbatch's passes take on each stage, when nobody else is on the network."""
         found = []
