@@ -26,6 +26,7 @@ EVERY_SCHEDULE = pytest.mark.parametrize("kind", SCHEDULES)
 FEW = settings(max_examples=30)  # of each of the table's schedules
 STAGES, MICROBATCHES, CHUNKS = st.integers(1, 7), st.integers(1, 16), st.integers(1, 4)
 TIMES = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20))
+TIMES_OR_NONE = st.tuples(*[st.sampled_from([0, 0, 1, 2, 20])] * 3)
 # Most that a stage holds, in chunks, of p stages, m microbatches and v chunks, where B and W hold the same.
 HELD = {
     "gpipe": lambda p, m, v: m,
@@ -112,9 +113,62 @@ def test_activations_are_never_negative_and_stay_within_the_stated_number(kind, 
 
 @pytest.mark.parametrize(("kind", "factor"), [("zb_1p", 1), ("zb_2p", 2), ("zb_v", 2)])
 @FEW
-@given(p=STAGES, m=MICROBATCHES, times=TIMES, share=st.floats(0, 1))
+@given(p=STAGES, m=MICROBATCHES, times=TIMES, share=st.one_of(st.floats(0, 1), st.floats(1, 2), st.floats(1, 20)))
 def test_automatic_schedules_hold_their_limit_for_any_share_of_w(kind, factor, *, p, m, times, share):
-    assert held_most(make(kind, p, m, times=times, share=share).order, weight_share=share) <= factor * p + 1e-6
+    """A limit without room for F of each chunk and what B takes more is passed by no more than the latter."""
+    limit, more = factor * p, max(0.0, share - 1)
+    chunks = 2 if kind == "zb_v" else 1
+    most = limit if chunks + more <= limit else limit + more
+    assert held_most(make(kind, p, m, times=times, share=share).order, weight_share=share) <= most + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["zb_1p", "zb_2p", "zb_v"])
+@FEW
+@given(p=STAGES, m=MICROBATCHES, times=TIMES_OR_NONE, hop=st.integers(0, 1), share=st.floats(0, 2))
+def test_automatic_schedules_take_passes_that_take_no_time(kind, *, p, m, times, hop, share):
+    order = make(kind, p, m, times=times, hop=hop, share=share).order
+    spans = run_order(kind, order, durations(order, times), hop=hop)
+    assert [len(stage) for stage in spans] == [3 * m * (2 if kind == "zb_v" else 1)] * p
+
+
+def assert_no_longer_than_its_rivals(p, m, times, hop, share=0.4):
+    """Hold ZB-1p against ZB-H1, and ZB-2p against ZB-1p and ZB-H2, by the longest span of the list executor."""
+    spans = {}
+    for kind in ("zb_h1", "zb_h2", "zb_1p", "zb_2p"):
+        order = make(kind, p, m, times=times, hop=hop, share=share).order
+        spans[kind] = max(one[-1][1] - one[0][0] for one in run_order(kind, order, durations(order, times), hop=hop))
+    assert spans["zb_1p"] <= spans["zb_h1"]
+    assert spans["zb_2p"] <= min(spans["zb_1p"], spans["zb_h2"])
+
+
+@FEW
+@given(p=STAGES, m=MICROBATCHES, times=TIMES_OR_NONE, hop=st.integers(0, 5), share=st.floats(0, 1))
+def test_an_automatic_schedule_is_no_longer_than_a_delayed_one_of_its_memory(*, p, m, times, hop, share):
+    assert_no_longer_than_its_rivals(p, m, times, hop, share)
+
+
+@pytest.mark.parametrize(("p", "m"), [(16, 50), (32, 256), (64, 256)])
+def test_nor_is_it_where_the_pipeline_is_long(p, m):
+    """Few rules are simulated in full there; the times are those of a published case, in us."""
+    assert_no_longer_than_its_rivals(p, m, (10402, 10248, 7698), 460)
+
+
+@FEW
+@given(p=st.integers(1, 5), m=st.integers(1, 40), times=TIMES, chunks=st.sampled_from([1, 2]), near=st.integers(-9, 9))
+def test_a_run_is_given_up_only_where_it_is_no_shorter(*, p, m, times, chunks, near):
+    """The whole run is the oracle."""
+    stage = StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2])
+    pipeline = Pipeline(num_stages=p, num_microbatches=m, times=(stage,) * p)
+    placement = Placement(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
+    kinds = tuple((kind, chunk) for kind in "BF" for chunk in range(chunks))
+    rule = Rule(priority=kinds, lead=(2 * p,) * p, patience=0.5)
+    whole = ShopFloor(pipeline, placement, rule, most_held=chunks * p)
+    bound = whole.longest_span_ns + near
+    bounded = ShopFloor(pipeline, placement, rule, most_held=chunks * p, shorter_than_ns=bound)
+    if bounded.is_given_up:
+        assert bound <= bounded.longest_span_ns <= whole.longest_span_ns
+    else:
+        assert bounded.order() == whole.order()
 
 
 @EVERY_SCHEDULE

@@ -6,7 +6,8 @@ Chunk 0 is the pipeline down, chunk 1 a copy of the model up; the first half of 
 up. See `paired_order` for the phases, with h = p / 2.
 
 With F&B the time of a pair and B the whole backward pass, the bubble is (p / 2 - 1)(F&B + B - 3 W) for uniform stages
-without communication where B = F + W and W <= F, for p and m even and m >= 2 p; it is that of the stages in the middle.
+without communication where B = F + W, W <= F and B <= F&B <= F + B, for p and m even and m >= 2 p; it is that of the
+stages in the middle.
 Others wait less by what their pairs save less often. Each stage keeps the weights of two parts of the
 model, and the activations of p + 1 microbatches at most.
 

@@ -6,8 +6,8 @@ Chunk 0 runs down the stages and chunk 1 back up, as in ZB-V: of 2 p parts of th
 `paired_order` for the phases, with h = p.
 
 With F&B the time of a pair and B the whole backward pass of one chunk, the bubble is (p - 1)(F&B + B - 3 W) for uniform
-stages without communication where B = F + W and W <= F, for m >= 2 p: the (PP / 2 - 1)(F&B + B - 3 W) of the source,
-whose PP counts the parts of the model.
+stages without communication where B = F + W, W <= F and B <= F&B <= F + B, for m >= 2 p: the
+(PP / 2 - 1)(F&B + B - 3 W) of the source, whose PP counts the parts of the model.
 
 References
 ----------

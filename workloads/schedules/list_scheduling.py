@@ -3,61 +3,109 @@
 Model
 -----
 A stage that is free takes the first pass that can start, in the order of `Rule.priority`. F must fit the memory: a
-microbatch holds 1 of a chunk from F to B, and `Pipeline.weight_share` from B to W. Where neither F nor B can start, W
-fills the gap, if the next F or B comes no sooner than `patience` times W. Of the rules given, the order whose longest
-span of a stage, from its own first pass to its own last, is shortest wins.
+microbatch holds 1 of a chunk from F to B, and `Pipeline.weight_share` from B to W (see `ShopFloor` where that is more
+than 1). Where neither F nor B can start, W fills the gap, if the next F or B comes no sooner than `patience` times W.
+Of the rules given, the order whose longest span of a stage, from its own first pass to its own last, is shortest wins.
 
 One chunk's room stays free for the forward passes that follow the first chunk's, so that a microbatch that has begun
 can always end: there is no deadlock.
 
+Where all rules would be too many passes to simulate, they are held against each other in rehearsals first: all with 8
+of the stages, evenly picked, the best 12 of them with 16. A rehearsal has as many microbatches per stage, up to 8 and
+what is left over, and as much memory per stage: how the warm-up, the wait for the first B and the limit relate hangs on
+these ratios, and so does which rule is best. The full pipeline is then run under the best few.
+
+Assumptions
+-----------
+Stages that are not picked do not bear on the rehearsal: where stages differ, the rule may be another than the best.
+
 Cost
 ----
-That of `ShopFloor` per rule. Rules are tried while the passes simulated stay below `MOST_PASSES`, the first one
-always, and until an order is found in which the busiest stage never waits: none is shorter.
+That of `ShopFloor` per rule. On the full pipeline rules are tried while the passes simulated stay below `MOST_PASSES`,
+the first one always, and until an order is found in which the busiest stage never waits: none is shorter. A rule is
+given up as soon as it can no longer be the best.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from workloads.schedules.base import Order
 from workloads.schedules.pipeline import Pipeline
 from workloads.schedules.placement import Placement
 from workloads.schedules.shop_floor import Rule, ShopFloor
 
-__all__ = ["MOST_PASSES", "Rule", "best_floor", "schedule_list"]
+__all__ = ["MOST_PASSES", "Rule", "best_floor"]
 
 MOST_PASSES = 60_000
-"""Passes that are simulated in search of a better order."""
+"""Passes of the full pipeline that are simulated in search of a better order."""
+_REHEARSALS = ((8, None), (16, 12))
+"""Stages of each rehearsal, and how many rules are held against each other in it; None: all."""
+_PER_STAGE = 8
+"""Microbatches of a rehearsal per stage."""
+
+RulesOf = Callable[[int], Sequence[Rule]]
+"""The rules for a number of stages, always as many and in one order."""
 
 
-def schedule_list(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule], *, most_held: float) -> Order:
-    """Return the order with the shortest longest span; a stage holds `most_held` chunks at most.
-
-    >>> pipeline = Pipeline(num_stages=1, num_microbatches=2)
-    >>> rule = Rule(priority=(("B", 0), ("F", 0)), lead=(1,), patience=1.0)
-    >>> order = schedule_list(pipeline, Placement(kind="row", num_stages=1), [rule], most_held=2)
-    >>> "".join(p.kind + str(p.microbatch) for p in order[0])
-    'F0B0F1B1W0W1'
-    """
-    return best_floor(pipeline, placement, rules, most_held=most_held).order()
-
-
-def best_floor(pipeline: Pipeline, placement: Placement, rules: Iterable[Rule], *, most_held: float) -> ShopFloor:
+def best_floor(
+    pipeline: Pipeline,
+    placement: Placement,
+    rules_of: RulesOf,
+    *,
+    most_held: float,
+    shorter_than_ns: float = math.inf,
+) -> ShopFloor | None:
     """Return the stages, run under the rule that gives the shortest longest span.
 
+    A stage holds `most_held` chunks at most. None if no rule gives a span below `shorter_than_ns`, times v.
+
     >>> pipeline = Pipeline(num_stages=1, num_microbatches=2)
     >>> rule = Rule(priority=(("B", 0), ("F", 0)), lead=(1,), patience=1.0)
-    >>> best_floor(pipeline, Placement(kind="row", num_stages=1), [rule], most_held=2).longest_span_ns
-    6
+    >>> floor = best_floor(pipeline, Placement(kind="row", num_stages=1), lambda _: [rule], most_held=2)
+    >>> floor.longest_span_ns, "".join(p.kind + str(p.microbatch) for p in floor.order()[0])
+    (6, 'F0B0F1B1W0W1')
     """
+    rules = list(rules_of(pipeline.num_stages))
+    num_passes = 3 * placement.num_chunks * pipeline.num_stages * pipeline.num_microbatches
+    if len(rules) * num_passes > MOST_PASSES:
+        rules = [rules[number] for number in _rehearse(pipeline, placement, rules_of, most_held=most_held)]
     best: ShopFloor | None = None
     spent = 0
     for rule in rules:
-        floor = ShopFloor(pipeline, placement, rule, most_held=most_held)
-        if best is None or floor.longest_span_ns < best.longest_span_ns:
-            best = floor
+        floor = ShopFloor(pipeline, placement, rule, most_held=most_held, shorter_than_ns=shorter_than_ns)
+        if not floor.is_given_up and floor.longest_span_ns < shorter_than_ns:
+            best, shorter_than_ns = floor, floor.longest_span_ns
         spent += floor.num_simulated
-        if best.longest_span_ns == floor.most_work_ns or spent + floor.num_simulated > MOST_PASSES:
+        if shorter_than_ns <= floor.most_work_ns or spent + floor.num_simulated > MOST_PASSES:
             break
-    if best is None:
-        raise RuntimeError("an automatic schedule has one rule at least")
     return best
+
+
+def _rehearse(pipeline: Pipeline, placement: Placement, rules_of: RulesOf, *, most_held: float) -> list[int]:
+    """Return the numbers of the rules that did best in rehearsals, the best one first."""
+    p = pipeline.num_stages
+    numbers = list(range(len(rules_of(p))))
+    for num_stages, num_rules in _REHEARSALS:
+        if num_rules is not None and num_stages >= p:
+            break
+        shorter = _shorter(pipeline, min(p, num_stages))
+        rules, row = rules_of(shorter.num_stages), replace(placement, num_stages=shorter.num_stages)
+        held = most_held * shorter.num_stages / p
+        spans = {
+            number: ShopFloor(shorter, row, rules[number], most_held=held).longest_span_ns
+            for number in numbers[:num_rules]
+        }
+        numbers = sorted(spans, key=spans.__getitem__)
+    return numbers
+
+
+def _shorter(pipeline: Pipeline, num_stages: int) -> Pipeline:
+    """Return a pipeline of fewer stages that is like the one given."""
+    p = pipeline.num_stages
+    alike = max(1, round(pipeline.num_microbatches * num_stages / p))
+    return replace(
+        pipeline,
+        num_stages=num_stages,
+        num_microbatches=min(alike, _PER_STAGE * num_stages + alike % num_stages),
+        times=tuple(pipeline.stage_times[(2 * i + 1) * p // (2 * num_stages)] for i in range(num_stages)),
+    )

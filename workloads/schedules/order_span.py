@@ -14,9 +14,6 @@ from workloads.schedules.placement import Placement
 
 __all__ = ["longest_span_ns"]
 
-_Key = tuple[int, str, int, int]
-"""Stage, kind, chunk, microbatch."""
-
 
 def longest_span_ns(order: Sequence[Sequence[Step]], pipeline: Pipeline, placement: Placement) -> int:
     """Return the longest time from a stage's first pass to its last, times v; of passes without pairs.
@@ -26,45 +23,59 @@ def longest_span_ns(order: Sequence[Sequence[Step]], pipeline: Pipeline, placeme
     >>> longest_span_ns(order, pipeline, Placement(kind="row", num_stages=2))
     2
     """
-    sources = _sources(placement)
+    runs = _runs(pipeline, placement)
     hop_ns = pipeline.hop_ns * placement.num_chunks
-    took = [{"F": t.forward_ns, "B": t.backward_ns, "W": t.weight_ns} for t in pipeline.stage_times]
-    ends: dict[_Key, int] = {}
-    waiting: dict[_Key, int] = {}
     num_stages = len(order)
     position, free, first = [0] * num_stages, [0] * num_stages, [-1] * num_stages
     todo = list(range(num_stages))
     while todo:
         stage = todo.pop()
-        steps = order[stage]
+        steps, of_stage, free_ns = order[stage], runs[stage], free[stage]
         for at in range(position[stage], len(steps)):
             one = steps[at]
-            start, source = free[stage], sources[stage].get((one.kind, one.chunk))
-            if source is not None:
-                needed = (*source, one.microbatch)
-                if needed not in ends:
-                    waiting[needed] = stage
+            run, number = of_stage[one.kind, one.chunk], one.microbatch
+            if run.source is not None:
+                ended_ns = run.source.ends_ns.get(number)
+                if ended_ns is None:
+                    run.source.awaited[number] = stage
                     position[stage] = at
                     break
-                start = max(start, ends[needed] + hop_ns)
-            first[stage] = start if first[stage] < 0 else first[stage]
-            free[stage] = start + took[stage][one.kind]
-            key = (stage, one.kind, one.chunk, one.microbatch)
-            ends[key] = free[stage]
-            if key in waiting:
-                todo.append(waiting.pop(key))
+                free_ns = max(free_ns, ended_ns + hop_ns)
+            if first[stage] < 0:
+                first[stage] = free_ns
+            free_ns += run.duration_ns
+            run.ends_ns[number] = free_ns
+            if number in run.awaited:
+                todo.append(run.awaited.pop(number))
+        free[stage] = free_ns
     return max(end - start for end, start in zip(free, first, strict=True))
 
 
-def _sources(placement: Placement) -> list[dict[tuple[str, int], tuple[int, str, int]]]:
-    """Return, for each stage, what F and B need of another stage: (kind, chunk) -> (stage, kind, chunk)."""
-    found: list[dict[tuple[str, int], tuple[int, str, int]]] = []
-    for stage in range(placement.num_stages):
-        of_stage = {}
-        for kind in "FB":
-            for chunk in range(placement.num_chunks):
-                for other, needed in placement.needs(stage, Pass(kind, 0, chunk)):
-                    if other != stage:
-                        of_stage[kind, chunk] = (other, needed.kind, needed.chunk)
-        found.append(of_stage)
-    return found
+class _Run:
+    """The passes of one kind and chunk on one stage."""
+
+    __slots__ = ("awaited", "duration_ns", "ends_ns", "source")
+
+    def __init__(self, duration_ns: int) -> None:
+        self.duration_ns = duration_ns
+        self.ends_ns: dict[int, int] = {}  # by microbatch
+        self.awaited: dict[int, int] = {}  # microbatch -> the stage that waits for it
+        self.source: _Run | None = None
+
+
+def _runs(pipeline: Pipeline, placement: Placement) -> list[dict[tuple[str, int], _Run]]:
+    """Return the passes of every stage by kind and chunk, each with those of another stage that it needs."""
+    runs = [
+        {
+            (kind, chunk): _Run(duration_ns)
+            for kind, duration_ns in (("F", times.forward_ns), ("B", times.backward_ns), ("W", times.weight_ns))
+            for chunk in range(placement.num_chunks)
+        }
+        for times in pipeline.stage_times
+    ]
+    for stage, of_stage in enumerate(runs):
+        for (kind, chunk), run in of_stage.items():
+            for other, needed in placement.needs(stage, Pass(kind, 0, chunk)):
+                if other != stage:
+                    run.source = runs[other][needed.kind, needed.chunk]
+    return runs

@@ -5,10 +5,18 @@ Model
 A stage that is free takes the first pass that can start, in the order of `Rule.priority`; `list_scheduling` states when
 a pass can.
 
+With s = `Pipeline.weight_share`, a chunk holds 1 from F to B and s from B to W. Where s > 1, B takes s - 1 more than it
+frees. So much stays free for it: F starts where the stage holds `most_held` - s at most, and a B that finds no room
+waits for a W, which runs at once. Where the v chunks of one microbatch with that room are more than the limit,
+v + s - 1 > `most_held`, no order keeps it: `most_held` + s - 1 is held at most then.
+
 The stages soon fall into a rhythm: when stage 0 starts a microbatch and all stages stand as they stood when it started
 an earlier one, only later and that many microbatches further on, what follows is what followed then. It is written down
 as often as microbatches are left, and the draining is simulated again. The order is the same as without
 (`repeats=False`).
+
+A run may be given up: when a stage has waited so long that its span, with the work it has left, is no shorter than
+`shorter_than_ns`.
 
 All times here are v times as long as given, so that those of chunks are whole numbers.
 
@@ -53,7 +61,14 @@ class ShopFloor:
     """
 
     def __init__(
-        self, pipeline: Pipeline, placement: Placement, rule: Rule, *, most_held: float, repeats: bool = True
+        self,
+        pipeline: Pipeline,
+        placement: Placement,
+        rule: Rule,
+        *,
+        most_held: float,
+        repeats: bool = True,
+        shorter_than_ns: float = math.inf,
     ) -> None:
         numbers = range(pipeline.num_stages)
         self._stages = [_Stage(number, pipeline, placement, rule, most_held) for number in numbers]
@@ -70,14 +85,18 @@ class ShopFloor:
         self._heap = [(0, number) for number in numbers]
         self._seen: _Standing | None = None
         self._repeats = repeats
+        self._shorter_than_ns = shorter_than_ns
         self.num_simulated = sum(stage.left for stage in self._stages)
         """Passes that were simulated, and not repeated."""
         self._run()
+        self.is_given_up = any(stage.left for stage in self._stages)
+        """Whether no shorter span was left to be found before the last pass."""
+        self.num_simulated -= sum(stage.left for stage in self._stages)
 
     @property
     def longest_span_ns(self) -> int:
-        """The longest time from a stage's first pass to its last, times v."""
-        return max(stage.free_ns - stage.first_ns for stage in self._stages)
+        """The longest time from a stage's first pass to its last, times v; of a run given up the least it could be."""
+        return max(stage.least_span_ns() for stage in self._stages)
 
     @property
     def most_work_ns(self) -> int:
@@ -107,17 +126,23 @@ class ShopFloor:
                 continue
             line = stage.choose(now_ns)
             if stage.left == left:
+                stage.rests = True
                 pop(heap)
                 continue
+            stage.rests = False
             replace(heap, (stage.free_ns, number))
             if line is None:
                 continue
             if line.target is not None:
                 at_ns = stage.free_ns + line.hop_ns
-                if stages[line.target].free_ns < at_ns:  # else it looks when it is free
+                target = stages[line.target]
+                if target.free_ns < at_ns or target.rests:  # else it looks when it is free
                     push(heap, (at_ns, line.target))
-            if line is entry and self._repeats:
-                self._look_back(now_ns, entry.number)
+            if line is entry:
+                if self._repeats:
+                    self._look_back(now_ns, entry.number)
+                if entry.number % len(stages) == 0 and self.longest_span_ns >= self._shorter_than_ns:
+                    return
         if any(stage.left for stage in stages):
             raise RuntimeError("an automatic schedule came to a stop: its limit of memory is too low")
 
@@ -199,12 +224,16 @@ class _Stage:
         self._entry = self.lines["F", 0]
         self._weight_ns, self._share = times.weight_ns, pipeline.weight_share
         self._gap_ns, self._lead = rule.patience * self._weight_ns, rule.lead[number]
-        self._most, self._most_entered = most_held - 1 + _ROUNDING, most_held - 1 - (chunks > 1) + _ROUNDING
+        extra = max(0.0, self._share - 1.0)
+        most_held += extra if chunks + extra > most_held else 0.0
+        self._most_before_backward = most_held - extra + _ROUNDING
+        self._most = self._most_before_backward - 1
+        self._most_entered = self._most - (chunks > 1)
         self.left, self._held, self._num_weights = self._num * chunks * 3, 0.0, 0
         self.work_ns = self._num * chunks * (times.forward_ns + times.backward_ns + times.weight_ns)
         self._waiting: list[int] = []
         self.codes: list[int] = []
-        self.free_ns, self.first_ns = 0, -1
+        self.free_ns, self.first_ns, self.rests = 0, -1, False
 
     def choose(self, now_ns: int) -> _Line | None:
         """Run the pass that is next, if one is; return its line, None after W or nothing."""
@@ -219,6 +248,8 @@ class _Stage:
                     continue
                 if line.is_entry and (held > self._most_entered or number - self._after_entry.number >= self._lead):
                     continue
+            elif held > self._most_before_backward:
+                continue
             if at_ns > now_ns:
                 soonest = at_ns
                 continue
@@ -242,6 +273,15 @@ class _Stage:
             self.free_ns = now_ns + self._weight_ns
             self._num_weights += 1
         return None
+
+    def least_span_ns(self) -> int:
+        """Return the time from the first pass to the end of the work that is left, if the stage never waits again."""
+        if self.first_ns < 0:
+            return self.work_ns
+        done = -self._weight_ns * (len(self._waiting) - self._num_weights)
+        for line in self._tried:
+            done += line.number * (line.duration_ns + (0 if line.is_forward else self._weight_ns))
+        return self.free_ns - self.first_ns + self.work_ns - done
 
     def standing(self, now_ns: int, number: int) -> tuple[object, ...]:
         """Return all that the next passes depend on, apart from the time and a microbatch's number."""

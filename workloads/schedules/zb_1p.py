@@ -2,7 +2,8 @@
 
 Model
 -----
-See `zb_auto`. The published bubbles are those of ZB-H1.
+See `zb_auto`: no stage's span is longer than ZB-H1's longest, where that holds no more than p microbatches (W no more
+than B). The published bubbles are those of ZB-H1.
 
 References
 ----------
@@ -22,4 +23,4 @@ def zb_1p(pipeline: Pipeline) -> Order:
     >>> "".join(p.kind + str(p.microbatch) for p in zb_1p(Pipeline(num_stages=2, num_microbatches=2))[0])
     'F0F1B0W0B1W1'
     """
-    return zb_auto(pipeline, most_held=pipeline.num_stages)
+    return zb_auto(pipeline, limits=[1])

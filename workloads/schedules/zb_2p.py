@@ -2,7 +2,8 @@
 
 Model
 -----
-See `zb_auto`. For m of 3 p or more the stages then wait little more than the hops before their first backward pass.
+See `zb_auto`: no stage's span is longer than the longest of ZB-1p, nor of ZB-H2, where those hold no more than 2 p
+microbatches. For m of 3 p or more the stages then wait little more than the hops before their first backward pass.
 
 References
 ----------
@@ -22,4 +23,4 @@ def zb_2p(pipeline: Pipeline) -> Order:
     >>> "".join(p.kind + str(p.microbatch) for p in zb_2p(Pipeline(num_stages=2, num_microbatches=3))[0])
     'F0F1F2B0W0B1W1B2W2'
     """
-    return zb_auto(pipeline, most_held=2 * pipeline.num_stages)
+    return zb_auto(pipeline, limits=[2, 1])

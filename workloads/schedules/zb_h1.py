@@ -3,12 +3,18 @@
 Model
 -----
 Stage i of p warms up as in 1F1B, with p - i - 1 forward passes, and runs W of a microbatch i microbatches after its B.
-With uniform stages, no communication, W <= B and m >= p the bubble is (p - 1)(F + B - W), B being the backward pass by
-input alone. A stage keeps what p microbatches keep at most, as 1F1B's first stage.
+With uniform stages and no communication, B being the backward pass by input alone:
+
+- for m >= p and W <= B the bubble is (p - 1) max(B, F + B - W): that of the paper, (p - 1)(F + B - W), where W <= F;
+  where F < W <= B all wait for the first B.
+- for m <= p, W <= F and W <= B all ends after (m + p - 1)(F + B) + W (appendix H of the paper).
+
+A stage holds p microbatches at most, as 1F1B's first stage, where W holds no more than B; where it holds s times that,
+s > 1, up to s p (`delayed_weights`).
 
 References
 ----------
-Qi et al., "Zero bubble pipeline parallelism", 2023, section 2.1 and table 1.
+Qi et al., "Zero bubble pipeline parallelism", 2023, section 2.1, table 1 and appendix H.
 """
 
 from workloads.schedules.base import Order
@@ -26,5 +32,4 @@ def zb_h1(pipeline: Pipeline) -> Order:
     F0F1B0W0F2B1W1B2W2
     F0B0F1B1W0F2B2W1W2
     """
-    p, m = pipeline.num_stages, pipeline.num_microbatches
-    return [delayed_weights(m, warm_up=p - stage - 1, delay=stage) for stage in range(p)]
+    return delayed_weights(pipeline, 1)

@@ -3,11 +3,13 @@
 Model
 -----
 Stage i of p warms up with 2 (p - i - 1) forward passes and runs W of a microbatch 2 i microbatches after its B. A stage
-keeps what 2 p - 1 microbatches keep at most.
+holds 2 p - 1 microbatches at most where W holds no more than B; where it holds s times that, s > 1, up to s (2 p - 1)
+(`delayed_weights`).
 
 The published bubble (p - 1)(F + B - 2 W), B being the backward pass by input alone, is that of the stage with the
 longest span, from its own first pass to its own last: stages start and end one after another, and the optimizer must
-not wait for all of them.
+not wait for all of them. It holds for uniform stages without communication, W <= F and m >= 2 p - 1, and is none where
+that is negative: (p - 1) max(0, F + B - 2 W).
 
 References
 ----------
@@ -29,5 +31,4 @@ def zb_h2(pipeline: Pipeline) -> Order:
     F0F1F2B0W0B1W1B2W2
     F0B0F1B1F2B2W0W1W2
     """
-    p, m = pipeline.num_stages, pipeline.num_microbatches
-    return [delayed_weights(m, warm_up=2 * (p - stage - 1), delay=2 * stage) for stage in range(p)]
+    return delayed_weights(pipeline, 2)

@@ -163,7 +163,7 @@ class PipelinePlan:
         kept = activation_bytes_per_microbatch(
             work.model, work.mesh, layers, work.tokens, work.again, sequence_length=work.sequence_length
         )
-        return min(1.0, sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept)
+        return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 
     def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, without what replicas exchange meanwhile."""

@@ -103,7 +103,7 @@ def test_split_schedules_wait_less_than_1f1b():
     steps = {kind: run("EP4_TP1_PP4", "megatron", kind).trace.step_ns for kind in KINDS}
     assert steps["zb_h2"] < steps["zb_h1"] < steps["1f1b"]
     assert steps["zb_2p"] < steps["zb_h1"]
-    assert steps["zb_1p"] < steps["1f1b"]
+    assert steps["zb_2p"] < steps["zb_1p"]  # W holds 1.06 times B: within p M_B only p - 1 microbatches are ahead
     assert steps["interleaved"] < steps["1f1b"]
 
 
