@@ -17,6 +17,7 @@ import workloads
 from sim.errors import InputError, OutputError
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.stress_section import RemedySpec
+from sim.studies.build import build
 from sim.studies.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.many import Observation
 from sim.studies.simulate import simulate_scenario
@@ -82,6 +83,36 @@ def test_remedies_meet_the_same_tokens(scenario):
     drawn = [expert_tokens(point.scenario) for point in points]
     for other in drawn[1:]:
         np.testing.assert_array_equal(other, drawn[0])
+
+
+@pytest.mark.parametrize(
+    ("convention", "strategy"),
+    [("megatron", "EP16_TP1_PP2_DP16"), ("vllm", "EP16_TP4_PP2_DP4"), ("spanning", "EP32_TP4_PP2")],
+)
+def test_one_node_of_a_scenario_is_hot(convention, strategy):
+    """Of two or four that hold the experts of a stage: 0.8 of the copies of each layer, but for six deviations."""
+    text = (
+        SMALL.partition("stress:")[0]
+        .replace("num_nodes: 1", "num_nodes: 4").replace("experts: 16", "experts: 32").replace("layers: 2", "layers: 8")
+        .replace("sequences: 16", "sequences: 32")
+        .replace("{strategy: EP8_TP1_PP1_DP8}", f"{{strategy: {strategy}, convention: {convention}}}")
+        .replace("kind: zipf", "kind: hot_node, skew: 0.8")
+    )  # fmt: skip
+    scenario = load_scenario_text(text)
+    work = build(scenario).work
+    node = work.cluster.node_of(work.mesh.ep_groups(0)[0])
+    of_ranks = expert_tokens(scenario).reshape(8, node.size, -1).sum(axis=2)
+    of_nodes = np.stack([of_ranks[:, node == one].sum(axis=1) for one in np.unique(node)], axis=1)
+    assert of_nodes.shape == (8, node.size // 8)
+    copies = of_nodes.sum(axis=1)
+    assert (np.abs(of_nodes.max(axis=1) / copies - 0.8) <= 6 * np.sqrt(0.8 * 0.2 * 2 / copies)).all()
+    assert len(set(of_nodes.argmax(axis=1).tolist())) > 1  # not the same in all layers
+
+
+def test_a_hot_node_is_refused_where_there_is_one_node():
+    text = SMALL.replace("kind: zipf", "kind: hot_node")
+    with pytest.raises(InputError, match="hot_experts must be given with kind hot_node where one node has all"):
+        build(load_scenario_text(text))
 
 
 def test_options_make_remedies_of_every_combination():
