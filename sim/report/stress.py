@@ -37,6 +37,9 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     heading(console, "tokens and memory", "busiest rank over the mean; what experts lost; memory per GPU")
     _print_table(console, rows, _LOADS, _load_cells)
     console.print(Text(_AT_BEST))
+    apart = dict.fromkeys(row["remedy"] for row in rows if row["is_comparison"])
+    if apart:
+        console.print(Text(f"  for comparison, not among the remedies of the sentence: {', '.join(apart)}"))
     heading(console, "the slowdown", "against the first row, seconds added to the step by part, averaged over stages")
     parts = [part for part in rows[0]["parts_s"] if any(row["parts_s"][part] for row in rows)]
     _print_table(

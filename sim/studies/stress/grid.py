@@ -12,10 +12,10 @@ from sim.errors import InputError
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
 
-__all__ = ["OTHER_ROUTING", "Grid", "Point", "build_grid", "remedies_of"]
+__all__ = ["Grid", "Point", "build_grid", "remedies_of"]
 
 
-OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
+_OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
 """Keys by which a row of the grid has a routing of its own, the same at every skew: for comparison, no remedy."""
 
 
@@ -45,6 +45,8 @@ class Grid:
     """Every skew, remedy and seed."""
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Remedy -> dotted keys and their values."""
+    comparisons: frozenset[str] = frozenset()
+    """Remedies that are for comparison alone: as the scenario says, or with a routing of their own."""
 
 
 def build_grid(
@@ -68,7 +70,7 @@ def build_grid(
     points = []
     for skew, remedy, seed in product(dict.fromkeys(chosen), against, seeds):
         changes: dict[str, object] = {**(remedy.set or {}), "seed": seed}
-        if not OTHER_ROUTING & set(changes):
+        if not _OTHER_ROUTING & set(changes):
             changes["routing.skew"] = skew
         varied = scenario.variant(changes, at=("stress",))
         points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=varied))
@@ -77,6 +79,7 @@ def build_grid(
         remedies=tuple(remedy.name for remedy in against),
         points=tuple(points),
         changes={remedy.name: dict(remedy.set or {}) for remedy in against},
+        comparisons=frozenset(one.name for one in against if one.comparison or _OTHER_ROUTING & set(one.set or {})),
     )
 
 

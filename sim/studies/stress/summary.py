@@ -19,7 +19,7 @@ from typing import Any, Final
 from sim.results.by_kind import LONGER
 from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
 from sim.studies.imbalance_bound import IMBALANCE_BOUND
-from sim.studies.stress.grid import OTHER_ROUTING, Grid
+from sim.studies.stress.grid import Grid
 from sim.studies.stress.point import Done
 
 __all__ = ["FAMILIES", "mean_and_interval", "summarise"]
@@ -62,7 +62,7 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
         cells.setdefault((point.skew, point.remedy), []).append(one)
     rows = [_row(skew, remedy, ran) for (skew, remedy), ran in cells.items()]
     for row in rows:
-        row["is_other_routing"] = bool(OTHER_ROUTING & set(grid.changes[row["remedy"]]))
+        row["is_comparison"] = row["remedy"] in grid.comparisons
         row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]
     for row in rows:

@@ -2,7 +2,7 @@
 
 Model
 -----
-    can be chosen   fits into memory with every seed; drops or reroutes under 0.1 % of the copies (all, where each does
+    can be chosen   no comparison; fits into memory with every seed; drops or reroutes under 0.1 % of the copies (all, where each does
                     more)
     as fast         mean step within 1 % of the least; or within 5 %, with 0 in the interval of the differences seed by
                     seed and no more than 1 % between the two with some seed
@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 def verdict(rows: Sequence[Row]) -> str:
     """Return the sentence for rows of `sim.studies.stress.summary`, skews and remedies in the order of the grid."""
-    ran = [row for row in rows if row["step_time_s"] is not None and not row["is_other_routing"]]
+    ran = [row for row in rows if row["step_time_s"] is not None and not row["is_comparison"]]
     if not ran:
         return "No point of the grid could be simulated."
     if not any(_fits(row) for row in ran):

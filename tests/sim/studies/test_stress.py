@@ -63,7 +63,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
         "changes_nothing": remedy == "nothing",
-        "is_other_routing": remedy == "as if balanced",
+        "is_comparison": remedy == "as if balanced",
     }
 
 
@@ -416,6 +416,37 @@ def test_a_remedy_that_cannot_be_is_refused_before_anything_runs(tmp_path):
     (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="equally many"):
         stress_test(str(tmp_path / "bad.yaml"))
+
+
+def test_what_cannot_be_had_is_shown_and_not_recommended(tmp_path):
+    """The same rows, and the sentence of those that are left; a routing of its own is such without saying so."""
+    said, rows = {}, {}
+    for comparison in (False, True):
+        text = SMALL.replace("{name: EPLB,", f"{{name: EPLB, comparison: {str(comparison).lower()},")
+        text = text.replace(
+            "    - {name: capacity 1, set: {routing.capacity_factor: 1.0}}",
+            "    - {name: even, set: {routing: {kind: balanced}}}",
+        )
+        (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
+        data = stress_test(str(tmp_path / "small.yaml"), skews=[1.5], num_seeds=2)
+        said[comparison] = data["sentence"]
+        rows[comparison] = [(row["remedy"], row["step_time_s"], row["is_comparison"]) for row in data["rows"]]
+    assert '"EPLB" is best' in said[False]
+    assert "EPLB" not in said[True]
+    assert [row[:2] for row in rows[False]] == [row[:2] for row in rows[True]]
+    assert [row[2] for row in rows[True]] == [False, True, True]
+    assert [row[2] for row in rows[False]] == [False, False, True]
+
+
+def test_the_first_remedy_can_be_had():
+    """All others are told against it."""
+    with pytest.raises(InputError, match="comparison must be false for the first remedy"):
+        load_scenario_text(SMALL.replace("{name: nothing}", "{name: nothing, comparison: true}"))
+
+
+def test_plans_moved_for_nothing_are_a_comparison():
+    remedies = load_scenario("stress/drift_replanned").spec.stress.remedies
+    assert [one.name for one in remedies if one.comparison] == ["a plan every 16, moves for nothing"]
 
 
 def test_two_remedies_must_have_two_names():
