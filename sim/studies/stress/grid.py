@@ -12,11 +12,15 @@ from sim.errors import InputError
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
 
-__all__ = ["Grid", "Point", "build_grid", "remedies_of"]
+__all__ = ["OVERFLOWS", "Grid", "Point", "build_grid", "remedies_of"]
 
 
 _OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
 """Keys by which a row of the grid has a routing of its own, the same at every skew: for comparison, no remedy."""
+
+
+OVERFLOWS: Final = {"drop": " with drops", "pad": " padded", "reroute": " with rerouting"}
+"""What becomes of tokens beyond capacity, as names of remedies say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +88,19 @@ def build_grid(
 
 
 def remedies_of(
-    *, capacities: Sequence[float | None], placements: Sequence[str], replicas: Sequence[int]
+    *, capacities: Sequence[tuple[float, str | None] | None], placements: Sequence[str], replicas: Sequence[int]
 ) -> list[RemedySpec]:
-    """Return remedies for each combination of capacity factors, placements and replicas; nothing done is the first.
+    """Return remedies for capacities, for placements and for each combination of both; nothing done is the first.
 
-    Replicas go with the placement eplb alone.
+    Parameters
+    ----------
+    capacities
+        Capacity factors, each with what becomes of more tokens (`routing.overflow`; None: what the scenario says). None
+        is no capacity, which is tried with every placement in any case.
+    placements
+        Values of `placement.kind`.
+    replicas
+        Replicas of the placement eplb; they go with no other.
 
     Raises
     ------
@@ -99,6 +111,8 @@ def remedies_of(
     --------
     >>> [one.name for one in remedies_of(capacities=[], placements=["eplb"], replicas=[0, 8])]
     ['nothing', 'eplb', 'eplb with 8 replicas']
+    >>> [one.name for one in remedies_of(capacities=[(1.25, "pad")], placements=["greedy"], replicas=[])]
+    ['nothing', 'greedy', 'capacity 1.25 padded', 'greedy, capacity 1.25 padded']
     """
     if not all(placements):
         cure = "For example: --placement greedy,eplb"
@@ -110,9 +124,11 @@ def remedies_of(
         given = ",".join(str(copies) for copies in replicas)
         raise InputError(field="--replicas", rule="be given with --placement eplb", value=given, cure=cure)
     found = {"nothing": RemedySpec(name="nothing")}
-    for capacity, placement, copies in product(capacities or [None], placements or [""], replicas or [0]):
-        if copies and placement != "eplb":
-            continue
+    placed = [
+        ("", 0),
+        *((one, copies) for one in placements for copies in ((replicas or [0]) if one == "eplb" else [0])),
+    ]
+    for capacity, (placement, copies) in product([None, *capacities], placed):
         changes: dict[str, object] = {}
         names = []
         if placement:
@@ -121,8 +137,11 @@ def remedies_of(
         if copies:
             changes["placement.replicas"] = copies
         if capacity is not None:
-            changes["routing.capacity_factor"] = capacity
-            names.append(f"capacity {capacity:g}")
+            factor, overflow = capacity
+            changes["routing.capacity_factor"] = factor
+            if overflow is not None:
+                changes["routing.overflow"] = overflow
+            names.append(f"capacity {factor:g}{OVERFLOWS.get(overflow or '', '')}")
         name = ", ".join(names) or "nothing"
         found.setdefault(name, RemedySpec(name=name, set=changes or None))
     return list(found.values())

@@ -2,8 +2,8 @@
 
 Model
 -----
-    can be chosen   no comparison; fits into memory with every seed; drops or reroutes under 0.1 % of the copies (all, where each does
-                    more)
+    can be chosen   no comparison; fits into memory with every seed; drops or reroutes under 0.1 % of the copies (all,
+                    where each does more)
     as fast         mean step within 1 % of the least; or within 5 %, with 0 in the interval of the differences seed by
                     seed and no more than 1 % between the two with some seed
     the best        of those as fast: peak memory within 1 % of the least, then the fewest of these, then the first
@@ -40,13 +40,16 @@ def verdict(rows: Sequence[Row]) -> str:
     if len({row["remedy"] for row in ran}) == 1:
         return _told_alone(ran)
     parts: list[list[Row]] = []
+    kinds: list[object] = []
     for skew in dict.fromkeys(row["skew"] for row in ran):
         here = [row for row in ran if row["skew"] == skew]
         row = _best([row for row in here if _fits(row)] or here)
-        if parts and _chosen(parts[-1][-1]) == _chosen(row):
+        kind = (_chosen(row), _others_lose(row, ran))
+        if parts and kinds[-1] == kind:
             parts[-1].append(row)
         else:
             parts.append([row])
+            kinds.append(kind)
     sentence = "; ".join(_told(part, ran) for part in parts)
     return f"{sentence[0].upper()}{sentence[1:]}."
 
@@ -87,6 +90,12 @@ def _lost(row: Row) -> float:
     return float(row["dropped_fraction"] + row["rerouted_fraction"])
 
 
+def _others_lose(row: Row, every: Sequence[Row]) -> bool:
+    """Return whether it keeps all copies and no other that fits into memory at its skew does."""
+    others = [one for one in every if one["skew"] == row["skew"] and one["remedy"] != row["remedy"] and _fits(one)]
+    return bool(others) and _lost(row) <= _MOST_LOST and all(_lost(one) > _MOST_LOST for one in others)
+
+
 def _is_as_fast(row: Row, fastest: Row) -> bool:
     if row["step_time_s"] <= _SAME * fastest["step_time_s"]:
         return True
@@ -117,6 +126,8 @@ def _told(rows: Sequence[Row], every: Sequence[Row]) -> str:
         any_dearer = any(_faster_at_a_price(one, every) for one in rows)
         none = "no remedy that computes all copies as chosen" if any_dearer else "no remedy"
         faster = f"{at} {none} is faster than {told} by more than 1 % and the noise of the seeds".strip()
+        if _others_lose(row, every):
+            faster = f"{at} every remedy but {told} loses copies of tokens".strip()
         return f"{faster}: {where}{times}{drops}{dearer}" if at else f"{faster}{drops}{dearer}"
     best = f'{at} "{row["remedy"]}" is best: {where}{times}'.strip()
     plain = next((one for one in every if one["skew"] == row["skew"] and one["remedy"] == first["remedy"]), None)
