@@ -150,6 +150,23 @@ def test_what_is_done_is_not_done_again(scenario, tmp_path):
     assert run_grid(grid, file=file) == (first, 12)  # the new line is not glued to the cut-off one
 
 
+def test_torn_bytes_are_simulated_again(tmp_path):
+    """Bytes that are no UTF-8 take their own line with them; lines before and after are kept."""
+    file = tmp_path / "points.jsonl"
+    done = Done(values={"step_time_s": 1.0}, parts_s={}, tokens={"rerouted": 0})
+    for key in ("a", "b", "c"):
+        PointFile(file).add(key, done)
+    first, second, third = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + second[:20] + b"\xff\xfe\x80" + second[25:] + third)
+    assert PointFile(file).done == {"a": done, "c": done}
+
+
+def test_a_folder_in_place_of_the_points_is_refused_by_name(tmp_path):
+    (tmp_path / "points.jsonl").mkdir()
+    with pytest.raises(OutputError, match=r"points.jsonl: .+ Move it away"):
+        PointFile(tmp_path / "points.jsonl")
+
+
 def test_another_seed_or_skew_is_another_simulation(scenario):
     keys = [point_key(point.scenario) for point in build_grid(scenario).points]
     assert len(set(keys)) == len(keys)
