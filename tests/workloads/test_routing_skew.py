@@ -166,6 +166,29 @@ def test_the_skew_of_dirichlet_is_the_coefficient_of_variation_of_a_share():
     assert found.std() * 64 == pytest.approx(0.5, rel=0.05)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("below", [1e-3, 1e-5, 1e-9, 1e-15])
+def test_near_the_limit_of_dirichlet_one_expert_has_nearly_all(below, seed):
+    """Of 32: the sum of squared shares is (1 + skew**2) / 32 in the mean, 1 at the limit. None is 0 or no number."""
+    found = shares("dirichlet", Skew(skew=math.sqrt(31) * (1 - below)), num_experts=32, seed=seed)
+    assert found.sum() == pytest.approx(1)
+    assert found.min() > 0
+    assert 1 - found.max() <= 1e3 * below + 32e-12  # the others have at least 1e-12 of it
+    counts = draw("dirichlet", skew=Skew(skew=math.sqrt(31) * (1 - below)), num_experts=32, top_k=1, seed=seed)
+    assert counts.sum() == 1600
+
+
+def test_logarithms_give_the_law_of_dirichlet_as_well():
+    """The mean of the squared shares over 4,000 layers is (1 + skew**2) / E, on either side of where they are drawn."""
+    for skew in (3.2, 3.6, 5.0):
+        squares = [
+            (shares("dirichlet", Skew(skew=skew), num_experts=32, layer=layer) ** 2).sum() for layer in range(4000)
+        ]
+        error = np.std(squares) / math.sqrt(len(squares))
+        assert np.mean(squares) == pytest.approx((1 + skew**2) / 32, abs=5 * error)
+
+
 def test_a_share_that_dirichlet_cannot_have_is_refused():
     with pytest.raises(WorkloadError, match="coefficient of variation"):
         shares("dirichlet", Skew(skew=4.0))
