@@ -36,7 +36,7 @@ class StressSpec(Section):
     """A grid of simulations: every skew under every remedy, with the same seeds."""
 
     skew: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=MAX_STRESS)]
-    """Values of `routing.skew`, the first being what slowdowns are told against."""
+    """Values of `routing.skew`, the smallest being what slowdowns are told against."""
     remedies: Annotated[tuple[RemedySpec, ...], Field(min_length=1, max_length=MAX_STRESS)] = (
         RemedySpec(name="nothing"),
     )

@@ -84,7 +84,7 @@ def test_no_placement_is_below_the_bound_on_a_thousand_random_loads():
     ("num_experts", "num_ranks", "replicas", "better", "above"), [(16, 8, 8, 945, 0.0507), (64, 16, 16, 981, 0.0123)]
 )
 def test_eplb_is_as_good_as_the_document_says(num_experts, num_ranks, replicas, better, above):
-    """docs/routing.md: how often replicas beat greedy, and how far above the bound the busiest rank is in the median."""
+    """How often replicas beat greedy, and how far above the bound the busiest rank is in the median."""
     found, gaps = 0, []
     shape = {"num_experts": num_experts, "num_ranks": num_ranks}
     for loads in thousand_loads(num_experts):

@@ -42,7 +42,7 @@ class Grid:
     """All simulations."""
 
     skews: tuple[float, ...]
-    """The first is what slowdowns are told against."""
+    """From the smallest on, which is what slowdowns are told against."""
     remedies: tuple[str, ...]
     """The first is what others are told against."""
     points: tuple[Point, ...]
@@ -68,18 +68,18 @@ def build_grid(
         A skew or a remedy makes a scenario that is refused.
     """
     stress = scenario.spec.stress or StressSpec(skew=(scenario.spec.routing.skew,))
-    chosen = tuple(skews) if skews else stress.skew
+    chosen = tuple(sorted(set(skews or stress.skew)))
     against = tuple(remedies) if remedies else stress.remedies
     seeds = range(scenario.spec.seed, scenario.spec.seed + (num_seeds or stress.seeds))
     points = []
-    for skew, remedy, seed in product(dict.fromkeys(chosen), against, seeds):
+    for skew, remedy, seed in product(chosen, against, seeds):
         changes: dict[str, object] = {**(remedy.set or {}), "seed": seed}
         if not _OTHER_ROUTING & set(changes):
             changes["routing.skew"] = skew
         varied = scenario.variant(changes, at=("stress",))
         points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=varied))
     return Grid(
-        skews=tuple(dict.fromkeys(chosen)),
+        skews=chosen,
         remedies=tuple(remedy.name for remedy in against),
         points=tuple(points),
         changes={remedy.name: dict(remedy.set or {}) for remedy in against},

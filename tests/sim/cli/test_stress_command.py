@@ -99,6 +99,13 @@ def test_an_option_given_twice_is_one_list(moesim):
     assert len(once["remedies"]) == 4 * 3
 
 
+def test_padding_is_told_beside_the_imbalance(moesim):
+    """The column is of tokens; what each rank computes under a padded capacity is the same for all."""
+    once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--capacity")
+    assert "are padded with" in moesim(*once, "1:pad")[1]
+    assert "are padded with" not in moesim(*once, "1")[1]
+
+
 def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
     """As soon as there are any; what goes on is the same command, which says how many it found."""
     once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--out", "out")

@@ -26,6 +26,7 @@ from sim.studies.stress.heat import expert_tokens
 from sim.studies.stress.point import Done, PointFile, point_key
 from sim.studies.stress.report import stress_test
 from sim.studies.stress.run import run_grid
+from sim.studies.stress.student import student_quantile
 from sim.studies.stress.summary import FAMILIES, mean_and_interval, summarise
 from sim.studies.stress.verdict import verdict
 
@@ -296,11 +297,35 @@ def test_copies_sent_to_other_experts_are_told():
 
 
 def test_the_interval_is_students():
-    """Of 1, 2, 3: mean 2, deviation 1, t 4.303 with two degrees of freedom."""
+    """Of 1, 2, 3: mean 2, deviation 1, t 4.30265 with two degrees of freedom."""
     mean, interval = mean_and_interval([1.0, 2.0, 3.0])
     assert mean == 2
-    assert interval == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    assert interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
     assert mean_and_interval([5.0]) == (5.0, None)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (10, 2.228), (11, 2.201), (20, 2.086), (30, 2.042), (60, 2.000)],
+)
+def test_quantiles_are_those_of_the_tables(degrees, quantile):
+    """Abramowitz and Stegun, table 26.10."""
+    assert student_quantile(degrees) == pytest.approx(quantile, abs=6e-4)
+
+
+def test_quantiles_are_exact_for_all_numbers_of_seeds():
+    stats = pytest.importorskip("scipy.stats")
+    found = [student_quantile(degrees) for degrees in range(1, 100)]
+    assert found == pytest.approx(stats.t.ppf(0.975, np.arange(1, 100)), rel=1e-9)
+
+
+def test_slowdowns_are_told_against_the_smallest_skew(scenario):
+    """In whatever order skews are given, and however often."""
+    grid = build_grid(scenario, skews=[1.5, 0.0, 1.5], num_seeds=1)
+    assert grid.skews == (0.0, 1.5)
+    rows = summarise(grid, run_grid(grid)[0])
+    assert [row["skew"] for row in rows if row["slowdown"] == 1] == [0]
+    assert verdict(rows).startswith("At skew 0")
 
 
 def test_the_sentence_names_the_best_remedy_and_its_price():
