@@ -11,7 +11,7 @@ than it was made there. After the last pass of a stage its lanes meet to sum gra
     idle     = T - tail - stalled - own passes              mean over lanes
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def last_ends_ns(forward_ns, backward_ns, hop_ns):
     trains, num = backward_ns is not None, forward_ns.shape[1]
     orders = [order_of(stage, num, trains=trains) for stage in range(NUM_STAGES)]
 
-    @lru_cache(maxsize=None)
+    @cache
     def end(stage, forward, m):
         place = orders[stage].index((forward, m))
         begins = [0, *([end(stage, *orders[stage][place - 1])] if place else [])]
@@ -95,7 +95,7 @@ def test_a_hot_middle_stage_idles_the_others_as_derived(kind):
 
 
 def test_a_lane_waits_for_the_one_with_the_hotter_ranks_as_derived():
-    """Two lanes draw tokens of their own: each runs for itself, and the earlier one stalls where gradients are summed."""
+    """Two lanes draw tokens of their own: each runs for itself, and the earlier stalls where gradients are summed."""
     trace = run_of(NUM_MICROBATCHES, replicas=2, kind="training", routing="zipf", skew=Skew(skew=1.5))
     found = np.array([[passes_of(trace, stage, lane) for lane in (0, 1)] for stage in range(NUM_STAGES)])
     took = np.diff(found)[..., 0]  # [stages, lanes, passes]
