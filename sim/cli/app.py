@@ -115,16 +115,27 @@ def validate(
 def stress(
     scenario: ScenarioArgument,
     skew: Annotated[
-        str | None, typer.Option("--skew", metavar="A,B,...", help="Values of routing.skew, instead of the scenario's.")
+        list[str] | None,
+        typer.Option(
+            "--skew", metavar="A,B,...", help="Values of routing.skew, instead of the scenario's; repeatable."
+        ),
     ] = None,
     capacity: Annotated[
-        str | None, typer.Option("--capacity", metavar="A,B,...", help="Capacity factors to try; none: dropless.")
+        list[str] | None,
+        typer.Option(
+            "--capacity",
+            metavar="A,B,...",
+            help="Capacity factors to try, alone and with each placement; 1.25:pad and 1.25:reroute say what "
+            "becomes of more tokens; repeatable.",
+        ),
     ] = None,
     placement: Annotated[
-        str | None, typer.Option("--placement", metavar="A,B,...", help="Placements to try, such as greedy,eplb.")
+        list[str] | None,
+        typer.Option("--placement", metavar="A,B,...", help="Placements to try, such as greedy,eplb; repeatable."),
     ] = None,
     replicas: Annotated[
-        str | None, typer.Option("--replicas", metavar="A,B,...", help="Replicas to try with placement eplb.")
+        list[str] | None,
+        typer.Option("--replicas", metavar="A,B,...", help="Replicas to try with placement eplb; repeatable."),
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, max=100, help="Seeds of each point.")] = None,
     changes: SetOption = None,
@@ -140,10 +151,10 @@ def stress(
 
     stress_command(
         scenario,
-        skew=skew,
-        capacity=capacity,
-        placement=placement,
-        replicas=replicas,
+        skew=skew or [],
+        capacity=capacity or [],
+        placement=placement or [],
+        replicas=replicas or [],
         seeds=seeds,
         changes=changes or [],
         as_json=as_json,

@@ -16,7 +16,7 @@ from sim.errors import InputError
 from sim.report.console import make_console
 from sim.report.files import STRESS_NAMES, write_stress
 from sim.report.stress import print_stress
-from sim.studies.stress.grid import remedies_of
+from sim.studies.stress.grid import OVERFLOWS, remedies_of
 from sim.studies.stress.report import stress_test
 
 __all__ = ["stress_command"]
@@ -28,23 +28,23 @@ _POINTS = "points.jsonl"
 def stress_command(
     scenario: str,
     *,
-    skew: str | None,
-    capacity: str | None,
-    placement: str | None,
-    replicas: str | None,
+    skew: Sequence[str],
+    capacity: Sequence[str],
+    placement: Sequence[str],
+    replicas: Sequence[str],
     seeds: int | None,
     changes: Sequence[str],
     as_json: bool,
     out: str | None,
     jobs: int | None,
 ) -> None:
-    """Run a stress test."""
+    """Run a stress test; lists of an option that is given several times are one."""
     check_changes(changes, None)
     folder = None if out is None else output_folder(out, STRESS_NAMES)
-    skews = _numbers("--skew", skew)
-    capacities = [] if capacity is None else [_capacity(text) for text in capacity.split(",")]
-    placements = [] if placement is None else [text.strip() for text in placement.split(",")]
-    copies = [_whole("--replicas", number) for number in _numbers("--replicas", replicas)]
+    skews = [_number("--skew", text) for text in _listed(skew)]
+    capacities = [_capacity(text) for text in _listed(capacity)]
+    placements = [text.strip() for text in _listed(placement)]
+    copies = [_whole("--replicas", _number("--replicas", text)) for text in _listed(replicas)]
     remedies = remedies_of(capacities=capacities, placements=placements, replicas=copies)
     with _saying_what_is_kept(folder), showing_progress() as on_progress:
         data = stress_test(
@@ -76,9 +76,9 @@ def _saying_what_is_kept(folder: Path | None) -> Iterator[None]:
         raise
 
 
-def _numbers(option: str, text: str | None) -> list[float]:
-    """Return the numbers of a list with commas."""
-    return [] if text is None else [_number(option, each) for each in text.split(",")]
+def _listed(texts: Sequence[str]) -> list[str]:
+    """Return what stands between commas."""
+    return [each for text in texts for each in text.split(",")]
 
 
 def _number(option: str, text: str) -> float:
@@ -99,5 +99,12 @@ def _whole(option: str, number: float) -> int:
     return int(number)
 
 
-def _capacity(text: str) -> float | None:
-    return None if text.strip() == "none" else _number("--capacity", text)
+def _capacity(text: str) -> tuple[float, str | None] | None:
+    """Return a capacity factor, with what becomes of more tokens where that is said."""
+    if text.strip() == "none":
+        return None
+    factor, colon, overflow = text.partition(":")
+    if colon and overflow.strip() not in OVERFLOWS:
+        rule, cure = f"have one of {', '.join(OVERFLOWS)} behind a colon", "For example: --capacity 1.25:pad"
+        raise InputError(field="--capacity", rule=rule, value=text, cure=cure)
+    return _number("--capacity", factor), overflow.strip() if colon else None

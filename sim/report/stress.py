@@ -16,6 +16,7 @@ Row = Mapping[str, Any]
 _TIMES = ("step", "± 95 %", "slowdown", "tokens/s", "bubble")
 _LOADS = ("max/mean", "at best", "dropped", "rerouted", "weights", "peak", "fits")
 _AT_BEST = "  at best: what no placement with as many slots can be below for these tokens, even a new one at each draw"
+_PADDED = "  max/mean is of tokens: the empty rows that experts are padded with, and compute as well, are none"
 
 
 def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str]) -> None:
@@ -37,6 +38,11 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     heading(console, "tokens and memory", "busiest rank over the mean; what experts lost; memory per GPU")
     _print_table(console, rows, _LOADS, _load_cells)
     console.print(Text(_AT_BEST))
+    if any(row["padded_fraction"] for row in rows):
+        console.print(Text(_PADDED))
+    apart = dict.fromkeys(row["remedy"] for row in rows if row["is_comparison"])
+    if apart:
+        console.print(Text(f"  for comparison, not among the remedies of the sentence: {', '.join(apart)}"))
     heading(console, "the slowdown", "against the first row, seconds added to the step by part, averaged over stages")
     parts = [part for part in rows[0]["parts_s"] if any(row["parts_s"][part] for row in rows)]
     _print_table(

@@ -138,7 +138,7 @@ class RoutingSpec(Section):
     skew: Ratio = 0.0
     """How uneven the experts' popularity is; each kind says in what measure (`docs/routing.md`)."""
     hot_experts: Annotated[int, count_of("routing.hot_experts")] | None = None
-    """Experts of the hot group, with kind hot_node; null: an eighth of them."""
+    """Experts of the hot group, with kind hot_node, those of the hot node first; null: all of that node."""
     persistence: Share = 0.9
     """Correlation of log popularity from one microbatch to the next, with kind drift."""
     burst_share: Share = 0.1

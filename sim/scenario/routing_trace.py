@@ -13,9 +13,11 @@ microbatch.
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,17 +68,36 @@ def read_routing_trace(path: Path) -> NDArray[np.float64]:
 
 
 def _from_npz(path: Path) -> NDArray[np.float64]:
+    """Return the array `tokens`; what its header says is checked before anything is read."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if "tokens" not in stored.files:
-                raise _error(path, "have an array `tokens`", ", ".join(stored.files) or "none", "Name it tokens.")
-            tokens = np.asarray(stored["tokens"], dtype=float)
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if "tokens" not in names:
+                raise _error(path, "have an array `tokens`", ", ".join(names) or "none", "Name it tokens.")
+            member = archive.namelist()[names.index("tokens")]
+            with archive.open(member) as stream:
+                _check_header(path, stream)
+            with archive.open(member) as stream:
+                tokens = np.asarray(np.lib.format.read_array(stream, allow_pickle=False), dtype=float)
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):  # RuntimeError: it is encrypted
         raise _error(path, "be an NPZ file of numbers", "something else", "Write it with numpy.savez.") from None
-    if tokens.ndim not in {2, 3}:
-        rule = "have tokens [layers, experts] or [microbatches, layers, experts]"
-        raise _error(path, rule, f"{tokens.ndim} dims", "Reshape them.")
     return tokens if tokens.ndim == 3 else tokens[None]
+
+
+def _check_header(path: Path, stream: IO[bytes]) -> None:
+    """Refuse an array that holds no real numbers, of another number of dims, or with too many counts."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in read:  # later ones are of arrays with named fields
+        raise _error(path, "have tokens that are real numbers", "named fields", "Write them as integers.")
+    shape, _, dtype = read[version](stream)
+    if dtype.kind not in "iuf":
+        raise _error(path, "have tokens that are real numbers", f"dtype {dtype}"[:80], "Write them as integers.")
+    if len(shape) not in {2, 3}:
+        rule = "have tokens [layers, experts] or [microbatches, layers, experts]"
+        raise _error(path, rule, f"{len(shape)} dims", "Reshape them.")
+    if min(shape) < 0 or prod(shape) > _MAX_CELLS:
+        raise _error(path, f"have at most {_MAX_CELLS:,} counts", f"{prod(shape):,}", "Record fewer microbatches.")
 
 
 def _from_csv(path: Path) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from sim.scenario.claims_section import Alternative
-from sim.scenario.fields import Ratio, Section, Text, refuse
+from sim.scenario.fields import Flag, Ratio, Section, Text, refuse
 from sim.scenario.refusal import RefusalError
 
 __all__ = ["MAX_STRESS", "RemedySpec", "StressSpec"]
@@ -28,13 +28,15 @@ class RemedySpec(Section):
     """What it is called in tables and pictures."""
     set: Alternative | None = None
     """Dotted keys and the values they take; null: nothing is done."""
+    comparison: Flag = False
+    """Whether it is for comparison alone, as what cannot be had: shown as the others, and never recommended."""
 
 
 class StressSpec(Section):
     """A grid of simulations: every skew under every remedy, with the same seeds."""
 
     skew: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=MAX_STRESS)]
-    """Values of `routing.skew`, the first being what slowdowns are told against."""
+    """Values of `routing.skew`, the smallest being what slowdowns are told against."""
     remedies: Annotated[tuple[RemedySpec, ...], Field(min_length=1, max_length=MAX_STRESS)] = (
         RemedySpec(name="nothing"),
     )
@@ -44,7 +46,10 @@ class StressSpec(Section):
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        """Check that names tell remedies apart."""
+        """Check that names tell remedies apart, and that the first can be had."""
+        if self.remedies[0].comparison:
+            rule, cure = "be false for the first remedy, which others are told against", "Put another one first."
+            raise refuse(("remedies", 0, "comparison"), rule=rule, value=True, cure=cure)
         names = [remedy.name for remedy in self.remedies]
         for i, name in enumerate(names):
             if name in names[:i]:

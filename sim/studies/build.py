@@ -153,7 +153,9 @@ def _build(scenario: Scenario) -> Built:
         recompute=spec.schedule.recompute,
         recompute_modules=spec.schedule.recompute_modules or ("core_attn",),
         routing=spec.routing.kind,
-        skew=skew_of(scenario, model.experts, first_layer=model.dense_layers),
+        skew=skew_of(
+            scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
+        ),
         capacity_factor=spec.routing.capacity_factor,
         overflow=spec.routing.overflow,
         placement=_placement(spec.placement),

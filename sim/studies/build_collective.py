@@ -77,7 +77,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         experts=tokens.experts,
         max_nodes_per_token=spec.routing.max_nodes_per_token,
         routing=spec.routing.kind,
-        skew=skew_of(scenario, tokens.experts) if workload.tokens is not None else Skew(),
+        skew=skew_of(scenario, cluster, ranks, num_experts=tokens.experts) if workload.tokens is not None else Skew(),
         seed=spec.seed,
         all_reduce=spec.network.all_reduce,
         all_to_all=spec.network.all_to_all,

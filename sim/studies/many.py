@@ -8,8 +8,8 @@ process, when their results are asked for.
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -58,9 +58,9 @@ def observing(
 ) -> Iterator[Callable[[], list[Observation]]]:
     """Begin to simulate each scenario once, on `jobs` processes; what is handed out waits for them.
 
-    `on_done` hears how many are done, while they are waited for. `on_each` hears of each as soon as it is done, with
-    its position, in a thread of its own where there are several processes. Those that have not begun when the context
-    is left by an error are dropped.
+    `on_done` hears how many are done, in whatever order, while they are waited for. `on_each` hears of each as soon as
+    it is done, with its position, in a thread of its own where there are several processes. Those that have not begun
+    when the context is left by an error are dropped.
     """
     if jobs <= 1 or len(scenarios) <= 1:
         yield lambda: _heard(_one_by_one(scenarios, wanted, limits, on_each), on_done)
@@ -75,7 +75,7 @@ def observing(
         if on_each is not None:
             for i, future in futures.items():
                 future.add_done_callback(partial(_tell, on_each, i))
-        yield lambda: _heard((_result(futures[i]) for i in range(len(scenarios))), on_done)
+        yield lambda: _waited_for(futures, on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
@@ -141,6 +141,14 @@ def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) 
         done.append(observation)
         on_done(len(done))
     return done
+
+
+def _waited_for(futures: Mapping[int, Future[Observation]], on_done: Callable[[int], None]) -> list[Observation]:
+    """Return what processes made, by position; they are done in an order of their own."""
+    for num_done, future in enumerate(as_completed(futures.values()), start=1):
+        _result(future)
+        on_done(num_done)
+    return [_result(futures[i]) for i in range(len(futures))]
 
 
 def _result(future: Future[Observation]) -> Observation:

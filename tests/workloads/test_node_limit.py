@@ -25,7 +25,9 @@ def draw(kind="multinomial", *, num_sources=16, tokens=100, num_experts=16, top_
     """Return counts [S, E]."""
     shape = {"num_sources": num_sources, "tokens": tokens, "num_experts": num_experts, "top_k": top_k, "seed": 1}
     limit = {"num_nodes": nodes, "max_nodes": most}
-    return draw_counts(kind, layers=[0], microbatches=[0], skew=Skew(**skewed), **shape, **limit)[0, 0]
+    # a node has no more than its share where it has all experts
+    hot = {"expert_nodes": np.repeat(np.arange(nodes), num_experts // nodes)} if nodes > 1 else {"hot_experts": 1}
+    return draw_counts(kind, layers=[0], microbatches=[0], skew=Skew(**hot, **skewed), **shape, **limit)[0, 0]
 
 
 def by_law(law, *, tokens, num_experts, nodes, seed=1):

@@ -1,5 +1,8 @@
 """Placements: the published plan, certificates on every one of them, and the bound that none undercuts."""
 
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from workloads.placement.eplb import eplb
 from workloads.placement.packing import pack
 from workloads.placement.programme import solve_busiest_load
 
+ROOT = Path(__file__).parent.parent.parent
 # deepseek-ai/EPLB, README: two layers of 12 experts in 4 groups, 16 slots on 2 nodes of 4 GPUs, and its plan.
 PUBLISHED = [
     ([90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86], [5, 6, 5, 7, 8, 4, 3, 4, 10, 9, 10, 2, 0, 1, 11, 1]),
@@ -58,24 +62,56 @@ def test_no_placement_loses_or_doubles_an_expert(kind, data):
     assert copies.sum() == num_experts + replicas
 
 
+def thousand_loads(num_experts):
+    """Return loads of experts, each of a spread of its own."""
+    rng = np.random.default_rng(5)
+    return [rng.lognormal(sigma=rng.uniform(0, 2), size=num_experts) for _ in range(1000)]
+
+
 def test_no_placement_is_below_the_bound_on_a_thousand_random_loads():
     """Loads of every spread. Greedy has no replicas: its bound is that of as many slots."""
-    rng = np.random.default_rng(5)
     num_ranks, num_experts, replicas = 8, 16, 8
-    better = 0
-    for _ in range(1000):
-        loads = rng.lognormal(sigma=rng.uniform(0, 2), size=num_experts)
+    for loads in thousand_loads(num_experts):
         bound = bound_of(loads, num_slots=num_experts + replicas, num_ranks=num_ranks)
         plain = bound_of(loads, num_slots=num_experts, num_ranks=num_ranks)
-        assert bound <= plain * (1 + 1e-12)  # more replicas never raise it
-        found = {}
         for kind in PLACEMENTS:
             rule = rule_of(kind, num_experts, num_ranks, replicas)
             slots = place_experts(rule, num_experts=num_experts, num_ranks=num_ranks, loads=loads)
-            found[kind] = busiest(loads, slots)
-            assert found[kind] >= (bound if kind == "eplb" else plain) * (1 - 1e-12), kind
-        better += found["eplb"] < found["greedy"]
-    assert better > 500  # replicas help more often than not
+            assert busiest(loads, slots) >= (bound if kind == "eplb" else plain) * (1 - 1e-12), kind
+
+
+@pytest.mark.parametrize(
+    ("num_experts", "num_ranks", "replicas", "better", "above"), [(16, 8, 8, 945, 0.0507), (64, 16, 16, 981, 0.0123)]
+)
+def test_eplb_is_as_good_as_the_document_says(num_experts, num_ranks, replicas, better, above):
+    """How often replicas beat greedy, and how far above the bound the busiest rank is in the median."""
+    found, gaps = 0, []
+    shape = {"num_experts": num_experts, "num_ranks": num_ranks}
+    for loads in thousand_loads(num_experts):
+        eplb_, greedy = (
+            busiest(loads, place_experts(rule_of(kind, num_experts, num_ranks, replicas), loads=loads, **shape))
+            for kind in ("eplb", "greedy")
+        )
+        found += eplb_ < greedy
+        gaps.append(eplb_ / bound_of(loads, num_slots=num_experts + replicas, num_ranks=num_ranks) - 1)
+    assert found == better
+    assert np.median(gaps) == pytest.approx(above, abs=5e-5)
+    said = (ROOT / "docs" / "routing.md").read_text(encoding="utf-8")
+    assert f"{better / 10:.1f} %" in said
+    assert f"{above:.1%}".replace("%", " %") in said
+
+
+@given(
+    loads=st.lists(st.floats(0, 1e6), min_size=1, max_size=24).map(np.array),
+    num_ranks=st.integers(1, 24),
+    more=st.lists(st.integers(0, 48), min_size=2, max_size=6),
+)
+def test_more_replicas_never_raise_the_bound(loads, num_ranks, more):
+    """From none to several for each expert and rank; it never falls below what no number of them can undercut."""
+    slots = [loads.size + each for each in sorted({0, *more})]
+    bounds = [bound_of(loads, num_slots=each, num_ranks=num_ranks) for each in slots]
+    assert all(later <= former * (1 + 1e-12) for former, later in pairwise(bounds))
+    assert bounds[-1] >= loads.sum() / num_ranks * (1 - 1e-12)
 
 
 @given(data=st.data())

@@ -13,6 +13,8 @@ from workloads.halving import choose_experts
 from workloads.routing import ROUTINGS, Skew, draw_counts
 
 EVERY_ROUTING = pytest.mark.parametrize("kind", ROUTINGS)
+NEEDED = {"stride": 1, "hot_experts": 1}
+"""What a stride and a hot node cannot do without."""
 KEYS = {"seed": 1, "layer": 2, "microbatch": 3, "lane": 0}
 
 
@@ -20,7 +22,7 @@ def draw(kind: str, *, num_sources=16, tokens=64, num_experts=64, top_k=2, **key
     keys = {**KEYS, **keys}
     layer, microbatch = keys.pop("layer"), keys.pop("microbatch")
     shape = {"num_sources": num_sources, "tokens": tokens, "num_experts": num_experts, "top_k": top_k}
-    skew = Skew(stride=1, loads=np.ones((1, 1, num_experts)))  # what a stride or a recording cannot do without
+    skew = Skew(**NEEDED, loads=np.ones((1, 1, num_experts)))
     return draw_counts(kind, layers=[layer], microbatches=[microbatch], skew=skew, **shape, **keys)[0, 0]
 
 
@@ -229,7 +231,7 @@ def test_each_seed_layer_microbatch_and_lane_has_a_draw_of_its_own():
 def test_layers_and_microbatches_drawn_together_are_as_those_drawn_alone(kind, num_experts, top_k):
     layers, microbatches = [3, 0, 7], [4, 9]
     shape = {"num_sources": 16, "tokens": 100, "num_experts": num_experts, "top_k": top_k}
-    skew = Skew(stride=1, loads=np.ones((1, 1, num_experts)))
+    skew = Skew(**NEEDED, loads=np.ones((1, 1, num_experts)))
     together = draw_counts(kind, layers=layers, microbatches=microbatches, **shape, seed=1, skew=skew)
     for i, j in product(range(2), range(3)):
         alone = draw(kind, **shape, microbatch=microbatches[i], layer=layers[j])

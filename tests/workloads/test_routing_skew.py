@@ -13,6 +13,8 @@ from workloads.routing.chances import chance_tree, choice_chances, coins_of
 from workloads.routing.sources import SOURCES
 from workloads.routing.weighted import choose_weighted
 
+FOUR_NODES = np.repeat(np.arange(4), 4)
+"""Node of each of sixteen experts."""
 SKEWED = [name for name in SOURCES if name not in ("multinomial", "trace")]
 
 
@@ -88,7 +90,7 @@ def test_sets_are_as_likely_as_the_product_of_their_odds():
 @pytest.mark.parametrize("kind", SKEWED)
 def test_mean_counts_are_the_chances(kind, top_k):
     """A count is binomial: over S sources its mean has variance T p (1 - p) / S; six deviations."""
-    num_sources, tokens, skew = 3000, 20, Skew(skew=0.6, burst_share=1.0)
+    num_sources, tokens, skew = 3000, 20, Skew(skew=0.6, burst_share=1.0, expert_nodes=FOUR_NODES)
     counts = draw(kind, skew=skew, num_sources=num_sources, tokens=tokens, top_k=top_k)[0, 0]
     chances = choice_chances(shares(kind, skew, top_k=top_k), top_k)
     error = np.sqrt(tokens * chances * (1 - chances) / num_sources)
@@ -109,7 +111,7 @@ def test_an_expert_has_at_most_the_tokens():
 
 @pytest.mark.parametrize("kind", SKEWED)
 def test_without_skew_all_experts_are_alike(kind):
-    assert shares(kind, Skew(skew=0.0)) == pytest.approx(1 / 16)
+    assert shares(kind, Skew(skew=0.0, expert_nodes=FOUR_NODES)) == pytest.approx(1 / 16)
 
 
 def test_the_hot_expert_takes_its_share_of_the_tokens():
@@ -119,14 +121,72 @@ def test_the_hot_expert_takes_its_share_of_the_tokens():
 
 
 def test_the_hot_node_takes_its_share_of_the_copies():
-    found = shares("hot_node", Skew(skew=0.5, hot_experts=4, shuffled=False))
-    assert found == pytest.approx([0.125] * 4 + [0.5 / 12] * 12)
+    """Half of them over its four experts of sixteen; unshuffled it is the first node, and experts are hot in order."""
+    in_order = {"skew": 0.5, "expert_nodes": FOUR_NODES, "shuffled": False}
+    assert shares("hot_node", Skew(**in_order)) == pytest.approx([0.125] * 4 + [0.5 / 12] * 12)
+    assert shares("hot_node", Skew(**in_order, hot_experts=2)) == pytest.approx([0.25] * 2 + [0.5 / 14] * 14)
+
+
+def test_each_layer_draws_one_node_that_is_hot():
+    """All of its experts and no others; every node is the hot one of some of 40 layers, of each as likely."""
+    skew = Skew(skew=0.5, expert_nodes=FOUR_NODES)
+    hot = np.array([shares("hot_node", skew, layer=layer) > 1 / 16 for layer in range(40)]).reshape(40, 4, 4)
+    assert (hot.all(axis=2) | ~hot.any(axis=2)).all()
+    assert (hot.any(axis=2).sum(axis=1) == 1).all()
+    assert (np.abs(hot.any(axis=2).sum(axis=0) - 10) <= 3 * math.sqrt(40 * 3 / 16)).all()
+
+
+@pytest.mark.parametrize(("hot_experts", "of_nodes"), [(3, [3, 0, 0, 0]), (4, [4, 0, 0, 0]), (6, [4, 2, 0, 0])])
+def test_hot_experts_are_those_of_a_node_first(hot_experts, of_nodes):
+    skew = Skew(skew=0.9, expert_nodes=FOUR_NODES, hot_experts=hot_experts)
+    chosen = set()
+    for layer in range(20):
+        hot = shares("hot_node", skew, layer=layer) > 1 / 16
+        assert sorted(hot.reshape(4, 4).sum(axis=1), reverse=True) == of_nodes
+        chosen.add(hot.tobytes())
+    assert len(chosen) > 3  # fewer than a node has are drawn anew in each layer too
+
+
+def test_a_hot_node_among_nodes_that_are_not_alike_is_whole():
+    """Five experts on one, eleven on the other: the share is that of however many the drawn one has."""
+    nodes = np.repeat([0, 1], [5, 11])
+    for layer in range(10):
+        found = shares("hot_node", Skew(skew=0.9, expert_nodes=nodes), layer=layer)
+        assert sorted(np.bincount(nodes, weights=found)) == pytest.approx([0.1, 0.9])
+
+
+def test_one_node_alone_is_not_hot():
+    with pytest.raises(WorkloadError, match="hot_experts must be given with kind hot_node where one node has all"):
+        shares("hot_node", Skew(skew=0.5))
 
 
 def test_the_skew_of_dirichlet_is_the_coefficient_of_variation_of_a_share():
     """Over 400 layers of 64 experts: the variance of a share, whose estimate is good to a few percent."""
     found = np.concatenate([shares("dirichlet", Skew(skew=0.5), num_experts=64, layer=layer) for layer in range(400)])
     assert found.std() * 64 == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("below", [1e-3, 1e-5, 1e-9, 1e-15])
+def test_near_the_limit_of_dirichlet_one_expert_has_nearly_all(below, seed):
+    """Of 32: the sum of squared shares is (1 + skew**2) / 32 in the mean, 1 at the limit. None is 0 or no number."""
+    found = shares("dirichlet", Skew(skew=math.sqrt(31) * (1 - below)), num_experts=32, seed=seed)
+    assert found.sum() == pytest.approx(1)
+    assert found.min() > 0
+    assert 1 - found.max() <= 1e3 * below + 32e-12  # the others have at least 1e-12 of it
+    counts = draw("dirichlet", skew=Skew(skew=math.sqrt(31) * (1 - below)), num_experts=32, top_k=1, seed=seed)
+    assert counts.sum() == 1600
+
+
+def test_logarithms_give_the_law_of_dirichlet_as_well():
+    """The mean of the squared shares over 4,000 layers is (1 + skew**2) / E, on either side of where they are drawn."""
+    for skew in (3.2, 3.6, 5.0):
+        squares = [
+            (shares("dirichlet", Skew(skew=skew), num_experts=32, layer=layer) ** 2).sum() for layer in range(4000)
+        ]
+        error = np.std(squares) / math.sqrt(len(squares))
+        assert np.mean(squares) == pytest.approx((1 + skew**2) / 32, abs=5 * error)
 
 
 def test_a_share_that_dirichlet_cannot_have_is_refused():

@@ -23,8 +23,8 @@ from workloads.routing.sources import SOURCES
 __all__ = ["expert_shares"]
 
 FloatArray = NDArray[np.float64]
-_IN_ORDER = {"drift", "bursty", "trace", "multinomial"}
-"""Routings whose experts stand in no order of popularity: there is nothing to shuffle."""
+_IN_ORDER = {"drift", "bursty", "trace", "multinomial", "hot_node"}
+"""Routings whose experts stand in no order of popularity, or in one of their own: there is nothing to shuffle."""
 
 
 def expert_shares(asked: Asked, layer: int, microbatch: int) -> FloatArray:

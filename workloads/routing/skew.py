@@ -21,7 +21,9 @@ class Skew:
     skew: float = 0.0
     """How uneven; 0: all experts alike."""
     hot_experts: int | None = None
-    """Experts of the hot group (hot_node); None: an eighth of them."""
+    """Experts of the hot group (hot_node), those of its node first; None: all of its node, and no others."""
+    expert_nodes: NDArray[np.intp] | None = None
+    """Node of each expert where they are placed in order (hot_node); None: all are on one. Shape [E]."""
     persistence: float = 0.9
     """Correlation of log popularity from one microbatch to the next (drift)."""
     burst_share: float = 0.1

@@ -76,13 +76,25 @@ class PointFile:
     """Simulations that are done, by their keys; each is written as soon as it is known."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is there; without a path nothing is kept. A last line that was cut off is left out."""
+        """Read what is there; without a path nothing is kept. Lines that are cut off or torn are left out.
+
+        Raises
+        ------
+        OutputError
+            What is there is no file, or cannot be read.
+        """
         self._path, self._lock = path, threading.Lock()
         self.problem: OSError | None = None
         """Why a line could not be written, if so."""
         self.done: dict[str, Done] = {}
         if path is not None and path.exists():
-            self.done = dict(_read(path.read_text(encoding="utf-8").splitlines()))
+            try:
+                self.done = dict(_read(path.read_text(encoding="utf-8", errors="replace").splitlines()))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise OutputError(
+                    file=str(path), reason=reason, cure="Move it away, or choose another folder."
+                ) from None
 
     def add(self, key: str, done: Done) -> None:
         """Keep a simulation, on a line of its own even after one that was cut off."""
@@ -131,6 +143,8 @@ def _ends_a_line(stream: BinaryIO) -> bool:
 
 def _read(lines: Iterable[str]) -> Iterable[tuple[str, Done]]:
     for line in lines:
+        if "\ufffd" in line:
+            continue  # bytes that are no text: no name in it can be trusted
         try:
             data: dict[str, Any] = json.loads(line)
             key, done = data.pop("key"), Done(**data)

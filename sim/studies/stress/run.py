@@ -25,7 +25,7 @@ def run_grid(
     Raises
     ------
     OutputError
-        The file could not be written.
+        The file could not be read or written.
     """
     kept = PointFile(file)
     keys = [point_key(point.scenario) for point in grid.points]

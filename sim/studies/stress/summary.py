@@ -3,7 +3,7 @@
 Model
 -----
     interval      mean -+ t(0.975, n - 1) * standard deviation / sqrt(n)       n seeds
-    slowdown      step time / step time of the first skew under the first remedy
+    slowdown      step time / step time of the smallest skew under the first remedy
     its parts     differences of the account of time from that of the same reference; they sum to the difference in step
 
 The account is averaged over stages and seeds: compute (all own kernels and those for other stages), dispatch, combine,
@@ -19,14 +19,11 @@ from typing import Any, Final
 from sim.results.by_kind import LONGER
 from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
 from sim.studies.imbalance_bound import IMBALANCE_BOUND
-from sim.studies.stress.grid import OTHER_ROUTING, Grid
+from sim.studies.stress.grid import Grid
 from sim.studies.stress.point import Done
+from sim.studies.stress.student import student_quantile
 
 __all__ = ["FAMILIES", "mean_and_interval", "summarise"]
-
-_STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""0.975 quantile of Student's t with 1, 2, ... degrees of freedom."""
-_NORMAL: Final = 1.96
 
 _WITH_INTERVALS: Final = (
     "step_time_s",
@@ -62,7 +59,7 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
         cells.setdefault((point.skew, point.remedy), []).append(one)
     rows = [_row(skew, remedy, ran) for (skew, remedy), ran in cells.items()]
     for row in rows:
-        row["is_other_routing"] = bool(OTHER_ROUTING & set(grid.changes[row["remedy"]]))
+        row["is_comparison"] = row["remedy"] in grid.comparisons
         row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]
     for row in rows:
@@ -77,15 +74,14 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
 def mean_and_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
     """Return the mean, and where it lies with 95 % confidence; None of one value.
 
-    >>> mean_and_interval([1.0, 3.0])
-    (2.0, (-10.706, 14.706))
+    >>> mean, (low, high) = mean_and_interval([1.0, 3.0])
+    >>> mean, round(low, 3), round(high, 3)
+    (2.0, -10.706, 14.706)
     """
     mean = fmean(values)
     if len(values) < 2:
         return mean, None
-    freedom = len(values) - 1
-    quantile = _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _NORMAL + 2.5 / freedom
-    half = quantile * stdev(values) / math.sqrt(len(values))
+    half = student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return mean, (mean - half, mean + half)
 
 

@@ -77,8 +77,33 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.json", "stress.png"}
     code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
     data = json.loads(text)
-    assert (code, data["num_points"], data["num_kept"]) == (0, 8, 8)
-    assert [remedy["name"] for remedy in data["remedies"]] == ["nothing", "eplb with 16 replicas"]
+    assert (code, data["num_points"], data["num_kept"]) == (0, 12, 12)
+    assert [remedy["name"] for remedy in data["remedies"]] == ["nothing", "greedy", "eplb with 16 replicas"]
+
+
+def test_an_option_given_twice_is_one_list(moesim):
+    """Its last value alone was taken."""
+    once, twice = (
+        json.loads(moesim("stress", "small.yaml", *options, "--seeds", "1", "--jobs", "1", "--json")[1])
+        for options in (
+            ["--skew", "0,1,2", "--placement", "greedy,eplb", "--replicas", "0,16", "--capacity", "1.25:pad,2"],
+            ["--skew", "0,1", "--placement", "greedy", "--replicas", "0", "--capacity", "1.25:pad",
+             "--skew", "2", "--placement", "eplb", "--replicas", "16", "--capacity", "2"],
+        )
+    )  # fmt: skip
+    assert once == twice
+    assert once["skews"] == [0, 1, 2]
+    assert once["remedies"][4] == {
+        "name": "capacity 1.25 padded", "set": {"routing.capacity_factor": 1.25, "routing.overflow": "pad"},
+    }  # fmt: skip
+    assert len(once["remedies"]) == 4 * 3
+
+
+def test_padding_is_told_beside_the_imbalance(moesim):
+    """The column is of tokens; what each rank computes under a padded capacity is the same for all."""
+    once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--capacity")
+    assert "are padded with" in moesim(*once, "1:pad")[1]
+    assert "are padded with" not in moesim(*once, "1")[1]
 
 
 def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
@@ -114,6 +139,12 @@ def test_without_a_folder_nothing_is_written(moesim):
         ),
         (["--skew", "-1"], "--skew must be numbers of at least 0"),
         (["--replicas", "1.5"], "--replicas must be whole numbers, got 1.5. For example: --replicas 0,64"),
+        (
+            ["--capacity", "1.25:padded"],
+            "--capacity must have one of drop, pad, reroute behind a colon, got 1.25:padded",
+        ),
+        (["--capacity", "1.25:"], "--capacity must have one of drop, pad, reroute behind a colon, got 1.25:"),
+        (["--capacity", "x:pad"], "--capacity must be numbers of at least 0"),
         (["--capacity", "none,x"], "--capacity must be numbers of at least 0"),
         (
             ["--replicas", "0,16"],

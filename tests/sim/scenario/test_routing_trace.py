@@ -1,6 +1,9 @@
 """Recorded traces of routing: what is read, and what is refused with its cure."""
 
+import io
+import re
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from sim.errors import InputError
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
 from sim.studies.build import build
+from sim.studies.build_cluster import cluster_of
 from sim.studies.build_routing import skew_of
 from sim.studies.stress.heat import expert_tokens
 from workloads.placement import PlacementRule, place_experts
@@ -66,15 +70,60 @@ def test_another_ending_or_content_is_refused(tmp_path):
         read_routing_trace(tmp_path / "b.npz")
 
 
+@pytest.mark.parametrize(
+    ("tokens", "got"),
+    [
+        (np.zeros((2, 3), dtype=[("a", "f8"), ("b", "i8")]), "real numbers, got dtype [('a', '<f8'), ('b', '<i8')]"),
+        (np.zeros((2, 3), dtype=[("\u00e4", "f8")]), "real numbers, got dtype [('ä', '<f8')]"),
+        (np.zeros((2, 3), dtype=[("\u4e00", "f8")]), "real numbers, got named fields"),
+        (np.ones((2, 3), dtype=complex), "real numbers, got dtype complex128"),
+        (np.ones((2, 3), dtype=bool), "real numbers, got dtype bool"),
+        (np.full((2, 3), "1"), "real numbers, got dtype <U1"),
+        (np.full((2, 3), None), "real numbers, got dtype object"),
+        (np.zeros((2, 3), dtype="M8[s]"), "real numbers, got dtype datetime64[s]"),
+        (np.ones(3), "[microbatches, layers, experts], got 1 dims"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
+def test_an_array_of_something_else_is_refused(tmp_path, tokens, got):
+    np.savez(tmp_path / "a.npz", tokens=tokens)
+    with pytest.raises(InputError, match=re.escape(got)):
+        read_routing_trace(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("kind", ["i2", "u8", "f4", "f8"])
+def test_every_type_of_real_numbers_is_read(tmp_path, kind):
+    np.savez_compressed(tmp_path / "a.npz", tokens=TOKENS.astype(kind))
+    np.testing.assert_array_equal(read_routing_trace(tmp_path / "a.npz"), TOKENS)
+
+
+def test_a_header_that_claims_too_much_is_refused_before_it_is_read(tmp_path):
+    """A file of a few bytes that would ask for all memory; one with less than it claims; one that is no zip."""
+    for shape, rule in (
+        ((10**7, 10**7), "at most 100,000,000 counts, got 100,000,000,000,000"),
+        ((9, 9), "an NPZ file"),
+    ):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("tokens.npy", header.getvalue() + b"0")
+        with pytest.raises(InputError, match=rule):
+            read_routing_trace(tmp_path / "a.npz")
+    with (tmp_path / "b.npz").open("wb") as stream:
+        np.save(stream, TOKENS)
+    with pytest.raises(InputError, match="be an NPZ file of numbers"):
+        read_routing_trace(tmp_path / "b.npz")
+
+
 def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
     """Its number of experts is checked against the model's."""
     np.savez(tmp_path / "a.npz", tokens=TOKENS)
     text = contract_text.replace("kind: multinomial", "kind: trace, file: a.npz")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     scenario = load_scenario(str(tmp_path / "mine.yaml"))
-    np.testing.assert_array_equal(skew_of(scenario, 3).loads, TOKENS)
+    np.testing.assert_array_equal(skew_of(scenario, cluster_of(scenario), np.arange(3), num_experts=3).loads, TOKENS)
     with pytest.raises(InputError, match="experts = 64 experts"):
-        skew_of(scenario, 64)
+        skew_of(scenario, cluster_of(scenario), np.arange(64), num_experts=64)
 
 
 def test_the_first_layer_of_a_recording_is_the_first_with_experts(tmp_path):

@@ -38,6 +38,39 @@ def test_results_and_their_order_do_not_depend_on_the_number_of_processes():
     assert heard[1] == heard[2] == [1, 2, 3, 4]
 
 
+def test_progress_counts_what_is_done_and_not_what_is_first(monkeypatch):
+    """The longest begin first: the first asked for may be the last, and is done here once the others are heard of."""
+    others_heard, first, heard = threading.Event(), [], []
+    scenarios = variants()
+
+    class Pool:
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, _, scenario, *__):
+            future: Future[Observation] = Future()
+            seen = Observation(values={}, problem=str(scenarios.index(scenario)))
+            if scenario is scenarios[0]:
+                first.append(future)
+                threading.Thread(target=lambda: (others_heard.wait(5), future.set_result(seen))).start()
+            else:
+                future.set_result(seen)
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+    def hear(num_done):
+        heard.append((num_done, first[0].done()))
+        if num_done == 3:
+            others_heard.set()
+
+    monkeypatch.setattr("sim.studies.many.ProcessPoolExecutor", Pool)
+    with observing(scenarios, jobs=2, on_done=hear) as observe:
+        assert [seen.problem for seen in observe()] == ["0", "1", "2", "3"]
+    assert heard == [(1, False), (2, False), (3, False), (4, True)]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_error_of_the_caller_ends_the_simulations(jobs):
     """What goes wrong beside them comes through as it is."""

@@ -6,6 +6,13 @@ Model
 
 A share has variance (1/E)(1 - 1/E) / (E alpha + 1), so `skew` is its coefficient of variation, std over mean. It is
 less than sqrt(E - 1), where one expert has all.
+
+Shares are gamma variables over their sum. Near that limit these are too small for doubles, and their logarithms are
+drawn instead: a gamma variable of alpha is one of alpha + 1 times u**(1 / alpha), u uniform on (0, 1).
+
+References
+----------
+Marsaglia and Tsang, A simple method for generating gamma variables (2000), section 6.
 """
 
 import numpy as np
@@ -15,6 +22,9 @@ from workloads.errors import WorkloadError
 from workloads.routing.asked import SHARES, Asked, stream
 
 __all__ = ["dirichlet"]
+
+_SMALL = 0.05
+"""Alpha below which logarithms are drawn; from it on a variable is 0 in doubles with chance 1e-16 or less."""
 
 
 def dirichlet(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
@@ -32,6 +42,11 @@ def dirichlet(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
             value=skew,
             cure="It is a coefficient of variation.",
         )
-    weights = np.sort(stream(asked.seed, SHARES, layer).standard_gamma(alpha, num_experts))[::-1]
+    rng = stream(asked.seed, SHARES, layer)
+    if alpha < _SMALL:
+        log_weights = np.log(rng.standard_gamma(alpha + 1, num_experts)) + np.log1p(-rng.random(num_experts)) / alpha
+        weights = np.sort(np.exp(log_weights - log_weights.max()))[::-1]
+    else:
+        weights = np.sort(rng.standard_gamma(alpha, num_experts))[::-1]
     weights = np.maximum(weights, weights[0] * 1e-12)  # an expert may be rare, but some token can choose it
     return np.asarray(weights / weights.sum(), dtype=float)

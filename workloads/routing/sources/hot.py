@@ -3,22 +3,27 @@
 Model
 -----
     hot_expert    share of tokens that choose expert 0 = skew, at least the mean top_k / experts
-    hot_node      share of copies for the first `hot_experts` = skew, at least what they have when all are alike
+    hot_node      share of copies for the experts of one node = skew, at least what they have when all are alike
     bursty        hot_expert in a share `burst_share` of the microbatches, each for itself; all alike in others
 
 A token takes an expert once, so one expert has at most 1 / top_k of the copies. Hot experts are the same in all
 microbatches but for bursts, where each has an expert of its own.
+
+The node is drawn for each layer, and is the one that holds these experts where all are placed in order. With
+`hot_experts` fewer of them are hot, or those of the node drawn next as well. Unless popularity is shuffled it is the
+first node, and experts are hot in order.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.asked import BURSTS, Asked, stream
+from workloads.routing.asked import BURSTS, ORDER, Asked, stream
 
 __all__ = ["bursty", "hot_expert", "hot_node"]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 
 
 def hot_expert(asked: Asked, layer: int, microbatch: int) -> FloatArray:
@@ -29,10 +34,22 @@ def hot_expert(asked: Asked, layer: int, microbatch: int) -> FloatArray:
 
 
 def hot_node(asked: Asked, layer: int, microbatch: int) -> FloatArray:
-    """Return shares of which the first `hot_experts` have `skew` together."""
-    del layer, microbatch
+    """Return shares of which the experts of a node have `skew` together.
+
+    >>> from workloads.routing.skew import Skew
+    >>> skew = Skew(skew=0.8, expert_nodes=np.array([0, 0, 1, 1]), shuffled=False)
+    >>> hot_node(Asked(1, 1, 4, 1, 1, 0, "hot_node", skew), 0, 0)
+    array([0.4, 0.4, 0.1, 0.1])
+    """
+    del microbatch
     _check_share(asked)
-    hot = asked.skew.hot_experts or max(1, asked.num_experts // 8)
+    nodes = asked.skew.expert_nodes
+    if nodes is None:
+        nodes = np.zeros(asked.num_experts, dtype=np.intp)
+    experts = _by_node(asked, nodes, layer)
+    hot = asked.skew.hot_experts
+    if hot is None:
+        hot = _of_a_node(nodes, int(nodes[experts[0]]))
     if hot > asked.num_experts:
         raise WorkloadError(
             subject="routing",
@@ -41,7 +58,9 @@ def hot_node(asked: Asked, layer: int, microbatch: int) -> FloatArray:
             value=hot,
             cure="Write fewer.",
         )
-    return _grouped(asked.num_experts, hot, asked.skew.skew)
+    shares = np.empty(asked.num_experts)
+    shares[experts] = _grouped(asked.num_experts, hot, asked.skew.skew)
+    return shares
 
 
 def bursty(asked: Asked, layer: int, microbatch: int) -> FloatArray:
@@ -52,6 +71,29 @@ def bursty(asked: Asked, layer: int, microbatch: int) -> FloatArray:
         return np.full(asked.num_experts, 1.0 / asked.num_experts)
     place = int(stream(asked.seed, BURSTS, layer + 1, microbatch).integers(asked.num_experts))
     return np.roll(_grouped(asked.num_experts, 1, asked.skew.skew / asked.top_k), place)
+
+
+def _by_node(asked: Asked, nodes: IntArray, layer: int) -> IntArray:
+    """Return the experts of the hot node, then of the others, node by node. Shape [E]."""
+    if not asked.skew.shuffled:
+        return np.argsort(nodes, kind="stable")
+    rng = stream(asked.seed, ORDER, layer)
+    drawn = rng.permutation(int(nodes.max()) + 1)
+    return np.lexsort((rng.random(nodes.size), drawn[nodes]))
+
+
+def _of_a_node(nodes: IntArray, node: int) -> int:
+    """Return how many experts a node has; not all, for then none would be hotter than another."""
+    found = int((nodes == node).sum())
+    if found == nodes.size:
+        raise WorkloadError(
+            subject="routing",
+            field="hot_experts",
+            rule="be given with kind hot_node where one node has all experts",
+            value="nothing",
+            cure="Say how many are hot, or spread the experts over more nodes.",
+        )
+    return found
 
 
 def _grouped(num_experts: int, hot: int, share: float) -> FloatArray:
