@@ -55,7 +55,8 @@ def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
         seed=1,
         layers=[0],
         microbatches=[0],
-        skew=Skew(loads=np.ones((1, 1, model.experts))),  # a recording of which `trace` replays the shares
+        # a recording of which `trace` replays the shares, and the experts of a node, of which here is one
+        skew=Skew(loads=np.ones((1, 1, model.experts)), hot_experts=2),
     )
     return counts[0, 0].T
 

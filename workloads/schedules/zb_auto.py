@@ -5,7 +5,7 @@ Model
 The limit is a number of microbatches' activations, M_B each from F to B and `weight_share` times that from B to W.
 The warm-up of stage i of p runs 2 (p - i) - 1 forward passes, as many as fill the time until the first B arrives where
 F = B, one more, or p - i; then B goes before F, and W fills gaps (see `list_scheduling`). The best of these rules for
-the times given is taken, or the order of ZB-H1 or ZB-H2 where it is as short and holds no more than the limit: the
+the times given is taken, or the order of ZB-H1 or ZB-H2 where it is shorter and holds no more than the limit: the
 shortest longest span of a stage.
 
 Where W holds more than B the limit is kept, too, by fewer forward passes ahead. Where one W alone holds more than the
@@ -55,12 +55,13 @@ def zb_auto(pipeline: Pipeline, *, limits: Sequence[int]) -> Order:
             delayed_ns = longest_span_ns(delayed, pipeline, placement)
             if delayed_ns < span_ns:
                 order, span_ns = delayed, delayed_ns
+    as_short = 1  # what is searched for first goes before ZB-H1 and ZB-H2 where it is as short
     for limit in limits:
         if limit * p < pipeline.weight_share <= max(limits) * p:
             continue  # it cannot be kept, and what is held instead may be more than the largest
-        floor = best_floor(pipeline, placement, _rules, most_held=limit * p, shorter_than_ns=span_ns)
+        floor = best_floor(pipeline, placement, _rules, most_held=limit * p, shorter_than_ns=span_ns + as_short)
         if floor is not None:
-            order, span_ns = floor.order(), floor.longest_span_ns
+            order, span_ns, as_short = floor.order(), floor.longest_span_ns, 0
     return order
 
 
