@@ -135,7 +135,7 @@ def line_through(points: Sequence[tuple[float, float]]) -> Line:
 def reached_at(skews: Sequence[float], ratios: Sequence[float], wanted: float) -> float | None:
     """Return the skew at which a ratio that grows is first as wanted, straight between points; None: nowhere.
 
-    >>> reached_at([0.0, 1.0, 2.0], [1.0, 1.2, 1.6], 1.4)
+    >>> round(reached_at([0.0, 1.0, 2.0], [1.0, 1.2, 1.6], 1.4), 9)
     1.5
     """
     for i in range(1, len(skews)):
