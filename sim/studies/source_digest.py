@@ -2,15 +2,15 @@
 
 import hashlib
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-import sim
-import topology
-import workloads
-
 __all__ = ["source_digest"]
+
+_PACKAGES: Final = ("sim", "topology", "workloads")
 
 
 @cache
@@ -26,10 +26,9 @@ def source_digest() -> str:
     32
     """
     digest = hashlib.sha256(np.__version__.encode())
-    for package in (sim, topology, workloads):
-        for folder in package.__path__:
-            root = Path(folder)
-            for file in sorted(root.rglob("*.py")):
-                digest.update(f"\n{package.__name__}/{file.relative_to(root).as_posix()}\n".encode())
-                digest.update(file.read_bytes())
+    for package in _PACKAGES:
+        root = Path(str(files(package)))
+        for file in sorted(root.rglob("*.py")):
+            digest.update(f"\n{package}/{file.relative_to(root).as_posix()}\n".encode())
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
