@@ -1,10 +1,15 @@
 """What all tests share: Hypothesis draws the same examples for all and has no deadline, for machines are shared."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 settings.register_profile("shared", deadline=None, derandomize=True)
 settings.load_profile("shared")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script: processes inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
