@@ -1,12 +1,9 @@
 """Collectives on the command line: every command takes their scenarios, and refusals are whole."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from sim.cli import main
 
 ALL_REDUCE = """\
 name: all-reduce
@@ -34,17 +31,13 @@ alternatives:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
+def call(moesim, monkeypatch, tmp_path):
     """Return a function that writes a scenario and runs a command on it in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(text, *arguments):
         Path("case.yaml").write_text(text, encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["moesim", arguments[0], "case.yaml", *arguments[1:]])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
+        return moesim(arguments[0], "case.yaml", *arguments[1:])
 
     return run
 

@@ -1,15 +1,13 @@
 """The commands as a user types them: what they print, write and exit with."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from saying import Said
 
-from sim.cli import main
 from sim.engine.trace import COLUMNS
 
 SMALL = [
@@ -23,31 +21,6 @@ SMALL = [
     "workload.sequence_length=1024",
 ]
 """Makes the bundled scenarios quick."""
-
-
-class Said(NamedTuple):
-    """What a command said."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def moesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run a command in this process."""
-
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["moesim", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return call
 
 
 def test_run_prints_verdicts_metrics_and_times(moesim: Callable[..., Said]) -> None:

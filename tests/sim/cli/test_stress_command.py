@@ -1,13 +1,9 @@
 """`moesim stress` and `moesim routing summary`: what they print, write and refuse."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from sim.cli import main
 
 TEXT = """
 name: small
@@ -19,23 +15,12 @@ routing: {kind: zipf}
 """
 
 
-@pytest.fixture
-def moesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path) -> Callable[..., tuple]:
-    """Run a command in this process, in a folder that has `small.yaml`; return exit code, output and errors."""
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Work in a folder that has `small.yaml`."""
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(TEXT, encoding="utf-8")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["moesim", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return tmp_path
 
 
 DENSE, COLLECTIVE = (

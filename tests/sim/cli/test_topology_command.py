@@ -1,13 +1,12 @@
 """`moesim topology` as a user types it: tables, pictures, graphs, and what it refuses."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sim.cli import main
 from topology.fabric import build_graph
 from topology.files.graphml import graphml_to_graph
 from topology.presets.clusters import FABRICS
@@ -16,20 +15,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def topology(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def topology(moesim: Command) -> Command:
     """Run `moesim topology` in this process; return exit code, output and errors."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["moesim", "topology", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return partial(moesim, "topology")
 
 
 def test_the_table_names_each_kind_of_link_with_its_source(topology: Command) -> None:

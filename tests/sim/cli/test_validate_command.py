@@ -1,12 +1,9 @@
 """`moesim validate` as a user types it: what it prints, writes and exits with."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from sim.cli import main
 
 CASE = """\
 name: two stages
@@ -16,19 +13,10 @@ published: [{metric: step_time_s, value: 4 ms, source: by hand, tolerance_pct: 1
 """
 
 
-@pytest.fixture
-def moesim(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder: exit code, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
+    """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["moesim", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
 
 
 def test_all_bundled_suites_are_held_against_their_figures(moesim):
