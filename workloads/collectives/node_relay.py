@@ -84,29 +84,43 @@ def distinct_tokens(
     if group is None or max_groups is None or max_groups >= min(int(group.max()) + 1, top_k):
         gamma = _gammas(num_experts, members.sum(axis=0), top_k)
         reached = tokens * _chance_to_meet(counts, np.full(counts.shape[:-1], tokens), members, gamma)
-        return np.asarray(np.minimum(reached, copies))
-    share = max_groups / (int(group.max()) + 1)
-    in_groups = np.eye(int(group.max()) + 1)[group].T @ members  # an owner's experts, of which a token meets at most M
-    within, sizes = (
-        max(top_k, round(num_experts * share)),
-        np.maximum(in_groups.max(axis=0), members.sum(axis=0) * share),
-    )
-    gamma = _gammas(within, sizes, top_k)
-    most = np.stack([counts[..., group == number].max(axis=-1) for number in range(int(group.max()) + 1)], axis=-1)
+    else:
+        limit = (group, max_groups, group_chances)
+        reached = _reached_in_groups(counts, members, limit, tokens=tokens, top_k=top_k)
+    return np.asarray(np.minimum(reached, copies))
+
+
+def _reached_in_groups(
+    counts: NDArray[np.int64],
+    members: FloatArray,
+    limit: tuple[IntArray, int, FloatArray | None],
+    *,
+    tokens: float,
+    top_k: int,
+) -> FloatArray:
+    """Return the tokens that meet an expert of each owner, where each chooses from a few groups [..., S, owners].
+
+    `members`: the owner of each expert [E, owners]. `limit`: their groups, how many a token chooses from, and chances.
+    """
+    group, max_groups, group_chances = limit
+    num_experts, num_groups = members.shape[0], int(group.max()) + 1
+    share = max_groups / num_groups
+    in_groups = np.eye(num_groups)[group].T @ members  # an owner's experts, of which a token meets at most M
+    sizes = np.maximum(in_groups.max(axis=0), members.sum(axis=0) * share)
+    gamma = _gammas(max(top_k, round(num_experts * share)), sizes, top_k)
+    most = np.stack([counts[..., group == number].max(axis=-1) for number in range(num_groups)], axis=-1)
     chances = np.full(most.shape, share) if group_chances is None else group_chances[..., None, :]
     of_groups = np.clip(tokens * chances, most, tokens)
     met = np.stack(
         [
             _chance_to_meet(counts[..., group == number], of_groups[..., number], members[group == number], gamma)
-            for number in range(of_groups.shape[-1])
+            for number in range(num_groups)
         ],
         axis=-1,
     )
     if ((in_groups > 0).sum(axis=0) <= 1).all():
-        reached = np.einsum("...og,...g->...o", met, of_groups)
-    else:
-        reached = tokens * (1.0 - _chance_to_miss(met, of_groups[..., None, :] / max(tokens, 1.0), max_groups))
-    return np.asarray(np.minimum(reached, copies))
+        return np.asarray(np.einsum("...og,...g->...o", met, of_groups))
+    return tokens * (1.0 - _chance_to_miss(met, of_groups[..., None, :] / max(tokens, 1.0), max_groups))
 
 
 def _chance_to_miss(met: FloatArray, chosen: FloatArray, max_groups: int) -> FloatArray:

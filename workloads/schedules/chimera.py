@@ -17,9 +17,8 @@ Li and Hoefler, "Chimera: efficiently training large-scale neural networks with 
 sections 3.1 and 3.5, table 2.
 """
 
-from workloads.errors import WorkloadError
 from workloads.schedules.base import Order, Pass, Step
-from workloads.schedules.pipeline import Pipeline
+from workloads.schedules.pipeline import Pipeline, require
 
 __all__ = ["check_chimera", "chimera"]
 
@@ -33,14 +32,7 @@ def check_chimera(pipeline: Pipeline) -> None:
         The number of stages is odd.
     """
     p = pipeline.num_stages
-    if p % 2:
-        raise WorkloadError(
-            subject="schedule",
-            field="parallel.pp",
-            rule="be even for chimera",
-            value=p,
-            cure="Two pipelines meet halfway.",
-        )
+    require(p % 2 == 0, "parallel.pp", "be even for chimera", p, "Two pipelines meet halfway.")
 
 
 def chimera(pipeline: Pipeline) -> Order:

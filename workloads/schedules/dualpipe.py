@@ -16,10 +16,9 @@ References
 DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.1, figure 5 and table 2.
 """
 
-from workloads.errors import WorkloadError
 from workloads.schedules.base import Order
 from workloads.schedules.paired_order import paired_order
-from workloads.schedules.pipeline import Pipeline
+from workloads.schedules.pipeline import Pipeline, require
 
 __all__ = ["check_dualpipe", "dualpipe"]
 
@@ -33,22 +32,9 @@ def check_dualpipe(pipeline: Pipeline) -> None:
         Stages or microbatches are odd, or the microbatches fewer than twice the stages.
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches
-    if p % 2:
-        raise WorkloadError(
-            subject="schedule",
-            field="parallel.pp",
-            rule="be even for dualpipe",
-            value=p,
-            cure="Two pipelines meet halfway.",
-        )
-    if m % 2 or m < 2 * p:
-        raise WorkloadError(
-            subject="schedule",
-            field="workload.microbatches",
-            rule=f"be even and at least {2 * p}, twice the stages, for dualpipe",
-            value=m,
-            cure="Half of them enter at each end.",
-        )
+    require(p % 2 == 0, "parallel.pp", "be even for dualpipe", p, "Two pipelines meet halfway.")
+    rule = f"be even and at least {2 * p}, twice the stages, for dualpipe"
+    require(m % 2 == 0 and m >= 2 * p, "workload.microbatches", rule, m, "Half of them enter at each end.")
 
 
 def dualpipe(pipeline: Pipeline) -> Order:

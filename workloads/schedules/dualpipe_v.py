@@ -14,10 +14,9 @@ References
 DeepSeek-AI, DualPipe, 2025, its description of DualPipeV ("cut-in-half").
 """
 
-from workloads.errors import WorkloadError
 from workloads.schedules.base import Order
 from workloads.schedules.paired_order import paired_order
-from workloads.schedules.pipeline import Pipeline
+from workloads.schedules.pipeline import Pipeline, require
 
 __all__ = ["check_dualpipe_v", "dualpipe_v"]
 
@@ -31,14 +30,8 @@ def check_dualpipe_v(pipeline: Pipeline) -> None:
         The microbatches are fewer than twice the stages.
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches
-    if m < 2 * p:
-        raise WorkloadError(
-            subject="schedule",
-            field="workload.microbatches",
-            rule=f"be at least {2 * p}, twice the stages, for dualpipe_v",
-            value=m,
-            cure="Use more microbatches, or zb_v.",
-        )
+    rule = f"be at least {2 * p}, twice the stages, for dualpipe_v"
+    require(m >= 2 * p, "workload.microbatches", rule, m, "Use more microbatches, or zb_v.")
 
 
 def dualpipe_v(pipeline: Pipeline) -> Order:

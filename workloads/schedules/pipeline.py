@@ -10,7 +10,7 @@ from functools import cached_property
 
 from workloads.errors import WorkloadError
 
-__all__ = ["Pipeline", "StageTimes"]
+__all__ = ["Pipeline", "StageTimes", "require"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +52,23 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         for field, value in (("parallel.pp", self.num_stages), ("workload.microbatches", self.num_microbatches)):
-            if value < 1:
-                raise WorkloadError(
-                    subject="schedule", field=field, rule="be at least 1", value=value, cure="Give one at least."
-                )
+            require(value >= 1, field, "be at least 1", value, "Give one at least.")
 
     @cached_property
     def stage_times(self) -> tuple[StageTimes, ...]:
         """Times of each stage."""
         return self.times if self.times is not None else (_EVEN,) * self.num_stages
+
+
+def require(ok: bool, field: str, rule: str, value: int, cure: str) -> None:
+    """Refuse a number of stages or microbatches that a schedule cannot run.
+
+    >>> require(True, "parallel.pp", "be even for chimera", 4, "Two pipelines meet halfway.")
+
+    Raises
+    ------
+    WorkloadError
+        It is not `ok`.
+    """
+    if not ok:
+        raise WorkloadError(subject="schedule", field=field, rule=rule, value=value, cure=cure)

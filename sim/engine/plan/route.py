@@ -225,6 +225,7 @@ def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks, drawn: _Draw
     chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)
 
     def to(owner: Ranks) -> NDArray[np.float64]:
+        """Return the bytes of different tokens from each source to each owner of slots. Shape [N, S, owners]."""
         of_layers = [
             distinct_tokens(
                 by_slot[nth::every],
