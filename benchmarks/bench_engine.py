@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import sim.engine.simulation
 from sim.engine.network.plain import FluidNetwork as PlainNetwork
-from sim.engine.world import Plan
+from sim.engine.run_state import Plan
 
 # name -> scenario (None: flat switch), most timeouts for an operation, most of the plain network's time (None: no bar)
 CASES: dict[str, tuple[str | None, float | None, float | None]] = {

@@ -21,8 +21,8 @@ from sim.engine.network.flows import kernel
 from sim.engine.network.flows.compiled import Run, compiled_run, has_numba
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import Transfer
-from sim.engine.plan.costs import Costs
+from sim.plan.costs import Costs
+from sim.plan.ops import Transfer
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -49,7 +49,7 @@ def simulate(costs: Costs, transfer: Transfer, run: Run) -> int:
     cluster = costs.cluster
     clock = Clock()
     links = (cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds)
-    network = FlowNetwork(clock, *links, can_fill=cluster.can_fill, choose=lambda _: run)
+    network = FlowNetwork(clock, *links, can_saturate=cluster.can_saturate, choose=lambda _: run)
     batch = network.begin([transfer])
     clock.run()
     return batch.end_ns[0]
@@ -114,7 +114,7 @@ def test_1024_ranks_in_bulk(benchmark: BenchmarkFixture) -> None:
         there, _ = costs.exchanges.round_trip(ranks, ranks, matrix[:num_ranks, :num_ranks], group=0)
         clock = Clock()
         links = (cluster.capacity_bytes_per_s, cluster.link_names, cluster.link_kinds)
-        batch = FluidNetwork(clock, *links, can_fill=cluster.can_fill).begin([there])
+        batch = FluidNetwork(clock, *links, can_saturate=cluster.can_saturate).begin([there])
         clock.run()
         return batch.end_ns[0]
 

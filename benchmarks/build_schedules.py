@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 
-from workloads.schedules import SCHEDULES, Pipeline, StageTimes, build_programme
+from workloads.schedules import SCHEDULES, Pipeline, StageTimes, build_pipeline_order
 
 STAGES, MICROBATCHES, ROUNDS = 64, 1024, 3
 
@@ -54,8 +54,8 @@ def main() -> None:
             )
             for times, hop_ns in ((None, 0), (uneven(), 5_000))
         ]
-        steps = sum(map(len, build_programme(kind, pipelines[0]).order))
-        even_s, uneven_s = (least_s(lambda k=kind, p=one: build_programme(k, p)) for one in pipelines)
+        steps = sum(map(len, build_pipeline_order(kind, pipelines[0]).order))
+        even_s, uneven_s = (least_s(lambda k=kind, p=one: build_pipeline_order(k, p)) for one in pipelines)
         print(f"{kind:20}{even_s:8.3f} s{uneven_s:10.3f} s  {steps:,} steps")
 
 

@@ -16,8 +16,8 @@ from sim.engine.network.flows import kernel
 from sim.engine.network.flows.compiled import compiled_run, has_numba
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import Transfer
-from sim.engine.plan.costs import Costs
+from sim.plan.costs import Costs
+from sim.plan.ops import Transfer
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

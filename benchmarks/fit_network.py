@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.engine.plan import pricing
-from sim.engine.plan.collective import CollectivePlan, CollectiveWork, bus_factor
-from sim.studies.build_collective import build_collective
+from sim.build.collective import build_collective
+from sim.plan import pricing
+from sim.plan.collective import CollectivePlan, CollectiveWork, bus_factor
 from sim.studies.suites import find_suites
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS

@@ -29,12 +29,12 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.clock import to_ns
-from sim.engine.ops import Collective, Compute, Input, Op, Send, TimedKernel, Transfer
-from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.plan.neighbours import inputs_of, target_of
+from sim.plan.ops import Collective, Compute, Input, Op, Send, TimedKernel, Transfer
+from sim.time import to_ns
 from topology.links import LinkLoad
 from workloads.collectives import Exchange, all_to_all, point_to_point, ring_all_reduce
-from workloads.schedules import Pass, Placement, Schedule, build_schedule
+from workloads.schedules import ChunkLayout, Pass, Schedule, build_schedule
 
 __all__ = ["FlatSwitchPlan", "FlatSwitchStep"]
 
@@ -88,7 +88,7 @@ class FlatSwitchStep:
 
 
 class FlatSwitchPlan:
-    """The step as the engine wants it; see `sim.engine.world.Plan`.
+    """The step as the engine wants it; see `sim.engine.run_state.Plan`.
 
     >>> from sim.engine.simulation import run_plan
     >>> run_plan(FlatSwitchPlan(FlatSwitchStep())).trace.step_ns
@@ -100,7 +100,7 @@ class FlatSwitchPlan:
         shape = (step.num_stages, len(step.slowness), step.lane_size)
         self.lane_ranks: Ranks = np.arange(step.num_ports, dtype=np.intp).reshape(shape)
         self.capacity_bytes_per_s = np.full(2 * step.num_ports, step.bandwidth_bytes_per_s)
-        self.can_fill = np.ones(2 * step.num_ports, dtype=np.bool_)
+        self.can_saturate = np.ones(2 * step.num_ports, dtype=np.bool_)
         self.link_names = [f"port{i}.{way}" for way in ("up", "down") for i in range(step.num_ports)]
         self.link_kinds = ["port"] * (2 * step.num_ports)
         self.folding = None
@@ -118,7 +118,7 @@ class FlatSwitchPlan:
 
     def inputs(self, stage: int, chosen: Pass) -> tuple[Input, ...]:
         """Return what a pass needs: F the stage before it, B its own F and the stage after it."""
-        return inputs_of(Placement(kind="row", num_stages=self.step.num_stages), stage, chosen)
+        return inputs_of(ChunkLayout(kind="row", num_stages=self.step.num_stages), stage, chosen)
 
     def ops(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the operations of a pass."""
@@ -131,7 +131,7 @@ class FlatSwitchPlan:
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the hop to the neighbouring stage."""
-        target = target_of(Placement(kind="row", num_stages=self.step.num_stages), stage, chosen)
+        target = target_of(ChunkLayout(kind="row", num_stages=self.step.num_stages), stage, chosen)
         if target is None:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop(stage, target, lane)),)

@@ -24,12 +24,12 @@ from typing import Any
 import simpy
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.work import Work
+from sim.build.build import build
+from sim.build.work import Work
+from sim.engine.run_state import Plan
 from sim.engine.simulation import EngineStats, run_plan
-from sim.engine.world import Plan
+from sim.plan.pipeline import PipelinePlan
 from sim.scenario.load import load_scenario
-from sim.studies.build import build
 
 __all__ = ["ROOT", "RUNS", "Cost", "Row", "bare_timeout_s", "note", "run_fresh", "run_rounds", "time_plan", "work_of"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from bench_engine import CASES, plan_maker
 from measuring import RUNS
 
+from sim.engine.run_state import Plan
 from sim.engine.simulation import run_plan
-from sim.engine.world import Plan
 
 
 def kept(plan: Plan) -> Plan:

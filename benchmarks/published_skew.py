@@ -36,10 +36,10 @@ from typing import Any
 
 import numpy as np
 
+from sim.build.collective import collective_work
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.scenario import Scenario
-from sim.studies.build_collective import collective_work
-from sim.studies.simulate import simulate_scenario
 from sim.studies.stress.report import stress_test
 from workloads.routing import draw_counts
 

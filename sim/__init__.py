@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sim.errors import InputError, MoesimError, OutputError, SimulationError
+    from sim.run.result import Result
     from sim.scenario.load import load_scenario
-    from sim.studies.judge import simulate
-    from sim.studies.result import Result
+    from sim.studies.claims import simulate
 
 __all__ = [
     "InputError",
@@ -34,10 +34,10 @@ _HOMES = {
     "InputError": "sim.errors",
     "MoesimError": "sim.errors",
     "OutputError": "sim.errors",
-    "Result": "sim.studies.result",
+    "Result": "sim.run.result",
     "SimulationError": "sim.errors",
     "load_scenario": "sim.scenario.load",
-    "simulate": "sim.studies.judge",
+    "simulate": "sim.studies.claims",
 }
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.work import Work
+from sim.build.work import Work
 from sim.engine.simulation import run_plan
+from sim.plan.pipeline import PipelinePlan
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -48,7 +48,7 @@ def make_work(*, seed=1):
         schedule="1f1b",
         routing="multinomial",
         seed=seed,
-        part_layers=(1, 1, 1, 1),
+        chunk_layers=(1, 1, 1, 1),
     )
 
 

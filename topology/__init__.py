@@ -5,7 +5,7 @@ Contents
 - `topology.device`: a GPU and the time of a kernel from its shape.
 - `topology.cluster`: a cluster, built from a fabric (`topology.abstract_cluster`: what all clusters can tell).
 - `topology.regular_cluster`: paths by class; `topology.regular_pairs`: exchanges of all pairs of two groups of GPUs;
-  `topology.alike`: groups of GPUs that are wired alike.
+  `topology.symmetry`: groups of GPUs that are wired alike.
 - `topology.graph_cluster`: any graph (`topology.check_graph`: what it must have); `topology.routes`: its paths;
   `topology.graph_pairs`: its exchanges of all pairs.
 - `topology.links`: a kind of link, and bytes spread over links; `topology.flow_links`: flow by flow; `topology.pairs`:

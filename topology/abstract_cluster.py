@@ -112,7 +112,7 @@ class Cluster(ABC):
         return np.array([node[a] != node[b] for a, b in self.graph.edges], dtype=np.bool_)
 
     @cached_property
-    def can_fill(self) -> BoolArray:
+    def can_saturate(self) -> BoolArray:
         """Tell which links can be full at all; leaving the others out changes no time. Shape [L]."""
         return np.ones(len(self.link_names), dtype=np.bool_)
 
@@ -184,7 +184,7 @@ class Cluster(ABC):
             self._known_pairs[key] = self._build_pairs(src, dst)
         return self._known_pairs[key]
 
-    # ---- groups of GPUs that are wired alike (see `topology.alike`) ----------------------------------------------
+    # ---- groups of GPUs that are wired alike (see `topology.symmetry`) ----------------------------------------------
 
     @abstractmethod
     def own_links(self, ranks: IntArray) -> IntArray:

@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from topology import alike
+from topology import symmetry as alike
 from topology.abstract_cluster import Cluster
 from topology.fabric import FabricSpec
 from topology.flow_links import FlowLinks
@@ -48,25 +48,25 @@ class RegularCluster(Cluster):
     """Figures of the fabric."""
 
     @cached_property
-    def can_fill(self) -> BoolArray:
+    def can_saturate(self) -> BoolArray:
         """Tell which links can be full at all. Shape [L].
 
         Whatever goes over a GPU's PCIe link goes over its NIC as well, and the other way round: only the narrower can
         be. What goes between a leaf and one of its spines is at most that spine's share of what the leaf's GPUs send
         or receive.
         """
-        can_fill = np.ones(len(self.link_names), dtype=np.bool_)
+        can_saturate = np.ones(len(self.link_names), dtype=np.bool_)
         if self.num_nodes == 1:
-            return can_fill
+            return can_saturate
         capacity, leaf_of = self.capacity_bytes_per_s, self.leaf_of
         for direction, spine_links in zip(("up", "down"), self.spine_links, strict=True):
             pcie, nic = (self.gpu_links[f"{kind}_{direction}"] for kind in ("pcie", "nic"))
-            can_fill[pcie] = capacity[pcie] < capacity[nic]
-            can_fill[nic] = ~can_fill[pcie]
+            can_saturate[pcie] = capacity[pcie] < capacity[nic]
+            can_saturate[nic] = ~can_saturate[pcie]
             most = np.bincount(leaf_of, weights=np.minimum(capacity[pcie], capacity[nic]), minlength=len(spine_links))
             share = most[:, None] / max(spine_links.shape[1], 1)
-            can_fill[spine_links] = capacity[spine_links] < share * (1 - _ROUNDING)
-        return can_fill
+            can_saturate[spine_links] = capacity[spine_links] < share * (1 - _ROUNDING)
+        return can_saturate
 
     @cached_property
     def gpu_links(self) -> dict[str, IntArray]:

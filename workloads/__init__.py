@@ -8,7 +8,7 @@ Contents
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.
 - `workloads.mesh`: who is in which group under the conventions megatron, vllm and spanning.
 - `workloads.routing`: tokens per expert, drawn per source rank, layer and microbatch, even or skewed.
-- `workloads.halving`: sets of experts for many tokens at once, all equally likely.
+- `workloads.topk_sampling`: sets of experts for many tokens at once, all equally likely.
 - `workloads.schedules`: the order of passes on a pipeline stage.
 - `workloads.collectives`: which rank sends how many bytes to which, and in how many steps.
 - `workloads.memory`: bytes per GPU, part by part.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from sim.errors import InputError
-from sim.report.console import make_console, print_rows
+from sim.report.console.run import make_console, print_rows
 
 __all__ = ["list_command"]
 

@@ -9,12 +9,12 @@ from sim.cli.changes import check_changes
 from sim.cli.outputs import output_folder
 from sim.cli.progress import showing_progress
 from sim.errors import InputError
-from sim.report.console import make_console, print_report
+from sim.report.console.run import make_console, print_report
 from sim.report.files import write_outputs
+from sim.run.limits import Limits
 from sim.scenario.refusal import RefusalError
 from sim.scenario.units import parse_quantity
-from sim.studies.judge import simulate
-from sim.studies.limits import Limits
+from sim.studies.claims import simulate
 
 __all__ = ["run_command"]
 

@@ -9,9 +9,9 @@ import typer
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_file
 from sim.cli.progress import showing_progress
-from sim.report.console import make_console
+from sim.report.console.run import make_console
+from sim.report.console.schedules import print_schedules
 from sim.report.files import write_whole
-from sim.report.schedules import print_schedules
 from sim.scenario.load import load_scenario
 from sim.studies.schedules import Comparison, ScheduleRow, compare_schedules
 
@@ -47,7 +47,7 @@ def _note(row: ScheduleRow, compared: Comparison) -> str:
 
 
 def _draw(compared: Comparison, file: Path, name: str) -> None:
-    from sim.report.schedules_picture import draw_schedules  # noqa: PLC0415  # matplotlib
+    from sim.report.charts.schedules import draw_schedules  # noqa: PLC0415  # matplotlib
 
     bands = [
         (row.schedule, f"{row.step_time_s * 1e3:.4g} ms", row.trace, _note(row, compared)) for row in compared.rows

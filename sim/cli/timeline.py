@@ -12,8 +12,8 @@ from sim.cli.outputs import output_file
 from sim.engine.trace import Trace
 from sim.errors import InputError
 from sim.report.files import stage_notes, write_drawing
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
-from sim.studies.simulate import simulate_scenario
 
 __all__ = ["timeline_command"]
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import typer
 
+from sim.build.build import build_scenario_cluster
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_file
 from sim.cli.paths import named_path
 from sim.errors import InputError
-from sim.report.console import make_console, print_rows
+from sim.report.console.run import make_console, print_rows
 from sim.report.files import write_whole
-from sim.report.link_use import read_link_use
+from sim.report.topology.link_use import read_link_use
 from sim.results.quantities import format_quantity
 from sim.scenario.load import load_scenario
-from sim.studies.build import build_scenario_cluster
 from topology.cluster import Cluster
 from topology.link_groups import LinkGroup, link_groups
 
@@ -70,7 +70,7 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
             raise InputError(field="--output", rule=rule, value=str(output), cure=cure)
         write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
         return
-    from sim.report.topology_picture import draw_topology  # noqa: PLC0415  # matplotlib
+    from sim.report.topology.picture import draw_topology  # noqa: PLC0415  # matplotlib
 
     title, subtitle = _titles(cluster, name)
     write_whole(output, lambda path: draw_topology(cluster.graph, path, title=title, subtitle=subtitle, use=use))

@@ -7,9 +7,9 @@ import typer
 
 from sim.cli.outputs import output_folder
 from sim.cli.progress import showing_progress
-from sim.report.console import make_console
+from sim.report.console.run import make_console
+from sim.report.console.validation import print_validation
 from sim.report.files import VALIDATION_NAMES, write_validation
-from sim.report.validation import print_validation
 from sim.studies.validate import validate
 
 __all__ = ["validate_command"]

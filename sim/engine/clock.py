@@ -1,11 +1,4 @@
-"""The clock: integer nanoseconds, made in one place, and the event loop with its guards.
-
-Model
------
-    delay_ns = ceil(delay_s * 1e9)        a completion is rounded up, never down
-
-NaN, infinite and negative delays are refused here, for SimPy takes them silently and its clock then runs backwards;
-so are delays that whole nanoseconds would not hold.
+"""The event loop on a clock of integer nanoseconds (`sim.time` makes them), with its guards.
 
 Ties break by (time, priority, insertion), SimPy's own order. Lanes run at SimPy's normal priority; the network solves
 after all of them (`SOLVE_PRIORITY`), so that transfers that start at one time are solved once.
@@ -13,25 +6,20 @@ after all of them (`SOLVE_PRIORITY`), so that transfers that start at one time a
 Guards: an event budget, and a stop on many events at one time.
 """
 
-import math
 from collections.abc import Callable
 
-import numpy as np
 import simpy
-from numpy.typing import NDArray
 
 from sim.errors import SimulationError
+from sim.time import TimeRangeError
 
 __all__ = [
     "MAX_EVENTS",
     "SOLVE_PRIORITY",
     "Alarm",
     "Clock",
-    "ClockError",
     "Environment",
     "Signal",
-    "to_ns",
-    "to_ns_array",
 ]
 
 SOLVE_PRIORITY = 2
@@ -41,50 +29,6 @@ MAX_EVENTS = 50_000_000
 """Events after which a run is ended, unless more are allowed."""
 
 _LAST_NS = 2**62  # a delay more, at most 1e18 ns, still fits 64 bits
-_ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
-_LONGEST_S = 1e9  # 31 years: sums of delays stay within 64 bits of nanoseconds
-_CURE = "Lower the sizes or raise the rates that make one step so long."
-
-
-class ClockError(SimulationError):
-    """A time that the clock cannot hold."""
-
-    def __init__(self, problem: str, cure: str, cause: str = "") -> None:
-        self.problem, self.cure, self.cause = problem, cure, cause
-        super().__init__(f"{problem}{cause and ' for '}{cause}. {cure}")
-        self.args = (problem, cure, cause)  # pickle makes errors anew from them
-
-    def __str__(self) -> str:
-        return f"{self.problem}{self.cause and ' for '}{self.cause}. {self.cure}"
-
-    def caused_by(self, cause: str) -> "ClockError":
-        """Return the error with what takes so long, such as `a kernel of 3e+30 FLOPs`."""
-        return ClockError(self.problem, self.cure, cause)
-
-
-def to_ns(delay_s: float) -> int:
-    """Return a delay in whole nanoseconds, rounded up.
-
-    >>> to_ns(1.2e-9), to_ns(3e-6)
-    (2, 3000)
-    """
-    if not 0 <= delay_s <= _LONGEST_S:  # false for NaN
-        raise _no_delay(delay_s)
-    return math.ceil(delay_s * 1e9 - _ROUNDING_NS)
-
-
-def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return delays in whole nanoseconds, rounded up. Shape of the argument."""
-    fits = (delay_s >= 0) & (delay_s <= _LONGEST_S)
-    if not fits.all():
-        raise _no_delay(float(delay_s[~fits].flat[0]))
-    return np.ceil(delay_s * 1e9 - _ROUNDING_NS).astype(np.int64)
-
-
-def _no_delay(delay_s: float) -> ClockError:
-    """Return the refusal of a delay that the clock cannot hold."""
-    rule = f"a delay must be finite, not negative and at most {_LONGEST_S:g} s"
-    return ClockError(f"clock: {rule}, got {delay_s} s", _CURE)
 
 
 class Environment(simpy.Environment):
@@ -158,7 +102,7 @@ class Clock:
                 last_ns, moved_at = now_ns, self.num_events
                 if now_ns > _LAST_NS:
                     longest = f"{_LAST_NS / 1e9 / 31_557_600:.0f} years"
-                    raise ClockError(
+                    raise TimeRangeError(
                         f"engine: simulated time must stay below {longest}, and is at {now_ns / 1e9:.3g} s",
                         "Look for a bandwidth or a peak that is far too low.",
                     )

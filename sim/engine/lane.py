@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from sim.engine.deadlock import Wait
 from sim.engine.network.batch import Batch
-from sim.engine.ops import NO_LAYER, Beside, Collective, Compute, Input, Join, Op, Send, Service
-from sim.engine.world import Meeting, World
+from sim.engine.run_state import Rendezvous, RunState
+from sim.plan.ops import NO_LAYER, Collective, Compute, ConcurrentPasses, Input, Op, RendezvousKey, Send, Service
 from workloads.schedules import Pass, Schedule, Step, parts_of
 
 __all__ = ["Lane"]
@@ -38,7 +38,7 @@ Steps = Generator[simpy.Event, Any, None]
 class Lane:
     """One lane of one stage."""
 
-    def __init__(self, world: World, stage: int, lane: int, schedule: Schedule) -> None:
+    def __init__(self, world: RunState, stage: int, lane: int, schedule: Schedule) -> None:
         self.place = (stage, lane)
         self.stage, self.lane = stage, lane
         self.ranks = world.plan.lane_ranks[stage, lane]
@@ -60,7 +60,7 @@ class Lane:
             yield from self._await_inputs(chosen, inputs)
             self._last_row = self._world.recorder.latest([self._last_row, *(self._arrived[key] for key in inputs)])
             ops = self._world.planned_ops(self.stage, self.lane, chosen)
-            if isinstance(ops, Beside):
+            if isinstance(ops, ConcurrentPasses):
                 yield from self._run_pair(ops)
             else:
                 yield from self._run_step(chosen, ops)
@@ -100,7 +100,7 @@ class Lane:
                 yield self._wake
         self.wait = None
 
-    def _run_pair(self, pair: Beside) -> Steps:
+    def _run_pair(self, pair: ConcurrentPasses) -> Steps:
         """Run the passes of a pair at the same time."""
         self._sides = [copy(self) for _ in pair.sides]  # on the same ranks, each at its own place in the record
         yield self._env.all_of(
@@ -199,7 +199,7 @@ class Lane:
         if op.tokens_dropped or op.tokens_padded or op.tokens_rerouted:
             self._world.count_lost(self.lane, op.tokens_dropped, op.tokens_padded, op.tokens_rerouted)
 
-    def _join(self, op: Collective, join: Join, chosen: Step) -> Steps:
+    def _join(self, op: Collective, join: RendezvousKey, chosen: Step) -> Steps:
         """Run a collective that other lanes enter as well."""
         meeting = self._meet(op, join)
         if meeting.batch is None:
@@ -219,9 +219,9 @@ class Lane:
         ]
         self._last_row = self._world.recorder.latest(rows) if rows else released_by
 
-    def _meet(self, op: Collective, join: Join) -> Meeting:
+    def _meet(self, op: Collective, join: RendezvousKey) -> Rendezvous:
         """Enter a meeting with the transfers that this lane owns; the last to come starts those of all."""
-        meeting = self._world.meetings.setdefault(join.key, Meeting(join.members, self._env.event()))
+        meeting = self._world.meetings.setdefault(join.key, Rendezvous(join.members, self._env.event()))
         meeting.arrived[self.place] = self._last_row
         meeting.transfers.extend(op.transfers)
         if len(meeting.arrived) == len(join.members):
@@ -229,7 +229,7 @@ class Lane:
             meeting.begun.succeed()
         return meeting
 
-    def _wait_for_meeting(self, op: Collective, meeting: Meeting, chosen: Step) -> None:
+    def _wait_for_meeting(self, op: Collective, meeting: Rendezvous, chosen: Step) -> None:
         missing = tuple(place for place in meeting.members if place not in meeting.arrived)
         stages = ", ".join(dict.fromkeys(str(stage) for stage, _ in missing))
         where = f" of layer {op.layer}" if op.layer != NO_LAYER else ""

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from sim.engine.ops import Transfer
 from sim.errors import SimulationError
+from sim.plan.ops import Transfer
 
 __all__ = ["NoOccupancy", "Occupancy"]
 

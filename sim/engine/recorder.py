@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.ops import Collective, Compute, Service
 from sim.engine.trace import COLUMNS, KINDS, STREAMS
+from sim.plan.ops import Collective, Compute, Service
 from workloads.schedules import Step
 
 __all__ = ["Recorder"]

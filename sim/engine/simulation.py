@@ -1,6 +1,6 @@
 """A plan in, a trace out.
 
-The plan answers what each lane runs (see `sim.engine.world.Plan`); this module wires lanes, network and clock together,
+The plan answers what each lane runs (see `sim.engine.run_state.Plan`); this module wires lanes, network and clock together,
 runs them, and refuses to end quietly when a lane still waits.
 """
 
@@ -19,12 +19,12 @@ from sim.engine.deadlock import describe_deadlock
 from sim.engine.lane import Lane
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import Transfer
+from sim.engine.run_state import Plan, RunState
 from sim.engine.slowed_compute import SlowedCompute
 from sim.engine.slowed_lane import SlowedLane
 from sim.engine.trace import Trace
-from sim.engine.world import Plan, World
 from sim.errors import SimulationError
+from sim.plan.ops import Transfer
 from workloads.schedules import Schedule
 
 __all__ = ["EngineStats", "Run", "Simulation", "run_plan"]
@@ -86,20 +86,20 @@ class Simulation:
     """A plan's lanes in their world."""
 
     def __init__(
-        self, plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True, keep_ended: bool = False
+        self, plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False
     ) -> None:
         began = time.perf_counter()
         folding = plan.folding  # found when it is first asked for
         self._folding_s = time.perf_counter() - began
-        self._link_course, self._keep_ended = link_course, keep_ended
+        self._link_course, self._keep_ended = link_timeline, keep_ended
         clock = Clock(max_events=max_events)
         links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         network = (
-            FlowNetwork(clock, *links, can_fill=plan.can_fill)
+            FlowNetwork(clock, *links, can_saturate=plan.can_saturate)
             if plan.fidelity == "flow"
-            else FluidNetwork(clock, *links, can_fill=plan.can_fill, folding=folding)
+            else FluidNetwork(clock, *links, can_saturate=plan.can_saturate, folding=folding)
         )
-        self.world = World(plan, clock, network)
+        self.world = RunState(plan, clock, network)
         make_lane: Callable[[int, int, Schedule], Lane] = partial(Lane, self.world)
         if plan.num_sms is not None:
             slowed = network.occupancy = SlowedCompute(clock.env, int(plan.lane_ranks.max()) + 1, plan.num_sms)
@@ -173,8 +173,8 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = True, keep_ended: bool = False) -> Run:
-    """Run a plan to its end; without `link_course` the course of the links' load over time is left out.
+def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False) -> Run:
+    """Run a plan to its end; without `link_timeline` the course of the links' load over time is left out.
 
     With `keep_ended` the run says how often each transfer ended, and so keeps them all.
 
@@ -184,4 +184,4 @@ def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_course: bool = Tr
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
     with _collector_paused():
-        return Simulation(plan, max_events=max_events, link_course=link_course, keep_ended=keep_ended).run()
+        return Simulation(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended).run()

@@ -33,8 +33,8 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Environment, Signal
-from sim.engine.ops import Transfer, mask_of
 from sim.errors import SimulationError
+from sim.plan.ops import Transfer, mask_of
 
 __all__ = ["Claim", "SlowedCompute"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import simpy
 
 from sim.engine.lane import Lane
-from sim.engine.ops import Compute, Service
+from sim.engine.run_state import RunState
 from sim.engine.slowed_compute import Claim, SlowedCompute
-from sim.engine.world import World
+from sim.plan.ops import Compute, Service
 from workloads.schedules import Schedule, Step
 
 __all__ = ["SlowedLane"]
@@ -35,7 +35,7 @@ class _Shown(TypedDict):
 class SlowedLane(Lane):
     """One lane of one stage, in a world whose transfers take SMs."""
 
-    def __init__(self, world: World, stage: int, lane: int, schedule: Schedule, *, slowed: SlowedCompute) -> None:
+    def __init__(self, world: RunState, stage: int, lane: int, schedule: Schedule, *, slowed: SlowedCompute) -> None:
         super().__init__(world, stage, lane, schedule)
         self._slowed = slowed
 

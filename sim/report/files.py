@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.pairs import PairUse
 from sim.engine.trace import Trace
 from sim.errors import OutputError
+from sim.plan.pairs import PairUse
 from sim.results.quantities import format_quantity
 
 __all__ = [
@@ -72,16 +72,16 @@ def write_outputs(
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
-    from sim.report.links_picture import draw_links  # noqa: PLC0415  # matplotlib
+    from sim.report.charts.links import draw_links  # noqa: PLC0415  # matplotlib
 
     write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
     if "memory" in paths:
-        from sim.report.memory_picture import draw_memory  # noqa: PLC0415  # matplotlib
+        from sim.report.charts.memory import draw_memory  # noqa: PLC0415  # matplotlib
 
         end_s = data["metrics"]["step_time_s"]
         write_whole(paths["memory"], lambda path: draw_memory(data["memory"], path, title=name, end_s=end_s))
     if pairs is not None:
-        from sim.report.pairs_picture import draw_pairs  # noqa: PLC0415  # matplotlib
+        from sim.report.charts.pairs import draw_pairs  # noqa: PLC0415  # matplotlib
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
         write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
@@ -97,7 +97,7 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     dict
         What was written -> path.
     """
-    from sim.report.validation_picture import draw_validation  # noqa: PLC0415  # matplotlib
+    from sim.report.charts.validation import draw_validation  # noqa: PLC0415  # matplotlib
 
     _make(folder)
     paths = {key: folder / file for key, file in VALIDATION_NAMES.items()}
@@ -110,7 +110,7 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Write the files of a stress test into `folder`; return what was written -> path."""
-    from sim.report.stress_picture import draw_stress  # noqa: PLC0415  # matplotlib
+    from sim.report.charts.stress import draw_stress  # noqa: PLC0415  # matplotlib
 
     _make(folder)
     paths = {key: folder / file for key, file in STRESS_NAMES.items()}
@@ -135,7 +135,7 @@ def write_drawing(
 
         write_whole(path, lambda target: write_perfetto(trace, target, name=name))
         return
-    from sim.report.timeline import draw_timeline  # noqa: PLC0415  # matplotlib
+    from sim.report.timeline.picture import draw_timeline  # noqa: PLC0415  # matplotlib
 
     write_whole(
         path,

@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
+from sim.build.layout import spread_over, strategy_of
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
-from sim.studies.layout import spread_over, strategy_of
-from workloads.schedules import SCHEDULES, Placement
+from workloads.schedules import SCHEDULES, ChunkLayout
 
 __all__ = ["own_chunks", "under_schedule"]
 
@@ -56,8 +56,8 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     layers = scenario.spec.parallel.stage_layers
     if layers is not None:
         num_stages = strategy_of(scenario).pp
-        before, after = _placement(scenario, num_stages, own), family.placement_on(num_stages, wanted)
-        spread = spread_over(layers, before, after) if len(layers) == before.num_parts else list(layers)
+        before, after = _placement(scenario, num_stages, own), family.layout_on(num_stages, wanted)
+        spread = spread_over(layers, before, after) if len(layers) == before.num_model_chunks else list(layers)
         if spread != list(layers):
             changes["parallel.stage_layers"] = spread
     return changes
@@ -66,16 +66,16 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _placement(scenario: Scenario, num_stages: int, num_chunks: int) -> Placement:
+def _placement(scenario: Scenario, num_stages: int, num_chunks: int) -> ChunkLayout:
     """Return where the parts of the model stand under the scenario's own schedule, or under one of its chunks."""
     schedule = scenario.spec.schedule
     family = SCHEDULES.get(schedule.kind)
     if family is not None and (num_chunks == 1 or family.num_chunks != 1):
-        return family.placement_on(num_stages, num_chunks)
+        return family.layout_on(num_stages, num_chunks)
     if schedule.chunk_order == "round_robin":
         kind = "row" if num_chunks == 1 else "round_robin"
-        return Placement(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
-    return Placement(kind=schedule.chunk_order, num_stages=num_stages, num_chunks=2)
+        return ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
+    return ChunkLayout(kind=schedule.chunk_order, num_stages=num_stages, num_chunks=2)
 
 
 def _with_chunks(scenario: Scenario, num_chunks: int) -> dict[str, object]:

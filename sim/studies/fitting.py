@@ -14,11 +14,11 @@ the strongest together. Each is a scenario of its own, checked as the scenario i
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from sim.engine.plan.work import Work
+from sim.build.build import build
+from sim.build.work import Work
 from sim.errors import MoesimError
 from sim.results.quantities import format_quantity
 from sim.scenario.scenario import Scenario
-from sim.studies.build import build
 from sim.studies.chunks import own_chunks, under_schedule
 from sim.studies.order_memory import MOST_STEPS, predict_memory
 from topology.errors import TopologyError

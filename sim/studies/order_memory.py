@@ -22,13 +22,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.work import Work
+from sim.build.work import Work
 from sim.errors import MoesimError
+from sim.plan.pipeline import PipelinePlan
 from sim.results.memory import MEMORY_PARTS, ChunkMemory, StageMemory
-from sim.studies.memory import stage_memory
+from sim.run.stage_memory import stage_memory
 from workloads.errors import WorkloadError
-from workloads.schedules import Pipeline, Programme, build_programme, parts_of
+from workloads.schedules import Pipeline, PipelineOrder, build_pipeline_order, parts_of
 
 __all__ = ["MOST_STEPS", "predict_memory"]
 
@@ -48,7 +48,7 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
     None where the schedule cannot run the work, or has more than `MOST_STEPS` passes.
 
     >>> from sim.scenario.load import load_scenario
-    >>> from sim.studies.build import build
+    >>> from sim.build.build import build
     >>> predict_memory(build(load_scenario("ep64_tp16_pp4_training")).work)["peak_bytes_per_gpu"]["total"]
     27810234368
     """
@@ -89,17 +89,17 @@ def _changes_of(plan: PipelinePlan, num_microbatches: int) -> list[_Changes]:
 @lru_cache(maxsize=8)
 def _of_schedule(kind: str, pipeline: Pipeline) -> list[_Changes]:
     """Return the same, kept: ZeRO and recomputation without another time leave an order as it is."""
-    return _changes(build_programme(kind, pipeline))
+    return _changes(build_pipeline_order(kind, pipeline))
 
 
-def _changes(programme: Programme) -> list[_Changes]:
+def _changes(pipeline_order: PipelineOrder) -> list[_Changes]:
     """Return what the steps of each stage change: F opens, B closes and lets wait for W, W ends."""
     found = []
-    for stage, steps in enumerate(programme.order):
+    for stage, steps in enumerate(pipeline_order.order):
         rows = []
         for step in steps:
             for one in parts_of(step):
-                waits = one.kind == "B" and programme.is_split(stage, one)
+                waits = one.kind == "B" and pipeline_order.is_split(stage, one)
                 opened, waiting = {"F": (1, 0), "B": (-1, int(waits)), "W": (0, -1)}[one.kind]
                 rows.append((one.chunk, opened, waiting))
         found.append(np.array(rows, dtype=np.int64))

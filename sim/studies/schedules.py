@@ -19,10 +19,10 @@ from typing import Any
 from sim.engine.trace import Trace
 from sim.errors import InputError, MoesimError
 from sim.results.memory import most_in_flight
+from sim.run.simulate import Simulated, simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
 from sim.studies.chunks import under_schedule
-from sim.studies.simulate import Simulated, simulate_scenario
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
@@ -139,7 +139,7 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
     """Return a schedule's run, or why it cannot run the work."""
     changes = under_schedule(scenario, name)
     try:
-        simulated = simulate_scenario(scenario.variant(changes), link_course=False)
+        simulated = simulate_scenario(scenario.variant(changes), link_timeline=False)
     except InputError as error:
         return f"{error.field} must {error.rule}, got {error.value}"
     except (MoesimError, WorkloadError, TopologyError) as error:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sim.build.build import check_facts
+from sim.build.collective import collective_work
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
+from sim.run.parallel_runs import Observation, run_many
+from sim.run.result import SCHEMA_VERSION
 from sim.scenario.claim_units import check_published_units
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
-from sim.studies.build import check_facts
-from sim.studies.build_collective import collective_work
 from sim.studies.figures import Figure, summarise
-from sim.studies.many import Observation, observing
-from sim.studies.result import SCHEMA_VERSION
 from sim.studies.suites import Case, Suite, find_suites, system_of
 
 __all__ = ["Validation", "validate"]
@@ -124,7 +124,7 @@ def validate(
     processes = min(jobs, os.cpu_count() or 1, 1 + total // _SIMULATIONS_PER_PROCESS)
     wanted = frozenset(one.metric for one in asked)
     on_progress(0, total)
-    with observing(
+    with run_many(
         simulations.scenarios, wanted=wanted, jobs=processes, on_done=lambda n: on_progress(n, total)
     ) as observe:
         seen = observe()

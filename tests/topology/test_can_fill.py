@@ -22,7 +22,7 @@ def make_cluster(preset, num_nodes, **changes):
 
 def kinds_that_fill(cluster):
     """Return how many links of each kind can be full."""
-    return Counter(np.array(cluster.link_kinds)[cluster.can_fill].tolist())
+    return Counter(np.array(cluster.link_kinds)[cluster.can_saturate].tolist())
 
 
 def test_of_two_nodes_the_links_of_gpus_and_nics_can_be_full():
@@ -45,7 +45,7 @@ def test_a_fabric_with_few_uplinks_has_spines_that_can_be_full():
         if data["kind"] == "leaf-spine":
             data["bandwidth_bytes_per_s"] /= 2
     links = np.concatenate([links.ravel() for links in cluster.spine_links])
-    assert cluster.can_fill[links].all()
+    assert cluster.can_saturate[links].all()
 
 
 @given(number=st.integers(0, len(CLUSTERS) - 1), seed=st.integers(0, 10**6), num_flows=st.integers(1, 300))
@@ -57,9 +57,9 @@ def test_the_busiest_link_is_among_those_that_can_be_full(number, seed, num_flow
     src, dst = rng.choice(some, (2, num_flows))
     load = cluster.load(src, dst, rng.exponential(1e6, num_flows))
     took_s = load.num_bytes / cluster.capacity_bytes_per_s[load.links]
-    can_fill = cluster.can_fill[load.links]
+    can_saturate = cluster.can_saturate[load.links]
     if took_s.size:
-        assert took_s[can_fill].max() >= took_s.max() * (1 - 1e-8)
+        assert took_s[can_saturate].max() >= took_s.max() * (1 - 1e-8)
 
 
 @pytest.mark.parametrize(("preset", "num_nodes"), CLUSTERS)
@@ -67,4 +67,4 @@ def test_every_pair_of_gpus_uses_a_link_that_can_be_full(preset, num_nodes):
     """No traffic is left without a limit."""
     cluster = make_cluster(preset, num_nodes)
     for dst in (1, cluster.num_gpus - 1):
-        assert cluster.can_fill[cluster.load([0], [dst], [1.0]).links].any()
+        assert cluster.can_saturate[cluster.load([0], [dst], [1.0]).links].any()

@@ -64,7 +64,7 @@ def test_a_slower_link_is_the_same_on_the_regular_cluster_and_on_its_graph(seed,
     wanted, load = (each.load(*flows) for each in (regular, found))
     assert load.links.tolist() == wanted.links.tolist()
     np.testing.assert_allclose(load.num_bytes, wanted.num_bytes, rtol=ROUNDING)
-    fills = regular.can_fill[wanted.links]
+    fills = regular.can_saturate[wanted.links]
     took_s = wanted.num_bytes / regular.capacity_bytes_per_s[wanted.links]
     assert took_s[fills].max(initial=0) >= load.drain_time_s(found.capacity_bytes_per_s) * (1 - 1e-8)
 

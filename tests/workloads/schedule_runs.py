@@ -1,8 +1,8 @@
-"""A list executor for tests of schedules, written apart from the engine and from `Placement`."""
+"""A list executor for tests of schedules, written apart from the engine and from `ChunkLayout`."""
 
 from collections import deque
 
-from workloads.schedules import SCHEDULES, Pair, Pass, Pipeline, StageTimes, build_programme
+from workloads.schedules import SCHEDULES, Pair, Pass, Pipeline, StageTimes, build_pipeline_order
 
 __all__ = ["Times", "durations", "held_most", "make", "parts", "route", "run_order", "spans_of"]
 
@@ -11,7 +11,7 @@ Times = tuple[int, int, int]
 
 def route(kind, p, v, chunk):
     """Return the (stage, chunk) that a microbatch visits in order; `chunk` tells which of two copies it takes."""
-    match SCHEDULES[kind].placement:
+    match SCHEDULES[kind].layout:
         case "row":
             return [(stage, 0) for stage in range(p)]
         case "round_robin":
@@ -23,10 +23,10 @@ def route(kind, p, v, chunk):
 
 
 def make(kind, p, m, *, v=1, times=None, hop=0, share=0.4):
-    """Return the programme of a pipeline of uniform stages."""
+    """Return the pipeline_order of a pipeline of uniform stages."""
     known = None if times is None else (StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2]),) * p
     chunks = v if SCHEDULES[kind].num_chunks is None else 1
-    return build_programme(
+    return build_pipeline_order(
         kind,
         Pipeline(num_stages=p, num_microbatches=m, num_chunks=chunks, times=known, hop_ns=hop, weight_share=share),
     )
@@ -94,13 +94,13 @@ def run_order(kind, order, take, *, v=1, hop=0):
 
 
 def spans_of(kind, p, m, times, *, v=1, hop=0, pair=None, share=0.4):
-    """Return the programme and the spans of a schedule; times are those of a stage, which its chunks divide."""
-    programme = make(kind, p, m, v=v, times=times, hop=hop, share=share)
-    chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].placement, v)
+    """Return the pipeline_order and the spans of a schedule; times are those of a stage, which its chunks divide."""
+    pipeline_order = make(kind, p, m, v=v, times=times, hop=hop, share=share)
+    chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].layout, v)
     assert not any(time % chunks for time in times)
     of_chunk = tuple(time // chunks for time in times)
-    take = durations(programme.order, of_chunk, None if pair is None else pair // chunks)
-    return programme, run_order(kind, programme.order, take, v=v, hop=hop)
+    take = durations(pipeline_order.order, of_chunk, None if pair is None else pair // chunks)
+    return pipeline_order, run_order(kind, pipeline_order.order, take, v=v, hop=hop)
 
 
 def held_most(order, *, weight_share):

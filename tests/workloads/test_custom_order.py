@@ -15,13 +15,13 @@ def written(order):
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind, family in SCHEDULES.items() if family.placement in ("row", "round_robin")]
+    "kind", [kind for kind, family in SCHEDULES.items() if family.layout in ("row", "round_robin")]
 )
 def test_an_order_written_out_is_read_back(kind):
     v = 2 if SCHEDULES[kind].num_chunks is None else 1
-    programme = make(kind, 3, 6, v=v)
-    read = read_custom(written(programme.order), num_stages=3, num_microbatches=6, num_chunks=v)
-    assert read.order == programme.order
+    pipeline_order = make(kind, 3, 6, v=v)
+    read = read_custom(written(pipeline_order.order), num_stages=3, num_microbatches=6, num_chunks=v)
+    assert read.order == pipeline_order.order
 
 
 def test_comments_empty_lines_and_pairs_are_read():
@@ -79,15 +79,13 @@ def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_circle_also_where_o
     assert "stage 0 at F1+B1 waits for F1 of stage 0" in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind, family in SCHEDULES.items() if family.placement in ("vee", "both_ways")]
-)
+@pytest.mark.parametrize("kind", [kind for kind, family in SCHEDULES.items() if family.layout in ("vee", "both_ways")])
 def test_an_order_with_chunks_elsewhere_is_read_back(kind):
-    programme = make(kind, 4, 8)
+    pipeline_order = make(kind, 4, 8)
     settings = {"num_stages": 4, "num_microbatches": 8, "num_chunks": 2}
-    text = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in programme.order)
-    read = read_custom(text, **settings, chunk_order=SCHEDULES[kind].placement)
-    assert (read.order, read.placement) == (programme.order, programme.placement)
+    text = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in pipeline_order.order)
+    read = read_custom(text, **settings, chunk_order=SCHEDULES[kind].layout)
+    assert (read.order, read.layout) == (pipeline_order.order, pipeline_order.layout)
     with pytest.raises(CustomOrderError):  # the same passes, with the parts of the model in other places
         read_custom(text, **settings)
 

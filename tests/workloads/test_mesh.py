@@ -91,7 +91,7 @@ def test_each_dense_shard_is_held_once_per_replica(convention, data):
 @EVERY_CONVENTION
 @given(data=st.data())
 def test_a_stage_reaches_every_expert_once_per_copy(convention, data):
-    """Place j of an EP group holds the j-th part of the experts; the ranks that share a part are an expert-DP group."""
+    """ChunkPosition j of an EP group holds the j-th part of the experts; the ranks that share a part are an expert-DP group."""
     mesh = data.draw(legal_meshes(convention))
     for stage in range(mesh.num_stages):
         copies = mesh.expert_dp_groups(stage)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from workloads.facts import explain_facts, mesh_facts
 from workloads.memory import held_in_order
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
+from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
 from workloads.strategy import Strategy
@@ -26,7 +26,7 @@ SIZES = {"num_gpus": 64, "gpus_per_node": 8}
 
 
 def facts_of(mesh: Mesh, model: ModelSpec, stage_layers: list[int], **sizes: int) -> dict[str, int | float | bool]:
-    return mesh_facts(mesh, model, held=held_in_order(stage_layers), **(sizes or SIZES))
+    return mesh_metrics(mesh, model, held=held_in_order(stage_layers), **(sizes or SIZES))
 
 
 def document_facts() -> dict[str, int | float | bool]:
@@ -99,7 +99,7 @@ def test_a_dense_model_has_no_experts_anywhere():
 
 
 def explain(mesh: Mesh, model: ModelSpec, stage_layers: list[int]) -> dict[str, str]:
-    return explain_facts(mesh, model, facts_of(mesh, model, stage_layers), **SIZES)
+    return explain_mesh_metrics(mesh, model, facts_of(mesh, model, stage_layers), **SIZES)
 
 
 def test_the_document_is_explained_in_its_own_figures():

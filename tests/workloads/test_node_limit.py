@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
-from workloads.halving import choose_in_groups
 from workloads.routing import ROUTINGS, Skew, draw_counts
-from workloads.routing.chances import choice_chances, coins_of
-from workloads.routing.node_law import weighted_node_law
+from workloads.routing.chances import bernoulli_odds, choice_chances
+from workloads.routing.node_limited_sampler import weighted_node_law
 from workloads.routing.nodes import choose_on_nodes
 from workloads.routing.weighted import choose_weighted_in_groups
+from workloads.topk_sampling import choose_in_groups
 
 DRAWN = [name for name in ROUTINGS if name not in ("balanced", "stride", "trace")]
 EVERY_DRAWN = pytest.mark.parametrize("kind", DRAWN)
@@ -102,7 +102,7 @@ def test_sets_are_as_likely_as_the_product_of_the_odds_of_nodes_and_experts(most
     """Against every pair of nodes and experts listed, with factors of nodes found by bisection."""
     shares = np.array([0.2, 0.05, 0.1, 0.1, 0.05, 0.06, 0.04, 0.15, 0.12, 0.03, 0.04, 0.06])
     chances = choice_chances(shares, top_k)
-    coins = coins_of(chances, top_k)
+    coins = bernoulli_odds(chances, top_k)
     of_sets, (present, wanted) = listed(chances, coins, 4, most, top_k)
     assert present == pytest.approx(wanted, abs=1e-9)
     law = weighted_node_law(chances, coins, 4, most, top_k)
@@ -113,7 +113,7 @@ def test_sets_are_as_likely_as_the_product_of_the_odds_of_nodes_and_experts(most
 def test_on_all_nodes_it_is_the_law_without_a_limit(top_k):
     """The law itself, with M = N, where the product of the odds of experts alone decides."""
     chances = choice_chances(np.array([0.3, 0.1, 0.1, 0.05, 0.2, 0.05, 0.15, 0.05]), top_k)
-    coins = coins_of(chances, top_k)
+    coins = bernoulli_odds(chances, top_k)
     odds = coins / (1 - coins)
     weights = {s: math.prod(odds[list(s)]) for s in combinations(range(8), top_k)}
     total = sum(weights.values())
@@ -184,7 +184,7 @@ def test_layers_and_microbatches_drawn_together_are_as_those_drawn_alone():
 def test_dead_experts_leave_nodes_that_can_be_chosen():
     """Where one node of two alive is all that there is, or where a node has too few experts for a token alone."""
     chances = choice_chances(np.array([0.25, 0.25, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0]), 2)
-    law = weighted_node_law(chances, coins_of(chances, 2), 4, 1, 2)
+    law = weighted_node_law(chances, bernoulli_odds(chances, 2), 4, 1, 2)
     assert by_law(law, tokens=1000, num_experts=8, nodes=4)[:, 4:].sum() == 0
     counts = draw(num_experts=8, nodes=4, top_k=2, most=1, dead_experts=3)
     for pair in counts.reshape(16, 4, 2).sum(axis=0):
@@ -243,7 +243,7 @@ def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
     best = np.sort(affinity.reshape(tokens, nodes, -1), axis=2)[:, :, -(top_k // most) :].sum(axis=2)
     open_ = top(best, most)
     by_rule = top(np.where(np.repeat(open_, num_experts // nodes, axis=1), affinity, -1.0), top_k)
-    law = weighted_node_law(chances, coins_of(chances, top_k), nodes, most, top_k)
+    law = weighted_node_law(chances, bernoulli_odds(chances, top_k), nodes, most, top_k)
     drawn = by_law(law, tokens=4 * tokens, num_experts=num_experts, nodes=nodes)
     wanted = choice_chances(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
     assert np.abs(open_.mean(axis=0) - wanted).max() < 0.03

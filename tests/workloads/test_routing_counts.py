@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
-from workloads.halving import choose_experts
 from workloads.routing import ROUTINGS, Skew, draw_counts
+from workloads.topk_sampling import choose_experts
 
 EVERY_ROUTING = pytest.mark.parametrize("kind", ROUTINGS)
 NEEDED = {"stride": 1, "hot_experts": 1}

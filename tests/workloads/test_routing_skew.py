@@ -8,8 +8,8 @@ import pytest
 
 from workloads.errors import WorkloadError
 from workloads.routing import Skew, draw_counts, expert_shares
-from workloads.routing.asked import Asked
-from workloads.routing.chances import chance_tree, choice_chances, coins_of
+from workloads.routing.chances import bernoulli_odds, choice_chances, conditional_tables
+from workloads.routing.request import RoutingRequest
 from workloads.routing.sources import SOURCES
 from workloads.routing.weighted import choose_weighted
 
@@ -26,7 +26,7 @@ def draw(kind, *, skew, num_sources=16, tokens=100, num_experts=16, top_k=2, lay
 
 def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0):
     """Return shares [E]."""
-    return expert_shares(Asked(1, 1, num_experts, top_k, seed, 0, kind, skew), layer, microbatch)
+    return expert_shares(RoutingRequest(1, 1, num_experts, top_k, seed, 0, kind, skew), layer, microbatch)
 
 
 # --- the law of choice ---------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0
 def test_the_odds_give_every_expert_its_chance(top_k):
     """Summed over all sets of experts, each with the product of its odds as weight."""
     chances = choice_chances(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07]), top_k)
-    coins = coins_of(chances, top_k)
+    coins = bernoulli_odds(chances, top_k)
     total, seen = 0.0, np.zeros(6)
     for members in combinations(range(6), top_k):
         inside = np.isin(np.arange(6), members)
@@ -63,18 +63,18 @@ def test_strong_skew_is_no_uniform_choice(kind, skew):
 def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
     """Two experts share two choices all but whole: with 1e-4 left to others it works, with 1e-9 nothing converges."""
     found = choice_chances(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
-    chosen = choose_weighted(1, 10**8, 4, chance_tree(coins_of(found, 2), 2), np.random.default_rng(1))[0]
+    chosen = choose_weighted(1, 10**8, 4, conditional_tables(bernoulli_odds(found, 2), 2), np.random.default_rng(1))[0]
     assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
     with pytest.raises(WorkloadError, match="routing: skew must be so weak that tokens can take top_k = 2 distinct"):
-        coins_of(choice_chances(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
+        bernoulli_odds(choice_chances(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
 
 
 def test_sets_are_as_likely_as_the_product_of_their_odds():
     """Pearson's statistic of N tokens over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
     num_tokens, top_k = 60_000, 2
     chances = choice_chances(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
-    coins = coins_of(chances, top_k)
-    chosen = choose_weighted(num_tokens, 1, 5, chance_tree(coins, top_k), np.random.default_rng(1))
+    coins = bernoulli_odds(chances, top_k)
+    chosen = choose_weighted(num_tokens, 1, 5, conditional_tables(coins, top_k), np.random.default_rng(1))
     assert chosen.max() == 1
     weights = {m: np.prod(np.where(np.isin(np.arange(5), m), coins, 1 - coins)) for m in combinations(range(5), top_k)}
     total = sum(weights.values())

@@ -122,9 +122,9 @@ def test_dualpipe_has_the_bubble_of_its_paper(kind, stages, options, halves, v):
     for p, m, _, (forward, backward, weight) in cases(kind, stages, options, alike):
         pair = draw.randint(backward + weight, forward + backward + weight)
         whole = [v * time for time in (forward, backward, weight)]
-        programme, spans = spans_of(kind, p, m, whole, pair=v * pair)
+        pipeline_order, spans = spans_of(kind, p, m, whole, pair=v * pair)
         idle = [makespan(spans) - sum(end - start for start, end in stage) for stage in spans]
-        assert len(programme.order) == p
+        assert len(pipeline_order.order) == p
         assert max(idle) == (halves(p) - 1) * (pair + backward + weight - 3 * weight)
 
 

@@ -11,16 +11,16 @@ from schedule_runs import durations, held_most, make, parts, run_order
 from workloads.errors import WorkloadError
 from workloads.schedules import (
     SCHEDULES,
+    ChunkLayout,
     FixedOrder,
     Pass,
     Pipeline,
-    Placement,
     StageTimes,
-    build_programme,
+    build_pipeline_order,
     build_schedule,
 )
+from workloads.schedules.list_scheduler import ListScheduler, Rule
 from workloads.schedules.order_span import longest_span_ns
-from workloads.schedules.shop_floor import Rule, ShopFloor
 
 EVERY_SCHEDULE = pytest.mark.parametrize("kind", SCHEDULES)
 FEW = settings(max_examples=30)  # of each of the table's schedules
@@ -64,10 +64,10 @@ def drain(schedule: FixedOrder, num_stages: int) -> list[list[Pass]]:
 @given(p=STAGES, m=MICROBATCHES, v=CHUNKS)
 def test_every_pass_runs_once_on_every_stage(kind, p, m, v):
     p, m = legal(kind, p, m)
-    programme = make(kind, p, m, v=v)
-    copies, chunks = SCHEDULES[kind].copies, programme.placement.num_chunks
-    assert len(programme.order) == p
-    for steps in programme.order:
+    pipeline_order = make(kind, p, m, v=v)
+    copies, chunks = SCHEDULES[kind].copies, pipeline_order.layout.num_chunks
+    assert len(pipeline_order.order) == p
+    for steps in pipeline_order.order:
         counted = Counter(one for step in steps for one in parts(step))
         assert set(counted.values()) == {1}
         forward = {(one.microbatch, one.chunk) for one in counted if one.kind == "F"}
@@ -88,9 +88,9 @@ def test_every_pass_runs_once_on_every_stage(kind, p, m, v):
 def test_a_schedule_never_deadlocks_and_never_beats_its_own_work(kind, *, p, m, v, times, hop):
     """The order is run with times that it was not made for, too."""
     p, m = legal(kind, p, m)
-    programme = make(kind, p, m, v=v)
-    spans = run_order(kind, programme.order, durations(programme.order, times), v=v, hop=hop)
-    of_chunks = sum(times) * programme.placement.num_chunks / SCHEDULES[kind].copies
+    pipeline_order = make(kind, p, m, v=v)
+    spans = run_order(kind, pipeline_order.order, durations(pipeline_order.order, times), v=v, hop=hop)
+    of_chunks = sum(times) * pipeline_order.layout.num_chunks / SCHEDULES[kind].copies
     end = max(stage[-1][1] for stage in spans)
     assert end >= m * of_chunks
     assert end >= p * (times[0] + times[1]) + 2 * (p - 1) * hop
@@ -103,8 +103,8 @@ def test_a_schedule_never_deadlocks_and_never_beats_its_own_work(kind, *, p, m, 
 @given(p=STAGES, m=MICROBATCHES, v=CHUNKS, times=TIMES, hop=st.integers(0, 5))
 def test_activations_are_never_negative_and_stay_within_the_stated_number(kind, *, p, m, v, times, hop):
     p, m = legal(kind, p, m)
-    programme = make(kind, p, m, v=v, times=times, hop=hop, share=1.0)
-    most = held_most(programme.order, weight_share=1.0)
+    pipeline_order = make(kind, p, m, v=v, times=times, hop=hop, share=1.0)
+    most = held_most(pipeline_order.order, weight_share=1.0)
     if kind in HELD:
         assert most <= HELD[kind](p, m, v) + 1e-6
     if kind in {"gpipe", "1f1b", "breadth_first"}:
@@ -159,12 +159,12 @@ def test_a_run_is_given_up_only_where_it_is_no_shorter(*, p, m, times, chunks, n
     """The whole run is the oracle."""
     stage = StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2])
     pipeline = Pipeline(num_stages=p, num_microbatches=m, times=(stage,) * p)
-    placement = Placement(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
+    placement = ChunkLayout(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
     kinds = tuple((kind, chunk) for kind in "BF" for chunk in range(chunks))
     rule = Rule(priority=kinds, lead=(2 * p,) * p, patience=0.5)
-    whole = ShopFloor(pipeline, placement, rule, most_held=chunks * p)
+    whole = ListScheduler(pipeline, placement, rule, most_held=chunks * p)
     bound = whole.longest_span_ns + near
-    bounded = ShopFloor(pipeline, placement, rule, most_held=chunks * p, shorter_than_ns=bound)
+    bounded = ListScheduler(pipeline, placement, rule, most_held=chunks * p, shorter_than_ns=bound)
     if bounded.is_given_up:
         assert bound <= bounded.longest_span_ns <= whole.longest_span_ns
     else:
@@ -176,9 +176,9 @@ def test_a_run_is_given_up_only_where_it_is_no_shorter(*, p, m, times, chunks, n
 @given(p=STAGES, m=MICROBATCHES)
 def test_a_schedule_answers_with_its_list_and_then_with_nothing(kind, p, m):
     p, m = legal(kind, p, m)
-    programme = make(kind, p, m)
-    schedule = programme.schedule()
-    assert drain(schedule, p) == programme.order
+    pipeline_order = make(kind, p, m)
+    schedule = pipeline_order.schedule()
+    assert drain(schedule, p) == pipeline_order.order
     assert schedule.next_pass(0, 10) is None
 
 
@@ -197,9 +197,9 @@ def test_forward_alone_streams_the_microbatches_in_order(kind, p, m):
 @given(p=STAGES, m=MICROBATCHES, v=CHUNKS)
 def test_forward_alone_of_any_schedule_ends(kind, p, m, v):
     p, m = legal(kind, p, m)
-    programme = make(kind, p, m, v=v).forward()
-    spans = run_order(kind, programme.order, lambda *_: 1, v=v)
-    assert [len(stage) for stage in spans] == [m * programme.placement.num_chunks // SCHEDULES[kind].copies] * p
+    pipeline_order = make(kind, p, m, v=v).forward()
+    spans = run_order(kind, pipeline_order.order, lambda *_: 1, v=v)
+    assert [len(stage) for stage in spans] == [m * pipeline_order.layout.num_chunks // SCHEDULES[kind].copies] * p
 
 
 @EVERY_SCHEDULE
@@ -268,9 +268,9 @@ def test_a_rhythm_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunk
         for _ in range(p)
     )
     pipeline = Pipeline(num_stages=p, num_microbatches=m, times=times, hop_ns=hop, weight_share=share)
-    placement = Placement(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
+    placement = ChunkLayout(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
     quick, slow = (
-        ShopFloor(pipeline, placement, rule, most_held=chunks * p, repeats=repeats) for repeats in (True, False)
+        ListScheduler(pipeline, placement, rule, most_held=chunks * p, repeats=repeats) for repeats in (True, False)
     )
     assert quick.order() == slow.order()
     assert quick.longest_span_ns == slow.longest_span_ns >= quick.most_work_ns
@@ -281,17 +281,17 @@ def test_a_rhythm_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunk
 @given(p=STAGES, m=MICROBATCHES, times=TIMES, hop=st.integers(0, 5))
 def test_the_longest_span_of_an_order_is_that_of_the_list_executor(kind, *, p, m, times, hop):
     """Apart from the factor of the chunks, which both share out."""
-    programme = make(kind, p, m, v=2)
-    chunks = programme.placement.num_chunks
+    pipeline_order = make(kind, p, m, v=2)
+    chunks = pipeline_order.layout.num_chunks
     stage = StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2])
     pipeline = Pipeline(num_stages=p, num_microbatches=m, num_chunks=2, times=(stage,) * p, hop_ns=hop)
 
     def take(_, step):
         return times["FBW".index(step.kind)]
 
-    spans = run_order(kind, programme.order, take, v=2, hop=hop * chunks)
+    spans = run_order(kind, pipeline_order.order, take, v=2, hop=hop * chunks)
     expected = max(of_stage[-1][1] - of_stage[0][0] for of_stage in spans)
-    assert longest_span_ns(programme.order, pipeline, programme.placement) == expected
+    assert longest_span_ns(pipeline_order.order, pipeline, pipeline_order.layout) == expected
 
 
 @pytest.mark.parametrize("kind", ["zb_v", "zb_1p", "zb_2p"])
@@ -299,12 +299,12 @@ def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, mo
     floors = []
 
     def made(*args, **kwargs):
-        floors.append(ShopFloor(*args, **kwargs))
+        floors.append(ListScheduler(*args, **kwargs))
         return floors[-1]
 
-    monkeypatch.setattr("workloads.schedules.list_scheduling.ShopFloor", made)
-    programme = make(kind, 4, 2000)
-    num_passes = sum(map(len, programme.order))
+    monkeypatch.setattr("workloads.schedules.list_scheduling.ListScheduler", made)
+    pipeline_order = make(kind, 4, 2000)
+    num_passes = sum(map(len, pipeline_order.order))
     assert all(floor.num_simulated < num_passes / 10 for floor in floors)
 
 
@@ -337,7 +337,7 @@ def test_an_unknown_schedule_is_refused():
 )
 def test_a_pipeline_that_is_none_for_a_schedule_is_refused(kind, p, m, v, says):
     with pytest.raises(WorkloadError, match=says):
-        build_programme(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
+        build_pipeline_order(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
 
 
 def test_the_executor_itself_finds_a_deadlock():

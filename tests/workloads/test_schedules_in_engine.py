@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from schedule_runs import durations, held_most, run_order
 
-from sim.engine.plan.passes import PassesPlan
+from sim.build.build import build_passes
 from sim.engine.simulation import run_plan
+from sim.plan.passes import PassesPlan
 from sim.results.stages import stages_ns
 from sim.scenario.load import load_scenario
-from sim.studies.build import build_passes
 from workloads.schedules import SCHEDULES
 
 
@@ -39,11 +39,11 @@ def test_the_engine_and_the_list_executor_agree(kind):
         p = 2 * draw.randint(1, 3)
         m = 2 * draw.randint(p, p + 3)
         v = draw.choice([1, 2, 3]) if SCHEDULES[kind].num_chunks is None else 1
-        chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].placement, v)
+        chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].layout, v)
         times, hop = tuple(draw.randint(1, 40) for _ in range(3)), draw.choice([0, 3])
         pair = draw.randint(max(times), sum(times))
         plan = plan_of(kind, p, m, [chunks * time for time in times], v=v, hop=hop, pair=chunks * pair)
-        order = plan.programme.order
+        order = plan.pipeline_order.order
         assert spans_in(run_plan(plan).trace) == run_order(kind, order, durations(order, times, pair), v=v, hop=hop)
 
 
@@ -82,4 +82,4 @@ def test_the_published_zb_2p_cases_stay_within_2p_activations(case):
     scenario = load_scenario(Path(__file__).parents[2] / "scenarios" / "validation" / "schedules" / f"{case}.yaml")
     held = scenario.spec.workload.held
     plan = build_passes(scenario)
-    assert held_most(plan.programme.order, weight_share=held.W / held.B) <= 2 * plan.num_stages + 1e-6
+    assert held_most(plan.pipeline_order.order, weight_share=held.W / held.B) <= 2 * plan.num_stages + 1e-6

@@ -57,7 +57,7 @@ def test_a_part_that_is_no_axis_is_refused(part):
         Strategy.parse(f"EP8_{part}")
     assert str(refusal.value) == (
         f"strategy: name must be made of known parts, not {part!r}, got 'EP8_{part}'. "
-        "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
+        "RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
     )
 
 

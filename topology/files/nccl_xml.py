@@ -46,7 +46,7 @@ _SPEED: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?GT/s.*")
 _INTEL: Final = ((0xCF, 40e9), (0x8F, 22e9), (0x55, 10e9), (0, 6e9))
 """From which model on -> bandwidth between CPUs (NCCL topo.h: ERP, SRP, SKL, BDW)."""
 _AMD: Final = {23: 16e9, 143: 16e9, 25: 24e9, 175: 24e9, 26: 32e9, 191: 32e9}
-"""Family, also as older NCCL writes it -> bandwidth between CPUs (NCCL topo.h: Zen 1 and 2, 3 and 4, 5)."""
+"""ScheduleKind, also as older NCCL writes it -> bandwidth between CPUs (NCCL topo.h: Zen 1 and 2, 3 and 4, 5)."""
 _ARM: Final = 6e9
 
 
@@ -128,7 +128,7 @@ def _holds(pci: ET.Element, names: dict[ET.Element, str]) -> bool:
 
 
 def _add_pcie(node: OneNode, names: dict[ET.Element, str], parents: dict[ET.Element, ET.Element]) -> None:
-    """Join every GPU, NIC and bridge with what is around it: a bridge, a card or a CPU."""
+    """RendezvousKey every GPU, NIC and bridge with what is around it: a bridge, a card or a CPU."""
     for element, name in names.items():
         if element.tag == "cpu":
             continue

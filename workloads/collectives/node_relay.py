@@ -171,7 +171,7 @@ def relayed(
     node
         Node of each rank of the group, from 0. Shape [R].
     place
-        Place of each rank in its node, from 0. Shape [R].
+        ChunkPosition of each rank in its node, from 0. Shape [R].
     senders
         Which ranks of the group the senders are. Shape [S].
 

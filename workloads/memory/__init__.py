@@ -14,7 +14,7 @@ from workloads.memory.activations import (
 )
 from workloads.memory.inference import forward_working_bytes, kv_cache_bytes
 from workloads.memory.params import (
-    Held,
+    StageParameters,
     held_in_order,
     layer_params_per_rank,
     optimized_params_per_rank,
@@ -28,9 +28,9 @@ __all__ = [
     "MEGATRON_PRECISION",
     "OPTIMIZER_BYTES",
     "RECOMPUTE_MODULES",
-    "Held",
     "Precision",
     "Recompute",
+    "StageParameters",
     "StateBytes",
     "activation_bytes_per_microbatch",
     "bytes_per_token_copy",

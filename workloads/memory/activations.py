@@ -85,10 +85,10 @@ class Recompute:
                 cure="Use none.",
             )
 
-    def remakes(self, module: str) -> bool:
+    def recomputes(self, module: str) -> bool:
         """Tell whether a module is computed again on its own.
 
-        >>> Recompute("selective", ("mlp",)).remakes("mlp"), Recompute("full").remakes("mlp")
+        >>> Recompute("selective", ("mlp",)).recomputes("mlp"), Recompute("full").recomputes("mlp")
         (True, False)
         """
         return self.kind == "selective" and module in self.modules
@@ -136,10 +136,10 @@ def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
     >>> bytes_per_token_copy(small, Recompute()), bytes_per_token_copy(small, Recompute("selective", ("moe_act",)))
     (40.0, 24.0)
     """
-    if recompute.kind == "full" or recompute.remakes("moe"):
+    if recompute.kind == "full" or recompute.recomputes("moe"):
         return 0.0
     gates = 2 if model.gated else 1
-    return float((model.hidden + (gates + (not recompute.remakes("moe_act"))) * model.ffn) * model.dtype_bytes)
+    return float((model.hidden + (gates + (not recompute.recomputes("moe_act"))) * model.ffn) * model.dtype_bytes)
 
 
 def weight_pass_bytes_per_microbatch(
@@ -199,10 +199,10 @@ def block_elements(model: ModelSpec, layer: int, tp: int, shared: int, *, skew: 
 def _attention_bytes(model: ModelSpec, again: Recompute, tp: int, shared: int, sequence_length: int) -> float:
     """Return what norm and attention keep of a token."""
     dtype, hidden = model.dtype_bytes, model.hidden / shared
-    kept = hidden + (0 if again.remakes("layernorm") else hidden)
+    kept = hidden + (0 if again.recomputes("layernorm") else hidden)
     kept += (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
     scores = 0.0
-    if not model.fused_attention and not again.remakes("core_attn"):
+    if not model.fused_attention and not again.recomputes("core_attn"):
         scores = sequence_length * model.heads / tp * (2 * dtype + 1 if model.dropout else dtype)
     return kept * dtype + scores + (hidden if model.dropout else 0)
 
@@ -212,13 +212,13 @@ def _ffn_bytes(model: ModelSpec, layer: int, again: Recompute, tp: int, shared: 
     dtype, hidden, gates = model.dtype_bytes, model.hidden / shared, 2 if model.gated else 1
     mask = hidden if model.dropout else 0.0
     is_moe = model.is_moe_layer(layer)
-    from_own_input = again.remakes("moe" if is_moe else "mlp")
+    from_own_input = again.recomputes("moe" if is_moe else "mlp")
     kept = hidden
-    if not again.remakes("layernorm") or from_own_input:
+    if not again.recomputes("layernorm") or from_own_input:
         kept += model.hidden / tp if is_moe else hidden  # a rank routes the tokens that it owns
     if not is_moe:
         return (kept + (0 if from_own_input else (gates + 1) * model.dense_ffn / tp)) * dtype + mask
-    shared_copies = 0 if from_own_input or again.remakes("shared_experts") else model.shared_experts
+    shared_copies = 0 if from_own_input or again.recomputes("shared_experts") else model.shared_experts
     width = model.hidden + (gates + 1) * model.ffn
     kept += shared_copies * width / tp
     return kept * dtype + model.top_k / tp * bytes_per_token_copy(model, again) + mask

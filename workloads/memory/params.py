@@ -15,7 +15,7 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
 __all__ = [
-    "Held",
+    "StageParameters",
     "held_in_order",
     "kinds_of_layers",
     "layer_params_per_rank",
@@ -25,7 +25,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class StageParameters:
     """What a stage holds of the model, in all of its chunks."""
 
     layers: Sequence[int]
@@ -38,7 +38,7 @@ class Held:
     """Copies of a layer's experts beside the first of each, spread evenly over the ranks."""
 
 
-def held_in_order(stage_layers: Sequence[int]) -> tuple[Held, ...]:
+def held_in_order(stage_layers: Sequence[int]) -> tuple[StageParameters, ...]:
     """Return what each stage holds of a model that is cut into as many parts as there are stages.
 
     >>> [list(held.layers) for held in held_in_order([2, 1])]
@@ -46,12 +46,12 @@ def held_in_order(stage_layers: Sequence[int]) -> tuple[Held, ...]:
     """
     last = len(stage_layers) - 1
     return tuple(
-        Held(layers=range(end - count, end), has_embedding=i == 0, has_head=i == last)
+        StageParameters(layers=range(end - count, end), has_embedding=i == 0, has_head=i == last)
         for i, (end, count) in enumerate(zip(accumulate(stage_layers), stage_layers, strict=True))
     )
 
 
-def params_per_rank(model: ModelSpec, mesh: Mesh, held: Held) -> tuple[int, int]:
+def params_per_rank(model: ModelSpec, mesh: Mesh, held: StageParameters) -> tuple[int, int]:
     """Return the dense and the expert parameters that each rank of a stage holds.
 
     Under `spanning` a rank holds its experts for all layers of the model, otherwise for the layers of its stage.
@@ -83,7 +83,7 @@ def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh, *, replicas:
     return params, model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 
 
-def optimized_params_per_rank(model: ModelSpec, mesh: Mesh, held: Held, stage: int, *, zero: int) -> float:
+def optimized_params_per_rank(model: ModelSpec, mesh: Mesh, held: StageParameters, stage: int, *, zero: int) -> float:
     """Return the parameters whose optimizer state each rank of a stage holds and updates.
 
     Under ZeRO 1 to 3 each family is split over the ranks that hold the same ones: dense parameters over DP, experts

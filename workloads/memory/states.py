@@ -27,7 +27,7 @@ Megatron-LM, `distributed optimizer` (6 + 12 / d bytes per parameter with bf16 w
 from dataclasses import dataclass
 
 from workloads.memory.params import (
-    Held,
+    StageParameters,
     kinds_of_layers,
     layer_params_per_rank,
     optimized_params_per_rank,
@@ -62,7 +62,7 @@ class StateBytes:
 def state_bytes(
     model: ModelSpec,
     mesh: Mesh,
-    held: Held,
+    held: StageParameters,
     stage: int,
     *,
     zero: int = 0,

@@ -20,7 +20,7 @@ from workloads.errors import WorkloadError
 from workloads.placement.eplb import eplb
 from workloads.placement.packing import pack
 from workloads.placement.rule import PlacementRule
-from workloads.routing.asked import PLACES, stream
+from workloads.routing.request import PLACES, stream
 
 __all__ = ["PLACEMENTS", "place_experts"]
 
@@ -124,7 +124,7 @@ def _greedy(asked: _Asked) -> IntArray:
 
 
 def _eplb(asked: _Asked) -> IntArray:
-    """Place with groups where they are asked for: the published code falls back to none without a word."""
+    """ChunkPosition with groups where they are asked for: the published code falls back to none without a word."""
     groups, nodes = asked.rule.groups, asked.num_nodes
     fits = [n for n in range(nodes, asked.num_experts + 1, nodes) if asked.num_experts % n == 0]
     if groups > 1 and groups not in fits:
@@ -153,4 +153,4 @@ PLACEMENTS: dict[str, Callable[[_Asked], IntArray]] = {
     "greedy": _greedy,
     "eplb": _eplb,
 }
-"""Placement by name: what is asked -> expert of each slot [R, C]."""
+"""ChunkLayout by name: what is asked -> expert of each slot [R, C]."""

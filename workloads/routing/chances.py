@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
 
-__all__ = ["chance_tree", "choice_chances", "coins_of"]
+__all__ = ["bernoulli_odds", "choice_chances", "conditional_tables"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -60,7 +60,7 @@ def choice_chances(shares: FloatArray, top_k: int) -> FloatArray:
         full |= over
 
 
-def coins_of(chances: FloatArray, top_k: int) -> FloatArray:
+def bernoulli_odds(chances: FloatArray, top_k: int) -> FloatArray:
     """Return the biased coins of which `top_k` heads give each expert its chance. Shape [E].
 
     Each expert throws its coin, and throws that have not exactly `top_k` heads do not count.
@@ -101,7 +101,7 @@ def _iterated(chances: FloatArray, free: BoolArray, top_k: int, step: float) -> 
     return None
 
 
-def chance_tree(coins: FloatArray, top_k: int) -> list[FloatArray]:
+def conditional_tables(coins: FloatArray, top_k: int) -> list[FloatArray]:
     """Return P(heads = r), r up to `top_k`, of blocks of 1, 2, 4, ... experts. Shapes [E', k + 1], [E' / 2, k + 1], ...
 
     E' is the next power of two: experts that are added never show heads.
@@ -126,7 +126,7 @@ def _joined(first: FloatArray, second: FloatArray) -> FloatArray:
 
 def _given_total(coins: FloatArray, top_k: int) -> FloatArray:
     """Return the chance of heads of each coin where all show `top_k` heads. Shape [E]."""
-    levels = chance_tree(coins, top_k)
+    levels = conditional_tables(coins, top_k)
     others = np.zeros((1, top_k + 1))
     others[0, 0] = 1.0
     for level in reversed(levels[:-1]):

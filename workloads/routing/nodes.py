@@ -4,7 +4,7 @@ Model
 -----
 A token that takes m nodes and r experts of a block takes i and j of these in its first half with probability
 
-    P(i, j) = first[i, j] second[m - i, r - j] / block[m, r]        tables of `workloads.routing.node_law`
+    P(i, j) = first[i, j] second[m - i, r - j] / block[m, r]        tables of `workloads.routing.node_limited_sampler`
 
 Only counts are kept: how many of a source's tokens have m nodes and r choices in a block.
 
@@ -16,14 +16,16 @@ None: counts have the law of tokens that choose one by one, to the rounding of d
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.routing.node_law import Halving, NodeLaw
+from workloads.routing.node_limited_sampler import Halving, NodeLimitedSampler
 
 __all__ = ["choose_on_nodes"]
 
 IntArray = NDArray[np.int64]
 
 
-def choose_on_nodes(num_sources: int, tokens: int, num_nodes: int, law: NodeLaw, rng: np.random.Generator) -> IntArray:
+def choose_on_nodes(
+    num_sources: int, tokens: int, num_nodes: int, law: NodeLimitedSampler, rng: np.random.Generator
+) -> IntArray:
     """Draw how many tokens of each source have r choices on each node, r >= 1. Shape [k + 1, S, N].
 
     Parameters
@@ -39,7 +41,7 @@ def choose_on_nodes(num_sources: int, tokens: int, num_nodes: int, law: NodeLaw,
     --------
     Two choices on one of two nodes:
 
-    >>> from workloads.routing.node_law import even_node_law
+    >>> from workloads.routing.node_limited_sampler import even_node_law
     >>> chosen = choose_on_nodes(1, 10, 2, even_node_law(2, 1, 2, 2), np.random.default_rng(1))
     >>> chosen[1].tolist(), int(chosen[2].sum())
     ([[0, 0]], 10)

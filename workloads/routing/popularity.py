@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.asked import DEAD, LAYERS, ORDER, Asked, stream
+from workloads.routing.request import DEAD, LAYERS, ORDER, RoutingRequest, stream
 from workloads.routing.sources import SOURCES
 
 __all__ = ["expert_shares"]
@@ -27,22 +27,22 @@ _IN_ORDER = {"drift", "bursty", "trace", "multinomial", "hot_node"}
 """Routings whose experts stand in no order of popularity, or in one of their own: there is nothing to shuffle."""
 
 
-def expert_shares(asked: Asked, layer: int, microbatch: int) -> FloatArray:
+def expert_shares(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return the share of each expert in the copies of tokens. They sum to 1. Shape [E].
 
     Examples
     --------
     >>> from workloads.routing.skew import Skew
-    >>> asked = Asked(1, 1, 2, 1, 1, 0, "zipf", Skew(skew=1.0, shuffled=False))
-    >>> expert_shares(asked, layer=0, microbatch=0) * 3
+    >>> request = RoutingRequest(1, 1, 2, 1, 1, 0, "zipf", Skew(skew=1.0, shuffled=False))
+    >>> expert_shares(request, layer=0, microbatch=0) * 3
     array([2., 1.])
     """
-    skew = asked.skew
-    root = layer if skew.layer_correlation == 0 else _root(asked.seed, skew.layer_correlation, layer)
-    shares = SOURCES[asked.kind](asked, root, microbatch)
-    if skew.shuffled and asked.kind not in _IN_ORDER:
-        shares = shares[stream(asked.seed, ORDER, root).permutation(asked.num_experts)]
-    return _without_dead(asked, shares, root) if skew.dead_experts else shares
+    skew = request.skew
+    root = layer if skew.layer_correlation == 0 else _root(request.seed, skew.layer_correlation, layer)
+    shares = SOURCES[request.kind](request, root, microbatch)
+    if skew.shuffled and request.kind not in _IN_ORDER:
+        shares = shares[stream(request.seed, ORDER, root).permutation(request.num_experts)]
+    return _without_dead(request, shares, root) if skew.dead_experts else shares
 
 
 @lru_cache(maxsize=4096)
@@ -53,17 +53,17 @@ def _root(seed: int, correlation: float, layer: int) -> int:
     return layer
 
 
-def _without_dead(asked: Asked, shares: FloatArray, layer: int) -> FloatArray:
+def _without_dead(request: RoutingRequest, shares: FloatArray, layer: int) -> FloatArray:
     """Return shares of which some experts have none."""
-    alive = asked.num_experts - asked.skew.dead_experts
-    if alive < asked.top_k:
+    alive = request.num_experts - request.skew.dead_experts
+    if alive < request.top_k:
         raise WorkloadError(
             subject="routing",
             field="dead_experts",
-            rule=f"leave top_k = {asked.top_k} of {asked.num_experts} experts",
-            value=asked.skew.dead_experts,
+            rule=f"leave top_k = {request.top_k} of {request.num_experts} experts",
+            value=request.skew.dead_experts,
             cure="Write fewer.",
         )
     shares = shares.copy()
-    shares[stream(asked.seed, DEAD, layer).permutation(asked.num_experts)[alive:]] = 0.0
+    shares[stream(request.seed, DEAD, layer).permutation(request.num_experts)[alive:]] = 0.0
     return np.asarray(shares / shares.sum(), dtype=float)

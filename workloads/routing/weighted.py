@@ -33,14 +33,14 @@ def choose_weighted(
     num_sources, tokens, num_experts
         Source ranks, tokens of each, experts.
     tree
-        Chances of heads in blocks of experts, from single ones to all: `chance_tree`.
+        Chances of heads in blocks of experts, from single ones to all: `conditional_tables`.
     rng
         Random numbers.
 
     Examples
     --------
-    >>> from workloads.routing.chances import chance_tree
-    >>> choose_weighted(2, 5, 3, chance_tree(np.array([0.0, 1.0, 0.0]), 1), np.random.default_rng(1))
+    >>> from workloads.routing.chances import conditional_tables
+    >>> choose_weighted(2, 5, 3, conditional_tables(np.array([0.0, 1.0, 0.0]), 1), np.random.default_rng(1))
     array([[0, 5, 0],
            [0, 5, 0]])
     """
@@ -100,6 +100,6 @@ def _halve(chosen: IntArray, first: FloatArray, second: FloatArray, rng: np.rand
 
 
 def _ways(weights: FloatArray) -> FloatArray:
-    """Return chances in proportion to weights [B, r + 1]; where a block has none, nothing is asked of it."""
+    """Return chances in proportion to weights [B, r + 1]; where a block has none, nothing is request of it."""
     sums = weights.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(weights, sums, out=np.full_like(weights, 1 / weights.shape[1]), where=sums > 0))

@@ -6,7 +6,7 @@ Model
     F0 F1 B0 W0 F2 B1 W1 B2 W2
     F0 B0 F1 B1 W0 F2 B2 W1 W2
 
-`F0.1` is chunk 1 of microbatch 0; where chunks stand is said apart (`workloads.schedules.placement`), round robin if
+`F0.1` is chunk 1 of microbatch 0; where chunks stand is said apart (`workloads.schedules.chunk_layout`), round robin if
 nothing is. `F3+B1` runs both at a time. A B whose W is not written is whole. `#` begins a comment.
 
 Every stage must run F and B of every microbatch and chunk once, and W at most once and after nothing but its B; where
@@ -20,8 +20,8 @@ from typing import NoReturn
 
 from workloads.errors import WorkloadError
 from workloads.schedules.base import Order, Pair, Pass, Step, parts_of
-from workloads.schedules.placement import Placement
-from workloads.schedules.programme import Programme
+from workloads.schedules.chunk_layout import ChunkLayout
+from workloads.schedules.pipeline_order import PipelineOrder
 
 __all__ = ["CustomOrderError", "read_custom"]
 
@@ -46,8 +46,8 @@ def read_custom(
     num_chunks: int = 1,
     chunk_order: str = "round_robin",
     forward: bool = False,
-) -> Programme:
-    r"""Return the programme of a text.
+) -> PipelineOrder:
+    r"""Return the pipeline_order of a text.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def read_custom(
 
     Examples
     --------
-    >>> programme = read_custom("F0 B0\nF0 B0", num_stages=2, num_microbatches=1)
-    >>> programme.order[1]
+    >>> pipeline_order = read_custom("F0 B0\nF0 B0", num_stages=2, num_microbatches=1)
+    >>> pipeline_order.order[1]
     [Pass(kind='F', microbatch=0, chunk=0), Pass(kind='B', microbatch=0, chunk=0)]
 
     Raises
@@ -84,9 +84,9 @@ def read_custom(
         chunks = range(num_chunks) if chunk_order != "both_ways" else None
         _check_complete(line, steps, num_microbatches, num_chunks, asked=("F" if no_backward else "FB", chunks))
     kind = "row" if num_chunks == 1 else chunk_order
-    placement = Placement(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
-    _check_ends(order, placement, lines)
-    return Programme(order=order, placement=placement)
+    layout = ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
+    _check_ends(order, layout, lines)
+    return PipelineOrder(order=order, layout=layout)
 
 
 def shown(one: Pass) -> str:
@@ -143,7 +143,7 @@ def _check_complete(
             raise CustomOrderError(line, "passes", rule, f"no {shown(one)}", "Add it.")
 
 
-def _check_ends(order: Order, placement: Placement, lines: list[int]) -> None:
+def _check_ends(order: Order, layout: ChunkLayout, lines: list[int]) -> None:
     """Run the passes without time; where no stage can go on, name who waits for whom."""
     done: set[tuple[int, Pass]] = set()
     position, todo = [0] * len(order), list(range(len(order)))
@@ -152,7 +152,7 @@ def _check_ends(order: Order, placement: Placement, lines: list[int]) -> None:
         stage = todo.pop()
         while position[stage] < len(order[stage]):
             parts = parts_of(order[stage][position[stage]])
-            needs = [need for part in parts for need in placement.needs(stage, part) if need not in done]
+            needs = [need for part in parts for need in layout.needs(stage, part) if need not in done]
             if needs:
                 waiting.setdefault(needs[0], []).append(stage)
                 break

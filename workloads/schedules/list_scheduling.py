@@ -3,7 +3,7 @@
 Model
 -----
 A stage that is free takes the first pass that can start, in the order of `Rule.priority`. F must fit the memory: a
-microbatch holds 1 of a chunk from F to B, and `Pipeline.weight_share` from B to W (see `ShopFloor` where that is more
+microbatch holds 1 of a chunk from F to B, and `Pipeline.weight_share` from B to W (see `ListScheduler` where that is more
 than 1). Where neither F nor B can start, W fills the gap, if the next F or B comes no sooner than `patience` times W.
 Of the rules given, the order whose longest span of a stage, from its own first pass to its own last, is shortest wins.
 
@@ -21,7 +21,7 @@ Stages that are not picked do not bear on the rehearsal: where stages differ, th
 
 Cost
 ----
-That of `ShopFloor` per rule. On the full pipeline rules are tried while the passes simulated stay below `MOST_PASSES`,
+That of `ListScheduler` per rule. On the full pipeline rules are tried while the passes simulated stay below `MOST_PASSES`,
 the first one always, and until an order is found in which the busiest stage never waits: none is shorter. A rule is
 given up as soon as it can no longer be the best.
 """
@@ -30,9 +30,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from workloads.schedules.chunk_layout import ChunkLayout
+from workloads.schedules.list_scheduler import ListScheduler, Rule
 from workloads.schedules.pipeline import Pipeline
-from workloads.schedules.placement import Placement
-from workloads.schedules.shop_floor import Rule, ShopFloor
 
 __all__ = ["MOST_PASSES", "Rule", "best_floor"]
 
@@ -49,30 +49,30 @@ RulesOf = Callable[[int], Sequence[Rule]]
 
 def best_floor(
     pipeline: Pipeline,
-    placement: Placement,
+    layout: ChunkLayout,
     rules_of: RulesOf,
     *,
     most_held: float,
     shorter_than_ns: float = math.inf,
-) -> ShopFloor | None:
+) -> ListScheduler | None:
     """Return the stages, run under the rule that gives the shortest longest span.
 
     A stage holds `most_held` chunks at most. None if no rule gives a span below `shorter_than_ns`, times v.
 
     >>> pipeline = Pipeline(num_stages=1, num_microbatches=2)
     >>> rule = Rule(priority=(("B", 0), ("F", 0)), lead=(1,), patience=1.0)
-    >>> floor = best_floor(pipeline, Placement(kind="row", num_stages=1), lambda _: [rule], most_held=2)
+    >>> floor = best_floor(pipeline, ChunkLayout(kind="row", num_stages=1), lambda _: [rule], most_held=2)
     >>> floor.longest_span_ns, "".join(p.kind + str(p.microbatch) for p in floor.order()[0])
     (6, 'F0B0F1B1W0W1')
     """
     rules = list(rules_of(pipeline.num_stages))
-    num_passes = 3 * placement.num_chunks * pipeline.num_stages * pipeline.num_microbatches
+    num_passes = 3 * layout.num_chunks * pipeline.num_stages * pipeline.num_microbatches
     if len(rules) * num_passes > MOST_PASSES:
-        rules = [rules[number] for number in _rehearse(pipeline, placement, rules_of, most_held=most_held)]
-    best: ShopFloor | None = None
+        rules = [rules[number] for number in _rehearse(pipeline, layout, rules_of, most_held=most_held)]
+    best: ListScheduler | None = None
     spent = 0
     for rule in rules:
-        floor = ShopFloor(pipeline, placement, rule, most_held=most_held, shorter_than_ns=shorter_than_ns)
+        floor = ListScheduler(pipeline, layout, rule, most_held=most_held, shorter_than_ns=shorter_than_ns)
         if not floor.is_given_up and floor.longest_span_ns < shorter_than_ns:
             best, shorter_than_ns = floor, floor.longest_span_ns
         spent += floor.num_simulated
@@ -81,7 +81,7 @@ def best_floor(
     return best
 
 
-def _rehearse(pipeline: Pipeline, placement: Placement, rules_of: RulesOf, *, most_held: float) -> list[int]:
+def _rehearse(pipeline: Pipeline, layout: ChunkLayout, rules_of: RulesOf, *, most_held: float) -> list[int]:
     """Return the numbers of the rules that did best in rehearsals, the best one first."""
     p = pipeline.num_stages
     numbers = list(range(len(rules_of(p))))
@@ -89,10 +89,10 @@ def _rehearse(pipeline: Pipeline, placement: Placement, rules_of: RulesOf, *, mo
         if num_rules is not None and num_stages >= p:
             break
         shorter = _shorter(pipeline, min(p, num_stages))
-        rules, row = rules_of(shorter.num_stages), replace(placement, num_stages=shorter.num_stages)
+        rules, row = rules_of(shorter.num_stages), replace(layout, num_stages=shorter.num_stages)
         held = most_held * shorter.num_stages / p
         spans = {
-            number: ShopFloor(shorter, row, rules[number], most_held=held).longest_span_ns
+            number: ListScheduler(shorter, row, rules[number], most_held=held).longest_span_ns
             for number in numbers[:num_rules]
         }
         numbers = sorted(spans, key=spans.__getitem__)

@@ -3,28 +3,28 @@
 Model
 -----
 A stage runs its passes in the order given, each as soon as the stage is free and what it needs of another stage has
-come, a hop after its end there. Times are v times as long as given, as in `ShopFloor`.
+come, a hop after its end there. Times are v times as long as given, as in `ListScheduler`.
 """
 
 from collections.abc import Sequence
 
 from workloads.schedules.base import Pass, Step
+from workloads.schedules.chunk_layout import ChunkLayout
 from workloads.schedules.pipeline import Pipeline
-from workloads.schedules.placement import Placement
 
 __all__ = ["longest_span_ns"]
 
 
-def longest_span_ns(order: Sequence[Sequence[Step]], pipeline: Pipeline, placement: Placement) -> int:
+def longest_span_ns(order: Sequence[Sequence[Step]], pipeline: Pipeline, layout: ChunkLayout) -> int:
     """Return the longest time from a stage's first pass to its last, times v; of passes without pairs.
 
     >>> pipeline = Pipeline(num_stages=2, num_microbatches=2)
     >>> order = [[Pass("F", 0), Pass("F", 1)]] * 2
-    >>> longest_span_ns(order, pipeline, Placement(kind="row", num_stages=2))
+    >>> longest_span_ns(order, pipeline, ChunkLayout(kind="row", num_stages=2))
     2
     """
-    runs = _runs(pipeline, placement)
-    hop_ns = pipeline.hop_ns * placement.num_chunks
+    runs = _runs(pipeline, layout)
+    hop_ns = pipeline.hop_ns * layout.num_chunks
     num_stages = len(order)
     position, free, first = [0] * num_stages, [0] * num_stages, [-1] * num_stages
     todo = list(range(num_stages))
@@ -63,19 +63,19 @@ class _Run:
         self.source: _Run | None = None
 
 
-def _runs(pipeline: Pipeline, placement: Placement) -> list[dict[tuple[str, int], _Run]]:
+def _runs(pipeline: Pipeline, layout: ChunkLayout) -> list[dict[tuple[str, int], _Run]]:
     """Return the passes of every stage by kind and chunk, each with those of another stage that it needs."""
     runs = [
         {
             (kind, chunk): _Run(duration_ns)
             for kind, duration_ns in (("F", times.forward_ns), ("B", times.backward_ns), ("W", times.weight_ns))
-            for chunk in range(placement.num_chunks)
+            for chunk in range(layout.num_chunks)
         }
         for times in pipeline.stage_times
     ]
     for stage, of_stage in enumerate(runs):
         for (kind, chunk), run in of_stage.items():
-            for other, needed in placement.needs(stage, Pass(kind, 0, chunk)):
+            for other, needed in layout.needs(stage, Pass(kind, 0, chunk)):
                 if other != stage:
                     run.source = runs[other][needed.kind, needed.chunk]
     return runs

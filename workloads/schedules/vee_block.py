@@ -11,7 +11,7 @@ the shortest.
 A chunk's activations live from its F to its W; their number on a stage is that time over six turns, so that shorter
 strides mean less memory and more bubble.
 
-While the pipeline fills and while it drains turns stay free, and `TurnTable` pulls passes forward into them, within the
+While the pipeline fills and while it drains turns stay free, and `SlotSchedule` pulls passes forward into them, within the
 memory of the block. Between these phases the block repeats as it is.
 
 References
@@ -24,7 +24,7 @@ from itertools import product
 
 from workloads.schedules.base import Order, Pass
 from workloads.schedules.pipeline import Pipeline
-from workloads.schedules.turn_table import RUNS, TurnTable
+from workloads.schedules.slot_schedule import RUNS, SlotSchedule
 
 __all__ = ["vee_block"]
 
@@ -43,7 +43,7 @@ def vee_block(pipeline: Pipeline, strides: tuple[int, int, int, int]) -> Order:
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches
     block = _least_block(p, strides)
-    table = TurnTable(block, num_microbatches=m, period=_PERIOD, most_held=max(map(_peak, block)))
+    table = SlotSchedule(block, num_microbatches=m, period=_PERIOD, most_held=max(map(_peak, block)))
     # On stage 0 the first B of chunk 0 ends the filling, and the last F of chunk 0 comes before the draining.
     filling, draining = range(block[0][RUNS.index(("B", 0))]), range(_PERIOD * (m - 1) + 1, table.num_turns)
     if draining.start <= filling.stop:  # nothing repeats

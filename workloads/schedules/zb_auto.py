@@ -9,11 +9,11 @@ the times given is taken, or the order of ZB-H1 or ZB-H2 where it is shorter and
 shortest longest span of a stage.
 
 Where W holds more than B the limit is kept, too, by fewer forward passes ahead. Where one W alone holds more than the
-limit, limit + M_W - M_B is held at most (`ShopFloor`).
+limit, limit + M_W - M_B is held at most (`ListScheduler`).
 
 Assumptions
 -----------
-A heuristic and not the integer program of the paper: no claim to the least bubble. Beside the published bubbles it was
+A heuristic and not the integer program of the paper: no claim to the least bubble. ConcurrentPasses the published bubbles it was
 0.0007 of the time longer at most, and shorter elsewhere, in the cases that `moesim validate schedules` runs.
 
 References
@@ -26,11 +26,11 @@ from collections.abc import Sequence
 from itertools import product
 
 from workloads.schedules.base import Order
+from workloads.schedules.chunk_layout import ChunkLayout
 from workloads.schedules.delayed_weights import delayed_weights, most_delayed_held
 from workloads.schedules.list_scheduling import Rule, best_floor
 from workloads.schedules.order_span import longest_span_ns
 from workloads.schedules.pipeline import Pipeline
-from workloads.schedules.placement import Placement
 
 __all__ = ["zb_auto"]
 
@@ -46,20 +46,20 @@ def zb_auto(pipeline: Pipeline, *, limits: Sequence[int]) -> Order:
     ['F0F1B0W0B1W1', 'F0B0F1B1W0W1']
     """
     p = pipeline.num_stages
-    placement = Placement(kind="row", num_stages=p)
+    layout = ChunkLayout(kind="row", num_stages=p)
     order: Order = []
     span_ns: float = math.inf
     for factor in _FACTORS:
         if most_delayed_held(pipeline, factor) <= max(limits) * p:
             delayed = delayed_weights(pipeline, factor)
-            delayed_ns = longest_span_ns(delayed, pipeline, placement)
+            delayed_ns = longest_span_ns(delayed, pipeline, layout)
             if delayed_ns < span_ns:
                 order, span_ns = delayed, delayed_ns
     as_short = 1  # what is searched for first goes before ZB-H1 and ZB-H2 where it is as short
     for limit in limits:
         if limit * p < pipeline.weight_share <= max(limits) * p:
             continue  # it cannot be kept, and what is held instead may be more than the largest
-        floor = best_floor(pipeline, placement, _rules, most_held=limit * p, shorter_than_ns=span_ns + as_short)
+        floor = best_floor(pipeline, layout, _rules, most_held=limit * p, shorter_than_ns=span_ns + as_short)
         if floor is not None:
             order, span_ns, as_short = floor.order(), floor.longest_span_ns, 0
     return order

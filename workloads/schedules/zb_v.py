@@ -8,7 +8,7 @@ own first pass and their own last, the repeated block with strides of 4 and 2 tu
 and the shorter order taken. No stage waits where F = B = W, for m of 2 p or more, if W holds no more than B.
 
 Where W holds more than B the limit is kept, too, by fewer forward passes ahead; where one chunk's W with another chunk
-is more than the limit, p M_B + (M_W - M_B) / 2 is held at most (`ShopFloor`).
+is more than the limit, p M_B + (M_W - M_B) / 2 is held at most (`ListScheduler`).
 
 Assumptions
 -----------
@@ -23,10 +23,10 @@ Qi et al., "Pipeline parallelism with controllable memory", 2024, section 3.
 from itertools import product
 
 from workloads.schedules.base import Order
+from workloads.schedules.chunk_layout import ChunkLayout
 from workloads.schedules.list_scheduling import Rule, best_floor
 from workloads.schedules.order_span import longest_span_ns
 from workloads.schedules.pipeline import Pipeline
-from workloads.schedules.placement import Placement
 from workloads.schedules.vee_block import vee_block
 
 __all__ = ["zb_v"]
@@ -49,14 +49,14 @@ def zb_v(pipeline: Pipeline) -> Order:
     'F0.0 F0.1 B0.1 B0.0 W0.1 W0.0'
     """
     p = pipeline.num_stages
-    placement = Placement(kind="vee", num_stages=p, num_chunks=2)
-    floor = best_floor(pipeline, placement, _rules, most_held=2 * p)
+    layout = ChunkLayout(kind="vee", num_stages=p, num_chunks=2)
+    floor = best_floor(pipeline, layout, _rules, most_held=2 * p)
     if floor is None:
         raise RuntimeError("without a bound some rule gives an order")
     few = 6 * p * pipeline.num_microbatches <= _MOST_OF_BLOCK and pipeline.weight_share <= 1
     if few and floor.longest_span_ns > floor.most_work_ns:
         block = vee_block(pipeline, _STRIDES)
-        if longest_span_ns(block, pipeline, placement) < floor.longest_span_ns:
+        if longest_span_ns(block, pipeline, layout) < floor.longest_span_ns:
             return block
     return floor.order()
 

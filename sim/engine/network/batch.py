@@ -1,4 +1,4 @@
-"""What networks have in common: transfers that started together, knots that fall apart, links without capacity."""
+"""What networks have in common: transfers that started together, components that fall apart, links without capacity."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.clock import Signal
-from sim.engine.ops import Transfer
 from sim.errors import SimulationError
+from sim.plan.ops import Transfer
 
 __all__ = ["Batch", "connected", "refuse_dead_links"]
 
@@ -29,7 +29,7 @@ class Batch:
 
 
 def connected(members: Sequence[_Member], mask_of_member: Callable[[_Member], int]) -> list[tuple[list[_Member], int]]:
-    """Return the parts of a knot that share links, directly or over others, with the links of each.
+    """Return the parts of a component that share links, directly or over others, with the links of each.
 
     >>> connected(["a", "b", "c"], {"a": 0b001, "b": 0b100, "c": 0b011}.__getitem__)
     [(['b'], 4), (['a', 'c'], 3)]

@@ -12,11 +12,11 @@ nanosecond; of transfers that share links, directly or over others, all with les
 
 How it is fast
 --------------
-Links that others keep from ever being full (`Cluster.can_fill`) hold nobody back and are left out of sharing.
+Links that others keep from ever being full (`Cluster.can_saturate`) hold nobody back and are left out of sharing.
 Transfers that share no other link never meet: each is *alone*, its end is known when it begins, and it costs one event.
-Transfers that meet form a *knot*, connected by shared links; only a knot in which something starts or ends is solved
+Transfers that meet form a *component*, connected by shared links; only a component in which something starts or ends is solved
 again, and it falls apart into smaller ones when its links do. Links are bits of an integer, so that to meet is an `&`.
-Alone and knots are disjoint at all times. `sim.engine.network.plain`, which solves everything at every change, is the
+Alone and components are disjoint at all times. `sim.engine.network.plain`, which solves everything at every change, is the
 oracle.
 
 Assumptions
@@ -33,14 +33,15 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal, to_ns
-from sim.engine.folding import Folding
+from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.network.batch import Batch, connected, refuse_dead_links
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, bounded_weights, few_max_min_rates
 from sim.engine.occupancy import NoOccupancy, Occupancy
-from sim.engine.ops import Transfer, mask_of
 from sim.engine.trace import LinkUse
+from sim.plan.folding import Folding
+from sim.plan.ops import Transfer, mask_of
+from sim.time import to_ns
 
 __all__ = ["FluidNetwork"]
 
@@ -70,7 +71,7 @@ class _Alone:
 
 
 class _Member:
-    """A transfer in a knot."""
+    """A transfer in a component."""
 
     __slots__ = ("batch", "position", "rate", "remaining", "row", "transfer")
 
@@ -80,7 +81,7 @@ class _Member:
         self.rate = 0.0
 
 
-class _Knot:
+class _ContentionComponent:
     """Transfers that share links, directly or over others."""
 
     __slots__ = ("alarm", "is_stale", "is_whole", "last_ns", "mask", "members", "rates", "transfers")
@@ -105,24 +106,26 @@ class FluidNetwork:
         link_kinds: Sequence[str],
         *,
         solver: Solver | None = None,
-        can_fill: NDArray[np.bool_] | None = None,
+        can_saturate: NDArray[np.bool_] | None = None,
         folding: Folding | None = None,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that not `can_fill` [L] hold nobody back (None: all can).
+        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold nobody back (None: all can).
 
         With `folding` a transfer counts as often as its lane does.
         """
         self._env = clock.env
         self._capacity, self._names, self._solver = capacity, link_names, solver
-        self._can_fill = np.ones(capacity.size, dtype=np.bool_) if can_fill is None else can_fill | (capacity <= 0)
+        self._can_fill = (
+            np.ones(capacity.size, dtype=np.bool_) if can_saturate is None else can_saturate | (capacity <= 0)
+        )
         self._column = np.cumsum(self._can_fill) - 1  # of a link that can fill, in the rows
         self._num_columns = int(self._can_fill.sum())
         self._places: dict[int, tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]] = {}
         self._fills, self._dead = (mask_of(np.flatnonzero(chosen)) for chosen in (self._can_fill, capacity <= 0))
         self._busy = self._dead  # links in use; those without capacity are never free
         self._alone: dict[_Alone, None] = {}  # in the order in which they began
-        self._knots: list[_Knot] = []
-        self._stale: list[_Knot] = []
+        self._knots: list[_ContentionComponent] = []
+        self._stale: list[_ContentionComponent] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._has_bounds = False
         self._rows: dict[Transfer, _Row] = {}
@@ -194,7 +197,7 @@ class FluidNetwork:
             refuse_dead_links(transfer, self._capacity, self._names, now_ns)
         mask = transfer.mask & self._fills
         met = [alone for alone in self._alone if alone.mask & mask] if mask & self._busy else []
-        knots = [knot for knot in self._knots if knot.mask & mask] if mask & self._busy else []
+        components = [component for component in self._knots if component.mask & mask] if mask & self._busy else []
         for alone in met:
             self._leave_alone(alone)
         flowing = [alone for alone in met if alone.since_ns <= now_ns]
@@ -202,17 +205,17 @@ class FluidNetwork:
             if alone.since_ns > now_ns:  # it has not begun to flow: let it join when it does
                 for other in alone.positions:
                     Alarm(self._env, alone.since_ns - now_ns, partial(self._join, alone.batch, other))
-        if not flowing and not knots:
+        if not flowing and not components:
             self._go_alone(_Alone(batch, (position,), mask, now_ns), transfer.alone_ns)
             return
         member = _Member(batch, position, self._row(transfer), transfer.flow_bytes)
-        if len(knots) == 1 and not flowing:
-            self._add(knots[0], member, mask)
+        if len(components) == 1 and not flowing:
+            self._add(components[0], member, mask)
         else:
-            self._tie([*self._absorbed(flowing), member], knots)
+            self._merge([*self._absorbed(flowing), member], components)
 
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
-        """Return transfers that were alone as members of a knot, with what is left of them."""
+        """Return transfers that were alone as members of a component, with what is left of them."""
         members = []
         for one in alone:
             elapsed_s = (self._env.now - one.since_ns) * 1e-9
@@ -222,111 +225,113 @@ class FluidNetwork:
                 members.append(_Member(one.batch, position, row, transfer.flow_bytes - elapsed_s / row.busiest))
         return members
 
-    def _add(self, knot: _Knot, member: _Member, mask: int) -> None:
-        """Let a transfer flow with those of one knot, which it does not tie to another."""
-        self._advance(knot)
-        knot.members.append(member)
-        knot.mask |= mask
+    def _add(self, component: _ContentionComponent, member: _Member, mask: int) -> None:
+        """Let a transfer flow with those of one component, which it does not tie to another."""
+        self._advance(component)
+        component.members.append(member)
+        component.mask |= mask
         self._busy |= mask
-        self._mark(knot)
+        self._mark(component)
 
-    def _tie(self, members: list[_Member], knots: Sequence[_Knot]) -> None:
-        """Make one knot of `members` and `knots`, to be solved when all that starts now has started."""
-        for knot in knots:
-            self._advance(knot)
-            self._knots.remove(knot)
-            self._busy &= ~knot.mask  # of those that have ended too
-            knot.alarm, knot.is_stale = None, False
-            members = [*knot.members, *members]
+    def _merge(self, members: list[_Member], components: Sequence[_ContentionComponent]) -> None:
+        """Make one component of `members` and `components`, to be solved when all that starts now has started."""
+        for component in components:
+            self._advance(component)
+            self._knots.remove(component)
+            self._busy &= ~component.mask  # of those that have ended too
+            component.alarm, component.is_stale = None, False
+            members = [*component.members, *members]
         mask = 0
         for member in members:
             mask |= member.transfer.mask & self._fills
-        knot = _Knot(members, mask, self._env.now)
-        self._knots.append(knot)
+        component = _ContentionComponent(members, mask, self._env.now)
+        self._knots.append(component)
         self._busy |= mask
-        self._mark(knot)
+        self._mark(component)
 
-    # ---- knots ---------------------------------------------------------------------------------------------------
+    # ---- components ---------------------------------------------------------------------------------------------------
 
-    def _mark(self, knot: _Knot) -> None:
-        knot.alarm = None
-        if not knot.is_stale:
+    def _mark(self, component: _ContentionComponent) -> None:
+        component.alarm = None
+        if not component.is_stale:
             if not self._stale and self._env.peek() > self._env.now:  # nothing else starts now
-                self._solve_one(knot)
+                self._solve_one(component)
                 return
-            knot.is_stale = True
+            component.is_stale = True
             if not self._stale:
                 Alarm(self._env, 0, self._solve, SOLVE_PRIORITY)
-            self._stale.append(knot)
+            self._stale.append(component)
 
-    def _advance(self, knot: _Knot) -> None:
-        """Move a knot's transfers on to now."""
+    def _advance(self, component: _ContentionComponent) -> None:
+        """Move a component's transfers on to now."""
         now_ns = self._env.now
-        elapsed_ns = now_ns - knot.last_ns
-        if elapsed_ns and knot.rates:
-            self._log.add(knot.last_ns, now_ns, knot.transfers, knot.rates if len(knot.rates) > 1 else None)
-            for member in knot.members:
+        elapsed_ns = now_ns - component.last_ns
+        if elapsed_ns and component.rates:
+            self._log.add(
+                component.last_ns, now_ns, component.transfers, component.rates if len(component.rates) > 1 else None
+            )
+            for member in component.members:
                 member.remaining -= member.rate * elapsed_ns * 1e-9
-        knot.last_ns = now_ns
+        component.last_ns = now_ns
 
     def _solve(self, _: simpy.Event) -> None:
-        """Share the links of all knots in which something changed, and set the times of their next ends."""
+        """Share the links of all components in which something changed, and set the times of their next ends."""
         stale, self._stale = self._stale, []
-        for knot in stale:
-            if knot.is_stale:  # and not tied into another since
-                self._solve_one(knot)
+        for component in stale:
+            if component.is_stale:  # and not tied into another since
+                self._solve_one(component)
 
-    def _solve_one(self, knot: _Knot) -> None:
-        knot.is_stale = False
-        if knot.is_whole:
-            self._share(knot)
+    def _solve_one(self, component: _ContentionComponent) -> None:
+        component.is_stale = False
+        if component.is_whole:
+            self._share(component)
             return
-        self._knots.remove(knot)
-        self._busy &= ~knot.mask
-        for members, mask in connected(knot.members, self._mask_of):
-            part = _Knot(members, mask, self._env.now)
+        self._knots.remove(component)
+        self._busy &= ~component.mask
+        for members, mask in connected(component.members, self._mask_of):
+            part = _ContentionComponent(members, mask, self._env.now)
             self._knots.append(part)
             self._busy |= mask
             self._share(part)
 
-    def _share(self, knot: _Knot) -> None:
-        """Find the rates of a knot, and set the time of its next end."""
-        knot.transfers = tuple([member.transfer for member in knot.members])
-        knot.rates = self._rates(knot)
+    def _share(self, component: _ContentionComponent) -> None:
+        """Find the rates of a component, and set the time of its next end."""
+        component.transfers = tuple([member.transfer for member in component.members])
+        component.rates = self._rates(component)
         left_s = math.inf
-        for member, rate in zip(knot.members, knot.rates, strict=True):
+        for member, rate in zip(component.members, component.rates, strict=True):
             member.rate = rate
             needs_s = member.remaining / rate
             left_s = min(left_s, needs_s)
-        knot.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, knot))
+        component.alarm = Alarm(self._env, to_ns(max(left_s, 0.0)), partial(self._end_some, component))
 
-    def _end_some(self, knot: _Knot, event: simpy.Event) -> None:
-        if knot.alarm is not event:
+    def _end_some(self, component: _ContentionComponent, event: simpy.Event) -> None:
+        if component.alarm is not event:
             return  # rates changed since it was set
-        self._advance(knot)
-        ended = [member for member in knot.members if member.remaining < member.rate * 1e-9]
-        knot.members = [member for member in knot.members if member.remaining >= member.rate * 1e-9]
-        knot.alarm, knot.is_whole = None, False
-        self._solve_one(knot)  # before those who waited begin anew: latency keeps what they begin off the links
+        self._advance(component)
+        ended = [member for member in component.members if member.remaining < member.rate * 1e-9]
+        component.members = [member for member in component.members if member.remaining >= member.rate * 1e-9]
+        component.alarm, component.is_whole = None, False
+        self._solve_one(component)  # before those who waited begin anew: latency keeps what they begin off the links
         for member in ended:
             self._finish(member.batch, member.position)
 
-    def _rates(self, knot: _Knot) -> list[float]:
-        if len(knot.members) == 1:
-            return [1.0 / knot.members[0].row.busiest]
-        rates = self._known.get(knot.transfers)
+    def _rates(self, component: _ContentionComponent) -> list[float]:
+        if len(component.members) == 1:
+            return [1.0 / component.members[0].row.busiest]
+        rates = self._known.get(component.transfers)
         if rates is None:
             self.num_solves += 1
-            most = [transfer.most_bytes_per_s for transfer in knot.transfers] if self._has_bounds else []
+            most = [transfer.most_bytes_per_s for transfer in component.transfers] if self._has_bounds else []
             if self._solver is not None:
-                weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in knot.transfers]
+                weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in component.transfers]
                 rates = self._solver(*bounded_weights(weights, self._capacity, most)).tolist()
             else:
-                rows: Sequence[FloatArray] = [member.row.each for member in knot.members]
+                rows: Sequence[FloatArray] = [member.row.each for member in component.members]
                 rates = few_max_min_rates(bounded_rows(rows, most) if most else rows)
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            self._known[knot.transfers] = rates
+            self._known[component.transfers] = rates
         return rates
 
     def _row(self, transfer: Transfer) -> _Row:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FULL", "hottest", "mean_course"]
+__all__ = ["FULL", "hottest", "mean_timeline"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -45,7 +45,7 @@ def hottest(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray) -> NDArray[
     return chosen[busy_s[chosen] > 0]
 
 
-def mean_course(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tuple[IntArray, FloatArray]:
+def mean_timeline(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return the edges of bins and the mean load in each. Shapes [I], [I], [I, H] -> [B + 1], [B, H].
 
     Parameters
@@ -57,7 +57,7 @@ def mean_course(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tuple
 
     Examples
     --------
-    >>> edges, means = mean_course(np.array([0, 2]), np.array([2, 4]), np.array([[1.0], [0.5]]))
+    >>> edges, means = mean_timeline(np.array([0, 2]), np.array([2, 4]), np.array([[1.0], [0.5]]))
     >>> edges, means.ravel()
     (array([0, 1, 2, 3, 4]), array([1. , 1. , 0.5, 0.5]))
     """

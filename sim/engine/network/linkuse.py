@@ -3,7 +3,7 @@
 Model
 -----
 On a link that can fill, transfers flow one after another or as those of one interval. On the others (see
-`Cluster.can_fill`) transfers of several intervals flow at a time: their time is the union, their load the sum.
+`Cluster.can_saturate`) transfers of several intervals flow at a time: their time is the union, their load the sum.
 """
 
 from collections import Counter
@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.network.hottest import FULL, hottest, mean_course
-from sim.engine.ops import Transfer, mask_of
+from sim.engine.network.hottest import FULL, hottest, mean_timeline
 from sim.engine.trace import LinkUse
+from sim.plan.ops import Transfer, mask_of
 from topology.links import LinkLoad
 
 __all__ = ["LinkLog"]
@@ -74,15 +74,17 @@ class LinkLog:
         capacity: FloatArray,
         names: Sequence[str],
         link_kinds: Sequence[str],
-        can_fill: NDArray[np.bool_],
+        can_saturate: NDArray[np.bool_],
         load_of: Callable[[Transfer], LinkLoad] | None = None,
     ) -> None:
         """Note what links of `capacity` [L] carry; `load_of` gives the links of a transfer and of all it stands for."""
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
-        self._can_fill, self._fills = can_fill, mask_of(np.flatnonzero(can_fill))
-        self._full, self._wide = (_by_kind(np.flatnonzero(chosen), self._kind_of) for chosen in (can_fill, ~can_fill))
+        self._can_fill, self._fills = can_saturate, mask_of(np.flatnonzero(can_saturate))
+        self._full, self._wide = (
+            _by_kind(np.flatnonzero(chosen), self._kind_of) for chosen in (can_saturate, ~can_saturate)
+        )
         self._load_of = load_of
         self.clear()
 
@@ -190,7 +192,7 @@ class LinkLog:
         start, end = (np.array([one[i] for one in self._intervals], dtype=np.int64) for i in (0, 1))
         time_ns, utilisation = self._course(uses, start, end)
         hot = np.concatenate([one.hot for one in uses]) if uses else np.zeros(0)
-        edges_ns, hot_utilisation = mean_course(start, end, hot.reshape(len(uses), self._hottest.size))
+        edges_ns, hot_utilisation = mean_timeline(start, end, hot.reshape(len(uses), self._hottest.size))
         return replace(
             use,
             time_ns=time_ns,

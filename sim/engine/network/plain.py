@@ -25,11 +25,12 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns
+from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock
 from sim.engine.network.batch import refuse_dead_links
 from sim.engine.network.maxmin import bounded_weights, max_min_rates
-from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
+from sim.plan.ops import Transfer
+from sim.time import to_ns
 
 __all__ = ["Batch", "FluidNetwork"]
 
@@ -202,7 +203,13 @@ class FluidNetwork:
         if event is not self._wake:
             return  # rates changed since it was set
         self._advance()
-        ended = [active for knot in _knots(self._active) if _is_due(knot) for active in knot if _is_through(active)]
+        ended = [
+            active
+            for component in _knots(self._active)
+            if _is_due(component)
+            for active in component
+            if _is_through(active)
+        ]
         self._active = [active for active in self._active if active not in ended]
         for active in ended:
             self._finish(active.transfer, active.batch, active.position)
@@ -227,21 +234,21 @@ def _is_through(active: _Active) -> bool:
     return active.remaining < active.rate * 1e-9
 
 
-def _is_due(knot: Sequence[_Active]) -> bool:
-    """Tell whether the time has come at which the first of a knot ends, rounded up; what joined now has no rate yet."""
-    return any(active.rate > 0 and to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in knot)
+def _is_due(component: Sequence[_Active]) -> bool:
+    """Tell whether the time has come at which the first of a component ends, rounded up; what joined now has no rate yet."""
+    return any(active.rate > 0 and to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in component)
 
 
 def _knots(actives: Sequence[_Active]) -> list[list[_Active]]:
     """Return transfers that share links, directly or over others, together."""
-    knots: list[tuple[set[int], list[_Active]]] = []
+    components: list[tuple[set[int], list[_Active]]] = []
     for active in actives:
         links, members = set(active.transfer.load.links.tolist()), [active]
         apart = []
-        for knot in knots:
-            if knot[0].isdisjoint(links):
-                apart.append(knot)
+        for component in components:
+            if component[0].isdisjoint(links):
+                apart.append(component)
             else:
-                links, members = links | knot[0], [*knot[1], *members]
-        knots = [*apart, (links, members)]
-    return [members for _, members in knots]
+                links, members = links | component[0], [*component[1], *members]
+        components = [*apart, (links, members)]
+    return [members for _, members in components]

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.plan.placed import copies_drawn
+from sim.build.build import build
+from sim.plan.placed import copies_drawn
 from sim.scenario.scenario import Scenario
-from sim.studies.build import build
 
 __all__ = ["expert_tokens"]
 

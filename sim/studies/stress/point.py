@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sim.errors import OutputError
+from sim.run.imbalance_bound import IMBALANCE_BOUND
+from sim.run.parallel_runs import Observation
 from sim.scenario.claims_section import ALTERABLE
 from sim.scenario.scenario import Scenario
-from sim.studies.imbalance_bound import IMBALANCE_BOUND
-from sim.studies.many import Observation
 from sim.studies.source_digest import source_digest
 
 __all__ = ["KEPT_VALUES", "Done", "PointFile", "point_key"]

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sim.build.build import build
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
-from sim.studies.build import build
 from sim.studies.stress.grid import build_grid
 from sim.studies.stress.heat import expert_tokens
 from sim.studies.stress.run import run_grid

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sim.studies.imbalance_bound import IMBALANCE_BOUND
-from sim.studies.many import observing
+from sim.run.imbalance_bound import IMBALANCE_BOUND
+from sim.run.parallel_runs import run_many
 from sim.studies.stress.grid import Grid
 from sim.studies.stress.point import Done, PointFile, point_key
 
@@ -33,7 +33,7 @@ def run_grid(
     todo = [i for i in sorted(first.values()) if keys[i] not in kept.done]
     num_kept = len(first) - len(todo)
     on_progress(num_kept, len(first))
-    with observing(
+    with run_many(
         [grid.points[i].scenario for i in todo],
         wanted=frozenset({IMBALANCE_BOUND}),
         jobs=jobs,

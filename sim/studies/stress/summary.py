@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sim.results.by_kind import LONGER
 from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
-from sim.studies.imbalance_bound import IMBALANCE_BOUND
+from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.stress.grid import Grid
 from sim.studies.stress.point import Done
 from sim.studies.stress.student import student_quantile

@@ -411,7 +411,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "EP8_TP1_PP1_DP8",
         "EP8_XX1",
-        "16: parallel.strategy must be made of known parts, not 'XX1', got 'EP8_XX1'. Join axes and sizes "
+        "16: parallel.strategy must be made of known parts, not 'XX1', got 'EP8_XX1'. RendezvousKey axes and sizes "
         "with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).",
     ),
     (
@@ -453,7 +453,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "EP8_TP1_PP1_DP8",
         "EP0",
-        "16: parallel.strategy must be made of known parts, not 'EP0', got 'EP0'. Join axes and sizes with _,"
+        "16: parallel.strategy must be made of known parts, not 'EP0', got 'EP0'. RendezvousKey axes and sizes with _,"
         " as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).",
     ),
     ("EP8_TP1_PP1_DP8", "EP8_EP8", "16: parallel.strategy must name EP once, got 'EP8_EP8'. Drop one of the EP parts."),
@@ -461,7 +461,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         "EP8_TP1_PP1_DP8",
         "EP99999999999999999999",
         "16: parallel.strategy must be made of known parts, not 'EP99999999999999999999', got "
-        "'EP99999999999999999999'. Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP "
+        "'EP99999999999999999999'. RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP "
         "SP).",
     ),
     (
@@ -622,7 +622,7 @@ EDITS: Final[list[tuple[str, str, str]]] = [
     (
         "EP1_TP8_PP1_DP1",
         "EP1_TP8_PP1_DQ1",
-        "39: rivals.0 (parallel.strategy) must be made of known parts, not 'DQ1', got 'EP1_TP8_PP1_DQ1'. Join"
+        "39: rivals.0 (parallel.strategy) must be made of known parts, not 'DQ1', got 'EP1_TP8_PP1_DQ1'. RendezvousKey"
         " axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).",
     ),
     (

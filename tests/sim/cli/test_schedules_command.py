@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from sim.cli import main
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario_text
 from sim.studies.schedules import compare_schedules
-from sim.studies.simulate import simulate_scenario
 from workloads.schedules import SCHEDULES
 
 PASSES = "parallel: {pp: 4}\nworkload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 ms}}\n"

@@ -10,14 +10,14 @@ import numpy as np
 from works import make_model, make_work
 
 import sim.engine.simulation
+from sim.build.work import Work
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import Transfer
-from sim.engine.plan.bounds import bounds_of
-from sim.engine.plan.neighbours import inputs_of
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS, STREAMS
+from sim.plan.bounds import bounds_of
+from sim.plan.neighbours import inputs_of
+from sim.plan.ops import Transfer
+from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns, path_rows
 from sim.results.stages import stages_ns
 from workloads.schedules import Pass
@@ -77,18 +77,18 @@ def _passes(seen: Observed) -> dict[tuple[int, int, Pass], tuple[int, int]]:
 def every_pass_runs_once(seen: Observed) -> None:
     """F of every microbatch in every part of the model and lane, B as well in training, and one end of step."""
     trains = seen.work.kind == "training"
-    trace, mesh, parts = seen.run.trace, seen.work.mesh, seen.work.parts
+    trace, mesh, parts = seen.run.trace, seen.work.mesh, seen.work.chunk_layout
     rows = trace.rows("pass")
     columns = [seen.column(name)[rows].tolist() for name in ("stage", "lane", "kind", "microbatch", "chunk")]
     ran = list(zip(*columns, strict=True))
     visits = Counter(
-        (parts.part_of(stage, chunk), lane, kind, microbatch)
+        (parts.model_chunk_of(stage, chunk), lane, kind, microbatch)
         for stage, lane, kind, microbatch, chunk in ran
         if kind in {"F", "B"}
     )
     assert visits == Counter(
         (part, lane, kind, microbatch)
-        for part in range(parts.num_parts)
+        for part in range(parts.num_model_chunks)
         for lane in range(mesh.num_lanes)
         for kind in (("F", "B") if trains else ("F",))
         for microbatch in range(seen.work.num_microbatches)
@@ -104,7 +104,7 @@ def every_pass_runs_once(seen: Observed) -> None:
 
 def every_pass_opens_after_what_it_needs(seen: Observed) -> None:
     """Own F before B; the neighbour's pass, and the hop that brings its output, before both."""
-    passes, placement = _passes(seen), seen.work.parts
+    passes, placement = _passes(seen), seen.work.chunk_layout
     for (stage, lane, chosen), (opened, _) in passes.items():
         if chosen.kind == "O":
             continue

@@ -6,27 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from sim.engine.clock import Alarm, Clock, to_ns
+from sim.engine.clock import Alarm, Clock
 from sim.engine.network.batch import Batch
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.ops import (
+from sim.plan.neighbours import inputs_of, target_of
+from sim.plan.ops import (
     NO_LAYER,
-    Beside,
     Collective,
     Compute,
+    ConcurrentPasses,
     Flows,
     Input,
-    Join,
     Op,
+    RendezvousKey,
     Send,
     Service,
     TimedKernel,
     Transfer,
 )
-from sim.engine.plan.neighbours import inputs_of, target_of
+from sim.time import to_ns
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
-from workloads.schedules import FixedOrder, Pair, Pass, Placement, Step
+from workloads.schedules import ChunkLayout, FixedOrder, Pair, Pass, Step
 
 BYTE_PER_NS = 1e9
 """Bytes/s of a link of capacity 1."""
@@ -134,7 +135,7 @@ def serve(ranks: Sequence[int], duration_ns: Sequence[int]) -> Service:
     )
 
 
-def exchange(*transfers: Transfer, kind: str = "tp", join: Join | None = None) -> Collective:
+def exchange(*transfers: Transfer, kind: str = "tp", join: RendezvousKey | None = None) -> Collective:
     """Transfers that the lane waits for."""
     return Collective(kind=kind, layer=0, transfers=transfers, join=join)
 
@@ -145,7 +146,7 @@ class HandPlan:
     def __init__(
         self,
         passes: Sequence[str],
-        ops: Callable[[int, int, Step], Sequence[Op] | Beside],
+        ops: Callable[[int, int, Step], Sequence[Op] | ConcurrentPasses],
         *,
         lane_ranks: Sequence[Sequence[Sequence[int]]] | None = None,
         capacity: Sequence[float] = (),
@@ -158,7 +159,7 @@ class HandPlan:
         ranks = [[[stage]] for stage in range(num_stages)] if lane_ranks is None else lane_ranks
         self.lane_ranks = np.array(ranks, dtype=np.intp)
         self.capacity_bytes_per_s = np.array(capacity, dtype=float) * BYTE_PER_NS
-        self.can_fill = np.ones(len(capacity), dtype=np.bool_)
+        self.can_saturate = np.ones(len(capacity), dtype=np.bool_)
         self.link_names = [f"link{i}" for i in range(len(capacity))]
         self.link_kinds = ["wire"] * len(capacity)
         self.folding = None
@@ -168,7 +169,7 @@ class HandPlan:
         self._passes = [order(text) for text in passes]
         self._ops, self._after = ops, after
         self._hop = make_transfer({}, capacity) if hop is None else hop
-        row = Placement(kind="row", num_stages=num_stages)
+        row = ChunkLayout(kind="row", num_stages=num_stages)
         self._inputs = inputs or (lambda stage, chosen: inputs_of(row, stage, chosen))
 
     def schedule(self, lane: int) -> FixedOrder:
@@ -180,14 +181,14 @@ class HandPlan:
         """Return what a pass needs."""
         return self._inputs(stage, chosen)
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | Beside:
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a pass, or of both passes of a pair."""
         ops = self._ops(stage, lane, chosen)
-        return ops if isinstance(ops, Beside) else tuple(ops)
+        return ops if isinstance(ops, ConcurrentPasses) else tuple(ops)
 
     def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
         """Return the hop to the neighbour."""
-        target = target_of(Placement(kind="row", num_stages=len(self._passes)), stage, chosen)
+        target = target_of(ChunkLayout(kind="row", num_stages=len(self._passes)), stage, chosen)
         if target is None:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop),)

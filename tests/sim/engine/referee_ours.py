@@ -7,7 +7,7 @@ from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from referee_cases import Case, load_kept
 
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.course import first_remaining, run_flows
+from sim.engine.network.flows.interval import first_remaining, run_flows
 from sim.engine.network.fluid import FluidNetwork
 
 BULK, FLOW = "FluidNetwork", "flows"

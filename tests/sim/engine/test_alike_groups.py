@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from properties import PATIENT
 from works import make_cluster
 
-from sim.engine.plan.costs import Costs
+from sim.plan.costs import Costs
 from topology.cluster import build_cluster
 from topology.degraded import Change
 from topology.presets.clusters import FABRICS

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from works import make_model, make_plain_cluster, make_work
 
-from sim.engine.clock import to_ns
-from sim.engine.ops import NO_LAYER, Collective
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.moves import moved_bytes, moves_before
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.placed import copies_drawn, placed_experts
-from sim.engine.plan.route import route
 from sim.engine.simulation import run_plan
+from sim.plan.costs import Costs
+from sim.plan.moves import moved_bytes, moves_before
+from sim.plan.ops import NO_LAYER, Collective
+from sim.plan.pipeline import PipelinePlan
+from sim.plan.placed import copies_drawn, placed_experts
+from sim.plan.route import route
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
+from sim.time import to_ns
 from workloads.errors import WorkloadError
 from workloads.placement import PlacementRule, place_experts
 from workloads.routing import Skew
@@ -176,11 +176,13 @@ def test_every_part_of_the_model_moves_once_for_each_plan(schedule):
     trace = run_plan(PipelinePlan(work)).trace
     rows = np.flatnonzero(trace["kind"] == "ep_moves")
     parts = [
-        (work.parts.part_of(stage, chunk), stage, work.placement.plan_at(microbatch))
+        (work.chunk_layout.model_chunk_of(stage, chunk), stage, work.placement.plan_at(microbatch))
         for stage, chunk, microbatch in zip(
             *(trace[n][rows].tolist() for n in ("stage", "chunk", "microbatch")), strict=True
         )
     ]
     assert len(parts) == len(set(parts)) > 0
-    assert set(parts) <= {(part, stage, plan) for stage in range(4) for part in work.parts_of(stage) for plan in (0, 1)}
-    assert {part for part, _, plan in parts if plan == 0} == set(range(work.parts.num_parts))
+    assert set(parts) <= {
+        (part, stage, plan) for stage in range(4) for part in work.chunks_of(stage) for plan in (0, 1)
+    }
+    assert {part for part, _, plan in parts if plan == 0} == set(range(work.chunk_layout.num_model_chunks))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from works import make_cluster
 
-from sim.engine.plan.collective import CollectivePlan, CollectiveWork, bus_factor
-from sim.engine.plan.transfer_sms import TransferSms
+from sim.build.transfer_sms import TransferSms
 from sim.engine.simulation import run_plan
+from sim.plan.collective import CollectivePlan, CollectiveWork, bus_factor
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

@@ -13,12 +13,12 @@ import pytest
 from handmade import BYTE_PER_NS, HandPlan, exchange, run_network
 from works import make_cluster
 
-from sim.engine.clock import to_ns
 from sim.engine.network.plain import FluidNetwork as PlainNetwork
-from sim.engine.ops import Transfer
 from sim.engine.simulation import run_plan
+from sim.plan.ops import Transfer
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
+from sim.time import to_ns
 
 CLUSTER = make_cluster(64)
 RANKS = np.arange(64)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
-from sim.engine.ops import Service
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.slow_ranks import slow_down
 from sim.engine.simulation import run_plan
+from sim.plan.ops import Service
+from sim.plan.pipeline import PipelinePlan
+from sim.plan.slow_ranks import slow_down
 from topology.cluster import build_cluster
 from topology.degraded import Change
 from topology.graph_cluster import build_graph_cluster

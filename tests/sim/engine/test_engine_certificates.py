@@ -9,8 +9,8 @@ import pytest
 from certificates import CERTIFICATES, observe, observe_case
 from works import make_work
 
+import sim.engine.run_state
 import sim.engine.simulation
-import sim.engine.world
 from sim.engine.compute import RankCompute
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.network.maxmin import max_min_rates
@@ -30,7 +30,7 @@ EVERY_ORDER = [
     for schedule in SCHEDULES
     if schedule not in TAKES_ANY
 ]
-FOLDED = [name for name, family in SCHEDULES.items() if family.placement in {"vee", "both_ways"}]
+FOLDED = [name for name, family in SCHEDULES.items() if family.layout in {"vee", "both_ways"}]
 CHUNKED = [{"kind": "training", "schedule": schedule} for schedule in TAKES_ANY]
 SPLIT, WHOLE = {"sp": True}, {"sp": False}
 MESHES = [
@@ -157,7 +157,7 @@ def test_a_network_without_sharing_shows_as_links_over_capacity_and_no_contentio
 
 def test_ranks_that_do_not_queue_show_as_kernels_that_overlap(monkeypatch):
     queued = observe(spanning_work())
-    monkeypatch.setattr(sim.engine.world, "RankCompute", OverlappingCompute)
+    monkeypatch.setattr(sim.engine.run_state, "RankCompute", OverlappingCompute)
     at_once = observe(spanning_work())
     with pytest.raises(AssertionError):
         CERTIFICATES["kernels_of_a_rank_never_overlap"](at_once)

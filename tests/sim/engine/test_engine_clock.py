@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import PATIENT
 
-from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, to_ns, to_ns_array
+from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock
 from sim.errors import SimulationError
+from sim.time import to_ns, to_ns_array
 
 NOISE_NS = 1e-6  # the clock takes this much above a whole nanosecond for float noise
 DELAYS_S = st.floats(min_value=0.0, max_value=1e4)

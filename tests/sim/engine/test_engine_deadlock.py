@@ -9,10 +9,10 @@ from works import make_work
 import sim.engine.simulation
 from sim.engine.clock import Clock
 from sim.engine.deadlock import Wait, describe_deadlock
-from sim.engine.ops import Input, Join
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
+from sim.plan.ops import Input, RendezvousKey
+from sim.plan.pipeline import PipelinePlan
 from workloads.schedules import Pass
 
 
@@ -55,7 +55,7 @@ def test_a_lane_that_waits_for_what_nobody_makes_is_named():
 
 
 def test_a_collective_that_a_lane_never_enters_names_who_is_missing():
-    join = Join(key=("reduce",), members=((0, 0), (1, 0)))
+    join = RendezvousKey(key=("reduce",), members=((0, 0), (1, 0)))
     transfer = make_transfer({0: 1}, [1])
     plan = HandPlan(
         ["F0", "F0"],

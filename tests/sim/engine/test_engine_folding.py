@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import COLUMNS
+from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from topology.cluster import build_cluster

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer, serve
 
+import sim.engine.run_state
 import sim.engine.simulation
-import sim.engine.world
 from sim.engine.compute import RankCompute
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.network.maxmin import max_min_rates
-from sim.engine.ops import Join
 from sim.engine.simulation import run_plan
+from sim.plan.ops import RendezvousKey
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 
@@ -92,7 +92,7 @@ def test_claims_that_do_not_queue_are_noticed(monkeypatch):
             start = np.full(duration_ns.size, now_ns, dtype=np.int64)
             return start, start + duration_ns, np.full(duration_ns.size, -1, dtype=np.int64)
 
-    monkeypatch.setattr(sim.engine.world, "RankCompute", Overlapping)
+    monkeypatch.setattr(sim.engine.run_state, "RankCompute", Overlapping)
     with pytest.raises(AssertionError):
         assert_foreign_work_queues(run_plan(serving_plan()).trace)
 
@@ -236,7 +236,7 @@ def test_imbalance_of_a_transfer_never_exceeds_its_duration():
 
 def meeting_plan(before_ns, *, num_lanes=2):
     """Lanes of one stage that compute for a while, then reduce together for 50 ns after a latency of 4."""
-    join = Join(key=("reduce",), members=tuple((0, lane) for lane in range(num_lanes)))
+    join = RendezvousKey(key=("reduce",), members=tuple((0, lane) for lane in range(num_lanes)))
     together = make_transfer({0: 50}, [1], latency_ns=4, ranks=range(num_lanes))
 
     def ops(stage, lane, chosen):

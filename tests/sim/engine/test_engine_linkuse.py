@@ -23,14 +23,14 @@ def two_over_a_wide_link(**kwargs):
 
 def test_transfers_that_share_a_link_that_cannot_be_full_do_not_meet():
     """Each ends as if alone, and nothing is solved."""
-    network, ends = two_over_a_wide_link(can_fill=CAN_FILL)
+    network, ends = two_over_a_wide_link(can_saturate=CAN_FILL)
     assert ends == [[100], [200]]
     assert network.num_solves == 0
     assert two_over_a_wide_link()[1] == ends  # as where they do meet
     assert two_over_a_wide_link()[0].num_solves > 0
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"can_fill": CAN_FILL}], ids=["all can fill", "one cannot"])
+@pytest.mark.parametrize("kwargs", [{}, {"can_saturate": CAN_FILL}], ids=["all can fill", "one cannot"])
 def test_a_link_is_busy_while_any_transfer_uses_it(kwargs):
     """The wide link: 250 bytes in 200 ns, a quarter full, half full from 50 to 100 ns, then a quarter."""
     use = two_over_a_wide_link(**kwargs)[0].link_use()
@@ -44,7 +44,7 @@ def test_the_load_of_a_link_is_the_sum_of_those_that_use_it():
     """The wide link's kind alone: narrow links are of another."""
     a, b = make_transfer({0: 100, 2: 100}, CAPACITY), make_transfer({1: 150, 2: 150}, CAPACITY)
     kinds = ["narrow", "narrow", "wide"]
-    network, _ = run_network(CAPACITY, [(0, [a]), (50, [b])], kinds=kinds, can_fill=CAN_FILL)
+    network, _ = run_network(CAPACITY, [(0, [a]), (50, [b])], kinds=kinds, can_saturate=CAN_FILL)
     use = network.link_use()
     assert use.kinds == ("narrow", "wide")
     assert use.utilisation[:, 1] == pytest.approx([0.25, 0.5, 0.25, 0.0])
@@ -53,7 +53,7 @@ def test_the_load_of_a_link_is_the_sum_of_those_that_use_it():
 def test_gaps_in_which_nothing_flows_are_not_busy():
     """Two transfers of 10 ns with 30 ns between them."""
     one = make_transfer({2: 40}, CAPACITY)
-    network, _ = run_network(CAPACITY, [(0, [one]), (40, [one])], can_fill=CAN_FILL)
+    network, _ = run_network(CAPACITY, [(0, [one]), (40, [one])], can_saturate=CAN_FILL)
     use = network.link_use()
     assert use.busy_s * 1e9 == pytest.approx([0, 0, 20])
     assert use.time_ns.tolist() == [0, 10, 40, 50]
@@ -101,7 +101,7 @@ def test_each_of_several_links_is_the_bottleneck_of_its_own_transfers():
 
 def test_the_course_of_the_hottest_link_is_its_mean_load_in_each_bin():
     """The wide link of the first test: a quarter, half from 50 to 100 ns, then a quarter. It is the least hot."""
-    use = two_over_a_wide_link(can_fill=CAN_FILL)[0].link_use()
+    use = two_over_a_wide_link(can_saturate=CAN_FILL)[0].link_use()
     assert use.hottest.tolist() == [1, 0, 2]
     assert use.hot_edges_ns[[0, -1]].tolist() == [0, 200]
     wide = use.hot_utilisation[:, 2]

@@ -12,8 +12,8 @@ from works import make_cluster
 
 from sim.engine.network.maxmin import max_min_rates
 from sim.engine.network.plain import FluidNetwork as PlainNetwork
-from sim.engine.plan.costs import Costs
 from sim.errors import SimulationError
+from sim.plan.costs import Costs
 from workloads.collectives import all_to_all
 
 NOISE_NS = 1e-6  # what the clock takes away before it rounds up
@@ -366,6 +366,6 @@ def test_on_clusters_transfers_end_when_the_slow_simulation_says(case):
     # The slow one shares all links, those that cannot be full as well. Each end may be rounded the other way.
     cluster, starts = case
     capacity = (cluster.capacity_bytes_per_s / BYTE_PER_NS).tolist()
-    _, batches = run_network(capacity, starts, can_fill=cluster.can_fill)
+    _, batches = run_network(capacity, starts, can_saturate=cluster.can_saturate)
     difference = np.array(ends_of(batches)) - np.array(slow_ends(capacity, starts))
     assert np.abs(difference).max() <= 1

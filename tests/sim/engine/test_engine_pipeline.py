@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer
 
-from sim.engine.plan.passes import PassesPlan
 from sim.engine.simulation import run_plan
+from sim.plan.passes import PassesPlan
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns

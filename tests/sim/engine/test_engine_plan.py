@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from works import make_cluster, make_model, make_plain_cluster, make_work
 
-from sim.engine.clock import to_ns
-from sim.engine.plan.bounds import all_reduce_wire_times_s
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.finish import finish_training
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.route import route
-from sim.engine.plan.work import Work
+from sim.build.work import Work
 from sim.engine.simulation import run_plan
+from sim.plan.bounds import all_reduce_wire_times_s
+from sim.plan.costs import Costs
+from sim.plan.optimizer_step import finish_training
+from sim.plan.pipeline import PipelinePlan
+from sim.plan.route import route
 from sim.results.path import path_ns
+from sim.time import to_ns
 from topology.cluster import build_cluster
 from workloads.errors import WorkloadError
 from workloads.kernels import Attention, Gemm
@@ -160,7 +160,7 @@ def test_replicated_tokens_split_their_shared_experts_over_tp():
         work = works[1]
         wanted = 2 * shared.num_expert_params * shared.num_moe_layers * work.batch_tokens * work.batches
         assert flops[1] - flops[0] == pytest.approx(wanted, rel=1e-9)
-        held = [sum(params_per_rank(model, work.mesh, work.held(0))) for model in (plain, shared)]
+        held = [sum(params_per_rank(model, work.mesh, work.stage_parameters(0))) for model in (plain, shared)]
         assert held[1] - held[0] == shared.num_expert_params * len(work.layers_of(0)) // split
 
 
@@ -240,7 +240,7 @@ def test_replicated_tokens_are_summed_and_not_sent_to_experts():
 @pytest.mark.parametrize("zero", [0, 1])
 def test_gradients_are_reduced_in_four_bytes_over_the_replicas(zero):
     work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", zero=zero, all_reduce="ring")
-    params = [params_per_rank(DENSE, work.mesh, work.held(stage))[0] for stage in range(2)]
+    params = [params_per_rank(DENSE, work.mesh, work.stage_parameters(stage))[0] for stage in range(2)]
     # A ring over n replicas sends (n - 1) times the tensor per round: two rounds of gradients, or one of gradients and
     # one of weights in bf16. Each of the TP ranks has its own ring.
     per_param = 4 + 2 if zero else 2 * 4
@@ -253,7 +253,7 @@ def test_sharded_replicas_exchange_what_they_share_in_every_pass(zero, schedule)
     """Each of DP - 1 peers gets every parameter: 4 bytes per B, and 2 bytes per step (zero 2) or F and B (zero 3)."""
     work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training", zero=zero, all_reduce="ring")
     work = replace(work, schedule=schedule)  # where W is split off, it is W that makes the gradients
-    params = [params_per_rank(DENSE, work.mesh, work.held(stage))[0] for stage in range(2)]
+    params = [params_per_rank(DENSE, work.mesh, work.stage_parameters(stage))[0] for stage in range(2)]
     per_param = 4 * work.microbatches + 2 * (2 * work.microbatches if zero == 3 else 1)
     assert bytes_of(run(work).trace, "dp") == pytest.approx(2 * 3 * sum(params) * per_param, rel=1e-9)
 
@@ -310,7 +310,7 @@ def test_zero_1_splits_each_family_of_parameters_over_its_own_replicas(
     strategy, convention, dense_replicas, expert_replicas, zero
 ):
     work = make_work(strategy, convention, kind="training", zero=zero)
-    dense, expert = params_per_rank(work.model, work.mesh, work.held(1))
+    dense, expert = params_per_rank(work.model, work.mesh, work.stage_parameters(1))
     updated = dense / dense_replicas + expert / expert_replicas if zero else dense + expert
     ops = finish_training(work, Costs(work.cluster, dtype="bf16"), 1, 0, np.arange(work.mesh.num_lanes))
     (update,) = [op for op in ops if hasattr(op, "kernels")]
@@ -427,8 +427,8 @@ def test_faster_links_make_one_lane_no_slower():
     ("changes", "rule"),
     [
         ({"sequences": 30}, "multiple of DP x microbatches = 4 x 4 = 16"),
-        ({"part_layers": (1, 2)}, "sum to layers = 4"),
-        ({"part_layers": (4,)}, "give 2 counts"),
+        ({"chunk_layers": (1, 2)}, "sum to layers = 4"),
+        ({"chunk_layers": (4,)}, "give 2 counts"),
         ({"sequence_length": 1, "sequences": 16}, "divide by TP = 2"),
     ],
 )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from handmade import kernel, make_transfer
 
-from sim.engine.ops import Collective, Compute, Service
 from sim.engine.recorder import Recorder
 from sim.engine.trace import KINDS, STREAMS
+from sim.plan.ops import Collective, Compute, Service
 from workloads.schedules import Pass
 
 PLACE, PASS = (1, 0), Pass("F", 3)

@@ -33,7 +33,7 @@ def test_every_flow_ends_when_simgrid_said(name, judged):
 @LIVE
 @pytest.mark.parametrize("name", NAMES)
 def test_simgrid_says_what_it_said(name):
-    """Asked now, it gives the ends that were kept."""
+    """RoutingRequest now, it gives the ends that were kept."""
     case, kept_s = load_kept(name)
     np.testing.assert_allclose(ask_simgrid(case).end_s, kept_s, rtol=SAME)
 

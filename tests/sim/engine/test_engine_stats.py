@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from handmade import HandPlan, exchange, make_transfer
 
-from sim.engine.ops import NO_LAYER, Compute, TimedKernel
 from sim.engine.simulation import Simulation, run_plan
 from sim.errors import SimulationError
+from sim.plan.ops import NO_LAYER, Compute, TimedKernel
 
 
 def compute(num_kernels):

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from properties import PATIENT
 from works import make_model, make_plain_cluster, make_work
 
-from sim.engine.clock import to_ns
-from sim.engine.ops import NO_LAYER
-from sim.engine.plan.copies import shared_experts, sum_over_copies
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.finish import finish_training
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.placed import placed_experts
 from sim.engine.simulation import run_plan
-from sim.studies.memory import stage_memory
+from sim.plan.costs import Costs
+from sim.plan.expert_replica_gradients import shared_experts, sum_over_copies
+from sim.plan.ops import NO_LAYER
+from sim.plan.optimizer_step import finish_training
+from sim.plan.pipeline import PipelinePlan
+from sim.plan.placed import placed_experts
+from sim.run.stage_memory import stage_memory
+from sim.time import to_ns
 from workloads.memory import params_per_rank
 from workloads.placement import PlacementRule
 from workloads.routing import Skew
@@ -88,7 +88,7 @@ def test_a_step_sends_the_bytes_of_these_sums_and_loses_no_token(strategy, conve
     """Against the same step without them: rings of k ranks send 2 (k - 1) times what one holds, of every expert."""
     work = make(strategy, convention, zero=zero)
     summed = run_plan(PipelinePlan(work))
-    monkeypatch.setattr("sim.engine.plan.finish.sum_over_copies", lambda *_: [])
+    monkeypatch.setattr("sim.plan.optimizer_step.sum_over_copies", lambda *_: [])
     unsummed = run_plan(PipelinePlan(work))
     assert summed_bytes(work) > 0
     assert summed.bytes_sent - unsummed.bytes_sent == pytest.approx(summed_bytes(work))
@@ -114,7 +114,7 @@ def test_each_copy_holds_weights_gradients_and_optimizer(strategy, convention, z
         stage_memory(make(strategy, convention, zero=zero, placement=rule), 1) for rule in (EPLB, PlacementRule())
     )
     work = make(strategy, convention, zero=zero, placement=PlacementRule())
-    _, expert = params_per_rank(work.model, work.mesh, work.held(1))
+    _, expert = params_per_rank(work.model, work.mesh, work.stage_parameters(1))
     split = expert / work.mesh.expert_dp_groups(1).shape[1]
     assert copied.weights - plain.weights == 2 * (split if zero == 3 else expert)
     assert copied.gradients - plain.gradients == 4 * (split if zero >= 2 else expert)

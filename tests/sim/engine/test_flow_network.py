@@ -14,14 +14,14 @@ from works import make_cluster, make_work
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
 from sim.engine.network.flows.compiled import choose_run, compiled_run
-from sim.engine.network.flows.network import FlowNetwork, _Knot
+from sim.engine.network.flows.network import FlowNetwork, _ContentionComponent
 from sim.engine.network.flows.state import build_state, rates_of
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.network.maxmin import max_min_rates
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
+from sim.plan.costs import Costs
+from sim.plan.pipeline import PipelinePlan
 from workloads.collectives import all_to_all
 
 RATE_REL = 1e-9
@@ -186,7 +186,7 @@ def test_a_transfer_alone_ends_when_the_slow_simulation_says(case):
 @settings(PATIENT, max_examples=300)
 @given(flow_traffic())
 def test_transfers_that_meet_end_when_the_slow_simulation_says(case):
-    """The slow one lets any flows with under 1 ns left end together, the network those of a knot: 1 ns a flow."""
+    """The slow one lets any flows with under 1 ns left end together, the network those of a component: 1 ns a flow."""
     capacity, starts = case
     num_flows = sum(transfer.flows.num_bytes.size for _, (transfer,) in starts)
     difference = np.array(ends_of(run_flow_network(capacity, starts)[1])) - np.array(slow_ends(capacity, starts))
@@ -196,10 +196,10 @@ def test_transfers_that_meet_end_when_the_slow_simulation_says(case):
 class Unshared(FlowNetwork):
     """A network broken on purpose: transfers never meet."""
 
-    def _tie(self, stream):
-        knot = _Knot([stream], stream.transfer.mask, self._env.now)
-        self._knots.append(knot)
-        self._mark(knot)
+    def _merge(self, stream):
+        component = _ContentionComponent([stream], stream.transfer.mask, self._env.now)
+        self._knots.append(component)
+        self._mark(component)
 
 
 def test_the_slow_simulation_notices_a_network_that_does_not_share():
@@ -308,7 +308,9 @@ def test_links_that_cannot_be_full_change_no_end(num_gpus):
     transfers = [
         costs.exchanges.round_trip(ranks, ranks, rng.exponential(1e5, (num_gpus,) * 2), group=0)[0] for _ in range(3)
     ]
-    whole, fewer = (_ends_on(costs.cluster, transfers, can_fill=chosen) for chosen in (None, costs.cluster.can_fill))
+    whole, fewer = (
+        _ends_on(costs.cluster, transfers, can_saturate=chosen) for chosen in (None, costs.cluster.can_saturate)
+    )
     assert max(abs(a - b) for a, b in zip(whole, fewer, strict=True)) <= 1  # float noise may round the other way
 
 

@@ -13,7 +13,7 @@ from works import make_cluster
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.network.plain import FluidNetwork as PlainNetwork
-from sim.engine.plan.costs import Costs
+from sim.plan.costs import Costs
 from topology.flow_links import FlowLinks
 from topology.links import LinkLoad
 
@@ -173,5 +173,5 @@ def test_collectives_of_different_protocols_keep_their_bytes_on_a_cluster(fideli
     capacity = cluster.capacity_bytes_per_s / BYTE_PER_NS
     starts = [(100 * i, [transfer]) for i, transfer in enumerate(together)]
     kind = FlowNetwork if fidelity == "flow" else FluidNetwork
-    network, _ = run_network(capacity, starts, network=kind, can_fill=cluster.can_fill)
+    network, _ = run_network(capacity, starts, network=kind, can_saturate=cluster.can_saturate)
     check(network, capacity, starts)

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from works import make_model, make_plain_cluster, make_work
 
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.engine.trace import KINDS
+from sim.plan.costs import Costs
+from sim.plan.pipeline import PipelinePlan
 from workloads.layers import attention_block, embedding_block, head_block, permute, router_block
 from workloads.routing import Skew
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from properties import PATIENT
 
 import sim.engine.simulation
-from sim.engine.ops import Compute, Join
 from sim.engine.simulation import run_plan
 from sim.engine.slowed_compute import SlowedCompute
 from sim.errors import SimulationError
+from sim.plan.ops import Compute, RendezvousKey
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 
@@ -133,7 +133,7 @@ def test_a_send_takes_sms_at_both_ends_while_the_passes_go_on():
 @pytest.mark.parametrize("work", [kernel(100), serve([0], [100])], ids=["own", "service"])
 def test_a_meeting_is_released_by_the_kernel_that_was_slowed_to_be_last(work):
     """Rank 0 works at 0.5 from 20 on: 20, then 80 / 0.5 = 160, to 180. Rank 1 works to 110; then both meet."""
-    join = Join(key=("meeting",), members=((0, 0), (1, 0)))
+    join = RendezvousKey(key=("meeting",), members=((0, 0), (1, 0)))
     together = make_transfer({1: 9}, [1, 1], ranks=(0, 1))
     trace = run_plan(
         lanes_plan(

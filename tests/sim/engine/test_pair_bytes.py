@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from handmade import make_transfer
 
-from sim.engine.pairs import PairLog
+from sim.plan.pairs import PairLog
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
-from sim.studies.simulate import simulate_scenario
 
 
 def test_bytes_count_as_often_as_a_transfer_ended_and_not_from_a_rank_to_itself():

@@ -5,13 +5,13 @@ import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer
 from works import make_model, make_work
 
-from sim.engine.ops import Beside, Join
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
+from sim.plan.ops import ConcurrentPasses, RendezvousKey
+from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
-from sim.studies.memory import stage_memory
+from sim.run.stage_memory import stage_memory
 from workloads.schedules import Pass
 
 EVERY_COMPUTE = pytest.mark.parametrize("num_sms", [None, 100], ids=["known ends", "slowed"])
@@ -19,7 +19,7 @@ EVERY_COMPUTE = pytest.mark.parametrize("num_sms", [None, 100], ids=["known ends
 
 def pair_plan(forward, backward, *, capacity=(1.0, 1.0), num_sms=None, **more):
     """One stage that runs F1 with B0, nothing before and nothing after."""
-    sides = Beside(sides=((Pass("F", 1), tuple(forward)), (Pass("B", 0), tuple(backward))))
+    sides = ConcurrentPasses(sides=((Pass("F", 1), tuple(forward)), (Pass("B", 0), tuple(backward))))
     return HandPlan(["F1+B0"], lambda *_: sides, capacity=capacity, inputs=lambda *_: (), num_sms=num_sms, **more)
 
 
@@ -84,7 +84,7 @@ def test_an_output_leaves_when_its_own_pass_has_ended():
         "F0": [kernel(1)],
         "B0": [kernel(1)],
         "F1": [kernel(9)],
-        "FB": Beside(sides=((Pass("F", 1), (kernel(10),)), (Pass("B", 0), (kernel(50),)))),
+        "FB": ConcurrentPasses(sides=((Pass("F", 1), (kernel(10),)), (Pass("B", 0), (kernel(50),)))),
         "B1": [kernel(1)],
     }
     plan = HandPlan(
@@ -99,7 +99,7 @@ def test_an_output_leaves_when_its_own_pass_has_ended():
 
 
 def test_a_side_that_waits_for_a_meeting_nobody_enters_is_named():
-    lonely = Join(key=("never",), members=((0, 0), (1, 0)))
+    lonely = RendezvousKey(key=("never",), members=((0, 0), (1, 0)))
     plan = pair_plan([kernel(5), exchange(join=lonely)], [kernel(10)])
     with pytest.raises(SimulationError, match=r"stuck at .*stage 0 in F1 waits for tp of layer 0, which stages 1"):
         run_plan(plan)
@@ -145,7 +145,7 @@ class _OneAfterTheOther(PipelinePlan):
     def ops(self, stage, lane, chosen):
         """Return the ops of a pair as one list."""
         found = super().ops(stage, lane, chosen)
-        return tuple(op for _, ops in found.sides for op in ops) if isinstance(found, Beside) else found
+        return tuple(op for _, ops in found.sides for op in ops) if isinstance(found, ConcurrentPasses) else found
 
 
 @pytest.mark.parametrize("schedule", ["chimera", "dualpipe"])

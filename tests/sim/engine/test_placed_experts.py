@@ -7,13 +7,13 @@ import pytest
 from certificates import CERTIFICATES, observe
 from works import make_model, make_plain_cluster, make_work
 
-from sim.engine.plan.bounds import bounds_of
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.pipeline import PipelinePlan
-from sim.engine.plan.placed import copies_drawn, placed_experts
-from sim.engine.plan.route import route
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS
+from sim.plan.bounds import bounds_of
+from sim.plan.costs import Costs
+from sim.plan.pipeline import PipelinePlan
+from sim.plan.placed import copies_drawn, placed_experts
+from sim.plan.route import route
 from sim.results.stages import stages_ns
 from workloads.errors import WorkloadError
 from workloads.layers import attention_block, embedding_block, expert_block, head_block, permute, router_block
@@ -122,7 +122,7 @@ def test_recomputed_passes_drop_nothing_again():
 
 
 def test_the_backward_pass_has_the_draw_of_its_forward_pass():
-    """Asked again after other microbatches, with prices forgotten: the same tokens on the same ranks."""
+    """RoutingRequest again after other microbatches, with prices forgotten: the same tokens on the same ranks."""
     work = make(kind="training", routing="drift")
     costs = Costs(work.cluster, dtype="bf16", is_random=True)
     first = [route(work, costs, stage=0, lane=0, layer=0, microbatch=m).tokens for m in (0, 1)]

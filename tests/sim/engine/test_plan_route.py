@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
-from sim.engine.plan import route as module
-from sim.engine.plan.costs import Costs
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
+from sim.plan import route as module
+from sim.plan.costs import Costs
+from sim.plan.pipeline import PipelinePlan
 from workloads.layers import backward_of, expert_block
 
 MODEL = make_model(experts=16)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from works import make_cluster, make_plain_cluster
 
-from sim.engine.plan.pricing import Pricing
-from sim.engine.plan.transfer_costs import TransferCosts
+from sim.plan.pricing import Pricing
+from sim.plan.transfer_costs import TransferCosts
 from sim.scenario.cluster_file import yaml_to_graph
 from topology.cluster import build_cluster
 from topology.graph_cluster import build_graph_cluster

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from works import make_model, make_work
 
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
+from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
 from workloads.errors import WorkloadError
 from workloads.memory import params_per_rank
@@ -49,7 +49,7 @@ def test_every_schedule_does_the_same_work(strategy, convention, routing):
     for one in runs.values():
         assert one.tokens_routed == one.tokens_computed == runs["1f1b"].tokens_computed
         assert one.bytes_sent == pytest.approx(one.bytes_received, rel=1e-12)
-    for kind in [kind for kind in KINDS if SCHEDULES[kind].placement == "row"]:
+    for kind in [kind for kind in KINDS if SCHEDULES[kind].layout == "row"]:
         assert runs[kind].bytes_sent == pytest.approx(runs["1f1b"].bytes_sent, rel=1e-12)
     if convention == "megatron":  # under spanning, waiting for a GPU that serves others is part of the account
         # where ranks differ, which of them ends last hangs on what the other pass of a pair runs
@@ -75,7 +75,7 @@ def test_each_layer_runs_once_a_pass_and_on_its_own_stage(kind):
         "vee": {(min(layer, 7 - layer), layer // 4, layer) for layer in range(8)},
         "both_ways": {place for i in range(8) for place in ((i // 2, 0, i), (3 - i // 2, 1, i))},
     }
-    assert set(seen) == by_placement[SCHEDULES[kind].placement]
+    assert set(seen) == by_placement[SCHEDULES[kind].layout]
     assert len(set(seen.values())) == 1
 
 
@@ -115,7 +115,7 @@ def test_forward_passes_alone_run_under_every_schedule(kind):
 
 
 def test_uneven_chunks_run_the_layers_that_they_are_given():
-    work = work_of("EP4_TP1_PP4", "megatron", "interleaved", part_layers=(1, 2, 1, 1, 0, 1, 2, 0))
+    work = work_of("EP4_TP1_PP4", "megatron", "interleaved", chunk_layers=(1, 2, 1, 1, 0, 1, 2, 0))
     assert [list(work.layers_of(stage)) for stage in range(4)] == [[0], [1, 2, 5], [3, 6, 7], [4]]
     assert run_plan(PipelinePlan(work)).trace.step_ns > 0
 
@@ -123,7 +123,7 @@ def test_uneven_chunks_run_the_layers_that_they_are_given():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"part_layers": (2, 2, 2, 2)}, "parallel.stage_layers must give 8 counts, one per part of the model"),
+        ({"chunk_layers": (2, 2, 2, 2)}, "parallel.stage_layers must give 8 counts, one per part of the model"),
     ],
 )
 def test_chunks_that_cannot_be_are_refused(changes, says):
@@ -160,7 +160,7 @@ def test_chunks_of_dense_and_expert_layers_hold_what_is_theirs():
     """Of 8 layers the first 3 are dense: part 0 is dense, part 1 half; stage i holds parts i and 4 + i of 8."""
     model = make_model(layers=8, dense_layers=3)
     work = work_of("EP4_TP1_PP4", "megatron", "interleaved", model=model)
-    experts = [params_per_rank(model, work.mesh, work.held(stage))[1] for stage in range(4)]
+    experts = [params_per_rank(model, work.mesh, work.stage_parameters(stage))[1] for stage in range(4)]
     one_layer = model.num_expert_params * model.experts // 4
     assert experts == [one_layer, one_layer, one_layer, 2 * one_layer]
     assert run_plan(PipelinePlan(work)).tokens_computed == 5 * work.batch_tokens * model.top_k

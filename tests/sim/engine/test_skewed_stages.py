@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
-from sim.engine.plan.pipeline import PipelinePlan
 from sim.engine.simulation import run_plan
+from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
 from workloads.routing import Skew
 

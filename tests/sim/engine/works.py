@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
-from sim.engine.plan.work import Work
+from sim.build.work import Work
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -59,7 +59,7 @@ def make_work(
     """Lay a small model out on a cluster: 4 microbatches of a few thousand tokens."""
     model = make_model() if model is None else model
     mesh = build_mesh(replace(Strategy.parse(strategy), sp=sp), convention, num_gpus=num_gpus)
-    parts = SCHEDULES[str(changes.get("schedule", "1f1b"))].placement_on(mesh.num_stages, mesh.strategy.vpp)
+    parts = SCHEDULES[str(changes.get("schedule", "1f1b"))].layout_on(mesh.num_stages, mesh.strategy.vpp)
     settings = {
         "kind": "forward",
         "batches": 1,
@@ -67,6 +67,6 @@ def make_work(
         "sequence_length": 512,
         "microbatches": 4,
         "schedule": "1f1b",
-        "part_layers": tuple(model.spread_layers(parts.num_parts) or ()),
+        "chunk_layers": tuple(model.spread_layers(parts.num_model_chunks) or ()),
     }
     return Work(cluster=make_cluster(num_gpus), model=model, mesh=mesh, **(settings | changes))

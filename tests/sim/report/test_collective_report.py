@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sim.report.console import print_report
+from sim.report.console.run import print_report
 
 ALONE = {
     "scenario": {

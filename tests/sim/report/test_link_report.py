@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from report_traces import link_use, record
 
-from sim.engine.pairs import PairUse
-from sim.report.links import print_links
-from sim.report.links_picture import draw_links
-from sim.report.pairs_picture import draw_pairs
-from sim.report.tables import make_console
+from sim.plan.pairs import PairUse
+from sim.report.charts.links import draw_links
+from sim.report.charts.pairs import draw_pairs
+from sim.report.console.links import print_links
+from sim.report.console.tables import make_console
 
 
 def link(name, kind, utilisation, bottleneck):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sim.report.memory_picture import PART_COLOURS, draw_memory
+from sim.report.charts.memory import PART_COLOURS, draw_memory
 from sim.results.memory import MEMORY_PARTS
 
 COURSE = {

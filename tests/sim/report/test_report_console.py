@@ -6,9 +6,9 @@ import io
 import pytest
 from rich.console import Console
 
-from sim.report.claims import asked
-from sim.report.console import print_report, print_rows, unit_of_key
-from sim.report.tables import PIPE_WIDTH, make_console
+from sim.report.console.claims import asked
+from sim.report.console.run import print_report, print_rows, unit_of_key
+from sim.report.console.tables import PIPE_WIDTH, make_console
 from sim.results.parts import PARTS
 
 REASON = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.figure
 import pytest
 
-from sim.report.stress_picture import draw_stress
+from sim.report.charts.stress import draw_stress
 from sim.studies.stress.summary import FAMILIES
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from sim.engine.trace import STREAMS
 from sim.errors import InputError
-from sim.report.bars import default_window_ns, select_bars
-from sim.report.timeline import count_bars, draw_timeline
+from sim.report.timeline.bars import default_window_ns, select_bars
+from sim.report.timeline.picture import count_bars, draw_timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -201,7 +201,7 @@ def test_80_000_spans_are_drawn_within_five_seconds(tmp_path):
 
 def test_matplotlib_is_imported_by_pictures_alone():
     code = (
-        "import sys, sim.report, sim.report.console, sim.report.perfetto, sim.report.bars, sim.report.files; "
+        "import sys, sim.report, sim.report.console.run, sim.report.perfetto, sim.report.timeline.bars, sim.report.files; "
         "sys.exit('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

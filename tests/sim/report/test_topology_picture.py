@@ -8,10 +8,10 @@ import networkx as nx
 import pytest
 
 from sim.report.canvas import text_width_px
-from sim.report.link_lines import link_looks, use_colour
-from sim.report.topology_groups import choose_shown
-from sim.report.topology_layout import lay_out
-from sim.report.topology_picture import draw_topology
+from sim.report.topology.groups import choose_shown
+from sim.report.topology.layout import lay_out
+from sim.report.topology.link_lines import link_looks, use_colour
+from sim.report.topology.picture import draw_topology
 from topology.fabric import build_graph
 from topology.files.one_node import repeat_node
 from topology.files.topo_matrix import topo_matrix_to_node

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from sim.report.tables import make_console
-from sim.report.validation import print_validation
-from sim.report.validation_picture import draw_validation
+from sim.report.charts.validation import draw_validation
+from sim.report.console.tables import make_console
+from sim.report.console.validation import print_validation
 
 ROW = {
     "suite": "wires", "case": "ring", "system": "h100", "set": {"workload.bytes": "1 MiB"},

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from sim.errors import MoesimError
+from sim.run.limits import Limits
 from sim.scenario.json_schema import json_schema
 from sim.scenario.load import load_scenario_text
 from sim.scenario.sizes import MAX_SIZES
-from sim.studies.judge import simulate
-from sim.studies.limits import Limits
+from sim.studies.claims import simulate
 
 MODEL = """
 cluster: {preset: dgx-h100, num_nodes: 1}

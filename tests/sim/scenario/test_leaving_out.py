@@ -4,7 +4,7 @@ import pytest
 
 from sim.errors import InputError
 from sim.scenario.load import load_scenario_text
-from sim.studies.judge import judge_scenario
+from sim.studies.claims import judge_scenario
 
 TEXT = """
 cluster: {preset: dgx-h100, num_nodes: 1}

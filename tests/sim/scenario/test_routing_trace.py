@@ -8,13 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from sim.engine.plan.placed import copies_drawn, placed_experts
+from sim.build.build import build
+from sim.build.cluster import cluster_of
+from sim.build.routing import skew_of
 from sim.errors import InputError
+from sim.plan.placed import copies_drawn, placed_experts
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
-from sim.studies.build import build
-from sim.studies.build_cluster import cluster_of
-from sim.studies.build_routing import skew_of
 from sim.studies.stress.heat import expert_tokens
 from workloads.placement import PlacementRule, place_experts
 

@@ -14,7 +14,7 @@ from sim.errors import InputError, MoesimError
 from sim.scenario.bundled import bundled_folder, list_bundled
 from sim.scenario.load import load_scenario_text
 from sim.scenario.starter import STARTER
-from sim.studies import judge
+from sim.studies import claims as judge
 
 MUTANTS = 1000
 """How many are tried."""
@@ -74,7 +74,7 @@ def _renumber(lines: list[str], at: int, _: str, other: int) -> list[str]:
 
 
 def _splice(lines: list[str], at: int, _: str, other: int) -> list[str]:
-    """Join a line and another, and leave out what lies between."""
+    """RendezvousKey a line and another, and leave out what lies between."""
     low, high = sorted((at, other % len(lines)))
     return [*lines[:low], lines[low] + lines[high], *lines[high + 1 :]]
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from sim.build.build import build
 from sim.errors import InputError
 from sim.results.catalog import CATALOG
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
-from sim.studies.build import build
-from sim.studies.judge import simulate
+from sim.studies.claims import simulate
 from sim.studies.rivals import suit_rival
-from sim.studies.simulate import simulate_scenario
 
 SMALL = """
 cluster: {preset: dgx-h100, num_nodes: 2}

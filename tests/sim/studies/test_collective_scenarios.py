@@ -3,9 +3,9 @@
 import pytest
 
 from sim.errors import InputError, SimulationError
+from sim.run.limits import Limits
 from sim.scenario.load import load_scenario_text
-from sim.studies.judge import simulate
-from sim.studies.limits import Limits
+from sim.studies.claims import simulate
 from topology.cluster import build_cluster
 from topology.files.graphml import graph_to_graphml
 from topology.presets.clusters import CLUSTERS, FABRICS

@@ -3,9 +3,9 @@
 import pytest
 
 from sim.engine.simulation import Run, Simulation
+from sim.run.result import Result
 from sim.scenario.load import load_scenario
-from sim.studies.judge import simulate
-from sim.studies.result import Result
+from sim.studies.claims import simulate
 
 SMALL = (
     "workload.batches=2",

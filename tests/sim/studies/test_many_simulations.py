@@ -8,9 +8,9 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from sim.errors import SimulationError
+from sim.run import parallel_runs as many
+from sim.run.parallel_runs import Observation, run_many
 from sim.scenario.load import load_scenario
-from sim.studies import many
-from sim.studies.many import Observation, observing
 
 SMALL = ["claims=[]", "alternatives=[]", "rivals=[]", "workload.batches=1", "workload.sequences=16"]
 
@@ -31,7 +31,7 @@ def test_results_and_their_order_do_not_depend_on_the_number_of_processes():
     heard: dict[int, list[int]] = {1: [], 2: []}
     found = {}
     for jobs, done in heard.items():
-        with observing(variants(), jobs=jobs, on_done=done.append) as observe:
+        with run_many(variants(), jobs=jobs, on_done=done.append) as observe:
             found[jobs] = observe()
     assert found[1] == found[2]
     assert [observation.problem is None for observation in found[1]] == [True, False, True, True]
@@ -65,8 +65,8 @@ def test_progress_counts_what_is_done_and_not_what_is_first(monkeypatch):
         if num_done == 3:
             others_heard.set()
 
-    monkeypatch.setattr("sim.studies.many.ProcessPoolExecutor", Pool)
-    with observing(scenarios, jobs=2, on_done=hear) as observe:
+    monkeypatch.setattr("sim.run.parallel_runs.ProcessPoolExecutor", Pool)
+    with run_many(scenarios, jobs=2, on_done=hear) as observe:
         assert [seen.problem for seen in observe()] == ["0", "1", "2", "3"]
     assert heard == [(1, False), (2, False), (3, False), (4, True)]
 
@@ -74,7 +74,7 @@ def test_progress_counts_what_is_done_and_not_what_is_first(monkeypatch):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_error_of_the_caller_ends_the_simulations(jobs):
     """What goes wrong beside them comes through as it is."""
-    with pytest.raises(SimulationError, match="beside"), observing(variants(), jobs=jobs):
+    with pytest.raises(SimulationError, match="beside"), run_many(variants(), jobs=jobs):
         raise SimulationError("beside them")
 
 
@@ -99,10 +99,10 @@ def test_an_interrupt_that_another_thread_takes_waits_until_all_processes_have_b
         def shutdown(self, **how):
             ended.append(how)
 
-    monkeypatch.setattr("sim.studies.many.ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("sim.run.parallel_runs.ProcessPoolExecutor", Pool)
     thread = threading.Thread(target=take)
     thread.start()
-    with pytest.raises(KeyboardInterrupt), observing(variants(), jobs=2):
+    with pytest.raises(KeyboardInterrupt), run_many(variants(), jobs=2):
         raise AssertionError("it is told before anything else is done")
     assert len(begun) == 4
     assert ended == [{"wait": False, "cancel_futures": True}]
@@ -116,7 +116,7 @@ def test_a_simulation_that_finds_no_more_memory_is_told_as_one_that_could_not_be
         raise MemoryError
 
     monkeypatch.setattr(many, "simulate_scenario", run_out)
-    with observing(variants()[:1]) as observe:
+    with run_many(variants()[:1]) as observe:
         assert [(seen.values, (seen.problem or "")[:40]) for seen in observe()] == [
             ({}, "the run must fit into the memory of this")
         ]

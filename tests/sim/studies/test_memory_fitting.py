@@ -2,12 +2,12 @@
 
 import pytest
 
+from sim.build.build import build
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario_text
-from sim.studies.build import build
+from sim.studies.claims import judge_scenario
 from sim.studies.fitting import say_what_fits, what_would_fit
-from sim.studies.judge import judge_scenario
 from sim.studies.order_memory import predict_memory
-from sim.studies.simulate import simulate_scenario
 from workloads.schedules import SCHEDULES
 
 TEXT = """

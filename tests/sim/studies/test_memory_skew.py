@@ -2,8 +2,8 @@
 
 import pytest
 
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario_text
-from sim.studies.simulate import simulate_scenario
 
 TEXT = """
 cluster: {preset: dgx-h100, num_nodes: 1}

@@ -7,7 +7,7 @@ import fit_network
 import numpy as np
 import pytest
 
-from sim.engine.plan import pricing
+from sim.plan import pricing
 from sim.studies.validate import validate
 from topology.presets.protocols import FITTED
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from sim.build.build import build_scenario_cluster
 from sim.errors import InputError
+from sim.run.simulate import simulate_scenario
 from sim.scenario.cluster_text import graph_to_yaml
 from sim.scenario.load import load_scenario
-from sim.studies.build import build_scenario_cluster
-from sim.studies.simulate import simulate_scenario
 from topology.fabric import build_graph
 from topology.files.graphml import graph_to_graphml
 from topology.presets.clusters import FABRICS

@@ -2,13 +2,13 @@
 
 import pytest
 
-from sim.engine.plan.pipeline import PipelinePlan
+from sim.build.build import build, build_passes
 from sim.engine.simulation import run_plan
 from sim.errors import InputError
+from sim.plan.pipeline import PipelinePlan
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
-from sim.studies.build import build, build_passes
 from sim.studies.schedules import compare_schedules
-from sim.studies.simulate import simulate_scenario
 from workloads.schedules import parts_of
 from workloads.schedules.custom import shown
 
@@ -112,7 +112,7 @@ def test_a_model_under_an_own_order_takes_as_long_as_under_the_schedule_of_that_
 def test_a_model_under_an_own_order_has_its_chunks_where_it_says(tmp_path, kind, chunk_order):
     text = MODEL.replace("sequences: 8", "sequences: 16").replace("microbatches: 2", "microbatches: 4")
     known = build(written(tmp_path, "", text.replace("{kind: custom, file: order.txt}", f"{{kind: {kind}}}"))).work
-    order = PipelinePlan(known).programme.order
+    order = PipelinePlan(known).pipeline_order.order
     lines = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in order)
     own = build(written(tmp_path, lines, text.replace("order.txt}", f"order.txt, chunk_order: {chunk_order}}}"))).work
     assert [list(own.layers_of(stage)) for stage in (0, 1)] == [list(known.layers_of(stage)) for stage in (0, 1)]

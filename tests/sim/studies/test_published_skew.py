@@ -3,8 +3,8 @@
 import pytest
 from published_skew import COMBINE, LARGE, PUBLISHED, STUDENT_7, Line, combine_points, gains, line_through, reached_at
 
+from sim.build.collective import build_collective
 from sim.scenario.load import load_scenario_text
-from sim.studies.build_collective import build_collective
 from sim.studies.stress.report import stress_test
 
 FEW = {"skews": (0.0, 0.6, 1.2), "seeds": (1, 2)}

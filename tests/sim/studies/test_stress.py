@@ -14,13 +14,13 @@ import pytest
 import sim
 import topology
 import workloads
+from sim.build.build import build
 from sim.errors import InputError, OutputError
+from sim.run.imbalance_bound import IMBALANCE_BOUND
+from sim.run.parallel_runs import Observation
+from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.stress_section import RemedySpec
-from sim.studies.build import build
-from sim.studies.imbalance_bound import IMBALANCE_BOUND
-from sim.studies.many import Observation
-from sim.studies.simulate import simulate_scenario
 from sim.studies.stress.grid import build_grid, remedies_of
 from sim.studies.stress.heat import expert_tokens
 from sim.studies.stress.point import Done, PointFile, point_key

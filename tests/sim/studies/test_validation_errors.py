@@ -100,11 +100,11 @@ def test_a_figure_out_of_tolerance_fails(tmp_path):
 def test_figures_with_one_set_share_a_simulation(suite, monkeypatch):
     """Three for four figures: two of the second case have none of their own."""
     ran = []
-    observing = validate_module.observing
+    run_many = validate_module.run_many
     monkeypatch.setattr(
         validate_module,
-        "observing",
-        lambda scenarios, **more: ran.append(len(scenarios)) or observing(scenarios, **more),
+        "run_many",
+        lambda scenarios, **more: ran.append(len(scenarios)) or run_many(scenarios, **more),
     )
     validate([str(suite)])
     assert ran == [3]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.routing.asked import Asked
+from workloads.routing.request import RoutingRequest
 from workloads.routing.sources.dirichlet import dirichlet
 from workloads.routing.sources.drift import drift
 from workloads.routing.sources.hot import bursty, hot_expert, hot_node
@@ -22,12 +22,12 @@ from workloads.routing.sources.zipf import power_law, zipf
 __all__ = ["SOURCES"]
 
 
-def _even(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
+def _even(request: RoutingRequest, layer: int, microbatch: int) -> NDArray[np.float64]:
     del layer, microbatch
-    return np.full(asked.num_experts, 1.0 / asked.num_experts)
+    return np.full(request.num_experts, 1.0 / request.num_experts)
 
 
-SOURCES: dict[str, Callable[[Asked, int, int], NDArray[np.float64]]] = {
+SOURCES: dict[str, Callable[[RoutingRequest, int, int], NDArray[np.float64]]] = {
     "multinomial": _even,
     "zipf": zipf,
     "power_law": power_law,
@@ -38,4 +38,4 @@ SOURCES: dict[str, Callable[[Asked, int, int], NDArray[np.float64]]] = {
     "bursty": bursty,
     "trace": recorded,
 }
-"""Shares by name: (what is asked, layer, microbatch) -> shares that sum to 1. Shape [E]."""
+"""Shares by name: (what is request, layer, microbatch) -> shares that sum to 1. Shape [E]."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.asked import SHARES, Asked, stream
+from workloads.routing.request import SHARES, RoutingRequest, stream
 
 __all__ = ["dirichlet"]
 
@@ -27,10 +27,10 @@ _SMALL = 0.05
 """Alpha below which logarithms are drawn; from it on a variable is 0 in doubles with chance 1e-16 or less."""
 
 
-def dirichlet(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
+def dirichlet(request: RoutingRequest, layer: int, microbatch: int) -> NDArray[np.float64]:
     """Return shares whose coefficient of variation is `skew`, the largest first."""
     del microbatch
-    num_experts, skew = asked.num_experts, asked.skew.skew
+    num_experts, skew = request.num_experts, request.skew.skew
     if skew == 0:
         return np.full(num_experts, 1.0 / num_experts)
     alpha = ((num_experts - 1) / skew**2 - 1) / num_experts
@@ -42,7 +42,7 @@ def dirichlet(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
             value=skew,
             cure="It is a coefficient of variation.",
         )
-    rng = stream(asked.seed, SHARES, layer)
+    rng = stream(request.seed, SHARES, layer)
     if alpha < _SMALL:
         log_weights = np.log(rng.standard_gamma(alpha + 1, num_experts)) + np.log1p(-rng.random(num_experts)) / alpha
         weights = np.sort(np.exp(log_weights - log_weights.max()))[::-1]

@@ -16,17 +16,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.routing.asked import SHARES, Asked, stream
+from workloads.routing.request import SHARES, RoutingRequest, stream
 
 __all__ = ["drift"]
 
 FloatArray = NDArray[np.float64]
 
 
-def drift(asked: Asked, layer: int, microbatch: int) -> FloatArray:
+def drift(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return shares at a microbatch of a random walk; experts have no order."""
-    skew = asked.skew
-    log_weights = skew.skew * _walk(asked.seed, asked.num_experts, skew.persistence, layer, microbatch)
+    skew = request.skew
+    log_weights = skew.skew * _walk(request.seed, request.num_experts, skew.persistence, layer, microbatch)
     weights = np.exp(log_weights - log_weights.max())
     return np.asarray(weights / weights.sum(), dtype=float)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.asked import BURSTS, ORDER, Asked, stream
+from workloads.routing.request import BURSTS, ORDER, RoutingRequest, stream
 
 __all__ = ["bursty", "hot_expert", "hot_node"]
 
@@ -26,58 +26,58 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
 
-def hot_expert(asked: Asked, layer: int, microbatch: int) -> FloatArray:
+def hot_expert(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return shares of which the first is `skew` / top_k."""
     del layer, microbatch
-    _check_share(asked)
-    return _grouped(asked.num_experts, 1, asked.skew.skew / asked.top_k)
+    _check_share(request)
+    return _grouped(request.num_experts, 1, request.skew.skew / request.top_k)
 
 
-def hot_node(asked: Asked, layer: int, microbatch: int) -> FloatArray:
+def hot_node(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return shares of which the experts of a node have `skew` together.
 
     >>> from workloads.routing.skew import Skew
     >>> skew = Skew(skew=0.8, expert_nodes=np.array([0, 0, 1, 1]), shuffled=False)
-    >>> hot_node(Asked(1, 1, 4, 1, 1, 0, "hot_node", skew), 0, 0)
+    >>> hot_node(RoutingRequest(1, 1, 4, 1, 1, 0, "hot_node", skew), 0, 0)
     array([0.4, 0.4, 0.1, 0.1])
     """
     del microbatch
-    _check_share(asked)
-    nodes = asked.skew.expert_nodes
+    _check_share(request)
+    nodes = request.skew.expert_nodes
     if nodes is None:
-        nodes = np.zeros(asked.num_experts, dtype=np.intp)
-    experts = _by_node(asked, nodes, layer)
-    hot = asked.skew.hot_experts
+        nodes = np.zeros(request.num_experts, dtype=np.intp)
+    experts = _by_node(request, nodes, layer)
+    hot = request.skew.hot_experts
     if hot is None:
         hot = _of_a_node(nodes, int(nodes[experts[0]]))
-    if hot > asked.num_experts:
+    if hot > request.num_experts:
         raise WorkloadError(
             subject="routing",
             field="hot_experts",
-            rule=f"be at most experts = {asked.num_experts}",
+            rule=f"be at most experts = {request.num_experts}",
             value=hot,
             cure="Write fewer.",
         )
-    shares = np.empty(asked.num_experts)
-    shares[experts] = _grouped(asked.num_experts, hot, asked.skew.skew)
+    shares = np.empty(request.num_experts)
+    shares[experts] = _grouped(request.num_experts, hot, request.skew.skew)
     return shares
 
 
-def bursty(asked: Asked, layer: int, microbatch: int) -> FloatArray:
+def bursty(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return even shares, or in a burst those of a hot expert."""
-    _check_share(asked)
-    rng = stream(asked.seed, BURSTS, 0, microbatch)  # a burst meets all layers
-    if rng.random() >= asked.skew.burst_share:
-        return np.full(asked.num_experts, 1.0 / asked.num_experts)
-    place = int(stream(asked.seed, BURSTS, layer + 1, microbatch).integers(asked.num_experts))
-    return np.roll(_grouped(asked.num_experts, 1, asked.skew.skew / asked.top_k), place)
+    _check_share(request)
+    rng = stream(request.seed, BURSTS, 0, microbatch)  # a burst meets all layers
+    if rng.random() >= request.skew.burst_share:
+        return np.full(request.num_experts, 1.0 / request.num_experts)
+    place = int(stream(request.seed, BURSTS, layer + 1, microbatch).integers(request.num_experts))
+    return np.roll(_grouped(request.num_experts, 1, request.skew.skew / request.top_k), place)
 
 
-def _by_node(asked: Asked, nodes: IntArray, layer: int) -> IntArray:
+def _by_node(request: RoutingRequest, nodes: IntArray, layer: int) -> IntArray:
     """Return the experts of the hot node, then of the others, node by node. Shape [E]."""
-    if not asked.skew.shuffled:
+    if not request.skew.shuffled:
         return np.argsort(nodes, kind="stable")
-    rng = stream(asked.seed, ORDER, layer)
+    rng = stream(request.seed, ORDER, layer)
     drawn = rng.permutation(int(nodes.max()) + 1)
     return np.lexsort((rng.random(nodes.size), drawn[nodes]))
 
@@ -108,12 +108,12 @@ def _grouped(num_experts: int, hot: int, share: float) -> FloatArray:
     return shares
 
 
-def _check_share(asked: Asked) -> None:
-    if asked.skew.skew > 1:
+def _check_share(request: RoutingRequest) -> None:
+    if request.skew.skew > 1:
         raise WorkloadError(
             subject="routing",
             field="skew",
-            rule=f"be at most 1 with kind {asked.kind}",
-            value=asked.skew.skew,
+            rule=f"be at most 1 with kind {request.kind}",
+            value=request.skew.skew,
             cure="It is a share, such as 0.3.",
         )

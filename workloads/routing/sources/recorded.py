@@ -18,56 +18,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.asked import Asked
+from workloads.routing.request import RoutingRequest
 
 __all__ = ["dealt_out", "is_of_these_tokens", "recorded"]
 
 IntArray = NDArray[np.int64]
 
 
-def recorded(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
+def recorded(request: RoutingRequest, layer: int, microbatch: int) -> NDArray[np.float64]:
     """Return the recorded shares, in the recording's own order."""
-    tokens = _tokens(asked, layer, microbatch)
+    tokens = _tokens(request, layer, microbatch)
     return np.asarray(tokens / tokens.sum(), dtype=float)
 
 
-def is_of_these_tokens(asked: Asked) -> bool:
-    """Return whether a recording has just the copies of the sources that are asked for."""
-    return asked.skew.has_tokens(asked.num_lanes * asked.num_sources * asked.tokens, asked.top_k)
+def is_of_these_tokens(request: RoutingRequest) -> bool:
+    """Return whether a recording has just the copies of the sources that are request for."""
+    return request.skew.has_tokens(request.num_lanes * request.num_sources * request.tokens, request.top_k)
 
 
-def dealt_out(asked: Asked, layer: int, microbatch: int) -> IntArray:
+def dealt_out(request: RoutingRequest, layer: int, microbatch: int) -> IntArray:
     """Return the recorded copies as each source of a lane has them. Shape [S, E].
 
     Examples
     --------
     >>> from workloads.routing.skew import Skew
-    >>> dealt_out(Asked(2, 3, 2, 1, 0, 0, "trace", Skew(loads=np.array([[[5.0, 1.0]]]))), 0, 0)
+    >>> dealt_out(RoutingRequest(2, 3, 2, 1, 0, 0, "trace", Skew(loads=np.array([[[5.0, 1.0]]]))), 0, 0)
     array([[3, 0],
            [2, 1]])
     """
-    copies = _tokens(asked, layer, microbatch).astype(np.int64)
-    source = (asked.lane * asked.num_sources + np.arange(asked.num_sources))[:, None]
-    up_to = (np.cumsum(copies) + asked.num_lanes * asked.num_sources - 1 - source) // (
-        asked.num_lanes * asked.num_sources
+    copies = _tokens(request, layer, microbatch).astype(np.int64)
+    source = (request.lane * request.num_sources + np.arange(request.num_sources))[:, None]
+    up_to = (np.cumsum(copies) + request.num_lanes * request.num_sources - 1 - source) // (
+        request.num_lanes * request.num_sources
     )
     return np.asarray(np.diff(up_to, axis=1, prepend=0), dtype=np.int64)
 
 
-def _tokens(asked: Asked, layer: int, microbatch: int) -> NDArray[np.float64]:
+def _tokens(request: RoutingRequest, layer: int, microbatch: int) -> NDArray[np.float64]:
     """Return what was recorded of a layer and a microbatch. Shape [E]."""
-    loads = asked.skew.loads
+    loads = request.skew.loads
     if loads is None:
         raise WorkloadError(
             subject="routing", field="file", rule="be given with kind trace", value="nothing", cure="Name a recording."
         )
-    if loads.shape[2] != asked.num_experts:
+    if loads.shape[2] != request.num_experts:
         raise WorkloadError(
             subject="routing",
             field="file",
-            rule=f"have experts = {asked.num_experts} columns of experts",
+            rule=f"have experts = {request.num_experts} columns of experts",
             value=loads.shape[2],
             cure="Record that model, or set model.experts.",
         )
-    tokens = loads[microbatch % loads.shape[0], (layer - asked.skew.first_layer) % loads.shape[1]]
+    tokens = loads[microbatch % loads.shape[0], (layer - request.skew.first_layer) % loads.shape[1]]
     return np.asarray(tokens, dtype=float)

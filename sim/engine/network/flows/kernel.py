@@ -36,7 +36,7 @@ FloatArray = NDArray[np.float64]
 
 _TIE = 1e-12  # relative; levels this close are equal
 _NOISE = 1e-13  # of a link's capacity: what hundreds of subtractions may leave of nothing
-_ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond, as in sim.engine.clock
+_ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond, as in sim.time
 
 
 class State(NamedTuple):
@@ -81,7 +81,7 @@ class State(NamedTuple):
     order: IntArray
     """Links of each part in rising order of level, those that hold back none left out. Shape [L]."""
     place: IntArray
-    """Place of each link in the order of its part; -1 where it has none. Shape [L]."""
+    """ChunkPosition of each link in the order of its part; -1 where it has none. Shape [L]."""
     num_ordered: IntArray
     """Links in the order of each part. Shape [P]."""
     left: FloatArray

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.network.flows.course import Course
-from sim.engine.network.hottest import hottest, mean_course
+from sim.engine.network.flows.interval import FlowInterval
+from sim.engine.network.hottest import hottest, mean_timeline
 from sim.engine.trace import LinkUse
 
 __all__ = ["FlowLog"]
@@ -33,9 +33,9 @@ class FlowLog:
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
         self._bytes = np.zeros(capacity.size)
         self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
-        self._intervals: list[tuple[int, Course, FloatArray]] = []
+        self._intervals: list[tuple[int, FlowInterval, FloatArray]] = []
 
-    def add(self, start_ns: int, course: Course) -> None:
+    def add(self, start_ns: int, course: FlowInterval) -> None:
         """Note what flows did from `start_ns` on."""
         self._bytes[course.links] += course.num_bytes
         self._busy_ns[course.links] += course.busy_ns
@@ -81,6 +81,6 @@ class FlowLog:
             most = self._capacity[course.links] * (course.busy_ns * 1e-9)
             is_full = course.num_bytes >= (1 - _ROUNDING) * most
             full_ns[course.links[is_full]] += course.busy_ns[is_full]
-        edges_ns, hot_utilisation = mean_course(start, end, np.minimum(load, 1.0))
+        edges_ns, hot_utilisation = mean_timeline(start, end, np.minimum(load, 1.0))
         full_s = full_ns / 1e9
         return replace(use, bottleneck_s=full_s, hottest=hot, hot_edges_ns=edges_ns, hot_utilisation=hot_utilisation)

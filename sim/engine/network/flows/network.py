@@ -4,11 +4,11 @@ Model
 -----
 All flows of all transfers share links max-min fairly; a transfer ends when its last flow does. A transfer without flows
 of its own is one flow, as in `sim.engine.network.fluid`. Waiting for the latency uses no link. An end is rounded up to
-a whole nanosecond; flows of one knot with less than a nanosecond left end together.
+a whole nanosecond; flows of one component with less than a nanosecond left end together.
 
 How it is fast
 --------------
-An event per transfer, none per flow: the flows of a *knot* (transfers that share links, directly or over others) are
+An event per transfer, none per flow: the flows of a *component* (transfers that share links, directly or over others) are
 let run ahead until the first of its transfers ends, and one alarm is set for that. When another transfer joins earlier,
 they run again from where they stood, as far as now. What became of transfers that started together is kept, for equal
 sets come again.
@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.network.batch import Batch, connected, refuse_dead_links
 from sim.engine.network.flows.compiled import Run, choose_run
-from sim.engine.network.flows.course import Course, first_remaining, run_flows
+from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
 from sim.engine.network.flows.log import FlowLog
 from sim.engine.occupancy import NoOccupancy, Occupancy
-from sim.engine.ops import Transfer
 from sim.engine.trace import LinkUse
+from sim.plan.ops import Transfer
 
 __all__ = ["FlowNetwork"]
 
@@ -53,7 +53,7 @@ class _Stream:
         self.is_fresh = True
 
 
-class _Knot:
+class _ContentionComponent:
     """Transfers that share links, directly or over others."""
 
     __slots__ = ("alarm", "course", "mask", "since_ns", "streams")
@@ -61,7 +61,7 @@ class _Knot:
     def __init__(self, streams: list[_Stream], mask: int, since_ns: int) -> None:
         self.streams, self.mask, self.since_ns = streams, mask, since_ns
         self.alarm: simpy.Event | None = None
-        self.course: Course | None = None
+        self.course: FlowInterval | None = None
 
 
 class FlowNetwork:
@@ -74,18 +74,18 @@ class FlowNetwork:
         link_names: Sequence[str],
         link_kinds: Sequence[str],
         *,
-        can_fill: NDArray[np.bool_] | None = None,
+        can_saturate: NDArray[np.bool_] | None = None,
         choose: Callable[[int], Run] = choose_run,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that not `can_fill` [L] hold nobody back (None: all can)."""
+        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold nobody back (None: all can)."""
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
-        self._limits = capacity if can_fill is None else np.where(can_fill | (capacity <= 0), capacity, np.inf)
+        self._limits = capacity if can_saturate is None else np.where(can_saturate | (capacity <= 0), capacity, np.inf)
         self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
-        self._knots: list[_Knot] = []
-        self._stale: list[_Knot] = []
+        self._knots: list[_ContentionComponent] = []
+        self._stale: list[_ContentionComponent] = []
         self._num_ended: dict[Transfer, int] = {}
-        self._known: dict[tuple[Transfer, ...], Course] = {}
+        self._known: dict[tuple[Transfer, ...], FlowInterval] = {}
         self._log = FlowLog(capacity, link_names, link_kinds)
         self._choose, self._num_steps = choose, 0
         self.occupancy: Occupancy = NoOccupancy()
@@ -130,65 +130,65 @@ class FlowNetwork:
             if transfer.mask & self._dead:
                 refuse_dead_links(transfer, self._capacity, self._names, self._env.now)
             if transfer.mask:
-                self._tie(_Stream(batch, position))
+                self._merge(_Stream(batch, position))
             else:
                 self._finish(batch, position)
 
-    def _tie(self, stream: _Stream) -> None:
-        """Make one knot of a transfer and those it meets, to be shared when all that starts now has started."""
+    def _merge(self, stream: _Stream) -> None:
+        """Make one component of a transfer and those it meets, to be shared when all that starts now has started."""
         streams, mask = [stream], stream.transfer.mask
-        for knot in [knot for knot in self._knots if knot.mask & mask]:
-            self._advance(knot)
-            self._knots.remove(knot)
-            if knot in self._stale:
-                self._stale.remove(knot)
-            knot.alarm = None
-            streams, mask = [*knot.streams, *streams], mask | knot.mask
-        knot = _Knot(streams, mask, self._env.now)
-        self._knots.append(knot)
-        self._mark(knot)
+        for component in [component for component in self._knots if component.mask & mask]:
+            self._advance(component)
+            self._knots.remove(component)
+            if component in self._stale:
+                self._stale.remove(component)
+            component.alarm = None
+            streams, mask = [*component.streams, *streams], mask | component.mask
+        component = _ContentionComponent(streams, mask, self._env.now)
+        self._knots.append(component)
+        self._mark(component)
 
-    def _mark(self, knot: _Knot) -> None:
-        knot.alarm = None
+    def _mark(self, component: _ContentionComponent) -> None:
+        component.alarm = None
         if not self._stale:
             Alarm(self._env, 0, self._share, SOLVE_PRIORITY)
-        self._stale.append(knot)
+        self._stale.append(component)
 
-    def _advance(self, knot: _Knot) -> None:
-        """Move a knot's flows on to now."""
-        elapsed_ns = self._env.now - knot.since_ns
-        course = knot.course
+    def _advance(self, component: _ContentionComponent) -> None:
+        """Move a component's flows on to now."""
+        elapsed_ns = self._env.now - component.since_ns
+        course = component.course
         if course is None or (elapsed_ns == 0 and course.elapsed_ns > 0):
             return
         if elapsed_ns < course.elapsed_ns:
-            course = self._run(knot.streams, elapsed_ns)
-        self._log.add(knot.since_ns, course)
-        for stream, remaining in zip(knot.streams, course.remaining, strict=True):
+            course = self._run(component.streams, elapsed_ns)
+        self._log.add(component.since_ns, course)
+        for stream, remaining in zip(component.streams, course.remaining, strict=True):
             stream.remaining, stream.is_fresh = remaining, False
-        knot.since_ns, knot.course = self._env.now, None
+        component.since_ns, component.course = self._env.now, None
 
     def _share(self, _: simpy.Event) -> None:
-        """Let the flows of all knots in which something changed run ahead, and set the times of their next ends."""
+        """Let the flows of all components in which something changed run ahead, and set the times of their next ends."""
         stale, self._stale = self._stale, []
-        for knot in stale:
-            self._knots.remove(knot)
-            for streams, mask in connected(knot.streams, lambda stream: stream.transfer.mask):
-                part = _Knot(streams, mask, self._env.now)
+        for component in stale:
+            self._knots.remove(component)
+            for streams, mask in connected(component.streams, lambda stream: stream.transfer.mask):
+                part = _ContentionComponent(streams, mask, self._env.now)
                 part.course = self._course(streams)
                 part.alarm = Alarm(self._env, part.course.elapsed_ns, partial(self._end_some, part))
                 self._knots.append(part)
 
-    def _end_some(self, knot: _Knot, event: simpy.Event) -> None:
-        if knot.alarm is not event:
+    def _end_some(self, component: _ContentionComponent, event: simpy.Event) -> None:
+        if component.alarm is not event:
             return  # another has joined since it was set
-        self._advance(knot)
-        ended = [stream for stream in knot.streams if not stream.remaining.any()]
-        knot.streams = [stream for stream in knot.streams if stream.remaining.any()]
-        self._mark(knot)
+        self._advance(component)
+        ended = [stream for stream in component.streams if not stream.remaining.any()]
+        component.streams = [stream for stream in component.streams if stream.remaining.any()]
+        self._mark(component)
         for stream in ended:
             self._finish(stream.batch, stream.position)
 
-    def _course(self, streams: Sequence[_Stream]) -> Course:
+    def _course(self, streams: Sequence[_Stream]) -> FlowInterval:
         """Return what becomes of flows until the first of their transfers ends."""
         if not all(stream.is_fresh for stream in streams):
             return self._run(streams)
@@ -200,7 +200,7 @@ class FlowNetwork:
             course = self._known[key] = self._run(streams)
         return course
 
-    def _run(self, streams: Sequence[_Stream], stop_ns: int | None = None) -> Course:
+    def _run(self, streams: Sequence[_Stream], stop_ns: int | None = None) -> FlowInterval:
         transfers = [stream.transfer for stream in streams]
         remaining = [stream.remaining for stream in streams]
         self._num_steps += sum(np.unique(one).size for one in remaining)  # equal flows end in one step

@@ -1,0 +1,168 @@
+"""What a scenario leaves open and was filled in, with the reason, and what its user should know."""
+
+from typing import Any, NamedTuple
+
+from sim.build.work import Work
+from sim.plan.placed import limited_nodes
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import PassesWorkload
+from topology.presets.clusters import get_cluster_preset
+from workloads.memory import Recompute, activation_bytes_per_microbatch
+from workloads.schedules import Pair, PipelineOrder
+
+__all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
+
+_WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
+
+
+class Assumption(NamedTuple):
+    """A fact that the scenario does not give."""
+
+    key: str
+    """Key that would give it."""
+    value: object
+    """What was taken."""
+    why: str
+    """Why."""
+
+
+def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the facts that a scenario does not give, with what was taken and why."""
+    spec, mesh = scenario.spec, work.mesh
+    given = scenario.resolved()
+    found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
+    if not scenario.is_given("parallel.convention"):
+        found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
+    if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
+        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention} convention requires"))
+    if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
+        found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
+    if mesh.world < work.cluster.num_gpus:
+        idle = work.cluster.num_gpus - mesh.world
+        found.append(
+            Assumption(
+                "cluster.num_nodes",
+                spec.cluster.num_nodes if spec.cluster else 0,
+                f"{idle} of {work.cluster.num_gpus} GPUs stay unused",
+            )
+        )
+    for key, value, why in (
+        ("routing.kind", work.routing, "every token chooses at random"),
+        ("schedule.kind", work.schedule, "the usual schedule"),
+        ("network.all_reduce", work.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
+        ("model.dtype", work.model.dtype, "the usual training type"),
+        ("model.gated", work.model.gated, "not said"),
+    ):
+        if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
+            found.append(Assumption(key, value, why))
+    if work.kind == "forward":
+        found.append(
+            Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
+        )
+    if work.kind == "training" and work.placement.replicas:
+        why = "summed over them after the last pass, layer by layer; each copy keeps weights and optimizer of its own"
+        found.append(Assumption("placement.gradients", "all-reduce over the ranks of each expert", why))
+    if work.kind == "training" and work.placement.moves:
+        why = "gradients are done with when a plan changes, between steps"
+        found.append(Assumption("placement.moved", "weights and optimizer state", why))
+    if (
+        spec.cluster
+        and spec.cluster.preset
+        and spec.cluster.device.preset
+        and spec.cluster.device.preset != get_cluster_preset(spec.cluster.preset).device
+    ):
+        why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
+        found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
+    return [*found, *_of_recording(work)]
+
+
+def _of_recording(work: Work) -> list[Assumption]:
+    """Return how a recorded routing is replayed, and where it is too short for that."""
+    loads, model = work.skew.loads, work.model
+    if work.routing != "trace" or loads is None:
+        return []
+    copies = work.tokens * work.mesh.dp * model.top_k
+    if work.skew.has_tokens(work.tokens * work.mesh.dp, model.top_k):
+        how, why = (
+            "counts",
+            f"the {copies:,} copies of each microbatch and layer are those of the run: dealt out evenly",
+        )
+    else:
+        sums = loads.sum(axis=2)
+        low, high = (f"{value:,.10g}" for value in (sums.min(), sums.max()))
+        recorded = low if low == high else f"{low} to {high}"
+        how = "shares"
+        why = (
+            f"scaled from {recorded} recorded copies of a microbatch and layer to {copies:,}: tokens are drawn by them"
+        )
+    short = [
+        f"{loads.shape[axis]} of {run} {what}"
+        for axis, run, what in ((0, work.num_microbatches, "microbatches"), (1, model.num_moe_layers, "layers"))
+        if loads.shape[axis] < run
+    ]
+    why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
+    if work.placement.is_planned:
+        why += "; a plan sees its last microbatches as those before the run"
+    return [Assumption("routing.file", how, why)]
+
+
+def _look_up(values: dict[str, Any], dotted: str) -> object:
+    """Return the value at a dotted key, SI; None where the scenario leaves it out."""
+    node: Any = values
+    for part in dotted.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def warnings_of_passes(scenario: Scenario, pipeline_order: PipelineOrder) -> list[str]:
+    """Return what a user should know of a pipeline of passes: times of pairs where none is run."""
+    workload = scenario.spec.workload
+    if not isinstance(workload, PassesWorkload) or all(times.FB is None for times in workload.pass_times):
+        return []
+    if any(isinstance(step, Pair) for steps in pipeline_order.order for step in steps):
+        return []
+    return [f"workload.pass_times.FB means nothing with schedule.kind {scenario.spec.schedule.kind}: it runs no pairs."]
+
+
+def warnings_of(work: Work) -> list[str]:
+    """Return what the user should know: groups that leave a node, options that change nothing here."""
+    mesh, per_node = work.mesh, work.cluster.gpus_per_node
+    warnings = []
+    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
+        num_nodes = len(set(work.cluster.node_of(group).tolist()))
+        if num_nodes > 1:
+            warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
+    if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
+        warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    warnings += _of_node_limit(work)
+    if work.kind == "training" and work.recompute == "selective":
+        warnings += [
+            f"Recomputing {module} frees no memory: {_WHY_NOTHING.get(module, 'this model has none')}."
+            for module in work.recompute_modules
+            if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
+        ]
+    return warnings
+
+
+def _of_node_limit(work: Work) -> list[str]:
+    """Return where a limit of nodes changes nothing, or where more nodes are met than it says."""
+    limit = work.max_nodes_per_token
+    if limit is None:
+        return []
+    num_nodes = limited_nodes(work)
+    if limit >= min(num_nodes, work.model.top_k):
+        why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
+        return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]
+    placement = work.placement
+    keeps = placement.kind == "contiguous" or (placement.kind == "eplb" and placement.groups == num_nodes)
+    if keeps:
+        return []
+    meant = "the limit is one of nodes with experts placed in order"
+    return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]
+
+
+def _kept(work: Work, again: Recompute) -> float:
+    """Return what a microbatch keeps of all layers for its backward pass."""
+    return activation_bytes_per_microbatch(
+        work.model, work.mesh, range(work.model.layers), work.tokens, again, sequence_length=work.sequence_length
+    )

@@ -1,0 +1,217 @@
+"""A scenario becomes work: cluster, model, mesh and workload, with the checks that need more than one section.
+
+What the scenario leaves open is filled in here and noted as an assumption, with its reason.
+"""
+
+from dataclasses import dataclass, field
+
+from sim.build.assumptions import Assumption, assumptions_of, warnings_of
+from sim.build.cluster import cluster_of
+from sim.build.layout import layers_of_chunks, mesh_of, model_of, strategy_of
+from sim.build.located_errors import located_errors
+from sim.build.node_limit import check_node_limit
+from sim.build.own_order import read_own_order
+from sim.build.routing import skew_of
+from sim.build.transfer_sms import TransferSms
+from sim.build.work import Work
+from sim.plan.passes import PassesPlan
+from sim.plan.placed import try_routing
+from sim.scenario.cluster_section import NetworkSpec
+from sim.scenario.parallel_section import PlacementSpec
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
+from topology.cluster import Cluster
+from topology.presets.protocols import FITTED, protocols_of
+from workloads.memory import MEGATRON_PRECISION, Precision
+from workloads.mesh import Mesh
+from workloads.placement.rule import PlacementRule
+from workloads.schedules import SCHEDULES, PipelineOrder
+
+__all__ = [
+    "Built",
+    "build",
+    "build_passes",
+    "build_scenario_cluster",
+    "check_network",
+    "exchange_sms",
+]
+
+DEEPSEEK_SMS = 20
+"""SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """Work, and what had to be assumed or is worth a warning."""
+
+    work: Work
+    """The work."""
+    assumptions: list[Assumption] = field(default_factory=list)
+    """Facts filled in."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know."""
+
+
+def build(scenario: Scenario) -> Built:
+    """Return the work of a scenario of kind forward or training.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
+    """
+    with located_errors(scenario):
+        return _build(scenario)
+
+
+def build_scenario_cluster(scenario: Scenario) -> Cluster:
+    """Return the cluster of a scenario.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where there is none or it cannot be.
+    """
+    with located_errors(scenario):
+        return cluster_of(scenario)
+
+
+def build_passes(scenario: Scenario) -> PassesPlan:
+    """Return the plan of a scenario of kind passes."""
+    workload = scenario.spec.workload
+    if not isinstance(workload, PassesWorkload):
+        raise TypeError("build_passes needs a scenario of kind passes")
+    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
+    num_chunks, own = scenario.spec.parallel.vpp or 1, None
+    if scenario.spec.schedule.kind == "custom":
+        own = read_own_order(
+            scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
+        )
+    with located_errors(scenario):
+        return PassesPlan(
+            pass_times_s=[(t.F, t.B, t.W) for t in times],
+            num_microbatches=workload.microbatches,
+            p2p_s=workload.p2p,
+            schedule=scenario.spec.schedule.kind,
+            num_chunks=num_chunks,
+            pair_s=[t.FB for t in times],
+            weight_share=None if held is None else held.W / held.B,
+            pipeline_order=own,
+        )
+
+
+def check_facts(scenario: Scenario) -> None:
+    """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
+
+    Raises
+    ------
+    InputError
+        The first of these, with its place.
+    """
+    with located_errors(scenario):
+        if scenario.spec.cluster is not None:
+            cluster_of(scenario)
+        if isinstance(scenario.spec.workload, CollectiveWorkload):
+            return  # it has neither a whole model nor a strategy
+        if scenario.spec.model is not None:
+            model_of(scenario)
+        if scenario.spec.parallel is not None:
+            strategy_of(scenario)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _build(scenario: Scenario) -> Built:
+    spec, workload = scenario.spec, scenario.spec.workload
+    if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        raise scenario.error_at(
+            "workload.kind",
+            rule="be forward or training here",
+            value=workload.kind,
+            cure="Use forward.",
+        )
+    cluster, model = cluster_of(scenario), model_of(scenario)
+    check_network(scenario, cluster)
+    cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
+    mesh = mesh_of(scenario, cluster, model)
+    check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
+    batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
+    own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
+    parts = own.layout if own else SCHEDULES[spec.schedule.kind].layout_on(mesh.num_stages, mesh.strategy.vpp)
+    work = Work(
+        cluster=cluster,
+        model=model,
+        mesh=mesh,
+        kind=workload.kind,
+        batches=batches,
+        sequences=workload.sequences,
+        sequence_length=workload.sequence_length,
+        microbatches=workload.microbatches,
+        schedule=spec.schedule.kind,
+        recompute=spec.schedule.recompute,
+        recompute_modules=spec.schedule.recompute_modules or ("core_attn",),
+        routing=spec.routing.kind,
+        skew=skew_of(
+            scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
+        ),
+        capacity_factor=spec.routing.capacity_factor,
+        overflow=spec.routing.overflow,
+        placement=_placement(spec.placement),
+        seed=spec.seed,
+        all_reduce=spec.network.all_reduce,
+        all_to_all=spec.network.all_to_all,
+        max_nodes_per_token=spec.routing.max_nodes_per_token,
+        exchange_sms=exchange_sms(spec.network),
+        fidelity=spec.network.fidelity,
+        exchange=spec.parallel.exchange,
+        zero=spec.parallel.zero,
+        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
+        if isinstance(workload, TrainingWorkload)
+        else MEGATRON_PRECISION,
+        chunk_layers=layers_of_chunks(scenario, model, mesh, parts),
+        own_order=own,
+    )
+    try_routing(work)
+    return Built(work=work, assumptions=assumptions_of(scenario, work), warnings=warnings_of(work))
+
+
+def _own_order(scenario: Scenario, mesh: Mesh, *, num_microbatches: int) -> PipelineOrder | None:
+    """Return the order of schedule custom; None with every other."""
+    if scenario.spec.schedule.kind != "custom":
+        return None
+    return read_own_order(
+        scenario, num_stages=mesh.num_stages, num_microbatches=num_microbatches, num_chunks=mesh.strategy.vpp
+    )
+
+
+def check_network(scenario: Scenario, cluster: Cluster) -> None:
+    """Refuse an all-reduce that the cluster cannot run, and SMs that leave its kernels none."""
+    network = scenario.spec.network
+    known = dict.fromkeys(protocol.algorithm for protocol in protocols_of(cluster.inside, cluster.between))
+    if network.all_reduce not in {"auto", *known}:
+        raise scenario.error_at(
+            "network.all_reduce",
+            rule=f"be an algorithm that {cluster.name} can run",
+            value=network.all_reduce,
+            cure="Its switches do not reduce: write auto, ring, tree or hierarchical.",
+        )
+    if network.num_sms is not None and network.num_sms >= cluster.device.num_sms:
+        raise scenario.error_at(
+            "network.num_sms",
+            rule=f"be below the {cluster.device.num_sms} SMs of {cluster.device.name}",
+            value=network.num_sms,
+            cure="Leave SMs to the kernels.",
+        )
+
+
+def exchange_sms(network: NetworkSpec) -> TransferSms | None:
+    """Return the SMs of dispatch and combine: those given, or what DeepSeek-V3 gave its hierarchical exchange."""
+    num_sms = network.num_sms or (DEEPSEEK_SMS if network.all_to_all == "hierarchical" else None)
+    return None if num_sms is None else TransferSms(num_sms=num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
+
+
+def _placement(spec: PlacementSpec) -> PlacementRule:
+    given = spec.model_dump(exclude_none=True)
+    return PlacementRule(**given)

@@ -1,0 +1,135 @@
+"""A scenario of kind collective becomes a plan, with what it leaves open filled in and noted."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.assumptions import Assumption
+from sim.build.build import check_network, exchange_sms
+from sim.build.cluster import cluster_of
+from sim.build.located_errors import located_errors
+from sim.build.node_limit import check_node_limit
+from sim.build.routing import skew_of
+from sim.plan.collective import CollectivePlan, CollectiveWork, token_bytes
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import CollectiveWorkload
+from topology.cluster import Cluster
+from workloads.presets import get_model
+from workloads.routing.skew import Skew
+
+__all__ = ["build_collective", "collective_work"]
+
+_DEEPEP_EXPERTS: Final = 256
+
+
+def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
+    """Return the plan of a scenario of kind collective, and what had to be assumed.
+
+    Raises
+    ------
+    InputError
+        With the place in the file, where the cluster cannot be, or ranks and experts do not go together.
+    """
+    work, assumptions = collective_work(scenario)
+    return CollectivePlan(work), assumptions
+
+
+def collective_work(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
+    """Return what is to be run, not priced yet; see `build_collective`."""
+    with located_errors(scenario):
+        return _build(scenario)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+class _Tokens(NamedTuple):
+    """What dispatch, combine and all-to-all of tokens send."""
+
+    token_bytes: float = 0.0
+    top_k: int = 1
+    experts: int = 0
+
+
+def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
+    spec, workload = scenario.spec, scenario.spec.workload
+    if not isinstance(workload, CollectiveWorkload):
+        raise TypeError("build_collective needs a scenario of kind collective")
+    cluster = cluster_of(scenario)
+    check_network(scenario, cluster)
+    ranks = _ranks(scenario, workload, cluster)
+    assumptions: list[Assumption] = []
+    tokens = _Tokens() if workload.tokens is None else _tokens(scenario, workload, ranks.size, assumptions)
+    if workload.bytes is not None:
+        num_bytes = float(workload.bytes)
+    elif workload.op == "all_to_all":
+        num_bytes = tokens.token_bytes * (workload.tokens or 0)
+    else:
+        num_bytes = tokens.token_bytes
+    work = CollectiveWork(
+        cluster=cluster,
+        op=workload.op,
+        ranks=ranks,
+        num_bytes=num_bytes,
+        tokens=workload.tokens or 0,
+        top_k=tokens.top_k,
+        experts=tokens.experts,
+        max_nodes_per_token=spec.routing.max_nodes_per_token,
+        routing=spec.routing.kind,
+        skew=skew_of(scenario, cluster, ranks, num_experts=tokens.experts) if workload.tokens is not None else Skew(),
+        seed=spec.seed,
+        all_reduce=spec.network.all_reduce,
+        all_to_all=spec.network.all_to_all,
+        fidelity=spec.network.fidelity,
+        sms=exchange_sms(spec.network) if workload.op in ("dispatch", "combine", "all_to_all") else None,
+    )
+    if tokens.experts:
+        check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)
+        if not scenario.is_given("routing.kind"):
+            assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
+    return work, assumptions
+
+
+def _ranks(scenario: Scenario, workload: CollectiveWorkload, cluster: Cluster) -> NDArray[np.intp]:
+    ranks = np.array(workload.ranks or range(workload.num_ranks), dtype=np.intp)
+    if ranks.max() >= cluster.num_gpus:
+        raise scenario.error_at(
+            "workload.ranks" if workload.ranks else "workload.num_ranks",
+            rule=f"be on the {cluster.num_gpus} GPUs of the cluster",
+            value=int(ranks.max()) if workload.ranks else workload.num_ranks,
+            cure="Use fewer ranks, or more cluster.num_nodes.",
+        )
+    return ranks
+
+
+def _tokens(scenario: Scenario, workload: CollectiveWorkload, num_ranks: int, assumptions: list[Assumption]) -> _Tokens:
+    """Return what the section `model:` says of tokens, and note what it leaves open."""
+    model = scenario.spec.model
+    if model is None:
+        raise TypeError("a workload of tokens needs a model")
+    known = get_model(model.preset) if model.preset else None
+    given = model.dtype if "dtype" in model.model_fields_set else None
+    dtype = "bf16" if workload.op == "combine" else str(given or ("fp8" if workload.op == "dispatch" else "bf16"))
+    if dtype != given:
+        assumptions.append(Assumption("model.dtype", dtype, "what DeepEP sends: dispatch in fp8, combine in bf16"))
+    bytes_of_one = token_bytes(model.hidden or (known.hidden if known else 0), dtype)
+    if workload.op == "all_to_all":
+        return _Tokens(bytes_of_one)
+    top_k = model.top_k or (known.top_k if known else 1)
+    if not top_k:
+        raise scenario.error_at(
+            "model.top_k", rule="be at least 1", value=top_k, cure="Give top_k, or a model with experts."
+        )
+    experts = model.experts or (known.experts if known else 0)
+    if not experts:
+        experts = num_ranks * max(1, round(_DEEPEP_EXPERTS / num_ranks))
+        assumptions.append(Assumption("model.experts", experts, "as DeepEP's tests: 256, the same on each rank"))
+    if experts % num_ranks or top_k > experts:
+        raise scenario.error_at(
+            "model.experts",
+            rule=f"be a multiple of {num_ranks} ranks and at least top_k = {top_k}",
+            value=experts,
+            cure="Each rank has equally many experts.",
+        )
+    return _Tokens(bytes_of_one, top_k, experts)

@@ -1,0 +1,134 @@
+"""Model, strategy, mesh and split of layers, as a scenario's sections give them together."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sim.scenario.scenario import Scenario
+from topology.cluster import Cluster
+from workloads.mesh import Mesh, build_mesh
+from workloads.model import ModelSpec
+from workloads.presets import get_model
+from workloads.schedules import ChunkLayout
+from workloads.strategy import Strategy
+
+__all__ = ["layers_of_chunks", "mesh_of", "model_of", "spread_over", "strategy_of"]
+
+_AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+_MOST_SHOWN = 64  # stages of an example
+
+
+def model_of(scenario: Scenario) -> ModelSpec:
+    """Return the model: a preset with fields that differ, or all fields one by one."""
+    section = scenario.spec.model
+    if section is None:
+        raise scenario.error_at("model", rule="be given", value="nothing", cure="Add a section `model:`.")
+    given = section.given()
+    if section.preset is not None:
+        return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
+    given.setdefault("kv_heads", given["heads"])
+    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
+    given.setdefault("dense_ffn", given["ffn"])
+    return ModelSpec(**given)  # type: ignore[arg-type]  # the section has the same fields
+
+
+def strategy_of(scenario: Scenario) -> Strategy:
+    """Return the strategy; its name and the axes that are given one by one must agree."""
+    parallel = scenario.spec.parallel
+    given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
+    if parallel.strategy is None:
+        return Strategy(**given, sp=parallel.sp)
+    named = Strategy.parse(parallel.strategy)
+    said = re.findall(r"[A-Z]+", parallel.strategy.upper())
+    for axis, size in given.items():
+        if axis.upper() in said and getattr(named, axis) != size:
+            raise scenario.error_at(
+                f"parallel.{axis}",
+                rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
+                value=size,
+                cure="Drop one of the two.",
+            )
+    if named.sp and parallel.sp is False:
+        raise scenario.error_at(
+            "parallel.sp", rule="agree with SP in parallel.strategy", value=False, cure="Drop one of the two."
+        )
+    return replace(named, **given, sp=parallel.sp if parallel.sp is not None else named.sp)
+
+
+def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
+    """Lay the strategy out; a dense model has no experts to be read in several ways, and takes Megatron's mesh."""
+    strategy, convention = strategy_of(scenario), scenario.spec.parallel.convention
+    if not model.experts and convention == "spanning":
+        raise scenario.error_at(
+            "parallel.convention",
+            rule="be megatron or vllm for a dense model",
+            value=convention,
+            cure="Only experts can lie on all stages: use convention: megatron.",
+        )
+    if not model.experts and convention == "vllm":
+        convention = "megatron"
+        strategy = replace(strategy, sp=bool(strategy.sp))
+    return build_mesh(
+        strategy,
+        convention,
+        num_gpus=cluster.num_gpus,
+        gpus_per_node=cluster.gpus_per_node,
+        rank_order=tuple(scenario.spec.parallel.rank_order),
+    )
+
+
+def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) -> list[int]:
+    """Return the layers of parts of the model for a split that was made for another placement.
+
+    Stages keep their totals.
+
+    A stage's layers are divided evenly over its chunks. What does not divide goes to its earlier chunks, on the first
+    stage to its later ones, so that the chunks beside embedding and head are the lighter ones.
+
+    Parameters
+    ----------
+    layers
+        Of each part under the placement before, in the model's order.
+    before, after
+        Where parts stand, on as many stages.
+
+    Examples
+    --------
+    >>> row = ChunkLayout(kind="row", num_stages=4)
+    >>> spread_over([2, 3, 3, 2], row, ChunkLayout(kind="round_robin", num_stages=4, num_chunks=3))
+    [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    >>> spread_over([2, 3, 3, 2], row, ChunkLayout(kind="vee", num_stages=4, num_chunks=2))
+    [1, 2, 2, 1, 1, 1, 1, 1]
+    """
+    chunks_before, chunks_after = _chunks_of_one_copy(before), _chunks_of_one_copy(after)
+    divided = [0] * after.num_model_chunks
+    for stage in range(after.num_stages):
+        total = sum(layers[before.model_chunk_of(stage, chunk)] for chunk in chunks_before)
+        every, rest = divmod(total, len(chunks_after))
+        shares = [every + (chunk < rest) for chunk in chunks_after]
+        for chunk, share in zip(chunks_after, shares[::-1] if stage == 0 else shares, strict=True):
+            divided[after.model_chunk_of(stage, chunk)] = share
+    return divided
+
+
+def _chunks_of_one_copy(placement: ChunkLayout) -> range:
+    return range(1 if placement.kind == "both_ways" else placement.num_chunks)
+
+
+def layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> tuple[int, ...]:
+    """Return the layers of each part of the model, in its order: of stages or, where these hold several, of chunks."""
+    given, num_model_chunks = scenario.spec.parallel.stage_layers, parts.num_model_chunks
+    if given is not None:
+        return tuple(given)
+    split = model.spread_layers(num_model_chunks)
+    if split is None:
+        every, rest = divmod(model.layers, num_model_chunks)
+        example = [every + (i < rest) for i in range(num_model_chunks)]
+        raise scenario.error_at(
+            "parallel.stage_layers",
+            rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
+            + (f" x {parts.num_chunks} chunks" if parts.num_model_chunks > mesh.num_stages else ""),
+            value="nothing",
+            cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
+        )
+    return tuple(split)

@@ -1,0 +1,48 @@
+"""The order of passes of a scenario with a schedule of the user's own."""
+
+from typing import Final
+
+from sim.errors import InputError
+from sim.scenario.scenario import Scenario
+from workloads.schedules import PipelineOrder
+from workloads.schedules.custom import CustomOrderError, read_custom
+
+__all__ = ["read_own_order"]
+
+_MAX_BYTES: Final = 1 << 26
+"""The largest file that is read."""
+
+
+def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, num_chunks: int) -> PipelineOrder:
+    """Return the pipeline_order of `schedule.file`, a file in the scenario's folder or below it.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds no order of the pipeline; the line is that of the file.
+    """
+    chunk_order = scenario.spec.schedule.chunk_order
+    path = scenario.file_beside("schedule.file", scenario.spec.schedule.file or "")
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        cure = "Write a text file with one line of passes per stage."
+        raise scenario.error_at("schedule.file", rule="be readable text", value=str(path), cure=cure) from None
+    if len(content) > _MAX_BYTES:
+        rule, cure = "be of at most 64 MiB", "Use fewer microbatches."
+        raise scenario.error_at("schedule.file", rule=rule, value=str(path), cure=cure)
+    try:
+        return read_custom(
+            text,
+            num_stages=num_stages,
+            num_microbatches=num_microbatches,
+            num_chunks=num_chunks if chunk_order == "round_robin" else 2,
+            chunk_order=chunk_order,
+            forward=scenario.spec.workload.kind == "forward",
+        )
+    except CustomOrderError as error:
+        raise InputError(
+            file=str(path), line=error.line, field=error.field, rule=error.rule, value=error.value, cure=error.cure
+        ) from None

@@ -1,0 +1,50 @@
+"""`routing:` of a scenario becomes the skew of its experts, with the recording that it names."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.plan.exchange_costs import node_places
+from sim.scenario.routing_trace import read_routing_trace
+from sim.scenario.scenario import Scenario
+from topology.cluster import Cluster
+from workloads.routing.skew import Skew
+
+__all__ = ["skew_of"]
+
+_KEYS = ("skew", "hot_experts", "persistence", "burst_share", "layer_correlation", "dead_experts", "stride", "shuffled")
+
+
+def skew_of(
+    scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int = 0
+) -> Skew:
+    """Return how uneven the experts' popularity is.
+
+    Parameters
+    ----------
+    scenario, cluster
+        What is simulated, and where.
+    ranks
+        Ranks that hold the experts, equally many each, in order. Shape [R].
+    num_experts
+        Experts of a layer.
+    first_layer
+        Layers before it are dense; a recording has none of them.
+
+    Raises
+    ------
+    InputError
+        The recording is not in the scenario's folder, cannot be read, or has another number of experts.
+    """
+    routing = scenario.spec.routing
+    if routing.file is None:
+        nodes = np.repeat(node_places(cluster, ranks)[0], num_experts // ranks.size)
+        return Skew(**{key: getattr(routing, key) for key in _KEYS}, expert_nodes=nodes if nodes.size else None)
+    loads = read_routing_trace(scenario.file_beside("routing.file", routing.file))
+    if loads.shape[2] != num_experts:
+        raise scenario.error_at(
+            "routing.file",
+            rule=f"have model.experts = {num_experts} experts",
+            value=loads.shape[2],
+            cure="Replay it on the model that it was recorded of.",
+        )
+    return Skew(loads=loads, first_layer=first_layer)

@@ -1,0 +1,305 @@
+"""What is to be planned, as one value: cluster, model, mesh and workload.
+
+Model
+-----
+    tokens of a microbatch = sequences / (DP * microbatches) * sequence_length         of one replica
+
+Cross-checks between the parts stand here, for each part alone cannot know: heads and TP, layers and PP, experts and EP,
+sequences and microbatches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sim.build.transfer_sms import TransferSms
+from topology.cluster import Cluster
+from workloads.errors import WorkloadError
+from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
+from workloads.mesh import Mesh
+from workloads.model import ModelSpec
+from workloads.placement.rule import PlacementRule
+from workloads.routing.skew import Skew
+from workloads.schedules import SCHEDULES, ChunkLayout, Pair, Pipeline, PipelineOrder, ScheduleKind
+
+__all__ = ["Work"]
+
+_SHARDED_GRADIENTS = 2
+"""ZeRO from which gradients are split over replicas, and exchanged in every pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """A model, laid out on a cluster, and the work it does there."""
+
+    cluster: Cluster
+    """Hardware."""
+    model: ModelSpec
+    """Model."""
+    mesh: Mesh
+    """Groups of ranks; where the schedule holds two copies of the model, replicas are those of both."""
+    kind: str
+    """`forward` or `training`."""
+    batches: int
+    """Batches one after another (forward); 1 in training."""
+    sequences: int
+    """Sequences of one batch, over all replicas."""
+    sequence_length: int
+    """Tokens of a sequence."""
+    microbatches: int
+    """Microbatches of one batch and pipeline."""
+    schedule: str
+    """Schedule by name."""
+    recompute: str = "none"
+    """none, selective (some modules again) or full (the whole layer again)."""
+    recompute_modules: tuple[str, ...] = ("core_attn",)
+    """Modules of selective recomputation."""
+    routing: str = "balanced"
+    """Routing by name."""
+    skew: Skew = field(default_factory=Skew)
+    """How uneven the experts' popularity is."""
+    capacity_factor: float | None = None
+    """Tokens an expert takes of each source, over their mean; None: all."""
+    overflow: str = "drop"
+    """What becomes of tokens beyond that: drop, pad or reroute."""
+    placement: PlacementRule = field(default_factory=PlacementRule)
+    """Which rank holds which expert."""
+    seed: int = 1
+    """Seed of all draws."""
+    all_reduce: str = "auto"
+    """auto, ring, tree, nvls or hierarchical: for all-reduce, all-gather and reduce-scatter."""
+    all_to_all: str = "direct"
+    """direct, low_latency or hierarchical: for dispatch and combine."""
+    max_nodes_per_token: int | None = None
+    """Nodes among which a token chooses its experts; None: all."""
+    exchange_sms: TransferSms | None = None
+    """SMs that dispatch and combine take on each rank."""
+    fidelity: str = "bulk"
+    """bulk: a collective is one transfer; flow: the pairs of an all-to-all end each on its own."""
+    exchange: str = "one_sided"
+    """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
+    zero: int = 0
+    """0: all replicas hold the optimizer; 1: it is split over them; 2: gradients too; 3: weights too."""
+    precision: Precision = MEGATRON_PRECISION
+    """Types of gradients and optimizer states (training)."""
+    chunk_layers: tuple[int, ...]
+    """Layers of each part of the model, in its order: the stages', or those of their chunks (`chunk_layout`)."""
+    own_order: PipelineOrder | None = None
+    """The steps of schedule `custom`."""
+
+    def __post_init__(self) -> None:
+        if self.mesh.is_mirrored != self.has_copies:
+            object.__setattr__(self, "mesh", replace(self.mesh, is_mirrored=self.has_copies))
+        model, s = self.model, self.mesh.strategy
+        _require(
+            model.heads % s.tp == 0,
+            "parallel.tp",
+            f"divide heads = {model.heads}",
+            s.tp,
+            "Choose TP among its divisors.",
+        )
+        _require(
+            model.kv_heads % s.tp == 0 or s.tp % model.kv_heads == 0,
+            "parallel.tp",
+            f"divide kv_heads = {model.kv_heads} or be a multiple of it",
+            s.tp,
+            "Choose another TP.",
+        )
+        _require(
+            model.experts % s.ep == 0,
+            "parallel.ep",
+            f"divide experts = {model.experts}",
+            s.ep,
+            "Choose EP among its divisors.",
+        )
+        _require(
+            s.ep == 1 or model.experts > 0,
+            "parallel.ep",
+            "be 1 for a dense model",
+            s.ep,
+            "Drop EP or set model.experts.",
+        )
+        per_pipeline = self.mesh.dp * self.microbatches
+        _require(
+            self.sequences % per_pipeline == 0,
+            "workload.sequences",
+            f"be a multiple of DP x microbatches = {self.mesh.dp} x {self.microbatches} = {per_pipeline}",
+            self.sequences,
+            f"Use {max(1, self.sequences // per_pipeline) * per_pipeline}, or change workload.microbatches.",
+        )
+        _require(
+            self.tokens % s.tp == 0,
+            "workload.sequence_length",
+            f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
+            self.tokens,
+            f"Use a sequence length that is a multiple of {s.tp}.",
+        )
+        self._check_placement()
+        self._check_chunks()
+        self._refuse_unbuilt()
+
+    def _check_placement(self) -> None:
+        slots = self.model.experts + self.placement.replicas
+        _require(
+            slots % self.mesh.strategy.ep == 0,
+            "placement.replicas",
+            f"give all EP = {self.mesh.strategy.ep} ranks equally many of {slots} slots",
+            self.placement.replicas,
+            "Use a multiple of EP.",
+        )
+        every = self.placement.every
+        _require(
+            self.kind == "forward" or every is None or every % self.microbatches == 0,
+            "placement.every",
+            f"be a multiple of workload.microbatches = {self.microbatches} in training: a plan holds for whole steps",
+            every,
+            f"Use {self.microbatches}, or a forward pass.",
+        )
+
+    def _check_chunks(self) -> None:
+        s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
+        _require(
+            s.vpp in {1, chunks} and not (s.vpp == 1 and self.family is not None and self.family.num_chunks is None),
+            "parallel.vpp",
+            f"be {'at least 2' if chunks == s.vpp == 1 else chunks} with schedule.kind {self.schedule}",
+            s.vpp,
+            "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
+        )
+        if self.family is not None and self.family.requires is not None:
+            self.family.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
+        _require(
+            len(self.chunk_layers) == self.chunk_layout.num_model_chunks and sum(self.chunk_layers) == model.layers,
+            "parallel.stage_layers",
+            f"give {self.chunk_layout.num_model_chunks} counts, one per {'stage' if chunks == 1 else 'part of the model'}, that sum "
+            f"to layers = {model.layers}",
+            list(self.chunk_layers),
+            "Correct the split.",
+        )
+        _require(
+            not (self.has_copies and self.kind == "training" and self.zero >= _SHARDED_GRADIENTS),
+            "parallel.zero",
+            f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
+            "supported yet)",
+            self.zero,
+            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
+        )
+
+    def _refuse_unbuilt(self) -> None:
+        s = self.mesh.strategy
+        for axis, size in (("cp", s.cp), ("etp", s.etp)):
+            _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
+        _require(
+            not (self.kind == "training" and self.mesh.convention == "vllm"),
+            "workload.kind",
+            "be forward under the vllm convention, which serves and does not train",
+            self.kind,
+            "Use convention: megatron for training.",
+        )
+        _require(
+            not (self.model.experts and self.mesh.convention == "megatron" and s.tp > 1 and not self.mesh.sp),
+            "parallel.sp",
+            "be true where TP > 1 meets experts (otherwise: not supported yet)",
+            self.mesh.sp,
+            "Set sp: true, or leave it out.",
+        )
+
+    @property
+    def again(self) -> Recompute:
+        """What a backward pass computes again."""
+        return Recompute(self.recompute, self.recompute_modules)
+
+    @property
+    def num_microbatches(self) -> int:
+        """Microbatches of one pipeline over all batches."""
+        return self.batches * self.microbatches
+
+    @property
+    def sequences_per_microbatch(self) -> int:
+        """Sequences of one microbatch of one replica."""
+        return self.sequences // (self.mesh.dp * self.microbatches)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one microbatch of one replica."""
+        return self.sequences_per_microbatch * self.sequence_length
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one batch over all replicas."""
+        return self.sequences * self.sequence_length
+
+    @property
+    def head_tokens(self) -> int:
+        """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
+        return self.tokens if self.kind == "training" else self.sequences_per_microbatch
+
+    @property
+    def has_replicated_tokens(self) -> bool:
+        """Whether all ranks of a lane have all its tokens."""
+        return self.mesh.convention == "vllm" and self.mesh.dp == 1
+
+    @property
+    def owned_tokens(self) -> int:
+        """Tokens of a microbatch that each source rank sends off."""
+        return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
+
+    @property
+    def family(self) -> ScheduleKind | None:
+        """The schedule's entry in the table; None for an order of one's own."""
+        return None if self.own_order is not None else SCHEDULES[self.schedule]
+
+    @property
+    def chunk_layout(self) -> ChunkLayout:
+        """Where the parts of the model stand."""
+        if self.own_order is not None:
+            return self.own_order.layout
+        return SCHEDULES[self.schedule].layout_on(self.mesh.num_stages, self.mesh.strategy.vpp)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether each part of the model stands on two stages."""
+        return self.chunk_layout.kind == "both_ways"
+
+    @property
+    def splits_backward(self) -> bool:
+        """Whether W is a pass of its own."""
+        return self.family is None or self.family.splits_backward
+
+    @property
+    def runs_pairs(self) -> bool:
+        """Whether forward and backward passes run at the same time."""
+        if self.own_order is None:
+            return SCHEDULES[self.schedule].pairs
+        return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
+
+    @property
+    def visits_of_stage(self) -> int:
+        """How often a microbatch comes to each stage, on its way forward."""
+        return self.chunk_layout.num_model_chunks // self.mesh.num_stages
+
+    def chunks_of(self, stage: int) -> tuple[int, ...]:
+        """Return the parts of the model that a stage holds, chunk by chunk."""
+        return tuple(self.chunk_layout.model_chunk_of(stage, chunk) for chunk in range(self.chunk_layout.num_chunks))
+
+    def layers_of(self, stage: int) -> Sequence[int]:
+        """Return the layers of a stage, of all of its chunks."""
+        return [layer for part in self.chunks_of(stage) for layer in self.layers_of_part(part)]
+
+    def layers_of_part(self, part: int) -> range:
+        """Return the layers of a part of the model: of a stage, or of one of its chunks."""
+        first = sum(self.chunk_layers[:part])
+        return range(first, first + self.chunk_layers[part])
+
+    def stage_parameters(self, stage: int) -> StageParameters:
+        """Return what a stage holds of the model, in all of its chunks."""
+        parts = self.chunks_of(stage)
+        return StageParameters(
+            layers=self.layers_of(stage),
+            has_embedding=0 in parts,
+            has_head=len(self.chunk_layers) - 1 in parts,
+            replicas=self.placement.replicas,
+        )
+
+
+def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:
+    if not ok:
+        raise WorkloadError(subject="scenario", field=field, rule=rule, value=value, cure=cure)

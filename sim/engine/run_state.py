@@ -1,0 +1,177 @@
+"""What the lanes of a run share: plan, clock, network, ranks, record, and where to meet.
+
+Lanes know their world and not each other: what one makes for another, it hands to a `Receiver`.
+"""
+
+import time
+from typing import Protocol
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from sim.engine.clock import Clock
+from sim.engine.compute import RankCompute
+from sim.engine.network.batch import Batch
+from sim.engine.network.flows.network import FlowNetwork
+from sim.engine.network.fluid import FluidNetwork
+from sim.engine.recorder import Recorder
+from sim.plan.folding import Folding
+from sim.plan.ops import ConcurrentPasses, ExpertTokens, Input, Op, Send, Transfer
+from workloads.schedules import Pass, Schedule, Step
+
+__all__ = ["Plan", "Receiver", "Rendezvous", "RunState"]
+
+ChunkPosition = tuple[int, int]
+
+
+class Plan(Protocol):
+    """What the engine is to run, with all costs known."""
+
+    lane_ranks: NDArray[np.intp]
+    """Ranks of each lane. Shape [stages, lanes, lane_size]."""
+    capacity_bytes_per_s: NDArray[np.float64]
+    """Capacity of each link. Shape [L]."""
+    can_saturate: NDArray[np.bool_]
+    """Which links can be full at all; the others hold nobody back. Shape [L]."""
+    link_names: list[str]
+    """Name of each link."""
+    link_kinds: list[str]
+    """Kind of each link."""
+    num_sms: int | None
+    """SMs of a rank, of which transfers take some and slow its kernels; None where no transfer takes any."""
+
+    fidelity: str
+    """How transfers are simulated: `bulk` or `flow`."""
+
+    @property
+    def folding(self) -> Folding | None:
+        """Which lanes run for others, if any do."""
+        ...
+
+    @property
+    def shares_compute(self) -> bool:
+        """Whether kernels may have to wait for a rank: for those of other lanes' passes, or of the pass beside."""
+        ...
+
+    def schedule(self, lane: int) -> Schedule:
+        """Return the schedule of the pipeline that lane `lane` of every stage forms."""
+        ...
+
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return what a step needs before it opens."""
+        ...
+
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
+        """Return the ops of a step."""
+        ...
+
+    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+        """Return what a pass hands to other stages."""
+        ...
+
+    def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the ops that follow the last pass: gradient reduction and optimizer."""
+        ...
+
+
+class Receiver(Protocol):
+    """A lane, as other lanes see it."""
+
+    def receive(self, key: Input, row: int) -> None:
+        """Take an input that row `row` brought."""
+        ...
+
+
+class Rendezvous:
+    """A collective that several lanes enter together: the last to come starts it."""
+
+    def __init__(self, members: tuple[ChunkPosition, ...], begun: simpy.Event) -> None:
+        self.members = members
+        self.arrived: dict[ChunkPosition, int] = {}
+        self.begun = begun
+        self.transfers: list[Transfer] = []
+        self.batch: Batch | None = None
+
+
+class RunState:
+    """Clock, network, ranks and record of one run."""
+
+    def __init__(self, plan: Plan, clock: Clock, network: FluidNetwork | FlowNetwork) -> None:
+        self.plan, self.clock, self.network = plan, clock, network
+        num_ranks = int(plan.lane_ranks.max()) + 1
+        self.compute = RankCompute(num_ranks)
+        self.meetings: dict[tuple[object, ...], Rendezvous] = {}
+        self.receivers: dict[ChunkPosition, Receiver] = {}
+        self.shares_compute = plan.shares_compute
+        homes = np.zeros((2, num_ranks), dtype=np.int64)
+        for place in np.ndindex(plan.lane_ranks.shape[:2]):
+            homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
+        self.recorder = Recorder(homes)
+        self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.tokens_rerouted = self.num_stage_ops = 0
+        self.expert_tokens: list[tuple[int, ExpertTokens]] = []
+        self.expert_places: list[tuple[ChunkPosition, Step]] = []
+        self.plan_wall_s = 0.0
+
+    def count_tokens(self, place: ChunkPosition, chosen: Step, routed: int, computed: ExpertTokens | None) -> None:
+        """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
+        self.tokens_routed += stands_for * routed
+        if computed is not None:
+            self.expert_tokens.append((stands_for, computed))
+            self.expert_places.append((place, chosen))
+
+    def tokens_received(self) -> dict[ChunkPosition, dict[tuple[int, int], NDArray[np.int64]]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
+        received: dict[ChunkPosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
+        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+            of_lane[key] = of_lane[key] + tokens.held if key in of_lane else tokens.held
+        return received
+
+    def tokens_sent(self) -> dict[ChunkPosition, dict[tuple[int, int], int]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
+        sent: dict[ChunkPosition, dict[tuple[int, int], int]] = {}
+        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+            of_lane, key = sent.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+            of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
+        return sent
+
+    def exchange_skew(self) -> dict[int, tuple[float, float]]:
+        """Return, for each stage, the most rows that a rank sent and received in one exchange.
+
+        Over the mean of the copies that sources have.
+        """
+        skew: dict[int, tuple[float, float]] = {}
+        for ((stage, _), _), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+            if tokens.num_routed:
+                sent, received = skew.get(stage, (0.0, 0.0))
+                over_mean = int(tokens.held.max()) * tokens.held.size / tokens.num_routed
+                skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
+        return skew
+
+    def count_lost(self, lane: int, dropped: int, padded: int, rerouted: int) -> None:
+        """Note copies of tokens of a lane that no expert computes or another one, and empty rows that experts do."""
+        self.tokens_rerouted += rerouted * (1 if self.plan.folding is None else int(self.plan.folding.num_of[lane]))
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
+        self.tokens_dropped += stands_for * dropped
+        self.tokens_padded += stands_for * padded
+
+    def token_sums(self) -> tuple[int, float]:
+        """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
+        counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
+        totals = np.array([tokens.computed.sum() for _, tokens in self.expert_tokens], dtype=np.int64)
+        most = [tokens.computed.max() * tokens.computed.size for _, tokens in self.expert_tokens]
+        any_ = totals > 0
+        if not any_.any():
+            return 0, 1.0
+        means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
+        return int((counts * totals).sum()), float(np.mean(means))
+
+    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
+        """Return the ops of a pass, and keep the time that planning them took apart."""
+        began = time.perf_counter()
+        ops = self.plan.ops(stage, lane, chosen)
+        self.plan_wall_s += time.perf_counter() - began
+        self.num_stage_ops += sum(len(side) for _, side in ops.sides) if isinstance(ops, ConcurrentPasses) else len(ops)
+        return ops

@@ -1,0 +1,235 @@
+"""The plan of one collective on its own, as nccl-tests and DeepEP's tests run it: all ranks enter it at once.
+
+Model
+-----
+    size of nccl-tests      all-reduce, broadcast, send: each rank's tensor
+                            all-gather, reduce-scatter: the whole tensor
+                            all-to-all: what each rank has for all, an equal part for each
+    send                    rank i to rank i + 1, the last to the first; of two ranks the first to the second
+    dispatch, combine       tokens to their experts and back, in the type of each
+
+Logical bytes of dispatch and combine, over time, are DeepEP's bandwidth; traffic of a rank with itself counts::
+
+    direct, low_latency     tokens * top_k * bytes of a token
+    hierarchical            tokens * nodes that each goes to * bytes of a token; on one node ranks instead of nodes
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.transfer_sms import TransferSms
+from sim.plan.costs import Costs
+from sim.plan.exchange_costs import Tokens, node_places
+from sim.plan.folding import Folding
+from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
+from sim.plan.transfer_costs import Choice
+from topology.cluster import Cluster
+from workloads.collectives import COLLECTIVES
+from workloads.collectives.node_relay import distinct_tokens
+from workloads.routing import Skew, draw_counts
+from workloads.routing.draw import node_chances
+from workloads.schedules import Pass, Schedule, Step, build_schedule
+
+__all__ = ["CollectivePlan", "CollectiveWork", "bus_factor", "token_bytes"]
+
+_KINDS = {"dispatch": "ep_dispatch", "combine": "ep_combine", "all_to_all": "ep_dispatch", "send": "pp"}
+_FP8_GROUP, _SCALE_BYTES = 128, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectiveWork:
+    """One collective."""
+
+    cluster: Cluster
+    """Hardware."""
+    op: str
+    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
+    ranks: NDArray[np.intp]
+    """Who takes part. Shape [R]."""
+    num_bytes: float
+    """Size as nccl-tests counts it; of dispatch and combine the bytes of one token."""
+    tokens: int = 0
+    """Tokens of each rank, of dispatch and combine."""
+    top_k: int = 1
+    """Experts of a token."""
+    experts: int = 0
+    """Experts, spread evenly over the ranks."""
+    max_nodes_per_token: int | None = None
+    """Nodes among which a token chooses its experts; None: all."""
+    routing: str = "balanced"
+    """Routing by name."""
+    skew: Skew = field(default_factory=Skew)
+    """How uneven the experts' popularity is."""
+    seed: int = 1
+    """Seed of the draws."""
+    all_reduce: str = "auto"
+    """Algorithm of all-reduce, all-gather and reduce-scatter."""
+    all_to_all: str = "direct"
+    """Algorithm of all-to-all, dispatch and combine."""
+    fidelity: str = "bulk"
+    """bulk or flow."""
+    sms: TransferSms | None = None
+    """SMs that all-to-alls take on each rank."""
+
+
+class CollectivePlan:
+    """One collective as a stage of one pass."""
+
+    def __init__(self, work: CollectiveWork) -> None:
+        self.work = work
+        cluster = work.cluster
+        self.costs = Costs(
+            cluster,
+            dtype="bf16",
+            all_reduce=work.all_reduce,
+            all_to_all=work.all_to_all,
+            fidelity=work.fidelity,
+            is_random=True,
+            sms=None if work.sms is None else {"all_to_all": work.sms},
+        )
+        self.costs.pairs.is_on = True  # one matrix, which is here anyway
+        self.lane_ranks: NDArray[np.intp] = work.ranks.reshape(1, 1, -1)
+        self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
+        self.can_saturate = cluster.can_saturate
+        self.link_names, self.link_kinds = cluster.link_names, cluster.link_kinds
+        self.folding: Folding | None = None
+        self.shares_compute = False
+        self.num_sms = self.costs.num_sms
+        self.fidelity = work.fidelity
+        self.logical_bytes = work.num_bytes
+        self.transfer = self._transfer()
+
+    @property
+    def choice(self) -> Choice:
+        """Its algorithm and protocol."""
+        work, costs = self.work, self.costs
+        if work.op in COLLECTIVES:
+            (chosen,) = costs.transfers.choices.values()
+            return chosen
+        protocol = costs.transfers.pricing.one("send") if work.op == "send" else costs.exchanges.protocol
+        name = "send" if work.op == "send" else work.all_to_all
+        time_ns = self.transfer.latency_ns + self.transfer.alone_ns
+        return Choice(work.op, work.ranks.size, self.logical_bytes, name, protocol.name, time_ns)
+
+    def schedule(self, lane: int) -> Schedule:
+        """Return one pass."""
+        del lane
+        return build_schedule("gpipe", num_stages=1, num_microbatches=1, forward=True)
+
+    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+        """Return nothing: it starts at once."""
+        del stage, chosen
+        return ()
+
+    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+        """Return the collective."""
+        del stage, lane, chosen
+        return (Collective(kind=_KINDS.get(self.work.op, "tp"), layer=NO_LAYER, transfers=(self.transfer,)),)
+
+    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+        """Return nothing."""
+        del stage, lane, chosen
+        return ()
+
+    def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return nothing."""
+        del stage, lane
+        return ()
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _transfer(self) -> Transfer:
+        work, ranks = self.work, self.work.ranks
+        if work.op in COLLECTIVES:
+            return self.costs.transfers.collective(work.op, ranks, work.num_bytes, group=0)
+        if work.op == "send":
+            ends = (ranks, np.roll(ranks, -1)) if ranks.size > 2 else (ranks[:1], ranks[1:])
+            return self.costs.transfers.send(*ends, work.num_bytes, group=0)
+        if work.op == "all_to_all":
+            return self._all_to_all()
+        there, back = self._round_trip()
+        return there if work.op == "dispatch" else back
+
+    def _all_to_all(self) -> Transfer:
+        """Return an exchange of equal parts; by way of nodes none of them is another's copy."""
+        work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
+        matrix = np.full((1, ranks.size, ranks.size), work.num_bytes / ranks.size)
+        if work.all_to_all != "hierarchical":
+            return exchanges.round_trips(ranks, ranks, matrix, group=0)[0][0]
+        node, _ = node_places(work.cluster, ranks)
+        to_nodes = matrix @ np.eye(int(node.max()) + 1)[node]
+        return exchanges.relayed_trips(ranks, ranks, Tokens(to_ranks=matrix, to_nodes=to_nodes), group=0)[0][0]
+
+    def _round_trip(self) -> tuple[Transfer, Transfer]:
+        work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
+        node, _ = node_places(work.cluster, ranks)
+        num_nodes = int(node.max()) + 1
+        counts = draw_counts(
+            work.routing,
+            num_sources=ranks.size,
+            tokens=work.tokens,
+            num_experts=work.experts,
+            top_k=work.top_k,
+            seed=work.seed,
+            layers=[0],
+            microbatches=[0],
+            skew=work.skew,
+            num_nodes=num_nodes,
+            max_nodes=work.max_nodes_per_token,
+        )[0]
+        owner = np.repeat(np.arange(ranks.size), work.experts // ranks.size)
+        if work.all_to_all != "hierarchical":
+            self.logical_bytes = work.tokens * work.top_k * work.num_bytes
+            matrix = counts[0].reshape(ranks.size, ranks.size, -1).sum(axis=2) * work.num_bytes
+            return exchanges.round_trip(ranks, ranks, matrix, group=0)
+        to_ranks, to_nodes = (self._distinct(counts, of, node[owner]) for of in (owner, node[owner]))
+        counted = to_nodes if num_nodes > 1 else to_ranks
+        self.logical_bytes = float(counted.sum()) / ranks.size
+        return exchanges.relayed_trips(ranks, ranks, Tokens(to_ranks=to_ranks, to_nodes=to_nodes), group=0)[0]
+
+    def _distinct(
+        self, counts: NDArray[np.int64], owner: NDArray[np.intp], node: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        work, limit, chances = self.work, self.work.max_nodes_per_token, None
+        if limit is not None:
+            chances = node_chances(
+                work.routing,
+                num_experts=work.experts,
+                top_k=work.top_k,
+                seed=work.seed,
+                draws=[(0, 0)],
+                skew=work.skew,
+                num_nodes=int(node.max()) + 1,
+                max_nodes=limit,
+            )
+        tokens = distinct_tokens(
+            counts,
+            owner,
+            tokens=float(work.tokens),
+            top_k=work.top_k,
+            group=node,
+            max_groups=limit,
+            group_chances=chances,
+        )
+        return tokens * work.num_bytes
+
+
+def token_bytes(hidden: int, dtype: str) -> float:
+    """Return the bytes of a token's hidden state as it is sent: in fp8 with a scale of 4 bytes for each 128 values.
+
+    >>> token_bytes(7168, "fp8"), token_bytes(7168, "bf16")
+    (7392.0, 14336.0)
+    """
+    return hidden + _SCALE_BYTES * hidden / _FP8_GROUP if dtype == "fp8" else 2.0 * hidden
+
+
+def bus_factor(op: str, num_ranks: int) -> float:
+    """Return bus bandwidth over algorithm bandwidth, as nccl-tests defines them.
+
+    >>> bus_factor("all_reduce", 8), bus_factor("all_gather", 8), bus_factor("send", 8)
+    (1.75, 0.875, 1.0)
+    """
+    share = (num_ranks - 1) / num_ranks
+    return {"all_reduce": 2 * share, "all_gather": share, "reduce_scatter": share, "all_to_all": share}.get(op, 1.0)

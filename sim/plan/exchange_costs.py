@@ -1,0 +1,281 @@
+"""What all-to-alls cost, there and back.
+
+Model
+-----
+    direct          bytes [source, host] from each source to each host
+    low_latency     the same, over the network's own kernels: another protocol
+    hierarchical    by way of nodes, each token once (`workloads.collectives.node_relay`): two messages in a row
+    alone           what the busiest link needs, at what the protocol reaches there
+    imbalance       alone - alone with the same senders' bytes spread evenly
+
+Exchanges that are drawn at random are not kept, for none comes twice. Under `flow` the pairs go along, each to end on
+its own.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.transfer_sms import TransferSms, busiest_rank_bytes
+from sim.plan.ops import Flows, Transfer
+from sim.plan.pairs import PairLog
+from sim.plan.pricing import Pricing
+from sim.time import TimeRangeError, to_ns
+from topology.cluster import Cluster
+from topology.flow_links import FlowLinks
+from topology.links import LinkLoad
+from topology.pairs import PairSums
+from workloads.collectives.node_relay import relayed
+
+__all__ = ["ExchangeCosts", "Tokens"]
+
+Ranks = NDArray[np.intp]
+FloatArray = NDArray[np.float64]
+_PROTOCOLS = {"direct": "direct", "low_latency": "low_latency", "hierarchical": "hierarchical_all_to_all"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tokens:
+    """Different tokens that senders have for ranks and nodes of their group; a token counts once for each."""
+
+    to_ranks: FloatArray
+    """Bytes for each rank. Shape [N, S, G]."""
+    to_nodes: FloatArray
+    """Bytes for each node. Shape [N, S, nodes]."""
+
+
+class ExchangeCosts:
+    """Prices of all-to-alls on one cluster."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        algorithm: str = "direct",
+        fidelity: str = "bulk",
+        is_random: bool = False,
+        sms: TransferSms | None = None,
+        pairs: PairLog | None = None,
+    ) -> None:
+        """Run all-to-alls by `algorithm`; under `is_random` none comes twice; `sms` are those that it takes.
+
+        Who sends what to whom is noted in `pairs`.
+        """
+        self.cluster = cluster
+        self.algorithm = algorithm
+        self.pricing = Pricing(cluster)
+        self.pairs = PairLog() if pairs is None else pairs
+        self.protocol = self.pricing.one(_PROTOCOLS[algorithm])
+        self._overhead = self.pricing.overhead(self.protocol)
+        self._reached = self.pricing.reached(self.protocol)
+        self._fidelity, self._is_random, self._sms = fidelity, is_random, sms
+        self._known: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
+        self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
+
+    def round_trip(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray, *, group: int
+    ) -> tuple[Transfer, Transfer]:
+        """Return the round trip of one `byte_matrix` [S, G]."""
+        return self.round_trips(senders, group_ranks, byte_matrix[None], group=group)[0]
+
+    def round_trips(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray, *, group: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        """Return the all-to-all of each of `byte_matrices` [N, S, G] from senders to their group, and back.
+
+        What they take longer alone than if each sender spread its bytes evenly is their imbalance.
+        """
+        if self._is_random:
+            return self._round_trips(senders, group_ranks, byte_matrices, group)
+        keys = [(senders.tobytes(), group_ranks.tobytes(), matrix.tobytes(), group) for matrix in byte_matrices]
+        for key, matrix in zip(keys, byte_matrices, strict=True):
+            if key not in self._known:
+                self._known[key] = self._round_trips(senders, group_ranks, matrix[None], group)[0]
+        return [self._known[key] for key in keys]
+
+    def relayed_trips(
+        self, senders: Ranks, group_ranks: Ranks, tokens: Tokens, *, group: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        """Return the all-to-all by way of nodes of each of N sets of tokens, and back."""
+        node, place = node_places(self.cluster, group_ranks)
+        among = np.array([int(np.flatnonzero(group_ranks == sender)[0]) for sender in senders], dtype=np.intp)
+        matrices = np.stack(
+            [relayed(r, n, node, place, among) for r, n in zip(tokens.to_ranks, tokens.to_nodes, strict=True)]
+        )
+        even = relayed(_even_rows(tokens.to_ranks[0]), _even_rows(tokens.to_nodes[0]), node, place, among)
+        chain_s = self._chain_s(group_ranks, matrices.sum(axis=0))
+        return self._round_trips(group_ranks, group_ranks, matrices, group, even=even, chain_s=chain_s)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _round_trips(
+        self,
+        senders: Ranks,
+        group_ranks: Ranks,
+        byte_matrices: FloatArray,
+        group: int,
+        *,
+        even: FloatArray | None = None,
+        chain_s: float | None = None,
+    ) -> list[tuple[Transfer, Transfer]]:
+        sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrices)
+        even_ns = self._all_even_ns(senders, group_ranks, byte_matrices, even)
+        rank_bytes = [self._rank_bytes(senders, group_ranks, matrix) for matrix in byte_matrices]
+        flows = [
+            self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
+            for matrix in byte_matrices
+        ]
+        there, back = (
+            [
+                self._transfer(
+                    sums,
+                    i,
+                    load,
+                    rank_bytes[i],
+                    alone_ns=self._alone_ns(alone_s, rank_bytes[i]),
+                    even_ns=even_ns[i][way],
+                    chain_s=sums.latency_s[i] if chain_s is None else chain_s,
+                    flows=flows[i][way],
+                    ranks=group_ranks,
+                    group=group,
+                )
+                for i, (load, alone_s) in enumerate(zip(loads, drain_s.tolist(), strict=True))
+            ]
+            for way, (loads, drain_s) in enumerate(self._both_ways(sums))
+        )
+        for i, matrix in enumerate(byte_matrices):
+            self.pairs.note(there[i], senders[:, None], group_ranks, matrix)
+            self.pairs.note(back[i], group_ranks, senders[:, None], matrix)
+        return list(zip(there, back, strict=True))
+
+    def _chain_s(self, ranks: Ranks, byte_matrix: FloatArray) -> float:
+        """Return the latency of two messages after one another: to a relay, and from there inside its node."""
+        row, column = np.nonzero(byte_matrix)
+        src, dst = ranks[row], ranks[column]
+        crosses = self.cluster.node_of(src) != self.cluster.node_of(dst)
+        return sum(self.cluster.longest_latency_s(src[of], dst[of]) for of in (crosses, ~crosses))
+
+    def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
+        """Return loads and times alone there and back, a byte counted as long as it holds its link."""
+        return [way(self._reached, self._overhead) for way in (sums.there, sums.back)]
+
+    def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
+        """Return the pairs of different ranks that have bytes, there and back; None without any."""
+        row, column = np.nonzero((byte_matrix > 0) & (senders[:, None] != group_ranks))
+        if row.size == 0:
+            return None, None
+        src, dst, num_bytes = senders[row], group_ranks[column], byte_matrix[row, column]
+        return self._pairs(src, dst, num_bytes), self._pairs(dst, src, num_bytes)
+
+    def _pairs(self, src: Ranks, dst: Ranks, num_bytes: FloatArray) -> Flows:
+        """Return a flow for each pair of an all-to-all; SMs bound what a rank sends, or receives, in its node."""
+        links, sms = self.cluster.flow_links(src, dst), self._sms
+        if self._overhead is not None:
+            links = FlowLinks(first=links.first, links=links.links, share=links.share * self._overhead[links.links])
+        if sms is None or sms.bytes_per_s == math.inf:
+            return Flows(links=links, num_bytes=num_bytes)
+        stays = np.flatnonzero(self.cluster.node_of(src) == self.cluster.node_of(dst))
+        senders, of_src = np.unique(src[stays], return_inverse=True)
+        receivers, of_dst = np.unique(dst[stays], return_inverse=True)
+        own = self.cluster.capacity_bytes_per_s.size + np.stack([of_src, senders.size + of_dst], axis=1)
+        ends = np.repeat(links.first[1:][stays], 2)
+        num_more = np.zeros(links.first.size, dtype=np.intp)
+        num_more[1:][stays] = 2
+        return Flows(
+            links=FlowLinks(
+                first=links.first + np.cumsum(num_more),
+                links=np.insert(links.links, ends, own.ravel()),
+                share=np.insert(links.share, ends, 1.0),
+            ),
+            num_bytes=num_bytes,
+            own_bytes_per_s=np.full(senders.size + receivers.size, sms.num_sms * sms.bytes_per_s),
+        )
+
+    def _transfer(
+        self,
+        sums: PairSums,
+        i: int,
+        load: LinkLoad,
+        rank_bytes: float,
+        *,
+        alone_ns: int,
+        even_ns: int,
+        chain_s: float,
+        flows: Flows | None,
+        ranks: Ranks,
+        group: int,
+    ) -> Transfer:
+        num_flows, total_bytes = sums.num_flows[i], sums.total_bytes[i]
+        flow_bytes = total_bytes / num_flows if num_flows else 0.0
+        num_sms, most_bytes_per_s = self._bound(rank_bytes, flow_bytes)
+        return Transfer(
+            load=load,
+            overhead=self._overhead,
+            latency_ns=to_ns(self.protocol.base_latency_s + chain_s if num_flows else 0.0),
+            alone_ns=alone_ns,
+            imbalance_ns=max(0, alone_ns - even_ns),
+            flow_bytes=flow_bytes,
+            total_bytes=total_bytes,
+            group=group,
+            ranks=ranks,
+            flows=flows,
+            num_sms=num_sms,
+            most_bytes_per_s=most_bytes_per_s,
+        )
+
+    def _all_even_ns(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray, even: FloatArray | None
+    ) -> list[tuple[int, int]]:
+        """Return the times alone, there and back, of `even`, or when each sender has as much for all of the group."""
+        num, *shape = byte_matrices.shape
+        told = [even] * num if even is not None else list(byte_matrices.sum(axis=2) / group_ranks.size)
+        where = (senders.tobytes(), group_ranks.tobytes())
+        found = []
+        for each in told:
+            key = (*where, each.tobytes())
+            if key not in self._even:
+                matrix = each if even is not None else np.repeat(each[:, None], shape[1], axis=1)
+                self._even[key] = self._even_ns(senders, group_ranks, matrix)
+            found.append(self._even[key])
+        return found
+
+    def _even_ns(self, senders: Ranks, group_ranks: Ranks, matrix: FloatArray) -> tuple[int, int]:
+        """Return the time alone, there and back, of one matrix."""
+        sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
+        rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
+        there_s, back_s = (drain_s.tolist()[0] for _, drain_s in self._both_ways(sums))
+        return self._alone_ns(there_s, rank_bytes), self._alone_ns(back_s, rank_bytes)
+
+    def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> float:
+        """Return what SMs of the busiest rank move in its node: NICs fetch and store what crosses by themselves."""
+        if self._sms is None:
+            return 0.0
+        stays = self.cluster.node_of(senders)[:, None] == self.cluster.node_of(group_ranks)
+        src, dst = np.broadcast_arrays(senders[:, None], group_ranks)
+        return busiest_rank_bytes(src.ravel(), dst.ravel(), (byte_matrix * stays).ravel())
+
+    def _alone_ns(self, drain_s: float, rank_bytes: float) -> int:
+        try:
+            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.least_time_s(rank_bytes)))
+        except TimeRangeError as error:
+            raise error.caused_by("a transfer of kind all_to_all, alone on its links") from None
+
+    def _bound(self, rank_bytes: float, flow_bytes: float) -> tuple[int, float]:
+        """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
+        if self._sms is None or rank_bytes == 0.0:  # nothing leaves a rank
+            return 0, math.inf
+        least_s = self._sms.least_time_s(rank_bytes)
+        return self._sms.num_sms, flow_bytes / least_s if least_s else math.inf
+
+
+def node_places(cluster: Cluster, ranks: Ranks) -> tuple[Ranks, Ranks]:
+    """Return the node of each of `ranks` [R], numbered from 0, and its place among those of its node. Each [R]."""
+    _, node = np.unique(cluster.node_of(ranks), return_inverse=True)
+    place = np.array([int((node[:i] == node[i]).sum()) for i in range(ranks.size)], dtype=np.intp)
+    return node.astype(np.intp), place
+
+
+def _even_rows(amounts: FloatArray) -> FloatArray:
+    return np.repeat(amounts.mean(axis=1, keepdims=True), amounts.shape[1], axis=1)

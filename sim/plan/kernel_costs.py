@@ -1,0 +1,204 @@
+"""What kernels cost: the device turns shapes into seconds, here they become nanoseconds on each rank.
+
+Kernels that come again are priced once. Under drawn routing those of experts do not: where each rank has one expert,
+they are read from a table of all counts of tokens so far.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
+from sim.time import TimeRangeError, to_ns_array
+from topology.device import Device
+from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+
+__all__ = ["Block", "KernelCosts"]
+
+Times = NDArray[np.int64]
+Block = Callable[[NDArray[np.int64]], list[Kernel]]
+"""Kernels of experts, from the tokens [R, E] that arrive for each on each rank."""
+
+_MOST_TOKENS = 2**18
+"""Tokens on an expert above which its kernels are not looked up: the table would take megabytes."""
+
+
+class KernelCosts:
+    """Prices of kernels on one device."""
+
+    def __init__(self, device: Device, *, dtype: str, is_random: bool = False) -> None:
+        """Under `is_random` tokens choose their experts at random, so that no kernel of these comes twice."""
+        self._device = device
+        self._dtype = dtype
+        self._is_random = is_random
+        self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
+        self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
+        self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
+        self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
+
+    def compute(
+        self,
+        kernels: Sequence[Kernel],
+        num_ranks: int,
+        *,
+        layer: int = NO_LAYER,
+        tokens_routed: int = 0,
+        expert_tokens: ExpertTokens | None = None,
+    ) -> Compute:
+        """Return `kernels` on each of `num_ranks` ranks as one op; equal requests give the same op."""
+        key = (tuple(kernels), num_ranks, layer, tokens_routed)
+        if expert_tokens is not None or any(_varies(kernel) for kernel in kernels):
+            return self._compute(*key, expert_tokens)
+        if key not in self._computes:
+            self._computes[key] = self._compute(*key, None)
+        return self._computes[key]
+
+    def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
+        """Return the time of `kernel` on each rank. Shape [R]."""
+        if self._is_random and _varies(kernel):
+            return self._kernel_ns(kernel, num_ranks)
+        return self._priced(kernel, num_ranks)[0]
+
+    def service(self, block: Block, tokens: NDArray[np.int64], *, key: Hashable) -> tuple[Times, NDArray[np.float64]]:
+        """Return time and FLOPs of all kernels that `block` makes of `tokens` [..., R, E] on each rank [..., R].
+
+        Where each rank has one expert they are read from a table of all counts so far, one for each `key`.
+        """
+        ranks = tokens.shape[:-1]
+        if tokens.shape[-1] != 1 or (most := int(tokens.max(initial=0))) >= _MOST_TOKENS:
+            duration_ns, flops = self._service(block, tokens.reshape(-1, tokens.shape[-1]))
+            return duration_ns.reshape(ranks), flops.reshape(ranks)
+        known = self._services.get(key)
+        if known is None or known[0].size <= most:
+            counts = np.arange(1 << most.bit_length(), dtype=np.int64)
+            known = self._services[key] = self._service(block, counts[:, None])
+        arrived = tokens[..., 0]
+        return known[0][arrived], known[1][arrived]
+
+    def each(self, block: Block, tokens: NDArray[np.int64]) -> list[tuple[str, Times, list[float], bool]]:
+        """Return kind, time by rank [N, R], FLOPs [N] and whether it makes gradients of weights of each kernel.
+
+        The kernels are those that `block` makes of `tokens` [N, R, E].
+        """
+        ranks, flat = tokens.shape[:2], tokens.reshape(-1, tokens.shape[2])
+        return [
+            (
+                kernel.kind,
+                self.kernel_ns(kernel, len(flat)).reshape(ranks),
+                np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
+                _makes_weights(kernel),
+            )
+            for kernel in block(flat)
+        ]
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _compute(
+        self,
+        kernels: tuple[Kernel, ...],
+        num_ranks: int,
+        layer: int,
+        tokens_routed: int,
+        expert_tokens: ExpertTokens | None,
+    ) -> Compute:
+        timed = []
+        for kernel in kernels:
+            duration_ns, flops = self._priced(kernel, num_ranks)
+            timed.append(
+                TimedKernel(
+                    kind=kernel.kind,
+                    layer=layer,
+                    duration_ns=duration_ns,
+                    flops=flops,
+                    is_weight_gradient=_makes_weights(kernel),
+                )
+            )
+        return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
+
+    def _service(self, block: Block, tokens: NDArray[np.int64]) -> tuple[Times, NDArray[np.float64]]:
+        duration_ns, flops = np.zeros(len(tokens), dtype=np.int64), np.zeros(len(tokens))
+        for kernel in block(tokens):
+            duration_ns += self.kernel_ns(kernel, len(tokens))
+            flops += kernel.flops
+        return duration_ns, flops
+
+    def _priced(self, kernel: Kernel, num_ranks: int) -> tuple[NDArray[np.int64], float]:
+        """Return the time of `kernel` on each rank [R], and the FLOPs of all; equal kernels are priced once."""
+        if self._is_random and _varies(kernel):  # none comes twice
+            return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
+        key: Hashable = (kernel, num_ranks)
+        if isinstance(kernel, GroupedGemm):
+            key = (kernel.tokens.tobytes(), kernel.tokens.shape, kernel.n, kernel.k, kernel.weight_gradient)
+        elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
+            key = kernel.num_bytes.tobytes()
+        if key not in self._prices:
+            self._prices[key] = (self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks))
+        return self._prices[key]
+
+    def _kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
+        try:
+            return self._rounded_ns(kernel, num_ranks)
+        except TimeRangeError as error:
+            raise error.caused_by(_described(kernel)) from None
+
+    def _rounded_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
+        device, dtype = self._device, self._dtype
+        time_s: float | NDArray[np.float64]
+        if isinstance(kernel, Gemm):
+            time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype)
+        elif isinstance(kernel, GroupedGemm):
+            if kernel.tokens.shape[-1] == 1 and kernel.tokens.max(initial=0) < _MOST_TOKENS:
+                return self._one_expert_ns(kernel)
+            time_s = self._grouped_s(kernel, kernel.tokens)
+        elif isinstance(kernel, Attention):
+            time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
+        else:
+            time_s = device.memory_time_s(kernel.num_bytes)
+        times_s = np.asarray(time_s, dtype=float)
+        return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
+
+    def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        device = self._device
+        price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
+        return price(tokens, kernel.n, kernel.k, dtype=self._dtype)
+
+    def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
+        """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
+        tokens, key = kernel.tokens[:, 0], (kernel.n, kernel.k, kernel.weight_gradient)
+        most = int(tokens.max(initial=0))
+        known = self._by_tokens.get(key)
+        if known is None or known.size <= most:
+            counts = np.arange(1 << most.bit_length(), dtype=np.int64)
+            known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
+        return known[tokens]
+
+
+def _makes_weights(kernel: Kernel) -> bool:
+    return isinstance(kernel, (Gemm, GroupedGemm)) and kernel.weight_gradient
+
+
+def _described(kernel: Kernel) -> str:
+    """Return what a kernel does, in numbers.
+
+    >>> _described(Gemm(kind="attention", m=2, n=3, k=4))
+    'a kernel of attention, [2, 4] x [4, 3]'
+    """
+    what = f"a kernel of {kernel.kind.replace('_', ' ')}"
+    if isinstance(kernel, Gemm):
+        return f"{what}, [{kernel.m}, {kernel.k}] x [{kernel.k}, {kernel.n}]"
+    if isinstance(kernel, GroupedGemm):
+        most = int(kernel.tokens.max(initial=0))
+        return f"{what}, up to {most} tokens for an expert of [{kernel.k}, {kernel.n}]"
+    flops = f"{kernel.flops:.3g} FLOPs and " if isinstance(kernel, Attention) else ""
+    return f"{what}, {flops}{np.max(kernel.num_bytes):.3g} bytes"
+
+
+def _flops_of_all(kernel: Kernel, num_ranks: int) -> float:
+    flops = kernel.flops
+    return float(flops.sum() if isinstance(flops, np.ndarray) else np.full(num_ranks, flops).sum())
+
+
+def _varies(kernel: Kernel) -> bool:
+    """Tell whether a kernel differs from rank to rank, by the tokens that the routing sent there."""
+    return isinstance(kernel, GroupedGemm) or (isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray))

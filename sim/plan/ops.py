@@ -1,0 +1,279 @@
+"""What a pass is made of, with all costs known: kernels in nanoseconds, transfers as loads on links.
+
+A pass is a list of ops that a lane runs one after another:
+
+- `Compute`: kernels between two synchronisation points, one event and several spans;
+- `Collective`: transfers of groups inside the lane, or (with `join`) of groups over several lanes;
+- `Service`: expert kernels on ranks that may belong to other stages, first come first served.
+
+A pair of passes is such a list for each of the two (`ConcurrentPasses`).
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.errors import SimulationError
+from topology.flow_links import FlowLinks
+from topology.links import LinkLoad
+from workloads.schedules import Pass
+
+__all__ = [
+    "Collective",
+    "Compute",
+    "ConcurrentPasses",
+    "Flows",
+    "Input",
+    "Op",
+    "RendezvousKey",
+    "Send",
+    "Service",
+    "TimedKernel",
+    "Transfer",
+    "mask_of",
+]
+
+IntArray = NDArray[np.int64]
+NO_LAYER = -1
+"""Layer of ops that belong to no layer (embedding, output head, optimizer)."""
+
+
+class Input(NamedTuple):
+    """The output of a pass on a stage, which another pass needs."""
+
+    stage: int
+    """Stage that makes it."""
+    kind: str
+    """Kind of the pass that makes it: F, B or W."""
+    microbatch: int
+    """Microbatch."""
+    chunk: int
+    """Virtual stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Flows:
+    """The flows of a transfer, each to end on its own."""
+
+    links: FlowLinks
+    """Links of each flow, one at least."""
+    num_bytes: NDArray[np.float64]
+    """Bytes of each, above 0. Shape [F]."""
+    own_bytes_per_s: NDArray[np.float64] | None = None
+    """Capacities of links that only these flows use, numbered after the cluster's: what SMs move. Shape [O]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Transfer:
+    """A collective of one group, or point to point between lanes, as the network sees it."""
+
+    load: LinkLoad
+    """Bytes on each link, each as many at its capacity as hold the link as long."""
+    overhead: NDArray[np.float64] | None = None
+    """How long a byte holds each link, over a byte at its capacity; None: as long. Shape [L]."""
+    latency_ns: int
+    """Time before it flows; it uses no link meanwhile."""
+    alone_ns: int
+    """Time it flows when nothing else does."""
+    imbalance_ns: int = 0
+    """How much of `alone_ns` an evenly spread exchange of the same senders would save."""
+    flow_bytes: float
+    """Bytes of a typical flow."""
+    total_bytes: float
+    """Bytes sent by all ranks of the group."""
+    group: int
+    """Number of the group in its stage."""
+    ranks: NDArray[np.intp]
+    """Who takes part: the members of a group; of point to point the senders, then the receivers. Shape [G]."""
+    flows: Flows | None = None
+    """Its flows, where each ends on its own (`fidelity: flow`); None: they progress together."""
+    num_sms: int = 0
+    """SMs that it takes on each of `ranks` from its start to its end, latency included; none for copy engines."""
+    most_bytes_per_s: float = math.inf
+    """What each of its flows runs at most, for those SMs move no more; `flows` have links of their own for that."""
+    mask: int = field(init=False)
+    """Its links as bits of an integer."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", mask_of(self.load.links))
+        if self.num_sms < 0 or not self.most_bytes_per_s > 0:
+            raise SimulationError(
+                "transfer: num_sms must be at least 0 and most_bytes_per_s above 0, got "
+                f"{self.num_sms} and {self.most_bytes_per_s}. Leave both out for a transfer that takes no SMs."
+            )
+        if self.flows is not None and self.flows.own_bytes_per_s is None and self.most_bytes_per_s < math.inf:
+            raise SimulationError(
+                "transfer: most_bytes_per_s must be infinite where flows that end each on their own have no links of "
+                f"their own, got {self.most_bytes_per_s:g}. Give flows.own_bytes_per_s."
+            )
+
+    @property
+    def link_bytes(self) -> LinkLoad:
+        """Return the bytes that pass on each link."""
+        if self.overhead is None:
+            return self.load
+        return LinkLoad(links=self.load.links, num_bytes=self.load.num_bytes / self.overhead[self.load.links])
+
+    def alone_s(self, capacity_bytes_per_s: NDArray[np.float64]) -> float:
+        """Return the time it flows when nothing else does: its busiest link needs that, or its own bound asks for it.
+
+        Parameters
+        ----------
+        capacity_bytes_per_s
+            Capacity of every link. Shape [L].
+        """
+        return max(self.load.drain_time_s(capacity_bytes_per_s), self.flow_bytes / self.most_bytes_per_s)
+
+
+def mask_of(numbers: NDArray[np.intp]) -> int:
+    """Return numbers (of links, of ranks) as bits of an integer.
+
+    >>> mask_of(np.array([0, 3]))
+    9
+    """
+    return _mask_of(numbers.tobytes())  # most exchanges of a group load the same ones
+
+
+@lru_cache(maxsize=1024)
+def _mask_of(numbers: bytes) -> int:
+    places = np.frombuffer(numbers, dtype=np.intp)
+    bits = np.zeros(int(places.max()) + 1 if places.size else 0, dtype=np.uint8)
+    bits[places] = 1
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TimedKernel:
+    """One kernel on every rank of a lane."""
+
+    kind: str
+    """Part of the account of time."""
+    layer: int
+    """Layer, or NO_LAYER."""
+    duration_ns: IntArray
+    """Time on each rank. Shape [R]."""
+    flops: float
+    """FLOPs of all ranks together."""
+    is_weight_gradient: bool = False
+    """Whether it makes gradients of weights, which a pass W may run apart."""
+    mean_ns: int = field(init=False)
+    """Mean time of the ranks."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean_ns", round(float(self.duration_ns.mean())))
+
+
+class ExpertTokens(NamedTuple):
+    """Copies of tokens in one exchange of a layer, as experts' ranks get them and as sources have them."""
+
+    computed: IntArray
+    """Copies that each rank computes. Shape [R]."""
+    held: IntArray
+    """The same with padding: rows that each rank holds. Shape [R]."""
+    num_routed: int
+    """Copies of all sources, those included that are dropped."""
+    sent_over_mean: float = 1.0
+    """Most rows that a source sends, padding included, over the mean of the copies that sources have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compute:
+    """Kernels that follow each other on each rank without meeting other ranks."""
+
+    kernels: tuple[TimedKernel, ...]
+    """In order."""
+    tokens_routed: int = 0
+    """Copies of tokens that a router here sends to experts, counted at their sources."""
+    expert_tokens: ExpertTokens | None = None
+    """Copies of tokens that expert kernels here compute, on each rank where they arrived."""
+    tokens_dropped: int = 0
+    """Copies of tokens that the router here drops, for their expert has no room."""
+    tokens_rerouted: int = 0
+    """Copies of tokens that the router here sends to another expert, for their own has no room."""
+    tokens_padded: int = 0
+    """Empty rows that experts compute, beside those copies."""
+    total_ns: IntArray = field(init=False)
+    """Time on each rank. Shape [R]."""
+    slowest: int = field(init=False)
+    """The rank that takes longest, by its place in the lane."""
+    slowest_ns: tuple[int, ...] = field(init=False)
+    """Time of each kernel on that rank."""
+
+    def __post_init__(self) -> None:
+        total_ns = np.sum([kernel.duration_ns for kernel in self.kernels], axis=0)
+        slowest = int(total_ns.argmax())
+        object.__setattr__(self, "total_ns", total_ns)
+        object.__setattr__(self, "slowest", slowest)
+        object.__setattr__(self, "slowest_ns", tuple(int(kernel.duration_ns[slowest]) for kernel in self.kernels))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RendezvousKey:
+    """A collective that several lanes enter together."""
+
+    key: tuple[object, ...]
+    """Which meeting."""
+    members: tuple[tuple[int, int], ...]
+    """(stage, lane) of all that must come."""
+    is_barrier: bool = False
+    """Whether nothing is sent: the lanes only wait for each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Collective:
+    """Transfers that start together and that the lane waits for."""
+
+    kind: str
+    """Part of the account of time."""
+    layer: int
+    """Layer, or NO_LAYER."""
+    transfers: tuple[Transfer, ...]
+    """One for each group; with `join`, the groups whose first rank is in this lane."""
+    join: RendezvousKey | None = None
+    """Who else must come, where groups reach over lanes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Service:
+    """Expert kernels on the ranks that hold the experts, whichever stage those work for."""
+
+    kind: str
+    """Part of the account of time."""
+    layer: int
+    """Layer."""
+    ranks: NDArray[np.intp]
+    """Ranks that serve. Shape [S]."""
+    duration_ns: IntArray
+    """Time on each; 0 where no token came. Shape [S]."""
+    flops: NDArray[np.float64]
+    """FLOPs on each. Shape [S]."""
+    expert_tokens: ExpertTokens | None = None
+    """Copies of tokens that are computed here, on each rank; None in passes that do not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Send:
+    """A transfer that nobody on the sending side waits for."""
+
+    target: tuple[int, int]
+    """(stage, lane) that receives."""
+    key: Input
+    """What arrives."""
+    transfer: Transfer
+    """The bytes."""
+
+
+Op = Compute | Collective | Service
+"""What a lane runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ConcurrentPasses:
+    """Passes that a lane runs at the same time, each one's ops one after another: they share its ranks and links."""
+
+    sides: tuple[tuple[Pass, tuple[Op, ...]], ...]
+    """The passes, each with its ops."""

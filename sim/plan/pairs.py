@@ -1,0 +1,80 @@
+"""Bytes between every two ranks, added up from what is noted where transfers are priced.
+
+Model
+-----
+    bytes[i, j] = sum over transfers that ended of their bytes from rank i to rank j, once for each lane they stand for
+
+What a rank sends to itself is not in it. A collective's bytes are those of its own algorithm: a ring's between
+neighbours, a hierarchical one's first inside the node. Of more ranks than fit a picture, a row stands for several.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.plan.folding import Folding
+from sim.plan.ops import Transfer
+
+__all__ = ["PairLog", "PairUse"]
+
+Ranks = NDArray[np.intp]
+FloatArray = NDArray[np.float64]
+
+_MOST_ROWS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairUse:
+    """Bytes from ranks to ranks."""
+
+    num_bytes: FloatArray
+    """Bytes from the ranks of a row to those of a column. Shape [P, P]."""
+    ranks_per_row: int
+    """Consecutive ranks that a row and a column stand for; 1 for up to 1,024 ranks."""
+    node_of: Ranks
+    """Node of the first rank of each row. Shape [P]."""
+
+
+class PairLog:
+    """Who sends what to whom in each transfer, if that is asked for."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._pairs: dict[Transfer, tuple[Ranks, Ranks, FloatArray]] = {}
+
+    def note(self, transfer: Transfer, src: Ranks, dst: Ranks, num_bytes: FloatArray) -> None:
+        """Note the bytes from `src` to `dst` in a transfer; the three are broadcast together."""
+        if self.is_on:
+            self._pairs[transfer] = (src, dst, num_bytes)
+
+    def total(self, num_ended: Mapping[Transfer, int], node_of: Ranks, folding: Folding | None = None) -> PairUse:
+        """Return the bytes of all transfers that ended.
+
+        Parameters
+        ----------
+        num_ended
+            Transfer -> how often it ended.
+        node_of
+            Node of each rank. Shape [R].
+        folding
+            Which lanes ran for others, if any did.
+        """
+        per_row = 1
+        while -(-node_of.size // per_row) > _MOST_ROWS:
+            per_row *= 2
+        rows = -(-node_of.size // per_row)
+        total = np.zeros((rows, rows))
+        for transfer, count in num_ended.items():
+            if transfer not in self._pairs:
+                continue
+            src, dst, num_bytes = self._pairs[transfer]
+            moved = (
+                [(src, dst)] if folding is None else zip(*(folding.ranks(transfer, x) for x in (src, dst)), strict=True)
+            )
+            for senders, receivers in moved:
+                amounts = np.where(senders == receivers, 0.0, num_bytes) * count
+                np.add.at(total, (senders // per_row, receivers // per_row), amounts)
+        return PairUse(num_bytes=total, ranks_per_row=per_row, node_of=node_of[::per_row])

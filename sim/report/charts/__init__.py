@@ -1,0 +1,1 @@
+"""Pictures of figures: memory, links, pairs of ranks, schedules, stress tests, validation."""

@@ -1,0 +1,1 @@
+"""What commands print: tables and sentences, made from the contract's JSON."""

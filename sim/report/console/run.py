@@ -1,0 +1,271 @@
+"""The report that `moesim run` prints, from the contract's JSON.
+
+Order: what was run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the hottest
+links; memory; bounds; assumptions; warnings; the files written. A collective on its own has one line instead of metrics
+and accounts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sim.report.console.accounts import print_accounts
+from sim.report.console.claims import print_claims
+from sim.report.console.collectives import print_collective, print_collectives
+from sim.report.console.links import print_links
+from sim.report.console.tables import bullets, cell, heading, indented, make_console, new_table, print_rows
+from sim.results.catalog import CATALOG, unit_of
+from sim.results.quantities import format_quantity
+
+__all__ = ["format_quantity", "make_console", "print_report", "print_rows", "unit_of_key"]
+
+_SUFFIX_UNITS: Final = (
+    ("flops_per_s_per_gpu", "FLOP/s"),
+    ("flops_per_s", "FLOP/s"),
+    ("tokens_per_s_per_gpu", "tokens/s"),
+    ("tokens_per_s", "tokens/s"),
+    ("bytes_per_s", "bytes/s"),
+    ("bytes_per_gpu", "bytes"),
+    ("bytes", "bytes"),
+    ("fraction", "ratio"),
+    ("_s", "s"),
+)
+"""End of a key -> its unit, longest first."""
+_MARGIN: Final = 2
+_BETWEEN: Final = 3
+
+_OF_PASSES: Final = {"parallel", "schedule", "routing"}
+"""Sections that say nothing of a collective on its own."""
+_ROUTED: Final = ("dispatch", "combine")
+
+Row = tuple[str, str]
+
+
+def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str]) -> None:
+    """Print a run.
+
+    Parameters
+    ----------
+    data
+        The contract's JSON object of `run`; parts that are missing or empty are left out.
+    console
+        Where to; `make_console` gives one that also suits pipes.
+    written
+        What was written -> path.
+    """
+    _print_header(data, console)
+    _print_unfit(data, console)
+    numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
+    print_claims(data.get("claims") or (), console, numbers)
+    _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
+    if _is_collective(data.get("scenario") or {}):
+        print_collective(data, console)
+    else:
+        metrics = data.get("metrics") or {}
+        if _kind(data.get("scenario") or {}) == "passes":
+            metrics = {name: value for name, value in metrics.items() if name != "num_gpus"}
+        _print_quantities("metrics", metrics, console)
+        print_accounts(data.get("stages_ns") or (), data.get("path_ns") or {}, console)
+        network = (data.get("scenario") or {}).get("network") or {}
+        print_collectives(data.get("collectives") or (), network, console)
+    print_links(data.get("links") or (), console)
+    _print_memory(data.get("memory") or {}, console)
+    _print_quantities("bounds", data.get("bounds"), console)
+    _print_assumptions(data.get("assumptions") or (), console)
+    _print_texts("warnings", data.get("warnings"), console, mark="!", style="bold yellow")
+    _print_engine(data.get("engine") or {}, console)
+    if written:
+        heading(console, "written")
+        table = new_table(console, "", "")
+        for what, path in written.items():
+            table.add_row(cell(what), cell(path))
+        indented(console, table)
+
+
+def unit_of_key(key: str) -> str | None:
+    """Return the unit of a number by the catalogue of metrics, else by the end of its name.
+
+    >>> unit_of_key("mfu"), unit_of_key("batch_compute_s"), unit_of_key("num_gpus")
+    ('ratio', 's', None)
+    """
+    if key in CATALOG:
+        return unit_of(key)
+    return next((unit for end, unit in _SUFFIX_UNITS if key.endswith(end)), None)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _kind(scenario: Mapping[str, Any]) -> str:
+    return str((scenario.get("workload") or {}).get("kind") or "")
+
+
+def _is_collective(scenario: Mapping[str, Any]) -> bool:
+    return _kind(scenario) == "collective"
+
+
+def _print_header(data: Mapping[str, Any], console: Console) -> None:
+    scenario = data.get("scenario") or {}
+    if _is_collective(scenario):  # the sections that it cannot have are filled in with their defaults
+        left_out = _OF_PASSES - ({"routing"} if scenario["workload"].get("op") in _ROUTED else set())
+        scenario = {key: value for key, value in scenario.items() if key not in left_out}
+    is_bare = _kind(scenario) == "passes"  # neither GPUs nor a model: defaults of these sections mean nothing
+    if is_bare:
+        parallel = {key: value for key, value in scenario["parallel"].items() if key != "convention"}
+        scenario = {**scenario, "parallel": parallel, "routing": {}}
+    parallel, cluster, workload = (scenario.get(key) or {} for key in ("parallel", "cluster", "workload"))
+    num_gpus = None if is_bare else (data.get("metrics") or {}).get("num_gpus")
+    device = (cluster.get("device") or {}).get("preset")
+    gpus = f"{num_gpus} GPUs" if num_gpus else ""
+    nodes = "node" if cluster.get("num_nodes") == 1 else "nodes"
+    facts = [
+        str(parallel.get("strategy") or _axes(parallel)),
+        f"convention {parallel['convention']}" if parallel.get("convention") else "",
+        f"{gpus} {device}".strip() if device else gpus,
+        f"{cluster['num_nodes']} {nodes} of {cluster.get('preset') or cluster.get('file')}"
+        if cluster.get("num_nodes")
+        else "",
+        f"wired {cluster['fabric']['kind']}" if cluster.get("fabric") else "",
+        f"{len(cluster['degraded'])} of its parts degraded" if cluster.get("degraded") else "",
+        _work(workload),
+        f"schedule {scenario['schedule']['kind']}" if (scenario.get("schedule") or {}).get("kind") else "",
+        f"routing {scenario['routing']['kind']}" if (scenario.get("routing") or {}).get("kind") else "",
+        "network flow by flow" if (scenario.get("network") or {}).get("fidelity") == "flow" else "",
+    ]
+    console.print(cell(scenario.get("name") or "scenario", "bold"))
+    console.print(cell(" · ".join(fact for fact in facts if fact), "dim"))
+
+
+def _print_unfit(data: Mapping[str, Any], console: Console) -> None:
+    """Print at the top that the run does not fit into memory: its figures are of no strategy that could run."""
+    if (data.get("memory") or {}).get("fits", True) is False:
+        console.print(cell("does not fit into memory: see the first of the findings", "bold red"))
+
+
+def _axes(parallel: Mapping[str, Any]) -> str:
+    axes = ("ep", "etp", "tp", "pp", "dp", "cp", "vpp")
+    return "_".join(f"{axis.upper()}{parallel[axis]}" for axis in axes if parallel.get(axis))
+
+
+def _work(workload: Mapping[str, Any]) -> str:
+    kind = str(workload.get("kind") or "")
+    if kind == "collective":
+        return f"{workload['op'].replace('_', '-')} over {workload['num_ranks']:,} ranks"
+    if kind == "passes":
+        number = workload["microbatches"]
+        return f"passes of {number:,} microbatch{'' if number == 1 else 'es'}"
+    if not workload.get("sequences") or not workload.get("sequence_length"):
+        return kind
+    batches = workload.get("batches") or 1
+    each = f"{workload['sequences']:,} x {workload['sequence_length']:,} tokens"
+    return f"{kind}, {batches} batches of {each}" if batches > 1 else f"{kind} of {each}"
+
+
+def _print_texts(title: str, texts: Sequence[str] | None, console: Console, *, mark: str, style: str) -> None:
+    if texts:
+        heading(console, title)
+        bullets(console, texts, mark=mark, style=style)
+
+
+def _print_quantities(title: str, quantities: Mapping[str, Any] | None, console: Console) -> None:
+    """Print names and values in as many columns as fit, read downwards."""
+    rows = [
+        (key, format_quantity(value, unit_of_key(key)))
+        for key, value in _flat(quantities or {})
+        if isinstance(value, (bool, int, float))
+    ]
+    if not rows:
+        return
+    heading(console, title)
+    blocks = _blocks(rows, console.width - _MARGIN)
+    grid = Table.grid(padding=(0, _BETWEEN, 0, 0))
+    grid.add_row(*(_pairs(block, console) for block in blocks))
+    indented(console, grid)
+
+
+def _blocks(rows: Sequence[Row], width: int) -> list[Sequence[Row]]:
+    """Return the rows in as many blocks beside each other as fit, at most 3.
+
+    >>> _blocks([("a", "1"), ("b", "2"), ("c", "3")], 15)
+    [[('a', '1'), ('b', '2')], [('c', '3')]]
+    """
+    for num_blocks in (3, 2):
+        length = -(-len(rows) // num_blocks)
+        blocks = [rows[first : first + length] for first in range(0, len(rows), length)]
+        widths = [max(len(key) for key, _ in block) + max(len(value) for _, value in block) for block in blocks]
+        if sum(widths) + (2 + 2) * len(blocks) + _BETWEEN * (len(blocks) - 1) <= width:
+            return blocks
+    return [rows]
+
+
+def _pairs(rows: Sequence[Row], console: Console) -> Table:
+    table = new_table(console, "", "", right=[1])
+    for key, value in rows:
+        table.add_row(cell(key), cell(value, "bold"))
+    return table
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Return leaves by their dotted names.
+
+    >>> _flat({"a": 1, "b": {"c": 2}})
+    [('a', 1), ('b.c', 2)]
+    """
+    leaves: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        leaves += _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(f"{before}{key}", value)]
+    return leaves
+
+
+def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
+    """Print the peak of a GPU by part, whether it fits, where and when."""
+    parts = memory.get("peak_bytes_per_gpu") or {}
+    total, capacity = parts.get("total"), memory.get("capacity_bytes")
+    if not total:
+        return
+    where = [f"stage {memory['peak_stage']}"] if memory.get("peak_stage") is not None else []
+    where += [f"rank {memory['peak_rank']}"] if memory.get("peak_rank") is not None else []
+    where += [f"at {format_quantity(memory['peak_time_s'], 's')}"] if memory.get("peak_time_s") is not None else []
+    heading(console, "memory per GPU", f"peak on {' '.join(where)}" if where else "")
+    table = new_table(console, "", "peak", "of peak", right=[1, 2])
+    for part, num_bytes in parts.items():
+        if num_bytes and part != "total":
+            share = f"{100 * num_bytes / total:.1f} %"
+            table.add_row(cell(part.replace("_", " ")), cell(format_quantity(num_bytes, "bytes")), cell(share))
+    table.add_row(cell("total", "bold"), cell(format_quantity(total, "bytes"), "bold"), cell("100.0 %"))
+    indented(console, table)
+    if capacity:
+        fits = bool(memory.get("fits"))
+        verdict = cell("fits" if fits else "does not fit", "bold green" if fits else "bold red")
+        of = (
+            f" in {format_quantity(capacity, 'bytes')}: {100 * total / capacity:.1f} % used"
+            if fits
+            else (f" in {format_quantity(capacity, 'bytes')}: {100 * total / capacity:.1f} % needed")
+        )
+        indented(console, Text.assemble(verdict, cell(of)))
+
+
+def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Console) -> None:
+    if not assumptions:
+        return
+    heading(console, "assumptions", "facts that the document or the scenario does not give")
+    table = new_table(console, "no.", "key", "value", "why", right=[0])
+    for number, item in enumerate(assumptions, 1):
+        table.add_row(cell(number, "dim"), cell(item["key"]), cell(item["value"], "bold"), cell(item["why"]))
+    indented(console, table)
+
+
+def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
+    """Print what the answer cost, in one line."""
+    counted = [(engine.get("runs"), "simulation"), (engine.get("spans"), "span"), (engine.get("events"), "event")]
+    texts = [f"{count:,} {what}{'' if count == 1 else 's'}" for count, what in counted if count]
+    if engine.get("folded"):
+        texts.append(
+            f"{engine['folded']:,} of {engine['lanes']:,} lanes (all stages) folded: like one that ran, counted as it"
+        )
+    if texts:
+        console.print()
+        console.print(cell(", ".join(texts), "dim"))

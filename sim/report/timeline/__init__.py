@@ -1,0 +1,1 @@
+"""The pipeline timeline: which spans are drawn, where, in which colours."""

@@ -1,0 +1,147 @@
+"""The bands of a timeline: grounds, names, ticks and bars of the stages in a layout."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from sim.engine.trace import Trace
+from sim.report.canvas import Sheet, text_width_px
+from sim.report.palette import AXIS, FAINT, FOREIGN, IDLE, INK, OPEN, STALLED, SUBTLE, kind_colours, pass_colours
+from sim.report.timeline.bars import Bars, select_bars
+from sim.report.timeline.layout import BAND_PX, STRIPS, Layout
+from sim.report.timeline.stalls import stalls_in
+
+__all__ = ["AXIS_PX", "Bands", "notes_width_px"]
+
+AXIS_PX: Final = 46
+"""Height of the axis below the bands."""
+_NOTE_PT: Final = 8.0
+_NOTE_ROW_PX: Final = 14
+_NUMBER_PT: Final = 7.5
+
+
+class Bands:
+    """What the stages of a layout do in its window.
+
+    `group` is the start of the names of the bars' groups: `<group>:pass` and so on.
+    """
+
+    def __init__(self, trace: Trace, layout: Layout, *, lane: int, group: str) -> None:
+        self._trace, self._layout, self._group = trace, layout, group
+        stages = range(layout.first_stage, layout.first_stage + layout.num_stages)
+        only = stages[0] if layout.num_stages == 1 else None
+        self.bars = {
+            stream: select_bars(trace, stream, layout.window_ns, lane=lane, stage=only) for stream in layout.strips
+        }
+        computes = "compute" in layout.strips
+        self._stalls = stalls_in(trace, layout.window_ns, stages if computes else [], lane=lane) if computes else None
+        self._stages = np.array(stages)
+
+    @property
+    def kinds(self) -> dict[str, Collection[str]]:
+        """Kinds of the bars of each stream."""
+        return {stream: frozenset(self._trace["kind"][bars.row].tolist()) for stream, bars in self.bars.items()}
+
+    @property
+    def styles(self) -> set[str]:
+        """Which of foreign, stalled and idle are shown."""
+        foreign = {"foreign"} if "foreign" in self.bars and len(self.bars["foreign"]) else set()
+        return {"idle"} | foreign | ({"stalled"} if self._stalls is not None and self._stalls[0].size else set())
+
+    def move(self, layout: Layout) -> None:
+        """Draw by another layout of the same window and strips."""
+        self._layout = layout
+
+    def draw(self, sheet: Sheet, *, notes: Sequence[Sequence[str]] = ()) -> None:
+        """Draw everything; `notes` are lines per stage for the right margin."""
+        self._draw_ground(sheet, notes)
+        if "pass" in self.bars:
+            passes = self.bars["pass"]
+            everything = self._layout.span_px(passes.stage, list(self._layout.strips))
+            sheet.bars(self._x_px(passes), everything, OPEN, gid=f"{self._group}-open")
+        self._draw_ticks(sheet)
+        if self._stalls is not None:
+            stage, start, end = self._stalls
+            x_px, y_px = self._layout.x_px(start, end), self._layout.span_px(stage, ("compute", "comm"))
+            sheet.bars(x_px, y_px, OPEN, gid=f"{self._group}-stalled", hatch="//////", hatch_colour=STALLED)
+        for stream, bars in self.bars.items():
+            self._draw_stream(sheet, stream, bars)
+        if "pass" in self.bars:
+            self._draw_numbers(sheet)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _x_px(self, bars: Bars) -> NDArray[np.float64]:
+        return self._layout.x_px(bars.start_ns, bars.end_ns)
+
+    def _y_px(self, stream: str) -> NDArray[np.float64]:
+        bars = self.bars[stream]
+        return self._layout.y_px(stream, bars.stage, bars.top, bars.height)
+
+    def _draw_ground(self, sheet: Sheet, notes: Sequence[Sequence[str]]) -> None:
+        """Draw the grey of each band, its names at the left and its note at the right."""
+        layout = self._layout
+        across = np.tile(np.array([[layout.left_px, layout.right_px]], dtype=np.float64), (layout.num_stages, 1))
+        sheet.bars(across, layout.span_px(self._stages, list(layout.strips)), IDLE, gid=f"{self._group}-idle")
+        for position, stage in enumerate(self._stages.tolist()):
+            top = layout.band_px(stage)
+            for stream, strip in layout.strips.items():
+                middle = top + strip.top_px + strip.height_px / 2
+                if strip.top_px == 0:
+                    sheet.text(layout.left_px - 8, middle, f"stage {stage}", size_pt=10, bold=True, align="right")
+                else:
+                    sheet.text(layout.left_px - 8, middle, STRIPS[stream][0], size_pt=6.5, colour=SUBTLE, align="right")
+            lines = notes[position] if notes else ()
+            for i, line in enumerate(lines):
+                y = top + 8 + i * min(_NOTE_ROW_PX, (BAND_PX - 10) / len(lines))
+                sheet.text(layout.right_px + 12, y, line, size_pt=_NOTE_PT)
+
+    def _draw_ticks(self, sheet: Sheet) -> None:
+        """Draw ticks through the bands, and their milliseconds below the last."""
+        layout = self._layout
+        low, high = (time_ns / 1e6 for time_ns in layout.window_ns)
+        ticks = MaxNLocator(nbins=12, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        at_ms = [float(t) for t in ticks if low <= t <= high]
+        x_px = [layout.left_px + (t - low) / (high - low) * (layout.right_px - layout.left_px) for t in at_ms]
+        bottom = layout.bottom_px
+        sheet.lines(x_px, (layout.top_px - 3, bottom + 5), AXIS, width_px=0.6)
+        for x, t in zip(x_px, at_ms, strict=True):
+            sheet.text(x, bottom + 14, f"{round(t, 6):,.10g}", size_pt=8, colour=SUBTLE, align="center")
+        middle = (layout.left_px + layout.right_px) / 2
+        sheet.text(middle, bottom + 31, "time in ms", size_pt=8, colour=FAINT, align="center")
+
+    def _draw_stream(self, sheet: Sheet, stream: str, bars: Bars) -> None:
+        x_px, edge_px = self._x_px(bars), 0.0
+        if stream == "pass":
+            colours = pass_colours(
+                self._trace["kind"][bars.row].astype(np.str_), self._trace.ints("microbatch")[bars.row]
+            )
+            edge_px = min(1.0, float(np.median(x_px[:, 1] - x_px[:, 0])) / 8) if len(bars) else 0.0
+        elif stream == "foreign":
+            colours = np.tile(to_rgb(FOREIGN), (len(bars), 1))
+        else:
+            colours = kind_colours(self._trace.ints("kind")[bars.row])
+        sheet.bars(x_px, self._y_px(stream), colours, gid=f"{self._group}:{stream}", edge_px=edge_px)
+
+    def _draw_numbers(self, sheet: Sheet) -> None:
+        """Write microbatch (and chunk, where there are several) into passes that are wide enough."""
+        passes, trace = self.bars["pass"], self._trace
+        x_px, y_px = self._x_px(passes), self._y_px("pass")
+        kinds, microbatches, chunks = (trace[name][passes.row] for name in ("kind", "microbatch", "chunk"))
+        chunked = int(trace.ints("chunk").max(initial=0)) > 0
+        for i in range(len(passes)):
+            text = f"{microbatches[i]}.{chunks[i]}" if chunked else str(microbatches[i])
+            text, colour = (text, INK) if kinds[i] != "O" else ("O", "white")
+            (left, right), (top, bottom) = x_px[i].tolist(), y_px[i].tolist()
+            if text_width_px(text, _NUMBER_PT) + 4 <= right - left and bottom - top >= 11:
+                middle = (left + right) / 2, (top + bottom) / 2
+                sheet.text(*middle, text, size_pt=_NUMBER_PT, colour=colour, align="center")
+
+
+def notes_width_px(notes: Sequence[Sequence[str]]) -> int:
+    """Return the width of the right margin that notes need; 0 without any."""
+    return round(max((text_width_px(line, _NOTE_PT) + 14 for lines in notes for line in lines), default=0.0))

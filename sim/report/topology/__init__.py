@@ -1,0 +1,1 @@
+"""The picture of a cluster: what is shown of it, where it stands, how links look."""

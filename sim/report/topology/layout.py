@@ -1,0 +1,185 @@
+"""Where the parts of a cluster's picture stand, in pixels from the upper left corner.
+
+From the top: the tiers of switches, the highest first; then the nodes, each a frame with its NICs, CPUs, PCIe switches,
+GPUs and NVSwitches in rows. Every place is worked out before anything is drawn.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import networkx as nx
+
+from sim.report.topology.groups import Shown, Tier, Unit
+from sim.report.topology.nodes import MAX_CELL_PX, PAD_PX, place_node, short_name
+from sim.report.topology.sketch import MAX_WIDTH_PX, Box, Frame, Note, Sketch
+
+__all__ = ["lay_out"]
+
+
+_MIN_WIDTH_PX: Final = 1120
+_LEFT_PX: Final = 128
+_MARGIN_PX: Final = 28
+_RIGHT_PX: Final = MAX_WIDTH_PX - _MARGIN_PX
+_SWITCH_PX: Final = 24
+_TIER_GAP_PX: Final = 118
+_UNIT_GAP_PX: Final = 22
+_NODE_GAP_PX: Final = 10
+_REST_PX: Final = 66
+_ARCS_PX: Final = 58
+
+
+def lay_out(graph: "nx.DiGraph[str]", shown: Shown, *, top_px: float) -> Sketch:
+    """Return the places of what is shown of a cluster."""
+    sketch = Sketch()
+    num_tiers = len(shown.sizes)
+    loops = _tiers_with_loops(graph, shown)
+    tops = []
+    y = top_px
+    for tier in range(num_tiers - 1, -1, -1):
+        y += _ARCS_PX if tier in loops else 0
+        tops.append((tier, y))
+        y += _SWITCH_PX + _TIER_GAP_PX
+    spans = list(_unit_spans(shown))
+    columns, node_px = _columns(graph, shown, spans)
+    spans = _packed(shown, spans, node_px)
+    right = spans[-1][1] + (_REST_PX + _UNIT_GAP_PX if shown.num_hidden_units else 0)
+    sketch.width_px = round(max(_MIN_WIDTH_PX, right + _MARGIN_PX))
+    whole = _LEFT_PX, max(right, _MIN_WIDTH_PX - _MARGIN_PX)
+    for unit, (left, end) in zip(shown.units, spans, strict=True):
+        _place_nodes(sketch, graph, shown, unit, left=left, top=y, columns=columns, node_px=node_px)
+        if num_tiers:
+            span = whole if len(spans) == 1 else (left, end)
+            _place_switches(sketch, graph, unit.switches, span, tops[-1][1], row="tier0")
+    if shown.num_hidden_units:
+        _place_hidden_units(sketch, shown, left=right - _REST_PX, top=y)
+    for tier, tier_top in tops[:-1]:
+        _place_switches(sketch, graph, shown.tiers[tier - 1], whole, tier_top, row=f"tier{tier}")
+    for tier, tier_top in tops:
+        _head(sketch, _tier_name(graph, shown, tier), shown.sizes[tier], tier_top + _SWITCH_PX / 2)
+    _head(sketch, "node" if len(shown.members) == 1 else "nodes", len(shown.members), y + 16)
+    sketch.bottom_px = max(frame.top_px + frame.height_px for frame in sketch.frames)
+    return sketch
+
+
+# ---- across the sheet --------------------------------------------------------------------------------------------
+
+
+def _unit_spans(shown: Shown) -> Iterator[tuple[float, float]]:
+    """Yield left and right edge of each unit: as wide as its nodes are many, with the box that stands for the rest."""
+    rest = [_REST_PX + _NODE_GAP_PX if unit.num_hidden else 0 for unit in shown.units]
+    more = _REST_PX + _UNIT_GAP_PX if shown.num_hidden_units else 0
+    gap = _UNIT_GAP_PX if any(len(unit.nodes) > 1 or unit.num_hidden for unit in shown.units) else _NODE_GAP_PX
+    free = _RIGHT_PX - _LEFT_PX - more - sum(rest) - gap * (len(shown.units) - 1)
+    num_nodes = sum(len(unit.nodes) for unit in shown.units)
+    left = float(_LEFT_PX)
+    for unit, room in zip(shown.units, rest, strict=True):
+        right = left + room + free * len(unit.nodes) / num_nodes
+        yield left, right
+        left = right + gap
+
+
+def _packed(shown: Shown, spans: Sequence[tuple[float, float]], node_px: float) -> list[tuple[float, float]]:
+    """Return the spans of units whose nodes are narrower than their room."""
+    found, at = [], spans[0][0]
+    for i, (unit, (_, right)) in enumerate(zip(shown.units, spans, strict=True)):
+        rest = _REST_PX + _NODE_GAP_PX if unit.num_hidden else 0
+        width = len(unit.nodes) * (node_px + _NODE_GAP_PX) - _NODE_GAP_PX + rest
+        found.append((at, at + width))
+        at += width + (spans[i + 1][0] - right if i + 1 < len(spans) else 0)
+    return found
+
+
+def _columns(graph: "nx.DiGraph[str]", shown: Shown, spans: Sequence[tuple[float, float]]) -> tuple[int, float]:
+    """Return how many boxes stand side by side in a node, and a node's width."""
+    nodes = [node for unit in shown.units for node in unit.nodes]
+    kinds = [[graph.nodes[v]["kind"] for v in shown.members[node]] for node in nodes]
+    most = max(max(row.count(kind) for kind in set(row)) for row in kinds)
+    widths = []
+    for unit, (left, right) in zip(shown.units, spans, strict=True):
+        room = right - left - (_REST_PX + _NODE_GAP_PX if unit.num_hidden else 0)
+        widths.append((room - _NODE_GAP_PX * (len(unit.nodes) - 1)) / len(unit.nodes))
+    columns = most if most <= 16 else 18
+    return columns, min(*widths, columns * MAX_CELL_PX + 2 * PAD_PX)
+
+
+def _place_switches(
+    sketch: Sketch, graph: "nx.DiGraph[str]", tier: Tier, span: tuple[float, float], top: float, *, row: str
+) -> None:
+    count = len(tier.vertices) + (1 if tier.num_hidden else 0)
+    if not count:
+        return
+    pitch = (span[1] - span[0]) / count
+    width = min(pitch - 4, 72.0)
+    for i, vertex in enumerate(tier.vertices):
+        kind = graph.nodes[vertex]["kind"]
+        left = span[0] + pitch * (i + 0.5) - width / 2
+        box = Box(
+            label=short_name(vertex, kind),
+            kind=kind,
+            left_px=left,
+            top_px=top,
+            width_px=width,
+            height_px=_SWITCH_PX,
+            row=row,
+        )
+        sketch.boxes[vertex] = box
+    if tier.num_hidden:
+        x = span[0] + pitch * (count - 0.5) - width / 2
+        sketch.notes.append(Note(text=f"+{tier.num_hidden:,}", x_px=x, y_px=top + _SWITCH_PX / 2))
+
+
+def _place_hidden_units(sketch: Sketch, shown: Shown, *, left: float, top: float) -> None:
+    height = max(frame.height_px for frame in sketch.frames)
+    label = ("…", f"{shown.num_hidden_nodes:,} more", "nodes")
+    sketch.frames.append(
+        Frame(label=label, left_px=left, top_px=top, width_px=_REST_PX, height_px=height, is_rest=True)
+    )
+
+
+def _head(sketch: Sketch, name: str, count: int, y_px: float) -> None:
+    sketch.notes.append(Note(text=f"{count:,} {name}", x_px=20, y_px=y_px, is_heading=True))
+
+
+def _tier_name(graph: "nx.DiGraph[str]", shown: Shown, tier: int) -> str:
+    """Return what the switches of a tier are called, by their kind."""
+    some = shown.tiers[tier - 1].vertices if tier else [v for unit in shown.units for v in unit.switches.vertices]
+    kinds = list(dict.fromkeys(graph.nodes[vertex]["kind"] for vertex in some)) or ["switch"]
+    plural = {"leaf": "leaves", "switch": "switches", "nvswitch": "NVSwitches"}.get(kinds[0], f"{kinds[0]}s")
+    one = {"nvswitch": "NVSwitch"}.get(kinds[0], kinds[0])
+    return one if shown.sizes[tier] == 1 else plural
+
+
+def _tiers_with_loops(graph: "nx.DiGraph[str]", shown: Shown) -> set[int]:
+    """Return the tiers whose switches are joined with one another."""
+    rows = [[v for unit in shown.units for v in unit.switches.vertices], *(tier.vertices for tier in shown.tiers)]
+    found = set()
+    for number, row in enumerate(rows):
+        here = set(row)
+        if any(other in here for vertex in row for other in graph.successors(vertex)):
+            found.add(number)
+    return found
+
+
+def _place_nodes(
+    sketch: Sketch,
+    graph: "nx.DiGraph[str]",
+    shown: Shown,
+    unit: Unit,
+    *,
+    left: float,
+    top: float,
+    columns: int,
+    node_px: float,
+) -> None:
+    """ChunkPosition the nodes of a unit side by side, and the box that stands for the rest of it."""
+    height = 0.0
+    for i, node in enumerate(unit.nodes):
+        corner = left + i * (node_px + _NODE_GAP_PX), top
+        vertices = shown.members[node]
+        height = place_node(sketch, graph, vertices, node=node, corner_px=corner, width_px=node_px, columns=columns)
+    if unit.num_hidden:
+        at = left + len(unit.nodes) * (node_px + _NODE_GAP_PX)
+        label = ("…", f"{unit.num_hidden:,} more", "alike" if unit.are_alike else "nodes")
+        sketch.frames.append(
+            Frame(label=label, left_px=at, top_px=top, width_px=_REST_PX, height_px=height, is_rest=True)
+        )

@@ -1,0 +1,1 @@
+"""One scenario becomes one result: build, limits, plan, engine, results."""

@@ -1,0 +1,79 @@
+"""What the figures of a run say about a metric, in a line made of them: the second half of a verdict's reason."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sim.build.work import Work
+from sim.results.parts import COMPUTE_PARTS
+from sim.results.quantities import format_quantity
+from workloads.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, kv_cache_bytes, params_per_rank
+
+__all__ = ["explain_run"]
+
+
+def explain_run(
+    work: Work, path_ns: Mapping[str, int], stages_ns: Sequence[Mapping[str, int]], memory: Mapping[str, object]
+) -> dict[str, str]:
+    """Return a line for each metric that the run can say more about, by name."""
+    lines = dict.fromkeys(
+        ("step_time_s", "latency_s", "tokens_per_s", "steady_tokens_per_s"), _where_time_went(path_ns)
+    )
+    lines |= dict.fromkeys(("total", "peak_fraction", "fits"), _what_memory_holds(work, memory))
+    lines["stage_compute_max_over_mean"] = _stage_loads(stages_ns)
+    if work.mesh.strategy.tp > 1:
+        lines |= dict.fromkeys(("exposed_tp_s", "exposed_tp_fraction", "tp_fraction"), _where_tp_talks(work))
+    if work.model.experts:
+        lines["imbalance_max_over_mean"] = _how_tokens_spread(work)
+    return lines
+
+
+def _where_time_went(path_ns: Mapping[str, int]) -> str:
+    whole = sum(path_ns.values())
+    top = sorted(path_ns.items(), key=lambda item: -item[1])[:3]
+    return "most of the step goes to " + ", ".join(f"{part.replace('_', ' ')} ({ns / whole:.0%})" for part, ns in top)
+
+
+def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
+    peak = memory["peak_bytes_per_gpu"]
+    parts = dict(peak) if isinstance(peak, Mapping) else {}
+    sizes = sorted(
+        ((name, size) for name, size in parts.items() if name != "total" and size), key=lambda item: -item[1]
+    )
+    line = "made of " + ", ".join(f"{name.replace('_', ' ')} {format_quantity(size, 'bytes')}" for name, size in sizes)
+    if work.kind == "training":
+        return line
+    held = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
+    params = max(sum(params_per_rank(work.model, work.mesh, one)) for one in held)
+    state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
+    tokens = work.sequences // work.mesh.dp * work.sequence_length
+    cache = kv_cache_bytes(work.model, max(len(one.layers) for one in held), tokens, work.mesh.strategy.tp)
+    stream = tokens * work.model.hidden * work.model.dtype_bytes
+    return (
+        f"{line}; a whole batch has {format_quantity(cache, 'bytes')} of KV cache and an unsharded hidden state of "
+        f"{format_quantity(float(stream), 'bytes')}; training would hold {format_quantity(float(state), 'bytes')} "
+        "before activations"
+    )
+
+
+def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
+    loads = [sum(stage[part] for part in COMPUTE_PARTS) / 1e9 for stage in stages_ns]
+    shown = ", ".join(format_quantity(load, "s") for load in loads[:8])
+    return f"own compute of the stages, embedding and output head included: {shown}{' ...' if len(loads) > 8 else ''}"
+
+
+def _where_tp_talks(work: Work) -> str:
+    nodes = int(np.unique(work.cluster.node_of(work.mesh.tp_groups(0)[0])).size)
+    where = (
+        f"leaves the node of {work.cluster.gpus_per_node} GPUs and spans {nodes} nodes"
+        if nodes > 1
+        else "stays in a node"
+    )
+    return f"TP{work.mesh.strategy.tp} {where}"
+
+
+def _how_tokens_spread(work: Work) -> str:
+    if work.routing == "balanced":
+        return "balanced routing gives every expert the same: the scenario assumes what is claimed"
+    routed = work.tokens * work.model.top_k / work.model.experts
+    return f"{work.routing} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"

@@ -1,0 +1,193 @@
+"""Simulations side by side: each in one of several processes, results in the order asked for.
+
+They start at once and go on while the caller does other work; the longest begin first, so that none is left to run
+alone at the end. A simulation that cannot be run is an outcome as well, with its reason. With one job all run in this
+process, when their results are asked for.
+"""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+from sim.build.assumptions import Assumption
+from sim.errors import InputError, MoesimError, out_of_memory
+from sim.results.by_kind import parts_by_kind
+from sim.run.limits import NO_LIMITS, Limits
+from sim.run.simulate import Value, simulate_scenario
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from topology.errors import TopologyError
+from workloads.errors import WorkloadError
+
+__all__ = ["Observation", "run_many"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one simulation says, without its trace."""
+
+    values: dict[str, Value]
+    """Metrics, memory and mesh by name; empty where it could not be run."""
+    problem: str | None = None
+    """Why it could not be run."""
+    num_runs: int = 1
+    """Simulations that it took; 0 where it was refused before it ran."""
+    assumptions: tuple[Assumption, ...] = ()
+    """Facts that were filled in."""
+    parts_s: dict[str, float] = field(default_factory=dict)
+    """Account of time, averaged over stages, with imbalance, contention and latency by kind; sums to the step time."""
+    tokens: dict[str, int] = field(default_factory=dict)
+    """Copies of tokens that were routed, computed, dropped, padded and rerouted."""
+
+
+@contextmanager
+def run_many(
+    scenarios: Sequence[Scenario],
+    *,
+    wanted: frozenset[str] = frozenset(),
+    jobs: int = 1,
+    limits: Limits = NO_LIMITS,
+    on_done: Callable[[int], None] = lambda _: None,
+    on_each: Callable[[int, Observation], None] | None = None,
+) -> Iterator[Callable[[], list[Observation]]]:
+    """Begin to simulate each scenario once, on `jobs` processes; what is handed out waits for them.
+
+    `on_done` hears how many are done, in whatever order, while they are waited for. `on_each` hears of each as soon as
+    it is done, with its position, in a thread of its own where there are several processes. Those that have not begun
+    when the context is left by an error are dropped.
+    """
+    if jobs <= 1 or len(scenarios) <= 1:
+        yield lambda: _heard(_one_by_one(scenarios, wanted, limits, on_each), on_done)
+        return
+    others = set(multiprocessing.active_children())
+    # spawn and not fork: the caller may run threads (a progress display does)
+    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=multiprocessing.get_context("spawn"))
+    try:
+        order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
+        with _interrupts_held():  # which the processes inherit: an interrupt is for this one alone
+            futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
+        if on_each is not None:
+            for i, future in futures.items():
+                future.add_done_callback(partial(_tell, on_each, i))
+        yield lambda: _waited_for(futures, on_done)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # nobody waits for its result
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back until this is left; where a system cannot, do nothing.
+
+    To block the signal is what started processes inherit, but it holds for this thread alone: where another one (of a
+    library for linear algebra) takes the signal, Python raises in the main thread all the same, and would leave a
+    process half started. So the handler waits as well.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _handler_waiting() if threading.current_thread() is threading.main_thread() else nullcontext():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _handler_waiting() -> Iterator[None]:
+    """Let the handler of interrupts, which is the main thread's, hear of them when this is left."""
+    heard: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if heard and callable(handler):
+            handler(signal.SIGINT, None)
+
+
+def _one_by_one(
+    scenarios: Sequence[Scenario],
+    wanted: frozenset[str],
+    limits: Limits,
+    on_each: Callable[[int, Observation], None] | None,
+) -> Iterator[Observation]:
+    for i, scenario in enumerate(scenarios):
+        observation = _observe(scenario, wanted, limits)
+        if on_each is not None:
+            on_each(i, observation)
+        yield observation
+
+
+def _tell(on_each: Callable[[int, Observation], None], position: int, future: Future[Observation]) -> None:
+    """Tell of a simulation that is done; not of one that was dropped or whose process ended."""
+    if not future.cancelled() and future.exception() is None:
+        on_each(position, future.result())
+
+
+def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:
+    done: list[Observation] = []
+    for observation in observations:
+        done.append(observation)
+        on_done(len(done))
+    return done
+
+
+def _waited_for(futures: Mapping[int, Future[Observation]], on_done: Callable[[int], None]) -> list[Observation]:
+    """Return what processes made, by position; they are done in an order of their own."""
+    for num_done, future in enumerate(as_completed(futures.values()), start=1):
+        _result(future)
+        on_done(num_done)
+    return [_result(futures[i]) for i in range(len(futures))]
+
+
+def _result(future: Future[Observation]) -> Observation:
+    """Return what a process made; systems end one without a word where memory runs out."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise out_of_memory() from None
+
+
+def _effort(scenario: Scenario) -> int:
+    """Return about how long a simulation takes, next to others: microbatches, and draws where each has its own."""
+    workload = scenario.spec.workload
+    if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        return 0
+    batches = workload.batches if isinstance(workload, ForwardWorkload) else 2  # a backward pass is another
+    return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
+
+
+def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:
+    try:
+        simulated = simulate_scenario(scenario, wanted=wanted, link_timeline=False, limits=limits)
+    except InputError as error:
+        return Observation(values={}, problem=f"{error.field} must {error.rule}, got {error.value}", num_runs=0)
+    except (MoesimError, WorkloadError, TopologyError) as error:
+        return Observation(values={}, problem=str(error))
+    except MemoryError:
+        return Observation(values={}, problem=str(out_of_memory()))
+    run, stages = simulated.run, simulated.stages_ns
+    return Observation(
+        values=simulated.values,
+        num_runs=simulated.num_runs,
+        assumptions=tuple(simulated.assumptions),
+        parts_s=parts_by_kind(run.trace, stages),
+        tokens={
+            "routed": run.tokens_routed,
+            "computed": run.tokens_computed,
+            "dropped": run.tokens_dropped,
+            "padded": run.tokens_padded,
+            "rerouted": run.tokens_rerouted,
+        },
+    )

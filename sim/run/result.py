@@ -1,0 +1,233 @@
+"""What comes out of a simulated scenario: Python values, and the contract's JSON."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sim.engine.trace import Trace
+from sim.results.catalog import CATALOG, resolve_metric
+from sim.results.claims import Outcome, Verdict
+from sim.run.simulate import Simulated
+from sim.scenario.scenario import Scenario
+
+__all__ = ["SCHEMA_VERSION", "Result"]
+
+SCHEMA_VERSION = 1
+"""Version of the JSON's shape."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """A scenario, simulated and judged."""
+
+    scenario: Scenario
+    """What was asked."""
+    simulated: Simulated
+    """The run of the scenario itself."""
+    claims: list[Verdict]
+    """Verdicts, in the order of the scenario."""
+    findings: list[str]
+    """What was found out beside the claims."""
+    num_runs: int
+    """Simulations in all: the scenario, its alternatives, rivals, seeds and probes."""
+
+    @property
+    def trace(self) -> Trace:
+        """The record of the scenario's own run."""
+        return self.simulated.run.trace
+
+    @property
+    def metrics(self) -> dict[str, float | int | bool]:
+        """The contract's metrics by name, SI units."""
+        return self.simulated.metrics
+
+    @property
+    def memory(self) -> dict[str, object]:
+        """Peak bytes per GPU by part, capacity, whether it fits, where and when the peak is."""
+        return self.simulated.memory
+
+    @property
+    def path_ns(self) -> dict[str, int]:
+        """Nanoseconds of each part along the path; they sum to the step time."""
+        return self.simulated.path_ns
+
+    @property
+    def stages_ns(self) -> list[dict[str, int]]:
+        """Nanoseconds of each part on each stage; each sums to the step time."""
+        return self.simulated.stages_ns
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the run does not fit into memory, and no claim is about that."""
+        judged = any(resolve_metric(claim.metric) == "fits" for claim in self.scenario.spec.claims)
+        return not judged and self.memory.get("fits") is False
+
+    @property
+    def has_failed_claims(self) -> bool:
+        """Whether a claim is refuted or depends: what `--check` asks."""
+        return any(verdict.verdict in ("refuted", "depends") for verdict in self.claims)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract's JSON object: SI units at the end of names, no NaN."""
+        here = self.simulated
+        return {
+            name: _without_nan(value)
+            for name, value in {
+                "schema_version": SCHEMA_VERSION,
+                "scenario": self.scenario.resolved(),
+                "assumptions": [item._asdict() for item in here.assumptions],
+                "warnings": list(here.warnings),
+                "findings": list(self.findings),
+                "metrics": here.metrics,
+                "path_ns": here.path_ns,
+                "stages_ns": here.stages_ns,
+                "memory": here.memory,
+                "mesh": here.mesh,
+                "conservation": self._conservation(),
+                "links": self._links(),
+                "collectives": [choice._asdict() for choice in here.choices],
+                "bounds": self._bounds(),
+                "claims": [{**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims],
+                "engine": self._engine(),
+            }.items()
+        }
+
+    def __repr__(self) -> str:
+        name = self.scenario.spec.name or self.scenario.path or "scenario"
+        step_ms = self.metrics["step_time_s"] * 1e3
+        verdicts = ", ".join(f"{v.claim.id} {v.verdict}" for v in self.claims)
+        return f"<Result of {name!r}: step {step_ms:.3f} ms{'; ' + verdicts if verdicts else ''}>"
+
+    def to_json(self) -> str:
+        """Return `to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _rests_on(self, verdict: Verdict) -> list[str]:
+        """Return the keys of the assumptions that a verdict rests on: a mesh knows nothing of the work."""
+        keys = dict.fromkeys(item.key for item in self.simulated.assumptions)
+        metric = verdict.claim.metric
+        if metric in ("weights", "num_params", "num_active_params", "num_params_per_gpu"):
+            sections: tuple[str, ...] = ("model.", "parallel.")
+        elif CATALOG[metric].group != "mesh":
+            sections = ("",)
+        elif "params" in metric:
+            sections = ("model.", "parallel.")
+        elif metric.startswith("legal") or metric.endswith("nodes"):
+            sections = ("cluster.preset", "parallel.")
+        else:
+            sections = ("parallel.",)
+        return [key for key in keys if key.startswith(sections)]
+
+    def _conservation(self) -> dict[str, object]:
+        run = self.simulated.run
+        return {
+            "tokens_routed": run.tokens_routed,
+            "tokens_computed": run.tokens_computed,
+            "tokens_dropped": run.tokens_dropped,
+            "tokens_padded": run.tokens_padded,
+            "tokens_rerouted": run.tokens_rerouted,
+            "bytes_sent": run.bytes_sent,
+            "bytes_received": run.bytes_received,
+        }
+
+    def _links(self) -> list[dict[str, object]]:
+        use, step_s = self.trace.link_use, self.trace.step_ns / 1e9
+        return [
+            {
+                "name": name,
+                "kind": kind,
+                "bytes": float(use.num_bytes[i]),
+                "busy_s": float(use.busy_s[i]),
+                "utilisation": float(use.num_bytes[i] / (use.capacity_bytes_per_s[i] * step_s)),
+                "bottleneck_fraction": None if use.bottleneck_s is None else float(use.bottleneck_s[i] / step_s),
+            }
+            for i, (name, kind) in enumerate(zip(use.names, use.link_kinds, strict=True))
+        ]
+
+    def _bounds(self) -> dict[str, object]:
+        here = self.simulated
+        if here.bounds is None:
+            return {}
+        return {
+            "batch_compute_s": here.bounds.compute_s,
+            "batch_wires_s": here.bounds.wires_s,
+            **{f"all_reduce_nic_{name}_s": time for name, time in here.wire_times_s.items()},
+        }
+
+    def _engine(self) -> dict[str, object]:
+        stats = self.simulated.run.stats
+        return {
+            "wall_s": stats.wall_s,
+            "plan_wall_s": stats.plan_wall_s,
+            "runs": self.num_runs,
+            "stage_ops": stats.num_stage_ops,
+            "spans": stats.num_spans,
+            "events": stats.num_events,
+            "solves": stats.num_solves,
+            "folded": self.trace.num_folded,
+            "lanes": self.trace.num_stages * self.trace.num_lanes,
+        }
+
+
+def _claim_dict(verdict: Verdict) -> dict[str, object]:
+    claim, evidence = verdict.claim, verdict.evidence
+    return {
+        "id": claim.id,
+        "says": claim.says,
+        "source": claim.source,
+        "note": claim.note,
+        "metric": claim.metric,
+        "expect": dict(claim.expect) if claim.expect else {"superlative": claim.superlative},
+        "value": evidence.value,
+        "interval": [min(evidence.seeds), max(evidence.seeds)] if evidence.seeds else None,
+        "verdict": verdict.verdict,
+        "relevance": verdict.relevance,
+        "relevance_reason": verdict.relevance_reason,
+        "supports": claim.supports,
+        "reason": verdict.reason,
+        "bound_compute": evidence.bound_compute,
+        "bound_wires": evidence.bound_wires,
+        "alternatives": [
+            {
+                "set": dict(outcome.changes),
+                "value": outcome.value,
+                "verdict": _alternative_verdict(verdict, outcome),
+                **({"problem": outcome.problem} if outcome.problem else {}),
+            }
+            for outcome in evidence.alternatives
+        ],
+        "rival": {"strategy": verdict.rival.name, "value": verdict.rival.value} if verdict.rival else None,
+        "rivals": [
+            {
+                "strategy": outcome.name,
+                "value": outcome.value,
+                **({"problem": outcome.problem} if outcome.problem else {}),
+            }
+            for outcome in evidence.rivals
+        ]
+        if claim.superlative
+        else [],
+    }
+
+
+def _alternative_verdict(verdict: Verdict, outcome: Outcome) -> str:
+    """Return the verdict that one alternative alone would give; a superlative has no rivals there."""
+    is_met = verdict.claim.is_met
+    if is_met is None or outcome.value is None:
+        return "not_judged"
+    return "holds" if is_met(outcome.value) else "refuted"
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401  # walks any JSON value
+    """Return the value with non-finite numbers as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,124 @@
+"""What each stage of a work holds, for the account of memory along its trace.
+
+Model
+-----
+    buffers   send and receive buffers of a microbatch, and of each copy of a token as it leaves and as it arrives on
+              the hottest ranks, with padding and without what is dropped; what the layer that is computed again holds
+              meanwhile; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2 and 3 hold
+              whole
+    logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
+
+A bidirectional pipeline holds two parts of the model on each GPU, its own and the one opposite.
+"""
+
+from sim.build.work import Work
+from sim.results.memory import ChunkMemory, StageMemory
+from workloads.memory import (
+    Recompute,
+    activation_bytes_per_microbatch,
+    bytes_per_token_copy,
+    forward_working_bytes,
+    gradient_bytes_in_block,
+    kv_cache_bytes,
+    params_per_rank,
+    state_bytes,
+    weight_pass_bytes_per_microbatch,
+)
+
+__all__ = ["stage_memory"]
+
+
+def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.0)) -> StageMemory:
+    """Return the bytes on each GPU of a stage.
+
+    Parameters
+    ----------
+    work, stage
+        What runs, and where.
+    skew
+        Most rows that a rank sends and receives in one exchange, over the mean copies of the ranks.
+    """
+    if work.kind != "training":
+        return _forward_memory(work, stage, skew)
+    model = work.model
+    state = state_bytes(model, work.mesh, work.stage_parameters(stage), stage, zero=work.zero, precision=work.precision)
+    return StageMemory(
+        weights=state.weights,
+        gradients=state.gradients,
+        optimizer=state.optimizer,
+        buffers=_exchange_bytes(work, skew)
+        + _remade_bytes(work, stage)
+        + state.working
+        + gradient_bytes_in_block(
+            model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
+        ),
+        chunks=tuple(_chunk(work, part) for part in work.chunks_of(stage)),
+    )
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _chunk(work: Work, part: int) -> ChunkMemory:
+    """Return what a microbatch adds while it trains the layers of a part of the model."""
+    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_part(part)
+    all_ = activation_bytes_per_microbatch(
+        model, mesh, layers, tokens, work.again, sequence_length=work.sequence_length
+    )
+    num_moe = sum(model.is_moe_layer(layer) for layer in layers)
+    copies = num_moe * tokens * model.top_k / mesh.strategy.tp
+    experts = copies * bytes_per_token_copy(model, work.again)
+    waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
+    is_last = part == work.chunk_layout.num_model_chunks - 1
+    head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
+    return ChunkMemory(
+        activations=all_ - experts,
+        expert_activations=experts,
+        weight_pass=waiting,
+        expert_weight_pass=of_experts,
+        logits=work.head_tokens * head_bytes if is_last else 0.0,
+    )
+
+
+def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
+    """Return send and receive buffers of one microbatch: copies of tokens as they leave, and as they arrive.
+
+    Two passes at a time have two of them.
+    """
+    model, s = work.model, work.mesh.strategy
+    copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    at_a_time = 2 if work.runs_pairs and work.kind == "training" else 1
+    return at_a_time * work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
+
+
+def _remade_bytes(work: Work, stage: int) -> float:
+    """Return what is there of the fullest layer only while its backward pass runs, for it was computed again."""
+    if work.recompute == "none":
+        return 0.0
+    layers = work.layers_of(stage)
+    ends = {layers[0], layers[-1]} if layers else set()
+
+    def kept(layer: int, again: Recompute) -> float:
+        return activation_bytes_per_microbatch(
+            work.model, work.mesh, [layer], work.tokens, again, sequence_length=work.sequence_length
+        )
+
+    return max((kept(layer, Recompute()) - kept(layer, work.again) for layer in sorted(ends)), default=0.0)
+
+
+def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:
+    model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
+    last = work.chunk_layout.num_model_chunks - 1
+    logits = work.head_tokens * model.vocab / tp * model.dtype_bytes
+    return StageMemory(
+        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
+        buffers=_exchange_bytes(work, skew),
+        chunks=tuple(
+            ChunkMemory(
+                activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
+                logits=logits if part == last else 0.0,
+                kv_cache=kv_cache_bytes(model, len(work.layers_of_part(part)), work.tokens, tp),
+            )
+            for part in work.chunks_of(stage)
+        ),
+    )
