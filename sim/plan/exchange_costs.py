@@ -24,8 +24,7 @@ from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from topology.pairs import PairSums
 from workloads.collectives.node_relay import relayed
 

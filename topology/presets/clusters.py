@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from topology.errors import TopologyError
-from topology.fabric_spec import FabricSpec, Node
-from topology.fabrics.rail_optimised import RailOptimised
+from topology.fabric import FabricSpec, Node
+from topology.fabrics.clos import RailOptimised
 from topology.links import LinkKind
-from topology.nodes.mesh import MeshNode
-from topology.nodes.nvswitch import NvSwitchNode
-from topology.nodes.pcie_server import PcieServer
+from topology.nodes import MeshNode, NvSwitchNode, PcieServer
 from topology.presets.near import near_preset
 from topology.presets.protocols import BETWEEN_NODES, FITTED, simple_rate
 
@@ -167,8 +165,8 @@ CLUSTERS: dict[str, ClusterPreset] = {
         ),
         # 8 MI300X, each linked to the 7 others; NICs as in Azure's ND MI300X v5: 8 x 400 Gb/s InfiniBand.
         ClusterPreset(device="mi300x", fabric=_fabric("mi300x", nvlink=_XGMI3, inside="xgmi3", node=MeshNode())),
-        # NVIDIA's "PCIe optimized 2-8-5" server: 2 CPUs, 8 GPUs, 5 network adapters, of which 4 serve two GPUs each; here
-        # with L40S. PCIe switches and 200 Gb/s per adapter are assumed: makers differ.
+        # NVIDIA's "PCIe optimized 2-8-5" server: 2 CPUs, 8 GPUs, 5 network adapters, of which 4 serve two GPUs each;
+        # here with L40S. PCIe switches and 200 Gb/s per adapter are assumed: makers differ.
         ClusterPreset(
             device="l40s",
             fabric=_fabric(

@@ -25,8 +25,8 @@ _A100_80GB = Device(
     memory_bytes=80_000_000_000,  # datasheet
     memory_bandwidth_bytes_per_s=2.039e12,  # datasheet
     num_sms=108,  # NVIDIA A100 architecture whitepaper
-    # benchmarks/fit_device.py fits the four constants to Vidur's A100-SXM-80GB profile (fp16 linears); topology/device.py
-    # states the error of the fit.
+    # benchmarks/fit_device.py fits the four constants to Vidur's A100-SXM-80GB profile (fp16 linears);
+    # topology/device.py states the error of the fit.
     gemm_efficiency=0.79,
     memory_efficiency=0.88,
     kernel_overhead_s=4.2e-6,
@@ -66,16 +66,17 @@ _B200 = Device(
     memory_bytes=180_000_000_000,  # datasheet
     memory_bandwidth_bytes_per_s=8.0e12,  # datasheet
     num_sms=148,  # two dies of 74 SMs, as CUDA reports; no datasheet states it
-    # SimuMax b200_bf16_ceperm.json: on 288 bf16 forward and dgrad GEMMs the model's |error| is 5.4 % in the median, 31 %
-    # at the 90th percentile and 50 % at worst. 72 grouped GEMMs look 17 % too fast in the median: under 5 % from 2,460
-    # tokens per expert, 14 % at 512, 20 % to 40 % below.
+    # SimuMax b200_bf16_ceperm.json: on 288 bf16 forward and dgrad GEMMs the model's |error| is 5.4 % in the median, 31
+    # % at the 90th percentile and 50 % at worst. 72 grouped GEMMs look 17 % too fast in the median: under 5 % from
+    # 2,460 tokens per expert, 14 % at 512, 20 % to 40 % below.
     gemm_efficiency=0.52,
     memory_efficiency=0.67,  # the file's default of the HBM is 0.666
     tile_overhead_s=0.0,  # the fit gives none: a tile's drain hides behind the next tile's fill
     kernel_overhead_s=_H100.kernel_overhead_s,  # assumed as on the H100
     fp8_efficiency_ratio=(3432.5 / 4500) / (1745.0 / 2250),  # mamf fp8 over mamf bf16
-    # SimuMax, head dim 128: median of measured fused attention 0.73 forward, 0.69 backward, counted over the full score
-    # matrix (values reach 1.2: the kernels skip half of it); the causal half is half of that, large shapes a little more.
+    # SimuMax, head dim 128: median of measured fused attention 0.73 forward, 0.69 backward, counted over the full
+    # score matrix (values reach 1.2: the kernels skip half of it); the causal half is half of that, large shapes a
+    # little more.
     attention_efficiency=0.40,
     attention_backward_efficiency=0.36,
     source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
@@ -158,8 +159,8 @@ DEVICES: dict[str, Device] = {
             memory_bytes=64_000_000_000,  # half of 128 GB (Frontier User Guide: 64 GB per GCD)
             memory_bandwidth_bytes_per_s=1.6e12,  # half of the MI250X's 3.2 TB/s (AMD datasheet, rounded)
             num_sms=110,  # CUs of one GCD, half of 220
-            # Assumed: whole training steps reach 0.32-0.38 of the peak (Dash et al., 2023, Frontier). Memory, attention and
-            # launches are assumed as on the MI300X; attention is FlashAttention-2 on composable kernels.
+            # Assumed: whole training steps reach 0.32-0.38 of the peak (Dash et al., 2023, Frontier). Memory, attention
+            # and launches are assumed as on the MI300X; attention is FlashAttention-2 on composable kernels.
             gemm_efficiency=0.60,
             tile_overhead_s=_A100_80GB.tile_overhead_s,  # assumed
             source="half an MI250X (AMD datasheet, Frontier User Guide); all efficiencies assumed, unsure by a third",
