@@ -4,7 +4,7 @@ from collections import deque
 
 from workloads.schedules import SCHEDULES, Pair, Pass, Pipeline, StageTimes, build_pipeline_order
 
-__all__ = ["Times", "durations", "max_in_flight", "make", "parts", "route", "run_order", "spans_of"]
+__all__ = ["Times", "durations", "make", "max_in_flight", "parts", "route", "run_order", "spans_of"]
 
 Times = tuple[int, int, int]
 

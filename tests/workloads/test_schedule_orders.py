@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schedule_runs import durations, max_in_flight, make, parts, run_order
+from schedule_runs import durations, make, max_in_flight, parts, run_order
 
 from workloads.errors import WorkloadError
 from workloads.schedules import (
