@@ -77,6 +77,12 @@ class Cluster(ABC):
     def rail_of(self, ranks: ArrayLike) -> IntArray:
         """Return the rail (position in its node) of each rank."""
 
+    def node_positions(self, ranks: IntArray) -> tuple[IntArray, IntArray]:
+        """Return the node of each of `ranks` [R], numbered from 0, and its position among the ranks of its node."""
+        _, node = np.unique(self.node_of(ranks), return_inverse=True)
+        position = np.array([int((node[:i] == node[i]).sum()) for i in range(ranks.size)], dtype=np.intp)
+        return node.astype(np.intp), position
+
     @property
     def least_num_links(self) -> int:
         """Links that there are at least, told without wiring the graph: each GPU has one both ways."""
