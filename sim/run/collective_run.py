@@ -1,6 +1,6 @@
 """A collective on its own, run once: time, algorithm bandwidth and bus bandwidth."""
 
-from sim.build.collective import collective_work
+from sim.build.collective import build_collective
 from sim.engine.simulation import run_plan
 from sim.plan.collective import CollectivePlan, bus_factor
 from sim.results.path import path_ns
@@ -17,7 +17,7 @@ class CollectiveRun(ScenarioRun):
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
-        self.work, self.assumptions = collective_work(scenario)
+        self.work, self.assumptions = build_collective(scenario)
 
     def minimum_resources(self) -> Resources:
         """Return what the run surely needs."""

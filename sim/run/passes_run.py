@@ -12,6 +12,7 @@ from typing import Final
 
 from sim.build.assumptions import warnings_of_passes
 from sim.build.build import build_passes
+from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.engine.trace import Trace
 from sim.plan.passes import PassesPlan
@@ -47,8 +48,8 @@ class PassesRun(ScenarioRun):
         self._workload = workload
 
     @cached_property
-    def plan(self) -> PassesPlan:
-        """The passes in the order of their schedule, made when it is first needed: a long order takes long."""
+    def work(self) -> PassesWork:
+        """The passes in the order of their schedule, built when they are first needed: a long order takes long."""
         return build_passes(self.scenario)
 
     def minimum_resources(self) -> Resources:
@@ -58,22 +59,22 @@ class PassesRun(ScenarioRun):
 
     def estimated_resources(self) -> Resources:
         """Return what the run is expected to need."""
-        plan = self.plan  # it keeps nothing of what it is asked for, and so can be run afterwards
+        plan = PassesPlan(self.work)
         return estimate_of_plan(plan, kinds=plan.kinds, num_microbatches=plan.num_visits, is_drawn=False)
 
     def _simulate(self, options: RunOptions) -> Simulated:
-        plan, kept = self.plan, self._workload.held
+        plan, kept = PassesPlan(self.work), self._workload.held
         run = run_plan(plan, max_events=options.limits.engine_events, link_timeline=options.link_timeline)
         stages = stages_ns(run.trace)
-        metrics = metrics_of(run.trace, stages, _facts(plan))
-        memory = {} if kept is None else microbatch_memory(run.trace, kept, plan.pipeline_order.layout)
+        metrics = metrics_of(run.trace, stages, _facts(self.work))
+        memory = {} if kept is None else microbatch_memory(run.trace, kept, self.work.pipeline_order.layout)
         return Simulated(
             run=run,
             metrics={name: metrics[name] for name in _METRICS} | memory,
             path_ns=path_ns(run.trace),
             stages_ns=stages,
-            mesh={"pp": plan.num_stages},
-            warnings=warnings_of_passes(self.scenario, plan.pipeline_order),
+            mesh={"pp": self.work.num_stages},
+            warnings=warnings_of_passes(self.scenario, self.work.pipeline_order),
         )
 
 
@@ -91,8 +92,9 @@ def microbatch_memory(trace: Trace, kept: HeldBytes, layout: ChunkLayout) -> dic
 
     Examples
     --------
-    >>> plan = PassesPlan(pass_times_s=[(1e-3, 2e-3, 0.0)] * 3, num_microbatches=6, p2p_s=0.0, schedule="1f1b")
-    >>> microbatch_memory(run_plan(plan).trace, HeldBytes(B="1 GB", W="0.4 GB"), plan.pipeline_order.layout)
+    >>> work = PassesWork(pass_times_s=[(1e-3, 2e-3, 0.0)] * 3, num_microbatches=6, p2p_s=0.0, schedule="1f1b")
+    >>> trace = run_plan(PassesPlan(work)).trace
+    >>> microbatch_memory(trace, HeldBytes(B="1 GB", W="0.4 GB"), work.pipeline_order.layout)
     {'held_bytes': 3000000000, 'held_microbatches': 3.0}
     """
     chunk = ChunkMemory(activations=kept.B, weight_pass=kept.W)
@@ -103,13 +105,13 @@ def microbatch_memory(trace: Trace, kept: HeldBytes, layout: ChunkLayout) -> dic
     return {"held_bytes": peak, "held_microbatches": peak / kept.B}
 
 
-def _facts(plan: PassesPlan) -> RunFacts:
+def _facts(work: PassesWork) -> RunFacts:
     """Return what is known of the work of passes: no tokens, no FLOPs and no parameters."""
     return RunFacts(
-        num_gpus=plan.num_stages,
+        num_gpus=work.num_stages,
         batch_tokens=0,
         batches=1,
-        microbatches=plan.num_microbatches,
+        microbatches=work.num_microbatches,
         model_flops=0.0,
         model_flops_causal=0.0,
         recomputed_flops=0.0,

@@ -42,11 +42,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sim.build.work import Work
+from sim.build.work import CollectiveWork, Work
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.run_state import Plan
 from sim.errors import SimulationError
-from sim.plan.collective import CollectiveWork
 from sim.plan.ops import Collective, Compute, ConcurrentPasses, Op
 from sim.results.quantities import format_quantity
 from workloads.schedules import Pass
