@@ -21,8 +21,8 @@ from workloads.errors import WorkloadError
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
-from workloads.placement.rule import PlacementRule
-from workloads.routing.skew import Skew
+from workloads.placement import PlacementRule
+from workloads.routing import ROUTINGS, Skew
 from workloads.schedules import (
     SCHEDULES,
     ChunkLayout,
@@ -244,6 +244,11 @@ class Work:
     def head_tokens(self) -> int:
         """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
         return self.tokens if self.kind == "training" else self.sequences_per_microbatch
+
+    @property
+    def has_balanced_routing(self) -> bool:
+        """Whether every expert receives equally many tokens in every layer, microbatch and lane, without a draw."""
+        return ROUTINGS[self.routing].is_balanced
 
     @property
     def has_replicated_tokens(self) -> bool:

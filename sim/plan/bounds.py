@@ -29,9 +29,7 @@ import numpy as np
 
 from sim.build.work import Work
 from sim.plan.costs import Costs
-
-_ALIKE = ("balanced", "multinomial")
-"""Routings whose experts all have the same chance."""
+from workloads.routing import ROUTINGS
 
 __all__ = ["Bounds", "all_reduce_wire_times_s", "bounds_of"]
 
@@ -122,7 +120,7 @@ def _nodes_per_token(work: Work, num_nodes: int, num_dropped: float) -> float:
     """Return how many of the nodes a token goes to at least, on average."""
     model, skew = work.model, work.skew
     loses = num_dropped > 0 or work.overflow == "reroute"
-    if work.routing in _ALIKE and not skew.dead_experts and not work.placement.replicas and not loses:
+    if ROUTINGS[work.routing].has_equal_shares and not skew.dead_experts and not work.placement.replicas and not loses:
         among = min(work.max_nodes_per_token or num_nodes, num_nodes)
         return among * (1 - (1 - 1 / among) ** model.top_k)
     computed = 1 - num_dropped / (work.batch_tokens * model.num_moe_layers * model.top_k)

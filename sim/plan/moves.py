@@ -25,7 +25,7 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import NO_LAYER, Collective
 from sim.plan.placed import placement_before, slots_of
-from workloads.placement.hosts import moved_experts
+from workloads.placement.slots import moved_experts
 
 __all__ = ["moved_bytes", "moves_before"]
 

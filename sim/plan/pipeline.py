@@ -60,7 +60,7 @@ class PipelinePlan:
             all_reduce=work.all_reduce,
             all_to_all=work.all_to_all,
             fidelity=work.fidelity,
-            is_random=work.routing != "balanced",
+            is_random=not work.has_balanced_routing,
             sms=None if work.exchange_sms is None else {"all_to_all": work.exchange_sms},
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
@@ -181,7 +181,7 @@ class PipelinePlan:
 
     def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, without what replicas exchange meanwhile."""
-        varies = self.work.routing != "balanced"
+        varies = not self.work.has_balanced_routing
         is_split = chosen.kind == "B" and self.pipeline_order.is_split(stage, chosen)
         key = (stage, lane, chosen.kind, chosen.chunk, is_split, chosen.microbatch if varies else None)
         if key not in self._known:

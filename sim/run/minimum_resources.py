@@ -83,7 +83,7 @@ def _ops_of_layers(work: Work) -> int:
 
 def _all_lanes_run(work: Work) -> bool:
     """Tell whether surely no lane runs for another: see `sim.plan.lane_equivalence`."""
-    draws = work.routing != "balanced" and work.model.num_moe_layers > 0
+    draws = not work.has_balanced_routing and work.model.num_moe_layers > 0
     return draws or work.mesh.convention == "spanning" or work.fidelity == "flow"
 
 
@@ -102,6 +102,6 @@ def _cells(work: Work, lanes: int) -> int:
     sources, hosts = _exchange(work)
     table, exchanges = sources * work.model.experts, work.model.num_moe_layers * lanes * work.num_microbatches
     pairs = 2 * sources * hosts * exchanges if work.fidelity == "flow" else 0
-    if work.routing == "balanced":
+    if work.has_balanced_routing:
         return work.model.num_moe_layers * lanes * table + pairs
     return exchanges * table * (work.model.top_k + 1) + pairs

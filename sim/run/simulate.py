@@ -189,7 +189,7 @@ def _check_limits(work: Work, limits: Limits) -> None:
             PipelinePlan(work),
             kinds=("F", "B") if work.kind == "training" else ("F",),
             num_microbatches=work.num_microbatches * work.visits_of_stage,
-            is_drawn=work.routing != "balanced",
+            is_drawn=not work.has_balanced_routing,
             held_bytes=held_bytes(work),
         )
         limits.check(estimate)
