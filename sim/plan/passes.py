@@ -27,7 +27,7 @@ from workloads.schedules import (
     StageTimes,
     Step,
     build_pipeline_order,
-    parts_of,
+    passes_of,
 )
 
 __all__ = ["PassesPlan"]
@@ -115,7 +115,7 @@ class PassesPlan:
     def kinds(self) -> tuple[str, ...]:
         """Kinds of the passes that stages run."""
         return tuple(
-            sorted({one.kind for steps in self.pipeline_order.order for step in steps for one in parts_of(step)})
+            sorted({one.kind for steps in self.pipeline_order.order for step in steps for one in passes_of(step)})
         )
 
     @property

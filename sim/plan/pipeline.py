@@ -38,7 +38,7 @@ from workloads.schedules import (
     StageTimes,
     Step,
     build_pipeline_order,
-    parts_of,
+    passes_of,
 )
 
 __all__ = ["PipelinePlan"]
@@ -121,7 +121,7 @@ class PipelinePlan:
         """Return the ops of a pass; of a pair both of its passes beside each other."""
         if isinstance(chosen, Pair):
             return ConcurrentPasses(
-                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in parts_of(chosen))
+                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in passes_of(chosen))
             )
         return self._with_exchanges(stage, lane, chosen)
 
