@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from sim.build.expert_routing import limited_nodes
 from sim.build.work import Work
-from sim.plan.placed import limited_nodes
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset

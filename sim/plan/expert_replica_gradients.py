@@ -19,10 +19,11 @@ state of the optimizer each, which ZeRO splits over replicas but not over copies
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.expert_routing import expert_groups
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import Collective, RendezvousKey, Transfer
-from sim.plan.placed import expert_groups, slots_of
+from sim.plan.placed import slots_of
 
 __all__ = ["shared_experts", "sum_over_copies"]
 

@@ -20,10 +20,11 @@ experts, and the first of them copies; the others do not wait.
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.expert_routing import expert_groups
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import NO_LAYER, Collective
-from sim.plan.placed import expert_groups, placement_before, slots_of
+from sim.plan.placed import placement_before, slots_of
 from workloads.placement.hosts import moved_experts
 
 __all__ = ["moved_bytes", "moves_before"]

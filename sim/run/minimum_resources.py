@@ -16,8 +16,7 @@ Exchanges and what follows the last pass are left out, and so are lanes that ano
 much more, `estimate_run` asks the plan, which takes as long as planning does.
 """
 
-from sim.build.work import Work
-from sim.plan.collective import CollectiveWork
+from sim.build.work import CollectiveWork, Work
 from sim.run.limits import OP_BYTES, PROCESS_BYTES, ROW_BYTES, Estimate
 
 __all__ = ["held_bytes", "minimum_of_collective", "minimum_of_passes", "minimum_of_work"]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from works import make_model, make_plain_cluster, make_work
 
+from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import run_plan
 from sim.plan.costs import Costs
 from sim.plan.moves import moved_bytes, moves_before
 from sim.plan.ops import NO_LAYER, Collective
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.placed import copies_drawn, placed_experts
 from sim.plan.route import route
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from properties import PATIENT
 from works import make_model, make_plain_cluster, make_work
 
+from sim.build.expert_routing import placed_experts
 from sim.engine.simulation import run_plan
 from sim.plan.costs import Costs
 from sim.plan.expert_replica_gradients import shared_experts, sum_over_copies
 from sim.plan.ops import NO_LAYER
 from sim.plan.optimizer_step import finish_training
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.placed import placed_experts
 from sim.run.stage_memory import stage_memory
 from sim.time import to_ns
 from workloads.memory import params_per_rank
