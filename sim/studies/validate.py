@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.build.build import check_facts
-from sim.build.collective import collective_work
+from sim.build.collective import build_collective
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.run.parallel_runs import Observation, run_many
 from sim.run.result import SCHEMA_VERSION
@@ -158,7 +158,7 @@ class _Simulations:
         if key not in self._numbers:
             scenario = case.scenario.case(position)
             if isinstance(scenario.spec.workload, CollectiveWorkload):
-                collective_work(scenario)
+                build_collective(scenario)
             else:
                 check_facts(scenario)
             self._numbers[key] = len(self.scenarios)
