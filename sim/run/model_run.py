@@ -39,7 +39,7 @@ class ModelRun(ScenarioRun):
     @property
     def probes(self) -> frozenset[str]:
         """`blocking_exchange_completes`, where experts serve all stages."""
-        return frozenset({BLOCKING_EXCHANGE}) if self.work.mesh.convention == "spanning" else frozenset()
+        return frozenset({BLOCKING_EXCHANGE}) if self.work.mesh.convention.experts_span_stages else frozenset()
 
     def minimum_resources(self) -> Resources:
         """Return what the run surely needs."""
@@ -52,7 +52,7 @@ class ModelRun(ScenarioRun):
             PipelinePlan(work),
             kinds=("F", "B") if work.kind == "training" else ("F",),
             num_microbatches=work.num_microbatches * work.visits_of_stage,
-            is_drawn=work.routing != "balanced",
+            is_drawn=not work.has_balanced_routing,
             base_bytes=cluster_and_routing_bytes(work),
         )
 
@@ -165,7 +165,7 @@ def _recomputed_flops_per_token(work: Work) -> float:
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     """Run a batch whose exchange all stages enter as one collective: whether it ends, why, and the runs it took."""
-    if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
+    if not work.mesh.convention.experts_span_stages or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
     # balanced routing and one batch: the question is which stage waits for which, and not for how long
     small = replace(work, exchange="blocking", batches=1, routing="balanced")
