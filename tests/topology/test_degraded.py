@@ -134,6 +134,6 @@ def test_a_part_is_changed_once():
     """Slower and gone at a time, or slower twice, is a slip."""
     changes = [Change(part="nic", name="0.3"), Change(part="nic", name="0.3", factor=0.5)]
     with pytest.raises(
-        TopologyError, match=r"degraded\.1\.nic must be changed by a single entry, got 0\.3\. degraded\.0 changes the same part"
+        TopologyError, match=r"degraded\.1\.nic must be changed by a single entry, got 0\.3\. degraded\.0 changes"
     ):
         degrade(build_graph(FABRICS["dgx-h100"], 2), changes, name="x")
