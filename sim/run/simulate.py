@@ -189,7 +189,7 @@ def _check_limits(work: Work, limits: Limits) -> None:
             PipelinePlan(work),
             kinds=("F", "B") if work.kind == "training" else ("F",),
             num_microbatches=work.num_microbatches * work.visits_of_stage,
-            is_drawn=work.routing != "balanced",
+            is_drawn=not work.has_balanced_routing,
             held_bytes=held_bytes(work),
         )
         limits.check(estimate)
@@ -337,7 +337,7 @@ def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     """Run a batch with the exchange entered by all stages as one collective: whether it ends, why, runs it took."""
-    if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
+    if not work.mesh.convention.experts_span_stages or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
     small = replace(work, exchange="blocking", batches=1, routing="balanced")  # who waits for whom, not for how long
     try:
