@@ -23,7 +23,7 @@ from topology.cluster import Cluster
 from topology.presets.protocols import FITTED, protocols_of
 from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
-from workloads.placement.rule import PlacementRule
+from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
 
 __all__ = [

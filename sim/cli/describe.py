@@ -10,9 +10,10 @@ from sim.cli.steps import named_path, print_json
 from sim.errors import InputError
 from sim.report.console.tables import make_console, print_rows
 from sim.scenario.routing_trace import read_routing_trace
+from workloads.conventions import CONVENTIONS
 from workloads.errors import WorkloadError
-from workloads.mesh import CONVENTIONS, Mesh, build_mesh, nearest_legal, why_illegal
-from workloads.placement.compare import max_over_mean
+from workloads.mesh import Mesh, build_mesh
+from workloads.placement.bound import max_over_mean
 from workloads.routing.unevenness import unevenness
 from workloads.strategy import Strategy
 
@@ -34,15 +35,15 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
     except WorkloadError as error:
         raise InputError(field="STRATEGY", rule=error.rule, value=error.value, cure=error.cure) from None
     conventions = {}
-    for convention, meaning in CONVENTIONS.items():
-        why = why_illegal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
-        entry: dict[str, object] = {"meaning": meaning, "legal": why is None}
+    for convention, rules in CONVENTIONS.items():
+        why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        entry: dict[str, object] = {"meaning": rules.meaning, "legal": why is None}
         if why is None:
             mesh = build_mesh(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
             entry["mesh"] = _describe(mesh, gpus_per_node)
         else:
             entry["why"] = why
-            near = nearest_legal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
             entry["nearest_legal"] = [other.name for other in near]
         conventions[convention] = entry
     return {"strategy": strategy.name, "num_gpus": num_gpus, "gpus_per_node": gpus_per_node, "conventions": conventions}

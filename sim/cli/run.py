@@ -7,7 +7,7 @@ from sim.errors import InputError
 from sim.report.console.run import print_report
 from sim.report.console.validation import print_validation
 from sim.report.files import OUTPUT_NAMES, VALIDATION_NAMES, write_outputs, write_validation
-from sim.run.limits import Limits
+from sim.run.resources import Limits
 from sim.scenario.refusal import RefusalError
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate

@@ -38,7 +38,7 @@ from workloads.schedules import (
     StageTimes,
     Step,
     build_pipeline_order,
-    parts_of,
+    passes_of,
 )
 
 __all__ = ["PipelinePlan"]
@@ -60,7 +60,7 @@ class PipelinePlan:
             all_reduce=work.all_reduce,
             all_to_all=work.all_to_all,
             fidelity=work.fidelity,
-            is_random=work.routing != "balanced",
+            is_random=not work.has_balanced_routing,
             sms=None if work.exchange_sms is None else {"all_to_all": work.exchange_sms},
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
@@ -88,7 +88,7 @@ class PipelinePlan:
     def shares_compute(self) -> bool:
         """Whether kernels may have to wait for a rank: of other stages' passes, or of the other pass of a pair."""
         runs_pairs = self.work.runs_pairs and self.work.kind == "training"
-        return runs_pairs or self.work.mesh.convention == "spanning"
+        return runs_pairs or self.work.mesh.convention.experts_span_stages
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""
@@ -121,7 +121,7 @@ class PipelinePlan:
         """Return the ops of a pass; of a pair both of its passes beside each other."""
         if isinstance(chosen, Pair):
             return ConcurrentPasses(
-                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in parts_of(chosen))
+                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in passes_of(chosen))
             )
         return self._with_exchanges(stage, lane, chosen)
 
@@ -181,7 +181,7 @@ class PipelinePlan:
 
     def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, without what replicas exchange meanwhile."""
-        varies = self.work.routing != "balanced"
+        varies = not self.work.has_balanced_routing
         is_split = chosen.kind == "B" and self.pipeline_order.is_split(stage, chosen)
         key = (stage, lane, chosen.kind, chosen.chunk, is_split, chosen.microbatch if varies else None)
         if key not in self._known:
@@ -234,7 +234,7 @@ class PipelinePlan:
 
     def _with_meetings(self, stage: int, lane: int, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""
-        if self.work.exchange != "blocking" or self.work.mesh.convention != "spanning":
+        if self.work.exchange != "blocking" or not self.work.mesh.convention.experts_span_stages:
             return ops
         members = tuple((other, lane) for other in range(self.work.mesh.num_stages))
         joined: list[Op] = []

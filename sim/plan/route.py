@@ -89,13 +89,13 @@ class ExpertLayer:
 
 def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
     """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
-    counts: NDArray[np.int64] = copies_drawn(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])[0]
+    counts: NDArray[np.int64] = copies_drawn(work, lane, [layer], [0 if work.has_balanced_routing else microbatch])[0]
     return counts
 
 
 def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
     """Draw the routing of a layer and price its exchange, together with what will soon be asked for."""
-    microbatch = 0 if work.routing == "balanced" else microbatch  # balanced, all microbatches are alike
+    microbatch = 0 if work.has_balanced_routing else microbatch  # balanced, all microbatches are alike
     return costs.recent(
         ("route", stage, lane),
         (layer, microbatch),
@@ -123,7 +123,7 @@ def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list
     most_layers = max(1, _MOST_COUNTS // (num_ranks * work.model.experts))
     first = layers.index(layer) // most_layers * most_layers
     layers = layers[first : first + most_layers]
-    if work.routing == "balanced":
+    if work.has_balanced_routing:
         return layers, range(1)
     held = work.mesh.num_stages * num_lanes * num_ranks * len(layers)
     num_ahead = min(_MOST_AHEAD, most_layers // len(layers), max(1, _MOST_HELD // held))

@@ -73,7 +73,7 @@ def _where_tp_talks(work: Work) -> str:
 
 
 def _how_tokens_spread(work: Work) -> str:
-    if work.routing == "balanced":
+    if work.has_balanced_routing:
         return "balanced routing gives every expert the same: the scenario assumes what is claimed"
     routed = work.tokens * work.model.top_k / work.model.experts
     return f"{work.routing} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"
