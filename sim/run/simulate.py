@@ -187,9 +187,9 @@ def _check_limits(work: Work, limits: Limits) -> None:
     if limits.are_set:
         estimate = estimate_run(
             PipelinePlan(work),
-            kinds=("F", "B") if work.kind == "training" else ("F",),
+            kinds=work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
-            is_drawn=work.routing != "balanced",
+            is_drawn=not work.has_balanced_routing,
             held_bytes=held_bytes(work),
         )
         limits.check(estimate)
@@ -279,7 +279,7 @@ def _pairs(plan: PipelinePlan | CollectivePlan, run: Run) -> PairUse:
 
 
 def _run_facts(work: Work, run: Run) -> RunFacts:
-    passes = 3 if work.kind == "training" else 1
+    passes = work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
     head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
     head = 2.0 * work.model.num_embedding_params * head_tokens
@@ -296,7 +296,7 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
         microbatches=work.microbatches,
         model_flops=passes * (layers[0] + head),
         model_flops_causal=passes * (layers[1] + head),
-        recomputed_flops=layers[0] if work.recompute == "full" else _remade_flops_per_token(work) * tokens,
+        recomputed_flops=layers[0] if work.recompute.kind == "full" else _remade_flops_per_token(work) * tokens,
         peak_flops_per_s=work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world,
         num_params=work.model.num_params,
         num_active_params=work.model.num_active_params,
@@ -309,7 +309,7 @@ def _run_facts(work: Work, run: Run) -> RunFacts:
 
 def _remade_flops_per_token(work: Work) -> float:
     """Return the FLOPs of what selective recomputation computes again, over all layers."""
-    model, again = work.model, work.again
+    model, again = work.model, work.recompute
     num_dense = model.layers - model.num_moe_layers
     shared = model.shared_experts * model.num_expert_params
     routed = model.top_k * model.num_expert_params + model.hidden * model.experts
@@ -339,7 +339,8 @@ def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     """Run a batch with the exchange entered by all stages as one collective: whether it ends, why, runs it took."""
     if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
-    small = replace(work, exchange="blocking", batches=1, routing="balanced")  # who waits for whom, not for how long
+    # It matters who waits for whom, and not for how long.
+    small = replace(work, exchange="blocking", batches=1, routing=replace(work.routing, kind="balanced"))
     try:
         run_plan(PipelinePlan(small), link_timeline=False)
     except SimulationError as error:

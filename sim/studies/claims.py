@@ -163,7 +163,7 @@ def _fitting(scenario: Scenario, built: Built | None, here: Simulated) -> tuple[
         return here, []
     found = what_would_fit(scenario, built.work, here.memory)
     memory = {**here.memory, "would_fit": found or []}
-    tried = built.work.kind == "training"
+    tried = built.work.kind.trains
     lines = [explain_unfit(memory), *([say_what_fits(found)] if tried else [])]
     return replace(here, memory=memory), [" ".join(lines)]
 
