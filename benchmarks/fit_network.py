@@ -2,7 +2,7 @@
 
     python benchmarks/fit_network.py
 
-Needs moesim on the path (installed, or `PYTHONPATH=.`) and scipy, which moesim itself does not. Constants are fitted in
+Needs moesim on the path (installed, or `PYTHONPATH=.`). Constants are fitted in
 groups, each to the cases that depend on it; the loss is the mean square of log(modelled / published), every figure
 weighing the same. Figures that are set apart are left out. Links are at the datasheet's bandwidth here, so that nothing
 but the protocols bounds them.
@@ -102,7 +102,7 @@ def modelled(row: Row, constants: Mapping[str, float]) -> float:
 
 def fit(rows: Sequence[Row]) -> Constants:
     """Return all constants, each group fitted to its cases."""
-    from scipy.optimize import minimize  # noqa: PLC0415 - optional, only this script needs it
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
 
     constants = {name: fitted.value for name, fitted in FITTED.items()}
     for names, cases in GROUPS:

@@ -8,6 +8,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
 from workloads.memory import Recompute, activation_bytes_per_microbatch
+from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
 __all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
@@ -32,9 +33,9 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     given = scenario.resolved()
     found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
     if not scenario.is_given("parallel.convention"):
-        found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
+        found.append(Assumption("parallel.convention", mesh.convention.name, "the most common reading of EP"))
     if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
-        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention} convention requires"))
+        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention.name} convention requires"))
     if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
     if mesh.world < work.cluster.num_gpus:
@@ -79,7 +80,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
 def _of_recording(work: Work) -> list[Assumption]:
     """Return how a recorded routing is replayed, and where it is too short for that."""
     loads, model = work.routing.skew.loads, work.model
-    if work.routing.kind != "trace" or loads is None:
+    if not ROUTINGS[work.routing.kind].uses("file") or loads is None:
         return []
     copies = work.tokens * work.mesh.dp * model.top_k
     if work.routing.skew.has_tokens(work.tokens * work.mesh.dp, model.top_k):
@@ -154,8 +155,7 @@ def _of_node_limit(work: Work) -> list[str]:
         why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
         return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]
     placement = work.placement
-    keeps = placement.kind == "contiguous" or (placement.kind == "eplb" and placement.groups == num_nodes)
-    if keeps:
+    if placement.keeps_nodes_together(num_nodes):
         return []
     meant = "the limit is one of nodes with experts placed in order"
     return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]

@@ -23,7 +23,7 @@ from topology.presets.protocols import protocols_of
 from workloads.collectives.settings import NetworkSettings
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
 from workloads.mesh import Mesh
-from workloads.placement.rule import PlacementRule
+from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
 from workloads.workload_kind import WORKLOAD_KINDS
 

@@ -47,8 +47,7 @@ def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDAr
 
 def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[np.intp]]]:
     """Return number and ranks of each group that holds all experts and that a lane's tokens go to."""
-    mesh, ranks = work.mesh, work.mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else ranks.reshape(-1, mesh.strategy.ep)
+    groups = work.mesh.ep_groups_of_lane(stage, lane)
     return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
 
 

@@ -21,8 +21,8 @@ from workloads.errors import WorkloadError
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
-from workloads.placement.rule import PlacementRule
-from workloads.routing.settings import RoutingSettings
+from workloads.placement import PlacementRule
+from workloads.routing import ROUTINGS, RoutingSettings
 from workloads.schedules import (
     SCHEDULES,
     ChunkLayout,
@@ -182,18 +182,18 @@ class Work:
         )
 
     def _refuse_unbuilt(self) -> None:
-        s = self.mesh.strategy
+        s, convention = self.mesh.strategy, self.mesh.convention
         for axis, size in (("cp", s.cp), ("etp", s.etp)):
             _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
         _require(
-            not (self.kind.trains and self.mesh.convention == "vllm"),
+            not self.kind.trains or convention.supports_training,
             "workload.kind",
-            "be forward under the vllm convention, which serves and does not train",
+            f"be forward under the {convention.name} convention, which serves and does not train",
             self.kind.name,
             "Use convention: megatron for training.",
         )
         _require(
-            not (self.model.experts and self.mesh.convention == "megatron" and s.tp > 1 and not self.mesh.sp),
+            not (self.model.experts and convention.splits_sequence_over_tp and s.tp > 1 and not self.mesh.sp),
             "parallel.sp",
             "be true where TP > 1 meets experts (otherwise: not supported yet)",
             self.mesh.sp,
@@ -228,12 +228,12 @@ class Work:
     @property
     def has_balanced_routing(self) -> bool:
         """Whether every expert receives equally many tokens in every layer, microbatch and lane, without a draw."""
-        return self.routing.kind == "balanced"
+        return ROUTINGS[self.routing.kind].is_balanced
 
     @property
     def has_replicated_tokens(self) -> bool:
         """Whether all ranks of a lane have all its tokens."""
-        return self.mesh.convention == "vllm" and self.mesh.dp == 1
+        return self.mesh.replicates_tokens_over_tp
 
     @property
     def owned_tokens(self) -> int:

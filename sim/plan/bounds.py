@@ -30,9 +30,7 @@ import numpy as np
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from workloads.collectives.settings import NetworkSettings
-
-_ALIKE = ("balanced", "multinomial")
-"""Routings whose experts all have the same chance."""
+from workloads.routing import ROUTINGS
 
 __all__ = ["Bounds", "all_reduce_wire_times_s", "bounds_of"]
 
@@ -113,7 +111,7 @@ def _wires_s(work: Work, num_dropped: float) -> float:
     nic = num_reduces * activations * num_nodes / mesh.world if num_nodes > 1 else 0.0
     ep_group = mesh.ep_groups(0)[0]
     ep_nodes = np.unique(work.cluster.node_of(ep_group)).size
-    if model.experts and ep_nodes > 1 and not (mesh.convention == "vllm" and mesh.dp == 1):
+    if model.experts and ep_nodes > 1 and not mesh.replicates_tokens_over_tp:
         left = (ep_nodes - 1) / ep_nodes * _nodes_per_token(work, ep_nodes, num_dropped)
         nic += 2 * model.num_moe_layers * activations * left / mesh.world
     return float(max(nic / cluster.exit_bytes_per_s, nvlink / cluster.in_node_bytes_per_s))
@@ -123,7 +121,12 @@ def _nodes_per_token(work: Work, num_nodes: int, num_dropped: float) -> float:
     """Return how many of the nodes a token goes to at least, on average."""
     model, skew = work.model, work.routing.skew
     loses = num_dropped > 0 or work.routing.overflow == "reroute"
-    if work.routing.kind in _ALIKE and not skew.dead_experts and not work.placement.replicas and not loses:
+    if (
+        ROUTINGS[work.routing.kind].has_equal_shares
+        and not skew.dead_experts
+        and not work.placement.replicas
+        and not loses
+    ):
         among = min(work.routing.max_nodes_per_token or num_nodes, num_nodes)
         return among * (1 - (1 - 1 / among) ** model.top_k)
     computed = 1 - num_dropped / (work.batch_tokens * model.num_moe_layers * model.top_k)
@@ -135,6 +138,6 @@ def _tp_reduces(work: Work) -> int:
     """Return how often a token's activations are summed over TP in one forward pass."""
     model = work.model
     sums = model.layers + (model.layers - model.num_moe_layers)  # attention everywhere, dense FFN where there is one
-    if work.mesh.convention == "vllm" and work.mesh.dp == 1:
+    if work.mesh.replicates_tokens_over_tp:
         sums += model.num_moe_layers
     return sums

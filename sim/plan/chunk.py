@@ -69,7 +69,7 @@ def chunk_backward(work: Work, costs: Costs, place: ChunkPosition, chosen: Pass)
 def _receive(work: Work, costs: Costs, place: ChunkPosition, chosen: Pass, *, step: int) -> list[Op]:
     """Gather what comes from the part that is `step` parts further on, if that stands elsewhere."""
     stage, lane = place
-    before = work.chunk_layout.beside(stage, chosen.chunk, step)
+    before = work.chunk_layout.neighbour(stage, chosen.chunk, step)
     if before is None or before.stage == stage or work.mesh.sp:
         return []
     return _over_tp(work, costs, "all_gather", work.mesh.lanes(stage)[lane])

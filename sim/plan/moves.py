@@ -25,7 +25,7 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import NO_LAYER, Collective
 from sim.plan.placed import placement_before, slots_of
-from workloads.placement.hosts import moved_experts
+from workloads.placement.slots import moved_experts
 
 __all__ = ["moved_bytes", "moves_before"]
 
@@ -36,7 +36,7 @@ def moves_before(work: Work, costs: Costs, place: tuple[int, int], part: int, pl
     `place` is the (stage, lane) that runs it.
     """
     stage, lane = place
-    if work.mesh.convention == "spanning" and lane > 0:
+    if work.mesh.convention.experts_span_stages and lane > 0:
         return []
     moved = moved_bytes(work, costs, stage, work.layers_of_part(part), plan)
     if not moved.any():

@@ -30,7 +30,7 @@ from sim.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.protocol import Protocol
+from topology.presets.protocols import Protocol
 from workloads.collectives import AUTO, COLLECTIVES, Exchange, point_to_point, spread_inside
 
 __all__ = ["Choice", "TransferCosts"]

@@ -34,7 +34,7 @@ def minimum_of_work(work: Work) -> Estimate:
     lanes = mesh.num_lanes if _all_lanes_run(work) else 1
     num_passes = lanes * work.num_microbatches * len(work.kind.pass_kinds)
     num_ops = num_passes * _ops_of_layers(work)
-    hosted = num_passes * work.model.num_moe_layers if mesh.convention == "spanning" else 0
+    hosted = num_passes * work.model.num_moe_layers if mesh.convention.experts_span_stages else 0
     num_rows = num_ops + hosted * mesh.world
     return Estimate(
         num_ops=num_ops,
@@ -84,7 +84,7 @@ def _ops_of_layers(work: Work) -> int:
 def _all_lanes_run(work: Work) -> bool:
     """Tell whether surely no lane runs for another: see `sim.plan.lane_equivalence`."""
     draws = not work.has_balanced_routing and work.model.num_moe_layers > 0
-    return draws or work.mesh.convention == "spanning" or work.network.fidelity == "flow"
+    return draws or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow"
 
 
 def _exchange(work: Work) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def _exchange(work: Work) -> tuple[int, int]:
     mesh = work.mesh
     if not work.model.num_moe_layers:
         return 0, 0
-    if mesh.convention == "vllm" and mesh.dp == 1:
+    if mesh.replicates_tokens_over_tp:
         return 1, mesh.strategy.ep
     return mesh.lane_size, mesh.strategy.ep
 

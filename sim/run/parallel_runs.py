@@ -24,6 +24,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from topology.errors import TopologyError
 from workloads.errors import WorkloadError
+from workloads.routing import ROUTINGS
 
 __all__ = ["Observation", "run_many"]
 
@@ -165,7 +166,7 @@ def _effort(scenario: Scenario) -> int:
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         return 0
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 2  # a backward pass is another
-    return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
+    return batches * workload.microbatches * (1 if ROUTINGS[scenario.spec.routing.kind].is_balanced else 4)
 
 
 def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:

@@ -337,7 +337,7 @@ def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     """Run a batch with the exchange entered by all stages as one collective: whether it ends, why, runs it took."""
-    if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
+    if not work.mesh.convention.experts_span_stages or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
     # It matters who waits for whom, and not for how long.
     small = replace(work, exchange="blocking", batches=1, routing=replace(work.routing, kind="balanced"))

@@ -19,6 +19,7 @@ from sim.scenario.refusal import RefusalError
 from sim.scenario.routing_checks import check_placement, check_routing
 from sim.scenario.stress_section import StressSpec
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from workloads.conventions import CONVENTIONS
 
 __all__ = ["ScenarioSpec"]
 
@@ -175,7 +176,7 @@ class ScenarioSpec(Section):
         if parallel.zero and self.workload.kind == "forward":
             cure = "It splits what only training keeps: gradients and the optimizer's states."
             raise refuse(("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, cure=cure)
-        if parallel.exchange != "one_sided" and parallel.convention != "spanning":
+        if parallel.exchange != "one_sided" and not CONVENTIONS[parallel.convention].experts_span_stages:
             rule = f"be one_sided with parallel.convention {parallel.convention}"
             cure = "Only under the spanning convention do the stages enter one exchange."
             raise refuse(("parallel", "exchange"), rule=rule, value=parallel.exchange, cure=cure)

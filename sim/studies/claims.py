@@ -127,7 +127,7 @@ def judge_scenario(
     others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
     total = 1 + len(others)
     wanted = frozenset(metrics) & {_PROBE}
-    spans = built is not None and built.work.mesh.convention == "spanning" and bool(spec.claims)
+    spans = built is not None and built.work.mesh.convention.experts_span_stages and bool(spec.claims)
     with run_many(
         others,
         wanted=wanted,

@@ -112,7 +112,7 @@ def every_pass_opens_after_what_it_needs(seen: Observed) -> None:
             assert passes[need.stage, lane, Pass(*need[1:])][1] <= opened
     hops = _hops(seen)
     for (stage, lane, chosen), (_, closed) in passes.items():
-        target = None if chosen.kind == "O" else placement.target(stage, chosen)
+        target = None if chosen.kind == "O" else placement.receiver(stage, chosen)
         if target is not None and target.stage != stage:
             arrival = hops.pop((stage, lane, chosen.microbatch, closed), None)
             assert arrival is not None, "a pass whose output went nowhere"

@@ -41,7 +41,7 @@ def make(strategy="EP8_TP2_PP2_DP4", convention="megatron", *, placement=EPLB, e
 
 def num_groups(work):
     """Return the expert groups of a stage."""
-    return 1 if work.mesh.convention == "spanning" else work.mesh.stage_ranks(0).size // work.mesh.strategy.ep
+    return 1 if work.mesh.convention.experts_span_stages else work.mesh.stage_ranks(0).size // work.mesh.strategy.ep
 
 
 def newly_held(before, after):

@@ -40,7 +40,9 @@ def summed_bytes(work):
     """Return what rings send for a stage's or, under spanning, all layers: 2 (k - 1) gradients of k ranks each."""
     parts = work.mesh.expert_dp_groups(0).shape[1] if work.zero else 1
     gradient_bytes = work.model.num_expert_params * 4 / parts
-    num_groups = work.mesh.stage_ranks(0).size // work.mesh.strategy.ep if work.mesh.convention == "megatron" else 1
+    num_groups = (
+        work.mesh.stage_ranks(0).size // work.mesh.strategy.ep if not work.mesh.convention.experts_span_stages else 1
+    )
     total = 0.0
     for layer in range(work.model.layers):
         slots = placed_experts(work, 0, layer)

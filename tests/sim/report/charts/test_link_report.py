@@ -1,0 +1,83 @@
+"""The hottest links and the bytes between GPUs, as tables and pictures."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from report_traces import link_use, record
+
+from sim.plan.pairs import PairUse
+from sim.report.charts.links import draw_links, draw_pairs
+from sim.report.console.network import print_links
+from sim.report.console.tables import make_console
+
+
+def link(name, kind, utilisation, bottleneck):
+    """Return a link as the JSON has it; capacity and step are 1."""
+    numbers = {"bytes": utilisation, "busy_s": utilisation, "utilisation": utilisation}
+    return {"name": name, "kind": kind, **numbers, "bottleneck_fraction": bottleneck}
+
+
+def printed(links):
+    """Return what is printed."""
+    target = io.StringIO()
+    print_links(links, make_console(target))
+    return " ".join(target.getvalue().split())
+
+
+def test_the_ten_hottest_links_are_printed_hottest_first():
+    """Of twelve; equal ones in their order."""
+    links = [link(f"l{i}", "nic", 0.5 if i < 3 else i / 100, 0.0) for i in range(12)]
+    shown = printed(links)
+    assert "HOTTEST LINKS 10 of 12" in shown
+    order = [
+        word for word in shown.partition("LINKS BY KIND")[0].split() if word.startswith("l") and word[1:].isdigit()
+    ]
+    assert order == ["l0", "l1", "l2", *(f"l{i}" for i in range(11, 4, -1))]
+
+
+def test_a_line_for_each_kind_names_the_longest_bottleneck():
+    """Mean load of all, the most of any, also of links that carried nothing."""
+    links = [link("a", "nvlink", 0.4, 0.3), link("b", "nvlink", 0.2, 0.1), link("c", "nvlink", 0.0, 0.0)]
+    assert "nvlink 3 0.6 B 20.0 % 40.0 % 30.0 %, a" in printed(links)
+    unknown = [{**one, "bottleneck_fraction": None} for one in links]
+    assert "nvlink 3 0.6 B 20.0 % 40.0 % –" in printed(unknown)
+
+
+def test_links_that_carried_nothing_are_not_printed():
+    """Of a pipeline of given passes, which has none, and of idle ones."""
+    assert printed([]) == printed([link("a", "nic", 0.0, 0.0)]) == ""
+
+
+HOT = {
+    "bottleneck_s": np.array([5e-4, 0.0]),
+    "hottest": np.array([0]),
+    "hot_edges_ns": np.array([0, 500_250, 1_000_500]),
+    "hot_utilisation": np.array([[0.5], [0.25]]),
+}
+
+
+@pytest.mark.parametrize("more", [HOT, {}], ids=["with the hottest", "without"])
+def test_links_are_drawn_whatever_is_known_of_them(tmp_path, more):
+    """The same bytes each time."""
+    trace = record([("comm", "tp", 0, 1_000_000)])
+    trace = replace(trace, link_use=replace(link_use(), **more))
+    for name in ("a.png", "b.png"):
+        draw_links(trace, tmp_path / name, title="a $run$")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "num_bytes",
+    [np.zeros((4, 4)), np.full((4, 4), 3.0), np.arange(16.0).reshape(4, 4), np.ones((1, 1))],
+    ids=["nothing", "equal", "different", "one"],
+)
+def test_pairs_are_drawn_whatever_was_sent(tmp_path, num_bytes):
+    """Nothing at all, one amount, many; the same bytes each time."""
+    nodes = np.arange(len(num_bytes)) // 2
+    for name in ("a.png", "b.png"):
+        draw_pairs(PairUse(num_bytes=num_bytes, ranks_per_row=2, node_of=nodes), tmp_path / name, title="a $run$")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
