@@ -8,6 +8,7 @@ import pytest
 from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_network import max_min_rates
 from properties import PATIENT
 from works import make_cluster, make_work
 
@@ -17,7 +18,6 @@ from sim.engine.network.flows.compiled import choose_run, compiled_run
 from sim.engine.network.flows.network import FlowNetwork, _ContentionComponent
 from sim.engine.network.flows.state import build_state, rates_of
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.maxmin import max_min_rates
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.costs import Costs

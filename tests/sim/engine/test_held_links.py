@@ -7,12 +7,12 @@ import pytest
 from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_network import PlainNetwork
 from properties import PATIENT
 from works import make_cluster
 
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.plan.costs import Costs
 from topology.links import FlowLinks, LinkLoad
 from workloads.collectives.settings import NetworkSettings
