@@ -1,4 +1,4 @@
-"""Where the time went: the stages account as a table, the path account beside it."""
+"""Where the time went: the account of the stages and the account of the path as a table."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from rich.console import Console
 
 from sim.report.console.tables import cell, heading, indented, new_table
 from sim.results.parts import PARTS
+from sim.results.quantities import time_unit_ns
 
 __all__ = ["print_accounts"]
 
 _LARGE: Final = 0.10
-"""Parts with a larger mean share of the step are bold."""
-_UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+"""Kinds of time with a larger mean share of the step are bold."""
 Account = Mapping[str, float]
 
 
 def print_accounts(stages_ns: Sequence[Mapping[str, int]], path_ns: Mapping[str, int], console: Console) -> None:
-    """Print a row per part that is not 0: each stage, their mean, and the path.
+    """Print a row for each kind of time that is not 0, with a column for each stage, their mean, and the path.
 
-    Where the stages do not fit beside each other, their shares are left out; where that is not enough, the least and
-    the most of all stages stand for them.
+    Where the columns do not fit into the width, the shares of the stages are left out; where they still do not fit, the
+    least and the most of all stages replace the stages.
     """
     if not stages_ns or not sum(stages_ns[0].values()):
         return
     step_ns = sum(stages_ns[0].values())
-    scale, unit = next(((s, u) for s, u in _UNITS if step_ns >= 10 * s), _UNITS[-1])
+    scale, unit = time_unit_ns(step_ns)
     mean = {part: sum(stage.get(part, 0) for stage in stages_ns) / len(stages_ns) for part in PARTS}
     shown = [part for part in PARTS if mean[part] or path_ns.get(part)]
     stages = {f"stage {i}": stage for i, stage in enumerate(stages_ns)}
@@ -47,14 +47,14 @@ def print_accounts(stages_ns: Sequence[Mapping[str, int]], path_ns: Mapping[str,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
-    """How times are written."""
+    """How times are printed."""
 
     parts: Sequence[str]
     step_ns: int
     scale: float
 
     def columns(self, accounts: Mapping[str, Account], *, with_share: bool) -> dict[str, list[str]]:
-        """Return the texts of each account's parts."""
+        """Return the texts of each account, kind by kind."""
         digits = max(0, 4 - len(str(int(self.step_ns / self.scale))))
         return {
             name: [
@@ -66,7 +66,7 @@ class _Form:
 
 
 def _extremes(stages_ns: Sequence[Account]) -> dict[str, Account]:
-    """Return the least and the most of all stages, part by part."""
+    """Return the least and the most of all stages, kind by kind."""
     return {
         "least": {part: min(stage.get(part, 0) for stage in stages_ns) for part in PARTS},
         "most": {part: max(stage.get(part, 0) for stage in stages_ns) for part in PARTS},
