@@ -11,7 +11,7 @@ from sim.errors import InputError
 from sim.report.console.run import make_console, print_rows
 from sim.scenario.routing_trace import read_routing_trace
 from workloads.placement.bound import max_over_mean
-from workloads.routing.unevenness import unevenness
+from workloads.routing.skew import load_imbalance
 
 __all__ = ["summary_command"]
 
@@ -32,7 +32,7 @@ def summary_command(file: str, *, ranks: int | None, replicas: int | None, as_js
         cure = f"For example: --ranks 8 --replicas {replicas}"
         raise InputError(field="--replicas", rule="be given with --ranks", value=str(replicas), cure=cure)
     rows = [
-        {"layer": layer, **unevenness(loads), **({} if ranks is None else _over_ranks(loads, ranks, copies))}
+        {"layer": layer, **load_imbalance(loads), **({} if ranks is None else _over_ranks(loads, ranks, copies))}
         for layer, loads in enumerate(tokens.sum(axis=0))
     ]
     num_microbatches, num_layers, num_experts = tokens.shape
