@@ -18,8 +18,9 @@ from functools import partial
 from sim.build.assumptions import Assumption
 from sim.errors import InputError, MoesimError, out_of_memory
 from sim.results.by_kind import parts_by_kind
-from sim.run.limits import NO_LIMITS, Limits
-from sim.run.simulate import Value, simulate_scenario
+from sim.run.resources import NO_LIMITS, Limits
+from sim.run.scenario_run import Value
+from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from topology.errors import TopologyError
