@@ -331,7 +331,7 @@ def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
     work = built.work
     sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
     held = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
-    facts = mesh_metrics(work.mesh, work.model, held=held, **sizes)
+    facts = mesh_metrics(work.mesh, work.model, stages=held, **sizes)
     return dict(facts), explain_mesh_metrics(work.mesh, work.model, facts, **sizes)
 
 
