@@ -163,7 +163,7 @@ def check_num_nodes(spec: FabricSpec, num_nodes: int) -> None:
         rule, cure = "be at least 1", "Give a count."
     elif num_nodes * spec.gpus_per_node > MAX_GPUS:
         rule = f"give at most {MAX_GPUS:,} GPUs"
-        cure = "Simulate a part of the cluster: replicas beyond it are alike."
+        cure = "Simulate a part of the cluster: further replicas of the model behave like the simulated replicas."
     else:
         return
     subject = f"cluster {spec.name!r}"

@@ -10,7 +10,7 @@ from sim.cli.paths import named_path
 from sim.errors import InputError
 from sim.report.console.run import make_console, print_rows
 from sim.scenario.routing_trace import read_routing_trace
-from workloads.placement.compare import max_over_mean
+from workloads.placement.bound import max_over_mean
 from workloads.routing.unevenness import unevenness
 
 __all__ = ["summary_command"]

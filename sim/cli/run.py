@@ -11,7 +11,7 @@ from sim.cli.progress import showing_progress
 from sim.errors import InputError
 from sim.report.console.run import make_console, print_report
 from sim.report.files import write_outputs
-from sim.run.limits import Limits
+from sim.run.resources import Limits
 from sim.scenario.refusal import RefusalError
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate

@@ -23,14 +23,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.plan.ops import Transfer
 from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
+from sim.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.protocol import Protocol
+from topology.presets.protocols import Protocol
 from workloads.collectives import AUTO, COLLECTIVES, Exchange, point_to_point, spread_inside
 
 __all__ = ["Choice", "TransferCosts"]

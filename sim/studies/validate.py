@@ -4,7 +4,6 @@ Figures of one case with the same `set` share a simulation. Figures that are set
 shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`.
 """
 
-import difflib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ from typing import Any
 
 from sim.build.build import check_facts
 from sim.build.collective import build_collective
-from sim.results.catalog import CATALOG, resolve_metric, unit_of
+from sim.results.catalog import CATALOG, unit_of
 from sim.run.parallel_runs import Observation, run_many
 from sim.run.result import SCHEMA_VERSION
 from sim.scenario.claim_units import check_published_units
@@ -22,6 +21,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.figures import Figure, summarise
 from sim.studies.suites import Case, Suite, find_suites, system_of
+from sim.studies.verdicts import known_metric
 
 __all__ = ["Validation", "validate"]
 
@@ -168,18 +168,8 @@ class _Simulations:
 
 def _metrics_of(case: Case) -> list[str]:
     """Return the catalogue's name of the metric of each figure, or refuse one."""
-    metrics = []
-    for i, figure in enumerate(case.scenario.spec.published):
-        name = resolve_metric(figure.metric)
-        if name is None:
-            near = difflib.get_close_matches(figure.metric.rpartition(".")[2], CATALOG, n=1)
-            raise case.scenario.error_at(
-                ("published", i, "metric"),
-                rule="name a known metric",
-                value=figure.metric,
-                cure=(f"Did you mean {near[0]}? " if near else "") + "`moesim list metrics` shows all.",
-            )
-        metrics.append(name)
+    figures = case.scenario.spec.published
+    metrics = [known_metric(case.scenario, "published", i, figure.metric) for i, figure in enumerate(figures)]
     check_published_units(case.scenario, CATALOG)
     return metrics
 

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from workloads.errors import WorkloadError
-from workloads.routing import Skew, draw_counts, expert_shares
+from workloads.routing import ROUTINGS, Skew, draw_counts, expert_shares
 from workloads.routing.chances import bernoulli_odds, choice_chances, conditional_tables
 from workloads.routing.request import RoutingRequest
-from workloads.routing.sources import SOURCES
 from workloads.routing.weighted import choose_weighted
 
 FOUR_NODES = np.repeat(np.arange(4), 4)
 """Node of each of sixteen experts."""
-SKEWED = [name for name in SOURCES if name not in ("multinomial", "trace")]
+SKEWED = [name for name, kind in ROUTINGS.items() if kind.skew_measure is not None]
 
 
 def draw(kind, *, skew, num_sources=16, tokens=100, num_experts=16, top_k=2, layers=(0,), microbatches=(0,), seed=1):
@@ -26,7 +25,8 @@ def draw(kind, *, skew, num_sources=16, tokens=100, num_experts=16, top_k=2, lay
 
 def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0):
     """Return shares [E]."""
-    return expert_shares(RoutingRequest(1, 1, num_experts, top_k, seed, 0, kind, skew), layer, microbatch)
+    request = RoutingRequest(num_experts=num_experts, top_k=top_k, seed=seed, kind=kind, skew=skew)
+    return expert_shares(request, layer, microbatch)
 
 
 # --- the law of choice ---------------------------------------------------------------------------------------------

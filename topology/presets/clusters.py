@@ -197,7 +197,7 @@ def get_cluster_preset(name: str) -> ClusterPreset:
     """
     if name in CLUSTERS:
         return CLUSTERS[name]
-    near = near_preset(name, CLUSTERS)
-    hint = f"Did you mean {near!r}? " if near else ""
+    nearest = near_preset(name, CLUSTERS)
+    hint = f"Did you mean {nearest!r}? " if nearest else ""
     cure = f"{hint}Known: {', '.join(CLUSTERS)}."
     raise TopologyError(subject="cluster", field="preset", rule="name a known cluster", value=repr(name), cure=cure)

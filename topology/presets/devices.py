@@ -197,11 +197,11 @@ def get_device(name: str) -> Device:
     """
     if name in DEVICES:
         return DEVICES[name]
-    near = near_preset(name, DEVICES, cutoff=0.0)
+    nearest = near_preset(name, DEVICES, cutoff=0.0)
     raise TopologyError(
         subject=f"device {name!r}",
         field="name",
         rule="be a known preset",
         value=name,
-        cure=f"Did you mean {near!r}? Known: {', '.join(DEVICES)}.",
+        cure=f"Did you mean {nearest!r}? Known: {', '.join(DEVICES)}.",
     )

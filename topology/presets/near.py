@@ -1,4 +1,4 @@
-"""Which preset a name that is none was most likely meant for."""
+"""The preset that a misspelt name was most likely meant for."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 __all__ = ["near_preset"]
 
 _MIN_PART = 3
-"""So many letters and digits are taken as a part of a name."""
+"""Letters and digits from which on a text counts as a part of a name."""
 
 
 def near_preset(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -17,9 +17,9 @@ def near_preset(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str 
     name
         What was written.
     known
-        The names there are, of which the first that is as near as any is returned.
+        The names of the presets; of equally near names the first is returned.
     cutoff
-        How alike a name must be spelt that is neither equal nor a part, from 0 to 1.
+        Similarity, from 0 to 1, that a name must have which neither equals nor contains the written name.
 
     Examples
     --------
@@ -32,8 +32,8 @@ def near_preset(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str 
     if letters in by_letters:
         return by_letters[letters]
     parts = [other for other in by_letters if len(letters) >= _MIN_PART and letters in other]
-    near = parts or difflib.get_close_matches(letters, by_letters, n=1, cutoff=cutoff)
-    return by_letters[near[0]] if near else None
+    nearest = parts or difflib.get_close_matches(letters, by_letters, n=1, cutoff=cutoff)
+    return by_letters[nearest[0]] if nearest else None
 
 
 def _letters(name: str) -> str:

@@ -13,13 +13,14 @@ from topology.degraded import Change
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from workloads.collectives import COLLECTIVES
+from workloads.collectives.settings import NetworkSettings
 from workloads.collectives.tree import two_trees
 
 CLUSTER = make_cluster(64)
 
 
 def costs_of(cluster=CLUSTER, all_reduce="auto"):
-    costs = Costs(cluster, dtype="bf16", all_reduce=all_reduce)
+    costs = Costs(cluster, dtype="bf16", network=NetworkSettings(all_reduce=all_reduce))
     costs.pairs.is_on = True
     return costs
 

@@ -1,10 +1,11 @@
-"""The plain fluid network: everything is solved at every change. Slow and obvious, it stays as the oracle.
+"""The slow, obvious solver of rates and the slow, obvious network: the oracles of the engine's fast ones.
 
-`sim.engine.network.fluid` gives the same ends, by the same model, with far fewer events and solves.
+The network solves everything at every change. `sim.engine.network.fluid` gives the same ends, by the same model, with
+far fewer events and solves; `sim.engine.network.maxmin` gives the same rates.
 
 Model
 -----
-A transfer of latency a and flow size f runs at r bytes/s per flow, as `sim.engine.network.maxmin` solves it, with
+A transfer of latency a and flow size f runs at r bytes/s per flow, as `max_min_rates` solves it, with
 
     flows on a link = bytes on the link / f
     r              <= most_bytes_per_s          of transfers whose SMs bound it: a private link each
@@ -17,6 +18,7 @@ Assumptions
 Latency is not stretched by load. Flows of one transfer progress together (`bulk`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,15 +29,96 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock
 from sim.engine.network.batch import refuse_dead_links
-from sim.engine.network.maxmin import bounded_weights, max_min_rates
+from sim.engine.network.fluid import FluidNetwork
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 from sim.time import to_ns
 
-__all__ = ["Batch", "FluidNetwork"]
+__all__ = ["Batch", "PlainNetwork", "bounded_weights", "max_min_rates", "network_with", "rates_by"]
 
 FloatArray = NDArray[np.float64]
+Weight = tuple[NDArray[np.intp], FloatArray]
+"""Links of a transfer [K], and the flows that it puts on each [K]."""
+Solver = Callable[[Sequence[Weight], FloatArray], FloatArray]
 _CACHE_SIZE = 4096
+_TIE = 1e-12  # links this close to the lowest level fill together
+
+
+def max_min_rates(weights: Sequence[Weight], capacity: FloatArray) -> FloatArray:
+    """Return the rate per flow of each transfer.
+
+    Parameters
+    ----------
+    weights
+        For each transfer, its links [K] and the flows it puts on each of them [K], above 0.
+    capacity
+        Bytes/s of each link. Shape [L].
+
+    Returns
+    -------
+    numpy.ndarray
+        Bytes/s per flow; 0 where a link of the transfer has no capacity. Shape [T].
+
+    Examples
+    --------
+    Three flows and one flow on a link of 100 share it 75 : 25; the single flow's second link leaves it enough.
+
+    >>> link = np.array([0])
+    >>> max_min_rates([(link, np.array([3.0])), (np.array([0, 1]), np.ones(2))], np.array([100.0, 60.0]))
+    array([25., 25.])
+    """
+    dense = np.zeros((len(weights), capacity.size))
+    for row, (links, flows) in enumerate(weights):
+        dense[row, links] = flows
+    rates = np.zeros(len(weights))
+    is_free = dense.any(axis=1)
+    while is_free.any():
+        wanted = dense[is_free].sum(axis=0)
+        left = capacity - (rates[~is_free, None] * dense[~is_free]).sum(axis=0)  # not BLAS: sums keep their order
+        used = wanted > 0
+        level = np.full(capacity.shape, np.inf)
+        level[used] = np.maximum(left[used], 0.0) / wanted[used]
+        lowest = level.min()
+        stops = is_free & dense[:, level <= lowest * (1 + _TIE)].any(axis=1)
+        rates[stops] = lowest
+        is_free &= ~stops
+    return rates
+
+
+def bounded_weights(
+    weights: Sequence[Weight], capacity: FloatArray, most_bytes_per_s: Sequence[float]
+) -> tuple[Sequence[Weight], FloatArray]:
+    """Return weights and capacities, as `max_min_rates` takes them, with the bounds' links after the others.
+
+    >>> link = np.array([0])
+    >>> pair = [(link, np.array([1.0])), (link, np.array([1.0]))]
+    >>> max_min_rates(*bounded_weights(pair, np.array([100.0]), [20.0, np.inf]))
+    array([20., 80.])
+    """
+    bounded = [i for i, most in enumerate(most_bytes_per_s) if most < math.inf]
+    if not bounded:
+        return weights, capacity
+    own = {i: np.array([capacity.size + place]) for place, i in enumerate(bounded)}
+    with_own = [
+        (np.append(links, own[i]), np.append(flows, 1.0)) if i in own else (links, flows)
+        for i, (links, flows) in enumerate(weights)
+    ]
+    return with_own, np.append(capacity, [most_bytes_per_s[i] for i in bounded])
+
+
+def rates_by(solver: Solver) -> Callable[..., list[float]]:
+    """Return the method of `FluidNetwork` that finds rates, with `solver` in place of the engine's own."""
+
+    def solved_rates(network: FluidNetwork, transfers: Sequence[Transfer], *_: object) -> list[float]:
+        weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in transfers]
+        return solver(*bounded_weights(weights, network._capacity, [t.most_bytes_per_s for t in transfers])).tolist()
+
+    return solved_rates
+
+
+def network_with(solver: Solver) -> type[FluidNetwork]:
+    """Return the engine's network with another solver of rates."""
+    return type("NetworkWithSolver", (FluidNetwork,), {"solved_rates": rates_by(solver)})
 
 
 class Batch:
@@ -74,7 +157,7 @@ class _Solution:
     byte_rate: FloatArray
 
 
-class FluidNetwork:
+class PlainNetwork:
     """Active transfers and the links they share."""
 
     def __init__(
@@ -83,7 +166,7 @@ class FluidNetwork:
         capacity: FloatArray,
         link_names: Sequence[str],
         link_kinds: Sequence[str],
-        solver: Callable[[Sequence[tuple[NDArray[np.intp], FloatArray]], FloatArray], FloatArray] = max_min_rates,
+        solver: Solver = max_min_rates,
     ) -> None:
         self._clock, self._env = clock, clock.env
         self._capacity, self._names, self._solver = capacity, link_names, solver
@@ -205,7 +288,7 @@ class FluidNetwork:
         self._advance()
         ended = [
             active
-            for component in _knots(self._active)
+            for component in _components(self._active)
             if _is_due(component)
             for active in component
             if _is_through(active)
@@ -235,11 +318,11 @@ def _is_through(active: _Active) -> bool:
 
 
 def _is_due(component: Sequence[_Active]) -> bool:
-    """Tell whether the time has come at which the first of a component ends, rounded up; what joined now has no rate yet."""
+    """Tell whether the first of a component ends now, rounded up; a transfer that joined now has no rate yet."""
     return any(active.rate > 0 and to_ns(max(active.remaining / active.rate, 0.0)) == 0 for active in component)
 
 
-def _knots(actives: Sequence[_Active]) -> list[list[_Active]]:
+def _components(actives: Sequence[_Active]) -> list[list[_Active]]:
     """Return transfers that share links, directly or over others, together."""
     components: list[tuple[set[int], list[_Active]]] = []
     for active in actives:

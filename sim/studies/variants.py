@@ -1,7 +1,12 @@
-"""A rival as a scenario of its own, with what a bare strategy name leaves open filled in."""
+"""What is simulated beside a scenario for its claims: its alternatives, its rivals, and further seeds.
+
+Each of these is a scenario of its own. A rival may be a bare strategy name: what the name leaves open is filled in.
+"""
 
 import math
+from dataclasses import dataclass
 
+from sim.build.build import check_facts
 from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
 from sim.build.located_errors import located_errors
@@ -10,7 +15,50 @@ from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from workloads.conventions import CONVENTIONS
 from workloads.strategy import Strategy
 
-__all__ = ["suit_rival"]
+__all__ = ["Variants", "suit_rival", "variants_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variants:
+    """The scenarios beside a scenario, in the order in which they are simulated."""
+
+    alternatives: list[Scenario]
+    """One for each entry of `alternatives`; none where there is no claim."""
+    rivals: list[Scenario]
+    """One for each entry of `rivals`; none where no claim is a superlative."""
+    rival_names: list[str]
+    """What each rival is called."""
+    seeds: list[Scenario]
+    """The scenario under further seeds; none where there is no claim."""
+
+    @property
+    def scenarios(self) -> list[Scenario]:
+        """All of them."""
+        return [*self.alternatives, *self.rivals, *self.seeds]
+
+
+def variants_of(scenario: Scenario) -> Variants:
+    """Return the scenarios that the claims of a scenario need beside it.
+
+    Raises
+    ------
+    InputError
+        An alternative or a rival names a preset that does not exist, or contradicts itself.
+    """
+    spec = scenario.spec
+    has_claims = bool(spec.claims)
+    has_superlatives = any(claim.superlative for claim in spec.claims)
+    alternatives = [scenario.alternative(i) for i in range(len(spec.alternatives))] if has_claims else []
+    rivals = [suit_rival(scenario, i) for i in range(len(spec.rivals))] if has_superlatives else []
+    variants = Variants(
+        alternatives=alternatives,
+        rivals=[rival for rival, _ in rivals],
+        rival_names=[name for _, name in rivals],
+        seeds=[scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if has_claims else [],
+    )
+    for variant in (*variants.alternatives, *variants.rivals):
+        check_facts(variant)
+    return variants
 
 
 def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
@@ -59,4 +107,4 @@ def _largest_divisor(number: int, *, at_most: int) -> int:
     (4, 1)
     """
     small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
-    return max(divisor for one in small for divisor in (one, number // one) if divisor <= at_most)
+    return max(divisor for low in small for divisor in (low, number // low) if divisor <= at_most)
