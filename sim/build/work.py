@@ -294,7 +294,7 @@ class Work:
             layers=self.layers_of(stage),
             has_embedding=0 in parts,
             has_head=len(self.chunk_layers) - 1 in parts,
-            replicas=self.placement.replicas,
+            expert_replicas=self.placement.replicas,
         )
 
 
