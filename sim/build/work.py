@@ -299,7 +299,7 @@ class Work:
             layers=self.layers_of(stage),
             has_embedding=0 in chunks,
             has_head=len(self.chunk_layers) - 1 in chunks,
-            replicas=self.placement.replicas,
+            expert_replicas=self.placement.replicas,
         )
 
 

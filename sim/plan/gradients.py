@@ -188,7 +188,7 @@ class GradientLowering:
         layer
             Layer of the parameters, if they are of one layer; lanes meet by operation, stage and layer.
         """
-        stages = self._work.mesh.stages_alike(position.stage)
+        stages = self._work.mesh.stages_with_same_layers(position.stage)
         found = self._exchange(position.stage, operation, params, bytes_per_param)
         transfers = tuple(
             transfer for transfer, home in zip(found.transfers, found.homes, strict=True) if home == position
@@ -203,7 +203,7 @@ class GradientLowering:
 
     def _exchange(self, stage: int, operation: str, params: tuple[float, float], bytes_per_param: int) -> _Exchanged:
         """Return what all lanes of a stage exchange, and of the stage that holds the same parameters."""
-        stage = self._work.mesh.stages_alike(stage)[0]
+        stage = self._work.mesh.stages_with_same_layers(stage)[0]
         num_bytes = tuple(float(num_params * bytes_per_param) for num_params in params)
         key = (operation, stage, num_bytes)
         if key not in self._exchanged:
@@ -214,7 +214,7 @@ class GradientLowering:
         """Return the exchange of as many bytes of dense parameters and of experts on each rank."""
         mesh = self._work.mesh
         homes = np.zeros((mesh.world, 2), dtype=np.intp)  # stage and lane of each rank
-        for same in mesh.stages_alike(stage):
+        for same in mesh.stages_with_same_layers(stage):
             homes[mesh.lanes(same), 0] = same
             homes[mesh.lanes(same), 1] = np.arange(mesh.num_lanes)[:, None]
         of_parameters = zip((mesh.dp_groups(stage), mesh.expert_dp_groups(stage)), num_bytes, strict=True)
@@ -251,6 +251,6 @@ class GradientLowering:
         """Return the dense and expert parameters of a layer, or those of a model chunk that belong to no layer."""
         work, last = self._work, self._work.chunk_layout.num_model_chunks - 1
         if layer != NO_LAYER:
-            return layer_params_per_rank(work.model, layer, work.mesh, replicas=work.placement.replicas)
+            return layer_params_per_rank(work.model, layer, work.mesh, expert_replicas=work.placement.replicas)
         ends = StageParameters(layers=(), has_embedding=model_chunk == 0, has_head=model_chunk == last)
         return params_per_rank(work.model, work.mesh, ends)[0], 0
