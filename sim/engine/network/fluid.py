@@ -34,10 +34,9 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.network.batch import Batch, connected, refuse_dead_links
+from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
-from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.trace import LinkUse
 from sim.plan.folding import Folding
 from sim.plan.ops import Transfer, mask_of
@@ -286,7 +285,7 @@ class FluidNetwork:
             return
         self._knots.remove(component)
         self._busy &= ~component.mask
-        for members, mask in connected(component.members, self._mask_of):
+        for members, mask in contention_components(component.members, self._mask_of):
             part = _ContentionComponent(members, mask, self._env.now)
             self._knots.append(part)
             self._busy |= mask

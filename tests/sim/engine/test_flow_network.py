@@ -14,7 +14,7 @@ from works import make_cluster, make_work
 
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.compiled import choose_run, compiled_run
+from sim.engine.network.flows.kernel import choose_run, compiled_run
 from sim.engine.network.flows.network import FlowNetwork, _ContentionComponent
 from sim.engine.network.flows.state import build_state, rates_of
 from sim.engine.network.fluid import FluidNetwork

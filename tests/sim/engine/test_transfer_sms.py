@@ -10,8 +10,8 @@ from handmade import BYTE_PER_NS, run_network
 from works import make_cluster, make_work
 
 from sim.build.transfer_sms import TransferSms
-from sim.engine.network.flows.compiled import choose_run
 from sim.engine.network.flows.interval import run_flows
+from sim.engine.network.flows.kernel import choose_run
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.simulation import run_plan

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.network.flows.compiled import Run
+from sim.engine.network.flows.kernel import Run
 from sim.engine.network.flows.state import build_state
 from sim.plan.ops import Transfer
 from topology.links import FlowLinks

@@ -21,15 +21,21 @@ How it is fast
 Links and flows that have nothing in common belong to different *parts*; links are numbered part by part.
 
 The source is a subset of Python that runs interpreted and compiled by numba, and gives the same bits either way: no sum
-is taken in an order that a compiler may choose.
+is taken in an order that a compiler may choose. numba is optional (`pip install moesim[fast]`) and imported only where
+it is worth it. Its functions are compiled one after another, each with the compiled ones before it; the compiled code is
+kept on disk where there is a place for it.
 """
 
-from typing import NamedTuple
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FUNCTIONS", "State", "run"]
+__all__ = ["FUNCTIONS", "Run", "State", "choose_run", "compiled_run", "has_numba", "run", "solve"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -268,3 +274,45 @@ FUNCTIONS = (
     run,
 )
 """All functions, each after those that it calls: in this order they are compiled."""
+
+# ---- compiled ----------------------------------------------------------------------------------------------------
+
+Run = Callable[[State, int, int], tuple[int, int]]
+"""The type of `run`, interpreted or compiled."""
+
+_WORTH_STEPS = 5_000
+"""Steps that take seconds interpreted (0.1 to 0.5 ms each), as compiling does (10 s once, 1 s where it is kept)."""
+
+
+def choose_run(num_steps: int) -> Run:
+    """Return `run`: compiled if that is worth it for so many steps, and if numba is there."""
+    return compiled_run() if num_steps >= _WORTH_STEPS and has_numba() else run
+
+
+@cache
+def has_numba() -> bool:
+    """Tell whether numba is installed, without importing it."""
+    return importlib.util.find_spec("numba") is not None
+
+
+@cache
+def compiled_run() -> Run:
+    """Return `run` compiled by numba; the first call of it takes seconds, or less where it was kept on disk."""
+    import numba  # noqa: PLC0415  # optional, and slow to import
+
+    space: dict[str, Any] = dict(globals())
+    for interpreted in FUNCTIONS:
+        source = _subtract_in_a_loop if interpreted is _subtract else interpreted
+        function = FunctionType(source.__code__, space, interpreted.__name__)
+        try:
+            space[interpreted.__name__] = numba.njit(cache=True)(function)
+        except RuntimeError:  # no place to keep it: a read-only install without a home
+            space[interpreted.__name__] = numba.njit(function)
+    compiled: Run = space["run"]
+    return compiled
+
+
+def _subtract_in_a_loop(row: FloatArray, weight: FloatArray, level: float, out: FloatArray, width: int) -> None:
+    """Do as `_subtract` does, in the loop that compilers like (numpy's expression makes an array first)."""
+    for i in range(width):
+        out[i] = row[i] - weight[i] * level

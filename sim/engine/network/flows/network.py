@@ -6,6 +6,11 @@ All flows of all transfers share links max-min fairly; a transfer ends when its 
 of its own is one flow, as in `sim.engine.network.fluid`. Waiting for the latency uses no link. An end is rounded up to
 a whole nanosecond; flows of one component with less than a nanosecond left end together.
 
+What links carried is noted for each interval between two changes of the set of transfers.
+Between two changes of the set of transfers on a link, its load is the mean: bytes / (capacity * time). Rates within
+that time change with every end of a flow, and are not kept. So a link counts as full, and as a bottleneck, where it was
+full from the start of such a time to the last end of its flows there: a little less than it was.
+
 How it is fast
 --------------
 An event per transfer, none per flow: the flows of a *component* (transfers that share links, directly or over others) are
@@ -19,6 +24,7 @@ Latency is not stretched by load, and is the transfer's: its flows start togethe
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,11 +32,10 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.network.batch import Batch, connected, refuse_dead_links
-from sim.engine.network.flows.compiled import Run, choose_run
+from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
 from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
-from sim.engine.network.flows.log import FlowLog
-from sim.engine.occupancy import NoOccupancy, Occupancy
+from sim.engine.network.flows.kernel import Run, choose_run
+from sim.engine.network.linkuse import hottest_links, mean_timeline
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 
@@ -39,6 +44,10 @@ __all__ = ["FlowNetwork"]
 FloatArray = NDArray[np.float64]
 _KNOWN = 256
 """Courses that are kept for sets of transfers that come again."""
+
+
+_ROUNDING = 1e-3
+"""Share of a link's bytes that the rounding of ends to whole nanoseconds may hide."""
 
 
 class _Stream:
@@ -86,7 +95,7 @@ class FlowNetwork:
         self._stale: list[_ContentionComponent] = []
         self._num_ended: dict[Transfer, int] = {}
         self._known: dict[tuple[Transfer, ...], FlowInterval] = {}
-        self._log = FlowLog(capacity, link_names, link_kinds)
+        self._log = _FlowLog(capacity, link_names, link_kinds)
         self._choose, self._num_steps = choose, 0
         self.occupancy: Occupancy = NoOccupancy()
         self.num_solves = 0
@@ -172,7 +181,7 @@ class FlowNetwork:
         stale, self._stale = self._stale, []
         for component in stale:
             self._knots.remove(component)
-            for streams, mask in connected(component.streams, lambda stream: stream.transfer.mask):
+            for streams, mask in contention_components(component.streams, lambda stream: stream.transfer.mask):
                 part = _ContentionComponent(streams, mask, self._env.now)
                 part.course = self._course(streams)
                 part.alarm = Alarm(self._env, part.course.elapsed_ns, partial(self._end_some, part))
@@ -220,3 +229,65 @@ class FlowNetwork:
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
+
+
+class _FlowLog:
+    """Intervals between starts and ends of transfers."""
+
+    def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
+        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
+        self._kinds = tuple(dict.fromkeys(link_kinds))
+        self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
+        self._bytes = np.zeros(capacity.size)
+        self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
+        self._intervals: list[tuple[int, FlowInterval, FloatArray]] = []
+
+    def add(self, start_ns: int, course: FlowInterval) -> None:
+        """Note what flows did from `start_ns` on."""
+        self._bytes[course.links] += course.num_bytes
+        self._busy_ns[course.links] += course.busy_ns
+        if course.elapsed_ns:
+            use = np.zeros(len(self._kinds))
+            load = course.held_bytes / (self._capacity[course.links] * (course.elapsed_ns * 1e-9))
+            np.maximum.at(use, self._kind_of[course.links], np.minimum(load, 1.0))  # above by the rounding of ends
+            self._intervals.append((start_ns, course, use))
+
+    def summary(self, *, with_course: bool = True) -> LinkUse:
+        """Return bytes, busy time and (unless left out) the course of utilisation."""
+        intervals = self._intervals if with_course else []
+        start = np.array([start_ns for start_ns, _, _ in intervals], dtype=np.int64)
+        end = start + np.array([course.elapsed_ns for _, course, _ in intervals], dtype=np.int64)
+        times = np.unique(np.concatenate([start, end]))
+        use = np.zeros((times.size, len(self._kinds)))
+        first, last = np.searchsorted(times, start), np.searchsorted(times, end)
+        for (_, _, load), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
+            np.maximum(use[low:high], load, out=use[low:high])
+        all_of = LinkUse(
+            num_bytes=self._bytes.copy(),
+            busy_s=self._busy_ns / 1e9,
+            time_ns=times,
+            utilisation=use,
+            kinds=self._kinds,
+            names=self._names,
+            link_kinds=self._link_kinds,
+            capacity_bytes_per_s=self._capacity,
+        )
+        return self._with_hottest(all_of, start, end) if with_course else all_of
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _with_hottest(self, use: LinkUse, start: NDArray[np.int64], end: NDArray[np.int64]) -> LinkUse:
+        """Return what links carried, with bottlenecks and the course of the hottest."""
+        hot = hottest_links(use.num_bytes, self._capacity)
+        load = np.zeros((start.size, hot.size))
+        full_ns = np.zeros(self._capacity.size)
+        for here, (_, course, _) in zip(load, self._intervals, strict=True):
+            num_bytes = np.zeros(self._capacity.size)
+            num_bytes[course.links] = course.num_bytes
+            here[:] = num_bytes[hot] / (self._capacity[hot] * (course.elapsed_ns * 1e-9))
+            most = self._capacity[course.links] * (course.busy_ns * 1e-9)
+            is_full = course.num_bytes >= (1 - _ROUNDING) * most
+            full_ns[course.links[is_full]] += course.busy_ns[is_full]
+        edges_ns, hot_utilisation = mean_timeline(start, end, np.minimum(load, 1.0))
+        full_s = full_ns / 1e9
+        return replace(use, bottleneck_s=full_s, hottest=hot, hot_edges_ns=edges_ns, hot_utilisation=hot_utilisation)
