@@ -69,15 +69,15 @@ class Plan(Protocol):
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
         ...
 
-    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+    def inputs(self, stage: int, step: Step) -> tuple[Input, ...]:
         """Return what a step needs before it opens."""
         ...
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
+    def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a step."""
         ...
 
-    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+    def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
         """Return what a pass hands to other stages."""
         ...
 
@@ -145,39 +145,39 @@ class RunState:
         self.plan, self.clock, self.network = plan, clock, network
         num_ranks = int(plan.lane_ranks.max()) + 1
         self.compute = RankCompute(num_ranks)
-        self.meetings: dict[tuple[object, ...], Rendezvous] = {}
+        self.rendezvous: dict[tuple[object, ...], Rendezvous] = {}
         self.receivers: dict[LanePosition, Receiver] = {}
         self.shares_compute = plan.shares_compute
         homes = np.zeros((2, num_ranks), dtype=np.int64)
-        for place in np.ndindex(plan.lane_ranks.shape[:2]):
-            homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
+        for position in np.ndindex(plan.lane_ranks.shape[:2]):
+            homes[:, plan.lane_ranks[position]] = np.array(position)[:, None]
         self.recorder = Recorder(homes)
         self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.tokens_rerouted = self.num_stage_ops = 0
         self.expert_tokens: list[tuple[int, ExpertTokens]] = []
-        self.expert_places: list[tuple[LanePosition, Step]] = []
+        self.expert_steps: list[tuple[LanePosition, Step]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, place: LanePosition, chosen: Step, routed: int, computed: ExpertTokens | None) -> None:
+    def count_tokens(self, position: LanePosition, step: Step, routed: int, computed: ExpertTokens | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
-        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[position[1]])
         self.tokens_routed += stands_for * routed
         if computed is not None:
             self.expert_tokens.append((stands_for, computed))
-            self.expert_places.append((place, chosen))
+            self.expert_steps.append((position, step))
 
     def tokens_received(self) -> dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]]:
         """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
         received: dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
-        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
-            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+        for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
+            of_lane, key = received.setdefault(position, {}), (step.microbatch, step.chunk)
             of_lane[key] = of_lane[key] + tokens.held if key in of_lane else tokens.held
         return received
 
     def tokens_sent(self) -> dict[LanePosition, dict[tuple[int, int], int]]:
         """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
         sent: dict[LanePosition, dict[tuple[int, int], int]] = {}
-        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
-            of_lane, key = sent.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+        for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
+            of_lane, key = sent.setdefault(position, {}), (step.microbatch, step.chunk)
             of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
         return sent
 
@@ -187,7 +187,7 @@ class RunState:
         Over the mean of the copies that sources have.
         """
         skew: dict[int, tuple[float, float]] = {}
-        for ((stage, _), _), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+        for ((stage, _), _), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
             if tokens.num_routed:
                 sent, received = skew.get(stage, (0.0, 0.0))
                 over_mean = int(tokens.held.max()) * tokens.held.size / tokens.num_routed
@@ -206,16 +206,16 @@ class RunState:
         counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
         totals = np.array([tokens.computed.sum() for _, tokens in self.expert_tokens], dtype=np.int64)
         most = [tokens.computed.max() * tokens.computed.size for _, tokens in self.expert_tokens]
-        any_ = totals > 0
-        if not any_.any():
+        has_tokens = totals > 0
+        if not has_tokens.any():
             return 0, 1.0
-        means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
+        means = np.repeat(np.array(most)[has_tokens] / totals[has_tokens], counts[has_tokens])
         return int((counts * totals).sum()), float(np.mean(means))
 
-    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
+    def planned_ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a pass, and keep the time that planning them took apart."""
         began = time.perf_counter()
-        ops = self.plan.ops(stage, lane, chosen)
+        ops = self.plan.ops(stage, lane, step)
         self.plan_wall_s += time.perf_counter() - began
         self.num_stage_ops += sum(len(side) for _, side in ops.sides) if isinstance(ops, ConcurrentPasses) else len(ops)
         return ops

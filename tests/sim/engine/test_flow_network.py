@@ -198,7 +198,7 @@ class Unshared(FlowNetwork):
 
     def _merge(self, stream):
         component = _ContentionComponent([stream], stream.transfer.mask, self._env.now)
-        self._knots.append(component)
+        self._components.append(component)
         self._mark(component)
 
 
@@ -241,7 +241,7 @@ def test_links_carry_the_bytes_of_their_flows(case):
     assert network.bytes_received == pytest.approx(network.bytes_sent, rel=FLOAT_REL)
     assert use.utilisation.max() <= 1
     assert use.utilisation[-1].tolist() == [0.0]
-    assert network._knots == []
+    assert network._components == []
 
 
 @PATIENT
