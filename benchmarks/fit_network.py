@@ -22,6 +22,7 @@ from sim.build.collective import build_collective
 from sim.build.work import CollectiveWork
 from sim.plan import pricing
 from sim.plan.collective import CollectivePlan, bus_factor
+from sim.plan.transfer_sms import exchange_sms
 from sim.studies.suites import find_suites
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
@@ -89,9 +90,9 @@ def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[floa
 def modelled(row: Row, constants: Mapping[str, float]) -> float:
     """Return the figure that the model has for a row: a collective on its own takes its latency and its time alone."""
     work = row.work
-    if work.sms is not None:
-        work = replace(work, sms=replace(work.sms, bytes_per_s=constants["DeepEP SM rate"]))
-    plan = CollectivePlan(work)
+    rate = constants["DeepEP SM rate"]
+    sms = {operation: replace(taken, bytes_per_s=rate) for operation, taken in exchange_sms(work.network).items()}
+    plan = CollectivePlan(work, sms=sms)
     time_s = (plan.transfer.latency_ns + plan.transfer.alone_ns) / 1e9
     if row.metric == "collective_time_s":
         return time_s

@@ -41,7 +41,7 @@ def chunk_forward(work: Work, costs: Costs, place: ChunkPosition, chosen: Pass) 
         ops += layer_forward(work, costs, stage=stage, lane=lane, layer=layer, microbatch=chosen.microbatch)
     if part == parts.num_model_chunks - 1:
         # sequence parallelism has split the tokens of which training's head needs all
-        ops += _over_tp(work, costs, "all_gather", ranks) if work.mesh.sp and work.kind == "training" else []
+        ops += _over_tp(work, costs, "all_gather", ranks) if work.mesh.sp and work.kind.trains else []
         ops.append(_edge(costs, _head(work), ranks))
     return [op for op in ops if not _is_empty(op)]
 

@@ -66,6 +66,6 @@ def _bytes_per_param(work: Work, stage: int) -> float:
     """Return what a rank copies for each parameter of an expert."""
     parts = work.mesh.expert_dp_groups(stage).shape[1]
     weights = work.model.dtype_bytes / (parts if work.zero == 3 else 1)
-    if work.kind != "training":
+    if not work.kind.trains:
         return weights
     return weights + work.precision.optimizer_bytes / (parts if work.zero else 1)

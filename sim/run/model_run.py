@@ -50,7 +50,7 @@ class ModelRun(ScenarioRun):
         work = self.work
         return estimate_of_plan(
             PipelinePlan(work),
-            kinds=("F", "B") if work.kind == "training" else ("F",),
+            kinds=work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
             base_bytes=cluster_and_routing_bytes(work),
@@ -97,7 +97,7 @@ class ModelRun(ScenarioRun):
         work = self.work
         sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
         stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
-        metrics = mesh_metrics(work.mesh, work.model, held=stages, **sizes)
+        metrics = mesh_metrics(work.mesh, work.model, stages=stages, **sizes)
         return dict(metrics), explain_mesh_metrics(work.mesh, work.model, metrics, **sizes)
 
 
@@ -119,7 +119,7 @@ def _memory(work: Work, run: Run) -> dict[str, object]:
 
 def _facts(work: Work, run: Run) -> RunFacts:
     """Return how much work the run stood for: tokens, FLOPs and parameters."""
-    model, num_kinds = work.model, 3 if work.kind == "training" else 1  # F, and in training B and W of as many FLOPs
+    model, flops_multiple = work.model, work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
     head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
     head_flops = 2.0 * model.num_embedding_params * head_tokens
@@ -128,15 +128,15 @@ def _facts(work: Work, run: Run) -> RunFacts:
         - 2.0 * model.num_expert_params * run.tokens_dropped
         for is_causal in (False, True)
     )
-    recomputed = layer_flops if work.recompute == "full" else _recomputed_flops_per_token(work) * tokens
+    recomputed = layer_flops if work.recompute.kind == "full" else _recomputed_flops_per_token(work) * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
         num_gpus=work.mesh.world,
         batch_tokens=work.batch_tokens,
         batches=work.batches,
         microbatches=work.microbatches,
-        model_flops=num_kinds * (layer_flops + head_flops),
-        model_flops_causal=num_kinds * (layer_flops_causal + head_flops),
+        model_flops=flops_multiple * (layer_flops + head_flops),
+        model_flops_causal=flops_multiple * (layer_flops_causal + head_flops),
         recomputed_flops=recomputed,
         peak_flops_per_s=work.cluster.device.peak_flops_per_s(model.dtype) * work.mesh.world,
         num_params=model.num_params,
@@ -150,7 +150,7 @@ def _facts(work: Work, run: Run) -> RunFacts:
 
 def _recomputed_flops_per_token(work: Work) -> float:
     """Return the FLOPs of what selective recomputation computes again, over all layers."""
-    model, again = work.model, work.again
+    model, recompute = work.model, work.recompute
     num_dense = model.layers - model.num_moe_layers
     shared = model.shared_experts * model.num_expert_params
     routed = model.top_k * model.num_expert_params + model.hidden * model.experts
@@ -158,9 +158,9 @@ def _recomputed_flops_per_token(work: Work) -> float:
         "core_attn": model.layers * model.attention_score_flops_per_token(work.sequence_length, causal=False),
         "mlp": 2.0 * num_dense * model.num_dense_ffn_params,
         "moe": 2.0 * model.num_moe_layers * (routed + shared),
-        "shared_experts": 0.0 if again.recomputes("moe") else 2.0 * model.num_moe_layers * shared,
+        "shared_experts": 0.0 if recompute.recomputes("moe") else 2.0 * model.num_moe_layers * shared,
     }
-    return sum(flops for module, flops in flops_of_module.items() if again.recomputes(module))
+    return sum(flops for module, flops in flops_of_module.items() if recompute.recomputes(module))
 
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
@@ -168,7 +168,7 @@ def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     if not work.mesh.convention.experts_span_stages or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
     # balanced routing and one batch: the question is which stage waits for which, and not for how long
-    small = replace(work, exchange="blocking", batches=1, routing="balanced")
+    small = replace(work, exchange="blocking", batches=1, routing=replace(work.routing, kind="balanced"))
     try:
         run_plan(PipelinePlan(small), link_timeline=False)
     except SimulationError as error:

@@ -152,7 +152,7 @@ def minimum_of_work(work: Work) -> Resources:
     """Return the minimum of a run of a model's work."""
     mesh = work.mesh
     lanes = mesh.num_lanes if _all_lanes_run(work) else 1
-    num_passes = lanes * work.num_microbatches * (2 if work.kind == "training" else 1)
+    num_passes = lanes * work.num_microbatches * len(work.kind.pass_kinds)
     num_ops = num_passes * _ops_of_layers(work)
     hosted = num_passes * work.model.num_moe_layers if mesh.convention.experts_span_stages else 0
     num_rows = num_ops + hosted * mesh.world
@@ -274,7 +274,7 @@ def _ops_of_layers(work: Work) -> int:
 def _all_lanes_run(work: Work) -> bool:
     """Tell whether surely no lane runs for another: see `sim.plan.lane_equivalence`."""
     draws = not work.has_balanced_routing and work.model.num_moe_layers > 0
-    return draws or work.mesh.convention.experts_span_stages or work.fidelity == "flow"
+    return draws or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow"
 
 
 def _exchange(work: Work) -> tuple[int, int]:
@@ -291,7 +291,7 @@ def _cells(work: Work, lanes: int) -> int:
     """Return the cells of routing that are worked out, weighted by the choices that each takes."""
     sources, hosts = _exchange(work)
     table, exchanges = sources * work.model.experts, work.model.num_moe_layers * lanes * work.num_microbatches
-    pairs = 2 * sources * hosts * exchanges if work.fidelity == "flow" else 0
+    pairs = 2 * sources * hosts * exchanges if work.network.fidelity == "flow" else 0
     if work.has_balanced_routing:
         return work.model.num_moe_layers * lanes * table + pairs
     return exchanges * table * (work.model.top_k + 1) + pairs

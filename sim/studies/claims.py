@@ -139,7 +139,7 @@ def _with_fitting_changes(run: ScenarioRun, simulated: Simulated) -> tuple[Simul
     fitting = what_would_fit(run.scenario, run.work, simulated.memory)
     memory = {**simulated.memory, "would_fit": fitting or []}
     sentences = [explain_unfit(memory)]
-    if run.work.kind == "training":
+    if run.work.kind.trains:
         sentences.append(say_what_fits(fitting))
     return replace(simulated, memory=memory), [" ".join(sentences)]
 

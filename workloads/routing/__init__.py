@@ -3,6 +3,7 @@
 - `workloads.routing.kinds`: the routings by name.
 - `workloads.routing.draw`: counts of token copies per source rank, layer and microbatch.
 - `workloads.routing.skew`: how uneven the popularity of the experts is, as one value.
+- `workloads.routing.settings`: which experts tokens are sent to, and the limits, as one value.
 - `workloads.routing.request`: one request for counts, and the streams of random numbers.
 - `workloads.routing.popularity`: the share of each expert, by layer and microbatch.
 - `workloads.routing.distributions`, `workloads.routing.hot`: shares by distribution, and shares with hot experts.
@@ -16,6 +17,7 @@
 from workloads.routing.draw import draw_counts
 from workloads.routing.kinds import ROUTINGS, RoutingKind
 from workloads.routing.popularity import expert_shares
+from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
-__all__ = ["ROUTINGS", "RoutingKind", "Skew", "draw_counts", "expert_shares"]
+__all__ = ["ROUTINGS", "RoutingKind", "RoutingSettings", "Skew", "draw_counts", "expert_shares"]

@@ -76,7 +76,7 @@ def _passes(seen: Observed) -> dict[tuple[int, int, Pass], tuple[int, int]]:
 
 def every_pass_runs_once(seen: Observed) -> None:
     """F of every microbatch in every part of the model and lane, B as well in training, and one end of step."""
-    trains = seen.work.kind == "training"
+    trains = seen.work.kind.trains
     trace, mesh, parts = seen.run.trace, seen.work.mesh, seen.work.chunk_layout
     rows = trace.rows("pass")
     columns = [seen.column(name)[rows].tolist() for name in ("stage", "lane", "kind", "microbatch", "chunk")]

@@ -96,7 +96,7 @@ def test_fractions_of_every_run_lie_between_0_and_1(case):
 
 def facts_of(work):
     """Facts of a run, from the model's closed forms."""
-    passes = 3 if work.kind == "training" else 1
+    passes = work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
     head = 2.0 * work.model.num_embedding_params * work.head_tokens * work.num_microbatches * work.mesh.dp
     flops = {

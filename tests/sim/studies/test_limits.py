@@ -43,8 +43,8 @@ SMALL = ["alternatives=[]", "rivals=[]", "claims=[]"]
 def test_operations_are_counted_and_events_are_not_too_few(name, changes):
     """Exactly as many operations as run, and at most twice as many events."""
     work = build(load_scenario(name, overrides=changes)).work
-    kinds = ("F", "B") if work.kind == "training" else ("F",)
-    count, drawn = work.num_microbatches, work.routing != "balanced"
+    kinds = work.kind.pass_kinds
+    count, drawn = work.num_microbatches, not work.has_balanced_routing
     found = estimate_of_plan(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn)
     stats = run_plan(PipelinePlan(work), link_timeline=False).stats
     assert found.num_ops == stats.num_stage_ops

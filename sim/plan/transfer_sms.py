@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import SimulationError
+from topology.presets.protocols import FITTED
+from workloads.collectives.settings import NetworkSettings
 
-__all__ = ["TransferSms", "busiest_rank_bytes"]
+__all__ = ["TransferSms", "busiest_rank_bytes", "exchange_sms"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,14 @@ class TransferSms:
         1e-06
         """
         return rank_bytes / (self.num_sms * self.bytes_per_s)
+
+
+def exchange_sms(network: NetworkSettings) -> dict[str, TransferSms]:
+    """Return the SMs that dispatch and combine take, as operation `all_to_all`; no entry where they take none."""
+    if network.exchange_num_sms is None:
+        return {}
+    sms = TransferSms(num_sms=network.exchange_num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
+    return {"all_to_all": sms}
 
 
 def busiest_rank_bytes(src: NDArray[np.intp], dst: NDArray[np.intp], num_bytes: NDArray[np.float64]) -> float:
