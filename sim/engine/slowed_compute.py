@@ -11,7 +11,7 @@ that one claim makes a rank run one after another are one piece of work, rounded
 gives way to the next the record rounds up too, but that moves nothing.
 
 A transfer takes its SMs from its start, latency included, to its end. Where nobody takes any, starts and ends are those
-of `sim.engine.compute`.
+of `RankCompute`.
 
 How it is fast
 --------------
