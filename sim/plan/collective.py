@@ -28,8 +28,7 @@ from sim.plan.transfer_costs import Choice
 from sim.plan.transfer_sms import TransferSms
 from workloads.collectives import operations
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.routing import draw_counts
-from workloads.routing.draw import node_chances
+from workloads.routing import draw_counts, node_probabilities
 from workloads.schedules import Pass, Schedule, Step, build_schedule
 
 __all__ = ["CollectivePlan", "bus_factor"]
@@ -156,7 +155,7 @@ class CollectivePlan:
     ) -> NDArray[np.float64]:
         work, limit, chances = self.work, self.work.routing.max_nodes_per_token, None
         if limit is not None:
-            chances = node_chances(
+            chances = node_probabilities(
                 work.routing.kind,
                 num_experts=work.experts,
                 top_k=work.top_k,
