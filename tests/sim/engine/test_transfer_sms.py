@@ -9,8 +9,8 @@ from certificates import CERTIFICATES, links_carry_the_bytes_of_all_transfers, o
 from handmade import BYTE_PER_NS, run_network
 from works import make_cluster, make_work
 
-from sim.engine.network.flows.compiled import choose_run
 from sim.engine.network.flows.interval import run_flows
+from sim.engine.network.flows.kernel import choose_run
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.simulation import run_plan
