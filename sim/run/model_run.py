@@ -97,7 +97,7 @@ class ModelRun(ScenarioRun):
         work = self.work
         sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
         stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
-        metrics = mesh_metrics(work.mesh, work.model, held=stages, **sizes)
+        metrics = mesh_metrics(work.mesh, work.model, stages=stages, **sizes)
         return dict(metrics), explain_mesh_metrics(work.mesh, work.model, metrics, **sizes)
 
 
