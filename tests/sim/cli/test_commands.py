@@ -153,7 +153,7 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
         (
             ["explain", "EP64_XX2"],
             "moesim: STRATEGY must be made of known parts, not 'XX2', got 'EP64_XX2'. "
-            "RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).\n",
+            "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).\n",
         ),
     ],
 )
