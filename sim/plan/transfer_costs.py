@@ -2,7 +2,7 @@
 
 Model
 -----
-    latency of a transfer = the chain of messages of its protocol                   (`sim.plan.pricing`)
+    latency of a transfer = the chain of messages of its protocol, and the fill of its first loop  (`sim.plan.pricing`)
     alone                 = what its busiest link needs, at what the protocol reaches there
 
 Where a collective takes SMs (`sms`), these move what its busiest rank sends or receives, whichever is more, for a rank
@@ -150,10 +150,12 @@ class TransferCosts:
         group: int,
         operation: str = "",
         load: LinkLoad | None = None,
+        fill: float = 0.0,
     ) -> Transfer:
         """Return an exchange as the network sees it; the SMs that it takes go by its `operation`.
 
-        `load` is what it puts on links, where that is known already.
+        `load` is what it puts on links, where that is known already; `fill` is the part of the time alone that the
+        first loop of the algorithm takes before anything is pipelined.
         """
         if load is None:
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
@@ -162,11 +164,12 @@ class TransferCosts:
         if sms is not None:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
         least_s = sms.least_time_s(rank_bytes) if sms is not None else 0.0
+        alone_s = max(held.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)
         made = Transfer(
             load=held,
             overhead=self.pricing.overhead(protocol),
-            latency_ns=to_ns(self.pricing.latency_s(exchange, protocol)),
-            alone_ns=_alone_ns(operation, max(held.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)),
+            latency_ns=_alone_ns(operation, self.pricing.latency_s(exchange, protocol) + fill * alone_s),
+            alone_ns=_alone_ns(operation, alone_s),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,
@@ -183,6 +186,7 @@ class TransferCosts:
         """Return the cheapest of all ways to run a collective."""
         nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
+        ranks_of_node = max(nodes.count(node) for node in set(nodes))
         best: tuple[_Cheapest, Protocol] | None = None
         for name in names:
             exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes)
@@ -190,7 +194,10 @@ class TransferCosts:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
             for protocol in known[name]:
-                made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)
+                fill = min(1.0, protocol.loop_bytes_per_rank * ranks_of_node / num_bytes) if num_bytes else 0.0
+                made = self.transfer(
+                    exchange, protocol, ranks=ranks, group=group, operation=operation, load=load, fill=fill
+                )
                 if best is None or _time_ns(made) < _time_ns(best[0].transfer):
                     best = (_Cheapest(made, exchange), protocol)
         if best is None:
