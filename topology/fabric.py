@@ -14,13 +14,11 @@ The switches themselves never limit (their datasheets: full bisection), only lin
 
 import networkx as nx
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.fabric_spec import FabricSpec
+from topology.limits import MAX_GPUS
 
-__all__ = ["MAX_GPUS", "FabricSpec", "build_graph", "check_num_nodes"]
-
-MAX_GPUS = 65_536
-"""GPUs of the largest cluster."""
+__all__ = ["FabricSpec", "build_graph", "check_num_nodes"]
 
 
 def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
@@ -59,11 +57,10 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
 def check_num_nodes(spec: FabricSpec, num_nodes: int) -> None:
     """Refuse a cluster of no nodes, or of more than `MAX_GPUS` GPUs, before anything is made of it."""
     if num_nodes < 1:
-        rule, cure = "be at least 1", "Give a count."
+        rule, hint = "be at least 1", "Give a count."
     elif num_nodes * spec.gpus_per_node > MAX_GPUS:
         rule = f"give at most {MAX_GPUS:,} GPUs"
-        cure = "Simulate a part of the cluster: replicas beyond it are alike."
+        hint = "Simulate a part of the cluster: replicas beyond it are alike."
     else:
         return
-    subject = f"cluster {spec.name!r}"
-    raise TopologyError(subject=subject, field="num_nodes", rule=rule, value=num_nodes, cure=cure)
+    raise InvalidValueError(field="cluster.num_nodes", rule=rule, value=num_nodes, hint=hint)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import networkx as nx
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.links import LinkKind
 
 __all__ = ["FabricSpec", "Node", "Wiring"]
@@ -82,12 +82,12 @@ class FabricSpec:
         for field in ("gpus_per_node", "nodes_per_leaf", "spines_per_unit"):
             value = getattr(self, field)
             if value < 1:
-                raise TopologyError(
+                raise InvalidValueError(
                     subject=f"fabric {self.name!r}",
                     field=field,
                     rule="be at least 1",
                     value=value,
-                    cure="Count from 1.",
+                    hint="Count from 1.",
                 )
 
     @property

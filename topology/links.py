@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = ["LinkKind", "LinkLoad"]
 
@@ -46,8 +46,8 @@ class LinkKind:
     def _require(self, ok: bool, field: str, rule: str) -> None:
         value = getattr(self, field)
         if not (ok and math.isfinite(value)):
-            raise TopologyError(
-                subject=f"link {self.name!r}", field=field, rule=rule, value=value, cure="Give a physical figure."
+            raise InvalidValueError(
+                subject=f"link {self.name!r}", field=field, rule=rule, value=value, hint="Give a physical figure."
             )
 
     def transfer_time_s(self, num_bytes: float) -> float:

@@ -17,7 +17,7 @@ filled it. For a protocol far below the link's rate (LL) that is pessimistic.
 import math
 from dataclasses import dataclass
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = ["BETWEEN", "INSIDE", "NO_TIER", "Protocol", "Tier"]
 
@@ -44,8 +44,8 @@ class Tier:
     def _require(self, ok: bool, field: str, rule: str) -> None:
         if not ok:
             value = getattr(self, field)
-            raise TopologyError(
-                subject="tier", field=field, rule=rule, value=value, cure="Give a physical figure, or leave it out."
+            raise InvalidValueError(
+                subject="tier", field=field, rule=rule, value=value, hint="Give a physical figure, or leave it out."
             )
 
 

@@ -21,7 +21,7 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 
 from dataclasses import dataclass
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
 
@@ -83,9 +83,9 @@ class ModelSpec:
             require(self.top_k == 0, "top_k", "be 0 in a dense model", "Set model.experts, or leave model.top_k out.")
             require(self.shared_experts == 0, "shared_experts", "be 0 in a dense model", "Set model.experts.")
 
-    def _require(self, ok: bool, field: str, rule: str, cure: str) -> None:
+    def _require(self, ok: bool, field: str, rule: str, hint: str) -> None:
         if not ok:
-            raise WorkloadError(subject="model", field=field, rule=rule, value=getattr(self, field), cure=cure)
+            raise InvalidValueError(field=f"model.{field}", rule=rule, value=getattr(self, field), hint=hint)
 
     @property
     def dtype_bytes(self) -> int:

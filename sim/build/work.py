@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sim.build.transfer_sms import TransferSms
+from sim.errors import InvalidValueError
 from topology.cluster import Cluster
-from workloads.errors import WorkloadError
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -300,6 +300,6 @@ class Work:
         )
 
 
-def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:
+def _require(ok: bool, field: str, rule: str, value: object, hint: str) -> None:
     if not ok:
-        raise WorkloadError(subject="scenario", field=field, rule=rule, value=value, cure=cure)
+        raise InvalidValueError(subject="scenario", field=field, rule=rule, value=value, hint=hint)

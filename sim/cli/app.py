@@ -4,6 +4,8 @@ from typing import Annotated, Final
 
 import typer
 
+from topology.limits import MAX_GPUS
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -16,8 +18,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-MAX_GPUS: Final = 65_536
-"""No cluster is larger."""
 MAX_SEED: Final = 10**12
 """No count of a scenario is larger."""
 

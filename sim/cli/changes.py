@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, KeyPath, dotted, shown
 from sim.scenario.places import key_path
-from sim.scenario.refusal import KeyPath, dotted, shown
 
 __all__ = ["check_changes"]
 
@@ -14,14 +13,14 @@ def check_changes(changes: Sequence[str], seed: int | None) -> None:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         Both arguments are named.
 
     Examples
     --------
     >>> check_changes(["model.top_k=1", "model.top_k=2"], None)
     Traceback (most recent call last):
-    sim.errors.InputError: model.top_k must be set once, got a second value. Remove --set model.top_k=1 or --set ...
+    sim.errors.InvalidValueError: model.top_k must be set once, got a second value. Remove --set model.top_k=1 or --set ...
     """
     given = [(argument.partition("=")[0].strip(), f"--set {shown(argument)}") for argument in changes]
     given += [] if seed is None else [("seed", f"--seed {seed}")]
@@ -29,6 +28,8 @@ def check_changes(changes: Sequence[str], seed: int | None) -> None:
     for key, argument in given:
         path = key_path(key)
         if path in first:
-            cure = f"Remove {first[path]} or {argument}."
-            raise InputError(field=dotted(path) or "--set", rule="be set once", value="a second value", cure=cure)
+            hint = f"Remove {first[path]} or {argument}."
+            raise InvalidValueError(
+                field=dotted(path) or "--set", rule="be set once", value="a second value", hint=hint
+            )
         first[path] = argument

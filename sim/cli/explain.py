@@ -5,8 +5,7 @@ import json
 import numpy as np
 import typer
 
-from sim.errors import InputError
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.mesh import CONVENTIONS, Mesh, build_mesh, nearest_legal, why_illegal
 from workloads.strategy import Strategy
 
@@ -21,8 +20,8 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
     """
     try:
         strategy = Strategy.parse(name)
-    except WorkloadError as error:
-        raise InputError(field="STRATEGY", rule=error.rule, value=error.value, cure=error.cure) from None
+    except InvalidValueError as error:
+        raise InvalidValueError(field="STRATEGY", rule=error.rule, value=error.value, hint=error.hint) from None
     conventions = {}
     for convention, meaning in CONVENTIONS.items():
         why = why_illegal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)

@@ -1,12 +1,11 @@
 """`moesim list`: the names that a scenario may use, with their figures."""
 
-import difflib
 import json
 from collections.abc import Callable, Sequence
 
 import typer
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, did_you_mean
 from sim.report.console.run import make_console, print_rows
 
 __all__ = ["list_command"]
@@ -17,12 +16,11 @@ Table = tuple[str, list[str], Sequence[Sequence[object]]]
 def list_command(what: str, *, as_json: bool) -> None:
     """Print one of the lists."""
     if what not in _LISTS:
-        near = difflib.get_close_matches(what, _LISTS, n=1)
-        raise InputError(
+        raise InvalidValueError(
             field="WHAT",
             rule=f"be one of {', '.join(_LISTS)}",
             value=what,
-            cure=f"Did you mean {near[0]}?" if near else "For example: moesim list presets",
+            hint=did_you_mean(what, _LISTS, otherwise="For example: moesim list presets"),
         )
     tables = _LISTS[what]()
     if as_json:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sim.cli.paths import named_path
-from sim.errors import InputError, OutputError
+from sim.errors import InvalidValueError, OutputError
 from sim.report.files import OUTPUT_NAMES
 
 __all__ = ["output_file", "output_folder"]
 
-_CURE = "Choose a folder that can be written."
+_HINT = "Choose a folder that can be written."
 
 
 def output_folder(text: str, names: Mapping[str, str] = OUTPUT_NAMES) -> Path:
@@ -21,7 +21,7 @@ def output_folder(text: str, names: Mapping[str, str] = OUTPUT_NAMES) -> Path:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         It has no name.
     OutputError
         It could not be made, or the files of a run could not be written into it.
@@ -38,7 +38,7 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         It has no name, or none that ends in one of `suffixes`.
     OutputError
         It could not be written.
@@ -46,9 +46,9 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
     file = named_path("--output", text, "For example: -o out.png")
     if file.suffix not in suffixes:
         rule = f"end in one of {', '.join(suffixes)}"
-        raise InputError(field="--output", rule=rule, value=text, cure="For example: -o out.png")
+        raise InvalidValueError(field="--output", rule=rule, value=text, hint="For example: -o out.png")
     if not _exists(file.parent, told=file):
-        raise OutputError(file=str(file), reason="No such folder", cure="Make its folder, or choose another.")
+        raise OutputError(file=str(file), reason="No such folder", hint="Make its folder, or choose another.")
     _check_folder(file.parent, told=file)
     _check_no_folder(file)
     return file
@@ -59,15 +59,15 @@ def _check_folder(folder: Path, *, told: Path) -> None:
     there = next(place for place in (folder, *folder.parents) if _exists(place, told=told))
     if not there.is_dir():
         reason = "Not a folder" if there == told else f"{there} is not a folder"
-        raise OutputError(file=str(told), reason=reason, cure=_CURE)
+        raise OutputError(file=str(told), reason=reason, hint=_HINT)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(file=str(told), reason="Permission denied", cure=_CURE)
+        raise OutputError(file=str(told), reason="Permission denied", hint=_HINT)
 
 
 def _check_no_folder(file: Path) -> None:
     """Refuse a file in whose place there is a folder."""
     if _exists(file, told=file) and file.is_dir():
-        raise OutputError(file=str(file), reason="Is a directory", cure="Remove it, or choose another name.")
+        raise OutputError(file=str(file), reason="Is a directory", hint="Remove it, or choose another name.")
 
 
 def _exists(path: Path, *, told: Path) -> bool:
@@ -77,5 +77,5 @@ def _exists(path: Path, *, told: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return path.is_symlink()
     except OSError as error:
-        raise OutputError(file=str(told), reason=error.strerror or str(error), cure=_CURE) from None
+        raise OutputError(file=str(told), reason=error.strerror or str(error), hint=_HINT) from None
     return True

@@ -7,7 +7,7 @@ import typer
 from numpy.typing import NDArray
 
 from sim.cli.paths import named_path
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.run import make_console, print_rows
 from sim.scenario.routing_trace import read_routing_trace
 from workloads.placement.compare import max_over_mean
@@ -29,8 +29,8 @@ def summary_command(file: str, *, ranks: int | None, replicas: int | None, as_js
     if ranks is not None:
         _check_ranks(tokens.shape[2], ranks, copies)
     elif replicas is not None:
-        cure = f"For example: --ranks 8 --replicas {replicas}"
-        raise InputError(field="--replicas", rule="be given with --ranks", value=str(replicas), cure=cure)
+        hint = f"For example: --ranks 8 --replicas {replicas}"
+        raise InvalidValueError(field="--replicas", rule="be given with --ranks", value=str(replicas), hint=hint)
     rows = [
         {"layer": layer, **unevenness(loads), **({} if ranks is None else _over_ranks(loads, ranks, copies))}
         for layer, loads in enumerate(tokens.sum(axis=0))
@@ -68,11 +68,11 @@ def summary_command(file: str, *, ranks: int | None, replicas: int | None, as_js
 def _check_ranks(num_experts: int, num_ranks: int, replicas: int) -> None:
     """Refuse ranks that cannot hold equally many experts, or slots."""
     if num_ranks > num_experts or num_experts % num_ranks:
-        cure = "Give a number that divides them, such as the EP of the run."
-        raise InputError(field="--ranks", rule=f"divide {num_experts} experts", value=str(num_ranks), cure=cure)
+        hint = "Give a number that divides them, such as the EP of the run."
+        raise InvalidValueError(field="--ranks", rule=f"divide {num_experts} experts", value=str(num_ranks), hint=hint)
     if replicas % num_ranks:
-        rule, cure = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {num_ranks}"
-        raise InputError(field="--replicas", rule=rule, value=str(replicas), cure=cure)
+        rule, hint = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {num_ranks}"
+        raise InvalidValueError(field="--replicas", rule=rule, value=str(replicas), hint=hint)
 
 
 def _over_ranks(loads: NDArray[np.float64], ranks: int, copies: int) -> dict[str, float]:

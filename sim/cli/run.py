@@ -8,11 +8,10 @@ import typer
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_folder
 from sim.cli.progress import showing_progress
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.run import make_console, print_report
 from sim.report.files import write_outputs
 from sim.run.limits import Limits
-from sim.scenario.refusal import RefusalError
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate
 
@@ -57,5 +56,5 @@ def run_command(
 def _bytes(text: str) -> float:
     try:
         return parse_quantity(text, "bytes")
-    except RefusalError as error:
-        raise InputError(field="--max-memory", rule=error.rule, value=error.value, cure=error.cure) from None
+    except InvalidValueError as error:
+        raise InvalidValueError(field="--max-memory", rule=error.rule, value=error.value, hint=error.hint) from None

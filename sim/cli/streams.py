@@ -66,7 +66,7 @@ def check_stdout() -> None:
     except OSError as error:
         if error.errno != errno.EBADF:
             return  # found out, and told, where something is written
-    raise OutputError(file=_NAME, reason="it is closed", cure="Leave it open, or send it to a file.")
+    raise OutputError(file=_NAME, reason="it is closed", hint="Leave it open, or send it to a file.")
 
 
 def open_stderr() -> None:
@@ -105,4 +105,4 @@ def settle_stderr() -> None:
 def _told(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return ReaderGoneError()
-    return OutputError(file=_NAME, reason=error.strerror or str(error), cure="Make room, or write somewhere else.")
+    return OutputError(file=_NAME, reason=error.strerror or str(error), hint="Make room, or write somewhere else.")

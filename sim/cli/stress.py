@@ -12,7 +12,7 @@ import typer
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_folder
 from sim.cli.progress import showing_progress
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.run import make_console
 from sim.report.console.stress import print_stress
 from sim.report.files import STRESS_NAMES, write_stress
@@ -87,15 +87,17 @@ def _number(option: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        cure = f"For example: {option} 0,0.5,1"
-        raise InputError(field=option, rule="be numbers of at least 0 with commas between", value=text, cure=cure)
+        hint = f"For example: {option} 0,0.5,1"
+        raise InvalidValueError(
+            field=option, rule="be numbers of at least 0 with commas between", value=text, hint=hint
+        )
     return number
 
 
 def _whole(option: str, number: float) -> int:
     if not number.is_integer():
-        cure = f"For example: {option} 0,64"
-        raise InputError(field=option, rule="be whole numbers", value=str(number), cure=cure)
+        hint = f"For example: {option} 0,64"
+        raise InvalidValueError(field=option, rule="be whole numbers", value=str(number), hint=hint)
     return int(number)
 
 
@@ -105,6 +107,6 @@ def _capacity(text: str) -> tuple[float, str | None] | None:
         return None
     factor, colon, overflow = text.partition(":")
     if colon and overflow.strip() not in OVERFLOWS:
-        rule, cure = f"have one of {', '.join(OVERFLOWS)} behind a colon", "For example: --capacity 1.25:pad"
-        raise InputError(field="--capacity", rule=rule, value=text, cure=cure)
+        rule, hint = f"have one of {', '.join(OVERFLOWS)} behind a colon", "For example: --capacity 1.25:pad"
+        raise InvalidValueError(field="--capacity", rule=rule, value=text, hint=hint)
     return _number("--capacity", factor), overflow.strip() if colon else None

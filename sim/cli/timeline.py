@@ -10,7 +10,7 @@ import typer
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_file
 from sim.engine.trace import Trace
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.files import stage_notes, write_drawing
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
@@ -34,28 +34,28 @@ def timeline_command(
     check_changes(changes, seed)
     file = output_file(output, _SUFFIXES)
     if window_ms is not None and file.suffix == ".json":
-        raise InputError(
+        raise InvalidValueError(
             field="--window",
             rule="be left out for .json",
             value=_shown(window_ms),
-            cure="A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf.",
+            hint="A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf.",
         )
     if window_ms is not None and not 0 <= window_ms[0] < window_ms[1] < math.inf:
-        raise InputError(
+        raise InvalidValueError(
             field="--window",
             rule="be two times in ms, the first smaller",
             value=_shown(window_ms),
-            cure="For example: --window 0 50",
+            hint="For example: --window 0 50",
         )
     loaded = load_scenario(scenario, overrides=changes, seed=seed)
     simulated = simulate_scenario(loaded)
     trace = simulated.run.trace
     if lane >= trace.num_lanes:
-        raise InputError(
+        raise InvalidValueError(
             field="--lane",
             rule=f"be below the number of lanes, {trace.num_lanes}",
             value=lane,
-            cure="Lanes count from 0.",
+            hint="Lanes count from 0.",
         )
     window_ns = None if window_ms is None else _window_ns(trace, window_ms)
     # The notes are shares of the whole run: beside a part of it they would be read as that part's.
@@ -71,11 +71,11 @@ def _window_ns(trace: Trace, window_ms: tuple[float, float]) -> tuple[int, int]:
     first, last = round(window_ms[0] * 1e6), round(window_ms[1] * 1e6)
     if first >= trace.end_ns or last <= trace.start_ns or first == last:
         length_ms = trace.end_ns / 1e6
-        raise InputError(
+        raise InvalidValueError(
             field="--window",
             rule=f"show a part of the run, which lasts {length_ms:.6g} ms",
             value=_shown(window_ms),
-            cure=f"For example: --window 0 {length_ms / 2:.3g}",
+            hint=f"For example: --window 0 {length_ms / 2:.3g}",
         )
     return first, last
 

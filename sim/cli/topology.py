@@ -12,7 +12,7 @@ from sim.build.build import build_scenario_cluster
 from sim.cli.changes import check_changes
 from sim.cli.outputs import output_file
 from sim.cli.paths import named_path
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.run import make_console, print_rows
 from sim.report.files import write_whole
 from sim.report.topology.link_use import read_link_use
@@ -34,11 +34,11 @@ def topology_command(
     check_changes(changes, None)
     file = None if output is None else output_file(output, _SUFFIXES)
     if load is not None and (file is None or file.suffix in {".graphml", ".yaml"}):
-        raise InputError(
+        raise InvalidValueError(
             field="--load",
             rule="be given with a picture to colour",
             value=load,
-            cure="For example: -o fabric.png --load out/result.json",
+            hint="For example: -o fabric.png --load out/result.json",
         )
     loaded = load_scenario(scenario, overrides=changes)
     cluster = build_scenario_cluster(loaded)
@@ -66,8 +66,8 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
 
         text = graph_to_yaml(cluster.graph)
         if len(text.encode()) > MAX_BYTES or text.count(": ") + text.count("{") > MAX_VALUES:
-            rule, cure = "be .graphml for a cluster of this size", "A YAML file would be too large to be read back."
-            raise InputError(field="--output", rule=rule, value=str(output), cure=cure)
+            rule, hint = "be .graphml for a cluster of this size", "A YAML file would be too large to be read back."
+            raise InvalidValueError(field="--output", rule=rule, value=str(output), hint=hint)
         write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
         return
     from sim.report.topology.picture import draw_topology  # noqa: PLC0415  # matplotlib

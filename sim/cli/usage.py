@@ -1,10 +1,9 @@
-"""Arguments that cannot be parsed, told as all other input is: field, rule, value and cure.
+"""Arguments that cannot be parsed, told as all other input is: field, rule, value and hint.
 
 typer raises such errors as classes of its parser, which is click or, in newer versions, a copy of it inside typer.
 They are told apart by what they carry, so that either will do.
 """
 
-import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any, Final, Literal
 
 import typer
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, did_you_mean
 
 __all__ = ["USAGE_ERROR", "usage_error"]
 
@@ -20,7 +19,7 @@ USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """The base of all errors of usage."""
 
 
-def usage_error(error: Any, arguments: Sequence[str] | None = None) -> InputError:  # noqa: ANN401 - see the module
+def usage_error(error: Any, arguments: Sequence[str] | None = None) -> InvalidValueError:  # noqa: ANN401 - see the module
     """Return an error of usage in our own form; `arguments` are those of the command line, which hold the value."""
     given = sys.argv[1:] if arguments is None else arguments
     message = str(getattr(error, "message", "") or error)
@@ -28,16 +27,16 @@ def usage_error(error: Any, arguments: Sequence[str] | None = None) -> InputErro
     for tell in (_missing, _bad_value, _unknown_option, _wrong_number, _unknown_command, _too_many):
         told = tell(error, message, given)
         if told is not None:
-            field, rule, value, cure = told
-            cure = cure or _example(error) or f"See {command} --help."
-            return InputError(field=field, rule=rule, value=_one_line(value), cure=cure)
-    return InputError(
-        field="the command", rule="be understood", value=_one_line(message), cure=f"See {command} --help."
+            field, rule, value, hint = told
+            hint = hint or _example(error) or f"See {command} --help."
+            return InvalidValueError(field=field, rule=rule, value=_one_line(value), hint=hint)
+    return InvalidValueError(
+        field="the command", rule="be understood", value=_one_line(message), hint=f"See {command} --help."
     )
 
 
 _Told = tuple[str, str, str, str] | None
-"""Field, rule, value, cure; an empty cure is filled in with the command's example."""
+"""Field, rule, value, hint; an empty hint is filled in with the command's example."""
 
 
 def _missing(error: Any, message: str, given: Sequence[str]) -> _Told:  # noqa: ANN401 - see the module
@@ -71,9 +70,8 @@ def _unknown_option(error: Any, message: str, given: Sequence[str]) -> _Told:  #
     if not hasattr(error, "possibilities"):
         return None
     known = [name for param in error.ctx.command.params for name in getattr(param, "opts", ()) if name[0] == "-"]
-    close = difflib.get_close_matches(error.option_name, known, n=1)
-    cure = f"Did you mean {close[0]}?" if close else f"See {error.ctx.command_path} --help."
-    return "an option", f"be one that {error.ctx.command_path} has", error.option_name, cure
+    hint = did_you_mean(error.option_name, known, otherwise=f"See {error.ctx.command_path} --help.")
+    return "an option", f"be one that {error.ctx.command_path} has", error.option_name, hint
 
 
 def _wrong_number(error: Any, message: str, given: Sequence[str]) -> _Told:  # noqa: ANN401 - see the module
@@ -98,8 +96,7 @@ def _unknown_command(error: Any, message: str, given: Sequence[str]) -> _Told:  
         return None
     found = re.search(r"'(.*?)'", message)
     word = found[1] if found else "nothing"
-    close = difflib.get_close_matches(word, commands, n=1)
-    return "the command", f"be one of {', '.join(commands)}", word, f"Did you mean {close[0]}?" if close else ""
+    return "the command", f"be one of {', '.join(commands)}", word, did_you_mean(word, commands, otherwise="")
 
 
 def _too_many(error: Any, message: str, given: Sequence[str]) -> _Told:  # noqa: ANN401 - see the module

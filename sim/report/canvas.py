@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike, NDArray
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.palette import INK
 
 __all__ = ["FORMATS", "Sheet", "check_suffix", "settings", "text_width_px"]
@@ -44,11 +44,11 @@ def check_suffix(path: Path) -> str:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise InputError(
+        raise InvalidValueError(
             field="the picture's file",
             rule="end in .png, .svg or .pdf",
             value=path.name,
-            cure="Choose one of these suffixes.",
+            hint="Choose one of these suffixes.",
         )
     return suffix
 

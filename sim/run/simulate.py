@@ -175,7 +175,7 @@ def _what_makes_it_long(scenario: Scenario) -> str:
     for key in ("sequences", "sequence_length", "microbatches", "batches"):
         if scenario.is_given(f"workload.{key}"):
             value = getattr(scenario.spec.workload, key)
-            line = scenario.error_at(("workload", key), rule="", value=value, cure="").line
+            line = scenario.places.line_of(("workload", key))
             said.append(f"{key} {value}" + (f" (line {line})" if line else ""))
     return f" The workload has {', '.join(said)}." if said else ""
 

@@ -16,11 +16,11 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from sim.errors import InvalidValueError
     from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled
     from sim.scenario.expectation import Expectation, parse_expectation
     from sim.scenario.load import load_scenario, load_scenario_text
     from sim.scenario.overrides import apply_overrides
-    from sim.scenario.refusal import RefusalError
     from sim.scenario.scenario import Scenario
     from sim.scenario.schema import ScenarioSpec
     from sim.scenario.starter import STARTER
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STARTER",
     "Expectation",
-    "RefusalError",
+    "InvalidValueError",
     "Scenario",
     "ScenarioSpec",
     "apply_overrides",
@@ -45,7 +45,7 @@ __all__ = [
 _MODULES: Final = {
     "STARTER": "starter",
     "Expectation": "expectation",
-    "RefusalError": "refusal",
+    "InvalidValueError": "refusal",
     "Scenario": "scenario",
     "ScenarioSpec": "schema",
     "apply_overrides": "overrides",

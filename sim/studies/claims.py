@@ -3,7 +3,6 @@
 Each alternative, rival and further seed is a simulation of its own; claims share them.
 """
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from sim.build.build import Built, build, check_facts
 from sim.build.collective import collective_work
-from sim.errors import InputError
+from sim.errors import InvalidValueError, did_you_mean
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
 from sim.run.limits import NO_LIMITS, Limits
@@ -63,8 +62,8 @@ def simulate(
 
     Raises
     ------
-    InputError
-        The scenario is refused: the message names file, line, field, rule, value and cure.
+    InvalidValueError
+        The scenario is refused: the message names file, line, field, rule, value and hint.
     SimulationError
         The scenario cannot go on (a deadlock names its cycle), or would go over a limit.
 
@@ -78,11 +77,11 @@ def simulate(
     if not isinstance(scenario, Scenario):
         loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     elif overrides:
-        raise InputError(
+        raise InvalidValueError(
             field="overrides",
             rule="be left out for a scenario that is loaded already",
             value=list(overrides),
-            cure="Give them to load_scenario, or use Scenario.variant.",
+            hint="Give them to load_scenario, or use Scenario.variant.",
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})
@@ -173,12 +172,14 @@ def _metric_of(scenario: Scenario, position: int) -> str:
     written = scenario.spec.claims[position].metric
     name = resolve_metric(written)
     if name is None:
-        near = difflib.get_close_matches(written.rpartition(".")[2], CATALOG, n=1)
-        raise scenario.error_at(
-            ("claims", position, "metric"),
-            rule="name a known metric",
-            value=written,
-            cure=(f"Did you mean {near[0]}? " if near else "") + "`moesim list metrics` shows all.",
+        near = did_you_mean(written.rpartition(".")[2], CATALOG, otherwise="")
+        raise scenario.located(
+            InvalidValueError(
+                ("claims", position, "metric"),
+                rule="name a known metric",
+                value=written,
+                hint=f"{near} `moesim list metrics` shows all.".lstrip(),
+            )
         )
     return name
 

@@ -4,7 +4,6 @@ import math
 
 from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
-from sim.build.located_errors import located_errors
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from workloads.mesh import CONVENTIONS, why_illegal
@@ -26,7 +25,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     name = given.get("parallel.strategy")
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
-    with located_errors(varied):
+    with varied.located_errors():
         cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
@@ -39,7 +38,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     varied = varied.variant({**given, **changes}, at=("rivals", position))
     workload = varied.spec.workload
     if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        with located_errors(varied):
+        with varied.located_errors():
             dp = mesh_of(varied, cluster, model_of(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp

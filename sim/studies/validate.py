@@ -4,7 +4,6 @@ Figures of one case with the same `set` share a simulation. Figures that are set
 shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`.
 """
 
-import difflib
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 from sim.build.build import check_facts
 from sim.build.collective import collective_work
+from sim.errors import InvalidValueError, did_you_mean
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.run.parallel_runs import Observation, run_many
 from sim.run.result import SCHEMA_VERSION
@@ -103,7 +103,7 @@ def validate(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A case cannot be found or is refused.
 
     Examples
@@ -172,12 +172,14 @@ def _metrics_of(case: Case) -> list[str]:
     for i, figure in enumerate(case.scenario.spec.published):
         name = resolve_metric(figure.metric)
         if name is None:
-            near = difflib.get_close_matches(figure.metric.rpartition(".")[2], CATALOG, n=1)
-            raise case.scenario.error_at(
-                ("published", i, "metric"),
-                rule="name a known metric",
-                value=figure.metric,
-                cure=(f"Did you mean {near[0]}? " if near else "") + "`moesim list metrics` shows all.",
+            near = did_you_mean(figure.metric.rpartition(".")[2], CATALOG, otherwise="")
+            raise case.scenario.located(
+                InvalidValueError(
+                    ("published", i, "metric"),
+                    rule="name a known metric",
+                    value=figure.metric,
+                    hint=f"{near} `moesim list metrics` shows all.".lstrip(),
+                )
             )
         metrics.append(name)
     check_published_units(case.scenario, CATALOG)

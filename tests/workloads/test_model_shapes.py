@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.model import ModelSpec
 from workloads.presets import MODELS, get_model
 
@@ -193,12 +193,12 @@ def test_layers_are_spread_equally_or_not_at_all(model, num_stages):
     ],
 )
 def test_a_model_that_cannot_be_is_refused(changes, message):
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         replace(DOCUMENT, **changes)
     assert str(refusal.value) == message
 
 
 @pytest.mark.parametrize(("name", "near"), [("mixtral", "mixtral-8x7b"), ("llama-70b", "llama3-70b")])
 def test_an_unknown_model_names_the_nearest(name, near):
-    with pytest.raises(WorkloadError, match=f"must name a known model, got '{name}'. Did you mean '{near}'"):
+    with pytest.raises(InvalidValueError, match=f"must name a known model, got '{name}'. Did you mean '{near}'"):
         get_model(name)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_runs import durations, held_most, make, parts, run_order
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules import (
     SCHEDULES,
     ChunkLayout,
@@ -312,7 +312,7 @@ def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, mo
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         build_schedule("2f2b", num_stages=2, num_microbatches=2)
     assert str(refusal.value) == f"schedule: kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
 
@@ -336,7 +336,7 @@ def test_an_unknown_schedule_is_refused():
     ],
 )
 def test_a_pipeline_that_is_none_for_a_schedule_is_refused(kind, p, m, v, says):
-    with pytest.raises(WorkloadError, match=says):
+    with pytest.raises(InvalidValueError, match=says):
         build_pipeline_order(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
 
 

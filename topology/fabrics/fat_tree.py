@@ -38,7 +38,7 @@ class FatTree:
         del spec, num_nodes
         require_oversubscription(self.oversubscription)
         if self.nodes_per_leaf is not None and self.nodes_per_leaf < 1:
-            raise refuse("nodes_per_leaf", rule="be at least 1", value=self.nodes_per_leaf, cure="Count from 1.")
+            raise refuse("nodes_per_leaf", rule="be at least 1", value=self.nodes_per_leaf, hint="Count from 1.")
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the leaf of its node."""

@@ -1,16 +1,16 @@
 """Options of wirings: how they are refused."""
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = ["refuse", "require_oversubscription"]
 
 
-def refuse(field: str, *, rule: str, value: object, cure: str) -> TopologyError:
+def refuse(field: str, *, rule: str, value: object, hint: str) -> InvalidValueError:
     """Return the refusal of an option of a wiring."""
-    return TopologyError(subject="cluster", field=f"fabric.{field}", rule=rule, value=value, cure=cure)
+    return InvalidValueError(field=f"cluster.fabric.{field}", rule=rule, value=value, hint=hint)
 
 
 def require_oversubscription(value: float) -> None:
     """Refuse uplinks that carry more than the NICs below them."""
     if not 1 <= value < float("inf"):
-        raise refuse("oversubscription", rule="be at least 1", value=value, cure="Write 1 for a non-blocking fabric.")
+        raise refuse("oversubscription", rule="be at least 1", value=value, hint="Write 1 for a non-blocking fabric.")

@@ -39,7 +39,7 @@ class RailOnly:
                 "kind",
                 rule=f"be rail_only only where each GPU has a NIC, and {spec.name} has {spec.nics_per_node} of them",
                 value="rail_only",
-                cure="Use kind: rail_optimised.",
+                hint="Use kind: rail_optimised.",
             )
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:

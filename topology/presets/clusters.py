@@ -9,14 +9,13 @@ InfiniBand 2.8 us under one leaf, 3.7 us across leaves; RoCE 3.6 and 5.6 us), di
 
 from dataclasses import dataclass, replace
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError, did_you_mean
 from topology.fabric_spec import FabricSpec, Node
 from topology.fabrics.rail_optimised import RailOptimised
 from topology.links import LinkKind
 from topology.nodes.mesh import MeshNode
 from topology.nodes.nvswitch import NvSwitchNode
 from topology.nodes.pcie_server import PcieServer
-from topology.presets.near import near_preset
 from topology.presets.protocols import BETWEEN_NODES, FITTED, simple_rate
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
@@ -256,7 +255,5 @@ def get_cluster_preset(name: str) -> ClusterPreset:
     """
     if name in CLUSTERS:
         return CLUSTERS[name]
-    near = near_preset(name, CLUSTERS)
-    hint = f"Did you mean {near!r}? " if near else ""
-    cure = f"{hint}Known: {', '.join(CLUSTERS)}."
-    raise TopologyError(subject="cluster", field="preset", rule="name a known cluster", value=repr(name), cure=cure)
+    hint = f"{did_you_mean(name, CLUSTERS)} `moesim list presets` shows all."
+    raise InvalidValueError(field="cluster.preset", rule="name a known cluster", value=name, hint=hint)

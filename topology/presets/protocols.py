@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.protocol import Protocol, Tier
 
 __all__ = [
@@ -195,12 +195,12 @@ def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str
     between = between or "ethernet"
     for name, known in ((inside, INSIDE_NODES), (between, BETWEEN_NODES)):
         if name not in known:
-            raise TopologyError(
+            raise InvalidValueError(
                 subject="protocols",
                 field="technology",
                 rule=f"be one of {', '.join(known)}",
                 value=repr(name),
-                cure="Correct the name.",
+                hint="Correct the name.",
             )
     pair = _Pair(inside, between, fitted)
     return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges())

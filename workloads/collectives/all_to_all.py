@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sim.errors import InvalidValueError
 from workloads.collectives.exchange import Exchange, Step
-from workloads.errors import WorkloadError
 
 __all__ = ["all_to_all"]
 
@@ -58,6 +58,6 @@ def all_to_all(ranks: Sequence[int], byte_matrix: ArrayLike) -> Exchange:
     )
 
 
-def _refuse(rule: str, value: object) -> WorkloadError:
-    cure = "Give bytes for every pair of ranks."
-    return WorkloadError(subject="all_to_all", field="byte_matrix", rule=rule, value=value, cure=cure)
+def _refuse(rule: str, value: object) -> InvalidValueError:
+    hint = "Give bytes for every pair of ranks."
+    return InvalidValueError(subject="all_to_all", field="byte_matrix", rule=rule, value=value, hint=hint)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sim.errors import InvalidValueError
 from workloads.collectives.exchange import Exchange, Step
-from workloads.errors import WorkloadError
 
 __all__ = ["point_to_point"]
 
@@ -23,12 +23,12 @@ def point_to_point(src: Sequence[int], dst: Sequence[int], num_bytes: float) -> 
     """
     a, b = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
     if a.shape != b.shape:
-        raise WorkloadError(
+        raise InvalidValueError(
             subject="point_to_point",
             field="dst",
             rule=f"name one receiver for each of {a.size} senders",
             value=b.size,
-            cure="Give pairs.",
+            hint="Give pairs.",
         )
     return Exchange(
         src=a,

@@ -47,7 +47,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
@@ -77,12 +77,11 @@ class Recompute:
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS or not set(self.modules) <= set(RECOMPUTE_MODULES):
-            raise WorkloadError(
-                subject="schedule",
-                field="recompute",
+            raise InvalidValueError(
+                field="schedule.recompute",
                 rule=f"be one of {', '.join(_KINDS)}, of modules {', '.join(RECOMPUTE_MODULES)}",
                 value=[self.kind, *self.modules],
-                cure="Use none.",
+                hint="Use none.",
             )
 
     def recomputes(self, module: str) -> bool:

@@ -24,7 +24,7 @@ def max_over_mean(loads: NDArray[np.float64], *, num_ranks: int, replicas: int =
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         Replicas do not give ranks equally many slots.
 
     Examples

@@ -17,7 +17,7 @@ deepseek-ai/EPLB, README and eplb.py, 2025; DeepSeek-V3 technical report, 2024, 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.placement.packing import pack
 
 __all__ = ["eplb"]
@@ -70,7 +70,7 @@ def _on_node(loads: FloatArray, experts: IntArray, num_slots: int, num_gpus: int
 
 def _check(num_experts: int, num_slots: int, num_groups: int, num_nodes: int, num_gpus: int) -> None:
     """Refuse numbers that do not divide."""
-    cure = "Choose replicas and groups that divide."
+    hint = "Choose replicas and groups that divide."
     for field, ok, rule, value in (
         ("groups", num_experts % num_groups == 0, f"divide experts = {num_experts}", num_groups),
         ("replicas", num_slots % num_gpus == 0, f"give {num_gpus} ranks equally many slots", num_slots - num_experts),
@@ -84,4 +84,4 @@ def _check(num_experts: int, num_slots: int, num_groups: int, num_nodes: int, nu
         ("groups", num_slots % num_nodes == 0, f"give {num_nodes} nodes equally many slots", num_groups),
     ):
         if not ok:
-            raise WorkloadError(subject="placement", field=field, rule=rule, value=value, cure=cure)
+            raise InvalidValueError(field=f"placement.{field}", rule=rule, value=value, hint=hint)

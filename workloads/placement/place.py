@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.placement.eplb import eplb
 from workloads.placement.packing import pack
 from workloads.placement.rule import PlacementRule
@@ -74,9 +74,9 @@ def place_experts(
            [1, 3]])
     """
     if rule.kind not in PLACEMENTS:
-        raise WorkloadError(
-            subject="placement", field="kind", rule=f"be one of {', '.join(PLACEMENTS)}", value=rule.kind,
-            cure="Use contiguous.",
+        raise InvalidValueError(
+            field="placement.kind", rule=f"be one of {', '.join(PLACEMENTS)}", value=rule.kind,
+            hint="Use contiguous.",
         )  # fmt: skip
     even = np.ones(num_experts) if loads is None else np.asarray(loads, dtype=float)
     return PLACEMENTS[rule.kind](_Asked(rule, num_experts, num_ranks, num_nodes, layer, seed, even, nth, num_layers))
@@ -100,12 +100,11 @@ def _explicit(asked: _Asked) -> IntArray:
     plans = [given[first : first + ranks] for first in range(0, len(given), ranks)]
     if len(plans) not in (1, asked.num_layers) or not all(_is_plan(plan, asked, room) for plan in plans):
         layers = f", in all layers or for each of the {asked.num_layers} with experts" if asked.num_layers > 1 else ""
-        raise WorkloadError(
-            subject="placement",
-            field="experts",
+        raise InvalidValueError(
+            field="placement.experts",
             rule=f"give each of {ranks} ranks {room} of the experts 0 to {asked.num_experts - 1}, each once{layers}",
             value=f"{len(given)} lists of {sum(map(len, given))} experts",
-            cure="Write one list for each rank of an expert group.",
+            hint="Write one list for each rank of an expert group.",
         )
     return np.array(plans[asked.nth if len(plans) > 1 else 0], dtype=np.intp)
 
@@ -129,12 +128,11 @@ def _eplb(asked: _Asked) -> IntArray:
     fits = [n for n in range(nodes, asked.num_experts + 1, nodes) if asked.num_experts % n == 0]
     if groups > 1 and groups not in fits:
         near = min(fits, key=lambda n: (abs(n - groups), n), default=None)
-        raise WorkloadError(
-            subject="placement",
-            field="groups",
+        raise InvalidValueError(
+            field="placement.groups",
             rule=f"divide {asked.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
             value=groups,
-            cure="Leave groups out." if near is None else f"Use {near}, or leave groups out.",
+            hint="Leave groups out." if near is None else f"Use {near}, or leave groups out.",
         )
     return eplb(
         asked.loads,

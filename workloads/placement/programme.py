@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["solve_busiest_load"]
 
@@ -44,8 +44,8 @@ def solve_busiest_load(loads: NDArray[np.float64], *, num_slots: int, num_ranks:
         from scipy.optimize import linprog  # noqa: PLC0415  # optional, and slow to import
         from scipy.sparse import csr_array  # noqa: PLC0415  # as above
     except ImportError:
-        raise WorkloadError(
-            subject="placement", field="programme", rule="have scipy", value="none", cure="Install moesim[lp]."
+        raise InvalidValueError(
+            field="placement.programme", rule="have scipy", value="none", hint="Install moesim[lp]."
         ) from None
     solve: Any = linprog  # whose types differ from release to release
     num_experts, most = loads.size, num_slots - loads.size + 1

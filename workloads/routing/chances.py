@@ -20,7 +20,7 @@ Chen, Dempster, Liu, "Weighted finite population sampling to maximize entropy", 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["bernoulli_odds", "choice_chances", "conditional_tables"]
 
@@ -41,12 +41,11 @@ def choice_chances(shares: FloatArray, top_k: int) -> FloatArray:
     """
     alive = shares > 0
     if int(alive.sum()) < top_k:
-        raise WorkloadError(
-            subject="routing",
-            field="kind",
+        raise InvalidValueError(
+            field="routing.kind",
             rule=f"give tokens to at least top_k = {top_k} experts of a layer",
             value=int(alive.sum()),
-            cure="A token takes an expert once.",
+            hint="A token takes an expert once.",
         )
     chances, full = np.zeros(shares.size), np.zeros(shares.size, dtype=bool)
     while True:
@@ -74,12 +73,11 @@ def bernoulli_odds(chances: FloatArray, top_k: int) -> FloatArray:
         coins = _iterated(chances, free, top_k, step)
         if coins is not None:
             return coins
-    raise WorkloadError(
-        subject="routing",
-        field="skew",
+    raise InvalidValueError(
+        field="routing.skew",
         rule=f"be so weak that tokens can take top_k = {top_k} distinct experts by these shares",
         value=f"chances from {chances[free].min():.3g} to {chances[free].max():.3g} of an expert",
-        cure="Lower routing.skew or model.top_k.",
+        hint="Lower routing.skew or model.top_k.",
     )
 
 

@@ -27,7 +27,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.chances import bernoulli_odds, choice_chances, conditional_tables
 from workloads.routing.node_limited_sampler import (
     NodeLimitedSampler,
@@ -101,16 +101,15 @@ def draw_counts(
              [1, 1, 2, 2]]]])
     """
     if kind not in ROUTINGS:
-        raise WorkloadError(
-            subject="routing", field="kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, cure="Use balanced."
+        raise InvalidValueError(
+            field="routing.kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, hint="Use balanced."
         )
     if max_nodes is not None and num_experts % num_nodes:
-        raise WorkloadError(
-            subject="routing",
-            field="max_nodes_per_token",
+        raise InvalidValueError(
+            field="routing.max_nodes_per_token",
             rule=f"be left out where {num_experts} experts do not divide by their {num_nodes} nodes",
             value=max_nodes,
-            cure="Give all nodes equally many experts.",
+            hint="Give all nodes equally many experts.",
         )
     shape = (num_sources, tokens, num_experts, top_k, seed, lane)
     request = RoutingRequest(*shape, kind, skew or Skew(), num_lanes, num_nodes, max_nodes)
@@ -203,21 +202,19 @@ def _trace(request: RoutingRequest, draws: Draws) -> IntArray:
 def _stride(request: RoutingRequest, draws: Draws) -> IntArray:
     num_experts, step = request.num_experts, request.skew.stride
     if request.is_limited:
-        raise WorkloadError(
-            subject="routing",
-            field="max_nodes_per_token",
+        raise InvalidValueError(
+            field="routing.max_nodes_per_token",
             rule="be left out with kind stride, whose tokens take experts by number",
             value=request.max_nodes,
-            cure="Drop it, or use another kind.",
+            hint="Drop it, or use another kind.",
         )
     reached = num_experts // gcd(step, num_experts)
     if reached < request.top_k:
-        raise WorkloadError(
-            subject="routing",
-            field="stride",
+        raise InvalidValueError(
+            field="routing.stride",
             rule=f"reach at least top_k = {request.top_k} of {num_experts} experts",
             value=step,
-            cure="Choose one that shares no large factor with the experts.",
+            hint="Choose one that shares no large factor with the experts.",
         )
     every, rest = divmod(request.tokens * request.top_k, reached)
     counts = np.zeros((len(draws), request.num_sources, num_experts), dtype=np.int64)

@@ -41,7 +41,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.chances import choice_chances, conditional_tables
 
 __all__ = ["Halving", "NodeLimitedSampler", "chances_of_nodes", "even_node_law", "weighted_node_law"]
@@ -102,7 +102,7 @@ def weighted_node_law(
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         Too few experts are alive on some nodes.
     """
     per_node = np.minimum(coins, _MOST_COIN).reshape(num_nodes, -1)
@@ -239,11 +239,10 @@ def _alike(weights: FloatArray, ways: NDArray[np.intp]) -> FloatArray:
     return np.full((len(weights), ways.size), 1 / ways.size)
 
 
-def _impossible(max_nodes: int, value: str) -> WorkloadError:
-    return WorkloadError(
-        subject="routing",
-        field="max_nodes_per_token",
+def _impossible(max_nodes: int, value: str) -> InvalidValueError:
+    return InvalidValueError(
+        field="routing.max_nodes_per_token",
         rule="leave tokens nodes that have enough experts for them",
         value=f"{max_nodes}, where there are {value}",
-        cure="Raise it, or lower routing.skew, routing.dead_experts or model.top_k.",
+        hint="Raise it, or lower routing.skew, routing.dead_experts or model.top_k.",
     )

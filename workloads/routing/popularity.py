@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import DEAD, LAYERS, ORDER, RoutingRequest, stream
 from workloads.routing.sources import SOURCES
 
@@ -57,12 +57,11 @@ def _without_dead(request: RoutingRequest, shares: FloatArray, layer: int) -> Fl
     """Return shares of which some experts have none."""
     alive = request.num_experts - request.skew.dead_experts
     if alive < request.top_k:
-        raise WorkloadError(
-            subject="routing",
-            field="dead_experts",
+        raise InvalidValueError(
+            field="routing.dead_experts",
             rule=f"leave top_k = {request.top_k} of {request.num_experts} experts",
             value=request.skew.dead_experts,
-            cure="Write fewer.",
+            hint="Write fewer.",
         )
     shares = shares.copy()
     shares[stream(request.seed, DEAD, layer).permutation(request.num_experts)[alive:]] = 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["Skew"]
 
@@ -45,12 +45,11 @@ class Skew:
         for name, most in (("persistence", 1.0), ("burst_share", 1.0), ("layer_correlation", 1.0)):
             value = getattr(self, name)
             if not 0 <= value <= most:
-                raise WorkloadError(
-                    subject="routing",
-                    field=name,
+                raise InvalidValueError(
+                    field=f"routing.{name}",
                     rule="be from 0 to 1",
                     value=value,
-                    cure="Write a share, such as 0.5.",
+                    hint="Write a share, such as 0.5.",
                 )
 
     def has_tokens(self, tokens: int, top_k: int) -> bool:

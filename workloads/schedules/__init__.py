@@ -4,7 +4,7 @@ Entering a schedule in `SCHEDULES` adds it to the command line and to the confor
 file (`workloads.schedules.custom`).
 """
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.base import FixedOrder, Order, Pair, Pass, Schedule, Step, parts_of
 from workloads.schedules.breadth_first import breadth_first
 from workloads.schedules.chimera import check_chimera, chimera
@@ -84,12 +84,12 @@ def build_pipeline_order(kind: str, pipeline: Pipeline) -> PipelineOrder:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         There is no such schedule, or the pipeline is none for it.
     """
     if kind not in SCHEDULES:
-        raise WorkloadError(
-            subject="schedule", field="kind", rule=f"be one of {', '.join(SCHEDULES)}", value=kind, cure="Use 1f1b."
+        raise InvalidValueError(
+            field="schedule.kind", rule=f"be one of {', '.join(SCHEDULES)}", value=kind, hint="Use 1f1b."
         )
     family = SCHEDULES[kind]
     family.check(kind, pipeline.num_chunks)

@@ -18,24 +18,15 @@ import re
 from collections import Counter
 from typing import NoReturn
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.base import Order, Pair, Pass, Step, parts_of
 from workloads.schedules.chunk_layout import ChunkLayout
 from workloads.schedules.pipeline_order import PipelineOrder
 
-__all__ = ["CustomOrderError", "read_custom"]
+__all__ = ["read_custom"]
 
 _MOST_TOLD = 8  # stages of a circle
 _PASS = re.compile(r"([FBW])(\d{1,7})(?:\.(\d{1,4}))?")
-
-
-class CustomOrderError(WorkloadError):
-    """An order that cannot be, with the line of the text that shows it."""
-
-    def __init__(self, line: int, field: str, rule: str, value: object, cure: str) -> None:
-        super().__init__(f"line {line}", field, rule, value, cure)
-        self.args = (line, field, rule, value, cure)
-        self.line = line
 
 
 def read_custom(
@@ -68,15 +59,15 @@ def read_custom(
 
     Raises
     ------
-    CustomOrderError
+    InvalidValueError
         A word is no pass, a pass is missing or there twice, or the stages wait for each other for ever.
     """
     rows = [(number, row.partition("#")[0].split()) for number, row in enumerate(text.splitlines(), 1)]
     rows = [(number, words) for number, words in rows if words]
     if len(rows) != num_stages:
         line = rows[-1][0] if rows else 1
-        cure = "Write one line of passes per stage."
-        raise CustomOrderError(line, "passes", f"have {num_stages} lines, one per stage", len(rows), cure)
+        hint = "Write one line of passes per stage."
+        raise InvalidValueError("passes", f"have {num_stages} lines, one per stage", len(rows), hint, line=line)
     lines = [number for number, _ in rows]
     order = [[_step(word, number) for word in words] for number, words in rows]
     no_backward = forward and all(step.kind == "F" for steps in order for step in steps)
@@ -109,8 +100,8 @@ def _step(word: str, line: int) -> Step:
     if [one.kind for one in passes] == ["F", "B"] and len(found) == len(passes):
         forward, backward = passes
         return Pair("FB", forward.microbatch, forward.chunk, backward.microbatch, backward.chunk)
-    rule, cure = "be F, B or W and a microbatch", "Write for example F0, B0, W0, F0.1 for chunk 1, or F1+B0."
-    raise CustomOrderError(line, "each word", rule, word, cure)
+    rule, hint = "be F, B or W and a microbatch", "Write for example F0, B0, W0, F0.1 for chunk 1, or F1+B0."
+    raise InvalidValueError("each word", rule, word, hint, line=line)
 
 
 def _check_complete(
@@ -129,18 +120,18 @@ def _check_complete(
     for one, number in counted.items():
         if one.microbatch >= num_microbatches or one.chunk >= num_chunks:
             rule = f"be of microbatches below {num_microbatches} and chunks below {num_chunks}"
-            raise CustomOrderError(line, "passes", rule, shown(one), "Correct it, or workload.microbatches.")
+            raise InvalidValueError("passes", rule, shown(one), "Correct it, or workload.microbatches.", line=line)
         if number > 1:
-            raise CustomOrderError(
-                line, "passes", "be there once", f"{shown(one)} {number} times", "Remove the others."
+            raise InvalidValueError(
+                "passes", "be there once", f"{shown(one)} {number} times", "Remove the others.", line=line
             )
         if chunks is None and one.chunk != taken.get(one.microbatch, one.chunk):
             rule, got = "keep a microbatch in one of the two pipelines", f"{shown(one)} beside another chunk's F"
-            raise CustomOrderError(line, "passes", rule, got, "Leave one of the two out.")
+            raise InvalidValueError("passes", rule, got, "Leave one of the two out.", line=line)
     for one in every:
         if one not in counted:
             rule = f"hold {' and '.join(kinds)} of every microbatch and chunk"
-            raise CustomOrderError(line, "passes", rule, f"no {shown(one)}", "Add it.")
+            raise InvalidValueError("passes", rule, f"no {shown(one)}", "Add it.", line=line)
 
 
 def _check_ends(order: Order, layout: ChunkLayout, lines: list[int]) -> None:
@@ -177,4 +168,6 @@ def _refuse_cycle(needs: dict[int, tuple[int, Pass]], order: Order, position: li
     )
     rule = f"not wait for each other in a circle ({said}{'; ...' if len(cycle) > _MOST_TOLD else ''})"
     got = f"a circle of {len(cycle)} stages" if len(cycle) > 1 else f"stage {cycle[0]}"
-    raise CustomOrderError(lines[cycle[0]], "passes", rule, got, "Move one of these passes behind what it waits for.")
+    raise InvalidValueError(
+        "passes", rule, got, "Move one of these passes behind what it waits for.", line=lines[cycle[0]]
+    )

@@ -28,7 +28,7 @@ def check_dualpipe(pipeline: Pipeline) -> None:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         Stages or microbatches are odd, or the microbatches fewer than twice the stages.
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches

@@ -26,7 +26,7 @@ def check_dualpipe_v(pipeline: Pipeline) -> None:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The microbatches are fewer than twice the stages.
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches

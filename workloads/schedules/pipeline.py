@@ -8,7 +8,7 @@ Where no times are given, F, B and W of all stages take as long as each other an
 from dataclasses import dataclass
 from functools import cached_property
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["Pipeline", "StageTimes", "require"]
 
@@ -60,15 +60,15 @@ class Pipeline:
         return self.times if self.times is not None else (_EVEN,) * self.num_stages
 
 
-def require(ok: bool, field: str, rule: str, value: int, cure: str) -> None:
+def require(ok: bool, field: str, rule: str, value: int, hint: str) -> None:
     """Refuse a number of stages or microbatches that a schedule cannot run.
 
     >>> require(True, "parallel.pp", "be even for chimera", 4, "Two pipelines meet halfway.")
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         It is not `ok`.
     """
     if not ok:
-        raise WorkloadError(subject="schedule", field=field, rule=rule, value=value, cure=cure)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.base import Order
 from workloads.schedules.chunk_layout import ChunkLayout
 from workloads.schedules.pipeline import Pipeline
@@ -27,7 +27,7 @@ class ScheduleKind:
     pairs: bool = False
     """Whether forward and backward passes run together."""
     requires: Callable[[Pipeline], None] | None = None
-    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `WorkloadError`."""
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `InvalidValueError`."""
 
     @property
     def copies(self) -> int:
@@ -50,14 +50,13 @@ class ScheduleKind:
 
         Raises
         ------
-        WorkloadError
+        InvalidValueError
             The number of chunks is another one.
         """
         if self.num_chunks is not None and num_chunks not in {1, self.num_chunks}:
-            raise WorkloadError(
-                subject="schedule",
+            raise InvalidValueError(
                 field="parallel.vpp",
                 rule=f"be {self.num_chunks} for {kind}",
                 value=num_chunks,
-                cure="Leave it out, or use interleaved or breadth_first.",
+                hint="Leave it out, or use interleaved or breadth_first.",
             )

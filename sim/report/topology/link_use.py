@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 import networkx as nx
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 
 __all__ = ["read_link_use"]
 
-_CURE = "Name the result.json that `moesim run SCENARIO --out DIR` wrote for this cluster."
+_HINT = "Name the result.json that `moesim run SCENARIO --out DIR` wrote for this cluster."
 
 
 def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str], float]:
@@ -26,7 +26,7 @@ def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str],
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file cannot be read, is no such result, or is that of another cluster.
     """
     by_name = {f"{a}->{b}": (a, b) for a, b in graph.edges}
@@ -60,4 +60,4 @@ def _links(path: Path) -> list[Any]:
 
 
 def _refuse(path: Path, rule: str, value: str) -> NoReturn:
-    raise InputError(file=str(path), field="--load", rule=rule, value=value, cure=_CURE) from None
+    raise InvalidValueError(file=str(path), field="--load", rule=rule, value=value, hint=_HINT) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
 
@@ -64,7 +64,7 @@ def build_grid(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A skew or a remedy makes a scenario that is refused.
     """
     stress = scenario.spec.stress or StressSpec(skew=(scenario.spec.routing.skew,))
@@ -104,7 +104,7 @@ def remedies_of(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A placement has no name, or there are replicas and no placement eplb.
 
     Examples
@@ -115,14 +115,14 @@ def remedies_of(
     ['nothing', 'greedy', 'capacity 1.25 padded', 'greedy, capacity 1.25 padded']
     """
     if not all(placements):
-        cure = "For example: --placement greedy,eplb"
-        raise InputError(
-            field="--placement", rule="be names with commas between", value=",".join(placements), cure=cure
+        hint = "For example: --placement greedy,eplb"
+        raise InvalidValueError(
+            field="--placement", rule="be names with commas between", value=",".join(placements), hint=hint
         )
     if any(replicas) and "eplb" not in placements:
-        cure = f"For example: --placement eplb --replicas {max(replicas)}"
+        hint = f"For example: --placement eplb --replicas {max(replicas)}"
         given = ",".join(str(copies) for copies in replicas)
-        raise InputError(field="--replicas", rule="be given with --placement eplb", value=given, cure=cure)
+        raise InvalidValueError(field="--replicas", rule="be given with --placement eplb", value=given, hint=hint)
     found = {"nothing": RemedySpec(name="nothing")}
     placed = [
         ("", 0),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.build.build import build
+from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec
@@ -48,7 +49,7 @@ def stress_test(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The scenario has no experts to route tokens to, or a point of the grid is refused.
     """
     loaded = load_scenario(scenario, overrides=overrides)
@@ -76,9 +77,13 @@ def stress_test(
 def _check_has_routing(scenario: Scenario) -> None:
     """Refuse what has no experts that tokens could choose unevenly."""
     if not isinstance(scenario.spec.workload, (ForwardWorkload, TrainingWorkload)):
-        kind, cure = scenario.spec.workload.kind, "A stress test needs a model that runs; `moesim run` takes others."
-        raise scenario.error_at("workload.kind", rule="be forward or training in a stress test", value=kind, cure=cure)
+        kind, hint = scenario.spec.workload.kind, "A stress test needs a model that runs; `moesim run` takes others."
+        raise scenario.located(
+            InvalidValueError("workload.kind", rule="be forward or training in a stress test", value=kind, hint=hint)
+        )
     model = build(scenario).work.model
     if not model.num_moe_layers:
-        cure = "In a dense model there is no routing to be skewed."
-        raise scenario.error_at("model.experts", rule="be at least 2 in a stress test", value=model.experts, cure=cure)
+        hint = "In a dense model there is no routing to be skewed."
+        raise scenario.located(
+            InvalidValueError("model.experts", rule="be at least 2 in a stress test", value=model.experts, hint=hint)
+        )

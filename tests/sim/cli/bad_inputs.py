@@ -134,9 +134,9 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         (
             ">= 1.0e6 tokens/s",
             f">= {written}",
-            f"31: claims.0.expect must {rule}, got {written}. {cure}.",
+            f"31: claims.0.expect must {rule}, got {written}. {hint}.",
         )
-        for written, rule, cure in (
+        for written, rule, hint in (
             ("1M tokens/s", "be one number and one unit", "Write 1e6 tokens/s"),
             ("1,000,000 tokens/s", "be one number and one unit", "Write 1000000 tokens/s"),
             ("1e6 token/s", "have a unit of the table", "Units have one spelling: write 1e6 tokens/s"),
@@ -146,9 +146,9 @@ EDITS: Final[list[tuple[str, str, str]]] = [
         (
             ">= 1.0e6 tokens/s",
             expected,
-            f"31: claims.0.expect must have a tolerance {rule}, got {expected}. {cure}",
+            f"31: claims.0.expect must have a tolerance {rule}, got {expected}. {hint}",
         )
-        for expected, rule, cure in (
+        for expected, rule, hint in (
             (">= 1e6 tokens/s +- 200%", "below 100 %", 'All values would meet it: write for example "+- 2 %".'),
             (">= 1e6 tokens/s +- 100 %", "below 100 %", 'All values would meet it: write for example "+- 2 %".'),
             ("== 1e6 tokens/s +- 101 %", "of at most 100 %", 'Write for example "+- 2 %".'),

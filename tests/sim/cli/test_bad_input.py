@@ -64,7 +64,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.mark.parametrize(("old", "new", "message"), EDITS)
-def test_one_wrong_thing_is_told_with_line_field_rule_value_and_cure(
+def test_one_wrong_thing_is_told_with_line_field_rule_value_and_hint(
     run: Callable[..., Answer], old: str, new: str, message: str
 ) -> None:
     """The scenario runs but for that one thing."""
@@ -103,7 +103,7 @@ def test_each_name_that_is_not_supported_yet_says_so(run: Callable[..., Answer],
         2,
         "",
         f"moesim: --set {change}: {row.key} must be supported, got {name}. "
-        f"{subject} is not supported yet. {row.cure}\n",
+        f"{subject} is not supported yet. {row.hint}\n",
     )
 
 

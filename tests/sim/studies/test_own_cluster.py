@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sim.build.build import build_scenario_cluster
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.cluster_text import graph_to_yaml
 from sim.scenario.load import load_scenario
@@ -88,7 +88,7 @@ def test_files_of_one_node_are_repeated(folder: Path) -> None:
 )
 def test_what_cannot_be_is_refused_at_its_place(folder: Path, cluster: str, words: str) -> None:
     """The scenario's line for its keys, the cluster file's name and line for what stands there."""
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         build_scenario_cluster(load_scenario(scenario(folder, cluster)))
     assert words in str(refused.value)
 
@@ -98,5 +98,5 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path_factory: pyt
     outside = tmp_path_factory.mktemp("outside") / "c.yaml"
     outside.write_text((folder / "c.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "link.yaml").symlink_to(outside)
-    with pytest.raises(InputError, match="be in the scenario's folder"):
+    with pytest.raises(InvalidValueError, match="be in the scenario's folder"):
         build_scenario_cluster(load_scenario(scenario(folder, "file: link.yaml, device: h100-sxm")))

@@ -18,7 +18,7 @@ Marsaglia and Tsang, A simple method for generating gamma variables (2000), sect
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import SHARES, RoutingRequest, stream
 
 __all__ = ["dirichlet"]
@@ -35,12 +35,11 @@ def dirichlet(request: RoutingRequest, layer: int, microbatch: int) -> NDArray[n
         return np.full(num_experts, 1.0 / num_experts)
     alpha = ((num_experts - 1) / skew**2 - 1) / num_experts
     if alpha <= 0:
-        raise WorkloadError(
-            subject="routing",
-            field="skew",
+        raise InvalidValueError(
+            field="routing.skew",
             rule=f"be below sqrt(experts - 1) = {np.sqrt(num_experts - 1):.2f} with kind dirichlet",
             value=skew,
-            cure="It is a coefficient of variation.",
+            hint="It is a coefficient of variation.",
         )
     rng = stream(request.seed, SHARES, layer)
     if alpha < _SMALL:

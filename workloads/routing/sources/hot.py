@@ -17,7 +17,7 @@ first node, and experts are hot in order.
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import BURSTS, ORDER, RoutingRequest, stream
 
 __all__ = ["bursty", "hot_expert", "hot_node"]
@@ -51,12 +51,11 @@ def hot_node(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray
     if hot is None:
         hot = _of_a_node(nodes, int(nodes[experts[0]]))
     if hot > request.num_experts:
-        raise WorkloadError(
-            subject="routing",
-            field="hot_experts",
+        raise InvalidValueError(
+            field="routing.hot_experts",
             rule=f"be at most experts = {request.num_experts}",
             value=hot,
-            cure="Write fewer.",
+            hint="Write fewer.",
         )
     shares = np.empty(request.num_experts)
     shares[experts] = _grouped(request.num_experts, hot, request.skew.skew)
@@ -86,12 +85,11 @@ def _of_a_node(nodes: IntArray, node: int) -> int:
     """Return how many experts a node has; not all, for then none would be hotter than another."""
     found = int((nodes == node).sum())
     if found == nodes.size:
-        raise WorkloadError(
-            subject="routing",
-            field="hot_experts",
+        raise InvalidValueError(
+            field="routing.hot_experts",
             rule="be given with kind hot_node where one node has all experts",
             value="nothing",
-            cure="Say how many are hot, or spread the experts over more nodes.",
+            hint="Say how many are hot, or spread the experts over more nodes.",
         )
     return found
 
@@ -110,10 +108,9 @@ def _grouped(num_experts: int, hot: int, share: float) -> FloatArray:
 
 def _check_share(request: RoutingRequest) -> None:
     if request.skew.skew > 1:
-        raise WorkloadError(
-            subject="routing",
-            field="skew",
+        raise InvalidValueError(
+            field="routing.skew",
             rule=f"be at most 1 with kind {request.kind}",
             value=request.skew.skew,
-            cure="It is a share, such as 0.3.",
+            hint="It is a share, such as 0.3.",
         )

@@ -17,7 +17,7 @@ sees, has a negative number: the ones before the recording's first are its last.
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import RoutingRequest
 
 __all__ = ["dealt_out", "is_of_these_tokens", "recorded"]
@@ -58,16 +58,15 @@ def _tokens(request: RoutingRequest, layer: int, microbatch: int) -> NDArray[np.
     """Return what was recorded of a layer and a microbatch. Shape [E]."""
     loads = request.skew.loads
     if loads is None:
-        raise WorkloadError(
-            subject="routing", field="file", rule="be given with kind trace", value="nothing", cure="Name a recording."
+        raise InvalidValueError(
+            field="routing.file", rule="be given with kind trace", value="nothing", hint="Name a recording."
         )
     if loads.shape[2] != request.num_experts:
-        raise WorkloadError(
-            subject="routing",
-            field="file",
+        raise InvalidValueError(
+            field="routing.file",
             rule=f"have experts = {request.num_experts} columns of experts",
             value=loads.shape[2],
-            cure="Record that model, or set model.experts.",
+            hint="Record that model, or set model.experts.",
         )
     tokens = loads[microbatch % loads.shape[0], (layer - request.skew.first_layer) % loads.shape[1]]
     return np.asarray(tokens, dtype=float)
