@@ -100,7 +100,7 @@ class InvalidValueError(MoesimError, ValueError):
     def __str__(self) -> str:
         file = None if self.file is None else _short(self.file, _MAX_PATH)
         place = "" if file is None else f"{file}: " if self.line is None else f"{file}:{self.line}: "
-        if file is None and self.line is not None:
+        if file is None and self.line is not None and not self.is_located:
             place = f"line {self.line}: "
         return f"{place}{self.problem}. {self.hint}"
 
