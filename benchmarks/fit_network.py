@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.build.collective import build_collective
+from sim.build.work import CollectiveWork
 from sim.plan import pricing
-from sim.plan.collective import CollectivePlan, CollectiveWork, bus_factor
+from sim.plan.collective import CollectivePlan, bus_factor
 from sim.studies.suites import find_suites
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
@@ -66,7 +67,7 @@ def load_rows() -> list[Row]:
     for case in suite.cases:
         for i, figure in enumerate(case.scenario.spec.published):
             if figure.apart is None:
-                work = build_collective(case.scenario.case(i))[0].work
+                work = build_collective(case.scenario.case(i))[0]
                 work = replace(work, cluster=at_datasheet(work.cluster))
                 rows.append(Row(case.name, figure.metric, float(figure.value), work))
     return rows

@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.build.collective import collective_work
+from sim.build.collective import build_collective
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.scenario import Scenario
@@ -147,7 +147,7 @@ def reached_at(skews: Sequence[float], ratios: Sequence[float], wanted: float) -
 
 def _max_over_mean(scenario: Scenario) -> float:
     """Return the tokens of the busiest destination of the scenario's draw over the mean."""
-    work, _ = collective_work(scenario)
+    work, _ = build_collective(scenario)
     counts = draw_counts(
         work.routing, num_sources=work.ranks.size, tokens=work.tokens, num_experts=work.experts, top_k=work.top_k,
         seed=work.seed, layers=[0], microbatches=[0], skew=work.skew,

@@ -8,12 +8,12 @@ Contents
   `topology.symmetry`: groups of GPUs that are wired alike.
 - `topology.graph_cluster`: any graph (`topology.check_graph`: what it must have); `topology.routes`: its paths;
   `topology.graph_pairs`: its exchanges of all pairs.
-- `topology.links`: a kind of link, and bytes spread over links; `topology.flow_links`: flow by flow; `topology.pairs`:
-  what is told of all pairs.
+- `topology.links`: a kind of link, and bytes spread over links, in all and flow by flow; `topology.pairs`: exchanges of
+  all pairs.
 - `topology.link_groups`: the links of a graph, counted by what they are.
 - `topology.files`: clusters from files, and back.
-- `topology.fabric`: a graph from the figures of `topology.fabric_spec`; `topology.nodes`: what is inside a node;
-  `topology.fabrics`: how nodes are wired; `topology.wires`: what wirings are made of.
+- `topology.fabric`: the figures of a fabric, and a graph from them; `topology.nodes`: what is inside a node;
+  `topology.fabrics`: how nodes are wired.
 - `topology.degraded`: the same cluster with something slower or gone.
 - `topology.presets`: named devices and clusters, each figure with its source.
 """

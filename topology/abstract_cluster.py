@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topology.device import Device
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from topology.pairs import Pairs
 
 __all__ = ["Cluster"]
@@ -77,6 +76,12 @@ class Cluster(ABC):
     @abstractmethod
     def rail_of(self, ranks: ArrayLike) -> IntArray:
         """Return the rail (position in its node) of each rank."""
+
+    def node_positions(self, ranks: IntArray) -> tuple[IntArray, IntArray]:
+        """Return the node of each of `ranks` [R], numbered from 0, and its position among the ranks of its node."""
+        _, node = np.unique(self.node_of(ranks), return_inverse=True)
+        position = np.array([int((node[:i] == node[i]).sum()) for i in range(ranks.size)], dtype=np.intp)
+        return node.astype(np.intp), position
 
     @property
     def least_num_links(self) -> int:

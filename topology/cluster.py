@@ -13,9 +13,9 @@ from topology.abstract_cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
 from topology.fabric import FabricSpec, build_graph, check_num_nodes
-from topology.fabrics.rail_optimised import RailOptimised
+from topology.fabrics.clos import RailOptimised
 from topology.graph_cluster import GraphCluster
-from topology.nodes.nvswitch import NvSwitchNode
+from topology.nodes import NvSwitchNode
 from topology.regular_cluster import RegularCluster
 
 __all__ = ["Cluster", "build_cluster"]
@@ -44,8 +44,11 @@ def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Se
         between=spec.between,
     )
     is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
-    is_regular = isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode)
-    cluster = RegularCluster(**figures, spec=spec) if is_whole and is_regular else GraphCluster(**figures)
+    cluster: Cluster
+    if is_whole and isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode):
+        cluster = RegularCluster(**figures, spec=spec, nodes_per_unit=spec.wiring.nodes_per_unit(spec))
+    else:
+        cluster = GraphCluster(**figures)
     if degraded:
         _ = cluster.graph  # wired at once: what cannot be is refused now
     return cluster

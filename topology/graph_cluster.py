@@ -28,9 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 from topology.abstract_cluster import Cluster
 from topology.check_graph import check_graph
 from topology.device import Device
-from topology.flow_links import FlowLinks
 from topology.graph_pairs import GraphPairs
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from topology.routes import Route, Routes
 
 __all__ = ["GraphCluster", "build_graph_cluster"]

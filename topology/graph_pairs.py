@@ -4,7 +4,8 @@ Model
 -----
     load[n, l] = sum over pairs of share[pair, l] * bytes[n, pair]
 
-over sparse rows (`topology.flow_links`), of the paths there and of those back, which need not be the same links turned.
+over sparse rows (`topology.links.FlowLinks`), of the paths there and of the paths back, which need not use the
+same links in the other direction.
 A pair's latency is the longer of its two ways'.
 """
 
@@ -14,8 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from topology.pairs import check_byte_matrices
 
 __all__ = ["GraphPairs"]

@@ -1,11 +1,13 @@
-"""Links: one direction of a cable or lane bundle, and bytes spread over many of them.
+"""Links: one direction of a cable or lane bundle, and the bytes of transfers on many links.
 
 Model
 -----
-    t = latency_s + num_bytes / (bandwidth_bytes_per_s * efficiency)
+    t = latency_s + num_bytes / (bandwidth_bytes_per_s * efficiency)                         of one link
+    bytes on link l = sum over flows f of share[f, l] * num_bytes[f]                         of many flows
 
 `bandwidth_bytes_per_s` is the datasheet's figure, `efficiency` the fraction that a well-tuned transfer reaches.
-Contention is not modelled here; the network shares a link's capacity among active transfers.
+Contention is not modelled here; the network shares a link's capacity among active transfers. A flow that is spread over
+S equal paths has share 1 / S on the links of each path.
 
 Assumptions
 -----------
@@ -15,12 +17,13 @@ One efficiency per kind of link and none per message size: short messages look t
 import math
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
 
-__all__ = ["LinkKind", "LinkLoad"]
+__all__ = ["FlowLinks", "LinkKind", "LinkLoad", "add_both_ways"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,3 +90,48 @@ class LinkLoad:
         if self.links.size == 0:
             return 0.0
         return float((self.num_bytes / capacity_bytes_per_s[self.links]).max())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FlowLinks:
+    """The links of F flows; those of flow f stand at `first[f]` to `first[f + 1]`."""
+
+    first: NDArray[np.intp]
+    """Where each flow's links begin, and the end of the last. Shape [F + 1]."""
+    links: NDArray[np.intp]
+    """Link numbers. Shape [E]."""
+    share: NDArray[np.float64]
+    """Fraction of the flow's bytes that each of these links carries, above 0. Shape [E]."""
+
+    @property
+    def flow_of_entry(self) -> NDArray[np.intp]:
+        """Return the flow that each entry belongs to. Shape [E].
+
+        >>> flows = FlowLinks(first=np.array([0, 2, 3]), links=np.array([5, 6, 5]), share=np.ones(3))
+        >>> flows.flow_of_entry.tolist()
+        [0, 0, 1]
+        """
+        return np.repeat(np.arange(self.first.size - 1), np.diff(self.first))
+
+
+def add_both_ways(
+    graph: "nx.DiGraph[str]",
+    a: str,
+    b: str,
+    kind: LinkKind,
+    *,
+    bandwidth_bytes_per_s: float | None = None,
+    hops: int = 1,
+) -> None:
+    """Link two vertices in both directions; a path that has the choice counts the link as `hops`."""
+    longer = {"hops": hops} if hops > 1 else {}
+    for start, end in ((a, b), (b, a)):
+        graph.add_edge(
+            start,
+            end,
+            kind=kind.name,
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s or kind.bandwidth_bytes_per_s,
+            efficiency=kind.efficiency,
+            latency_s=kind.latency_s,
+            **longer,
+        )

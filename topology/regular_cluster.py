@@ -23,11 +23,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from topology import symmetry as alike
+from topology import symmetry
 from topology.abstract_cluster import Cluster
 from topology.fabric import FabricSpec
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from topology.regular_pairs import RegularPairs
 
 __all__ = ["RegularCluster"]
@@ -46,6 +45,8 @@ class RegularCluster(Cluster):
 
     spec: FabricSpec
     """Figures of the fabric."""
+    nodes_per_unit: int
+    """Nodes of one scalable unit: the nodes under one leaf."""
 
     @cached_property
     def can_saturate(self) -> BoolArray:
@@ -88,7 +89,7 @@ class RegularCluster(Cluster):
     @cached_property
     def spine_links(self) -> tuple[IntArray, IntArray]:
         """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]."""
-        num_units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        num_units = -(-self.num_nodes // self.nodes_per_unit)
         leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.gpus_per_node)]
         spines = [f"spine{i}" for i in range(num_units * self.spec.spines_per_unit)]
         up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
@@ -99,7 +100,7 @@ class RegularCluster(Cluster):
     def leaf_of(self) -> IntArray:
         """Number of the leaf of each rank: unit * rails + rail. Shape [G]."""
         ranks = np.arange(self.num_gpus)
-        unit = self.node_of(ranks) // self.spec.nodes_per_leaf
+        unit = self.node_of(ranks) // self.nodes_per_unit
         return unit * self.gpus_per_node + self.rail_of(ranks)
 
     def node_of(self, ranks: ArrayLike) -> IntArray:
@@ -222,7 +223,7 @@ class RegularCluster(Cluster):
         """All links of it, told without wiring the graph."""
         if self.num_nodes == 1:
             return 2 * self.num_gpus
-        units = -(-self.num_nodes // self.spec.nodes_per_leaf)
+        units = -(-self.num_nodes // self.nodes_per_unit)
         leaves = units * self.gpus_per_node
         return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
 
@@ -238,19 +239,19 @@ class RegularCluster(Cluster):
 
     def own_links(self, ranks: IntArray) -> IntArray:
         """Return the links that belong to each of `ranks` [R] and to no other GPU. Shape [kinds and directions, R]."""
-        return alike.own_links(self, ranks)
+        return symmetry.own_links(self, ranks)
 
     def wiring_of(self, ranks: IntArray) -> bytes:
         """Return what groups of GPUs that are wired alike have in common, for `ranks` [R]."""
-        return alike.wiring_of(self, ranks)
+        return symmetry.wiring_of(self, ranks)
 
     def meets_others(self, ranks: IntArray) -> bool:
         """Tell whether traffic among `ranks` [R] uses links that can be full and are not its own: some to a spine."""
-        return alike.meets_others(self, ranks)
+        return symmetry.meets_others(self, ranks)
 
     def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
         """Return for each link what stands in its place when `others` [R] stand in the place of `ranks` [R]."""
-        return alike.link_map(self, ranks, others)
+        return symmetry.link_map(self, ranks, others)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -309,7 +310,7 @@ class RegularCluster(Cluster):
         return number[order], carried[order]
 
     def _leaf_name(self, rank: int) -> str:
-        return f"leaf{int(self.node_of(rank)) // self.spec.nodes_per_leaf}.{int(self.rail_of(rank))}"
+        return f"leaf{int(self.node_of(rank)) // self.nodes_per_unit}.{int(self.rail_of(rank))}"
 
     def _nic_name(self, rank: int) -> str:
         return f"nic{int(self.node_of(rank))}.{int(self.rail_of(rank))}"

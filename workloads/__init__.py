@@ -6,7 +6,8 @@ Contents
 - `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
 - `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.
-- `workloads.mesh`: who is in which group under the conventions megatron, vllm and spanning.
+- `workloads.conventions`: how EP shares GPUs with the other axes: megatron, vllm and spanning.
+- `workloads.mesh`: who is in which group.
 - `workloads.routing`: tokens per expert, drawn per source rank, layer and microbatch, even or skewed.
 - `workloads.topk_sampling`: sets of experts for many tokens at once, all equally likely.
 - `workloads.schedules`: the order of passes on a pipeline stage.

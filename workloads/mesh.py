@@ -1,43 +1,30 @@
-"""Who is in which group: a strategy laid out on ranks under one of three readings of expert parallelism.
+"""Who is in which group: a strategy laid out on ranks under a convention of expert parallelism.
 
 Model
 -----
 Ranks are numbered with TP fastest, then CP, DP and PP (EP lies over TP x CP x DP). A stage's R = TP x CP x DP ranks are
 consecutive where PP is slowest.
 
-    megatron   world = TP x CP x DP x PP and world % (ETP x EP x PP) = 0; EP inside a stage; TP > 1 with EP > 1 needs SP
-    vllm       EP = TP x DP of a stage, never PP; tokens are replicated over TP
-    spanning   EP = TP x PP x DP: a GPU holds its experts for *all* layers, a layer's experts lie on all stages
-
 A *lane* is a connected component of a stage's ranks under the groups that meet in every layer (TP, CP, EP).
 
 References
 ----------
-Megatron-LM `parallel_state` (order tp-cp-ep-dp-pp, expert groups); vLLM documentation, expert parallel deployment.
+Megatron-LM `parallel_state` (order tp-cp-ep-dp-pp).
 """
 
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
+from workloads.conventions import Convention, IntArray, get_convention
 from workloads.strategy import Strategy
 
-__all__ = ["CONVENTIONS", "DEFAULT_RANK_ORDER", "Mesh", "build_mesh", "nearest_legal", "why_illegal"]
-
-CONVENTIONS: dict[str, str] = {
-    "megatron": "EP lies inside a stage's TP x CP x DP ranks; world % (ETP x EP x PP) = 0; TP with EP needs SP",
-    "vllm": "EP = TP x DP of a stage, never PP; tokens replicated over TP",
-    "spanning": "EP = TP x PP x DP; a GPU holds its experts for all layers, so a layer's experts lie on all stages",
-}
-"""Readings of EP, each in a line."""
+__all__ = ["DEFAULT_RANK_ORDER", "Mesh", "build_mesh"]
 
 DEFAULT_RANK_ORDER = ("tp", "cp", "ep", "dp", "pp")
 """Fastest axis first."""
-
-IntArray = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +33,8 @@ class Mesh:
 
     strategy: Strategy
     """Sizes, with DP and SP filled in."""
-    convention: str
-    """Reading of EP."""
+    convention: Convention
+    """How EP shares the ranks with the other axes."""
     ranks: IntArray
     """Rank of each place. Shape [PP, DP, CP, TP]."""
     is_mirrored: bool = False
@@ -73,6 +60,11 @@ class Mesh:
         """Whether activations are split over TP between blocks."""
         return bool(self.strategy.sp)
 
+    @property
+    def replicates_tokens_over_tp(self) -> bool:
+        """Whether all ranks of a lane have all tokens of the lane."""
+        return self.convention.replicates_tokens_over_tp(self.strategy)
+
     def stage_ranks(self, stage: int) -> IntArray:
         """Return the ranks of a stage, TP fastest. Shape [R]."""
         ranks: IntArray = self.ranks[stage].ravel()
@@ -84,9 +76,11 @@ class Mesh:
 
     def ep_groups(self, stage: int) -> IntArray:
         """Return the groups over which a stage's tokens find their experts. Shape [groups, EP]."""
-        if self.convention == "spanning":
-            return self.ranks.ravel()[None, :]
-        return self.stage_ranks(stage).reshape(-1, self.strategy.ep)
+        return self.convention.ep_groups(self._stages, stage, self.strategy.ep)
+
+    def ep_groups_of_lane(self, stage: int, lane: int) -> IntArray:
+        """Return the groups over which the tokens of a lane find their experts. Shape [groups, EP]."""
+        return self.convention.ep_groups_of_lane(self._stages, self.lanes(stage)[lane], self.strategy.ep)
 
     def dp_groups(self, stage: int) -> IntArray:
         """Return the ranks that hold the same dense weights. Shape [TP, DP * CP], with copies [TP, 2 * DP * CP]."""
@@ -94,10 +88,8 @@ class Mesh:
         return np.ascontiguousarray(np.concatenate(per_tp).T)
 
     def expert_dp_groups(self, stage: int) -> IntArray:
-        """Return the ranks that hold the same experts. Shape [EP, copies]; copies is 1 under `spanning`."""
-        if self.convention == "spanning":
-            return self.stage_ranks(stage)[:, None]
-        return np.ascontiguousarray(np.concatenate([self.ep_groups(one) for one in self.stages_alike(stage)]).T)
+        """Return the ranks that hold the same experts. Shape [EP, holders]; [R, 1] where experts span stages."""
+        return self.convention.expert_dp_groups(self._stages, self.stages_alike(stage), stage, self.strategy.ep)
 
     def stages_alike(self, stage: int) -> tuple[int, ...]:
         """Return the stages that hold what `stage` holds, in order: two of a mirrored mesh, but in the middle."""
@@ -107,10 +99,7 @@ class Mesh:
     @property
     def lane_size(self) -> int:
         """Ranks of one lane."""
-        inner = self.strategy.tp * self.strategy.cp
-        if self.convention == "spanning":
-            return inner
-        return math.lcm(inner, self.strategy.ep)
+        return self.convention.lane_size(self.strategy)
 
     @property
     def num_lanes(self) -> int:
@@ -127,6 +116,11 @@ class Mesh:
         """
         return self.stage_ranks(stage).reshape(-1, self.lane_size)
 
+    @property
+    def _stages(self) -> IntArray:
+        """Ranks of each stage. Shape [PP, R]."""
+        return self.ranks.reshape(self.num_stages, -1)
+
 
 def build_mesh(
     strategy: Strategy,
@@ -140,8 +134,10 @@ def build_mesh(
 
     Parameters
     ----------
-    strategy, convention
-        Sizes of the axes and the reading of EP.
+    strategy
+        Sizes of the axes.
+    convention
+        Name of the convention of EP.
     num_gpus
         GPUs of the cluster. A mesh may leave less than a node of them unused.
     gpus_per_node
@@ -149,9 +145,10 @@ def build_mesh(
     rank_order
         Axes, fastest first; TP, CP, EP, DP keep their order, PP may stand anywhere.
     """
-    why = why_illegal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+    rules = get_convention(convention)
+    why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
     if why is not None:
-        near = nearest_legal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
         hint = f"Nearest legal: {', '.join(s.name for s in near)}." if near else "Try another convention."
         raise InvalidValueError(
             field="parallel.strategy",
@@ -159,111 +156,11 @@ def build_mesh(
             value=strategy.name,
             hint=hint,
         )
-    full = replace(strategy, dp=_dp_of(strategy, convention, num_gpus), sp=_sp_of(strategy, convention))
-    return Mesh(strategy=full, convention=convention, ranks=_number_ranks(full, rank_order))
-
-
-def why_illegal(strategy: Strategy, convention: str, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
-    """Return the product that fails, or None where the strategy is legal.
-
-    >>> why_illegal(Strategy.parse("EP64_TP16_PP4"), "megatron", num_gpus=64)
-    'ETP x EP x PP = 1 x 64 x 4 = 256 does not divide TP x CP x DP x PP = 64: at least 256 GPUs are needed'
-    """
-    if convention not in CONVENTIONS:
-        return f"no such convention; known: {', '.join(CONVENTIONS)}"
-    s = strategy
-    dp = _dp_of(s, convention, num_gpus)
-    if dp is None:
-        return _why_no_dp(s, convention, num_gpus)
-    world = s.tp * s.cp * s.pp * dp
-    if world > num_gpus:
-        derived = "" if s.dp is not None or convention == "megatron" else f"{_dp_rule(convention)} = {dp}, and so "
-        return f"{derived}TP x CP x DP x PP = {s.tp} x {s.cp} x {dp} x {s.pp} = {world} is more than {num_gpus} GPUs"
-    if num_gpus - world >= gpus_per_node:
-        return f"TP x CP x DP x PP = {world} leaves {num_gpus - world} of {num_gpus} GPUs unused, a node or more"
-    if convention != "megatron" and s.cp * s.etp > 1:
-        return f"CP{s.cp} and ETP{s.etp} have no place in this reading of EP: leave CP and ETP out"
-    return {"megatron": _why_not_megatron, "vllm": _why_not_vllm, "spanning": _why_not_spanning}[convention](s, dp)
-
-
-def nearest_legal(
-    strategy: Strategy, convention: str, *, num_gpus: int, gpus_per_node: int = 8, count: int = 4
-) -> list[Strategy]:
-    """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
-
-    DP follows from the number of GPUs and SP from the convention (it is named where it was switched off and is needed);
-    CP, ETP and VPP stay as they are.
-    """
-    sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
-    found: list[tuple[int, float, str, Strategy]] = []
-    for tp in sorted({*sizes, strategy.tp}):
-        for pp in sorted({*sizes, strategy.pp}):
-            for ep in sorted({*sizes, strategy.ep}):
-                needs_sp = strategy.sp is False and convention == "megatron" and tp > 1 and ep > 1
-                candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=True if needs_sp else None)
-                if why_illegal(candidate, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
-                    changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
-                    factor = sum(abs(math.log2(change)) for change in changes)
-                    found.append((candidate.differences(replace(strategy, dp=None)), factor, candidate.name, candidate))
-    return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
+    full = replace(strategy, dp=rules.dp_of(strategy, num_gpus), sp=rules.sp_of(strategy))
+    return Mesh(strategy=full, convention=rules, ranks=_number_ranks(full, rank_order))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _dp_of(s: Strategy, convention: str, num_gpus: int) -> int | None:
-    """Return DP as named, or as the convention and the number of GPUs imply; None where it is no whole number."""
-    if s.dp is not None:
-        return s.dp
-    num, den = (s.ep, s.tp) if convention == "vllm" else (s.ep, s.tp * s.pp)
-    if convention == "megatron":
-        num, den = num_gpus, s.tp * s.cp * s.pp
-    return num // den if num >= den and num % den == 0 else None
-
-
-def _dp_rule(convention: str) -> str:
-    return "DP = EP / TP" if convention == "vllm" else "DP = EP / (TP x PP)"
-
-
-def _sp_of(s: Strategy, convention: str) -> bool:
-    if s.sp is not None:
-        return s.sp
-    return convention == "megatron" and s.tp > 1
-
-
-def _why_no_dp(s: Strategy, convention: str, num_gpus: int) -> str:
-    if convention == "megatron":
-        product = s.tp * s.cp * s.pp
-        return f"TP x CP x PP = {s.tp} x {s.cp} x {s.pp} = {product} does not divide {num_gpus} GPUs"
-    if convention == "vllm":
-        return f"EP = TP x DP of a stage, so TP{s.tp} must divide EP{s.ep}"
-    return f"EP = TP x PP x DP, so TP x PP = {s.tp * s.pp} must divide EP{s.ep}"
-
-
-def _why_not_megatron(s: Strategy, dp: int) -> str | None:
-    world, expert = s.tp * s.cp * dp * s.pp, s.etp * s.ep * s.pp
-    if world % expert:
-        need = math.lcm(s.tp * s.cp * s.pp, expert)
-        wanted = f"at least {need} GPUs are needed" if need > world else f"a multiple of {need} GPUs is needed"
-        return (
-            f"ETP x EP x PP = {s.etp} x {s.ep} x {s.pp} = {expert} does not divide "
-            f"TP x CP x DP x PP = {world}: {wanted}"
-        )
-    if s.tp > 1 and s.ep > 1 and s.sp is False:
-        return f"TP{s.tp} with EP{s.ep} requires sequence parallelism: set sp: true"
-    return None
-
-
-def _why_not_vllm(s: Strategy, dp: int) -> str | None:
-    if s.ep != s.tp * dp:
-        return f"EP is TP x DP of a stage = {s.tp} x {dp} = {s.tp * dp}, never over PP, and EP{s.ep} is named"
-    return None if not s.sp else "tokens are replicated over TP: set sp: false"
-
-
-def _why_not_spanning(s: Strategy, dp: int) -> str | None:
-    if s.ep != s.tp * s.pp * dp:
-        return f"EP spans all GPUs, TP x PP x DP = {s.tp} x {s.pp} x {dp} = {s.tp * s.pp * dp}, and EP{s.ep} is named"
-    return None if not s.sp else "tokens are owned by rank t mod TP and replicated between blocks: set sp: false"
 
 
 def _number_ranks(s: Strategy, rank_order: tuple[str, ...]) -> IntArray:

@@ -3,16 +3,14 @@
 Each fact that surprises comes with one line of explanation made from the figures.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
+from workloads.conventions import CONVENTIONS, MEGATRON, Convention
 from workloads.memory import StageParameters, params_per_rank
-from workloads.mesh import CONVENTIONS, Mesh, why_illegal
+from workloads.mesh import Mesh
 from workloads.model import ModelSpec
-from workloads.strategy import Strategy
 
 __all__ = ["explain_mesh_metrics", "mesh_metrics"]
 
@@ -29,6 +27,7 @@ def mesh_metrics(
     >>> from workloads.memory import held_in_order
     >>> from workloads.mesh import build_mesh
     >>> from workloads.presets import MODELS
+    >>> from workloads.strategy import Strategy
     >>> held = held_in_order([16, 16])
     >>> mesh = build_mesh(Strategy.parse("EP8_TP2_PP2_DP4"), "megatron", num_gpus=16)
     >>> facts = mesh_metrics(mesh, MODELS["mixtral-8x7b"], held=held, num_gpus=16, gpus_per_node=8)
@@ -47,7 +46,7 @@ def mesh_metrics(
         "dp": mesh.dp,
         "tp_times_pp": s.tp * s.pp,
         "ep_times_pp": s.ep * s.pp,
-        "gpus_required_megatron": math.lcm(s.tp * s.cp * s.pp, s.etp * s.ep * s.pp),
+        "gpus_required_megatron": MEGATRON.num_gpus_required(s),
         "stages_are_consecutive": all(
             np.array_equal(np.sort(mesh.stage_ranks(i)), np.arange(i * size, (i + 1) * size)) for i in range(s.pp)
         ),
@@ -65,8 +64,8 @@ def mesh_metrics(
         "tp_nodes": _num_nodes(mesh.tp_groups(0)[0], gpus_per_node),
         "ep_nodes": _num_nodes(mesh.ep_groups(0)[0], gpus_per_node),
     }
-    for convention in CONVENTIONS:
-        facts[f"legal_{convention}"] = _why(mesh, convention, num_gpus, gpus_per_node) is None
+    for name, rules in CONVENTIONS.items():
+        facts[f"legal_{name}"] = _why(mesh, rules, num_gpus, gpus_per_node) is None
     return facts
 
 
@@ -76,12 +75,9 @@ def explain_mesh_metrics(
     """Return a line of explanation for facts that need one, by name."""
     s = mesh.strategy
     why = {}
-    for convention in CONVENTIONS:
-        reason = _why(mesh, convention, num_gpus, gpus_per_node)
-        if reason is not None:
-            why[f"legal_{convention}"] = reason
-        else:
-            why[f"legal_{convention}"] = _legal_line(mesh, convention)
+    for name, rules in CONVENTIONS.items():
+        why_illegal = _why(mesh, rules, num_gpus, gpus_per_node)
+        why[f"legal_{name}"] = rules.legal_product(s) if why_illegal is None else why_illegal
     if model.experts:
         held, own = facts["expert_params_per_gpu"], facts["expert_params_per_gpu_of_own_layers"]
         share = f"{model.experts // s.ep} of {model.experts} experts for all {model.num_moe_layers} layers"
@@ -93,7 +89,7 @@ def explain_mesh_metrics(
             )
             why["experts_per_gpu"] = why["expert_params_per_gpu"] = why["num_params_per_gpu"] = line
     if facts["expert_is_its_gpu"]:
-        why["expert_is_its_gpu"] = _legal_line(mesh, mesh.convention)
+        why["expert_is_its_gpu"] = mesh.convention.legal_product(s)
     if facts["experts_off_stage"]:
         why["experts_off_stage"] = why["experts_on_stage"] = (
             f"a stage has {mesh.stage_ranks(0).size} GPUs and so {facts['experts_on_stage']} of {model.experts} "
@@ -108,21 +104,11 @@ def explain_mesh_metrics(
     return why
 
 
-def _legal_line(mesh: Mesh, convention: str) -> str:
-    """Return the product that holds under a convention, with the sizes of this mesh."""
-    s = mesh.strategy
-    if convention == "spanning":
-        return f"EP = TP x PP x DP = {s.tp} x {s.pp} x {mesh.dp} = {s.ep}: a GPU holds its experts for all layers"
-    if convention == "vllm":
-        return f"EP = TP x DP of a stage = {s.tp} x {mesh.dp} = {s.ep}"
-    return f"ETP x EP x PP = {s.etp} x {s.ep} x {s.pp} = {s.etp * s.ep * s.pp} divides {mesh.world} GPUs"
-
-
 def _num_nodes(ranks: np.ndarray, gpus_per_node: int) -> int:
     return int(np.unique(ranks // gpus_per_node).size)
 
 
-def _why(mesh: Mesh, convention: str, num_gpus: int, gpus_per_node: int) -> str | None:
-    """Return why the strategy as named would be illegal under another convention (SP as that convention wants it)."""
-    named: Strategy = replace(mesh.strategy, sp=None, dp=mesh.dp if convention == "megatron" else None)
-    return why_illegal(named, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+def _why(mesh: Mesh, convention: Convention, num_gpus: int, gpus_per_node: int) -> str | None:
+    """Return why the strategy would be illegal under another convention, with SP and DP as that convention has them."""
+    named = convention.as_named(mesh.strategy)
+    return convention.why_illegal(named, num_gpus=num_gpus, gpus_per_node=gpus_per_node)

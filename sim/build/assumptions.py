@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from sim.build.expert_routing import limited_nodes
 from sim.build.work import Work
-from sim.plan.placed import limited_nodes
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
@@ -32,9 +32,9 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     given = scenario.resolved()
     found = [Assumption(key, _look_up(given, key), why) for key, why in spec.assumed.items()]
     if not scenario.is_given("parallel.convention"):
-        found.append(Assumption("parallel.convention", mesh.convention, "the most common reading of EP"))
+        found.append(Assumption("parallel.convention", mesh.convention.name, "the most common reading of EP"))
     if spec.parallel.sp is None and work.mesh.strategy.tp > 1:
-        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention} convention requires"))
+        found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention.name} convention requires"))
     if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
     if mesh.world < work.cluster.num_gpus:

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
+from sim.build.expert_routing import try_routing
 from sim.build.layout import layers_of_chunks, mesh_of, model_of, strategy_of
 from sim.build.node_limit import check_node_limit
 from sim.build.own_order import read_own_order
 from sim.build.routing import skew_of
 from sim.build.transfer_sms import TransferSms
-from sim.build.work import Work
+from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
-from sim.plan.passes import PassesPlan
-from sim.plan.placed import try_routing
 from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
@@ -76,8 +75,8 @@ def build_scenario_cluster(scenario: Scenario) -> Cluster:
         return cluster_of(scenario)
 
 
-def build_passes(scenario: Scenario) -> PassesPlan:
-    """Return the plan of a scenario of kind passes."""
+def build_passes(scenario: Scenario) -> PassesWork:
+    """Return the work of a scenario of kind passes."""
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
@@ -90,7 +89,7 @@ def build_passes(scenario: Scenario) -> PassesPlan:
                 scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
             )
     with scenario.located_errors():
-        return PassesPlan(
+        return PassesWork(
             pass_times_s=[(t.F, t.B, t.W) for t in times],
             num_microbatches=workload.microbatches,
             p2p_s=workload.p2p,
@@ -98,7 +97,7 @@ def build_passes(scenario: Scenario) -> PassesPlan:
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
             weight_share=None if held is None else held.W / held.B,
-            pipeline_order=own,
+            own_order=own,
         )
 
 

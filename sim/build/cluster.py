@@ -11,7 +11,7 @@ from topology.cluster import Cluster, build_cluster
 from topology.degraded import Change
 from topology.device import Device
 from topology.fabric import FabricSpec
-from topology.fabrics import WIRINGS
+from topology.fabrics import build_wiring
 from topology.presets.clusters import get_cluster_preset
 from topology.presets.devices import get_device
 
@@ -71,13 +71,7 @@ def _with_bandwidths(spec: ClusterSpec, fabric: FabricSpec) -> FabricSpec:
 def _wired(spec: ClusterSpec, fabric: FabricSpec) -> FabricSpec:
     if spec.fabric is None:
         return fabric
-    options = dict(spec.fabric.options)
-    if spec.fabric.kind == "rail_optimised" and spec.fabric.nodes_per_leaf is not None:
-        fabric = replace(fabric, nodes_per_leaf=spec.fabric.nodes_per_leaf)
-        del options["nodes_per_leaf"]
-    if "link_bandwidth" in options:
-        options["link_bandwidth_bytes_per_s"] = options.pop("link_bandwidth")
-    return replace(fabric, wiring=WIRINGS[spec.fabric.kind](**options))
+    return replace(fabric, wiring=build_wiring(spec.fabric.kind, spec.fabric.options))
 
 
 def _check_nic_names(scenario: Scenario, fabric: FabricSpec) -> None:

@@ -1,4 +1,4 @@
-"""A scenario of kind collective becomes a plan, with what it leaves open filled in and noted."""
+"""A scenario of kind collective becomes its work, with what it leaves open filled in and noted."""
 
 from typing import Final, NamedTuple
 
@@ -10,35 +10,39 @@ from sim.build.build import check_network, exchange_sms
 from sim.build.cluster import cluster_of
 from sim.build.node_limit import check_node_limit
 from sim.build.routing import skew_of
+from sim.build.work import CollectiveWork
 from sim.errors import InvalidValueError
-from sim.plan.collective import CollectivePlan, CollectiveWork, token_bytes
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from topology.cluster import Cluster
 from workloads.presets import get_model
 from workloads.routing.skew import Skew
 
-__all__ = ["build_collective", "collective_work"]
+__all__ = ["build_collective", "token_bytes"]
 
 _DEEPEP_EXPERTS: Final = 256
+_FP8_GROUP, _SCALE_BYTES = 128, 4
 
 
-def build_collective(scenario: Scenario) -> tuple[CollectivePlan, list[Assumption]]:
-    """Return the plan of a scenario of kind collective, and what had to be assumed.
+def build_collective(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
+    """Return the work of a scenario of kind collective, and what had to be assumed.
 
     Raises
     ------
     InvalidValueError
         With the place in the file, where the cluster cannot be, or ranks and experts do not go together.
     """
-    work, assumptions = collective_work(scenario)
-    return CollectivePlan(work), assumptions
-
-
-def collective_work(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
-    """Return what is to be run, not priced yet; see `build_collective`."""
     with scenario.located_errors():
         return _build(scenario)
+
+
+def token_bytes(hidden: int, dtype: str) -> float:
+    """Return the bytes of a token's hidden state as it is sent: in fp8 with a scale of 4 bytes for each 128 values.
+
+    >>> token_bytes(7168, "fp8"), token_bytes(7168, "bf16")
+    (7392.0, 14336.0)
+    """
+    return hidden + _SCALE_BYTES * hidden / _FP8_GROUP if dtype == "fp8" else 2.0 * hidden
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

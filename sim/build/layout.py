@@ -7,6 +7,7 @@ from dataclasses import replace
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.conventions import CONVENTIONS, get_convention
 from workloads.mesh import Mesh, build_mesh
 from workloads.model import ModelSpec
 from workloads.presets import get_model
@@ -58,20 +59,21 @@ def strategy_of(scenario: Scenario) -> Strategy:
 
 def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
     """Lay the strategy out; a dense model has no experts to be read in several ways, and takes Megatron's mesh."""
-    strategy, convention = strategy_of(scenario), scenario.spec.parallel.convention
-    if not model.experts and convention == "spanning":
+    strategy, convention = strategy_of(scenario), get_convention(scenario.spec.parallel.convention)
+    dense = convention if model.experts else convention.for_dense_model()
+    if dense is None:
+        known = [name for name, other in CONVENTIONS.items() if other.for_dense_model() is not None]
         raise InvalidValueError(
             "parallel.convention",
-            rule="be megatron or vllm for a dense model",
-            value=convention,
-            hint="Only experts can lie on all stages: use convention: megatron.",
+            rule=f"be {' or '.join(known)} for a dense model",
+            value=convention.name,
+            hint=f"Only experts can lie on all stages: use convention: {known[0]}.",
         )
-    if not model.experts and convention == "vllm":
-        convention = "megatron"
-        strategy = replace(strategy, sp=bool(strategy.sp))
+    if dense != convention:
+        strategy = replace(strategy, sp=convention.sp_of(strategy))
     return build_mesh(
         strategy,
-        convention,
+        dense.name,
         num_gpus=cluster.num_gpus,
         gpus_per_node=cluster.gpus_per_node,
         rank_order=tuple(scenario.spec.parallel.rank_order),

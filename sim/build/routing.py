@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
-from sim.plan.exchange_costs import node_places
 from sim.scenario.routing_trace import read_routing_trace
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
@@ -38,7 +37,7 @@ def skew_of(
     """
     routing = scenario.spec.routing
     if routing.file is None:
-        nodes = np.repeat(node_places(cluster, ranks)[0], num_experts // ranks.size)
+        nodes = np.repeat(cluster.node_positions(ranks)[0], num_experts // ranks.size)
         return Skew(**{key: getattr(routing, key) for key in _KEYS}, expert_nodes=nodes if nodes.size else None)
     loads = read_routing_trace(scenario.file_beside("routing.file", routing.file))
     if loads.shape[2] != num_experts:

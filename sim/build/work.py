@@ -1,4 +1,4 @@
-"""What is to be planned, as one value: cluster, model, mesh and workload.
+"""What is to be planned, as one value: a model on a cluster (`Work`), one collective, or passes of given times.
 
 Model
 -----
@@ -11,17 +11,30 @@ sequences and microbatches.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.build.transfer_sms import TransferSms
 from sim.errors import InvalidValueError
+from sim.time import to_ns
 from topology.cluster import Cluster
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement.rule import PlacementRule
 from workloads.routing.skew import Skew
-from workloads.schedules import SCHEDULES, ChunkLayout, Pair, Pipeline, PipelineOrder, ScheduleKind
+from workloads.schedules import (
+    SCHEDULES,
+    ChunkLayout,
+    Pair,
+    Pipeline,
+    PipelineOrder,
+    ScheduleKind,
+    StageTimes,
+    build_pipeline_order,
+)
 
-__all__ = ["Work"]
+__all__ = ["CollectiveWork", "PassesWork", "Work"]
 
 _SHARDED_GRADIENTS = 2
 """ZeRO from which gradients are split over replicas, and exchanged in every pass."""
@@ -169,8 +182,8 @@ class Work:
         _require(
             len(self.chunk_layers) == self.chunk_layout.num_model_chunks and sum(self.chunk_layers) == model.layers,
             "parallel.stage_layers",
-            f"give {self.chunk_layout.num_model_chunks} counts, one per {'stage' if chunks == 1 else 'part of the model'}, that sum "
-            f"to layers = {model.layers}",
+            f"give {self.chunk_layout.num_model_chunks} counts, one per "
+            f"{'stage' if chunks == 1 else 'part of the model'}, that sum to layers = {model.layers}",
             list(self.chunk_layers),
             "Correct the split.",
         )
@@ -184,18 +197,18 @@ class Work:
         )
 
     def _refuse_unbuilt(self) -> None:
-        s = self.mesh.strategy
+        s, convention = self.mesh.strategy, self.mesh.convention
         for axis, size in (("cp", s.cp), ("etp", s.etp)):
             _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
         _require(
-            not (self.kind == "training" and self.mesh.convention == "vllm"),
+            self.kind == "forward" or convention.supports_training,
             "workload.kind",
-            "be forward under the vllm convention, which serves and does not train",
+            f"be forward under the {convention.name} convention, which serves and does not train",
             self.kind,
             "Use convention: megatron for training.",
         )
         _require(
-            not (self.model.experts and self.mesh.convention == "megatron" and s.tp > 1 and not self.mesh.sp),
+            not (self.model.experts and convention.splits_sequence_over_tp and s.tp > 1 and not self.mesh.sp),
             "parallel.sp",
             "be true where TP > 1 meets experts (otherwise: not supported yet)",
             self.mesh.sp,
@@ -235,7 +248,7 @@ class Work:
     @property
     def has_replicated_tokens(self) -> bool:
         """Whether all ranks of a lane have all its tokens."""
-        return self.mesh.convention == "vllm" and self.mesh.dp == 1
+        return self.mesh.replicates_tokens_over_tp
 
     @property
     def owned_tokens(self) -> int:
@@ -298,6 +311,89 @@ class Work:
             has_head=len(self.chunk_layers) - 1 in parts,
             replicas=self.placement.replicas,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectiveWork:
+    """One collective."""
+
+    cluster: Cluster
+    """Hardware."""
+    op: str
+    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
+    ranks: NDArray[np.intp]
+    """Who takes part. Shape [R]."""
+    num_bytes: float
+    """Size as nccl-tests counts it; of dispatch and combine the bytes of one token."""
+    tokens: int = 0
+    """Tokens of each rank, of dispatch and combine."""
+    top_k: int = 1
+    """Experts of a token."""
+    experts: int = 0
+    """Experts, spread evenly over the ranks."""
+    max_nodes_per_token: int | None = None
+    """Nodes among which a token chooses its experts; None: all."""
+    routing: str = "balanced"
+    """Routing by name."""
+    skew: Skew = field(default_factory=Skew)
+    """How uneven the experts' popularity is."""
+    seed: int = 1
+    """Seed of the draws."""
+    all_reduce: str = "auto"
+    """Algorithm of all-reduce, all-gather and reduce-scatter."""
+    all_to_all: str = "direct"
+    """Algorithm of all-to-all, dispatch and combine."""
+    fidelity: str = "bulk"
+    """bulk or flow."""
+    sms: TransferSms | None = None
+    """SMs that all-to-alls take on each rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PassesWork:
+    """A pipeline of passes whose times are given, on one rank per stage, without model and cluster."""
+
+    pass_times_s: Sequence[tuple[float, float, float]]
+    """F, B and W of each stage."""
+    num_microbatches: int
+    """Microbatches of the pipeline."""
+    p2p_s: float
+    """Time of a hop between stages."""
+    schedule: str
+    """Schedule by name."""
+    num_chunks: int = 1
+    """Chunks of each stage, where the schedule takes any number."""
+    pair_s: Sequence[float | None] | None = None
+    """Time of F and B run at the same time, of each stage; None: as long as F and B one after the other."""
+    weight_share: float | None = None
+    """What a microbatch keeps from B to W over what it keeps from F to B; None: the default of `Pipeline`."""
+    own_order: PipelineOrder | None = None
+    """The steps of schedule `custom`."""
+    pipeline_order: PipelineOrder = field(init=False)
+    """The steps of every stage."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pipeline_order", self.own_order or self._built_order())
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of the pipeline."""
+        return len(self.pass_times_s)
+
+    def _built_order(self) -> PipelineOrder:
+        pipeline = Pipeline(
+            num_stages=self.num_stages,
+            num_microbatches=self.num_microbatches,
+            num_chunks=self.num_chunks,
+            times=tuple(_stage_times(*map(to_ns, times)) for times in self.pass_times_s),
+            hop_ns=to_ns(self.p2p_s),
+            **({} if self.weight_share is None else {"weight_share": self.weight_share}),
+        )
+        return build_pipeline_order(self.schedule, pipeline)
+
+
+def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTimes:
+    return StageTimes(forward_ns=forward_ns, backward_ns=backward_ns, weight_ns=weight_ns)
 
 
 def _require(ok: bool, field: str, rule: str, value: object, hint: str) -> None:

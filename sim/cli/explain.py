@@ -6,7 +6,8 @@ import numpy as np
 import typer
 
 from sim.errors import InvalidValueError
-from workloads.mesh import CONVENTIONS, Mesh, build_mesh, nearest_legal, why_illegal
+from workloads.conventions import CONVENTIONS
+from workloads.mesh import Mesh, build_mesh
 from workloads.strategy import Strategy
 
 __all__ = ["explain_command", "explain_strategy"]
@@ -23,15 +24,15 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
     except InvalidValueError as error:
         raise InvalidValueError(field="STRATEGY", rule=error.rule, value=error.value, hint=error.hint) from None
     conventions = {}
-    for convention, meaning in CONVENTIONS.items():
-        why = why_illegal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
-        entry: dict[str, object] = {"meaning": meaning, "legal": why is None}
+    for convention, rules in CONVENTIONS.items():
+        why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        entry: dict[str, object] = {"meaning": rules.meaning, "legal": why is None}
         if why is None:
             mesh = build_mesh(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
             entry["mesh"] = _describe(mesh, gpus_per_node)
         else:
             entry["why"] = why
-            near = nearest_legal(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
             entry["nearest_legal"] = [other.name for other in near]
         conventions[convention] = entry
     return {"strategy": strategy.name, "num_gpus": num_gpus, "gpus_per_node": gpus_per_node, "conventions": conventions}

@@ -10,7 +10,7 @@ from sim.cli.changes import check_changes
 from sim.cli.outputs import output_file
 from sim.cli.progress import showing_progress
 from sim.report.console.run import make_console
-from sim.report.console.schedules import print_schedules
+from sim.report.console.studies import print_schedules
 from sim.report.files import write_whole
 from sim.scenario.load import load_scenario
 from sim.studies.schedules import Comparison, ScheduleRow, compare_schedules

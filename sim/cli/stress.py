@@ -14,7 +14,7 @@ from sim.cli.outputs import output_folder
 from sim.cli.progress import showing_progress
 from sim.errors import InvalidValueError
 from sim.report.console.run import make_console
-from sim.report.console.stress import print_stress
+from sim.report.console.studies import print_stress
 from sim.report.files import STRESS_NAMES, write_stress
 from sim.studies.stress.grid import OVERFLOWS, remedies_of
 from sim.studies.stress.report import stress_test

@@ -15,7 +15,7 @@ from sim.cli.paths import named_path
 from sim.errors import InvalidValueError
 from sim.report.console.run import make_console, print_rows
 from sim.report.files import write_whole
-from sim.report.topology.link_use import read_link_use
+from sim.report.topology.links import read_link_use
 from sim.results.quantities import format_quantity
 from sim.scenario.load import load_scenario
 from topology.cluster import Cluster

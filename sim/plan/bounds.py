@@ -112,7 +112,7 @@ def _wires_s(work: Work, num_dropped: float) -> float:
     nic = num_reduces * activations * num_nodes / mesh.world if num_nodes > 1 else 0.0
     ep_group = mesh.ep_groups(0)[0]
     ep_nodes = np.unique(work.cluster.node_of(ep_group)).size
-    if model.experts and ep_nodes > 1 and not (mesh.convention == "vllm" and mesh.dp == 1):
+    if model.experts and ep_nodes > 1 and not mesh.replicates_tokens_over_tp:
         left = (ep_nodes - 1) / ep_nodes * _nodes_per_token(work, ep_nodes, num_dropped)
         nic += 2 * model.num_moe_layers * activations * left / mesh.world
     return float(max(nic / cluster.exit_bytes_per_s, nvlink / cluster.in_node_bytes_per_s))
@@ -134,6 +134,6 @@ def _tp_reduces(work: Work) -> int:
     """Return how often a token's activations are summed over TP in one forward pass."""
     model = work.model
     sums = model.layers + (model.layers - model.num_moe_layers)  # attention everywhere, dense FFN where there is one
-    if work.mesh.convention == "vllm" and work.mesh.dp == 1:
+    if work.mesh.replicates_tokens_over_tp:
         sums += model.num_moe_layers
     return sums

@@ -14,64 +14,24 @@ Logical bytes of dispatch and combine, over time, are DeepEP's bandwidth; traffi
     hierarchical            tokens * nodes that each goes to * bytes of a token; on one node ranks instead of nodes
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.transfer_sms import TransferSms
+from sim.build.work import CollectiveWork
 from sim.plan.costs import Costs
-from sim.plan.exchange_costs import Tokens, node_places
+from sim.plan.exchange_costs import Tokens
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
 from sim.plan.transfer_costs import Choice
-from topology.cluster import Cluster
 from workloads.collectives import COLLECTIVES
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.routing import Skew, draw_counts
+from workloads.routing import draw_counts
 from workloads.routing.draw import node_chances
 from workloads.schedules import Pass, Schedule, Step, build_schedule
 
-__all__ = ["CollectivePlan", "CollectiveWork", "bus_factor", "token_bytes"]
+__all__ = ["CollectivePlan", "bus_factor"]
 
 _KINDS = {"dispatch": "ep_dispatch", "combine": "ep_combine", "all_to_all": "ep_dispatch", "send": "pp"}
-_FP8_GROUP, _SCALE_BYTES = 128, 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectiveWork:
-    """One collective."""
-
-    cluster: Cluster
-    """Hardware."""
-    op: str
-    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
-    ranks: NDArray[np.intp]
-    """Who takes part. Shape [R]."""
-    num_bytes: float
-    """Size as nccl-tests counts it; of dispatch and combine the bytes of one token."""
-    tokens: int = 0
-    """Tokens of each rank, of dispatch and combine."""
-    top_k: int = 1
-    """Experts of a token."""
-    experts: int = 0
-    """Experts, spread evenly over the ranks."""
-    max_nodes_per_token: int | None = None
-    """Nodes among which a token chooses its experts; None: all."""
-    routing: str = "balanced"
-    """Routing by name."""
-    skew: Skew = field(default_factory=Skew)
-    """How uneven the experts' popularity is."""
-    seed: int = 1
-    """Seed of the draws."""
-    all_reduce: str = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter."""
-    all_to_all: str = "direct"
-    """Algorithm of all-to-all, dispatch and combine."""
-    fidelity: str = "bulk"
-    """bulk or flow."""
-    sms: TransferSms | None = None
-    """SMs that all-to-alls take on each rank."""
 
 
 class CollectivePlan:
@@ -158,13 +118,13 @@ class CollectivePlan:
         matrix = np.full((1, ranks.size, ranks.size), work.num_bytes / ranks.size)
         if work.all_to_all != "hierarchical":
             return exchanges.round_trips(ranks, ranks, matrix, group=0)[0][0]
-        node, _ = node_places(work.cluster, ranks)
+        node, _ = work.cluster.node_positions(ranks)
         to_nodes = matrix @ np.eye(int(node.max()) + 1)[node]
         return exchanges.relayed_trips(ranks, ranks, Tokens(to_ranks=matrix, to_nodes=to_nodes), group=0)[0][0]
 
     def _round_trip(self) -> tuple[Transfer, Transfer]:
         work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
-        node, _ = node_places(work.cluster, ranks)
+        node, _ = work.cluster.node_positions(ranks)
         num_nodes = int(node.max()) + 1
         counts = draw_counts(
             work.routing,
@@ -214,15 +174,6 @@ class CollectivePlan:
             group_chances=chances,
         )
         return tokens * work.num_bytes
-
-
-def token_bytes(hidden: int, dtype: str) -> float:
-    """Return the bytes of a token's hidden state as it is sent: in fp8 with a scale of 4 bytes for each 128 values.
-
-    >>> token_bytes(7168, "fp8"), token_bytes(7168, "bf16")
-    (7392.0, 14336.0)
-    """
-    return hidden + _SCALE_BYTES * hidden / _FP8_GROUP if dtype == "fp8" else 2.0 * hidden
 
 
 def bus_factor(op: str, num_ranks: int) -> float:

@@ -24,8 +24,7 @@ from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from topology.pairs import PairSums
 from workloads.collectives.node_relay import relayed
 
@@ -99,7 +98,7 @@ class ExchangeCosts:
         self, senders: Ranks, group_ranks: Ranks, tokens: Tokens, *, group: int
     ) -> list[tuple[Transfer, Transfer]]:
         """Return the all-to-all by way of nodes of each of N sets of tokens, and back."""
-        node, place = node_places(self.cluster, group_ranks)
+        node, place = self.cluster.node_positions(group_ranks)
         among = np.array([int(np.flatnonzero(group_ranks == sender)[0]) for sender in senders], dtype=np.intp)
         matrices = np.stack(
             [relayed(r, n, node, place, among) for r, n in zip(tokens.to_ranks, tokens.to_nodes, strict=True)]
@@ -268,13 +267,6 @@ class ExchangeCosts:
             return 0, math.inf
         least_s = self._sms.least_time_s(rank_bytes)
         return self._sms.num_sms, flow_bytes / least_s if least_s else math.inf
-
-
-def node_places(cluster: Cluster, ranks: Ranks) -> tuple[Ranks, Ranks]:
-    """Return the node of each of `ranks` [R], numbered from 0, and its place among those of its node. Each [R]."""
-    _, node = np.unique(cluster.node_of(ranks), return_inverse=True)
-    place = np.array([int((node[:i] == node[i]).sum()) for i in range(ranks.size)], dtype=np.intp)
-    return node.astype(np.intp), place
 
 
 def _even_rows(amounts: FloatArray) -> FloatArray:

@@ -19,10 +19,11 @@ state of the optimizer each, which ZeRO splits over replicas but not over copies
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.expert_routing import expert_groups
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import Collective, RendezvousKey, Transfer
-from sim.plan.placed import expert_groups, slots_of
+from sim.plan.placed import slots_of
 
 __all__ = ["shared_experts", "sum_over_copies"]
 
@@ -31,15 +32,19 @@ Ranks = NDArray[np.intp]
 
 def sum_over_copies(work: Work, costs: Costs, stage: int, lane: int) -> list[Collective]:
     """Return the sums over copies of experts in which a lane takes part; none where every expert is on one rank."""
-    is_spanning = work.mesh.convention == "spanning"
-    layers = range(work.model.layers) if is_spanning else work.layers_of(stage)
+    convention = work.mesh.convention
+    layers = convention.expert_layers(work.layers_of(stage), work.model.layers)
     ops = []
     for layer in filter(work.model.is_moe_layer, layers):
         slots = slots_of(work, costs, stage, layer)
         shared = {} if slots is None else shared_experts(slots)
         if shared:
             transfers = _transfers(work, costs, (stage, lane), shared)
-            join = RendezvousKey(key=("copies", layer), members=_all_lanes(work)) if is_spanning else None
+            join = (
+                RendezvousKey(key=("copies", layer), members=_all_lanes(work))
+                if convention.experts_span_stages
+                else None
+            )
             ops.append(Collective(kind="dp", layer=layer, transfers=transfers, join=join))
     return ops
 

@@ -43,7 +43,7 @@ def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -
     num_lanes = lane_ranks.shape[1]
     alone = np.arange(num_lanes)
     pipelines = [lane_ranks[:, lane].ravel() for lane in range(num_lanes)]
-    if num_lanes == 1 or work.mesh.convention == "spanning" or work.fidelity == "flow":
+    if num_lanes == 1 or work.mesh.convention.experts_span_stages or work.fidelity == "flow":
         return alone  # spanning lanes serve each other; flows are not folded
     if any(work.cluster.meets_others(ranks) for ranks in pipelines):
         return alone

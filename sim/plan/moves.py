@@ -20,10 +20,11 @@ experts, and the first of them copies; the others do not wait.
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.expert_routing import expert_groups
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import NO_LAYER, Collective
-from sim.plan.placed import expert_groups, placement_before, slots_of
+from sim.plan.placed import placement_before, slots_of
 from workloads.placement.hosts import moved_experts
 
 __all__ = ["moved_bytes", "moves_before"]
@@ -35,7 +36,7 @@ def moves_before(work: Work, costs: Costs, place: tuple[int, int], part: int, pl
     `place` is the (stage, lane) that runs it.
     """
     stage, lane = place
-    if work.mesh.convention == "spanning" and lane > 0:
+    if work.mesh.convention.experts_span_stages and lane > 0:
         return []
     moved = moved_bytes(work, costs, stage, work.layers_of_part(part), plan)
     if not moved.any():

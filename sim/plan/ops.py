@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import SimulationError
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from workloads.schedules import Pass
 
 __all__ = [

@@ -64,7 +64,7 @@ def finish_training(work: Work, costs: Costs, stage: int, lane: int, lane_of: Ra
         )
 
     reduced: list[Op] = [*over(_reduction(work), work.precision.gradient_bytes)] if work.zero < 2 else []
-    if work.mesh.convention == "spanning" and work.mesh.num_stages * work.mesh.num_lanes > 1:
+    if work.mesh.convention.experts_span_stages and work.mesh.num_stages * work.mesh.num_lanes > 1:
         reduced = [_wait_for_all_stages(work), *reduced]
     reduced += sum_over_copies(work, costs, stage, lane)
     if work.zero in (0, 3):

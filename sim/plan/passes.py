@@ -8,88 +8,37 @@ takes the whole. F and B at a time take `pair_s`, by default as long as one afte
 `p2p_s` and blocks nobody.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.work import PassesWork
 from sim.plan.folding import Folding
 from sim.plan.neighbours import inputs_of, target_of
 from sim.plan.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer
 from sim.time import to_ns
 from topology.links import LinkLoad
-from workloads.schedules import (
-    Pair,
-    Pass,
-    Pipeline,
-    PipelineOrder,
-    Schedule,
-    StageTimes,
-    Step,
-    build_pipeline_order,
-    parts_of,
-)
+from workloads.schedules import Pair, Pass, Schedule, Step, parts_of
 
 __all__ = ["PassesPlan"]
 
 
 class PassesPlan:
-    """Passes of given length on a pipeline of one rank per stage.
-
-    Parameters
-    ----------
-    pass_times_s
-        F, B and W of each stage.
-    num_microbatches
-        Microbatches.
-    p2p_s
-        Time of a hop.
-    schedule
-        Name of the schedule.
-    num_chunks
-        Chunks of each stage, where the schedule takes any number.
-    pair_s
-        F and B at a time, of each stage; None: as long as one after the other.
-    weight_share
-        What a microbatch holds from B to W over what it holds from F to B; None: as `Pipeline` has it.
-    pipeline_order
-        An order of one's own in place of the schedule's.
+    """Passes of given times on a pipeline of one rank per stage.
 
     Examples
     --------
     >>> from sim.engine.simulation import run_plan
-    >>> plan = PassesPlan(pass_times_s=[(1e-3, 2e-3, 0.0)] * 2, num_microbatches=3, p2p_s=0.0, schedule="1f1b")
-    >>> run_plan(plan).trace.step_ns  # (m + p - 1)(F + B) = 4 * 3 ms
+    >>> work = PassesWork(pass_times_s=[(1e-3, 2e-3, 0.0)] * 2, num_microbatches=3, p2p_s=0.0, schedule="1f1b")
+    >>> run_plan(PassesPlan(work)).trace.step_ns  # (m + p - 1)(F + B) = 4 * 3 ms
     12000000
     """
 
-    def __init__(
-        self,
-        *,
-        pass_times_s: Sequence[tuple[float, float, float]],
-        num_microbatches: int,
-        p2p_s: float,
-        schedule: str,
-        num_chunks: int = 1,
-        pair_s: Sequence[float | None] | None = None,
-        weight_share: float | None = None,
-        pipeline_order: PipelineOrder | None = None,
-    ) -> None:
-        self.num_stages = len(pass_times_s)
-        self.num_microbatches = num_microbatches
-        self._times_s, self._pair_s = list(pass_times_s), pair_s or [None] * self.num_stages
-        if pipeline_order is None:
-            pipeline = Pipeline(
-                num_stages=self.num_stages,
-                num_microbatches=num_microbatches,
-                num_chunks=num_chunks,
-                times=tuple(_rounded(times) for times in pass_times_s),
-                hop_ns=to_ns(p2p_s),
-                **({} if weight_share is None else {"weight_share": weight_share}),
-            )
-            pipeline_order = build_pipeline_order(schedule, pipeline)
-        self.pipeline_order = pipeline_order
-        placement = pipeline_order.layout
+    def __init__(self, work: PassesWork) -> None:
+        self.work = work
+        self.num_stages = work.num_stages
+        self.num_microbatches = work.num_microbatches
+        self.pipeline_order = work.pipeline_order
+        placement = work.pipeline_order.layout
         self._parts = 1 if placement.kind == "both_ways" else placement.num_chunks
         self.lane_ranks: NDArray[np.intp] = np.arange(self.num_stages).reshape(-1, 1, 1)
         self.capacity_bytes_per_s: NDArray[np.float64] = np.zeros(0)
@@ -103,7 +52,7 @@ class PassesPlan:
         self._known: dict[tuple[int, str, bool], tuple[Op, ...]] = {}
         self._hop = Transfer(
             load=LinkLoad(links=np.zeros(0, dtype=np.intp), num_bytes=np.zeros(0)),
-            latency_ns=to_ns(p2p_s),
+            latency_ns=to_ns(work.p2p_s),
             alone_ns=0,
             flow_bytes=0.0,
             total_bytes=0.0,
@@ -159,14 +108,9 @@ class PassesPlan:
 
     def _step_s(self, stage: int, chosen: Step, *, is_split: bool) -> float:
         """Return how long a step takes over all of a stage's chunks."""
-        forward, backward, weight = self._times_s[stage]
+        forward, backward, weight = self.work.pass_times_s[stage]
         if isinstance(chosen, Pair):
-            given = self._pair_s[stage]
+            given = None if self.work.pair_s is None else self.work.pair_s[stage]
             return forward + backward + weight if given is None else given
         whole = backward if is_split else backward + weight
         return {"F": forward, "B": whole, "W": weight}[chosen.kind]
-
-
-def _rounded(times_s: tuple[float, float, float]) -> StageTimes:
-    forward, backward, weight = map(to_ns, times_s)
-    return StageTimes(forward_ns=forward, backward_ns=backward, weight_ns=weight)

@@ -88,7 +88,7 @@ class PipelinePlan:
     def shares_compute(self) -> bool:
         """Whether kernels may have to wait for a rank: of other stages' passes, or of the other pass of a pair."""
         runs_pairs = self.work.runs_pairs and self.work.kind == "training"
-        return runs_pairs or self.work.mesh.convention == "spanning"
+        return runs_pairs or self.work.mesh.convention.experts_span_stages
 
     def schedule(self, lane: int) -> Schedule:
         """Return the schedule of one pipeline."""
@@ -234,7 +234,7 @@ class PipelinePlan:
 
     def _with_meetings(self, stage: int, lane: int, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""
-        if self.work.exchange != "blocking" or self.work.mesh.convention != "spanning":
+        if self.work.exchange != "blocking" or not self.work.mesh.convention.experts_span_stages:
             return ops
         members = tuple((other, lane) for other in range(self.work.mesh.num_stages))
         joined: list[Op] = []

@@ -1,52 +1,13 @@
-"""Which slot of which rank holds which expert of a layer, as a plan from earlier loads or by rule.
-
-Model
------
-A planned placement sees the tokens that all lanes sent to each expert in `window` microbatches, the last of which ended
-`stale` microbatches before the first that runs under it. Plan k holds for microbatches k * every to
-(k + 1) * every - 1; without `every` plan 0 holds for all. Loads before the run are drawn from streams of their own, so
-that no placement changes what is routed in the run.
-"""
-
-from itertools import product
+"""Which slot of which rank holds which expert of a layer, worked out once for each layer and plan."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.expert_routing import placed_experts
 from sim.build.work import Work
 from sim.plan.costs import Costs
-from sim.plan.exchange_costs import node_places
-from workloads.placement import place_experts
-from workloads.routing import draw_counts
-from workloads.routing.draw import node_chances
 
-__all__ = [
-    "chances_of_nodes",
-    "copies_drawn",
-    "expert_groups",
-    "limited_nodes",
-    "placed_experts",
-    "placement_before",
-    "slots_of",
-    "try_routing",
-]
-
-
-def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp]:
-    """Return the expert in each slot of each rank of an expert group, under a plan by its number. Shape [R, C]."""
-    rule, group = work.placement, work.mesh.ep_groups(stage)[0]
-    node, _ = node_places(work.cluster, group)
-    return place_experts(
-        rule,
-        num_experts=work.model.experts,
-        num_ranks=group.size,
-        num_nodes=int(node.max()) + 1,
-        layer=layer,
-        seed=work.seed,
-        loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
-        nth=sum(work.model.is_moe_layer(before) for before in range(layer)),
-        num_layers=work.model.num_moe_layers,
-    )
+__all__ = ["placement_before", "slots_of"]
 
 
 def slots_of(work: Work, costs: Costs, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp] | None:
@@ -60,95 +21,3 @@ def placement_before(work: Work, costs: Costs, stage: int, layer: int, plan: int
     """Return the expert in each slot before a plan begins: under the one before, or in order. Shape [R, C]."""
     slots = slots_of(work, costs, stage, layer, plan=plan - 1) if work.placement.every is not None else None
     return np.arange(work.model.experts).reshape(work.mesh.strategy.ep, -1) if slots is None else slots
-
-
-def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[np.intp]]]:
-    """Return number and ranks of each group that holds all experts and that a lane's tokens go to."""
-    mesh, ranks = work.mesh, work.mesh.lanes(stage)[lane]
-    groups = mesh.ep_groups(stage) if mesh.convention == "spanning" else ranks.reshape(-1, mesh.strategy.ep)
-    return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
-
-
-def try_routing(work: Work) -> None:
-    """Route one token and place the experts of one layer, so that what cannot be is refused before the run.
-
-    Raises
-    ------
-    InvalidValueError
-        Routing or placement do not go with the model or the mesh.
-    """
-    model = work.model
-    if not model.num_moe_layers:
-        return
-    draw_counts(
-        work.routing,
-        num_sources=1,
-        tokens=1,
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layers=[model.layers - 1],
-        microbatches=[0],
-        skew=work.skew,
-        num_nodes=limited_nodes(work),
-        max_nodes=work.max_nodes_per_token,
-    )
-    node, _ = node_places(work.cluster, work.mesh.ep_groups(0)[0])
-    place_experts(
-        work.placement,
-        num_experts=model.experts,
-        num_ranks=work.mesh.strategy.ep,
-        num_nodes=int(node.max()) + 1,
-        num_layers=model.num_moe_layers,
-    )
-
-
-def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
-    """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
-    counts = draw_counts(
-        work.routing,
-        num_sources=1 if work.has_replicated_tokens else work.mesh.lane_size,
-        tokens=work.owned_tokens,
-        num_experts=work.model.experts,
-        top_k=work.model.top_k,
-        seed=work.seed,
-        layers=layers,
-        microbatches=microbatches,
-        lane=lane,
-        skew=work.skew,
-        num_lanes=work.mesh.num_lanes,
-        num_nodes=limited_nodes(work),
-        max_nodes=work.max_nodes_per_token,
-    )
-    return counts.reshape(-1, *counts.shape[2:])
-
-
-def chances_of_nodes(
-    work: Work, layers: list[int], microbatches: list[int] | range, num_nodes: int
-) -> NDArray[np.float64]:
-    """Return the chance of a token to choose among the experts of each node, by microbatch, then layer [N, nodes]."""
-    return node_chances(
-        work.routing,
-        num_experts=work.model.experts,
-        top_k=work.model.top_k,
-        seed=work.seed,
-        draws=list(product(microbatches, layers)),
-        skew=work.skew,
-        num_nodes=num_nodes,
-        max_nodes=work.max_nodes_per_token or num_nodes,
-    )
-
-
-def limited_nodes(work: Work) -> int:
-    """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
-    if work.max_nodes_per_token is None:
-        return 1
-    return int(np.unique(work.cluster.node_of(work.mesh.ep_groups(0)[0])).size)
-
-
-def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
-    """Return the tokens of each expert in the window before a plan begins. Shape [E]."""
-    last = plan * (work.placement.every or 0) - work.placement.stale
-    window = range(last - work.placement.window, last)
-    lanes = (copies_drawn(work, lane, [layer], window) for lane in range(work.mesh.num_lanes))
-    return np.asarray(sum(counts.sum(axis=(0, 1)) for counts in lanes), dtype=float)

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.expert_routing import chances_of_nodes, copies_drawn, expert_groups, limited_nodes
 from sim.build.work import Work
 from sim.plan.costs import Costs
-from sim.plan.exchange_costs import Tokens, node_places
+from sim.plan.exchange_costs import Tokens
 from sim.plan.ops import ExpertTokens, Transfer
-from sim.plan.placed import chances_of_nodes, copies_drawn, expert_groups, limited_nodes, slots_of
+from sim.plan.placed import slots_of
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import split_over_replicas
 from workloads.routing.capacity import keep_capacity
@@ -219,7 +220,7 @@ def _trips(
 def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks, drawn: _Drawn) -> Tokens:
     """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, H C]."""
     owner = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
-    node, _ = node_places(work.cluster, group)
+    node, _ = work.cluster.node_positions(group)
     num_nodes, limit, slots = int(node.max()) + 1, work.max_nodes_per_token, drawn.slots
     every = 1 if limit is None or slots[0] is None else len(slots)  # layers that are alike go together
     chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)

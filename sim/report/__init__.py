@@ -1,15 +1,15 @@
-"""What people see of a run: a picture, a trace file, tables.
+"""What people see of a run: tables, charts, pictures, and the files that `--out` writes.
 
 Contents
 --------
-- `sim.report.files`: what `--out` writes.
-- `sim.report.timeline.picture`: the pipeline timeline as PNG, SVG or PDF, with `bands`, `canvas`, `closeup`, `layout`,
-  `legend`, `overview` and `palette`; but for them only topology pictures import matplotlib.
-- `sim.report.topology.picture`: a cluster as a picture, with `topology_groups` (what is shown), `topology_layout`,
-  `topology_nodes`, `topology_sketch` (where), `link_lines` (how links look) and `link_use` (a run's load, read back).
+- `sim.report.console`: the tables that commands print (`tables` has the pieces, `run` the report of `moesim run`).
+- `sim.report.charts`: pictures of figures over time, skew or published values.
+- `sim.report.timeline`: the pipeline timeline as PNG, SVG or PDF.
+- `sim.report.topology`: a cluster as a picture.
+- `sim.report.canvas`, `sim.report.palette`: what all pictures are drawn on, and their colours.
 - `sim.report.perfetto`: the trace as Chrome JSON for https://ui.perfetto.dev.
-- `sim.report.console.run`: the tables that a command prints; `tables`, `claims` and `accounts` are its parts.
-- `sim.report.timeline.bars`, `sim.report.timeline.slots`, `sim.report.timeline.stalls`: which spans are drawn, and where.
+- `sim.report.files`: what `--out` writes.
 
-Nothing is imported here, so that a command pays only for what it draws.
+Nothing is imported here, so that a command loads only what it shows. Only charts, timelines (but for
+`sim.report.timeline.bars`), topology pictures, canvas and palette import matplotlib.
 """

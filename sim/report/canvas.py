@@ -1,7 +1,7 @@
-"""A sheet to draw on, in pixels from the upper left corner, and its file.
+"""What pictures are drawn on: a sheet in pixels from its upper left corner, or a figure with axes of matplotlib.
 
-One coordinate system for bars, texts and legend keeps horizontal edges on whole pixels. Files are byte-identical over
-calls: no date, no random ids, none of the user's matplotlib settings.
+The one coordinate system of a sheet, for bars, texts and legend, keeps horizontal edges on whole pixels. Files are
+byte-identical over calls: they hold no date and no random ids, and the user's matplotlib settings are not used.
 """
 
 import warnings
@@ -13,17 +13,30 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from sim.errors import InvalidValueError
-from sim.report.palette import INK
+from sim.report.palette import AXIS, FAINT, IDLE, INK, SUBTLE
 
-__all__ = ["FORMATS", "Sheet", "check_suffix", "settings", "text_width_px"]
+__all__ = [
+    "FORMATS",
+    "Sheet",
+    "check_suffix",
+    "new_figure",
+    "save_figure",
+    "settings",
+    "style_axes",
+    "style_colour_bar",
+    "text_width_px",
+]
 
 FORMATS: Final = (".png", ".svg", ".pdf")
 """Suffixes of files that can be drawn."""
@@ -64,6 +77,35 @@ def settings() -> Iterator[None]:
         yield
 
 
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """Return an empty white figure."""
+    return Figure(figsize=(width_inches, height_inches), dpi=_DPI, facecolor="white")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the file of a figure; the suffix of `path` chooses the format."""
+    suffix = check_suffix(path)
+    figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
+
+
+def style_axes(axes: Axes, title: str | None = None, *, grid: bool = False) -> None:
+    """Give axes the colours of all charts, a title at the left, and a grid behind the data."""
+    if title is not None:
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+    for spine in axes.spines.values():
+        spine.set_color(AXIS)
+    axes.tick_params(which="both", colors=SUBTLE, labelsize=8.5)
+    if grid:
+        axes.grid(visible=True, color=IDLE, lw=0.6)
+        axes.set_axisbelow(True)
+
+
+def style_colour_bar(bar: Colorbar) -> None:
+    """Give a colour bar the small grey labels of all charts, without a frame."""
+    bar.ax.tick_params(labelsize=8, colors=SUBTLE)
+    bar.outline.set_visible(False)
+
+
 @lru_cache(maxsize=4096)
 def text_width_px(text: str, size_pt: float, *, bold: bool = False) -> float:
     """Return the width of a line of text."""
@@ -76,7 +118,7 @@ class Sheet:
 
     def __init__(self, width_px: int, height_px: int) -> None:
         self.width_px, self.height_px = width_px, height_px
-        self._figure = Figure(figsize=(width_px / _DPI, height_px / _DPI), dpi=_DPI, facecolor="white")
+        self._figure = new_figure(width_px / _DPI, height_px / _DPI)
         self._axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self._axes.set(xlim=(0, width_px), ylim=(height_px, 0))
         self._axes.axis("off")
@@ -173,10 +215,45 @@ class Sheet:
             zorder=self._above(),
         )
 
+    def time_axis(
+        self,
+        window_ms: tuple[float, float],
+        x_px: tuple[float, float],
+        bottom_px: float,
+        *,
+        top_px: float | None = None,
+        line_px: float = 0.6,
+        num_ticks: int = 12,
+        title_px: float = 31,
+    ) -> None:
+        """Write the milliseconds of a window below a drawing, with vertical lines up to `top_px` where it is given.
+
+        Parameters
+        ----------
+        window_ms, x_px
+            Times at the left and right edge of the drawing, and where these edges are.
+        bottom_px
+            Lower edge of the drawing.
+        top_px, line_px
+            Where the lines of the ticks begin, and how wide they are.
+        num_ticks
+            There are at most as many intervals between ticks.
+        title_px
+            Distance of the axis' title from the lower edge.
+        """
+        (low, high), (left, right) = window_ms, x_px
+        ticks = MaxNLocator(nbins=num_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks_ms = [float(tick) for tick in ticks if low <= tick <= high]
+        ticks_px = [left + (tick - low) / (high - low or 1) * (right - left) for tick in ticks_ms]
+        if top_px is not None:
+            self.lines(ticks_px, (top_px, bottom_px + 5), AXIS, width_px=line_px)
+        for x, tick in zip(ticks_px, ticks_ms, strict=True):
+            self.text(x, bottom_px + 14, f"{round(tick, 6):,.10g}", size_pt=8, colour=SUBTLE, align="center")
+        self.text((left + right) / 2, bottom_px + title_px, "time in ms", size_pt=8, colour=FAINT, align="center")
+
     def save(self, path: Path) -> None:
         """Write the file; its suffix is the format."""
-        suffix = check_suffix(path)
-        self._figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
+        save_figure(self._figure, path)
 
     def _above(self) -> int:
         """Return the layer above all that is drawn so far."""

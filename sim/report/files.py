@@ -81,7 +81,7 @@ def write_outputs(
         end_s = data["metrics"]["step_time_s"]
         write_whole(paths["memory"], lambda path: draw_memory(data["memory"], path, title=name, end_s=end_s))
     if pairs is not None:
-        from sim.report.charts.pairs import draw_pairs  # noqa: PLC0415  # matplotlib
+        from sim.report.charts.links import draw_pairs  # noqa: PLC0415  # matplotlib
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
         write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))

@@ -30,6 +30,8 @@ __all__ = [
     "LINK_OTHER",
     "MICROBATCH_HUES",
     "OPEN",
+    "SERIES_COLOURS",
+    "SERIES_MARKERS",
     "STALLED",
     "SUBTLE",
     "USE_COLOURS",
@@ -67,6 +69,11 @@ KIND_COLOURS: Final[Mapping[str, str]] = {
     "O": "#3e4c59",
 }
 """Fixed colour of each kind of kernel and transfer, and of what follows the passes."""
+
+SERIES_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3e4c59")
+"""Colours of the series of a chart, in turn."""
+SERIES_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+"""Markers of the series of a chart, in turn."""
 
 LINK_COLOURS: Final[Mapping[str, str]] = {
     "nvlink": "#009e73",

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import STREAMS, Trace
-from sim.report.timeline.slots import first_free_slots
+from sim.report.timeline.bars import first_free_slots
 
 __all__ = ["rank_ranges", "write_perfetto"]
 

@@ -28,9 +28,11 @@ def held_metrics(trace: Trace, held: HeldBytes, placement: ChunkLayout) -> dict[
 
     Examples
     --------
+    >>> from sim.build.work import PassesWork
     >>> from sim.plan.passes import PassesPlan
     >>> from sim.engine.simulation import run_plan
-    >>> plan = PassesPlan(pass_times_s=[(1e-3, 2e-3, 0.0)] * 3, num_microbatches=6, p2p_s=0.0, schedule="1f1b")
+    >>> work = PassesWork(pass_times_s=[(1e-3, 2e-3, 0.0)] * 3, num_microbatches=6, p2p_s=0.0, schedule="1f1b")
+    >>> plan = PassesPlan(work)
     >>> held_metrics(run_plan(plan).trace, HeldBytes(B="1 GB", W="0.4 GB"), plan.pipeline_order.layout)
     {'held_bytes': 3000000000, 'held_microbatches': 3.0}
     """

@@ -16,8 +16,7 @@ Exchanges and what follows the last pass are left out, and so are lanes that ano
 much more, `estimate_run` asks the plan, which takes as long as planning does.
 """
 
-from sim.build.work import Work
-from sim.plan.collective import CollectiveWork
+from sim.build.work import CollectiveWork, Work
 from sim.run.limits import OP_BYTES, PROCESS_BYTES, ROW_BYTES, Estimate
 
 __all__ = ["held_bytes", "minimum_of_collective", "minimum_of_passes", "minimum_of_work"]
@@ -35,7 +34,7 @@ def minimum_of_work(work: Work) -> Estimate:
     lanes = mesh.num_lanes if _all_lanes_run(work) else 1
     num_passes = lanes * work.num_microbatches * (2 if work.kind == "training" else 1)
     num_ops = num_passes * _ops_of_layers(work)
-    hosted = num_passes * work.model.num_moe_layers if mesh.convention == "spanning" else 0
+    hosted = num_passes * work.model.num_moe_layers if mesh.convention.experts_span_stages else 0
     num_rows = num_ops + hosted * mesh.world
     return Estimate(
         num_ops=num_ops,
@@ -85,7 +84,7 @@ def _ops_of_layers(work: Work) -> int:
 def _all_lanes_run(work: Work) -> bool:
     """Tell whether surely no lane runs for another: see `sim.plan.lane_equivalence`."""
     draws = work.routing != "balanced" and work.model.num_moe_layers > 0
-    return draws or work.mesh.convention == "spanning" or work.fidelity == "flow"
+    return draws or work.mesh.convention.experts_span_stages or work.fidelity == "flow"
 
 
 def _exchange(work: Work) -> tuple[int, int]:
@@ -93,7 +92,7 @@ def _exchange(work: Work) -> tuple[int, int]:
     mesh = work.mesh
     if not work.model.num_moe_layers:
         return 0, 0
-    if mesh.convention == "vllm" and mesh.dp == 1:
+    if mesh.replicates_tokens_over_tp:
         return 1, mesh.strategy.ep
     return mesh.lane_size, mesh.strategy.ep
 

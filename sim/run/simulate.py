@@ -8,13 +8,14 @@ import numpy as np
 
 from sim.build.assumptions import Assumption, warnings_of_passes
 from sim.build.build import Built, build, build_passes
-from sim.build.collective import collective_work
+from sim.build.collective import build_collective
 from sim.build.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import Bounds, all_reduce_wire_times_s, bounds_of
 from sim.plan.collective import CollectivePlan, bus_factor
 from sim.plan.pairs import PairUse
+from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.transfer_costs import Choice
 from sim.results.memory import memory_of
@@ -199,7 +200,7 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
         raise TypeError("passes of given times are simulated from a scenario of kind passes")
     least = minimum_of_passes(num_stages=scenario.spec.parallel.pp or 1, num_microbatches=workload.microbatches)
     limits.check_minimum(least)  # before the order is built
-    plan = build_passes(scenario)
+    plan = PassesPlan(build_passes(scenario))
     if limits.are_set:
         limits.check(estimate_run(plan, kinds=plan.kinds, num_microbatches=plan.num_visits, is_drawn=False))
     run = run_plan(plan, max_events=limits.engine_events)
@@ -243,7 +244,7 @@ def _simulate_passes(scenario: Scenario, limits: Limits) -> Simulated:
 
 
 def _simulate_collective(scenario: Scenario, limits: Limits, *, pairs: bool) -> Simulated:
-    work, assumptions = collective_work(scenario)
+    work, assumptions = build_collective(scenario)
     limits.check_minimum(minimum_of_collective(work))
     plan = CollectivePlan(work)
     run = run_plan(plan, keep_ended=pairs)
@@ -336,7 +337,7 @@ def _facts(built: Built) -> tuple[dict[str, Value], dict[str, str]]:
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
     """Run a batch with the exchange entered by all stages as one collective: whether it ends, why, runs it took."""
-    if work.mesh.convention != "spanning" or work.mesh.num_stages == 1:
+    if not work.mesh.convention.experts_span_stages or work.mesh.num_stages == 1:
         return True, "all ranks of the exchange are on one stage and enter it together", 0
     small = replace(work, exchange="blocking", batches=1, routing="balanced")  # who waits for whom, not for how long
     try:

@@ -12,13 +12,14 @@ from sim.scenario.parallel_section import AXES
 from sim.scenario.places import key_path, path_of
 from sim.scenario.problems import valid_keys
 from sim.scenario.yaml_file import parse_yaml_value
+from workloads.conventions import CONVENTIONS
 
 __all__ = ["apply_overrides", "apply_variant", "explain_replaced", "parse_override"]
 
 STRATEGY: Final = "parallel.strategy"
 """The key that makes axes given one by one void when an alternative or rival changes it."""
 CONVENTION: Final = "parallel.convention"
-"""The key that makes `parallel.exchange` void when an alternative or rival changes it from spanning."""
+"""The key that makes `parallel.exchange` void when a variant changes it to a convention without that key."""
 
 
 def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
@@ -53,11 +54,17 @@ def apply_variant(data: Mapping[str, Any], changes: Mapping[str, object]) -> dic
     parallel, void = data.get("parallel"), set[str]()
     if STRATEGY in changes:
         void |= {*AXES, "stage_layers"}
-    if changes.get(CONVENTION, "spanning") != "spanning":
+    if CONVENTION in changes and not _experts_span_stages(changes[CONVENTION]):
         void.add("exchange")
     if void and isinstance(parallel, dict):
         data = {**data, "parallel": {key: value for key, value in parallel.items() if key not in void}}
     return apply_overrides(data, changes)
+
+
+def _experts_span_stages(name: object) -> bool:
+    """Tell whether a name, which may be no convention's, is that of a convention with `parallel.exchange`."""
+    rules = CONVENTIONS.get(name) if isinstance(name, str) else None
+    return rules is not None and rules.experts_span_stages
 
 
 def parse_override(argument: str) -> tuple[str, object]:

@@ -19,6 +19,7 @@ from sim.scenario.parallel_section import AXES, ParallelSpec, PlacementSpec, Rou
 from sim.scenario.routing_checks import check_placement, check_routing
 from sim.scenario.stress_section import StressSpec
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from workloads.conventions import CONVENTIONS
 
 __all__ = ["ScenarioSpec"]
 
@@ -181,7 +182,7 @@ class ScenarioSpec(Section):
             raise InvalidValueError(
                 ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
             )
-        if parallel.exchange != "one_sided" and parallel.convention != "spanning":
+        if parallel.exchange != "one_sided" and not CONVENTIONS[parallel.convention].experts_span_stages:
             rule = f"be one_sided with parallel.convention {parallel.convention}"
             hint = "Only under the spanning convention do the stages enter one exchange."
             raise InvalidValueError(("parallel", "exchange"), rule=rule, value=parallel.exchange, hint=hint)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sim.build.build import Built, build, check_facts
-from sim.build.collective import collective_work
+from sim.build.collective import build_collective
 from sim.errors import InvalidValueError, did_you_mean
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
@@ -93,7 +93,7 @@ def _build_if_any(scenario: Scenario) -> Built | None:
     if isinstance(scenario.spec.workload, PassesWorkload):
         return None
     if isinstance(scenario.spec.workload, CollectiveWorkload):
-        collective_work(scenario)
+        build_collective(scenario)
         return None
     return build(scenario)
 
@@ -126,7 +126,7 @@ def judge_scenario(
     others = [*variants.alternatives, *(rival for rival, _ in variants.rivals), *variants.seeds]
     total = 1 + len(others)
     wanted = frozenset(metrics) & {_PROBE}
-    spans = built is not None and built.work.mesh.convention == "spanning" and bool(spec.claims)
+    spans = built is not None and built.work.mesh.convention.experts_span_stages and bool(spec.claims)
     with run_many(
         others,
         wanted=wanted,

@@ -6,7 +6,7 @@ from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
-from workloads.mesh import CONVENTIONS, why_illegal
+from workloads.conventions import CONVENTIONS
 from workloads.strategy import Strategy
 
 __all__ = ["suit_rival"]
@@ -30,8 +30,8 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
         trains = isinstance(varied.spec.workload, TrainingWorkload)
-        possible = [c for c in CONVENTIONS if not (trains and c == "vllm")]
-        legal = [c for c in possible if why_illegal(strategy, c, **sizes) is None]
+        possible = [c for c in CONVENTIONS.values() if c.supports_training or not trains]
+        legal = [c.name for c in possible if c.why_illegal(strategy, **sizes) is None]
         changes["parallel.convention"] = legal[0] if legal else scenario.spec.parallel.convention
         if varied.spec.parallel.sp is not None and changes["parallel.convention"] != scenario.spec.parallel.convention:
             changes["parallel.sp"] = None

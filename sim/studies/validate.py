@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.build.build import check_facts
-from sim.build.collective import collective_work
+from sim.build.collective import build_collective
 from sim.errors import InvalidValueError, did_you_mean
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.run.parallel_runs import Observation, run_many
@@ -158,7 +158,7 @@ class _Simulations:
         if key not in self._numbers:
             scenario = case.scenario.case(position)
             if isinstance(scenario.spec.workload, CollectiveWorkload):
-                collective_work(scenario)
+                build_collective(scenario)
             else:
                 check_facts(scenario)
             self._numbers[key] = len(self.scenarios)

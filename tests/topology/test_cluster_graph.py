@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from topology.cluster import Cluster, build_cluster
 from topology.fabric import FabricSpec
-from topology.nodes.nvswitch import NvSwitchNode
+from topology.nodes import NvSwitchNode
 from topology.presets.clusters import CLUSTERS, FABRICS
 from topology.presets.devices import DEVICES
 

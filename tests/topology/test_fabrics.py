@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from sim.errors import InvalidValueError
 from topology.cluster import Cluster, build_cluster
 from topology.fabrics import WIRINGS
+from topology.fabrics.clos import FatTree, RailOptimised
 from topology.fabrics.dragonfly import Dragonfly
-from topology.fabrics.fat_tree import FatTree
-from topology.fabrics.rail_optimised import RailOptimised
 from topology.fabrics.torus import Torus
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

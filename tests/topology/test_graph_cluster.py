@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sim.errors import InvalidValueError
 from topology.cluster import Cluster, build_cluster
 from topology.graph_cluster import build_graph_cluster
-from topology.nodes.nvswitch import NvSwitchNode
+from topology.nodes import NvSwitchNode
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 

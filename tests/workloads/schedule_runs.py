@@ -4,7 +4,7 @@ from collections import deque
 
 from workloads.schedules import SCHEDULES, Pair, Pass, Pipeline, StageTimes, build_pipeline_order
 
-__all__ = ["Times", "durations", "held_most", "make", "parts", "route", "run_order", "spans_of"]
+__all__ = ["Times", "durations", "make", "max_in_flight", "parts", "route", "run_order", "spans_of"]
 
 Times = tuple[int, int, int]
 
@@ -103,7 +103,7 @@ def spans_of(kind, p, m, times, *, v=1, hop=0, pair=None, share=0.4):
     return pipeline_order, run_order(kind, pipeline_order.order, take, v=v, hop=hop)
 
 
-def held_most(order, *, weight_share):
+def max_in_flight(order, *, weight_share):
     """Return the most that any stage holds, in chunks: 1 from F to B and `weight_share` from B to W."""
     most = 0.0
     for steps in order:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import InvalidValueError
-from workloads.mesh import CONVENTIONS, DEFAULT_RANK_ORDER, Mesh, build_mesh, nearest_legal, why_illegal
+from workloads.conventions import CONVENTIONS, MEGATRON
+from workloads.mesh import DEFAULT_RANK_ORDER, Mesh, build_mesh
 from workloads.strategy import Strategy
 
 EVERY_CONVENTION = pytest.mark.parametrize("convention", CONVENTIONS)
@@ -91,7 +92,7 @@ def test_each_dense_shard_is_held_once_per_replica(convention, data):
 @EVERY_CONVENTION
 @given(data=st.data())
 def test_a_stage_reaches_every_expert_once_per_copy(convention, data):
-    """ChunkPosition j of an EP group holds the j-th part of the experts; the ranks that share a part are an expert-DP group."""
+    """Rank j of an EP group holds the j-th share of the experts; ranks with equal shares are an expert-DP group."""
     mesh = data.draw(legal_meshes(convention))
     for stage in range(mesh.num_stages):
         copies = mesh.expert_dp_groups(stage)
@@ -157,7 +158,7 @@ def test_an_order_of_ranks_without_a_meaning_is_refused(order):
 @EVERY_CONVENTION
 @given(strategy=any_strategies, num_gpus=st.sampled_from([1, 6, 8, 12, 24, 48, 64]))
 def test_a_mesh_is_built_exactly_where_nothing_is_illegal(convention, strategy, num_gpus):
-    why = why_illegal(strategy, convention, num_gpus=num_gpus)
+    why = CONVENTIONS[convention].why_illegal(strategy, num_gpus=num_gpus)
     if why is None:
         assert build_mesh(strategy, convention, num_gpus=num_gpus).world <= num_gpus
         return
@@ -170,9 +171,9 @@ def test_a_mesh_is_built_exactly_where_nothing_is_illegal(convention, strategy, 
 @EVERY_CONVENTION
 @given(strategy=any_strategies, num_gpus=st.sampled_from([1, 6, 8, 12, 24, 48, 64]))
 def test_the_nearest_legal_strategies_are_legal_by_value_and_by_name(convention, strategy, num_gpus):
-    for near in nearest_legal(strategy, convention, num_gpus=num_gpus):
-        assert why_illegal(near, convention, num_gpus=num_gpus) is None
-        assert why_illegal(Strategy.parse(near.name), convention, num_gpus=num_gpus) is None
+    for near in CONVENTIONS[convention].nearest_legal(strategy, num_gpus=num_gpus):
+        assert CONVENTIONS[convention].why_illegal(near, num_gpus=num_gpus) is None
+        assert CONVENTIONS[convention].why_illegal(Strategy.parse(near.name), num_gpus=num_gpus) is None
 
 
 @EVERY_CONVENTION
@@ -180,7 +181,7 @@ def test_the_nearest_legal_strategies_are_legal_by_value_and_by_name(convention,
 def test_the_nearest_of_a_legal_strategy_is_itself(convention, data):
     mesh = data.draw(legal_meshes(convention))
     named = replace(mesh.strategy, dp=None, sp=None)
-    assert nearest_legal(named, convention, num_gpus=mesh.world, count=1) == [named]
+    assert CONVENTIONS[convention].nearest_legal(named, num_gpus=mesh.world, count=1) == [named]
 
 
 @given(strategy=any_strategies, num_gpus=st.sampled_from([8, 24, 48]))
@@ -195,11 +196,11 @@ def test_megatrons_rule_is_divisibility_and_sequence_parallelism(strategy, num_g
         and world % (s.etp * s.ep * s.pp) == 0
         and not (s.tp > 1 and s.ep > 1 and s.sp is False)
     )
-    assert (why_illegal(s, "megatron", num_gpus=num_gpus) is None) == is_legal
+    assert (MEGATRON.why_illegal(s, num_gpus=num_gpus) is None) == is_legal
 
 
 def test_the_documents_strategy_is_legal_in_the_spanning_reading_alone():
-    legal = [c for c in CONVENTIONS if why_illegal(DOCUMENT, c, num_gpus=64) is None]
+    legal = [name for name, c in CONVENTIONS.items() if c.why_illegal(DOCUMENT, num_gpus=64) is None]
     assert legal == ["spanning"]
 
 
@@ -209,7 +210,7 @@ def test_the_documents_strategy_needs_256_gpus_under_megatron():
     message = str(refusal.value)
     assert "ETP x EP x PP = 1 x 64 x 4 = 256 does not divide TP x CP x DP x PP = 64: at least 256 GPUs" in message
     assert "Nearest legal: EP16_TP16_PP4, " in message
-    assert why_illegal(DOCUMENT, "megatron", num_gpus=256) is None
+    assert MEGATRON.why_illegal(DOCUMENT, num_gpus=256) is None
 
 
 def test_the_documents_mesh_has_stages_of_16_in_one_lane_each():
@@ -231,15 +232,21 @@ def test_the_documents_mesh_has_stages_of_16_in_one_lane_each():
         ("EP8_TP2_PP2_DP4", "spanning", 16, "EP spans all GPUs, TP x PP x DP = 2 x 2 x 4 = 16, and EP8 is named"),
         ("EP4_TP2_CP2", "vllm", 8, "CP2 and ETP1 have no place in this reading of EP: leave CP and ETP out"),
         ("EP4_TP2_PP2_ETP2", "spanning", 4, "CP1 and ETP2 have no place in this reading of EP: leave CP and ETP out"),
-        ("TP8", "mesh-tf", 8, "no such convention; known: megatron, vllm, spanning"),
     ],
 )
 def test_what_is_illegal_names_the_product_that_fails(name, convention, num_gpus, why):
-    assert why_illegal(Strategy.parse(name), convention, num_gpus=num_gpus) == why
+    assert CONVENTIONS[convention].why_illegal(Strategy.parse(name), num_gpus=num_gpus) == why
+
+
+def test_an_unknown_convention_is_refused_with_those_that_are_known():
+    with pytest.raises(
+        InvalidValueError, match=r"convention must name a known convention, got 'mesh-tf'\. Known: megatron, "
+    ):
+        build_mesh(Strategy.parse("TP8"), "mesh-tf", num_gpus=8)
 
 
 def test_less_than_a_node_may_stay_unused():
-    assert why_illegal(Strategy.parse("TP3_DP3"), "megatron", num_gpus=16) is None
+    assert MEGATRON.why_illegal(Strategy.parse("TP3_DP3"), num_gpus=16) is None
     assert build_mesh(Strategy.parse("TP3_DP3"), "megatron", num_gpus=16).world == 9
 
 
@@ -260,6 +267,6 @@ def test_sequence_parallelism_is_needed_by_megatron_with_tp_and_ep_and_refused_b
     name, convention, sp, is_legal
 ):
     strategy = replace(Strategy.parse(name), sp=sp)
-    assert (why_illegal(strategy, convention, num_gpus=8) is None) is is_legal
+    assert (CONVENTIONS[convention].why_illegal(strategy, num_gpus=8) is None) is is_legal
     if not is_legal:
-        assert nearest_legal(strategy, convention, num_gpus=8)
+        assert CONVENTIONS[convention].nearest_legal(strategy, num_gpus=8)

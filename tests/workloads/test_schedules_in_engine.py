@@ -4,9 +4,10 @@ import random
 from pathlib import Path
 
 import pytest
-from schedule_runs import durations, held_most, run_order
+from schedule_runs import durations, max_in_flight, run_order
 
 from sim.build.build import build_passes
+from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.plan.passes import PassesPlan
 from sim.results.stages import stages_ns
@@ -17,12 +18,14 @@ from workloads.schedules import SCHEDULES
 def plan_of(kind, p, m, times, *, v=1, hop=0, pair=None):
     """Return a plan of uniform stages, whose times are in ns."""
     return PassesPlan(
-        pass_times_s=[tuple(time / 1e9 for time in times)] * p,
-        num_microbatches=m,
-        p2p_s=hop / 1e9,
-        schedule=kind,
-        num_chunks=v,
-        pair_s=None if pair is None else [pair / 1e9] * p,
+        PassesWork(
+            pass_times_s=[tuple(time / 1e9 for time in times)] * p,
+            num_microbatches=m,
+            p2p_s=hop / 1e9,
+            schedule=kind,
+            num_chunks=v,
+            pair_s=None if pair is None else [pair / 1e9] * p,
+        )
     )
 
 
@@ -81,5 +84,5 @@ def test_the_published_zb_2p_cases_stay_within_2p_activations(case):
     """The certificate of the validation cases: at every step at most 2 p M_B, what W keeps included."""
     scenario = load_scenario(Path(__file__).parents[2] / "scenarios" / "validation" / "schedules" / f"{case}.yaml")
     held = scenario.spec.workload.held
-    plan = build_passes(scenario)
-    assert held_most(plan.pipeline_order.order, weight_share=held.W / held.B) <= 2 * plan.num_stages + 1e-6
+    plan = PassesPlan(build_passes(scenario))
+    assert max_in_flight(plan.pipeline_order.order, weight_share=held.W / held.B) <= 2 * plan.num_stages + 1e-6

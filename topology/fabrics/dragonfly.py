@@ -23,9 +23,8 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from topology.fabric_spec import FabricSpec
-from topology.fabrics.options import refuse, require_oversubscription
-from topology.wires import add_both_ways
+from topology.fabric import FabricSpec, refuse, require_oversubscription
+from topology.links import add_both_ways
 
 __all__ = ["Dragonfly"]
 

@@ -19,9 +19,8 @@ from math import prod
 
 import networkx as nx
 
-from topology.fabric_spec import FabricSpec
-from topology.fabrics.options import refuse
-from topology.wires import add_both_ways
+from topology.fabric import FabricSpec, refuse
+from topology.links import add_both_ways
 
 __all__ = ["Torus"]
 

@@ -46,7 +46,7 @@ _SPEED: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?GT/s.*")
 _INTEL: Final = ((0xCF, 40e9), (0x8F, 22e9), (0x55, 10e9), (0, 6e9))
 """From which model on -> bandwidth between CPUs (NCCL topo.h: ERP, SRP, SKL, BDW)."""
 _AMD: Final = {23: 16e9, 143: 16e9, 25: 24e9, 175: 24e9, 26: 32e9, 191: 32e9}
-"""ScheduleKind, also as older NCCL writes it -> bandwidth between CPUs (NCCL topo.h: Zen 1 and 2, 3 and 4, 5)."""
+"""CPU family, also as older NCCL writes the family -> bandwidth between CPUs (NCCL topo.h: Zen 1 and 2, 3 and 4, 5)."""
 _ARM: Final = 6e9
 
 

@@ -7,15 +7,14 @@ Latencies are end to end for 64 bytes (DeepSeek-AI, "Insights into DeepSeek-V3",
 InfiniBand 2.8 us under one leaf, 3.7 us across leaves; RoCE 3.6 and 5.6 us), divided over the links of the path.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sim.errors import InvalidValueError, did_you_mean
-from topology.fabric_spec import FabricSpec, Node
-from topology.fabrics.rail_optimised import RailOptimised
+from topology.fabric import FabricSpec, Node
+from topology.fabrics.clos import RailOptimised
 from topology.links import LinkKind
-from topology.nodes.mesh import MeshNode
-from topology.nodes.nvswitch import NvSwitchNode
-from topology.nodes.pcie_server import PcieServer
+from topology.nodes import MeshNode, NvSwitchNode, PcieServer
 from topology.presets.protocols import BETWEEN_NODES, FITTED, simple_rate
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
@@ -37,21 +36,49 @@ def _nvlink(bandwidth_bytes_per_s: float, reached_bytes_per_s: float, source: st
     )
 
 
+_NVLINK4 = _nvlink(450e9, FITTED["nvlink4 copy rate"].value * 450e9, "H100 datasheet: 900 GB/s both ways; copies")
+_NVLINK5 = _nvlink(900e9, 18 * 40.1e9, "B200 datasheet: 1.8 TB/s both ways; NCCL topo.h SM100_NVLINK_BW 40.1 GB/s x 18")
+_XGMI3 = LinkKind(
+    name="xgmi",
+    bandwidth_bytes_per_s=64e9,  # 16 lanes at 32 Gb/s (Linux amdgpu_xgmi.h: XGMI_SPEED_32GT), one link to each peer
+    latency_s=3.33e-6,  # assumed: NVLink's end to end, here over one link
+    efficiency=simple_rate("xgmi3"),
+    source="AMD MI300X platform: 128 GB/s both ways per link; efficiency fitted",
+)
+_PCIE4_SLOT = LinkKind(
+    name="pcie",
+    bandwidth_bytes_per_s=31.5e9,
+    latency_s=_ROCE_S[0] / 6,  # gpu -> switch -> nic -> leaf -> nic -> switch -> gpu: 6 links
+    efficiency=24 / 31.5,
+    source="PCI-SIG, x16 slot 4.0; NCCL topo.h: PCI_BW 12 GB/s for 3.0 x16, twice that for 4.0",
+)
+_CPU_LINK = LinkKind(
+    name="cpu",
+    bandwidth_bytes_per_s=22e9,
+    latency_s=_ROCE_S[0] / 6,  # assumed: as a PCIe link
+    source="NCCL topo.h: SRP_QPI_BW 22 GB/s, two sockets of Sapphire Rapids",
+)
+
+
 def _fabric(
     name: str,
     *,
-    gpus_per_node: int,
-    nvlink: LinkKind,
-    inside: str,
-    nic_bytes_per_s: float,
-    pcie_bytes_per_s: float,
-    nodes_per_leaf: int,
+    gpus_per_node: int = 8,
+    nvlink: LinkKind = _NVLINK4,
+    inside: str = "nvlink4",
+    nic_bytes_per_s: float = 50e9,
+    pcie_bytes_per_s: float = 63e9,
+    nodes_per_leaf: int = 32,
     between: str = "ib-ndr",
     end_to_end_s: tuple[float, float] = _IB_S,
     links_under_leaf: int = 4,
     node: Node = _NVSWITCH,
 ) -> FabricSpec:
-    """Return a fabric; latencies `end_to_end_s` are under one leaf and across leaves, divided over the path's links."""
+    """Return a fabric that differs from the DGX H100's by the figures that are given.
+
+    The DGX H100 datasheet states 8 GPUs, NVLink4 with 900 GB/s both ways and 8 x 400 Gb/s NDR; a SuperPOD unit has 32
+    nodes. Latencies `end_to_end_s` are under one leaf and across leaves, divided over the links of the path.
+    """
     under_s, across_s = end_to_end_s
     nic = LinkKind(
         name="nic",
@@ -80,148 +107,6 @@ def _fabric(
     )
 
 
-_NVLINK4 = _nvlink(450e9, FITTED["nvlink4 copy rate"].value * 450e9, "H100 datasheet: 900 GB/s both ways; copies")
-_NVLINK5 = _nvlink(900e9, 18 * 40.1e9, "B200 datasheet: 1.8 TB/s both ways; NCCL topo.h SM100_NVLINK_BW 40.1 GB/s x 18")
-_XGMI3 = LinkKind(
-    name="xgmi",
-    bandwidth_bytes_per_s=64e9,  # 16 lanes at 32 Gb/s (Linux amdgpu_xgmi.h: XGMI_SPEED_32GT), one link to each peer
-    latency_s=3.33e-6,  # assumed: NVLink's end to end, here over one link
-    efficiency=simple_rate("xgmi3"),
-    source="AMD MI300X platform: 128 GB/s both ways per link; efficiency fitted",
-)
-_PCIE4_SLOT = LinkKind(
-    name="pcie",
-    bandwidth_bytes_per_s=31.5e9,
-    latency_s=_ROCE_S[0] / 6,  # gpu -> switch -> nic -> leaf -> nic -> switch -> gpu: 6 links
-    efficiency=24 / 31.5,
-    source="PCI-SIG, x16 slot 4.0; NCCL topo.h: PCI_BW 12 GB/s for 3.0 x16, twice that for 4.0",
-)
-_CPU_LINK = LinkKind(
-    name="cpu",
-    bandwidth_bytes_per_s=22e9,
-    latency_s=_ROCE_S[0] / 6,  # assumed: as a PCIe link
-    source="NCCL topo.h: SRP_QPI_BW 22 GB/s, two sockets of Sapphire Rapids",
-)
-
-FABRICS: dict[str, FabricSpec] = {
-    # DGX A100 datasheet: 8 GPUs, NVLink3 600 GB/s both ways, 8 x 200 Gb/s HDR; SuperPOD units of 20 nodes.
-    "dgx-a100": _fabric(
-        "dgx-a100",
-        gpus_per_node=8,
-        nvlink=_nvlink(
-            300e9, 12 * 20.0e9, "A100 datasheet: 600 GB/s both ways; NCCL topo.h SM80_NVLINK_BW 20.0 GB/s x 12"
-        ),
-        inside="nvlink3",
-        between="ib-hdr",
-        nic_bytes_per_s=25e9,
-        pcie_bytes_per_s=31.5e9,
-        nodes_per_leaf=20,
-    ),
-    # DGX H100 datasheet: 8 GPUs, NVLink4 900 GB/s both ways, 8 x 400 Gb/s NDR; SuperPOD units of 32 nodes.
-    "dgx-h100": _fabric(
-        "dgx-h100",
-        gpus_per_node=8,
-        nvlink=_NVLINK4,
-        inside="nvlink4",
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-    ),
-    # The same server on RoCE: latencies of the same table, NIC efficiency taken as InfiniBand's.
-    "hgx-h100-roce": _fabric(
-        "hgx-h100-roce",
-        gpus_per_node=8,
-        nvlink=_NVLINK4,
-        inside="nvlink4",
-        between="roce",
-        end_to_end_s=_ROCE_S,
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-    ),
-    # DGX H200: the DGX H100 with another GPU.
-    "dgx-h200": _fabric(
-        "dgx-h200",
-        gpus_per_node=8,
-        nvlink=_NVLINK4,
-        inside="nvlink4",
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-    ),
-    # Google Cloud, "Networking and GPU machines": A3 Mega, 8 H100, 1,800 Gb/s of which 8 x 200 Gb/s for the GPUs, over
-    # GPUDirect-TCPXO. Latency: no figure was found; RoCE's is taken, which errs fast.
-    "a3-mega": _fabric(
-        "a3-mega",
-        gpus_per_node=8,
-        nvlink=_NVLINK4,
-        inside="nvlink4",
-        between="tcpxo",
-        end_to_end_s=_ROCE_S,
-        nic_bytes_per_s=25e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-    ),
-    # H800: NVLink cut to 400 GB/s both ways; 160 of 200 GB/s one way is what DeepEP states as reachable.
-    "h800": _fabric(
-        "h800",
-        gpus_per_node=8,
-        nvlink=_nvlink(200e9, 160e9, "DeepEP README: H800 NVLink about 160 GB/s of 200 GB/s"),
-        inside="nvlink4-h800",
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-    ),
-    # DGX B200 datasheet: 8 GPUs, NVLink5 1.8 TB/s both ways, 8 x 400 Gb/s.
-    "dgx-b200": _fabric(
-        "dgx-b200",
-        gpus_per_node=8,
-        nvlink=_NVLINK5,
-        inside="nvlink5",
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-    ),
-    # GB200 NVL72: 72 GPUs in one NVLink domain, a 400 Gb/s NIC per GPU; SuperPOD units of 8 racks.
-    "gb200-nvl72": _fabric(
-        "gb200-nvl72",
-        gpus_per_node=72,
-        nvlink=_NVLINK5,
-        inside="nvlink5-nvl72",
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=8,
-    ),
-    # 8 MI300X, each linked to the 7 others; NICs as in Azure's ND MI300X v5: 8 x 400 Gb/s InfiniBand.
-    "mi300x": _fabric(
-        "mi300x",
-        gpus_per_node=8,
-        nvlink=_XGMI3,
-        inside="xgmi3",
-        nic_bytes_per_s=50e9,
-        pcie_bytes_per_s=63e9,
-        nodes_per_leaf=32,
-        node=MeshNode(),
-    ),
-    # NVIDIA's "PCIe optimized 2-8-5" server: 2 CPUs, 8 GPUs, 5 network adapters of which 4 for the GPUs, one to two of
-    # them; here with L40S. PCIe switches and 200 Gb/s per adapter are assumed: makers differ.
-    "pcie-8x-l40s": _fabric(
-        "pcie-8x-l40s",
-        gpus_per_node=8,
-        nvlink=_PCIE4_SLOT,
-        inside="pcie4",
-        between="roce",
-        end_to_end_s=_ROCE_S,
-        links_under_leaf=6,
-        nic_bytes_per_s=25e9,
-        pcie_bytes_per_s=31.5e9,
-        nodes_per_leaf=32,
-        node=PcieServer(gpus_per_switch=2, switches_per_cpu=2, cpu_link=_CPU_LINK),
-    ),
-}
-"""Fabric by preset name."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPreset:
     """A fabric and the device that is sold in it."""
@@ -233,18 +118,74 @@ class ClusterPreset:
 
 
 CLUSTERS: dict[str, ClusterPreset] = {
-    "dgx-a100": ClusterPreset(fabric=FABRICS["dgx-a100"], device="a100-sxm-80gb"),
-    "dgx-h100": ClusterPreset(fabric=FABRICS["dgx-h100"], device="h100-sxm"),
-    "dgx-h200": ClusterPreset(fabric=FABRICS["dgx-h200"], device="h200-sxm"),
-    "h800": ClusterPreset(fabric=FABRICS["h800"], device="h800-sxm"),
-    "dgx-b200": ClusterPreset(fabric=FABRICS["dgx-b200"], device="b200-sxm"),
-    "gb200-nvl72": ClusterPreset(fabric=FABRICS["gb200-nvl72"], device="gb200"),
-    "hgx-h100-roce": ClusterPreset(fabric=FABRICS["hgx-h100-roce"], device="h100-sxm"),
-    "a3-mega": ClusterPreset(fabric=FABRICS["a3-mega"], device="h100-sxm"),
-    "mi300x": ClusterPreset(fabric=FABRICS["mi300x"], device="mi300x"),
-    "pcie-8x-l40s": ClusterPreset(fabric=FABRICS["pcie-8x-l40s"], device="l40s"),
+    preset.fabric.name: preset
+    for preset in (
+        # DGX A100 datasheet: 8 GPUs, NVLink3 600 GB/s both ways, 8 x 200 Gb/s HDR; SuperPOD units of 20 nodes.
+        ClusterPreset(
+            device="a100-sxm-80gb",
+            fabric=_fabric(
+                "dgx-a100",
+                nvlink=_nvlink(
+                    300e9, 12 * 20.0e9, "A100 datasheet: 600 GB/s both ways; NCCL topo.h SM80_NVLINK_BW 20.0 GB/s x 12"
+                ),
+                inside="nvlink3",
+                between="ib-hdr",
+                nic_bytes_per_s=25e9,
+                pcie_bytes_per_s=31.5e9,
+                nodes_per_leaf=20,
+            ),
+        ),
+        ClusterPreset(device="h100-sxm", fabric=_fabric("dgx-h100")),
+        # DGX H200: the DGX H100 with another GPU.
+        ClusterPreset(device="h200-sxm", fabric=_fabric("dgx-h200")),
+        # H800: NVLink cut to 400 GB/s both ways; 160 of 200 GB/s one way is what DeepEP states as reachable.
+        ClusterPreset(
+            device="h800-sxm",
+            fabric=_fabric(
+                "h800",
+                nvlink=_nvlink(200e9, 160e9, "DeepEP README: H800 NVLink about 160 GB/s of 200 GB/s"),
+                inside="nvlink4-h800",
+            ),
+        ),
+        # DGX B200 datasheet: 8 GPUs, NVLink5 1.8 TB/s both ways, 8 x 400 Gb/s.
+        ClusterPreset(device="b200-sxm", fabric=_fabric("dgx-b200", nvlink=_NVLINK5, inside="nvlink5")),
+        # GB200 NVL72: 72 GPUs in one NVLink domain, a 400 Gb/s NIC per GPU; SuperPOD units of 8 racks.
+        ClusterPreset(
+            device="gb200",
+            fabric=_fabric("gb200-nvl72", gpus_per_node=72, nvlink=_NVLINK5, inside="nvlink5-nvl72", nodes_per_leaf=8),
+        ),
+        # The DGX H100 on RoCE: latencies of the same table, NIC efficiency taken as InfiniBand's.
+        ClusterPreset(device="h100-sxm", fabric=_fabric("hgx-h100-roce", between="roce", end_to_end_s=_ROCE_S)),
+        # Google Cloud, "Networking and GPU machines": A3 Mega, 8 H100, 1,800 Gb/s of which 8 x 200 Gb/s for the GPUs,
+        # over GPUDirect-TCPXO. Latency: no figure was found; RoCE's is taken, which errs fast.
+        ClusterPreset(
+            device="h100-sxm",
+            fabric=_fabric("a3-mega", between="tcpxo", end_to_end_s=_ROCE_S, nic_bytes_per_s=25e9),
+        ),
+        # 8 MI300X, each linked to the 7 others; NICs as in Azure's ND MI300X v5: 8 x 400 Gb/s InfiniBand.
+        ClusterPreset(device="mi300x", fabric=_fabric("mi300x", nvlink=_XGMI3, inside="xgmi3", node=MeshNode())),
+        # NVIDIA's "PCIe optimized 2-8-5" server: 2 CPUs, 8 GPUs, 5 network adapters, of which 4 serve two GPUs each;
+        # here with L40S. PCIe switches and 200 Gb/s per adapter are assumed: makers differ.
+        ClusterPreset(
+            device="l40s",
+            fabric=_fabric(
+                "pcie-8x-l40s",
+                nvlink=_PCIE4_SLOT,
+                inside="pcie4",
+                between="roce",
+                end_to_end_s=_ROCE_S,
+                links_under_leaf=6,
+                nic_bytes_per_s=25e9,
+                pcie_bytes_per_s=31.5e9,
+                node=PcieServer(gpus_per_switch=2, switches_per_cpu=2, cpu_link=_CPU_LINK),
+            ),
+        ),
+    )
 }
-"""Cluster presets by name."""
+"""Clusters by name: a fabric and the device that is sold in it."""
+
+FABRICS: Mapping[str, FabricSpec] = {name: preset.fabric for name, preset in CLUSTERS.items()}
+"""Fabrics by the names of their clusters."""
 
 
 def get_cluster_preset(name: str) -> ClusterPreset:

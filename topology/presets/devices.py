@@ -1,223 +1,188 @@
 """Named devices: datasheet figures and measured efficiencies, each with its source.
 
-Three grades of `gemm_efficiency`, told in each `source`:
+Three grades of `gemm_efficiency`, named in each `source`:
 
 - *fitted* to a profile of kernels (A100, H100: `benchmarks/fit_device.py`; B200: SimuMax's operator table);
 - *mamf / peak*: the best matmul of a sweep (stas00/ml-engineering, maximum achievable matmul FLOPS) over the datasheet
   peak, for a full wave. It errs fast: B200's real operators reach 0.52 where its mamf is 0.776 of the peak;
 - *assumed*, for want of a published kernel profile: a cautious round number.
 
-Attention efficiencies count the causal half only. Head dim 64 is the harder case and the one chosen for Hopper
+Attention efficiencies count the causal half only. Head dim 64 is the harder case and was chosen for Hopper
 (FlashAttention-3, H100, causal, 4k tokens: 420 TFLOP/s at head dim 64, 579 at 128): head dim 128 looks too slow.
 """
+
+from dataclasses import replace
 
 from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
 
 __all__ = ["DEVICES", "get_device"]
 
-# Fitted by benchmarks/fit_device.py to Vidur's A100-SXM-80GB profile (fp16 linears); error in topology/device.py.
-_A100_GEMM_EFFICIENCY = 0.79
-_A100_MEMORY_EFFICIENCY = 0.88
-_A100_KERNEL_OVERHEAD_S = 4.2e-6
-_A100_TILE_OVERHEAD_S = 0.66e-6
-# FlashAttention-2 (Dao, 2023): 50-73 % of the A100's peak forward (abstract), at most 63 % backward (section 4.1).
-# Within that range the lower part, for causal and head dim 64; the charts themselves were not at hand.
-_A100_ATTENTION_EFFICIENCY = 0.55
-_A100_ATTENTION_BACKWARD_EFFICIENCY = 0.48
+_A100_80GB = Device(
+    name="a100-sxm-80gb",
+    peak_bf16_flops_per_s=312e12,  # NVIDIA A100 datasheet, dense
+    memory_bytes=80_000_000_000,  # datasheet
+    memory_bandwidth_bytes_per_s=2.039e12,  # datasheet
+    num_sms=108,  # NVIDIA A100 architecture whitepaper
+    # benchmarks/fit_device.py fits the four constants to Vidur's A100-SXM-80GB profile (fp16 linears);
+    # topology/device.py states the error of the fit.
+    gemm_efficiency=0.79,
+    memory_efficiency=0.88,
+    kernel_overhead_s=4.2e-6,
+    tile_overhead_s=0.66e-6,
+    # FlashAttention-2 (Dao, 2023): 50-73 % of the A100's peak forward (abstract), at most 63 % backward (section 4.1).
+    # Within that range the lower part, for causal and head dim 64; the charts themselves were not at hand.
+    attention_efficiency=0.55,
+    attention_backward_efficiency=0.48,
+    source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention within FlashAttention-2's range",
+)
 
-# Fitted by benchmarks/fit_device.py to Vidur's H100-SXM profile (fp16 linears); error in topology/device.py.
-_H100_GEMM_EFFICIENCY = 0.82
-_H100_MEMORY_EFFICIENCY = 0.935
-_H100_KERNEL_OVERHEAD_S = 3.5e-6
-_H100_TILE_OVERHEAD_S = 1.3e-6
-# FlashAttention-3 (Shah et al., 2024), figure 5, causal, head dim 64, 4k tokens: 420 of 989 TFLOP/s.
-_H100_ATTENTION_EFFICIENCY = 0.42
-# Same, figure 6, not causal, head dim 64, 4k tokens: 453 of 989, times the causal loss of the forward pass, 420 / 476.
-_H100_ATTENTION_BACKWARD_EFFICIENCY = 0.40
+_H100 = Device(
+    name="h100-sxm",
+    peak_bf16_flops_per_s=989e12,  # NVIDIA H100 datasheet, dense
+    peak_fp8_flops_per_s=1979e12,  # datasheet, dense
+    memory_bytes=80_000_000_000,  # datasheet
+    memory_bandwidth_bytes_per_s=3.35e12,  # datasheet
+    num_sms=132,  # NVIDIA H100 architecture whitepaper, SXM5
+    # benchmarks/fit_device.py fits the four constants to Vidur's H100-SXM profile (fp16 linears); topology/device.py
+    # states the error of the fit.
+    gemm_efficiency=0.82,
+    memory_efficiency=0.935,
+    kernel_overhead_s=3.5e-6,
+    tile_overhead_s=1.3e-6,
+    fp8_efficiency_ratio=(1402.6 / 1979) / (794.5 / 989),  # mamf fp8 over mamf bf16
+    # FlashAttention-3 (Shah et al., 2024), figure 5, causal, head dim 64, 4k tokens: 420 of 989 TFLOP/s.
+    attention_efficiency=0.42,
+    # Figure 6, not causal, head dim 64, 4k tokens: 453 of 989, times the causal loss of the forward pass, 420 / 476.
+    attention_backward_efficiency=0.40,
+    source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention from FlashAttention-3",
+)
 
-# SimuMax b200_bf16_ceperm.json: on 288 bf16 forward and dgrad GEMMs the model's |error| is 5.4 % in the median, 31 % at
-# the 90th percentile and 50 % at worst. 72 grouped GEMMs look 17 % too fast in the median: under 5 % from 2,460 tokens
-# per expert, 14 % at 512, 20 % to 40 % below.
-_B200_GEMM_EFFICIENCY = 0.52
-_B200_MEMORY_EFFICIENCY = 0.67  # same file: default of the HBM 0.666
-_B200_TILE_OVERHEAD_S = 0.0  # the fit gives none: a tile's drain hides behind the next tile's fill
-# Same file, head dim 128: median of measured fused attention 0.73 forward, 0.69 backward, counted over the full score
-# matrix (values reach 1.2: the kernels skip half of it); the causal half is half of that, large shapes a little more.
-_B200_ATTENTION_EFFICIENCY = 0.40
-_B200_ATTENTION_BACKWARD_EFFICIENCY = 0.36
+_B200 = Device(
+    name="b200-sxm",
+    peak_bf16_flops_per_s=2250e12,  # NVIDIA HGX B200 datasheet, dense
+    peak_fp8_flops_per_s=4500e12,  # datasheet, dense
+    memory_bytes=180_000_000_000,  # datasheet
+    memory_bandwidth_bytes_per_s=8.0e12,  # datasheet
+    num_sms=148,  # two dies of 74 SMs, as CUDA reports; no datasheet states it
+    # SimuMax b200_bf16_ceperm.json: on 288 bf16 forward and dgrad GEMMs the model's |error| is 5.4 % in the median, 31
+    # % at the 90th percentile and 50 % at worst. 72 grouped GEMMs look 17 % too fast in the median: under 5 % from
+    # 2,460 tokens per expert, 14 % at 512, 20 % to 40 % below.
+    gemm_efficiency=0.52,
+    memory_efficiency=0.67,  # the file's default of the HBM is 0.666
+    tile_overhead_s=0.0,  # the fit gives none: a tile's drain hides behind the next tile's fill
+    kernel_overhead_s=_H100.kernel_overhead_s,  # assumed as on the H100
+    fp8_efficiency_ratio=(3432.5 / 4500) / (1745.0 / 2250),  # mamf fp8 over mamf bf16
+    # SimuMax, head dim 128: median of measured fused attention 0.73 forward, 0.69 backward, counted over the full
+    # score matrix (values reach 1.2: the kernels skip half of it); the causal half is half of that, large shapes a
+    # little more.
+    attention_efficiency=0.40,
+    attention_backward_efficiency=0.36,
+    source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
+)
+
+_MI300X = Device(
+    name="mi300x",
+    peak_bf16_flops_per_s=1307e12,  # AMD MI300X datasheet, dense
+    peak_fp8_flops_per_s=2614.9e12,  # datasheet, dense
+    memory_bytes=192_000_000_000,  # datasheet
+    memory_bandwidth_bytes_per_s=5.3e12,  # datasheet
+    num_sms=304,  # CUs, datasheet
+    gemm_efficiency=668.4 / 1307,  # mamf / peak
+    memory_efficiency=0.80,  # assumed; a little under the A100's
+    attention_efficiency=0.30,  # assumed
+    attention_backward_efficiency=0.22,  # assumed
+    kernel_overhead_s=5e-6,  # assumed; a little over the A100's
+    tile_overhead_s=_H100.tile_overhead_s,  # assumed
+    source="AMD datasheet; GEMM by mamf / peak; memory, attention and overheads assumed, unsure by a third",
+)
 
 DEVICES: dict[str, Device] = {
-    "a100-sxm-40gb": Device(
-        name="a100-sxm-40gb",
-        peak_bf16_flops_per_s=312e12,  # NVIDIA A100 datasheet, dense
-        memory_bytes=40_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=1.555e12,  # datasheet
-        num_sms=108,  # NVIDIA A100 architecture whitepaper
-        gemm_efficiency=_A100_GEMM_EFFICIENCY,
-        memory_efficiency=_A100_MEMORY_EFFICIENCY,
-        attention_efficiency=_A100_ATTENTION_EFFICIENCY,
-        attention_backward_efficiency=_A100_ATTENTION_BACKWARD_EFFICIENCY,
-        kernel_overhead_s=_A100_KERNEL_OVERHEAD_S,
-        tile_overhead_s=_A100_TILE_OVERHEAD_S,
-        source="NVIDIA datasheet; fitted constants of the 80 GB part, which has the same chip",
-    ),
-    "a100-sxm-80gb": Device(
-        name="a100-sxm-80gb",
-        peak_bf16_flops_per_s=312e12,  # NVIDIA A100 datasheet, dense
-        memory_bytes=80_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=2.039e12,  # datasheet
-        num_sms=108,  # NVIDIA A100 architecture whitepaper
-        gemm_efficiency=_A100_GEMM_EFFICIENCY,
-        memory_efficiency=_A100_MEMORY_EFFICIENCY,
-        attention_efficiency=_A100_ATTENTION_EFFICIENCY,
-        attention_backward_efficiency=_A100_ATTENTION_BACKWARD_EFFICIENCY,
-        kernel_overhead_s=_A100_KERNEL_OVERHEAD_S,
-        tile_overhead_s=_A100_TILE_OVERHEAD_S,
-        source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention within FlashAttention-2's range",
-    ),
-    "h100-sxm": Device(
-        name="h100-sxm",
-        peak_bf16_flops_per_s=989e12,  # NVIDIA H100 datasheet, dense
-        peak_fp8_flops_per_s=1979e12,  # datasheet, dense
-        memory_bytes=80_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=3.35e12,  # datasheet
-        num_sms=132,  # NVIDIA H100 architecture whitepaper, SXM5
-        gemm_efficiency=_H100_GEMM_EFFICIENCY,
-        fp8_efficiency_ratio=(1402.6 / 1979) / (794.5 / 989),  # mamf fp8 over mamf bf16
-        memory_efficiency=_H100_MEMORY_EFFICIENCY,
-        attention_efficiency=_H100_ATTENTION_EFFICIENCY,
-        attention_backward_efficiency=_H100_ATTENTION_BACKWARD_EFFICIENCY,
-        kernel_overhead_s=_H100_KERNEL_OVERHEAD_S,
-        tile_overhead_s=_H100_TILE_OVERHEAD_S,
-        source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention from FlashAttention-3",
-    ),
-    "h200-sxm": Device(
-        name="h200-sxm",
-        peak_bf16_flops_per_s=989e12,  # NVIDIA H200 datasheet, dense
-        peak_fp8_flops_per_s=1979e12,  # datasheet, dense
-        memory_bytes=141_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=4.8e12,  # datasheet
-        num_sms=132,  # the H100's chip
-        gemm_efficiency=_H100_GEMM_EFFICIENCY,  # mamf is the H100's, 794.5
-        fp8_efficiency_ratio=(1453.4 / 1979) / (794.5 / 989),  # mamf fp8 over mamf bf16
-        memory_efficiency=_H100_MEMORY_EFFICIENCY,
-        attention_efficiency=_H100_ATTENTION_EFFICIENCY,
-        attention_backward_efficiency=_H100_ATTENTION_BACKWARD_EFFICIENCY,
-        kernel_overhead_s=_H100_KERNEL_OVERHEAD_S,
-        tile_overhead_s=_H100_TILE_OVERHEAD_S,
-        source="NVIDIA datasheet; fitted constants of the H100, which has the same chip; mamf the same",
-    ),
-    "h800-sxm": Device(
-        name="h800-sxm",
-        peak_bf16_flops_per_s=989e12,  # as the H100: only NVLink is cut
-        peak_fp8_flops_per_s=1979e12,  # as the H100
-        memory_bytes=80_000_000_000,  # as the H100
-        memory_bandwidth_bytes_per_s=3.35e12,  # as the H100; FlashMLA reaches 3000 GB/s, 0.90 (open-infra-index)
-        num_sms=132,  # the H100's chip
-        gemm_efficiency=_H100_GEMM_EFFICIENCY,
-        fp8_efficiency_ratio=(1402.6 / 1979) / (794.5 / 989),  # the H100's; DeepGEMM reaches 1350+ TFLOP/s on an H800
-        memory_efficiency=_H100_MEMORY_EFFICIENCY,
-        attention_efficiency=_H100_ATTENTION_EFFICIENCY,
-        attention_backward_efficiency=_H100_ATTENTION_BACKWARD_EFFICIENCY,
-        kernel_overhead_s=_H100_KERNEL_OVERHEAD_S,
-        tile_overhead_s=_H100_TILE_OVERHEAD_S,
-        source="H100 with less NVLink; fitted constants of the H100",
-    ),
-    "b200-sxm": Device(
-        name="b200-sxm",
-        peak_bf16_flops_per_s=2250e12,  # NVIDIA HGX B200 datasheet, dense
-        peak_fp8_flops_per_s=4500e12,  # datasheet, dense
-        memory_bytes=180_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=8.0e12,  # datasheet
-        num_sms=148,  # two dies of 74 SMs, as CUDA reports; no datasheet states it
-        gemm_efficiency=_B200_GEMM_EFFICIENCY,
-        fp8_efficiency_ratio=(3432.5 / 4500) / (1745.0 / 2250),  # mamf fp8 over mamf bf16
-        memory_efficiency=_B200_MEMORY_EFFICIENCY,
-        attention_efficiency=_B200_ATTENTION_EFFICIENCY,
-        attention_backward_efficiency=_B200_ATTENTION_BACKWARD_EFFICIENCY,
-        kernel_overhead_s=_H100_KERNEL_OVERHEAD_S,  # assumed as on the H100
-        tile_overhead_s=_B200_TILE_OVERHEAD_S,
-        source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
-    ),
-    "gb200": Device(
-        name="gb200",
-        peak_bf16_flops_per_s=2500e12,  # NVIDIA GB200 NVL72 datasheet, per GPU, dense
-        peak_fp8_flops_per_s=5000e12,  # datasheet, per GPU, dense
-        memory_bytes=186_000_000_000,  # datasheet, per GPU
-        memory_bandwidth_bytes_per_s=8.0e12,  # datasheet, per GPU
-        num_sms=148,  # the B200's chip
-        gemm_efficiency=_B200_GEMM_EFFICIENCY * (1822.0 / 2500) / (1745.0 / 2250),  # B200's fit, scaled by mamf / peak
-        fp8_efficiency_ratio=(3615.6 / 5000) / (1822.0 / 2500),  # mamf fp8 over mamf bf16
-        memory_efficiency=_B200_MEMORY_EFFICIENCY,
-        attention_efficiency=_B200_ATTENTION_EFFICIENCY * 2250 / 2500,  # the B200's TFLOP/s over a higher peak
-        attention_backward_efficiency=_B200_ATTENTION_BACKWARD_EFFICIENCY * 2250 / 2500,
-        kernel_overhead_s=_H100_KERNEL_OVERHEAD_S,  # assumed as on the H100
-        tile_overhead_s=_B200_TILE_OVERHEAD_S,
-        source="NVIDIA datasheet; efficiencies of the B200 scaled by mamf, not measured on a GB200",
-    ),
-    "mi300x": Device(
-        name="mi300x",
-        peak_bf16_flops_per_s=1307e12,  # AMD MI300X datasheet, dense
-        peak_fp8_flops_per_s=2614.9e12,  # datasheet, dense
-        memory_bytes=192_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=5.3e12,  # datasheet
-        num_sms=304,  # CUs, datasheet
-        gemm_efficiency=668.4 / 1307,  # mamf / peak
-        memory_efficiency=0.80,  # assumed; a little under the A100's
-        attention_efficiency=0.30,  # assumed
-        attention_backward_efficiency=0.22,  # assumed
-        kernel_overhead_s=5e-6,  # assumed; a little over the A100's
-        tile_overhead_s=_H100_TILE_OVERHEAD_S,  # assumed
-        source="AMD datasheet; GEMM by mamf / peak; memory, attention and overheads assumed, unsure by a third",
-    ),
-    "l40s": Device(
-        name="l40s",
-        peak_bf16_flops_per_s=362.05e12,  # NVIDIA L40S datasheet, dense
-        peak_fp8_flops_per_s=733e12,  # datasheet, dense
-        memory_bytes=48_000_000_000,  # datasheet
-        memory_bandwidth_bytes_per_s=864e9,  # datasheet
-        num_sms=142,  # datasheet: 142 RT cores, one per SM
-        gemm_efficiency=0.70,  # assumed; a little under the A100's
-        memory_efficiency=0.85,  # assumed; a little under the A100's
-        attention_efficiency=0.45,  # assumed; FlashAttention-2, as the A100's and less
-        attention_backward_efficiency=0.40,  # assumed
-        kernel_overhead_s=_A100_KERNEL_OVERHEAD_S,  # assumed as on the A100
-        tile_overhead_s=_A100_TILE_OVERHEAD_S,  # assumed
-        source="NVIDIA datasheet; all efficiencies assumed, unsure by a third",
-    ),
-    "mi250x-gcd": Device(
-        name="mi250x-gcd",
-        peak_bf16_flops_per_s=191.5e12,  # half of the MI250X's 383 (AMD datasheet)
-        memory_bytes=64_000_000_000,  # half of 128 GB (Frontier User Guide: 64 GB per GCD)
-        memory_bandwidth_bytes_per_s=1.6e12,  # half of the MI250X's 3.2 TB/s (AMD datasheet, rounded)
-        num_sms=110,  # CUs of one GCD, half of 220
-        gemm_efficiency=0.60,  # assumed: whole training steps reach 0.32-0.38 of the peak (Dash et al., 2023, Frontier)
-        memory_efficiency=0.80,  # assumed; a little under the A100's
-        attention_efficiency=0.30,  # assumed; FlashAttention-2 on composable kernels
-        attention_backward_efficiency=0.22,  # assumed
-        kernel_overhead_s=5e-6,  # assumed; a little over the A100's
-        tile_overhead_s=_A100_TILE_OVERHEAD_S,  # assumed
-        source="half an MI250X (AMD datasheet, Frontier User Guide); all efficiencies assumed, unsure by a third",
-    ),
-    "ascend-910b": Device(
-        name="ascend-910b",
-        # One die of the 910C has 376 (CloudMatrix384 paper, 2025). Variants of the 910B are sold from 280 up; a
-        # measured 328 bf16 matmul on a 910B (limulidae benchmark) excludes the slower ones there.
-        peak_bf16_flops_per_s=376e12,
-        memory_bytes=64_000_000_000,  # trade press on the 910B; half of the 910C's 128 GB
-        memory_bandwidth_bytes_per_s=1.6e12,  # half of the 910C's 3.2 TB/s (CloudMatrix384 paper)
-        num_sms=24,  # AI cores with a cube unit, one 910C die; unsure for the 910B (20 to 25 by variant)
-        gemm_efficiency=0.75,  # assumed, under the 328 / 376 = 0.87 of one large matmul (limulidae)
-        memory_efficiency=0.80,  # limulidae: torch.exp 642 GB/s, taken as read and written: 1284 of 1600
-        attention_efficiency=0.40,  # assumed
-        attention_backward_efficiency=0.30,  # assumed
-        kernel_overhead_s=8e-6,  # assumed; twice the A100's
-        tile_overhead_s=_H100_TILE_OVERHEAD_S,  # assumed
-        source="no datasheet is public: one die of the 910C, and a user's benchmark; unsure by a third",
-    ),
+    device.name: device
+    for device in (
+        replace(
+            _A100_80GB,
+            name="a100-sxm-40gb",
+            memory_bytes=40_000_000_000,  # datasheet
+            memory_bandwidth_bytes_per_s=1.555e12,  # datasheet
+            source="NVIDIA datasheet; fitted constants of the 80 GB part, which has the same chip",
+        ),
+        _A100_80GB,
+        _H100,
+        replace(
+            _H100,
+            name="h200-sxm",
+            memory_bytes=141_000_000_000,  # NVIDIA H200 datasheet
+            memory_bandwidth_bytes_per_s=4.8e12,  # datasheet
+            fp8_efficiency_ratio=(1453.4 / 1979) / (794.5 / 989),  # mamf fp8 over mamf bf16, which is the H100's
+            source="NVIDIA datasheet; fitted constants of the H100, which has the same chip; mamf the same",
+        ),
+        # Memory and kernels as on the H100: FlashMLA reaches 3000 GB/s, 0.90, and DeepGEMM 1350+ TFLOP/s on an H800.
+        replace(_H100, name="h800-sxm", source="H100 with less NVLink; fitted constants of the H100"),
+        _B200,
+        replace(
+            _B200,
+            name="gb200",
+            peak_bf16_flops_per_s=2500e12,  # NVIDIA GB200 NVL72 datasheet, per GPU, dense
+            peak_fp8_flops_per_s=5000e12,  # datasheet, per GPU, dense
+            memory_bytes=186_000_000_000,  # datasheet, per GPU
+            gemm_efficiency=_B200.gemm_efficiency
+            * (1822.0 / 2500)
+            / (1745.0 / 2250),  # B200's fit, scaled by mamf / peak
+            fp8_efficiency_ratio=(3615.6 / 5000) / (1822.0 / 2500),  # mamf fp8 over mamf bf16
+            attention_efficiency=_B200.attention_efficiency * 2250 / 2500,  # the B200's TFLOP/s over a higher peak
+            attention_backward_efficiency=_B200.attention_backward_efficiency * 2250 / 2500,
+            source="NVIDIA datasheet; efficiencies of the B200 scaled by mamf, not measured on a GB200",
+        ),
+        _MI300X,
+        Device(
+            name="l40s",
+            peak_bf16_flops_per_s=362.05e12,  # NVIDIA L40S datasheet, dense
+            peak_fp8_flops_per_s=733e12,  # datasheet, dense
+            memory_bytes=48_000_000_000,  # datasheet
+            memory_bandwidth_bytes_per_s=864e9,  # datasheet
+            num_sms=142,  # datasheet: 142 RT cores, one per SM
+            gemm_efficiency=0.70,  # assumed; a little under the A100's
+            memory_efficiency=0.85,  # assumed; a little under the A100's
+            attention_efficiency=0.45,  # assumed; FlashAttention-2, as the A100's and less
+            attention_backward_efficiency=0.40,  # assumed
+            kernel_overhead_s=_A100_80GB.kernel_overhead_s,  # assumed as on the A100
+            tile_overhead_s=_A100_80GB.tile_overhead_s,  # assumed
+            source="NVIDIA datasheet; all efficiencies assumed, unsure by a third",
+        ),
+        replace(
+            _MI300X,
+            name="mi250x-gcd",
+            peak_bf16_flops_per_s=191.5e12,  # half of the MI250X's 383 (AMD datasheet)
+            peak_fp8_flops_per_s=None,
+            memory_bytes=64_000_000_000,  # half of 128 GB (Frontier User Guide: 64 GB per GCD)
+            memory_bandwidth_bytes_per_s=1.6e12,  # half of the MI250X's 3.2 TB/s (AMD datasheet, rounded)
+            num_sms=110,  # CUs of one GCD, half of 220
+            # Assumed: whole training steps reach 0.32-0.38 of the peak (Dash et al., 2023, Frontier). Memory, attention
+            # and launches are assumed as on the MI300X; attention is FlashAttention-2 on composable kernels.
+            gemm_efficiency=0.60,
+            tile_overhead_s=_A100_80GB.tile_overhead_s,  # assumed
+            source="half an MI250X (AMD datasheet, Frontier User Guide); all efficiencies assumed, unsure by a third",
+        ),
+        Device(
+            name="ascend-910b",
+            # One die of the 910C has 376 (CloudMatrix384 paper, 2025). Variants of the 910B are sold from 280 up; a
+            # measured 328 bf16 matmul on a 910B (limulidae benchmark) excludes the slower variants there.
+            peak_bf16_flops_per_s=376e12,
+            memory_bytes=64_000_000_000,  # trade press on the 910B; half of the 910C's 128 GB
+            memory_bandwidth_bytes_per_s=1.6e12,  # half of the 910C's 3.2 TB/s (CloudMatrix384 paper)
+            num_sms=24,  # AI cores with a cube unit, one 910C die; unsure for the 910B (20 to 25 by variant)
+            gemm_efficiency=0.75,  # assumed, under the 328 / 376 = 0.87 of one large matmul (limulidae)
+            memory_efficiency=0.80,  # limulidae: torch.exp 642 GB/s, taken as read and written: 1284 of 1600
+            attention_efficiency=0.40,  # assumed
+            attention_backward_efficiency=0.30,  # assumed
+            kernel_overhead_s=8e-6,  # assumed; twice the A100's
+            tile_overhead_s=_H100.tile_overhead_s,  # assumed
+            source="no datasheet is public: one die of the 910C, and a user's benchmark; unsure by a third",
+        ),
+    )
 }
-"""Devices by name."""
+"""Devices by name. A device that resembles another one states only the figures that differ."""
 
 
 def get_device(name: str) -> Device:

@@ -159,7 +159,7 @@ def weight_pass_bytes_per_microbatch(
         dense += attention
         if model.is_moe_layer(layer):
             dense += model.hidden / shared + model.shared_experts * of_copy
-            experts += 0 if mesh.convention == "spanning" else model.top_k * of_copy
+            experts += 0 if mesh.convention.experts_span_stages else model.top_k * of_copy
         else:
             dense += 2 * model.hidden / shared + (gates + 1) * model.dense_ffn / tp
     return dense * tokens * model.dtype_bytes, experts * tokens * model.dtype_bytes

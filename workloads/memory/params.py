@@ -60,8 +60,7 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, held: StageParameters) -> tupl
     dense = sum(count * layer_params_per_rank(model, layer, mesh)[0] for layer, count in kinds)
     embedding = model.num_embedding_params // mesh.strategy.tp
     dense += held.has_embedding * embedding + held.has_head * (embedding + model.hidden)
-    hosted = sum(count for layer, count in kinds if model.is_moe_layer(layer))
-    num_moe = model.num_moe_layers if mesh.convention == "spanning" else hosted
+    num_moe = sum(map(model.is_moe_layer, mesh.convention.expert_layers(held.layers, model.layers)))
     return dense, num_moe * model.num_expert_params * (model.experts + held.replicas) // mesh.strategy.ep
 
 
@@ -76,9 +75,7 @@ def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh, *, replicas:
     params = (model.num_attention_params + kv_extra) // tp + 2 * model.hidden
     if not model.is_moe_layer(layer):
         return params + model.num_dense_ffn_params // tp, 0
-    split = (
-        tp if mesh.convention == "vllm" and mesh.dp == 1 else 1
-    )  # shared experts: as `workloads.layers` computes them
+    split = tp if mesh.replicates_tokens_over_tp else 1  # shared experts: as `workloads.layers` computes them
     params += model.hidden * model.experts + model.shared_experts * model.num_expert_params // split
     return params, model.num_expert_params * (model.experts + replicas) // mesh.strategy.ep
 

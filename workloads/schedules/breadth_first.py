@@ -18,7 +18,7 @@ __all__ = ["breadth_first"]
 
 
 def breadth_first(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage, the same for all.
+    """Breadth-first: all microbatches pass a chunk before any passes the next one, forward and then backward.
 
     >>> order = breadth_first(Pipeline(num_stages=1, num_microbatches=2, num_chunks=2))
     >>> " ".join(f"{p.kind}{p.microbatch}.{p.chunk}" for p in order[0])

@@ -13,7 +13,12 @@ from typing import NamedTuple
 
 from workloads.schedules.base import Pass
 
-__all__ = ["ChunkLayout", "ChunkPosition"]
+__all__ = ["CHUNK_ORDERS", "LAYOUTS", "ChunkLayout", "ChunkPosition"]
+
+LAYOUTS: dict[str, int | None] = {"row": 1, "round_robin": None, "vee": 2, "both_ways": 2}
+"""Layout -> chunks of each stage; None: any number."""
+CHUNK_ORDERS = tuple(layout for layout, num_chunks in LAYOUTS.items() if num_chunks != 1)
+"""Layouts of several chunks, of which `schedule.chunk_order` names one for an order of the user's own."""
 
 
 class ChunkPosition(NamedTuple):

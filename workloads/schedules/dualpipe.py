@@ -38,13 +38,12 @@ def check_dualpipe(pipeline: Pipeline) -> None:
 
 
 def dualpipe(pipeline: Pipeline) -> Order:
-    """Return the steps of every stage.
+    """DualPipe: two pipelines, one down and one up, whose forward and backward passes run together on each stage.
 
     >>> order = dualpipe(Pipeline(num_stages=2, num_microbatches=4))
     >>> " ".join(f"{s.kind}{s.microbatch}.{s.chunk}" for s in order[0])
     'F0.0 F2.1 F1.0 B2.1 FB3.1 B3.1 B1.0 W1.0'
     """
-    check_dualpipe(pipeline)
     p, m = pipeline.num_stages, pipeline.num_microbatches
     rows = (range(m // 2), range(m // 2, m))
     return [paired_order(min(stage, p - 1 - stage), p // 2, rows, is_swapped=stage >= p // 2) for stage in range(p)]

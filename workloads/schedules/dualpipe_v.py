@@ -35,12 +35,11 @@ def check_dualpipe_v(pipeline: Pipeline) -> None:
 
 
 def dualpipe_v(pipeline: Pipeline) -> Order:
-    """Return the steps of every stage.
+    """DualPipeV: DualPipe cut in half, one pipeline down and back up, with no weights kept twice.
 
     >>> order = dualpipe_v(Pipeline(num_stages=1, num_microbatches=2))
     >>> " ".join(f"{s.kind}{s.microbatch}.{s.chunk}" for s in order[0])
     'F0.0 F0.1 F1.0 B0.1 FB1.1 B1.1 B1.0 W1.0'
     """
-    check_dualpipe_v(pipeline)
     p, m = pipeline.num_stages, pipeline.num_microbatches
     return [paired_order(stage, p, (range(m), range(m))) for stage in range(p)]

@@ -18,7 +18,7 @@ __all__ = ["gpipe"]
 
 
 def gpipe(pipeline: Pipeline) -> Order:
-    """Return F0..Fm-1 B0..Bm-1 for every stage.
+    """GPipe: all forward passes, then all backward passes.
 
     >>> "".join(p.kind + str(p.microbatch) for p in gpipe(Pipeline(num_stages=1, num_microbatches=2))[0])
     'F0F1B0B1'

@@ -3,9 +3,9 @@
 Model
 -----
 A stage that is free takes the first pass that can start, in the order of `Rule.priority`. F must fit the memory: a
-microbatch holds 1 of a chunk from F to B, and `Pipeline.weight_share` from B to W (see `ListScheduler` where that is more
-than 1). Where neither F nor B can start, W fills the gap, if the next F or B comes no sooner than `patience` times W.
-Of the rules given, the order whose longest span of a stage, from its own first pass to its own last, is shortest wins.
+microbatch holds 1 of a chunk from F to B, and `Pipeline.weight_share` from B to W (see `ListScheduler` where that is
+more than 1). Where neither F nor B can start, W fills the gap, if the next F or B comes no sooner than `patience` times
+W. Of the rules given, that wins whose longest span of a stage, from its own first pass to its own last, is shortest.
 
 One chunk's room stays free for the forward passes that follow the first chunk's, so that a microbatch that has begun
 can always end: there is no deadlock.
@@ -21,9 +21,9 @@ Stages that are not picked do not bear on the rehearsal: where stages differ, th
 
 Cost
 ----
-That of `ListScheduler` per rule. On the full pipeline rules are tried while the passes simulated stay below `MOST_PASSES`,
-the first one always, and until an order is found in which the busiest stage never waits: none is shorter. A rule is
-given up as soon as it can no longer be the best.
+That of `ListScheduler` per rule. On the full pipeline rules are tried while the passes simulated stay below
+`MOST_PASSES`, the first rule always, until an order is found in which the busiest stage never waits: none is shorter.
+A rule is given up as soon as it can no longer be the best.
 """
 
 import math

@@ -18,7 +18,7 @@ __all__ = ["one_f_one_b"]
 
 
 def one_f_one_b(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """1F1B (PipeDream-Flush): after a warm-up, each stage alternates one forward and one backward pass.
 
     >>> for stage in one_f_one_b(Pipeline(num_stages=2, num_microbatches=3)):
     ...     print("".join(p.kind + str(p.microbatch) for p in stage))

@@ -19,7 +19,7 @@ __all__ = ["v_min"]
 
 
 def v_min(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """V-Min: a third of the activations of 1F1B, in the V shape.
 
     >>> " ".join(f"{p.kind}{p.microbatch}.{p.chunk}" for p in v_min(Pipeline(num_stages=2, num_microbatches=1))[0])
     'F0.0 F0.1 B0.1 W0.1 B0.0 W0.0'

@@ -11,8 +11,8 @@ the shortest.
 A chunk's activations live from its F to its W; their number on a stage is that time over six turns, so that shorter
 strides mean less memory and more bubble.
 
-While the pipeline fills and while it drains turns stay free, and `SlotSchedule` pulls passes forward into them, within the
-memory of the block. Between these phases the block repeats as it is.
+While the pipeline fills and while it drains turns stay free, and `SlotSchedule` pulls passes forward into them, within
+the memory of the block. Between these phases the block repeats as it is.
 
 References
 ----------

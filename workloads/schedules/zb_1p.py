@@ -18,7 +18,7 @@ __all__ = ["zb_1p"]
 
 
 def zb_1p(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """ZB-1p: F, B and W placed automatically within the activations of 1F1B, p microbatches.
 
     >>> "".join(p.kind + str(p.microbatch) for p in zb_1p(Pipeline(num_stages=2, num_microbatches=2))[0])
     'F0F1B0W0B1W1'

@@ -18,7 +18,7 @@ __all__ = ["zb_2p"]
 
 
 def zb_2p(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """ZB-2p: F, B and W placed automatically within twice the activations of 1F1B, 2 p microbatches.
 
     >>> "".join(p.kind + str(p.microbatch) for p in zb_2p(Pipeline(num_stages=2, num_microbatches=3))[0])
     'F0F1F2B0W0B1W1B2W2'

@@ -13,8 +13,9 @@ limit, limit + M_W - M_B is held at most (`ListScheduler`).
 
 Assumptions
 -----------
-A heuristic and not the integer program of the paper: no claim to the least bubble. ConcurrentPasses the published bubbles it was
-0.0007 of the time longer at most, and shorter elsewhere, in the cases that `moesim validate schedules` runs.
+A heuristic and not the integer program of the paper: no claim to the least bubble. Compared with the published bubbles
+the heuristic's were 0.0007 of the time longer at most, and shorter elsewhere, in the cases that `moesim validate
+schedules` runs.
 
 References
 ----------

@@ -25,7 +25,7 @@ __all__ = ["zb_h1"]
 
 
 def zb_h1(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """ZB-H1: 1F1B with the weight gradient split off and put where the pipeline drains.
 
     >>> for stage in zb_h1(Pipeline(num_stages=2, num_microbatches=3)):
     ...     print("".join(p.kind + str(p.microbatch) for p in stage))

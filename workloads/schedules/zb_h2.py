@@ -24,7 +24,7 @@ __all__ = ["zb_h2"]
 
 
 def zb_h2(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """ZB-H2: the warm-up of ZB-H1 doubled, so that no stage waits between its first pass and its last.
 
     >>> for stage in zb_h2(Pipeline(num_stages=2, num_microbatches=3)):
     ...     print("".join(p.kind + str(p.microbatch) for p in stage))

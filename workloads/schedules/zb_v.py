@@ -43,7 +43,7 @@ _PRIORITIES = (
 
 
 def zb_v(pipeline: Pipeline) -> Order:
-    """Return the passes of every stage.
+    """ZB-V: each microbatch runs down the stages in one chunk and back up in another, within the activations of 1F1B.
 
     >>> " ".join(f"{p.kind}{p.microbatch}.{p.chunk}" for p in zb_v(Pipeline(num_stages=1, num_microbatches=1))[0])
     'F0.0 F0.1 B0.1 B0.0 W0.1 W0.0'

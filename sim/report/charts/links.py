@@ -1,7 +1,11 @@
-"""A picture of links over time: the load of the hottest ones, and of the busiest link of each kind.
+"""Pictures of the network: the load of links over time, and the bytes between every two GPUs.
 
-A row is a link, its colour the mean load of a bin of time. At the right stand its bytes, its mean load over the step
-and the share of the step in which it was the bottleneck of a transfer; of a kind, all bytes, and the most of any link.
+In the picture of links a row is a link, and the colour is the mean load in a bin of time. At the right stand the bytes
+of the link, its mean load over the step, and the share of the step in which the link was the bottleneck of a transfer;
+of a kind of link, the bytes of all links, and the largest share of any link.
+
+In the picture of pairs a row is a sender, a column a receiver, and lines lie between nodes. Colours are logarithmic,
+from the least to the most that any pair exchanged; white is nothing.
 """
 
 from pathlib import Path
@@ -9,15 +13,18 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from sim.engine.trace import LinkUse, Trace
-from sim.report.canvas import settings
-from sim.report.palette import AXIS, INK, SUBTLE
+from sim.plan.pairs import PairUse
+from sim.report.canvas import new_figure, save_figure, settings, style_axes, style_colour_bar
+from sim.report.palette import FAINT, INK, SUBTLE
 from sim.results.quantities import format_quantity
 
-__all__ = ["draw_links"]
+__all__ = ["draw_links", "draw_pairs"]
 
 FloatArray = NDArray[np.float64]
 
@@ -25,8 +32,8 @@ _ROW_INCHES: Final = 0.3
 _WIDTH_INCHES: Final = 12.0
 _LEFT_INCHES: Final = 2.6
 _RIGHT_INCHES: Final = 3.1
-_COLOURS: Final = "YlOrRd"
-_COLUMNS: Final = ((0.02, "left"), (0.24, "right"), (0.35, "right"), (0.47, "right"))
+_LOAD_COLOURS: Final = "YlOrRd"
+_NOTE_COLUMNS: Final = ((0.02, "left"), (0.24, "right"), (0.35, "right"), (0.47, "right"))
 """Places of the columns at the right, in widths of the panel, and how they are aligned."""
 _UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 
@@ -38,11 +45,11 @@ def draw_links(trace: Trace, path: Path, *, title: str) -> None:
     num_rows = hot.shape[1] + kinds.shape[1]
     height = 1.75 + _ROW_INCHES * max(num_rows, 1) + 0.55
     with settings():
-        figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=100, facecolor="white")
+        figure = new_figure(_WIDTH_INCHES, height)
         figure.text(0.02, 1 - 0.3 / height, f"{title}: links", fontsize=13, fontweight="bold", color=INK, va="center")
         if not num_rows or use.hot_edges_ns.size < 2:
             figure.text(0.02, 0.5, "No link carried anything.", fontsize=10, color=SUBTLE)
-            figure.savefig(path, format=path.suffix[1:], metadata={"Software": "moesim"})
+            save_figure(figure, path)
             return
         hot_rows = [_texts_of(trace, link) for link in use.hottest.tolist()]
         first = _panel(figure, 1.0, hot, trace, "hottest links", [use.names[link] for link in use.hottest])
@@ -58,7 +65,7 @@ def draw_links(trace: Trace, path: Path, *, title: str) -> None:
         second.set_xlabel(f"time [{unit}]", fontsize=9, color=INK)
         second.tick_params(labelbottom=True, bottom=True)
         _colour_bar(figure, first, height)
-        figure.savefig(path, format=path.suffix[1:], metadata={"Software": "moesim"})
+        save_figure(figure, path)
 
 
 def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, title: str, names: list[str]) -> Axes:  # noqa: PLR0917  # in the order of drawing
@@ -68,15 +75,13 @@ def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, ti
     wide = (width - _LEFT_INCHES - _RIGHT_INCHES) / width
     axes = figure.add_axes((_LEFT_INCHES / width, 1 - top_inches / height - tall, wide, tall))
     edges = trace.link_use.hot_edges_ns
-    axes.pcolormesh(edges, np.arange(rows + 1), load.T, cmap=_COLOURS, vmin=0, vmax=1, rasterized=True)
+    axes.pcolormesh(edges, np.arange(rows + 1), load.T, cmap=_LOAD_COLOURS, vmin=0, vmax=1, rasterized=True)
     axes.set(xlim=(0, trace.end_ns), ylim=(rows, 0))
-    axes.set_title(title, loc="left", fontsize=10, color=INK, pad=6)
+    style_axes(axes, title)
     axes.set_yticks(np.arange(rows) + 0.5, names, fontsize=8.5, color=INK, parse_math=False)
     axes.hlines(np.arange(1, rows), 0, trace.end_ns, colors="white", linewidths=1.2)
-    axes.tick_params(length=0, labelbottom=False, colors=SUBTLE, labelsize=8.5)
+    axes.tick_params(length=0, labelbottom=False)
     axes.tick_params(axis="y", colors=INK)
-    for spine in axes.spines.values():
-        spine.set_color(AXIS)
     return axes
 
 
@@ -109,10 +114,10 @@ def _percent(share: float | None) -> str:
 
 def _notes(axes: Axes, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Write columns at the right of rows."""
-    for (x, align), head in zip(_COLUMNS, heads, strict=True):
+    for (x, align), head in zip(_NOTE_COLUMNS, heads, strict=True):
         axes.text(1 + x, 1.0, head, transform=axes.transAxes, ha=align, va="bottom", fontsize=8, color=SUBTLE)
     for row, texts in enumerate(rows):
-        for (x, align), text in zip(_COLUMNS, texts, strict=True):
+        for (x, align), text in zip(_NOTE_COLUMNS, texts, strict=True):
             axes.text(
                 1 + x,
                 row + 0.5,
@@ -132,8 +137,8 @@ def _colour_bar(figure: Figure, axes: Axes, height: float) -> None:
     box = figure.add_axes((1 - 0.35 / _WIDTH_INCHES - width, 1 - 0.42 / height, width, 0.14 / height))
     bar = figure.colorbar(axes.collections[0], cax=box, orientation="horizontal", ticks=[0, 0.5, 1])
     bar.ax.set_xticklabels(["idle", "half", "full"], fontsize=8, color=SUBTLE)
+    style_colour_bar(bar)
     bar.ax.tick_params(length=0)
-    bar.outline.set_visible(False)
 
 
 def _busiest_of_kinds(use: LinkUse) -> FloatArray:
@@ -146,3 +151,79 @@ def _busiest_of_kinds(use: LinkUse) -> FloatArray:
     at_edges = np.stack([np.interp(edges, times, column) for column in carried.T], axis=1)
     means: FloatArray = np.clip(np.diff(at_edges, axis=0) / np.diff(edges)[:, None], 0, 1)
     return means
+
+
+_PAIR_COLOURS: Final = "YlGnBu"
+_MOST_LABELS: Final = 16
+_MAP_INCHES: Final = 7.0
+_PAIRS_WIDTH_INCHES: Final = 9.6
+_PAIRS_HEIGHT_INCHES: Final = 9.0
+
+
+def draw_pairs(pairs: PairUse, path: Path, *, title: str) -> None:
+    """Write the picture; a run in which no GPU sent anything says so."""
+    with settings():
+        figure = new_figure(_PAIRS_WIDTH_INCHES, _PAIRS_HEIGHT_INCHES)
+        left = 0.95 / _PAIRS_WIDTH_INCHES
+        heads = ((0.3, f"{title}: bytes per GPU pair", 13, "bold", INK), (0.62, _summary(pairs), 9, "normal", SUBTLE))
+        for y, text, size, weight, colour in heads:
+            figure.text(
+                left,
+                1 - y / _PAIRS_HEIGHT_INCHES,
+                text,
+                fontsize=size,
+                fontweight=weight,
+                color=colour,
+                va="center",
+                parse_math=False,
+            )
+        sent = pairs.num_bytes[pairs.num_bytes > 0]
+        if sent.size:
+            box = (
+                left,
+                0.75 / _PAIRS_HEIGHT_INCHES,
+                _MAP_INCHES / _PAIRS_WIDTH_INCHES,
+                _MAP_INCHES / _PAIRS_HEIGHT_INCHES,
+            )
+            _heat_map(figure, figure.add_axes(box), pairs, float(sent.min()), float(sent.max()))
+        save_figure(figure, path)
+
+
+def _summary(pairs: PairUse) -> str:
+    """Return in words how much stayed in a node and how much left one."""
+    is_local = pairs.node_of[:, None] == pairs.node_of
+    inside, between = (float(pairs.num_bytes[chosen].sum()) for chosen in (is_local, ~is_local))
+    if not inside + between:
+        return "No GPU sent anything."
+    texts = [f"{format_quantity(inside, 'bytes')} inside nodes", f"{format_quantity(between, 'bytes')} between nodes"]
+    return ", ".join([*texts, f"a row is {pairs.ranks_per_row} GPUs"] if pairs.ranks_per_row > 1 else texts)
+
+
+def _heat_map(figure: Figure, axes: Axes, pairs: PairUse, least: float, most: float) -> None:
+    """Draw the matrix, the lines between nodes, and what the colours mean."""
+    rows = pairs.num_bytes.shape[0]
+    norm = LogNorm(min(least, most / 1.001), most)
+    shown = np.ma.masked_equal(pairs.num_bytes, 0.0)
+    image = axes.imshow(shown, cmap=_PAIR_COLOURS, norm=norm, interpolation="nearest", extent=(0, rows, rows, 0))
+    starts = np.flatnonzero(np.diff(pairs.node_of, prepend=-1))
+    if starts.size <= rows / 2:
+        axes.hlines(starts[1:], 0, rows, colors=FAINT, linewidths=0.8)
+        axes.vlines(starts[1:], 0, rows, colors=FAINT, linewidths=0.8)
+    middles = (starts + np.append(starts[1:], rows)) / 2
+    step = -(-starts.size // _MOST_LABELS)
+    names = [f"node {pairs.node_of[start]}" for start in starts[::step]]
+    style_axes(axes)
+    axes.set_yticks(middles[::step], names, fontsize=8.5)
+    axes.set_xticks(middles[::step], [name.removeprefix("node ") for name in names], fontsize=8.5)
+    axes.tick_params(length=0, colors=INK)
+    axes.set_xlabel("to node", color=INK, fontsize=9)
+    axes.set_ylabel("from", color=INK, fontsize=9)
+    place = axes.get_position()
+    box = figure.add_axes((place.x1 + 0.25 / _PAIRS_WIDTH_INCHES, place.y0, 0.18 / _PAIRS_WIDTH_INCHES, place.height))
+    bar = figure.colorbar(image, cax=box)
+    ticks = np.geomspace(norm.vmin or least, most, 5) if most > 1.01 * least else np.array([most])
+    bar.set_ticks(ticks.tolist())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value, "bytes")))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    style_colour_bar(bar)
+    bar.ax.tick_params(length=0)

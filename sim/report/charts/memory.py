@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sim.report.canvas import Sheet, check_suffix, settings
-from sim.report.palette import AXIS, FAINT, INK, STALLED, SUBTLE
+from sim.report.palette import AXIS, INK, STALLED, SUBTLE
 from sim.results.quantities import format_quantity
 
 __all__ = ["PART_COLOURS", "draw_memory"]
@@ -130,11 +130,8 @@ def _draw_axes(sheet: Sheet, highest: float, end_s: float) -> None:
             y = float(_y(size * 1e9, highest))
             sheet.polylines([[(_LEFT_PX, y), (_RIGHT_PX, y)]], [AXIS], [0.6], gid="moesim-memory-axis")
             sheet.text(_LEFT_PX - 8, y, f"{size:g} GB", size_pt=8, colour=SUBTLE, align="right")
-    for time_ms in MaxNLocator(nbins=10, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, end_s * 1e3):
-        if 0 <= time_ms <= end_s * 1e3:
-            x = float(_x(time_ms / 1e3, end_s))
-            sheet.text(x, _BOTTOM_PX + 14, f"{round(time_ms, 6):,.10g}", size_pt=8, colour=SUBTLE, align="center")
-    sheet.text((_LEFT_PX + _RIGHT_PX) / 2, _BOTTOM_PX + 34, "time in ms", size_pt=8, colour=FAINT, align="center")
+    edges_px = _LEFT_PX, _RIGHT_PX
+    sheet.time_axis((0.0, end_s * 1e3), edges_px, _BOTTOM_PX, num_ticks=10, title_px=34)
 
 
 def _draw_peak(sheet: Sheet, memory: Mapping[str, Any], highest: float, end_s: float) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from sim.engine.trace import Trace
 from sim.report.canvas import Sheet, check_suffix, settings, text_width_px
-from sim.report.palette import AXIS, FAINT, IDLE, INK, STALLED, SUBTLE, pass_colours
+from sim.report.palette import IDLE, INK, STALLED, SUBTLE, pass_colours
 from sim.report.timeline.bars import select_bars
 
 __all__ = ["Band", "draw_schedules"]
@@ -60,7 +59,8 @@ def draw_schedules(bands: Sequence[Band], path: str | Path, *, title: str) -> No
         for band, height in zip(bands, heights, strict=True):
             _draw_band(sheet, band, top, height, end_ns)
             top += height + _GAP_PX
-        _draw_ticks(sheet, end_ns, bottom)
+        edges_px = _LEFT_PX, _RIGHT_PX
+        sheet.time_axis((0.0, end_ns / 1e6), edges_px, bottom, top_px=_HEAD_PX - 4, line_px=0.5)
         sheet.save(target)
 
 
@@ -105,14 +105,3 @@ def _draw_numbers(sheet: Sheet, x_px: np.ndarray, y_px: np.ndarray, microbatch: 
     for (left, right), (upper, lower), number in zip(x_px.tolist(), y_px.tolist(), microbatch.tolist(), strict=True):
         if number >= 0 and lower - upper >= 11 and text_width_px(str(number), _NUMBER_PT) + 4 <= right - left:
             sheet.text((left + right) / 2, (upper + lower) / 2, str(number), size_pt=_NUMBER_PT, align="center")
-
-
-def _draw_ticks(sheet: Sheet, end_ns: int, bottom: float) -> None:
-    """Draw the axis of time below the last band."""
-    ticks = MaxNLocator(nbins=12, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, end_ns / 1e6)
-    at_ms = [float(t) for t in ticks if 0 <= t <= end_ns / 1e6]
-    x_px = _x(np.array(at_ms) * 1e6, end_ns).tolist()
-    sheet.lines(x_px, (_HEAD_PX - 4, bottom + 5), AXIS, width_px=0.5)
-    for x, t in zip(x_px, at_ms, strict=True):
-        sheet.text(x, bottom + 14, f"{round(t, 6):,.10g}", size_pt=8, colour=SUBTLE, align="center")
-    sheet.text((_LEFT_PX + _RIGHT_PX) / 2, bottom + 31, "time in ms", size_pt=8, colour=FAINT, align="center")

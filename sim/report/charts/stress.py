@@ -8,17 +8,16 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sim.report.canvas import settings
-from sim.report.palette import AXIS, IDLE, INK, KIND_COLOURS, STALLED, SUBTLE
+from sim.report.canvas import new_figure, save_figure, settings, style_axes, style_colour_bar
+from sim.report.palette import IDLE, INK, KIND_COLOURS, SERIES_COLOURS, SERIES_MARKERS, STALLED, SUBTLE
 
 __all__ = ["draw_stress"]
 
-_COLOURS: Final = ("#3e4c59", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+_COLOURS: Final = (SERIES_COLOURS[-1], *SERIES_COLOURS[:-1])
+_MARKERS: Final = SERIES_MARKERS[: len(_COLOURS)]
 _PART_COLOURS: Final = {
     "compute": KIND_COLOURS["expert"],
     "dispatch": KIND_COLOURS["ep_dispatch"],
@@ -29,7 +28,6 @@ _PART_COLOURS: Final = {
     "bubble": IDLE,
 }
 _UNFIT: Final = "#b3001b"
-_DPI: Final = 100
 _WIDTH: Final = 19.0
 _HEIGHT: Final = 9.0
 _LINE: Final = 0.15
@@ -51,7 +49,7 @@ def draw_stress(data: Mapping[str, Any], path: Path) -> None:
     above, below = 0.95 + _LINE * (sentence.count("\n") + 1), 1.05 + 0.22 * legend_rows
     height = _HEIGHT + _LINE * sentence.count("\n") + 0.22 * legend_rows
     with settings():
-        figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+        figure = new_figure(_WIDTH, height)
         panels = figure.subplots(2, 4)
         top, bottom = 1 - above / height, below / height
         figure.subplots_adjust(left=0.045, right=0.985, top=top, bottom=bottom, wspace=0.26, hspace=0.34)
@@ -73,7 +71,7 @@ def draw_stress(data: Mapping[str, Any], path: Path) -> None:
         figure.legend(
             handles, labels, loc="lower left", bbox_to_anchor=(0.04, 0.01), ncols=5, frameon=False, fontsize=9
         )
-        figure.savefig(path, format=path.suffix[1:], metadata={"Software": "moesim"})
+        save_figure(figure, path)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -101,7 +99,7 @@ def _lines(panel: Axes, rows: list[Row], names: list[str], *, key: str, factor: 
         panel.set_yticks([0])
         panel.text(0.5, 0.5, "none anywhere", transform=panel.transAxes, ha="center", fontsize=10, color=SUBTLE)
     panel.set_xlabel("skew", color=INK)
-    _dress(panel, label)
+    style_axes(panel, label, grid=True)
 
 
 def _look(number: int) -> tuple[str, str]:
@@ -159,7 +157,7 @@ def _parts(panel: Axes, rows: list[Row], names: list[str]) -> None:
         handles, labels, frameon=False, fontsize=8, ncols=5, handlelength=1.0, columnspacing=0.9,
         loc="upper left", bbox_to_anchor=(-0.01, -0.15), borderaxespad=0.1,
     )  # fmt: skip
-    _dress(panel, f"parts at skew {largest:g}")
+    style_axes(panel, f"parts at skew {largest:g}", grid=True)
 
 
 def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
@@ -170,20 +168,9 @@ def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
         norm = PowerNorm(0.5, vmin=0, vmax=max(2.0, float(relative.max())))
         shown = panel.imshow(relative, aspect="auto", cmap="viridis", interpolation="nearest", norm=norm)
         bar = panel.figure.colorbar(shown, ax=panel, fraction=0.05, pad=0.02)
-        bar.ax.tick_params(labelsize=8, colors=SUBTLE)
-        bar.outline.set_visible(False)
+        style_colour_bar(bar)
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("expert", color=INK)
     panel.set_ylabel("layer with experts", color=INK)
-    _dress(panel, f"tokens over their mean at skew {experts['skew']:g}, first seed")
-    panel.grid(visible=False)
-
-
-def _dress(panel: Axes, title: str) -> None:
-    panel.set_title(title, loc="left", fontsize=10, color=INK)
-    for spine in panel.spines.values():
-        spine.set_color(AXIS)
-    panel.tick_params(colors=SUBTLE, labelsize=8.5)
-    panel.grid(visible=True, color=IDLE, lw=0.6)
-    panel.set_axisbelow(True)
+    style_axes(panel, f"tokens over their mean at skew {experts['skew']:g}, first seed")

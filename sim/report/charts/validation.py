@@ -11,22 +11,18 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from sim.report.canvas import settings
-from sim.report.palette import AXIS, FAINT, IDLE, INK, SUBTLE
+from sim.report.canvas import new_figure, save_figure, settings, style_axes
+from sim.report.palette import FAINT, IDLE, INK, SERIES_COLOURS, SERIES_MARKERS, SUBTLE
 from sim.results.quantities import format_quantity
 
 __all__ = ["draw_validation"]
 
 _BAND: Final = 0.1
-_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3e4c59")
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _PANEL_INCHES: Final = 5.4
-_DPI: Final = 100
 
 Row = Mapping[str, Any]
 Point = tuple[Row, bool]
@@ -42,7 +38,7 @@ def draw_validation(data: Mapping[str, Any], path: Path, *, title: str) -> None:
     legend_inches = 0.24 * -(-(len(systems) + 2) // columns)
     with settings():
         width, height = _PANEL_INCHES * len(units) + 0.4, _PANEL_INCHES + legend_inches + 0.7
-        figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+        figure = new_figure(width, height)
         axes = figure.subplots(1, len(units), squeeze=False)[0]
         left, bottom = 0.95 / width, (legend_inches + 0.85) / height
         figure.subplots_adjust(left=left, right=1 - 0.25 / width, top=1 - 0.65 / height, bottom=bottom, wspace=0.3)
@@ -60,7 +56,7 @@ def draw_validation(data: Mapping[str, Any], path: Path, *, title: str) -> None:
             labelcolor=INK,
             ncols=columns,
         )
-        figure.savefig(path, format=path.suffix[1:], metadata={"Software": "moesim"})
+        save_figure(figure, path)
 
 
 def _handles(labels: Sequence[str], *, has_apart: bool) -> list[Artist]:
@@ -75,10 +71,10 @@ def _handles(labels: Sequence[str], *, has_apart: bool) -> list[Artist]:
 
 def _marker(number: int, *, is_apart: bool) -> dict[str, Any]:
     """Return how the figures of a system are drawn; -1: of any."""
-    colour = SUBTLE if number < 0 else _COLOURS[number % len(_COLOURS)]
+    colour = SUBTLE if number < 0 else SERIES_COLOURS[number % len(SERIES_COLOURS)]
     return {
         "linestyle": "",
-        "marker": _MARKERS[max(number, 0) % len(_MARKERS)],
+        "marker": SERIES_MARKERS[max(number, 0) % len(SERIES_MARKERS)],
         "markersize": 5.5,
         "markerfacecolor": "white" if is_apart else colour,
         "markeredgecolor": colour,
@@ -89,9 +85,7 @@ def _marker(number: int, *, is_apart: bool) -> dict[str, Any]:
 def _panel(panel: Axes, unit: str | None, points: Sequence[Point], systems: Sequence[tuple[str, str]]) -> None:
     """Draw the figures of one unit."""
     panel.set(xscale="log", yscale="log", aspect="equal")
-    for spine in panel.spines.values():
-        spine.set_color(AXIS)
-    panel.tick_params(colors=SUBTLE, which="both", labelsize=8.5)
+    style_axes(panel, grid=True)
     panel.set_xlabel("published", color=INK)
     panel.set_ylabel("modelled", color=INK)
     limits = _limits(points)
@@ -110,8 +104,6 @@ def _panel(panel: Axes, unit: str | None, points: Sequence[Point], systems: Sequ
         axis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=20))
         axis.set_major_formatter(formatter)
         axis.set_minor_formatter(NullFormatter())
-    panel.grid(visible=True, color=IDLE, lw=0.6, zorder=0)
-    panel.set_axisbelow(True)
 
 
 def _limits(points: Sequence[Point]) -> tuple[float, float]:

@@ -14,8 +14,7 @@ from rich.text import Text
 
 from sim.report.console.accounts import print_accounts
 from sim.report.console.claims import print_claims
-from sim.report.console.collectives import print_collective, print_collectives
-from sim.report.console.links import print_links
+from sim.report.console.network import print_collective, print_collectives, print_links
 from sim.report.console.tables import bullets, cell, heading, indented, make_console, new_table, print_rows
 from sim.results.catalog import CATALOG, unit_of
 from sim.results.quantities import format_quantity

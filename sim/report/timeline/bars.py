@@ -1,8 +1,25 @@
-"""Which spans of a trace a picture shows in a window, and where in its strip each lies.
+"""Which spans of a trace a timeline shows in a window, and where each span lies in its strip.
 
-Every span that touches the window is a bar; none is merged with another or left out for being thin.
+Every span that touches the window is a bar; no span is merged with another span or left out for being thin.
+
+Model
+-----
+Spans of a stream may overlap. In the order of their starts (the longest first) each span takes the first slot whose
+last span has ended. The number of slots is the largest number of spans that are open at one time, the least possible.
+
+A lane is stalled while a pass is open and the lane neither computes nor communicates:
+
+    stalled = union of open passes - union of own kernels and own transfers
+
+`sim.results.stages` counts stalls in the same way, but subtracts the time of foreign work, which a picture shows in a
+strip of its own.
+
+References
+----------
+Interval partitioning: Kleinberg and Tardos, Algorithm Design, 2005, section 4.1.
 """
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +29,22 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import STREAMS, Trace
 from sim.errors import InvalidValueError
-from sim.report.timeline.slots import share_strip
 
-__all__ = ["Bars", "check_window_ns", "count_bars", "default_window_ns", "select_bars", "touch"]
+__all__ = [
+    "Bars",
+    "check_window_ns",
+    "count_bars",
+    "default_window_ns",
+    "first_free_slots",
+    "select_bars",
+    "share_strip",
+    "stalls_in",
+    "stalls_ns",
+    "touch",
+]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 WHOLE_RUN_PASSES = 64
 """A run of at most as many passes per stage is shown as a whole."""
@@ -137,3 +167,86 @@ def _places(
         else:
             top[here], height[here] = share_strip(start[here], end[here])
     return top, height
+
+
+def first_free_slots(start: IntArray, end: IntArray) -> IntArray:
+    """Return the row of each span, from 0. Shapes [N], [N] -> [N].
+
+    >>> first_free_slots(np.array([0, 1, 5, 9]), np.array([5, 3, 9, 9])).tolist()
+    [0, 1, 0, 0]
+    """
+    slots = np.zeros(start.size, dtype=np.int64)
+    order, reached = _in_order(start, end)
+    if bool((start[order] >= reached).all()):
+        return slots
+    starts, ends = start.tolist(), end.tolist()
+    busy: list[tuple[int, int]] = []
+    free: list[int] = []
+    for span in order.tolist():
+        while busy and busy[0][0] <= starts[span]:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        slot = heapq.heappop(free) if free else len(busy)
+        heapq.heappush(busy, (ends[span], slot))
+        slots[span] = slot
+    return slots
+
+
+def share_strip(start: IntArray, end: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return top and height of each span in a strip from 0 (top) to 1. Shapes [N], [N] -> [N], [N].
+
+    Spans that overlap, directly or through others, share the strip's height evenly; a span alone has all of it.
+
+    >>> top, height = share_strip(np.array([0, 1, 5]), np.array([5, 3, 9]))
+    >>> top.tolist(), height.tolist()
+    ([0.0, 0.5, 0.0], [0.5, 0.5, 1.0])
+    """
+    if start.size == 0:
+        return np.zeros(0), np.zeros(0)
+    slots = first_free_slots(start, end)
+    order, reached = _in_order(start, end)
+    cluster = np.empty(start.size, dtype=np.int64)
+    cluster[order] = np.cumsum(start[order] >= reached)
+    num_slots = np.zeros(int(cluster.max()) + 1, dtype=np.int64)
+    np.maximum.at(num_slots, cluster, slots + 1)
+    height = 1.0 / num_slots[cluster]
+    return slots * height, height
+
+
+def _in_order(start: IntArray, end: IntArray) -> tuple[NDArray[np.intp], IntArray]:
+    """Return the order of starts, and for each span in it the latest end of those before."""
+    order = np.lexsort((-end, start))
+    if order.size == 0:
+        return order, start
+    return order, np.concatenate([start[order[:1]], np.maximum.accumulate(end[order])[:-1]])
+
+
+def stalls_ns(trace: Trace, stage: int, lane: int) -> tuple[IntArray, IntArray]:
+    """Return starts and ends of the stalls of a lane, in time order. Shapes [K], [K], ns."""
+    start, end = trace.ints("start_ns"), trace.ints("end_ns")
+    passes = trace.rows("pass", stage=stage, lane=lane)
+    work = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
+    edges = np.unique(np.concatenate([start[passes], end[passes], start[work], end[work]]))
+    if edges.size == 0:
+        return edges, edges
+    at = edges[:-1]
+    stalled = (_num_open(start[passes], end[passes], at) > 0) & (_num_open(start[work], end[work], at) == 0)
+    change = np.diff(np.concatenate([[0], stalled.astype(np.int64), [0]]))
+    return edges[np.flatnonzero(change == 1)], edges[np.flatnonzero(change == -1)]
+
+
+def stalls_in(
+    trace: Trace, window_ns: tuple[int, int], stages: Sequence[int], *, lane: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Return stage, start and end of the stalls of some stages, cut at the window. Each of shape [K]."""
+    found = [stalls_ns(trace, stage, lane) for stage in stages]
+    stage = np.repeat(np.array(stages, dtype=np.int64), [start.size for start, _ in found])
+    start = np.maximum(np.concatenate([start for start, _ in found]), window_ns[0])
+    end = np.minimum(np.concatenate([end for _, end in found]), window_ns[1])
+    inside = start < end
+    return stage[inside], start[inside], end[inside]
+
+
+def _num_open(start: IntArray, end: IntArray, at: IntArray) -> IntArray:
+    """Return how many spans are open from each point on."""
+    opened = np.searchsorted(np.sort(start), at, "right")
+    return (opened - np.searchsorted(np.sort(end), at, "right")).astype(np.int64)

@@ -1,12 +1,13 @@
-"""The pipeline timeline that a person reads: a band per stage, time to the right.
+"""The pipeline timeline that a person reads: a band for each stage, time to the right.
 
 Reading it
 ----------
 In a band, from the top: passes (hue and number: microbatch; light F, full B, greyed W, dark O), own kernels, transfers
-that the pass waits for, sends that nobody waits for, and expert work for other stages with a line per GPU. White behind
-the strips means that a pass is open, hatching that it is stalled, grey that the stage is idle.
+that the pass waits for, sends that nobody waits for, and expert work for other stages with a line for each GPU. White
+behind the strips means that a pass is open, hatching that the pass is stalled, grey that the stage is idle.
 
-Of a whole run, two passes of one stage are shown again, wider; of a part, the whole run in small.
+Below the timeline of a whole run, two passes of one stage are drawn again, wider (the close-up). Below the timeline of
+a window, the whole run is drawn in a few lines of pixels (the overview).
 
 Every span that touches the window is one bar. In an SVG the bars of a stream are the paths of the group
 `moesim:<stream>`, as many as `count_bars` says.
@@ -17,17 +18,110 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from sim.engine.trace import STREAMS, Trace
 from sim.report.canvas import Sheet, check_suffix, settings
-from sim.report.palette import SUBTLE
-from sim.report.timeline.bands import AXIS_PX, Bands, notes_width_px
-from sim.report.timeline.bars import check_window_ns, count_bars
-from sim.report.timeline.closeup import closeup_height_px, closeup_of, draw_closeup
-from sim.report.timeline.layout import Layout, lay_strips
+from sim.report.palette import IDLE, INK, SUBTLE, pass_colours
+from sim.report.timeline.bands import AXIS_PX, BAND_PX, GAP_PX, Bands, Layout, lay_strips, notes_width_px
+from sim.report.timeline.bars import Bars, check_window_ns, count_bars, select_bars
 from sim.report.timeline.legend import ROW_PX, draw_legend, flow, legend_entries
-from sim.report.timeline.overview import draw_overview, overview_height_px
 
-__all__ = ["count_bars", "draw_timeline"]
+__all__ = [
+    "closeup_height_px",
+    "closeup_of",
+    "count_bars",
+    "draw_closeup",
+    "draw_overview",
+    "draw_timeline",
+    "overview_height_px",
+]
+
+_CLOSEUP_HEAD_PX: Final = 22
+_CLOSEUP_NARROW_PX: Final = 80
+"""Passes as narrow as this deserve a close-up."""
+
+
+def closeup_of(layout: Layout, passes: Bars | None) -> tuple[int, tuple[int, int]] | None:
+    """Return the stage and the window that show two passes in the middle of the run; None where all passes are wide."""
+    if passes is None or len(passes) == 0 or "compute" not in layout.strips:
+        return None
+    widths = layout.x_px(passes.start_ns, passes.end_ns)
+    if np.median(widths[:, 1] - widths[:, 0]) > _CLOSEUP_NARROW_PX:
+        return None
+    stage = layout.num_stages // 2
+    here = np.flatnonzero(passes.stage == stage)
+    if here.size < 2:
+        return None
+    here = here[np.argsort(passes.start_ns[here], kind="stable")]
+    first, second = here[here.size // 2 - 1], here[here.size // 2]
+    return stage, (int(passes.start_ns[first]), int(max(passes.end_ns[first], passes.end_ns[second])))
+
+
+def closeup_height_px() -> int:
+    """Return the height of a close-up with its heading and axis."""
+    return _CLOSEUP_HEAD_PX + BAND_PX - GAP_PX + AXIS_PX
+
+
+def draw_closeup(
+    sheet: Sheet, trace: Trace, layout: Layout, where: tuple[int, tuple[int, int]], *, top_px: int, lane: int
+) -> None:
+    """Draw the close-up below the bands of `layout`, and mark there where it lies."""
+    stage, window_ns = where
+    low, high = layout.window_ns
+    at = [layout.left_px + (t - low) / (high - low) * (layout.right_px - layout.left_px) for t in window_ns]
+    band = layout.band_px(stage)
+    sheet.frame((at[0], at[1]), (band - 3, band + BAND_PX - GAP_PX + 3), INK)
+    heading = f"close-up of the frame in stage {stage}: {(window_ns[1] - window_ns[0]) / 1e6:.4g} ms"
+    sheet.text(layout.left_px, top_px + 8, heading, size_pt=9, colour=SUBTLE, bold=True)
+    closeup = Layout(
+        left_px=layout.left_px,
+        right_px=layout.right_px,
+        top_px=top_px + _CLOSEUP_HEAD_PX,
+        window_ns=window_ns,
+        num_stages=1,
+        strips=layout.strips,
+        first_stage=stage,
+    )
+    Bands(trace, closeup, lane=lane, group="moesim-closeup").draw(sheet)
+
+
+_OVERVIEW_MAX_PX = 48
+_OVERVIEW_LINE_PX = 7
+_OVERVIEW_BELOW_PX = 14
+
+
+def overview_height_px(num_stages: int) -> int:
+    """Return the height of the overview with its margin.
+
+    >>> overview_height_px(4), overview_height_px(64)
+    (42, 62)
+    """
+    return round(_OVERVIEW_LINE_PX * min(num_stages, _OVERVIEW_MAX_PX / _OVERVIEW_LINE_PX)) + _OVERVIEW_BELOW_PX
+
+
+def draw_overview(sheet: Sheet, trace: Trace, layout: Layout, *, top_px: int, lane: int) -> None:
+    """Draw the passes of the whole run, a line per stage, and a frame around the window."""
+    whole = trace.start_ns, trace.end_ns
+    bars = select_bars(trace, "pass", whole, lane=lane)
+    line_px = min(float(_OVERVIEW_LINE_PX), _OVERVIEW_MAX_PX / trace.num_stages)
+    height_px = line_px * trace.num_stages
+    left, width = layout.left_px, layout.right_px - layout.left_px
+    sheet.bars(
+        np.array([[left, left + width]], dtype=np.float64),
+        np.array([[top_px, top_px + height_px]], dtype=np.float64),
+        [IDLE],
+        gid="moesim-overview-ground",
+    )
+    at = (np.stack([bars.start_ns, bars.end_ns], axis=1) - whole[0]) / max(1, trace.step_ns)
+    top = top_px + line_px * bars.stage
+    colours = pass_colours(trace["kind"][bars.row].astype(np.str_), trace.ints("microbatch")[bars.row])
+    y_px = np.stack([top, top + line_px * 0.86], axis=1)
+    sheet.bars(left + at * width, y_px, colours, gid="moesim-overview")
+    frame = [left + (edge - whole[0]) / max(1, trace.step_ns) * width for edge in layout.window_ns]
+    sheet.lines(frame, (top_px - 4, top_px + height_px + 4), INK, width_px=1.4)
+    sheet.text(left - 8, top_px + height_px / 2, "whole run", size_pt=8, colour=SUBTLE, align="right")
+
 
 WIDTH_PX: Final = 1600
 _LEFT_PX: Final = 112

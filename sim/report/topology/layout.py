@@ -1,19 +1,248 @@
 """Where the parts of a cluster's picture stand, in pixels from the upper left corner.
 
-From the top: the tiers of switches, the highest first; then the nodes, each a frame with its NICs, CPUs, PCIe switches,
-GPUs and NVSwitches in rows. Every place is worked out before anything is drawn.
+From the top: the tiers of switches, the highest tier first; then the nodes. A node is a frame with a row for each kind
+of vertex: NICs, kinds that are not known here, CPUs, PCIe switches, GPUs, NVSwitches. The node's name is at the bottom
+of the frame, because cables come from above. Every position is computed before anything is drawn.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import networkx as nx
 
 from sim.report.topology.groups import Shown, Tier, Unit
-from sim.report.topology.nodes import MAX_CELL_PX, PAD_PX, place_node, short_name
-from sim.report.topology.sketch import MAX_WIDTH_PX, Box, Frame, Note, Sketch
 
-__all__ = ["lay_out"]
+__all__ = [
+    "MAX_CELL_PX",
+    "MAX_WIDTH_PX",
+    "PAD_PX",
+    "Box",
+    "Frame",
+    "Note",
+    "Sketch",
+    "lay_out",
+    "place_node",
+    "short_name",
+]
+
+MAX_WIDTH_PX: Final = 1760
+"""Width of a sheet, if the cluster needs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A vertex."""
+
+    label: str
+    """What stands in it."""
+    kind: str
+    """Kind of the vertex."""
+    left_px: float
+    """Left edge."""
+    top_px: float
+    """Upper edge."""
+    width_px: float
+    """Width."""
+    height_px: float
+    """Height."""
+    row: str
+    """The row it stands in: vertices of one row are not joined by straight lines."""
+
+    @property
+    def middle_px(self) -> float:
+        """Middle from left to right."""
+        return self.left_px + self.width_px / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A node, or what stands for many."""
+
+    label: tuple[str, ...]
+    """Lines of text; of a node the one at its bottom."""
+    left_px: float
+    """Left edge."""
+    top_px: float
+    """Upper edge."""
+    width_px: float
+    """Width."""
+    height_px: float
+    """Height."""
+    is_rest: bool = False
+    """Whether it stands for nodes that are not shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A line of text."""
+
+    text: str
+    """What it says."""
+    x_px: float
+    """Where."""
+    y_px: float
+    """Its middle."""
+    is_heading: bool = False
+    """Whether it names a row."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Sketch:
+    """A picture's parts at their places."""
+
+    boxes: dict[str, Box] = field(default_factory=dict)
+    """Vertex -> its box."""
+    frames: list[Frame] = field(default_factory=list)
+    """Nodes."""
+    notes: list[Note] = field(default_factory=list)
+    """Texts beside rows."""
+    bottom_px: float = 0.0
+    """Where the nodes end."""
+    width_px: int = MAX_WIDTH_PX
+    """Width of the sheet."""
+    grids: set[str] = field(default_factory=set)
+    """Rows with several lines of boxes: their links inside the node are drawn as one."""
+
+
+PAD_PX: Final = 7
+"""Space between a node's frame and its boxes."""
+MAX_CELL_PX: Final = 61
+"""Widest box with the space after it."""
+
+_LABEL_PX: Final = 20
+_CELL_PX: Final = 20
+_CELL_GAP_PX: Final = 3
+_ROW_GAP_PX: Final = 30
+_ARCS_PX: Final = 58
+_ROWS: Final = ("nic", "cpu", "pcie", "gpu", "nvswitch")
+_ORDERED: Final = ("gpu", "pcie", "nic", "cpu")
+"""Kinds in whose order rows are sorted: each by those before it."""
+_CPU_PX: Final = 60
+"""Width of a CPU: cables from NICs pass beside it."""
+
+
+def place_node(
+    sketch: Sketch,
+    graph: "nx.DiGraph[str]",
+    vertices: Sequence[str],
+    *,
+    node: int,
+    corner_px: tuple[float, float],
+    width_px: float,
+    columns: int,
+) -> float:
+    """Place the frame and the boxes of a node in a sketch; return the node's height.
+
+    Parameters
+    ----------
+    sketch
+        Where to.
+    graph, vertices
+        The cluster, and which of its vertices are in the node.
+    node
+        Its number.
+    corner_px, width_px
+        Where its frame begins, and how wide it is.
+    columns
+        How many boxes stand side by side, at most.
+    """
+    left, top = corner_px
+    y = top + PAD_PX
+    for kind, row in _rows(graph, vertices).items():
+        span = left + PAD_PX, width_px - 2 * PAD_PX
+        y = _place_row(sketch, graph, row, name=f"node{node}.{kind}", span_px=span, top_px=y, columns=columns)
+        here = set(row)
+        if any(other in here for vertex in row for other in graph.successors(vertex)):
+            y += _ARCS_PX - _ROW_GAP_PX
+    height = y - _ROW_GAP_PX + _LABEL_PX - top
+    label = _label(node, [graph.nodes[v]["rank"] for v in vertices if graph.nodes[v]["kind"] == "gpu"])
+    sketch.frames.append(Frame(label=(label,), left_px=left, top_px=top, width_px=width_px, height_px=height))
+    return height
+
+
+def _rows(graph: "nx.DiGraph[str]", vertices: Sequence[str]) -> dict[str, list[str]]:
+    """Return the rows from the top: each kind's vertices, over the GPUs that they are nearest to."""
+    by_kind: dict[str, list[str]] = {}
+    for vertex in vertices:
+        by_kind.setdefault(graph.nodes[vertex]["kind"], []).append(vertex)
+    place: dict[str, float] = {}
+    for kind in sorted(by_kind, key=lambda kind: _ORDERED.index(kind) if kind in _ORDERED else len(_ORDERED)):
+        row = by_kind[kind]
+        wanted = {vertex: _mean(place[o] for o in graph.successors(vertex) if o in place) for vertex in row}
+        row.sort(key=lambda vertex: wanted[vertex])  # keeps the order of equals
+        place.update((vertex, (i + 0.5) / len(row)) for i, vertex in enumerate(row))
+    others = [kind for kind in by_kind if kind not in _ROWS]
+    return {kind: by_kind[kind] for kind in ("nic", *others, *_ROWS[1:]) if kind in by_kind}
+
+
+def _mean(places: Iterable[float]) -> float:
+    """Return the mean of places; the middle if there are none."""
+    found = list(places)
+    return sum(found) / len(found) if found else 0.5
+
+
+def short_name(vertex: str, kind: str) -> str:
+    """Return a vertex's name without its kind.
+
+    >>> short_name("leaf0.3", "leaf"), short_name("core", "switch")
+    ('0.3', 'core')
+    """
+    return vertex.removeprefix(kind) or vertex
+
+
+def _place_row(
+    sketch: Sketch,
+    graph: "nx.DiGraph[str]",
+    row: Sequence[str],
+    *,
+    name: str,
+    span_px: tuple[float, float],
+    top_px: float,
+    columns: int,
+) -> float:
+    """Place vertices of one kind, in as many lines as they need; return where the next row starts."""
+    side_by_side = min(columns, len(row))
+    num_lines = -(-len(row) // side_by_side)
+    if num_lines > 1:
+        sketch.grids.add(name)
+    pitch = span_px[1] / side_by_side
+    for i, vertex in enumerate(row):
+        line, column = divmod(i, side_by_side)
+        kind = graph.nodes[vertex]["kind"]
+        width = min(pitch - _CELL_GAP_PX, _CPU_PX if kind == "cpu" else pitch)
+        sketch.boxes[vertex] = Box(
+            label=_name(graph.nodes[vertex], vertex),
+            kind=kind,
+            left_px=span_px[0] + pitch * (column + 0.5) - width / 2,
+            top_px=top_px + line * (_CELL_PX + _CELL_GAP_PX),
+            width_px=width,
+            height_px=_CELL_PX,
+            row=name,
+        )
+    return top_px + num_lines * (_CELL_PX + _CELL_GAP_PX) - _CELL_GAP_PX + _ROW_GAP_PX
+
+
+def _name(data: Mapping[str, object], vertex: str) -> str:
+    """Return what stands in a box of a node: a GPU's rank, a NIC's position, else the kind in words."""
+    kind = str(data["kind"])
+    if kind == "gpu":
+        return str(data["rank"])
+    if kind == "nic":
+        return str(data["rail"]) if "rail" in data else short_name(vertex, kind)
+    return {"nvswitch": "NVSwitch", "cpu": "CPU", "pcie": "PCIe"}.get(kind, short_name(vertex, kind))
+
+
+def _label(node: int, ranks: Sequence[int]) -> str:
+    """Return the name of a node with its GPUs.
+
+    >>> _label(3, [24, 25, 26]), _label(3, [3]), _label(3, [])
+    ('node 3: GPUs 24-26', 'node 3: GPU 3', 'node 3')
+    """
+    if not ranks:
+        return f"node {node}"
+    gpus = f"GPU {ranks[0]}" if len(ranks) == 1 else f"GPUs {min(ranks)}-{max(ranks)}"
+    return f"node {node}: {gpus}"
 
 
 _MIN_WIDTH_PX: Final = 1120
@@ -25,7 +254,6 @@ _TIER_GAP_PX: Final = 118
 _UNIT_GAP_PX: Final = 22
 _NODE_GAP_PX: Final = 10
 _REST_PX: Final = 66
-_ARCS_PX: Final = 58
 
 
 def lay_out(graph: "nx.DiGraph[str]", shown: Shown, *, top_px: float) -> Sketch:
@@ -171,7 +399,7 @@ def _place_nodes(
     columns: int,
     node_px: float,
 ) -> None:
-    """ChunkPosition the nodes of a unit side by side, and the box that stands for the rest of it."""
+    """Place the nodes of a unit side by side, and the box that stands for the rest of it."""
     height = 0.0
     for i, node in enumerate(unit.nodes):
         corner = left + i * (node_px + _NODE_GAP_PX), top

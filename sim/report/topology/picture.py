@@ -22,9 +22,8 @@ import numpy as np
 from sim.report.canvas import Sheet, settings, text_width_px
 from sim.report.palette import AXIS, FAINT, INK, SUBTLE, VERTEX_COLOURS, VERTEX_OTHER
 from sim.report.topology.groups import choose_shown
-from sim.report.topology.layout import lay_out
-from sim.report.topology.link_lines import LinkLook, link_looks, top_of_scale, use_colour
-from sim.report.topology.sketch import Box, Sketch
+from sim.report.topology.layout import Box, Sketch, lay_out
+from sim.report.topology.links import LinkLook, link_looks, top_of_scale, use_colour
 from sim.results.quantities import format_quantity
 from topology.link_groups import link_groups
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.build import build
-from sim.plan.placed import copies_drawn
+from sim.build.expert_routing import copies_drawn
 from sim.scenario.scenario import Scenario
 
 __all__ = ["expert_tokens"]

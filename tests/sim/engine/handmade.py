@@ -25,8 +25,7 @@ from sim.plan.ops import (
     Transfer,
 )
 from sim.time import to_ns
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 from workloads.schedules import ChunkLayout, FixedOrder, Pair, Pass, Step
 
 BYTE_PER_NS = 1e9

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from works import make_model, make_plain_cluster, make_work
 
+from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
 from sim.plan.costs import Costs
 from sim.plan.moves import moved_bytes, moves_before
 from sim.plan.ops import NO_LAYER, Collective
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.placed import copies_drawn, placed_experts
 from sim.plan.route import route
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
@@ -41,7 +41,7 @@ def make(strategy="EP8_TP2_PP2_DP4", convention="megatron", *, placement=EPLB, e
 
 def num_groups(work):
     """Return the expert groups of a stage."""
-    return 1 if work.mesh.convention == "spanning" else work.mesh.stage_ranks(0).size // work.mesh.strategy.ep
+    return 1 if work.mesh.convention.experts_span_stages else work.mesh.stage_ranks(0).size // work.mesh.strategy.ep
 
 
 def newly_held(before, after):

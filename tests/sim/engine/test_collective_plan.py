@@ -7,8 +7,9 @@ import pytest
 from works import make_cluster
 
 from sim.build.transfer_sms import TransferSms
+from sim.build.work import CollectiveWork
 from sim.engine.simulation import run_plan
-from sim.plan.collective import CollectivePlan, CollectiveWork, bus_factor
+from sim.plan.collective import CollectivePlan, bus_factor
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer
 
+from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.plan.passes import PassesPlan
 from sim.results.metrics import RunFacts, metrics_of
@@ -34,10 +35,12 @@ def facts(num_gpus, *, batches=1, microbatches=1, batch_tokens=0):
 
 def run_uniform(schedule, num_stages, num_microbatches, *, hop_ns=0):
     plan = PassesPlan(
-        pass_times_s=[(F_NS / 1e9, B_NS / 1e9, 0.0)] * num_stages,
-        num_microbatches=num_microbatches,
-        p2p_s=hop_ns / 1e9,
-        schedule=schedule,
+        PassesWork(
+            pass_times_s=[(F_NS / 1e9, B_NS / 1e9, 0.0)] * num_stages,
+            num_microbatches=num_microbatches,
+            p2p_s=hop_ns / 1e9,
+            schedule=schedule,
+        )
     )
     return run_plan(plan).trace
 
@@ -86,7 +89,9 @@ def test_hops_between_two_stages_are_those_worked_out_by_hand():
     #   stage 0   F0 0-10  F1 10-20             B0 46-66  B1 76-96
     #   stage 1   F0 13-23 B0 23-43 F1 43-53 B1 53-73
     # stage 0 waits for B0 until 43 + 3 and for B1 until 73 + 3.
-    plan = PassesPlan(pass_times_s=[(10e-9, 20e-9, 0.0)] * 2, num_microbatches=2, p2p_s=3e-9, schedule="1f1b")
+    plan = PassesPlan(
+        PassesWork(pass_times_s=[(10e-9, 20e-9, 0.0)] * 2, num_microbatches=2, p2p_s=3e-9, schedule="1f1b")
+    )
     trace = run_plan(plan).trace
     spans = [
         [(int(trace["start_ns"][row]), int(trace["end_ns"][row])) for row in trace.rows("pass", stage=stage)]
@@ -102,7 +107,7 @@ def test_a_slow_stage_sets_the_pace_and_the_others_idle():
     # until its last B, after which stage 0 has its last B: 3 + 4 * 6 + ... is longest through stage 1.
     times = [(3e-6, 5e-6, 0.0), (6e-6, 10e-6, 0.0), (3e-6, 5e-6, 0.0)]
     m = 4
-    trace = run_plan(PassesPlan(pass_times_s=times, num_microbatches=m, p2p_s=0.0, schedule="gpipe")).trace
+    trace = run_plan(PassesPlan(PassesWork(pass_times_s=times, num_microbatches=m, p2p_s=0.0, schedule="gpipe"))).trace
     # Forward: 3 + m * 6, then F of the last microbatch 3 and B of the first 5 on stage 2, then m * 10 and 5.
     assert trace.step_ns == 3000 + m * 6000 + 3000 + 5000 + m * 10_000 + 5000
     assert [account["other_compute"] for account in stages_ns(trace)] == [m * 8000, m * 16_000, m * 8000]
@@ -113,7 +118,9 @@ def test_a_schedule_that_does_not_split_the_backward_pass_does_w_with_b(schedule
     split = [(3e-6, 2e-6, 3e-6)] * 4
     whole = [(3e-6, 5e-6, 0.0)] * 4
     steps = [
-        run_plan(PassesPlan(pass_times_s=times, num_microbatches=4, p2p_s=1e-7, schedule=schedule)).trace.step_ns
+        run_plan(
+            PassesPlan(PassesWork(pass_times_s=times, num_microbatches=4, p2p_s=1e-7, schedule=schedule))
+        ).trace.step_ns
         for times in (split, whole)
     ]
     assert steps[0] == steps[1]
@@ -123,7 +130,12 @@ def test_a_schedule_that_does_not_split_the_backward_pass_does_w_with_b(schedule
 def test_scaling_all_times_scales_the_step(k):
     base = run_uniform("1f1b", 4, 6, hop_ns=100).step_ns
     plan = PassesPlan(
-        pass_times_s=[(k * F_NS / 1e9, k * B_NS / 1e9, 0.0)] * 4, num_microbatches=6, p2p_s=k * 100e-9, schedule="1f1b"
+        PassesWork(
+            pass_times_s=[(k * F_NS / 1e9, k * B_NS / 1e9, 0.0)] * 4,
+            num_microbatches=6,
+            p2p_s=k * 100e-9,
+            schedule="1f1b",
+        )
     )
     assert run_plan(plan).trace.step_ns == k * base
 

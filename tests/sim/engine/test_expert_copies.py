@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from properties import PATIENT
 from works import make_model, make_plain_cluster, make_work
 
+from sim.build.expert_routing import placed_experts
 from sim.engine.simulation import run_plan
 from sim.plan.costs import Costs
 from sim.plan.expert_replica_gradients import shared_experts, sum_over_copies
 from sim.plan.ops import NO_LAYER
 from sim.plan.optimizer_step import finish_training
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.placed import placed_experts
 from sim.run.stage_memory import stage_memory
 from sim.time import to_ns
 from workloads.memory import params_per_rank
@@ -40,7 +40,9 @@ def summed_bytes(work):
     """Return what rings send for a stage's or, under spanning, all layers: 2 (k - 1) gradients of k ranks each."""
     parts = work.mesh.expert_dp_groups(0).shape[1] if work.zero else 1
     gradient_bytes = work.model.num_expert_params * 4 / parts
-    num_groups = work.mesh.stage_ranks(0).size // work.mesh.strategy.ep if work.mesh.convention == "megatron" else 1
+    num_groups = (
+        work.mesh.stage_ranks(0).size // work.mesh.strategy.ep if not work.mesh.convention.experts_span_stages else 1
+    )
     total = 0.0
     for layer in range(work.model.layers):
         slots = placed_experts(work, 0, layer)

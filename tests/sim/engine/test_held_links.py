@@ -14,8 +14,7 @@ from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.plan.costs import Costs
-from topology.flow_links import FlowLinks
-from topology.links import LinkLoad
+from topology.links import FlowLinks, LinkLoad
 
 NETWORKS = [FluidNetwork, PlainNetwork, FlowNetwork]
 FLOAT_REL = 1e-9

@@ -7,13 +7,13 @@ import pytest
 from certificates import CERTIFICATES, observe
 from works import make_model, make_plain_cluster, make_work
 
+from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS
 from sim.errors import InvalidValueError
 from sim.plan.bounds import bounds_of
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.placed import copies_drawn, placed_experts
 from sim.plan.route import route
 from sim.results.stages import stages_ns
 from workloads.layers import attention_block, embedding_block, expert_block, head_block, permute, router_block

@@ -5,6 +5,7 @@ import pytest
 from sim.build.build import build, build_passes
 from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
+from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
@@ -29,7 +30,7 @@ def written(folder, order, scenario=SCENARIO):
 def test_an_own_order_takes_the_time_worked_out_by_hand(tmp_path):
     """GPipe on two stages: (m + p - 1)(F + B) = 3 * 30 ns."""
     scenario = written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 B1\n")
-    assert run_plan(build_passes(scenario)).trace.step_ns == 90
+    assert run_plan(PassesPlan(build_passes(scenario))).trace.step_ns == 90
 
 
 def test_all_other_schedules_stand_beside_an_own_one(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from published_skew import COMBINE, LARGE, PUBLISHED, STUDENT_7, Line, combine_points, gains, line_through, reached_at
 
 from sim.build.collective import build_collective
+from sim.plan.collective import CollectivePlan
 from sim.scenario.load import load_scenario_text
 from sim.studies.stress.report import stress_test
 
@@ -33,7 +34,7 @@ def test_the_constant_is_latency_and_its_share_depends_on_the_bytes(small, large
     The line through a few points of the large one is off by what ranks send to themselves, so of it the latency is
     taken. The gap to the published share has both signs: the share says how large a layer is, not how good a model.
     """
-    latency_s = build_collective(load_scenario_text(COMBINE))[0].transfer.latency_ns / 1e9
+    latency_s = CollectivePlan(build_collective(load_scenario_text(COMBINE))[0]).transfer.latency_ns / 1e9
     assert small.constant == pytest.approx(latency_s, rel=0.5)
     assert abs(large.constant) < 0.02 * large.slope
     assert large.slope / small.slope == pytest.approx(4096 * 8 * 7168 / (640 * 4 * 4096), rel=0.1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sim.engine.network.flows.compiled import Run
 from sim.engine.network.flows.state import build_state
 from sim.plan.ops import Transfer
-from topology.flow_links import FlowLinks
+from topology.links import FlowLinks
 
 __all__ = ["FlowInterval", "first_remaining", "run_flows"]
 

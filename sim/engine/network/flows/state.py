@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.network.flows.kernel import State, solve
-from topology.flow_links import FlowLinks
+from topology.links import FlowLinks
 
 __all__ = ["build_state", "rates_of"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.report.timeline.slots import first_free_slots, share_strip
+from sim.report.timeline.bars import first_free_slots, share_strip
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=25)
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from workloads.conventions import CONVENTIONS
 from workloads.memory import held_in_order
-from workloads.mesh import CONVENTIONS, Mesh, build_mesh, why_illegal
+from workloads.mesh import Mesh, build_mesh
 from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
@@ -70,7 +71,7 @@ def test_the_documents_parameters_of_an_expert_in_digits():
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_legality_is_what_the_mesh_says(convention):
     """At the document's sizes no convention but its own accepts the mesh."""
-    is_legal = why_illegal(Strategy.parse("EP64_TP16_PP4"), convention, num_gpus=64) is None
+    is_legal = CONVENTIONS[convention].why_illegal(Strategy.parse("EP64_TP16_PP4"), num_gpus=64) is None
     assert document_facts()[f"legal_{convention}"] is is_legal
 
 

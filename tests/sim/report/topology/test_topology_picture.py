@@ -10,7 +10,7 @@ import pytest
 from sim.report.canvas import text_width_px
 from sim.report.topology.groups import choose_shown
 from sim.report.topology.layout import lay_out
-from sim.report.topology.link_lines import link_looks, use_colour
+from sim.report.topology.links import link_looks, use_colour
 from sim.report.topology.picture import draw_topology
 from topology.fabric import build_graph
 from topology.files.one_node import repeat_node

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_traces import record
 
-from sim.report.timeline.stalls import stalls_in, stalls_ns
+from sim.report.timeline.bars import stalls_in, stalls_ns
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8)), max_size=6)
 

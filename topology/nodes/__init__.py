@@ -1,1 +1,0 @@
-"""What is inside a node: GPUs behind an NVSwitch, linked to each other, or under PCIe switches."""
