@@ -57,7 +57,7 @@ class Strategy:
             match = _PART.fullmatch(part)
             if match is None:
                 known = "TP PP EP DP CP ETP VPP SP"
-                hint = f"RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 ({known})."
+                hint = f"Join axes and sizes with _, as in EP64_TP16_PP4 ({known})."
                 raise _refuse(name, f"be made of known parts, not {part!r}", hint)
             axis, size = ("sp", True) if match[3] else (match[1].lower(), int(match[2]))
             if axis in sizes:

@@ -16,7 +16,6 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from sim.errors import InvalidValueError
     from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled
     from sim.scenario.expectation import Expectation, parse_expectation
     from sim.scenario.load import load_scenario, load_scenario_text
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "STARTER",
     "Expectation",
-    "InvalidValueError",
     "Scenario",
     "ScenarioSpec",
     "apply_overrides",
@@ -45,7 +43,6 @@ __all__ = [
 _MODULES: Final = {
     "STARTER": "starter",
     "Expectation": "expectation",
-    "InvalidValueError": "refusal",
     "Scenario": "scenario",
     "ScenarioSpec": "schema",
     "apply_overrides": "overrides",

@@ -71,9 +71,13 @@ class Places:
         for set_path, argument in reversed(self.overrides):
             if _related(set_path, where):
                 return _Place(argument, None, name)
-        return _Place(self.file, self.line_of(where), name)
+        return _Place(self.file, self._line(where), name)
 
     def line_of(self, path: KeyPath) -> int | None:
+        """Return the line of the file where the value at `path` stands; None where an argument sets it."""
+        return self._place(path).line
+
+    def _line(self, path: KeyPath) -> int | None:
         """Return the line of a path, or of the nearest section around it."""
         around = (path[:length] for length in range(len(path), -1, -1))
         return next((self.lines[p] for p in around if p in self.lines), None)

@@ -79,6 +79,8 @@ def _from_npz(path: Path) -> NDArray[np.float64]:
                 _check_header(path, stream)
             with archive.open(member) as stream:
                 tokens = np.asarray(np.lib.format.read_array(stream, allow_pickle=False), dtype=float)
+    except InvalidValueError:
+        raise
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):  # RuntimeError: it is encrypted
         raise _error(path, "be an NPZ file of numbers", "something else", "Write it with numpy.savez.") from None
     return tokens if tokens.ndim == 3 else tokens[None]

@@ -119,7 +119,7 @@ def parse_quantity(text: object, dimension: Dimension, *, allow_negative: bool =
     68719476736.0
     >>> parse_quantity("3 us", "bytes")
     Traceback (most recent call last):
-    sim.scenario.refusal.InvalidValueError: the value must be a size, got 3 us. us is ...
+    sim.errors.InvalidValueError: the value must be a size, got 3 us. us is ...
     """
     value, found = parse_any_quantity(text, example=_NOUNS[dimension][1], wanted=dimension)
     if found != dimension:
@@ -147,7 +147,7 @@ def parse_any_quantity(
     (0.000601, 's')
     >>> parse_any_quantity("400")
     Traceback (most recent call last):
-    sim.scenario.refusal.InvalidValueError: the value must have a unit, got 400. Write a number ...
+    sim.errors.InvalidValueError: the value must have a unit, got 400. Write a number ...
     """
     try:
         number, unit = split_quantity(text, example=example)

@@ -157,7 +157,7 @@ def test_an_unphysical_link_is_refused(field, value, rule):
 @pytest.mark.parametrize("num_nodes", [0, -1])
 def test_a_cluster_without_nodes_is_refused(num_nodes):
     with pytest.raises(
-        InvalidValueError, match=rf"cluster 'dgx-h100': num_nodes must be at least 1, got {num_nodes}\."
+        InvalidValueError, match=rf"cluster.num_nodes must be at least 1, got {num_nodes}\."
     ):
         build_cluster(H100, num_nodes, DEVICES["h100-sxm"])
 
@@ -179,6 +179,5 @@ def test_a_fabric_with_a_count_of_zero_is_refused(field):
 def test_an_unknown_cluster_names_the_nearest(name, near):
     with pytest.raises(InvalidValueError) as refusal:
         get_cluster_preset(name)
-    assert str(refusal.value).startswith(f"cluster: preset must name a known cluster, got {name!r}. ")
-    assert f"Did you mean {near!r}?" in str(refusal.value)
-    assert all(known in str(refusal.value) for known in CLUSTERS)
+    assert str(refusal.value).startswith(f"cluster.preset must name a known cluster, got {name}. ")
+    assert f"Did you mean `{near}`?" in str(refusal.value)

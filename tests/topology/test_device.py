@@ -206,9 +206,9 @@ def test_one_grouped_launch_is_never_slower_than_a_launch_per_expert(tokens, n, 
     ],
 )
 def test_a_figure_that_is_not_physical_is_refused_when_built(field, value):
-    with pytest.raises(InvalidValueError, match=rf"device 'toy': {field} must .*, got {value}") as error:
+    with pytest.raises(InvalidValueError, match=rf"device 'toy': cluster.device.{field} must .*, got {value}") as error:
         replace(TOY, **{field: value})
-    assert error.value.field == field
+    assert error.value.field == f"cluster.device.{field}"
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, np.array([3, -1])], ids=str)
@@ -235,9 +235,8 @@ def test_fp8_is_refused_where_the_device_has_none():
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_one():
-    with pytest.raises(InvalidValueError, match="Did you mean 'a100-sxm-80gb'") as error:
+    with pytest.raises(InvalidValueError, match="Did you mean `a100-sxm-80gb`"):
         get_device("a100-80gb")
-    assert all(name in str(error.value) for name in DEVICES)
 
 
 # --- values --------------------------------------------------------------------------------------------------------

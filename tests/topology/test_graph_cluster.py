@@ -297,7 +297,7 @@ def test_a_vertex_with_impossible_data_is_refused(vertex, change, message):
         ({"bandwidth_bytes_per_s": 0.0}, "bandwidth_bytes_per_s of gpu0->gpu1 must be finite and above 0, got 0.0"),
         ({"bandwidth_bytes_per_s": float("nan")}, "bandwidth_bytes_per_s of gpu0->gpu1 must be finite"),
         ({"efficiency": 1.5}, r"efficiency of gpu0->gpu1 must lie in \(0, 1\], got 1.5"),
-        ({"latency_s": None}, "latency_s of gpu0->gpu1 must be finite and not negative, got None"),
+        ({"latency_s": None}, "latency_s of gpu0->gpu1 must be finite and not negative, got null"),
     ],
 )
 def test_a_link_with_impossible_figures_is_refused(figures, message):

@@ -174,21 +174,21 @@ def test_layers_are_spread_equally_or_not_at_all(model, num_stages):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": 0}, "model: layers must be at least 1, got 0. Give a positive whole number."),
-        ({"hidden": -1}, "model: hidden must be at least 1, got -1. Give a positive whole number."),
-        ({"dense_layers": -1}, "model: dense_layers must not be negative, got -1. Give 0 where there is none."),
-        ({"dtype": "int4"}, "model: dtype must be one of bf16, fp16, fp8, got int4. Use bf16."),
-        ({"kv_heads": 5}, "model: kv_heads must divide heads = 16, got 5. Each KV head serves equally many."),
-        ({"dense_layers": 17}, "model: dense_layers must be at most layers = 16, got 17. Lower it."),
-        ({"top_k": 65}, "model: top_k must lie in 1..experts = 64, got 65. A token meets distinct experts."),
-        ({"top_k": 0}, "model: top_k must lie in 1..experts = 64, got 0. A token meets distinct experts."),
+        ({"layers": 0}, "model.layers must be at least 1, got 0. Give a positive whole number."),
+        ({"hidden": -1}, "model.hidden must be at least 1, got -1. Give a positive whole number."),
+        ({"dense_layers": -1}, "model.dense_layers must not be negative, got -1. Give 0 where there is none."),
+        ({"dtype": "int4"}, "model.dtype must be one of bf16, fp16, fp8, got int4. Use bf16."),
+        ({"kv_heads": 5}, "model.kv_heads must divide heads = 16, got 5. Each KV head serves equally many."),
+        ({"dense_layers": 17}, "model.dense_layers must be at most layers = 16, got 17. Lower it."),
+        ({"top_k": 65}, "model.top_k must lie in 1..experts = 64, got 65. A token meets distinct experts."),
+        ({"top_k": 0}, "model.top_k must lie in 1..experts = 64, got 0. A token meets distinct experts."),
         (
             {"experts": 0},
-            "model: top_k must be 0 in a dense model, got 2. Set model.experts, or leave model.top_k out.",
+            "model.top_k must be 0 in a dense model, got 2. Set model.experts, or leave model.top_k out.",
         ),
         (
             {"experts": 0, "top_k": 0, "shared_experts": 1},
-            "model: shared_experts must be 0 in a dense model, got 1. Set model.experts.",
+            "model.shared_experts must be 0 in a dense model, got 1. Set model.experts.",
         ),
     ],
 )
@@ -200,5 +200,5 @@ def test_a_model_that_cannot_be_is_refused(changes, message):
 
 @pytest.mark.parametrize(("name", "near"), [("mixtral", "mixtral-8x7b"), ("llama-70b", "llama3-70b")])
 def test_an_unknown_model_names_the_nearest(name, near):
-    with pytest.raises(InvalidValueError, match=f"must name a known model, got '{name}'. Did you mean '{near}'"):
+    with pytest.raises(InvalidValueError, match=f"must name a known model, got {name}. Did you mean `{near}`"):
         get_model(name)

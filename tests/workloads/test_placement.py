@@ -201,5 +201,5 @@ def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(InvalidValueError, match="placement: kind must be one of contiguous"):
+    with pytest.raises(InvalidValueError, match="placement.kind must be one of contiguous"):
         place_experts(PlacementRule(kind="best"), num_experts=4, num_ranks=2)

@@ -255,4 +255,4 @@ def test_draws_of_different_keys_are_uncorrelated():
 def test_an_unknown_routing_is_refused():
     with pytest.raises(InvalidValueError) as refusal:
         draw("zipff")
-    assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
+    assert str(refusal.value) == f"routing.kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."

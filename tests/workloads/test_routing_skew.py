@@ -66,7 +66,7 @@ def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
     chosen = choose_weighted(1, 10**8, 4, conditional_tables(bernoulli_odds(found, 2), 2), np.random.default_rng(1))[0]
     assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
     with pytest.raises(
-        InvalidValueError, match="routing: skew must be so weak that tokens can take top_k = 2 distinct"
+        InvalidValueError, match="routing.skew must be so weak that tokens can take top_k = 2 distinct"
     ):
         bernoulli_odds(choice_chances(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
 

@@ -299,7 +299,7 @@ def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, mo
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(InvalidValueError) as refusal:
         build_schedule("2f2b", num_stages=2, num_microbatches=2)
-    assert str(refusal.value) == f"schedule: kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
+    assert str(refusal.value) == f"schedule.kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
 
 
 @pytest.mark.parametrize(

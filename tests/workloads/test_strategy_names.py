@@ -56,8 +56,8 @@ def test_a_part_that_is_no_axis_is_refused(part):
     with pytest.raises(InvalidValueError) as refusal:
         Strategy.parse(f"EP8_{part}")
     assert str(refusal.value) == (
-        f"strategy: name must be made of known parts, not {part!r}, got 'EP8_{part}'. "
-        "RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
+        f"parallel.strategy must be made of known parts, not {part!r}, got 'EP8_{part}'. "
+        "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
     )
 
 
@@ -65,11 +65,11 @@ def test_a_part_that_is_no_axis_is_refused(part):
 def test_an_axis_named_twice_is_refused(name, axis):
     with pytest.raises(InvalidValueError) as refusal:
         Strategy.parse(name)
-    assert str(refusal.value) == f"strategy: name must name {axis} once, got {name!r}. Drop one of the {axis} parts."
+    assert str(refusal.value) == f"parallel.strategy must name {axis} once, got {name!r}. Drop one of the {axis} parts."
 
 
 @pytest.mark.parametrize("axis", ["tp", "pp", "ep", "dp", "cp", "etp", "vpp"])
 def test_an_axis_below_1_is_refused(axis):
     with pytest.raises(InvalidValueError) as refusal:
         Strategy(**{axis: 0})
-    assert str(refusal.value) == f"strategy: {axis} must be at least 1, got 0. Leave it out for size 1."
+    assert str(refusal.value) == f"parallel.{axis} must be at least 1, got 0. Leave it out for size 1."

@@ -141,7 +141,7 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
         (
             ["list", "preset"],
             "moesim: WHAT must be one of presets, models, schedules, metrics, scenarios, got preset. "
-            "Did you mean presets?\n",
+            "Did you mean `presets`?\n",
         ),
         (
             ["init", "mine.txt"],
@@ -150,7 +150,7 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
         (
             ["explain", "EP64_XX2"],
             "moesim: STRATEGY must be made of known parts, not 'XX2', got 'EP64_XX2'. "
-            "RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).\n",
+            "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP).\n",
         ),
     ],
 )
@@ -188,11 +188,11 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
         (
             ["rum", "x"],
             "moesim: the command must be one of run, validate, stress, timeline, schedules, topology, explain, list, "
-            "schema, init, routing, got rum. Did you mean run?\n",
+            "schema, init, routing, got rum. Did you mean `run`?\n",
         ),
         (
             ["run", "x", "--sed", "3"],
-            "moesim: an option must be one that moesim run has, got --sed. Did you mean --seed?\n",
+            "moesim: an option must be one that moesim run has, got --sed. Did you mean `--seed`?\n",
         ),
         (["--foo"], "moesim: an option must be one that moesim has, got --foo. See moesim --help.\n"),
         (["run", "x", "--seed"], "moesim: --seed must be followed by a value, got nothing. See moesim --help.\n"),

@@ -334,11 +334,12 @@ def test_a_variant_is_refused_like_a_file(contract):
 
 
 def test_the_builders_errors_name_the_line_too(contract):
-    error = contract.error_at("parallel.strategy", rule="be a legal mesh", value="EP64_TP16_PP4", hint="Use 256 GPUs.")
+    refused = InvalidValueError("parallel.strategy", "be a legal mesh", "EP64_TP16_PP4", "Use 256 GPUs.")
+    error = contract.located(refused)
     assert str(error) == "f.yaml:22: parallel.strategy must be a legal mesh, got EP64_TP16_PP4. Use 256 GPUs."
-    rival = contract.rival(0).error_at(
-        ("parallel", "strategy"), rule="fit", value="EP16_TP4_PP4_DP4", hint="Add nodes."
-    )
+    with pytest.raises(InvalidValueError) as raised, contract.rival(0).located_errors():
+        raise InvalidValueError(("parallel", "strategy"), "fit", "EP16_TP4_PP4_DP4", "Add nodes.")
+    rival = raised.value
     assert str(rival) == "f.yaml:45: rivals.0 (parallel.strategy) must fit, got EP16_TP4_PP4_DP4. Add nodes."
 
 

@@ -133,7 +133,7 @@ def test_a_metric_that_a_kind_of_work_does_not_have_fails_with_the_reason(tmp_pa
     ("figure", "message"),
     [
         ("{metric: step_times, value: 1 ms, source: x, tolerance_pct: 1}",
-         ":5: published.0.metric must name a known metric, got step_times. Did you mean step_time_s? "),
+         ":5: published.0.metric must name a known metric, got step_times. Did you mean `step_time_s`? "),
         ("{metric: step_time_s, value: 1 GB, source: x, tolerance_pct: 1}",
          ":5: published.0.value must be in s, as step_time_s is, got 1 GB. "),
         ("{metric: bubble_fraction, value: 1 ms, source: x, tolerance_pct: 1}",
