@@ -10,10 +10,10 @@ from unittest.mock import patch
 import pytest
 from flat_switch import FlatSwitchPlan, FlatSwitchStep
 from measuring import Cost, Row, bare_timeout_s, note, pipeline_plan, run_rounds, time_plan, work_of
+from plain_network import PlainNetwork
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import sim.engine.simulation
-from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.engine.run_state import Plan
 
 # name -> scenario (None: flat switch), most timeouts for an operation, most of the plain network's time (None: no bar)

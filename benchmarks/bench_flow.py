@@ -26,6 +26,7 @@ from sim.plan.ops import Transfer
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from workloads.collectives.settings import NetworkSettings
 
 KERNELS = ["interpreted", "compiled"] if has_numba() else ["interpreted"]
 
@@ -60,14 +61,14 @@ def run_named(name: str) -> Run:
     if name == "interpreted":
         return kernel.run
     run = compiled_run()
-    costs = Costs(costs_of(8).cluster, dtype="bf16", fidelity="flow")
+    costs = Costs(costs_of(8).cluster, dtype="bf16", network=NetworkSettings(fidelity="flow"))
     simulate(costs, costs.exchanges.round_trip(np.arange(8), np.arange(8), matrix_of(8, "random"), group=0)[0], run)
     return run
 
 
 def bench(benchmark: BenchmarkFixture, num_ranks: int, kind: str, kernel_name: str, *, rounds: int, bar: float) -> None:
     """Time the simulation of one all-to-all; planning is left out. The bar may use numba."""
-    costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", fidelity="flow")
+    costs = Costs(costs_of(num_ranks).cluster, dtype="bf16", network=NetworkSettings(fidelity="flow"))
     matrix = matrix_of(num_ranks, kind)
     transfer = costs.exchanges.round_trip(np.arange(num_ranks), np.arange(num_ranks), matrix, group=0)[0]
     run = run_named(kernel_name)

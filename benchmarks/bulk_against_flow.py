@@ -21,6 +21,7 @@ from sim.plan.ops import Transfer
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from workloads.collectives.settings import NetworkSettings
 
 FABRIC_NAMES = {"one switch": "gb200-nvl72", "rails and spines": "dgx-h100"}
 NUM_SEEDS = {8: 20, 16: 20, 64: 5}
@@ -66,7 +67,7 @@ def ends_ns(cluster: Cluster, network: Network, transfers: Sequence[Transfer]) -
 
 def excess(cluster: Cluster, matrices: Sequence[Matrix]) -> list[float]:
     """Return flow / bulk - 1 of transfers that start together, in the order of their ends in bulk."""
-    costs = Costs(cluster, dtype="bf16", fidelity="flow")
+    costs = Costs(cluster, dtype="bf16", network=NetworkSettings(fidelity="flow"))
     ranks = np.arange(len(matrices[0]))
     transfers = [costs.exchanges.round_trip(ranks, ranks, matrix, group=i)[0] for i, matrix in enumerate(matrices)]
     latency_ns = transfers[0].latency_ns

@@ -3,7 +3,7 @@
     python benchmarks/fit_device.py PROFILE.csv
 
 PROFILE.csv has the columns gpu, M_tokens, K, N, median_ms; lines that open with `#` are skipped. Times are fp16 linears
-with their launch. Needs moesim on the path (installed, or `PYTHONPATH=.`) and scipy, which moesim itself does not.
+with their launch. Needs moesim on the path (installed, or `PYTHONPATH=.`).
 
 The loss is the mean of |log(modelled / measured)| and half of its square: a robust median with some weight on the
 worst rows. Every row weighs the same. The fit is repeated on each half of the (K, N) shapes and judged on the other.
@@ -55,10 +55,7 @@ def log_errors(device: Device, rows: Rows) -> NDArray[np.float64]:
 
 def fit(device: Device, rows: Rows) -> Device:
     """Return `device` with its four GEMM constants fitted to `rows`."""
-    try:
-        from scipy.optimize import minimize  # noqa: PLC0415 - optional, only this script needs it
-    except ImportError:
-        sys.exit("fit_device: scipy is not installed. Run `pip install scipy` to fit; the simulator does not need it.")
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import, and tests import this script
 
     def candidate(exponents: NDArray[np.float64]) -> Device:
         values = dict(zip(FITTED, np.array(START) * np.exp(exponents), strict=True))

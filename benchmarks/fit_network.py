@@ -2,7 +2,7 @@
 
     python benchmarks/fit_network.py
 
-Needs moesim on the path (installed, or `PYTHONPATH=.`) and scipy, which moesim itself does not. Constants are fitted in
+Needs moesim on the path (installed, or `PYTHONPATH=.`). Constants are fitted in
 groups, each to the cases that depend on it; the loss is the mean square of log(modelled / published), every figure
 weighing the same. Figures that are set apart are left out. Links are at the datasheet's bandwidth here, so that nothing
 but the protocols bounds them.
@@ -22,6 +22,7 @@ from sim.build.collective import build_collective
 from sim.build.work import CollectiveWork
 from sim.plan import pricing
 from sim.plan.collective import CollectivePlan, bus_factor
+from sim.plan.transfer_sms import exchange_sms
 from sim.studies.suites import find_suites
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
@@ -89,9 +90,9 @@ def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[floa
 def modelled(row: Row, constants: Mapping[str, float]) -> float:
     """Return the figure that the model has for a row: a collective on its own takes its latency and its time alone."""
     work = row.work
-    if work.sms is not None:
-        work = replace(work, sms=replace(work.sms, bytes_per_s=constants["DeepEP SM rate"]))
-    plan = CollectivePlan(work)
+    rate = constants["DeepEP SM rate"]
+    sms = {operation: replace(taken, bytes_per_s=rate) for operation, taken in exchange_sms(work.network).items()}
+    plan = CollectivePlan(work, sms=sms)
     time_s = (plan.transfer.latency_ns + plan.transfer.alone_ns) / 1e9
     if row.metric == "collective_time_s":
         return time_s
@@ -101,7 +102,7 @@ def modelled(row: Row, constants: Mapping[str, float]) -> float:
 
 def fit(rows: Sequence[Row]) -> Constants:
     """Return all constants, each group fitted to its cases."""
-    from scipy.optimize import minimize  # noqa: PLC0415 - optional, only this script needs it
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
 
     constants = {name: fitted.value for name, fitted in FITTED.items()}
     for names, cases in GROUPS:

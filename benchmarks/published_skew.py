@@ -149,8 +149,8 @@ def _max_over_mean(scenario: Scenario) -> float:
     """Return the tokens of the busiest destination of the scenario's draw over the mean."""
     work, _ = build_collective(scenario)
     counts = draw_counts(
-        work.routing, num_sources=work.ranks.size, tokens=work.tokens, num_experts=work.experts, top_k=work.top_k,
-        seed=work.seed, layers=[0], microbatches=[0], skew=work.skew,
+        work.routing.kind, num_sources=work.ranks.size, tokens=work.tokens, num_experts=work.experts, top_k=work.top_k,
+        seed=work.seed, layers=[0], microbatches=[0], skew=work.routing.skew,
     )  # fmt: skip
     loads = counts.reshape(work.ranks.size, work.ranks.size, -1).sum(axis=(0, 2))
     return float(loads.max() / loads.mean())

@@ -16,7 +16,9 @@ from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from workloads.mesh import build_mesh
 from workloads.model import ModelSpec
+from workloads.routing.settings import RoutingSettings
 from workloads.strategy import Strategy
+from workloads.workload_kind import TRAINING
 
 ROOT = Path(__file__).parent.parent
 HASH_SEEDS = ("0", "1", "42", "4294967295")
@@ -40,13 +42,13 @@ def make_work(*, seed=1):
         cluster=build_cluster(FABRICS["dgx-h100"], 2, DEVICES["h100-sxm"]),
         model=model,
         mesh=build_mesh(Strategy.parse("EP16_TP2_PP4_DP2"), "spanning", num_gpus=16),
-        kind="training",
+        kind=TRAINING,
         batches=1,
         sequences=16,
         sequence_length=256,
         microbatches=4,
         schedule="1f1b",
-        routing="multinomial",
+        routing=RoutingSettings(kind="multinomial"),
         seed=seed,
         chunk_layers=(1, 1, 1, 1),
     )

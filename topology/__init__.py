@@ -3,14 +3,14 @@
 Contents
 --------
 - `topology.device`: a GPU and the time of a kernel from its shape.
-- `topology.cluster`: a cluster, built from a fabric (`topology.abstract_cluster`: what all clusters can tell).
+- `topology.cluster`: a cluster, built from a fabric (`topology.abstract_cluster`: the interface of all clusters).
 - `topology.regular_cluster`: paths by class; `topology.regular_pairs`: exchanges of all pairs of two groups of GPUs;
-  `topology.symmetry`: groups of GPUs that are wired alike.
+  `topology.symmetry`: groups of GPUs with the same wiring.
 - `topology.graph_cluster`: any graph (`topology.check_graph`: what it must have); `topology.routes`: its paths;
   `topology.graph_pairs`: its exchanges of all pairs.
 - `topology.links`: a kind of link, and bytes spread over links, in all and flow by flow; `topology.pairs`: exchanges of
   all pairs.
-- `topology.link_groups`: the links of a graph, counted by what they are.
+- `topology.link_groups`: the links of a graph, counted by kind and figures.
 - `topology.files`: clusters from files, and back.
 - `topology.fabric`: the figures of a fabric, and a graph from them; `topology.nodes`: what is inside a node;
   `topology.fabrics`: how nodes are wired.

@@ -1,4 +1,4 @@
-"""What every cluster can tell: its links as arrays, its paths, and bytes between GPUs as loads on links.
+"""The interface of every cluster: links as arrays, paths, and bytes between GPUs as loads on links.
 
 Model
 -----
@@ -6,8 +6,8 @@ A cluster is a directed graph. Its vertices have a `kind`; GPUs also `rank` and 
 node (NVSwitch, NIC, CPU, PCIe switch) has that `node` too. Vertices without `node` are the network's: leaves, spines,
 switches. Its edges are the links, one direction each.
 
-`topology.regular_cluster` knows its paths by a formula, `topology.graph_cluster` finds them; on a graph that both know
-they say the same.
+`topology.regular_cluster` has a formula for its paths, `topology.graph_cluster` searches them; on a graph that both
+accept, their answers are equal.
 """
 
 from abc import ABC, abstractmethod
@@ -45,7 +45,7 @@ class Cluster(ABC):
     num_gpus: int
     """GPUs in all nodes."""
     wire: Callable[[], "nx.DiGraph[str]"]
-    """What makes the graph, once."""
+    """Function that makes the graph; called once."""
     inside: str | None = None
     """Technology of the links inside a node, such as `nvlink4`; None: not known."""
     between: str | None = None
@@ -85,7 +85,7 @@ class Cluster(ABC):
 
     @property
     def least_num_links(self) -> int:
-        """Links that there are at least, told without wiring the graph: each GPU has one both ways."""
+        """Lower bound of the number of links, known without wiring the graph: two links of each GPU."""
         return 2 * self.num_gpus
 
     # ---- links ---------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Cluster(ABC):
 
     @cached_property
     def can_saturate(self) -> BoolArray:
-        """Tell which links can be full at all; leaving the others out changes no time. Shape [L]."""
+        """Tell which links can saturate; leaving the other links out changes no time. Shape [L]."""
         return np.ones(len(self.link_names), dtype=np.bool_)
 
     @property
@@ -135,7 +135,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def path_class(self, src: int, dst: int) -> str:
-        """Return `self`, `node`, or what the cluster calls a path between nodes."""
+        """Return `self`, `node`, or the word of the cluster for a path between nodes."""
 
     @abstractmethod
     def path(self, src: int, dst: int) -> list[str]:
@@ -174,7 +174,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def flow_links(self, src: ArrayLike, dst: ArrayLike) -> FlowLinks:
-        """Return the links of each flow and its share on them: what `load` adds up, flow by flow.
+        """Return the links of each flow and its share on each of them; `load` is their sum over the flows.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Cluster(ABC):
             self._known_pairs[key] = self._build_pairs(src, dst)
         return self._known_pairs[key]
 
-    # ---- groups of GPUs that are wired alike (see `topology.symmetry`) ----------------------------------------------
+    # ---- groups of GPUs with the same wiring (see `topology.symmetry`) -----------------------------------------------
 
     @abstractmethod
     def own_links(self, ranks: IntArray) -> IntArray:
@@ -197,15 +197,15 @@ class Cluster(ABC):
 
     @abstractmethod
     def wiring_of(self, ranks: IntArray) -> bytes:
-        """Return what groups of GPUs that are wired alike have in common, for `ranks` [R]."""
+        """Return a key of the wiring of `ranks` [R]: groups of GPUs with equal keys have the same wiring."""
 
     @abstractmethod
     def meets_others(self, ranks: IntArray) -> bool:
-        """Tell whether traffic among `ranks` [R] uses links that can be full and are not its own."""
+        """Tell whether traffic among `ranks` [R] uses links that can saturate and that other GPUs use too."""
 
     @abstractmethod
     def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
-        """Return for each link what stands in its place when `others` [R] stand in the place of `ranks` [R]."""
+        """Return for each link the link that replaces it when `others` [R] replace `ranks` [R]. Shape [L]."""
 
     # ---- private -------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ Model
     nic n.i         all links of NIC i of node n, likewise
     gpu r           kernels of rank r at a factor of their speed
 
-Paths avoid what is gone (`topology.routes`): where a GPU's NIC is, its node's other NICs take over. A slower link keeps
-its paths and its share of the bytes.
+Paths avoid links and NICs that are gone (`topology.routes`): the traffic of a GPU whose NIC is gone uses the other NICs
+of the node. A slower link keeps its paths and its share of the bytes.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ _START, _MOST_COMPARED = 4, 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One thing that is not as it should be."""
+    """One link, NIC or GPU that is slower than the rest, or gone."""
 
     part: str
     """link, nic or gpu."""
     name: str
-    """Of a link `a->b` or `a<->b`, of a NIC `node.number`, of a GPU its rank."""
+    """A link as `a->b` or `a<->b`, a NIC as `node.number`, a GPU as its rank."""
     factor: float | None = None
-    """Bandwidth or speed over what it should be, above 0 and at most 1; None: gone."""
+    """Bandwidth or speed over that of an intact part, above 0 and at most 1; None: gone."""
 
 
 def degrade(graph: "nx.DiGraph[str]", changes: Sequence[Change], *, name: str) -> "nx.DiGraph[str]":
@@ -61,9 +61,9 @@ def degrade(graph: "nx.DiGraph[str]", changes: Sequence[Change], *, name: str) -
         if first != number:
             raise InvalidValueError(
                 field=f"cluster.degraded.{number}.{change.part}",
-                rule="be changed once",
+                rule="be changed by a single entry",
                 value=change.name,
-                hint=f"degraded.{first} changes it already: keep one of them.",
+                hint=f"degraded.{first} changes the same part: keep one of the two entries.",
             )
         change_part[change.part](changed, graph, change, f"cluster.degraded.{number}.{change.part}")
     check_reach(changed, name, field="cluster.degraded", hint="Leave a way between the two sides.")
@@ -117,10 +117,10 @@ def _slow_down(changed: "nx.DiGraph[str]", links: Sequence[tuple[str, str]], fac
 
 
 def _unknown(field: str, value: str, what: str, known: Sequence[str]) -> InvalidValueError:
-    alike = [name for name in known if name[:_START] == value[:_START]] or known
-    near = nearest_name(value, alike[:_MOST_COMPARED])
+    similar = [name for name in known if name[:_START] == value[:_START]] or known
+    nearest = nearest_name(value, similar[:_MOST_COMPARED])
     has_network = any("nic" in name or what.startswith("a NIC") for name in known)
-    hint = f"Did you mean `{near}`?" if near else f"Known are {', '.join(known[:4])} ..." if known else ""
+    hint = f"Did you mean `{nearest}`?" if nearest else f"Known are {', '.join(known[:4])} ..." if known else ""
     if not has_network:
-        hint = "One node has no network: drop it, or write degraded: [] where there is one node."
+        hint = "A single node has no network: drop the entry, or write degraded: [] where there is a single node."
     return InvalidValueError(field=field, rule=f"name {what} of the cluster", value=value, hint=hint)

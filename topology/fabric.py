@@ -160,7 +160,7 @@ def check_num_nodes(spec: FabricSpec, num_nodes: int) -> None:
         rule, hint = "be at least 1", "Give a count."
     elif num_nodes * spec.gpus_per_node > MAX_GPUS:
         rule = f"give at most {MAX_GPUS:,} GPUs"
-        hint = "Simulate a part of the cluster: replicas beyond it are alike."
+        hint = "Simulate a part of the cluster: further replicas of the model behave like the simulated replicas."
     else:
         return
     raise InvalidValueError(field="cluster.num_nodes", rule=rule, value=num_nodes, hint=hint)

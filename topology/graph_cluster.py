@@ -1,11 +1,11 @@
-"""A cluster on any directed graph: paths are found, not known by a formula.
+"""A cluster on any directed graph: paths are searched on the graph.
 
 Model
 -----
 Paths are those of `topology.routes`; bytes between GPUs are spread over them. A pair of GPUs is in one of three
 classes: `self`, `node`, `away`.
 
-Every graph will do whose vertices and links carry these data, and whose GPUs can all reach each other:
+The vertices and links of the graph carry these data, and all GPUs can reach each other:
 
     vertex    kind (gpu, nvswitch, nic, cpu, pcie, leaf, spine, switch ...); node, for what is inside a node
     GPU       rank and node; rail (its position in the node) and speed (1) may be left out
@@ -13,8 +13,8 @@ Every graph will do whose vertices and links carry these data, and whose GPUs ca
 
 Assumptions
 -----------
-Those of `topology.routes`. No two groups of GPUs count as wired alike, so that lanes are never folded: slower than a
-regular cluster, and exact.
+Those of `topology.routes`. No two groups of GPUs count as having the same wiring, so that lanes are never folded: a run
+takes longer than on a regular cluster, and its result is exact.
 """
 
 from collections import Counter
@@ -112,20 +112,20 @@ class GraphCluster(Cluster):
         return FlowLinks(first=first, links=np.concatenate(links), share=np.concatenate(share))
 
     def own_links(self, ranks: IntArray) -> IntArray:
-        """Return no links: which belong to a GPU alone is not told on any graph. Shape [0, R]."""
+        """Return no links: on any graph it is not known which links belong to a single GPU. Shape [0, R]."""
         return np.zeros((0, ranks.size), dtype=np.intp)
 
     def wiring_of(self, ranks: IntArray) -> bytes:
-        """Return `ranks` [R] themselves: only the same GPUs are sure to be wired alike."""
+        """Return `ranks` [R] themselves: only the same GPUs are sure to have the same wiring."""
         return ranks.tobytes()
 
     def meets_others(self, ranks: IntArray) -> bool:
-        """Return True: nothing is known of who else uses the links between `ranks` [R]."""
+        """Return True: it is not known which other GPUs use the links between `ranks` [R]."""
         del ranks
         return True
 
     def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
-        """Return each link itself: nobody stands in another's place. Shape [L]."""
+        """Return each link itself: no GPU replaces another GPU. Shape [L]."""
         del ranks, others
         return np.arange(len(self.link_names), dtype=np.intp)
 
@@ -141,8 +141,8 @@ class GraphCluster(Cluster):
         found, num_in_node = np.zeros((2, self.num_gpus), dtype=np.intp), dict[int, int]()
         for rank, name in enumerate(self.gpu_names):
             data = self.graph.nodes[name]
-            place = num_in_node[data["node"]] = num_in_node.get(data["node"], -1) + 1
-            found[:, rank] = data["node"], data.get("rail", place)
+            position = num_in_node[data["node"]] = num_in_node.get(data["node"], -1) + 1
+            found[:, rank] = data["node"], data.get("rail", position)
         return found
 
     def _routes_of(self, src: IntArray, dst: IntArray) -> list[Route]:

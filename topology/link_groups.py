@@ -1,8 +1,8 @@
-"""The links of a graph, counted by what they are: the table that a person checks a cluster by.
+"""The links of a graph, counted by kind and figures: the table by which a person checks a cluster.
 
 Model
 -----
-Links are alike when kind, bandwidth, efficiency and latency are equal. Each direction of a cable is a link.
+Links of a group have equal kind, bandwidth, efficiency and latency. Each direction of a cable is a link.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ __all__ = ["LinkGroup", "link_groups"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkGroup:
-    """Links that are alike."""
+    """Links of equal kind and figures."""
 
     kind: str
     """Kind, such as `nvlink`."""
     count: int
     """How many there are, each direction counted."""
     bandwidth_bytes_per_s: float
-    """Datasheet bandwidth of one."""
+    """Datasheet bandwidth of one link."""
     efficiency: float
-    """Fraction of it that transfers reach."""
+    """Fraction of the bandwidth that transfers reach."""
     latency_s: float
-    """Time to the first byte over one."""
+    """Time to the first byte over one link."""
     source: str
-    """Where the figures come from; empty if nobody said."""
+    """Where the figures come from; empty if the graph states no source."""
 
     @property
     def reachable_bytes_per_s(self) -> float:
@@ -53,7 +53,7 @@ def link_groups(graph: "nx.DiGraph[str]") -> list[LinkGroup]:
     for _, _, data in graph.edges(data=True):
         key = data["kind"], data["bandwidth_bytes_per_s"], data["efficiency"], data["latency_s"]
         counts[key] = counts.get(key, 0) + 1
-    order = {kind: place for place, kind in enumerate(dict.fromkeys(kind for kind, *_ in counts))}
+    order = {kind: position for position, kind in enumerate(dict.fromkeys(kind for kind, *_ in counts))}
     return [
         LinkGroup(
             kind=kind,

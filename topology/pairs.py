@@ -1,10 +1,10 @@
-"""Exchanges in which every GPU of one group may send to every GPU of another: what a cluster tells of them.
+"""The interface of exchanges in which every GPU of one group may send to every GPU of another group.
 
 Model
 -----
     bytes [S, D] there, from senders to receivers; the same bytes turned, from receivers to senders, back
 
-This is `Cluster.load` of all pairs, without listing them anew for each matrix.
+The loads are those of `Cluster.load` of all pairs, without listing the pairs for each matrix.
 """
 
 from typing import Protocol

@@ -50,11 +50,11 @@ class RegularCluster(Cluster):
 
     @cached_property
     def can_saturate(self) -> BoolArray:
-        """Tell which links can be full at all. Shape [L].
+        """Tell which links can saturate. Shape [L].
 
-        Whatever goes over a GPU's PCIe link goes over its NIC as well, and the other way round: only the narrower can
-        be. What goes between a leaf and one of its spines is at most that spine's share of what the leaf's GPUs send
-        or receive.
+        All bytes of a GPU's PCIe link pass its NIC as well, and the other way round: only the narrower of the two can
+        saturate. The bytes between a leaf and one of its spines are at most that spine's share of the bytes that the
+        GPUs of the leaf send or receive.
         """
         can_saturate = np.ones(len(self.link_names), dtype=np.bool_)
         if self.num_nodes == 1:
@@ -205,10 +205,10 @@ class RegularCluster(Cluster):
             for i, (name, ranks) in enumerate(zip(_NETWORK_LINKS, (src_, src_, dst_, dst_), strict=True)):
                 links[start[away] + i] = self.gpu_links[name][ranks[away]]
         for spine in range(num_spines):
-            place = start[crosses] + 4 + 2 * spine
-            links[place] = up[self.leaf_of[src_[crosses]], spine]
-            links[place + 1] = down[self.leaf_of[dst_[crosses]], spine]
-            share[place] = share[place + 1] = 1.0 / num_spines
+            entry = start[crosses] + 4 + 2 * spine
+            links[entry] = up[self.leaf_of[src_[crosses]], spine]
+            links[entry + 1] = down[self.leaf_of[dst_[crosses]], spine]
+            share[entry] = share[entry + 1] = 1.0 / num_spines
         return FlowLinks(first=first, links=links, share=share)
 
     def classes(self, src: ArrayLike, dst: ArrayLike) -> tuple[BoolArray, BoolArray, BoolArray]:
@@ -220,7 +220,7 @@ class RegularCluster(Cluster):
 
     @property
     def least_num_links(self) -> int:
-        """All links of it, told without wiring the graph."""
+        """Number of all links, known without wiring the graph."""
         if self.num_nodes == 1:
             return 2 * self.num_gpus
         units = -(-self.num_nodes // self.nodes_per_unit)
@@ -242,15 +242,15 @@ class RegularCluster(Cluster):
         return symmetry.own_links(self, ranks)
 
     def wiring_of(self, ranks: IntArray) -> bytes:
-        """Return what groups of GPUs that are wired alike have in common, for `ranks` [R]."""
+        """Return a key of the wiring of `ranks` [R]: groups of GPUs with equal keys have the same wiring."""
         return symmetry.wiring_of(self, ranks)
 
     def meets_others(self, ranks: IntArray) -> bool:
-        """Tell whether traffic among `ranks` [R] uses links that can be full and are not its own: some to a spine."""
+        """Tell whether traffic among `ranks` [R] uses spine links that can saturate, which other GPUs use too."""
         return symmetry.meets_others(self, ranks)
 
     def link_map(self, ranks: IntArray, others: IntArray) -> IntArray:
-        """Return for each link what stands in its place when `others` [R] stand in the place of `ranks` [R]."""
+        """Return for each link the link that replaces it when `others` [R] replace `ranks` [R]. Shape [L]."""
         return symmetry.link_map(self, ranks, others)
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -270,12 +270,12 @@ class RegularCluster(Cluster):
             total[self.gpu_links[name]] = of_ranks
 
     def _by_rank(
-        self, src: IntArray, dst: IntArray, amount: FloatArray, chosen: BoolArray
+        self, src: IntArray, dst: IntArray, amount: FloatArray, is_selected: BoolArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Return what each rank sends and receives in a few chosen flows. Each of shape [G]."""
-        few = np.flatnonzero(chosen)
-        sent = np.bincount(src[few], weights=amount[few], minlength=self.num_gpus)
-        received = np.bincount(dst[few], weights=amount[few], minlength=self.num_gpus)
+        """Return what each rank sends and receives in the selected flows. Each of shape [G]."""
+        selected = np.flatnonzero(is_selected)
+        sent = np.bincount(src[selected], weights=amount[selected], minlength=self.num_gpus)
+        received = np.bincount(dst[selected], weights=amount[selected], minlength=self.num_gpus)
         return sent.astype(np.float64), received.astype(np.float64)  # of no flows bincount makes integers
 
     def _build_pairs(self, src: IntArray, dst: IntArray) -> RegularPairs:

@@ -1,4 +1,4 @@
-"""Paths on any graph: found when they are first asked for, and remembered.
+"""Paths on any graph: searched when they are first needed, and cached.
 
 Model
 -----
@@ -14,12 +14,12 @@ where it may lead, the first that reaches its end is taken:
                               6  through GPUs of either end's node
                               7  anywhere (a torus of GPUs, say)
 
-Up to 6 no other node forwards. Paths of equal cost share the bytes equally, path by path, and the longest latency of
-theirs is the pair's.
+Up to 6 no other node forwards. Paths of equal cost share the bytes equally, path by path, and the latency
+of the pair is the longest latency of these paths.
 
 Assumptions
 -----------
-Bandwidth does not choose a path: of two equal ones the slower carries as much as the faster, as with hashed flows.
+Bandwidth does not decide the path: of two equal paths the slower carries as much as the faster, as with hashed flows.
 """
 
 import heapq
@@ -58,13 +58,13 @@ class _Tree:
     """All cheapest paths from one vertex, as far as its tier leads."""
 
     position: dict[int, int]
-    """In which order vertices were reached."""
+    """Vertex -> its position in the order in which vertices were reached."""
     come_from: dict[int, list[tuple[int, int]]]
     """Vertices before each on a cheapest path, and the links from there."""
     num_paths: dict[int, int]
     """Cheapest paths to each vertex."""
     latency_s: dict[int, float]
-    """Latency of the slowest of these."""
+    """Latency of the slowest of these paths."""
 
 
 class Routes:
@@ -99,7 +99,7 @@ class Routes:
         return known
 
     def routes(self, src: Sequence[int], dst: Sequence[int]) -> list[Route]:
-        """Return the paths of each pair; those that are new are found sender by sender, for a search serves many."""
+        """Return the paths of each pair; new pairs are searched sender by sender, for one search serves many pairs."""
         pairs = list(zip(src, dst, strict=True))
         for pair in sorted(set(pairs) - self._routes.keys()):
             self.route(*pair)

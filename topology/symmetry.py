@@ -1,12 +1,12 @@
-"""Groups of GPUs of a regular cluster that are wired alike, and which link stands in the place of which other.
+"""Symmetries of a regular cluster: groups of GPUs with the same wiring, and how the links of one map to the other's.
 
 Model
 -----
-Two groups are wired alike when the paths between their GPUs, pair by pair, have the same classes (same node, same leaf,
-across leaves), the links of their GPUs the same capacities, the links between their leaves and the spines too where
-paths use them, and the GPUs the same speeds. Traffic inside one then
-loads its own links as the same traffic inside the other loads the other's; links between leaves and spines go with
-their leaves.
+Two groups have the same wiring when the paths between their GPUs, pair by pair, have the same classes (same node, same
+leaf, across leaves), the links of their GPUs the same capacities, the links between their leaves and the spines too
+where paths use these links, and the GPUs the same speeds. Traffic inside one group then loads the links of that group
+as the same traffic inside the other group loads the links of the other group; links between leaves and spines belong
+to their leaves.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Wired(Protocol):
-    """What is asked of a cluster here; `topology.regular_cluster` says what it means."""
+    """The attributes of a `topology.regular_cluster.RegularCluster` that this module reads."""
 
     @property
     def num_nodes(self) -> int: ...  # noqa: D102  # see there
@@ -51,7 +51,7 @@ def own_links(cluster: Wired, ranks: IntArray) -> IntArray:
 
 
 def wiring_of(cluster: Wired, ranks: IntArray) -> bytes:
-    """Return what groups of GPUs that are wired alike have in common, for `ranks` [R].
+    """Return a key of the wiring of `ranks` [R]: groups of GPUs with equal keys have the same wiring.
 
     >>> from topology.cluster import build_cluster
     >>> from topology.presets.devices import DEVICES
@@ -70,16 +70,16 @@ def wiring_of(cluster: Wired, ranks: IntArray) -> bytes:
 
 
 def meets_others(cluster: Wired, ranks: IntArray) -> bool:
-    """Tell whether traffic among `ranks` [R] uses links that can be full and are not its own: some to a spine."""
+    """Tell whether traffic among `ranks` [R] uses spine links that can saturate, which other GPUs use too."""
     if not cluster.classes(ranks[:, None], ranks)[2].any():
         return False
     return bool(cluster.can_saturate[np.concatenate([links.ravel() for links in cluster.spine_links])].any())
 
 
 def link_map(cluster: Wired, ranks: IntArray, others: IntArray) -> IntArray:
-    """Return for each link what stands in its place when `others` [R] stand in the place of `ranks` [R]. Shape [L].
+    """Return for each link the link that replaces it when `others` [R] replace `ranks` [R]. Shape [L].
 
-    Links that traffic among `ranks` cannot use stay what they are.
+    Links that traffic among `ranks` cannot use map to themselves.
     """
     moved = np.arange(len(cluster.link_names), dtype=np.intp)
     moved[own_links(cluster, ranks)] = own_links(cluster, others)

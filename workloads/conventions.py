@@ -360,8 +360,7 @@ def get_convention(name: str) -> Convention:
     """Return the convention called `name`, or refuse the name with those that are known."""
     if name not in CONVENTIONS:
         raise InvalidValueError(
-            subject="parallel",
-            field="convention",
+            field="parallel.convention",
             rule="name a known convention",
             value=repr(name),
             hint=f"Known: {', '.join(CONVENTIONS)}.",

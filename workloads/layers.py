@@ -61,20 +61,13 @@ def attention_block(
 
     Examples
     --------
-    >>> small = ModelSpec(layers=1, hidden=4, heads=2, kv_heads=2, head_dim=2, ffn=8, dense_ffn=8, vocab=10)
+    >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10)
     >>> sum(kernel.flops for kernel in attention_block(small, 6, 6))  # 2*6*64 for projections, 2*6*6*4 for scores
     1056.0
     """
-    kv_heads = max(1, model.kv_heads // tp)
-    q_width = model.heads // tp * model.head_dim
-    width = q_width + 2 * kv_heads * model.head_dim
-    scores = tokens * model.attention_score_flops_per_token(sequence_length, causal=True) / tp
-    io_bytes = tokens * (width + q_width) * model.dtype_bytes
     return [
         _norm(model, tokens if norm_tokens is None else norm_tokens),
-        Gemm(kind="attention", m=tokens, n=width, k=model.hidden),
-        Attention(kind="attention", flops=scores, num_bytes=io_bytes),
-        Gemm(kind="attention", m=tokens, n=model.hidden, k=q_width),
+        *model.attention.kernels(tokens, sequence_length, tp=tp),
     ]
 
 
@@ -82,20 +75,18 @@ def dense_ffn_block(model: ModelSpec, tokens: int, *, tp: int = 1, norm_tokens: 
     """Return the kernels of norm and dense FFN for `tokens` tokens on one of `tp` ranks."""
     return [
         _norm(model, tokens if norm_tokens is None else norm_tokens),
-        *_ffn(model, tokens, math.ceil(model.dense_ffn / tp), "dense_ffn"),
+        *model.plain_ffn.kernels(tokens, tp=tp),
     ]
 
 
 def shared_expert_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
     """Return the kernels of the experts that all `tokens` meet, their width split over `tp` (none: no kernels)."""
-    if not model.shared_experts:
-        return []
-    return _ffn(model, tokens, math.ceil(model.shared_experts * model.ffn / tp), "dense_ffn")
+    return model.moe_ffn.shared_kernels(tokens, tp=tp)
 
 
 def router_block(model: ModelSpec, tokens: int) -> list[Kernel]:
     """Return the kernels of norm and router for `tokens` tokens of one rank."""
-    return [_norm(model, tokens), Gemm(kind="other_compute", m=tokens, n=model.experts, k=model.hidden)]
+    return [_norm(model, tokens), *model.moe_ffn.router_kernels(tokens)]
 
 
 def permute(model: ModelSpec, routed_tokens: float) -> Memory:
@@ -111,13 +102,7 @@ def expert_block(model: ModelSpec, tokens: NDArray[np.int64]) -> list[Kernel]:
     tokens
         Tokens that arrived for each local expert of each rank. Shape [R, E].
     """
-    gates = 2 if model.gated else 1
-    activation_bytes = (gates + 1) * model.ffn * model.dtype_bytes
-    return [
-        GroupedGemm(kind="expert", tokens=tokens, n=gates * model.ffn, k=model.hidden),
-        Memory(kind="expert", num_bytes=tokens.sum(axis=-1) * float(activation_bytes)),
-        GroupedGemm(kind="expert", tokens=tokens, n=model.hidden, k=model.ffn),
-    ]
+    return model.moe_ffn.expert_kernels(tokens)
 
 
 def embedding_block(model: ModelSpec, tokens: int) -> list[Kernel]:
@@ -169,12 +154,3 @@ def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
 def _norm(model: ModelSpec, tokens: int) -> Memory:
     """Read and write the residual stream once (residual addition fused with the norm)."""
     return Memory(kind="other_compute", num_bytes=2.0 * tokens * model.hidden * model.dtype_bytes)
-
-
-def _ffn(model: ModelSpec, tokens: int, width: int, kind: str) -> list[Kernel]:
-    gates = 2 if model.gated else 1
-    return [
-        Gemm(kind=kind, m=tokens, n=gates * width, k=model.hidden),
-        Memory(kind=kind, num_bytes=float(tokens * (gates + 1) * width * model.dtype_bytes)),
-        Gemm(kind=kind, m=tokens, n=model.hidden, k=width),
-    ]

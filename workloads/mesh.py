@@ -38,7 +38,7 @@ class Mesh:
     ranks: IntArray
     """Rank of each place. Shape [PP, DP, CP, TP]."""
     is_mirrored: bool = False
-    """Whether stages i and PP - 1 - i hold the same parts of the model (Chimera, DualPipe)."""
+    """Whether stages i and PP - 1 - i hold the same layers (Chimera, DualPipe)."""
 
     @property
     def world(self) -> int:
@@ -59,6 +59,11 @@ class Mesh:
     def sp(self) -> bool:
         """Whether activations are split over TP between blocks."""
         return bool(self.strategy.sp)
+
+    @property
+    def sequence_shards(self) -> int:
+        """Ranks that the residual stream is split over: TP with sequence parallelism, 1 without."""
+        return self.strategy.tp if self.sp else 1
 
     @property
     def replicates_tokens_over_tp(self) -> bool:
@@ -83,16 +88,18 @@ class Mesh:
         return self.convention.ep_groups_of_lane(self._stages, self.lanes(stage)[lane], self.strategy.ep)
 
     def dp_groups(self, stage: int) -> IntArray:
-        """Return the ranks that hold the same dense weights. Shape [TP, DP * CP], with copies [TP, 2 * DP * CP]."""
-        per_tp = [self.ranks[one].reshape(-1, self.strategy.tp) for one in self.stages_alike(stage)]
+        """Return the ranks that hold the same dense weights. Shape [TP, DP * CP], or [TP, 2 * DP * CP] if mirrored."""
+        per_tp = [self.ranks[same].reshape(-1, self.strategy.tp) for same in self.stages_with_same_layers(stage)]
         return np.ascontiguousarray(np.concatenate(per_tp).T)
 
     def expert_dp_groups(self, stage: int) -> IntArray:
         """Return the ranks that hold the same experts. Shape [EP, holders]; [R, 1] where experts span stages."""
-        return self.convention.expert_dp_groups(self._stages, self.stages_alike(stage), stage, self.strategy.ep)
+        return self.convention.expert_dp_groups(
+            self._stages, self.stages_with_same_layers(stage), stage, self.strategy.ep
+        )
 
-    def stages_alike(self, stage: int) -> tuple[int, ...]:
-        """Return the stages that hold what `stage` holds, in order: two of a mirrored mesh, but in the middle."""
+    def stages_with_same_layers(self, stage: int) -> tuple[int, ...]:
+        """Return `stage` and, in a mirrored mesh, its opposite stage, which holds the same layers; in order."""
         opposite = self.num_stages - 1 - stage
         return tuple(sorted({stage, opposite})) if self.is_mirrored else (stage,)
 

@@ -1,6 +1,6 @@
-"""What a mesh and a model imply, without running anything: numbers that claims can be held against.
+"""Metrics of a mesh and a model that need no run: numbers that claims are judged by.
 
-Each fact that surprises comes with one line of explanation made from the figures.
+`explain_mesh_metrics` gives a line of explanation, made from the figures, for each metric that may surprise.
 """
 
 from collections.abc import Sequence
@@ -14,31 +14,31 @@ from workloads.model import ModelSpec
 
 __all__ = ["explain_mesh_metrics", "mesh_metrics"]
 
-Fact = int | float | bool
+Metric = int | float | bool
 
 
 def mesh_metrics(
-    mesh: Mesh, model: ModelSpec, *, held: Sequence[StageParameters], num_gpus: int, gpus_per_node: int
-) -> dict[str, Fact]:
-    """Return the facts by name; `held` is what each stage holds of the model.
+    mesh: Mesh, model: ModelSpec, *, stages: Sequence[StageParameters], num_gpus: int, gpus_per_node: int
+) -> dict[str, Metric]:
+    """Return the metrics by name; `stages` gives the parameters that each stage holds.
 
     Examples
     --------
-    >>> from workloads.memory import held_in_order
+    >>> from workloads.memory import stage_parameters_in_order
     >>> from workloads.mesh import build_mesh
     >>> from workloads.presets import MODELS
     >>> from workloads.strategy import Strategy
-    >>> held = held_in_order([16, 16])
+    >>> stages = stage_parameters_in_order([16, 16])
     >>> mesh = build_mesh(Strategy.parse("EP8_TP2_PP2_DP4"), "megatron", num_gpus=16)
-    >>> facts = mesh_metrics(mesh, MODELS["mixtral-8x7b"], held=held, num_gpus=16, gpus_per_node=8)
-    >>> facts["tp_times_pp"], facts["experts_per_gpu"], facts["legal_megatron"], facts["legal_spanning"]
+    >>> metrics = mesh_metrics(mesh, MODELS["mixtral-8x7b"], stages=stages, num_gpus=16, gpus_per_node=8)
+    >>> metrics["tp_times_pp"], metrics["experts_per_gpu"], metrics["legal_megatron"], metrics["legal_spanning"]
     (4, 1, True, False)
     """
     s = mesh.strategy
-    moe_layers = [sum(map(model.is_moe_layer, one.layers)) for one in held]
+    moe_layers = [sum(map(model.is_moe_layer, stage.layers)) for stage in stages]
     size = mesh.stage_ranks(0).size
     experts_on_stage = min(model.experts, model.experts // s.ep * mesh.stage_ranks(0).size)
-    facts: dict[str, Fact] = {
+    metrics: dict[str, Metric] = {
         "num_gpus": mesh.world,
         "tp": s.tp,
         "pp": s.pp,
@@ -52,55 +52,55 @@ def mesh_metrics(
         ),
         "expert_is_its_gpu": model.experts == mesh.world
         and np.array_equal(mesh.ep_groups(0).ravel(), np.arange(mesh.world)),
-        "layers_per_stage_max": max(len(one.layers) for one in held),
-        "layers_per_stage_min": min(len(one.layers) for one in held),
+        "layers_per_stage_max": max(len(stage.layers) for stage in stages),
+        "layers_per_stage_min": min(len(stage.layers) for stage in stages),
         "heads_per_rank": model.heads // s.tp,
         "hidden_per_rank": model.hidden // s.tp if model.hidden % s.tp == 0 else model.hidden / s.tp,
         "experts_per_gpu": model.experts // s.ep,
         "experts_on_stage": experts_on_stage,
         "experts_off_stage": model.experts - experts_on_stage,
-        "expert_params_per_gpu": max(params_per_rank(model, mesh, one)[1] for one in held),
+        "expert_params_per_gpu": max(params_per_rank(model, mesh, stage)[1] for stage in stages),
         "expert_params_per_gpu_of_own_layers": model.experts // s.ep * max(moe_layers) * model.num_expert_params,
         "tp_nodes": _num_nodes(mesh.tp_groups(0)[0], gpus_per_node),
         "ep_nodes": _num_nodes(mesh.ep_groups(0)[0], gpus_per_node),
     }
     for name, rules in CONVENTIONS.items():
-        facts[f"legal_{name}"] = _why(mesh, rules, num_gpus, gpus_per_node) is None
-    return facts
+        metrics[f"legal_{name}"] = _why(mesh, rules, num_gpus, gpus_per_node) is None
+    return metrics
 
 
 def explain_mesh_metrics(
-    mesh: Mesh, model: ModelSpec, facts: dict[str, Fact], *, num_gpus: int, gpus_per_node: int
+    mesh: Mesh, model: ModelSpec, metrics: dict[str, Metric], *, num_gpus: int, gpus_per_node: int
 ) -> dict[str, str]:
-    """Return a line of explanation for facts that need one, by name."""
+    """Return a line of explanation for the metrics that need one, by name."""
     s = mesh.strategy
     why = {}
     for name, rules in CONVENTIONS.items():
         why_illegal = _why(mesh, rules, num_gpus, gpus_per_node)
         why[f"legal_{name}"] = rules.legal_product(s) if why_illegal is None else why_illegal
     if model.experts:
-        held, own = facts["expert_params_per_gpu"], facts["expert_params_per_gpu_of_own_layers"]
+        of_all, own = metrics["expert_params_per_gpu"], metrics["expert_params_per_gpu_of_own_layers"]
         share = f"{model.experts // s.ep} of {model.experts} experts for all {model.num_moe_layers} layers"
-        line = f"{share} are {held / 1e6:,.1f} M parameters"
-        if held != own:
+        line = f"{share} are {of_all / 1e6:,.1f} M parameters"
+        if of_all != own:
             line += (
                 f"; for the stage's own layers alone they would be {own / 1e6:,.1f} M, with "
-                f"{facts['experts_off_stage']} of {model.experts} experts out of the stage's reach"
+                f"{metrics['experts_off_stage']} of {model.experts} experts out of the stage's reach"
             )
             why["experts_per_gpu"] = why["expert_params_per_gpu"] = why["num_params_per_gpu"] = line
-    if facts["expert_is_its_gpu"]:
+    if metrics["expert_is_its_gpu"]:
         why["expert_is_its_gpu"] = mesh.convention.legal_product(s)
-    if facts["experts_off_stage"]:
+    if metrics["experts_off_stage"]:
         why["experts_off_stage"] = why["experts_on_stage"] = (
-            f"a stage has {mesh.stage_ranks(0).size} GPUs and so {facts['experts_on_stage']} of {model.experts} "
+            f"a stage has {mesh.stage_ranks(0).size} GPUs and so {metrics['experts_on_stage']} of {model.experts} "
             "experts; its tokens meet the others on GPUs of other stages"
         )
-    if facts["tp_nodes"] > 1:
+    if metrics["tp_nodes"] > 1:
         why["heads_per_rank"] = why["hidden_per_rank"] = why["tp_nodes"] = (
-            f"TP{s.tp} leaves a node of {gpus_per_node} GPUs and spans {facts['tp_nodes']} nodes"
+            f"TP{s.tp} leaves a node of {gpus_per_node} GPUs and spans {metrics['tp_nodes']} nodes"
         )
-    if s.ep > 1 and facts["ep_times_pp"] != mesh.world:
-        why["tp_times_pp"] = f"it leaves EP out: EP x PP = {s.ep} x {s.pp} = {facts['ep_times_pp']}"
+    if s.ep > 1 and metrics["ep_times_pp"] != mesh.world:
+        why["tp_times_pp"] = f"it leaves EP out: EP x PP = {s.ep} x {s.pp} = {metrics['ep_times_pp']}"
     return why
 
 

@@ -2,13 +2,10 @@
 
 Model
 -----
-    attention = hidden * head_dim * (2 * heads + 2 * kv_heads)           parameters of one layer
-    ffn(w)    = (3 if gated else 2) * hidden * w                         of a dense FFN or of one expert of width w
-    layer     = attention + 2 * hidden + (dense ffn | router + (experts + shared_experts) * ffn)
-    model     = layers + hidden (last norm) + 2 * vocab * hidden         embedding and output head are not tied
+    layer     = attention + 2 * hidden (norms) + FFN, dense or of experts      see `workloads.blocks`
+    model     = layers + hidden (last norm) + 2 * vocab * hidden               embedding and output head are not tied
 
-    FLOPs of a token = 2 * parameters it meets + attention scores
-    attention scores = 4 * s * heads * head_dim per layer (QK' and PV), half of it where the causal mask is used
+    FLOPs of a token = 2 * parameters that it meets + attention scores
 
 Assumptions
 -----------
@@ -19,9 +16,12 @@ References
 Narayanan et al., "Efficient large-scale language model training on GPU clusters", 2021, section 5.1 (FLOPs).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sim.errors import InvalidValueError
+from workloads.blocks.attention import GroupedQueryAttention
+from workloads.blocks.ffn import DenseFfn, Ffn, MoeFfn
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
 
@@ -31,57 +31,80 @@ DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Shape of a transformer."""
+    """The shape of a transformer, which is checked when it is built.
+
+    Examples
+    --------
+    >>> small = ModelSpec(layers=1, hidden=8, heads=4, ffn=16, vocab=10)
+    >>> small.kv_heads, small.head_dim, small.dense_ffn
+    (4, 2, 16)
+    """
 
     layers: int
-    """Transformer layers."""
+    """Number of transformer layers."""
     hidden: int
     """Width of the residual stream."""
     heads: int
-    """Query heads."""
-    kv_heads: int
-    """Key and value heads; fewer than `heads` is grouped-query attention."""
-    head_dim: int
-    """Width of one head."""
+    """Number of query heads."""
+    kv_heads: int = None  # type: ignore[assignment]  # filled in when the model is built
+    """Number of key and value heads; fewer than `heads` is grouped-query attention. Default: `heads`."""
+    head_dim: int = None  # type: ignore[assignment]  # filled in when the model is built
+    """Width of one head. Default: `hidden` / `heads`."""
     ffn: int
     """Width of one expert, or of the FFN of a dense model."""
-    dense_ffn: int
-    """Width of the FFN of dense layers."""
+    dense_ffn: int = None  # type: ignore[assignment]  # filled in when the model is built
+    """Width of the FFN of dense layers. Default: `ffn`."""
     gated: bool = False
-    """True for a gated FFN (three matrices), false for two."""
+    """Whether an FFN has three matrices (SwiGLU) instead of two."""
     experts: int = 0
-    """Routed experts of a layer; 0 is a dense model."""
+    """Number of routed experts of a layer; 0 is a dense model."""
     shared_experts: int = 0
-    """Experts that every token meets."""
+    """Number of experts that every token meets."""
     top_k: int = 0
-    """Routed experts that a token meets."""
+    """Number of routed experts that a token meets."""
     dense_layers: int = 0
-    """The first layers that have a dense FFN in a mixture-of-experts model."""
+    """Number of first layers that have a dense FFN in a mixture-of-experts model."""
     vocab: int
-    """Vocabulary."""
+    """Entries of the vocabulary."""
     dtype: str = "bf16"
     """Type of weights and activations: bf16, fp16 or fp8."""
     fused_attention: bool = True
-    """False where attention keeps its scores for the backward pass; its time is that of fused attention in any case."""
+    """Whether attention never keeps its scores for the backward pass; false costs memory, not time."""
     dropout: bool = False
-    """True where dropout keeps its masks."""
+    """Whether dropout keeps its masks, which costs memory, not time."""
 
     def __post_init__(self) -> None:
         require = self._require
-        for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "dense_ffn", "vocab"):
-            require(getattr(self, field) >= 1, field, "be at least 1", "Give a positive whole number.")
-        for field in ("experts", "shared_experts", "top_k", "dense_layers"):
-            require(getattr(self, field) >= 0, field, "not be negative", "Give 0 where there is none.")
+        for key in ("layers", "hidden", "heads", "ffn", "vocab"):
+            require(getattr(self, key) >= 1, key, "be at least 1", "Give a positive whole number.")
+        if self.head_dim is None:
+            hint = "Give model.head_dim, or change hidden or heads."
+            require(self.hidden % self.heads == 0, "hidden", f"be a multiple of model.heads = {self.heads}", hint)
+        derived = {"kv_heads": self.heads, "head_dim": self.hidden // self.heads, "dense_ffn": self.ffn}
+        for key, value in derived.items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)
+            require(getattr(self, key) >= 1, key, "be at least 1", "Give a positive whole number.")
+        for key in ("experts", "shared_experts", "top_k", "dense_layers"):
+            require(getattr(self, key) >= 0, key, "not be negative", "Give 0 where there is none.")
         require(self.dtype in DTYPE_BYTES, "dtype", f"be one of {', '.join(DTYPE_BYTES)}", "Use bf16.")
-        whole = self.heads % self.kv_heads == 0
-        require(whole, "kv_heads", f"divide heads = {self.heads}", "Each KV head serves equally many.")
-        require(self.dense_layers <= self.layers, "dense_layers", f"be at most layers = {self.layers}", "Lower it.")
-        if self.experts:
-            known = 1 <= self.top_k <= self.experts
-            require(known, "top_k", f"lie in 1..experts = {self.experts}", "A token meets distinct experts.")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuse parts that are more than their whole, or that a dense model does not have."""
+        require = self._require
+        if not self.experts:
+            for key in ("top_k", "shared_experts"):
+                hint = "Give model.experts, or remove this key."
+                require(getattr(self, key) == 0, key, "be left out of a dense model", hint)
         else:
-            require(self.top_k == 0, "top_k", "be 0 in a dense model", "Set model.experts, or leave model.top_k out.")
-            require(self.shared_experts == 0, "shared_experts", "be 0 in a dense model", "Set model.experts.")
+            require(self.top_k >= 1, "top_k", "be at least 1 with experts", "Give the experts that a token meets.")
+            require(self.top_k <= self.experts, "top_k", f"be at most model.experts = {self.experts}", "Lower top_k.")
+        for key, whole in (("dense_layers", "layers"), ("kv_heads", "heads")):
+            limit = getattr(self, whole)
+            require(getattr(self, key) <= limit, key, f"be at most model.{whole} = {limit}", f"Lower {key}.")
+        hint = "Each key and value head serves equally many heads."
+        require(self.heads % self.kv_heads == 0, "kv_heads", f"divide model.heads = {self.heads}", hint)
 
     def _require(self, ok: bool, field: str, rule: str, hint: str) -> None:
         if not ok:
@@ -101,25 +124,71 @@ class ModelSpec:
         """Layers with routed experts."""
         return self.layers - self.dense_layers if self.experts else 0
 
+    # ---- blocks of layers ----------------------------------------------------------------------------------------
+
+    @property
+    def attention(self) -> GroupedQueryAttention:
+        """The attention of every layer."""
+        return GroupedQueryAttention(
+            hidden=self.hidden,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            dtype_bytes=self.dtype_bytes,
+            is_fused=self.fused_attention,
+            has_dropout=self.dropout,
+        )
+
+    @property
+    def plain_ffn(self) -> DenseFfn:
+        """The FFN of dense layers."""
+        return self._ffn_of_width(self.dense_ffn)
+
+    @property
+    def moe_ffn(self) -> MoeFfn:
+        """The FFN of layers with routed experts."""
+        return MoeFfn(
+            expert=self._ffn_of_width(self.ffn),
+            experts=self.experts,
+            shared_experts=self.shared_experts,
+            top_k=self.top_k,
+        )
+
+    def ffn_of(self, layer: int) -> Ffn:
+        """Return the FFN of layer number `layer` (from 0)."""
+        return self.moe_ffn if self.is_moe_layer(layer) else self.plain_ffn
+
+    def layer_kinds(self, layers: Sequence[int]) -> list[tuple[int, int]]:
+        """Return one of each kind of `layers` and the number of its kind: dense layers first.
+
+        >>> small = ModelSpec(layers=5, hidden=4, heads=2, ffn=8, experts=2, top_k=1, dense_layers=2, vocab=10)
+        >>> small.layer_kinds(range(5))
+        [(0, 2), (2, 3)]
+        """
+        moe = [layer for layer in layers if self.is_moe_layer(layer)]
+        dense = [layer for layer in layers if not self.is_moe_layer(layer)]
+        return [(kind[0], len(kind)) for kind in (dense, moe) if kind]
+
+    # ---- parameters and FLOPs ------------------------------------------------------------------------------------
+
     @property
     def num_attention_params(self) -> int:
         """Parameters of the attention of one layer: Q, K, V and output projections."""
-        return self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.attention.num_params
 
     @property
     def num_expert_params(self) -> int:
         """Parameters of one expert of one layer.
 
-        >>> small = ModelSpec(layers=1, hidden=4, heads=2, kv_heads=2, head_dim=2, ffn=8, dense_ffn=8, vocab=10)
-        >>> small.num_expert_params  # two matrices of 4 x 8
+        >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10).num_expert_params  # two matrices of 4 x 8
         64
         """
-        return self._ffn_matrices * self.hidden * self.ffn
+        return self.moe_ffn.expert.num_params
 
     @property
     def num_dense_ffn_params(self) -> int:
         """Parameters of the FFN of one dense layer."""
-        return self._ffn_matrices * self.hidden * self.dense_ffn
+        return self.plain_ffn.num_params
 
     @property
     def num_embedding_params(self) -> int:
@@ -129,12 +198,13 @@ class ModelSpec:
     @property
     def num_params(self) -> int:
         """Parameters of the whole model."""
-        return self._count_params(self.experts)
+        ffns = sum(count * self.ffn_of(layer).num_params for layer, count in self.layer_kinds(range(self.layers)))
+        return ffns + self._num_params_outside_ffns
 
     @property
     def num_active_params(self) -> int:
         """Parameters that one token meets."""
-        return self._count_params(self.top_k)
+        return self._num_active_ffn_params + self._num_params_outside_ffns
 
     def flops_per_token(self, sequence_length: int, *, causal: bool, with_head: bool) -> float:
         """Return the forward FLOPs of one token, averaged over its place in the sequence.
@@ -150,43 +220,49 @@ class ModelSpec:
 
         Examples
         --------
-        >>> small = ModelSpec(layers=1, hidden=4, heads=2, kv_heads=2, head_dim=2, ffn=8, dense_ffn=8, vocab=10)
+        >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10)
         >>> small.flops_per_token(6, causal=False, with_head=False)  # 2 * (64 + 64) + 4 * 6 * 4
         352.0
         """
         scores = self.layers * self.attention_score_flops_per_token(sequence_length, causal=causal)
-        matrices = self.layers * self.num_attention_params
-        matrices += self.num_moe_layers * (
-            (self.top_k + self.shared_experts) * self.num_expert_params + self.hidden * self.experts
-        )
-        matrices += (self.layers - self.num_moe_layers) * self.num_dense_ffn_params
+        matrices = self.layers * self.num_attention_params + self._num_active_ffn_params
         matrices += self.num_embedding_params if with_head else 0
         return 2.0 * matrices + scores
 
     def attention_score_flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Return the FLOPs of QK' and PV of one layer for one token, averaged over the sequence."""
-        full = 4.0 * sequence_length * self.heads * self.head_dim
-        return full / 2 if causal else full
+        return self.attention.score_flops_per_token(sequence_length, causal=causal)
 
     @property
     def kv_cache_bytes_per_token_layer(self) -> int:
         """Bytes of keys and values that one token leaves in one layer."""
-        return 2 * self.kv_heads * self.head_dim * self.dtype_bytes
-
-    @property
-    def _ffn_matrices(self) -> int:
-        return 3 if self.gated else 2
-
-    def _count_params(self, routed: int) -> int:
-        attention = self.layers * (self.num_attention_params + 2 * self.hidden)
-        moe = self.num_moe_layers * (
-            (routed + self.shared_experts) * self.num_expert_params + self.hidden * self.experts
-        )
-        dense = (self.layers - self.num_moe_layers) * self.num_dense_ffn_params
-        return attention + moe + dense + self.hidden + 2 * self.num_embedding_params
+        return self.attention.kv_cache_bytes_per_token
 
     def spread_layers(self, num_stages: int) -> list[int] | None:
         """Return the layers of each of `num_stages` equal stages, or None where they do not divide."""
         if self.layers % num_stages:
             return None
         return [self.layers // num_stages] * num_stages
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _ffn_of_width(self, width: int) -> DenseFfn:
+        return DenseFfn(
+            hidden=self.hidden,
+            width=width,
+            is_gated=self.gated,
+            dtype_bytes=self.dtype_bytes,
+            has_dropout=self.dropout,
+        )
+
+    @property
+    def _num_active_ffn_params(self) -> int:
+        """Parameters of all FFNs that one token meets."""
+        kinds = self.layer_kinds(range(self.layers))
+        return sum(count * self.ffn_of(layer).num_active_params for layer, count in kinds)
+
+    @property
+    def _num_params_outside_ffns(self) -> int:
+        """Parameters of attention, norms, embedding and output head."""
+        attention = self.layers * (self.num_attention_params + 2 * self.hidden)
+        return attention + self.hidden + 2 * self.num_embedding_params

@@ -7,21 +7,15 @@ __all__ = ["MODELS", "get_model"]
 
 MODELS: dict[str, ModelSpec] = {
     # Korthikanti et al. 2022 (arXiv 2205.05198), table 3; vocabulary 51,200.
-    "gpt-22b": ModelSpec(
-        layers=48, hidden=6144, heads=64, kv_heads=64, head_dim=96, ffn=24576, dense_ffn=24576, vocab=51200
-    ),
-    "gpt-175b": ModelSpec(
-        layers=96, hidden=12288, heads=96, kv_heads=96, head_dim=128, ffn=49152, dense_ffn=49152, vocab=51200
-    ),
+    "gpt-22b": ModelSpec(layers=48, hidden=6144, heads=64, ffn=24576, vocab=51200),
+    "gpt-175b": ModelSpec(layers=96, hidden=12288, heads=96, ffn=49152, vocab=51200),
     # Llama 3 model card and config.json, 70B.
     "llama3-70b": ModelSpec(
         layers=80,
         hidden=8192,
         heads=64,
         kv_heads=8,
-        head_dim=128,
         ffn=28672,
-        dense_ffn=28672,
         gated=True,
         vocab=128256,
     ),
@@ -31,9 +25,7 @@ MODELS: dict[str, ModelSpec] = {
         hidden=4096,
         heads=32,
         kv_heads=8,
-        head_dim=128,
         ffn=14336,
-        dense_ffn=14336,
         gated=True,
         experts=8,
         top_k=2,
@@ -61,7 +53,6 @@ MODELS: dict[str, ModelSpec] = {
         kv_heads=8,
         head_dim=64,
         ffn=2880,
-        dense_ffn=2880,
         gated=True,
         experts=128,
         top_k=4,

@@ -8,6 +8,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
 from workloads.memory import Recompute, activation_bytes_per_microbatch
+from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
 __all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
@@ -47,22 +48,22 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
             )
         )
     for key, value, why in (
-        ("routing.kind", work.routing, "every token chooses at random"),
+        ("routing.kind", work.routing.kind, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
-        ("network.all_reduce", work.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
+        ("network.network.all_reduce", work.network.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
         ("model.dtype", work.model.dtype, "the usual training type"),
         ("model.gated", work.model.gated, "not said"),
     ):
         if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
             found.append(Assumption(key, value, why))
-    if work.kind == "forward":
+    if not work.kind.trains:
         found.append(
             Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
         )
-    if work.kind == "training" and work.placement.replicas:
+    if work.kind.trains and work.placement.replicas:
         why = "summed over them after the last pass, layer by layer; each copy keeps weights and optimizer of its own"
         found.append(Assumption("placement.gradients", "all-reduce over the ranks of each expert", why))
-    if work.kind == "training" and work.placement.moves:
+    if work.kind.trains and work.placement.moves:
         why = "gradients are done with when a plan changes, between steps"
         found.append(Assumption("placement.moved", "weights and optimizer state", why))
     if (
@@ -78,11 +79,11 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
 
 def _of_recording(work: Work) -> list[Assumption]:
     """Return how a recorded routing is replayed, and where it is too short for that."""
-    loads, model = work.skew.loads, work.model
-    if work.routing != "trace" or loads is None:
+    loads, model = work.routing.skew.loads, work.model
+    if not ROUTINGS[work.routing.kind].uses("file") or loads is None:
         return []
     copies = work.tokens * work.mesh.dp * model.top_k
-    if work.skew.has_tokens(work.tokens * work.mesh.dp, model.top_k):
+    if work.routing.skew.has_tokens(work.tokens * work.mesh.dp, model.top_k):
         how, why = (
             "counts",
             f"the {copies:,} copies of each microbatch and layer are those of the run: dealt out evenly",
@@ -135,10 +136,10 @@ def warnings_of(work: Work) -> list[str]:
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
     warnings += _of_node_limit(work)
-    if work.kind == "training" and work.recompute == "selective":
+    if work.kind.trains and work.recompute.kind == "selective":
         warnings += [
             f"Recomputing {module} frees no memory: {_WHY_NOTHING.get(module, 'this model has none')}."
-            for module in work.recompute_modules
+            for module in work.recompute.modules
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
     return warnings
@@ -146,7 +147,7 @@ def warnings_of(work: Work) -> list[str]:
 
 def _of_node_limit(work: Work) -> list[str]:
     """Return where a limit of nodes changes nothing, or where more nodes are met than it says."""
-    limit = work.max_nodes_per_token
+    limit = work.routing.max_nodes_per_token
     if limit is None:
         return []
     num_nodes = limited_nodes(work)
@@ -154,8 +155,7 @@ def _of_node_limit(work: Work) -> list[str]:
         why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
         return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]
     placement = work.placement
-    keeps = placement.kind == "contiguous" or (placement.kind == "eplb" and placement.groups == num_nodes)
-    if keeps:
+    if placement.keeps_nodes_together(num_nodes):
         return []
     meant = "the limit is one of nodes with experts placed in order"
     return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]

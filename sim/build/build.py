@@ -11,8 +11,7 @@ from sim.build.expert_routing import try_routing
 from sim.build.layout import layers_of_chunks, mesh_of, model_of, strategy_of
 from sim.build.node_limit import check_node_limit
 from sim.build.own_order import read_own_order
-from sim.build.routing import skew_of
-from sim.build.transfer_sms import TransferSms
+from sim.build.routing import routing_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.cluster_section import NetworkSpec
@@ -20,11 +19,13 @@ from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from topology.presets.protocols import FITTED, protocols_of
-from workloads.memory import MEGATRON_PRECISION, Precision
+from topology.presets.protocols import protocols_of
+from workloads.collectives.settings import NetworkSettings
+from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
 from workloads.mesh import Mesh
-from workloads.placement.rule import PlacementRule
+from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
+from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = [
     "Built",
@@ -32,11 +33,8 @@ __all__ = [
     "build_passes",
     "build_scenario_cluster",
     "check_network",
-    "exchange_sms",
+    "network_of",
 ]
-
-DEEPSEEK_SMS = 20
-"""SMs of the all-to-alls of DeepSeek-V3 (technical report, 2024, section 3.2.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,27 +142,19 @@ def _build(scenario: Scenario) -> Built:
         cluster=cluster,
         model=model,
         mesh=mesh,
-        kind=workload.kind,
+        kind=WORKLOAD_KINDS[workload.kind],
         batches=batches,
         sequences=workload.sequences,
         sequence_length=workload.sequence_length,
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
-        recompute=spec.schedule.recompute,
-        recompute_modules=spec.schedule.recompute_modules or ("core_attn",),
-        routing=spec.routing.kind,
-        skew=skew_of(
+        recompute=Recompute(spec.schedule.recompute, spec.schedule.recompute_modules or ("core_attn",)),
+        routing=routing_of(
             scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
         ),
-        capacity_factor=spec.routing.capacity_factor,
-        overflow=spec.routing.overflow,
         placement=_placement(spec.placement),
         seed=spec.seed,
-        all_reduce=spec.network.all_reduce,
-        all_to_all=spec.network.all_to_all,
-        max_nodes_per_token=spec.routing.max_nodes_per_token,
-        exchange_sms=exchange_sms(spec.network),
-        fidelity=spec.network.fidelity,
+        network=network_of(spec.network),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
@@ -206,10 +196,9 @@ def check_network(scenario: Scenario, cluster: Cluster) -> None:
         )
 
 
-def exchange_sms(network: NetworkSpec) -> TransferSms | None:
-    """Return the SMs of dispatch and combine: those given, or what DeepSeek-V3 gave its hierarchical exchange."""
-    num_sms = network.num_sms or (DEEPSEEK_SMS if network.all_to_all == "hierarchical" else None)
-    return None if num_sms is None else TransferSms(num_sms=num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
+def network_of(section: NetworkSpec) -> NetworkSettings:
+    """Return the settings of the section `network:`."""
+    return NetworkSettings(**section.model_dump())
 
 
 def _placement(spec: PlacementSpec) -> PlacementRule:

@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.assumptions import Assumption
-from sim.build.build import check_network, exchange_sms
+from sim.build.build import check_network, network_of
 from sim.build.cluster import cluster_of
 from sim.build.node_limit import check_node_limit
-from sim.build.routing import skew_of
+from sim.build.routing import routing_of
 from sim.build.work import CollectiveWork
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from topology.cluster import Cluster
 from workloads.presets import get_model
-from workloads.routing.skew import Skew
+from workloads.routing.settings import RoutingSettings
 
 __all__ = ["build_collective", "token_bytes"]
 
@@ -79,19 +79,16 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         tokens=workload.tokens or 0,
         top_k=tokens.top_k,
         experts=tokens.experts,
-        max_nodes_per_token=spec.routing.max_nodes_per_token,
-        routing=spec.routing.kind,
-        skew=skew_of(scenario, cluster, ranks, num_experts=tokens.experts) if workload.tokens is not None else Skew(),
+        routing=RoutingSettings()
+        if workload.tokens is None
+        else routing_of(scenario, cluster, ranks, num_experts=tokens.experts),
         seed=spec.seed,
-        all_reduce=spec.network.all_reduce,
-        all_to_all=spec.network.all_to_all,
-        fidelity=spec.network.fidelity,
-        sms=exchange_sms(spec.network) if workload.op in ("dispatch", "combine", "all_to_all") else None,
+        network=network_of(spec.network),
     )
     if tokens.experts:
         check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)
         if not scenario.is_given("routing.kind"):
-            assumptions.append(Assumption("routing.kind", work.routing, "every token chooses at random"))
+            assumptions.append(Assumption("routing.kind", work.routing.kind, "every token chooses at random"))
     return work, assumptions
 
 

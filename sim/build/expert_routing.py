@@ -63,7 +63,7 @@ def try_routing(work: Work) -> None:
     if not model.num_moe_layers:
         return
     draw_counts(
-        work.routing,
+        work.routing.kind,
         num_sources=1,
         tokens=1,
         num_experts=model.experts,
@@ -71,9 +71,9 @@ def try_routing(work: Work) -> None:
         seed=work.seed,
         layers=[model.layers - 1],
         microbatches=[0],
-        skew=work.skew,
+        skew=work.routing.skew,
         num_nodes=limited_nodes(work),
-        max_nodes=work.max_nodes_per_token,
+        max_nodes=work.routing.max_nodes_per_token,
     )
     node, _ = work.cluster.node_positions(work.mesh.ep_groups(0)[0])
     place_experts(
@@ -88,7 +88,7 @@ def try_routing(work: Work) -> None:
 def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
     """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
     counts = draw_counts(
-        work.routing,
+        work.routing.kind,
         num_sources=1 if work.has_replicated_tokens else work.mesh.lane_size,
         tokens=work.owned_tokens,
         num_experts=work.model.experts,
@@ -97,10 +97,10 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
         layers=layers,
         microbatches=microbatches,
         lane=lane,
-        skew=work.skew,
+        skew=work.routing.skew,
         num_lanes=work.mesh.num_lanes,
         num_nodes=limited_nodes(work),
-        max_nodes=work.max_nodes_per_token,
+        max_nodes=work.routing.max_nodes_per_token,
     )
     return counts.reshape(-1, *counts.shape[2:])
 
@@ -110,20 +110,20 @@ def chances_of_nodes(
 ) -> NDArray[np.float64]:
     """Return the chance of a token to choose among the experts of each node, by microbatch, then layer [N, nodes]."""
     return node_chances(
-        work.routing,
+        work.routing.kind,
         num_experts=work.model.experts,
         top_k=work.model.top_k,
         seed=work.seed,
         draws=list(product(microbatches, layers)),
-        skew=work.skew,
+        skew=work.routing.skew,
         num_nodes=num_nodes,
-        max_nodes=work.max_nodes_per_token or num_nodes,
+        max_nodes=work.routing.max_nodes_per_token or num_nodes,
     )
 
 
 def limited_nodes(work: Work) -> int:
     """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
-    if work.max_nodes_per_token is None:
+    if work.routing.max_nodes_per_token is None:
         return 1
     return int(np.unique(work.cluster.node_of(work.mesh.ep_groups(0)[0])).size)
 

@@ -1,4 +1,4 @@
-"""`routing:` of a scenario becomes the skew of its experts, with the recording that it names."""
+"""The section `routing:` of a scenario becomes a value, with the recording that it names."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,17 +7,18 @@ from sim.errors import InvalidValueError
 from sim.scenario.routing_trace import read_routing_trace
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
-__all__ = ["skew_of"]
+__all__ = ["routing_of"]
 
 _KEYS = ("skew", "hot_experts", "persistence", "burst_share", "layer_correlation", "dead_experts", "stride", "shuffled")
 
 
-def skew_of(
+def routing_of(
     scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int = 0
-) -> Skew:
-    """Return how uneven the experts' popularity is.
+) -> RoutingSettings:
+    """Return which experts tokens are sent to.
 
     Parameters
     ----------
@@ -35,6 +36,18 @@ def skew_of(
     InvalidValueError
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
+    routing = scenario.spec.routing
+    return RoutingSettings(
+        kind=routing.kind,
+        skew=_skew(scenario, cluster, ranks, num_experts=num_experts, first_layer=first_layer),
+        capacity_factor=routing.capacity_factor,
+        overflow=routing.overflow,
+        max_nodes_per_token=routing.max_nodes_per_token,
+    )
+
+
+def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int) -> Skew:
+    """Return how uneven the experts' popularity is."""
     routing = scenario.spec.routing
     if routing.file is None:
         nodes = np.repeat(cluster.node_positions(ranks)[0], num_experts // ranks.size)

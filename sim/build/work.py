@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.transfer_sms import TransferSms
 from sim.errors import InvalidValueError
 from sim.time import to_ns
 from topology.cluster import Cluster
+from workloads.collectives.settings import NetworkSettings
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
-from workloads.placement.rule import PlacementRule
-from workloads.routing.skew import Skew
+from workloads.placement import PlacementRule
+from workloads.routing import ROUTINGS, RoutingSettings
 from workloads.schedules import (
     SCHEDULES,
     ChunkLayout,
@@ -33,6 +33,7 @@ from workloads.schedules import (
     StageTimes,
     build_pipeline_order,
 )
+from workloads.workload_kind import WorkloadKind
 
 __all__ = ["CollectiveWork", "PassesWork", "Work"]
 
@@ -50,8 +51,8 @@ class Work:
     """Model."""
     mesh: Mesh
     """Groups of ranks; where the schedule holds two copies of the model, replicas are those of both."""
-    kind: str
-    """`forward` or `training`."""
+    kind: WorkloadKind
+    """Whether the model is run forward or trained."""
     batches: int
     """Batches one after another (forward); 1 in training."""
     sequences: int
@@ -62,32 +63,16 @@ class Work:
     """Microbatches of one batch and pipeline."""
     schedule: str
     """Schedule by name."""
-    recompute: str = "none"
-    """none, selective (some modules again) or full (the whole layer again)."""
-    recompute_modules: tuple[str, ...] = ("core_attn",)
-    """Modules of selective recomputation."""
-    routing: str = "balanced"
-    """Routing by name."""
-    skew: Skew = field(default_factory=Skew)
-    """How uneven the experts' popularity is."""
-    capacity_factor: float | None = None
-    """Tokens an expert takes of each source, over their mean; None: all."""
-    overflow: str = "drop"
-    """What becomes of tokens beyond that: drop, pad or reroute."""
+    recompute: Recompute = field(default_factory=Recompute)
+    """What a backward pass computes again."""
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
+    """Which experts tokens are sent to."""
     placement: PlacementRule = field(default_factory=PlacementRule)
     """Which rank holds which expert."""
     seed: int = 1
     """Seed of all draws."""
-    all_reduce: str = "auto"
-    """auto, ring, tree, nvls or hierarchical: for all-reduce, all-gather and reduce-scatter."""
-    all_to_all: str = "direct"
-    """direct, low_latency or hierarchical: for dispatch and combine."""
-    max_nodes_per_token: int | None = None
-    """Nodes among which a token chooses its experts; None: all."""
-    exchange_sms: TransferSms | None = None
-    """SMs that dispatch and combine take on each rank."""
-    fidelity: str = "bulk"
-    """bulk: a collective is one transfer; flow: the pairs of an all-to-all end each on its own."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """How transfers are simulated."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
@@ -161,7 +146,7 @@ class Work:
         )
         every = self.placement.every
         _require(
-            self.kind == "forward" or every is None or every % self.microbatches == 0,
+            not self.kind.trains or every is None or every % self.microbatches == 0,
             "placement.every",
             f"be a multiple of workload.microbatches = {self.microbatches} in training: a plan holds for whole steps",
             every,
@@ -188,7 +173,7 @@ class Work:
             "Correct the split.",
         )
         _require(
-            not (self.has_copies and self.kind == "training" and self.zero >= _SHARDED_GRADIENTS),
+            not (self.has_copies and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
             "parallel.zero",
             f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
             "supported yet)",
@@ -201,10 +186,10 @@ class Work:
         for axis, size in (("cp", s.cp), ("etp", s.etp)):
             _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
         _require(
-            self.kind == "forward" or convention.supports_training,
+            not self.kind.trains or convention.supports_training,
             "workload.kind",
             f"be forward under the {convention.name} convention, which serves and does not train",
-            self.kind,
+            self.kind.name,
             "Use convention: megatron for training.",
         )
         _require(
@@ -214,11 +199,6 @@ class Work:
             self.mesh.sp,
             "Set sp: true, or leave it out.",
         )
-
-    @property
-    def again(self) -> Recompute:
-        """What a backward pass computes again."""
-        return Recompute(self.recompute, self.recompute_modules)
 
     @property
     def num_microbatches(self) -> int:
@@ -243,7 +223,12 @@ class Work:
     @property
     def head_tokens(self) -> int:
         """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
-        return self.tokens if self.kind == "training" else self.sequences_per_microbatch
+        return self.tokens if self.kind.trains else self.sequences_per_microbatch
+
+    @property
+    def has_balanced_routing(self) -> bool:
+        """Whether every expert receives equally many tokens in every layer, microbatch and lane, without a draw."""
+        return ROUTINGS[self.routing.kind].is_balanced
 
     @property
     def has_replicated_tokens(self) -> bool:
@@ -309,7 +294,7 @@ class Work:
             layers=self.layers_of(stage),
             has_embedding=0 in parts,
             has_head=len(self.chunk_layers) - 1 in parts,
-            replicas=self.placement.replicas,
+            expert_replicas=self.placement.replicas,
         )
 
 
@@ -331,22 +316,12 @@ class CollectiveWork:
     """Experts of a token."""
     experts: int = 0
     """Experts, spread evenly over the ranks."""
-    max_nodes_per_token: int | None = None
-    """Nodes among which a token chooses its experts; None: all."""
-    routing: str = "balanced"
-    """Routing by name."""
-    skew: Skew = field(default_factory=Skew)
-    """How uneven the experts' popularity is."""
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
+    """Which experts tokens are sent to."""
     seed: int = 1
     """Seed of the draws."""
-    all_reduce: str = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter."""
-    all_to_all: str = "direct"
-    """Algorithm of all-to-all, dispatch and combine."""
-    fidelity: str = "bulk"
-    """bulk or flow."""
-    sms: TransferSms | None = None
-    """SMs that all-to-alls take on each rank."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """How transfers are simulated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -398,4 +373,4 @@ def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTime
 
 def _require(ok: bool, field: str, rule: str, value: object, hint: str) -> None:
     if not ok:
-        raise InvalidValueError(subject="scenario", field=field, rule=rule, value=value, hint=hint)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint)

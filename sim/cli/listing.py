@@ -1,35 +1,66 @@
-"""`moesim list`: the names that a scenario may use, with their figures."""
+"""What a scenario may hold: `moesim list`, `moesim schema`, and `moesim init`, which writes a first scenario."""
 
 import json
 from collections.abc import Callable, Sequence
 
 import typer
 
-from sim.errors import InvalidValueError, did_you_mean
-from sim.report.console.run import make_console, print_rows
+from sim.cli.steps import named_path, print_json
+from sim.errors import InvalidValueError, OutputError, did_you_mean
+from sim.report.console.tables import make_console, print_rows
 
-__all__ = ["list_command"]
+__all__ = ["init_command", "list_command", "schema_command"]
 
 Table = tuple[str, list[str], Sequence[Sequence[object]]]
+"""Title, names of the columns, rows."""
 
 
 def list_command(what: str, *, as_json: bool) -> None:
     """Print one of the lists."""
     if what not in _LISTS:
-        raise InvalidValueError(
-            field="WHAT",
-            rule=f"be one of {', '.join(_LISTS)}",
-            value=what,
-            hint=did_you_mean(what, _LISTS, otherwise="For example: moesim list presets"),
-        )
+        hint = did_you_mean(what, _LISTS, otherwise="For example: moesim list presets")
+        raise InvalidValueError(field="WHAT", rule=f"be one of {', '.join(_LISTS)}", value=what, hint=hint)
     tables = _LISTS[what]()
     if as_json:
-        rows = {title: [dict(zip(columns, row, strict=True)) for row in body] for title, columns, body in tables}
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json({title: [dict(zip(columns, row, strict=True)) for row in body] for title, columns, body in tables})
         return
     console = make_console()
     for title, columns, body in tables:
         print_rows(title, columns, [[str(cell) for cell in row] for row in body], console)
+
+
+def schema_command(*, as_json: bool) -> None:
+    """Print the JSON Schema of a scenario."""
+    del as_json
+    from sim.scenario.json_schema import json_schema  # noqa: PLC0415  # no list needs it
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def init_command(file: str, *, as_json: bool) -> None:
+    """Write the starter to the file of this name, which must not exist."""
+    from sim.scenario.starter import STARTER  # noqa: PLC0415  # no list needs it
+
+    path = named_path("FILE", file, "moesim init mine.yaml")
+    if path.suffix not in (".yaml", ".yml"):
+        hint = f"For example: moesim init {path.stem or 'mine'}.yaml"
+        raise InvalidValueError(field="FILE", rule="end in .yaml", value=str(path), hint=hint)
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(STARTER)
+    except FileExistsError:
+        hint = "Choose another name; nothing was overwritten."
+        raise InvalidValueError(field="FILE", rule="not exist yet", value=str(path), hint=hint) from None
+    except OSError as error:
+        hint = "Choose a folder that exists and can be written."
+        raise OutputError(file=str(path), reason=error.strerror or str(error), hint=hint) from error
+    if as_json:
+        print_json({"written": str(path)}, indent=None)
+    else:
+        typer.echo(f"Wrote {path}. Next: moesim run {path}")
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _presets() -> list[Table]:

@@ -1,56 +1,64 @@
-"""`moesim run`: simulate, judge, print, write."""
+"""`moesim run` and `moesim validate`: simulate, judge or compare with published figures, print, write."""
 
-import os
 from collections.abc import Sequence
 
-import typer
-
-from sim.cli.changes import check_changes
-from sim.cli.outputs import output_folder
-from sim.cli.progress import showing_progress
+from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress
 from sim.errors import InvalidValueError
-from sim.report.console.run import make_console, print_report
-from sim.report.files import write_outputs
-from sim.run.limits import Limits
+from sim.report.console.run import print_report
+from sim.report.console.validation import print_validation
+from sim.report.files import OUTPUT_NAMES, VALIDATION_NAMES, write_outputs, write_validation
+from sim.run.resources import Limits
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate
 
-__all__ = ["run_command"]
+__all__ = ["run_command", "validate_command"]
 
 
 def run_command(
     scenario: str,
     *,
-    changes: Sequence[str],
-    seed: int | None,
+    changes: Sequence[str] = (),
+    seed: int | None = None,
     as_json: bool,
-    out: str | None,
+    out: str | None = None,
     check: bool,
-    jobs: int | None,
-    max_events: int | None,
-    max_memory: str | None,
+    jobs: int | None = None,
+    max_events: int | None = None,
+    max_memory: str | None = None,
 ) -> int:
     """Run a scenario and return the exit code."""
     check_changes(changes, seed)
-    folder = None if out is None else output_folder(out)
+    folder = output_folder(out, OUTPUT_NAMES)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
-    with showing_progress() as on_progress:
+    with show_progress() as on_progress:
         result = simulate(
             scenario,
             overrides=changes,
             seed=seed,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=num_processes(jobs),
             limits=limits,
-            pairs=out is not None,
+            pairs=folder is not None,
             on_progress=on_progress,
         )
     data = result.to_dict()
     written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
-    if as_json:
-        typer.echo(result.to_json())
-    else:
-        print_report(data, make_console(), written=written)
+    print_result(data, print_report, as_json=as_json, written=written)
     return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
+
+
+def validate_command(
+    targets: Sequence[str] = (), *, as_json: bool, out: str | None = None, jobs: int | None = None
+) -> int:
+    """Compare validation cases with published figures, and return the exit code."""
+    from sim.studies.validate import validate  # noqa: PLC0415  # `moesim run` does without
+
+    folder = output_folder(out, VALIDATION_NAMES)
+    with show_progress() as on_progress:
+        validation = validate(targets, jobs=num_processes(jobs), on_progress=on_progress)
+    data = validation.to_dict()
+    written = {} if folder is None else write_validation(data, folder)
+    print_result(data, print_validation, as_json=as_json, written=written)
+    return 1 if validation.has_failed else 0
 
 
 def _bytes(text: str) -> float:

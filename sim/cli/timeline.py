@@ -1,84 +1,109 @@
-"""`moesim timeline`: the picture of a scenario's pipeline, without its alternatives and claims."""
+"""`moesim timeline` and `moesim schedules`: when the passes of a pipeline run, under one or every schedule."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
-from sim.cli.changes import check_changes
-from sim.cli.outputs import output_file
+from sim.cli.steps import check_changes, output_file, print_json, print_result, show_progress
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError
-from sim.report.files import stage_notes, write_drawing
+from sim.report.console.studies import print_schedules
+from sim.report.files import PICTURES, stage_notes, write_drawing, write_whole
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
+from sim.studies.schedules import Comparison, ScheduleRow, compare_schedules
 
-__all__ = ["timeline_command"]
-
-_SUFFIXES = (".png", ".svg", ".pdf", ".json")
+__all__ = ["schedules_command", "timeline_command"]
 
 
 def timeline_command(
     scenario: str,
     *,
     output: str,
-    changes: Sequence[str],
-    seed: int | None,
-    window_ms: tuple[float, float] | None,
+    changes: Sequence[str] = (),
+    seed: int | None = None,
+    window: tuple[float, float] | None = None,
     lane: int,
     as_json: bool,
 ) -> None:
-    """Simulate a scenario once and write its timeline or Perfetto trace."""
+    """Simulate a scenario once and write its timeline or Perfetto trace; `window` is in milliseconds."""
     check_changes(changes, seed)
-    file = output_file(output, _SUFFIXES)
-    if window_ms is not None and file.suffix == ".json":
-        raise InvalidValueError(
-            field="--window",
-            rule="be left out for .json",
-            value=_shown(window_ms),
-            hint="A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf.",
-        )
-    if window_ms is not None and not 0 <= window_ms[0] < window_ms[1] < math.inf:
-        raise InvalidValueError(
-            field="--window",
-            rule="be two times in ms, the first smaller",
-            value=_shown(window_ms),
-            hint="For example: --window 0 50",
-        )
+    file = output_file(output, (*PICTURES, ".json"))
+    if window is not None:
+        _check_window(window, file)
     loaded = load_scenario(scenario, overrides=changes, seed=seed)
     simulated = simulate_scenario(loaded)
     trace = simulated.run.trace
     if lane >= trace.num_lanes:
-        raise InvalidValueError(
-            field="--lane",
-            rule=f"be below the number of lanes, {trace.num_lanes}",
-            value=lane,
-            hint="Lanes count from 0.",
-        )
-    window_ns = None if window_ms is None else _window_ns(trace, window_ms)
-    # The notes are shares of the whole run: beside a part of it they would be read as that part's.
-    is_part = window_ns is not None and not (window_ns[0] <= trace.start_ns and trace.end_ns <= window_ns[1])
-    notes = None if is_part else stage_notes(simulated.stages_ns)
+        rule = f"be below the number of lanes, {trace.num_lanes}"
+        raise InvalidValueError(field="--lane", rule=rule, value=lane, hint="Lanes count from 0.")
+    window_ns = None if window is None else _window_ns(trace, window)
+    # The notes are shares of the whole run: beside a window they would be read as shares of the window.
+    is_whole = window_ns is None or (window_ns[0] <= trace.start_ns and trace.end_ns <= window_ns[1])
+    notes = stage_notes(simulated.stages_ns) if is_whole else None
     name = loaded.spec.name or Path(scenario).stem
     write_drawing(trace, file, name=name, notes=notes, window_ns=window_ns, lane=lane)
-    typer.echo(json.dumps({"written": str(file)}) if as_json else f"Wrote {file}.")
+    if as_json:
+        print_json({"written": str(file)}, indent=None)
+    else:
+        typer.echo(f"Wrote {file}.")
+
+
+def schedules_command(
+    scenario: str, *, output: str | None = None, changes: Sequence[str] = (), seed: int | None = None, as_json: bool
+) -> None:
+    """Simulate a scenario under every schedule, print the table and draw the picture."""
+    check_changes(changes, seed)
+    file = None if output is None else output_file(output, PICTURES)
+    loaded = load_scenario(scenario, overrides=changes, seed=seed)
+    with show_progress() as on_progress:
+        comparison = compare_schedules(loaded, on_progress=on_progress)
+    name = loaded.spec.name or Path(scenario).stem
+    if file is not None:
+        _draw(comparison, file, name)
+    data = {**comparison.to_dict(), "written": None if file is None else str(file)}
+    print_result(data, print_schedules, as_json=as_json, name=name)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _check_window(window_ms: tuple[float, float], file: Path) -> None:
+    """Refuse a window of which it is known without a run that nothing could be drawn."""
+    if file.suffix == ".json":
+        hint = "A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf."
+        raise InvalidValueError(field="--window", rule="be left out for .json", value=_text(window_ms), hint=hint)
+    if not 0 <= window_ms[0] < window_ms[1] < math.inf:
+        rule = "be two times in ms, the first smaller"
+        raise InvalidValueError(field="--window", rule=rule, value=_text(window_ms), hint="For example: --window 0 50")
 
 
 def _window_ns(trace: Trace, window_ms: tuple[float, float]) -> tuple[int, int]:
-    """Return the window in nanoseconds; refuse one in which nothing of the run is seen."""
+    """Return the window in nanoseconds; refuse a window outside the run."""
     first, last = round(window_ms[0] * 1e6), round(window_ms[1] * 1e6)
     if first >= trace.end_ns or last <= trace.start_ns or first == last:
         length_ms = trace.end_ns / 1e6
-        raise InvalidValueError(
-            field="--window",
-            rule=f"show a part of the run, which lasts {length_ms:.6g} ms",
-            value=_shown(window_ms),
-            hint=f"For example: --window 0 {length_ms / 2:.3g}",
-        )
+        rule, hint = f"lie in the run, which lasts {length_ms:.6g} ms", f"For example: --window 0 {length_ms / 2:.3g}"
+        raise InvalidValueError(field="--window", rule=rule, value=_text(window_ms), hint=hint)
     return first, last
 
 
-def _shown(window_ms: tuple[float, float]) -> str:
+def _text(window_ms: tuple[float, float]) -> str:
     return f"{window_ms[0]:g} {window_ms[1]:g}"
+
+
+def _note(row: ScheduleRow, comparison: Comparison) -> str:
+    """Return the note on a schedule in the picture."""
+    if row is comparison.cheapest:
+        return "* fastest" if row.fits is None else "* cheapest that fits"
+    return "does not fit" if row.fits is False else ""
+
+
+def _draw(comparison: Comparison, file: Path, name: str) -> None:
+    from sim.report.charts.schedules import draw_schedules  # noqa: PLC0415  # matplotlib
+
+    rows = comparison.rows
+    bands = [(row.schedule, f"{row.step_time_s * 1e3:.4g} ms", row.trace, _note(row, comparison)) for row in rows]
+    write_whole(file, lambda path: draw_schedules(bands, path, title=name))

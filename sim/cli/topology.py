@@ -1,20 +1,18 @@
-"""`moesim topology`: what the cluster of a scenario is, as a table, a picture or a graph."""
+"""`moesim topology`: the cluster of a scenario as a table, a picture or a graph."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Console
 
 from sim.build.build import build_scenario_cluster
-from sim.cli.changes import check_changes
-from sim.cli.outputs import output_file
-from sim.cli.paths import named_path
+from sim.cli.steps import check_changes, named_path, output_file, print_result
 from sim.errors import InvalidValueError
-from sim.report.console.run import make_console, print_rows
-from sim.report.files import write_whole
+from sim.report.console.tables import print_rows
+from sim.report.files import PICTURES, write_whole
 from sim.report.topology.links import read_link_use
 from sim.results.quantities import format_quantity
 from sim.scenario.load import load_scenario
@@ -23,44 +21,38 @@ from topology.link_groups import LinkGroup, link_groups
 
 __all__ = ["topology_command"]
 
-_SUFFIXES = (".png", ".svg", ".pdf", ".graphml", ".yaml")
+_GRAPHS = (".graphml", ".yaml")
 _COLUMNS = ["kind", "links", "bandwidth", "efficiency", "reachable", "latency", "source"]
 
 
 def topology_command(
-    scenario: str, *, output: str | None, changes: Sequence[str], load: str | None, as_json: bool
+    scenario: str, *, output: str | None = None, changes: Sequence[str] = (), load: str | None = None, as_json: bool
 ) -> None:
     """Show the cluster of a scenario, and write its picture or its graph."""
-    check_changes(changes, None)
-    file = None if output is None else output_file(output, _SUFFIXES)
-    if load is not None and (file is None or file.suffix in {".graphml", ".yaml"}):
-        raise InvalidValueError(
-            field="--load",
-            rule="be given with a picture to colour",
-            value=load,
-            hint="For example: -o fabric.png --load out/result.json",
-        )
+    check_changes(changes)
+    file = None if output is None else output_file(output, (*PICTURES, *_GRAPHS))
+    if load is not None and (file is None or file.suffix in _GRAPHS):
+        hint = "For example: -o fabric.png --load out/result.json"
+        raise InvalidValueError(field="--load", rule="be given with a picture to colour", value=load, hint=hint)
     loaded = load_scenario(scenario, overrides=changes)
     cluster = build_scenario_cluster(loaded)
-    read = None if load is None else named_path("--load", load, "For example: --load out/result.json")
-    use = None if read is None else read_link_use(read, cluster.graph)
+    use = None
+    if load is not None:
+        use = read_link_use(named_path("--load", load, "--load out/result.json"), cluster.graph)
     name = loaded.spec.name or Path(scenario).stem
     if file is not None:
         _write(cluster, file, name=name, use=use)
-    if as_json:
-        typer.echo(json.dumps(_as_dict(cluster, name, file), indent=1, ensure_ascii=False))
-    else:
-        _print(cluster, name, file)
+    print_result(
+        _as_dict(cluster, name, file), lambda _, console: _print(cluster, name, file, console), as_json=as_json
+    )
 
 
 def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str, str], float] | None) -> None:
     if output.suffix == ".graphml":
         from topology.files.graphml import graph_to_graphml  # noqa: PLC0415  # only what is written is imported
 
-        text = graph_to_graphml(cluster.graph)
-        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
-        return
-    if output.suffix == ".yaml":
+        _write_text(output, graph_to_graphml(cluster.graph))
+    elif output.suffix == ".yaml":
         from sim.scenario.cluster_text import graph_to_yaml  # noqa: PLC0415  # only what is written is imported
         from sim.scenario.yaml_file import MAX_BYTES, MAX_VALUES  # noqa: PLC0415
 
@@ -68,12 +60,16 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
         if len(text.encode()) > MAX_BYTES or text.count(": ") + text.count("{") > MAX_VALUES:
             rule, hint = "be .graphml for a cluster of this size", "A YAML file would be too large to be read back."
             raise InvalidValueError(field="--output", rule=rule, value=str(output), hint=hint)
-        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
-        return
-    from sim.report.topology.picture import draw_topology  # noqa: PLC0415  # matplotlib
+        _write_text(output, text)
+    else:
+        from sim.report.topology.picture import draw_topology  # noqa: PLC0415  # matplotlib
 
-    title, subtitle = _titles(cluster, name)
-    write_whole(output, lambda path: draw_topology(cluster.graph, path, title=title, subtitle=subtitle, use=use))
+        title, subtitle = _titles(cluster, name)
+        write_whole(output, lambda path: draw_topology(cluster.graph, path, title=title, subtitle=subtitle, use=use))
+
+
+def _write_text(output: Path, text: str) -> None:
+    write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _titles(cluster: Cluster, name: str) -> tuple[str, str]:
@@ -120,8 +116,7 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
     }
 
 
-def _print(cluster: Cluster, name: str, output: Path | None) -> None:
-    console = make_console()
+def _print(cluster: Cluster, name: str, output: Path | None, console: Console) -> None:
     facts = [["cluster", f"{_cluster_name(cluster)} of {name}"], ["nodes", f"{cluster.num_nodes:,}"]]
     facts += [["device", cluster.device.name], *([kind, f"{count:,}"] for kind, count in _kinds(cluster).items())]
     print_rows("cluster", ["", ""], facts, console)

@@ -28,7 +28,7 @@ from sim.engine.deadlock import Wait
 from sim.engine.network.batch import Batch
 from sim.engine.run_state import Rendezvous, RunState
 from sim.plan.ops import NO_LAYER, Collective, Compute, ConcurrentPasses, Input, Op, RendezvousKey, Send, Service
-from workloads.schedules import Pass, Schedule, Step, parts_of
+from workloads.schedules import Pass, Schedule, Step, passes_of
 
 __all__ = ["Lane"]
 
@@ -113,7 +113,7 @@ class Lane:
         """Run the ops of a step and hand on what its passes made."""
         opened_ns, released_by = self._env.now, self._last_row
         yield from self._run_ops(chosen, ops)
-        for part in parts_of(chosen):
+        for part in passes_of(chosen):
             self._close(part, opened_ns, released_by)
             if part.microbatch >= 0:
                 self._hand_on(part)

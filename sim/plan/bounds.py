@@ -29,9 +29,8 @@ import numpy as np
 
 from sim.build.work import Work
 from sim.plan.costs import Costs
-
-_ALIKE = ("balanced", "multinomial")
-"""Routings whose experts all have the same chance."""
+from workloads.collectives.settings import NetworkSettings
+from workloads.routing import ROUTINGS
 
 __all__ = ["Bounds", "all_reduce_wire_times_s", "bounds_of"]
 
@@ -67,7 +66,7 @@ class Bounds:
 
 def bounds_of(work: Work, *, num_dropped: int = 0) -> Bounds:
     """Return the bounds on one batch of `work`, of which experts do not compute so many copies of all its batches."""
-    passes = 3 if work.kind == "training" else 1
+    passes = work.kind.flops_per_forward_flop
     flops = work.model.flops_per_token(work.sequence_length, causal=True, with_head=False) * work.batch_tokens
     flops -= 2.0 * work.model.num_expert_params * num_dropped / work.batches
     head_tokens = work.head_tokens * work.microbatches * work.mesh.dp
@@ -75,7 +74,7 @@ def bounds_of(work: Work, *, num_dropped: int = 0) -> Bounds:
     peak = work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world
     return Bounds(
         compute_s=passes * flops / peak,
-        wires_s=_wires_s(work, num_dropped / work.batches) * (2 if work.kind == "training" else 1),
+        wires_s=_wires_s(work, num_dropped / work.batches) * len(work.kind.pass_kinds),
         batch_tokens=work.batch_tokens,
     )
 
@@ -93,7 +92,7 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     most_layers = max(len(work.layers_of(stage)) for stage in range(work.mesh.num_stages)) / copies
     times = {}
     for algorithm in ("hierarchical", "ring"):
-        costs = Costs(work.cluster, dtype=work.model.dtype, all_reduce=algorithm)
+        costs = Costs(work.cluster, dtype=work.model.dtype, network=NetworkSettings(all_reduce=algorithm))
         load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).link_bytes
         on_nic = work.cluster.crosses_node[load.links]
         per_layer = (load.num_bytes / work.cluster.nominal_bytes_per_s[load.links])[on_nic].max()
@@ -120,10 +119,15 @@ def _wires_s(work: Work, num_dropped: float) -> float:
 
 def _nodes_per_token(work: Work, num_nodes: int, num_dropped: float) -> float:
     """Return how many of the nodes a token goes to at least, on average."""
-    model, skew = work.model, work.skew
-    loses = num_dropped > 0 or work.overflow == "reroute"
-    if work.routing in _ALIKE and not skew.dead_experts and not work.placement.replicas and not loses:
-        among = min(work.max_nodes_per_token or num_nodes, num_nodes)
+    model, skew = work.model, work.routing.skew
+    loses = num_dropped > 0 or work.routing.overflow == "reroute"
+    if (
+        ROUTINGS[work.routing.kind].has_equal_shares
+        and not skew.dead_experts
+        and not work.placement.replicas
+        and not loses
+    ):
+        among = min(work.routing.max_nodes_per_token or num_nodes, num_nodes)
         return among * (1 - (1 - 1 / among) ** model.top_k)
     computed = 1 - num_dropped / (work.batch_tokens * model.num_moe_layers * model.top_k)
     per_node = -(-(model.experts + work.placement.replicas) // num_nodes)

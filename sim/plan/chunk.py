@@ -41,7 +41,7 @@ def chunk_forward(work: Work, costs: Costs, place: ChunkPosition, chosen: Pass) 
         ops += layer_forward(work, costs, stage=stage, lane=lane, layer=layer, microbatch=chosen.microbatch)
     if part == parts.num_model_chunks - 1:
         # sequence parallelism has split the tokens of which training's head needs all
-        ops += _over_tp(work, costs, "all_gather", ranks) if work.mesh.sp and work.kind == "training" else []
+        ops += _over_tp(work, costs, "all_gather", ranks) if work.mesh.sp and work.kind.trains else []
         ops.append(_edge(costs, _head(work), ranks))
     return [op for op in ops if not _is_empty(op)]
 
@@ -69,7 +69,7 @@ def chunk_backward(work: Work, costs: Costs, place: ChunkPosition, chosen: Pass)
 def _receive(work: Work, costs: Costs, place: ChunkPosition, chosen: Pass, *, step: int) -> list[Op]:
     """Gather what comes from the part that is `step` parts further on, if that stands elsewhere."""
     stage, lane = place
-    before = work.chunk_layout.beside(stage, chosen.chunk, step)
+    before = work.chunk_layout.neighbour(stage, chosen.chunk, step)
     if before is None or before.stage == stage or work.mesh.sp:
         return []
     return _over_tp(work, costs, "all_gather", work.mesh.lanes(stage)[lane])

@@ -14,6 +14,8 @@ Logical bytes of dispatch and combine, over time, are DeepEP's bandwidth; traffi
     hierarchical            tokens * nodes that each goes to * bytes of a token; on one node ranks instead of nodes
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,8 @@ from sim.plan.exchange_costs import Tokens
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
 from sim.plan.transfer_costs import Choice
-from workloads.collectives import COLLECTIVES
+from sim.plan.transfer_sms import TransferSms
+from workloads.collectives import operations
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import draw_counts
 from workloads.routing.draw import node_chances
@@ -37,17 +40,16 @@ _KINDS = {"dispatch": "ep_dispatch", "combine": "ep_combine", "all_to_all": "ep_
 class CollectivePlan:
     """One collective as a stage of one pass."""
 
-    def __init__(self, work: CollectiveWork) -> None:
+    def __init__(self, work: CollectiveWork, *, sms: Mapping[str, TransferSms] | None = None) -> None:
+        """Plan `work`; `sms` are those of each operation that takes some, by default those of its settings."""
         self.work = work
         cluster = work.cluster
         self.costs = Costs(
             cluster,
             dtype="bf16",
-            all_reduce=work.all_reduce,
-            all_to_all=work.all_to_all,
-            fidelity=work.fidelity,
+            network=work.network,
             is_random=True,
-            sms=None if work.sms is None else {"all_to_all": work.sms},
+            sms=sms,
         )
         self.costs.pairs.is_on = True  # one matrix, which is here anyway
         self.lane_ranks: NDArray[np.intp] = work.ranks.reshape(1, 1, -1)
@@ -57,7 +59,7 @@ class CollectivePlan:
         self.folding: Folding | None = None
         self.shares_compute = False
         self.num_sms = self.costs.num_sms
-        self.fidelity = work.fidelity
+        self.fidelity = work.network.fidelity
         self.logical_bytes = work.num_bytes
         self.transfer = self._transfer()
 
@@ -65,11 +67,11 @@ class CollectivePlan:
     def choice(self) -> Choice:
         """Its algorithm and protocol."""
         work, costs = self.work, self.costs
-        if work.op in COLLECTIVES:
+        if work.op in operations():
             (chosen,) = costs.transfers.choices.values()
             return chosen
         protocol = costs.transfers.pricing.one("send") if work.op == "send" else costs.exchanges.protocol
-        name = "send" if work.op == "send" else work.all_to_all
+        name = "send" if work.op == "send" else work.network.all_to_all
         time_ns = self.transfer.latency_ns + self.transfer.alone_ns
         return Choice(work.op, work.ranks.size, self.logical_bytes, name, protocol.name, time_ns)
 
@@ -102,7 +104,7 @@ class CollectivePlan:
 
     def _transfer(self) -> Transfer:
         work, ranks = self.work, self.work.ranks
-        if work.op in COLLECTIVES:
+        if work.op in operations():
             return self.costs.transfers.collective(work.op, ranks, work.num_bytes, group=0)
         if work.op == "send":
             ends = (ranks, np.roll(ranks, -1)) if ranks.size > 2 else (ranks[:1], ranks[1:])
@@ -116,7 +118,7 @@ class CollectivePlan:
         """Return an exchange of equal parts; by way of nodes none of them is another's copy."""
         work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
         matrix = np.full((1, ranks.size, ranks.size), work.num_bytes / ranks.size)
-        if work.all_to_all != "hierarchical":
+        if work.network.all_to_all != "hierarchical":
             return exchanges.round_trips(ranks, ranks, matrix, group=0)[0][0]
         node, _ = work.cluster.node_positions(ranks)
         to_nodes = matrix @ np.eye(int(node.max()) + 1)[node]
@@ -127,7 +129,7 @@ class CollectivePlan:
         node, _ = work.cluster.node_positions(ranks)
         num_nodes = int(node.max()) + 1
         counts = draw_counts(
-            work.routing,
+            work.routing.kind,
             num_sources=ranks.size,
             tokens=work.tokens,
             num_experts=work.experts,
@@ -135,12 +137,12 @@ class CollectivePlan:
             seed=work.seed,
             layers=[0],
             microbatches=[0],
-            skew=work.skew,
+            skew=work.routing.skew,
             num_nodes=num_nodes,
-            max_nodes=work.max_nodes_per_token,
+            max_nodes=work.routing.max_nodes_per_token,
         )[0]
         owner = np.repeat(np.arange(ranks.size), work.experts // ranks.size)
-        if work.all_to_all != "hierarchical":
+        if work.network.all_to_all != "hierarchical":
             self.logical_bytes = work.tokens * work.top_k * work.num_bytes
             matrix = counts[0].reshape(ranks.size, ranks.size, -1).sum(axis=2) * work.num_bytes
             return exchanges.round_trip(ranks, ranks, matrix, group=0)
@@ -152,15 +154,15 @@ class CollectivePlan:
     def _distinct(
         self, counts: NDArray[np.int64], owner: NDArray[np.intp], node: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        work, limit, chances = self.work, self.work.max_nodes_per_token, None
+        work, limit, chances = self.work, self.work.routing.max_nodes_per_token, None
         if limit is not None:
             chances = node_chances(
-                work.routing,
+                work.routing.kind,
                 num_experts=work.experts,
                 top_k=work.top_k,
                 seed=work.seed,
                 draws=[(0, 0)],
-                skew=work.skew,
+                skew=work.routing.skew,
                 num_nodes=int(node.max()) + 1,
                 max_nodes=limit,
             )

@@ -6,14 +6,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.transfer_sms import TransferSms
 from sim.plan.exchange_costs import ExchangeCosts
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.loads import LoadLog
 from sim.plan.ops import Op
 from sim.plan.pairs import PairLog
 from sim.plan.transfer_costs import TransferCosts
+from sim.plan.transfer_sms import TransferSms, exchange_sms
 from topology.cluster import Cluster
+from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 
 __all__ = ["Costs"]
 
@@ -29,9 +30,7 @@ class Costs:
         cluster: Cluster,
         *,
         dtype: str,
-        all_reduce: str = "auto",
-        all_to_all: str = "direct",
-        fidelity: str = "bulk",
+        network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
         sms: Mapping[str, TransferSms] | None = None,
     ) -> None:
@@ -41,17 +40,16 @@ class Costs:
         ----------
         cluster, dtype
             Hardware, and the type in which kernels compute.
-        all_reduce
-            auto, ring, tree, nvls or hierarchical.
-        all_to_all
-            direct, low_latency or hierarchical.
-        fidelity
-            bulk, or flow: then the pairs of an all-to-all go along.
+        network
+            How transfers are simulated.
         is_random
             Whether tokens choose at random, so that no exchange and no experts' kernel comes twice.
         sms
-            SMs of each collective that takes some: by its operation, `all_to_all` or `send`.
+            SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
+            asks for, as operation `all_to_all`.
         """
+        if sms is None:
+            sms = exchange_sms(network)
         self.cluster = cluster
         self.is_random = is_random
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
@@ -59,13 +57,13 @@ class Costs:
         """Who sends what to whom, where that is asked for."""
         self.loads = LoadLog()
         """What experts computed, where that is asked for."""
-        self.transfers = TransferCosts(cluster, all_reduce=all_reduce, sms=sms, pairs=self.pairs)
+        self.transfers = TransferCosts(cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
-            algorithm=all_to_all,
-            fidelity=fidelity,
+            algorithm=network.all_to_all,
+            fidelity=network.fidelity,
             is_random=is_random,
-            sms=None if sms is None else sms.get("all_to_all"),
+            sms=sms.get("all_to_all"),
             pairs=self.pairs,
         )
         self.num_sms = cluster.device.num_sms if sms else None

@@ -55,7 +55,7 @@ def over_replicas(
     layer
         Layer of the parameters, if they are of one; lanes meet by operation, stage and layer.
     """
-    stages = work.mesh.stages_alike(place[0])
+    stages = work.mesh.stages_with_same_layers(place[0])
     found = exchanged(work, costs, place[0], operation=operation, params=params, bytes_per_param=bytes_per_param)
     transfers = tuple(transfer for transfer, home in zip(found.transfers, found.homes, strict=True) if home == place)
     if not transfers and not found.crosses_lanes:
@@ -71,7 +71,7 @@ def exchanged(
     work: Work, costs: Costs, stage: int, *, operation: str, params: tuple[float, float], bytes_per_param: int
 ) -> Exchanged:
     """Return what all lanes of a stage, and of the one that holds the same, exchange, priced once."""
-    stage = work.mesh.stages_alike(stage)[0]
+    stage = work.mesh.stages_with_same_layers(stage)[0]
     num_bytes = tuple(float(num_params * bytes_per_param) for num_params in params)
     return costs.shared(
         ("replicas", operation, stage, num_bytes), lambda: _exchanged(work, costs, stage, operation, num_bytes)
@@ -85,7 +85,7 @@ def _exchanged(work: Work, costs: Costs, stage: int, operation: str, num_bytes: 
     """Return the same of as many bytes of dense parameters and of experts on each rank."""
     mesh = work.mesh
     homes = np.zeros((mesh.world, 2), dtype=np.intp)  # stage and lane of each rank
-    for one in mesh.stages_alike(stage):
+    for one in mesh.stages_with_same_layers(stage):
         homes[mesh.lanes(one), 0] = one
         homes[mesh.lanes(one), 1] = np.arange(mesh.num_lanes)[:, None]
     everything = zip((mesh.dp_groups(stage), mesh.expert_dp_groups(stage)), num_bytes, strict=True)

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.plan.ops import Flows, Transfer
 from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
+from sim.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import FlowLinks, LinkLoad

@@ -79,7 +79,7 @@ def _remade(work: Work, routed: ExpertLayer) -> list[Kernel]:
 
     The experts' activation is made again where it is used, by `moe_act`: a kernel of the mean rank's tokens.
     """
-    again, model = work.again, work.model
+    again, model = work.recompute, work.model
     if again.recomputes("moe"):
         return []
     kernels: list[Kernel] = router_block(model, routed.owned_tokens)[:1] if again.recomputes("layernorm") else []

@@ -43,7 +43,7 @@ def equivalent_lanes(work: Work, lane_ranks: IntArray, reductions: Reductions) -
     num_lanes = lane_ranks.shape[1]
     alone = np.arange(num_lanes)
     pipelines = [lane_ranks[:, lane].ravel() for lane in range(num_lanes)]
-    if num_lanes == 1 or work.mesh.convention.experts_span_stages or work.fidelity == "flow":
+    if num_lanes == 1 or work.mesh.convention.experts_span_stages or work.network.fidelity == "flow":
         return alone  # spanning lanes serve each other; flows are not folded
     if any(work.cluster.meets_others(ranks) for ranks in pipelines):
         return alone
@@ -67,12 +67,12 @@ def _compared(
     """Yield what is compared, a value for each lane at a time, the cheapest and most telling first."""
     num_lanes = len(pipelines)
     yield [work.cluster.wiring_of(ranks) for ranks in pipelines]
-    if work.routing != "balanced":  # which gives every lane the same by its formula
+    if not work.has_balanced_routing:  # which gives every lane the same by its formula
         for layer in filter(work.model.is_moe_layer, range(work.model.layers)):
             for microbatch in range(work.num_microbatches):
                 draws = [draw_layer(work, lane=lane, layer=layer, microbatch=microbatch) for lane in range(num_lanes)]
                 yield [draw.tobytes() for draw in draws]
-    if work.kind == "training":
+    if work.kind.trains:
         for stage in range(work.mesh.num_stages):
             reduced = np.zeros(len(work.cluster.link_names))
             for transfer in reductions(stage):

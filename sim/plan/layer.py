@@ -50,20 +50,22 @@ def layer_backward(work: Work, costs: Costs, *, stage: int, lane: int, layer: in
     """Return the ops of one layer's backward pass, with what is recomputed first."""
     ranks = work.mesh.lanes(stage)[lane]
     ops: list[Op] = []
-    if work.recompute == "full":
+    if work.recompute.kind == "full":
         ops += layer_forward(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch, counted=False)
     if work.model.is_moe_layer(layer):
         routed = route(work, costs, stage=stage, lane=lane, layer=layer, microbatch=microbatch)
-        if work.again.recomputes("moe"):
+        if work.recompute.recomputes("moe"):
             ops += expert_forward(work, costs, routed, counted=False)
         ops += expert_backward(work, costs, routed)
     else:
-        if work.again.recomputes("mlp"):
+        if work.recompute.recomputes("mlp"):
             ops += _bracket(work, costs, ranks, layer, _dense_ffn(work))
         ops += _bracket(work, costs, ranks, layer, [*_remade_norm(work, "mlp"), *backward_of(_dense_ffn(work))])
     attention = _attention(work)
     again = (
-        [kernel for kernel in attention if isinstance(kernel, Attention)] if work.again.recomputes("core_attn") else []
+        [kernel for kernel in attention if isinstance(kernel, Attention)]
+        if work.recompute.recomputes("core_attn")
+        else []
     )
     return ops + _bracket(work, costs, ranks, layer, [*_remade_norm(work), *again, *backward_of(attention)])
 
@@ -88,7 +90,7 @@ def tp_collective(
 
 def _remade_norm(work: Work, unless: str = "") -> list[Kernel]:
     """Return the norm before attention or FFN where it is computed again on its own."""
-    if not work.again.recomputes("layernorm") or work.again.recomputes(unless):
+    if not work.recompute.recomputes("layernorm") or work.recompute.recomputes(unless):
         return []
     return _attention(work)[:1]  # its norm is like the FFN's
 

@@ -25,7 +25,7 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import NO_LAYER, Collective
 from sim.plan.placed import placement_before, slots_of
-from workloads.placement.hosts import moved_experts
+from workloads.placement.slots import moved_experts
 
 __all__ = ["moved_bytes", "moves_before"]
 
@@ -66,6 +66,6 @@ def _bytes_per_param(work: Work, stage: int) -> float:
     """Return what a rank copies for each parameter of an expert."""
     parts = work.mesh.expert_dp_groups(stage).shape[1]
     weights = work.model.dtype_bytes / (parts if work.zero == 3 else 1)
-    if work.kind != "training":
+    if not work.kind.trains:
         return weights
     return weights + work.precision.optimizer_bytes / (parts if work.zero else 1)

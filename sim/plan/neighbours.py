@@ -8,7 +8,7 @@ chunk of a stage to another of the same stage is not sent.
 """
 
 from sim.plan.ops import Input
-from workloads.schedules import ChunkLayout, Pass, Step, parts_of
+from workloads.schedules import ChunkLayout, Pass, Step, passes_of
 
 __all__ = ["inputs_of", "target_of"]
 
@@ -19,7 +19,7 @@ def inputs_of(placement: ChunkLayout, stage: int, chosen: Step) -> tuple[Input, 
     >>> inputs_of(ChunkLayout(kind="row", num_stages=2), 0, Pass("B", 3))
     (Input(stage=0, kind='F', microbatch=3, chunk=0), Input(stage=1, kind='B', microbatch=3, chunk=0))
     """
-    return tuple(Input(where, *one) for part in parts_of(chosen) for where, one in placement.needs(stage, part))
+    return tuple(Input(where, *one) for part in passes_of(chosen) for where, one in placement.dependencies(stage, part))
 
 
 def target_of(placement: ChunkLayout, stage: int, chosen: Pass) -> int | None:
@@ -29,5 +29,5 @@ def target_of(placement: ChunkLayout, stage: int, chosen: Pass) -> int | None:
     >>> target_of(row, 0, Pass("F", 0)), target_of(row, 0, Pass("B", 0))
     (1, None)
     """
-    target = placement.target(stage, chosen)
+    target = placement.receiver(stage, chosen)
     return None if target is None or target.stage == stage else target.stage

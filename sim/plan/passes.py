@@ -17,7 +17,7 @@ from sim.plan.neighbours import inputs_of, target_of
 from sim.plan.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer
 from sim.time import to_ns
 from topology.links import LinkLoad
-from workloads.schedules import Pair, Pass, Schedule, Step, parts_of
+from workloads.schedules import Pair, Pass, Schedule, Step, passes_of
 
 __all__ = ["PassesPlan"]
 
@@ -64,7 +64,7 @@ class PassesPlan:
     def kinds(self) -> tuple[str, ...]:
         """Kinds of the passes that stages run."""
         return tuple(
-            sorted({one.kind for steps in self.pipeline_order.order for step in steps for one in parts_of(step)})
+            sorted({one.kind for steps in self.pipeline_order.order for step in steps for one in passes_of(step)})
         )
 
     @property

@@ -38,7 +38,7 @@ from workloads.schedules import (
     StageTimes,
     Step,
     build_pipeline_order,
-    parts_of,
+    passes_of,
 )
 
 __all__ = ["PipelinePlan"]
@@ -57,18 +57,15 @@ class PipelinePlan:
         self.costs = Costs(
             cluster,
             dtype=work.model.dtype,
-            all_reduce=work.all_reduce,
-            all_to_all=work.all_to_all,
-            fidelity=work.fidelity,
-            is_random=work.routing != "balanced",
-            sms=None if work.exchange_sms is None else {"all_to_all": work.exchange_sms},
+            network=work.network,
+            is_random=not work.has_balanced_routing,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
         self.can_saturate = cluster.can_saturate
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
-        self.fidelity = work.fidelity
+        self.fidelity = work.network.fidelity
         self.num_sms = self.costs.num_sms
         self._folds = folds
         self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
@@ -87,7 +84,7 @@ class PipelinePlan:
     @cached_property
     def shares_compute(self) -> bool:
         """Whether kernels may have to wait for a rank: of other stages' passes, or of the other pass of a pair."""
-        runs_pairs = self.work.runs_pairs and self.work.kind == "training"
+        runs_pairs = self.work.runs_pairs and self.work.kind.trains
         return runs_pairs or self.work.mesh.convention.experts_span_stages
 
     def schedule(self, lane: int) -> Schedule:
@@ -100,7 +97,7 @@ class PipelinePlan:
         """The steps of every stage."""
         work = self.work
         order = work.own_order or build_pipeline_order(work.schedule, self.pipeline_of(work.num_microbatches))
-        return order.forward() if work.kind == "forward" else order
+        return order.forward() if not work.kind.trains else order
 
     def pipeline_of(self, num_microbatches: int) -> Pipeline:
         """Return the task of the schedule for a number of microbatches, with all that is known of the passes."""
@@ -109,7 +106,7 @@ class PipelinePlan:
             num_stages=work.mesh.num_stages,
             num_microbatches=num_microbatches,
             num_chunks=work.mesh.strategy.vpp,
-            times=self._stage_times if work.kind == "training" and is_timed else None,
+            times=self._stage_times if work.kind.trains and is_timed else None,
             weight_share=self._weight_share() if is_timed else 1.0,
         )
 
@@ -121,7 +118,7 @@ class PipelinePlan:
         """Return the ops of a pass; of a pair both of its passes beside each other."""
         if isinstance(chosen, Pair):
             return ConcurrentPasses(
-                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in parts_of(chosen))
+                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in passes_of(chosen))
             )
         return self._with_exchanges(stage, lane, chosen)
 
@@ -139,7 +136,7 @@ class PipelinePlan:
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
-        if self.work.kind != "training":
+        if not self.work.kind.trains:
             return ()
         return self._finish(stage, lane, lane_of=self._lane_of)
 
@@ -175,13 +172,13 @@ class PipelinePlan:
         """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
         work, layers = self.work, range(self.work.model.layers)
         kept = activation_bytes_per_microbatch(
-            work.model, work.mesh, layers, work.tokens, work.again, sequence_length=work.sequence_length
+            work.model, work.mesh, layers, work.tokens, work.recompute, sequence_length=work.sequence_length
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 
     def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
         """Return the ops of a pass, without what replicas exchange meanwhile."""
-        varies = self.work.routing != "balanced"
+        varies = not self.work.has_balanced_routing
         is_split = chosen.kind == "B" and self.pipeline_order.is_split(stage, chosen)
         key = (stage, lane, chosen.kind, chosen.chunk, is_split, chosen.microbatch if varies else None)
         if key not in self._known:

@@ -12,7 +12,7 @@ __all__ = ["placement_before", "slots_of"]
 
 def slots_of(work: Work, costs: Costs, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp] | None:
     """Return the same, planned once for each layer; None where rank r holds the r-th of the experts in order."""
-    if work.placement.kind == "contiguous":
+    if work.placement.is_contiguous:
         return None
     return costs.placed(layer, plan, lambda: placed_experts(work, stage, layer, plan=plan))
 

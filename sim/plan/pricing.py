@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.presets.protocols import protocols_of
-from topology.protocol import BETWEEN, INSIDE, NO_TIER, Protocol
+from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, protocols_of
 from workloads.collectives import Exchange, Step
 
 __all__ = ["Pricing"]

@@ -89,18 +89,18 @@ class ExpertLayer:
 
 def draw_layer(work: Work, *, lane: int, layer: int, microbatch: int) -> NDArray[np.int64]:
     """Return how many tokens each source rank of a lane sends to each expert. Shape [S, E]."""
-    counts: NDArray[np.int64] = copies_drawn(work, lane, [layer], [0 if work.routing == "balanced" else microbatch])[0]
+    counts: NDArray[np.int64] = copies_drawn(work, lane, [layer], [0 if work.has_balanced_routing else microbatch])[0]
     return counts
 
 
 def route(work: Work, costs: Costs, *, stage: int, lane: int, layer: int, microbatch: int) -> ExpertLayer:
     """Draw the routing of a layer and price its exchange, together with what will soon be asked for."""
-    microbatch = 0 if work.routing == "balanced" else microbatch  # balanced, all microbatches are alike
+    microbatch = 0 if work.has_balanced_routing else microbatch  # balanced, all microbatches are alike
     return costs.recent(
         ("route", stage, lane),
         (layer, microbatch),
         lambda: _route(work, costs, (stage, lane), *_together(work, stage, layer, microbatch)),
-        num_kept=1 if work.kind == "forward" else 2 + work.splits_backward,  # forward and backward passes take turns
+        num_kept=1 if not work.kind.trains else 2 + work.splits_backward,  # forward and backward passes take turns
     )
 
 
@@ -123,7 +123,7 @@ def _together(work: Work, stage: int, layer: int, microbatch: int) -> tuple[list
     most_layers = max(1, _MOST_COUNTS // (num_ranks * work.model.experts))
     first = layers.index(layer) // most_layers * most_layers
     layers = layers[first : first + most_layers]
-    if work.routing == "balanced":
+    if work.has_balanced_routing:
         return layers, range(1)
     held = work.mesh.num_stages * num_lanes * num_ranks * len(layers)
     num_ahead = min(_MOST_AHEAD, most_layers // len(layers), max(1, _MOST_HELD // held))
@@ -140,8 +140,8 @@ def _route(
     counts = copies_drawn(work, lane, layers, microbatches)
     computed, carried, rerouted = keep_capacity(
         counts,
-        factor=work.capacity_factor,
-        overflow=work.overflow,
+        factor=work.routing.capacity_factor,
+        overflow=work.routing.overflow,
         tokens=work.owned_tokens,
         top_k=work.model.top_k,
         groups=limited_nodes(work),
@@ -210,7 +210,7 @@ def _trips(
 ) -> list[tuple[Transfer, Transfer]]:
     """Return the exchange of each of N draws, from senders to a group and back, of tokens for slots [N, S, H, C]."""
     senders, group = ends
-    if work.all_to_all == "hierarchical":
+    if work.network.all_to_all == "hierarchical":
         sent = _distinct(work, per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
         return costs.exchanges.relayed_trips(senders, group, sent, group=group_number)
     matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
@@ -221,7 +221,7 @@ def _distinct(work: Work, by_slot: NDArray[np.int64], group: Ranks, drawn: _Draw
     """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, H C]."""
     owner = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
     node, _ = work.cluster.node_positions(group)
-    num_nodes, limit, slots = int(node.max()) + 1, work.max_nodes_per_token, drawn.slots
+    num_nodes, limit, slots = int(node.max()) + 1, work.routing.max_nodes_per_token, drawn.slots
     every = 1 if limit is None or slots[0] is None else len(slots)  # layers that are alike go together
     chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)
 

@@ -97,6 +97,6 @@ def _of_layer(
 def _params_of(work: Work, part: int, layer: int) -> tuple[int, int]:
     """Return the dense and expert parameters of a layer, or those of a part of the model that belong to none."""
     if layer != NO_LAYER:
-        return layer_params_per_rank(work.model, layer, work.mesh, replicas=work.placement.replicas)
+        return layer_params_per_rank(work.model, layer, work.mesh, expert_replicas=work.placement.replicas)
     ends = StageParameters(layers=(), has_embedding=part == 0, has_head=part == work.chunk_layout.num_model_chunks - 1)
     return params_per_rank(work.model, work.mesh, ends)[0], 0

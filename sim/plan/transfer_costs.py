@@ -23,15 +23,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.plan.ops import Transfer
 from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
+from sim.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.protocol import Protocol
-from workloads.collectives import AUTO, COLLECTIVES, Exchange, point_to_point, spread_inside
+from topology.presets.protocols import Protocol
+from workloads.collectives import COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
 
 __all__ = ["Choice", "TransferCosts"]
 
@@ -148,12 +148,11 @@ class TransferCosts:
 
     def _priced(self, operation: str, ranks: Ranks, num_bytes: float, group: int) -> _Cheapest:
         """Return the cheapest of all ways to run a collective."""
-        nodes, table, known = self.cluster.node_of(ranks).tolist(), COLLECTIVES[operation], self.pricing.protocols
-        wanted = AUTO if self._all_reduce == "auto" else (self._all_reduce,)
-        names = [name for name in wanted if name in table and name in known] or ["ring"]
+        nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
+        names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
         best: tuple[_Cheapest, Protocol] | None = None
         for name in names:
-            exchange = table[name](ranks.tolist(), nodes, num_bytes)
+            exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes)
             if self.pricing.has_mesh:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)

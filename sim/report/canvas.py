@@ -27,7 +27,6 @@ from sim.errors import InvalidValueError
 from sim.report.palette import AXIS, FAINT, IDLE, INK, SUBTLE
 
 __all__ = [
-    "FORMATS",
     "Sheet",
     "check_suffix",
     "new_figure",
@@ -37,9 +36,6 @@ __all__ = [
     "style_colour_bar",
     "text_width_px",
 ]
-
-FORMATS: Final = (".png", ".svg", ".pdf")
-"""Suffixes of files that can be drawn."""
 
 _DPI: Final = 100
 _METADATA: Final[dict[str, dict[str, Any]]] = {
@@ -56,7 +52,7 @@ def check_suffix(path: Path) -> str:
     '.svg'
     """
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
+    if suffix not in _METADATA:
         raise InvalidValueError(
             field="the picture's file",
             rule="end in .png, .svg or .pdf",

@@ -22,6 +22,7 @@ from sim.results.quantities import format_quantity
 
 __all__ = [
     "OUTPUT_NAMES",
+    "PICTURES",
     "STRESS_NAMES",
     "VALIDATION_NAMES",
     "stage_notes",
@@ -31,6 +32,9 @@ __all__ = [
     "write_validation",
     "write_whole",
 ]
+
+PICTURES: Final = (".png", ".svg", ".pdf")
+"""Suffixes of files that can be drawn."""
 
 OUTPUT_NAMES: Final = {
     "result": "result.json",
@@ -46,7 +50,6 @@ OUTPUT_NAMES: Final = {
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
 """What is written into the folder of a validation -> the file's name."""
-
 
 STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
 """What is written into the folder of a stress test -> the file's name."""
@@ -64,11 +67,10 @@ def write_outputs(
     """
     _make(folder)
     name = str(data["scenario"].get("name") or "scenario")
-    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
     if not data.get("memory"):
         del paths["memory"]
-    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    _write_json(data, paths["result"])
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
@@ -90,34 +92,18 @@ def write_outputs(
 
 
 def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the files of a validation into `folder`, which is made where it does not exist.
-
-    Returns
-    -------
-    dict
-        What was written -> path.
-    """
+    """Write the files of a validation into `folder`; return what was written -> path."""
     from sim.report.charts.validation import draw_validation  # noqa: PLC0415  # matplotlib
 
-    _make(folder)
-    paths = {key: folder / file for key, file in VALIDATION_NAMES.items()}
-    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
-    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
     title = f"Validation: {', '.join(data['suites'])}"
-    write_whole(paths["picture"], lambda path: draw_validation(data, path, title=title))
-    return {key: str(path) for key, path in paths.items()}
+    return _write_study(data, folder, VALIDATION_NAMES, lambda path: draw_validation(data, path, title=title))
 
 
 def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Write the files of a stress test into `folder`; return what was written -> path."""
     from sim.report.charts.stress import draw_stress  # noqa: PLC0415  # matplotlib
 
-    _make(folder)
-    paths = {key: folder / file for key, file in STRESS_NAMES.items()}
-    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
-    write_whole(paths["result"], lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    write_whole(paths["picture"], lambda path: draw_stress(data, path))
-    return {key: str(path) for key, path in paths.items()}
+    return _write_study(data, folder, STRESS_NAMES, lambda path: draw_stress(data, path))
 
 
 def write_drawing(
@@ -181,6 +167,22 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
             ", ".join(f"{part} {format_quantity(round(share, 3), 'ratio')}" for part, share in shares if share)
         )
     return notes
+
+
+def _write_study(
+    data: Mapping[str, Any], folder: Path, names: Mapping[str, str], draw: Callable[[Path], None]
+) -> dict[str, str]:
+    """Write the JSON and the picture of a study into `folder`, which is created where it does not exist."""
+    _make(folder)
+    paths = {key: folder / file for key, file in names.items()}
+    _write_json(data, paths["result"])
+    write_whole(paths["picture"], draw)
+    return {key: str(path) for key, path in paths.items()}
+
+
+def _write_json(data: Mapping[str, Any], path: Path) -> None:
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
 def _make(folder: Path) -> None:

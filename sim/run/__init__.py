@@ -1,1 +1,14 @@
-"""One scenario becomes one result: build, limits, plan, engine, results."""
+"""One scenario, one result: build, check what the run needs, plan, run, work out what the run says.
+
+Contents
+--------
+- `sim.run.simulate`: each kind of workload with its object; a scenario is built, or built and simulated.
+- `sim.run.scenario_run`: what such an object answers, and what a simulation says.
+- `sim.run.model_run`, `sim.run.passes_run`, `sim.run.collective_run`: the kinds of workload.
+- `sim.run.resources`: the minimum of events and memory that a run needs, an estimate of both, and the limits on them.
+- `sim.run.stage_memory`: bytes on the GPUs of each stage, for the account of memory along the trace.
+- `sim.run.explain`: sentences on what the figures of a run say about a metric.
+- `sim.run.imbalance_bound`: how evenly the best placement could have spread a run's tokens.
+- `sim.run.parallel_runs`: many simulations on all cores.
+- `sim.run.result`: what comes out, as Python values and as the contract's JSON.
+"""

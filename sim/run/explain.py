@@ -41,7 +41,7 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
         ((name, size) for name, size in parts.items() if name != "total" and size), key=lambda item: -item[1]
     )
     line = "made of " + ", ".join(f"{name.replace('_', ' ')} {format_quantity(size, 'bytes')}" for name, size in sizes)
-    if work.kind == "training":
+    if work.kind.trains:
         return line
     held = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     params = max(sum(params_per_rank(work.model, work.mesh, one)) for one in held)
@@ -73,7 +73,8 @@ def _where_tp_talks(work: Work) -> str:
 
 
 def _how_tokens_spread(work: Work) -> str:
-    if work.routing == "balanced":
+    if work.has_balanced_routing:
         return "balanced routing gives every expert the same: the scenario assumes what is claimed"
     routed = work.tokens * work.model.top_k / work.model.experts
-    return f"{work.routing} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"
+    kind = work.routing.kind
+    return f"{kind} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"

@@ -17,7 +17,7 @@ import numpy as np
 
 from sim.build.work import Work
 from sim.plan.loads import LoadLog
-from workloads.placement.bound import least_busiest_loads
+from workloads.placement.bound import min_busiest_loads
 
 __all__ = ["IMBALANCE_BOUND", "imbalance_bound"]
 
@@ -43,7 +43,7 @@ def imbalance_bound(work: Work, loads: LoadLog, lane_counts: Mapping[int, int]) 
     for lane, count in lane_counts.items():
         kept = loads.of_lane(lane).astype(float)
         num_draws, num_groups, num_experts = kept.shape
-        busiest = least_busiest_loads(kept.reshape(-1, num_experts), num_slots=num_slots, num_ranks=num_ranks)
+        busiest = min_busiest_loads(kept.reshape(-1, num_experts), num_slots=num_slots, num_ranks=num_ranks)
         sums = kept.sum(axis=(1, 2))
         most = busiest.reshape(num_draws, num_groups).max(axis=1) * num_groups * num_ranks
         total += count * float((most[sums > 0] / sums[sums > 0]).sum())

@@ -18,10 +18,12 @@ from functools import partial
 from sim.build.assumptions import Assumption
 from sim.errors import InvalidValueError, MoesimError, out_of_memory
 from sim.results.by_kind import parts_by_kind
-from sim.run.limits import NO_LIMITS, Limits
-from sim.run.simulate import Value, simulate_scenario
+from sim.run.resources import NO_LIMITS, Limits
+from sim.run.scenario_run import Value
+from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from workloads.routing import ROUTINGS
 
 __all__ = ["Observation", "run_many"]
 
@@ -163,7 +165,7 @@ def _effort(scenario: Scenario) -> int:
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
         return 0
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 2  # a backward pass is another
-    return batches * workload.microbatches * (1 if scenario.spec.routing.kind == "balanced" else 4)
+    return batches * workload.microbatches * (1 if ROUTINGS[scenario.spec.routing.kind].is_balanced else 4)
 
 
 def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:

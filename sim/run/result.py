@@ -9,7 +9,7 @@ from typing import Any
 from sim.engine.trace import Trace
 from sim.results.catalog import CATALOG, resolve_metric
 from sim.results.claims import Outcome, Verdict
-from sim.run.simulate import Simulated
+from sim.run.scenario_run import Simulated
 from sim.scenario.scenario import Scenario
 
 __all__ = ["SCHEMA_VERSION", "Result"]
@@ -23,13 +23,13 @@ class Result:
     """A scenario, simulated and judged."""
 
     scenario: Scenario
-    """What was asked."""
+    """The scenario as it was loaded."""
     simulated: Simulated
     """The run of the scenario itself."""
     claims: list[Verdict]
     """Verdicts, in the order of the scenario."""
     findings: list[str]
-    """What was found out beside the claims."""
+    """Sentences on what was found out beside the claims."""
     num_runs: int
     """Simulations in all: the scenario, its alternatives, rivals, seeds and probes."""
 

@@ -38,7 +38,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
     skew
         Most rows that a rank sends and receives in one exchange, over the mean copies of the ranks.
     """
-    if work.kind != "training":
+    if not work.kind.trains:
         return _forward_memory(work, stage, skew)
     model = work.model
     state = state_bytes(model, work.mesh, work.stage_parameters(stage), stage, zero=work.zero, precision=work.precision)
@@ -63,11 +63,11 @@ def _chunk(work: Work, part: int) -> ChunkMemory:
     """Return what a microbatch adds while it trains the layers of a part of the model."""
     model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_part(part)
     all_ = activation_bytes_per_microbatch(
-        model, mesh, layers, tokens, work.again, sequence_length=work.sequence_length
+        model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
     num_moe = sum(model.is_moe_layer(layer) for layer in layers)
     copies = num_moe * tokens * model.top_k / mesh.strategy.tp
-    experts = copies * bytes_per_token_copy(model, work.again)
+    experts = copies * bytes_per_token_copy(model, work.recompute)
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
     is_last = part == work.chunk_layout.num_model_chunks - 1
     head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
@@ -87,13 +87,13 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     """
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
-    at_a_time = 2 if work.runs_pairs and work.kind == "training" else 1
+    at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
     return at_a_time * work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
 
 
 def _remade_bytes(work: Work, stage: int) -> float:
     """Return what is there of the fullest layer only while its backward pass runs, for it was computed again."""
-    if work.recompute == "none":
+    if work.recompute.kind == "none":
         return 0.0
     layers = work.layers_of(stage)
     ends = {layers[0], layers[-1]} if layers else set()
@@ -103,7 +103,7 @@ def _remade_bytes(work: Work, stage: int) -> float:
             work.model, work.mesh, [layer], work.tokens, again, sequence_length=work.sequence_length
         )
 
-    return max((kept(layer, Recompute()) - kept(layer, work.again) for layer in sorted(ends)), default=0.0)
+    return max((kept(layer, Recompute()) - kept(layer, work.recompute) for layer in sorted(ends)), default=0.0)
 
 
 def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:

@@ -1,7 +1,7 @@
 """The most that each count of a scenario may be.
 
 Each is some ten to a thousand times what has been built or published, so that it refuses slips of the keyboard and no
-system. What fits all of them can still be too much to simulate together: `sim.run.limits` refuses that.
+system. What fits all of them can still be too much to simulate together: `sim.run.resources` refuses that.
 """
 
 from collections.abc import Mapping

@@ -45,7 +45,7 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
     memory
         What its run needed.
     """
-    here = predict_memory(work) if work.kind == "training" else None
+    here = predict_memory(work) if work.kind.trains else None
     if here is None:
         return None
     over = _over(memory["peak_bytes_per_gpu"], here["peak_bytes_per_gpu"])
@@ -126,12 +126,12 @@ def _single_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Chang
     if max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) > 1:
         for zero in range(work.zero + 1, 4):
             yield "zero", {"parallel.zero": zero}
-    if work.recompute == "none":
+    if work.recompute.kind == "none":
         yield from _selective_changes(work)
     for changes in _smaller_microbatches(work):
         yield "microbatches", changes
     yield from _schedule_changes(scenario, work)
-    if work.recompute != "full":
+    if work.recompute.kind != "full":
         yield "recompute", {"schedule.recompute": "full"}
 
 

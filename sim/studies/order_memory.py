@@ -27,7 +27,7 @@ from sim.errors import MoesimError
 from sim.plan.pipeline import PipelinePlan
 from sim.results.memory import MEMORY_PARTS, ChunkMemory, StageMemory
 from sim.run.stage_memory import stage_memory
-from workloads.schedules import Pipeline, PipelineOrder, build_pipeline_order, parts_of
+from workloads.schedules import Pipeline, PipelineOrder, build_pipeline_order, passes_of
 
 __all__ = ["MOST_STEPS", "predict_memory"]
 
@@ -97,7 +97,7 @@ def _changes(pipeline_order: PipelineOrder) -> list[_Changes]:
     for stage, steps in enumerate(pipeline_order.order):
         rows = []
         for step in steps:
-            for one in parts_of(step):
+            for one in passes_of(step):
                 waits = one.kind == "B" and pipeline_order.is_split(stage, one)
                 opened, waiting = {"F": (1, 0), "B": (-1, int(waits)), "W": (0, -1)}[one.kind]
                 rows.append((one.chunk, opened, waiting))

@@ -19,7 +19,8 @@ from typing import Any
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError, MoesimError
 from sim.results.memory import most_in_flight
-from sim.run.simulate import Simulated, simulate_scenario
+from sim.run.scenario_run import Simulated
+from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
 from sim.studies.chunks import under_schedule

@@ -13,8 +13,7 @@ from typing import Any
 
 from sim.build.build import check_facts
 from sim.build.collective import build_collective
-from sim.errors import InvalidValueError, did_you_mean
-from sim.results.catalog import CATALOG, resolve_metric, unit_of
+from sim.results.catalog import CATALOG, unit_of
 from sim.run.parallel_runs import Observation, run_many
 from sim.run.result import SCHEMA_VERSION
 from sim.scenario.claim_units import check_published_units
@@ -22,6 +21,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.figures import Figure, summarise
 from sim.studies.suites import Case, Suite, find_suites, system_of
+from sim.studies.verdicts import known_metric
 
 __all__ = ["Validation", "validate"]
 
@@ -168,20 +168,8 @@ class _Simulations:
 
 def _metrics_of(case: Case) -> list[str]:
     """Return the catalogue's name of the metric of each figure, or refuse one."""
-    metrics = []
-    for i, figure in enumerate(case.scenario.spec.published):
-        name = resolve_metric(figure.metric)
-        if name is None:
-            near = did_you_mean(figure.metric.rpartition(".")[2], CATALOG, otherwise="")
-            raise case.scenario.located(
-                InvalidValueError(
-                    ("published", i, "metric"),
-                    rule="name a known metric",
-                    value=figure.metric,
-                    hint=f"{near} `moesim list metrics` shows all.".lstrip(),
-                )
-            )
-        metrics.append(name)
+    figures = case.scenario.spec.published
+    metrics = [known_metric(case.scenario, "published", i, figure.metric) for i, figure in enumerate(figures)]
     check_published_units(case.scenario, CATALOG)
     return metrics
 

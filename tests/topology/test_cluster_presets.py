@@ -156,9 +156,7 @@ def test_an_unphysical_link_is_refused(field, value, rule):
 
 @pytest.mark.parametrize("num_nodes", [0, -1])
 def test_a_cluster_without_nodes_is_refused(num_nodes):
-    with pytest.raises(
-        InvalidValueError, match=rf"cluster.num_nodes must be at least 1, got {num_nodes}\."
-    ):
+    with pytest.raises(InvalidValueError, match=rf"cluster.num_nodes must be at least 1, got {num_nodes}\."):
         build_cluster(H100, num_nodes, DEVICES["h100-sxm"])
 
 

@@ -126,7 +126,7 @@ def test_what_is_not_there_is_refused_with_the_nearest(change, message):
 
 def test_one_node_has_no_nics_to_lose():
     """Said so, instead of a far-fetched name."""
-    with pytest.raises(InvalidValueError, match="One node has no network"):
+    with pytest.raises(InvalidValueError, match="A single node has no network"):
         degraded(Change(part="nic", name="0.3"), num_nodes=1)
 
 
@@ -134,6 +134,6 @@ def test_a_part_is_changed_once():
     """Slower and gone at a time, or slower twice, is a slip."""
     changes = [Change(part="nic", name="0.3"), Change(part="nic", name="0.3", factor=0.5)]
     with pytest.raises(
-        InvalidValueError, match=r"degraded\.1\.nic must be changed once, got 0\.3\. degraded\.0 changes it"
+        InvalidValueError, match=r"degraded\.1\.nic must be changed by a single entry, got 0\.3\. degraded\.0 changes"
     ):
         degrade(build_graph(FABRICS["dgx-h100"], 2), changes, name="x")

@@ -35,7 +35,7 @@ def make(kind, p, m, *, v=1, times=None, hop=0, share=0.4):
 def parts(step):
     """Return the passes of a step."""
     if isinstance(step, Pair):
-        return [Pass("F", step.microbatch, step.chunk), Pass("B", step.back_microbatch, step.back_chunk)]
+        return [Pass("F", step.microbatch, step.chunk), Pass("B", step.backward_microbatch, step.backward_chunk)]
     return [step]
 
 

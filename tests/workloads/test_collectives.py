@@ -25,7 +25,7 @@ NVLINK, NIC = (
 """What the best protocol reaches."""
 OPTIMAL = [(operation, algorithm) for operation in ROUNDS for algorithm in ("ring", "hierarchical")]
 EVERY_OPTIMAL_ENTRY = pytest.mark.parametrize(("operation", "algorithm"), OPTIMAL)
-ENTRIES = [(operation, algorithm) for operation, table in COLLECTIVES.items() for algorithm in table]
+ENTRIES = [(operation, algorithm) for algorithm, entry in COLLECTIVES.items() for operation in entry.exchanges]
 EVERY_ENTRY = pytest.mark.parametrize(("operation", "algorithm"), ENTRIES)
 NODES = st.lists(st.integers(1, 5), min_size=1, max_size=5)
 EVEN_NODES = st.tuples(st.integers(2, 5), st.integers(2, 5)).map(lambda shape: [shape[1]] * shape[0])
@@ -39,7 +39,7 @@ def ranks_on(node_sizes: list[int]) -> tuple[list[int], list[int]]:
 
 
 def run_entry(operation: str, algorithm: str, node_sizes: list[int], num_bytes: float) -> Exchange:
-    return COLLECTIVES[operation][algorithm](*ranks_on(node_sizes), num_bytes)
+    return COLLECTIVES[algorithm].exchanges[operation](*ranks_on(node_sizes), num_bytes)
 
 
 def sent_and_received(exchange: Exchange) -> tuple[Counter[int], Counter[int]]:

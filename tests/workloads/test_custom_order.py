@@ -5,13 +5,13 @@ import pickle
 import pytest
 from schedule_runs import make
 
-from workloads.schedules import SCHEDULES, Pair, Pass, parts_of
-from workloads.schedules.custom import InvalidValueError, read_custom, shown
+from workloads.schedules import SCHEDULES, Pair, Pass
+from workloads.schedules.custom import InvalidValueError, format_step, read_custom
 
 
 def written(order):
     """Return an order as text."""
-    return "\n".join(" ".join(shown(one) for one in steps) for steps in order)
+    return "\n".join(" ".join(format_step(step) for step in steps) for steps in order)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_comments_empty_lines_and_pairs_are_read():
         ),
         (
             "F0 B0\nB0 F0",
-            "line 2: passes must not wait for each other in a circle (stage 1 at B0 waits for F0 of stage 1), got "
-            "stage 1. Move one of these passes behind what it waits for.",
+            "line 2: passes must not wait for each other in a cycle (stage 1 at B0 waits for F0 of stage 1), got "
+            "stage 1. Move one of these passes behind the pass that it waits for.",
         ),
     ],
 )
@@ -68,12 +68,12 @@ def test_a_deadlock_names_the_stages_that_wait_for_each_other():
     with pytest.raises(InvalidValueError) as refusal:
         read_custom("F0 B0 F1 B1\nF1 F0 B0 B1", num_stages=2, num_microbatches=2)
     assert str(refusal.value) == (
-        "line 1: passes must not wait for each other in a circle (stage 0 at B0 waits for B0 of stage 1; stage 1 at F1 "
-        "waits for F1 of stage 0), got a circle of 2 stages. Move one of these passes behind what it waits for."
+        "line 1: passes must not wait for each other in a cycle (stage 0 at B0 waits for B0 of stage 1; stage 1 at F1 "
+        "waits for F1 of stage 0), got a cycle of 2 stages. Move one of these passes behind the pass that it waits for."
     )
 
 
-def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_circle_also_where_others_wait_for_it():
+def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_cycle_also_where_others_wait_for_it():
     with pytest.raises(InvalidValueError) as refusal:
         read_custom("F0 F1+B1 B0\nF0 B0 F1 B1", num_stages=2, num_microbatches=2)
     assert "stage 0 at F1+B1 waits for F1 of stage 0" in str(refusal.value)
@@ -83,7 +83,7 @@ def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_circle_also_where_o
 def test_an_order_with_chunks_elsewhere_is_read_back(kind):
     pipeline_order = make(kind, 4, 8)
     settings = {"num_stages": 4, "num_microbatches": 8, "num_chunks": 2}
-    text = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in pipeline_order.order)
+    text = written(pipeline_order.order)
     read = read_custom(text, **settings, chunk_order=SCHEDULES[kind].layout)
     assert (read.order, read.layout) == (pipeline_order.order, pipeline_order.layout)
     with pytest.raises(InvalidValueError):  # the same passes, with the parts of the model in other places

@@ -14,10 +14,10 @@ from workloads.memory import (
     activation_bytes_per_microbatch,
     forward_working_bytes,
     gradient_bytes_in_block,
-    held_in_order,
     kv_cache_bytes,
     layer_params_per_rank,
     params_per_rank,
+    stage_parameters_in_order,
     state_bytes,
     weight_pass_bytes_per_microbatch,
 )
@@ -72,18 +72,24 @@ def even_layers(model: ModelSpec, mesh: Mesh) -> list[int]:
 def test_parameters_of_a_rank_by_hand():
     """TP2 halves attention, embedding and head; norms and router stay whole; EP2 leaves 2 of 4 experts."""
     mesh = mesh_of("EP2_TP2_PP2")
-    assert params_per_rank(TINY, mesh, held_in_order([1, 1])[0]) == (32 + 8 + 16 + 20, 2 * 64)
-    assert params_per_rank(TINY, mesh, held_in_order([1, 1])[1]) == (32 + 8 + 16 + 20 + 4, 2 * 64)
+    assert params_per_rank(TINY, mesh, stage_parameters_in_order([1, 1])[0]) == (32 + 8 + 16 + 20, 2 * 64)
+    assert params_per_rank(TINY, mesh, stage_parameters_in_order([1, 1])[1]) == (32 + 8 + 16 + 20 + 4, 2 * 64)
 
 
 def test_spanning_holds_its_experts_for_all_layers():
     mesh = mesh_of("EP4_TP2_PP2", "spanning")
-    assert [params_per_rank(TINY, mesh, held_in_order([1, 1])[stage])[1] for stage in (0, 1)] == [2 * 64, 2 * 64]
+    assert [params_per_rank(TINY, mesh, stage_parameters_in_order([1, 1])[stage])[1] for stage in (0, 1)] == [
+        2 * 64,
+        2 * 64,
+    ]
 
 
 def test_an_uneven_split_holds_what_its_layers_need():
     mesh = mesh_of("EP2_TP1_PP2_DP2")
-    assert [params_per_rank(TINY, mesh, held_in_order(layers)[0])[1] for layers in ([2, 0], [0, 2])] == [4 * 64, 0]
+    assert [params_per_rank(TINY, mesh, stage_parameters_in_order(layers)[0])[1] for layers in ([2, 0], [0, 2])] == [
+        4 * 64,
+        0,
+    ]
 
 
 @EVERY_MESH
@@ -91,7 +97,7 @@ def test_parameters_over_all_ranks_are_those_of_the_model_times_their_copies(nam
     """Dense ones once per replica, and norms, routers and shared experts once more per further TP rank."""
     mesh = mesh_of(name, convention)
     s, layers, per_stage = mesh.strategy, even_layers(MIXED, mesh), mesh.stage_ranks(0).size
-    held = [params_per_rank(MIXED, mesh, held_in_order(layers)[stage]) for stage in range(s.pp)]
+    held = [params_per_rank(MIXED, mesh, stage_parameters_in_order(layers)[stage]) for stage in range(s.pp)]
     experts = MIXED.num_moe_layers * MIXED.experts * MIXED.num_expert_params
     whole_on_each = (2 * MIXED.layers + 1) * MIXED.hidden
     whole_on_each += MIXED.num_moe_layers * (MIXED.hidden * MIXED.experts + MIXED.num_expert_params)
@@ -120,7 +126,7 @@ def test_a_rank_holds_the_matrices_that_its_kernels_multiply(name, convention, m
         weights = sum(kernel.n * kernel.k for kernel in kernels if isinstance(kernel, Gemm))
         norms = (2 * layers[stage] + is_last) * model.hidden
         embedding = model.num_embedding_params // tp if stage == 0 else 0
-        assert params_per_rank(model, mesh, held_in_order(layers)[stage])[0] == weights + norms + embedding
+        assert params_per_rank(model, mesh, stage_parameters_in_order(layers)[stage])[0] == weights + norms + embedding
 
 
 @pytest.mark.parametrize(("model", "pp"), [("gpt-22b", 1), ("gpt-175b", 8)])
@@ -128,7 +134,7 @@ def test_parameters_and_optimizer_fill_what_korthikanti_shows(model, pp):
     """2022, figure 1: 45.5625 GiB on TP8, 18 bytes of 12 l h^2 / (t p). The figure leaves out embedding and norms."""
     spec, mesh = MODELS[model], mesh_of(f"TP8_PP{pp}")
     layers = even_layers(spec, mesh)
-    dense, _ = params_per_rank(spec, mesh, held_in_order(layers)[0])
+    dense, _ = params_per_rank(spec, mesh, stage_parameters_in_order(layers)[0])
     bytes_each = spec.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES
     assert bytes_each == 18
     embedding = (1 if pp > 1 else 2) * spec.num_embedding_params // 8
@@ -264,8 +270,8 @@ def test_routed_experts_wait_for_w_apart_and_not_at_all_under_spanning():
 def test_zero_changes_nothing_with_one_replica(zero):
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2")
     layers = even_layers(model, mesh)
-    assert state_bytes(model, mesh, held_in_order(layers)[0], 0, zero=zero) == state_bytes(
-        model, mesh, held_in_order(layers)[0], 0
+    assert state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero) == state_bytes(
+        model, mesh, stage_parameters_in_order(layers)[0], 0
     )
 
 
@@ -274,9 +280,11 @@ def test_zero_splits_states_over_the_replicas(zero, per_param):
     """Rajbhandari et al. 2020, figure 1, with gradients in 4 bytes."""
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
     layers = even_layers(model, mesh)
-    states = state_bytes(model, mesh, held_in_order(layers)[0], 0, zero=zero)
+    states = state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero)
     held = states.weights + states.gradients + states.optimizer
-    assert held == pytest.approx(sum(params_per_rank(model, mesh, held_in_order(layers)[0])) * per_param, rel=1e-12)
+    assert held == pytest.approx(
+        sum(params_per_rank(model, mesh, stage_parameters_in_order(layers)[0])) * per_param, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,9 +294,9 @@ def test_precision_decides_the_bytes_of_gradients_and_moments(precision, per_par
     """Megatron with gradients in bf16; DeepSeek-V3 with moments in bf16."""
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
     layers = even_layers(model, mesh)
-    states = state_bytes(model, mesh, held_in_order(layers)[0], 0, precision=precision)
+    states = state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, precision=precision)
     held = states.weights + states.gradients + states.optimizer
-    assert held == per_param * sum(params_per_rank(model, mesh, held_in_order(layers)[0]))
+    assert held == per_param * sum(params_per_rank(model, mesh, stage_parameters_in_order(layers)[0]))
 
 
 def test_sharded_replicas_hold_whole_layers_while_they_compute_them():
@@ -296,7 +304,9 @@ def test_sharded_replicas_hold_whole_layers_while_they_compute_them():
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
     layers = even_layers(model, mesh)
     layer = sum(layer_params_per_rank(model, 0, mesh))
-    working = [state_bytes(model, mesh, held_in_order(layers)[0], 0, zero=zero).working for zero in range(4)]
+    working = [
+        state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero).working for zero in range(4)
+    ]
     assert working == [0, 0, 4 * layer, (4 + 2 * 2) * layer]
 
 

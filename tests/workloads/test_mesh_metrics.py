@@ -3,7 +3,7 @@
 import pytest
 
 from workloads.conventions import CONVENTIONS
-from workloads.memory import held_in_order
+from workloads.memory import stage_parameters_in_order
 from workloads.mesh import Mesh, build_mesh
 from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
 from workloads.model import ModelSpec
@@ -27,7 +27,7 @@ SIZES = {"num_gpus": 64, "gpus_per_node": 8}
 
 
 def facts_of(mesh: Mesh, model: ModelSpec, stage_layers: list[int], **sizes: int) -> dict[str, int | float | bool]:
-    return mesh_metrics(mesh, model, held=held_in_order(stage_layers), **(sizes or SIZES))
+    return mesh_metrics(mesh, model, stages=stage_parameters_in_order(stage_layers), **(sizes or SIZES))
 
 
 def document_facts() -> dict[str, int | float | bool]:

@@ -17,7 +17,7 @@ from workloads.routing.nodes import choose_on_nodes
 from workloads.routing.weighted import choose_weighted_in_groups
 from workloads.topk_sampling import choose_in_groups
 
-DRAWN = [name for name in ROUTINGS if name not in ("balanced", "stride", "trace")]
+DRAWN = [name for name, kind in ROUTINGS.items() if kind.counts is None]
 EVERY_DRAWN = pytest.mark.parametrize("kind", DRAWN)
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.sparse import csr_array
 
 from sim.errors import InvalidValueError
 from workloads.placement import PLACEMENTS, PlacementRule, place_experts, split_over_replicas
-from workloads.placement.bound import least_busiest_loads
-from workloads.placement.eplb import eplb
-from workloads.placement.packing import pack
-from workloads.placement.programme import solve_busiest_load
+from workloads.placement.bound import min_busiest_loads
+from workloads.placement.eplb import eplb, pack
 
 ROOT = Path(__file__).parent.parent.parent
 # deepseek-ai/EPLB, README: two layers of 12 experts in 4 groups, 16 slots on 2 nodes of 4 GPUs, and its plan.
@@ -35,9 +35,41 @@ def busiest(loads: np.ndarray, slots: np.ndarray) -> float:
     return float((loads / np.bincount(slots.ravel(), minlength=loads.size))[slots].sum(axis=1).max())
 
 
+def solve_linear_programme(loads: np.ndarray, *, num_slots: int, num_ranks: int) -> float:
+    """Return the minimum of the linear programme of `workloads.placement.bound` as it stands, solved by scipy.
+
+    The variables are x[e, n] for each expert e and number of replicas n, and then z.
+    """
+    num_experts, max_replicas = loads.size, num_slots - loads.size + 1
+    replicas = np.tile(np.arange(1, max_replicas + 1), num_experts)
+    expert = np.repeat(np.arange(num_experts), max_replicas)
+    variable = np.arange(replicas.size)
+    upper = csr_array(
+        (
+            np.concatenate([loads[expert] / replicas, -np.ones(num_experts), replicas]),
+            (
+                np.concatenate([expert, np.arange(num_experts), np.full(replicas.size, num_experts)]),
+                np.concatenate([variable, np.full(num_experts, replicas.size), variable]),
+            ),
+        ),
+        shape=(num_experts + 1, replicas.size + 1),
+    )
+    whole = csr_array((np.ones(replicas.size), (expert, variable)), shape=(num_experts, replicas.size + 1))
+    solution = linprog(
+        np.append(np.zeros(replicas.size), 1.0),
+        A_ub=upper,
+        b_ub=np.append(np.zeros(num_experts), num_slots),
+        A_eq=whole,
+        b_eq=np.ones(num_experts),
+        bounds=[(0, None)] * replicas.size + [(float(loads.sum()) / num_ranks, None)],
+        method="highs",
+    )
+    return float(solution.fun)
+
+
 def bound_of(loads: np.ndarray, *, num_slots: int, num_ranks: int) -> float:
     """Return the bound on the busiest rank of one row of loads."""
-    return float(least_busiest_loads(loads[None], num_slots=num_slots, num_ranks=num_ranks)[0])
+    return float(min_busiest_loads(loads[None], num_slots=num_slots, num_ranks=num_ranks)[0])
 
 
 @pytest.mark.parametrize(("loads", "slots"), PUBLISHED, ids=["layer 0", "layer 1"])
@@ -117,13 +149,18 @@ def test_more_replicas_never_raise_the_bound(loads, num_ranks, more):
 @given(data=st.data())
 def test_the_bound_is_what_the_linear_programme_finds(data):
     """To scipy's tolerance; more experts than ranks that do not divide are where slots alone decide."""
-    pytest.importorskip("scipy")
     num_ranks, num_experts = data.draw(st.integers(1, 24)), data.draw(st.integers(1, 24))
     num_slots = num_experts + data.draw(st.integers(0, 24))
     loads = np.array(data.draw(st.lists(st.integers(0, 1000), min_size=num_experts, max_size=num_experts)), dtype=float)
     found = bound_of(loads, num_slots=num_slots, num_ranks=num_ranks)
-    solved = solve_busiest_load(loads, num_slots=num_slots, num_ranks=num_ranks)
+    solved = solve_linear_programme(loads, num_slots=num_slots, num_ranks=num_ranks)
     assert found == pytest.approx(solved, rel=1e-6, abs=1e-6)
+
+
+def test_the_linear_programme_gives_the_hot_expert_three_replicas():
+    """Of 9 + 3 tokens on 6 ranks with 6 slots: 3 on each replica of the hot expert."""
+    loads = np.array([9.0, 1.0, 1.0, 1.0])
+    assert solve_linear_programme(loads, num_slots=6, num_ranks=6) == pytest.approx(3.0, abs=1e-9)
 
 
 def test_slots_can_bind_the_bound():
@@ -137,7 +174,7 @@ def test_slots_can_bind_the_bound():
 def test_rows_are_bounded_each_on_its_own():
     """In the last, 6 slots are half a second one for each of four: 1.5 = 3 - 2 z / 3."""
     loads = np.array([[9.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]])
-    assert least_busiest_loads(loads, num_slots=6, num_ranks=6).tolist() == [3.0, 0.0, 2.25]
+    assert min_busiest_loads(loads, num_slots=6, num_ranks=6).tolist() == [3.0, 0.0, 2.25]
 
 
 def test_packs_are_equally_full_and_the_heaviest_comes_first():
@@ -201,5 +238,5 @@ def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(InvalidValueError, match="placement.kind must be one of contiguous"):
+    with pytest.raises(InvalidValueError, match=r"placement\.kind must be one of contiguous"):
         place_experts(PlacementRule(kind="best"), num_experts=4, num_ranks=2)

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from sim.errors import InvalidValueError
-from workloads.routing import Skew, draw_counts, expert_shares
+from workloads.routing import ROUTINGS, Skew, draw_counts, expert_shares
 from workloads.routing.chances import bernoulli_odds, choice_chances, conditional_tables
 from workloads.routing.request import RoutingRequest
-from workloads.routing.sources import SOURCES
 from workloads.routing.weighted import choose_weighted
 
 FOUR_NODES = np.repeat(np.arange(4), 4)
 """Node of each of sixteen experts."""
-SKEWED = [name for name in SOURCES if name not in ("multinomial", "trace")]
+SKEWED = [name for name, kind in ROUTINGS.items() if kind.skew_measure is not None]
 
 
 def draw(kind, *, skew, num_sources=16, tokens=100, num_experts=16, top_k=2, layers=(0,), microbatches=(0,), seed=1):
@@ -26,7 +25,8 @@ def draw(kind, *, skew, num_sources=16, tokens=100, num_experts=16, top_k=2, lay
 
 def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0):
     """Return shares [E]."""
-    return expert_shares(RoutingRequest(1, 1, num_experts, top_k, seed, 0, kind, skew), layer, microbatch)
+    request = RoutingRequest(num_experts=num_experts, top_k=top_k, seed=seed, kind=kind, skew=skew)
+    return expert_shares(request, layer, microbatch)
 
 
 # --- the law of choice ---------------------------------------------------------------------------------------------
@@ -65,9 +65,7 @@ def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
     found = choice_chances(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
     chosen = choose_weighted(1, 10**8, 4, conditional_tables(bernoulli_odds(found, 2), 2), np.random.default_rng(1))[0]
     assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
-    with pytest.raises(
-        InvalidValueError, match="routing.skew must be so weak that tokens can take top_k = 2 distinct"
-    ):
+    with pytest.raises(InvalidValueError, match=r"routing\.skew must be so weak that tokens can take top_k = 2 distinct"):
         bernoulli_odds(choice_chances(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
 
 

@@ -20,7 +20,7 @@ from workloads.schedules import (
     build_schedule,
 )
 from workloads.schedules.list_scheduler import ListScheduler, Rule
-from workloads.schedules.order_span import longest_span_ns
+from workloads.schedules.schedule_search import longest_span_ns
 
 EVERY_SCHEDULE = pytest.mark.parametrize("kind", SCHEDULES)
 FEW = settings(max_examples=30)  # of each of the table's schedules
@@ -146,17 +146,17 @@ def test_nor_is_it_where_the_pipeline_is_long(p, m):
 
 @FEW
 @given(p=st.integers(1, 5), m=st.integers(1, 40), times=TIMES, chunks=st.sampled_from([1, 2]), near=st.integers(-9, 9))
-def test_a_run_is_given_up_only_where_it_is_no_shorter(*, p, m, times, chunks, near):
+def test_a_run_is_abandoned_only_where_its_order_is_no_shorter(*, p, m, times, chunks, near):
     """The whole run is the oracle."""
     stage = StageTimes(forward_ns=times[0], backward_ns=times[1], weight_ns=times[2])
     pipeline = Pipeline(num_stages=p, num_microbatches=m, times=(stage,) * p)
     placement = ChunkLayout(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
     kinds = tuple((kind, chunk) for kind in "BF" for chunk in range(chunks))
-    rule = Rule(priority=kinds, lead=(2 * p,) * p, patience=0.5)
-    whole = ListScheduler(pipeline, placement, rule, most_held=chunks * p)
+    rule = Rule(priority=kinds, max_lead=(2 * p,) * p, min_gap=0.5)
+    whole = ListScheduler(pipeline, placement, rule, max_in_flight=chunks * p)
     bound = whole.longest_span_ns + near
-    bounded = ListScheduler(pipeline, placement, rule, most_held=chunks * p, shorter_than_ns=bound)
-    if bounded.is_given_up:
+    bounded = ListScheduler(pipeline, placement, rule, max_in_flight=chunks * p, shorter_than_ns=bound)
+    if bounded.is_abandoned:
         assert bound <= bounded.longest_span_ns <= whole.longest_span_ns
     else:
         assert bounded.order() == whole.order()
@@ -241,12 +241,12 @@ def test_interleaving_holds_what_korthikanti_et_al_state(p, groups, v):
     share=st.sampled_from([0.0, 0.4, 1.0]),
     hop=st.integers(0, 3),
 )
-def test_a_rhythm_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunks, draw, share, hop):
+def test_a_period_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunks, draw, share, hop):
     """The slow way, all passes simulated, is the oracle of the repeated one."""
     kinds = [(kind, chunk) for kind in "FB" for chunk in range(chunks)]
     draw.shuffle(kinds)
     rule = Rule(
-        priority=tuple(kinds), lead=tuple(draw.randint(1, 2 * p) for _ in range(p)), patience=draw.choice([0.0, 0.7])
+        priority=tuple(kinds), max_lead=tuple(draw.randint(1, 2 * p) for _ in range(p)), min_gap=draw.choice([0.0, 0.7])
     )
     times = tuple(
         StageTimes(forward_ns=draw.randint(1, 4), backward_ns=draw.randint(1, 4), weight_ns=draw.randint(0, 4))
@@ -255,10 +255,10 @@ def test_a_rhythm_that_is_repeated_gives_what_simulating_it_gives(*, p, m, chunk
     pipeline = Pipeline(num_stages=p, num_microbatches=m, times=times, hop_ns=hop, weight_share=share)
     placement = ChunkLayout(kind="row" if chunks == 1 else "vee", num_stages=p, num_chunks=chunks)
     quick, slow = (
-        ListScheduler(pipeline, placement, rule, most_held=chunks * p, repeats=repeats) for repeats in (True, False)
+        ListScheduler(pipeline, placement, rule, max_in_flight=chunks * p, repeats=repeats) for repeats in (True, False)
     )
     assert quick.order() == slow.order()
-    assert quick.longest_span_ns == slow.longest_span_ns >= quick.most_work_ns
+    assert quick.longest_span_ns == slow.longest_span_ns >= quick.max_work_ns
 
 
 @pytest.mark.parametrize("kind", ["1f1b", "interleaved", "zb_h2", "zb_v", "v_min"])
@@ -281,16 +281,16 @@ def test_the_longest_span_of_an_order_is_that_of_the_list_executor(kind, *, p, m
 
 @pytest.mark.parametrize("kind", ["zb_v", "zb_1p", "zb_2p"])
 def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, monkeypatch):
-    floors = []
+    schedules = []
 
     def made(*args, **kwargs):
-        floors.append(ListScheduler(*args, **kwargs))
-        return floors[-1]
+        schedules.append(ListScheduler(*args, **kwargs))
+        return schedules[-1]
 
-    monkeypatch.setattr("workloads.schedules.list_scheduling.ListScheduler", made)
+    monkeypatch.setattr("workloads.schedules.schedule_search.ListScheduler", made)
     pipeline_order = make(kind, 4, 2000)
     num_passes = sum(map(len, pipeline_order.order))
-    assert all(floor.num_simulated < num_passes / 10 for floor in floors)
+    assert all(schedule.num_simulated < num_passes / 10 for schedule in schedules)
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Torus:
     """One cable in one direction; None: a node's NICs over its cables."""
 
     def check(self, spec: FabricSpec, num_nodes: int) -> None:
-        """Refuse a shape that has not as many places as there are nodes."""
+        """Refuse a shape whose product is not the number of nodes."""
         del spec
         if len(self.shape) not in (2, 3) or min(self.shape) < 1 or prod(self.shape) != num_nodes:
             raise refuse(
@@ -55,10 +55,10 @@ class Torus:
         del num_nodes
         nics_bytes_per_s = spec.nic.bandwidth_bytes_per_s * spec.nics_per_node
         cable = self.link_bandwidth_bytes_per_s or nics_bytes_per_s / (2 * len(self.shape))
-        places = {place: number for number, place in enumerate(product(*map(range, self.shape)))}
-        for place, number in places.items():
+        number_of = {position: number for number, position in enumerate(product(*map(range, self.shape)))}
+        for position, number in number_of.items():
             for dim, size in enumerate(self.shape):
-                after = places[*place[:dim], (place[dim] + 1) % size, *place[dim + 1 :]]
+                after = number_of[*position[:dim], (position[dim] + 1) % size, *position[dim + 1 :]]
                 if after == number:
                     continue
                 ends = f"switch{number}", f"switch{after}"

@@ -2,5 +2,6 @@
 
 - `devices`: accelerators, `DEVICES` and `get_device`.
 - `clusters`: fabrics around them, `CLUSTERS` and `FABRICS`.
-- `near`: which of these names another one was meant for.
+- `protocols`: what the algorithms of collectives cost on each technology.
+- `near`: the preset that a misspelt name was meant for.
 """

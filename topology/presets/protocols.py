@@ -1,11 +1,24 @@
-"""Protocols by technology: NCCL's own tables, and what was fitted to published measurements.
+"""Protocols by technology: what an algorithm of a collective costs on the links, beyond their datasheet.
+
+Model
+-----
+    hop        = tier.hop_latency_s                                      one message of the chain, by where it goes
+    rate       = min(tier.efficiency * datasheet bandwidth, tier.most_bytes_per_s)                   on each link
+
+There are two tiers: links inside a node (or rack) and links between nodes. A tier without a latency of its own takes
+the latency of the path; a tier without an efficiency takes the efficiency of the link.
 
 Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (src/graph/tuning.cc, June 2026).
 Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
 LL B / 3.8, LL128 120/128 B (7/9 B on one node); NVLS efficiency * B with 6/5 of the tensor over each link.
 
-What is fitted stands in `FITTED`, by `benchmarks/fit_network.py`: one latency and one rate at most per technology and
-protocol, with the rows that it was fitted to.
+`FITTED` has the constants that `benchmarks/fit_network.py` fitted: at most one latency and one rate per technology and
+protocol, with the rows of the measurements.
+
+Assumptions
+-----------
+A transfer occupies a link for as long as its protocol needs there: two transfers that share a link wait for each other
+as if each filled the link. For a protocol far below the rate of the link (LL) that is pessimistic.
 """
 
 import math
@@ -15,17 +28,67 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sim.errors import InvalidValueError
-from topology.protocol import Protocol, Tier
 
 __all__ = [
+    "BETWEEN",
     "BETWEEN_NODES",
     "FITTED",
+    "INSIDE",
     "INSIDE_NODES",
+    "NO_TIER",
     "Fitted",
+    "Protocol",
+    "Tier",
     "build_protocols",
     "protocols_of",
     "simple_rate",
 ]
+
+NO_TIER, INSIDE, BETWEEN = 0, 1, 2
+"""Tier of a link: none (a GPU's way to its NIC), inside a node, between nodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """What a protocol reaches on the links of one tier."""
+
+    hop_latency_s: float | None = None
+    """Time of one message of the chain; None: the path's latency."""
+    efficiency: float | None = None
+    """Fraction of the datasheet's bandwidth, 0 to 1; None: the link's own."""
+    most_bytes_per_s: float = math.inf
+    """What one link carries at most, whatever its bandwidth."""
+
+    def __post_init__(self) -> None:
+        self._require(self.hop_latency_s is None or 0 <= self.hop_latency_s < math.inf, "hop_latency_s", "be 0 or more")
+        self._require(self.efficiency is None or 0 < self.efficiency <= 1, "efficiency", "lie in (0, 1]")
+        self._require(self.most_bytes_per_s > 0, "most_bytes_per_s", "be above 0")
+
+    def _require(self, ok: bool, field: str, rule: str) -> None:
+        if not ok:
+            value = getattr(self, field)
+            raise InvalidValueError(
+                subject="tier", field=field, rule=rule, value=value, hint="Give a physical figure, or leave it out."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """A way to run an algorithm."""
+
+    algorithm: str
+    """ring, tree, nvls, hierarchical, direct, low_latency, send."""
+    name: str
+    """LL, LL128, Simple, or the library's name."""
+    base_latency_s: float = 0.0
+    """Time that every call takes."""
+    inside: Tier = Tier()
+    """On links inside a node."""
+    between: Tier = Tier()
+    """On links between nodes."""
+    source: str
+    """Where the figures come from."""
+
 
 _NCCL = "NVIDIA/nccl src/graph/tuning.cc"
 _NAMES = ("LL", "LL128", "Simple")
@@ -58,7 +121,7 @@ class Fitted(NamedTuple):
     rows: str
     """Which of its rows."""
     otherwise: float
-    """What would be taken without them: NCCL's figure, or that of a like technology."""
+    """The figure without the measurements: that of NCCL, or that of a similar technology."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,13 +221,13 @@ INSIDE_NODES: Final[Mapping[str, _Inside]] = {
 }
 """Technologies inside nodes."""
 
-_SAME = "ib-ndr Simple rate"
+_RATE_OF_NDR = "ib-ndr Simple rate"
 BETWEEN_NODES: Final[Mapping[str, _Between]] = {
-    "ib-hdr": _Between(simple=_SAME, source="taken to be that of NDR"),
-    "ib-ndr": _Between(simple=_SAME, source="fitted"),
-    "roce": _Between(simple=_SAME, source="taken to be that of InfiniBand NDR: the same NIC"),
+    "ib-hdr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
+    "ib-ndr": _Between(simple=_RATE_OF_NDR, source="fitted"),
+    "roce": _Between(simple=_RATE_OF_NDR, source="taken to be that of InfiniBand NDR: the same NIC"),
     "tcpxo": _Between(simple="tcpxo Simple rate", has_ll128=False, source="fitted"),
-    "ethernet": _Between(simple=_SAME, source="taken to be that of InfiniBand NDR"),
+    "ethernet": _Between(simple=_RATE_OF_NDR, source="taken to be that of InfiniBand NDR"),
 }
 """Technologies between nodes."""
 
@@ -188,7 +251,7 @@ def protocols_of(inside: str | None, between: str | None) -> tuple[Protocol, ...
 
 
 def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str, float]) -> tuple[Protocol, ...]:
-    """Return the same with other values of the fitted constants."""
+    """Return the protocols of two technologies under the given values of the fitted constants."""
     if not inside:
         names = ("ring", "tree", "hierarchical", "direct", "hierarchical_all_to_all", "low_latency", "send")
         return tuple(Protocol(algorithm=name, name="plain", source="the links' own figures") for name in names)
@@ -225,21 +288,23 @@ class _Pair:
     def __init__(self, inside: str, between: str, fitted: Mapping[str, float]) -> None:
         self._names = (inside, between)
         self._fitted = fitted
-        self._here, self._there = INSIDE_NODES[inside], BETWEEN_NODES[between]
-        self._inside_rate, self._between_rate = (self._value(one.simple) for one in (self._here, self._there))
-        self._source = f"{_NCCL}; {self._here.source}; {self._there.source}"
-        self._protocols = [i for i, name in enumerate(_NAMES) if name != "LL128" or self._there.has_ll128]
+        self._inside_technology, self._between_technology = INSIDE_NODES[inside], BETWEEN_NODES[between]
+        self._inside_rate, self._between_rate = (
+            self._value(technology.simple) for technology in (self._inside_technology, self._between_technology)
+        )
+        self._source = f"{_NCCL}; {self._inside_technology.source}; {self._between_technology.source}"
+        self._protocols = [i for i, name in enumerate(_NAMES) if name != "LL128" or self._between_technology.has_ll128]
 
     def rings(self) -> list[Protocol]:
         """Return the protocols of rings, which hierarchical collectives are made of as well."""
         shares = (0.5, 0.92, 1.0)
         found = []
         for i in self._protocols:
-            hop_us = max(_HOP_US[self._here.bus]["ring"][i], _RING_FLOOR_US[i])
+            hop_us = max(_HOP_US[self._inside_technology.bus]["ring"][i], _RING_FLOOR_US[i])
             inside = Tier(
                 hop_latency_s=hop_us * _US,
                 efficiency=self._inside_rate * shares[i],
-                most_bytes_per_s=self._here.most_ll if i == 0 else math.inf,
+                most_bytes_per_s=self._inside_technology.most_ll if i == 0 else math.inf,
             )
             found += [
                 Protocol(
@@ -263,9 +328,9 @@ class _Pair:
                 name=_NAMES[i],
                 base_latency_s=_BASE_US["tree"][i] * _US,
                 inside=Tier(
-                    hop_latency_s=_HOP_US[self._here.bus]["tree"][i] * _US,
+                    hop_latency_s=_HOP_US[self._inside_technology.bus]["tree"][i] * _US,
                     efficiency=self._inside_rate * inside_shares[i],
-                    most_bytes_per_s=self._here.most_ll if i == 0 else math.inf,
+                    most_bytes_per_s=self._inside_technology.most_ll if i == 0 else math.inf,
                 ),
                 between=self._between("tree", i, between_shares[i]),
                 source=self._source,
@@ -275,7 +340,7 @@ class _Pair:
 
     def nvls(self) -> list[Protocol]:
         """Return NVLS, where the switch reduces."""
-        if self._here.nvls is None:
+        if self._inside_technology.nvls is None:
             return []
         return [
             Protocol(
@@ -283,7 +348,7 @@ class _Pair:
                 name="Simple",
                 inside=Tier(
                     hop_latency_s=self._fitted.get(f"{self._names[0]} NVLS hop", _NVLS_US * _US),
-                    efficiency=self._inside_rate * self._value(self._here.nvls),
+                    efficiency=self._inside_rate * self._value(self._inside_technology.nvls),
                 ),
                 between=self._between("nvls", 2, 1.0),
                 source=self._source,
@@ -298,7 +363,7 @@ class _Pair:
         )
         nccl, off_node = Tier(efficiency=self._inside_rate), Tier(efficiency=self._fitted["ib DeepEP rate"])
         deepep = Tier(efficiency=self._fitted.get(f"{inside} DeepEP rate", self._inside_rate))
-        source = f"{self._here.source}; {self._there.source}; deepseek-ai/DeepEP"
+        source = f"{self._inside_technology.source}; {self._between_technology.source}; deepseek-ai/DeepEP"
         return [
             Protocol(
                 algorithm="send",

@@ -4,12 +4,12 @@ Model
 -----
     time alone = latency of the chain + drain time of the flows
 
-The chain is the longest row of messages that wait for each other; a step's latency is that of its slowest pair. The
-flows are given as totals over all steps, for a pipelined collective keeps all its links busy at once.
+The chain is the longest row of messages that wait for each other; the latency of a step is that of its slowest pair.
+The flows are given as totals over all steps, for a pipelined collective keeps all its links busy at once.
 
 Assumptions
 -----------
-Chunks are small enough to pipeline perfectly: real collectives lose a chunk's time per step (optimistic).
+Chunks are small enough to pipeline perfectly: real collectives lose the time of a chunk per step (optimistic).
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Exchange", "Step", "nodes_in_order", "spread_inside"]
+__all__ = ["Exchange", "Pairs", "Step", "cycle", "ranks_by_node", "spread_inside", "two_level_exchange"]
 
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
+Pairs = list[tuple[int, int]]
+"""Sender and receiver of each flow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Step:
-    """Messages that go out together, a number of times one after another."""
+    """Messages that are sent at the same time, `count` times one after another."""
 
     count: int
-    """Times in the chain."""
+    """How often the messages are sent."""
     src: IntArray
     """Senders. Shape [P]."""
     dst: IntArray
@@ -47,9 +49,9 @@ class Exchange:
     num_bytes: FloatArray
     """Bytes of each flow over the whole collective. Shape [F]."""
     steps: tuple[Step, ...]
-    """The chain."""
+    """The chain of steps, one after another."""
     flow_bytes: float
-    """Bytes of one typical flow: bytes on a link over this is the number of flows that stand for it there."""
+    """Bytes of a typical flow: the bytes on a link divided by `flow_bytes` are the number of flows on the link."""
 
     @property
     def total_bytes(self) -> float:
@@ -57,10 +59,10 @@ class Exchange:
         return float(self.num_bytes.sum())
 
 
-def nodes_in_order(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[int]]:
+def ranks_by_node(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[int]]:
     """Return the ranks grouped by node, in the order in which nodes and ranks appear.
 
-    >>> nodes_in_order([0, 1, 8, 9], [0, 0, 1, 1])
+    >>> ranks_by_node([0, 1, 8, 9], [0, 0, 1, 1])
     [[0, 1], [8, 9]]
     """
     groups: dict[int, list[int]] = {}
@@ -69,29 +71,80 @@ def nodes_in_order(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[in
     return list(groups.values())
 
 
+def cycle(ranks: Sequence[int]) -> Pairs:
+    """Return the pairs of a cycle: each rank sends to the next rank, and the last rank to the first.
+
+    >>> cycle([0, 1, 9])
+    [(0, 1), (1, 9), (9, 0)]
+    """
+    return list(zip(ranks, [*ranks[1:], *ranks[:1]], strict=True))
+
+
+def two_level_exchange(
+    *,
+    inside: Pairs,
+    inside_bytes: float | Sequence[float],
+    inside_steps: int,
+    across: Pairs,
+    across_bytes: float,
+    across_steps: int,
+) -> Exchange:
+    """Return the exchange of flows inside nodes and across nodes; the chain has the steps of both levels.
+
+    Parameters
+    ----------
+    inside, across
+        Sender and receiver of each flow inside a node, and between nodes.
+    inside_bytes, across_bytes
+        Bytes of each flow.
+    inside_steps, across_steps
+        Messages that wait for each other; a level without flows has none.
+
+    Examples
+    --------
+    >>> exchange = two_level_exchange(
+    ...     inside=[(0, 1), (1, 0)], inside_bytes=6.0, inside_steps=1, across=[(0, 8)], across_bytes=4.0, across_steps=2
+    ... )
+    >>> exchange.total_bytes, [step.count for step in exchange.steps]
+    (16.0, [1, 2])
+    """
+    pairs = np.array(inside + across, dtype=np.intp).reshape(-1, 2)
+    src, dst, split = pairs[:, 0], pairs[:, 1], len(inside)
+    num_bytes = np.concatenate(
+        [np.broadcast_to(np.asarray(inside_bytes, dtype=float), split), np.full(len(across), across_bytes)]
+    )
+    steps = []
+    if inside:
+        steps.append(Step(count=inside_steps, src=src[:split], dst=dst[:split]))
+    if across:
+        steps.append(Step(count=across_steps, src=src[split:], dst=dst[split:]))
+    flow_bytes = float(num_bytes[split if across else 0]) if num_bytes.size else 0.0
+    return Exchange(src=src, dst=dst, num_bytes=num_bytes, steps=tuple(steps), flow_bytes=flow_bytes)
+
+
 def spread_inside(exchange: Exchange, ranks: Sequence[int], node_of: Sequence[int]) -> Exchange:
-    """Return an exchange whose bytes inside each node are spread evenly over all pairs of its ranks.
+    """Return an exchange whose bytes inside each node are spread evenly over all pairs of the node's ranks.
 
     Where GPUs are linked pair by pair, collectives run over as many different rings as there are links.
 
-    >>> one = Step(count=1, src=np.array([0]), dst=np.array([1]))
+    >>> step = Step(count=1, src=np.array([0]), dst=np.array([1]))
     >>> ring = Exchange(
-    ...     src=np.array([0, 1, 2]), dst=np.array([1, 2, 0]), num_bytes=np.full(3, 6.0), steps=(one,), flow_bytes=6.0
+    ...     src=np.array([0, 1, 2]), dst=np.array([1, 2, 0]), num_bytes=np.full(3, 6.0), steps=(step,), flow_bytes=6.0
     ... )
     >>> spread_inside(ring, [0, 1, 2], [0, 0, 0]).num_bytes.tolist()
     [3.0, 3.0, 3.0, 3.0, 3.0, 3.0]
     """
-    home = dict(zip(ranks, node_of, strict=True))
+    node_of_rank = dict(zip(ranks, node_of, strict=True))
     src_node, dst_node = (
-        np.array([home[int(r)] for r in ends], dtype=np.intp) for ends in (exchange.src, exchange.dst)
+        np.array([node_of_rank[int(r)] for r in ends], dtype=np.intp) for ends in (exchange.src, exchange.dst)
     )
-    stays = src_node == dst_node
-    src, dst, amount = [exchange.src[~stays]], [exchange.dst[~stays]], [exchange.num_bytes[~stays]]
-    for node in nodes_in_order(ranks, node_of):
-        total = float(exchange.num_bytes[stays & (src_node == home[node[0]])].sum())
+    is_inside = src_node == dst_node
+    src, dst, num_bytes = [exchange.src[~is_inside]], [exchange.dst[~is_inside]], [exchange.num_bytes[~is_inside]]
+    for node in ranks_by_node(ranks, node_of):
+        total = float(exchange.num_bytes[is_inside & (src_node == node_of_rank[node[0]])].sum())
         pairs = np.array([(a, b) for a in node for b in node if a != b], dtype=np.intp).reshape(-1, 2)
         if total and len(pairs):
             src.append(pairs[:, 0])
             dst.append(pairs[:, 1])
-            amount.append(np.full(len(pairs), total / len(pairs)))
-    return replace(exchange, src=np.concatenate(src), dst=np.concatenate(dst), num_bytes=np.concatenate(amount))
+            num_bytes.append(np.full(len(pairs), total / len(pairs)))
+    return replace(exchange, src=np.concatenate(src), dst=np.concatenate(dst), num_bytes=np.concatenate(num_bytes))

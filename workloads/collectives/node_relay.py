@@ -1,26 +1,27 @@
-"""All-to-all of tokens by way of nodes: a token crosses to each node once and is handed on over the node's own links.
+"""All-to-all of tokens by way of nodes: a token crosses to each node once, and a relay forwards the token in the node.
 
 Model
 -----
-Rank i of a node sends what a node of its group needs to rank i of that node (its relay), which hands it on::
+Rank i of a node sends the tokens for another node to rank i of that node (its relay), which forwards the tokens::
 
     source -> relay on the target node -> target           other nodes: bytes per node, then bytes per rank
     source -> target                                       own node
 
-A token that chose several experts of a rank goes there once, and to a node once. Of T tokens of a source, with counts
-c[e] for each of E experts and tokens that choose top_k of these,
+A token that chose several experts of a rank goes to the rank once, and to a node once. Of T tokens of a source, with
+counts c[e] for each of E experts and top_k of these experts for each token,
 
     tokens for a rank or node j = T * (1 - prod over its experts of (1 - c[e] / T) ** gamma_j)
 
-where gamma_j makes it exact where all experts are alike: 1 - C(E - E_j, top_k) / C(E, top_k). It is exact as well where
-every token, or none, chooses an expert, and never more than the copies, the sum of its c[e]. Where tokens choose within
-at most M of N groups of experts, T is for each group those that choose it, T times a chance that is given, and E is
-E M / N; of ranks or nodes that hold several groups,
-tokens choose M groups by these chances. Combining takes the same way back, summed at each stop.
+where gamma_j makes the number exact where all experts are equally likely: 1 - C(E - E_j, top_k) / C(E, top_k). The
+number is exact as well where every token, or no token, chooses an expert, and never larger than the number of copies,
+the sum of c[e]. Where tokens choose within at most M of N groups of experts, T is for each group the number of tokens
+that choose the group, T times a chance that is given, and E is E M / N; where ranks or nodes have several groups,
+tokens choose M groups by these chances. Combine takes the reverse way; tokens are summed at each stop.
 
 Assumptions
 -----------
-Between these, tokens choose experts independently but for their number. All nodes of a group have equally many experts.
+Apart from these cases, tokens choose experts independently but for their number. All nodes of a group have equally many
+experts.
 
 References
 ----------
@@ -48,7 +49,7 @@ def distinct_tokens(
     max_groups: int | None = None,
     group_chances: FloatArray | None = None,
 ) -> FloatArray:
-    """Return how many different tokens of each source go to each owner of experts.
+    """Return how many different tokens of each source go to each owner (rank or node) of experts.
 
     Parameters
     ----------
@@ -61,9 +62,9 @@ def distinct_tokens(
     top_k
         Experts of a token.
     group, max_groups
-        Group of each expert, from 0, shape [E], and how many of them a token may choose from; None: all.
+        Group of each expert, from 0, shape [E], and how many groups a token may choose from; None: all groups.
     group_chances
-        Chance of a token to choose from each group; None: groups are alike. Shape [..., N].
+        Chance of a token to choose from each group; None: equal chances. Shape [..., N].
 
     Returns
     -------
@@ -72,7 +73,8 @@ def distinct_tokens(
 
     Examples
     --------
-    Of 4 experts a token takes 2; the first two have one owner: it goes there unless it takes both others, 1 in 6.
+    A token takes 2 of 4 experts; the first two have one owner. The token goes to this owner unless it takes both other
+    experts, 1 in 6.
 
     >>> distinct_tokens(np.full((1, 4), 6), np.array([0, 0, 1, 1]), tokens=12, top_k=2).round(9)
     array([[10., 10.]])
@@ -98,9 +100,10 @@ def _reached_in_groups(
     tokens: float,
     top_k: int,
 ) -> FloatArray:
-    """Return the tokens that meet an expert of each owner, where each chooses from a few groups [..., S, owners].
+    """Return the tokens that meet an expert of each owner, where a token chooses from a few groups. [..., S, owners].
 
-    `members`: the owner of each expert [E, owners]. `limit`: their groups, how many a token chooses from, and chances.
+    `members`: the owner of each expert [E, owners]. `limit`: the group of each expert, how many groups a token chooses
+    from, and the chance of each group.
     """
     group, max_groups, group_chances = limit
     num_experts, num_groups = members.shape[0], int(group.max()) + 1
@@ -123,13 +126,15 @@ def _reached_in_groups(
     return tokens * (1.0 - _chance_to_miss(met, of_groups[..., None, :] / max(tokens, 1.0), max_groups))
 
 
-def _chance_to_miss(met: FloatArray, chosen: FloatArray, max_groups: int) -> FloatArray:
+def _chance_to_miss(met: FloatArray, group_chances: FloatArray, max_groups: int) -> FloatArray:
     """Return the chance to meet no expert of an owner in any of M groups. Shape [..., S, owners].
 
-    Groups are chosen without repetition by weights that give each about its chance: `chosen` itself where M is 1, more
-    than its odds where all but one are. `met`: the chance in each group if it is chosen. Both [..., N].
+    Tokens choose groups without repetition, by weights that give each group about its chance: `group_chances` itself
+    where M is 1, more than its odds where tokens choose all groups but one. `met`: the chance in each group that a
+    token chooses. Both [..., N].
     """
-    weights = chosen / np.maximum(1.0 - chosen, 1e-9) ** ((max_groups - 1) / (chosen.shape[-1] - 1))
+    odds_power = (max_groups - 1) / (group_chances.shape[-1] - 1)
+    weights = group_chances / np.maximum(1.0 - group_chances, 1e-9) ** odds_power
     weights = weights / np.maximum(weights.max(axis=-1, keepdims=True), 1e-300)
     missed, any_ = (
         _sums_of_products(np.broadcast_to(each, met.shape), max_groups) for each in (weights * (1.0 - met), weights)
@@ -158,22 +163,22 @@ def _chance_to_meet(
 
 
 def relayed(
-    to_ranks: FloatArray, to_nodes: FloatArray, node: IntArray, place: IntArray, senders: IntArray
+    to_ranks: FloatArray, to_nodes: FloatArray, node: IntArray, position: IntArray, senders: IntArray
 ) -> FloatArray:
-    """Return what each rank of a group hands to each other, relays included.
+    """Return what each rank of a group sends to each other rank, relays included.
 
     Parameters
     ----------
     to_ranks
-        Amount that each sender has for each rank, each rank's once. Shape [S, R].
+        Amount that each sender has for each rank: a token counts once for a rank. Shape [S, R].
     to_nodes
-        Amount that each sender has for each node, each node's once. Shape [S, N].
+        Amount that each sender has for each node: a token counts once for a node. Shape [S, N].
     node
         Node of each rank of the group, from 0. Shape [R].
-    place
-        ChunkPosition of each rank in its node, from 0. Shape [R].
+    position
+        Position of each rank in its node, from 0. Shape [R].
     senders
-        Which ranks of the group the senders are. Shape [S].
+        Index of each sender in the group. Shape [S].
 
     Returns
     -------
@@ -182,36 +187,36 @@ def relayed(
 
     Examples
     --------
-    Two nodes of two; rank 0 has 3 tokens for each rank of the other node, of which 2 are the same:
+    Two nodes of two ranks; rank 0 has 3 tokens for each rank of the other node, of which 2 go to both ranks:
 
-    >>> node, place = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    >>> relayed(np.array([[0.0, 0, 3, 3]]), np.array([[0.0, 4]]), node, place, np.array([0]))
+    >>> node, position = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    >>> relayed(np.array([[0.0, 0, 3, 3]]), np.array([[0.0, 4]]), node, position, np.array([0]))
     array([[0., 0., 4., 0.],
            [0., 0., 0., 0.],
            [0., 0., 0., 3.],
            [0., 0., 0., 0.]])
     """
-    num_ranks, relay = node.size, _relays(node, place, senders)
+    num_ranks, relay = node.size, _relays(node, position, senders)
     amounts = np.zeros(num_ranks * num_ranks)
     is_other = np.arange(relay.shape[1]) != node[senders][:, None]
     from_sender = senders[:, None] * num_ranks
-    amounts += _added(from_sender + relay, to_nodes * is_other, amounts.size)
+    amounts += _sum_at(from_sender + relay, to_nodes * is_other, amounts.size)
     is_own = node[senders][:, None] == node
-    hands_on = np.where(is_own, senders[:, None], relay[:, node])
-    amounts += _added(hands_on * num_ranks + np.arange(num_ranks), to_ranks, amounts.size)
+    forwarder = np.where(is_own, senders[:, None], relay[:, node])
+    amounts += _sum_at(forwarder * num_ranks + np.arange(num_ranks), to_ranks, amounts.size)
     matrix = amounts.reshape(num_ranks, num_ranks)
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
 
-def _relays(node: IntArray, place: IntArray, senders: IntArray) -> IntArray:
-    """Return the relay of each sender on each node: the rank in its place, or the one whose turn it is. [S, N]."""
+def _relays(node: IntArray, position: IntArray, senders: IntArray) -> IntArray:
+    """Return the relay of each sender on each node: the rank in the same position, modulo the node's ranks. [S, N]."""
     members = [np.flatnonzero(node == n) for n in range(int(node.max()) + 1)]
-    return np.array([[m[place[s] % m.size] for m in members] for s in senders], dtype=np.intp)
+    return np.array([[ranks[position[sender] % ranks.size] for ranks in members] for sender in senders], dtype=np.intp)
 
 
-def _added(where: IntArray, amount: FloatArray, size: int) -> FloatArray:
-    return np.bincount(where.ravel(), weights=amount.ravel(), minlength=size).astype(np.float64)
+def _sum_at(indices: IntArray, amount: FloatArray, size: int) -> FloatArray:
+    return np.bincount(indices.ravel(), weights=amount.ravel(), minlength=size).astype(np.float64)
 
 
 def _gammas(num_experts: int, sizes: FloatArray, top_k: int) -> FloatArray:
@@ -219,11 +224,11 @@ def _gammas(num_experts: int, sizes: FloatArray, top_k: int) -> FloatArray:
 
 
 def _gamma(num_experts: int, size: float, top_k: int) -> float:
-    """Return what makes independent choices those of `top_k` different experts, for `size` of them."""
+    """Return the exponent that turns independent choices into `top_k` different experts, for `size` experts."""
     if size == 0 or top_k >= num_experts:
         return 1.0
     if num_experts - size < top_k:
         return 100.0  # no token can miss all of them
-    missed = math.lgamma(num_experts - size + 1) - math.lgamma(num_experts - size - top_k + 1)
-    missed -= math.lgamma(num_experts + 1) - math.lgamma(num_experts - top_k + 1)
-    return missed / (size * math.log1p(-top_k / num_experts))
+    log_missed = math.lgamma(num_experts - size + 1) - math.lgamma(num_experts - size - top_k + 1)
+    log_missed -= math.lgamma(num_experts + 1) - math.lgamma(num_experts - top_k + 1)
+    return log_missed / (size * math.log1p(-top_k / num_experts))

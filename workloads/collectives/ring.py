@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workloads.collectives.exchange import Exchange, Step, nodes_in_order
+from workloads.collectives.exchange import Exchange, Step, cycle, ranks_by_node
 
 __all__ = ["ring_all_gather", "ring_all_reduce", "ring_broadcast", "ring_reduce_scatter", "rings"]
 
@@ -40,12 +40,12 @@ def ring_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
 
 
 def ring_all_gather(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
-    """Collect a tensor of `num_bytes`, of which each rank holds an equal part, on all `ranks`."""
+    """Collect a tensor of `num_bytes`, of which each rank has an equal share, on all `ranks`."""
     return _ring(ranks, node_of, num_bytes, rounds=1)
 
 
 def ring_reduce_scatter(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
-    """Sum `num_bytes` over all `ranks` and leave an equal part of the sum on each."""
+    """Sum `num_bytes` over all `ranks` and leave an equal share of the sum on each."""
     return _ring(ranks, node_of, num_bytes, rounds=1)
 
 
@@ -55,18 +55,19 @@ def ring_broadcast(ranks: Sequence[int], node_of: Sequence[int], num_bytes: floa
     >>> ring_broadcast([0, 1, 2, 3], [0, 0, 0, 0], 100.0).total_bytes
     300.0
     """
-    whole = _ring(ranks, node_of, num_bytes, rounds=1)
-    if not whole.src.size:
-        return whole
-    goes_on = whole.dst != ranks[0]
-    hop_bytes = num_bytes * len(ranks) / whole.src.size
+    closed = _ring(ranks, node_of, num_bytes, rounds=1)
+    if not closed.src.size:
+        return closed
+    root = ranks[0]
+    is_open = closed.dst != root
+    hop_bytes = num_bytes * len(ranks) / closed.src.size
     return Exchange(
-        src=whole.src[goes_on],
-        dst=whole.dst[goes_on],
-        num_bytes=np.full(int(goes_on.sum()), hop_bytes),
+        src=closed.src[is_open],
+        dst=closed.dst[is_open],
+        num_bytes=np.full(int(is_open.sum()), hop_bytes),
         steps=tuple(
-            Step(count=step.count, src=step.src[step.dst != ranks[0]], dst=step.dst[step.dst != ranks[0]])
-            for step in whole.steps
+            Step(count=step.count, src=step.src[step.dst != root], dst=step.dst[step.dst != root])
+            for step in closed.steps
         ),
         flow_bytes=hop_bytes,
     )
@@ -78,24 +79,26 @@ def rings(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[int]]:
     >>> rings([0, 1, 8, 9], [0, 0, 1, 1])
     [[0, 1, 9, 8], [1, 0, 8, 9]]
     """
-    nodes = nodes_in_order(ranks, node_of)
-    return [_one_ring(nodes, j) for j in range(min(len(node) for node in nodes))]
+    nodes = ranks_by_node(ranks, node_of)
+    return [_ring_from(nodes, first) for first in range(min(map(len, nodes)))]
 
 
-def _one_ring(nodes: list[list[int]], j: int) -> list[int]:
+def _ring_from(nodes: list[list[int]], first: int) -> list[int]:
+    """Return the ring that enters and leaves nodes over the rank in position `first` of each node."""
     ring: list[int] = []
-    for position, node in enumerate(nodes):
-        start = j % len(node)
-        turned = node[start:] + node[:start]
-        ring += turned if position % 2 == 0 else turned[::-1]
+    for number, node in enumerate(nodes):
+        start = first % len(node)
+        rotated = node[start:] + node[:start]
+        ring += rotated if number % 2 == 0 else rotated[::-1]
     return ring
 
 
 def _ring(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, *, rounds: int) -> Exchange:
+    """Return a collective that sends (n - 1) / n of the tensor around the rings `rounds` times."""
     n = len(ranks)
     cycles = rings(ranks, node_of) if n > 1 else []
-    src = np.array([rank for cycle in cycles for rank in cycle], dtype=np.intp)
-    dst = np.array([rank for cycle in cycles for rank in cycle[1:] + cycle[:1]], dtype=np.intp)
+    hops = np.array([hop for ring in cycles for hop in cycle(ring)], dtype=np.intp).reshape(-1, 2)
+    src, dst = hops[:, 0].copy(), hops[:, 1].copy()
     hop_bytes = rounds * (n - 1) / n * num_bytes / max(1, len(cycles))
     return Exchange(
         src=src,
@@ -107,11 +110,11 @@ def _ring(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, *, rou
 
 
 def _steps(src: np.ndarray, dst: np.ndarray, node_of: dict[int, int], num_steps: int, rounds: int) -> tuple[Step, ...]:
-    inter = np.array([node_of[int(a)] != node_of[int(b)] for a, b in zip(src, dst, strict=True)], dtype=bool)
-    num_inter = min(num_steps, rounds * (len(set(node_of.values())) - 1))
+    crosses = np.array([node_of[int(a)] != node_of[int(b)] for a, b in zip(src, dst, strict=True)], dtype=bool)
+    num_across = min(num_steps, rounds * (len(set(node_of.values())) - 1))
     steps = []
-    if num_steps - num_inter and not inter.all():
-        steps.append(Step(count=num_steps - num_inter, src=src[~inter], dst=dst[~inter]))
-    if num_inter:
-        steps.append(Step(count=num_inter, src=src[inter], dst=dst[inter]))
+    if num_steps - num_across and not crosses.all():
+        steps.append(Step(count=num_steps - num_across, src=src[~crosses], dst=dst[~crosses]))
+    if num_across:
+        steps.append(Step(count=num_across, src=src[crosses], dst=dst[crosses]))
     return tuple(steps)

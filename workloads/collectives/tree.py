@@ -1,30 +1,38 @@
-"""All-reduce over two binary trees of nodes, with a chain of ranks inside each.
+"""All-reduce over two binary trees of nodes; inside a node a chain of ranks (NCCL's Tree) or the NVLink switch (NVLS).
 
 Model
 -----
-Half of the tensor goes up and down each tree; a node that is inside the one is a leaf of the other. With k nodes of g
-ranks and S bytes, on each of the g rails
+Between nodes half of the tensor goes up and down each tree; a node that has children in one tree is a leaf of the
+other. With k nodes of g ranks and S bytes, on each of the g rails
 
     an edge of a tree           S / (2 g) up and as much down
     a node                      at most 2 S / g each way; with two nodes S / g
 
-and inside a node the chain carries S towards its head and S back. Heads take turns: 2 (g - 1) / g * S per rank.
+*Tree*: inside a node the chain carries S towards its head and S back. Heads take turns: 2 (g - 1) / g * S per rank.
+
+*NVLS*: inside a node the switch reduces and multicasts, 6/5 * S over each GPU's link, each way. The minimum would be
+(1 + 1 / g) * S: the switch reads S from each of g GPUs and hands each GPU its share of the sum, which the GPU writes to
+all. 6/5 is what NCCL's cost model counts for any g.
+
+Assumptions
+-----------
+NVLS sends one message inside a node, however many ranks the node has: ranks wait for the switch, not for each other.
 
 References
 ----------
 Sanders, Speck & Traeff, "Two-tree algorithms for full bandwidth broadcast, reduction and scan", 2009. NVIDIA/nccl
-src/graph/trees.cc (which trees) and src/graph/tuning.cc (steps of the chain).
+src/graph/trees.cc (which trees) and src/graph/tuning.cc (steps of the chain; ratio 5/6 and latencies of NVLS and
+NVLSTree).
 """
 
 from collections.abc import Sequence
 
-import numpy as np
+from workloads.collectives.exchange import Exchange, Pairs, cycle, ranks_by_node, two_level_exchange
+from workloads.collectives.ring import ring_all_reduce
 
-from workloads.collectives.exchange import Exchange, Step, nodes_in_order
+__all__ = ["nvls_all_reduce", "tree_all_reduce", "two_trees"]
 
-__all__ = ["tree_all_reduce", "two_trees"]
-
-Edges = list[tuple[int, int]]
+_NVLS_RATIO = 6 / 5
 
 
 def tree_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
@@ -34,44 +42,40 @@ def tree_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
     >>> exchange.src.tolist(), exchange.num_bytes.tolist()  # each half up one tree and down again
     ([8, 0, 0, 8], [50.0, 50.0, 50.0, 50.0])
     """
-    nodes = nodes_in_order(ranks, node_of)
-    inside = [pair for node in nodes if len(node) > 1 for pair in _chain(node)]
-    inside_bytes = [num_bytes * (len(node) - 1) / len(node) for node in nodes if len(node) > 1 for _ in _chain(node)]
-    across = tree_flows(nodes)
-    across_bytes = num_bytes / 2 / min(len(node) for node in nodes)
-    pairs = np.array(inside + across, dtype=np.intp).reshape(-1, 2)
-    split, steps = len(inside), []
-    if inside:
-        longest = max(len(node) for node in nodes)
-        steps.append(Step(count=2 * (longest - 1), src=pairs[:split, 0], dst=pairs[:split, 1]))
-    if across:
-        steps.append(tree_step(pairs[split:], len(nodes)))
-    return Exchange(
-        src=pairs[:, 0],
-        dst=pairs[:, 1],
-        num_bytes=np.array(inside_bytes + [across_bytes] * len(across)),
-        steps=tuple(steps),
-        flow_bytes=across_bytes if across else (inside_bytes[0] if inside else 0.0),
+    nodes = ranks_by_node(ranks, node_of)
+    chains = [(node, cycle(node)) for node in nodes if len(node) > 1]
+    up_and_down = [[*chain, *((b, a) for a, b in chain)] for _, chain in chains]
+    inside_bytes = [num_bytes * (len(node) - 1) / len(node) for node, chain in chains for _ in range(2 * len(chain))]
+    return two_level_exchange(
+        inside=[pair for pairs in up_and_down for pair in pairs],
+        inside_bytes=inside_bytes,
+        inside_steps=2 * (max(map(len, nodes)) - 1),
+        across=_tree_flows(nodes),
+        across_bytes=num_bytes / 2 / min(map(len, nodes)),
+        across_steps=_tree_steps(len(nodes)),
     )
 
 
-def tree_flows(nodes: Sequence[Sequence[int]]) -> Edges:
-    """Return the flows between nodes, up and down both trees on every rail; each carries half of its rail's share."""
-    num_rails = min(len(node) for node in nodes)
-    up = [
-        (nodes[child][rail], nodes[parent][rail])
-        for child, parent in two_trees(len(nodes))
-        for rail in range(num_rails)
-    ]
-    return [flow for a, b in up for flow in ((a, b), (b, a))]
+def nvls_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+    """Sum `num_bytes` over all `ranks` by the switch; by the ring unless nodes have equally many ranks, at least two.
+
+    >>> nvls_all_reduce([0, 1, 2, 3], [0, 0, 0, 0], 100.0).total_bytes  # 4 ranks send 120 each
+    480.0
+    """
+    nodes = ranks_by_node(ranks, node_of)
+    if len(nodes[0]) < 2 or len({len(node) for node in nodes}) > 1:
+        return ring_all_reduce(ranks, node_of, num_bytes)
+    return two_level_exchange(
+        inside=[pair for node in nodes for pair in cycle(node)],
+        inside_bytes=_NVLS_RATIO * num_bytes,
+        inside_steps=1,
+        across=_tree_flows(nodes),
+        across_bytes=num_bytes / 2 / len(nodes[0]),
+        across_steps=_tree_steps(len(nodes)),
+    )
 
 
-def tree_step(pairs: np.ndarray, num_nodes: int) -> Step:
-    """Return the chain's messages between nodes: up and down as many levels as NCCL counts."""
-    return Step(count=2 * (num_nodes.bit_length() - 1), src=pairs[:, 0], dst=pairs[:, 1])
-
-
-def two_trees(num_nodes: int) -> Edges:
+def two_trees(num_nodes: int) -> Pairs:
     """Return the edges (child, parent) of both trees.
 
     >>> two_trees(4)
@@ -92,7 +96,13 @@ def _parent(child: int, num_nodes: int) -> int:
     return parent if parent < num_nodes else child ^ lowest
 
 
-def _chain(node: Sequence[int]) -> Edges:
-    """Return the chain's pairs, there and back, over all heads."""
-    there = list(zip(node, [*node[1:], node[0]], strict=True))
-    return there + [(b, a) for a, b in there]
+def _tree_flows(nodes: Sequence[Sequence[int]]) -> Pairs:
+    """Return the flows between nodes, up and down both trees on every rail; each carries half of the rail's bytes."""
+    num_rails = min(map(len, nodes))
+    edges = [(nodes[a][rail], nodes[b][rail]) for a, b in two_trees(len(nodes)) for rail in range(num_rails)]
+    return [flow for a, b in edges for flow in ((a, b), (b, a))]
+
+
+def _tree_steps(num_nodes: int) -> int:
+    """Return the messages of the chain between nodes: up and down as many levels as NCCL counts."""
+    return 2 * (num_nodes.bit_length() - 1)

@@ -4,9 +4,8 @@
 backward pass under each kind of recomputation, and `inference` what prefill keeps.
 """
 
+from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute
 from workloads.memory.activations import (
-    RECOMPUTE_MODULES,
-    Recompute,
     activation_bytes_per_microbatch,
     bytes_per_token_copy,
     gradient_bytes_in_block,
@@ -15,10 +14,10 @@ from workloads.memory.activations import (
 from workloads.memory.inference import forward_working_bytes, kv_cache_bytes
 from workloads.memory.params import (
     StageParameters,
-    held_in_order,
     layer_params_per_rank,
     optimized_params_per_rank,
     params_per_rank,
+    stage_parameters_in_order,
 )
 from workloads.memory.precision import MEGATRON_PRECISION, Precision
 from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
@@ -36,11 +35,11 @@ __all__ = [
     "bytes_per_token_copy",
     "forward_working_bytes",
     "gradient_bytes_in_block",
-    "held_in_order",
     "kv_cache_bytes",
     "layer_params_per_rank",
     "optimized_params_per_rank",
     "params_per_rank",
+    "stage_parameters_in_order",
     "state_bytes",
     "weight_pass_bytes_per_microbatch",
 ]

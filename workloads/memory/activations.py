@@ -19,15 +19,8 @@ Of each token of the replica, in elements of the model's type, t = TP, [/t] wher
 For a GPT of two matrices of 4 h, multi-head attention, unfused, with dropout and bf16 that is s b h (34 + 5 a s / h)
 bytes per layer, Korthikanti's equation 1.
 
-Recomputation: `full` keeps the layer's input alone. `selective` leaves out what its modules make again, named as
-Megatron-LM does in `--recompute-modules`::
-
-    core_attn       scores (nothing where attention is fused: they were never kept)
-    layernorm       outputs of the norms: inputs of attention and FFN, unless the FFN is computed again from its own
-    mlp             inside of a dense FFN
-    moe             copies of tokens, inside of experts
-    moe_act         activation of experts, made again from the up projection
-    shared_experts  inside of shared experts
+`workloads.blocks` adds these up for each kind of attention and FFN. Full recomputation keeps the layer's input alone,
+and selective recomputation leaves out what its modules recompute (`workloads.blocks.recompute`).
 
 A pass W (schedules that split the backward pass) needs the inputs of the matrix products and the gradients of their
 outputs, 32 s b h of a GPT (Qi et al. 2024, table 1).
@@ -44,53 +37,17 @@ Qi et al., "Zero bubble pipeline parallelism", 2024, table 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
-from sim.errors import InvalidValueError
+from workloads.blocks.recompute import Recompute
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
 __all__ = [
-    "RECOMPUTE_MODULES",
-    "Recompute",
     "activation_bytes_per_microbatch",
-    "block_elements",
     "bytes_per_token_copy",
     "gradient_bytes_in_block",
     "weight_pass_bytes_per_microbatch",
 ]
-
-RECOMPUTE_MODULES: Final = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts")
-"""What selective recomputation can make again."""
-_KINDS: Final = ("none", "selective", "full")
-
-
-@dataclass(frozen=True, slots=True)
-class Recompute:
-    """What a backward pass computes again."""
-
-    kind: str = "none"
-    """none, selective (its modules) or full (the layer)."""
-    modules: tuple[str, ...] = ("core_attn",)
-    """Modules of selective recomputation."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in _KINDS or not set(self.modules) <= set(RECOMPUTE_MODULES):
-            raise InvalidValueError(
-                field="schedule.recompute",
-                rule=f"be one of {', '.join(_KINDS)}, of modules {', '.join(RECOMPUTE_MODULES)}",
-                value=[self.kind, *self.modules],
-                hint="Use none.",
-            )
-
-    def recomputes(self, module: str) -> bool:
-        """Tell whether a module is computed again on its own.
-
-        >>> Recompute("selective", ("mlp",)).recomputes("mlp"), Recompute("full").recomputes("mlp")
-        (True, False)
-        """
-        return self.kind == "selective" and module in self.modules
 
 
 def activation_bytes_per_microbatch(
@@ -111,34 +68,33 @@ def activation_bytes_per_microbatch(
     tokens
         Tokens of a microbatch of one replica.
     recompute
-        What is computed again; a bare kind takes the usual modules.
+        What is recomputed; a bare kind takes the default modules.
     sequence_length
         Tokens of a sequence, over which scores are kept where attention is not fused.
     """
-    again = Recompute(recompute) if isinstance(recompute, str) else recompute
-    tp = mesh.strategy.tp
-    shared = tp if mesh.sp else 1
-    if again.kind == "full":
-        return len(layers) * tokens * model.hidden * model.dtype_bytes / shared
-    attention = _attention_bytes(model, again, tp, shared, sequence_length)
+    recompute = Recompute(recompute) if isinstance(recompute, str) else recompute
+    tp, shards = mesh.strategy.tp, mesh.sequence_shards
+    if recompute.kind == "full":
+        return len(layers) * tokens * model.hidden * model.dtype_bytes / shards
+    attention = model.attention.kept_bytes(recompute, tp=tp, sequence_shards=shards, sequence_length=sequence_length)
+    ffns = {
+        model.is_moe_layer(layer): model.ffn_of(layer).kept_bytes(recompute, tp=tp, sequence_shards=shards)
+        for layer, _ in model.layer_kinds(layers)
+    }
     total = 0.0
     for layer in layers:
-        total += attention + _ffn_bytes(model, layer, again, tp, shared)
+        total += attention + ffns[model.is_moe_layer(layer)]
     return total * tokens
 
 
 def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
     """Return what an expert's host keeps of each copy of a token that arrived, in one layer.
 
-    >>> small = ModelSpec(layers=1, hidden=4, heads=2, kv_heads=2, head_dim=2, ffn=8, dense_ffn=8, vocab=10,
-    ...                   experts=2, top_k=1)
+    >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10, experts=2, top_k=1)
     >>> bytes_per_token_copy(small, Recompute()), bytes_per_token_copy(small, Recompute("selective", ("moe_act",)))
     (40.0, 24.0)
     """
-    if recompute.kind == "full" or recompute.recomputes("moe"):
-        return 0.0
-    gates = 2 if model.gated else 1
-    return float((model.hidden + (gates + (not recompute.recomputes("moe_act"))) * model.ffn) * model.dtype_bytes)
+    return model.moe_ffn.kept_bytes_per_copy(recompute)
 
 
 def weight_pass_bytes_per_microbatch(
@@ -146,78 +102,29 @@ def weight_pass_bytes_per_microbatch(
 ) -> tuple[float, float]:
     """Return what a microbatch keeps between its B and its W: inputs of products and gradients of their outputs.
 
-    Apart, as both weigh differently where routing is skewed: of all but routed experts; of these, mean of the ranks.
-    Under `spanning` experts make both gradients in B, and nothing of theirs waits for W.
+    The two numbers are those of all but routed experts, and those of routed experts (the mean of the ranks), for both
+    weigh differently where routing is skewed. Experts that serve all stages make both gradients in B, and keep nothing.
     """
-    tp = mesh.strategy.tp
-    shared = tp if mesh.sp else 1
-    gates = 2 if model.gated else 1
-    attention = 2 * model.hidden / shared + (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
-    of_copy = (2 * model.hidden + (gates + 1) * model.ffn) / tp
+    tp, shards = mesh.strategy.tp, mesh.sequence_shards
+    attention = model.attention.weight_pass_elements(tp=tp, sequence_shards=shards)
+    ffns = {
+        model.is_moe_layer(layer): model.ffn_of(layer).weight_pass_elements(tp=tp, sequence_shards=shards)
+        for layer, _ in model.layer_kinds(layers)
+    }
     dense = experts = 0.0
     for layer in layers:
+        outside, routed = ffns[model.is_moe_layer(layer)]
         dense += attention
-        if model.is_moe_layer(layer):
-            dense += model.hidden / shared + model.shared_experts * of_copy
-            experts += 0 if mesh.convention.experts_span_stages else model.top_k * of_copy
-        else:
-            dense += 2 * model.hidden / shared + (gates + 1) * model.dense_ffn / tp
+        dense += outside
+        experts += 0 if mesh.convention.experts_span_stages else routed
     return dense * tokens * model.dtype_bytes, experts * tokens * model.dtype_bytes
 
 
 def gradient_bytes_in_block(
     model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int, *, sequence_length: int
 ) -> float:
-    """Return the gradients that the backward pass of the largest block holds beside what was kept, on a rank.
-
-    Of an FFN they are as large as up projection and activation; of unfused attention as scores and probabilities.
-    """
-    tp, gates = mesh.strategy.tp, 2 if model.gated else 1
-    scores = 0 if model.fused_attention else 2 * sequence_length * model.heads / tp
-    projected = (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
-    ffns = [
-        (gates + 1) * (model.top_k * model.ffn if model.is_moe_layer(layer) else model.dense_ffn) / tp
-        for layer in layers
-    ]
-    return max([scores, projected, *ffns]) * tokens * model.dtype_bytes
-
-
-def block_elements(model: ModelSpec, layer: int, tp: int, shared: int, *, skew: float = 1.0) -> float:
-    """Return the elements in the FFN of a layer on one rank, for each token of its replica: norm, inputs, inside."""
-    gates = 2 if model.gated else 1
-    norm = model.hidden / shared
-    if not model.is_moe_layer(layer):
-        return norm + model.hidden / shared + (gates + 1) * model.dense_ffn / tp
-    width = model.hidden + (gates + 1) * model.ffn
-    return norm + (skew * model.top_k + model.shared_experts) * width / tp
-
-
-# ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _attention_bytes(model: ModelSpec, again: Recompute, tp: int, shared: int, sequence_length: int) -> float:
-    """Return what norm and attention keep of a token."""
-    dtype, hidden = model.dtype_bytes, model.hidden / shared
-    kept = hidden + (0 if again.recomputes("layernorm") else hidden)
-    kept += (2 * model.heads + 2 * model.kv_heads) * model.head_dim / tp
-    scores = 0.0
-    if not model.fused_attention and not again.recomputes("core_attn"):
-        scores = sequence_length * model.heads / tp * (2 * dtype + 1 if model.dropout else dtype)
-    return kept * dtype + scores + (hidden if model.dropout else 0)
-
-
-def _ffn_bytes(model: ModelSpec, layer: int, again: Recompute, tp: int, shared: int) -> float:
-    """Return what norm and FFN of a layer keep of a token."""
-    dtype, hidden, gates = model.dtype_bytes, model.hidden / shared, 2 if model.gated else 1
-    mask = hidden if model.dropout else 0.0
-    is_moe = model.is_moe_layer(layer)
-    from_own_input = again.recomputes("moe" if is_moe else "mlp")
-    kept = hidden
-    if not again.recomputes("layernorm") or from_own_input:
-        kept += model.hidden / tp if is_moe else hidden  # a rank routes the tokens that it owns
-    if not is_moe:
-        return (kept + (0 if from_own_input else (gates + 1) * model.dense_ffn / tp)) * dtype + mask
-    shared_copies = 0 if from_own_input or again.recomputes("shared_experts") else model.shared_experts
-    width = model.hidden + (gates + 1) * model.ffn
-    kept += shared_copies * width / tp
-    return kept * dtype + model.top_k / tp * bytes_per_token_copy(model, again) + mask
+    """Return the gradients that the backward pass of the largest block holds besides what was kept, on a rank."""
+    tp = mesh.strategy.tp
+    attention = model.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
+    ffns = [model.ffn_of(layer).gradient_elements(tp) for layer, _ in model.layer_kinds(layers)]
+    return max([attention, *ffns]) * tokens * model.dtype_bytes

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 
 from workloads.memory.params import (
     StageParameters,
-    kinds_of_layers,
     layer_params_per_rank,
     optimized_params_per_rank,
     params_per_rank,
@@ -62,32 +61,29 @@ class StateBytes:
 def state_bytes(
     model: ModelSpec,
     mesh: Mesh,
-    held: StageParameters,
+    stage_parameters: StageParameters,
     stage: int,
     *,
     zero: int = 0,
-    replicas: int = 0,
     precision: Precision = MEGATRON_PRECISION,
 ) -> StateBytes:
     """Return the bytes of weights, gradients and optimizer on each rank of a stage.
 
     Parameters
     ----------
-    model, mesh, held, stage
-        Whose parameters they are.
+    model, mesh, stage_parameters, stage
+        Which parameters a rank holds.
     zero
         0: every replica holds all; 1: the optimizer is split over the replicas; 2: gradients too; 3: weights too.
-    replicas
-        Copies of each layer's experts beyond one of each, over all ranks of a group; each has a state of its own.
     precision
         Types of gradients and optimizer states.
     """
-    whole = float(sum(params_per_rank(model, mesh, held)))
-    split = optimized_params_per_rank(model, mesh, held, stage, zero=1)
+    whole = float(sum(params_per_rank(model, mesh, stage_parameters)))
+    split = optimized_params_per_rank(model, mesh, stage_parameters, stage, zero=1)
     split_dense, split_expert = mesh.dp_groups(stage).shape[1] > 1, mesh.expert_dp_groups(stage).shape[1] > 1
     of_layers = [
-        layer_params_per_rank(model, layer, mesh, replicas=held.replicas)
-        for layer, _ in kinds_of_layers(model, held.layers)
+        layer_params_per_rank(model, layer, mesh, expert_replicas=stage_parameters.expert_replicas)
+        for layer, _ in model.layer_kinds(stage_parameters.layers)
     ]
     largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
     gathered = 2 * model.dtype_bytes * largest if zero == 3 else 0

@@ -1,62 +1,66 @@
-"""A lower bound on the load of the busiest rank, whatever the placement with as many slots.
+"""A lower bound on the load of the busiest rank for every placement with as many slots, and what placements reach.
 
 Model
 -----
-The least z of a linear programme over x[e, n], the part of expert e that has n replicas::
+The bound is the minimum z of a linear programme over x[e, n], the part of expert e that has n replicas::
 
     sum over n of x[e, n] = 1                          for each expert
-    sum over n of x[e, n] load[e] / n <= z             a replica is on one rank, and takes an equal part
+    sum over n of x[e, n] load[e] / n <= z             a replica is on one rank, and receives an equal part
     sum over e, n of n x[e, n] <= slots
     sum of loads / ranks <= z
 
-An integral placement is one of its points, so no placement has less. More slots widen it: the bound never rises.
+Every integral placement is a feasible point, so no placement has a smaller load. More slots widen the feasible set, so
+the bound never rises with them.
 
-Given z, experts are independent. The fewest slots that expert e can do with lie on the lower hull of the points
-(load / n, n), which are convex, and so between neighbours::
+For a given z the experts are independent. The minimum number of slots of expert e lies on the lower convex hull of the
+points (load / n, n), and so between neighbours::
 
     slots(z) = sum over e of 2 n + 1 - n (n + 1) z / load[e],  n = max(0, ceil(load[e] / z) - 1)
 
-That is convex, falling and linear in pieces, so Newton's method from the left meets `slots(z) = slots` after finitely
-many steps. No solver is needed; `workloads.placement.programme` has one, which tests hold this against.
+This function is convex, decreasing and piecewise linear, so Newton's method from the left reaches `slots(z) = slots`
+after finitely many steps without a solver. The tests compare it with the linear programme as scipy solves it.
 
 Assumptions
 -----------
-That slots of a rank share it is only in the mean, so the bound is loose where few large experts meet on a rank. A
-placement may be another for each row of loads, which real ones are not: loose again where loads change.
+The slots of a rank share its load only in the mean, so the bound is loose where few large experts meet on a rank. The
+placement may differ from row to row of the loads, which real placements do not: the bound is loose where loads change.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["least_busiest_loads"]
+from workloads.placement.kinds import PlacementRule, place_experts
+
+__all__ = ["max_over_mean", "min_busiest_loads"]
 
 FloatArray = NDArray[np.float64]
 
-_MOST_STEPS = 200  # some ten are taken; rounding must not make an endless loop
+_MAX_STEPS = 200
+"""Newton's method takes about ten steps; the limit keeps rounding from making an endless loop."""
 
 
-def least_busiest_loads(loads: FloatArray, *, num_slots: int, num_ranks: int) -> FloatArray:
-    """Return, for each row, a load that the busiest rank has at least. Shape [N].
+def min_busiest_loads(loads: FloatArray, *, num_slots: int, num_ranks: int) -> FloatArray:
+    """Return, for each row of loads, a lower bound on the load of the busiest rank. Shape [N].
 
     Parameters
     ----------
     loads
-        Tokens of each expert, in rows of their own. Shape [N, E].
+        Tokens of each expert. Shape [N, E].
     num_slots, num_ranks
-        Experts with their replicas, at least one slot for each; ranks.
+        Slots for experts and their replicas, at least one slot for each expert; ranks.
 
     Examples
     --------
-    Three replicas of the hot expert, or half of its tokens on one rank:
+    The hot expert has three replicas, or half of its tokens on one rank:
 
-    >>> least_busiest_loads(np.array([[9.0, 1.0, 1.0, 1.0]]), num_slots=6, num_ranks=6)
+    >>> min_busiest_loads(np.array([[9.0, 1.0, 1.0, 1.0]]), num_slots=6, num_ranks=6)
     array([3.])
-    >>> least_busiest_loads(np.array([[9.0, 1.0, 1.0, 1.0]]), num_slots=5, num_ranks=5)
+    >>> min_busiest_loads(np.array([[9.0, 1.0, 1.0, 1.0]]), num_slots=5, num_ranks=5)
     array([4.5])
     """
-    most_copies = num_slots - loads.shape[1] + 1
-    z = np.maximum(loads.sum(axis=1) / num_ranks, loads.max(axis=1) / most_copies)
-    for _ in range(_MOST_STEPS):
+    max_replicas = num_slots - loads.shape[1] + 1
+    z = np.maximum(loads.sum(axis=1) / num_ranks, loads.max(axis=1) / max_replicas)
+    for _ in range(_MAX_STEPS):
         with np.errstate(divide="ignore", invalid="ignore"):  # experts, and rows, without any tokens
             n = np.maximum(0.0, np.ceil(np.nan_to_num(loads / z[:, None])) - 1)
             steepness = np.where(n > 0, n * (n + 1) / loads, 0.0).sum(axis=1)
@@ -67,3 +71,37 @@ def least_busiest_loads(loads: FloatArray, *, num_slots: int, num_ranks: int) ->
             break
         z = later
     return np.asarray(z, dtype=float)
+
+
+def max_over_mean(loads: FloatArray, *, num_ranks: int, replicas: int = 0) -> dict[str, float]:
+    """Return the load of the busiest rank over the mean by placement, and under `bound` the bound for all placements.
+
+    Parameters
+    ----------
+    loads
+        Tokens of each expert, not all 0. Shape [E].
+    num_ranks
+        Ranks, which divide the experts.
+    replicas
+        Slots beyond one for each expert, a multiple of the ranks; with any, EPLB is among the placements.
+
+    Raises
+    ------
+    InvalidValueError
+        The replicas do not give all ranks equally many slots.
+
+    Examples
+    --------
+    >>> max_over_mean(np.array([5.0, 3.0, 1.0, 3.0]), num_ranks=2)
+    {'contiguous': 1.3333333333333333, 'greedy': 1.0, 'bound': 1.0}
+    """
+    rules = [PlacementRule(kind="contiguous"), PlacementRule(kind="greedy")]
+    if replicas:
+        rules.append(PlacementRule(kind="eplb", replicas=replicas))
+    ratios, mean = {}, float(loads.sum()) / num_ranks
+    for rule in rules:
+        slots = place_experts(rule, num_experts=loads.size, num_ranks=num_ranks, loads=loads)
+        per_replica = loads / np.bincount(slots.ravel(), minlength=loads.size)
+        ratios[rule.kind] = float(per_replica[slots].sum(axis=1).max()) / mean
+    bound = min_busiest_loads(loads[None], num_slots=loads.size + replicas, num_ranks=num_ranks)
+    return {**ratios, "bound": float(bound[0]) / mean}

@@ -1,12 +1,12 @@
-"""What is request of a routing, and the streams of random numbers it draws from.
+"""One request for token counts, and the streams of random numbers that its draws use.
 
-Each purpose, layer, microbatch and lane of a seed has a stream of its own, so that changing one thing keeps the other
-draws. Popularity has streams without a lane: it belongs to the model. Microbatches before the first have negative
-numbers; a plan made from earlier loads looks back on them.
+Each purpose, layer, microbatch and lane of a seed has a stream of its own, so that changing one setting keeps the other
+draws. The popularity of experts belongs to the model and not to a lane, so its streams have no lane. Microbatches
+before the first have negative numbers: a placement that is planned from earlier loads looks back on them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,42 +15,44 @@ from workloads.routing.skew import Skew
 __all__ = ["BURSTS", "CHOICES", "DEAD", "LAYERS", "ORDER", "PLACES", "SHARES", "Draws", "RoutingRequest", "stream"]
 
 CHOICES, SHARES, ORDER, LAYERS, DEAD, BURSTS, PLACES = 1, 2, 3, 4, 5, 6, 7
-"""Purposes: the number of each in the seed's spawn key."""
-_BEFORE_FIRST = 2**31  # keys are not negative: microbatch -1 has this one
+"""Purpose of a stream: its number in the spawn key of the seed."""
+_BEFORE_FIRST = 2**31
+"""Number of microbatch -1 in a spawn key, whose numbers cannot be negative."""
 
 Draws = Sequence[tuple[int, int]]
 """Microbatch and layer of each draw."""
 
 
-class RoutingRequest(NamedTuple):
-    """What is request of a routing."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RoutingRequest:
+    """What is requested of a routing: how many tokens choose among how many experts, and by which popularity."""
 
-    num_sources: int
-    """Source ranks."""
-    tokens: int
-    """Tokens of each."""
     num_experts: int
     """Experts of a layer."""
-    top_k: int
+    num_sources: int = 1
+    """Source ranks of a lane."""
+    tokens: int = 1
+    """Tokens of each source rank."""
+    top_k: int = 1
     """Experts of a token."""
-    seed: int
+    seed: int = 1
     """Seed of all draws."""
-    lane: int
-    """Lane whose tokens they are."""
+    lane: int = 0
+    """Lane that the source ranks belong to."""
     kind: str = "multinomial"
     """Name of the routing."""
-    skew: Skew = Skew()
-    """How uneven popularity is."""
+    skew: Skew = field(default_factory=Skew)
+    """How uneven the popularity of the experts is."""
     num_lanes: int = 1
-    """Lanes, each of as many sources, whose tokens are those of a microbatch together."""
+    """Lanes of equally many sources, which have the tokens of a microbatch together."""
     num_nodes: int = 1
-    """Groups of experts, equally many in order: those of a node where experts are placed in order."""
+    """Nodes, each with equally many experts in order."""
     max_nodes: int | None = None
-    """Groups whose experts a token may take; None: all."""
+    """Nodes whose experts a token may take; None: all nodes."""
 
     @property
     def is_limited(self) -> bool:
-        """Whether tokens may not take the experts of all nodes that they could."""
+        """Whether a token may take experts of fewer nodes than it could without a limit."""
         return self.max_nodes is not None and self.max_nodes < min(self.num_nodes, self.top_k)
 
 

@@ -1,6 +1,6 @@
 """How uneven the experts' popularity is, as one value that names no routing.
 
-`skew` means to each routing what its module under `workloads.routing.sources` says. The other fields belong to some
+`skew` means to each routing what `workloads.routing.kinds` says. The other fields belong to some
 routings only.
 """
 

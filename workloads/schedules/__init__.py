@@ -4,10 +4,8 @@ A schedule is entered in `SCHEDULES` (`workloads.schedules.registry`): the entry
 keys, to the command line and to the conformance tests. `custom` is read from a file (`workloads.schedules.custom`).
 """
 
-from workloads.schedules.base import FixedOrder, Order, Pair, Pass, Schedule, Step, parts_of
-from workloads.schedules.chunk_layout import CHUNK_ORDERS, ChunkLayout
-from workloads.schedules.pipeline import Pipeline, StageTimes
-from workloads.schedules.pipeline_order import PipelineOrder
+from workloads.schedules.passes import FixedOrder, Order, Pair, Pass, Schedule, Step, passes_of
+from workloads.schedules.pipeline import CHUNK_ORDERS, ChunkLayout, Pipeline, PipelineOrder, StageTimes
 from workloads.schedules.registry import (
     CUSTOM,
     SCHEDULES,
@@ -35,7 +33,7 @@ __all__ = [
     "Step",
     "build_pipeline_order",
     "build_schedule",
-    "parts_of",
+    "passes_of",
     "schedule_kind_of",
     "schedule_names",
 ]

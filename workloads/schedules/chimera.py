@@ -2,14 +2,15 @@
 
 Model
 -----
-Microbatches come in units of p, half of each going down (chunk 0) and half up (chunk 1), both as in 1F1B with a turn of
-F as long as one of B: the two take the odd and the even turns of every stage, and a unit starts where the one before it
-leaves turns free. The bubble is (p - 2) / 2 (F + B) for F = B (the whole backward pass) and m a multiple of p: the
-fraction (p - 2) / (2 m + p - 2). Each stage keeps the weights of two parts of the model.
+Microbatches come in units of p. Half of a unit goes down the stages (chunk 0) and half goes up (chunk 1), both as in
+1F1B with slots of equal length for F and B: one half takes the odd slots of every stage and the other half the even
+slots, and a unit starts where the unit before it leaves slots free. The bubble is (p - 2) / 2 (F + B) for F = B (the
+whole backward pass) and m a multiple of p: the fraction (p - 2) / (2 m + p - 2). Each stage keeps the weights of two
+chunks of the model.
 
 Assumptions
 -----------
-Passes run in the order of these turns, whatever their real lengths are (units are concatenated directly).
+Passes run in the order of these slots, whatever their real lengths are (units are concatenated directly).
 
 References
 ----------
@@ -17,14 +18,14 @@ Li and Hoefler, "Chimera: efficiently training large-scale neural networks with 
 sections 3.1 and 3.5, table 2.
 """
 
-from workloads.schedules.base import Order, Pass, Step
+from workloads.schedules.passes import Order, Pass, Step
 from workloads.schedules.pipeline import Pipeline, require
 
 __all__ = ["check_chimera", "chimera"]
 
 
 def check_chimera(pipeline: Pipeline) -> None:
-    """Refuse a pipeline that the schedule cannot run.
+    """Refuse an odd number of stages.
 
     Raises
     ------
@@ -44,18 +45,18 @@ def chimera(pipeline: Pipeline) -> Order:
     F1.1 F0.0 B0.0 B1.1
     """
     p = pipeline.num_stages
-    return [_stage(stage, p, pipeline.num_microbatches) for stage in range(p)]
+    return [_steps(stage, p, pipeline.num_microbatches) for stage in range(p)]
 
 
-def _stage(stage: int, num_stages: int, num_microbatches: int) -> list[Step]:
-    """Return a stage's passes in the order of their turns."""
-    timed = []
+def _steps(stage: int, num_stages: int, num_microbatches: int) -> list[Step]:
+    """Return the passes of a stage in the order of their slots."""
+    slotted = []
     for i in range(num_microbatches):
-        unit, place = divmod(i, num_stages)
-        in_unit = min(num_stages, num_microbatches - unit * num_stages)
-        chunk = int(place >= (in_unit + 1) // 2)
-        along = num_stages - 1 - stage if chunk else stage
-        start = 2 * num_stages * unit + 2 * (place - chunk * ((in_unit + 1) // 2))
-        timed.append((start + along, Pass("F", i, chunk)))
-        timed.append((start + 2 * num_stages - 1 - along, Pass("B", i, chunk)))
-    return [one for _, one in sorted(timed)]
+        unit, number = divmod(i, num_stages)
+        half = (min(num_stages, num_microbatches - unit * num_stages) + 1) // 2
+        chunk = int(number >= half)
+        hops = num_stages - 1 - stage if chunk else stage
+        start = 2 * num_stages * unit + 2 * (number - chunk * half)
+        slotted.append((start + hops, Pass("F", i, chunk)))
+        slotted.append((start + 2 * num_stages - 1 - hops, Pass("B", i, chunk)))
+    return [pass_ for _, pass_ in sorted(slotted)]

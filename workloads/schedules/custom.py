@@ -1,4 +1,4 @@
-"""A schedule of the user's own: a text of passes, one line per stage, checked before anything runs.
+"""A schedule of the user's own: a text of passes, one line for each stage, checked before anything runs.
 
 Model
 -----
@@ -6,12 +6,13 @@ Model
     F0 F1 B0 W0 F2 B1 W1 B2 W2
     F0 B0 F1 B1 W0 F2 B2 W1 W2
 
-`F0.1` is chunk 1 of microbatch 0; where chunks stand is said apart (`workloads.schedules.chunk_layout`), round robin if
-nothing is. `F3+B1` runs both at a time. A B whose W is not written is whole. `#` begins a comment.
+`F0.1` is chunk 1 of microbatch 0; `chunk_order` says where the chunks stand (`ChunkLayout`), round robin by default.
+`F3+B1` runs both passes at the same time. A B without a W is the whole backward pass. `#` begins a comment.
 
-Every stage must run F and B of every microbatch and chunk once, and W at most once and after nothing but its B; where
-two pipelines run in opposite directions (both_ways), of every microbatch in one of the two. The order must end: each
-pass is run as soon as what it needs has run, and where that stops the cycle of stages is named.
+Every stage must run F and B of every microbatch and chunk once, and W at most once and only after its B; where two
+pipelines run in opposite directions (both_ways), F and B of every microbatch in one of the two. The order must end:
+each pass runs as soon as the passes that it waits for have run, and where no stage can go on, the error names the cycle
+of stages.
 """
 
 import re
@@ -19,13 +20,13 @@ from collections import Counter
 from typing import NoReturn
 
 from sim.errors import InvalidValueError
-from workloads.schedules.base import Order, Pair, Pass, Step, parts_of
-from workloads.schedules.chunk_layout import ChunkLayout
-from workloads.schedules.pipeline_order import PipelineOrder
+from workloads.schedules.passes import Order, Pair, Pass, Step, passes_of
+from workloads.schedules.pipeline import ChunkLayout, PipelineOrder
+from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
-__all__ = ["read_custom"]
+__all__ = ["format_step", "read_custom"]
 
-_MOST_TOLD = 8  # stages of a circle
+_MAX_SHOWN = 8  # stages of a cycle
 _PASS = re.compile(r"([FBW])(\d{1,7})(?:\.(\d{1,4}))?")
 
 
@@ -38,16 +39,18 @@ def read_custom(
     chunk_order: str = "round_robin",
     forward: bool = False,
 ) -> PipelineOrder:
-    r"""Return the pipeline_order of a text.
+    r"""Return the steps of every stage that a text gives, with the layout of the chunks.
 
     Parameters
     ----------
     text
         The order.
-    num_stages, num_microbatches, num_chunks
-        Of the pipeline; chunks of each stage.
+    num_stages, num_microbatches
+        Stages and microbatches of the pipeline.
+    num_chunks
+        Chunks of each stage, where `chunk_order` takes any number of chunks.
     chunk_order
-        Where these stand: round_robin, vee or both_ways.
+        Where the chunks stand: one of `CHUNK_ORDERS`.
     forward
         Whether an order without any B is complete.
 
@@ -60,8 +63,9 @@ def read_custom(
     Raises
     ------
     InvalidValueError
-        A word is no pass, a pass is missing or there twice, or the stages wait for each other for ever.
+        A word is no pass, a pass is missing or occurs twice, or the stages wait for each other for ever.
     """
+    layout = schedule_kind_of(CUSTOM, chunk_order).layout_on(num_stages, num_chunks)
     rows = [(number, row.partition("#")[0].split()) for number, row in enumerate(text.splitlines(), 1)]
     rows = [(number, words) for number, words in rows if words]
     if len(rows) != num_stages:
@@ -70,104 +74,102 @@ def read_custom(
         raise InvalidValueError("passes", f"have {num_stages} lines, one per stage", len(rows), hint, line=line)
     lines = [number for number, _ in rows]
     order = [[_step(word, number) for word in words] for number, words in rows]
-    no_backward = forward and all(step.kind == "F" for steps in order for step in steps)
+    has_no_backward = forward and all(step.kind == "F" for steps in order for step in steps)
     for line, steps in zip(lines, order, strict=True):
-        chunks = range(num_chunks) if chunk_order != "both_ways" else None
-        _check_complete(line, steps, num_microbatches, num_chunks, asked=("F" if no_backward else "FB", chunks))
-    kind = "row" if num_chunks == 1 else chunk_order
-    layout = ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
+        _check_complete(line, steps, num_microbatches, layout, kinds="F" if has_no_backward else "FB")
     _check_ends(order, layout, lines)
     return PipelineOrder(order=order, layout=layout)
 
 
-def shown(one: Pass) -> str:
-    """Return a pass as it is written.
+def format_step(step: Step) -> str:
+    """Return a step as it is written in the text.
 
-    >>> shown(Pass("F", 3, 1)), shown(Pass("W", 0))
-    ('F3.1', 'W0')
+    >>> format_step(Pass("F", 3, 1)), format_step(Pair("FB", 3, 0, 1, 0))
+    ('F3.1', 'F3+B1')
     """
-    return f"{one.kind}{one.microbatch}" + (f".{one.chunk}" if one.chunk else "")
+    return "+".join(
+        f"{pass_.kind}{pass_.microbatch}" + (f".{pass_.chunk}" if pass_.chunk else "") for pass_ in passes_of(step)
+    )
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _step(word: str, line: int) -> Step:
-    found = [_PASS.fullmatch(part) for part in word.split("+")]
-    passes = [Pass(match[1], int(match[2]), int(match[3] or 0)) for match in found if match]
-    if len(passes) == len(found) == 1:
+    matches = [_PASS.fullmatch(pass_) for pass_ in word.split("+")]
+    passes = [Pass(match[1], int(match[2]), int(match[3] or 0)) for match in matches if match]
+    if len(passes) == len(matches) == 1:
         return passes[0]
-    if [one.kind for one in passes] == ["F", "B"] and len(found) == len(passes):
+    if [pass_.kind for pass_ in passes] == ["F", "B"] and len(matches) == len(passes):
         forward, backward = passes
         return Pair("FB", forward.microbatch, forward.chunk, backward.microbatch, backward.chunk)
     rule, hint = "be F, B or W and a microbatch", "Write for example F0, B0, W0, F0.1 for chunk 1, or F1+B0."
     raise InvalidValueError("each word", rule, word, hint, line=line)
 
 
-def _check_complete(
-    line: int, steps: list[Step], num_microbatches: int, num_chunks: int, *, asked: tuple[str, range | None]
-) -> None:
-    """Check one stage's steps; `asked` are the kinds, and the chunks of each microbatch (None: one of the two)."""
-    kinds, chunks = asked
-    counted = Counter(part for step in steps for part in parts_of(step))
-    taken = {one.microbatch: one.chunk for one in counted if one.kind == "F"}
-    every = (
-        Pass(kind, i, chunk)
-        for kind in kinds
-        for i in range(num_microbatches)
-        for chunk in ((taken.get(i, 0),) if chunks is None else chunks)
-    )
-    for one, number in counted.items():
-        if one.microbatch >= num_microbatches or one.chunk >= num_chunks:
-            rule = f"be of microbatches below {num_microbatches} and chunks below {num_chunks}"
-            raise InvalidValueError("passes", rule, shown(one), "Correct it, or workload.microbatches.", line=line)
-        if number > 1:
+def _check_complete(line: int, steps: list[Step], num_microbatches: int, layout: ChunkLayout, *, kinds: str) -> None:
+    """Refuse the steps of a stage that lack a pass of `kinds`, or have a pass that cannot be there."""
+    counted = Counter(pass_ for step in steps for pass_ in passes_of(step))
+    chunk_taken = {pass_.microbatch: pass_.chunk for pass_ in counted if pass_.kind == "F"}
+    is_one_of_two = layout.kind == "both_ways"
+    for pass_, number in counted.items():
+        if pass_.microbatch >= num_microbatches or pass_.chunk >= layout.num_chunks:
+            rule = f"be of microbatches below {num_microbatches} and chunks below {layout.num_chunks}"
             raise InvalidValueError(
-                "passes", "be there once", f"{shown(one)} {number} times", "Remove the others.", line=line
+                "passes", rule, format_step(pass_), "Correct it, or workload.microbatches.", line=line
             )
-        if chunks is None and one.chunk != taken.get(one.microbatch, one.chunk):
-            rule, got = "keep a microbatch in one of the two pipelines", f"{shown(one)} beside another chunk's F"
-            raise InvalidValueError("passes", rule, got, "Leave one of the two out.", line=line)
-    for one in every:
-        if one not in counted:
-            rule = f"hold {' and '.join(kinds)} of every microbatch and chunk"
-            raise InvalidValueError("passes", rule, f"no {shown(one)}", "Add it.", line=line)
+        if number > 1:
+            rule, value = "be there once", f"{format_step(pass_)} {number} times"
+            raise InvalidValueError("passes", rule, value, "Remove the others.", line=line)
+        if is_one_of_two and pass_.chunk != chunk_taken.get(pass_.microbatch, pass_.chunk):
+            rule = "keep a microbatch in one of the two pipelines"
+            value = f"{format_step(pass_)} and F of another chunk"
+            raise InvalidValueError("passes", rule, value, "Leave one of the two out.", line=line)
+    for kind in kinds:
+        for i in range(num_microbatches):
+            for chunk in (chunk_taken.get(i, 0),) if is_one_of_two else range(layout.num_chunks):
+                if Pass(kind, i, chunk) not in counted:
+                    rule = f"hold {' and '.join(kinds)} of every microbatch and chunk"
+                    value = f"no {format_step(Pass(kind, i, chunk))}"
+                    raise InvalidValueError("passes", rule, value, "Add it.", line=line)
 
 
 def _check_ends(order: Order, layout: ChunkLayout, lines: list[int]) -> None:
-    """Run the passes without time; where no stage can go on, name who waits for whom."""
+    """Run the passes without time; where no stage can go on, refuse the order with the cycle of stages."""
     done: set[tuple[int, Pass]] = set()
-    position, todo = [0] * len(order), list(range(len(order)))
+    position, ready = [0] * len(order), list(range(len(order)))
     waiting: dict[tuple[int, Pass], list[int]] = {}
-    while todo:
-        stage = todo.pop()
+    while ready:
+        stage = ready.pop()
         while position[stage] < len(order[stage]):
-            parts = parts_of(order[stage][position[stage]])
-            needs = [need for part in parts for need in layout.needs(stage, part) if need not in done]
-            if needs:
-                waiting.setdefault(needs[0], []).append(stage)
+            passes = passes_of(order[stage][position[stage]])
+            missing = [needed for pass_ in passes for needed in layout.dependencies(stage, pass_) if needed not in done]
+            if missing:
+                waiting.setdefault(missing[0], []).append(stage)
                 break
             position[stage] += 1
-            for part in parts:
-                done.add((stage, part))
-                todo += waiting.pop((stage, part), [])
+            for pass_ in passes:
+                done.add((stage, pass_))
+                ready += waiting.pop((stage, pass_), [])
     if waiting:
-        _refuse_cycle({stage: need for need, stages in waiting.items() for stage in stages}, order, position, lines)
+        missing_of = {stage: needed for needed, stages in waiting.items() for stage in stages}
+        _refuse_cycle(missing_of, order, position, lines)
 
 
-def _refuse_cycle(needs: dict[int, tuple[int, Pass]], order: Order, position: list[int], lines: list[int]) -> NoReturn:
-    """Refuse an order in which each stage of `needs` waits for a pass of another, or of its own further on."""
-    chain = [min(needs)]
-    while needs[chain[-1]][0] not in chain:
-        chain.append(needs[chain[-1]][0])
-    cycle = chain[chain.index(needs[chain[-1]][0]) :]
-    said = "; ".join(
-        f"stage {stage} at {'+'.join(map(shown, parts_of(order[stage][position[stage]])))} waits for "
-        f"{shown(needs[stage][1])} of stage {needs[stage][0]}"
-        for stage in cycle[:_MOST_TOLD]
+def _refuse_cycle(
+    missing_of: dict[int, tuple[int, Pass]], order: Order, position: list[int], lines: list[int]
+) -> NoReturn:
+    """Refuse an order whose stages wait for each other; `missing_of` is what each stage waits for."""
+    chain = [min(missing_of)]
+    while missing_of[chain[-1]][0] not in chain:
+        chain.append(missing_of[chain[-1]][0])
+    cycle = chain[chain.index(missing_of[chain[-1]][0]) :]
+    waits = "; ".join(
+        f"stage {stage} at {format_step(order[stage][position[stage]])} waits for "
+        f"{format_step(missing_of[stage][1])} of stage {missing_of[stage][0]}"
+        for stage in cycle[:_MAX_SHOWN]
     )
-    rule = f"not wait for each other in a circle ({said}{'; ...' if len(cycle) > _MOST_TOLD else ''})"
-    got = f"a circle of {len(cycle)} stages" if len(cycle) > 1 else f"stage {cycle[0]}"
-    raise InvalidValueError(
-        "passes", rule, got, "Move one of these passes behind what it waits for.", line=lines[cycle[0]]
-    )
+    rule = f"not wait for each other in a cycle ({waits}{'; ...' if len(cycle) > _MAX_SHOWN else ''})"
+    value = f"a cycle of {len(cycle)} stages" if len(cycle) > 1 else f"stage {cycle[0]}"
+    hint = "Move one of these passes behind the pass that it waits for."
+    raise InvalidValueError("passes", rule, value, hint, line=lines[cycle[0]])

@@ -1,20 +1,35 @@
-"""1F1B (PipeDream-Flush): after a warm-up, each stage alternates one forward and one backward pass.
+"""1F1B and interleaved 1F1B: after a warm-up, each stage alternates one forward and one backward pass.
 
 Model
 -----
-Stage i of p warms up with min(m, p - i - 1) forward passes, then alternates, then drains. With uniform stages and no
-communication the bubble is that of GPipe, (p - 1)(F + B), the fraction (p - 1) / (m + p - 1), for every p and m; B is
-the whole backward pass. A stage keeps the activations of at most p - i microbatches.
+*1F1B* (PipeDream-Flush): stage i of p warms up with min(m, p - i - 1) forward passes, then alternates, then drains.
+With uniform stages and no communication the bubble is that of GPipe, (p - 1)(F + B), the fraction (p - 1) / (m + p -
+1), for every p and m; B is the whole backward pass. A stage keeps the activations of at most p - i microbatches.
+
+*Interleaved*: each stage has v chunks of the model, round robin. Microbatches pass in groups; a group goes through
+chunk 0, then chunk 1 and so on, before the next group starts. Stage i warms up with 2 (p - i - 1) + (v - 1) g forward
+passes, g the size of the first group, then alternates. The bubble is (p - 1)(F + B) / v with uniform stages and no
+communication, for m a multiple of p and F and B (the whole backward pass) that divide by v; hops are v times as many as
+in 1F1B.
+
+Assumptions
+-----------
+Groups of interleaved 1F1B have p microbatches. Where m does not divide by p the first group takes the remainder too: a
+smaller last group would leave stages waiting for each other for ever. The bubble is then longer than the closed form,
+and more activations are kept.
 
 References
 ----------
 Narayanan et al., "Efficient large-scale language model training on GPU clusters using Megatron-LM", 2021, section 2.2.
+Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 4.2.3 (activations).
 """
 
-from workloads.schedules.base import Order, Pass, Step
+from collections.abc import Sequence
+
+from workloads.schedules.passes import Order, Pass, Step
 from workloads.schedules.pipeline import Pipeline
 
-__all__ = ["one_f_one_b"]
+__all__ = ["interleaved", "interleaved_in_flight", "one_f_one_b"]
 
 
 def one_f_one_b(pipeline: Pipeline) -> Order:
@@ -26,11 +41,45 @@ def one_f_one_b(pipeline: Pipeline) -> Order:
     F0B0F1B1F2B2
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches
-    return [_stage(min(m, p - stage - 1), m) for stage in range(p)]
+    forward, backward = ([Pass(kind, i) for i in range(m)] for kind in "FB")
+    return [_alternate(forward, backward, min(m, p - stage - 1)) for stage in range(p)]
 
 
-def _stage(warm_up: int, num_microbatches: int) -> list[Step]:
-    passes: list[Step] = [Pass("F", i) for i in range(warm_up)]
-    for i in range(num_microbatches - warm_up):
-        passes += [Pass("F", warm_up + i), Pass("B", i)]
-    return passes + [Pass("B", i) for i in range(num_microbatches - warm_up, num_microbatches)]
+def interleaved(pipeline: Pipeline) -> Order:
+    """Interleaved 1F1B: each stage holds v chunks of the model, and microbatches go round the stages v times.
+
+    >>> for stage in interleaved(Pipeline(num_stages=2, num_microbatches=2, num_chunks=2)):
+    ...     print(" ".join(f"{p.kind}{p.microbatch}.{p.chunk}" for p in stage))
+    F0.0 F1.0 F0.1 F1.1 B0.1 B1.1 B0.0 B1.0
+    F0.0 F1.0 F0.1 B0.1 F1.1 B1.1 B0.0 B1.0
+    """
+    p, m, v = pipeline.num_stages, pipeline.num_microbatches, pipeline.num_chunks
+    first = _first_group(pipeline)
+    groups = [range(first), *(range(start, start + p) for start in range(first, m, p))]
+    forward = [Pass("F", i, chunk) for group in groups for chunk in range(v) for i in group]
+    backward = [Pass("B", i, chunk) for group in groups for chunk in reversed(range(v)) for i in group]
+    return [_alternate(forward, backward, min(m * v, 2 * (p - stage - 1) + (v - 1) * first)) for stage in range(p)]
+
+
+def interleaved_in_flight(pipeline: Pipeline) -> int:
+    """Return the most chunks whose activations a stage has in flight: those of the warm-up of stage 0, and one more.
+
+    >>> interleaved_in_flight(Pipeline(num_stages=4, num_microbatches=8, num_chunks=2))
+    11
+    """
+    p, v = pipeline.num_stages, pipeline.num_chunks
+    return min(pipeline.num_microbatches * v, 2 * (p - 1) + (v - 1) * _first_group(pipeline) + 1)
+
+
+def _first_group(pipeline: Pipeline) -> int:
+    """Return the size of the first group: p microbatches, and the remainder of m over p."""
+    p, m = pipeline.num_stages, pipeline.num_microbatches
+    return p + m % p if m >= p else m
+
+
+def _alternate(forward: Sequence[Step], backward: Sequence[Step], warm_up: int) -> list[Step]:
+    """Return `warm_up` forward passes, then a forward and a backward pass in turn, then the other backward passes."""
+    steps = [*forward[:warm_up]]
+    for pair in zip(forward[warm_up:], backward, strict=False):
+        steps += pair
+    return [*steps, *backward[len(forward) - warm_up :]]

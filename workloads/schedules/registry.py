@@ -9,24 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sim.errors import InvalidValueError
-from workloads.schedules.base import Order, Schedule
-from workloads.schedules.breadth_first import breadth_first
 from workloads.schedules.chimera import check_chimera, chimera
-from workloads.schedules.chunk_layout import LAYOUTS, ChunkLayout
-from workloads.schedules.dualpipe import check_dualpipe, dualpipe
-from workloads.schedules.dualpipe_v import check_dualpipe_v, dualpipe_v
-from workloads.schedules.gpipe import gpipe
-from workloads.schedules.interleaved import interleaved, interleaved_in_flight
-from workloads.schedules.one_f_one_b import one_f_one_b
-from workloads.schedules.pipeline import Pipeline
-from workloads.schedules.pipeline_order import PipelineOrder
-from workloads.schedules.v_half import v_half
-from workloads.schedules.v_min import v_min
-from workloads.schedules.zb_1p import zb_1p
-from workloads.schedules.zb_2p import zb_2p
-from workloads.schedules.zb_h1 import zb_h1
-from workloads.schedules.zb_h2 import zb_h2
-from workloads.schedules.zb_v import zb_v
+from workloads.schedules.controllable_memory import v_half, v_min, zb_v
+from workloads.schedules.dualpipe import check_dualpipe, check_dualpipe_v, dualpipe, dualpipe_v
+from workloads.schedules.gpipe import breadth_first, gpipe
+from workloads.schedules.one_f_one_b import interleaved, interleaved_in_flight, one_f_one_b
+from workloads.schedules.passes import Order, Schedule
+from workloads.schedules.pipeline import LAYOUTS, ChunkLayout, Pipeline, PipelineOrder
+from workloads.schedules.zero_bubble import zb_1p, zb_2p, zb_h1, zb_h2
 
 __all__ = [
     "CUSTOM",

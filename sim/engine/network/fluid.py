@@ -14,10 +14,10 @@ How it is fast
 --------------
 Links that others keep from ever being full (`Cluster.can_saturate`) hold nobody back and are left out of sharing.
 Transfers that share no other link never meet: each is *alone*, its end is known when it begins, and it costs one event.
-Transfers that meet form a *component*, connected by shared links; only a component in which something starts or ends is solved
-again, and it falls apart into smaller ones when its links do. Links are bits of an integer, so that to meet is an `&`.
-Alone and components are disjoint at all times. `sim.engine.network.plain`, which solves everything at every change, is the
-oracle.
+Transfers that meet form a *component*, connected by shared links; only a component in which something starts or ends is
+solved again, and a component falls apart into smaller ones when its links do. Links are bits of an integer, so that two
+sets of links meet where their `&` is not 0. Alone and components are disjoint at all times. The tests keep a plain
+network, which solves everything at every change, as the oracle.
 
 Assumptions
 -----------
@@ -25,7 +25,7 @@ Latency is not stretched by load. Flows of one transfer progress together (`bulk
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.network.batch import Batch, connected, refuse_dead_links
 from sim.engine.network.linkuse import LinkLog
-from sim.engine.network.maxmin import bounded_rows, bounded_weights, few_max_min_rates
+from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
 from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.trace import LinkUse
 from sim.plan.folding import Folding
@@ -46,7 +46,6 @@ from sim.time import to_ns
 __all__ = ["FluidNetwork"]
 
 FloatArray = NDArray[np.float64]
-Solver = Callable[[Sequence[tuple[NDArray[np.intp], FloatArray]], FloatArray], FloatArray]
 _KNOWN = 1024
 """Rates and rows that are kept for sets of transfers that come again."""
 
@@ -105,7 +104,6 @@ class FluidNetwork:
         link_names: Sequence[str],
         link_kinds: Sequence[str],
         *,
-        solver: Solver | None = None,
         can_saturate: NDArray[np.bool_] | None = None,
         folding: Folding | None = None,
     ) -> None:
@@ -114,7 +112,7 @@ class FluidNetwork:
         With `folding` a transfer counts as often as its lane does.
         """
         self._env = clock.env
-        self._capacity, self._names, self._solver = capacity, link_names, solver
+        self._capacity, self._names = capacity, link_names
         self._can_fill = (
             np.ones(capacity.size, dtype=np.bool_) if can_saturate is None else can_saturate | (capacity <= 0)
         )
@@ -249,7 +247,7 @@ class FluidNetwork:
         self._busy |= mask
         self._mark(component)
 
-    # ---- components ---------------------------------------------------------------------------------------------------
+    # ---- components ----------------------------------------------------------------------------------------------
 
     def _mark(self, component: _ContentionComponent) -> None:
         component.alarm = None
@@ -322,17 +320,17 @@ class FluidNetwork:
         rates = self._known.get(component.transfers)
         if rates is None:
             self.num_solves += 1
-            most = [transfer.most_bytes_per_s for transfer in component.transfers] if self._has_bounds else []
-            if self._solver is not None:
-                weights = [(t.load.links, t.load.num_bytes / t.flow_bytes) for t in component.transfers]
-                rates = self._solver(*bounded_weights(weights, self._capacity, most)).tolist()
-            else:
-                rows: Sequence[FloatArray] = [member.row.each for member in component.members]
-                rates = few_max_min_rates(bounded_rows(rows, most) if most else rows)
+            rates = self.solved_rates(component.transfers, [member.row.each for member in component.members])
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[component.transfers] = rates
         return rates
+
+    def solved_rates(self, transfers: Sequence[Transfer], rows: Sequence[FloatArray]) -> list[float]:
+        """Return the rate per flow of transfers that share links, from their rows (see `_Row`)."""
+        if self._has_bounds:
+            rows = bounded_rows(rows, [transfer.most_bytes_per_s for transfer in transfers])
+        return few_max_min_rates(rows)
 
     def _row(self, transfer: Transfer) -> _Row:
         row = self._rows.get(transfer)

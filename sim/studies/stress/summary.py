@@ -13,6 +13,7 @@ and with its contention, which is told apart as well; waiting (stalled), bubble 
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, Final
 
@@ -21,7 +22,6 @@ from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
 from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.stress.grid import Grid
 from sim.studies.stress.point import Done
-from sim.studies.stress.student import student_quantile
 
 __all__ = ["FAMILIES", "mean_and_interval", "summarise"]
 
@@ -81,8 +81,20 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, tuple[float, floa
     mean = fmean(values)
     if len(values) < 2:
         return mean, None
-    half = student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    half = _student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return mean, (mean - half, mean + half)
+
+
+@lru_cache(maxsize=128)
+def _student_quantile(degrees: int) -> float:
+    """Return the 0.975 quantile of Student's t distribution with 1, 2, ... degrees of freedom.
+
+    >>> [round(_student_quantile(degrees), 3) for degrees in (1, 2, 10, 99)]
+    [12.706, 4.303, 2.228, 1.984]
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415  # the import takes 0.15 s, and most commands need no interval
+
+    return float(stdtrit(degrees, 0.975))
 
 
 def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:

@@ -288,7 +288,7 @@ def test_a_command_that_finds_no_more_memory_ends_with_3_and_one_line(
     def run_out(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sim.studies.claims.simulate_scenario", run_out)
+    monkeypatch.setattr("sim.run.scenario_run.ScenarioRun.simulate", run_out)
     Path("good.yaml").write_text(GOOD, encoding="utf-8")
     said = run("good.yaml", "--jobs", "1")
     assert (said.code, said.out) == (3, "")

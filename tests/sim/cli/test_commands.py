@@ -1,5 +1,7 @@
 """The commands as a user types them: what they print, write and exit with."""
 
+import importlib
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from saying import Said
 
+from sim.cli.app import COMMANDS
 from sim.engine.trace import COLUMNS
 
 SMALL = [
@@ -186,47 +189,62 @@ NUMBERS = "moesim: {} must be an integer of at least {}, got {}. For example: {}
             "moesim: --output must be given, got nothing. For example: moesim timeline ep64_tp16_pp4 -o timeline.svg\n",
         ),
         (
-            ["rum", "x"],
-            "moesim: the command must be one of run, validate, stress, timeline, schedules, topology, explain, list, "
-            "schema, init, routing, got rum. Did you mean `run`?\n",
-        ),
-        (
-            ["run", "x", "--sed", "3"],
-            "moesim: an option must be one that moesim run has, got --sed. Did you mean `--seed`?\n",
-        ),
-        (["--foo"], "moesim: an option must be one that moesim has, got --foo. See moesim --help.\n"),
-        (["run", "x", "--seed"], "moesim: --seed must be followed by a value, got nothing. See moesim --help.\n"),
-        (
-            ["timeline", "x", "-o", "a.png", "--window", "1"],
-            "moesim: --window must be followed by 2 values, got fewer. See moesim --help.\n",
-        ),
-        (
             ["timeline", "x", "-o", "a.png", "--window", "1", "b"],
-            "moesim: --window must be 2 numbers, got 1 b. For example: --window 0 50\n",
-        ),
-        (["run", "x", "--check=3"], "moesim: --check must have no value, got 3. Write --check alone.\n"),
-        (
-            ["list", "presets", "models"],
-            "moesim: the arguments must be no more than WHAT, got models. For example: moesim list presets\n",
-        ),
-        (
-            ["schema", "x"],
-            "moesim: the arguments must be options alone, got x. For example: moesim schema > moesim.schema.json\n",
+            "moesim: --window must be 2 numbers, got b. For example: --window 0 50\n",
         ),
     ],
 )
-def test_usage_errors_are_told_like_all_other_input(
+def test_a_value_that_an_option_does_not_take_is_refused_like_all_other_input(
     moesim: Callable[..., Said], arguments: list[str], message: str
 ) -> None:
     """One line of our own form and exit 2; with --json the same parts as an object."""
     assert moesim(*arguments) == Said(2, "", message)
-    if arguments[-1] in ("--foo", "--seed", "--window", "1") or arguments[0].startswith("-"):
-        return  # --json would be taken as a value there, or stands before a command
     said = moesim(*arguments, "--json")
     error = json.loads(said.out)["error"]
     assert (said.code, said.err) == (2, message)
     assert set(error) == {"file", "line", "field", "rule", "value", "cure"}
     assert message == f"moesim: {error['field']} must {error['rule']}, got {error['value']}. {error['cure']}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "words"),
+    [
+        (["rum", "x"], "the command", ["No such command 'rum'", "Did you mean 'run'?"]),
+        (["run", "x", "--sed", "3"], "--sed", ["No such option: --sed", "--seed"]),
+        (["--foo"], "--foo", ["No such option: --foo"]),
+        (["run", "x", "--seed"], "--seed", ["'--seed' requires an argument", "See moesim --help."]),
+        (["timeline", "x", "-o", "a.png", "--window", "1"], "--window", ["'--window' requires 2 arguments"]),
+        (["run", "x", "--check=3"], "--check", ["'--check' does not take a value"]),
+        (["list", "presets", "models"], "the command", ["(models)", "For example: moesim list presets"]),
+        (["schema", "x"], "the command", ["(x)", "For example: moesim schema > moesim.schema.json"]),
+    ],
+)
+def test_arguments_that_do_not_fit_a_command_are_refused_in_the_parsers_words(
+    moesim: Callable[..., Said], arguments: list[str], field: str, words: list[str]
+) -> None:
+    """One line and exit 2; the object of --json, where the parser has not taken it as a value, has the same words."""
+    said = moesim(*arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert all(word in said.err for word in words)
+    said = moesim(arguments[0], "--json", *arguments[1:])
+    error = json.loads(said.out)["error"]
+    assert set(error) == {"file", "line", "field", "rule", "value", "cure"}
+    if arguments != ["--foo"]:  # nothing has been read before `--json` there
+        assert (said.code, error["field"]) == (2, field)
+        assert said.err.startswith(f"moesim: {error['value']}")
+        assert said.err.endswith(f" {error['cure']}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_arguments_of_a_command_are_those_of_the_function_that_does_its_work(name: str) -> None:
+    """The function has a default for each argument that may be left out."""
+    module, _, attribute = name.rpartition(".")
+    does = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    declared = inspect.signature(COMMANDS[name]).parameters
+    assert set(does) == set(declared)
+    for key, argument in declared.items():
+        if argument.default is None:
+            assert does[key].default in ((), None)
 
 
 def test_moesim_alone_and_its_help_show_the_commands(moesim: Callable[..., Said]) -> None:
@@ -266,7 +284,7 @@ def test_a_window_outside_the_run_is_refused_with_the_length_of_the_run(
     said = moesim("timeline", "ep64_tp16_pp4", *SMALL, "-o", str(path), "--window", "1e6", "2e6")
     assert said.code == 2
     assert said.err.startswith(
-        f"moesim: --window must show a part of the run, which lasts {step_s * 1e3:.6g} ms, got 1e+06 2e+06. For"
+        f"moesim: --window must lie in the run, which lasts {step_s * 1e3:.6g} ms, got 1e+06 2e+06. For"
     )
     assert not path.exists()
 

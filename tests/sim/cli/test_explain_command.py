@@ -2,12 +2,12 @@
 
 import pytest
 
-from sim.cli.explain import explain_command
+from sim.cli.describe import explain_command
 
 
 def test_explain_says_why_a_mesh_is_illegal_and_which_legal_one_is_near(capsys: pytest.CaptureFixture[str]) -> None:
     """The document's strategy is no Megatron mesh on 64 GPUs, and is one in the spanning reading."""
-    explain_command("EP64_TP16_PP4", num_gpus=64, gpus_per_node=8, as_json=False)
+    explain_command("EP64_TP16_PP4", gpus=64, gpus_per_node=8, as_json=False)
     parts = dict(part.split(": ", 1) for part in capsys.readouterr().out.strip().split("\n\n")[1:])
     assert parts["megatron"].startswith("illegal\n")
     assert "ETP x EP x PP = 1 x 64 x 4 = 256" in parts["megatron"]
@@ -17,7 +17,7 @@ def test_explain_says_why_a_mesh_is_illegal_and_which_legal_one_is_near(capsys: 
 
 def test_explain_says_the_sizes_of_a_legal_mesh(capsys: pytest.CaptureFixture[str]) -> None:
     """TP8 x PP2 on 16 GPUs: its axes and groups stand in a line each."""
-    explain_command("EP1_TP8_PP2", num_gpus=16, gpus_per_node=8, as_json=False)
+    explain_command("EP1_TP8_PP2", gpus=16, gpus_per_node=8, as_json=False)
     text = capsys.readouterr().out
     assert text.startswith("EP1_TP8_PP2 on 16 GPUs, nodes of 8\n\nmegatron: legal\n")
     assert "  axes     TP8 PP2 EP1 DP1 with sequence parallelism\n" in text

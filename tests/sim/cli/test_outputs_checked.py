@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_a_run(told, file, code,
     "arguments", [("run", "good.yaml", "--out", "o/new/er"), ("timeline", "good.yaml", "-o", "o/x.png")]
 )
 def test_a_folder_without_permission_is_refused_before_a_run(told, monkeypatch, arguments):
-    """RoutingRequest of the folder that is there, for the rest would be made in it."""
+    """The existing folder decides, because the folders below it would be made in it."""
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != Path("o"))
     assert told(*arguments) == (4, f"{arguments[-1]}: Permission denied. {CURE}")
 

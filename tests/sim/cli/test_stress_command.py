@@ -184,7 +184,7 @@ def test_a_recording_is_spread_over_ranks(moesim):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ranks", "3"], "--ranks must divide 2 experts, got 3. Give a number that divides them"),
+        (["--ranks", "3"], "--ranks must divide 2 experts, got 3. Give a number that divides the number of experts"),
         (["--replicas", "2"], "--replicas must be given with --ranks, got 2. For example: --ranks 8 --replicas 2"),
         (["--ranks", "2", "--replicas", "1"], "--replicas must give 2 ranks equally many slots, got 1. For example"),
     ],

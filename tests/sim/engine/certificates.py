@@ -76,7 +76,7 @@ def _passes(seen: Observed) -> dict[tuple[int, int, Pass], tuple[int, int]]:
 
 def every_pass_runs_once(seen: Observed) -> None:
     """F of every microbatch in every part of the model and lane, B as well in training, and one end of step."""
-    trains = seen.work.kind == "training"
+    trains = seen.work.kind.trains
     trace, mesh, parts = seen.run.trace, seen.work.mesh, seen.work.chunk_layout
     rows = trace.rows("pass")
     columns = [seen.column(name)[rows].tolist() for name in ("stage", "lane", "kind", "microbatch", "chunk")]
@@ -112,7 +112,7 @@ def every_pass_opens_after_what_it_needs(seen: Observed) -> None:
             assert passes[need.stage, lane, Pass(*need[1:])][1] <= opened
     hops = _hops(seen)
     for (stage, lane, chosen), (_, closed) in passes.items():
-        target = None if chosen.kind == "O" else placement.target(stage, chosen)
+        target = None if chosen.kind == "O" else placement.receiver(stage, chosen)
         if target is not None and target.stage != stage:
             arrival = hops.pop((stage, lane, chosen.microbatch, closed), None)
             assert arrival is not None, "a pass whose output went nowhere"

@@ -12,14 +12,15 @@ from topology.cluster import build_cluster
 from topology.degraded import Change
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from workloads.collectives import COLLECTIVES
+from workloads.collectives import operations
+from workloads.collectives.settings import NetworkSettings
 from workloads.collectives.tree import two_trees
 
 CLUSTER = make_cluster(64)
 
 
 def costs_of(cluster=CLUSTER, all_reduce="auto"):
-    costs = Costs(cluster, dtype="bf16", all_reduce=all_reduce)
+    costs = Costs(cluster, dtype="bf16", network=NetworkSettings(all_reduce=all_reduce))
     costs.pairs.is_on = True
     return costs
 
@@ -44,7 +45,7 @@ def figures_of(costs, transfer):
 
 @PATIENT
 @given(
-    operation=st.sampled_from(sorted(COLLECTIVES)),
+    operation=st.sampled_from(sorted(operations())),
     all_reduce=st.sampled_from(["auto", "ring", "tree", "hierarchical"]),
     pattern=st.lists(st.integers(0, 31), min_size=2, max_size=8, unique=True),
     num_nodes=st.integers(1, 4),

@@ -8,12 +8,11 @@ import pytest
 from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_network import PlainNetwork, max_min_rates, network_with
 from properties import PATIENT
 
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.maxmin import max_min_rates
-from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.errors import SimulationError
 
 NETWORKS = {"fluid": FluidNetwork, "plain": PlainNetwork, "flow": FlowNetwork}
@@ -104,7 +103,7 @@ def test_a_bound_is_a_link_that_nobody_else_uses(network, cases):
 def test_a_solver_of_ones_own_hears_of_bounds():
     """As links after the others: 2 and 8 of 10 bytes/ns, as above."""
     bounded, other = make_transfer({0: 300}, [10], most=2), make_transfer({0: 800}, [10])
-    _, batches = run_network([10], [(0, [bounded]), (0, [other])], solver=max_min_rates)
+    _, batches = run_network([10], [(0, [bounded]), (0, [other])], network=network_with(max_min_rates))
     assert ends_of(batches) == [150, 100]
 
 

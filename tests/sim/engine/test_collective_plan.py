@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from works import make_cluster
 
-from sim.build.transfer_sms import TransferSms
 from sim.build.work import CollectiveWork
 from sim.engine.simulation import run_plan
 from sim.plan.collective import CollectivePlan, bus_factor
+from sim.plan.transfer_sms import TransferSms
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from workloads.collectives.settings import NetworkSettings
+from workloads.routing.settings import RoutingSettings
 
 TOKENS, TOP_K, EXPERTS = 4096, 8, 256
 DISPATCH, COMBINE = 7392.0, 14336.0
@@ -23,12 +25,15 @@ INSIDE_NS, BETWEEN_NS, RAILS_NS = 3330, 2800, 3700
 """Paths: over the NVSwitch, under one leaf, across leaves."""
 
 
-def plan_of(op, *, num_nodes=1, ranks=None, cluster=None, **more):
+def plan_of(op, *, num_nodes=1, ranks=None, cluster=None, max_nodes_per_token=None, sms=None, **more):
     """Return a plan; tokens choose their experts evenly."""
     cluster = make_cluster(8 * num_nodes) if cluster is None else cluster
     ranks = np.arange(8 * num_nodes) if ranks is None else np.array(ranks)
     tokens = {"tokens": TOKENS, "top_k": TOP_K, "experts": EXPERTS} if op in ("dispatch", "combine") else {}
-    return CollectivePlan(CollectiveWork(cluster=cluster, op=op, ranks=ranks, **tokens, **more))
+    network = NetworkSettings(**{key: more.pop(key) for key in ("all_to_all", "fidelity") if key in more})
+    routing = RoutingSettings(max_nodes_per_token=max_nodes_per_token)
+    work = CollectiveWork(cluster=cluster, op=op, ranks=ranks, network=network, routing=routing, **tokens, **more)
+    return CollectivePlan(work, sms=sms)
 
 
 def hit(num_owners, *, experts=EXPERTS):
@@ -92,7 +97,7 @@ def test_a_limit_of_nodes_is_what_crosses():
 def test_few_sms_hold_back_what_moves_inside_a_node():
     """4 SMs of 24.2 GB/s move 96.8 GB/s of the 7 / 8 of the copies that leave a rank."""
     few = TransferSms(num_sms=4, bytes_per_s=24.2e9)
-    plan = plan_of("dispatch", num_bytes=DISPATCH, sms=few)
+    plan = plan_of("dispatch", num_bytes=DISPATCH, sms={"all_to_all": few})
     assert plan.transfer.alone_ns == pytest.approx(7 / 8 * TOKENS * TOP_K * DISPATCH / 96.8, abs=1)
     assert plan.transfer.num_sms == 4
 

@@ -11,9 +11,9 @@ node and takes as much in: 56 flows. NVLink and PCIe carry the same flows and ar
 import numpy as np
 import pytest
 from handmade import BYTE_PER_NS, HandPlan, exchange, run_network
+from plain_network import PlainNetwork
 from works import make_cluster
 
-from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.engine.simulation import run_plan
 from sim.plan.ops import Transfer
 from sim.results.path import path_ns

@@ -1,19 +1,18 @@
 """Every certificate on a set of real runs: three conventions, forward and training, schedules, routing, ZeRO, SP."""
 
 from dataclasses import replace
-from functools import partialmethod
 from itertools import product
 
 import numpy as np
 import pytest
 from certificates import CERTIFICATES, observe, observe_case
+from plain_network import max_min_rates, rates_by
 from works import make_work
 
 import sim.engine.run_state
 import sim.engine.simulation
 from sim.engine.compute import RankCompute
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.maxmin import max_min_rates
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.stages import stages_ns
 from workloads.schedules import SCHEDULES
@@ -97,7 +96,7 @@ def test_fractions_of_every_run_lie_between_0_and_1(case):
 
 def facts_of(work):
     """Facts of a run, from the model's closed forms."""
-    passes = 3 if work.kind == "training" else 1
+    passes = work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
     head = 2.0 * work.model.num_embedding_params * work.head_tokens * work.num_microbatches * work.mesh.dp
     flops = {
@@ -147,7 +146,7 @@ def spanning_work():
 
 def test_a_network_without_sharing_shows_as_links_over_capacity_and_no_contention(monkeypatch):
     shared = observe(spanning_work())
-    monkeypatch.setattr(FluidNetwork, "__init__", partialmethod(FluidNetwork.__init__, solver=alone_rates))
+    monkeypatch.setattr(FluidNetwork, "solved_rates", rates_by(alone_rates))
     alone = observe(spanning_work())
     assert contention_ns(shared) > 0 == contention_ns(alone)
     with pytest.raises(AssertionError):

@@ -1,17 +1,16 @@
 """Lanes by hand: foreign expert work, slow ranks, meetings, shared links, and what breaks when a law is broken."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer, serve
+from plain_network import max_min_rates, rates_by
 
 import sim.engine.run_state
 import sim.engine.simulation
 from sim.engine.compute import RankCompute
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.maxmin import max_min_rates
 from sim.engine.simulation import run_plan
 from sim.plan.ops import RendezvousKey
 from sim.results.path import path_ns
@@ -192,7 +191,7 @@ def alone_rates(weights, capacity):
 
 
 def test_a_network_that_ignores_sharing_is_noticed(monkeypatch):
-    monkeypatch.setattr(sim.engine.simulation, "FluidNetwork", partial(FluidNetwork, solver=alone_rates))
+    monkeypatch.setattr(FluidNetwork, "solved_rates", rates_by(alone_rates))
     trace = run_plan(sharing_plan()).trace
     with pytest.raises(AssertionError):
         assert_link_is_shared(trace)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_network import max_min_rates
 from properties import PATIENT
 
-from sim.engine.network.maxmin import few_max_min_rates, max_min_rates
+from sim.engine.network.maxmin import few_max_min_rates
 
 # Links within 1e-12 of the lowest level fill together; flows differ by up to 1,000 and up to 8 transfers meet, which
 # can magnify that (and float noise) by 8,000 on a link: 8e-9. The faults looked for are far above it.

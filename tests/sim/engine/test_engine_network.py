@@ -7,11 +7,10 @@ import pytest
 from handmade import BYTE_PER_NS, make_transfer, run_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_network import PlainNetwork, max_min_rates, network_with
 from properties import PATIENT
 from works import make_cluster
 
-from sim.engine.network.maxmin import max_min_rates
-from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.errors import SimulationError
 from sim.plan.costs import Costs
 from workloads.collectives import all_to_all
@@ -137,7 +136,7 @@ def test_transfers_that_start_at_one_time_are_solved_once():
         return max_min_rates(weights, capacity)
 
     equal = [make_transfer({0: 1000}, [10]) for _ in range(50)]
-    network, batches = run_network([10], [(3, [transfer]) for transfer in equal], solver=counting)
+    network, batches = run_network([10], [(3, [transfer]) for transfer in equal], network=network_with(counting))
     assert calls == [50]
     assert network.link_use().time_ns.tolist() == [3, 3 + 5000]
     assert set(ends_of(batches)) == {3 + 5000}
@@ -323,7 +322,7 @@ def test_the_slow_simulation_notices_a_network_that_does_not_share():
         return np.array([max_min_rates([weight], capacity)[0] for weight in weights])
 
     starts = [(0, [make_transfer({0: 1000}, [1])]), (0, [make_transfer({0: 1000}, [1])])]
-    _, batches = run_network([1], starts, solver=alone)
+    _, batches = run_network([1], starts, network=network_with(alone))
     assert ends_of(batches) == [1000, 1000]
     assert slow_ends([1], starts) == [2000, 2000]
 

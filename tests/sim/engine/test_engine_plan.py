@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from works import make_cluster, make_model, make_plain_cluster, make_work
+from works import change, make_cluster, make_model, make_plain_cluster, make_work
 
 from sim.build.work import Work
 from sim.engine.simulation import run_plan
@@ -18,6 +18,7 @@ from sim.plan.route import route
 from sim.results.path import path_ns
 from sim.time import to_ns
 from topology.cluster import build_cluster
+from workloads.collectives.settings import NetworkSettings
 from workloads.kernels import Attention, Gemm
 from workloads.layers import attention_block, dense_ffn_block, embedding_block, head_block
 from workloads.memory import Precision, params_per_rank
@@ -64,7 +65,7 @@ def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
     """Of those that NCCL has; what has no entry of its own is run as a ring."""
     times = {}
     for algorithm in ("ring", "tree", "nvls", "auto"):
-        costs = Costs(make_cluster(16), dtype="bf16", all_reduce=algorithm)
+        costs = Costs(make_cluster(16), dtype="bf16", network=NetworkSettings(all_reduce=algorithm))
         transfer = costs.transfers.collective(operation, np.arange(num_ranks), num_bytes, group=0)
         times[algorithm] = transfer.latency_ns + transfer.alone_ns
     assert times["auto"] == min(times["ring"], times["tree"], times["nvls"])
@@ -75,7 +76,7 @@ def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
 def test_a_ring_pays_the_latency_of_every_step(operation, rounds, num_ranks):
     """That of the path, where nothing is known of the links but their own figures."""
     cluster = make_plain_cluster(16)
-    ring = Costs(cluster, dtype="bf16", all_reduce="ring")
+    ring = Costs(cluster, dtype="bf16", network=NetworkSettings(all_reduce="ring"))
     transfer = ring.transfers.collective(operation, np.arange(num_ranks), 1e6, group=0)
     assert transfer.latency_ns == to_ns(rounds * (num_ranks - 1) * float(cluster.latency_s(0, 1)))
 
@@ -107,7 +108,7 @@ def test_the_imbalance_of_random_routing_is_that_of_its_own_tokens(strategy, con
     work = make_work(strategy, convention, routing="multinomial")
     routed = route(work, Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0)
     balanced = route(
-        replace(work, routing="balanced"), Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0
+        change(work, routing="balanced"), Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0
     )
     for transfer, even in zip(routed.there + routed.back, balanced.there + balanced.back, strict=True):
         # Balanced counts divide here, so that what is left to save is the difference to the balanced run.
@@ -179,7 +180,7 @@ def edges_over_tp(work):
     look-ups, a gather per hop, and backward a gather per hop and the sum of the head's gradient. With SP: the look-ups'
     reduce-scatter, and in training its all-gather and the head's all-gather and reduce-scatter.
     """
-    hops, trains = work.mesh.num_stages - 1, work.kind == "training"
+    hops, trains = work.mesh.num_stages - 1, work.kind.trains
     times = (1 + (3 if trains else 0)) if work.mesh.sp else (2 + hops) * (2 if trains else 1)
     return times * (work.mesh.strategy.tp - 1) * activations(work)
 
@@ -346,13 +347,13 @@ def test_full_recompute_runs_the_layers_once_more(model):
     strategy = "EP1_TP2_PP2_DP4" if model is DENSE else "EP8_TP2_PP2_DP4"
     work = make_work(strategy, "megatron", model=model, kind="training")
     layers = model.flops_per_token(work.sequence_length, causal=True, with_head=False) * work.batch_tokens
-    assert flops(replace(work, recompute="full")) - flops(work) == pytest.approx(layers, rel=1e-9)
+    assert flops(change(work, recompute="full")) - flops(work) == pytest.approx(layers, rel=1e-9)
 
 
 def test_selective_recompute_runs_the_scores_once_more():
     work = make_work("EP1_TP2_PP2_DP4", "megatron", model=DENSE, kind="training")
     scores = DENSE.layers * DENSE.attention_score_flops_per_token(work.sequence_length, causal=True) * work.batch_tokens
-    assert flops(replace(work, recompute="selective")) - flops(work) == pytest.approx(scores, rel=1e-6)
+    assert flops(change(work, recompute="selective")) - flops(work) == pytest.approx(scores, rel=1e-6)
 
 
 @pytest.mark.parametrize("module", ["mlp", "moe", "shared_experts", "moe_act", "layernorm"])
@@ -360,7 +361,7 @@ def test_a_module_that_is_made_again_runs_its_products_once_more(module):
     """Norms and activations have no FLOPs, and take time; experts that are made again exchange their tokens again."""
     model = replace(make_model(dense_layers=2), shared_experts=1)
     work = make_work("EP8_TP2_PP2_DP4", "megatron", model=model, kind="training")
-    again = replace(work, recompute="selective", recompute_modules=(module,))
+    again = change(work, recompute="selective", recompute_modules=(module,))
     router, expert = model.hidden * model.experts, model.num_expert_params
     products = {
         "mlp": model.num_dense_ffn_params,

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from plain_network import max_min_rates
 from referee_cases import DRIVER, NAMES, ask_simgrid, load_kept
 from referee_filling import fill, filled_ends_s
 from referee_ours import judged_in, largest_difference, our_ends_s
-
-from sim.engine.network.maxmin import max_min_rates
 
 REL = 1e-6  # of each end; whole nanoseconds are below 1e-7 of every end here
 SAME = 1e-9  # two runs of SimGrid: other versions may sum in another order

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import PATIENT
-from works import make_model, make_plain_cluster, make_work
+from works import change, make_model, make_plain_cluster, make_work
 
 from sim.build.expert_routing import placed_experts
 from sim.engine.simulation import run_plan
@@ -33,7 +33,7 @@ def make(strategy="EP8_TP2_PP2_DP4", convention="megatron", *, placement=EPLB, *
     """Return a small training step of skewed routing."""
     settings = {"kind": "training", "routing": "zipf", "skew": Skew(skew=1.0), "microbatches": 2, "sequences": 16}
     work = make_work(strategy, convention, model=make_model(), placement=placement, **(settings | changes))
-    return replace(work, cluster=make_plain_cluster(16), all_reduce="ring")
+    return change(work, cluster=make_plain_cluster(16), all_reduce="ring")
 
 
 def summed_bytes(work):
@@ -57,7 +57,7 @@ def test_one_copied_expert_is_one_all_reduce_over_its_two_ranks(zero, parts):
     work = make("EP4_TP1_PP2_DP8", placement=replace(EPLB, replicas=4), zero=zero)
     slots = np.arange(16).reshape(4, 4)
     slots = np.hstack([slots, [[1], [5], [0], [13]]])  # the other copies lie beside their experts
-    costs = Costs(work.cluster, dtype="bf16", all_reduce="ring")
+    costs = Costs(work.cluster, dtype="bf16", network=work.network)
     for layer in work.layers_of(0):
         costs.placed(layer, 0, lambda: slots)
     for lane, ranks in enumerate(work.mesh.lanes(0)):

@@ -8,6 +8,7 @@ import pytest
 from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_network import max_min_rates
 from properties import PATIENT
 from works import make_cluster, make_work
 
@@ -17,12 +18,12 @@ from sim.engine.network.flows.compiled import choose_run, compiled_run
 from sim.engine.network.flows.network import FlowNetwork, _ContentionComponent
 from sim.engine.network.flows.state import build_state, rates_of
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.maxmin import max_min_rates
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
 from workloads.collectives import all_to_all
+from workloads.collectives.settings import NetworkSettings
 
 RATE_REL = 1e-9
 FLOAT_REL = 1e-9
@@ -286,7 +287,7 @@ def test_transfers_in_bulk_end_when_the_fluid_network_ends_them(data):
 @pytest.mark.parametrize("num_gpus", [8, 16, 64])
 def test_equal_matrices_end_in_flow_when_they_end_in_bulk(num_gpus):
     """To the nanosecond: equal flows leave the busiest link together."""
-    costs = Costs(make_cluster(num_gpus), dtype="bf16", fidelity="flow")
+    costs = Costs(make_cluster(num_gpus), dtype="bf16", network=NetworkSettings(fidelity="flow"))
     matrix = np.full((num_gpus, num_gpus), 1e6)
     transfer = costs.exchanges.round_trip(np.arange(num_gpus), np.arange(num_gpus), matrix, group=0)[0]
     assert _end_on(costs.cluster, transfer) == transfer.latency_ns + transfer.alone_ns
@@ -294,7 +295,7 @@ def test_equal_matrices_end_in_flow_when_they_end_in_bulk(num_gpus):
 
 def test_random_matrices_end_no_earlier_in_flow():
     """On a cluster: sizes from 0.1 to 2 MB, a pair each."""
-    costs = Costs(make_cluster(16), dtype="bf16", fidelity="flow")
+    costs = Costs(make_cluster(16), dtype="bf16", network=NetworkSettings(fidelity="flow"))
     matrix = np.random.default_rng(3).uniform(1e5, 2e6, (16, 16))
     transfer = costs.exchanges.round_trip(np.arange(16), np.arange(16), matrix, group=0)[0]
     assert _end_on(costs.cluster, transfer) >= transfer.latency_ns + transfer.alone_ns
@@ -303,7 +304,7 @@ def test_random_matrices_end_no_earlier_in_flow():
 @pytest.mark.parametrize("num_gpus", [8, 32])
 def test_links_that_cannot_be_full_change_no_end(num_gpus):
     """Three exchanges of random bytes that meet: the ends are the same where only the others are shared."""
-    costs = Costs(make_cluster(num_gpus), dtype="bf16", fidelity="flow")
+    costs = Costs(make_cluster(num_gpus), dtype="bf16", network=NetworkSettings(fidelity="flow"))
     rng, ranks = np.random.default_rng(4), np.arange(num_gpus)
     transfers = [
         costs.exchanges.round_trip(ranks, ranks, rng.exponential(1e5, (num_gpus,) * 2), group=0)[0] for _ in range(3)
@@ -329,7 +330,10 @@ def _ends_on(cluster, transfers, **kwargs):
 def test_costs_attach_flows_to_exchanges_under_flow_only():
     """An all-to-all has a flow for each pair that sends; rings stay one transfer, and bulk has none."""
     ranks, matrix = np.arange(8), np.full((8, 8), 100.0)
-    bulk, flow = (Costs(make_cluster(8), dtype="bf16", fidelity=fidelity) for fidelity in ("bulk", "flow"))
+    bulk, flow = (
+        Costs(make_cluster(8), dtype="bf16", network=NetworkSettings(fidelity=fidelity))
+        for fidelity in ("bulk", "flow")
+    )
     assert bulk.exchanges.round_trip(ranks, ranks, matrix, group=0)[0].flows is None
     assert flow.exchanges.round_trip(ranks, ranks, matrix, group=0)[0].flows.num_bytes.tolist() == [100.0] * 56
     assert flow.transfers.collective("all_reduce", ranks, 100.0, group=0).flows is None

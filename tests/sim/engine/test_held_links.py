@@ -7,14 +7,15 @@ import pytest
 from handmade import BYTE_PER_NS, make_flows, make_transfer, run_network
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_network import PlainNetwork
 from properties import PATIENT
 from works import make_cluster
 
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
-from sim.engine.network.plain import FluidNetwork as PlainNetwork
 from sim.plan.costs import Costs
 from topology.links import FlowLinks, LinkLoad
+from workloads.collectives.settings import NetworkSettings
 
 NETWORKS = [FluidNetwork, PlainNetwork, FlowNetwork]
 FLOAT_REL = 1e-9
@@ -158,7 +159,7 @@ def test_no_protocol_is_faster_than_its_links(case):
 def test_collectives_of_different_protocols_keep_their_bytes_on_a_cluster(fidelity):
     """LL, LL128 and NVLS all-reduces, a send and a hierarchical all-to-all at a time on two nodes of H100."""
     cluster = make_cluster(16)
-    costs = Costs(cluster, dtype="bf16", all_reduce="auto", all_to_all="hierarchical", fidelity=fidelity)
+    costs = Costs(cluster, dtype="bf16", network=NetworkSettings(all_to_all="hierarchical", fidelity=fidelity), sms={})
     ranks, transfers = np.arange(16), costs.transfers
     matrix = np.random.default_rng(3).uniform(1e4, 1e6, (16, 16))
     all_to_all, _ = costs.exchanges.round_trip(ranks, ranks, matrix, group=0)

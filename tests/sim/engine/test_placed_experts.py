@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from certificates import CERTIFICATES, observe
-from works import make_model, make_plain_cluster, make_work
+from works import change, make_model, make_plain_cluster, make_work
 
 from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import Run, run_plan
@@ -16,6 +16,7 @@ from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.route import route
 from sim.results.stages import stages_ns
+from workloads.collectives.settings import NetworkSettings
 from workloads.layers import attention_block, embedding_block, expert_block, head_block, permute, router_block
 from workloads.placement import PlacementRule, place_experts
 from workloads.routing import Skew
@@ -86,7 +87,7 @@ def test_a_limit_of_nodes_keeps_the_copies_of_a_token_together(strategy, convent
     work = make(strategy, convention, max_nodes_per_token=1, all_to_all=all_to_all, sequences=32)
     counts = copies_drawn(work, 0, [0, 1], [0, 1])
     assert (counts.reshape(*counts.shape[:2], 2, -1).sum(axis=3) % 2 == 0).all()
-    unlimited = copies_drawn(replace(work, max_nodes_per_token=None), 0, [0, 1, 2, 3], range(8))
+    unlimited = copies_drawn(change(work, max_nodes_per_token=None), 0, [0, 1, 2, 3], range(8))
     assert (unlimited.reshape(-1, 2, 8).sum(axis=2) % 2).any()
     ran = run(work)
     assert ran.tokens_routed == ran.tokens_computed == copies(work)
@@ -101,7 +102,7 @@ def test_bytes_between_ranks_are_the_copies_that_were_drawn():
     for all_to_all in ("direct", "hierarchical"):
         limited = make("EP16_TP1_PP1_DP16", max_nodes_per_token=1, all_to_all=all_to_all, microbatches=1)
         work = replace(limited, cluster=make_plain_cluster(16))
-        costs = Costs(work.cluster, dtype="bf16", all_to_all=all_to_all, is_random=True)
+        costs = Costs(work.cluster, dtype="bf16", network=NetworkSettings(all_to_all=all_to_all), is_random=True)
         routed = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
         of_nic = work.cluster.crosses_node[routed.there[0].load.links]
         crossed[all_to_all] = routed.there[0].load.num_bytes[of_nic].sum()

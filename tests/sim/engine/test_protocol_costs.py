@@ -14,7 +14,7 @@ from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from topology.presets.protocols import protocols_of
-from workloads.collectives import AUTO, COLLECTIVES, ring_all_reduce, spread_inside
+from workloads.collectives import COLLECTIVES, algorithms_for, operations, ring_all_reduce, spread_inside
 
 SIZE_BYTES = 64e6
 
@@ -49,7 +49,7 @@ BY_HAND = [
 def transfer_by(cluster, algorithm, protocol, num_bytes, operation="all_reduce"):
     """Return an operation over all GPUs by one algorithm and protocol."""
     costs, ranks = TransferCosts(cluster), np.arange(cluster.num_gpus)
-    exchange = COLLECTIVES[operation][algorithm](ranks.tolist(), cluster.node_of(ranks).tolist(), num_bytes)
+    exchange = COLLECTIVES[algorithm].exchanges[operation](ranks.tolist(), cluster.node_of(ranks).tolist(), num_bytes)
     (chosen,) = [one for one in costs.pricing.protocols[algorithm] if one.name == protocol]
     return costs.transfer(exchange, chosen, ranks=ranks, group=0)
 
@@ -72,7 +72,11 @@ def test_an_all_reduce_costs_what_nccls_tables_say(num_nodes, algorithm, protoco
 
 def test_every_protocol_of_nccl_is_worked_out_by_hand():
     """None is left out of the table above."""
-    known = {(one.algorithm, one.name) for one in protocols_of("nvlink4", "ib-ndr") if one.algorithm in AUTO}
+    known = {
+        (one.algorithm, one.name)
+        for one in protocols_of("nvlink4", "ib-ndr")
+        if one.algorithm in algorithms_for("all_reduce", "auto")
+    }
     assert known == {(algorithm, protocol) for _, algorithm, protocol, _, _ in BY_HAND}
 
 
@@ -132,7 +136,7 @@ def cluster_of(preset, num_nodes):
 
 
 @pytest.mark.parametrize(("preset", "num_nodes"), CLUSTERS)
-@pytest.mark.parametrize("operation", sorted(COLLECTIVES))
+@pytest.mark.parametrize("operation", sorted(operations()))
 def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
     """At every size it takes what the cheapest algorithm and protocol takes, and says which that is."""
     cluster = cluster_of(preset, num_nodes)
@@ -140,8 +144,8 @@ def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
     nodes, known = cluster.node_of(ranks).tolist(), costs.pricing.protocols
     for num_bytes in SIZES:
         times_ns = {}
-        for algorithm in set(AUTO) & set(COLLECTIVES[operation]) & set(known):
-            exchange = COLLECTIVES[operation][algorithm](ranks.tolist(), nodes, num_bytes)
+        for algorithm in set(algorithms_for(operation, "auto")) & set(known):
+            exchange = COLLECTIVES[algorithm].exchanges[operation](ranks.tolist(), nodes, num_bytes)
             if costs.pricing.has_mesh:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes)
             for one in known[algorithm]:

@@ -9,7 +9,6 @@ from certificates import CERTIFICATES, links_carry_the_bytes_of_all_transfers, o
 from handmade import BYTE_PER_NS, run_network
 from works import make_cluster, make_work
 
-from sim.build.transfer_sms import TransferSms
 from sim.engine.network.flows.compiled import choose_run
 from sim.engine.network.flows.interval import run_flows
 from sim.engine.network.flows.network import FlowNetwork
@@ -18,8 +17,10 @@ from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
+from sim.plan.transfer_sms import TransferSms
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
+from workloads.collectives.settings import NetworkSettings
 
 FIRST_NODE = np.arange(8)
 SLOW = TransferSms(num_sms=10, bytes_per_s=1e9)
@@ -28,7 +29,7 @@ SLOW = TransferSms(num_sms=10, bytes_per_s=1e9)
 
 def costs_with(fidelity="bulk", **sms):
     """Return the prices of two nodes of eight H100 whose collectives take SMs."""
-    return Costs(make_cluster(16), dtype="bf16", all_reduce="ring", fidelity=fidelity, sms=sms)
+    return Costs(make_cluster(16), dtype="bf16", network=NetworkSettings(all_reduce="ring", fidelity=fidelity), sms=sms)
 
 
 def test_a_collective_runs_at_what_its_sms_move():
@@ -148,9 +149,8 @@ def plan_with_sms(work, sms, folds=False):
     plan.costs = Costs(
         work.cluster,
         dtype=work.model.dtype,
-        all_reduce=work.all_reduce,
-        fidelity=work.fidelity,
-        is_random=work.routing != "balanced",
+        network=work.network,
+        is_random=not work.has_balanced_routing,
         sms=sms,
     )
     plan.num_sms = plan.costs.num_sms

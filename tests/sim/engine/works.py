@@ -7,12 +7,24 @@ from sim.build.work import Work
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from workloads.collectives.settings import NetworkSettings
+from workloads.memory import Recompute
 from workloads.mesh import build_mesh
 from workloads.model import ModelSpec
+from workloads.routing.settings import RoutingSettings
 from workloads.schedules import SCHEDULES
 from workloads.strategy import Strategy
+from workloads.workload_kind import WORKLOAD_KINDS
 
 GPUS_PER_NODE = 8
+_NESTED = {
+    "network": (NetworkSettings, {key: key for key in ("fidelity", "all_reduce", "all_to_all", "num_sms")}),
+    "routing": (
+        RoutingSettings,
+        {"routing": "kind"} | {key: key for key in ("skew", "capacity_factor", "overflow", "max_nodes_per_token")},
+    ),
+    "recompute": (Recompute, {"recompute": "kind", "recompute_modules": "modules"}),
+}
 
 
 @cache
@@ -69,4 +81,22 @@ def make_work(
         "schedule": "1f1b",
         "chunk_layers": tuple(model.spread_layers(parts.num_model_chunks) or ()),
     }
-    return Work(cluster=make_cluster(num_gpus), model=model, mesh=mesh, **(settings | changes))
+    fields = _as_fields(settings | changes, {name: kind() for name, (kind, _) in _NESTED.items()})
+    return Work(cluster=make_cluster(num_gpus), model=model, mesh=mesh, **fields)
+
+
+def change(work: Work, **changes: object) -> Work:
+    """Return a work with other fields, named as for `make_work`."""
+    return replace(work, **_as_fields(changes, {name: getattr(work, name) for name in _NESTED}))
+
+
+def _as_fields(changes: dict[str, object], given: dict[str, object]) -> dict[str, object]:
+    """Return fields of a work, those of its network, routing and recomputation put into `given` ones."""
+    changes = dict(changes)
+    for name, (_, keys) in _NESTED.items():
+        inner = {field: changes.pop(key) for key, field in keys.items() if key in changes}
+        if inner:
+            changes[name] = replace(given[name], **inner)
+    if isinstance(changes.get("kind"), str):
+        changes["kind"] = WORKLOAD_KINDS[changes["kind"]]
+    return changes

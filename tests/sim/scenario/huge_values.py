@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sim.errors import MoesimError
-from sim.run.limits import Limits
+from sim.run.resources import Limits
 from sim.scenario.json_schema import json_schema
 from sim.scenario.load import load_scenario_text
 from sim.scenario.sizes import MAX_SIZES

@@ -11,7 +11,7 @@ import pytest
 from sim.build.build import build
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import copies_drawn, placed_experts
-from sim.build.routing import skew_of
+from sim.build.routing import routing_of
 from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
@@ -121,9 +121,11 @@ def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
     text = contract_text.replace("kind: multinomial", "kind: trace, file: a.npz")
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     scenario = load_scenario(str(tmp_path / "mine.yaml"))
-    np.testing.assert_array_equal(skew_of(scenario, cluster_of(scenario), np.arange(3), num_experts=3).loads, TOKENS)
+    np.testing.assert_array_equal(
+        routing_of(scenario, cluster_of(scenario), np.arange(3), num_experts=3).skew.loads, TOKENS
+    )
     with pytest.raises(InvalidValueError, match="experts = 64 experts"):
-        skew_of(scenario, cluster_of(scenario), np.arange(64), num_experts=64)
+        routing_of(scenario, cluster_of(scenario), np.arange(64), num_experts=64)
 
 
 def test_the_first_layer_of_a_recording_is_the_first_with_experts(tmp_path):

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.errors import InvalidValueError, MoesimError
+from sim.run.scenario_run import ScenarioRun
 from sim.scenario.bundled import bundled_folder, list_bundled
 from sim.scenario.load import load_scenario_text
 from sim.scenario.starter import STARTER
-from sim.studies import claims as judge
+from sim.studies.claims import simulate
 
 MUTANTS = 1000
 """How many are tried."""
@@ -153,7 +154,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes],
     def take(content: bytes) -> InvalidValueError | None:
         path.write_bytes(content)
         try:
-            judge.simulate(path, jobs=1)
+            simulate(path, jobs=1)
         except InvalidValueError as refused:
             return refused
         except Reached:
@@ -161,7 +162,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes],
         raise AssertionError("the simulation was not stopped")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "simulate_scenario", stop)
+        patch.setattr(ScenarioRun, "simulate", stop)
         yield take
     assert [p.name for p in path.parent.iterdir()] == ["mutant.yaml"]
 
@@ -214,7 +215,7 @@ def test_a_small_damaged_scenario_runs_to_its_end_or_is_refused(
 ) -> None:
     """What is accepted is simulated too: a result, or an error with an exit code of its own."""
     try:
-        result = judge.simulate(load_scenario_text("\n".join(mutate(SMALL, at, "", other)), file="small.yaml"), jobs=1)
+        result = simulate(load_scenario_text("\n".join(mutate(SMALL, at, "", other)), file="small.yaml"), jobs=1)
     except MoesimError as refused:
         assert refused.exit_code in (2, 3)
         assert "\n" not in str(refused)

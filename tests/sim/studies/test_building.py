@@ -8,7 +8,7 @@ from sim.results.catalog import CATALOG
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.studies.claims import simulate
-from sim.studies.rivals import suit_rival
+from sim.studies.variants import suit_rival
 
 SMALL = """
 cluster: {preset: dgx-h100, num_nodes: 2}

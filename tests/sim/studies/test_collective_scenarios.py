@@ -3,7 +3,7 @@
 import pytest
 
 from sim.errors import InvalidValueError, SimulationError
-from sim.run.limits import Limits
+from sim.run.resources import Limits
 from sim.scenario.load import load_scenario_text
 from sim.studies.claims import simulate
 from topology.cluster import build_cluster

@@ -8,12 +8,17 @@ from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.pipeline import PipelinePlan
-from sim.run.limits import Estimate, Limits, estimate_run
-from sim.run.machine import machine_memory_bytes
-from sim.run.minimum_resources import held_bytes, minimum_of_work
+from sim.run.resources import (
+    Limits,
+    Resources,
+    cluster_and_routing_bytes,
+    estimate_of_plan,
+    machine_memory_bytes,
+    minimum_of_work,
+)
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
-from sim.studies.rivals import _largest_divisor as largest_divisor
+from sim.studies.variants import _largest_divisor as largest_divisor
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -38,17 +43,17 @@ SMALL = ["alternatives=[]", "rivals=[]", "claims=[]"]
 def test_operations_are_counted_and_events_are_not_too_few(name, changes):
     """Exactly as many operations as run, and at most twice as many events."""
     work = build(load_scenario(name, overrides=changes)).work
-    kinds = ("F", "B") if work.kind == "training" else ("F",)
-    count, drawn = work.num_microbatches, work.routing != "balanced"
-    found = estimate_run(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn)
+    kinds = work.kind.pass_kinds
+    count, drawn = work.num_microbatches, not work.has_balanced_routing
+    found = estimate_of_plan(PipelinePlan(work), kinds=kinds, num_microbatches=count, is_drawn=drawn)
     stats = run_plan(PipelinePlan(work), link_timeline=False).stats
     assert found.num_ops == stats.num_stage_ops
     assert stats.num_events <= found.num_events <= 2 * stats.num_events
     assert found.memory_bytes > 65e6
-    least = minimum_of_work(work)
-    assert found.num_ops / 2 < least.num_ops <= stats.num_stage_ops
-    assert least.num_events <= found.num_events
-    assert least.memory_bytes <= found.memory_bytes + held_bytes(work)
+    minimum = minimum_of_work(work)
+    assert found.num_ops / 2 < minimum.num_ops <= stats.num_stage_ops
+    assert minimum.num_events <= found.num_events
+    assert minimum.memory_bytes <= found.memory_bytes + cluster_and_routing_bytes(work)
 
 
 def test_a_run_that_would_need_more_events_is_refused_before_it_starts():
@@ -135,7 +140,7 @@ def test_passes_that_could_never_end_are_refused_without_limits(tmp_path):
 
 def test_a_run_that_needs_more_memory_than_the_machine_has_is_refused(monkeypatch):
     """The routing of 8,192 ranks over 65,536 experts is 8.6 GB in one layer."""
-    monkeypatch.setattr("sim.run.limits.machine_memory_bytes", lambda: 8_000_000_000)
+    monkeypatch.setattr("sim.run.resources.machine_memory_bytes", lambda: 8_000_000_000)
     changes = ["cluster.num_nodes=1024", "parallel.strategy=EP8192_TP1_PP1", "model.experts=65536", *SMALL]
     sizes = ["workload.sequences=8192", "workload.microbatches=1"]
     with pytest.raises(
@@ -157,9 +162,9 @@ def test_the_machines_memory_is_at_most_what_is_built_in():
 
 def test_a_machine_that_does_not_tell_its_memory_bounds_nothing(monkeypatch):
     """As on systems without sysconf, containers and resource limits."""
-    monkeypatch.setattr("sim.run.machine._limits", lambda: iter(()))
+    monkeypatch.setattr("sim.run.resources._memory_limits_bytes", lambda: iter(()))
     assert machine_memory_bytes() is None
-    Limits().check_minimum(Estimate(num_ops=1, num_events=1, memory_bytes=1e18))
+    Limits().check_minimum(Resources(num_ops=1, num_events=1, memory_bytes=1e18))
 
 
 def test_links_are_counted_without_wiring_them():

@@ -10,8 +10,7 @@ from sim.plan.pipeline import PipelinePlan
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 from sim.studies.schedules import compare_schedules
-from workloads.schedules import parts_of
-from workloads.schedules.custom import shown
+from workloads.schedules.custom import format_step
 
 SCENARIO = """name: own
 parallel: {pp: 2}
@@ -114,7 +113,7 @@ def test_a_model_under_an_own_order_has_its_chunks_where_it_says(tmp_path, kind,
     text = MODEL.replace("sequences: 8", "sequences: 16").replace("microbatches: 2", "microbatches: 4")
     known = build(written(tmp_path, "", text.replace("{kind: custom, file: order.txt}", f"{{kind: {kind}}}"))).work
     order = PipelinePlan(known).pipeline_order.order
-    lines = "\n".join(" ".join("+".join(map(shown, parts_of(step))) for step in steps) for steps in order)
+    lines = "\n".join(" ".join(format_step(step) for step in steps) for steps in order)
     own = build(written(tmp_path, lines, text.replace("order.txt}", f"order.txt, chunk_order: {chunk_order}}}"))).work
     assert [list(own.layers_of(stage)) for stage in (0, 1)] == [list(known.layers_of(stage)) for stage in (0, 1)]
     assert run_plan(PipelinePlan(own)).trace.step_ns == run_plan(PipelinePlan(known)).trace.step_ns

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import sim
 import topology
@@ -26,7 +27,6 @@ from sim.studies.stress.heat import expert_tokens
 from sim.studies.stress.point import Done, PointFile, point_key
 from sim.studies.stress.report import stress_test
 from sim.studies.stress.run import run_grid
-from sim.studies.stress.student import student_quantile
 from sim.studies.stress.summary import FAMILIES, mean_and_interval, summarise
 from sim.studies.stress.verdict import verdict
 
@@ -201,7 +201,7 @@ def test_the_digest_is_of_every_source_file(tmp_path):
             root = Path(package.__file__).parent
             copy = tmp_path / place / package.__name__
             shutil.copytree(root, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        file = tmp_path / place / "workloads" / "placement" / "packing.py"
+        file = tmp_path / place / "workloads" / "placement" / "eplb.py"
         file.write_text(file.read_text(encoding="utf-8") + comment, encoding="utf-8")
         code = "from sim.studies.source_digest import source_digest; print(source_digest())"
         done = subprocess.run(
@@ -308,15 +308,23 @@ def test_the_interval_is_students():
     ("degrees", "quantile"),
     [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (10, 2.228), (11, 2.201), (20, 2.086), (30, 2.042), (60, 2.000)],
 )
-def test_quantiles_are_those_of_the_tables(degrees, quantile):
-    """Abramowitz and Stegun, table 26.10."""
-    assert student_quantile(degrees) == pytest.approx(quantile, abs=6e-4)
+def test_intervals_use_the_quantiles_of_the_tables(degrees, quantile):
+    """Abramowitz and Stegun, table 26.10: of n + 1 values with deviation s, half the interval is t s / sqrt(n + 1)."""
+    values = [0.0, *range(degrees)]
+    mean, interval = mean_and_interval(values)
+    half = quantile * np.std(values, ddof=1) / np.sqrt(degrees + 1)
+    assert interval == pytest.approx((mean - half, mean + half), abs=6e-4 * half)
 
 
-def test_quantiles_are_exact_for_all_numbers_of_seeds():
-    stats = pytest.importorskip("scipy.stats")
-    found = [student_quantile(degrees) for degrees in range(1, 100)]
-    assert found == pytest.approx(stats.t.ppf(0.975, np.arange(1, 100)), rel=1e-9)
+@pytest.mark.parametrize("degrees", range(1, 100))
+def test_intervals_are_exact_for_all_numbers_of_seeds(degrees):
+    """Beside scipy's distribution, which inverts the t distribution in another way; in closed form for n = 1 and 2."""
+    values = np.arange(degrees + 1.0)
+    mean, interval = mean_and_interval(values.tolist())
+    quantile = (interval[1] - mean) / (np.std(values, ddof=1) / np.sqrt(degrees + 1))
+    assert quantile == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-9)
+    closed = {1: np.tan(0.475 * np.pi), 2: 0.95 * np.sqrt(2 / (1 - 0.95**2))}
+    assert quantile == pytest.approx(closed.get(degrees, quantile), rel=1e-12)
 
 
 def test_slowdowns_are_told_against_the_smallest_skew(scenario):

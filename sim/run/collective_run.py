@@ -1,0 +1,54 @@
+"""A collective on its own, run once: time, algorithm bandwidth and bus bandwidth."""
+
+from sim.build.collective import build_collective
+from sim.engine.simulation import run_plan
+from sim.plan.collective import CollectivePlan, bus_factor
+from sim.results.path import path_ns
+from sim.results.stages import stages_ns
+from sim.run.resources import Resources, minimum_of_collective
+from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, pair_use
+from sim.scenario.scenario import Scenario
+
+__all__ = ["CollectiveRun"]
+
+
+class CollectiveRun(ScenarioRun):
+    """A scenario of kind collective."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        self.work, self.assumptions = build_collective(scenario)
+
+    def minimum_resources(self) -> Resources:
+        """Return what the run surely needs."""
+        return minimum_of_collective(self.work)
+
+    def estimated_resources(self) -> Resources:
+        """Return the minimum: a collective is one operation, and its plan is the greater part of its run."""
+        return self.minimum_resources()
+
+    def _simulate(self, options: RunOptions) -> Simulated:
+        plan = CollectivePlan(self.work)
+        run = run_plan(
+            plan,
+            max_events=options.limits.engine_events,
+            link_timeline=options.link_timeline,
+            keep_ended=options.pairs,
+        )
+        time_s, num_ranks = run.trace.step_ns / 1e9, self.work.ranks.size
+        algbw = plan.logical_bytes / time_s
+        return Simulated(
+            run=run,
+            metrics={
+                "collective_time_s": time_s,
+                "algbw_bytes_per_s": algbw,
+                "busbw_bytes_per_s": algbw * bus_factor(self.work.op, num_ranks),
+                "step_time_s": time_s,
+                "num_gpus": num_ranks,
+            },
+            path_ns=path_ns(run.trace),
+            stages_ns=stages_ns(run.trace),
+            assumptions=self.assumptions,
+            choices=[plan.choice],
+            pairs=pair_use(plan, run) if options.pairs else None,
+        )

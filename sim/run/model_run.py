@@ -1,0 +1,177 @@
+"""A forward pass or a training step of a model, run once: metrics, both accounts of time, memory and bounds."""
+
+from dataclasses import replace
+from typing import Final
+
+from sim.build.build import build
+from sim.build.work import Work
+from sim.engine.simulation import Run, run_plan
+from sim.errors import SimulationError
+from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
+from sim.plan.pipeline import PipelinePlan
+from sim.results.memory import memory_of
+from sim.results.metrics import RunFacts, metrics_of
+from sim.results.path import path_ns
+from sim.results.stages import stages_ns
+from sim.run.explain import explain_run
+from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
+from sim.run.resources import Resources, cluster_and_routing_bytes, estimate_of_plan, minimum_of_work
+from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, Value, pair_use
+from sim.run.stage_memory import stage_memory
+from sim.scenario.scenario import Scenario
+from workloads.memory import params_per_rank
+from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
+
+__all__ = ["BLOCKING_EXCHANGE", "ModelRun"]
+
+BLOCKING_EXCHANGE: Final = "blocking_exchange_completes"
+"""Metric: whether the expert exchange ends when all stages enter it as one collective."""
+
+
+class ModelRun(ScenarioRun):
+    """A scenario of kind forward or training."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        built = build(scenario)
+        self.work, self.assumptions, self.warnings = built.work, built.assumptions, built.warnings
+
+    @property
+    def probes(self) -> frozenset[str]:
+        """`blocking_exchange_completes`, where experts serve all stages."""
+        return frozenset({BLOCKING_EXCHANGE}) if self.work.mesh.convention.experts_span_stages else frozenset()
+
+    def minimum_resources(self) -> Resources:
+        """Return what the run surely needs."""
+        return minimum_of_work(self.work)
+
+    def estimated_resources(self) -> Resources:
+        """Return what the run is expected to need."""
+        work = self.work
+        return estimate_of_plan(
+            PipelinePlan(work),
+            kinds=work.kind.pass_kinds,
+            num_microbatches=work.num_microbatches * work.visits_of_stage,
+            is_drawn=not work.has_balanced_routing,
+            base_bytes=cluster_and_routing_bytes(work),
+        )
+
+    def _simulate(self, options: RunOptions) -> Simulated:
+        work, plan = self.work, PipelinePlan(self.work)
+        plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
+        run = run_plan(
+            plan,
+            max_events=options.limits.engine_events,
+            link_timeline=options.link_timeline,
+            keep_ended=options.pairs,
+        )
+        stages, path = stages_ns(run.trace), path_ns(run.trace)
+        memory = _memory(work, run)
+        mesh, explanations = self._mesh_metrics()
+        num_runs = 1
+        if BLOCKING_EXCHANGE in options.wanted:
+            mesh[BLOCKING_EXCHANGE], explanations[BLOCKING_EXCHANGE], num_probes = _try_blocking_exchange(work)
+            num_runs += num_probes
+        if IMBALANCE_BOUND in options.wanted:
+            mesh[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
+        return Simulated(
+            run=run,
+            metrics=metrics_of(run.trace, stages, _facts(work, run)),
+            path_ns=path,
+            stages_ns=stages,
+            memory=memory,
+            mesh=mesh,
+            explanations=explanations | explain_run(work, path, stages, memory),
+            bounds=bounds_of(work, num_dropped=run.tokens_dropped),
+            wire_times_s=all_reduce_wire_times_s(work),
+            batches=work.batches,
+            num_runs=num_runs,
+            assumptions=self.assumptions,
+            warnings=list(self.warnings),
+            choices=list(plan.costs.transfers.choices.values()),
+            pairs=pair_use(plan, run) if options.pairs else None,
+        )
+
+    def _mesh_metrics(self) -> tuple[dict[str, Value], dict[str, str]]:
+        """Return the metrics of the mesh, and a sentence on each that needs one."""
+        work = self.work
+        sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
+        stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
+        metrics = mesh_metrics(work.mesh, work.model, stages=stages, **sizes)
+        return dict(metrics), explain_mesh_metrics(work.mesh, work.model, metrics, **sizes)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _memory(work: Work, run: Run) -> dict[str, object]:
+    """Return the peak of memory per GPU, and memory over time."""
+    stages = range(work.mesh.num_stages)
+    return memory_of(
+        run.trace,
+        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, (1, 1))) for stage in stages],
+        capacity_bytes=work.cluster.device.memory_bytes,
+        microbatches=work.microbatches,
+        expert_tokens=run.tokens_received,
+        sent_tokens=run.tokens_sent,
+    )
+
+
+def _facts(work: Work, run: Run) -> RunFacts:
+    """Return how much work the run stood for: tokens, FLOPs and parameters."""
+    model, flops_multiple = work.model, work.kind.flops_per_forward_flop
+    tokens = work.batch_tokens * work.batches
+    head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
+    head_flops = 2.0 * model.num_embedding_params * head_tokens
+    layer_flops, layer_flops_causal = (
+        model.flops_per_token(work.sequence_length, causal=is_causal, with_head=False) * tokens
+        - 2.0 * model.num_expert_params * run.tokens_dropped
+        for is_causal in (False, True)
+    )
+    recomputed = layer_flops if work.recompute.kind == "full" else _recomputed_flops_per_token(work) * tokens
+    stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
+    return RunFacts(
+        num_gpus=work.mesh.world,
+        batch_tokens=work.batch_tokens,
+        batches=work.batches,
+        microbatches=work.microbatches,
+        model_flops=flops_multiple * (layer_flops + head_flops),
+        model_flops_causal=flops_multiple * (layer_flops_causal + head_flops),
+        recomputed_flops=recomputed,
+        peak_flops_per_s=work.cluster.device.peak_flops_per_s(model.dtype) * work.mesh.world,
+        num_params=model.num_params,
+        num_active_params=model.num_active_params,
+        num_params_per_gpu=max(sum(params_per_rank(model, work.mesh, stage)) for stage in stages),
+        imbalance_max_over_mean=run.imbalance_max_over_mean,
+        dropped_fraction=run.tokens_dropped / max(1, run.tokens_routed),
+        rerouted_fraction=run.tokens_rerouted / max(1, run.tokens_routed),
+    )
+
+
+def _recomputed_flops_per_token(work: Work) -> float:
+    """Return the FLOPs of what selective recomputation computes again, over all layers."""
+    model, recompute = work.model, work.recompute
+    num_dense = model.layers - model.num_moe_layers
+    shared = model.shared_experts * model.num_expert_params
+    routed = model.top_k * model.num_expert_params + model.hidden * model.experts
+    flops_of_module = {
+        "core_attn": model.layers * model.attention_score_flops_per_token(work.sequence_length, causal=False),
+        "mlp": 2.0 * num_dense * model.num_dense_ffn_params,
+        "moe": 2.0 * model.num_moe_layers * (routed + shared),
+        "shared_experts": 0.0 if recompute.recomputes("moe") else 2.0 * model.num_moe_layers * shared,
+    }
+    return sum(flops for module, flops in flops_of_module.items() if recompute.recomputes(module))
+
+
+def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:
+    """Run a batch whose exchange all stages enter as one collective: whether it ends, why, and the runs it took."""
+    if not work.mesh.convention.experts_span_stages or work.mesh.num_stages == 1:
+        return True, "all ranks of the exchange are on one stage and enter it together", 0
+    # balanced routing and one batch: the question is which stage waits for which, and not for how long
+    small = replace(work, exchange="blocking", batches=1, routing=replace(work.routing, kind="balanced"))
+    try:
+        run_plan(PipelinePlan(small), link_timeline=False)
+    except SimulationError as error:
+        ranks = work.mesh.strategy.ep
+        return False, f"entered as one blocking collective of {ranks} ranks it never ends: {str(error).rstrip('.')}", 1
+    return True, "all stages enter it in one order, which makes the pipeline run in step", 1

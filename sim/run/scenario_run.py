@@ -1,0 +1,158 @@
+"""A scenario that is built and can be run, and what its simulation says: the same for every kind of workload.
+
+A kind of workload answers for itself: what it needs, and how it is simulated. What all kinds have in common stands
+here: limits are checked before anything is planned, and a time that the clock cannot hold is reported with the
+quantities of the workload that it follows from.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sim.build.assumptions import Assumption
+from sim.engine.simulation import Run
+from sim.errors import SimulationError
+from sim.plan.bounds import Bounds
+from sim.plan.collective import CollectivePlan
+from sim.plan.pairs import PairUse
+from sim.plan.pipeline import PipelinePlan
+from sim.plan.transfer_costs import Choice
+from sim.run.resources import NO_LIMITS, Limits, Resources
+from sim.scenario.scenario import Scenario
+from sim.time import TimeRangeError
+
+__all__ = ["RunOptions", "ScenarioRun", "Simulated", "Value", "pair_use"]
+
+Value = float | int | bool
+_QUANTITIES = ("sequences", "sequence_length", "microbatches", "batches")
+_STATE_COMPONENTS = ("weights", "gradients", "optimizer")
+_MEMORY_METRICS = ("capacity_bytes", "fits", "peak_fraction", "peak_stage", "peak_rank", "peak_time_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a scenario is run."""
+
+    wanted: Set[str] = frozenset()
+    """Metrics that are computed only where their names stand here: `blocking_exchange_completes`, and
+    `imbalance_bound_max_over_mean`."""
+    link_timeline: bool = True
+    """Whether the trace has the load of the links over time, which the Perfetto trace shows."""
+    pairs: bool = False
+    """Whether the bytes between every two GPUs are added up."""
+    limits: Limits = NO_LIMITS
+    """What the run may need; a run that needs more is refused before it is planned."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Simulated:
+    """One simulation and what it says."""
+
+    run: Run
+    """Trace and engine statistics."""
+    metrics: dict[str, Value]
+    """The contract's metrics."""
+    path_ns: dict[str, int]
+    """Account of the step time along the path."""
+    stages_ns: list[dict[str, int]]
+    """Account of each stage."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Peak per GPU; empty where there is no model."""
+    mesh: dict[str, Value] = field(default_factory=dict)
+    """Metrics of the mesh; empty where there is none."""
+    explanations: dict[str, str] = field(default_factory=dict)
+    """A sentence on each metric that needs one, by name."""
+    bounds: Bounds | None = None
+    """Lower bounds on the time of a batch; None where there is no model."""
+    wire_times_s: dict[str, float] = field(default_factory=dict)
+    """NIC time of one all-reduce per layer over a batch, by algorithm."""
+    batches: int = 1
+    """Batches that were run."""
+    num_runs: int = 1
+    """Simulations that this took."""
+    assumptions: list[Assumption] = field(default_factory=list)
+    """Facts that the scenario does not give."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know."""
+    choices: list[Choice] = field(default_factory=list)
+    """Algorithm and protocol of each collective."""
+    pairs: PairUse | None = None
+    """Bytes between every two GPUs; None where they were not wanted, and where there are none."""
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Every metric by its name in the catalogue."""
+        peak = self.memory.get("peak_bytes_per_gpu", {})
+        memory = dict(peak) if isinstance(peak, Mapping) else {}
+        memory |= {name: self.memory[name] for name in _MEMORY_METRICS if name in self.memory}
+        if memory:
+            memory["states"] = sum(peak[component] for component in _STATE_COMPONENTS)
+        return {**self.mesh, **memory, **self.metrics}
+
+
+class ScenarioRun(ABC):
+    """A scenario that is built: domain values, made once, and what follows from them."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        """Build what `scenario` describes.
+
+        Raises
+        ------
+        InvalidValueError
+            With the place in the file, where parts of the scenario do not go together.
+        """
+        self.scenario = scenario
+
+    @property
+    def probes(self) -> frozenset[str]:
+        """Metrics that say something of this scenario even where no claim names them."""
+        return frozenset()
+
+    @abstractmethod
+    def minimum_resources(self) -> Resources:
+        """Return what the run surely needs; nothing is planned for that."""
+
+    @abstractmethod
+    def estimated_resources(self) -> Resources:
+        """Return what the run is expected to need, from a plan that is made for that alone."""
+
+    def simulate(self, options: RunOptions) -> Simulated:
+        """Simulate the scenario once.
+
+        Raises
+        ------
+        SimulationError
+            The run would go over a limit, or cannot go on (a deadlock names its cycle).
+        """
+        try:
+            options.limits.check_minimum(self.minimum_resources())
+            if options.limits.are_set:
+                options.limits.check_estimate(self.estimated_resources())
+            return self._simulate(options)
+        except TimeRangeError as error:
+            message = f"{error}{_quantities_of(self.scenario)}"
+            raise SimulationError(message, file=self.scenario.path) from None
+
+    @abstractmethod
+    def _simulate(self, options: RunOptions) -> Simulated:
+        """Plan, run, and work out what the run says."""
+
+
+def pair_use(plan: PipelinePlan | CollectivePlan, run: Run) -> PairUse:
+    """Return the bytes between every two GPUs of the mesh; the run must have kept which transfers ended."""
+    node_of = plan.work.cluster.node_of(np.arange(int(plan.lane_ranks.max()) + 1))
+    return plan.costs.pairs.total(run.num_ended, node_of, plan.folding)
+
+
+def _quantities_of(scenario: Scenario) -> str:
+    """Return the quantities of the scenario that every time follows from, with their lines where a file gives them."""
+    given = []
+    for key in _QUANTITIES:
+        if scenario.is_given(f"workload.{key}"):
+            value = getattr(scenario.spec.workload, key)
+            line = scenario.places.line_of(("workload", key))
+            given.append(f"{key} {value}" + (f" (line {line})" if line else ""))
+    return f" The workload has {', '.join(given)}." if given else ""

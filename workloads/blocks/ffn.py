@@ -1,0 +1,217 @@
+"""The FFN of a layer: dense, or a mixture of routed and shared experts.
+
+Model
+-----
+    parameters   (3 if gated else 2) * hidden * width                       of a dense FFN or of one expert
+    mixture      router of hidden * experts, and experts + shared_experts such FFNs
+    dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
+    experts      grouped products, of the tokens that arrived for each local expert
+
+Assumptions
+-----------
+No biases. Elementwise kernels read and write each tensor once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.blocks.recompute import Recompute
+from workloads.kernels import Gemm, GroupedGemm, Kernel, Memory
+
+__all__ = ["DenseFfn", "Ffn", "MoeFfn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseFfn:
+    """A dense FFN.
+
+    >>> small = DenseFfn(hidden=4, width=8, is_gated=False, dtype_bytes=2, has_dropout=False)
+    >>> small.num_params  # two matrices of 4 x 8
+    64
+    """
+
+    hidden: int
+    width: int
+    """Width over all ranks."""
+    is_gated: bool
+    dtype_bytes: int
+    has_dropout: bool
+    """Whether masks of dropout are kept."""
+
+    @property
+    def num_gates(self) -> int:
+        """Outputs of the up projection, in widths."""
+        return 2 if self.is_gated else 1
+
+    @property
+    def inner_width(self) -> int:
+        """Elements of up projection and activation of one token, over all ranks."""
+        return (self.num_gates + 1) * self.width
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of all ranks."""
+        return (self.num_gates + 1) * self.hidden * self.width
+
+    @property
+    def num_active_params(self) -> int:
+        """Parameters that one token meets: all."""
+        return self.num_params
+
+    def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
+        """Return the dense and the expert parameters of a rank; see `MoeFfn`."""
+        del ep, shared_tp, expert_replicas
+        return self.num_params // tp, 0
+
+    def kernels(self, tokens: int, *, tp: int = 1, kind: str = "dense_ffn") -> list[Kernel]:
+        """Return the forward kernels on one rank, which belong to part `kind` of the account of time."""
+        width = math.ceil(self.width / tp)
+        return [
+            Gemm(kind=kind, m=tokens, n=self.num_gates * width, k=self.hidden),
+            Memory(kind=kind, num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes)),
+            Gemm(kind=kind, m=tokens, n=self.hidden, k=width),
+        ]
+
+    # ---- memory of a token on a rank -----------------------------------------------------------------------------
+
+    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int) -> float:
+        """Return the bytes of norm and FFN that are kept for the backward pass."""
+        hidden, inside = self.hidden / sequence_shards, self.inner_width / tp
+        kept = hidden
+        is_recomputed = recompute.recomputes("mlp")
+        if is_recomputed or not recompute.recomputes("layernorm"):
+            kept += hidden
+        return (kept + (0 if is_recomputed else inside)) * self.dtype_bytes + (hidden if self.has_dropout else 0.0)
+
+    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
+        """Return the elements kept from B to W, outside of routed experts and in them."""
+        return 2 * self.hidden / sequence_shards + self.inner_width / tp, 0.0
+
+    def gradient_elements(self, tp: int) -> float:
+        """Return the gradients inside, as large as up projection and activation."""
+        return self.inner_width / tp
+
+    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+        """Return the elements of a forward pass: norm, input, inside."""
+        del skew
+        return self.hidden / sequence_shards + self.hidden / sequence_shards + self.inner_width / tp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeFfn:
+    """Routed experts, of which a token meets `top_k`, and shared experts, which every token meets."""
+
+    expert: DenseFfn
+    """One expert; all experts of the layer are alike."""
+    experts: int
+    """Routed experts."""
+    shared_experts: int
+    top_k: int
+
+    @property
+    def num_router_params(self) -> int:
+        """Parameters of the router."""
+        return self.expert.hidden * self.experts
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of all ranks."""
+        return (self.experts + self.shared_experts) * self.expert.num_params + self.num_router_params
+
+    @property
+    def num_active_params(self) -> int:
+        """Parameters that one token meets, all of the router among them."""
+        return (self.top_k + self.shared_experts) * self.expert.num_params + self.num_router_params
+
+    def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
+        """Return the dense and the expert parameters of a rank: router and shared experts apart from routed experts.
+
+        Parameters
+        ----------
+        tp, ep
+            Tensor-parallel and expert-parallel ranks; the router is not split over them.
+        shared_tp
+            Ranks that the width of shared experts is split over.
+        expert_replicas
+            Replicas of routed experts, beyond one copy of each, over all ranks of an EP group.
+        """
+        del tp
+        dense = self.num_router_params + self.shared_experts * self.expert.num_params // shared_tp
+        return dense, self.expert.num_params * (self.experts + expert_replicas) // ep
+
+    def router_kernels(self, tokens: int) -> list[Kernel]:
+        """Return the forward kernels of the router for the tokens of a rank."""
+        return [Gemm(kind="other_compute", m=tokens, n=self.experts, k=self.expert.hidden)]
+
+    def shared_kernels(self, tokens: int, *, tp: int = 1) -> list[Kernel]:
+        """Return the forward kernels of shared experts, their width split over `tp` ranks."""
+        if not self.shared_experts:
+            return []
+        expert = self.expert
+        width = math.ceil(self.shared_experts * expert.width / tp)
+        return [
+            Gemm(kind="dense_ffn", m=tokens, n=expert.num_gates * width, k=expert.hidden),
+            Memory(kind="dense_ffn", num_bytes=float(tokens * (expert.num_gates + 1) * width * expert.dtype_bytes)),
+            Gemm(kind="dense_ffn", m=tokens, n=expert.hidden, k=width),
+        ]
+
+    def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
+        """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
+        expert = self.expert
+        activation_bytes = expert.inner_width * expert.dtype_bytes
+        return [
+            GroupedGemm(kind="expert", tokens=tokens, n=expert.num_gates * expert.width, k=expert.hidden),
+            Memory(kind="expert", num_bytes=tokens.sum(axis=-1) * float(activation_bytes)),
+            GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
+        ]
+
+    # ---- memory of a token on a rank -----------------------------------------------------------------------------
+
+    @property
+    def copy_elements(self) -> int:
+        """Elements of one copy of a token in an expert: its input, up projection and activation."""
+        return self.expert.hidden + self.expert.inner_width
+
+    def kept_bytes_per_copy(self, recompute: Recompute) -> float:
+        """Return the bytes that the host of an expert keeps of each copy of a token that arrived."""
+        if recompute.kind == "full" or recompute.recomputes("moe"):
+            return 0.0
+        expert = self.expert
+        inside = (expert.num_gates + (not recompute.recomputes("moe_act"))) * expert.width
+        return float((expert.hidden + inside) * expert.dtype_bytes)
+
+    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int) -> float:
+        """Return the bytes of norm and experts that are kept for the backward pass, with balanced experts.
+
+        A rank routes the tokens that it owns, 1 / `tp` of all.
+        """
+        expert, hidden = self.expert, self.expert.hidden / sequence_shards
+        is_recomputed = recompute.recomputes("moe")
+        kept = hidden
+        if is_recomputed or not recompute.recomputes("layernorm"):
+            kept += expert.hidden / tp
+        shared = 0 if is_recomputed or recompute.recomputes("shared_experts") else self.shared_experts
+        kept += shared * self.copy_elements / tp
+        routed = self.top_k / tp * self.kept_bytes_per_copy(recompute)
+        return kept * expert.dtype_bytes + routed + (hidden if expert.has_dropout else 0.0)
+
+    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
+        """Return the elements kept from B to W, outside of routed experts and in them."""
+        of_copy = (self.expert.hidden + self.copy_elements) / tp
+        return self.expert.hidden / sequence_shards + self.shared_experts * of_copy, self.top_k * of_copy
+
+    def gradient_elements(self, tp: int) -> float:
+        """Return the gradients inside of routed experts, as large as up projections and activations."""
+        return self.top_k * self.expert.inner_width / tp
+
+    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+        """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
+        inside = (skew * self.top_k + self.shared_experts) * self.copy_elements / tp
+        return self.expert.hidden / sequence_shards + inside
+
+
+Ffn = DenseFfn | MoeFfn
+"""The FFN of a layer."""

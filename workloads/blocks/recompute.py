@@ -1,0 +1,58 @@
+"""What a backward pass recomputes, named as Megatron-LM does in `--recompute-modules`.
+
+Model
+-----
+    none        nothing
+    full        the whole layer, from its input
+    selective   some modules, each from its own input::
+
+        core_attn       scores (nothing where attention is fused: fused attention never keeps scores)
+        layernorm       outputs of the norms: inputs of attention and FFN, unless the whole FFN is recomputed
+        mlp             inside of a dense FFN
+        moe             copies of tokens, inside of experts
+        moe_act         activation of experts, recomputed from the up projection
+        shared_experts  inside of shared experts
+
+References
+----------
+Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 5.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sim.errors import InvalidValueError
+
+__all__ = ["RECOMPUTE_KINDS", "RECOMPUTE_MODULES", "Recompute"]
+
+RECOMPUTE_KINDS: Final = ("none", "selective", "full")
+"""How much of a layer is recomputed."""
+RECOMPUTE_MODULES: Final = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts")
+"""Modules that selective recomputation can recompute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """What a backward pass recomputes."""
+
+    kind: str = "none"
+    """`none`, `selective` (the modules) or `full` (the layer)."""
+    modules: tuple[str, ...] = ("core_attn",)
+    """Modules of selective recomputation."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in RECOMPUTE_KINDS or not set(self.modules) <= set(RECOMPUTE_MODULES):
+            raise InvalidValueError(
+                field="schedule.recompute",
+                rule=f"be one of {', '.join(RECOMPUTE_KINDS)}, of modules {', '.join(RECOMPUTE_MODULES)}",
+                value=[self.kind, *self.modules],
+                hint="Use none.",
+            )
+
+    def recomputes(self, module: str) -> bool:
+        """Tell whether a module is recomputed on its own.
+
+        >>> Recompute("selective", ("mlp",)).recomputes("mlp"), Recompute("full").recomputes("mlp")
+        (True, False)
+        """
+        return self.kind == "selective" and module in self.modules

@@ -1,0 +1,280 @@
+"""The placements by name: which rank holds which expert of a layer, and which settings of a scenario a placement uses.
+
+Model
+-----
+    contiguous     rank r holds experts r n, ..., r n + n - 1, where n = experts / ranks
+    round_robin    rank r holds experts r, r + ranks, r + 2 ranks, ...
+    random         a random permutation for each layer
+    explicit       the lists of the scenario, for all layers or for each layer with experts
+    greedy         the experts of a layer are packed by their loads, the heaviest first, n experts on each rank
+    eplb           experts and replicas as in `workloads.placement.eplb`
+
+A new placement is one function of a `PlacementRequest` and one entry of `PLACEMENTS`. The conformance tests are
+parametrised over `PLACEMENTS`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.errors import InvalidValueError
+from workloads.placement.eplb import eplb, pack
+from workloads.routing.request import PLACES, stream
+
+__all__ = ["PLACEMENTS", "PlacementKind", "PlacementRequest", "PlacementRule", "place_experts"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRule:
+    """How experts are placed on the ranks of their group."""
+
+    kind: str = "contiguous"
+    """Name of the placement, a key of `PLACEMENTS`."""
+    replicas: int = 0
+    """Expert replicas: slots beyond one slot for each expert, over all ranks of a group."""
+    groups: int = 1
+    """Groups of experts that stay on one node where they can."""
+    window: int = 8
+    """Microbatches whose loads a plan is made from."""
+    stale: int = 0
+    """Microbatches between the last microbatch of the window and the first that runs under the plan."""
+    every: int | None = None
+    """Microbatches after which a plan is replaced by a plan from a later window; None: one plan for the run."""
+    moves: bool = False
+    """Whether experts are copied to the ranks that did not hold them under the plan before.
+
+    Without `every` the plan before is the contiguous placement.
+    """
+    experts: tuple[tuple[int, ...], ...] = ()
+    """Experts of each rank, for all layers or for one layer with experts after another (explicit)."""
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the placement depends on loads."""
+        return PLACEMENTS[self.kind].is_planned
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether rank r holds the r-th part of the experts, in order."""
+        return PLACEMENTS[self.kind].is_contiguous
+
+    def keeps_nodes_together(self, num_nodes: int) -> bool:
+        """Return whether the experts that one of the nodes would hold in order all stand on one node.
+
+        >>> [PlacementRule(kind=kind, groups=4).keeps_nodes_together(4) for kind in ("contiguous", "eplb", "random")]
+        [True, True, False]
+        """
+        return self.is_contiguous or (PLACEMENTS[self.kind].uses("groups") and self.groups == num_nodes)
+
+    def plan_at(self, microbatch: int) -> int:
+        """Return the number of the plan that a microbatch runs under; plans before the run have negative numbers.
+
+        >>> [PlacementRule(kind="eplb", every=4).plan_at(microbatch) for microbatch in (-1, 0, 3, 4)]
+        [-1, 0, 0, 1]
+        """
+        return 0 if self.every is None else microbatch // self.every
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlacementRequest:
+    """The experts of one layer that are to be placed, and the ranks that they are placed on."""
+
+    rule: PlacementRule
+    """How experts are placed."""
+    num_experts: int
+    """Experts of the layer."""
+    num_ranks: int
+    """Ranks of a group, which holds all experts."""
+    num_nodes: int
+    """Nodes that the ranks stand on."""
+    layer: int
+    """Number of the layer in the model, for random placements."""
+    seed: int
+    """Seed of random placements."""
+    loads: FloatArray
+    """Tokens of each expert that a plan is made from. Shape [E]."""
+    expert_layer: int
+    """Number of the layer among the layers with experts."""
+    num_expert_layers: int
+    """Layers with experts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementKind:
+    """A placement: how it assigns experts to slots, and which settings of a scenario it uses."""
+
+    summary: str
+    """What the placement does, as a phrase for lists and reference pages."""
+    place: Callable[[PlacementRequest], IntArray]
+    """Returns the expert in each slot of each rank. Shape [R, C]."""
+    settings: tuple[str, ...] = ()
+    """Keys of the scenario section `placement` that the placement uses, beside `kind`."""
+    required_settings: tuple[str, ...] = ()
+    """Keys among `settings` without which the placement has no meaning."""
+    is_planned: bool = False
+    """Whether the placement depends on the loads of earlier microbatches."""
+    is_contiguous: bool = False
+    """Whether rank r holds the r-th part of the experts, in order."""
+
+    def uses(self, setting: str) -> bool:
+        """Return whether a key of the scenario section `placement` has a meaning for this placement.
+
+        >>> [name for name, kind in PLACEMENTS.items() if kind.uses("replicas")]
+        ['eplb']
+        """
+        return setting in self.settings
+
+
+def place_experts(
+    rule: PlacementRule,
+    *,
+    num_experts: int,
+    num_ranks: int,
+    num_nodes: int = 1,
+    layer: int = 0,
+    seed: int = 1,
+    loads: FloatArray | None = None,
+    nth: int = 0,
+    num_layers: int = 1,
+) -> IntArray:
+    """Return the expert in each slot of each rank. Shape [R, C].
+
+    Parameters
+    ----------
+    rule
+        How experts are placed.
+    num_experts, num_ranks, num_nodes
+        Experts of a layer, ranks of a group, and nodes that the ranks stand on.
+    layer, seed
+        Number of the layer and seed, on which a random placement depends.
+    loads
+        Tokens of each expert that a plan is made from; None: equal loads. Shape [E].
+    nth, num_layers
+        Number of the layer among the layers with experts, and how many layers have experts, for explicit placements.
+
+    Examples
+    --------
+    >>> place_experts(PlacementRule(kind="round_robin"), num_experts=4, num_ranks=2)
+    array([[0, 2],
+           [1, 3]])
+    """
+    if rule.kind not in PLACEMENTS:
+        raise InvalidValueError(
+            field="placement.kind",
+            rule=f"be one of {', '.join(PLACEMENTS)}",
+            value=rule.kind,
+            hint="Use contiguous.",
+        )
+    request = PlacementRequest(
+        rule=rule,
+        num_experts=num_experts,
+        num_ranks=num_ranks,
+        num_nodes=num_nodes,
+        layer=layer,
+        seed=seed,
+        loads=np.ones(num_experts) if loads is None else np.asarray(loads, dtype=float),
+        expert_layer=nth,
+        num_expert_layers=num_layers,
+    )
+    return PLACEMENTS[rule.kind].place(request)
+
+
+def _contiguous(request: PlacementRequest) -> IntArray:
+    return np.arange(request.num_experts).reshape(request.num_ranks, -1)
+
+
+def _round_robin(request: PlacementRequest) -> IntArray:
+    return np.arange(request.num_experts).reshape(-1, request.num_ranks).T.copy()
+
+
+def _random(request: PlacementRequest) -> IntArray:
+    order = stream(request.seed, PLACES, request.layer).permutation(request.num_experts)
+    return np.sort(order.reshape(request.num_ranks, -1), axis=1)
+
+
+def _explicit(request: PlacementRequest) -> IntArray:
+    lists, num_ranks, num_layers = request.rule.experts, request.num_ranks, request.num_expert_layers
+    per_rank = request.num_experts // num_ranks
+    plans = [lists[first : first + num_ranks] for first in range(0, len(lists), num_ranks)]
+    if len(plans) not in (1, num_layers) or not all(_is_complete(plan, request, per_rank) for plan in plans):
+        layers = f", in all layers or for each of the {num_layers} with experts" if num_layers > 1 else ""
+        raise InvalidValueError(
+            field="placement.experts",
+            rule=f"give each of {num_ranks} ranks {per_rank} of the experts 0 to {request.num_experts - 1}, "
+            f"each once{layers}",
+            value=f"{len(lists)} lists of {sum(map(len, lists))} experts",
+            hint="Write one list for each rank of an expert group.",
+        )
+    return np.array(plans[request.expert_layer if len(plans) > 1 else 0], dtype=np.intp)
+
+
+def _is_complete(plan: Sequence[Sequence[int]], request: PlacementRequest, per_rank: int) -> bool:
+    """Return whether the lists give all ranks equally many experts, and every expert to one rank."""
+    is_even = len(plan) == request.num_ranks and all(len(rank) == per_rank for rank in plan)
+    return is_even and sorted(expert for rank in plan for expert in rank) == list(range(request.num_experts))
+
+
+def _greedy(request: PlacementRequest) -> IntArray:
+    rank, position = pack(request.loads, request.num_ranks)
+    slots = np.zeros((request.num_ranks, request.num_experts // request.num_ranks), dtype=np.intp)
+    slots[rank, position] = np.arange(request.num_experts)
+    return slots
+
+
+def _eplb(request: PlacementRequest) -> IntArray:
+    """Plan with the groups that the rule asks for; the published code ignores groups that do not fit, silently."""
+    groups, nodes = request.rule.groups, request.num_nodes
+    legal = [n for n in range(nodes, request.num_experts + 1, nodes) if request.num_experts % n == 0]
+    if groups > 1 and groups not in legal:
+        nearest = min(legal, key=lambda n: (abs(n - groups), n), default=None)
+        raise InvalidValueError(
+            field="placement.groups",
+            rule=f"divide {request.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
+            value=groups,
+            hint="Leave groups out." if nearest is None else f"Use {nearest}, or leave groups out.",
+        )
+    return eplb(
+        request.loads,
+        num_slots=request.num_experts + request.rule.replicas,
+        num_groups=groups,
+        num_nodes=nodes,
+        num_gpus=request.num_ranks,
+    )
+
+
+PLACEMENTS: Final[dict[str, PlacementKind]] = {
+    "contiguous": PlacementKind(
+        summary="rank r holds the r-th part of the experts, in order", place=_contiguous, is_contiguous=True
+    ),
+    "round_robin": PlacementKind(
+        summary="the experts are dealt to the ranks in turn", place=_round_robin, settings=("moves",)
+    ),
+    "random": PlacementKind(
+        summary="the experts of each layer are placed by a random permutation", place=_random, settings=("moves",)
+    ),
+    "explicit": PlacementKind(
+        summary="the scenario lists the experts of each rank",
+        place=_explicit,
+        settings=("moves", "experts"),
+        required_settings=("experts",),
+    ),
+    "greedy": PlacementKind(
+        summary="the experts are packed by the loads of earlier microbatches, the heaviest first",
+        place=_greedy,
+        settings=("window", "stale", "every", "moves"),
+        is_planned=True,
+    ),
+    "eplb": PlacementKind(
+        summary="experts and replicas are placed by DeepSeek's expert-parallel load balancer",
+        place=_eplb,
+        settings=("replicas", "groups", "window", "stale", "every", "moves"),
+        is_planned=True,
+    ),
+}
+"""Placement by name."""
