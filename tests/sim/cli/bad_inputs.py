@@ -264,7 +264,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "num_nodes: 1",
         "num_nodes: 10000",
-        (4, "cluster.num_nodes", "give at most 65,536 GPUs", "Simulate a part of the cluster: replicas beyond it are"),
+        (4, "cluster.num_nodes", "give at most 65,536 GPUs", "Simulate a part of the cluster:"),
     ),
     ("layers: 8", "layers: 20000", (6, "model.layers", "be an integer of at most 10,000", "Write a smaller number.")),
     (
