@@ -1,6 +1,6 @@
 """Which lane waits for which, when events run out while a lane still waits.
 
-The error names the cycle of waiting lanes; without a cycle it names the lanes that wait for an input that no lane makes.
+The error names the cycle of waiting lanes; without a cycle it names the lanes that wait for what no lane makes.
 """
 
 from collections.abc import Sequence

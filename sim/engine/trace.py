@@ -100,7 +100,7 @@ class LinkUse:
     capacity_bytes_per_s: NDArray[np.float64]
     """Capacity of each link. Shape [L]."""
     bottleneck_s: NDArray[np.float64] | None = None
-    """Time in which each link was full, and so the bottleneck of a transfer; None without the timeline of loads. [L]."""
+    """Time in which each link was full, and so the bottleneck of a transfer; None without the timeline. [L]."""
     hottest: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     """Links that carried the most for their capacity, hottest first; empty without the timeline of loads. Shape [H]."""
     hot_edges_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
@@ -128,7 +128,7 @@ class Trace:
     link_use: LinkUse
     """What the links carried."""
     lane_of: NDArray[np.intp] | None = None
-    """The lane whose rows are those of each lane too, for equivalent lanes are run once; None: its own. Shape [lanes]."""
+    """The lane whose rows are those of each lane too, for equivalent lanes run once; None: its own. Shape [lanes]."""
     joint_rows: NDArray[np.int64] | None = None
     """Rows of transfers that lanes make together. Shape [J]."""
 

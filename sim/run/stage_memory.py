@@ -52,7 +52,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
         + gradient_bytes_in_block(
             model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
         ),
-        chunks=tuple(_chunk(work, model_chunk) for model_chunk in work.chunks_of(stage)),
+        chunks=tuple(_chunk(work, model_chunk) for model_chunk in work.model_chunks_of(stage)),
     )
 
 
@@ -61,7 +61,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
 
 def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     """Return the bytes that a microbatch adds while it trains the layers of a chunk of the model."""
-    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_part(model_chunk)
+    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_model_chunk(model_chunk)
     activations = activation_bytes_per_microbatch(
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
@@ -117,8 +117,8 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
                 logits=logits if model_chunk == last else 0.0,
-                kv_cache=kv_cache_bytes(model, len(work.layers_of_part(model_chunk)), work.tokens, tp),
+                kv_cache=kv_cache_bytes(model, len(work.layers_of_model_chunk(model_chunk)), work.tokens, tp),
             )
-            for model_chunk in work.chunks_of(stage)
+            for model_chunk in work.model_chunks_of(stage)
         ),
     )

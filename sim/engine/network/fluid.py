@@ -106,7 +106,7 @@ class FluidNetwork:
         can_saturate: NDArray[np.bool_] | None = None,
         folding: Folding | None = None,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that cannot saturate (`can_saturate` [L]) hold no flow back (None: all can).
+        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold no flow back (None: all can).
 
         With `folding` a transfer counts as often as its lane does.
         """

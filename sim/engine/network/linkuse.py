@@ -92,7 +92,7 @@ class LinkLog:
         can_saturate: NDArray[np.bool_],
         load_of: Callable[[Transfer], LinkLoad] | None = None,
     ) -> None:
-        """Note what links of `capacity` [L] carry; `load_of` gives the links of a transfer and of all transfers that it stands for."""
+        """Note what links of `capacity` [L] carry; `load_of` gives the load of all transfers that one stands for."""
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)

@@ -17,7 +17,7 @@ from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.transfer_sms import TransferSms
+from sim.plan.transfer_costs import TransferSms
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings

@@ -85,7 +85,7 @@ class FlowNetwork:
         can_saturate: NDArray[np.bool_] | None = None,
         choose: Callable[[int], Run] = choose_run,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that cannot saturate (`can_saturate` [L]) hold no flow back (None: all can)."""
+        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold no flow back (None: all can)."""
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
         self._limits = capacity if can_saturate is None else np.where(can_saturate | (capacity <= 0), capacity, np.inf)
