@@ -24,8 +24,7 @@ from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
-from sim.plan.transfer_costs import Choice
-from sim.plan.transfer_sms import TransferSms
+from sim.plan.transfer_costs import Choice, TransferSms
 from workloads.collectives import operations
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import draw_counts, node_probabilities

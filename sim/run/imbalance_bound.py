@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sim.build.work import Work
-from sim.plan.loads import LoadLog
+from sim.plan.logs import LoadLog
 from workloads.placement.bound import min_busiest_loads
 
 __all__ = ["IMBALANCE_BOUND", "imbalance_bound"]

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.collectives.node_relay import distinct_tokens, relayed
-from workloads.routing import Skew, draw_counts
-from workloads.routing import node_probabilities
+from workloads.routing import Skew, draw_counts, node_probabilities
 
 SIGMAS = 5
 """Of one count: 3e-7 of the draws are further off, and seeds are fixed."""

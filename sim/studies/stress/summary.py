@@ -18,8 +18,7 @@ from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from sim.results.by_kind import LONGER
-from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
+from sim.results.accounts import CATEGORIES, COMMUNICATION_CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS
 from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.stress.grid import Grid
 from sim.studies.stress.points import PointResult
@@ -36,21 +35,21 @@ _WITH_INTERVALS: Final = (
 )
 
 _OF_KIND: Final = {
-    **dict.fromkeys(COMPUTE_PARTS, "compute"),
-    **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_PARTS},
+    **dict.fromkeys(COMPUTE_CATEGORIES, "compute"),
+    **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_CATEGORIES},
 }
 _OF_PART: Final = {
     **_OF_KIND,
-    **{f"{part}_{kind}": family for part in LONGER for kind, family in _OF_KIND.items()},
+    **{f"{part}_{kind}": family for part in SLOWDOWNS for kind, family in _OF_KIND.items()},
     "foreign": "compute",
     "stalled": "waiting",
     "idle": "bubble",
 }
 FAMILIES: Final = ("compute", "dispatch", "combine", "moves", "tp", "pp", "dp", "cp", "waiting", "bubble")
-"""Families of parts of the account, which a slowdown is made of."""
+"""Families of categories of the account, which a slowdown is made of."""
 
-if set(_OF_PART.values()) != set(FAMILIES) or not set(PARTS) - set(LONGER) <= set(_OF_PART):
-    raise RuntimeError("every part of the account needs a family")
+if set(_OF_PART.values()) != set(FAMILIES) or not set(CATEGORIES) - set(SLOWDOWNS) <= set(_OF_PART):
+    raise RuntimeError("every category of the account needs a family")
 
 
 def summarise(grid: Grid, results: Sequence[PointResult]) -> list[dict[str, Any]]:
