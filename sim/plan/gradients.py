@@ -251,6 +251,6 @@ class GradientLowering:
         """Return the dense and expert parameters of a layer, or those of a model chunk that belong to no layer."""
         work, last = self._work, self._work.chunk_layout.num_model_chunks - 1
         if layer != NO_LAYER:
-            return layer_params_per_rank(work.model, layer, work.mesh, expert_replicas=work.placement.replicas)
+            return layer_params_per_rank(work.model.layer(layer), work.mesh, expert_replicas=work.placement.replicas)
         ends = StageParameters(layers=(), has_embedding=model_chunk == 0, has_head=model_chunk == last)
         return params_per_rank(work.model, work.mesh, ends)[0], 0
