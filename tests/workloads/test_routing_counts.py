@@ -255,7 +255,9 @@ def test_draws_of_different_keys_are_uncorrelated():
 def test_an_unknown_routing_is_refused():
     with pytest.raises(InvalidValueError) as refusal:
         draw("zipff")
-    assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
+    error = refusal.value
+    assert (error.field, error.rule) == ("routing.kind", f"be one of {', '.join(ROUTINGS)}")
+    assert (str(error.value), error.hint) == ("zipff", "Use balanced.")
 
 
 def test_a_routing_entered_in_the_dict_alone_is_drawn(monkeypatch):
