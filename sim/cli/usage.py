@@ -20,9 +20,12 @@ _MAX_SHOWN: Final = 60
 class UsageError(InputError):
     """Arguments that do not fit the command: the message is the parser's own, with a hint."""
 
+    def __init__(self, message: str, *, field: str, rule: str, value: str, hint: str) -> None:
+        super().__init__(field=field, rule=rule, value=value, cure=hint)
+        self.message = message if message.endswith((".", "?")) else f"{message}."
+
     def __str__(self) -> str:
-        message = str(self.value)
-        return f"{message if message.endswith(('.', '?')) else f'{message}.'} {self.cure}"
+        return f"{self.message} {self.cure}"
 
 
 def usage_error(error: Any) -> InputError:  # noqa: ANN401  # a class of click or of typer
@@ -33,9 +36,12 @@ def usage_error(error: Any) -> InputError:  # noqa: ANN401  # a class of click o
     hint = epilog.replace("Example:", "For example:", 1) or f"See {command} --help."
     parameter = getattr(error, "param", None)
     if parameter is None:
-        field = getattr(error, "option_name", None) or "the command"
+        message = error.format_message() or "A command is missing"
+        field, value = getattr(error, "option_name", None) or "the command", message
+        if hasattr(error, "possibilities"):  # the command has no such option
+            field, value = "an option", error.option_name
         rule = f"be written as `{command} --help` shows"
-        return UsageError(field=field, rule=rule, value=error.format_message() or "A command is missing", cure=hint)
+        return UsageError(message, field=field, rule=rule, value=value, hint=hint)
     if hasattr(error, "param_type"):  # a missing argument or option
         return InputError(field=_name(parameter), rule="be given", value="nothing", cure=hint)
     rule, example = _rule(parameter)

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from workloads.collectives import COLLECTIVES, Exchange, all_to_all, hierarchical_all_reduce, point_to_point
+from topology.presets.protocols import protocols_of
+from workloads.collectives import (
+    COLLECTIVES,
+    CollectiveAlgorithm,
+    Exchange,
+    algorithm_names,
+    algorithms_for,
+    all_to_all,
+    hierarchical_all_reduce,
+    operations,
+    point_to_point,
+)
 from workloads.collectives.ring import ring_all_reduce, rings
 from workloads.errors import WorkloadError
 
@@ -131,6 +142,28 @@ def test_twice_the_bytes_load_every_link_twice(operation, algorithm, node_sizes)
     one, two = (run_entry(operation, algorithm, node_sizes, num_bytes) for num_bytes in (1e9, 2e9))
     np.testing.assert_allclose(two.num_bytes, 2 * one.num_bytes, rtol=ROUNDING)
     assert num_steps(one) == num_steps(two)
+
+
+def test_an_algorithm_that_is_entered_in_the_table_alone_can_be_named(monkeypatch):
+    """`auto` considers the algorithm only where its entry says so; it is no choice for operations that it lacks."""
+    for is_in_auto in (True, False):
+        entry = CollectiveAlgorithm(exchanges={"all_reduce": ring_all_reduce}, is_in_auto=is_in_auto)
+        monkeypatch.setitem(COLLECTIVES, "toy", entry)
+        assert "toy" in algorithm_names()
+        assert algorithms_for("all_reduce", "toy") == ["toy"]
+        assert algorithms_for("all_gather", "toy") == []
+        assert ("toy" in algorithms_for("all_reduce", "auto")) == is_in_auto
+
+
+@pytest.mark.parametrize("algorithm", COLLECTIVES)
+def test_no_algorithm_has_an_operation_that_the_ring_lacks(algorithm):
+    """The ring runs what another algorithm does not have."""
+    assert set(COLLECTIVES[algorithm].exchanges) <= set(operations())
+
+
+@pytest.mark.parametrize("algorithm", COLLECTIVES)
+def test_every_algorithm_has_protocols_on_links_that_are_known(algorithm):
+    assert algorithm in {protocol.algorithm for protocol in protocols_of("nvlink4", "ib-ndr")}
 
 
 # --- ring ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,14 +11,19 @@ from schedule_runs import durations, make, max_in_flight, run_order, split_step
 
 from workloads.errors import WorkloadError
 from workloads.schedules import (
+    CHUNK_ORDERS,
+    CUSTOM,
     SCHEDULES,
     ChunkLayout,
     FixedOrder,
     Pass,
     Pipeline,
+    ScheduleKind,
     StageTimes,
     build_pipeline_order,
     build_schedule,
+    schedule_kind_of,
+    schedule_names,
 )
 from workloads.schedules.list_scheduler import ListScheduler, Rule
 from workloads.schedules.schedule_search import longest_span_ns
@@ -292,6 +298,44 @@ def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, mo
     pipeline_order = make(kind, 4, 2000)
     num_passes = sum(map(len, pipeline_order.order))
     assert all(schedule.num_simulated < num_passes / 10 for schedule in schedules)
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_that_is_entered_in_the_table_alone_is_known_and_runs(monkeypatch):
+    """The layout gives its number of chunks; the first line of its docstring is its summary."""
+
+    def last_first(pipeline):
+        """Last first: the backward passes in reverse.
+
+        Nothing else of this text is shown.
+        """
+        numbers = range(pipeline.num_microbatches)
+        passes = [Pass("F", i) for i in numbers] + [Pass("B", i) for i in reversed(numbers)]
+        return [list(passes) for _ in range(pipeline.num_stages)]
+
+    monkeypatch.setitem(SCHEDULES, "last_first", ScheduleKind(build=last_first))
+    entry = schedule_kind_of("last_first")
+    assert "last_first" in schedule_names()
+    assert (entry.num_chunks, entry.summary) == (1, "Last first: the backward passes in reverse.")
+    order = make("last_first", 2, 3).order
+    assert [pass_.microbatch for pass_ in order[1]] == [0, 1, 2, 2, 1, 0]
+    assert len(run_order("last_first", order, lambda *_: 1)[0]) == 6
+
+
+def test_custom_takes_any_number_of_chunks_only_round_robin():
+    """`parallel.vpp` need not be given: one chunk in a row is the default."""
+    kinds = {chunk_order: schedule_kind_of(CUSTOM, chunk_order) for chunk_order in CHUNK_ORDERS}
+    accepted = {name: [v for v in (1, 2, 3) if kind.accepts_num_chunks(v)] for name, kind in kinds.items()}
+    assert accepted == {"round_robin": [1, 2, 3], "vee": [1, 2], "both_ways": [1, 2]}
+    assert not any(kind.needs_num_chunks for kind in kinds.values())
+    assert [kind.layout_on(4).kind for kind in kinds.values()] == ["row", "vee", "both_ways"]
+
+
+def test_the_page_of_schedules_has_every_schedule():
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    assert [name for name in schedule_names() if f"`{name}`" not in page] == []
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

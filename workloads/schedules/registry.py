@@ -178,18 +178,9 @@ def schedule_kind_of(name: str, chunk_order: str = "round_robin") -> ScheduleKin
 
     >>> [schedule_kind_of("custom", chunk_order).num_chunks for chunk_order in ("round_robin", "vee")]
     [None, 2]
-
-    Raises
-    ------
-    WorkloadError
-        There is no such schedule.
     """
     if name == CUSTOM:
         return ScheduleKind(build=None, layout=chunk_order, splits_backward=True, pairs=True)
-    if name not in SCHEDULES:
-        raise WorkloadError(
-            subject="schedule", field="kind", rule=f"be one of {', '.join(SCHEDULES)}", value=name, cure="Use 1f1b."
-        )
     return SCHEDULES[name]
 
 
@@ -205,16 +196,11 @@ def build_pipeline_order(name: str, pipeline: Pipeline) -> PipelineOrder:
     WorkloadError
         The table has no such schedule, or the schedule cannot run the pipeline.
     """
-    kind = schedule_kind_of(name)
+    kind = SCHEDULES.get(name)
+    if kind is None or kind.build is None:
+        rule = f"be one of {', '.join(SCHEDULES)}"
+        raise WorkloadError(subject="schedule", field="kind", rule=rule, value=name, cure="Use 1f1b.")
     kind.check(name, pipeline)
-    if kind.build is None:
-        raise WorkloadError(
-            subject="schedule",
-            field="kind",
-            rule=f"be one of {', '.join(SCHEDULES)}",
-            value=name,
-            cure="The order of a custom schedule is read from its file.",
-        )
     return PipelineOrder(order=kind.build(pipeline), layout=kind.layout_on(pipeline.num_stages, pipeline.num_chunks))
 
 

@@ -139,7 +139,7 @@ def test_what_the_run_does_not_have_is_refused(one_pass, tmp_path, key, value):
 
 
 def test_notes_must_be_one_per_stage(every_stream, tmp_path):
-    with pytest.raises(ValueError, match="one per stage"):
+    with pytest.raises(ValueError, match="one for each stage"):
         draw_timeline(every_stream, tmp_path / "t.png", title="t", notes=["one"])
 
 
