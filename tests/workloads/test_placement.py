@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from workloads.errors import WorkloadError
-from workloads.placement import PLACEMENTS, PlacementRule, place_experts, split_over_replicas
+from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule, place_experts, split_over_replicas
 from workloads.placement.bound import min_busiest_loads
 from workloads.placement.eplb import eplb, pack
 
@@ -240,3 +240,25 @@ def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
 def test_an_unknown_placement_is_refused():
     with pytest.raises(WorkloadError, match="placement: kind must be one of contiguous"):
         place_experts(PlacementRule(kind="best"), num_experts=4, num_ranks=2)
+
+
+def test_a_placement_entered_in_the_dict_alone_places_experts(monkeypatch):
+    """A toy that places the experts in reverse order."""
+
+    def reverse(request):
+        return np.arange(request.num_experts)[::-1].reshape(request.num_ranks, -1)
+
+    monkeypatch.setitem(PLACEMENTS, "reverse", PlacementKind(summary="toy", place=reverse))
+    slots = place_experts(PlacementRule(kind="reverse"), num_experts=4, num_ranks=2)
+    assert slots.tolist() == [[3, 2], [1, 0]]
+
+
+@pytest.mark.parametrize("kind", PLACEMENTS)
+def test_a_placement_says_what_it_is(kind):
+    """It requires only settings that it uses; a planned placement uses the window of loads that it is planned from."""
+    placement = PLACEMENTS[kind]
+    assert placement.summary
+    assert set(placement.required_settings) <= set(placement.settings)
+    assert placement.is_planned == placement.uses("window")
+    slots = place_experts(rule_of(kind, 8, 4), num_experts=8, num_ranks=4)
+    assert placement.is_contiguous <= (slots.ravel().tolist() == list(range(8)))
