@@ -1,4 +1,4 @@
-"""Memory over time of the fullest stage, stacked by component, with the other stages as lines and the device's capacity.
+"""Memory over time of the fullest stage by component, the other stages as lines, and the device's capacity.
 
 Each value holds until the next change. The peak is marked; the numbers at the right are those of the peak.
 """

@@ -1,8 +1,8 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
-Order: the facts of the run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the hottest
-links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line instead of
-metrics and accounts.
+Order: the facts of the run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the
+hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line
+instead of metrics and accounts.
 """
 
 from collections.abc import Mapping, Sequence
