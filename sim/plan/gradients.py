@@ -24,8 +24,8 @@ weight bytes per parameter.
 Assumptions
 -----------
 Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap. A rank
-waits for each collective of ZeRO 2 and 3: nothing is prefetched and nothing overlaps, which is pessimistic. These reduce
-gradients in every microbatch, for a rank that kept them until the last would hold them whole.
+waits for each collective of ZeRO 2 and 3: nothing is prefetched and nothing overlaps, which is pessimistic. ZeRO 2 and
+3 reduce gradients in every microbatch, for a rank that kept them until the last would hold them whole.
 
 References
 ----------

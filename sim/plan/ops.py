@@ -183,8 +183,8 @@ class ExpertTokens(NamedTuple):
 
     computed: IntArray
     """Copies that each rank computes. Shape [R]."""
-    held: IntArray
-    """The same with padding: rows that each rank holds. Shape [R]."""
+    rows: IntArray
+    """Copies with padding: rows of the tensors that each rank has. Shape [R]."""
     num_routed: int
     """Copies of all sources, those included that are dropped."""
     sent_over_mean: float = 1.0

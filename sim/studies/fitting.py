@@ -22,8 +22,6 @@ from sim.results.quantities import format_quantity
 from sim.scenario.scenario import Scenario
 from sim.studies.chunks import own_chunks, under_schedule
 from sim.studies.order_memory import MOST_STEPS, predict_memory
-from topology.errors import TopologyError
-from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
 
 __all__ = ["explain_unfit", "say_what_fits", "what_would_fit"]
@@ -115,7 +113,7 @@ def _peak_bytes(scenario: Scenario, changes: Changes, over: Mapping[str, float])
     """Return the predicted peak under changes; None where the scenario may not have them."""
     try:
         predicted = predict_memory(build(scenario.variant(changes)).work)
-    except (MoesimError, WorkloadError, TopologyError):
+    except MoesimError:
         return None
     if predicted is None:
         return None

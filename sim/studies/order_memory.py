@@ -27,7 +27,6 @@ from sim.errors import MoesimError
 from sim.plan.pipeline import PipelinePlan
 from sim.results.memory import MEMORY_COMPONENTS, ChunkMemory, StageMemory
 from sim.run.stage_memory import stage_memory
-from workloads.errors import WorkloadError
 from workloads.schedules import Pipeline, PipelineOrder, build_pipeline_order, passes_of
 
 __all__ = ["MOST_STEPS", "predict_memory"]
@@ -63,7 +62,7 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
             [_peak(sizes, of_stage) for sizes, of_stage in zip(stages, _changes_of(plan, length), strict=True)]
             for length in lengths
         ]
-    except (MoesimError, WorkloadError):
+    except MoesimError:
         return None
     last = peaks[-1]
     for (first, second), (from_m, to_m) in zip(pairwise(peaks), pairwise(lengths), strict=True):

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, did_you_mean, shown
 from sim.scenario.bundled import SUITE_FILE, list_cases, list_suites, suites_folder
-from sim.scenario.keys import nearest
 from sim.scenario.load import load_scenario
-from sim.scenario.refusal import shown
 from sim.scenario.scenario import Scenario
 from sim.scenario.suite_file import SuiteSpec, load_suite
 from sim.scenario.yaml_file import read_yaml_file
@@ -62,7 +60,7 @@ def find_suites(targets: Sequence[str] = ()) -> list[Suite]:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         There is no such suite, case, file or folder, a folder holds no case, or a case is refused.
     """
     found = [folder for target in targets for folder in _find(target)] if targets else _bundled_suites()
@@ -107,12 +105,12 @@ def _find(target: str) -> list[_Found]:
         file = suites_folder() / f"{cases[0]}.yaml"
         return [_Found(file.parent.name, file.parent, (file,), is_named_by_file=True)]
     if target and _exists(path, "folder"):
-        cure = "Put scenarios with `published:` in it, as *.yaml."
-        raise InputError(field="the folder", rule="hold validation cases", value="none", cure=cure, file=target)
+        hint = "Put scenarios with `published:` in it, as *.yaml."
+        raise InvalidValueError(field="the folder", rule="hold validation cases", value="none", hint=hint, file=target)
     known = [*list_suites(), *list_cases()]
-    cure = nearest(target, known) if known else "Check the path."
+    hint = did_you_mean(target, known) if known else "Check the path."
     rule = "be a file, a folder, or a bundled suite or case"
-    raise InputError(field="the validation case", rule=rule, value=shown(target), cure=cure, file=target or None)
+    raise InvalidValueError(field="the validation case", rule=rule, value=shown(target), hint=hint, file=target or None)
 
 
 def _exists(path: Path, what: str) -> bool:
@@ -149,8 +147,8 @@ def _load(found: _Found) -> Suite:
     for file in found.files:
         if not read_yaml_file(file).data.get("published"):
             if found.is_named_by_file:
-                cure = "Add figures, such as - {metric: mfu, value: 0.4, source: table 2, tolerance_pct: 10}."
-                raise InputError(field="published", rule="be given", value="nothing", cure=cure, file=str(file))
+                hint = "Add figures, such as - {metric: mfu, value: 0.4, source: table 2, tolerance_pct: 10}."
+                raise InvalidValueError(field="published", rule="be given", value="nothing", hint=hint, file=str(file))
             skipped.append(file.name)
             continue
         cases.append(Case(name=file.stem, scenario=load_scenario(file)))

@@ -103,7 +103,7 @@ def validate(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A case cannot be found or is refused.
 
     Examples

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing import ROUTINGS, RoutingKind, Skew, draw_counts
 from workloads.topk_sampling import choose_experts
 
@@ -253,7 +253,7 @@ def test_draws_of_different_keys_are_uncorrelated():
 
 
 def test_an_unknown_routing_is_refused():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         draw("zipff")
     assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
 

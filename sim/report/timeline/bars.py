@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import STREAMS, Trace
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 
 __all__ = [
     "Bars",
@@ -139,14 +139,16 @@ def count_bars(trace: Trace, window_ns: tuple[int, int] | None = None, lane: int
 def check_window_ns(trace: Trace, window_ns: Sequence[int] | None, *, lane: int) -> tuple[int, int]:
     """Return the window to draw; refuse a lane or a window that the run does not have."""
     if not 0 <= lane < trace.num_lanes:
-        raise InputError(
-            field="lane", rule=f"be 0 to {trace.num_lanes - 1}", value=lane, cure="Choose one of the stage's lanes."
+        raise InvalidValueError(
+            field="lane", rule=f"be 0 to {trace.num_lanes - 1}", value=lane, hint="Choose one of the stage's lanes."
         )
     if window_ns is None:
         return default_window_ns(trace, lane=lane)
     low, high = int(window_ns[0]), int(window_ns[1])
     if low >= high:
-        raise InputError(field="window", rule="end after it starts", value=f"{low} to {high} ns", cure="Swap the ends.")
+        raise InvalidValueError(
+            field="window", rule="end after it starts", value=f"{low} to {high} ns", hint="Swap the ends."
+        )
     return low, high
 
 

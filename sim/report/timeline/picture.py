@@ -158,7 +158,7 @@ def draw_timeline(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         Another suffix, a lane that the run does not have, or an empty window.
     OSError
         The file could not be written (`sim.report.files` makes it an `OutputError`).
