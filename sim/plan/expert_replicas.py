@@ -58,11 +58,11 @@ class ExpertReplicas:
             slots = self._router.slots(position.stage, layer)
             replicated = {} if slots is None else experts_by_ranks(slots)
             if replicated:
-                join = None
+                rendezvous = None
                 if convention.experts_span_stages:
-                    join = RendezvousKey(key=("expert_replicas", layer), members=work.mesh.lane_positions)
+                    rendezvous = RendezvousKey(key=("expert_replicas", layer), members=work.mesh.lane_positions)
                 transfers = self._sums(position, replicated)
-                ops.append(Collective(kind="dp", layer=layer, transfers=transfers, join=join))
+                ops.append(Collective(kind="dp", layer=layer, transfers=transfers, rendezvous=rendezvous))
         return ops
 
     def relocate(self, position: LanePosition, layers: Sequence[int], plan: int) -> list[Collective]:
