@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from sim.build.own_cluster import build_own_cluster
+from sim.errors import InvalidValueError
 from sim.scenario.cluster_section import ClusterSpec
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster, build_cluster
@@ -25,12 +26,12 @@ def cluster_of(scenario: Scenario) -> Cluster:
 
     Raises
     ------
-    InputError, TopologyError
+    InvalidValueError, InvalidValueError
         Where there is no section, or it names what does not exist or cannot be.
     """
     spec = scenario.spec.cluster
     if spec is None:
-        raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
+        raise InvalidValueError("cluster", rule="be given", value="nothing", hint="Add a section `cluster:`.")
     changes = tuple(
         Change(
             part=entry.part,
@@ -80,11 +81,11 @@ def _check_nic_names(scenario: Scenario, fabric: FabricSpec) -> None:
     entries = scenario.raw.get("cluster", {}).get("degraded") or []
     for i, entry in enumerate(entries):
         if isinstance(entry.get("nic"), float):
-            raise scenario.error_at(
+            raise InvalidValueError(
                 ("cluster", "degraded", i, "nic"),
                 rule=f"be in quotes on a node of {fabric.nics_per_node} NICs, for 0.1 and 0.10 are one number",
                 value=entry["nic"],
-                cure=f'Write "{entry["nic"]}".',
+                hint=f'Write "{entry["nic"]}".',
             )
 
 

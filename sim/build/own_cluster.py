@@ -6,14 +6,13 @@ from typing import Final
 
 import networkx as nx
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.cluster_file import yaml_to_graph
 from sim.scenario.cluster_section import ClusterSpec
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
-from topology.errors import TopologyError
 from topology.files.generations import sm_of_device, technology_of
 from topology.files.graphml import graphml_to_graph
 from topology.files.nccl_xml import nccl_xml_to_node
@@ -32,24 +31,17 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, cha
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file is not in the scenario's folder, cannot be read, or describes no cluster.
     """
     path = scenario.file_beside("cluster.file", spec.file or "")
     text = _read(path)
-    try:
+    with scenario.located_errors(other_file=path):
         graph = _graph(str(path), text, spec.num_nodes, spec.device.preset or "", spec.nic_bandwidth)
         cluster = _known_cluster(graph, str(graph.graph.get("name") or path.stem), device, changes)
-    except TopologyError as error:
-        key = error.field.partition(".")[0]
-        if key in {"num_nodes", "nic_bandwidth", "degraded"}:
-            place = f"cluster.{error.field}"
-            raise scenario.error_at(place, rule=error.rule, value=error.value, cure=error.cure) from None
-        field = f"{error.subject}: {error.field}"
-        raise InputError(file=str(path), field=field, rule=error.rule, value=error.value, cure=error.cure) from None
     if spec.num_nodes not in {None, cluster.num_nodes}:
-        rule, cure = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
-        raise scenario.error_at("cluster.num_nodes", rule=rule, value=spec.num_nodes, cure=cure)
+        rule, hint = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
+        raise InvalidValueError("cluster.num_nodes", rule=rule, value=spec.num_nodes, hint=hint)
     return cluster
 
 
@@ -65,13 +57,13 @@ def _read(path: Path) -> str:
         raise _whole(path, "be UTF-8 text", "other bytes", "Save it as UTF-8.") from None
     most = 1 << 18 if path.suffix == ".yaml" else _MAX_BYTES
     if len(content) > most:
-        cure = "Write it as GraphML." if path.suffix == ".yaml" else "Describe a part of it."
-        raise _whole(path, f"be at most {most >> 10} KiB large", f"{len(content) >> 10} KiB", cure)
+        hint = "Write it as GraphML." if path.suffix == ".yaml" else "Describe a part of it."
+        raise _whole(path, f"be at most {most >> 10} KiB large", f"{len(content) >> 10} KiB", hint)
     return text
 
 
-def _whole(path: Path, rule: str, value: str, cure: str) -> InputError:
-    return InputError(file=str(path), field="the file", rule=rule, value=value, cure=cure)
+def _whole(path: Path, rule: str, value: str, hint: str) -> InvalidValueError:
+    return InvalidValueError(file=str(path), field="the file", rule=rule, value=value, hint=hint)
 
 
 @lru_cache(maxsize=8)
@@ -100,7 +92,7 @@ def _sm(device: str) -> int:
     """Return the compute capability of a device, 0 if it is not known: NCCL's topology tells it itself."""
     try:
         return sm_of_device(device)
-    except TopologyError:
+    except InvalidValueError:
         return 0
 
 

@@ -48,7 +48,7 @@ class Pricing:
         """Whether GPUs of a node are linked pair by pair."""
         return _PAIRWISE in self.cluster.link_kinds
 
-    def one(self, algorithm: str) -> Protocol:
+    def only_protocol(self, algorithm: str) -> Protocol:
         """Return the protocol of an algorithm that has only one."""
         return self.protocols[algorithm][0]
 
@@ -63,7 +63,7 @@ class Pricing:
         overhead, capacity = self.overhead(protocol), self.cluster.capacity_bytes_per_s
         return capacity if overhead is None else capacity / overhead
 
-    def held(self, load: LinkLoad, protocol: Protocol) -> LinkLoad:
+    def occupancy(self, load: LinkLoad, protocol: Protocol) -> LinkLoad:
         """Return a load as bytes at capacity that hold the links as long."""
         overhead = self.overhead(protocol)
         if overhead is None:
@@ -105,10 +105,10 @@ class Pricing:
         """Return pairs of the first node and the next, for a GPU may lack its NIC, and of one GPU and all others."""
         nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
         number = np.unique(nodes)
-        src, dst = np.meshgrid(*(np.flatnonzero(nodes == one) for one in number[:2]))
+        src, dst = np.meshgrid(*(np.flatnonzero(nodes == node) for node in number[:2]))
         others = np.flatnonzero(nodes != number[0])
-        one = np.full_like(others, np.flatnonzero(nodes == number[0])[0])
-        return np.append(src, one), np.append(dst, others)
+        first = np.full_like(others, np.flatnonzero(nodes == number[0])[0])
+        return np.append(src, first), np.append(dst, others)
 
     def _overhead(self, protocol: Protocol) -> FloatArray | None:
         capacity = self.cluster.capacity_bytes_per_s

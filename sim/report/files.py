@@ -1,6 +1,6 @@
 """The files of `--out`: result, trace, pictures and Perfetto trace, each written whole or not at all.
 
-`trace.npz` holds one array per column, with the same bytes for the same trace (NumPy's own writer stamps the time).
+`trace.npz` holds an array for each column, with equal bytes for equal traces (NumPy's own writer adds the time).
 """
 
 import io
@@ -193,9 +193,9 @@ def _make(folder: Path) -> None:
         raise _unwritten(folder, error, "Choose a folder that can be written.") from error
 
 
-def _unwritten(path: Path, error: OSError, cure: str) -> OutputError:
+def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
     """Return the error for a file or folder that the system refused."""
-    return OutputError(file=str(path), reason=error.strerror or str(error), cure=cure)
+    return OutputError(file=str(path), reason=error.strerror or str(error), hint=hint)
 
 
 def _npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:

@@ -1,12 +1,15 @@
 """`cluster:` and `network:` of a scenario: what the hardware is and how finely its network is simulated."""
 
 from pathlib import PurePath
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from sim.errors import InvalidValueError
 from sim.scenario.fabric_section import DegradedSpec, FabricSection
-from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Seconds, Section, Text, count_of, refuse
+from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Seconds, Section, Text, count_of, name_of
+from workloads.collectives import algorithm_names
+from workloads.collectives.settings import ALL_TO_ALLS, FIDELITIES
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -73,33 +76,37 @@ class ClusterSpec(Section):
         if self.file is None:
             for key in ("preset", "num_nodes"):
                 if getattr(self, key) is None:
-                    cure = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
-                    raise refuse((key,), rule="be given", value="nothing", cure=cure)
+                    hint = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
+                    raise InvalidValueError((key,), rule="be given", value="nothing", hint=hint)
             return self
         if self.preset is not None:
-            raise refuse(("file",), rule="be left out with cluster.preset", value=self.file, cure="Keep one of them.")
+            raise InvalidValueError(
+                ("file",), rule="be left out with cluster.preset", value=self.file, hint="Keep one of them."
+            )
         suffix = PurePath(self.file).suffix
         if suffix not in CLUSTER_SUFFIXES:
-            rule, cure = f"end in one of {', '.join(CLUSTER_SUFFIXES)}", "The suffix tells the format."
-            raise refuse(("file",), rule=rule, value=self.file, cure=cure)
+            rule, hint = f"end in one of {', '.join(CLUSTER_SUFFIXES)}", "The suffix tells the format."
+            raise InvalidValueError(("file",), rule=rule, value=self.file, hint=hint)
         if self.device.preset is None:
-            cure = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
-            raise refuse(("device",), rule="be given with cluster.file", value="nothing", cure=cure)
+            hint = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
+            raise InvalidValueError(("device",), rule="be given with cluster.file", value="nothing", hint=hint)
         for key in ("fabric", "nvlink_bandwidth", *(("nic_bandwidth",) if suffix in {".yaml", ".graphml"} else ())):
             if getattr(self, key) is not None:
-                cure = "Change the links in the file."
-                raise refuse((key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), cure=cure)
+                hint = "Change the links in the file."
+                raise InvalidValueError(
+                    (key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), hint=hint
+                )
         return self
 
 
 class NetworkSpec(Section):
     """How transfers are simulated."""
 
-    fidelity: Literal["bulk", "flow"] = "bulk"
+    fidelity: Annotated[str, name_of(lambda: FIDELITIES)] = "bulk"
     """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
-    all_reduce: Literal["auto", "ring", "tree", "nvls", "hierarchical"] = "auto"
+    all_reduce: Annotated[str, name_of(algorithm_names)] = "auto"
     """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
-    all_to_all: Literal["direct", "hierarchical", "low_latency"] = "direct"
+    all_to_all: Annotated[str, name_of(lambda: ALL_TO_ALLS)] = "direct"
     """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
     num_sms: Annotated[int, count_of("network.num_sms")] | None = None
     """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

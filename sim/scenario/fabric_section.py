@@ -1,29 +1,20 @@
 """`cluster.fabric:` and `cluster.degraded:` of a scenario: how nodes are wired, and what is slower or gone."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Ratio, Section, Whole, refuse
-from sim.scenario.refusal import RefusalError
+from sim.errors import InvalidValueError
+from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Ratio, Section, Whole, name_of
+from topology.fabrics import WIRINGS, wiring_options
 
 __all__ = ["DegradedSpec", "FabricSection"]
-
-_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "rail_optimised": ("oversubscription", "nodes_per_leaf"),
-    "fat_tree": ("oversubscription", "nodes_per_leaf"),
-    "rail_only": (),
-    "dragonfly": ("oversubscription", "nodes_per_switch", "switches_per_group", "global_links_per_switch"),
-    "torus": ("shape", "link_bandwidth"),
-    "switch": (),
-}
-"""Kind -> its keys."""
 
 
 class FabricSection(Section):
     """How the nodes are wired; which keys there are depends on the kind."""
 
-    kind: Literal["rail_optimised", "fat_tree", "rail_only", "dragonfly", "torus", "switch"]
+    kind: Annotated[str, name_of(lambda: WIRINGS)]
     """Wiring by name."""
     oversubscription: Ratio | None = None
     """Bandwidth of NICs under a switch over that of its way up, at least 1 (rail_optimised, fat_tree, dragonfly)."""
@@ -43,19 +34,24 @@ class FabricSection(Section):
     @property
     def options(self) -> dict[str, object]:
         """Options that are given, by key."""
-        keys = (key for keys in _OPTIONS.values() for key in keys)
+        keys = (option.key for kind in WIRINGS for option in wiring_options(kind))
         return {key: getattr(self, key) for key in dict.fromkeys(keys) if getattr(self, key) is not None}
 
     @model_validator(mode="after")
     def _only_its_own(self) -> Self:
         """Check that all options are those of the kind."""
+        own = {option.key: option for option in wiring_options(self.kind)}
         for key, value in self.options.items():
-            if key not in _OPTIONS[self.kind]:
-                owners = [kind for kind, keys in _OPTIONS.items() if key in keys]
-                cure = f"It belongs to kind {' or '.join(owners)}; remove it."
-                raise refuse((key,), rule=f"be left out with fabric.kind {self.kind}", value=value, cure=cure)
+            if key not in own:
+                owners = [kind for kind in WIRINGS if any(option.key == key for option in wiring_options(kind))]
+                hint = f"It belongs to kind {' or '.join(owners)}; remove it."
+                raise InvalidValueError(
+                    (key,), rule=f"be left out with fabric.kind {self.kind}", value=value, hint=hint
+                )
         if self.kind == "torus" and self.shape is None:
-            raise refuse(("shape",), rule="be given with fabric.kind torus", value="nothing", cure="Write [4, 4].")
+            raise InvalidValueError(
+                ("shape",), rule="be given with fabric.kind torus", value="nothing", hint="Write [4, 4]."
+            )
         return self
 
 
@@ -65,7 +61,7 @@ def _nic_name(value: object) -> object:
         return str(value)
     if isinstance(value, str) and value:
         return value
-    raise RefusalError(rule="be a NIC as node.number", value=value, cure='Write for example "0.3".')
+    raise InvalidValueError(rule="be a NIC as node.number", value=value, hint='Write for example "0.3".')
 
 
 class DegradedSpec(Section):
@@ -97,14 +93,16 @@ class DegradedSpec(Section):
         given = [key for key in ("link", "nic", "gpu") if getattr(self, key) is not None]
         if len(given) != 1:
             shown = " and ".join(given) or "none"
-            raise refuse((), rule="name one of link, nic and gpu", value=shown, cure="Write an entry for each.")
+            raise InvalidValueError(
+                (), rule="name one of link, nic and gpu", value=shown, hint="Write an entry for each."
+            )
         matters = ("speed",) if self.part == "gpu" else ("bandwidth", "gone")
         for key in ("speed", "bandwidth", "gone"):
             value = getattr(self, key)
             if value not in (None, False) and key not in matters:
-                cure = f"Of a {self.part} give {' or '.join(matters)}."
-                raise refuse((key,), rule=f"be left out with {self.part}", value=value, cure=cure)
+                hint = f"Of a {self.part} give {' or '.join(matters)}."
+                raise InvalidValueError((key,), rule=f"be left out with {self.part}", value=value, hint=hint)
         if sum(getattr(self, key) not in (None, False) for key in matters) != 1:
-            cure = 'Write for example speed: "80 %".' if self.part == "gpu" else "Write bandwidth: 0.5, or gone: true."
-            raise refuse((), rule=f"give {' or '.join(matters)}, one of them", value=self.part, cure=cure)
+            hint = 'Write for example speed: "80 %".' if self.part == "gpu" else "Write bandwidth: 0.5, or gone: true."
+            raise InvalidValueError((), rule=f"give {' or '.join(matters)}, one of them", value=self.part, hint=hint)
         return self

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -24,7 +25,6 @@ from workloads.collectives import (
     point_to_point,
 )
 from workloads.collectives.ring import ring_all_reduce, rings
-from workloads.errors import WorkloadError
 
 ROUNDING = 1e-12
 """Sums of fewer than 1,000 positive floats, in any order: 1,000 * 2^-53 = 1.1e-13."""
@@ -362,7 +362,7 @@ def test_bytes_to_oneself_are_free():
     ],
 )
 def test_a_bad_matrix_is_refused(matrix, message):
-    with pytest.raises(WorkloadError, match=f"all_to_all: byte_matrix must {message}"):
+    with pytest.raises(InvalidValueError, match=f"all_to_all: byte_matrix must {message}"):
         all_to_all([0, 1], matrix)
 
 
@@ -382,5 +382,5 @@ def test_two_senders_to_one_receiver_take_twice_as_long():
 
 
 def test_point_to_point_without_a_receiver_for_each_sender_is_refused():
-    with pytest.raises(WorkloadError, match="dst must name one receiver for each of 2 senders, got 1"):
+    with pytest.raises(InvalidValueError, match="dst must name one receiver for each of 2 senders, got 1"):
         point_to_point([0, 1], [8], 1.0)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from workloads.conventions import CONVENTIONS, MEGATRON
-from workloads.errors import WorkloadError
 from workloads.mesh import DEFAULT_RANK_ORDER, Mesh, build_mesh
 from workloads.strategy import Strategy
 
@@ -148,7 +148,7 @@ def test_with_pp_fastest_neighbouring_ranks_are_neighbouring_stages():
 
 @pytest.mark.parametrize("order", [("cp", "tp", "ep", "dp", "pp"), ("tp", "pp"), ("tp", "cp", "ep", "dp", "pp", "pp")])
 def test_an_order_of_ranks_without_a_meaning_is_refused(order):
-    with pytest.raises(WorkloadError, match="rank_order must keep tp, cp, ep, dp in this order, with pp anywhere"):
+    with pytest.raises(InvalidValueError, match="rank_order must keep tp, cp, ep, dp in this order, with pp anywhere"):
         build_mesh(Strategy.parse("TP2_PP4"), "megatron", num_gpus=8, rank_order=order)
 
 
@@ -162,10 +162,10 @@ def test_a_mesh_is_built_exactly_where_nothing_is_illegal(convention, strategy, 
     if why is None:
         assert build_mesh(strategy, convention, num_gpus=num_gpus).world <= num_gpus
         return
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         build_mesh(strategy, convention, num_gpus=num_gpus)
     assert why in str(refusal.value)
-    assert (refusal.value.subject, refusal.value.field) == ("parallel", "strategy")
+    assert refusal.value.field == "parallel.strategy"
 
 
 @EVERY_CONVENTION
@@ -205,7 +205,7 @@ def test_the_documents_strategy_is_legal_in_the_spanning_reading_alone():
 
 
 def test_the_documents_strategy_needs_256_gpus_under_megatron():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         build_mesh(DOCUMENT, "megatron", num_gpus=64)
     message = str(refusal.value)
     assert "ETP x EP x PP = 1 x 64 x 4 = 256 does not divide TP x CP x DP x PP = 64: at least 256 GPUs" in message
@@ -240,9 +240,41 @@ def test_what_is_illegal_names_the_product_that_fails(name, convention, num_gpus
 
 def test_an_unknown_convention_is_refused_with_those_that_are_known():
     with pytest.raises(
-        WorkloadError, match=r"convention must name a known convention, got 'mesh-tf'\. Known: megatron, "
+        InvalidValueError, match=r"convention must name a known convention, got 'mesh-tf'\. Known: megatron, "
     ):
         build_mesh(Strategy.parse("TP8"), "mesh-tf", num_gpus=8)
+
+
+@EVERY_CONVENTION
+def test_a_convention_is_known_by_its_own_name(convention):
+    assert CONVENTIONS[convention].name == convention
+
+
+@EVERY_CONVENTION
+def test_a_rank_holds_experts_of_all_layers_exactly_where_experts_span_stages(convention):
+    rules = CONVENTIONS[convention]
+    assert list(rules.expert_layers([2, 3], num_layers=4)) == ([0, 1, 2, 3] if rules.experts_span_stages else [2, 3])
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_the_groups_of_all_lanes_are_the_groups_of_the_stage(convention, data):
+    mesh = data.draw(legal_meshes(convention))
+    for stage in range(mesh.num_stages):
+        groups = {tuple(group) for group in mesh.ep_groups(stage).tolist()}
+        of_lanes = [mesh.ep_groups_of_lane(stage, lane) for lane in range(mesh.num_lanes)]
+        assert {tuple(group) for lane in of_lanes for group in lane.tolist()} == groups
+
+
+def test_tokens_are_replicated_over_tp_by_vllm_without_data_parallelism_alone():
+    meshes = {name: build_mesh(Strategy.parse("EP4_TP4_DP1"), name, num_gpus=4) for name in CONVENTIONS}
+    assert [name for name, mesh in meshes.items() if mesh.replicates_tokens_over_tp] == ["vllm"]
+    assert not build_mesh(Strategy.parse("EP4_TP2_DP2"), "vllm", num_gpus=4).replicates_tokens_over_tp
+
+
+def test_a_model_without_experts_takes_megatrons_mesh_or_is_refused():
+    dense = {name: rules.for_dense_model() for name, rules in CONVENTIONS.items()}
+    assert dense == {"megatron": MEGATRON, "vllm": MEGATRON, "spanning": None}
 
 
 def test_less_than_a_node_may_stay_unused():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
-from workloads.routing import ROUTINGS, Skew, draw_counts
+from sim.errors import InvalidValueError
+from workloads.routing import ROUTINGS, RoutingKind, Skew, draw_counts
 from workloads.topk_sampling import choose_experts
 
 EVERY_ROUTING = pytest.mark.parametrize("kind", ROUTINGS)
@@ -183,7 +183,7 @@ def test_counts_of_two_experts_vary_together_as_distinct_choices_do(tokens, num_
 
 
 class SameBits(np.random.Generator):
-    """A stream whose coins all fall on one side."""
+    """A stream whose random bits are all ones, or all zeros."""
 
     def __init__(self, word: int) -> None:
         super().__init__(np.random.PCG64(1))
@@ -199,8 +199,8 @@ class SameBits(np.random.Generator):
         return np.full(num_words, self._word, dtype=np.uint64)
 
 
-def test_all_heads_are_as_many_as_the_coins():
-    """However few or many bits of its last word a throw needs: all go to one expert, none to the other."""
+def test_successes_are_as_many_as_the_trials_where_every_bit_is_one():
+    """However few or many bits of its last word a cell needs: all tokens go to one expert, none to the other."""
     for tokens in (0, 1, 31, 63, 64, 65, 127, 128, 129, 1000):
         for word, wanted in ((2**64 - 1, [tokens, 0]), (0, [0, tokens])):
             np.testing.assert_array_equal(choose_experts(3, tokens, 2, 1, [SameBits(word)] * 2), [[wanted] * 3] * 2)
@@ -253,6 +253,31 @@ def test_draws_of_different_keys_are_uncorrelated():
 
 
 def test_an_unknown_routing_is_refused():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         draw("zipff")
-    assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
+    error = refusal.value
+    assert (error.field, error.rule) == ("routing.kind", f"be one of {', '.join(ROUTINGS)}")
+    assert (str(error.value), error.hint) == ("zipff", "Use balanced.")
+
+
+def test_a_routing_entered_in_the_dict_alone_is_drawn(monkeypatch):
+    """Shares of a toy: all tokens of a layer go to the first two experts, and each token takes both."""
+
+    def first_two(request, layer, microbatch):
+        del layer, microbatch
+        return np.where(np.arange(request.num_experts) < 2, 0.5, 0.0)
+
+    monkeypatch.setitem(ROUTINGS, "first_two", RoutingKind(summary="toy", shares=first_two))
+    counts = draw("first_two", num_sources=3, tokens=5, num_experts=4, top_k=2)
+    np.testing.assert_array_equal(counts, [[5, 5, 0, 0]] * 3)
+
+
+@EVERY_ROUTING
+def test_a_routing_says_what_it_is(kind):
+    """It has shares or counts, requires only settings that it uses, and has a measure of its skew if it has a skew."""
+    routing = ROUTINGS[kind]
+    assert routing.summary
+    assert routing.shares is not None or routing.counts is not None
+    assert set(routing.required_settings) <= set(routing.settings)
+    assert routing.uses("skew") == (routing.skew_measure is not None)
+    assert routing.uses("shuffled") or not routing.lists_hottest_first

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_runs import durations, make, max_in_flight, run_order, split_step
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules import (
     CHUNK_ORDERS,
     CUSTOM,
@@ -342,9 +342,9 @@ def test_the_page_of_schedules_has_every_schedule():
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         build_schedule("2f2b", num_stages=2, num_microbatches=2)
-    assert str(refusal.value) == f"schedule: kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
+    assert str(refusal.value) == f"schedule.kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_an_unknown_schedule_is_refused():
     ],
 )
 def test_a_pipeline_that_is_none_for_a_schedule_is_refused(kind, p, m, v, says):
-    with pytest.raises(WorkloadError, match=says):
+    with pytest.raises(InvalidValueError, match=says):
         build_pipeline_order(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
 
 

@@ -42,7 +42,7 @@ class Torus:
                 "shape",
                 rule=f"be two or three counts whose product is cluster.num_nodes = {num_nodes}",
                 value=list(self.shape),
-                cure=f"Write for example [{num_nodes}, 1].",
+                hint=f"Write for example [{num_nodes}, 1].",
             )
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:

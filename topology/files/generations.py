@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = [
     "CPU_LATENCY_S",
@@ -109,8 +109,8 @@ def generation_of(sm: int) -> Generation:
     """
     below = [known for known in _GENERATIONS if known <= sm]
     if not below:
-        cure = "Describe the machine in YAML."
-        raise TopologyError("a GPU", "sm", f"be at least {min(_GENERATIONS)}", sm, cure)
+        hint = "Describe the machine in YAML."
+        raise InvalidValueError("sm", f"be at least {min(_GENERATIONS)}", sm, hint, subject="a GPU")
     return _GENERATIONS[max(below)]
 
 
@@ -133,6 +133,6 @@ def sm_of_device(device: str) -> int:
     """
     found = _DEVICES.get(device.partition("-")[0])
     if found is None:
-        cure = "nvidia-smi prints no bandwidths, and they are known for NVIDIA's GPUs alone: describe it in YAML."
-        raise TopologyError("the device", "preset", f"start with one of {', '.join(_DEVICES)}", device, cure)
+        hint = "nvidia-smi prints no bandwidths, and they are known for NVIDIA's GPUs alone: describe it in YAML."
+        raise InvalidValueError("cluster.device.preset", f"start with one of {', '.join(_DEVICES)}", device, hint)
     return found

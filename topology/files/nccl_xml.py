@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.files.generations import (
     CPU_LATENCY_S,
     NVLINK_LATENCY_S,
@@ -65,7 +65,7 @@ def nccl_xml_to_node(text: str, *, sm: int = 0) -> OneNode:
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The text is no such topology, or an element lacks what it needs.
     """
     system = parse_xml(text, _SUBJECT)
@@ -191,8 +191,8 @@ def _add_nvlinks(node: OneNode, found: _Found, names: dict[ET.Element, str], sm:
             if target is None and link.get("tclass", "")[:6] != "0x0680":
                 continue  # to a CPU (IBM Power, Grace): no GPU is reached over it
             if target == name:
-                cure = "A GPU has no NVLink to itself: correct the target."
-                raise _refused(f"nvlink of {pci.get('busid')}", "lead to another GPU", link.get("target"), cure)
+                hint = "A GPU has no NVLink to itself: correct the target."
+                raise _refused(f"nvlink of {pci.get('busid')}", "lead to another GPU", link.get("target"), hint)
             if target is None:
                 switches = switches or [node.add("nvswitch")]
                 target = switches[0]
@@ -220,5 +220,5 @@ def _whole(element: ET.Element, attribute: str) -> int:
     return int(text)
 
 
-def _refused(field: str, rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError(_SUBJECT, field, rule, value, cure)
+def _refused(field: str, rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError(field, rule, value, hint, subject=_SUBJECT)

@@ -19,8 +19,9 @@ from typing import Final
 
 import networkx as nx
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.files.generations import SOURCES
+from topology.limits import MAX_GPUS
 from topology.presets.protocols import simple_rate
 
 __all__ = ["NUM_SPINES", "OneNode", "join_both_ways", "repeat_node"]
@@ -28,7 +29,6 @@ __all__ = ["NUM_SPINES", "OneNode", "join_both_ways", "repeat_node"]
 NUM_SPINES: Final = 4
 """Spines above the leaves of several nodes, where there is more than one leaf."""
 
-_MOST_GPUS: Final = 65_536
 _NET_LATENCY_S: Final = 2.8e-6 / 4  # DeepSeek-V3 insights: 2.8 us under one leaf, 4 links
 _LEAF_LATENCY_S: Final = (3.7e-6 - 2.8e-6) / 2  # 3.7 us across leaves, 2 links more
 _EFFICIENCY: Final = simple_rate("ethernet")
@@ -90,14 +90,14 @@ def repeat_node(node: OneNode, num_nodes: int, *, name: str, nic_bytes_per_s: fl
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The node has no NIC or nobody told its rate, and there are several nodes; or there are too many GPUs.
     """
     kinds = [data["kind"] for _, data in node.graph.nodes(data=True)]
     per_node = kinds.count("gpu")
-    if num_nodes < 1 or num_nodes * per_node > _MOST_GPUS:
-        rule = f"give 1 to {_MOST_GPUS:,} GPUs"
-        raise TopologyError(f"cluster {name!r}", "num_nodes", rule, num_nodes, f"A node has {per_node}.")
+    if num_nodes < 1 or num_nodes * per_node > MAX_GPUS:
+        rule = f"give 1 to {MAX_GPUS:,} GPUs"
+        raise InvalidValueError("cluster.num_nodes", rule, num_nodes, f"A node has {per_node}.")
     rates = {nic: nic_bytes_per_s or rate for nic, rate in node.nic_bytes_per_s.items()}
     if num_nodes > 1:
         _check_rates(rates, name)
@@ -112,12 +112,12 @@ def repeat_node(node: OneNode, num_nodes: int, *, name: str, nic_bytes_per_s: fl
 
 def _check_rates(rates: dict[str, float | None], name: str) -> None:
     if not rates:
-        cure = "A node without NIC cannot be joined: write 1, or describe the network in YAML."
-        raise TopologyError(f"cluster {name!r}", "num_nodes", "be 1 where the node has no NIC", "several", cure)
+        hint = "A node without NIC cannot be joined: write 1, or describe the network in YAML."
+        raise InvalidValueError("cluster.num_nodes", "be 1 where the node has no NIC", "several", hint)
     if None in rates.values():
         unknown = ", ".join(nic for nic, rate in rates.items() if rate is None)
-        cure = "The file does not tell the rate of a NIC: write cluster.nic_bandwidth, such as 400 Gb/s."
-        raise TopologyError(f"cluster {name!r}", "nic_bandwidth", f"be given for {unknown}", "nothing", cure)
+        hint = "The file does not tell the rate of a NIC: write cluster.nic_bandwidth, such as 400 Gb/s."
+        raise InvalidValueError("cluster.nic_bandwidth", f"be given for {unknown}", "nothing", hint)
 
 
 def _copy(graph: "nx.DiGraph[str]", one: "nx.DiGraph[str]", number: int, per_node: int) -> None:

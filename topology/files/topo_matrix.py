@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.files.generations import (
     CPU_LATENCY_S,
     NVLINK_LATENCY_S,
@@ -79,7 +79,7 @@ def topo_matrix_to_node(text: str, *, sm: int) -> OneNode:
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The text holds no whole, symmetric matrix.
 
     Examples
@@ -241,5 +241,5 @@ def _add_nvlinks(
         )
 
 
-def _refused(field: str, rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError(_SUBJECT, field, rule, value, cure)
+def _refused(field: str, rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError(field, rule, value, hint, subject=_SUBJECT)

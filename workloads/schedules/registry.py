@@ -8,7 +8,7 @@ tests are derived from the table. The schedule `custom` has no entry: a user's f
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.chimera import check_chimera, chimera
 from workloads.schedules.controllable_memory import v_half, v_min, zb_v
 from workloads.schedules.dualpipe import check_dualpipe, check_dualpipe_v, dualpipe, dualpipe_v
@@ -49,7 +49,7 @@ class ScheduleKind:
     pairs: bool = False
     """Whether forward and backward passes run at the same time on a stage."""
     requires: Callable[[Pipeline], None] | None = None
-    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `WorkloadError`."""
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `InvalidValueError`."""
 
     @property
     def reads_file(self) -> bool:
@@ -103,17 +103,16 @@ class ScheduleKind:
 
         Raises
         ------
-        WorkloadError
+        InvalidValueError
             The schedule does not have this number of chunks, or refuses this number of stages or of microbatches.
         """
         if not self.accepts_num_chunks(pipeline.num_chunks):
             any_number = " or ".join(other for other, kind in SCHEDULES.items() if kind.needs_num_chunks)
-            raise WorkloadError(
-                subject="schedule",
+            raise InvalidValueError(
                 field="parallel.vpp",
                 rule=f"be {self.num_chunks} for {name}",
                 value=pipeline.num_chunks,
-                cure=f"Leave it out, or use {any_number}.",
+                hint=f"Leave it out, or use {any_number}.",
             )
         if self.requires is not None:
             self.requires(pipeline)
@@ -193,13 +192,13 @@ def build_pipeline_order(name: str, pipeline: Pipeline) -> PipelineOrder:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The table has no such schedule, or the schedule cannot run the pipeline.
     """
     kind = SCHEDULES.get(name)
     if kind is None or kind.build is None:
         rule = f"be one of {', '.join(SCHEDULES)}"
-        raise WorkloadError(subject="schedule", field="kind", rule=rule, value=name, cure="Use 1f1b.")
+        raise InvalidValueError(field="schedule.kind", rule=rule, value=name, hint="Use 1f1b.")
     kind.check(name, pipeline)
     return PipelineOrder(order=kind.build(pipeline), layout=kind.layout_on(pipeline.num_stages, pipeline.num_chunks))
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import networkx as nx
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.palette import LINK_COLOURS, LINK_OTHER, USE_COLOURS
 from sim.results.quantities import format_quantity
 from topology.link_groups import LinkGroup
@@ -109,7 +109,7 @@ def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str],
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file cannot be read, is not the result of a run, or is the result of a run on another cluster.
     """
     by_name = {f"{a}->{b}": (a, b) for a, b in graph.edges}
@@ -143,4 +143,4 @@ def _links(path: Path) -> list[Any]:
 
 
 def _refuse(path: Path, rule: str, value: str) -> NoReturn:
-    raise InputError(file=str(path), field="--load", rule=rule, value=value, cure=_HINT) from None
+    raise InvalidValueError(file=str(path), field="--load", rule=rule, value=value, hint=_HINT) from None

@@ -144,7 +144,7 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
         (
             ["list", "preset"],
             "moesim: WHAT must be one of presets, models, schedules, metrics, scenarios, got preset. "
-            "Did you mean presets?\n",
+            "Did you mean `presets`?\n",
         ),
         (
             ["init", "mine.txt"],
@@ -157,7 +157,7 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
         ),
     ],
 )
-def test_bad_arguments_are_refused_with_rule_value_and_cure(
+def test_bad_arguments_are_refused_with_rule_value_and_hint(
     moesim: Callable[..., Said], arguments: list[str], message: str
 ) -> None:
     """One line on standard error, exit 2, nothing on standard output."""
@@ -322,7 +322,7 @@ def test_notes_on_the_whole_run_stand_beside_the_whole_run_alone(
 def test_a_scenario_that_cannot_be_is_refused_before_anything_runs(
     moesim: Callable[..., Said], change: str, words: list[str]
 ) -> None:
-    """Cross-section checks name the field, the rule and the cure, with exit 2; with --json as an object too."""
+    """Cross-section checks name the field, the rule and the hint, with exit 2; with --json as an object too."""
     said = moesim("run", "ep64_tp16_pp4", "--set", change, "--json")
     error = json.loads(said.out)["error"]
     assert said.code == 2

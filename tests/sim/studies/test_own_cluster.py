@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sim.build.build import build_scenario_cluster
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.cluster_text import graph_to_yaml
 from sim.scenario.load import load_scenario
@@ -81,14 +81,14 @@ def test_files_of_one_node_are_repeated(folder: Path) -> None:
         ("file: c.yaml, num_nodes: 3, device: h100-sxm", "cluster.num_nodes must be left out or 2"),
         ("file: c.yaml, nic_bandwidth: 1 GB/s, device: h100-sxm", "nic_bandwidth must be left out with a .yaml file"),
         ("file: c.txt, num_nodes: 2, device: h100-sxm", "s.yaml:1: cluster.nic_bandwidth must be given for nic0"),
-        ("file: c.txt, device: mi300x", "the device: preset must start with one of"),
+        ("file: c.txt, device: mi300x", "cluster.device.preset must start with one of"),
         ("file: bad.graphml, device: h100-sxm", "bad.graphml: the GraphML: the text must hold one graph"),
         ("file: bad.yaml, device: h100-sxm", "bad.yaml:2: vertices.0.kind must be given"),
     ],
 )
 def test_what_cannot_be_is_refused_at_its_place(folder: Path, cluster: str, words: str) -> None:
     """The scenario's line for its keys, the cluster file's name and line for what stands there."""
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         build_scenario_cluster(load_scenario(scenario(folder, cluster)))
     assert words in str(refused.value)
 
@@ -98,5 +98,5 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path_factory: pyt
     outside = tmp_path_factory.mktemp("outside") / "c.yaml"
     outside.write_text((folder / "c.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "link.yaml").symlink_to(outside)
-    with pytest.raises(InputError, match="be in the scenario's folder"):
+    with pytest.raises(InvalidValueError, match="be in the scenario's folder"):
         build_scenario_cluster(load_scenario(scenario(folder, "file: link.yaml, device: h100-sxm")))
