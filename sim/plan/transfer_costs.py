@@ -150,12 +150,10 @@ class TransferCosts:
         group: int,
         operation: str = "",
         load: LinkLoad | None = None,
-        fill: float = 0.0,
     ) -> Transfer:
         """Return an exchange as the network sees it; the SMs that it takes go by its `operation`.
 
-        `load` is what it puts on links, where that is known already; `fill` is the part of the time alone that the
-        first loop of the algorithm takes before anything is pipelined.
+        `load` is what it puts on links, where that is known already.
         """
         if load is None:
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
@@ -168,7 +166,7 @@ class TransferCosts:
         made = Transfer(
             load=occupancy,
             overhead=self.pricing.overhead(protocol),
-            latency_ns=_alone_ns(operation, self.pricing.latency_s(exchange, protocol) + fill * alone_s),
+            latency_ns=_alone_ns(operation, self.pricing.latency_s(exchange, protocol, alone_s=alone_s)),
             alone_ns=_alone_ns(operation, alone_s),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
@@ -186,7 +184,6 @@ class TransferCosts:
         """Return the cheapest of all ways to run a collective."""
         nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
-        ranks_of_node = max(nodes.count(node) for node in set(nodes))
         best: tuple[_Cheapest, Protocol] | None = None
         for name in names:
             exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes)
@@ -194,10 +191,7 @@ class TransferCosts:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
             for protocol in known[name]:
-                fill = min(1.0, protocol.loop_bytes_per_rank * ranks_of_node / num_bytes) if num_bytes else 0.0
-                made = self.transfer(
-                    exchange, protocol, ranks=ranks, group=group, operation=operation, load=load, fill=fill
-                )
+                made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)
                 if best is None or _time_ns(made) < _time_ns(best[0].transfer):
                     best = (_Cheapest(made, exchange), protocol)
         if best is None:

@@ -6,7 +6,7 @@ Model
     rate       = min(tier.efficiency * datasheet bandwidth, tier.most_bytes_per_s)                   on each link
 
     call       = tier.call_latency_s, or for small messages what their protocol takes, if that is less
-    fill       = min(1, loop_bytes_per_rank * ranks of a node / bytes of the tensor) * time alone        first loop
+    fill       = min(1, loop_bytes_per_rank / bytes of the tensor per rank of a node) * time alone       first loop
 
 There are two tiers: links inside a node (or rack) and links between nodes. A tier without a latency of its own takes
 the latency of the path; a tier without an efficiency takes the efficiency of the link.
@@ -115,7 +115,7 @@ class Protocol:
     between: Tier = Tier()
     """On links between nodes."""
     loop_bytes_per_rank: float = 0.0
-    """Bytes that one loop of the algorithm moves for each rank of a node; the first loop is not hidden behind another."""
+    """Bytes that one loop of the algorithm moves for each rank of a node; nothing hides the first loop."""
     source: str
     """Where the figures come from."""
 
@@ -183,7 +183,7 @@ class _Between:
 
 
 _A3 = "A3-Mega all-reduce, 2 nodes"
-_NVL72 = "4 GB200, all-reduce, 128 and 512 MiB, and GB200 NVL72, 512 MiB to 8 GiB"
+_NVL72 = "all-reduce, 4 GB200, 128 and 512 MiB, and 72, 512 MiB to 8 GiB"
 _AIC = "all-to-all of 8 GPUs of a node, 1 MiB to 512 MiB"
 _ATA = "SimAI, all-to-all over 4, 8 and 16 nodes, 16 MiB to 1 GiB"
 _LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
@@ -191,8 +191,8 @@ _LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
 FITTED: Final[Mapping[str, Fitted]] = {
     "tcpxo LL hop": Fitted(65.2e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
     "tcpxo LL rate": Fitted(0.0962, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
-    "tcpxo Simple hop": Fitted(433e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
-    "tcpxo Simple rate": Fitted(0.917, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
+    "tcpxo Simple hop": Fitted(412e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
+    "tcpxo Simple rate": Fitted(0.914, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
     "ib-ndr Simple rate": Fitted(0.957, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
     "nvlink4 NVLS loop": Fitted(1.53e6, "aic_collectives", "8 x H100, all-reduce, 8 MiB to 512 MiB", 1.05e6),
     "nvlink5 NVLS loop": Fitted(3.54e6, "aic_collectives", _NVL72, 2.1e6),
