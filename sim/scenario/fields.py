@@ -4,9 +4,10 @@ Each check runs before pydantic's own, so that its rule, value and hint reach th
 beside it for the JSON Schema.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
@@ -48,7 +49,21 @@ _MAX_QUANTITY: Final = 10**24
 class Section(BaseModel):
     """Base of every section: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """Return the docstring of each field, read from the source: only the schema and hints need them."""
+        import ast  # noqa: PLC0415 - see above
+        import inspect  # noqa: PLC0415 - see above
+        import textwrap  # noqa: PLC0415 - see above
+
+        body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+        found = {}
+        for field, after in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+                found[field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))
+        return found
 
 
 def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], object]:

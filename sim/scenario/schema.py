@@ -204,7 +204,7 @@ class ScenarioSpec(Section):
             return
         for key in keys:
             if getattr(model, key) is None:
-                description = ModelSpec.model_fields[key].description
+                description = ModelSpec.descriptions()[key]
                 hint = f"Add `{key}` under `model`, or name a model.preset. {description}"
                 raise InvalidValueError(("model", key), rule="be given", value="nothing", hint=hint)
 
