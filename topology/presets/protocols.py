@@ -447,7 +447,7 @@ class _Pair:
         known = self._fitted[f"{inside} direct rate"] if inside == self._generation else self._inside_rate
         return Protocol(
             algorithm="direct",
-            name="Simple",
+            name="copy",
             inside=Tier(
                 efficiency=known,
                 call_latency_s=figure["direct call"],

@@ -42,7 +42,7 @@ def test_the_constant_is_latency_and_its_share_depends_on_the_bytes(small, large
 
 
 def test_the_published_constant_is_not_told_from_nothing(large):
-    """Its error is at least that of the slope, for max/mean is at least 1: 0 and the large layer's share are within it."""
+    """Its error is at least that of the slope, for max/mean is at least 1: 0 and the large layer's are within."""
     half = STUDENT_7 * PUBLISHED.least_constant_error
     assert half > PUBLISHED.constant
     whole = PUBLISHED.constant + PUBLISHED.slope
