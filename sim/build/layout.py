@@ -27,11 +27,11 @@ def model_of(scenario: Scenario) -> ModelSpec:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
     given = section.given()
     if section.preset is not None:
-        return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
+        return replace(get_model(section.preset), **given)
     given.setdefault("kv_heads", given["heads"])
     given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
     given.setdefault("dense_ffn", given["ffn"])
-    return ModelSpec(**given)  # type: ignore[arg-type]  # the section has the same fields
+    return ModelSpec(**given)
 
 
 def strategy_of(scenario: Scenario) -> Strategy:
