@@ -170,6 +170,10 @@ class ScenarioSpec(Section):
     def _check_parallel(self) -> None:
         """Refuse options of the strategy that would mean nothing."""
         parallel = self.parallel
+        if parallel.layout is not None and parallel.stage_layers is not None:
+            hint = "The layout says how many layers each stage has: remove one of the two."
+            rule, value = "be left out with parallel.layout", list(parallel.stage_layers)
+            raise InvalidValueError(("parallel", "stage_layers"), rule=rule, value=value, hint=hint)
         if parallel.zero and self.workload.kind == "forward":
             hint = "It splits what only training keeps: gradients and the optimizer's states."
             raise InvalidValueError(
