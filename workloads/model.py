@@ -443,9 +443,15 @@ class ModelSpec:
 
     @cached_property
     def num_active_params(self) -> int:
-        """Parameters that one token meets."""
+        """Parameters that one token meets: of the input embedding a single row, of the output head all.
+
+        >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10).num_active_params  # 136 + 4 + 4 + 10 * 4
+        184
+        """
         active = sum(count * layer.num_active_params for layer, count in self._kinds)
-        return active + self._num_params_outside_layers
+        rows = self.num_embedding_params - self.hidden + (self.n_positions - 1) * self.hidden * bool(self.n_positions)
+        active += self._num_params_outside_layers - rows
+        return active + (self.num_embedding_params if self.tie_word_embeddings else 0)
 
     def flops_per_token(self, sequence_length: int, *, causal: bool, with_head: bool, with_mtp: bool = False) -> float:
         """Return the forward FLOPs of one token, averaged over its place in the sequence.

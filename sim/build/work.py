@@ -78,12 +78,22 @@ class Work:
     """Types of gradients and optimizer states (training)."""
     chunk_layers: tuple[int, ...]
     """Layers of each model chunk, in the order of the model; `chunk_layout` says where the chunks stand."""
+    embedding_chunk: int = 0
+    """The model chunk that holds the embedding."""
+    head_chunk: int = None  # type: ignore[assignment]  # filled in when the work is built
+    """The model chunk that holds last norm, output head and loss; default: the last."""
+    mtp_chunk: int = None  # type: ignore[assignment]  # filled in when the work is built
+    """The model chunk that holds the MTP layers; default: that of the head."""
     own_order: PipelineOrder | None = None
     """The steps of schedule `custom`."""
 
     def __post_init__(self) -> None:
         if self.mesh.is_mirrored != self.has_two_replicas:
             object.__setattr__(self, "mesh", replace(self.mesh, is_mirrored=self.has_two_replicas))
+        if self.head_chunk is None:
+            object.__setattr__(self, "head_chunk", self.chunk_layout.num_model_chunks - 1)
+        if self.mtp_chunk is None:
+            object.__setattr__(self, "mtp_chunk", self.head_chunk)
         model, s = self.model, self.mesh.strategy
         for layer, _ in model.layer_kinds(range(model.layers)):
             why = None if layer.attention is None else layer.attention.why_not_split(s.tp)
@@ -238,6 +248,11 @@ class Work:
         return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
 
     @property
+    def copies_per_host(self) -> float:
+        """Copies of tokens of one lane's microbatch that a host of experts receives in a layer, mean of the hosts."""
+        return self.tokens * self.model.top_k / self.mesh.expert_shards
+
+    @property
     def schedule_kind(self) -> ScheduleKind | None:
         """The schedule's entry in the table; None for an order of one's own."""
         return None if self.own_order is not None else SCHEDULES[self.schedule]
@@ -280,23 +295,29 @@ class Work:
         """All layers that run: those of the model, and in training those of MTP."""
         return range(self.model.num_all_layers if self.kind.trains else self.model.layers)
 
+    @property
+    def num_heads(self) -> int:
+        """How often a microbatch passes the output head: once, and in training once more for each layer of MTP."""
+        return 1 + len(self.layers) - self.model.layers
+
     def layers_of(self, stage: int) -> Sequence[int]:
         """Return the layers of a stage, of all of its chunks."""
         return [layer for chunk in self.model_chunks_of(stage) for layer in self.layers_of_model_chunk(chunk)]
 
-    def layers_of_model_chunk(self, chunk: int) -> range:
-        """Return the layers of a model chunk; those of MTP stand with the last one."""
+    def layers_of_model_chunk(self, chunk: int) -> Sequence[int]:
+        """Return the layers of a model chunk, those of MTP last."""
         first = sum(self.chunk_layers[:chunk])
-        is_last = chunk == len(self.chunk_layers) - 1
-        return self.layers[first:] if is_last else range(first, first + self.chunk_layers[chunk])
+        layers = range(first, first + self.chunk_layers[chunk])
+        mtp = self.layers[self.model.layers :]
+        return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
 
     def stage_parameters(self, stage: int) -> StageParameters:
         """Return what a stage holds of the model, in all of its chunks."""
         chunks = self.model_chunks_of(stage)
         return StageParameters(
             layers=self.layers_of(stage),
-            has_embedding=0 in chunks,
-            has_head=len(self.chunk_layers) - 1 in chunks,
+            has_embedding=self.embedding_chunk in chunks,
+            has_head=self.head_chunk in chunks,
             expert_replicas=self.placement.replicas,
         )
 

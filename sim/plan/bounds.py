@@ -73,8 +73,7 @@ def bounds_of(work: Work, *, num_dropped: int = 0) -> Bounds:
     flops *= work.batch_tokens
     flops -= 2.0 * model.num_expert_params * num_dropped / work.batches
     head_tokens = work.head_tokens * work.microbatches * work.mesh.dp
-    num_heads = 1 + (model.num_nextn_predict_layers if trains else 0)
-    flops += 2.0 * num_heads * model.num_embedding_params * head_tokens
+    flops += 2.0 * work.num_heads * model.num_embedding_params * head_tokens
     peak = work.cluster.device.peak_flops_per_s(model.dtype) * work.mesh.world
     return Bounds(
         compute_s=passes * flops / peak,

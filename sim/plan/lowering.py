@@ -3,14 +3,14 @@
 Model
 -----
     F of a chunk   [receive: all-gather over TP] [embedding, summed over TP] layers [output head]
-                   [for each layer of MTP: embedding, the layer, output head]
-    B of a chunk   [receive] [all of MTP backward] [output head backward] layers backward, last first,
-                   [embedding backward]
+    B of a chunk   [receive] [output head backward] layers backward, last first, [embedding backward]
     W of a chunk   the products that make gradients of weights, of all layers and the output head, one after another;
                    where a schedule splits W off, B runs all the rest: the products by the input, attention, norms,
                    recomputation, and every transfer
 
-The embedding stands with the first model chunk, and the output head and the layers of MTP with the last.
+The embedding stands with the first model chunk, and the output head and the layers of MTP with the last, unless `Work`
+says otherwise. A layer of MTP looks the embedding up before it, and the output head is passed once more for each (as
+Megatron-LM does, on the stage of the loss). What MTP adds to the send between two stages is left out: optimistic.
 
 A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
 over TP. No gathering is needed under sequence parallelism, where each rank keeps its part, nor where the chunk before
@@ -25,7 +25,6 @@ embedding stays in B. All kernels of a slow GPU are slower alike, whether they w
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import filterfalse
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,14 +101,11 @@ class Lowering:
         """Return the ops of a forward pass, without those that take no time."""
         work, chunk = self.work, self._model_chunk(position, pass_)
         ops = self._receive(position, pass_, step=-1)
-        layers = work.layers_of_model_chunk(chunk)
-        ops += self._embedding(position) if chunk == 0 else []
-        for layer in filterfalse(work.model.is_mtp_layer, layers):
+        ops += self._embedding(position) if chunk == work.embedding_chunk else []
+        for layer in work.layers_of_model_chunk(chunk):
+            ops += self._embedding(position) if work.model.is_mtp_layer(layer) else []
             ops += self.layers.forward(position, layer, pass_.microbatch)
-        ops += self._head(position) if chunk == work.chunk_layout.num_model_chunks - 1 else []
-        for layer in filter(work.model.is_mtp_layer, layers):
-            ops += self._embedding(position)
-            ops += self.layers.forward(position, layer, pass_.microbatch)
+        for _ in range(work.num_heads if chunk == work.head_chunk else 0):
             ops += self._head(position)
         return [op for op in ops if not _is_empty(op)]
 
@@ -117,15 +113,12 @@ class Lowering:
         """Return the ops of a whole backward pass, without those that take no time."""
         work, chunk = self.work, self._model_chunk(position, pass_)
         ops = self._receive(position, pass_, step=1)
-        layers = work.layers_of_model_chunk(chunk)[::-1]
-        for layer in filter(work.model.is_mtp_layer, layers):
+        for _ in range(work.num_heads if chunk == work.head_chunk else 0):
             ops += self._head_backward(position)
+        for layer in reversed(work.layers_of_model_chunk(chunk)):
             ops += self.layers.backward(position, layer, pass_.microbatch)
-            ops += self._embedding_backward(position)
-        ops += self._head_backward(position) if chunk == work.chunk_layout.num_model_chunks - 1 else []
-        for layer in filterfalse(work.model.is_mtp_layer, layers):
-            ops += self.layers.backward(position, layer, pass_.microbatch)
-        ops += self._embedding_backward(position) if chunk == 0 else []
+            ops += self._embedding_backward(position) if work.model.is_mtp_layer(layer) else []
+        ops += self._embedding_backward(position) if chunk == work.embedding_chunk else []
         return [op for op in ops if not _is_empty(op)]
 
     def _model_chunk(self, position: LanePosition, pass_: Pass) -> int:

@@ -6,6 +6,7 @@ Model
               the hottest ranks, with padding and without what is dropped; the activations of a recomputed layer, as
               long as they exist; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2
               and 3 hold whole
+    experts   copies of tokens that arrived: of a microbatch of one lane, or where experts serve all stages of all lanes
     logits    of a microbatch in the model's type (4 bytes where the head is computed in these), and in training the
               softmax in 4 bytes beside them; once more for each layer of MTP
 
@@ -67,18 +68,16 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
     num_moe = sum(model.is_moe_layer(layer) for layer in layers)
-    copies = num_moe * tokens * model.top_k / mesh.strategy.tp
-    experts = copies * bytes_per_token_copy(model, work.recompute)
+    experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute)
+    num_served = mesh.num_lanes if mesh.convention.experts_span_stages else 1
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
-    is_last = model_chunk == work.chunk_layout.num_model_chunks - 1
-    num_heads = is_last + sum(map(model.is_mtp_layer, layers))
     head_bytes = model.padded_vocab(mesh.strategy.tp) / mesh.strategy.tp * (model.logit_bytes + 4)
     return ChunkMemory(
         activations=activations - experts,
-        expert_activations=experts,
+        expert_activations=num_served * experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
-        logits=work.head_tokens * head_bytes * num_heads,
+        logits=work.head_tokens * head_bytes * work.num_heads if model_chunk == work.head_chunk else 0.0,
     )
 
 
@@ -112,7 +111,6 @@ def _recomputed_bytes(work: Work, stage: int) -> float:
 
 def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    last = work.chunk_layout.num_model_chunks - 1
     logits = work.head_tokens * model.padded_vocab(tp) / tp * model.logit_bytes
     return StageMemory(
         weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
@@ -120,7 +118,7 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
         chunks=tuple(
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
-                logits=logits if model_chunk == last else 0.0,
+                logits=logits if model_chunk == work.head_chunk else 0.0,
                 kv_cache=kv_cache_bytes(
                     model,
                     work.layers_of_model_chunk(model_chunk),

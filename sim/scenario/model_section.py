@@ -8,8 +8,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Flag, Section, Text, count_of, name_of
-from sim.scenario.sizes import MAX_SIZES
+from sim.scenario.fields import MAX_SIZES, Flag, Section, Text, count_of, name_of
 from workloads.model import DTYPE_BYTES, LAYER_TYPES, SCORING_FUNCS
 
 __all__ = ["ModelSpec"]

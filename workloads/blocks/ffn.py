@@ -83,8 +83,11 @@ class DenseFfn:
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
-    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int) -> float:
+    def kept_bytes(
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+    ) -> float:
         """Return the bytes of norm and FFN that are kept for the backward pass."""
+        del expert_shards
         hidden, inside = self.hidden / sequence_shards, self.inner_width / tp
         kept = hidden
         is_recomputed = recompute.recomputes("mlp")
@@ -96,13 +99,16 @@ class DenseFfn:
         """Return the elements kept from B to W, outside of routed experts and in them."""
         return 2 * self.hidden / sequence_shards + self.inner_width / tp, 0.0
 
-    def gradient_elements(self, tp: int) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
         """Return the gradients inside, as large as up projection and activation."""
+        del expert_shards
         return self.inner_width / tp
 
-    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+    def working_elements(
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+    ) -> float:
         """Return the elements of a forward pass: norm, input, inside."""
-        del skew
+        del skew, expert_shards
         return self.hidden / sequence_shards + self.hidden / sequence_shards + self.inner_width / tp
 
 
@@ -198,10 +204,12 @@ class MoeFfn:
         inside = (expert.num_gates + (not recompute.recomputes("moe_act"))) * expert.width
         return float((expert.hidden + inside) * expert.dtype_bytes)
 
-    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int) -> float:
+    def kept_bytes(
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+    ) -> float:
         """Return the bytes of norm and experts that are kept for the backward pass, with balanced experts.
 
-        A rank routes the tokens that it owns, 1 / `tp` of all.
+        A rank routes the tokens that it owns, 1 / `tp` of all; its experts receive 1 / `expert_shards` of all copies.
         """
         expert, hidden = self.expert, self.expert.hidden / sequence_shards
         is_recomputed = recompute.recomputes("moe")
@@ -210,7 +218,7 @@ class MoeFfn:
             kept += expert.hidden / tp
         if self.shared is not None and not (is_recomputed or recompute.recomputes("shared_experts")):
             kept += self.shared.inner_width / tp
-        routed = self.top_k / tp * self.kept_bytes_per_copy(recompute)
+        routed = self.top_k / (expert_shards or tp) * self.kept_bytes_per_copy(recompute)
         return kept * expert.dtype_bytes + routed + (hidden if expert.has_dropout else 0.0)
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
@@ -219,13 +227,15 @@ class MoeFfn:
         shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
         return self.expert.hidden / sequence_shards + shared, self.top_k * of_copy
 
-    def gradient_elements(self, tp: int) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
         """Return the gradients inside of routed experts, as large as up projections and activations."""
-        return self.top_k * self.expert.inner_width / tp
+        return self.top_k * self.expert.inner_width / (expert_shards or tp)
 
-    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+    def working_elements(
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+    ) -> float:
         """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
-        inside = skew * self.top_k * self.copy_elements / tp
+        inside = skew * self.top_k / (expert_shards or tp) * self.copy_elements
         shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
         return self.expert.hidden / sequence_shards + inside + shared
 

@@ -89,15 +89,26 @@ class Layer:
             return 2.0 * ffn
         return self.attention.recomputed_flops_per_token(recompute, sequence_length) + 2.0 * ffn
 
-    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int, sequence_length: int) -> float:
-        """Return the bytes that a rank keeps of each token for the backward pass, with balanced experts."""
+    def kept_bytes(
+        self,
+        recompute: Recompute,
+        *,
+        tp: int,
+        sequence_shards: int,
+        sequence_length: int,
+        expert_shards: int | None = None,
+    ) -> float:
+        """Return the bytes that a rank keeps of each token for the backward pass, with balanced experts.
+
+        `expert_shards` is the number of ranks that share the copies of a replica's tokens; default: `tp`.
+        """
         kept = 0.0
         if self.attention is not None:
             kept += self.attention.kept_bytes(
                 recompute, tp=tp, sequence_shards=sequence_shards, sequence_length=sequence_length
             )
         if self.ffn is not None:
-            kept += self.ffn.kept_bytes(recompute, tp=tp, sequence_shards=sequence_shards)
+            kept += self.ffn.kept_bytes(recompute, tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards)
         return kept + self._projection_elements / sequence_shards * self.dtype_bytes
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float, float]:
@@ -107,19 +118,22 @@ class Layer:
         attention += self._projection_elements / sequence_shards
         return (attention, *((0.0, 0.0) if self.ffn is None else self.ffn.weight_pass_elements(**split)))
 
-    def gradient_elements(self, *, tp: int, sequence_length: int) -> float:
+    def gradient_elements(self, *, tp: int, sequence_length: int, expert_shards: int | None = None) -> float:
         """Return the elements of the largest gradients inside of a block, of each token on a rank."""
         attention = 0.0
         if self.attention is not None:
             attention = self.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
-        return max(attention, 0.0 if self.ffn is None else self.ffn.gradient_elements(tp))
+        return max(attention, 0.0 if self.ffn is None else self.ffn.gradient_elements(tp, expert_shards=expert_shards))
 
-    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+    def working_elements(
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+    ) -> float:
         """Return the elements of the larger block in a forward pass, of each token on a rank."""
         attention = 0.0 if self.attention is None else self.attention.projected_elements(tp)
         if self.ffn is None:
             return attention
-        return max(attention, self.ffn.working_elements(tp=tp, sequence_shards=sequence_shards, skew=skew))
+        ffn = self.ffn.working_elements(tp=tp, sequence_shards=sequence_shards, skew=skew, expert_shards=expert_shards)
+        return max(attention, ffn)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
