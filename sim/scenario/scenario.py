@@ -189,15 +189,19 @@ class Scenario:
     def file_beside(self, key: str, file: str) -> Path:
         """Return a file that the scenario names under a dotted key: in its folder or below it, links followed.
 
+        A file that an argument names may be anywhere.
+
         Raises
         ------
         InvalidValueError
             It is elsewhere, or there is none.
         """
+        if file in self.places.given_files:
+            return Path(file)
         folder = Path(self.path).parent if self.path else Path()
         path = folder / file
         try:
-            inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+            inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()
         except (OSError, ValueError, RuntimeError):
             inside = exists = False
         if not inside:
