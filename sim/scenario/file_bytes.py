@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 
 from sim.errors import InvalidValueError
 
-__all__ = ["parse_json", "read_bytes", "read_input", "read_input_text"]
+__all__ = ["kind_of_file", "parse_json", "read_bytes", "read_input", "read_input_text"]
 
 _UNWRITTEN_S: Final = 2.0
 """So long a pipe may be without a writer."""
@@ -94,19 +94,19 @@ def read_input(
     except FileNotFoundError:
         refuse("exist and be readable", "no such file")
     except OSError as error:
-        kind = "a directory" if isinstance(error, IsADirectoryError) or path.is_dir() else None
-        refuse("be a regular file that can be read", kind or error.strerror or "an error")
+        refuse("be a regular file that can be read", error.strerror or "an error")
     except ValueError:
         refuse("be a path that can be opened", str(path))
-    with open(descriptor, "rb") as stream:  # noqa: PTH123  # a descriptor has no path
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "another kind of file")
-            refuse("be a regular file", kind, f"Write it into a file, and name that file. {hint}")
-        try:
+            refuse("be a regular file", _kind(mode), f"Write it into a file, and name that file. {hint}")
+        with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123  # a descriptor has no path
             content = stream.read(limit_bytes + 1)
-        except OSError as error:
-            refuse("be readable", error.strerror or "an error")
+    except OSError as error:
+        refuse("be readable", error.strerror or "an error")
+    finally:
+        os.close(descriptor)
     if len(content) > limit_bytes:
         size = f"{limit_bytes // _MIB} MiB" if limit_bytes >= _MIB else f"{limit_bytes >> 10} KiB"
         refuse(f"be at most {size} large", "a larger file", too_large or hint)
@@ -131,6 +131,20 @@ def read_input_text(
         raise InvalidValueError(
             file=str(path), line=line, field=field, rule="be UTF-8 text", value=value, hint="Save it as UTF-8."
         ) from None
+
+
+def kind_of_file(path: Path) -> str | None:
+    """Return what stands at a path where it is no regular file, such as "a pipe"; None where it is one.
+
+    >>> kind_of_file(Path("."))
+    'a directory'
+    """
+    mode = path.stat().st_mode
+    return None if stat.S_ISREG(mode) else _kind(mode)
+
+
+def _kind(mode: int) -> str:
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "another kind of file")
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401  # a JSON value is of any type

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import InvalidValueError, KeyPath, dotted
+from sim.scenario.file_bytes import kind_of_file
 from sim.scenario.overrides import STRATEGY, apply_variant, explain_replaced
 from sim.scenario.parallel_section import AXES
 from sim.scenario.places import Places, key_path, path_of
@@ -200,8 +201,10 @@ class Scenario:
             return Path(file)
         folder = Path(self.path).parent if self.path else Path()
         path = folder / file
+        kind = None
         try:
             inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()
+            kind = kind_of_file(path) if exists else None
         except (OSError, ValueError, RuntimeError):
             inside = exists = False
         if not inside:
@@ -210,4 +213,7 @@ class Scenario:
         if not exists:
             hint = f"The path is relative to the scenario's folder: {folder}."
             raise self.located(InvalidValueError(key, "exist", file, hint))
+        if kind is not None:
+            hint = "Write the content into a file beside the scenario, and name that file."
+            raise self.located(InvalidValueError(key, "be a regular file", f"{file}, {kind}", hint))
         return path
