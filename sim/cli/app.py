@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 routing = typer.Typer(name="routing", help="Describe recorded traces of routing.", no_args_is_help=True)
-app.add_typer(routing, epilog="Example: moesim routing summary trace.csv")
+app.add_typer(routing, epilog="Example: moesim routing summary sglang_sample")
 
 MAX_SEED: Final = 10**12
 """No seed and no count of a scenario is larger."""
@@ -190,7 +190,7 @@ def stress(
     """Simulate a scenario at several skews of its routing, under each remedy, and say which remedy helps."""
 
 
-@_command("sim.cli.describe.summary_command", "routing summary trace.csv --ranks 8 --replicas 8", group=routing)
+@_command("sim.cli.describe.summary_command", "routing summary sglang_sample --ranks 8 --replicas 8", group=routing)
 def summary(
     file: Annotated[
         str,

@@ -9,11 +9,11 @@ from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
 from sim.plan.pipeline import PipelinePlan
-from sim.results.conservation import check_expert_tokens
 from sim.results.memory import memory_of
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
+from sim.run.conservation import check_expert_tokens
 from sim.run.explain import explain_run
 from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
 from sim.run.resources import Resources, cluster_and_routing_bytes, estimate_of_plan, minimum_of_work

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim.errors import SimulationError
-from sim.results.conservation import check_expert_tokens
+from sim.run.conservation import check_expert_tokens
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 
