@@ -101,7 +101,7 @@ def read_input(
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             refuse("be a regular file", _kind(mode), f"Write it into a file, and name that file. {hint}")
-        with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123  # a descriptor has no path
+        with open(descriptor, "rb", closefd=False) as stream:
             content = stream.read(limit_bytes + 1)
     except OSError as error:
         refuse("be readable", error.strerror or "an error")

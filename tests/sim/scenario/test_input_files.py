@@ -106,7 +106,7 @@ def test_a_large_file_is_refused_by_its_size(tmp_path, name, read):
     """A file of 1 GiB that takes no space."""
     with (tmp_path / name).open("wb") as stream:
         stream.truncate(1 << 30)
-    with pytest.raises((InvalidValueError, OutputError), match="at most|UTF-8"):
+    with pytest.raises((InvalidValueError, OutputError), match=r"at most|UTF-8"):
         read(tmp_path / name)
 
 
@@ -176,7 +176,8 @@ def samples(name):
             return [packed.getvalue()]
         case ".xml":
             return [
-                b'<system version="1"><cpu numaid="0"><pci busid="0000:07:00.0"><gpu dev="0" sm="90" rank="0"/></pci></cpu></system>'
+                b'<system version="1"><cpu numaid="0"><pci busid="0000:07:00.0"><gpu dev="0" sm="90" rank="0"/></pci></cpu>'
+                b"</system>"
             ]
         case ".graphml":
             return [

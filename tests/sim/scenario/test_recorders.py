@@ -160,7 +160,7 @@ def test_counts_of_one_step_need_no_dim_for_it(tmp_path, name):
 
 
 def test_physical_experts_are_summed_to_logical_experts_by_their_map(tmp_path):
-    """vLLM's load counts slots; slots 0 and 64 hold expert 0 here, and slots 1 and 65 expert 1."""
+    """The load of vLLM counts slots; slots 0 and 64 hold expert 0 here, and slots 1 and 65 expert 1."""
     slots = np.concatenate([COUNTS, COUNTS[:, :2]], axis=1)
     maps = np.tile(np.concatenate([np.arange(64), [0, 1]]), (3, 1))
     recording = read(tmp_path, "a.npz", {"expert_load_window": slots[None], "physical_to_logical_map": maps})
