@@ -22,7 +22,7 @@ import site_hooks
 
 from sim.cli import main
 from sim.scenario.load import load_scenario_text
-from sim.scenario.starter import STARTER
+from sim.scenario.scenario_files import STARTER
 from sim.scenario.yaml_file import parse_yaml
 
 ROOT = Path(__file__).parents[1]

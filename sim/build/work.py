@@ -78,12 +78,22 @@ class Work:
     """Types of gradients and optimizer states (training)."""
     chunk_layers: tuple[int, ...]
     """Layers of each model chunk, in the order of the model; `chunk_layout` says where the chunks stand."""
+    embedding_chunk: int = 0
+    """The model chunk that holds the embedding."""
+    head_chunk: int = None  # type: ignore[assignment]  # filled in when the work is built
+    """The model chunk that holds last norm, output head and loss; default: the last."""
+    mtp_chunk: int = None  # type: ignore[assignment]  # filled in when the work is built
+    """The model chunk that holds the MTP layers; default: that of the head."""
     own_order: PipelineOrder | None = None
     """The steps of schedule `custom`."""
 
     def __post_init__(self) -> None:
         if self.mesh.is_mirrored != self.has_two_replicas:
             object.__setattr__(self, "mesh", replace(self.mesh, is_mirrored=self.has_two_replicas))
+        if self.head_chunk is None:
+            object.__setattr__(self, "head_chunk", self.chunk_layout.num_model_chunks - 1)
+        if self.mtp_chunk is None:
+            object.__setattr__(self, "mtp_chunk", self.head_chunk)
         model, s = self.model, self.mesh.strategy
         _require(
             model.heads % s.tp == 0,
@@ -300,8 +310,8 @@ class Work:
         chunks = self.model_chunks_of(stage)
         return StageParameters(
             layers=self.layers_of(stage),
-            has_embedding=0 in chunks,
-            has_head=len(self.chunk_layers) - 1 in chunks,
+            has_embedding=self.embedding_chunk in chunks,
+            has_head=self.head_chunk in chunks,
             expert_replicas=self.placement.replicas,
         )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from topology.limits import MAX_GPUS
+from topology.limits import MAX_COUNT, MAX_GPUS
 
 __all__ = ["COMMANDS", "app"]
 
@@ -22,9 +22,6 @@ app = typer.Typer(
 )
 routing = typer.Typer(name="routing", help="Describe recorded traces of routing.", no_args_is_help=True)
 app.add_typer(routing, epilog="Example: moesim routing summary sglang_sample")
-
-MAX_SEED: Final = 10**12
-"""No seed and no count of a scenario is larger."""
 
 
 # ---- arguments of several commands -------------------------------------------------------------------------------
@@ -61,7 +58,7 @@ Trace = Annotated[
         help="Replay this recording: stands for routing.kind=trace and routing.file=FILE, wherever FILE is.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0, max=MAX_SEED)]
+Seed = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0, max=MAX_COUNT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Number of processes; without it, the number of cores.")

@@ -8,7 +8,7 @@ Model
                    where a schedule splits W off, B runs all the rest: the products by the input, attention, norms,
                    recomputation, and every transfer
 
-The embedding stands with the first model chunk and the output head with the last.
+The embedding stands with the first model chunk and the output head with the last, unless `Work` says otherwise.
 
 A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
 over TP. No gathering is needed under sequence parallelism, where each rank keeps its part, nor where the chunk before
@@ -99,12 +99,12 @@ class Lowering:
         """Return the ops of a forward pass, without those that take no time."""
         work, chunk = self.work, self._model_chunk(position, pass_)
         ops = self._receive(position, pass_, step=-1)
-        if chunk == 0:
+        if chunk == work.embedding_chunk:
             ops.append(self._compute(embedding_block(work.model, work.tokens)))
             ops += self._over_tp(position, "reduce_scatter" if work.mesh.sp else "all_reduce")
         for layer in work.layers_of_model_chunk(chunk):
             ops += self.layers.forward(position, layer, pass_.microbatch)
-        if chunk == work.chunk_layout.num_model_chunks - 1:
+        if chunk == work.head_chunk:
             # sequence parallelism has split the tokens of which training's head needs all
             ops += self._over_tp(position, "all_gather") if work.mesh.sp and work.kind.trains else []
             ops.append(self._compute(self._head()))
@@ -114,12 +114,12 @@ class Lowering:
         """Return the ops of a whole backward pass, without those that take no time."""
         work, chunk = self.work, self._model_chunk(position, pass_)
         ops = self._receive(position, pass_, step=1)
-        if chunk == work.chunk_layout.num_model_chunks - 1:
+        if chunk == work.head_chunk:
             ops.append(self._compute(backward_of(self._head())))
             ops += self._over_tp(position, "reduce_scatter" if work.mesh.sp else "all_reduce")
         for layer in reversed(work.layers_of_model_chunk(chunk)):
             ops += self.layers.backward(position, layer, pass_.microbatch)
-        if chunk == 0:
+        if chunk == work.embedding_chunk:
             ops += self._over_tp(position, "all_gather") if work.mesh.sp else []
             ops.append(self._compute(backward_of(embedding_block(work.model, work.tokens))))
         return [op for op in ops if not _is_empty(op)]

@@ -70,14 +70,13 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute)
     num_served = mesh.num_lanes if mesh.convention.experts_span_stages else 1
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
-    is_last = model_chunk == work.chunk_layout.num_model_chunks - 1
     head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
     return ChunkMemory(
         activations=activations - experts,
         expert_activations=num_served * experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
-        logits=work.head_tokens * head_bytes if is_last else 0.0,
+        logits=work.head_tokens * head_bytes if model_chunk == work.head_chunk else 0.0,
     )
 
 
@@ -109,7 +108,6 @@ def _recomputed_bytes(work: Work, stage: int) -> float:
 
 def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    last = work.chunk_layout.num_model_chunks - 1
     logits = work.head_tokens * model.vocab / tp * model.dtype_bytes
     return StageMemory(
         weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
@@ -117,7 +115,7 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
         chunks=tuple(
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
-                logits=logits if model_chunk == last else 0.0,
+                logits=logits if model_chunk == work.head_chunk else 0.0,
                 kv_cache=kv_cache_bytes(model, len(work.layers_of_model_chunk(model_chunk)), work.tokens, tp),
             )
             for model_chunk in work.model_chunks_of(stage)

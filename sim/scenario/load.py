@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
-from sim.scenario.bundled import find_bundled, list_bundled
 from sim.scenario.leaving_out import leave_out_impossible
-from sim.scenario.near_file import near_file
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
 from sim.scenario.scenario import Scenario
+from sim.scenario.scenario_files import find_bundled, list_bundled, near_file
 from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
 
 __all__ = ["load_scenario", "load_scenario_text"]
@@ -54,7 +53,7 @@ def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequenc
 
     Examples
     --------
-    >>> from sim.scenario.starter import STARTER
+    >>> from sim.scenario.scenario_files import STARTER
     >>> load_scenario_text(STARTER, overrides=["model.top_k=1"]).spec.model.top_k
     1
     """

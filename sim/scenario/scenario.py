@@ -87,8 +87,8 @@ class Scenario:
     def variant(self, changes: Mapping[str, object], *, at: KeyPath | None = None) -> "Scenario":
         """Return the scenario with dotted keys changed, validated like a file.
 
-        A change of `parallel.strategy` drops the axes and stage layers that the file gives one by one, and one of
-        `parallel.convention` from spanning drops `parallel.exchange`.
+        A change of `parallel.strategy` drops the axes, the layout and the stage layers that the file gives, and a
+        change of `parallel.convention` from spanning drops `parallel.exchange`.
 
         Parameters
         ----------

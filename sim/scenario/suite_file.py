@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
-from sim.scenario.bundled import SUITE_FILE
 from sim.scenario.fields import Ratio, Section, Text, Whole
-from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import Places
+from sim.scenario.scenario_files import SUITE_FILE
+from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.yaml_file import read_yaml_file
 
 __all__ = ["LeftOutSpec", "SuiteSpec", "load_suite"]

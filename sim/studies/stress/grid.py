@@ -9,8 +9,8 @@ from itertools import product
 from typing import Final
 
 from sim.errors import InvalidValueError
+from sim.scenario.claims_section import RemedySpec, StressSpec
 from sim.scenario.scenario import Scenario
-from sim.scenario.stress_section import RemedySpec, StressSpec
 from workloads.placement import PLACEMENTS
 
 __all__ = ["LOADS", "OVERFLOWS", "Grid", "Point", "build_grid", "remedies_of"]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sim.build.build import build
 from sim.build.expert_routing import copies_drawn
 from sim.errors import InvalidValueError
+from sim.scenario.claims_section import RemedySpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
-from sim.scenario.stress_section import RemedySpec
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.stress.grid import build_grid
 from sim.studies.stress.points import run_grid

@@ -14,7 +14,7 @@ import pytest
 from bad_inputs import ARGUMENTS, EDITS, FILES, GOOD, Refused
 
 from sim.cli import main
-from sim.scenario.not_supported import NOT_YET
+from sim.scenario.problems import NOT_YET
 from sim.scenario.yaml_file import parse_yaml
 
 CHECKOUT = Path(__file__).parents[3]

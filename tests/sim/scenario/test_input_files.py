@@ -176,8 +176,8 @@ def samples(name):
             return [packed.getvalue()]
         case ".xml":
             return [
-                b'<system version="1"><cpu numaid="0"><pci busid="0000:07:00.0"><gpu dev="0" sm="90" rank="0"/></pci></cpu>'
-                b"</system>"
+                b'<system version="1"><cpu numaid="0"><pci busid="0000:07:00.0"><gpu dev="0" sm="90" rank="0"/></pci>'
+                b"</cpu></system>"
             ]
         case ".graphml":
             return [

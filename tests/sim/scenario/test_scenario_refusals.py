@@ -15,7 +15,7 @@ REFUSALS = [
     ("hidden: 1024", "hiden: 1024", "9: model.hiden must be a known key, got hiden. Did you mean `hidden`?"),
     ("\nmodel:", "\nmodle:", "7: modle must be a known key, got modle. Did you mean `model`?"),
     ("zero: 0", "qqq: 0", "25: parallel.qqq must be a known key, got qqq. Known are strategy, tp, pp, ep, etp, dp, cp, "
-     "vpp, convention, sp, zero, rank_order, stage_layers, exchange."),
+     "vpp, convention, sp, zero, rank_order, stage_layers, layout, exchange."),
     ("layers: 16", "layers: sixteen", '8: model.layers must be an integer of at least 1, got "sixteen". '
      "Write a number without unit, such as 1."),
     ("layers: 16", 'layers: "16"', '8: model.layers must be an integer of at least 1, got "16". '
@@ -124,10 +124,10 @@ REFUSALS = [
      "Write for example 1.25, or null for all tokens."),
     ("kind: multinomial", "kind: trace", "35: routing.file must be given with routing.kind trace, got nothing. "
      "Add `file:` under routing."),
-    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, got nothing. "
-     "Add `experts:` under placement."),
-    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, got 8. "
-     "The key belongs to placement.kind eplb; remove it."),
+    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, "
+     "got nothing. Add `experts:` under placement."),
+    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, "
+     "got 8. The key belongs to placement.kind eplb; remove it."),
     ("kind: contiguous", "every: 4", "36: placement.every must be left out with placement.kind contiguous, got 4. "
      "The key belongs to placement.kind greedy, eplb; remove it."),
     ("kind: contiguous", "kind: greedy, every: 0", "36: placement.every must be an integer of at least 1, got 0. "

@@ -20,8 +20,8 @@ from sim.errors import InvalidValueError, OutputError
 from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.run.parallel_runs import Observation
 from sim.run.simulate import simulate_scenario
+from sim.scenario.claims_section import RemedySpec
 from sim.scenario.load import load_scenario, load_scenario_text
-from sim.scenario.stress_section import RemedySpec
 from sim.studies.stress.grid import build_grid, remedies_of
 from sim.studies.stress.points import PointFile, PointResult, point_key, run_grid
 from sim.studies.stress.report import expert_tokens, stress_test
