@@ -20,7 +20,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenario.bundled import bundled_folder
 from sim.scenario.file_bytes import parse_json, read_input, read_input_text
 from sim.scenario.recordings.arrays import Shape, arrays_to_recording, wanted_arrays
 from sim.scenario.recordings.names import MAP, canonical
@@ -28,6 +27,7 @@ from sim.scenario.recordings.numpy_file import npy_array, npz_arrays
 from sim.scenario.recordings.recording import MAX_COUNTS, Recording, refusal
 from sim.scenario.recordings.table import csv_rows, table_to_recording
 from sim.scenario.recordings.torch_file import torch_file_data
+from sim.scenario.scenario_files import bundled_folder
 
 __all__ = ["find_recording", "read_recording"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sim.errors import InvalidValueError
-from sim.scenario.bundled import bundled_folder
 from sim.scenario.recordings import find_recording, read_recording
 from sim.scenario.recordings.arrays import Shape
+from sim.scenario.scenario_files import bundled_folder
 from workloads.routing import draw_counts
 from workloads.routing.skew import Skew
 
