@@ -119,6 +119,10 @@ def _of_recording(work: Work) -> list[Assumption]:
     why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
     if work.placement.is_planned:
         why += "; a plan sees its last microbatches as those before the run"
+    too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
+    if too_few:
+        why += f"; {too_few} of its layers have fewer experts with tokens than top_k, so that tokens take idle ones too"
+    why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
 
 
