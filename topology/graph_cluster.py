@@ -53,6 +53,12 @@ class GraphCluster(Cluster):
         return rails
 
     @cached_property
+    def has_nvswitches(self) -> bool:
+        """Whether every GPU has a link to an NVSwitch."""
+        kind = nx.get_node_attributes(self.graph, "kind")
+        return all(any(kind[other] == "nvswitch" for other in self.graph.successors(gpu)) for gpu in self.gpu_names)
+
+    @cached_property
     def in_node_bytes_per_s(self) -> float:
         """Datasheet bandwidth with which a GPU sends inside its node, all its links there but those to NICs."""
         data = self.graph.nodes
@@ -165,6 +171,7 @@ def build_graph_cluster(
     name: str,
     inside: str | None = None,
     between: str | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Cluster:
     """Return the cluster that a graph describes, with `device` in every slot.
 
@@ -176,6 +183,8 @@ def build_graph_cluster(
         What errors and reports call the cluster.
     inside, between
         Technology of the links inside and between nodes; None: what the graph's own attributes of these names say.
+    warnings
+        What the description of the cluster leaves open.
 
     Raises
     ------
@@ -203,6 +212,7 @@ def build_graph_cluster(
         wire=partial(_as_it_is, graph),
         inside=inside or graph.graph.get("inside"),
         between=between or graph.graph.get("between"),
+        warnings=warnings,
     )
 
 

@@ -6,12 +6,16 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from sim.scenario.fabric_section import DegradedSpec, FabricSection
-from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Seconds, Section, Text, count_of, refuse
+from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Ident, Seconds, Section, Text, count_of, refuse
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
 CLUSTER_SUFFIXES: Final = (".yaml", ".graphml", ".xml", ".txt")
 """What files of clusters end in: nodes and links, GraphML, NCCL's topology, `nvidia-smi topo -m`."""
+
+
+_OF_ONE_NODE: Final = ("nic_bandwidth", "nics", "gpus_per_node_used")
+"""Keys that go with files of one node and not with files of all nodes."""
 
 
 class DeviceSpec(Section):
@@ -64,6 +68,11 @@ class ClusterSpec(Section):
         None
     )
     """How the nodes are wired: a kind, or a mapping with `kind` and its keys; without it as the preset is."""
+    nics: tuple[Ident, ...] = ()
+    """NICs in use of the nodes of an .xml or .txt file, as `NCCL_IB_HCA` names them: [mlx5_0, mlx5_3], or [^mlx5_4] for
+    all but mlx5_4; without names those that serve GPUs."""
+    gpus_per_node_used: Annotated[int, count_of("cluster.gpus_per_node_used")] | None = None
+    """How many GPUs of each node are used, from the first, such as 64 of a rack's 72; default: all."""
     degraded: tuple[DegradedSpec, ...] = ()
     """Links, NICs and GPUs that are slower than the rest, or gone."""
 
@@ -75,6 +84,9 @@ class ClusterSpec(Section):
                 if getattr(self, key) is None:
                     cure = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
                     raise refuse((key,), rule="be given", value="nothing", cure=cure)
+            if self.nics:
+                cure = "A preset has the NICs of the compute network alone: remove the key."
+                raise refuse(("nics",), rule="be left out with cluster.preset", value=list(self.nics), cure=cure)
             return self
         if self.preset is not None:
             raise refuse(("file",), rule="be left out with cluster.preset", value=self.file, cure="Keep one of them.")
@@ -85,8 +97,8 @@ class ClusterSpec(Section):
         if self.device.preset is None:
             cure = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
             raise refuse(("device",), rule="be given with cluster.file", value="nothing", cure=cure)
-        for key in ("fabric", "nvlink_bandwidth", *(("nic_bandwidth",) if suffix in {".yaml", ".graphml"} else ())):
-            if getattr(self, key) is not None:
+        for key in ("fabric", "nvlink_bandwidth", *(_OF_ONE_NODE if suffix in {".yaml", ".graphml"} else ())):
+            if getattr(self, key):
                 cure = "Change the links in the file."
                 raise refuse((key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), cure=cure)
         return self

@@ -15,6 +15,7 @@ _MAX_RANKS: Final = 65_536
 
 MAX_SIZES: Final[Mapping[str, int]] = {
     "cluster.num_nodes": _MAX_RANKS,
+    "cluster.gpus_per_node_used": _MAX_RANKS,
     "model.layers": _MAX_LAYERS,
     "model.hidden": 1_000_000,
     "model.heads": 65_536,

@@ -81,7 +81,7 @@ def test_files_of_one_node_are_repeated(folder: Path) -> None:
         ("file: c.yaml, num_nodes: 3, device: h100-sxm", "cluster.num_nodes must be left out or 2"),
         ("file: c.yaml, nic_bandwidth: 1 GB/s, device: h100-sxm", "nic_bandwidth must be left out with a .yaml file"),
         ("file: c.txt, num_nodes: 2, device: h100-sxm", "s.yaml:1: cluster.nic_bandwidth must be given for nic0"),
-        ("file: c.txt, device: mi300x", "the device: preset must start with one of"),
+        ("file: c.txt, device: mi300x", "the device: preset must be one of NVIDIA"),
         ("file: bad.graphml, device: h100-sxm", "bad.graphml: the GraphML: the text must hold one graph"),
         ("file: bad.yaml, device: h100-sxm", "bad.yaml:2: vertices.0.kind must be given"),
     ],
