@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.compiled import Run, compiled_run, has_numba
+from sim.engine.network.flows.kernel import Run, compiled_run, has_numba
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.plan.costs import Costs

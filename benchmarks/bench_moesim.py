@@ -7,7 +7,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from sim.scenario.load import load_scenario
 from sim.studies.stress.grid import build_grid
-from sim.studies.stress.run import run_grid
+from sim.studies.stress.points import run_grid
 
 COMMAND = ("-c", "from sim.cli import main; main()")
 STRESS_CORES = 2

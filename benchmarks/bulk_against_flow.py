@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.compiled import compiled_run, has_numba
+from sim.engine.network.flows.kernel import compiled_run, has_numba
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.plan.costs import Costs

@@ -22,7 +22,7 @@ from sim.build.collective import build_collective
 from sim.build.work import CollectiveWork
 from sim.plan import pricing
 from sim.plan.collective import CollectivePlan, bus_factor
-from sim.plan.transfer_sms import exchange_sms
+from sim.plan.transfer_costs import exchange_sms
 from sim.studies.suites import find_suites
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS

@@ -29,8 +29,7 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.plan.neighbours import inputs_of, target_of
-from sim.plan.ops import Collective, Compute, Input, Op, Send, TimedKernel, Transfer
+from sim.plan.ops import Collective, Compute, Input, Op, Send, TimedKernel, Transfer, inputs_of, target_of
 from sim.time import to_ns
 from topology.links import LinkLoad
 from workloads.collectives import Exchange, all_to_all, point_to_point, ring_all_reduce

@@ -113,6 +113,11 @@ class Mesh:
         """Lanes of each stage."""
         return int(self.ranks[0].size) // self.lane_size
 
+    @property
+    def lane_positions(self) -> tuple[tuple[int, int], ...]:
+        """Stage and lane of every lane."""
+        return tuple((stage, lane) for stage in range(self.num_stages) for lane in range(self.num_lanes))
+
     def lanes(self, stage: int) -> IntArray:
         """Return the ranks of each lane of a stage. Shape [lanes, lane_size].
 

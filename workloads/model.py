@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.blocks.attention import GroupedQueryAttention
-from workloads.blocks.ffn import DenseFfn, Ffn, MoeFfn
+from workloads.blocks.ffn import DenseFfn, MoeFfn
+from workloads.blocks.layer import Layer
+from workloads.blocks.recompute import Recompute
 from workloads.errors import WorkloadError
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
@@ -154,20 +156,21 @@ class ModelSpec:
             top_k=self.top_k,
         )
 
-    def ffn_of(self, layer: int) -> Ffn:
-        """Return the FFN of layer number `layer` (from 0)."""
-        return self.moe_ffn if self.is_moe_layer(layer) else self.plain_ffn
+    def layer(self, number: int) -> Layer:
+        """Return layer number `number` (from 0)."""
+        return Layer(attention=self.attention, ffn=self.moe_ffn if self.is_moe_layer(number) else self.plain_ffn)
 
-    def layer_kinds(self, layers: Sequence[int]) -> list[tuple[int, int]]:
-        """Return one of each kind of `layers` and the number of its kind: dense layers first.
+    def layer_kinds(self, numbers: Sequence[int]) -> list[tuple[Layer, int]]:
+        """Return each kind of layer among the layers of some numbers, and how many are of that kind.
 
         >>> small = ModelSpec(layers=5, hidden=4, heads=2, ffn=8, experts=2, top_k=1, dense_layers=2, vocab=10)
-        >>> small.layer_kinds(range(5))
-        [(0, 2), (2, 3)]
+        >>> [(layer.is_moe, count) for layer, count in small.layer_kinds(range(5))]
+        [(False, 2), (True, 3)]
         """
-        moe = [layer for layer in layers if self.is_moe_layer(layer)]
-        dense = [layer for layer in layers if not self.is_moe_layer(layer)]
-        return [(kind[0], len(kind)) for kind in (dense, moe) if kind]
+        by_kind: dict[bool, list[int]] = {}
+        for number in numbers:
+            by_kind.setdefault(self.is_moe_layer(number), []).append(number)
+        return [(self.layer(alike[0]), len(alike)) for alike in by_kind.values()]
 
     # ---- parameters and FLOPs ------------------------------------------------------------------------------------
 
@@ -198,13 +201,13 @@ class ModelSpec:
     @property
     def num_params(self) -> int:
         """Parameters of the whole model."""
-        ffns = sum(count * self.ffn_of(layer).num_params for layer, count in self.layer_kinds(range(self.layers)))
-        return ffns + self._num_params_outside_ffns
+        return sum(count * layer.num_params for layer, count in self._layer_kinds) + self._num_params_outside_layers
 
     @property
     def num_active_params(self) -> int:
         """Parameters that one token meets."""
-        return self._num_active_ffn_params + self._num_params_outside_ffns
+        active = sum(count * layer.num_active_params for layer, count in self._layer_kinds)
+        return active + self._num_params_outside_layers
 
     def flops_per_token(self, sequence_length: int, *, causal: bool, with_head: bool) -> float:
         """Return the forward FLOPs of one token, averaged over its place in the sequence.
@@ -224,10 +227,16 @@ class ModelSpec:
         >>> small.flops_per_token(6, causal=False, with_head=False)  # 2 * (64 + 64) + 4 * 6 * 4
         352.0
         """
-        scores = self.layers * self.attention_score_flops_per_token(sequence_length, causal=causal)
-        matrices = self.layers * self.num_attention_params + self._num_active_ffn_params
-        matrices += self.num_embedding_params if with_head else 0
-        return 2.0 * matrices + scores
+        layers = sum(
+            count * layer.flops_per_token(sequence_length, causal=causal) for layer, count in self._layer_kinds
+        )
+        return layers + 2.0 * (self.num_embedding_params if with_head else 0)
+
+    def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
+        """Return the FLOPs that the backward passes of all layers recompute of one token."""
+        return sum(
+            count * layer.recomputed_flops_per_token(recompute, sequence_length) for layer, count in self._layer_kinds
+        )
 
     def attention_score_flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Return the FLOPs of QK' and PV of one layer for one token, averaged over the sequence."""
@@ -256,13 +265,10 @@ class ModelSpec:
         )
 
     @property
-    def _num_active_ffn_params(self) -> int:
-        """Parameters of all FFNs that one token meets."""
-        kinds = self.layer_kinds(range(self.layers))
-        return sum(count * self.ffn_of(layer).num_active_params for layer, count in kinds)
+    def _layer_kinds(self) -> list[tuple[Layer, int]]:
+        return self.layer_kinds(range(self.layers))
 
     @property
-    def _num_params_outside_ffns(self) -> int:
-        """Parameters of attention, norms, embedding and output head."""
-        attention = self.layers * (self.num_attention_params + 2 * self.hidden)
-        return attention + self.hidden + 2 * self.num_embedding_params
+    def _num_params_outside_layers(self) -> int:
+        """Parameters of the last norm, embedding and output head."""
+        return self.hidden + 2 * self.num_embedding_params

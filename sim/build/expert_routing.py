@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from sim.build.work import Work
 from workloads.placement import place_experts
-from workloads.routing import draw_counts
-from workloads.routing.draw import node_chances
+from workloads.routing import draw_counts, node_probabilities
 
 __all__ = [
     "chances_of_nodes",
@@ -109,7 +108,7 @@ def chances_of_nodes(
     work: Work, layers: list[int], microbatches: list[int] | range, num_nodes: int
 ) -> NDArray[np.float64]:
     """Return the chance of a token to choose among the experts of each node, by microbatch, then layer [N, nodes]."""
-    return node_chances(
+    return node_probabilities(
         work.routing.kind,
         num_experts=work.model.experts,
         top_k=work.model.top_k,

@@ -216,6 +216,11 @@ class Work:
         return self.sequences_per_microbatch * self.sequence_length
 
     @property
+    def activation_bytes(self) -> float:
+        """Bytes of the hidden states of one microbatch of one replica."""
+        return float(self.tokens * self.model.hidden * self.model.dtype_bytes)
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens of one batch over all replicas."""
         return self.sequences * self.sequence_length
@@ -274,26 +279,26 @@ class Work:
         """How often a microbatch comes to each stage, on its way forward."""
         return self.chunk_layout.num_model_chunks // self.mesh.num_stages
 
-    def chunks_of(self, stage: int) -> tuple[int, ...]:
-        """Return the parts of the model that a stage holds, chunk by chunk."""
+    def model_chunks_of(self, stage: int) -> tuple[int, ...]:
+        """Return the model chunks that a stage holds, chunk by chunk."""
         return tuple(self.chunk_layout.model_chunk_of(stage, chunk) for chunk in range(self.chunk_layout.num_chunks))
 
     def layers_of(self, stage: int) -> Sequence[int]:
         """Return the layers of a stage, of all of its chunks."""
-        return [layer for part in self.chunks_of(stage) for layer in self.layers_of_part(part)]
+        return [layer for chunk in self.model_chunks_of(stage) for layer in self.layers_of_model_chunk(chunk)]
 
-    def layers_of_part(self, part: int) -> range:
-        """Return the layers of a part of the model: of a stage, or of one of its chunks."""
-        first = sum(self.chunk_layers[:part])
-        return range(first, first + self.chunk_layers[part])
+    def layers_of_model_chunk(self, chunk: int) -> range:
+        """Return the layers of a model chunk."""
+        first = sum(self.chunk_layers[:chunk])
+        return range(first, first + self.chunk_layers[chunk])
 
     def stage_parameters(self, stage: int) -> StageParameters:
         """Return what a stage holds of the model, in all of its chunks."""
-        parts = self.chunks_of(stage)
+        chunks = self.model_chunks_of(stage)
         return StageParameters(
             layers=self.layers_of(stage),
-            has_embedding=0 in parts,
-            has_head=len(self.chunk_layers) - 1 in parts,
+            has_embedding=0 in chunks,
+            has_head=len(self.chunk_layers) - 1 in chunks,
             expert_replicas=self.placement.replicas,
         )
 

@@ -14,7 +14,7 @@ from workloads.conventions import CONVENTIONS
 from workloads.errors import WorkloadError
 from workloads.mesh import Mesh, build_mesh
 from workloads.placement.bound import max_over_mean
-from workloads.routing.unevenness import unevenness
+from workloads.routing.skew import load_imbalance
 from workloads.strategy import Strategy
 
 __all__ = ["explain_command", "explain_strategy", "summary_command"]
@@ -107,7 +107,7 @@ def summary_command(file: str, *, ranks: int | None = None, replicas: int | None
         hint = f"For example: --ranks 8 --replicas {replicas}"
         raise InputError(field="--replicas", rule="be given with --ranks", value=str(replicas), cure=hint)
     rows = [
-        {"layer": layer, **unevenness(loads), **({} if ranks is None else _over_ranks(loads, ranks, num_replicas))}
+        {"layer": layer, **load_imbalance(loads), **({} if ranks is None else _over_ranks(loads, ranks, num_replicas))}
         for layer, loads in enumerate(tokens.sum(axis=0))
     ]
     num_microbatches, num_layers, num_experts = tokens.shape

@@ -1,7 +1,7 @@
-"""The record as it is taken: an entry for each op, and the rows of all of them made at the end.
+"""The record as it is taken: an entry for each op; the rows of all entries are made at the end.
 
-An op of many spans costs as little to note as one of a few: what an entry keeps is what the run decided (when, released
-by what, on which rank), and the op itself says the rest. Rows come out in the order of their entries.
+An op of many spans costs as little to note as an op of a few: an entry keeps what the run decided (when, released by
+what, on which rank), and the op itself gives the rest. Rows come out in the order of their entries.
 
 A *reference* names a row before it has a number: entry * 2**20 + its place in the entry; -1 for none.
 """
@@ -30,7 +30,7 @@ _STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
 _SHIFT = 20
 _PLACE = (1 << _SHIFT) - 1
 _FLOATS = ("bytes", "flops")
-_PARTS = ("imbalance_ns", "contention_ns", "latency_ns")
+_DURATION_COMPONENTS = ("imbalance_ns", "contention_ns", "latency_ns")
 
 
 class Recorder:
@@ -87,23 +87,23 @@ class Recorder:
         latency_ns: int = 0,
         is_joint: bool = False,
     ) -> int:
-        """Note one row and return its reference; base is what the other parts leave of the duration.
+        """Note one row and return its reference; base is what the other components leave of the duration.
 
-        A row is joint if other lanes have part in it.
+        A row is joint if other lanes take part in it.
         """
         if is_joint:
             self._joint.append(len(self._end_ns))
         code, number = _KIND_CODE[kind], len(self._end_ns)
-        place = (stage, lane, rank, group, _STREAM_CODE[stream], code, microbatch, chunk, layer)
-        parts = (imbalance_ns, contention_ns, latency_ns)
-        self._singles.append((number, *place, start_ns, end_ns, released_by, *parts, num_bytes, flops))
+        labels = (stage, lane, rank, group, _STREAM_CODE[stream], code, microbatch, chunk, layer)
+        components = (imbalance_ns, contention_ns, latency_ns)
+        self._singles.append((number, *labels, start_ns, end_ns, released_by, *components, num_bytes, flops))
         return self._note(end_ns, code)
 
     def add_compute(
         self,
         op: Compute,
-        chosen: Step,
-        place: tuple[int, int],
+        step: Step,
+        position: tuple[int, int],
         *,
         rank: int,
         start_ns: int,
@@ -112,10 +112,10 @@ class Recorder:
         contention_ns: tuple[int, ...] = (),
     ) -> int:
         """Note the kernels of `op` one after another on `rank`; return the reference of the last."""
-        microbatch, chunk = chosen.microbatch, chosen.chunk
+        microbatch, chunk = step.microbatch, step.chunk
         number = len(self._end_ns)
         known = self._compute_ops.setdefault(op, len(self._compute_ops))
-        self._computes.append((number, known, *place, rank, microbatch, chunk, start_ns, released_by))
+        self._computes.append((number, known, *position, rank, microbatch, chunk, start_ns, released_by))
         self._took_ns.append(took_ns)
         if any(contention_ns):
             self._slowed[len(self._took_ns) - 1] = contention_ns
@@ -147,17 +147,17 @@ class Recorder:
     def add_collective(
         self,
         op: Collective,
-        chosen: Step,
-        place: tuple[int, int],
+        step: Step,
+        position: tuple[int, int],
         *,
         start_ns: int,
         end_ns: Sequence[int],
         released_by: int,
     ) -> int:
         """Note the transfers of `op`, which ended at `end_ns`; return the reference of the one that ended last."""
-        microbatch, chunk = chosen.microbatch, chosen.chunk
+        microbatch, chunk = step.microbatch, step.chunk
         known = self._collective_ops.setdefault(op, len(self._collective_ops))
-        self._collectives.append((len(self._end_ns), known, *place, microbatch, chunk, start_ns, released_by))
+        self._collectives.append((len(self._end_ns), known, *position, microbatch, chunk, start_ns, released_by))
         self._ends_ns.append(end_ns)
         if len(end_ns) == 1:
             return self._note(end_ns[0], _KIND_CODE[op.kind])
@@ -167,8 +167,8 @@ class Recorder:
     def add_service(
         self,
         op: Service,
-        chosen: Step,
-        place: tuple[int, int],
+        step: Step,
+        position: tuple[int, int],
         *,
         served: NDArray[np.intp] | None,
         start_ns: IntArray,
@@ -181,9 +181,9 @@ class Recorder:
         `last` is the place of the one that ended last. Starts and ends are read when the run is over: who knows them
         only then puts them right in the arrays, and the last with `amend_end`.
         """
-        microbatch, chunk = chosen.microbatch, chosen.chunk
+        microbatch, chunk = step.microbatch, step.chunk
         known = self._service_ops.setdefault(op, len(self._service_ops))
-        self._services.append((len(self._end_ns), known, *place, microbatch, chunk, end_ns.size))
+        self._services.append((len(self._end_ns), known, *position, microbatch, chunk, end_ns.size))
         self._served.append((start_ns, end_ns, released_by, served))
         return self._note(int(end_ns[last]), _KIND_CODE[op.kind])
 
@@ -201,18 +201,18 @@ class Recorder:
 
     def rows(self) -> tuple[Columns, IntArray]:
         """Return the columns of all rows so far, and the numbers of joint rows."""
-        parts = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
+        tables = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
         size = np.zeros(len(self._end_ns), dtype=np.int64)
-        for of, _ in parts:
+        for of, _ in tables:
             size += np.bincount(of, minlength=size.size)
         first = np.cumsum(size) - size
         columns: dict[str, NDArray[Any]] = {
             name: np.empty(int(size.sum()), np.float64 if name in _FLOATS else np.int64) for name in COLUMNS
         }
-        for of, given in parts:  # rows of one entry stand together and in order
+        for of, given in tables:  # rows of one entry stand together and in order
             row = np.arange(of.size) - np.searchsorted(of, of) + first[of]
             for name, column in columns.items():
-                column[row] = given.get(name, 0 if name in (*_PARTS, *_FLOATS) else -1)
+                column[row] = given.get(name, 0 if name in (*_DURATION_COMPONENTS, *_FLOATS) else -1)
         reference = columns["released_by"]
         if first.size:
             columns["released_by"] = np.where(reference < 0, -1, first[reference >> _SHIFT] + (reference & _PLACE))
@@ -229,7 +229,7 @@ class Recorder:
         return (len(self._end_ns) - 1) << _SHIFT
 
     def _single_rows(self) -> _Rows:
-        names = ("entry", *COLUMNS[:9], "start_ns", "end_ns", "released_by", *_PARTS)
+        names = ("entry", *COLUMNS[:9], "start_ns", "end_ns", "released_by", *_DURATION_COMPONENTS)
         table = _table([row[:-2] for row in self._singles], len(names))
         amounts = np.array([row[-2:] for row in self._singles], dtype=np.float64).reshape(-1, 2)
         given = dict(zip(names, table, strict=True))
@@ -237,9 +237,9 @@ class Recorder:
 
     def _compute_rows(self) -> _Rows:
         entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = _table(self._computes, 9)
-        kernels = [kernel for one in self._compute_ops for kernel in one.kernels]
-        of, within, kernel = _spread(op, [len(one.kernels) for one in self._compute_ops])
-        took_ns = np.array([took for one in self._took_ns for took in one], dtype=np.int64)
+        kernels = [kernel for op_ in self._compute_ops for kernel in op_.kernels]
+        of, within, kernel = _spread(op, [len(op_.kernels) for op_ in self._compute_ops])
+        took_ns = np.array([took for kernels in self._took_ns for took in kernels], dtype=np.int64)
         first = np.flatnonzero(within == 0)
         contention_ns = np.zeros(took_ns.size, dtype=np.int64)
         for number, values in self._slowed.items():
@@ -251,22 +251,22 @@ class Recorder:
             "lane": lane[of],
             "rank": rank[of],
             "stream": _STREAM_CODE["compute"],
-            "kind": _ints(_KIND_CODE[one.kind] for one in kernels)[kernel],
+            "kind": _ints(_KIND_CODE[timed.kind] for timed in kernels)[kernel],
             "microbatch": microbatch[of],
             "chunk": chunk[of],
-            "layer": _ints(one.layer for one in kernels)[kernel],
+            "layer": _ints(timed.layer for timed in kernels)[kernel],
             "start_ns": end_ns - took_ns,
             "end_ns": end_ns,
-            "flops": np.array([one.flops for one in kernels], dtype=np.float64)[kernel],
+            "flops": np.array([timed.flops for timed in kernels], dtype=np.float64)[kernel],
             "released_by": np.where(within == 0, released_by[of], (entry[of] << _SHIFT) + within - 1),
-            "imbalance_ns": np.maximum(0, took_ns - contention_ns - _ints(one.mean_ns for one in kernels)[kernel]),
+            "imbalance_ns": np.maximum(0, took_ns - contention_ns - _ints(timed.mean_ns for timed in kernels)[kernel]),
             "contention_ns": contention_ns,
         }
 
     def _collective_rows(self) -> _Rows:
         entry, op, stage, lane, microbatch, chunk, start_ns, released_by = _table(self._collectives, 8)
-        transfers = [transfer for one in self._collective_ops for transfer in one.transfers]
-        of, _, transfer = _spread(op, [len(one.transfers) for one in self._collective_ops])
+        transfers = [transfer for op_ in self._collective_ops for transfer in op_.transfers]
+        of, _, transfer = _spread(op, [len(op_.transfers) for op_ in self._collective_ops])
         figures = _table([(t.group, t.latency_ns, t.alone_ns, t.imbalance_ns) for t in transfers], 4)
         group, latency_ns, alone_ns, imbalance_ns = figures[:, transfer]
         end_ns = _ints(end for ends in self._ends_ns for end in ends)
@@ -277,10 +277,10 @@ class Recorder:
             "lane": lane[of],
             "group": group,
             "stream": _STREAM_CODE["comm"],
-            "kind": _ints(_KIND_CODE[one.kind] for one in self._collective_ops)[op][of],
+            "kind": _ints(_KIND_CODE[op_.kind] for op_ in self._collective_ops)[op][of],
             "microbatch": microbatch[of],
             "chunk": chunk[of],
-            "layer": _ints(one.layer for one in self._collective_ops)[op][of],
+            "layer": _ints(op_.layer for op_ in self._collective_ops)[op][of],
             "start_ns": start_ns[of],
             "end_ns": end_ns,
             "bytes": np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
@@ -293,12 +293,12 @@ class Recorder:
     def _service_rows(self) -> _Rows:
         entry, op, stage, lane, microbatch, chunk, size = _table(self._services, 7)
         of, ops = np.repeat(np.arange(op.size), size), list(self._service_ops)
-        asked = [(ops[number], served[-1]) for number, served in zip(op.tolist(), self._served, strict=True)]
-        rank = _joined([_at(one.ranks, places) for one, places in asked], np.int64)
-        duration_ns = _joined([_at(one.duration_ns, places) for one, places in asked], np.int64)
+        services = [(ops[number], served[-1]) for number, served in zip(op.tolist(), self._served, strict=True)]
+        rank = _joined([_at(service.ranks, places) for service, places in services], np.int64)
+        duration_ns = _joined([_at(service.duration_ns, places) for service, places in services], np.int64)
         home_stage, home_lane = self._homes[:, rank]
         is_foreign = (home_stage != stage[of]) | (home_lane != lane[of])
-        mean_ns = _means([one.duration_ns for one in ops])
+        mean_ns = _means([service.duration_ns for service in ops])
         start_ns = _joined([served[0] for served in self._served], np.int64)
         end_ns = _joined([served[1] for served in self._served], np.int64)
         return entry[of], {
@@ -306,13 +306,13 @@ class Recorder:
             "lane": home_lane,
             "rank": rank,
             "stream": np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"]),
-            "kind": _ints(_KIND_CODE[one.kind] for one in ops)[op][of],
+            "kind": _ints(_KIND_CODE[service.kind] for service in ops)[op][of],
             "microbatch": microbatch[of],
             "chunk": chunk[of],
-            "layer": _ints(one.layer for one in ops)[op][of],
+            "layer": _ints(service.layer for service in ops)[op][of],
             "start_ns": start_ns,
             "end_ns": end_ns,
-            "flops": _joined([_at(one.flops, places) for one, places in asked], np.float64),
+            "flops": _joined([_at(service.flops, places) for service, places in services], np.float64),
             "released_by": _joined([served[2] for served in self._served], np.int64),
             "imbalance_ns": np.maximum(0, duration_ns - mean_ns[op][of]),
             "contention_ns": end_ns - start_ns - duration_ns,
@@ -344,12 +344,12 @@ def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[
 
 
 def _spread(op: IntArray, sizes: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
-    """Give each entry a row for each part of its op.
+    """Give each entry a row for each kernel or transfer of its op.
 
-    Returns the entry of each row, the row's place in the entry, and its part's number among the parts of all ops.
+    Returns the entry of each row, the row's place in the entry, and the number of its kernel or transfer among all.
     """
-    num_parts = np.array(sizes, dtype=np.int64)
-    size = num_parts[op]
+    num_members = np.array(sizes, dtype=np.int64)
+    size = num_members[op]
     of = np.repeat(np.arange(op.size), size)
     within = np.arange(of.size) - np.repeat(np.cumsum(size) - size, size)
-    return of, within, (np.cumsum(num_parts) - num_parts)[op][of] + within
+    return of, within, (np.cumsum(num_members) - num_members)[op][of] + within

@@ -1,6 +1,15 @@
-"""What the lanes of a run share: plan, clock, network, ranks, record, and where to meet.
+"""What the lanes of a run share: plan, clock, network, ranks, record, and rendezvous.
 
-Lanes know their world and not each other: what one makes for another, it hands to a `Receiver`.
+Lanes know the state of their run and not each other: what a lane makes for another, it hands to a `Receiver`.
+
+Model
+-----
+A rank is a resource: one kernel at a time, first come first served, not preempted::
+
+    start[r] = max(now, free[r])          free[r] = start[r] + duration[r]
+
+Kernel times are known when they are claimed and claims come in the order of time, so a queue per rank is one number:
+the time at which the rank is free. Own passes and foreign expert work claim alike.
 """
 
 import time
@@ -11,7 +20,6 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import Clock
-from sim.engine.compute import RankCompute
 from sim.engine.network.batch import Batch
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
@@ -20,9 +28,12 @@ from sim.plan.folding import Folding
 from sim.plan.ops import ConcurrentPasses, ExpertTokens, Input, Op, Send, Transfer
 from workloads.schedules import Pass, Schedule, Step
 
-__all__ = ["Plan", "Receiver", "Rendezvous", "RunState"]
+__all__ = ["Plan", "RankCompute", "Receiver", "Rendezvous", "RunState"]
 
-ChunkPosition = tuple[int, int]
+IntArray = NDArray[np.int64]
+Ranks = NDArray[np.intp] | slice
+LanePosition = tuple[int, int]
+"""Stage, and lane of the stage."""
 
 
 class Plan(Protocol):
@@ -58,15 +69,15 @@ class Plan(Protocol):
         """Return the schedule of the pipeline that lane `lane` of every stage forms."""
         ...
 
-    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+    def inputs(self, stage: int, step: Step) -> tuple[Input, ...]:
         """Return what a step needs before it opens."""
         ...
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
+    def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a step."""
         ...
 
-    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+    def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
         """Return what a pass hands to other stages."""
         ...
 
@@ -86,12 +97,45 @@ class Receiver(Protocol):
 class Rendezvous:
     """A collective that several lanes enter together: the last to come starts it."""
 
-    def __init__(self, members: tuple[ChunkPosition, ...], begun: simpy.Event) -> None:
+    def __init__(self, members: tuple[LanePosition, ...], begun: simpy.Event) -> None:
         self.members = members
-        self.arrived: dict[ChunkPosition, int] = {}
+        self.arrived: dict[LanePosition, int] = {}
         self.begun = begun
         self.transfers: list[Transfer] = []
         self.batch: Batch | None = None
+
+
+class RankCompute:
+    """When each rank is free, and which span holds it until then.
+
+    >>> ranks = RankCompute(2)
+    >>> ranks.claim(np.array([0, 1]), np.array([5, 3]), now_ns=10)[1]
+    array([15, 13])
+    >>> ranks.claim(np.array([0]), np.array([2]), now_ns=11)[0]  # waits for the first kernel
+    array([15])
+    """
+
+    def __init__(self, num_ranks: int) -> None:
+        self._free_ns = np.zeros(num_ranks, dtype=np.int64)
+        self._holder = np.full(num_ranks, -1, dtype=np.int64)
+
+    def claim(self, ranks: Ranks, duration_ns: IntArray, *, now_ns: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Queue a kernel on each of `ranks`.
+
+        Returns
+        -------
+        tuple
+            Start, end, and the span that held the rank before (-1 for none). Each of shape [R].
+        """
+        start = np.maximum(self._free_ns[ranks], now_ns)
+        end = start + duration_ns
+        holder = self._holder[ranks]  # of a slice a view: read it before `hold`
+        self._free_ns[ranks] = end
+        return start, end, holder
+
+    def hold(self, ranks: Ranks, rows: IntArray | int) -> None:
+        """Note the span that holds each of `ranks` from now on."""
+        self._holder[ranks] = rows
 
 
 class RunState:
@@ -101,39 +145,39 @@ class RunState:
         self.plan, self.clock, self.network = plan, clock, network
         num_ranks = int(plan.lane_ranks.max()) + 1
         self.compute = RankCompute(num_ranks)
-        self.meetings: dict[tuple[object, ...], Rendezvous] = {}
-        self.receivers: dict[ChunkPosition, Receiver] = {}
+        self.rendezvous: dict[tuple[object, ...], Rendezvous] = {}
+        self.receivers: dict[LanePosition, Receiver] = {}
         self.shares_compute = plan.shares_compute
         homes = np.zeros((2, num_ranks), dtype=np.int64)
-        for place in np.ndindex(plan.lane_ranks.shape[:2]):
-            homes[:, plan.lane_ranks[place]] = np.array(place)[:, None]
+        for position in np.ndindex(plan.lane_ranks.shape[:2]):
+            homes[:, plan.lane_ranks[position]] = np.array(position)[:, None]
         self.recorder = Recorder(homes)
         self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.tokens_rerouted = self.num_stage_ops = 0
         self.expert_tokens: list[tuple[int, ExpertTokens]] = []
-        self.expert_places: list[tuple[ChunkPosition, Step]] = []
+        self.expert_steps: list[tuple[LanePosition, Step]] = []
         self.plan_wall_s = 0.0
 
-    def count_tokens(self, place: ChunkPosition, chosen: Step, routed: int, computed: ExpertTokens | None) -> None:
+    def count_tokens(self, position: LanePosition, step: Step, routed: int, computed: ExpertTokens | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
-        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[place[1]])
+        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[position[1]])
         self.tokens_routed += stands_for * routed
         if computed is not None:
             self.expert_tokens.append((stands_for, computed))
-            self.expert_places.append((place, chosen))
+            self.expert_steps.append((position, step))
 
-    def tokens_received(self) -> dict[ChunkPosition, dict[tuple[int, int], NDArray[np.int64]]]:
+    def tokens_received(self) -> dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]]:
         """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
-        received: dict[ChunkPosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
-        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
-            of_lane, key = received.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+        received: dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
+        for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
+            of_lane, key = received.setdefault(position, {}), (step.microbatch, step.chunk)
             of_lane[key] = of_lane[key] + tokens.held if key in of_lane else tokens.held
         return received
 
-    def tokens_sent(self) -> dict[ChunkPosition, dict[tuple[int, int], int]]:
+    def tokens_sent(self) -> dict[LanePosition, dict[tuple[int, int], int]]:
         """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
-        sent: dict[ChunkPosition, dict[tuple[int, int], int]] = {}
-        for (place, chosen), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
-            of_lane, key = sent.setdefault(place, {}), (chosen.microbatch, chosen.chunk)
+        sent: dict[LanePosition, dict[tuple[int, int], int]] = {}
+        for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
+            of_lane, key = sent.setdefault(position, {}), (step.microbatch, step.chunk)
             of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
         return sent
 
@@ -143,7 +187,7 @@ class RunState:
         Over the mean of the copies that sources have.
         """
         skew: dict[int, tuple[float, float]] = {}
-        for ((stage, _), _), (_, tokens) in zip(self.expert_places, self.expert_tokens, strict=True):
+        for ((stage, _), _), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
             if tokens.num_routed:
                 sent, received = skew.get(stage, (0.0, 0.0))
                 over_mean = int(tokens.held.max()) * tokens.held.size / tokens.num_routed
@@ -162,16 +206,16 @@ class RunState:
         counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
         totals = np.array([tokens.computed.sum() for _, tokens in self.expert_tokens], dtype=np.int64)
         most = [tokens.computed.max() * tokens.computed.size for _, tokens in self.expert_tokens]
-        any_ = totals > 0
-        if not any_.any():
+        has_tokens = totals > 0
+        if not has_tokens.any():
             return 0, 1.0
-        means = np.repeat(np.array(most)[any_] / totals[any_], counts[any_])
+        means = np.repeat(np.array(most)[has_tokens] / totals[has_tokens], counts[has_tokens])
         return int((counts * totals).sum()), float(np.mean(means))
 
-    def planned_ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
+    def planned_ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a pass, and keep the time that planning them took apart."""
         began = time.perf_counter()
-        ops = self.plan.ops(stage, lane, chosen)
+        ops = self.plan.ops(stage, lane, step)
         self.plan_wall_s += time.perf_counter() - began
         self.num_stage_ops += sum(len(side) for _, side in ops.sides) if isinstance(ops, ConcurrentPasses) else len(ops)
         return ops

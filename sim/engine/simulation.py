@@ -1,7 +1,7 @@
 """A plan in, a trace out.
 
-The plan answers what each lane runs (see `sim.engine.run_state.Plan`); this module wires lanes, network and clock together,
-runs them, and refuses to end quietly when a lane still waits.
+The plan answers what each lane runs (see `sim.engine.run_state.Plan`); this module wires lanes, network and clock
+together, runs them, and refuses to end quietly when a lane still waits.
 """
 
 import gc
@@ -83,7 +83,7 @@ class Run:
 
 
 class Simulation:
-    """A plan's lanes in their world."""
+    """The lanes of a plan, with the clock, the network and the record that they share."""
 
     def __init__(
         self, plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False
@@ -91,7 +91,7 @@ class Simulation:
         began = time.perf_counter()
         folding = plan.folding  # found when it is first asked for
         self._folding_s = time.perf_counter() - began
-        self._link_course, self._keep_ended = link_timeline, keep_ended
+        self._link_timeline, self._keep_ended = link_timeline, keep_ended
         clock = Clock(max_events=max_events)
         links = (plan.capacity_bytes_per_s, plan.link_names, plan.link_kinds)
         network = (
@@ -99,64 +99,64 @@ class Simulation:
             if plan.fidelity == "flow"
             else FluidNetwork(clock, *links, can_saturate=plan.can_saturate, folding=folding)
         )
-        self.world = RunState(plan, clock, network)
-        make_lane: Callable[[int, int, Schedule], Lane] = partial(Lane, self.world)
+        self.run_state = RunState(plan, clock, network)
+        make_lane: Callable[[int, int, Schedule], Lane] = partial(Lane, self.run_state)
         if plan.num_sms is not None:
             slowed = network.occupancy = SlowedCompute(clock.env, int(plan.lane_ranks.max()) + 1, plan.num_sms)
-            make_lane = partial(SlowedLane, self.world, slowed=slowed)
+            make_lane = partial(SlowedLane, self.run_state, slowed=slowed)
         num_stages, num_lanes, _ = plan.lane_ranks.shape
         running = list(range(num_lanes)) if folding is None else folding.running
         schedules = {lane: plan.schedule(lane) for lane in running}
-        places = [(stage, lane) for stage in range(num_stages) for lane in running]
-        self.lanes = {place: make_lane(*place, schedules[place[1]]) for place in places}
-        self.world.receivers.update(self.lanes)
+        positions = [(stage, lane) for stage in range(num_stages) for lane in running]
+        self.lanes = {position: make_lane(*position, schedules[position[1]]) for position in positions}
+        self.run_state.receivers.update(self.lanes)
 
     def run(self) -> Run:
         """Run all lanes to their end."""
-        world, began = self.world, time.perf_counter()
+        run_state, began = self.run_state, time.perf_counter()
         for lane in self.lanes.values():
-            world.clock.env.process(lane.run())
-        world.clock.run()
+            run_state.clock.env.process(lane.run())
+        run_state.clock.run()
         waits = [wait for lane in self.lanes.values() for wait in lane.waits]
         if waits:
-            raise SimulationError(describe_deadlock(waits, world.clock.now_ns))
-        columns, joint_rows = world.recorder.rows()
-        tokens_computed, imbalance = world.token_sums()
-        wall_s = time.perf_counter() - began - world.plan_wall_s
-        num_stages, num_lanes, _ = world.plan.lane_ranks.shape
+            raise SimulationError(describe_deadlock(waits, run_state.clock.now_ns))
+        columns, joint_rows = run_state.recorder.rows()
+        tokens_computed, imbalance = run_state.token_sums()
+        wall_s = time.perf_counter() - began - run_state.plan_wall_s
+        num_stages, num_lanes, _ = run_state.plan.lane_ranks.shape
         trace = Trace(
             columns=columns,
             num_stages=num_stages,
             num_lanes=num_lanes,
-            lane_ranks=world.plan.lane_ranks,
-            lane_of=None if world.plan.folding is None else world.plan.folding.lane_of,
+            lane_ranks=run_state.plan.lane_ranks,
+            lane_of=None if run_state.plan.folding is None else run_state.plan.folding.lane_of,
             joint_rows=joint_rows,
-            link_use=world.network.link_use(with_course=self._link_course),
+            link_use=run_state.network.link_use(with_timeline=self._link_timeline),
         )
-        num_ended = world.network.num_ended() if self._keep_ended else {}
-        world.recorder.clear()  # at once: the collector of cycles would walk all that is in it
-        world.network.forget()
+        num_ended = run_state.network.num_ended() if self._keep_ended else {}
+        run_state.recorder.clear()  # at once: the collector of cycles would walk all that is in it
+        run_state.network.forget()
         return Run(
             trace=trace,
             stats=EngineStats(
                 wall_s=wall_s,
-                plan_wall_s=self._folding_s + world.plan_wall_s,
-                num_events=world.clock.num_events,
-                num_solves=world.network.num_solves,
-                num_stage_ops=world.num_stage_ops,
+                plan_wall_s=self._folding_s + run_state.plan_wall_s,
+                num_events=run_state.clock.num_events,
+                num_solves=run_state.network.num_solves,
+                num_stage_ops=run_state.num_stage_ops,
                 num_spans=len(trace),
             ),
-            tokens_routed=world.tokens_routed,
+            tokens_routed=run_state.tokens_routed,
             tokens_computed=tokens_computed,
-            tokens_dropped=world.tokens_dropped,
-            tokens_padded=world.tokens_padded,
-            tokens_rerouted=world.tokens_rerouted,
+            tokens_dropped=run_state.tokens_dropped,
+            tokens_padded=run_state.tokens_padded,
+            tokens_rerouted=run_state.tokens_rerouted,
             imbalance_max_over_mean=imbalance,
-            tokens_received=world.tokens_received(),
-            tokens_sent=world.tokens_sent(),
-            exchange_skew=world.exchange_skew(),
-            bytes_sent=world.network.bytes_sent,
-            bytes_received=world.network.bytes_received,
+            tokens_received=run_state.tokens_received(),
+            tokens_sent=run_state.tokens_sent(),
+            exchange_skew=run_state.exchange_skew(),
+            bytes_sent=run_state.network.bytes_sent,
+            bytes_received=run_state.network.bytes_received,
             num_ended=num_ended,
         )
 
@@ -174,7 +174,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False) -> Run:
-    """Run a plan to its end; without `link_timeline` the course of the links' load over time is left out.
+    """Run a plan to its end; without `link_timeline` the load of the links over time is left out.
 
     With `keep_ended` the run says how often each transfer ended, and so keeps them all.
 

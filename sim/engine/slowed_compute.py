@@ -11,7 +11,7 @@ that one claim makes a rank run one after another are one piece of work, rounded
 gives way to the next the record rounds up too, but that moves nothing.
 
 A transfer takes its SMs from its start, latency included, to its end. Where nobody takes any, starts and ends are those
-of `sim.engine.compute`.
+of `RankCompute`.
 
 How it is fast
 --------------
@@ -82,7 +82,7 @@ class Claim:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended. One that asks for no work of free ranks has ended when it comes."""
+        """Whether it has not ended. A claim of no work on free ranks has ended when it comes."""
         return self.alarm is not None
 
     @property
@@ -95,14 +95,14 @@ class Claim:
         start_ns, end_ns = int(self.start_ns[place]), int(self.end_ns[place])
         if end_ns - start_ns == sum(kernels_ns):
             return tuple(kernels_ns)
-        course = [
+        segments = [
             (max(int(since_ns[place]), start_ns), int(work[place]), int(speed[place]))
             for since_ns, work, speed in (*self._past, (self._since_ns, self._work, self._speed))
         ]
         ends_ns, left = [start_ns], sum(kernels_ns) * num_sms
         for full_ns in kernels_ns:
             left -= full_ns * num_sms
-            ends = [since_ns - (left - work) // speed for since_ns, work, speed in course if work > left]
+            ends = [since_ns - (left - work) // speed for since_ns, work, speed in segments if work > left]
             ends_ns.append(ends[-1] if ends else start_ns)
         return tuple(after - before for before, after in pairwise(ends_ns))
 
@@ -181,9 +181,9 @@ class SlowedCompute:
             claim.advance(at, now_ns)
         self._left[ranks] += num_sms
         for claim, at in touched:  # those who came before have set when ranks are free
-            there = claim.ranks[at]
-            claim.predict(at, now_ns, self._speed_of(there), self._free_ns[there])
-            self._free_ns[there] = claim.end_ns[at]
+            ranks_at = claim.ranks[at]
+            claim.predict(at, now_ns, self._speed_of(ranks_at), self._free_ns[ranks_at])
+            self._free_ns[ranks_at] = claim.end_ns[at]
             claim.last = int(claim.end_ns.argmax())
             self._set_alarm(claim)
 

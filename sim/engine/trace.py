@@ -149,12 +149,12 @@ class Trace:
 
     def rows(self, stream: str, *, stage: int | None = None, lane: int | None = None) -> NDArray[np.intp]:
         """Return the numbers of the rows of a stream (of a stage, of a lane or the one that ran for it)."""
-        chosen = self.columns["stream"] == _STREAM_CODE[stream]
+        selected = self.columns["stream"] == _STREAM_CODE[stream]
         if stage is not None:
-            chosen &= self.columns["stage"] == stage
+            selected &= self.columns["stage"] == stage
         if lane is not None:
-            chosen &= self.columns["lane"] == (lane if self.lane_of is None else self.lane_of[lane])
-        return np.flatnonzero(chosen)
+            selected &= self.columns["lane"] == (lane if self.lane_of is None else self.lane_of[lane])
+        return np.flatnonzero(selected)
 
     @property
     def num_of(self) -> dict[int, int]:
@@ -190,12 +190,12 @@ class Trace:
         """
         if self.lane_of is None:
             return self
-        parts, size = [self.columns], len(self)
+        tables, size = [self.columns], len(self)
         for lane, runs in enumerate(self.lane_of.tolist()):
             if lane != runs:
-                parts.append(self._rows_of_like(lane, runs, size))
-                size += int(parts[-1]["lane"].size)
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in self.columns}
+                tables.append(self._rows_of_like(lane, runs, size))
+                size += int(tables[-1]["lane"].size)
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in self.columns}
         return replace(self, columns=columns, lane_of=None)
 
     def arrays(self) -> dict[str, Column]:

@@ -24,12 +24,10 @@ from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
-from sim.plan.transfer_costs import Choice
-from sim.plan.transfer_sms import TransferSms
+from sim.plan.transfer_costs import Choice, TransferSms
 from workloads.collectives import operations
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.routing import draw_counts
-from workloads.routing.draw import node_chances
+from workloads.routing import draw_counts, node_probabilities
 from workloads.schedules import Pass, Schedule, Step, build_schedule
 
 __all__ = ["CollectivePlan", "bus_factor"]
@@ -156,7 +154,7 @@ class CollectivePlan:
     ) -> NDArray[np.float64]:
         work, limit, chances = self.work, self.work.routing.max_nodes_per_token, None
         if limit is not None:
-            chances = node_chances(
+            chances = node_probabilities(
                 work.routing.kind,
                 num_experts=work.experts,
                 top_k=work.top_k,

@@ -1,25 +1,15 @@
-"""What things cost in one run: kernels, exchanges, and ops that come again."""
+"""What kernels, collectives and exchanges cost in one run, and the logs of what they move."""
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
 from sim.plan.exchange_costs import ExchangeCosts
 from sim.plan.kernel_costs import KernelCosts
-from sim.plan.loads import LoadLog
-from sim.plan.ops import Op
-from sim.plan.pairs import PairLog
-from sim.plan.transfer_costs import TransferCosts
-from sim.plan.transfer_sms import TransferSms, exchange_sms
+from sim.plan.logs import LoadLog, PairLog
+from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
 from topology.cluster import Cluster
 from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 
 __all__ = ["Costs"]
-
-_Key = TypeVar("_Key")
-_Built = TypeVar("_Built")
 
 
 class Costs:
@@ -54,9 +44,9 @@ class Costs:
         self.is_random = is_random
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
         self.pairs = PairLog()
-        """Who sends what to whom, where that is asked for."""
+        """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()
-        """What experts computed, where that is asked for."""
+        """Tokens that experts computed, where that log is switched on."""
         self.transfers = TransferCosts(cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
@@ -68,37 +58,3 @@ class Costs:
         )
         self.num_sms = cluster.device.num_sms if sms else None
         """SMs of a rank, where transfers take some; None where none does."""
-        self._ops: dict[Hashable, list[Op]] = {}
-        self._placed: dict[tuple[int, int], NDArray[np.intp]] = {}
-        self._shared: dict[Hashable, Any] = {}
-        self._recent: dict[Hashable, list[dict[Any, Any]]] = {}
-
-    def recent(
-        self, place: Hashable, key: Hashable, build: Callable[[], dict[_Key, _Built]], *, num_kept: int
-    ) -> _Built:
-        """Return the value of `key`, which `build` makes along with others; of each place the last builds are kept."""
-        kept = self._recent.setdefault(place, [])
-        for built in kept:
-            if key in built:
-                return cast("_Built", built[key])
-        del kept[: len(kept) + 1 - num_kept]
-        kept.append(build())
-        return cast("_Built", kept[-1][key])
-
-    def shared(self, key: Hashable, build: Callable[[], _Built]) -> _Built:
-        """Return what lanes have in common: built when it is first asked for by `key`."""
-        if key not in self._shared:
-            self._shared[key] = build()
-        return cast("_Built", self._shared[key])
-
-    def placed(self, layer: int, plan: int, place: Callable[[], NDArray[np.intp]]) -> NDArray[np.intp]:
-        """Return the expert in each slot of each rank of an expert group: placed when a layer is first asked for."""
-        if (layer, plan) not in self._placed:
-            self._placed[layer, plan] = place()
-        return self._placed[layer, plan]
-
-    def once(self, key: Hashable, build: Callable[[], list[Op]]) -> list[Op]:
-        """Return ops that do not depend on the microbatch: built when they are first asked for by `key`."""
-        if key not in self._ops:
-            self._ops[key] = build()
-        return self._ops[key]

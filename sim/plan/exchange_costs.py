@@ -1,4 +1,4 @@
-"""What all-to-alls cost, there and back.
+"""What all-to-alls cost, in both directions: as dispatch, and as combine on the way back.
 
 Model
 -----
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.plan.logs import PairLog
 from sim.plan.ops import Flows, Transfer
-from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
-from sim.plan.transfer_sms import TransferSms, busiest_rank_bytes
+from sim.plan.transfer_costs import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import FlowLinks, LinkLoad
@@ -126,7 +126,7 @@ class ExchangeCosts:
             self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
             for matrix in byte_matrices
         ]
-        there, back = (
+        dispatches, combines = (
             [
                 self._transfer(
                     sums,
@@ -134,20 +134,20 @@ class ExchangeCosts:
                     load,
                     rank_bytes[i],
                     alone_ns=self._alone_ns(alone_s, rank_bytes[i]),
-                    even_ns=even_ns[i][way],
+                    even_ns=even_ns[i][direction],
                     chain_s=sums.latency_s[i] if chain_s is None else chain_s,
-                    flows=flows[i][way],
+                    flows=flows[i][direction],
                     ranks=group_ranks,
                     group=group,
                 )
                 for i, (load, alone_s) in enumerate(zip(loads, drain_s.tolist(), strict=True))
             ]
-            for way, (loads, drain_s) in enumerate(self._both_ways(sums))
+            for direction, (loads, drain_s) in enumerate(self._loads_and_times(sums))
         )
         for i, matrix in enumerate(byte_matrices):
-            self.pairs.note(there[i], senders[:, None], group_ranks, matrix)
-            self.pairs.note(back[i], group_ranks, senders[:, None], matrix)
-        return list(zip(there, back, strict=True))
+            self.pairs.note(dispatches[i], senders[:, None], group_ranks, matrix)
+            self.pairs.note(combines[i], group_ranks, senders[:, None], matrix)
+        return list(zip(dispatches, combines, strict=True))
 
     def _chain_s(self, ranks: Ranks, byte_matrix: FloatArray) -> float:
         """Return the latency of two messages after one another: to a relay, and from there inside its node."""
@@ -156,12 +156,12 @@ class ExchangeCosts:
         crosses = self.cluster.node_of(src) != self.cluster.node_of(dst)
         return sum(self.cluster.longest_latency_s(src[of], dst[of]) for of in (crosses, ~crosses))
 
-    def _both_ways(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
-        """Return loads and times alone there and back, a byte counted as long as it holds its link."""
-        return [way(self._reached, self._overhead) for way in (sums.there, sums.back)]
+    def _loads_and_times(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
+        """Return loads and times alone as dispatch and combine, a byte counted as long as it holds its link."""
+        return [of_direction(self._reached, self._overhead) for of_direction in (sums.there, sums.back)]
 
     def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
-        """Return the pairs of different ranks that have bytes, there and back; None without any."""
+        """Return the pairs of different ranks that have bytes, as dispatch and combine; None without any."""
         row, column = np.nonzero((byte_matrix > 0) & (senders[:, None] != group_ranks))
         if row.size == 0:
             return None, None
@@ -227,13 +227,13 @@ class ExchangeCosts:
     def _all_even_ns(
         self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray, even: FloatArray | None
     ) -> list[tuple[int, int]]:
-        """Return the times alone, there and back, of `even`, or when each sender has as much for all of the group."""
+        """Return the times alone of dispatch and combine of `even`, or of equal bytes from each sender to each rank."""
         num, *shape = byte_matrices.shape
-        told = [even] * num if even is not None else list(byte_matrices.sum(axis=2) / group_ranks.size)
-        where = (senders.tobytes(), group_ranks.tobytes())
+        even_loads = [even] * num if even is not None else list(byte_matrices.sum(axis=2) / group_ranks.size)
+        ends = (senders.tobytes(), group_ranks.tobytes())
         found = []
-        for each in told:
-            key = (*where, each.tobytes())
+        for each in even_loads:
+            key = (*ends, each.tobytes())
             if key not in self._even:
                 matrix = each if even is not None else np.repeat(each[:, None], shape[1], axis=1)
                 self._even[key] = self._even_ns(senders, group_ranks, matrix)
@@ -241,11 +241,11 @@ class ExchangeCosts:
         return found
 
     def _even_ns(self, senders: Ranks, group_ranks: Ranks, matrix: FloatArray) -> tuple[int, int]:
-        """Return the time alone, there and back, of one matrix."""
+        """Return the time alone, as dispatch and combine, of one matrix."""
         sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
         rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
-        there_s, back_s = (drain_s.tolist()[0] for _, drain_s in self._both_ways(sums))
-        return self._alone_ns(there_s, rank_bytes), self._alone_ns(back_s, rank_bytes)
+        dispatch_s, combine_s = (drain_s.tolist()[0] for _, drain_s in self._loads_and_times(sums))
+        return self._alone_ns(dispatch_s, rank_bytes), self._alone_ns(combine_s, rank_bytes)
 
     def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> float:
         """Return what SMs of the busiest rank move in its node: NICs fetch and store what crosses by themselves."""

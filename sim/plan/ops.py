@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sim.errors import SimulationError
 from topology.links import FlowLinks, LinkLoad
-from workloads.schedules import Pass
+from workloads.schedules import ChunkLayout, Pass, Step, passes_of
 
 __all__ = [
     "Collective",
@@ -27,18 +27,30 @@ __all__ = [
     "ConcurrentPasses",
     "Flows",
     "Input",
+    "LanePosition",
     "Op",
     "RendezvousKey",
     "Send",
     "Service",
     "TimedKernel",
     "Transfer",
+    "inputs_of",
     "mask_of",
+    "target_of",
 ]
 
 IntArray = NDArray[np.int64]
 NO_LAYER = -1
 """Layer of ops that belong to no layer (embedding, output head, optimizer)."""
+
+
+class LanePosition(NamedTuple):
+    """Where a lane is."""
+
+    stage: int
+    """Stage of the pipeline."""
+    lane: int
+    """Lane of the stage."""
 
 
 class Input(NamedTuple):
@@ -276,3 +288,27 @@ class ConcurrentPasses:
 
     sides: tuple[tuple[Pass, tuple[Op, ...]], ...]
     """The passes, each with its ops."""
+
+
+def inputs_of(layout: ChunkLayout, stage: int, step: Step) -> tuple[Input, ...]:
+    """Return the outputs that a step needs before it opens; a pair needs those of both its passes.
+
+    F of a model chunk needs F of the chunk before; B needs its own F and B of the chunk after; W needs its own B.
+
+    >>> inputs_of(ChunkLayout(kind="row", num_stages=2), 0, Pass("B", 3))
+    (Input(stage=0, kind='F', microbatch=3, chunk=0), Input(stage=1, kind='B', microbatch=3, chunk=0))
+    """
+    return tuple(
+        Input(source, *needed) for pass_ in passes_of(step) for source, needed in layout.dependencies(stage, pass_)
+    )
+
+
+def target_of(layout: ChunkLayout, stage: int, pass_: Pass) -> int | None:
+    """Return the stage to which the output of a pass is sent; None where the output stays on the stage or ends.
+
+    >>> row = ChunkLayout(kind="row", num_stages=2)
+    >>> target_of(row, 0, Pass("F", 0)), target_of(row, 0, Pass("B", 0))
+    (1, None)
+    """
+    target = layout.receiver(stage, pass_)
+    return None if target is None or target.stage == stage else target.stage

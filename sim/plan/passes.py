@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from sim.build.work import PassesWork
 from sim.plan.folding import Folding
-from sim.plan.neighbours import inputs_of, target_of
-from sim.plan.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer
+from sim.plan.ops import NO_LAYER, Compute, Input, Op, Send, TimedKernel, Transfer, inputs_of, target_of
 from sim.time import to_ns
 from topology.links import LinkLoad
 from workloads.schedules import Pair, Pass, Schedule, Step, passes_of

@@ -2,32 +2,31 @@
 
 Model
 -----
-    F, B         a pass through the part of the model that the schedule's chunk stands for (`plan.part`)
-    W            gradients of weights, where the schedule splits them off B (`plan.split`)
-    F and B      at once (DualPipe): each as it is alone, beside the other. Kernels take turns on the ranks, transfers
-                 share links, and so one's kernels run while the other waits for a transfer
-
-Ops that do not depend on the microbatch are planned once.
+    F, B, W      a pass through the model chunk that the schedule's chunk stands for (`sim.plan.lowering`)
+    F and B      concurrently (DualPipe): each as it is alone. Kernels take turns on the ranks, transfers share links, and
+                 so kernels of one pass run while the other pass waits for a transfer
 """
 
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work import Work
-from sim.plan.chunk import chunk_backward, chunk_forward
 from sim.plan.costs import Costs
-from sim.plan.folding import Folding
-from sim.plan.lane_equivalence import equivalent_lanes
-from sim.plan.moves import moves_before
-from sim.plan.neighbours import inputs_of, target_of
-from sim.plan.ops import Collective, Compute, ConcurrentPasses, Input, Op, RendezvousKey, Send
-from sim.plan.optimizer_step import finish_training, gradient_transfers
-from sim.plan.sharded import with_sharding
-from sim.plan.slow_ranks import slow_down
-from sim.plan.split import input_half, weight_half
+from sim.plan.folding import Folding, equivalent_lanes
+from sim.plan.lowering import Lowering
+from sim.plan.ops import (
+    Collective,
+    Compute,
+    ConcurrentPasses,
+    Input,
+    LanePosition,
+    Op,
+    Send,
+    inputs_of,
+    target_of,
+)
 from workloads.memory import activation_bytes_per_microbatch, weight_pass_bytes_per_microbatch
 from workloads.schedules import (
     Pair,
@@ -43,7 +42,6 @@ from workloads.schedules import (
 
 __all__ = ["PipelinePlan"]
 
-_EXCHANGES = ("ep_dispatch", "ep_combine")
 _TIMED = ("zb_1p", "zb_2p", "zb_v")  # schedules that are made for the times of the passes
 
 
@@ -67,10 +65,8 @@ class PipelinePlan:
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.network.fidelity
         self.num_sms = self.costs.num_sms
+        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes)
         self._folds = folds
-        self._known: dict[tuple[object, ...], tuple[Op, ...]] = {}
-        self._num_exchanges: dict[tuple[int, int], int] = {}
-        self._moved: set[tuple[int, int, int, int]] = set()
 
     @cached_property
     def folding(self) -> Folding | None:
@@ -78,7 +74,7 @@ class PipelinePlan:
         num_lanes = self.work.mesh.num_lanes
         if not self._folds:
             return None
-        lane_of = equivalent_lanes(self.work, self.lane_ranks, partial(gradient_transfers, self.work, self.costs))
+        lane_of = equivalent_lanes(self.work, self.lane_ranks, self.lowering.gradients.transfers)
         return Folding(lane_of, self.lane_ranks, self._link_map) if np.unique(lane_of).size < num_lanes else None
 
     @cached_property
@@ -110,63 +106,44 @@ class PipelinePlan:
             weight_share=self._weight_share() if is_timed else 1.0,
         )
 
-    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
-        """Return what a step needs: F the part before it, B its own F and the part after it."""
-        return inputs_of(self.pipeline_order.layout, stage, chosen)
+    def inputs(self, stage: int, step: Step) -> tuple[Input, ...]:
+        """Return the outputs that a step needs before it opens."""
+        return inputs_of(self.pipeline_order.layout, stage, step)
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...] | ConcurrentPasses:
-        """Return the ops of a pass; of a pair both of its passes beside each other."""
-        if isinstance(chosen, Pair):
-            return ConcurrentPasses(
-                sides=tuple((one, self._with_exchanges(stage, lane, one)) for one in passes_of(chosen))
-            )
-        return self._with_exchanges(stage, lane, chosen)
+    def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
+        """Return the ops of a pass; of a pair those of both passes, which run concurrently."""
+        if isinstance(step, Pair):
+            return ConcurrentPasses(sides=tuple((pass_, self._lower(stage, lane, pass_)) for pass_ in passes_of(step)))
+        return self._lower(stage, lane, step)
 
-    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+    def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
         """Return the activations or gradients that go to the neighbouring stage."""
         work = self.work
-        target = target_of(self.pipeline_order.layout, stage, chosen)
+        target = target_of(self.pipeline_order.layout, stage, pass_)
         if target is None:
             return ()
         num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
-        return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=transfer),)
+        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
         if not self.work.kind.trains:
             return ()
-        return self._finish(stage, lane, lane_of=self._lane_of)
+        return self.lowering.after_passes(LanePosition(stage, lane))
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _with_exchanges(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the ops of a pass, with what replicas exchange meanwhile and the moves of experts before the first."""
-        ops = self._ops_of_pass(stage, lane, chosen)
-        if self.work.zero >= 2:
-            is_whole = chosen.kind == "B" and not self.pipeline_order.is_split(stage, chosen)
-            reduces = chosen.kind == "W" or is_whole
-            place = (stage, lane)
-            ops = with_sharding(self.work, self.costs, place, self._lane_of, ops, chosen=chosen, reduces=reduces)
-        return (*self._moves(stage, lane, chosen), *ops) if self.work.placement.moves else ops
+    def _lower(self, stage: int, lane: int, pass_: Pass) -> tuple[Op, ...]:
+        is_split = pass_.kind == "B" and self.pipeline_order.is_split(stage, pass_)
+        return self.lowering.lower(LanePosition(stage, lane), pass_, is_split=is_split)
 
-    def _moves(self, stage: int, lane: int, chosen: Pass) -> list[Collective]:
-        """Return the copies of experts before the first forward pass of a chunk under a plan."""
-        plan = self.work.placement.plan_at(chosen.microbatch)
-        key = (stage, lane, chosen.chunk, plan)
-        if chosen.kind != "F" or key in self._moved:
-            return []
-        self._moved.add(key)
-        return moves_before(
-            self.work, self.costs, (stage, lane), self.work.chunk_layout.model_chunk_of(stage, chosen.chunk), plan
-        )
-
-    @property
-    def _lane_of(self) -> NDArray[np.intp]:
-        """The lane that runs for each. Shape [lanes]."""
-        return np.arange(self.work.mesh.num_lanes) if self.folding is None else self.folding.lane_of
+    @cached_property
+    def _running_lanes(self) -> list[int]:
+        """Lanes that run."""
+        return list(range(self.work.mesh.num_lanes)) if self.folding is None else self.folding.running
 
     def _weight_share(self) -> float:
         """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
@@ -176,41 +153,12 @@ class PipelinePlan:
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 
-    def _ops_of_pass(self, stage: int, lane: int, chosen: Pass) -> tuple[Op, ...]:
-        """Return the ops of a pass, without what replicas exchange meanwhile."""
-        varies = not self.work.has_balanced_routing
-        is_split = chosen.kind == "B" and self.pipeline_order.is_split(stage, chosen)
-        key = (stage, lane, chosen.kind, chosen.chunk, is_split, chosen.microbatch if varies else None)
-        if key not in self._known:
-            ops = self._built(stage, lane, chosen, is_split=is_split)
-            if varies:  # each microbatch is asked for once or twice: do not keep them
-                return self._with_meetings(stage, lane, ops)
-            self._known[key] = ops
-        return self._with_meetings(stage, lane, self._known[key])
-
-    def _finish(self, stage: int, lane: int, *, lane_of: NDArray[np.intp]) -> tuple[Op, ...]:
-        return self._at_speed(stage, lane, finish_training(self.work, self.costs, stage, lane, lane_of))
-
-    def _at_speed(self, stage: int, lane: int, ops: list[Op]) -> tuple[Op, ...]:
-        """Return ops of a lane at the speeds of its GPUs."""
-        return slow_down(tuple(ops), self.lane_ranks[stage, lane], self.work.cluster.speeds)
-
     def _link_map(self, lane: int) -> NDArray[np.intp]:
-        """Return, for each link of the lane that runs for `lane`, the one that `lane` has in its place. Shape [L]."""
+        """Return, for each link of the lane that runs for `lane`, the link of `lane` at the same position. Shape [L]."""
         if self.folding is None:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))
         return self.work.cluster.link_map(runs, ranks)
-
-    def _built(self, stage: int, lane: int, chosen: Pass, *, is_split: bool) -> tuple[Op, ...]:
-        """Return the ops of a pass, without meetings."""
-        build = chunk_forward if chosen.kind == "F" else chunk_backward
-        ops = build(self.work, self.costs, (stage, lane), chosen)
-        if chosen.kind == "W":
-            ops = weight_half(ops)
-        elif is_split:
-            ops = input_half(ops)
-        return self._at_speed(stage, lane, ops)
 
     @cached_property
     def _stage_times(self) -> tuple[StageTimes, ...]:
@@ -222,27 +170,12 @@ class PipelinePlan:
                 sum(
                     _alone_ns(op)
                     for chunk in chunks
-                    for op in self._built(stage, 0, Pass(kind, 0, chunk), is_split=True)
+                    for op in self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True)
                 )
                 for kind in "FBW"
             ]
             found.append(StageTimes(forward_ns=took[0], backward_ns=took[1], weight_ns=took[2]))
         return tuple(found)
-
-    def _with_meetings(self, stage: int, lane: int, ops: tuple[Op, ...]) -> tuple[Op, ...]:
-        """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""
-        if self.work.exchange != "blocking" or not self.work.mesh.convention.experts_span_stages:
-            return ops
-        members = tuple((other, lane) for other in range(self.work.mesh.num_stages))
-        joined: list[Op] = []
-        for op in ops:
-            if isinstance(op, Collective) and op.kind in _EXCHANGES:
-                number = self._num_exchanges.get((stage, lane), 0)
-                self._num_exchanges[stage, lane] = number + 1
-                joined.append(replace(op, join=RendezvousKey(key=("exchange", lane, number), members=members)))
-            else:
-                joined.append(op)
-        return tuple(joined)
 
 
 def _alone_ns(op: Op) -> int:

@@ -5,9 +5,12 @@ Model
     latency of a transfer = the chain of messages of its protocol                   (`sim.plan.pricing`)
     alone                 = what its busiest link needs, at what the protocol reaches there
 
-Where a collective takes SMs (`sms`), these move what its busiest rank sends or receives::
+Where a collective takes SMs (`sms`), these move what its busiest rank sends or receives, whichever is more, for a rank
+does both at the same time::
 
     alone                 = max(that, bytes of the busiest rank / (num_sms * bytes_per_s))
+
+SMs are assumed to move as much for any message size and algorithm, and each rank to spread its bytes evenly over them.
 
 `auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's; an algorithm that an operation
 does not have gives way to the ring. Equal requests give the same `Transfer`, so that the network recognises sets it has
@@ -17,25 +20,51 @@ and the same bytes on the links that stand in the place of its own.
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.errors import SimulationError
+from sim.plan.logs import PairLog
 from sim.plan.ops import Transfer
-from sim.plan.pairs import PairLog
 from sim.plan.pricing import Pricing
-from sim.plan.transfer_sms import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.presets.protocols import Protocol
+from topology.presets.protocols import FITTED, Protocol
 from workloads.collectives import COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
+from workloads.collectives.settings import NetworkSettings
 
-__all__ = ["Choice", "TransferCosts"]
+__all__ = ["Choice", "TransferCosts", "TransferSms", "busiest_rank_bytes", "exchange_sms"]
 
 Ranks = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSms:
+    """SMs of one collective."""
+
+    num_sms: int
+    """SMs that it takes on each of its ranks."""
+    bytes_per_s: float = math.inf
+    """What one of them sends, and receives at the same time."""
+
+    def __post_init__(self) -> None:
+        if self.num_sms < 1 or not self.bytes_per_s > 0:
+            raise SimulationError(
+                "transfer SMs: num_sms must be at least 1 and bytes_per_s above 0, got "
+                f"{self.num_sms} and {self.bytes_per_s}. Leave the collective out where it takes no SMs."
+            )
+
+    def least_time_s(self, rank_bytes: float) -> float:
+        """Return the time that they need for the bytes of the busiest rank.
+
+        >>> TransferSms(num_sms=20, bytes_per_s=15e9).least_time_s(300e3)
+        1e-06
+        """
+        return rank_bytes / (self.num_sms * self.bytes_per_s)
 
 
 class Choice(NamedTuple):
@@ -97,6 +126,10 @@ class TransferCosts:
                 self._cheapest[alike] = self._priced(operation, ranks, num_bytes, group)
                 self._transfers[key] = self._cheapest[alike].transfer
         return self._transfers[key]
+
+    def collectives(self, operation: str, groups: Ranks, num_bytes: float) -> tuple[Transfer, ...]:
+        """Return the same collective of each of several groups of ranks [groups, G], numbered from 0."""
+        return tuple(self.collective(operation, group, num_bytes, group=number) for number, group in enumerate(groups))
 
     def send(self, src: Ranks, dst: Ranks, num_bytes: float, *, group: int) -> Transfer:
         """Return point to point from `src[i]` to `dst[i]`, `num_bytes` each."""
@@ -162,9 +195,9 @@ class TransferCosts:
                     best = (_Cheapest(made, exchange), protocol)
         if best is None:
             raise RuntimeError(f"{operation}: no algorithm")
-        cheapest, chosen = best
-        how = (operation, ranks.size, num_bytes, chosen.algorithm, chosen.name)
-        self.choices.setdefault(how, Choice(*how, _time_ns(cheapest.transfer)))  # groups elsewhere may pick another
+        cheapest, fastest = best
+        key = (operation, ranks.size, num_bytes, fastest.algorithm, fastest.name)
+        self.choices.setdefault(key, Choice(*key, _time_ns(cheapest.transfer)))  # groups elsewhere may pick another
         return cheapest
 
     def _in_its_place(self, first: _Cheapest, ranks: Ranks, group: int) -> Transfer:
@@ -175,11 +208,43 @@ class TransferCosts:
         moved = LinkLoad(links=links[order], num_bytes=load.num_bytes[order])
         made = replace(first.transfer, load=moved, group=group, ranks=ranks)
         if self.pairs.is_on:
-            place = np.zeros(int(own.max()) + 1, dtype=np.intp)
-            place[own] = np.arange(own.size)
+            position = np.zeros(int(own.max()) + 1, dtype=np.intp)
+            position[own] = np.arange(own.size)
             exchange = first.exchange
-            self.pairs.note(made, ranks[place[exchange.src]], ranks[place[exchange.dst]], exchange.num_bytes)
+            self.pairs.note(made, ranks[position[exchange.src]], ranks[position[exchange.dst]], exchange.num_bytes)
         return made
+
+
+def exchange_sms(network: NetworkSettings) -> dict[str, TransferSms]:
+    """Return the SMs that dispatch and combine take, as operation `all_to_all`; no entry where they take none."""
+    if network.exchange_num_sms is None:
+        return {}
+    sms = TransferSms(num_sms=network.exchange_num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
+    return {"all_to_all": sms}
+
+
+def busiest_rank_bytes(src: NDArray[np.intp], dst: NDArray[np.intp], num_bytes: NDArray[np.float64]) -> float:
+    """Return what the busiest rank sends or receives, whichever is more; what stays on a rank is neither.
+
+    Parameters
+    ----------
+    src, dst
+        Ranks of each flow. Shape [F].
+    num_bytes
+        Bytes of each. Shape [F].
+
+    Examples
+    --------
+    Rank 0 sends 3 and 4, of which rank 1 receives 3.
+
+    >>> busiest_rank_bytes(np.array([0, 0, 2]), np.array([1, 3, 2]), np.array([3.0, 4.0, 9.0]))
+    7.0
+    """
+    moved = np.where(src == dst, 0.0, num_bytes)
+    return max(float(np.bincount(ends, weights=moved).max(initial=0.0)) for ends in (src, dst))
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _alone_ns(operation: str, alone_s: float) -> int:

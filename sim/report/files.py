@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import Trace
 from sim.errors import OutputError
-from sim.plan.pairs import PairUse
+from sim.plan.logs import PairUse
 from sim.results.quantities import format_quantity
 
 __all__ = [

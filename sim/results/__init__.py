@@ -2,10 +2,11 @@
 
 Contents
 --------
-- `sim.results.apportion`: whole numbers that keep their sum.
+- `sim.results.accounts`: the categories of both accounts of time, whole numbers that keep their sum, averages by kind.
 - `sim.results.path`: the step time along what released what.
-- `sim.results.stages`: the step time of each stage, part by part.
+- `sim.results.stages`: the step time of each stage, category by category.
 - `sim.results.metrics`: throughput, latency, bubble, FLOP use.
 - `sim.results.memory`: the peak per GPU, when, where and from what.
 - `sim.results.claims`: verdicts on a document's claims.
+- `sim.results.catalog`: every name that a claim may use as its metric; `quantities`: numbers for people.
 """

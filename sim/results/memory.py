@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import Trace
 
-__all__ = ["MEMORY_PARTS", "ChunkMemory", "StageMemory", "memory_of", "most_in_flight"]
+__all__ = ["MEMORY_COMPONENTS", "ChunkMemory", "StageMemory", "memory_of", "most_in_flight"]
 
-MEMORY_PARTS = (
+MEMORY_COMPONENTS = (
     "weights",
     "gradients",
     "optimizer",
@@ -133,7 +133,7 @@ def memory_of(
     time_ns, parts = peaks[stage]
     total = sum(parts.values())
     return {
-        "peak_bytes_per_gpu": {**{part: round(parts[part]) for part in MEMORY_PARTS}, "total": round(total)},
+        "peak_bytes_per_gpu": {**{part: round(parts[part]) for part in MEMORY_COMPONENTS}, "total": round(total)},
         "capacity_bytes": round(capacity_bytes),
         "fits": total <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
@@ -166,7 +166,7 @@ def most_in_flight(trace: Trace) -> float:
 
 def _peak(times: Times, varying: Mapping[str, Bytes], sizes: StageMemory) -> tuple[int, dict[str, float]]:
     best = int(np.argmax(sum(varying.values())))
-    held = {part: float(getattr(sizes, part)) for part in MEMORY_PARTS if part not in _VARYING}
+    held = {part: float(getattr(sizes, part)) for part in MEMORY_COMPONENTS if part not in _VARYING}
     return int(times[best]), held | {part: float(values[best]) for part, values in varying.items()}
 
 
@@ -176,7 +176,7 @@ def _timeline(stage: int, times: Times, varying: Mapping[str, Bytes], sizes: Sta
     starts = np.unique(np.linspace(0, times.size, min(times.size, _MOST_POINTS), endpoint=False).astype(np.intp))
     ends = [*starts[1:].tolist(), times.size]
     chosen = [first + int(total[first:end].argmax()) for first, end in zip(starts.tolist(), ends, strict=True)]
-    held = {part: getattr(sizes, part) for part in MEMORY_PARTS if part not in _VARYING}
+    held = {part: getattr(sizes, part) for part in MEMORY_COMPONENTS if part not in _VARYING}
     return {
         "stage": stage,
         "time_s": [time / 1e9 for time in times[chosen].tolist()],

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.engine.trace import Trace
-from sim.results.parts import COMPUTE_PARTS
+from sim.results.accounts import COMPUTE_CATEGORIES
 from sim.results.path import exposed_communication_ns
 
 __all__ = ["RunFacts", "metrics_of", "stage_compute_max_over_mean"]
@@ -76,7 +76,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
     exposed = exposed_communication_ns(trace)
     idle = np.mean([stage["idle"] for stage in stages_ns])
     foreign = np.mean([stage["foreign"] for stage in stages_ns])
-    own = np.mean([sum(stage[part] for part in COMPUTE_PARTS) for stage in stages_ns])
+    own = np.mean([sum(stage[part] for part in COMPUTE_CATEGORIES) for stage in stages_ns])
     span_ns = (facts.batches - 1) and batch_ends[-1] - batch_ends[0]
     steady = facts.batch_tokens * (facts.batches - 1) / (span_ns / 1e9) if span_ns > 0 else tokens / step_s
     return {
@@ -119,10 +119,10 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
 def stage_compute_max_over_mean(stages_ns: list[dict[str, int]]) -> float:
     """Return the busiest stage's own compute over the mean of the stages.
 
-    >>> stage_compute_max_over_mean([{**dict.fromkeys(COMPUTE_PARTS, 0), "expert": t} for t in (1, 3)])
+    >>> stage_compute_max_over_mean([{**dict.fromkeys(COMPUTE_CATEGORIES, 0), "expert": t} for t in (1, 3)])
     1.5
     """
-    own = [sum(stage[part] for part in COMPUTE_PARTS) for stage in stages_ns]
+    own = [sum(stage[part] for part in COMPUTE_CATEGORIES) for stage in stages_ns]
     return max(own) * len(own) / sum(own) if sum(own) else 1.0
 
 

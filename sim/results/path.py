@@ -13,8 +13,7 @@ up to the point reached.
 import numpy as np
 
 from sim.engine.trace import Trace
-from sim.results.apportion import apportion
-from sim.results.parts import COMMUNICATION_PARTS, empty_account
+from sim.results.accounts import COMMUNICATION_CATEGORIES, apportion, empty_account
 
 __all__ = ["exposed_communication_ns", "path_ns", "path_rows"]
 
@@ -64,7 +63,7 @@ def path_ns(trace: Trace) -> dict[str, int]:
 
 def exposed_communication_ns(trace: Trace) -> dict[str, int]:
     """Return the time on the path of each kind of communication, latency, contention and imbalance included."""
-    exposed = dict.fromkeys(COMMUNICATION_PARTS, 0)
+    exposed = dict.fromkeys(COMMUNICATION_CATEGORIES, 0)
     kinds = trace["kind"]
     for row, begin, to in path_rows(trace):
         if kinds[row] in exposed:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS, Trace
-from sim.results.apportion import apportion
-from sim.results.parts import COMPUTE_PARTS, PARTS, empty_account
+from sim.results.accounts import CATEGORIES, COMPUTE_CATEGORIES, apportion, empty_account
 
 __all__ = ["stages_ns"]
 
@@ -30,8 +29,8 @@ def stages_ns(trace: Trace) -> list[dict[str, int]]:
     accounts = []
     for stage in range(trace.num_stages):
         lanes = [(_lane_ns(trace, stage, lane), count) for lane, count in trace.num_of.items()]
-        totals = [sum(account[part] * count for account, count in lanes) for part in PARTS]
-        accounts.append(dict(zip(PARTS, apportion(trace.step_ns, totals), strict=True)))
+        totals = [sum(account[part] * count for account, count in lanes) for part in CATEGORIES]
+        accounts.append(dict(zip(CATEGORIES, apportion(trace.step_ns, totals), strict=True)))
     return accounts
 
 
@@ -93,7 +92,7 @@ def _add_rows(
     kinds = trace.ints("kind")[rows]
     split = np.stack([trace.ints(name)[rows] for name in _SPLIT])
     counted = np.maximum(end - start, 0)
-    is_compute = np.isin(kinds, [KINDS.index(part) for part in COMPUTE_PARTS])
+    is_compute = np.isin(kinds, [KINDS.index(part) for part in COMPUTE_CATEGORIES])
     taken = np.where(is_compute, 0, np.minimum(foreign.between(start, np.maximum(start, end)), counted))
     whole = (split.sum(axis=0) == counted) & (taken == 0)
     for code in np.unique(kinds[whole]).tolist():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sim.build.work import Work
-from sim.results.parts import COMPUTE_PARTS
+from sim.results.accounts import COMPUTE_CATEGORIES
 from sim.results.quantities import format_quantity
 from workloads.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, kv_cache_bytes, params_per_rank
 
@@ -57,7 +57,7 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
 
 
 def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
-    loads = [sum(stage[part] for part in COMPUTE_PARTS) / 1e9 for stage in stages_ns]
+    loads = [sum(stage[part] for part in COMPUTE_CATEGORIES) / 1e9 for stage in stages_ns]
     shown = ", ".join(format_quantity(load, "s") for load in loads[:8])
     return f"own compute of the stages, embedding and output head included: {shown}{' ...' if len(loads) > 8 else ''}"
 

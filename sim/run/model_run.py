@@ -128,7 +128,9 @@ def _facts(work: Work, run: Run) -> RunFacts:
         - 2.0 * model.num_expert_params * run.tokens_dropped
         for is_causal in (False, True)
     )
-    recomputed = layer_flops if work.recompute.kind == "full" else _recomputed_flops_per_token(work) * tokens
+    recomputed = layer_flops  # where the whole layer is recomputed: without dropped copies of tokens
+    if work.recompute.kind != "full":
+        recomputed = model.recomputed_flops_per_token(work.recompute, work.sequence_length) * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
         num_gpus=work.mesh.world,
@@ -146,21 +148,6 @@ def _facts(work: Work, run: Run) -> RunFacts:
         dropped_fraction=run.tokens_dropped / max(1, run.tokens_routed),
         rerouted_fraction=run.tokens_rerouted / max(1, run.tokens_routed),
     )
-
-
-def _recomputed_flops_per_token(work: Work) -> float:
-    """Return the FLOPs of what selective recomputation computes again, over all layers."""
-    model, recompute = work.model, work.recompute
-    num_dense = model.layers - model.num_moe_layers
-    shared = model.shared_experts * model.num_expert_params
-    routed = model.top_k * model.num_expert_params + model.hidden * model.experts
-    flops_of_module = {
-        "core_attn": model.layers * model.attention_score_flops_per_token(work.sequence_length, causal=False),
-        "mlp": 2.0 * num_dense * model.num_dense_ffn_params,
-        "moe": 2.0 * model.num_moe_layers * (routed + shared),
-        "shared_experts": 0.0 if recompute.recomputes("moe") else 2.0 * model.num_moe_layers * shared,
-    }
-    return sum(flops for module, flops in flops_of_module.items() if recompute.recomputes(module))
 
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:

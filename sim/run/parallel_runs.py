@@ -17,7 +17,7 @@ from functools import partial
 
 from sim.build.assumptions import Assumption
 from sim.errors import InputError, MoesimError, out_of_memory
-from sim.results.by_kind import parts_by_kind
+from sim.results.accounts import categories_by_kind
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
 from sim.run.simulate import simulate_scenario
@@ -184,7 +184,7 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
         values=simulated.values,
         num_runs=simulated.num_runs,
         assumptions=tuple(simulated.assumptions),
-        parts_s=parts_by_kind(run.trace, stages),
+        parts_s=categories_by_kind(run.trace, stages),
         tokens={
             "routed": run.tokens_routed,
             "computed": run.tokens_computed,

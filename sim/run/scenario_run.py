@@ -17,7 +17,7 @@ from sim.engine.simulation import Run
 from sim.errors import SimulationError
 from sim.plan.bounds import Bounds
 from sim.plan.collective import CollectivePlan
-from sim.plan.pairs import PairUse
+from sim.plan.logs import PairUse
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.transfer_costs import Choice
 from sim.run.resources import NO_LIMITS, Limits, Resources

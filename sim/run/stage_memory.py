@@ -52,7 +52,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
         + gradient_bytes_in_block(
             model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
         ),
-        chunks=tuple(_chunk(work, part) for part in work.chunks_of(stage)),
+        chunks=tuple(_chunk(work, part) for part in work.model_chunks_of(stage)),
     )
 
 
@@ -61,7 +61,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
 
 def _chunk(work: Work, part: int) -> ChunkMemory:
     """Return what a microbatch adds while it trains the layers of a part of the model."""
-    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_part(part)
+    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_model_chunk(part)
     all_ = activation_bytes_per_microbatch(
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
@@ -117,8 +117,8 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
                 logits=logits if part == last else 0.0,
-                kv_cache=kv_cache_bytes(model, len(work.layers_of_part(part)), work.tokens, tp),
+                kv_cache=kv_cache_bytes(model, len(work.layers_of_model_chunk(part)), work.tokens, tp),
             )
-            for part in work.chunks_of(stage)
+            for part in work.model_chunks_of(stage)
         ),
     )

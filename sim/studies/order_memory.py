@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sim.build.work import Work
 from sim.errors import MoesimError
 from sim.plan.pipeline import PipelinePlan
-from sim.results.memory import MEMORY_PARTS, ChunkMemory, StageMemory
+from sim.results.memory import MEMORY_COMPONENTS, ChunkMemory, StageMemory
 from sim.run.stage_memory import stage_memory
 from workloads.errors import WorkloadError
 from workloads.schedules import Pipeline, PipelineOrder, build_pipeline_order, passes_of
@@ -73,7 +73,7 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
             for few, many in zip(first, second, strict=True)
         ]
     stage = max(range(num_stages), key=lambda i: (sum(last[i].values()), -i))
-    parts = {part: round(last[stage][part]) for part in MEMORY_PARTS}
+    parts = {part: round(last[stage][part]) for part in MEMORY_COMPONENTS}
     return {"peak_bytes_per_gpu": {**parts, "total": round(sum(last[stage].values()))}, "peak_stage": stage}
 
 
@@ -119,7 +119,7 @@ def _peak(sizes: StageMemory, changes: _Changes) -> dict[str, float]:
         for part in _VARYING
     }
     at = int(np.argmax(sum(course.values())))
-    held = {part: float(getattr(sizes, part, 0.0)) for part in MEMORY_PARTS if part not in _VARYING}
+    held = {part: float(getattr(sizes, part, 0.0)) for part in MEMORY_COMPONENTS if part not in _VARYING}
     return held | {part: float(values[at]) for part, values in course.items()}
 
 

@@ -4,7 +4,17 @@ from collections import deque
 
 from workloads.schedules import SCHEDULES, Pair, Pass, Pipeline, StageTimes, build_pipeline_order
 
-__all__ = ["Times", "durations", "make", "max_in_flight", "parts", "route", "run_order", "spans_of"]
+__all__ = [
+    "Times",
+    "durations",
+    "make",
+    "max_in_flight",
+    "route",
+    "run_order",
+    "spans_of",
+    "split_step",
+    "visits_of_stage",
+]
 
 Times = tuple[int, int, int]
 
@@ -32,31 +42,31 @@ def make(kind, p, m, *, v=1, times=None, hop=0, share=0.4):
     )
 
 
-def parts(step):
+def split_step(step):
     """Return the passes of a step."""
     if isinstance(step, Pair):
         return [Pass("F", step.microbatch, step.chunk), Pass("B", step.backward_microbatch, step.backward_chunk)]
     return [step]
 
 
-def needed(kind, p, v, stage, one):
+def needed(kind, p, v, stage, pass_):
     """Return the passes, with their stages, that must have ended before a pass."""
-    if one.kind == "W":
-        return [(stage, one._replace(kind="B"))]
-    way = route(kind, p, v, one.chunk)
-    position = way.index((stage, one.chunk))
-    own = [] if one.kind == "F" else [(stage, one._replace(kind="F"))]
-    beside = position - 1 if one.kind == "F" else position + 1
-    if not 0 <= beside < len(way):
+    if pass_.kind == "W":
+        return [(stage, pass_._replace(kind="B"))]
+    positions = route(kind, p, v, pass_.chunk)
+    number = positions.index((stage, pass_.chunk))
+    own = [] if pass_.kind == "F" else [(stage, pass_._replace(kind="F"))]
+    number += -1 if pass_.kind == "F" else 1
+    if not 0 <= number < len(positions):
         return own
-    other, chunk = way[beside]
-    return [*own, (other, one._replace(chunk=chunk))]
+    sender, chunk = positions[number]
+    return [*own, (sender, pass_._replace(chunk=chunk))]
 
 
 def durations(order, times, pair=None):
     """Return (stage, step) -> time; times are those of one chunk, B without a W of its own takes B + W."""
     forward, backward, weight = times
-    split = [{(one.microbatch, one.chunk) for one in steps if one.kind == "W"} for steps in order]
+    split = [{(step.microbatch, step.chunk) for step in steps if step.kind == "W"} for steps in order]
 
     def take(stage, step):
         if isinstance(step, Pair):
@@ -77,7 +87,7 @@ def run_order(kind, order, take, *, v=1, hop=0):
         stage = todo.popleft()
         while len(spans[stage]) < len(order[stage]):
             step = order[stage][len(spans[stage])]
-            inputs = [item for one in parts(step) for item in needed(kind, p, v, stage, one)]
+            inputs = [item for pass_ in split_step(step) for item in needed(kind, p, v, stage, pass_)]
             missing = next((item for item in inputs if item not in ends), None)
             if missing is not None:
                 waiting.setdefault(missing, []).append(stage)
@@ -85,9 +95,9 @@ def run_order(kind, order, take, *, v=1, hop=0):
             free = spans[stage][-1][1] if spans[stage] else 0
             start = max([free, *(ends[item] + (hop if item[0] != stage else 0) for item in inputs)])
             spans[stage].append((start, start + take(stage, step)))
-            for one in parts(step):
-                ends[stage, one] = spans[stage][-1][1]
-                todo.extend(waiting.pop((stage, one), ()))
+            for pass_ in split_step(step):
+                ends[stage, pass_] = spans[stage][-1][1]
+                todo.extend(waiting.pop((stage, pass_), ()))
     if any(len(done) < len(steps) for done, steps in zip(spans, order, strict=True)):
         raise RuntimeError(f"deadlock: stages wait at {[len(done) for done in spans]}")
     return spans
@@ -96,28 +106,33 @@ def run_order(kind, order, take, *, v=1, hop=0):
 def spans_of(kind, p, m, times, *, v=1, hop=0, pair=None, share=0.4):
     """Return the pipeline_order and the spans of a schedule; times are those of a stage, which its chunks divide."""
     pipeline_order = make(kind, p, m, v=v, times=times, hop=hop, share=share)
-    chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].layout, v)
+    chunks = visits_of_stage(pipeline_order)
     assert not any(time % chunks for time in times)
     of_chunk = tuple(time // chunks for time in times)
     take = durations(pipeline_order.order, of_chunk, None if pair is None else pair // chunks)
     return pipeline_order, run_order(kind, pipeline_order.order, take, v=v, hop=hop)
 
 
+def visits_of_stage(pipeline_order):
+    """Return how many chunks of each stage a microbatch visits: all, or one of two copies."""
+    return pipeline_order.layout.num_model_chunks // pipeline_order.layout.num_stages
+
+
 def max_in_flight(order, *, weight_share):
-    """Return the most that any stage holds, in chunks: 1 from F to B and `weight_share` from B to W."""
+    """Return the most chunks that any stage has in flight: 1 from F to B and `weight_share` from B to W."""
     most = 0.0
     for steps in order:
-        split = {(one.microbatch, one.chunk) for one in steps if one.kind == "W"}
-        held = 0.0
+        split = {(step.microbatch, step.chunk) for step in steps if step.kind == "W"}
+        in_flight = 0.0
         for step in steps:
-            for one in parts(step):
-                if one.kind == "F":
-                    held += 1
-                elif one.kind == "W":
-                    held -= weight_share
+            for pass_ in split_step(step):
+                if pass_.kind == "F":
+                    in_flight += 1
+                elif pass_.kind == "W":
+                    in_flight -= weight_share
                 else:
-                    held -= 1 - (weight_share if (one.microbatch, one.chunk) in split else 0)
-                assert held > -1e-9
-                most = max(most, held)
-        assert abs(held) < 1e-9
+                    in_flight -= 1 - (weight_share if (pass_.microbatch, pass_.chunk) in split else 0)
+                assert in_flight > -1e-9
+                most = max(most, in_flight)
+        assert abs(in_flight) < 1e-9
     return most

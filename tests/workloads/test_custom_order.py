@@ -1,4 +1,4 @@
-"""A schedule of one's own: read as it is written, checked for completeness and for deadlock with the cycle named."""
+"""A schedule of the user's own: read as written, checked for completeness and for deadlock with the cycle named."""
 
 import pickle
 
@@ -14,9 +14,7 @@ def written(order):
     return "\n".join(" ".join(format_step(step) for step in steps) for steps in order)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind, family in SCHEDULES.items() if family.layout in ("row", "round_robin")]
-)
+@pytest.mark.parametrize("kind", [kind for kind, entry in SCHEDULES.items() if entry.layout in ("row", "round_robin")])
 def test_an_order_written_out_is_read_back(kind):
     v = 2 if SCHEDULES[kind].num_chunks is None else 1
     pipeline_order = make(kind, 3, 6, v=v)
@@ -79,7 +77,7 @@ def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_cycle_also_where_ot
     assert "stage 0 at F1+B1 waits for F1 of stage 0" in str(refusal.value)
 
 
-@pytest.mark.parametrize("kind", [kind for kind, family in SCHEDULES.items() if family.layout in ("vee", "both_ways")])
+@pytest.mark.parametrize("kind", [kind for kind, entry in SCHEDULES.items() if entry.layout in ("vee", "both_ways")])
 def test_an_order_with_chunks_elsewhere_is_read_back(kind):
     pipeline_order = make(kind, 4, 8)
     settings = {"num_stages": 4, "num_microbatches": 8, "num_chunks": 2}

@@ -303,7 +303,7 @@ def test_sharded_replicas_hold_whole_layers_while_they_compute_them():
     """ZeRO 2 one layer's gradients in 4 bytes; ZeRO 3 two layers' weights as well."""
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
     layers = even_layers(model, mesh)
-    layer = sum(layer_params_per_rank(model, 0, mesh))
+    layer = sum(layer_params_per_rank(model.layer(0), mesh))
     working = [
         state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero).working for zero in range(4)
     ]

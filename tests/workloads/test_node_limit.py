@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
 from workloads.routing import ROUTINGS, Skew, draw_counts
-from workloads.routing.chances import bernoulli_odds, choice_chances
-from workloads.routing.node_limited_sampler import weighted_node_law
-from workloads.routing.nodes import choose_on_nodes
-from workloads.routing.weighted import choose_weighted_in_groups
+from workloads.routing.conditional_bernoulli import (
+    bernoulli_odds,
+    choose_weighted_in_groups,
+    inclusion_probabilities,
+)
+from workloads.routing.node_limited_sampler import weighted_node_sampler
 from workloads.topk_sampling import choose_in_groups
 
 DRAWN = [name for name, kind in ROUTINGS.items() if kind.counts is None]
@@ -30,11 +32,11 @@ def draw(kind="multinomial", *, num_sources=16, tokens=100, num_experts=16, top_
     return draw_counts(kind, layers=[0], microbatches=[0], skew=Skew(**hot, **skewed), **shape, **limit)[0, 0]
 
 
-def by_law(law, *, tokens, num_experts, nodes, seed=1):
+def tokens_of(sampler, *, tokens, num_experts, nodes, seed=1):
     """Return the experts of each of so many tokens, as 0 or 1: [T, E]."""
     rng = np.random.default_rng(seed)
-    on_nodes = choose_on_nodes(tokens, 1, nodes, law, rng)
-    return choose_weighted_in_groups(on_nodes, num_experts // nodes, law.experts, rng)
+    by_choices = sampler.draw(tokens, 1, rng)
+    return choose_weighted_in_groups(by_choices, num_experts // nodes, sampler.expert_tables, rng)
 
 
 def nodes_of(counts, nodes):
@@ -75,7 +77,7 @@ def test_alike_every_set_of_nodes_is_as_likely_and_on_it_every_set_of_experts(nu
 def listed(chances, coins, nodes, most, top_k):
     """Return P(S) and P(n in G), by every pair listed, with a[n] found in a way of its own: bisection in turns."""
     odds, size = coins / (1 - coins), coins.size // nodes
-    wanted = choice_chances(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
+    wanted = inclusion_probabilities(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
     sets = list(combinations(range(nodes), most))
     inside = np.array([[n in group for n in range(nodes)] for group in sets])
     members = [list(combinations([n * size + i for n in group for i in range(size)], top_k)) for group in sets]
@@ -101,23 +103,23 @@ def listed(chances, coins, nodes, most, top_k):
 def test_sets_are_as_likely_as_the_product_of_the_odds_of_nodes_and_experts(most, top_k):
     """Against every pair of nodes and experts listed, with factors of nodes found by bisection."""
     shares = np.array([0.2, 0.05, 0.1, 0.1, 0.05, 0.06, 0.04, 0.15, 0.12, 0.03, 0.04, 0.06])
-    chances = choice_chances(shares, top_k)
+    chances = inclusion_probabilities(shares, top_k)
     coins = bernoulli_odds(chances, top_k)
     of_sets, (present, wanted) = listed(chances, coins, 4, most, top_k)
     assert present == pytest.approx(wanted, abs=1e-9)
-    law = weighted_node_law(chances, coins, 4, most, top_k)
-    pearson_fits(by_law(law, tokens=40_000, num_experts=12, nodes=4), of_sets)
+    sampler = weighted_node_sampler(chances, coins, 4, most, top_k)
+    pearson_fits(tokens_of(sampler, tokens=40_000, num_experts=12, nodes=4), of_sets)
 
 
 @pytest.mark.parametrize("top_k", [2, 3])
 def test_on_all_nodes_it_is_the_law_without_a_limit(top_k):
     """The law itself, with M = N, where the product of the odds of experts alone decides."""
-    chances = choice_chances(np.array([0.3, 0.1, 0.1, 0.05, 0.2, 0.05, 0.15, 0.05]), top_k)
+    chances = inclusion_probabilities(np.array([0.3, 0.1, 0.1, 0.05, 0.2, 0.05, 0.15, 0.05]), top_k)
     coins = bernoulli_odds(chances, top_k)
     odds = coins / (1 - coins)
     weights = {s: math.prod(odds[list(s)]) for s in combinations(range(8), top_k)}
     total = sum(weights.values())
-    drawn = by_law(weighted_node_law(chances, coins, 4, 4, top_k), tokens=40_000, num_experts=8, nodes=4)
+    drawn = tokens_of(weighted_node_sampler(chances, coins, 4, 4, top_k), tokens=40_000, num_experts=8, nodes=4)
     pearson_fits(drawn, {s: w / total for s, w in weights.items()})
 
 
@@ -183,9 +185,9 @@ def test_layers_and_microbatches_drawn_together_are_as_those_drawn_alone():
 
 def test_dead_experts_leave_nodes_that_can_be_chosen():
     """Where one node of two alive is all that there is, or where a node has too few experts for a token alone."""
-    chances = choice_chances(np.array([0.25, 0.25, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0]), 2)
-    law = weighted_node_law(chances, bernoulli_odds(chances, 2), 4, 1, 2)
-    assert by_law(law, tokens=1000, num_experts=8, nodes=4)[:, 4:].sum() == 0
+    chances = inclusion_probabilities(np.array([0.25, 0.25, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0]), 2)
+    sampler = weighted_node_sampler(chances, bernoulli_odds(chances, 2), 4, 1, 2)
+    assert tokens_of(sampler, tokens=1000, num_experts=8, nodes=4)[:, 4:].sum() == 0
     counts = draw(num_experts=8, nodes=4, top_k=2, most=1, dead_experts=3)
     for pair in counts.reshape(16, 4, 2).sum(axis=0):
         assert pair[0] == pair[1]  # both or none: a node with one expert alive is of no use
@@ -234,7 +236,7 @@ def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
     num_experts, nodes, most, top_k, tokens = 32, 4, 2, 4, 20_000
     rng = np.random.default_rng(1)
     shares = rng.permutation(np.arange(1.0, num_experts + 1) ** -skew)
-    chances = choice_chances(shares / shares.sum(), top_k)
+    chances = inclusion_probabilities(shares / shares.sum(), top_k)
     bias = np.log(chances)
     for _ in range(20):
         seen = top(bias + rng.gumbel(size=(tokens, num_experts)), top_k).mean(axis=0)
@@ -243,8 +245,8 @@ def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
     best = np.sort(affinity.reshape(tokens, nodes, -1), axis=2)[:, :, -(top_k // most) :].sum(axis=2)
     open_ = top(best, most)
     by_rule = top(np.where(np.repeat(open_, num_experts // nodes, axis=1), affinity, -1.0), top_k)
-    law = weighted_node_law(chances, bernoulli_odds(chances, top_k), nodes, most, top_k)
-    drawn = by_law(law, tokens=4 * tokens, num_experts=num_experts, nodes=nodes)
-    wanted = choice_chances(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
+    sampler = weighted_node_sampler(chances, bernoulli_odds(chances, top_k), nodes, most, top_k)
+    drawn = tokens_of(sampler, tokens=4 * tokens, num_experts=num_experts, nodes=nodes)
+    wanted = inclusion_probabilities(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
     assert np.abs(open_.mean(axis=0) - wanted).max() < 0.03
     assert np.abs(by_rule.mean(axis=0) - drawn.mean(axis=0)).sum() / top_k < 0.025 + 0.2 * skew

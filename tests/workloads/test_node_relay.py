@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.collectives.node_relay import distinct_tokens, relayed
-from workloads.routing import Skew, draw_counts
-from workloads.routing.draw import node_chances
+from workloads.routing import Skew, draw_counts, node_probabilities
 
 SIGMAS = 5
 """Of one count: 3e-7 of the draws are further off, and seeds are fixed."""
@@ -76,7 +75,7 @@ def test_favourite_nodes_among_which_tokens_choose_make_few_percent_of_differenc
     chosen = draw_counts("zipf", num_sources=tokens, tokens=1, skew=skew, **shape, **limit)[0, 0]
     counts, group = chosen.sum(axis=0)[None], np.arange(64) // 8
     asked = {"num_experts": 64, "top_k": top_k, "seed": 3, "draws": [(0, 0)], "num_nodes": 8, "max_nodes": most}
-    chances = node_chances("zipf", skew=skew, **asked)
+    chances = node_probabilities("zipf", skew=skew, **asked)
     for owner, off in ((np.arange(64) // 2, 0.05), (group, 0.05), (np.arange(64) % 8, 0.05)):
         seen = seen_by(chosen, owner)
         modelled = distinct_tokens(

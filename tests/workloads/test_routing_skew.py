@@ -8,9 +8,13 @@ import pytest
 
 from workloads.errors import WorkloadError
 from workloads.routing import ROUTINGS, Skew, draw_counts, expert_shares
-from workloads.routing.chances import bernoulli_odds, choice_chances, conditional_tables
+from workloads.routing.conditional_bernoulli import (
+    bernoulli_odds,
+    choose_weighted,
+    conditional_tables,
+    inclusion_probabilities,
+)
 from workloads.routing.request import RoutingRequest
-from workloads.routing.weighted import choose_weighted
 
 FOUR_NODES = np.repeat(np.arange(4), 4)
 """Node of each of sixteen experts."""
@@ -35,7 +39,7 @@ def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
 def test_the_odds_give_every_expert_its_chance(top_k):
     """Summed over all sets of experts, each with the product of its odds as weight."""
-    chances = choice_chances(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07]), top_k)
+    chances = inclusion_probabilities(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07]), top_k)
     coins = bernoulli_odds(chances, top_k)
     total, seen = 0.0, np.zeros(6)
     for members in combinations(range(6), top_k):
@@ -54,7 +58,7 @@ def test_strong_skew_is_no_uniform_choice(kind, skew):
     num_tokens, top_k = 10_000, 2
     skewed = Skew(skew=skew)
     counts = draw(kind, skew=skewed, num_sources=1, tokens=num_tokens, top_k=top_k)[0, 0, 0]
-    chances = choice_chances(shares(kind, skewed, top_k=top_k), top_k)
+    chances = inclusion_probabilities(shares(kind, skewed, top_k=top_k), top_k)
     allowed = 6 * np.sqrt(num_tokens * chances * (1 - chances)) + 1e-4 * num_tokens
     assert (np.abs(counts - num_tokens * chances) <= allowed).all()
 
@@ -62,17 +66,17 @@ def test_strong_skew_is_no_uniform_choice(kind, skew):
 @pytest.mark.filterwarnings("error")
 def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
     """Two experts share two choices all but whole: with 1e-4 left to others it works, with 1e-9 nothing converges."""
-    found = choice_chances(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
+    found = inclusion_probabilities(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
     chosen = choose_weighted(1, 10**8, 4, conditional_tables(bernoulli_odds(found, 2), 2), np.random.default_rng(1))[0]
     assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
     with pytest.raises(WorkloadError, match="routing: skew must be so weak that tokens can take top_k = 2 distinct"):
-        bernoulli_odds(choice_chances(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
+        bernoulli_odds(inclusion_probabilities(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
 
 
 def test_sets_are_as_likely_as_the_product_of_their_odds():
     """Pearson's statistic of N tokens over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
     num_tokens, top_k = 60_000, 2
-    chances = choice_chances(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
+    chances = inclusion_probabilities(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
     coins = bernoulli_odds(chances, top_k)
     chosen = choose_weighted(num_tokens, 1, 5, conditional_tables(coins, top_k), np.random.default_rng(1))
     assert chosen.max() == 1
@@ -92,7 +96,7 @@ def test_mean_counts_are_the_chances(kind, top_k):
     """A count is binomial: over S sources its mean has variance T p (1 - p) / S; six deviations."""
     num_sources, tokens, skew = 3000, 20, Skew(skew=0.6, burst_share=1.0, expert_nodes=FOUR_NODES)
     counts = draw(kind, skew=skew, num_sources=num_sources, tokens=tokens, top_k=top_k)[0, 0]
-    chances = choice_chances(shares(kind, skew, top_k=top_k), top_k)
+    chances = inclusion_probabilities(shares(kind, skew, top_k=top_k), top_k)
     error = np.sqrt(tokens * chances * (1 - chances) / num_sources)
     assert (counts.sum(axis=1) == tokens * top_k).all()
     assert counts.max() <= tokens
@@ -116,7 +120,7 @@ def test_without_skew_all_experts_are_alike(kind):
 
 def test_the_hot_expert_takes_its_share_of_the_tokens():
     """Share s of tokens and top-k: chance s for the hot one, (k - s) / (E - 1) for the others."""
-    chances = choice_chances(shares("hot_expert", Skew(skew=0.6, shuffled=False)), 2)
+    chances = inclusion_probabilities(shares("hot_expert", Skew(skew=0.6, shuffled=False)), 2)
     assert chances == pytest.approx([0.6] + [1.4 / 15] * 15)
 
 

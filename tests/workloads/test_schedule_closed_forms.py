@@ -1,4 +1,4 @@
-"""Published closed forms, exactly, inside the domains that the schedules' pages state: at least 500 cases per family.
+"""Published closed forms, exactly, inside the domains that the schedules' modules state: at least 500 cases per form.
 
 Cases are drawn once from a fixed seed, after all corners of the grid.
 """

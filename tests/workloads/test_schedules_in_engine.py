@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from schedule_runs import durations, max_in_flight, run_order
+from schedule_runs import durations, max_in_flight, run_order, visits_of_stage
 
 from sim.build.build import build_passes
 from sim.build.work import PassesWork
@@ -12,7 +12,7 @@ from sim.engine.simulation import run_plan
 from sim.plan.passes import PassesPlan
 from sim.results.stages import stages_ns
 from sim.scenario.load import load_scenario
-from workloads.schedules import SCHEDULES
+from workloads.schedules import SCHEDULES, Pipeline, build_pipeline_order
 
 
 def plan_of(kind, p, m, times, *, v=1, hop=0, pair=None):
@@ -42,7 +42,7 @@ def test_the_engine_and_the_list_executor_agree(kind):
         p = 2 * draw.randint(1, 3)
         m = 2 * draw.randint(p, p + 3)
         v = draw.choice([1, 2, 3]) if SCHEDULES[kind].num_chunks is None else 1
-        chunks = {"row": 1, "both_ways": 1, "vee": 2}.get(SCHEDULES[kind].layout, v)
+        chunks = visits_of_stage(build_pipeline_order(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v)))
         times, hop = tuple(draw.randint(1, 40) for _ in range(3)), draw.choice([0, 3])
         pair = draw.randint(max(times), sum(times))
         plan = plan_of(kind, p, m, [chunks * time for time in times], v=v, hop=hop, pair=chunks * pair)
@@ -69,7 +69,7 @@ def test_a_pair_is_two_rows_that_run_at_one_time():
 
 
 def test_what_goes_to_another_chunk_of_a_stage_is_not_sent():
-    """In the V shape the last stage hands on to itself, and the first one holds the end: 4 (p - 1) hops each."""
+    """In the V shape the last stage sends to itself, and the first stage has the last chunk: 4 (p - 1) hops each."""
     trace = run_plan(plan_of("zb_v", 4, 8, (30, 30, 20), hop=5)).trace
     assert len(trace.rows("p2p")) == 8 * 4 * 3
 

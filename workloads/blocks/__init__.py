@@ -4,11 +4,11 @@ Contents
 --------
 - `workloads.blocks.attention`: attention with grouped key and value heads.
 - `workloads.blocks.ffn`: a dense FFN, and an FFN of routed and shared experts.
+- `workloads.blocks.layer`: a layer of one attention and one FFN.
 - `workloads.blocks.recompute`: which modules of a block a backward pass recomputes.
 
-A block knows its parameters, FLOPs, kernels, and the elements that a token leaves in memory; `ModelSpec` says which
-blocks a layer has. A further kind of attention or FFN is a further class here, and `ModelSpec` returns it for its
-layers.
+A block knows its parameters, FLOPs, kernels, and the elements that a token leaves in memory; `ModelSpec.layer` says
+which blocks a layer has. A further kind of attention or FFN is a further class here.
 
 In this package, `tp` is the number of tensor-parallel ranks, and `sequence_shards` the number of ranks that the
 residual stream is split over: `tp` with sequence parallelism, 1 without. Elements and bytes are those of one rank for

@@ -61,6 +61,10 @@ class DenseFfn:
         """Parameters that one token meets: all."""
         return self.num_params
 
+    def num_recomputed_params(self, recompute: Recompute) -> int:
+        """Return the parameters whose products a backward pass recomputes for a token."""
+        return self.num_params if recompute.recomputes("mlp") else 0
+
     def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
         """Return the dense and the expert parameters of a rank; see `MoeFfn`."""
         del ep, shared_tp, expert_replicas
@@ -125,6 +129,12 @@ class MoeFfn:
     def num_active_params(self) -> int:
         """Parameters that one token meets, all of the router among them."""
         return (self.top_k + self.shared_experts) * self.expert.num_params + self.num_router_params
+
+    def num_recomputed_params(self, recompute: Recompute) -> int:
+        """Return the parameters whose products a backward pass recomputes for a token."""
+        if recompute.recomputes("moe"):
+            return self.num_active_params
+        return self.shared_experts * self.expert.num_params if recompute.recomputes("shared_experts") else 0
 
     def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
         """Return the dense and the expert parameters of a rank: router and shared experts apart from routed experts.

@@ -76,15 +76,11 @@ def activation_bytes_per_microbatch(
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     if recompute.kind == "full":
         return len(layers) * tokens * model.hidden * model.dtype_bytes / shards
-    attention = model.attention.kept_bytes(recompute, tp=tp, sequence_shards=shards, sequence_length=sequence_length)
-    ffns = {
-        model.is_moe_layer(layer): model.ffn_of(layer).kept_bytes(recompute, tp=tp, sequence_shards=shards)
+    kept = {
+        layer.is_moe: layer.kept_bytes(recompute, tp=tp, sequence_shards=shards, sequence_length=sequence_length)
         for layer, _ in model.layer_kinds(layers)
     }
-    total = 0.0
-    for layer in layers:
-        total += attention + ffns[model.is_moe_layer(layer)]
-    return total * tokens
+    return sum((kept[model.is_moe_layer(layer)] for layer in layers), 0.0) * tokens
 
 
 def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
@@ -106,14 +102,16 @@ def weight_pass_bytes_per_microbatch(
     weigh differently where routing is skewed. Experts that serve all stages make both gradients in B, and keep nothing.
     """
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
-    attention = model.attention.weight_pass_elements(tp=tp, sequence_shards=shards)
-    ffns = {
-        model.is_moe_layer(layer): model.ffn_of(layer).weight_pass_elements(tp=tp, sequence_shards=shards)
+    elements = {
+        layer.is_moe: (
+            layer.attention.weight_pass_elements(tp=tp, sequence_shards=shards),
+            *layer.ffn.weight_pass_elements(tp=tp, sequence_shards=shards),
+        )
         for layer, _ in model.layer_kinds(layers)
     }
     dense = experts = 0.0
     for layer in layers:
-        outside, routed = ffns[model.is_moe_layer(layer)]
+        attention, outside, routed = elements[model.is_moe_layer(layer)]
         dense += attention
         dense += outside
         experts += 0 if mesh.convention.experts_span_stages else routed
@@ -123,8 +121,14 @@ def weight_pass_bytes_per_microbatch(
 def gradient_bytes_in_block(
     model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int, *, sequence_length: int
 ) -> float:
-    """Return the gradients that the backward pass of the largest block holds besides what was kept, on a rank."""
+    """Return the gradients that the backward pass of the largest block holds besides what was kept, on a rank.
+
+    A stage without layers counts those of an attention, which is pessimistic.
+    """
     tp = mesh.strategy.tp
-    attention = model.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
-    ffns = [model.ffn_of(layer).gradient_elements(tp) for layer, _ in model.layer_kinds(layers)]
-    return max([attention, *ffns]) * tokens * model.dtype_bytes
+    split = {"tp": tp, "sequence_length": sequence_length}
+    largest = max(
+        (layer.gradient_elements(**split) for layer, _ in model.layer_kinds(layers)),
+        default=model.attention.gradient_elements(**split),
+    )
+    return largest * tokens * model.dtype_bytes

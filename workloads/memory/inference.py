@@ -29,8 +29,6 @@ def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int, *, skew: fl
     """
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     residual = 2 * model.hidden / shards
-    ffns = [
-        model.ffn_of(layer).working_elements(tp=tp, sequence_shards=shards, skew=skew)
-        for layer, _ in model.layer_kinds(range(model.layers))
-    ]
-    return (residual + max(model.attention.projected_elements(tp), *ffns)) * tokens * model.dtype_bytes
+    kinds = model.layer_kinds(range(model.layers))
+    largest = max(layer.working_elements(tp=tp, sequence_shards=shards, skew=skew) for layer, _ in kinds)
+    return (residual + largest) * tokens * model.dtype_bytes

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from workloads.blocks.layer import Layer
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
@@ -52,8 +53,7 @@ def stage_parameters_in_order(stage_layers: Sequence[int]) -> tuple[StageParamet
 def params_per_rank(model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters) -> tuple[int, int]:
     """Return the dense and the expert parameters that each rank of a stage holds."""
     stage = stage_parameters
-    kinds = model.layer_kinds(stage.layers)
-    dense = sum(count * layer_params_per_rank(model, layer, mesh)[0] for layer, count in kinds)
+    dense = sum(count * layer_params_per_rank(layer, mesh)[0] for layer, count in model.layer_kinds(stage.layers))
     embedding = model.num_embedding_params // mesh.strategy.tp
     dense += stage.has_embedding * embedding + stage.has_head * (embedding + model.hidden)
     num_moe = sum(map(model.is_moe_layer, mesh.convention.expert_layers(stage.layers, model.layers)))
@@ -61,16 +61,15 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_parameters: StageParamet
     return dense, num_moe * model.num_expert_params * num_experts // mesh.strategy.ep
 
 
-def layer_params_per_rank(model: ModelSpec, layer: int, mesh: Mesh, *, expert_replicas: int = 0) -> tuple[int, int]:
+def layer_params_per_rank(layer: Layer, mesh: Mesh, *, expert_replicas: int = 0) -> tuple[int, int]:
     """Return the dense and the expert parameters of one layer on a rank, norms among the dense ones."""
     tp = mesh.strategy.tp
-    dense, expert = model.ffn_of(layer).num_params_per_rank(
+    return layer.num_params_per_rank(
         tp=tp,
         ep=mesh.strategy.ep,
         shared_tp=tp if mesh.replicates_tokens_over_tp else 1,  # as `workloads.layers` computes shared experts
         expert_replicas=expert_replicas,
     )
-    return model.attention.num_params_per_rank(tp) + 2 * model.hidden + dense, expert
 
 
 def optimized_params_per_rank(

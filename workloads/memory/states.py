@@ -82,7 +82,7 @@ def state_bytes(
     split = optimized_params_per_rank(model, mesh, stage_parameters, stage, zero=1)
     split_dense, split_expert = mesh.dp_groups(stage).shape[1] > 1, mesh.expert_dp_groups(stage).shape[1] > 1
     of_layers = [
-        layer_params_per_rank(model, layer, mesh, expert_replicas=stage_parameters.expert_replicas)
+        layer_params_per_rank(layer, mesh, expert_replicas=stage_parameters.expert_replicas)
         for layer, _ in model.layer_kinds(stage_parameters.layers)
     ]
     largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)

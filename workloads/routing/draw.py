@@ -5,7 +5,8 @@ Model
 A routing (`workloads.routing.kinds`) gives the counts by a formula, or it gives the share of each expert
 (`workloads.routing.popularity`). In the second case each token takes top_k distinct experts: with equal shares every
 set of experts has the same probability (`workloads.topk_sampling`), with other shares sets are drawn by conditional
-Bernoulli sampling (`workloads.routing.weighted`). Only the counts are drawn, and their distribution is exact.
+Bernoulli sampling (`workloads.routing.conditional_bernoulli`). Only the counts are drawn, and their distribution is
+exact.
 
 With `max_nodes` below both the number of nodes and top_k each token takes nodes first
 (`workloads.routing.node_limited_sampler`). A limit of top_k nodes or more has no effect, because the nodes of the best
@@ -24,25 +25,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.chances import bernoulli_odds, choice_chances, conditional_tables
+from workloads.routing.conditional_bernoulli import (
+    bernoulli_odds,
+    choose_weighted,
+    choose_weighted_in_groups,
+    conditional_tables,
+    inclusion_probabilities,
+)
 from workloads.routing.kinds import ROUTINGS
 from workloads.routing.node_limited_sampler import (
     NodeLimitedSampler,
-    chances_of_nodes,
-    even_node_law,
-    weighted_node_law,
+    node_inclusion_probabilities,
+    uniform_node_sampler,
+    weighted_node_sampler,
 )
-from workloads.routing.nodes import choose_on_nodes
 from workloads.routing.popularity import expert_shares
 from workloads.routing.request import CHOICES, Draws, RoutingRequest, stream
 from workloads.routing.skew import Skew
-from workloads.routing.weighted import choose_weighted, choose_weighted_in_groups
 from workloads.topk_sampling import choose_experts, choose_in_groups
 
-__all__ = ["draw_counts", "node_chances"]
+__all__ = ["draw_counts", "node_probabilities"]
 
-_MOST_AT_ONCE = 2**15  # counts that are drawn together: what they are made of then fits the caches
-_MOST_LAWS = 256  # laws of choice that are kept: of layers whose popularity stays
+_MAX_COUNTS = 2**15
+"""Counts that are drawn together, so that the arrays of a draw fit the caches."""
+_MAX_SAMPLERS = 256
+"""Samplers that are kept, for layers whose popularity stays the same over microbatches."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -71,23 +78,23 @@ def draw_counts(
     kind
         A key of `ROUTINGS`.
     num_sources, tokens
-        Source ranks, and tokens of each of them.
+        Source ranks, and tokens of each source rank.
     num_experts, top_k
         Experts of the layer, and experts of a token.
     seed, layers, microbatches, lane
         What a draw depends on: its own layer and microbatch, and not the other layers and microbatches. Microbatches
         before the first are negative.
     skew
-        How uneven popularity is; None: experts are alike.
+        How uneven the popularity of the experts is; None: no skew.
     num_lanes
-        Lanes of as many sources: a recording has the tokens of all.
+        Lanes of equally many sources; a recording has the tokens of all lanes.
     num_nodes, max_nodes
-        Nodes that hold equally many experts each, in order, and how many of them a token goes to at most; None: all.
+        Nodes, each with equally many experts in order, and nodes that a token may take; None: all nodes.
 
     Returns
     -------
     numpy.ndarray
-        Counts that sum to tokens * top_k along each row. Shape [M, L, S, E].
+        Counts of token copies that sum to tokens * top_k along each row. Shape [M, L, S, E].
 
     Examples
     --------
@@ -124,7 +131,7 @@ def draw_counts(
     return counts.reshape(len(microbatches), len(layers), num_sources, num_experts)
 
 
-def node_chances(
+def node_probabilities(
     kind: str,
     *,
     num_experts: int,
@@ -135,19 +142,21 @@ def node_chances(
     num_nodes: int,
     max_nodes: int,
 ) -> FloatArray:
-    """Return the chance of a token to choose among the experts of each node, by microbatch and layer. Shape [N, nodes].
+    """Return the probability that a token chooses among the experts of each node, for each draw. Shape [N, nodes].
+
+    `draws` are the microbatch and layer of each of N draws; the other parameters are those of `draw_counts`.
 
     Examples
     --------
     >>> keys = {"num_experts": 4, "top_k": 2, "seed": 1, "draws": [(0, 0)], "num_nodes": 2, "max_nodes": 1}
-    >>> node_chances("multinomial", **keys, skew=Skew())
+    >>> node_probabilities("multinomial", **keys, skew=Skew())
     array([[0.5, 0.5]])
     """
     request = RoutingRequest(num_experts=num_experts, top_k=top_k, seed=seed, kind=kind, skew=skew)
     if ROUTINGS[kind].shares is None or (ROUTINGS[kind].has_equal_shares and not skew.dead_experts):
         return np.full((len(draws), num_nodes), min(1.0, max_nodes / num_nodes))
-    found = [choice_chances(expert_shares(request, layer, microbatch), top_k) for microbatch, layer in draws]
-    return np.stack([chances_of_nodes(chances, num_nodes, max_nodes) for chances in found])
+    inclusion = [inclusion_probabilities(expert_shares(request, layer, mb), top_k) for mb, layer in draws]
+    return np.stack([node_inclusion_probabilities(of_draw, num_nodes, max_nodes) for of_draw in inclusion])
 
 
 def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
@@ -159,14 +168,17 @@ def _draw(request: RoutingRequest, draws: Draws) -> IntArray:
     if kind.has_equal_shares and not request.skew.dead_experts:
         return _draw_uniformly(request, draws)
     return np.stack(
-        [_by_shares(request, expert_shares(request, layer, mb), _choices(request, mb, layer)) for mb, layer in draws]
+        [
+            _weighted_counts(request, expert_shares(request, layer, mb), _choices(request, mb, layer))
+            for mb, layer in draws
+        ]
     )
 
 
 def _draw_uniformly(request: RoutingRequest, draws: Draws) -> IntArray:
     """Draw where all experts have equal shares. Shape [N, S, E]."""
     streams = [_choices(request, *draw) for draw in draws]
-    at_once = max(1, _MOST_AT_ONCE // (request.num_sources * request.num_experts))
+    at_once = max(1, _MAX_COUNTS // (request.num_sources * request.num_experts))
     groups = [streams[at : at + at_once] for at in range(0, len(streams), at_once)]
     return np.concatenate([_uniform_counts(request, group) for group in groups])
 
@@ -178,47 +190,48 @@ def _uniform_counts(request: RoutingRequest, streams: list[np.random.Generator])
         return choose_experts(num_sources, tokens, request.num_experts, top_k, streams)
     per_node = request.num_experts // num_nodes
     if request.max_nodes == 1:  # a token chooses its node as it would choose an expert at top-1
-        on_nodes = np.zeros((top_k + 1, len(streams), num_sources, num_nodes), dtype=np.int64)
-        on_nodes[-1] = choose_experts(num_sources, tokens, num_nodes, 1, streams)
+        by_choices = np.zeros((top_k + 1, len(streams), num_sources, num_nodes), dtype=np.int64)
+        by_choices[-1] = choose_experts(num_sources, tokens, num_nodes, 1, streams)
     else:
-        law = even_node_law(num_nodes, request.max_nodes or 0, per_node, top_k)
-        drawn = [choose_on_nodes(num_sources, tokens, num_nodes, law, rng) for rng in streams]
-        on_nodes = np.stack(drawn, axis=1)
-    return choose_in_groups(on_nodes, per_node, streams)
+        sampler = uniform_node_sampler(num_nodes, request.max_nodes or 0, per_node, top_k)
+        by_choices = np.stack([sampler.draw(num_sources, tokens, rng) for rng in streams], axis=1)
+    return choose_in_groups(by_choices, per_node, streams)
 
 
-def _by_shares(request: RoutingRequest, shares: FloatArray, rng: np.random.Generator) -> IntArray:
-    """Draw once by shares of experts. Shape [S, E]."""
-    law = _law(shares, request.top_k, request.num_nodes, request.max_nodes if request.is_limited else None)
-    if isinstance(law, list):
-        return choose_weighted(request.num_sources, request.tokens, request.num_experts, law, rng)
-    on_nodes = choose_on_nodes(request.num_sources, request.tokens, request.num_nodes, law, rng)
-    return choose_weighted_in_groups(on_nodes, request.num_experts // request.num_nodes, law.experts, rng)
+def _weighted_counts(request: RoutingRequest, shares: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Draw once by the shares of the experts. Shape [S, E]."""
+    max_nodes = request.max_nodes if request.is_limited else None
+    sampler = _sampler(shares, request.top_k, request.num_nodes, max_nodes)
+    if isinstance(sampler, NodeLimitedSampler):
+        by_choices = sampler.draw(request.num_sources, request.tokens, rng)
+        per_node = request.num_experts // request.num_nodes
+        return choose_weighted_in_groups(by_choices, per_node, sampler.expert_tables, rng)
+    return choose_weighted(request.num_sources, request.tokens, request.num_experts, sampler, rng)
 
 
 def _choices(request: RoutingRequest, microbatch: int, layer: int) -> np.random.Generator:
+    """Return the stream of the choices of experts."""
     return stream(request.seed, CHOICES, layer, microbatch, request.lane)
 
 
-_laws: OrderedDict[tuple[bytes, int, int, int | None], list[FloatArray] | NodeLimitedSampler] = (
-    OrderedDict()
-)  # changes no figure
+_samplers: OrderedDict[tuple[bytes, int, int, int | None], list[FloatArray] | NodeLimitedSampler] = OrderedDict()
+"""Samplers by shares, top_k, nodes and limit of nodes, the latest last; the cache changes no figure."""
 
 
-def _law(
+def _sampler(
     shares: FloatArray, top_k: int, num_nodes: int, max_nodes: int | None
 ) -> list[FloatArray] | NodeLimitedSampler:
-    """Return the law of choice for shares of experts, by nodes where they are limited; the latest are kept."""
+    """Return `conditional_tables` of the experts, or a sampler of nodes where a limit of nodes has an effect."""
     key = (shares.tobytes(), top_k, num_nodes, max_nodes)
-    if key not in _laws:
-        chances = choice_chances(shares, top_k)
-        coins = bernoulli_odds(chances, top_k)
+    if key not in _samplers:
+        inclusion = inclusion_probabilities(shares, top_k)
+        success = bernoulli_odds(inclusion, top_k)
         num_alive = int((shares.reshape(num_nodes, -1) > 0).any(axis=1).sum()) if max_nodes else 0
         if max_nodes is None or num_alive <= max_nodes:
-            _laws[key] = conditional_tables(coins, top_k)
+            _samplers[key] = conditional_tables(success, top_k)
         else:
-            _laws[key] = weighted_node_law(chances, coins, num_nodes, max_nodes, top_k)
-        if len(_laws) > _MOST_LAWS:
-            _laws.popitem(last=False)
-    _laws.move_to_end(key)
-    return _laws[key]
+            _samplers[key] = weighted_node_sampler(inclusion, success, num_nodes, max_nodes, top_k)
+        if len(_samplers) > _MAX_SAMPLERS:
+            _samplers.popitem(last=False)
+    _samplers.move_to_end(key)
+    return _samplers[key]

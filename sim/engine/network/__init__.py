@@ -2,9 +2,9 @@
 
 Contents
 --------
-- `sim.engine.network.batch`: what the networks have in common.
+- `sim.engine.network.batch`: what the two networks have in common.
 - `sim.engine.network.fluid`: the network in bulk, a collective as one transfer; fast.
 - `sim.engine.network.maxmin`: max-min fair rates of a few transfers.
-- `sim.engine.network.linkuse`, `hottest`: what links carried, which were the bottleneck, the course of the hottest.
+- `sim.engine.network.linkuse`: what links carried, which of them were bottlenecks, the load of the hottest over time.
 - `sim.engine.network.flows`: the network flow by flow, every pair of an all-to-all with its own end.
 """

@@ -1,7 +1,11 @@
-"""What networks have in common: transfers that started together, components that fall apart, links without capacity."""
+"""What the two networks have in common.
+
+Transfers that start together are a *batch*; transfers that share links, directly or over others, are a *contention
+component*; a transfer may occupy SMs of its ranks; a link may have no capacity.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +14,7 @@ from sim.engine.clock import Signal
 from sim.errors import SimulationError
 from sim.plan.ops import Transfer
 
-__all__ = ["Batch", "connected", "refuse_dead_links"]
+__all__ = ["Batch", "NoOccupancy", "Occupancy", "contention_components", "refuse_dead_links"]
 
 _Member = TypeVar("_Member")
 
@@ -28,23 +32,51 @@ class Batch:
         self.done = done
 
 
-def connected(members: Sequence[_Member], mask_of_member: Callable[[_Member], int]) -> list[tuple[list[_Member], int]]:
-    """Return the parts of a component that share links, directly or over others, with the links of each.
+class Occupancy(Protocol):
+    """The account of the SMs that transfers take: the network reports each transfer that takes some."""
 
-    >>> connected(["a", "b", "c"], {"a": 0b001, "b": 0b100, "c": 0b011}.__getitem__)
+    def begin(self, transfer: Transfer) -> None:
+        """Note that a transfer takes its SMs from now on: its kernels wait for the first bytes on them."""
+        ...
+
+    def end(self, transfer: Transfer) -> None:
+        """Note that a transfer has ended."""
+        ...
+
+
+class NoOccupancy:
+    """The account of a plan that gives no number of SMs: it refuses transfers that take some."""
+
+    def begin(self, transfer: Transfer) -> None:
+        """Refuse: kernels would run as if the transfer took none."""
+        raise SimulationError(
+            f"plan: num_sms must be the SMs of a rank where transfers take some, and is None (a transfer takes "
+            f"{transfer.num_sms} on rank {transfer.ranks[0]}). Give the device's number, or let transfers take none."
+        )
+
+    def end(self, transfer: Transfer) -> None:
+        """Do nothing: none has begun."""
+
+
+def contention_components(
+    members: Sequence[_Member], mask_of_member: Callable[[_Member], int]
+) -> list[tuple[list[_Member], int]]:
+    """Return the transfers that share links, directly or over others, with the links of each component.
+
+    >>> contention_components(["a", "b", "c"], {"a": 0b001, "b": 0b100, "c": 0b011}.__getitem__)
     [(['b'], 4), (['a', 'c'], 3)]
     """
-    parts: list[tuple[list[_Member], int]] = []
+    components: list[tuple[list[_Member], int]] = []
     for member in members:
         mask, together, apart = mask_of_member(member), [member], []
-        for part in parts:
-            if part[1] & mask:
-                mask |= part[1]
-                together = [*part[0], *together]
+        for component in components:
+            if component[1] & mask:
+                mask |= component[1]
+                together = [*component[0], *together]
             else:
-                apart.append(part)
-        parts = [*apart, (together, mask)]
-    return parts
+                apart.append(component)
+        components = [*apart, (together, mask)]
+    return components
 
 
 def refuse_dead_links(transfer: Transfer, capacity: NDArray[np.float64], names: Sequence[str], now_ns: int) -> None:

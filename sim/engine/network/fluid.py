@@ -34,10 +34,9 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.network.batch import Batch, connected, refuse_dead_links
+from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
-from sim.engine.occupancy import NoOccupancy, Occupancy
 from sim.engine.trace import LinkUse
 from sim.plan.folding import Folding
 from sim.plan.ops import Transfer, mask_of
@@ -54,7 +53,7 @@ class _Row(NamedTuple):
     """Seconds that links need for a byte of each of a transfer's flows."""
 
     each: FloatArray
-    """On each link that can fill. Shape [F]."""
+    """On each link that can saturate. Shape [F]."""
     busiest: float
     """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
 
@@ -113,21 +112,25 @@ class FluidNetwork:
         """
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
-        self._can_fill = (
+        self._can_saturate = (
             np.ones(capacity.size, dtype=np.bool_) if can_saturate is None else can_saturate | (capacity <= 0)
         )
-        self._column = np.cumsum(self._can_fill) - 1  # of a link that can fill, in the rows
-        self._num_columns = int(self._can_fill.sum())
+        self._column = np.cumsum(self._can_saturate) - 1  # of a link that can saturate, in the rows
+        self._num_columns = int(self._can_saturate.sum())
         self._places: dict[int, tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]] = {}
-        self._fills, self._dead = (mask_of(np.flatnonzero(chosen)) for chosen in (self._can_fill, capacity <= 0))
+        self._saturable, self._dead = (
+            mask_of(np.flatnonzero(is_member)) for is_member in (self._can_saturate, capacity <= 0)
+        )
         self._busy = self._dead  # links in use; those without capacity are never free
         self._alone: dict[_Alone, None] = {}  # in the order in which they began
-        self._knots: list[_ContentionComponent] = []
+        self._components: list[_ContentionComponent] = []
         self._stale: list[_ContentionComponent] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._has_bounds = False
         self._rows: dict[Transfer, _Row] = {}
-        self._log = LinkLog(capacity, link_names, link_kinds, self._can_fill, None if folding is None else folding.load)
+        self._log = LinkLog(
+            capacity, link_names, link_kinds, self._can_saturate, None if folding is None else folding.load
+        )
         self._count = None if folding is None else folding.count
         self.occupancy: Occupancy = NoOccupancy()
         self.num_solves = 0
@@ -140,21 +143,21 @@ class FluidNetwork:
         batch = Batch(transfers, now_ns, Signal(self._env))
         if not transfers:
             batch.done.fire_later()
-        for positions, mask, latency_ns, alone_ns in _alike(transfers, self._fills):
+        for positions, mask, latency_ns, alone_ns in _groups_of_equal_time(transfers, self._saturable):
             if mask >= 0 and not mask & self._busy:
                 self._go_alone(_Alone(batch, positions, mask, now_ns + latency_ns), latency_ns + alone_ns)
             else:
                 for position in positions:
-                    Alarm(self._env, latency_ns, partial(self._join, batch, position))
+                    Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
         for transfer in transfers:
             self.bytes_sent += transfer.total_bytes if self._count is None else self._bytes_of_all(transfer)
             if transfer.num_sms:
                 self.occupancy.begin(transfer)
         return batch
 
-    def link_use(self, *, with_course: bool = True) -> LinkUse:
+    def link_use(self, *, with_timeline: bool = True) -> LinkUse:
         """Return what the links have carried so far."""
-        return self._log.summary(with_course=with_course)
+        return self._log.summary(with_timeline=with_timeline)
 
     def num_ended(self) -> dict[Transfer, int]:
         """Return how often each transfer has ended."""
@@ -188,21 +191,21 @@ class FluidNetwork:
 
     # ---- meeting -------------------------------------------------------------------------------------------------
 
-    def _join(self, batch: Batch, position: int, _: simpy.Event) -> None:
+    def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
         """Let a transfer flow after its latency, alone or with those that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
         if transfer.mask & self._dead:
             refuse_dead_links(transfer, self._capacity, self._names, now_ns)
-        mask = transfer.mask & self._fills
+        mask = transfer.mask & self._saturable
         met = [alone for alone in self._alone if alone.mask & mask] if mask & self._busy else []
-        components = [component for component in self._knots if component.mask & mask] if mask & self._busy else []
+        components = [component for component in self._components if component.mask & mask] if mask & self._busy else []
         for alone in met:
             self._leave_alone(alone)
         flowing = [alone for alone in met if alone.since_ns <= now_ns]
         for alone in met:
             if alone.since_ns > now_ns:  # it has not begun to flow: let it join when it does
                 for other in alone.positions:
-                    Alarm(self._env, alone.since_ns - now_ns, partial(self._join, alone.batch, other))
+                    Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
         if not flowing and not components:
             self._go_alone(_Alone(batch, (position,), mask, now_ns), transfer.alone_ns)
             return
@@ -215,16 +218,16 @@ class FluidNetwork:
     def _absorbed(self, alone: Sequence[_Alone]) -> list[_Member]:
         """Return transfers that were alone as members of a component, with what is left of them."""
         members = []
-        for one in alone:
-            elapsed_s = (self._env.now - one.since_ns) * 1e-9
-            for position in one.positions:
-                transfer = one.batch.transfers[position]
+        for group in alone:
+            elapsed_s = (self._env.now - group.since_ns) * 1e-9
+            for position in group.positions:
+                transfer = group.batch.transfers[position]
                 row = self._row(transfer)
-                members.append(_Member(one.batch, position, row, transfer.flow_bytes - elapsed_s / row.busiest))
+                members.append(_Member(group.batch, position, row, transfer.flow_bytes - elapsed_s / row.busiest))
         return members
 
     def _add(self, component: _ContentionComponent, member: _Member, mask: int) -> None:
-        """Let a transfer flow with those of one component, which it does not tie to another."""
+        """Let a transfer flow with those of one component, which it does not merge with another."""
         self._advance(component)
         component.members.append(member)
         component.mask |= mask
@@ -235,15 +238,15 @@ class FluidNetwork:
         """Make one component of `members` and `components`, to be solved when all that starts now has started."""
         for component in components:
             self._advance(component)
-            self._knots.remove(component)
+            self._components.remove(component)
             self._busy &= ~component.mask  # of those that have ended too
             component.alarm, component.is_stale = None, False
             members = [*component.members, *members]
         mask = 0
         for member in members:
-            mask |= member.transfer.mask & self._fills
+            mask |= member.transfer.mask & self._saturable
         component = _ContentionComponent(members, mask, self._env.now)
-        self._knots.append(component)
+        self._components.append(component)
         self._busy |= mask
         self._mark(component)
 
@@ -276,7 +279,7 @@ class FluidNetwork:
         """Share the links of all components in which something changed, and set the times of their next ends."""
         stale, self._stale = self._stale, []
         for component in stale:
-            if component.is_stale:  # and not tied into another since
+            if component.is_stale:  # and not merged into another since
                 self._solve_one(component)
 
     def _solve_one(self, component: _ContentionComponent) -> None:
@@ -284,13 +287,13 @@ class FluidNetwork:
         if component.is_whole:
             self._share(component)
             return
-        self._knots.remove(component)
+        self._components.remove(component)
         self._busy &= ~component.mask
-        for members, mask in connected(component.members, self._mask_of):
-            part = _ContentionComponent(members, mask, self._env.now)
-            self._knots.append(part)
+        for members, mask in contention_components(component.members, self._mask_of):
+            smaller = _ContentionComponent(members, mask, self._env.now)
+            self._components.append(smaller)
             self._busy |= mask
-            self._share(part)
+            self._share(smaller)
 
     def _share(self, component: _ContentionComponent) -> None:
         """Find the rates of a component, and set the time of its next end."""
@@ -339,7 +342,7 @@ class FluidNetwork:
             known = self._places.get(transfer.mask)
             if known is None:
                 links = transfer.load.links
-                places = np.flatnonzero(self._can_fill[links])
+                places = np.flatnonzero(self._can_saturate[links])
                 known = self._places[transfer.mask] = (self._capacity[links], places, self._column[links[places]])
             capacity, places, columns = known
             loaded = transfer.load.num_bytes / transfer.flow_bytes / capacity
@@ -366,18 +369,18 @@ class FluidNetwork:
             batch.done.fire()
 
     def _mask_of(self, member: _Member) -> int:
-        return member.transfer.mask & self._fills
+        return member.transfer.mask & self._saturable
 
     def _bytes_of_all(self, transfer: Transfer) -> float:
         """Return the bytes of all transfers that one stands for."""
         return transfer.total_bytes * (1 if self._count is None else self._count(transfer))
 
 
-def _alike(transfers: Sequence[Transfer], fills: int) -> list[tuple[Sequence[int], int, int, int]]:
+def _groups_of_equal_time(transfers: Sequence[Transfer], saturable: int) -> list[tuple[Sequence[int], int, int, int]]:
     """Return groups of transfers of equal time: positions, links (-1 where they share some), latency, time alone."""
     if len(transfers) == 1:
-        one = transfers[0]
-        return [((0,), one.mask & fills, one.latency_ns, one.alone_ns)]
+        transfer = transfers[0]
+        return [((0,), transfer.mask & saturable, transfer.latency_ns, transfer.alone_ns)]
     groups: dict[tuple[int, int], list[int]] = {}
     for position, transfer in enumerate(transfers):
         groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
@@ -386,7 +389,7 @@ def _alike(transfers: Sequence[Transfer], fills: int) -> list[tuple[Sequence[int
     for (latency_ns, alone_ns), positions in groups.items():
         mask, is_disjoint = 0, True
         for position in positions:
-            own = transfers[position].mask & fills
+            own = transfers[position].mask & saturable
             is_disjoint &= not own & (mask | taken)
             mask |= own
         taken |= mask

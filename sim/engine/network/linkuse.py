@@ -2,8 +2,17 @@
 
 Model
 -----
-On a link that can fill, transfers flow one after another or as those of one interval. On the others (see
+On a link that can saturate, transfers flow one after another or as those of one interval. On the others (see
 `Cluster.can_saturate`) transfers of several intervals flow at a time: their time is the union, their load the sum.
+
+The hottest links carried the most for what they can carry: bytes / capacity. Their timeline is the mean load in bins of
+equal length, from time 0 to the end of the last transfer:
+
+    mean load in a bin = sum over intervals of (load * time in the bin) / length of the bin
+
+A link is *full* where its load is its capacity, but for rounding. Where links are shared max-min fairly a full link is
+the bottleneck of those of its transfers that have the highest rate per flow (Bertsekas and Gallager, Data Networks, 2nd
+edition 1992, section 6.5.2), so the time in which a link is full is that in which it is the bottleneck of one.
 """
 
 from collections import Counter
@@ -11,19 +20,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.network.hottest import FULL, hottest, mean_timeline
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer, mask_of
 from topology.links import LinkLoad
 
-__all__ = ["LinkLog"]
+__all__ = ["LinkLog", "hottest_links", "mean_timeline"]
 
+IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+_FULL: Final = 1 - 1e-6
+"""Load from which on a link is full: rates are solved to about 1e-12."""
+_MOST_LINKS: Final = 10
+_MOST_BINS: Final = 240
+_DIGITS: Final = 9
+"""Loads that agree to so many are equal: of those the first links are taken."""
 
 
 class _Interval(NamedTuple):
@@ -51,9 +66,9 @@ class _Use(NamedTuple):
     """Load of links, 0 to 1."""
 
     busiest: FloatArray
-    """Of each kind's busiest link that can fill. Shape [kinds]."""
+    """Of each kind's busiest link that can saturate. Shape [kinds]."""
     places: NDArray[np.intp]
-    """Links that cannot fill and carry something, by their places among those by kind. Shape [W]."""
+    """Links that cannot saturate and carry something, by their places among those by kind. Shape [W]."""
     use: FloatArray
     """Of each. Shape [W]."""
     full: bytes
@@ -81,9 +96,9 @@ class LinkLog:
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
-        self._can_fill, self._fills = can_saturate, mask_of(np.flatnonzero(can_saturate))
+        self._can_saturate, self._saturable = can_saturate, mask_of(np.flatnonzero(can_saturate))
         self._full, self._wide = (
-            _by_kind(np.flatnonzero(chosen), self._kind_of) for chosen in (can_saturate, ~can_saturate)
+            _by_kind(np.flatnonzero(is_member), self._kind_of) for is_member in (can_saturate, ~can_saturate)
         )
         self._load_of = load_of
         self.clear()
@@ -111,8 +126,8 @@ class LinkLog:
         """Return how often each transfer has ended."""
         return dict(self._num_ended)
 
-    def summary(self, *, with_course: bool = True) -> LinkUse:
-        """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the course of load."""
+    def summary(self, *, with_timeline: bool = True) -> LinkUse:
+        """Return bytes, busy time and (unless left out, for it takes longest) bottlenecks and the timeline of loads."""
         use = LinkUse(
             num_bytes=self._bytes(),
             busy_s=self._busy_s(),
@@ -123,7 +138,7 @@ class LinkLog:
             link_kinds=self._link_kinds,
             capacity_bytes_per_s=self._capacity,
         )
-        return self._with_course(use) if with_course else use
+        return self._with_timeline(use) if with_timeline else use
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -162,8 +177,8 @@ class LinkLog:
         busy_ns: Counter[int] = Counter()
         masks = [reduce(or_, map(self._mask, interval.transfers), 0) for interval in self._intervals]
         for interval, mask in zip(self._intervals, masks, strict=True):
-            busy_ns[mask & self._fills] += interval.end_ns - interval.start_ns
-        wide = [mask & ~self._fills for mask in masks]
+            busy_ns[mask & self._saturable] += interval.end_ns - interval.start_ns
+        wide = [mask & ~self._saturable for mask in masks]
         flowing: Counter[int] = Counter()  # intervals that use these links now
         union, last_ns = 0, 0
         for at_ns, ended, begun in self._changes() if any(wide) else ():
@@ -184,14 +199,14 @@ class LinkLog:
             total += np.unpackbits(bits, count=size, bitorder="little").astype(np.int64) * time_ns
         return total / 1e9
 
-    def _with_course(self, use: LinkUse) -> LinkUse:
+    def _with_timeline(self, use: LinkUse) -> LinkUse:
         """Return what links carried, with what follows from the load of each in every interval."""
         self._uses.clear()
-        self._hottest = hottest(use.num_bytes, self._capacity)
+        self._hottest = hottest_links(use.num_bytes, self._capacity)
         uses = [self._use_of(interval) for interval in self._intervals]
-        start, end = (np.array([one[i] for one in self._intervals], dtype=np.int64) for i in (0, 1))
-        time_ns, utilisation = self._course(uses, start, end)
-        hot = np.concatenate([one.hot for one in uses]) if uses else np.zeros(0)
+        start, end = (np.array([interval[i] for interval in self._intervals], dtype=np.int64) for i in (0, 1))
+        time_ns, utilisation = self._timeline(uses, start, end)
+        hot = np.concatenate([use_.hot for use_ in uses]) if uses else np.zeros(0)
         edges_ns, hot_utilisation = mean_timeline(start, end, hot.reshape(len(uses), self._hottest.size))
         return replace(
             use,
@@ -206,14 +221,14 @@ class LinkLog:
     def _bottleneck_s(self, uses: Sequence[_Use], time_ns: NDArray[np.int64]) -> FloatArray:
         """Return the time in which each link was full. Shapes [I], [I] -> [L]."""
         full_ns: Counter[bytes] = Counter()
-        for one, elapsed_ns in zip(uses, time_ns.tolist(), strict=True):
-            full_ns[one.full] += elapsed_ns
+        for use, elapsed_ns in zip(uses, time_ns.tolist(), strict=True):
+            full_ns[use.full] += elapsed_ns
         total_ns = np.zeros(self._capacity.size)
         for full, elapsed_ns in full_ns.items():
             total_ns[self._full.links] += np.frombuffer(full, dtype=np.bool_) * elapsed_ns
         return total_ns / 1e9
 
-    def _course(
+    def _timeline(
         self, uses: Sequence[_Use], start: NDArray[np.int64], end: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], FloatArray]:
         """Return the times at which loads changed, and the load of the busiest link of each kind from then on."""
@@ -221,7 +236,7 @@ class LinkLog:
         times = np.array([at_ns for at_ns, _, _ in changes], dtype=np.int64)
         use = np.zeros((times.size, len(self._kinds)))
         if uses:
-            full = np.concatenate([one.busiest for one in uses]).reshape(len(uses), -1)
+            full = np.concatenate([interval.busiest for interval in uses]).reshape(len(uses), -1)
             _raise_ranges(use, np.searchsorted(times, start), np.searchsorted(times, end), full)
         if self._wide.links.size:
             self._add_wide(use, changes, uses)
@@ -231,10 +246,10 @@ class LinkLog:
         """Raise `use` [changes, kinds] to the load of links that several intervals use at a time."""
         sums, num_flowing = np.zeros(self._wide.links.size), 0
         for here, (_, ended, begun) in zip(use, changes, strict=True):
-            for one in ended:
-                sums[uses[one].places] -= uses[one].use
-            for one in begun:
-                sums[uses[one].places] += uses[one].use
+            for number in ended:
+                sums[uses[number].places] -= uses[number].use
+            for number in begun:
+                sums[uses[number].places] += uses[number].use
             num_flowing += len(begun) - len(ended)
             if not num_flowing:
                 sums[:] = 0.0  # to the last bit
@@ -270,7 +285,53 @@ class LinkLog:
         busiest[self._full.kinds] = np.maximum.reduceat(narrow, self._full.first)
         wide = use[self._wide.links]
         places = wide.nonzero()[0]
-        return _Use(busiest, places, wide[places], (narrow >= FULL).tobytes(), use[self._hottest])
+        return _Use(busiest, places, wide[places], (narrow >= _FULL).tobytes(), use[self._hottest])
+
+
+def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray) -> NDArray[np.intp]:
+    """Return the links that carried the most for their capacity, hottest first; idle ones are none. Shapes [L] -> [H].
+
+    Examples
+    --------
+    >>> hottest_links(np.array([1.0, 0.0, 6.0]), np.array([1.0, 1.0, 3.0]))
+    array([2, 0])
+    """
+    busy_s = num_bytes / np.where(capacity_bytes_per_s > 0, capacity_bytes_per_s, np.inf)
+    most = busy_s.max(initial=0.0)
+    order = np.argsort(-np.round(busy_s / most, _DIGITS), kind="stable") if most else np.zeros(0, dtype=np.intp)
+    first = order[:_MOST_LINKS]
+    return first[busy_s[first] > 0]
+
+
+def mean_timeline(start_ns: IntArray, end_ns: IntArray, load: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Return the edges of bins and the mean load in each. Shapes [I], [I], [I, H] -> [B + 1], [B, H].
+
+    Parameters
+    ----------
+    start_ns, end_ns
+        When intervals began and ended.
+    load
+        Load of each link in each interval, 0 to 1.
+
+    Examples
+    --------
+    >>> edges, means = mean_timeline(np.array([0, 2]), np.array([2, 4]), np.array([[1.0], [0.5]]))
+    >>> edges, means.ravel()
+    (array([0, 1, 2, 3, 4]), array([1. , 1. , 0.5, 0.5]))
+    """
+    last_ns = int(end_ns.max(initial=0))
+    edges = np.unique(np.linspace(0, last_ns, min(_MOST_BINS, last_ns) + 1).astype(np.int64))
+    times = np.concatenate([start_ns, end_ns])
+    order = np.argsort(times, kind="stable")
+    times = np.concatenate([[0], times[order]])
+    load_from = np.cumsum(np.concatenate([load, -load])[order], axis=0)[:-1] if load.size else load
+    carried = np.zeros((times.size, load.shape[1]))  # since time 0, in ns of full load
+    if load.size:
+        carried[2:] = np.cumsum(load_from * np.diff(times[1:])[:, None], axis=0)
+    at_edges = np.stack([np.interp(edges, times, column) for column in carried.T], axis=1) if load.size else carried
+    if not load.size or edges.size < 2:
+        return edges, np.zeros((max(edges.size - 1, 0), load.shape[1]))
+    return edges, np.clip(np.diff(at_edges, axis=0) / np.diff(edges)[:, None], 0.0, 1.0)
 
 
 def _raise_ranges(rows: FloatArray, first: NDArray[np.intp], last: NDArray[np.intp], values: FloatArray) -> None:
@@ -280,10 +341,10 @@ def _raise_ranges(rows: FloatArray, first: NDArray[np.intp], last: NDArray[np.in
     """
     level = np.frexp(last - first)[1] - 1
     for k in range(int(level.max()), -1, -1):
-        chosen = level == k
-        for column, value in zip(rows.T, values[chosen].T, strict=True):
-            np.maximum.at(column, first[chosen], value)
-            np.maximum.at(column, last[chosen] - 2**k, value)
+        is_level = level == k
+        for column, value in zip(rows.T, values[is_level].T, strict=True):
+            np.maximum.at(column, first[is_level], value)
+            np.maximum.at(column, last[is_level] - 2**k, value)
         if k > 0:
             half = 2 ** (k - 1)
             rows[half:] = np.maximum(rows[half:], rows[:-half])  # numpy makes the maximum before it writes

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from sim.engine.trace import LinkUse, Trace
-from sim.plan.pairs import PairUse
+from sim.plan.logs import PairUse
 from sim.report.canvas import new_figure, save_figure, settings, style_axes, style_colour_bar
 from sim.report.palette import FAINT, INK, SUBTLE
 from sim.results.quantities import format_quantity

@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 
 from sim.report.console.tables import cell, heading, indented, new_table
-from sim.results.parts import PARTS
+from sim.results.accounts import CATEGORIES
 
 __all__ = ["print_accounts"]
 
@@ -27,8 +27,8 @@ def print_accounts(stages_ns: Sequence[Mapping[str, int]], path_ns: Mapping[str,
         return
     step_ns = sum(stages_ns[0].values())
     scale, unit = next(((s, u) for s, u in _UNITS if step_ns >= 10 * s), _UNITS[-1])
-    mean = {part: sum(stage.get(part, 0) for stage in stages_ns) / len(stages_ns) for part in PARTS}
-    shown = [part for part in PARTS if mean[part] or path_ns.get(part)]
+    mean = {part: sum(stage.get(part, 0) for stage in stages_ns) / len(stages_ns) for part in CATEGORIES}
+    shown = [part for part in CATEGORIES if mean[part] or path_ns.get(part)]
     stages = {f"stage {i}": stage for i, stage in enumerate(stages_ns)}
     whole = {"mean": mean, "path": path_ns}
     form = _Form(parts=shown, step_ns=step_ns, scale=scale)
@@ -68,15 +68,15 @@ class _Form:
 def _extremes(stages_ns: Sequence[Account]) -> dict[str, Account]:
     """Return the least and the most of all stages, part by part."""
     return {
-        "least": {part: min(stage.get(part, 0) for stage in stages_ns) for part in PARTS},
-        "most": {part: max(stage.get(part, 0) for stage in stages_ns) for part in PARTS},
+        "least": {part: min(stage.get(part, 0) for stage in stages_ns) for part in CATEGORIES},
+        "most": {part: max(stage.get(part, 0) for stage in stages_ns) for part in CATEGORIES},
     }
 
 
 def _width(columns: Mapping[str, Sequence[str]], gap: int) -> int:
     """Return the width of the table with its margin."""
     widths = [gap + max(len(text) for text in [name, *texts]) for name, texts in columns.items()]
-    return 2 + max(len(part) for part in PARTS) + sum(widths)
+    return 2 + max(len(part) for part in CATEGORIES) + sum(widths)
 
 
 def _print(

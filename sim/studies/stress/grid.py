@@ -1,6 +1,6 @@
 """Which scenarios a stress test simulates: every skew under every remedy with every seed.
 
-Seeds are the same for all, so that two remedies meet the same tokens and their difference has little noise.
+All remedies have the same seeds, so that they meet the same tokens and their differences have little noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,17 @@ from typing import Final
 from sim.errors import InputError
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
+from workloads.placement import PLACEMENTS
 
 __all__ = ["OVERFLOWS", "Grid", "Point", "build_grid", "remedies_of"]
 
 
 _OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
-"""Keys by which a row of the grid has a routing of its own, the same at every skew: for comparison, no remedy."""
+"""Keys that give a remedy a routing of its own, equal at all skews: it is a comparison and no remedy."""
 
 
 OVERFLOWS: Final = {"drop": " with drops", "pad": " padded", "reroute": " with rerouting"}
-"""What becomes of tokens beyond capacity, as names of remedies say it."""
+"""Value of `routing.overflow` -> its words in the name of a remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,27 +31,27 @@ class Point:
     skew: float
     """Value of `routing.skew`."""
     remedy: str
-    """Name of what is done against it."""
+    """Name of the remedy against the skew."""
     seed: int
-    """Seed."""
+    """Seed of all draws."""
     scenario: Scenario
-    """What is simulated."""
+    """Scenario that is simulated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """All simulations."""
+    """All simulations of a stress test."""
 
     skews: tuple[float, ...]
-    """From the smallest on, which is what slowdowns are told against."""
+    """Skews in ascending order; slowdowns are relative to the first."""
     remedies: tuple[str, ...]
-    """The first is what others are told against."""
+    """Names of the remedies; the others are compared with the first."""
     points: tuple[Point, ...]
-    """Every skew, remedy and seed."""
+    """One point for every skew, remedy and seed, in this order."""
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Remedy -> dotted keys and their values."""
     comparisons: frozenset[str] = frozenset()
-    """Remedies that are for comparison alone: as the scenario says, or with a routing of their own."""
+    """Remedies that are shown and never recommended: marked in the scenario, or with a routing of their own."""
 
 
 def build_grid(
@@ -60,58 +61,60 @@ def build_grid(
     remedies: Sequence[RemedySpec] | None = None,
     num_seeds: int | None = None,
 ) -> Grid:
-    """Return the grid of the scenario's section `stress`, with the parts that are given instead of its own.
+    """Return the grid of the scenario's section `stress`; arguments that are given replace parts of the section.
 
     Raises
     ------
     InputError
-        A skew or a remedy makes a scenario that is refused.
+        A skew or a remedy gives a scenario that is refused.
     """
     stress = scenario.spec.stress or StressSpec(skew=(scenario.spec.routing.skew,))
-    chosen = tuple(sorted(set(skews or stress.skew)))
-    against = tuple(remedies) if remedies else stress.remedies
+    ascending = tuple(sorted(set(skews or stress.skew)))
+    remedies = tuple(remedies) if remedies else stress.remedies
     seeds = range(scenario.spec.seed, scenario.spec.seed + (num_seeds or stress.seeds))
     points = []
-    for skew, remedy, seed in product(chosen, against, seeds):
+    for skew, remedy, seed in product(ascending, remedies, seeds):
         changes: dict[str, object] = {**(remedy.set or {}), "seed": seed}
         if not _OTHER_ROUTING & set(changes):
             changes["routing.skew"] = skew
-        varied = scenario.variant(changes, at=("stress",))
-        points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=varied))
+        variant = scenario.variant(changes, at=("stress",))
+        points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=variant))
     return Grid(
-        skews=chosen,
-        remedies=tuple(remedy.name for remedy in against),
+        skews=ascending,
+        remedies=tuple(remedy.name for remedy in remedies),
         points=tuple(points),
-        changes={remedy.name: dict(remedy.set or {}) for remedy in against},
-        comparisons=frozenset(one.name for one in against if one.comparison or _OTHER_ROUTING & set(one.set or {})),
+        changes={remedy.name: dict(remedy.set or {}) for remedy in remedies},
+        comparisons=frozenset(
+            remedy.name for remedy in remedies if remedy.comparison or _OTHER_ROUTING & set(remedy.set or {})
+        ),
     )
 
 
 def remedies_of(
     *, capacities: Sequence[tuple[float, str | None] | None], placements: Sequence[str], replicas: Sequence[int]
 ) -> list[RemedySpec]:
-    """Return remedies for capacities, for placements and for each combination of both; nothing done is the first.
+    """Return remedies for capacities, for placements and for each combination; the first remedy changes nothing.
 
     Parameters
     ----------
     capacities
-        Capacity factors, each with what becomes of more tokens (`routing.overflow`; None: what the scenario says). None
-        is no capacity, which is tried with every placement in any case.
+        Capacity factors, each with a value of `routing.overflow` (None: that of the scenario). None stands for no
+        capacity, which is tried with every placement in any case.
     placements
         Values of `placement.kind`.
     replicas
-        Replicas of the placement eplb; they go with no other.
+        Values of `placement.replicas`, for placements that take replicas.
 
     Raises
     ------
     InputError
-        A placement has no name, or there are replicas and no placement eplb.
+        A placement has no name, or there are replicas and no placement that takes replicas.
 
     Examples
     --------
-    >>> [one.name for one in remedies_of(capacities=[], placements=["eplb"], replicas=[0, 8])]
+    >>> [remedy.name for remedy in remedies_of(capacities=[], placements=["eplb"], replicas=[0, 8])]
     ['nothing', 'eplb', 'eplb with 8 replicas']
-    >>> [one.name for one in remedies_of(capacities=[(1.25, "pad")], placements=["greedy"], replicas=[])]
+    >>> [remedy.name for remedy in remedies_of(capacities=[(1.25, "pad")], placements=["greedy"], replicas=[])]
     ['nothing', 'greedy', 'capacity 1.25 padded', 'greedy, capacity 1.25 padded']
     """
     if not all(placements):
@@ -119,23 +122,24 @@ def remedies_of(
         raise InputError(
             field="--placement", rule="be names with commas between", value=",".join(placements), cure=cure
         )
-    if any(replicas) and "eplb" not in placements:
-        cure = f"For example: --placement eplb --replicas {max(replicas)}"
-        given = ",".join(str(copies) for copies in replicas)
-        raise InputError(field="--replicas", rule="be given with --placement eplb", value=given, cure=cure)
+    takes_replicas = [name for name, kind in PLACEMENTS.items() if kind.uses("replicas")]
+    if any(replicas) and not set(takes_replicas) & set(placements):
+        cure = f"For example: --placement {takes_replicas[0]} --replicas {max(replicas)}"
+        value = ",".join(str(num_replicas) for num_replicas in replicas)
+        rule = f"be given with --placement {' or '.join(takes_replicas)}"
+        raise InputError(field="--replicas", rule=rule, value=value, cure=cure)
     found = {"nothing": RemedySpec(name="nothing")}
-    placed = [
-        ("", 0),
-        *((one, copies) for one in placements for copies in ((replicas or [0]) if one == "eplb" else [0])),
-    ]
-    for capacity, (placement, copies) in product([None, *capacities], placed):
+    variants = [("", 0)]
+    for name in placements:
+        variants += [(name, num_replicas) for num_replicas in ((replicas or [0]) if name in takes_replicas else [0])]
+    for capacity, (placement, num_replicas) in product([None, *capacities], variants):
         changes: dict[str, object] = {}
         names = []
         if placement:
             changes["placement.kind"] = placement
-            names.append(f"{placement} with {copies} replicas" if copies else placement)
-        if copies:
-            changes["placement.replicas"] = copies
+            names.append(f"{placement} with {num_replicas} replicas" if num_replicas else placement)
+        if num_replicas:
+            changes["placement.replicas"] = num_replicas
         if capacity is not None:
             factor, overflow = capacity
             changes["routing.capacity_factor"] = factor

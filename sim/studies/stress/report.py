@@ -1,21 +1,24 @@
-"""A stress test from scenario to the object that its reports are made of."""
+"""A stress test, from the scenario to the object that the reports show."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.build.build import build
+from sim.build.expert_routing import copies_drawn
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from sim.studies.stress.grid import build_grid
-from sim.studies.stress.heat import expert_tokens
-from sim.studies.stress.run import run_grid
+from sim.studies.stress.points import run_grid
 from sim.studies.stress.summary import summarise
 from sim.studies.stress.verdict import verdict
 
-__all__ = ["stress_test"]
+__all__ = ["expert_tokens", "stress_test"]
 
 _SCHEMA_VERSION = 1
 
@@ -31,20 +34,20 @@ def stress_test(
     file: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Return the rows of a stress test, the tokens of its experts at the largest skew, and the sentence.
+    """Return the rows of a stress test, the tokens of the experts at the largest skew, and the verdict.
 
     Parameters
     ----------
     scenario, overrides
-        What is simulated, and keys that are changed first.
+        Name or path of the scenario, and assignments that change its keys.
     skews, remedies, num_seeds
-        Parts of the grid instead of the scenario's own.
+        Parts of the grid that replace those of the scenario.
     jobs
         Processes.
     file
-        Where simulations that are done are kept, and found again.
+        File that keeps the results of finished simulations.
     on_progress
-        Hears how many are done, of how many.
+        Receives the number of finished simulations, and the number of all simulations.
 
     Raises
     ------
@@ -52,12 +55,12 @@ def stress_test(
         The scenario has no experts to route tokens to, or a point of the grid is refused.
     """
     loaded = load_scenario(scenario, overrides=overrides)
-    _check_has_routing(loaded)
+    _check_routes_tokens(loaded)
     grid = build_grid(loaded, skews=skews, remedies=remedies, num_seeds=num_seeds)
     for point in {(p.skew, p.remedy): p for p in reversed(grid.points)}.values():
-        build(point.scenario)  # refuse what cannot be before the first simulation
-    done, num_kept = run_grid(grid, jobs=jobs, file=file, on_progress=on_progress)
-    rows = summarise(grid, done)
+        build(point.scenario)  # refuses an impossible point before the first simulation
+    results, num_kept = run_grid(grid, jobs=jobs, file=file, on_progress=on_progress)
+    rows = summarise(grid, results)
     hottest = max((point for point in grid.points if point.remedy == grid.remedies[0]), key=lambda point: point.skew)
     return {
         "schema_version": _SCHEMA_VERSION,
@@ -73,8 +76,16 @@ def stress_test(
     }
 
 
-def _check_has_routing(scenario: Scenario) -> None:
-    """Refuse what has no experts that tokens could choose unevenly."""
+def expert_tokens(scenario: Scenario) -> NDArray[np.int64]:
+    """Return the token copies for each expert of each layer with experts, in the first microbatch. Shape [L, E]."""
+    work = build(scenario).work
+    layers = [layer for layer in range(work.model.layers) if work.model.is_moe_layer(layer)]
+    drawn = [copies_drawn(work, lane, layers, [0]).sum(axis=1) for lane in range(work.mesh.num_lanes)]
+    return np.asarray(np.sum(drawn, axis=0), dtype=np.int64)
+
+
+def _check_routes_tokens(scenario: Scenario) -> None:
+    """Refuse a scenario without experts, or without a model that runs."""
     if not isinstance(scenario.spec.workload, (ForwardWorkload, TrainingWorkload)):
         kind, cure = scenario.spec.workload.kind, "A stress test needs a model that runs; `moesim run` takes others."
         raise scenario.error_at("workload.kind", rule="be forward or training in a stress test", value=kind, cure=cure)

@@ -2,13 +2,14 @@
 
 Model
 -----
-    interval      mean -+ t(0.975, n - 1) * standard deviation / sqrt(n)       n seeds
-    slowdown      step time / step time of the smallest skew under the first remedy
-    its parts     differences of the account of time from that of the same reference; they sum to the difference in step
+    interval             mean -+ t(0.975, n - 1) * standard deviation / sqrt(n)       n seeds
+    slowdown             step time / step time of the smallest skew under the first remedy
+    parts of slowdown    differences of the account of time from that of the same reference; they sum to the difference
+                         of the step times
 
-The account is averaged over stages and seeds: compute (all own kernels and those for other stages), dispatch, combine,
-moves of experts, other transfers by their axis, each with its latency, with what its slowest rank takes over the mean,
-and with its contention, which is told apart as well; waiting (stalled), bubble (idle).
+The account is averaged over stages and seeds. Its families are compute (all own kernels and the kernels for other
+stages), dispatch, combine, moves of experts, other transfers by their axis, waiting (stalled) and bubble (idle). A
+family includes latency, imbalance and contention of its kernels or transfers; contention is also listed apart.
 """
 
 import math
@@ -17,11 +18,10 @@ from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from sim.results.by_kind import LONGER
-from sim.results.parts import COMMUNICATION_PARTS, COMPUTE_PARTS, PARTS
+from sim.results.accounts import CATEGORIES, COMMUNICATION_CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS
 from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.studies.stress.grid import Grid
-from sim.studies.stress.point import Done
+from sim.studies.stress.points import PointResult
 
 __all__ = ["FAMILIES", "mean_and_interval", "summarise"]
 
@@ -35,29 +35,29 @@ _WITH_INTERVALS: Final = (
 )
 
 _OF_KIND: Final = {
-    **dict.fromkeys(COMPUTE_PARTS, "compute"),
-    **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_PARTS},
+    **dict.fromkeys(COMPUTE_CATEGORIES, "compute"),
+    **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_CATEGORIES},
 }
 _OF_PART: Final = {
     **_OF_KIND,
-    **{f"{part}_{kind}": family for part in LONGER for kind, family in _OF_KIND.items()},
+    **{f"{part}_{kind}": family for part in SLOWDOWNS for kind, family in _OF_KIND.items()},
     "foreign": "compute",
     "stalled": "waiting",
     "idle": "bubble",
 }
 FAMILIES: Final = ("compute", "dispatch", "combine", "moves", "tp", "pp", "dp", "cp", "waiting", "bubble")
-"""Parts of a slowdown."""
+"""Families of categories of the account, which a slowdown is made of."""
 
-if set(_OF_PART.values()) != set(FAMILIES) or not set(PARTS) - set(LONGER) <= set(_OF_PART):
-    raise RuntimeError("every part of the account needs its part of the slowdown")
+if set(_OF_PART.values()) != set(FAMILIES) or not set(CATEGORIES) - set(SLOWDOWNS) <= set(_OF_PART):
+    raise RuntimeError("every category of the account needs a family")
 
 
-def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
-    """Return a row for each skew and remedy, in that order."""
-    cells: dict[tuple[float, str], list[Done]] = {}
-    for point, one in zip(grid.points, done, strict=True):
-        cells.setdefault((point.skew, point.remedy), []).append(one)
-    rows = [_row(skew, remedy, ran) for (skew, remedy), ran in cells.items()]
+def summarise(grid: Grid, results: Sequence[PointResult]) -> list[dict[str, Any]]:
+    """Return a row for each skew and remedy, in the order of the grid."""
+    cells: dict[tuple[float, str], list[PointResult]] = {}
+    for point, result in zip(grid.points, results, strict=True):
+        cells.setdefault((point.skew, point.remedy), []).append(result)
+    rows = [_row(skew, remedy, of_seeds) for (skew, remedy), of_seeds in cells.items()]
     for row in rows:
         row["is_comparison"] = row["remedy"] in grid.comparisons
         row["changes_nothing"] = not grid.changes[row["remedy"]]
@@ -72,7 +72,7 @@ def summarise(grid: Grid, done: Sequence[Done]) -> list[dict[str, Any]]:
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Return the mean, and where it lies with 95 % confidence; None of one value.
+    """Return the mean and its 95 % confidence interval; a single value has no interval.
 
     >>> mean, (low, high) = mean_and_interval([1.0, 3.0])
     >>> mean, round(low, 3), round(high, 3)
@@ -97,29 +97,30 @@ def _student_quantile(degrees: int) -> float:
     return float(stdtrit(degrees, 0.975))
 
 
-def _row(skew: float, remedy: str, done: Sequence[Done]) -> dict[str, Any]:
-    ran = [one for one in done if one.problem is None]
+def _row(skew: float, remedy: str, results: Sequence[PointResult]) -> dict[str, Any]:
+    """Return the row of one skew and remedy, from the results of all seeds."""
+    ran = [result for result in results if result.problem is None]
     row: dict[str, Any] = {"skew": skew, "remedy": remedy, "num_seeds": len(ran)}
-    row["problem"] = next((one.problem for one in done if one.problem is not None), None)
+    row["problem"] = next((result.problem for result in results if result.problem is not None), None)
     for name in _WITH_INTERVALS:
-        values = [one.values[name] for one in ran if name in one.values]
+        values = [result.values[name] for result in ran if name in result.values]
         row[name], row[f"{name}_interval"] = mean_and_interval(values) if values else (None, None)
-    row["step_times_s"] = [one.values.get("step_time_s") for one in done]  # in the order of the seeds
-    row["weights_bytes_per_gpu"] = max((one.values.get("weights", 0.0) for one in ran), default=None)
-    row["peak_bytes_per_gpu"] = max((one.values.get("total", 0.0) for one in ran), default=None)
-    row["capacity_bytes_per_gpu"] = min((one.values.get("capacity_bytes", 0.0) for one in ran), default=None)
-    fits = [bool(one.values["fits"]) for one in ran if "fits" in one.values]
+    row["step_times_s"] = [result.values.get("step_time_s") for result in results]  # in the order of the seeds
+    row["weights_bytes_per_gpu"] = max((result.values.get("weights", 0.0) for result in ran), default=None)
+    row["peak_bytes_per_gpu"] = max((result.values.get("total", 0.0) for result in ran), default=None)
+    row["capacity_bytes_per_gpu"] = min((result.values.get("capacity_bytes", 0.0) for result in ran), default=None)
+    fits = [bool(result.values["fits"]) for result in ran if "fits" in result.values]
     row["fits"] = all(fits) if fits else None
-    routed = sum(one.tokens["routed"] for one in ran)
+    routed = sum(result.tokens["routed"] for result in ran)
     for name in ("dropped", "padded", "rerouted"):
-        row[f"{name}_fraction"] = sum(one.tokens[name] for one in ran) / routed if routed else 0.0
-    row["parts_s"] = _families([one.parts_s for one in ran])
-    row["contention_s"] = _families([_contention(one.parts_s) for one in ran])
+        row[f"{name}_fraction"] = sum(result.tokens[name] for result in ran) / routed if routed else 0.0
+    row["parts_s"] = _mean_by_family([result.parts_s for result in ran])
+    row["contention_s"] = _mean_by_family([_contention(result.parts_s) for result in ran])
     return row
 
 
-def _families(accounts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean account by family."""
+def _mean_by_family(accounts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of accounts, by family."""
     total = dict.fromkeys(FAMILIES, 0.0)
     for account in accounts:
         for part, time_s in account.items():

@@ -15,8 +15,7 @@ from sim.engine.network.fluid import FluidNetwork
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS, STREAMS
 from sim.plan.bounds import bounds_of
-from sim.plan.neighbours import inputs_of
-from sim.plan.ops import Transfer
+from sim.plan.ops import Transfer, inputs_of
 from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns, path_rows
 from sim.results.stages import stages_ns

@@ -9,7 +9,6 @@ import numpy as np
 from sim.engine.clock import Alarm, Clock
 from sim.engine.network.batch import Batch
 from sim.engine.network.fluid import FluidNetwork
-from sim.plan.neighbours import inputs_of, target_of
 from sim.plan.ops import (
     NO_LAYER,
     Collective,
@@ -23,6 +22,8 @@ from sim.plan.ops import (
     Service,
     TimedKernel,
     Transfer,
+    inputs_of,
+    target_of,
 )
 from sim.time import to_ns
 from topology.links import FlowLinks, LinkLoad

@@ -199,9 +199,9 @@ class PlainNetwork:
             Alarm(self._env, latency_ns, partial(self._join, batch, positions))
         return batch
 
-    def link_use(self, *, with_course: bool = True) -> LinkUse:
-        """Return what the links have carried so far; the course is noted as it goes, and costs nothing more."""
-        del with_course
+    def link_use(self, *, with_timeline: bool = True) -> LinkUse:
+        """Return what the links have carried so far; the timeline is noted as it goes, and costs nothing more."""
+        del with_timeline
         return LinkUse(
             num_bytes=self._bytes.copy(),
             busy_s=self._busy_ns / 1e9,
@@ -214,7 +214,7 @@ class PlainNetwork:
         )
 
     def forget(self) -> None:
-        """Forget the course of the links' load."""
+        """Forget the load of the links over time."""
         self._use.clear()
 
     # ---- private -------------------------------------------------------------------------------------------------

@@ -1,18 +1,19 @@
 """Plans that change during a run: who holds what when, what moves, and what that costs, all by hand."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from works import make_model, make_plain_cluster, make_work
+from works import make_model, make_plain_cluster, make_work, route
 
 from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import run_plan
 from sim.plan.costs import Costs
-from sim.plan.moves import moved_bytes, moves_before
-from sim.plan.ops import NO_LAYER, Collective
+from sim.plan.expert_replicas import ExpertReplicas
+from sim.plan.expert_router import ExpertRouter
+from sim.plan.ops import NO_LAYER, Collective, LanePosition
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.route import route
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.time import to_ns
@@ -80,10 +81,10 @@ def test_a_plan_sees_the_window_that_ends_where_it_begins():
 def test_a_microbatch_runs_under_the_plan_of_its_turn(microbatch):
     """Tokens that arrive in each slot are those of the plan's expert there; both plans are routed in one go."""
     work = make(placement=GREEDY)
-    routed = route(work, Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=1, microbatch=microbatch)
+    routed = route(work, layer=1, microbatch=microbatch)
     counts = copies_drawn(work, 0, [1], [microbatch])[0].sum(axis=0)
     slots = placed_experts(work, 0, 1, plan=microbatch // 2)
-    np.testing.assert_array_equal(routed.tokens, counts[slots])
+    np.testing.assert_array_equal(routed.slot_tokens, counts[slots])
 
 
 def test_a_swap_between_two_ranks_takes_the_link_between_them_as_long_as_its_bytes():
@@ -92,17 +93,17 @@ def test_a_swap_between_two_ranks_takes_the_link_between_them_as_long_as_its_byt
     before = np.arange(16).reshape(8, 2)
     after = before.copy()
     after[0, 1], after[5, 0] = before[5, 0], before[0, 1]
-    costs = Costs(work.cluster, dtype="bf16")
-    for layer in range(work.model.layers):
-        costs.placed(layer, -1, lambda: before)
-        costs.placed(layer, 0, lambda layer=layer: after if layer == 1 else before)
-    (op,) = moves_before(work, costs, (0, 0), 0, 0)
+    router = SimpleNamespace(
+        slots=lambda stage, layer, plan: after if layer == 1 else before, slots_before=lambda *_: before
+    )
+    replicas = ExpertReplicas(work, Costs(work.cluster, dtype="bf16"), router)
+    (op,) = replicas.relocate(LanePosition(0, 0), work.layers_of(0), 0)
     (transfer,) = op.transfers
     weight_bytes = work.model.num_expert_params * work.model.dtype_bytes
     nvlink = work.cluster.capacity_bytes_per_s[work.cluster.own_links(transfer.ranks)[0, 0]]
     assert (op.kind, op.layer, transfer.total_bytes) == ("ep_moves", NO_LAYER, 2 * weight_bytes)
     assert transfer.alone_ns == to_ns(weight_bytes / nvlink)
-    assert moves_before(work, costs, (1, 0), 1, 0) == []  # the other stage's layers stay
+    assert replicas.relocate(LanePosition(1, 0), work.layers_of(1), 0) == []  # the other stage's layers stay
 
 
 @EVERY_MESH
@@ -141,7 +142,8 @@ def test_both_accounts_show_moves_by_their_name_and_sum_to_the_step():
 def test_in_training_weights_and_optimizer_move_and_gradients_do_not(zero, strategy, bytes_per_param):
     """What each rank of a group has of an expert: ZeRO leaves it one of two parts."""
     work = make(strategy, kind="training", placement=replace(EPLB, every=4), zero=zero)
-    moved = moved_bytes(work, Costs(work.cluster, dtype="bf16"), 0, range(2), 0)
+    costs = Costs(work.cluster, dtype="bf16")
+    moved = ExpertReplicas(work, costs, ExpertRouter(work, costs)).relocated_bytes(0, range(2), 0)
     copied = sum(
         newly_held(placed_experts(work, 0, layer, plan=-1), placed_experts(work, 0, layer, plan=0))
         for layer in range(2)
@@ -183,6 +185,6 @@ def test_every_part_of_the_model_moves_once_for_each_plan(schedule):
     ]
     assert len(parts) == len(set(parts)) > 0
     assert set(parts) <= {
-        (part, stage, plan) for stage in range(4) for part in work.chunks_of(stage) for plan in (0, 1)
+        (part, stage, plan) for stage in range(4) for part in work.model_chunks_of(stage) for plan in (0, 1)
     }
     assert {part for part, _, plan in parts if plan == 0} == set(range(work.chunk_layout.num_model_chunks))

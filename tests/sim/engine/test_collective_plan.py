@@ -9,7 +9,7 @@ from works import make_cluster
 from sim.build.work import CollectiveWork
 from sim.engine.simulation import run_plan
 from sim.plan.collective import CollectivePlan, bus_factor
-from sim.plan.transfer_sms import TransferSms
+from sim.plan.transfer_costs import TransferSms
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES

@@ -7,9 +7,9 @@ import pytest
 from works import make_model, make_work
 
 from sim.engine.simulation import run_plan
+from sim.plan.lowering import slow_down
 from sim.plan.ops import Service
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.slow_ranks import slow_down
 from topology.cluster import build_cluster
 from topology.degraded import Change
 from topology.graph_cluster import build_graph_cluster

@@ -11,8 +11,8 @@ from works import make_work
 
 import sim.engine.run_state
 import sim.engine.simulation
-from sim.engine.compute import RankCompute
 from sim.engine.network.fluid import FluidNetwork
+from sim.engine.run_state import RankCompute
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.stages import stages_ns
 from workloads.schedules import SCHEDULES

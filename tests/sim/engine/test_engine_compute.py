@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import PATIENT
 
-from sim.engine.compute import RankCompute
+from sim.engine.run_state import RankCompute
 
 NUM_RANKS = 4
 CLAIMS = st.lists(

@@ -9,8 +9,8 @@ from plain_network import max_min_rates, rates_by
 
 import sim.engine.run_state
 import sim.engine.simulation
-from sim.engine.compute import RankCompute
 from sim.engine.network.fluid import FluidNetwork
+from sim.engine.run_state import RankCompute
 from sim.engine.simulation import run_plan
 from sim.plan.ops import RendezvousKey
 from sim.results.path import path_ns

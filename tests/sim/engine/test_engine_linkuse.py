@@ -113,7 +113,7 @@ def test_the_course_of_the_hottest_link_is_its_mean_load_in_each_bin():
 
 def test_without_a_course_no_bottleneck_is_told():
     """It would take as long to find as the course."""
-    use = two_over_a_wide_link()[0].link_use(with_course=False)
+    use = two_over_a_wide_link()[0].link_use(with_timeline=False)
     assert use.bottleneck_s is None
     assert use.hottest.size == use.hot_utilisation.size == 0
 

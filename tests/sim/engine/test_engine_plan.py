@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from works import change, make_cluster, make_model, make_plain_cluster, make_work
+from works import change, make_cluster, make_model, make_plain_cluster, make_work, route
 
 from sim.build.work import Work
 from sim.engine.simulation import run_plan
 from sim.plan.bounds import all_reduce_wire_times_s
 from sim.plan.costs import Costs
-from sim.plan.optimizer_step import finish_training
+from sim.plan.lowering import Lowering
+from sim.plan.ops import LanePosition
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.route import route
 from sim.results.path import path_ns
 from sim.time import to_ns
 from topology.cluster import build_cluster
@@ -106,24 +106,24 @@ def test_an_exchange_that_is_even_has_no_imbalance():
 @pytest.mark.parametrize(("strategy", "convention"), [("EP8_TP2_PP2_DP4", "megatron"), ("EP16_TP4_PP4", "spanning")])
 def test_the_imbalance_of_random_routing_is_that_of_its_own_tokens(strategy, convention):
     work = make_work(strategy, convention, routing="multinomial")
-    routed = route(work, Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0)
-    balanced = route(
-        change(work, routing="balanced"), Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0
-    )
-    for transfer, even in zip(routed.there + routed.back, balanced.there + balanced.back, strict=True):
+    routed = route(work)
+    balanced = route(change(work, routing="balanced"))
+    for transfer, even in zip(routed.dispatch + routed.combine, balanced.dispatch + balanced.combine, strict=True):
         # Balanced counts divide here, so that what is left to save is the difference to the balanced run.
         assert transfer.imbalance_ns == transfer.alone_ns - even.alone_ns > 0
 
 
 def test_combine_brings_back_what_dispatch_brought():
     work = make_work("EP8_TP2_PP2_DP4", "megatron", num_gpus=16, routing="multinomial")
-    routed = route(work, Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0)
+    routed = route(work)
     names = work.cluster.link_names
-    there, back = (dict(zip(t[0].load.links, t[0].load.num_bytes, strict=True)) for t in (routed.there, routed.back))
+    dispatch, combine = (
+        dict(zip(t[0].load.links, t[0].load.num_bytes, strict=True)) for t in (routed.dispatch, routed.combine)
+    )
     for rank in range(8):  # one node: a rank's way up in one is its way down in the other
         up, down = names.index(f"gpu{rank}->nvswitch0"), names.index(f"nvswitch0->gpu{rank}")
-        assert (there[up], there[down]) == (back[down], back[up])
-        assert there[up] != there[down]
+        assert (dispatch[up], dispatch[down]) == (combine[down], combine[up])
+        assert dispatch[up] != dispatch[down]
 
 
 def test_the_wires_of_the_main_case_need_27_and_50_milliseconds():
@@ -313,7 +313,7 @@ def test_zero_1_splits_each_family_of_parameters_over_its_own_replicas(
     work = make_work(strategy, convention, kind="training", zero=zero)
     dense, expert = params_per_rank(work.model, work.mesh, work.stage_parameters(1))
     updated = dense / dense_replicas + expert / expert_replicas if zero else dense + expert
-    ops = finish_training(work, Costs(work.cluster, dtype="bf16"), 1, 0, np.arange(work.mesh.num_lanes))
+    ops = Lowering(work, Costs(work.cluster, dtype="bf16")).after_passes(LanePosition(1, 0))
     (update,) = [op for op in ops if hasattr(op, "kernels")]
     expected_ns = to_ns(float(work.cluster.device.memory_time_s(updated * (28.0 + 2))))
     assert set(update.total_ns.tolist()) == {expected_ns}

@@ -1,6 +1,7 @@
 """Experts with copies on several ranks in training: gradients summed by hand, conservation, memory."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from works import change, make_model, make_plain_cluster, make_work
 from sim.build.expert_routing import placed_experts
 from sim.engine.simulation import run_plan
 from sim.plan.costs import Costs
-from sim.plan.expert_replica_gradients import shared_experts, sum_over_copies
-from sim.plan.ops import NO_LAYER
-from sim.plan.optimizer_step import finish_training
+from sim.plan.expert_replicas import ExpertReplicas, experts_by_ranks
+from sim.plan.lowering import Lowering
+from sim.plan.ops import NO_LAYER, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.run.stage_memory import stage_memory
 from sim.time import to_ns
@@ -58,10 +59,9 @@ def test_one_copied_expert_is_one_all_reduce_over_its_two_ranks(zero, parts):
     slots = np.arange(16).reshape(4, 4)
     slots = np.hstack([slots, [[1], [5], [0], [13]]])  # the other copies lie beside their experts
     costs = Costs(work.cluster, dtype="bf16", network=work.network)
-    for layer in work.layers_of(0):
-        costs.placed(layer, 0, lambda: slots)
+    replicas = ExpertReplicas(work, costs, SimpleNamespace(slots=lambda *_: slots))
     for lane, ranks in enumerate(work.mesh.lanes(0)):
-        ops = sum_over_copies(work, costs, 0, lane)
+        ops = replicas.sum_gradients(LanePosition(0, lane))
         assert [op.layer for op in ops] == list(work.layers_of(0))
         for op in ops:
             (transfer,) = op.transfers
@@ -78,10 +78,9 @@ def test_one_copied_expert_is_one_all_reduce_over_its_two_ranks(zero, parts):
 def test_placements_without_copies_reduce_as_before(strategy, convention):
     """Greedy has one copy of each expert: only replicas of whole ranks are reduced."""
     work = make(strategy, convention, placement=PlacementRule(kind="greedy", window=2))
-    costs = Costs(work.cluster, dtype="bf16")
-    lanes = np.arange(work.mesh.num_lanes)
-    assert sum_over_copies(work, costs, 0, 0) == []
-    assert all(getattr(op, "layer", NO_LAYER) == NO_LAYER for op in finish_training(work, costs, 0, 0, lanes))
+    lowering, position = Lowering(work, Costs(work.cluster, dtype="bf16")), LanePosition(0, 0)
+    assert lowering.expert_replicas.sum_gradients(position) == []
+    assert all(getattr(op, "layer", NO_LAYER) == NO_LAYER for op in lowering.after_passes(position))
 
 
 @MESHES
@@ -90,7 +89,7 @@ def test_a_step_sends_the_bytes_of_these_sums_and_loses_no_token(strategy, conve
     """Against the same step without them: rings of k ranks send 2 (k - 1) times what one holds, of every expert."""
     work = make(strategy, convention, zero=zero)
     summed = run_plan(PipelinePlan(work))
-    monkeypatch.setattr("sim.plan.optimizer_step.sum_over_copies", lambda *_: [])
+    monkeypatch.setattr(ExpertReplicas, "sum_gradients", lambda *_: [])
     unsummed = run_plan(PipelinePlan(work))
     assert summed_bytes(work) > 0
     assert summed.bytes_sent - unsummed.bytes_sent == pytest.approx(summed_bytes(work))
@@ -129,5 +128,5 @@ def test_shared_experts_are_those_on_several_ranks_each_once(slots):
     """Counted apart, expert by expert; what one rank holds twice is shared with nobody."""
     held = [{rank for rank, own in enumerate(slots) if expert in own} for expert in range(8)]
     wanted = [tuple(sorted(ranks)) for ranks in held if len(ranks) > 1]
-    found = shared_experts(np.array(slots))
+    found = experts_by_ranks(np.array(slots))
     assert found == {ranks: wanted.count(ranks) for ranks in wanted}

@@ -14,7 +14,7 @@ from works import make_cluster, make_work
 
 from sim.engine.clock import Clock
 from sim.engine.network.flows import kernel
-from sim.engine.network.flows.compiled import choose_run, compiled_run
+from sim.engine.network.flows.kernel import choose_run, compiled_run
 from sim.engine.network.flows.network import FlowNetwork, _ContentionComponent
 from sim.engine.network.flows.state import build_state, rates_of
 from sim.engine.network.fluid import FluidNetwork
@@ -199,7 +199,7 @@ class Unshared(FlowNetwork):
 
     def _merge(self, stream):
         component = _ContentionComponent([stream], stream.transfer.mask, self._env.now)
-        self._knots.append(component)
+        self._components.append(component)
         self._mark(component)
 
 
@@ -242,7 +242,7 @@ def test_links_carry_the_bytes_of_their_flows(case):
     assert network.bytes_received == pytest.approx(network.bytes_sent, rel=FLOAT_REL)
     assert use.utilisation.max() <= 1
     assert use.utilisation[-1].tolist() == [0.0]
-    assert network._knots == []
+    assert network._components == []
 
 
 @PATIENT

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from handmade import make_transfer
 
-from sim.plan.pairs import PairLog
+from sim.plan.logs import PairLog
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
 

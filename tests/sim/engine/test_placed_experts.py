@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from certificates import CERTIFICATES, observe
-from works import change, make_model, make_plain_cluster, make_work
+from works import change, make_model, make_plain_cluster, make_work, route
 
 from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import Run, run_plan
@@ -13,7 +13,6 @@ from sim.engine.trace import KINDS
 from sim.plan.bounds import bounds_of
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.route import route
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings
 from workloads.errors import WorkloadError
@@ -103,9 +102,9 @@ def test_bytes_between_ranks_are_the_copies_that_were_drawn():
         limited = make("EP16_TP1_PP1_DP16", max_nodes_per_token=1, all_to_all=all_to_all, microbatches=1)
         work = replace(limited, cluster=make_plain_cluster(16))
         costs = Costs(work.cluster, dtype="bf16", network=NetworkSettings(all_to_all=all_to_all), is_random=True)
-        routed = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
-        of_nic = work.cluster.crosses_node[routed.there[0].load.links]
-        crossed[all_to_all] = routed.there[0].load.num_bytes[of_nic].sum()
+        routed = route(work, costs=costs)
+        of_nic = work.cluster.crosses_node[routed.dispatch[0].load.links]
+        crossed[all_to_all] = routed.dispatch[0].load.num_bytes[of_nic].sum()
         counts = copies_drawn(work, 0, [0], [0])[0]
     is_other = np.arange(16)[:, None] // 8 != np.arange(16) // 8  # one expert on each rank
     copies_that_cross = counts[is_other].sum()
@@ -126,9 +125,9 @@ def test_the_backward_pass_has_the_draw_of_its_forward_pass():
     """RoutingRequest again after other microbatches, with prices forgotten: the same tokens on the same ranks."""
     work = make(kind="training", routing="drift")
     costs = Costs(work.cluster, dtype="bf16", is_random=True)
-    first = [route(work, costs, stage=0, lane=0, layer=0, microbatch=m).tokens for m in (0, 1)]
+    first = [route(work, microbatch=m, costs=costs).slot_tokens for m in (0, 1)]
     fresh = Costs(work.cluster, dtype="bf16", is_random=True)
-    again = [route(work, fresh, stage=0, lane=0, layer=0, microbatch=m).tokens for m in (1, 0)]
+    again = [route(work, microbatch=m, costs=fresh).slot_tokens for m in (1, 0)]
     np.testing.assert_array_equal(first, again[::-1])
 
 
@@ -185,16 +184,14 @@ def test_permuting_experts_with_their_placement_changes_nothing():
     work = make("EP8_TP2_PP2_DP4", routing="balanced")
     order = np.random.default_rng(3).permutation(16)
     costs = Costs(work.cluster, dtype="bf16")
-    layer = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
+    layer = route(work, costs=costs)
     counts = copies_drawn(work, 0, [0], [0])[0]
     by_hand = PlacementRule(kind="explicit", experts=tuple(tuple(r) for r in order.reshape(8, 2).tolist()))
-    placed = route(
-        replace(work, placement=by_hand), Costs(work.cluster, dtype="bf16"), stage=0, lane=0, layer=0, microbatch=0
-    )
-    for group in range(layer.tokens.shape[0] // 8):
+    placed = route(replace(work, placement=by_hand))
+    for group in range(layer.slot_tokens.shape[0] // 8):
         mine = slice(group * 8, (group + 1) * 8)
-        np.testing.assert_array_equal(layer.tokens[mine].ravel(), counts[mine].sum(axis=0))
-        np.testing.assert_array_equal(placed.tokens[mine].ravel(), counts[mine].sum(axis=0)[order])
+        np.testing.assert_array_equal(layer.slot_tokens[mine].ravel(), counts[mine].sum(axis=0))
+        np.testing.assert_array_equal(placed.slot_tokens[mine].ravel(), counts[mine].sum(axis=0)[order])
 
 
 def test_a_plan_sees_the_loads_before_the_run_and_not_those_of_it():
@@ -236,13 +233,15 @@ def test_the_hot_ranks_time_is_the_layers_expert_time():
     share = 0.5
     work = make("EP16_TP4_PP4", "spanning", routing="hot_expert", skew=Skew(skew=share, shuffled=False))
     costs = Costs(work.cluster, dtype="bf16", is_random=True)
-    routed = route(work, costs, stage=0, lane=0, layer=0, microbatch=0)
-    hot = int(routed.tokens.max())
+    routed = route(work, costs=costs)
+    hot = int(routed.slot_tokens.max())
     sources = routed.lane_ranks.size * work.owned_tokens
     spread = np.sqrt(sources * share * (1 - share))
     assert abs(hot - share * sources) <= 6 * spread  # binomial
     times = [costs.kernels.kernel_ns(kernel, 1) for kernel in expert_block(work.model, np.array([[hot]]))]
-    service, _ = costs.kernels.service(lambda tokens: expert_block(work.model, tokens), routed.tokens, key="forward")
+    service, _ = costs.kernels.service(
+        lambda tokens: expert_block(work.model, tokens), routed.slot_tokens, key="forward"
+    )
     assert int(service.max()) == int(np.sum(times))
 
 

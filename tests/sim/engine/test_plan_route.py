@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
+from sim.build.expert_routing import copies_drawn
 from sim.engine.simulation import run_plan
-from sim.plan import route as module
+from sim.plan import expert_router
 from sim.plan.costs import Costs
+from sim.plan.ops import LanePosition
 from sim.plan.pipeline import PipelinePlan
 from workloads.layers import backward_of, expert_block
 
@@ -30,7 +32,10 @@ def test_a_run_does_not_depend_on_what_is_routed_in_one_go(strategy, convention,
     traces = []
     counts = work.mesh.lanes(0)[0].size * work.model.experts
     for most_counts, most_ahead in ((2**16, 8), (1, 1), (2 * counts, 2)):
-        with patch.object(module, "_MOST_COUNTS", most_counts), patch.object(module, "_MOST_AHEAD", most_ahead):
+        with (
+            patch.object(expert_router, "MOST_COUNTS", most_counts),
+            patch.object(expert_router, "MOST_MICROBATCHES", most_ahead),
+        ):
             traces.append(run_plan(PipelinePlan(work)).trace)
     for trace in traces[1:]:
         assert len(trace) == len(traces[0])
@@ -73,18 +78,17 @@ def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
             assert (kind, flops[i], makes_weights) == (kernel.kind, kernel.flops, kernel.is_weight_gradient)
 
 
-def test_of_each_place_the_last_builds_are_kept():
-    """Two places, two builds kept of each: the third build of a place drops its first."""
-    costs = Costs(make_work("EP16_TP4_PP4", "spanning").cluster, dtype="bf16")
-    built = []
+def test_a_lane_keeps_the_last_batches_that_it_routed(monkeypatch):
+    """In training two batches of each lane are kept, of one microbatch here: the third drops the first."""
+    monkeypatch.setattr(expert_router, "MOST_MICROBATCHES", 1)
+    work = make_work("EP8_TP8_PP1_DP2", "megatron", kind="training", routing="multinomial")
+    router, drawn = expert_router.ExpertRouter(work, Costs(work.cluster, dtype="bf16")), []
 
-    def ask(place, key):
-        def build():
-            built.append((place, key))
-            return {key: -key, key + 1: -key - 1}
+    def note(work, lane, layers, microbatches):
+        drawn.append((lane, *microbatches))
+        return copies_drawn(work, lane, layers, microbatches)
 
-        return costs.recent(place, key, build, num_kept=2)
-
-    asked = [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("a", 0), ("a", 4), ("a", 0)]
-    assert [ask(*each) for each in asked] == [-key for _, key in asked]
-    assert built == [("a", 0), ("a", 2), ("b", 0), ("a", 4), ("a", 0)]
+    monkeypatch.setattr(expert_router, "copies_drawn", note)
+    for lane, microbatch in ((0, 0), (0, 1), (0, 0), (1, 0), (0, 1), (0, 2), (0, 0)):
+        router.route(LanePosition(0, lane), 0, microbatch)
+    assert drawn == [(0, 0), (0, 1), (1, 0), (0, 2), (0, 0)]

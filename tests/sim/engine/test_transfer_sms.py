@@ -9,15 +9,15 @@ from certificates import CERTIFICATES, links_carry_the_bytes_of_all_transfers, o
 from handmade import BYTE_PER_NS, run_network
 from works import make_cluster, make_work
 
-from sim.engine.network.flows.compiled import choose_run
 from sim.engine.network.flows.interval import run_flows
+from sim.engine.network.flows.kernel import choose_run
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
-from sim.plan.transfer_sms import TransferSms
+from sim.plan.transfer_costs import TransferSms
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings

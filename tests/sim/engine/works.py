@@ -4,6 +4,9 @@ from dataclasses import replace
 from functools import cache
 
 from sim.build.work import Work
+from sim.plan.costs import Costs
+from sim.plan.expert_router import ExpertRouter, RoutedLayer
+from sim.plan.ops import LanePosition
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
@@ -88,6 +91,12 @@ def make_work(
 def change(work: Work, **changes: object) -> Work:
     """Return a work with other fields, named as for `make_work`."""
     return replace(work, **_as_fields(changes, {name: getattr(work, name) for name in _NESTED}))
+
+
+def route(work: Work, *, layer: int = 0, microbatch: int = 0, costs: Costs | None = None) -> RoutedLayer:
+    """Return the routing of a layer on the first lane of the first stage."""
+    costs = Costs(work.cluster, dtype="bf16") if costs is None else costs
+    return ExpertRouter(work, costs).route(LanePosition(0, 0), layer, microbatch)
 
 
 def _as_fields(changes: dict[str, object], given: dict[str, object]) -> dict[str, object]:

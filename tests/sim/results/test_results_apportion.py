@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.results.apportion import apportion
+from sim.results.accounts import apportion
 
 WEIGHTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=8)
 TOTALS = st.integers(0, 10**12)

@@ -3,13 +3,13 @@
 import pytest
 from handtraces import build_trace, row
 
-from sim.results.by_kind import parts_by_kind
+from sim.results.accounts import categories_by_kind
 from sim.results.stages import stages_ns
 
 
 def parts_of(*rows, **shape):
     trace = build_trace(*rows, **shape)
-    return {part: round(value * 1e9, 6) for part, value in parts_by_kind(trace, stages_ns(trace)).items() if value}
+    return {part: round(value * 1e9, 6) for part, value in categories_by_kind(trace, stages_ns(trace)).items() if value}
 
 
 def test_contention_is_of_the_transfer_that_suffered_it():

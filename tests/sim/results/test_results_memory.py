@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from handtraces import build_trace, passes
 
-from sim.results.memory import MEMORY_PARTS, ChunkMemory, StageMemory, memory_of
+from sim.results.memory import MEMORY_COMPONENTS, ChunkMemory, StageMemory, memory_of
 
 OF_CHUNK = ("activations", "expert_activations", "weight_pass", "logits", "kv_cache")
 
@@ -82,11 +82,11 @@ def test_memory_fits_up_to_its_capacity(weights, fits):
 
 
 def test_parts_sum_to_the_total():
-    given = {name: float(i + 1) for i, name in enumerate(MEMORY_PARTS)}
+    given = {name: float(i + 1) for i, name in enumerate(MEMORY_COMPONENTS)}
     memory, _ = peak_of(build_trace(*passes("F0 0-10, F1 10-20")), sizes(**given))
     peak = memory["peak_bytes_per_gpu"]
-    assert set(peak) == {*MEMORY_PARTS, "total"}
-    assert sum(peak[part] for part in MEMORY_PARTS) == peak["total"]
+    assert set(peak) == {*MEMORY_COMPONENTS, "total"}
+    assert sum(peak[part] for part in MEMORY_COMPONENTS) == peak["total"]
 
 
 def test_the_end_of_the_step_holds_no_microbatch():

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from handtraces import build_trace, passes, row
 
+from sim.results.accounts import empty_account
 from sim.results.metrics import RunFacts, metrics_of, stage_compute_max_over_mean
-from sim.results.parts import empty_account
 from sim.results.stages import stages_ns
 
 FACTS = RunFacts(

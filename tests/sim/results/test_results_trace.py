@@ -6,7 +6,7 @@ from handtraces import build_trace, passes, row
 
 from sim.engine.recorder import Recorder
 from sim.engine.trace import COLUMNS, KINDS, PASS_KINDS, STREAMS
-from sim.results.parts import PARTS, empty_account
+from sim.results.accounts import CATEGORIES, empty_account
 
 
 def test_base_is_what_the_other_parts_leave():
@@ -68,10 +68,10 @@ def test_the_latest_row_is_the_last_to_end_then_the_first_kind_then_the_lowest(r
 
 
 def test_every_kind_of_row_has_its_part_of_the_account():
-    assert set(KINDS) - set(PASS_KINDS) <= set(PARTS)
-    assert set(PARTS) - set(KINDS) == {"imbalance", "contention", "latency", "stalled", "foreign", "idle"}
+    assert set(KINDS) - set(PASS_KINDS) <= set(CATEGORIES)
+    assert set(CATEGORIES) - set(KINDS) == {"imbalance", "contention", "latency", "stalled", "foreign", "idle"}
     assert len(STREAMS) == 5
-    assert empty_account() == dict.fromkeys(PARTS, 0)
+    assert empty_account() == dict.fromkeys(CATEGORIES, 0)
 
 
 def test_a_trace_becomes_a_table_of_pandas():

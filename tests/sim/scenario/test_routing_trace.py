@@ -15,7 +15,7 @@ from sim.build.routing import routing_of
 from sim.errors import InputError
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
-from sim.studies.stress.heat import expert_tokens
+from sim.studies.stress.report import expert_tokens
 from workloads.placement import PlacementRule, place_experts
 
 TOKENS = np.arange(1, 13, dtype=float).reshape(2, 2, 3)

@@ -23,10 +23,8 @@ from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.stress_section import RemedySpec
 from sim.studies.stress.grid import build_grid, remedies_of
-from sim.studies.stress.heat import expert_tokens
-from sim.studies.stress.point import Done, PointFile, point_key
-from sim.studies.stress.report import stress_test
-from sim.studies.stress.run import run_grid
+from sim.studies.stress.points import PointFile, PointResult, point_key, run_grid
+from sim.studies.stress.report import expert_tokens, stress_test
 from sim.studies.stress.summary import FAMILIES, mean_and_interval, summarise
 from sim.studies.stress.verdict import verdict
 
@@ -154,12 +152,12 @@ def test_what_is_done_is_not_done_again(scenario, tmp_path):
 def test_torn_bytes_are_simulated_again(tmp_path):
     """Bytes that are no UTF-8 take their own line with them; lines before and after are kept."""
     file = tmp_path / "points.jsonl"
-    done = Done(values={"step_time_s": 1.0}, parts_s={}, tokens={"rerouted": 0})
+    done = PointResult(values={"step_time_s": 1.0}, parts_s={}, tokens={"rerouted": 0})
     for key in ("a", "b", "c"):
         PointFile(file).add(key, done)
     first, second, third = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + second[:20] + b"\xff\xfe\x80" + second[25:] + third)
-    assert PointFile(file).done == {"a": done, "c": done}
+    assert PointFile(file).results == {"a": done, "c": done}
 
 
 def test_a_folder_in_place_of_the_points_is_refused_by_name(tmp_path):
@@ -189,7 +187,7 @@ def test_other_code_is_another_simulation(scenario, monkeypatch):
     """The version alone would let results from before a change be taken for those after it."""
     before = point_key(scenario)
     assert point_key(scenario) == before
-    monkeypatch.setattr("sim.studies.stress.point.source_digest", lambda: "of other code")
+    monkeypatch.setattr("sim.studies.stress.points.source_digest", lambda: "of other code")
     assert point_key(scenario) != before
 
 
@@ -481,7 +479,7 @@ def test_a_sentence_is_said_where_nothing_ran():
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     kept = PointFile(tmp_path / "file" / "points.jsonl")
-    kept.add("a", Done.of(Observation(values={"step_time_s": 1.0})))
+    kept.add("a", PointResult.of(Observation(values={"step_time_s": 1.0})))
     with pytest.raises(OutputError):
         kept.check()
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.network.flows.compiled import Run
+from sim.engine.network.flows.kernel import Run
 from sim.engine.network.flows.state import build_state
 from sim.plan.ops import Transfer
 from topology.links import FlowLinks
@@ -78,7 +78,7 @@ def run_flows(
     run
         The kernel, interpreted or compiled.
     """
-    if not all(one.any() for one in remaining):  # a transfer whose end and another's start fall together
+    if not all(num_bytes.any() for num_bytes in remaining):  # a transfer whose end and another's start fall together
         nothing = np.zeros(0, dtype=np.int64)
         return FlowInterval(
             elapsed_ns=0,
@@ -93,7 +93,7 @@ def run_flows(
     num_links = capacity.size
     links, capacity = _with_own_links(transfers, capacity)
     before = np.concatenate(remaining)
-    owner = np.repeat(np.arange(len(transfers)), [one.size for one in remaining])
+    owner = np.repeat(np.arange(len(transfers)), [num_bytes.size for num_bytes in remaining])
     state = build_state(links, before, owner, capacity)
     elapsed_ns, num_solves = run(state, 0, stop_ns)
     is_active = state.bottleneck >= 0
@@ -110,7 +110,7 @@ def run_flows(
     used = np.flatnonzero(num_bytes[:num_links])
     return FlowInterval(
         elapsed_ns=elapsed_ns,
-        remaining=tuple(np.split(after, np.cumsum([one.size for one in remaining])[:-1])),
+        remaining=tuple(np.split(after, np.cumsum([num_bytes.size for num_bytes in remaining])[:-1])),
         links=used,
         num_bytes=num_bytes[used],
         held_bytes=held_bytes[used],
@@ -129,14 +129,14 @@ def _overheads(transfers: Sequence[Transfer], links: FlowLinks, owner: NDArray[n
     overheads = np.ones(links.links.size)
     for position, transfer in enumerate(transfers):
         if transfer.overhead is not None:
-            mine = (of_entry == position) & (links.links < transfer.overhead.size)
-            overheads[mine] = transfer.overhead[links.links[mine]]
+            is_own = (of_entry == position) & (links.links < transfer.overhead.size)
+            overheads[is_own] = transfer.overhead[links.links[is_own]]
     return overheads
 
 
 def _with_own_links(transfers: Sequence[Transfer], capacity: FloatArray) -> tuple[FlowLinks, FloatArray]:
     """Return the links of all flows, and all capacities; links of their own are numbered after the cluster's."""
-    parts, capacities, num_more = [], [capacity], 0
+    flow_links, capacities, num_more = [], [capacity], 0
     for transfer in transfers:
         links, own = _links_of(transfer, capacity.size)
         if own is not None:
@@ -144,8 +144,8 @@ def _with_own_links(transfers: Sequence[Transfer], capacity: FloatArray) -> tupl
             links = replace(links, links=moved)
             capacities.append(own)
             num_more += own.size
-        parts.append(links)
-    return _joined(parts), np.concatenate(capacities) if num_more else capacity
+        flow_links.append(links)
+    return _joined(flow_links), np.concatenate(capacities) if num_more else capacity
 
 
 def _links_of(transfer: Transfer, num_links: int) -> tuple[FlowLinks, FloatArray | None]:
@@ -158,11 +158,11 @@ def _links_of(transfer: Transfer, num_links: int) -> tuple[FlowLinks, FloatArray
     return FlowLinks(first=np.array([0, links.size]), links=links, share=share), own
 
 
-def _joined(parts: Sequence[FlowLinks]) -> FlowLinks:
-    if len(parts) == 1:
-        return parts[0]
+def _joined(transfers: Sequence[FlowLinks]) -> FlowLinks:
+    if len(transfers) == 1:
+        return transfers[0]
     return FlowLinks(
-        first=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.first) for part in parts]))]),
-        links=np.concatenate([part.links for part in parts]),
-        share=np.concatenate([part.share for part in parts]),
+        first=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(flows.first) for flows in transfers]))]),
+        links=np.concatenate([flows.links for flows in transfers]),
+        share=np.concatenate([flows.share for flows in transfers]),
     )

@@ -18,18 +18,24 @@ How it is fast
 - Rates are not written to flows. Each link counts the bytes that a flow of share 1 which it holds back has sent (its
   *tally*); a flow ends when its bottleneck's tally reaches the flow's mark.
 
-Links and flows that have nothing in common belong to different *parts*; links are numbered part by part.
+Links and flows that have nothing in common belong to different *components*; links are numbered component by component.
 
 The source is a subset of Python that runs interpreted and compiled by numba, and gives the same bits either way: no sum
-is taken in an order that a compiler may choose.
+is taken in an order that a compiler may choose. numba is optional (`pip install moesim[fast]`) and imported only where
+compiling is worth its time. The functions are compiled one after another, each with the compiled functions before it;
+the compiled code is kept on disk where there is a place for it.
 """
 
-from typing import NamedTuple
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FUNCTIONS", "State", "run"]
+__all__ = ["FUNCTIONS", "Run", "State", "choose_run", "compiled_run", "has_numba", "run", "solve"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -40,11 +46,11 @@ _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanos
 
 
 class State(NamedTuple):
-    """Flows and links at one time. L links in P parts, F flows, E entries (flow, link)."""
+    """Flows and links at one time. L links in C components, F flows, E entries (flow, link)."""
 
     first_link: IntArray
-    """First link of each part, and the number of links. Shape [P + 1]."""
-    part: IntArray
+    """First link of each component, and the number of links. Shape [C + 1]."""
+    component: IntArray
     """Part of each link. Shape [L]."""
     capacity: FloatArray
     """Bytes/s. Shape [L]."""
@@ -77,15 +83,15 @@ class State(NamedTuple):
     num_held: IntArray
     """Flows that each link holds back. Shape [L]."""
     weight: FloatArray
-    """Shares on each link of its part of the flows that a link holds back. Shape [L, widest part]."""
+    """Shares on each link of its component of the flows that a link holds back. Shape [L, widest component]."""
     order: IntArray
-    """Links of each part in rising order of level, those that hold back none left out. Shape [L]."""
+    """Links of each component in rising order of level, those that hold back none left out. Shape [L]."""
     place: IntArray
-    """ChunkPosition of each link in the order of its part; -1 where it has none. Shape [L]."""
+    """Place of each link in the order of its component; -1 where it has none. Shape [L]."""
     num_ordered: IntArray
-    """Links in the order of each part. Shape [P]."""
+    """Links in the order of each component. Shape [C]."""
     left: FloatArray
-    """What is left of the capacities of a part before each place in its order. Shape [L + P, widest part]."""
+    """What is left of the capacities of a component before each place in its order. Shape [L + C, widest component]."""
     is_stale: NDArray[np.bool_]
     """Links whose `next_mark` is to be looked up again. Shape [L]."""
 
@@ -103,43 +109,43 @@ def run(s: State, now_ns: int, stop_ns: int) -> tuple[int, int]:
         now_ns += int(step_ns)
         s.tally[:] += s.level * (step_ns * 1e-9)
         has_ended = _end_flows(s, now_ns, dirty)
-        for part in np.flatnonzero(dirty >= 0):
-            solve(s, int(part), int(dirty[part]))
+        for component in np.flatnonzero(dirty >= 0):
+            solve(s, int(component), int(dirty[component]))
             num_solves += 1
-            dirty[part] = -1
+            dirty[component] = -1
         _look_up_marks(s)
         if has_ended:
             return now_ns, num_solves
 
 
-def solve(s: State, part: int, start: int) -> None:
-    """Find levels and bottlenecks of a part again, from a place in its order on."""
+def solve(s: State, component: int, start: int) -> None:
+    """Find levels and bottlenecks of a component again, from a place in its order on."""
     place = start
     while True:
-        _follow(s, part, place)
-        low, high = s.first_link[part], s.first_link[part + 1]
-        last = s.left[low + part + s.num_ordered[part], : high - low]
+        _follow(s, component, place)
+        low, high = s.first_link[component], s.first_link[component + 1]
+        last = s.left[low + component + s.num_ordered[component], : high - low]
         over = np.flatnonzero((last < -_NOISE * s.capacity[low:high]) & (s.place[low:high] < 0))
         if over.size == 0:
             return
-        place = _move_forward(s, part, low + over[0], s.num_ordered[part])
+        place = _move_forward(s, component, low + over[0], s.num_ordered[component])
 
 
-def _follow(s: State, part: int, start: int) -> None:
+def _follow(s: State, component: int, start: int) -> None:
     """Take the links through in their order, putting each to its place."""
-    low, base = s.first_link[part], s.first_link[part] + part
+    low, base = s.first_link[component], s.first_link[component] + component
     order, levels, left, weight, num_held = s.order, s.level, s.left, s.weight, s.num_held
-    width = s.first_link[part + 1] - low
+    width = s.first_link[component + 1] - low
     place = start
     before = levels[order[low + place - 1]] if place > 0 else 0.0
-    while place < s.num_ordered[part]:
+    while place < s.num_ordered[component]:
         link = order[low + place]
         if num_held[link] == 0:
-            _leave_order(s, part, place)
+            _leave_order(s, component, place)
             continue
         level = left[base + place, link - low] / weight[link, link - low]
         if level < before and _is_below(s, link, level, before):
-            earlier = _move_forward(s, part, link, place)
+            earlier = _move_forward(s, component, link, place)
             if earlier < place:
                 place = earlier
                 before = levels[order[low + place - 1]] if place > 0 else 0.0
@@ -156,16 +162,16 @@ def _subtract(row: FloatArray, weight: FloatArray, level: float, out: FloatArray
 
 def _is_below(s: State, link: int, level: float, other: float) -> bool:
     """Tell whether a link's level is below another by more than float noise."""
-    held = s.weight[link, link - s.first_link[s.part[link]]]
+    held = s.weight[link, link - s.first_link[s.component[link]]]
     return bool(level < other * (1 - _TIE) and (other - level) * held > _NOISE * s.capacity[link])
 
 
-def _leave_order(s: State, part: int, place: int) -> None:
+def _leave_order(s: State, component: int, place: int) -> None:
     """Take a link that holds back no flow out of the order."""
-    low = s.first_link[part]
+    low = s.first_link[component]
     link = s.order[low + place]
-    s.num_ordered[part] -= 1
-    for i in range(low + place, low + s.num_ordered[part]):
+    s.num_ordered[component] -= 1
+    for i in range(low + place, low + s.num_ordered[component]):
         s.order[i] = s.order[i + 1]
         s.place[s.order[i]] = i - low
     s.place[link] = -1
@@ -173,9 +179,9 @@ def _leave_order(s: State, part: int, place: int) -> None:
     s.weight[link, :] = 0.0
 
 
-def _move_forward(s: State, part: int, link: int, place: int) -> int:
+def _move_forward(s: State, component: int, link: int, place: int) -> int:
     """Move a link from `place` (or from outside) to where it saturates, and return where that is."""
-    low, base = s.first_link[part], s.first_link[part] + part
+    low, base = s.first_link[component], s.first_link[component] + component
     own = s.weight[link, link - low] if s.place[link] >= 0 else 0.0
     held = own
     target = place
@@ -188,7 +194,7 @@ def _move_forward(s: State, part: int, link: int, place: int) -> int:
     if target == place and s.place[link] >= 0:
         return place
     if s.place[link] < 0:
-        s.num_ordered[part] += 1
+        s.num_ordered[component] += 1
     if held > own:
         _take_over(s, link, target, place)
     for i in range(low + place, low + target, -1):
@@ -201,7 +207,7 @@ def _move_forward(s: State, part: int, link: int, place: int) -> int:
 
 def _take_over(s: State, link: int, start: int, stop: int) -> None:
     """Let `link` hold back those of its flows whose bottleneck stands from `start` to before `stop`."""
-    low = s.first_link[s.part[link]]
+    low = s.first_link[s.component[link]]
     flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
     flows = flows[s.bottleneck[flows] >= 0]
     places = s.place[s.bottleneck[flows]]
@@ -219,11 +225,11 @@ def _take_over(s: State, link: int, start: int, stop: int) -> None:
 
 
 def _end_flows(s: State, now_ns: int, dirty: IntArray) -> bool:
-    """End all flows with under a nanosecond left; note from where each part is to be solved again."""
+    """End all flows with under a nanosecond left; note from where each component is to be solved again."""
     has_ended = False
     for link in np.flatnonzero(s.next_mark - s.tally < s.level * 1e-9):
-        part = s.part[link]
-        low = s.first_link[part]
+        component = s.component[link]
+        low = s.first_link[component]
         flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
         flows = flows[s.bottleneck[flows] == link]
         flows = flows[s.mark[flows] - s.tally[link] < s.level[link] * 1e-9]
@@ -240,8 +246,8 @@ def _end_flows(s: State, now_ns: int, dirty: IntArray) -> bool:
         s.waiting[:] -= num_ended
         has_ended = has_ended or ((num_ended > 0) & (s.waiting == 0)).any()
         s.is_stale[link] = True
-        if dirty[part] < 0 or s.place[link] < dirty[part]:
-            dirty[part] = s.place[link]
+        if dirty[component] < 0 or s.place[link] < dirty[component]:
+            dirty[component] = s.place[link]
     return has_ended
 
 
@@ -268,3 +274,45 @@ FUNCTIONS = (
     run,
 )
 """All functions, each after those that it calls: in this order they are compiled."""
+
+# ---- compiled ----------------------------------------------------------------------------------------------------
+
+Run = Callable[[State, int, int], tuple[int, int]]
+"""The type of `run`, interpreted or compiled."""
+
+_WORTH_STEPS = 5_000
+"""Steps that take seconds interpreted (0.1 to 0.5 ms each), as compiling does (10 s once, 1 s where it is kept)."""
+
+
+def choose_run(num_steps: int) -> Run:
+    """Return `run`: compiled if that is worth it for so many steps, and if numba is there."""
+    return compiled_run() if num_steps >= _WORTH_STEPS and has_numba() else run
+
+
+@cache
+def has_numba() -> bool:
+    """Tell whether numba is installed, without importing it."""
+    return importlib.util.find_spec("numba") is not None
+
+
+@cache
+def compiled_run() -> Run:
+    """Return `run` compiled by numba; the first call of it takes seconds, or less where it was kept on disk."""
+    import numba  # noqa: PLC0415  # optional, and slow to import
+
+    space: dict[str, Any] = dict(globals())
+    for interpreted in FUNCTIONS:
+        source = _subtract_in_a_loop if interpreted is _subtract else interpreted
+        function = FunctionType(source.__code__, space, interpreted.__name__)
+        try:
+            space[interpreted.__name__] = numba.njit(cache=True)(function)
+        except RuntimeError:  # no place to keep it: a read-only install without a home
+            space[interpreted.__name__] = numba.njit(function)
+    compiled: Run = space["run"]
+    return compiled
+
+
+def _subtract_in_a_loop(row: FloatArray, weight: FloatArray, level: float, out: FloatArray, width: int) -> None:
+    """Do as `_subtract` does, in the loop that compilers like (numpy's expression makes an array first)."""
+    for i in range(width):
+        out[i] = row[i] - weight[i] * level

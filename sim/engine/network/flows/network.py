@@ -6,12 +6,16 @@ All flows of all transfers share links max-min fairly; a transfer ends when its 
 of its own is one flow, as in `sim.engine.network.fluid`. Waiting for the latency uses no link. An end is rounded up to
 a whole nanosecond; flows of one component with less than a nanosecond left end together.
 
+Between two changes of the set of transfers on a link, its load is the mean: bytes / (capacity * time). Rates within
+that time change with every end of a flow, and are not kept. So a link counts as full, and as a bottleneck, where it was
+full from the start of such a time to the last end of its flows there: a little less than it was.
+
 How it is fast
 --------------
-An event per transfer, none per flow: the flows of a *component* (transfers that share links, directly or over others) are
-let run ahead until the first of its transfers ends, and one alarm is set for that. When another transfer joins earlier,
-they run again from where they stood, as far as now. What became of transfers that started together is kept, for equal
-sets come again.
+There is an event per transfer and none per flow. The flows of a *contention component* (transfers that share links,
+directly or over others) run ahead until the first of its transfers ends, and one alarm is set for that time. When
+another transfer joins earlier, the flows run again from where they stood, as far as now. The interval of transfers that
+started together is kept, for equal sets of transfers come again.
 
 Assumptions
 -----------
@@ -19,6 +23,7 @@ Latency is not stretched by load, and is the transfer's: its flows start togethe
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -26,11 +31,10 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
-from sim.engine.network.batch import Batch, connected, refuse_dead_links
-from sim.engine.network.flows.compiled import Run, choose_run
+from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
 from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
-from sim.engine.network.flows.log import FlowLog
-from sim.engine.occupancy import NoOccupancy, Occupancy
+from sim.engine.network.flows.kernel import Run, choose_run
+from sim.engine.network.linkuse import hottest_links, mean_timeline
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 
@@ -38,7 +42,11 @@ __all__ = ["FlowNetwork"]
 
 FloatArray = NDArray[np.float64]
 _KNOWN = 256
-"""Courses that are kept for sets of transfers that come again."""
+"""Intervals that are kept for sets of transfers that come again."""
+
+
+_ROUNDING = 1e-3
+"""Share of a link's bytes that the rounding of ends to whole nanoseconds may hide."""
 
 
 class _Stream:
@@ -56,12 +64,12 @@ class _Stream:
 class _ContentionComponent:
     """Transfers that share links, directly or over others."""
 
-    __slots__ = ("alarm", "course", "mask", "since_ns", "streams")
+    __slots__ = ("alarm", "interval", "mask", "since_ns", "streams")
 
     def __init__(self, streams: list[_Stream], mask: int, since_ns: int) -> None:
         self.streams, self.mask, self.since_ns = streams, mask, since_ns
         self.alarm: simpy.Event | None = None
-        self.course: FlowInterval | None = None
+        self.interval: FlowInterval | None = None
 
 
 class FlowNetwork:
@@ -82,11 +90,11 @@ class FlowNetwork:
         self._capacity, self._names = capacity, link_names
         self._limits = capacity if can_saturate is None else np.where(can_saturate | (capacity <= 0), capacity, np.inf)
         self._dead = sum(1 << int(link) for link in np.flatnonzero(capacity <= 0))
-        self._knots: list[_ContentionComponent] = []
+        self._components: list[_ContentionComponent] = []
         self._stale: list[_ContentionComponent] = []
         self._num_ended: dict[Transfer, int] = {}
         self._known: dict[tuple[Transfer, ...], FlowInterval] = {}
-        self._log = FlowLog(capacity, link_names, link_kinds)
+        self._log = _FlowLog(capacity, link_names, link_kinds)
         self._choose, self._num_steps = choose, 0
         self.occupancy: Occupancy = NoOccupancy()
         self.num_solves = 0
@@ -105,12 +113,12 @@ class FlowNetwork:
             if transfer.num_sms:
                 self.occupancy.begin(transfer)
         for latency_ns, positions in by_latency.items():
-            Alarm(self._env, latency_ns, partial(self._join, batch, positions))
+            Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, positions))
         return batch
 
-    def link_use(self, *, with_course: bool = True) -> LinkUse:
+    def link_use(self, *, with_timeline: bool = True) -> LinkUse:
         """Return what the links have carried so far."""
-        return self._log.summary(with_course=with_course)
+        return self._log.summary(with_timeline=with_timeline)
 
     def num_ended(self) -> dict[Transfer, int]:
         """Return how often each transfer has ended."""
@@ -123,7 +131,7 @@ class FlowNetwork:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _join(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
+    def _start_to_flow(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
         """Let transfers flow after their latency, with those that they meet."""
         for position in positions:
             transfer = batch.transfers[position]
@@ -137,15 +145,15 @@ class FlowNetwork:
     def _merge(self, stream: _Stream) -> None:
         """Make one component of a transfer and those it meets, to be shared when all that starts now has started."""
         streams, mask = [stream], stream.transfer.mask
-        for component in [component for component in self._knots if component.mask & mask]:
+        for component in [component for component in self._components if component.mask & mask]:
             self._advance(component)
-            self._knots.remove(component)
+            self._components.remove(component)
             if component in self._stale:
                 self._stale.remove(component)
             component.alarm = None
             streams, mask = [*component.streams, *streams], mask | component.mask
         component = _ContentionComponent(streams, mask, self._env.now)
-        self._knots.append(component)
+        self._components.append(component)
         self._mark(component)
 
     def _mark(self, component: _ContentionComponent) -> None:
@@ -157,26 +165,26 @@ class FlowNetwork:
     def _advance(self, component: _ContentionComponent) -> None:
         """Move a component's flows on to now."""
         elapsed_ns = self._env.now - component.since_ns
-        course = component.course
-        if course is None or (elapsed_ns == 0 and course.elapsed_ns > 0):
+        interval = component.interval
+        if interval is None or (elapsed_ns == 0 and interval.elapsed_ns > 0):
             return
-        if elapsed_ns < course.elapsed_ns:
-            course = self._run(component.streams, elapsed_ns)
-        self._log.add(component.since_ns, course)
-        for stream, remaining in zip(component.streams, course.remaining, strict=True):
+        if elapsed_ns < interval.elapsed_ns:
+            interval = self._run(component.streams, elapsed_ns)
+        self._log.add(component.since_ns, interval)
+        for stream, remaining in zip(component.streams, interval.remaining, strict=True):
             stream.remaining, stream.is_fresh = remaining, False
-        component.since_ns, component.course = self._env.now, None
+        component.since_ns, component.interval = self._env.now, None
 
     def _share(self, _: simpy.Event) -> None:
-        """Let the flows of all components in which something changed run ahead, and set the times of their next ends."""
+        """Let the flows of all changed components run ahead, and set the times of their next ends."""
         stale, self._stale = self._stale, []
         for component in stale:
-            self._knots.remove(component)
-            for streams, mask in connected(component.streams, lambda stream: stream.transfer.mask):
-                part = _ContentionComponent(streams, mask, self._env.now)
-                part.course = self._course(streams)
-                part.alarm = Alarm(self._env, part.course.elapsed_ns, partial(self._end_some, part))
-                self._knots.append(part)
+            self._components.remove(component)
+            for streams, mask in contention_components(component.streams, lambda stream: stream.transfer.mask):
+                smaller = _ContentionComponent(streams, mask, self._env.now)
+                smaller.interval = self._interval_of(streams)
+                smaller.alarm = Alarm(self._env, smaller.interval.elapsed_ns, partial(self._end_some, smaller))
+                self._components.append(smaller)
 
     def _end_some(self, component: _ContentionComponent, event: simpy.Event) -> None:
         if component.alarm is not event:
@@ -188,27 +196,27 @@ class FlowNetwork:
         for stream in ended:
             self._finish(stream.batch, stream.position)
 
-    def _course(self, streams: Sequence[_Stream]) -> FlowInterval:
+    def _interval_of(self, streams: Sequence[_Stream]) -> FlowInterval:
         """Return what becomes of flows until the first of their transfers ends."""
         if not all(stream.is_fresh for stream in streams):
             return self._run(streams)
         key = tuple(stream.transfer for stream in streams)
-        course = self._known.get(key)
-        if course is None:
+        interval = self._known.get(key)
+        if interval is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
-            course = self._known[key] = self._run(streams)
-        return course
+            interval = self._known[key] = self._run(streams)
+        return interval
 
     def _run(self, streams: Sequence[_Stream], stop_ns: int | None = None) -> FlowInterval:
         transfers = [stream.transfer for stream in streams]
         remaining = [stream.remaining for stream in streams]
-        self._num_steps += sum(np.unique(one).size for one in remaining)  # equal flows end in one step
+        self._num_steps += sum(np.unique(num_bytes).size for num_bytes in remaining)  # equal flows end in one step
         run = self._choose(self._num_steps)
         limit = {} if stop_ns is None else {"stop_ns": stop_ns}
-        course = run_flows(transfers, remaining, self._limits, run, **limit)
-        self.num_solves += course.num_solves
-        return course
+        interval = run_flows(transfers, remaining, self._limits, run, **limit)
+        self.num_solves += interval.num_solves
+        return interval
 
     def _finish(self, batch: Batch, position: int) -> None:
         transfer = batch.transfers[position]
@@ -220,3 +228,65 @@ class FlowNetwork:
         batch.waiting -= 1
         if batch.waiting == 0:
             batch.done.fire()
+
+
+class _FlowLog:
+    """Intervals between starts and ends of transfers."""
+
+    def __init__(self, capacity: FloatArray, names: Sequence[str], link_kinds: Sequence[str]) -> None:
+        self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
+        self._kinds = tuple(dict.fromkeys(link_kinds))
+        self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)
+        self._bytes = np.zeros(capacity.size)
+        self._busy_ns = np.zeros(capacity.size, dtype=np.int64)
+        self._intervals: list[tuple[int, FlowInterval, FloatArray]] = []
+
+    def add(self, start_ns: int, interval: FlowInterval) -> None:
+        """Note what flows did from `start_ns` on."""
+        self._bytes[interval.links] += interval.num_bytes
+        self._busy_ns[interval.links] += interval.busy_ns
+        if interval.elapsed_ns:
+            use = np.zeros(len(self._kinds))
+            load = interval.held_bytes / (self._capacity[interval.links] * (interval.elapsed_ns * 1e-9))
+            np.maximum.at(use, self._kind_of[interval.links], np.minimum(load, 1.0))  # above by the rounding of ends
+            self._intervals.append((start_ns, interval, use))
+
+    def summary(self, *, with_timeline: bool = True) -> LinkUse:
+        """Return bytes, busy time and (unless left out) the timeline of utilisation."""
+        intervals = self._intervals if with_timeline else []
+        start = np.array([start_ns for start_ns, _, _ in intervals], dtype=np.int64)
+        end = start + np.array([interval.elapsed_ns for _, interval, _ in intervals], dtype=np.int64)
+        times = np.unique(np.concatenate([start, end]))
+        use = np.zeros((times.size, len(self._kinds)))
+        first, last = np.searchsorted(times, start), np.searchsorted(times, end)
+        for (_, _, load), low, high in zip(intervals, first.tolist(), last.tolist(), strict=True):
+            np.maximum(use[low:high], load, out=use[low:high])
+        all_of = LinkUse(
+            num_bytes=self._bytes.copy(),
+            busy_s=self._busy_ns / 1e9,
+            time_ns=times,
+            utilisation=use,
+            kinds=self._kinds,
+            names=self._names,
+            link_kinds=self._link_kinds,
+            capacity_bytes_per_s=self._capacity,
+        )
+        return self._with_hottest(all_of, start, end) if with_timeline else all_of
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _with_hottest(self, use: LinkUse, start: NDArray[np.int64], end: NDArray[np.int64]) -> LinkUse:
+        """Return what links carried, with bottlenecks and the timeline of the hottest."""
+        hot = hottest_links(use.num_bytes, self._capacity)
+        load = np.zeros((start.size, hot.size))
+        full_ns = np.zeros(self._capacity.size)
+        for here, (_, interval, _) in zip(load, self._intervals, strict=True):
+            num_bytes = np.zeros(self._capacity.size)
+            num_bytes[interval.links] = interval.num_bytes
+            here[:] = num_bytes[hot] / (self._capacity[hot] * (interval.elapsed_ns * 1e-9))
+            most = self._capacity[interval.links] * (interval.busy_ns * 1e-9)
+            is_full = interval.num_bytes >= (1 - _ROUNDING) * most
+            full_ns[interval.links[is_full]] += interval.busy_ns[is_full]
+        edges_ns, hot_utilisation = mean_timeline(start, end, np.minimum(load, 1.0))
+        full_s = full_ns / 1e9
+        return replace(use, bottleneck_s=full_s, hottest=hot, hot_edges_ns=edges_ns, hot_utilisation=hot_utilisation)

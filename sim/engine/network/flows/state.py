@@ -1,4 +1,4 @@
-"""The first state of flows that start (or go on) together: links numbered part by part, bottlenecks found.
+"""The first state of flows that start (or go on) together: links numbered component by component, bottlenecks found.
 
 Model
 -----
@@ -41,11 +41,11 @@ def build_state(flows: FlowLinks, remaining: FloatArray, owner: IntArray, capaci
     entries = _Entries(flow=flows.flow_of_entry, link=flows.links, share=flows.share)
     entries = entries.where(is_active[entries.flow] & np.isfinite(capacity)[entries.link])
     entries = entries.where(_narrowest_of_alike(entries, capacity)[entries.link])
-    numbers, part = _by_part(entries)
+    numbers, component = _by_component(entries)
     renumbered = np.zeros(capacity.size, dtype=np.int64)
     renumbered[numbers] = np.arange(numbers.size)
     entries = _Entries(flow=entries.flow, link=renumbered[entries.link], share=entries.share)
-    return _first_state(entries, part, capacity[numbers], remaining, owner)
+    return _first_state(entries, component, capacity[numbers], remaining, owner)
 
 
 def rates_of(state: State) -> FloatArray:
@@ -64,9 +64,9 @@ class _Entries:
     link: IntArray
     share: FloatArray
 
-    def where(self, chosen: NDArray[np.bool_]) -> "_Entries":
+    def where(self, is_kept: NDArray[np.bool_]) -> "_Entries":
         """Return some of the entries."""
-        return _Entries(flow=self.flow[chosen], link=self.link[chosen], share=self.share[chosen])
+        return _Entries(flow=self.flow[is_kept], link=self.link[is_kept], share=self.share[is_kept])
 
 
 def _narrowest_of_alike(entries: _Entries, capacity: FloatArray) -> NDArray[np.bool_]:
@@ -101,8 +101,11 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.asarray(values ^ (values >> np.uint64(31)))
 
 
-def _by_part(entries: _Entries) -> tuple[IntArray, IntArray]:
-    """Return the links part by part, and the part of each: links are in one part when a chain of flows joins them."""
+def _by_component(entries: _Entries) -> tuple[IntArray, IntArray]:
+    """Return the links component by component, and the component of each link.
+
+    Links are in one component when a chain of flows joins them.
+    """
     flow, link = entries.flow, entries.link
     label = np.arange(int(link.max()) + 1)
     start = np.flatnonzero(np.diff(flow, prepend=-1))
@@ -119,26 +122,26 @@ def _by_part(entries: _Entries) -> tuple[IntArray, IntArray]:
 
 
 def _first_state(
-    entries: _Entries, part: IntArray, capacity: FloatArray, remaining: FloatArray, owner: IntArray
+    entries: _Entries, component: IntArray, capacity: FloatArray, remaining: FloatArray, owner: IntArray
 ) -> State:
-    num_links, num_flows, num_parts = capacity.size, remaining.size, int(part[-1]) + 1
-    first_link = np.searchsorted(part, np.arange(num_parts + 1)).astype(np.int64)
+    num_links, num_flows, num_components = capacity.size, remaining.size, int(component[-1]) + 1
+    first_link = np.searchsorted(component, np.arange(num_components + 1)).astype(np.int64)
     width = int(np.diff(first_link).max())
-    column = np.arange(num_links) - first_link[part]
+    column = np.arange(num_links) - first_link[component]
     bottleneck, filled = _fill(entries, capacity, num_flows)
     is_active = bottleneck >= 0
     weight = np.bincount(
         bottleneck[entries.flow] * width + column[entries.link], weights=entries.share, minlength=num_links * width
     )
-    order, place, num_ordered = _orders(filled, part, first_link)
-    left = np.zeros((num_links + num_parts, width))
-    left[first_link[part] + part, column] = capacity
+    order, place, num_ordered = _orders(filled, component, first_link)
+    left = np.zeros((num_links + num_components, width))
+    left[first_link[component] + component, column] = capacity
     next_mark = np.full(num_links, np.inf)
     np.minimum.at(next_mark, bottleneck[is_active], remaining[is_active])
     num_on = np.bincount(entries.link, minlength=num_links)
     state = State(
         first_link=first_link,
-        part=part,
+        component=component,
         capacity=capacity,
         first=np.searchsorted(entries.flow, np.arange(num_flows + 1)).astype(np.int64),
         links=entries.link,
@@ -161,18 +164,18 @@ def _first_state(
         left=left,
         is_stale=np.zeros(num_links, dtype=np.bool_),
     )
-    for one in range(num_parts):
-        solve(state, one, 0)
+    for number in range(num_components):
+        solve(state, number, 0)
     return state
 
 
-def _orders(filled: IntArray, part: IntArray, first_link: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return the links of each part by rising level, the place of each link, and the number of links with a place."""
-    by_level = filled[np.argsort(part[filled], kind="stable")]
-    num_ordered = np.bincount(part[filled], minlength=first_link.size - 1).astype(np.int64)
-    place_of = np.arange(by_level.size) - (np.cumsum(num_ordered) - num_ordered)[part[by_level]]
-    order, place = np.zeros(part.size, dtype=np.int64), np.full(part.size, -1, dtype=np.int64)
-    order[first_link[part[by_level]] + place_of] = by_level
+def _orders(filled: IntArray, component: IntArray, first_link: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the links of each component by rising level, the place of each link, and how many links have a place."""
+    by_level = filled[np.argsort(component[filled], kind="stable")]
+    num_ordered = np.bincount(component[filled], minlength=first_link.size - 1).astype(np.int64)
+    place_of = np.arange(by_level.size) - (np.cumsum(num_ordered) - num_ordered)[component[by_level]]
+    order, place = np.zeros(component.size, dtype=np.int64), np.full(component.size, -1, dtype=np.int64)
+    order[first_link[component[by_level]] + place_of] = by_level
     place[by_level] = place_of
     return order, place, num_ordered
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report_traces import link_use, record
 
-from sim.plan.pairs import PairUse
+from sim.plan.logs import PairUse
 from sim.report.charts.links import draw_links, draw_pairs
 from sim.report.console.network import print_links
 from sim.report.console.tables import make_console

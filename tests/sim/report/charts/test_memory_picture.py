@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sim.report.charts.memory import PART_COLOURS, draw_memory
-from sim.results.memory import MEMORY_PARTS
+from sim.results.memory import MEMORY_COMPONENTS
 
 COURSE = {
     "time_s": [0.0, 1.0, 2.0],
@@ -18,7 +18,7 @@ def memory(**more):
     """Return the memory of a run of two stages."""
     parts = {"weights": 4_000_000_000, "optimizer": 6_000_000_000, "activations": 3_000_000_000}
     return {
-        "peak_bytes_per_gpu": {**dict.fromkeys(MEMORY_PARTS, 0), **parts, "total": 13_000_000_000},
+        "peak_bytes_per_gpu": {**dict.fromkeys(MEMORY_COMPONENTS, 0), **parts, "total": 13_000_000_000},
         "capacity_bytes": 20_000_000_000,
         "fits": True,
         "peak_stage": 0,
@@ -37,7 +37,7 @@ def drawn(tmp_path, **more):
 
 def test_every_part_of_memory_has_a_colour():
     """A part that is added has to be drawn."""
-    assert set(PART_COLOURS) == set(MEMORY_PARTS)
+    assert set(PART_COLOURS) == set(MEMORY_COMPONENTS)
 
 
 def test_a_part_has_a_bar_for_each_time_and_other_stages_a_line(tmp_path):

@@ -9,7 +9,7 @@ from rich.console import Console
 from sim.report.console.claims import asked
 from sim.report.console.run import print_report, print_rows, unit_of_key
 from sim.report.console.tables import PIPE_WIDTH, make_console
-from sim.results.parts import PARTS
+from sim.results.accounts import CATEGORIES
 
 REASON = (
     "simulated 5.847 M tokens/s, asked >= 26e6 tokens/s (0.225 times); arithmetic alone at the peak of all GPUs would "
@@ -45,7 +45,7 @@ def outcome(top_k, verdict, value=1e6):
 @pytest.fixture
 def data():
     """Return a run of four stages with a claim of each verdict."""
-    stage = dict.fromkeys(PARTS, 0) | {"attention": 300_000_000, "tp": 250_000_000, "idle": 50_000_000}
+    stage = dict.fromkeys(CATEGORIES, 0) | {"attention": 300_000_000, "tp": 250_000_000, "idle": 50_000_000}
     return {
         "scenario": {
             "name": "EP64 on 64 GPUs",

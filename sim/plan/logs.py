@@ -1,15 +1,16 @@
-"""Bytes between every two ranks, added up from what is noted where transfers are priced.
+"""Logs that a plan keeps where they are wanted: bytes between every two ranks, and the tokens that experts computed.
 
 Model
 -----
     bytes[i, j] = sum over transfers that ended of their bytes from rank i to rank j, once for each lane they stand for
 
-What a rank sends to itself is not in it. A collective's bytes are those of its own algorithm: a ring's between
+What a rank sends to itself is left out. A collective's bytes are those of its own algorithm: a ring's between
 neighbours, a hierarchical one's first inside the node. Of more ranks than fit a picture, a row stands for several.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from sim.plan.folding import Folding
 from sim.plan.ops import Transfer
 
-__all__ = ["PairLog", "PairUse"]
+__all__ = ["LoadLog", "PairLog", "PairUse"]
 
 Ranks = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
@@ -78,3 +79,34 @@ class PairLog:
                 amounts = np.where(senders == receivers, 0.0, num_bytes) * count
                 np.add.at(total, (senders // per_row, receivers // per_row), amounts)
         return PairUse(num_bytes=total, ranks_per_row=per_row, node_of=node_of[::per_row])
+
+
+class LoadLog:
+    """Tokens of each expert by lane, layer and microbatch; a layer that is asked for again is the same again."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        """Whether anything is kept."""
+        self._kept: dict[tuple[int, int, int], NDArray[np.int64]] = {}
+
+    def note(
+        self,
+        lane: int,
+        layers: Sequence[int],
+        microbatches: Sequence[int],
+        *,
+        computed: NDArray[np.int64],
+        num_groups: int,
+    ) -> None:
+        """Keep what experts of each group of hosts computed: by microbatch, then layer [N, S, E]."""
+        if not self.is_on:
+            return
+        num_draws, _, num_experts = computed.shape
+        per_expert = computed.reshape(num_draws, num_groups, -1, num_experts).sum(axis=2)
+        for i, (microbatch, layer) in enumerate(product(microbatches, layers)):
+            self._kept[lane, layer, microbatch] = per_expert[i]
+
+    def of_lane(self, lane: int) -> NDArray[np.int64]:
+        """Return the tokens of each expert of each group, over layers and microbatches. Shape [N, G, E]."""
+        kept = [loads for (of, _, _), loads in self._kept.items() if of == lane]
+        return np.stack(kept) if kept else np.zeros((0, 1, 1), dtype=np.int64)

@@ -1,0 +1,190 @@
+"""The expert block of a layer: the routing turned into ops, under each convention of EP.
+
+Model
+-----
+    megatron   tokens of a rank go to the experts of its EP group and come back
+                   all-to-all, experts, all-to-all
+    vllm       DP 1: tokens are on all ranks, each rank runs its own experts, results are summed
+                   experts, all-reduce
+               DP > 1: as megatron, then an all-gather over TP
+    spanning   tokens of rank t mod TP go to experts on the GPUs of *all* stages, one-sided
+                   all-to-all, service, all-to-all, all-gather over TP
+
+In the backward pass the gradients travel the same ways in the opposite order, with the same draw.
+
+Assumptions
+-----------
+Shared experts are computed by the tokens' owners, whole, beside the router; where tokens are on all TP ranks (vllm,
+DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype both ways; routing weights and indices are
+left out (under 1 %).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.work import Work
+from sim.plan.costs import Costs
+from sim.plan.expert_router import RoutedLayer
+from sim.plan.kernel_costs import Block
+from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
+from workloads.kernels import Kernel, Memory
+from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
+
+__all__ = ["ExpertBlock"]
+
+
+class ExpertBlock:
+    """Lowers expert blocks; ops that do not depend on the microbatch are made once."""
+
+    def __init__(self, work: Work, costs: Costs) -> None:
+        self._work, self._costs = work, costs
+        self._before: dict[tuple[int, int, int], Compute] = {}
+        self._after: dict[tuple[int, int], list[Op]] = {}
+
+    def forward(self, routed: RoutedLayer, *, is_recomputed: bool = False) -> list[Op]:
+        """Return the ops of the forward pass: router, dispatch, experts, combine.
+
+        Tokens of a forward pass that is recomputed are left out of the account of conservation.
+        """
+        ops: list[Op] = [self._before_experts(routed, is_recomputed=is_recomputed)]
+        ops += _exchange("ep_dispatch", routed, routed.dispatch)
+        ops.append(self._experts(routed, expert_tokens=None if is_recomputed else routed.expert_tokens))
+        ops += _exchange("ep_combine", routed, routed.combine)
+        return ops + self._after_experts(routed)
+
+    def backward(self, routed: RoutedLayer) -> list[Op]:
+        """Return the ops of the backward pass: gradients to the experts, two products each, gradients back, router."""
+        model, owned = self._work.model, routed.owned_tokens
+        copies = permute(model, float(owned * model.top_k))
+        before = [*router_block(model, owned), *shared_expert_block(model, owned)]
+        ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), copies])]
+        ops += _exchange("ep_combine", routed, routed.dispatch)
+        ops.append(self._experts(routed, is_backward=True))
+        ops += _exchange("ep_dispatch", routed, routed.combine)
+        ops.append(self._compute(routed, [copies, *backward_of(before)]))
+        return ops + self._gather_over_tp(routed)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _recomputed(self, routed: RoutedLayer) -> list[Kernel]:
+        """Return what selective recomputation adds on the tokens' owners, other than the block as a whole.
+
+        `moe_act` recomputes the experts' activation where it is used: a kernel of the mean rank's tokens.
+        """
+        recompute, model = self._work.recompute, self._work.model
+        if recompute.recomputes("moe"):
+            return []
+        norm = router_block(model, routed.owned_tokens)[:1]
+        kernels: list[Kernel] = norm if recompute.recomputes("layernorm") else []
+        if recompute.recomputes("shared_experts"):
+            kernels += shared_expert_block(model, routed.owned_tokens)
+        if recompute.recomputes("moe_act"):
+            width = (3 if model.gated else 2) * model.ffn
+            kernels.append(Memory(kind="expert", num_bytes=self._copies(routed) * width * model.dtype_bytes))
+        return kernels
+
+    def _before_experts(self, routed: RoutedLayer, *, is_recomputed: bool) -> Op:
+        """Return router, shared experts and permutation, on the ranks that own the tokens."""
+        num_routed = 0 if is_recomputed else routed.num_routed
+        key = (routed.layer, int(routed.lane_ranks[0]), num_routed)
+        if key not in self._before:
+            model, owned = self._work.model, routed.owned_tokens
+            shared = shared_expert_block(model, owned, tp=1 if routed.dispatch else self._work.mesh.strategy.tp)
+            kernels = [*router_block(model, owned), *shared, permute(model, self._copies(routed))]
+            self._before[key] = self._compute(routed, kernels, tokens_routed=num_routed)
+        before = self._before[key]
+        if is_recomputed or not (routed.num_dropped or routed.num_padded or routed.num_rerouted):
+            return before
+        return replace(
+            before,
+            tokens_dropped=routed.num_dropped,
+            tokens_padded=routed.num_padded,
+            tokens_rerouted=routed.num_rerouted,
+        )
+
+    def _after_experts(self, routed: RoutedLayer) -> list[Op]:
+        """Return what makes one tensor of the copies that came back."""
+        key = (routed.layer, int(routed.lane_ranks[0]))
+        if key not in self._after:
+            permuted = self._compute(routed, [permute(self._work.model, self._copies(routed))])
+            self._after[key] = [permuted, *self._gather_over_tp(routed)]
+        return self._after[key]
+
+    def _compute(self, routed: RoutedLayer, kernels: Sequence[Kernel], *, tokens_routed: int = 0) -> Compute:
+        num_ranks = routed.lane_ranks.size
+        return self._costs.kernels.compute(kernels, num_ranks, layer=routed.layer, tokens_routed=tokens_routed)
+
+    def _copies(self, routed: RoutedLayer) -> float:
+        """Return the copies of tokens that a rank sorts: of tokens that it owns, or those for its experts among all."""
+        copies = float(routed.owned_tokens * self._work.model.top_k)
+        return copies if routed.dispatch else copies / self._work.mesh.strategy.ep
+
+    def _experts(
+        self, routed: RoutedLayer, *, is_backward: bool = False, expert_tokens: ExpertTokens | None = None
+    ) -> Op:
+        """Return the expert kernels: on the lane's own ranks, or on those that serve all stages."""
+        block, index = partial(self._expert_kernels, is_backward), routed.index
+        if routed.expert_ranks.size == routed.lane_ranks.size:
+            return self._own_experts(routed, block, is_backward=is_backward, expert_tokens=expert_tokens)
+        duration_ns, flops = routed.batch.price(
+            ("service", is_backward),
+            lambda tokens: self._costs.kernels.service(block, tokens, key=("expert", is_backward)),
+        )
+        return Service(
+            kind="expert",
+            layer=routed.layer,
+            ranks=routed.expert_ranks,
+            duration_ns=duration_ns[index],
+            flops=flops[index],
+            expert_tokens=expert_tokens,
+        )
+
+    def _expert_kernels(self, is_backward: bool, tokens: NDArray[np.int64]) -> list[Kernel]:
+        forward = expert_block(self._work.model, tokens)
+        return backward_of(forward) if is_backward else forward
+
+    def _own_experts(
+        self, routed: RoutedLayer, block: Block, *, is_backward: bool, expert_tokens: ExpertTokens | None
+    ) -> Op:
+        """Return the expert kernels where each rank of the lane has its own experts."""
+        kernels, index = self._costs.kernels, routed.index
+        if not self._costs.is_random:  # equal for all microbatches, and priced once
+            num_ranks = routed.expert_ranks.size
+            return kernels.compute(
+                block(routed.slot_tokens), num_ranks, layer=routed.layer, expert_tokens=expert_tokens
+            )
+        priced = routed.batch.price(("kernels", is_backward), lambda tokens: kernels.each(block, tokens))
+        timed = [
+            TimedKernel(
+                kind=kind,
+                layer=routed.layer,
+                duration_ns=times_ns[index],
+                flops=flops[index],
+                is_weight_gradient=is_weight_gradient,
+            )
+            for kind, times_ns, flops, is_weight_gradient in priced
+        ]
+        return Compute(kernels=tuple(timed), expert_tokens=expert_tokens)
+
+    def _gather_over_tp(self, routed: RoutedLayer) -> list[Op]:
+        """Give every TP rank all tokens, where tokens are replicated between blocks."""
+        work = self._work
+        if work.mesh.strategy.tp == 1 or work.mesh.sp:
+            return []
+        operation, kind = ("all_gather", "tp") if routed.dispatch else ("all_reduce", "ep_combine")
+        groups = routed.lane_ranks.reshape(-1, work.mesh.strategy.tp)
+        return [
+            Collective(
+                kind=kind,
+                layer=routed.layer,
+                transfers=self._costs.transfers.collectives(operation, groups, work.activation_bytes),
+            )
+        ]
+
+
+def _exchange(kind: str, routed: RoutedLayer, transfers: tuple[Transfer, ...]) -> list[Op]:
+    return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []

@@ -1,0 +1,271 @@
+"""The routing of expert layers, drawn, placed and priced: tokens of each expert, and the exchanges that carry them.
+
+Model
+-----
+    copies of tokens of a source for an expert
+        less what is beyond its capacity, with padding      workloads.routing.capacity
+        spread over the slots that hold the expert          workloads.placement
+    bytes [source, rank] = copies for slots of the rank * hidden * dtype_bytes
+
+Layers of a pass, and the microbatches that come next, are drawn and priced in one batch: a call of numpy costs a
+microsecond whatever its arrays hold. No figure depends on which layers and microbatches form a batch.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, product
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.expert_routing import chances_of_nodes, copies_drawn, expert_groups, limited_nodes, placed_experts
+from sim.build.work import Work
+from sim.plan.costs import Costs
+from sim.plan.exchange_costs import Tokens
+from sim.plan.ops import ExpertTokens, LanePosition, Transfer
+from workloads.collectives.node_relay import distinct_tokens
+from workloads.placement import split_over_replicas
+from workloads.routing.capacity import keep_capacity
+
+__all__ = ["ExpertRouter", "RoutedLayer"]
+
+Ranks = NDArray[np.intp]
+_Priced = TypeVar("_Priced")
+_Batch = dict[tuple[int, int], "RoutedLayer"]
+"""Layers routed in one batch, by layer and microbatch."""
+
+MOST_COUNTS = 2**16
+"""Counts that are routed in one batch, 0.5 MB; the byte matrices by class of path are several times that."""
+MOST_LAYERS_OF_RANKS = 2**17
+"""Layers of ranks that are kept, over all lanes, at some 200 bytes each."""
+MOST_MICROBATCHES = 8
+"""Microbatches of a batch: a draw of the main case costs 120 us then, 164 where four layers are all, 248 alone."""
+
+
+class RoutingBatch:
+    """The tokens that were routed in one batch, whose experts are priced in one go."""
+
+    def __init__(self, tokens: NDArray[np.int64]) -> None:
+        self._tokens = tokens
+        self._prices: dict[Hashable, Any] = {}
+
+    def price(self, key: Hashable, price: Callable[[NDArray[np.int64]], _Priced]) -> _Priced:
+        """Return the price of the tokens of the batch [N, R, C], worked out when `key` is first asked for."""
+        if key not in self._prices:
+            self._prices[key] = price(self._tokens)
+        return cast("_Priced", self._prices[key])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RoutedLayer:
+    """One layer's routing of one microbatch on one lane, priced."""
+
+    batch: RoutingBatch
+    """The batch in which this layer was routed."""
+    index: int
+    """Index of this layer and microbatch in the batch."""
+    layer: int
+    """Layer."""
+    lane_ranks: Ranks
+    """Ranks of the lane. Shape [L]."""
+    expert_ranks: Ranks
+    """Ranks that hold the experts: of the lane, or of all stages under `spanning`. Shape [R]."""
+    slot_tokens: NDArray[np.int64]
+    """Tokens that arrive in each slot of each of these ranks, with padding. Shape [R, C]."""
+    expert_tokens: ExpertTokens
+    """Tokens that arrive on each of these ranks."""
+    dispatch: tuple[Transfer, ...]
+    """From the tokens' owners to the experts; empty where every rank has all tokens."""
+    combine: tuple[Transfer, ...]
+    """From the experts to the tokens' owners."""
+    num_routed: int
+    """Copies of tokens that the sources send, counted at the sources."""
+    owned_tokens: int
+    """Tokens that each rank owns."""
+    num_dropped: int = 0
+    """Copies of tokens that no expert computes."""
+    num_rerouted: int = 0
+    """Copies of tokens that another expert than their own computes."""
+    num_padded: int = 0
+    """Empty rows that experts compute in addition."""
+
+
+class ExpertRouter:
+    """Routes the expert layers of a work; keeps placements, and the batches that passes are in the middle of."""
+
+    def __init__(self, work: Work, costs: Costs) -> None:
+        self.work, self.costs = work, costs
+        self._slots: dict[tuple[int, int], Ranks] = {}
+        self._batches: dict[LanePosition, list[_Batch]] = {}
+        # forward and backward passes take turns, each with a batch of its own
+        self._num_kept = 2 + work.splits_backward if work.kind.trains else 1
+
+    def route(self, position: LanePosition, layer: int, microbatch: int) -> RoutedLayer:
+        """Return the routing of a layer, drawn and priced with the layers and microbatches that come next."""
+        key = (layer, 0 if self.work.has_balanced_routing else microbatch)  # balanced, all microbatches are alike
+        batches = self._batches.setdefault(position, [])
+        for batch in batches:
+            if key in batch:
+                return batch[key]
+        del batches[: len(batches) + 1 - self._num_kept]
+        batches.append(self._route(position, *self._members_of_batch(position.stage, *key)))
+        return batches[-1][key]
+
+    def slots(self, stage: int, layer: int, *, plan: int = 0) -> Ranks | None:
+        """Return the expert in each slot of each rank of an expert group, under a plan by its number. Shape [R, C].
+
+        None stands for the contiguous placement: rank r holds the r-th part of the experts in order.
+        """
+        if self.work.placement.is_contiguous:
+            return None
+        if (layer, plan) not in self._slots:
+            self._slots[layer, plan] = placed_experts(self.work, stage, layer, plan=plan)
+        return self._slots[layer, plan]
+
+    def slots_before(self, stage: int, layer: int, plan: int) -> Ranks:
+        """Return the expert in each slot before a plan begins: under the plan before, or in order. Shape [R, C]."""
+        work = self.work
+        slots = self.slots(stage, layer, plan=plan - 1) if work.placement.every is not None else None
+        return np.arange(work.model.experts).reshape(work.mesh.strategy.ep, -1) if slots is None else slots
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _members_of_batch(self, stage: int, layer: int, microbatch: int) -> tuple[list[int], range]:
+        """Return the expert layers of a stage and the microbatches that are routed in one batch with these."""
+        work = self.work
+        layers = [other for other in work.layers_of(stage) if work.model.is_moe_layer(other)]
+        num_lanes, num_ranks = work.mesh.lanes(stage).shape
+        most_layers = max(1, MOST_COUNTS // (num_ranks * work.model.experts))
+        first = layers.index(layer) // most_layers * most_layers
+        layers = layers[first : first + most_layers]
+        if work.has_balanced_routing:
+            return layers, range(1)
+        layers_of_ranks = work.mesh.num_stages * num_lanes * num_ranks * len(layers)
+        num_ahead = min(MOST_MICROBATCHES, most_layers // len(layers), max(1, MOST_LAYERS_OF_RANKS // layers_of_ranks))
+        start = microbatch // num_ahead * num_ahead
+        return layers, range(start, min(start + num_ahead, work.num_microbatches))
+
+    def _route(self, position: LanePosition, layers: list[int], microbatches: range) -> _Batch:
+        """Return a batch of routed layers."""
+        work, (stage, lane) = self.work, position
+        lane_ranks, groups = work.mesh.lanes(stage)[lane], expert_groups(work, stage, lane)
+        counts = copies_drawn(work, lane, layers, microbatches)
+        computed, carried, rerouted = keep_capacity(
+            counts,
+            factor=work.routing.capacity_factor,
+            overflow=work.routing.overflow,
+            tokens=work.owned_tokens,
+            top_k=work.model.top_k,
+            groups=limited_nodes(work),
+        )
+        plans = dict.fromkeys(work.placement.plan_at(microbatch) for microbatch in microbatches)
+        plan_of_each = plans if len(plans) == 1 else [work.placement.plan_at(microbatch) for microbatch in microbatches]
+        slots = [self.slots(stage, layer, plan=plan) for plan, layer in product(plan_of_each, layers)]
+        drawn = _Draws(layers, microbatches, slots)
+        self.costs.loads.note(lane, layers, microbatches, computed=computed, num_groups=len(groups))
+        slot_tokens, slot_tokens_computed, round_trips = [], [], []
+        for nth, (number, group) in enumerate(groups):
+            sources = slice(None) if len(groups) == 1 else slice(nth * group.size, (nth + 1) * group.size)
+            per_slot = _split_over_slots(carried[:, sources], slots, group.size)
+            slot_tokens.append(per_slot.sum(axis=1))
+            slot_tokens_computed.append(
+                slot_tokens[-1]
+                if carried is computed
+                else _split_over_slots(computed[:, sources], slots, group.size).sum(axis=1)
+            )
+            if not work.has_replicated_tokens:
+                senders = lane_ranks if len(groups) == 1 else group
+                round_trips.append(self._round_trips(senders, group, per_slot, drawn, group_number=number))
+        arrived, num_routed = np.concatenate(slot_tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
+        num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
+        batch = RoutingBatch(arrived)
+        expert_ranks = np.concatenate([group for _, group in groups])
+        on_ranks, with_padding = np.concatenate(slot_tokens_computed, axis=1).sum(axis=2), arrived.sum(axis=2)
+        num_rerouted = rerouted.sum(axis=1).tolist()
+        sent_over_mean = (carried.sum(axis=2).max(axis=1) / np.maximum(counts.sum(axis=2).mean(axis=1), 1)).tolist()
+        return {
+            (layer, microbatch): RoutedLayer(
+                batch=batch,
+                index=i,
+                layer=layer,
+                lane_ranks=lane_ranks,
+                expert_ranks=expert_ranks,
+                slot_tokens=arrived[i],
+                expert_tokens=ExpertTokens(on_ranks[i], with_padding[i], num_routed[i], sent_over_mean[i]),
+                dispatch=tuple(of_group[i][0] for of_group in round_trips),
+                combine=tuple(of_group[i][1] for of_group in round_trips),
+                num_routed=num_routed[i],
+                owned_tokens=work.owned_tokens,
+                num_dropped=num_routed[i] - num_computed[i],
+                num_rerouted=num_rerouted[i],
+                num_padded=num_carried[i] - num_computed[i],
+            )
+            for i, (microbatch, layer) in enumerate(product(microbatches, layers))
+        }
+
+    def _round_trips(
+        self, senders: Ranks, group: Ranks, per_slot: NDArray[np.int64], drawn: "_Draws", *, group_number: int
+    ) -> list[tuple[Transfer, Transfer]]:
+        """Return dispatch and combine of each of N draws, of tokens for the slots of a group [N, S, R, C]."""
+        work, exchanges = self.work, self.costs.exchanges
+        if work.network.all_to_all == "hierarchical":
+            tokens = self._distinct_tokens(per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
+            return exchanges.relayed_trips(senders, group, tokens, group=group_number)
+        matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
+        return exchanges.round_trips(senders, group, matrices, group=group_number)
+
+    def _distinct_tokens(self, by_slot: NDArray[np.int64], group: Ranks, drawn: "_Draws") -> Tokens:
+        """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, R C]."""
+        work = self.work
+        rank_of_slot = np.repeat(np.arange(group.size), by_slot.shape[2] // group.size)
+        node, _ = work.cluster.node_positions(group)
+        num_nodes, limit, slots = int(node.max()) + 1, work.routing.max_nodes_per_token, drawn.slots
+        every = 1 if limit is None or slots[0] is None else len(slots)  # layers with equal slots go together
+        chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)
+
+        def bytes_to(owner: Ranks) -> NDArray[np.float64]:
+            """Return the bytes of different tokens from each source to each owner of slots. Shape [N, S, owners]."""
+            of_layers = [
+                distinct_tokens(
+                    by_slot[nth::every],
+                    owner,
+                    tokens=float(work.owned_tokens),
+                    top_k=work.model.top_k,
+                    group=None if limit is None else self._home_nodes(slots[nth], num_nodes),
+                    max_groups=limit,
+                    group_chances=None if chances is None else chances[nth::every],
+                )
+                for nth in range(every)
+            ]
+            return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1) * float(
+                work.model.hidden * work.model.dtype_bytes
+            )
+
+        return Tokens(to_ranks=bytes_to(rank_of_slot), to_nodes=bytes_to(node[rank_of_slot]))
+
+    def _home_nodes(self, slots: Ranks | None, num_nodes: int) -> Ranks:
+        """Return the node that would hold the expert of each slot, were experts placed in order. Shape [R C]."""
+        experts = np.arange(self.work.model.experts) if slots is None else slots.ravel()
+        return experts // (self.work.model.experts // num_nodes)
+
+
+class _Draws(NamedTuple):
+    """What a batch draws, by microbatch and then by layer."""
+
+    layers: list[int]
+    microbatches: range
+    slots: list[Ranks | None]
+    """Expert in each slot of a group, by layer; where plans change meanwhile, by microbatch and then by layer."""
+
+
+def _split_over_slots(counts: NDArray[np.int64], slots: Sequence[Ranks | None], num_ranks: int) -> NDArray[np.int64]:
+    """Return tokens [N, S, E] by the slots [N, S, R, C] of a group's ranks; those of `slots` take turns along N."""
+    if slots[0] is None:
+        return counts.reshape(*counts.shape[:2], num_ranks, -1)
+    return np.stack(
+        [
+            split_over_replicas(of_draw, cast("Ranks", of_slots))  # all layers are placed, or none is
+            for of_draw, of_slots in zip(counts, cycle(slots), strict=False)
+        ]
+    )

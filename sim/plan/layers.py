@@ -1,0 +1,111 @@
+"""The ops of a layer, forward and backward.
+
+Model
+-----
+With TP > 1 the blocks of a layer are bracketed by collectives over TP::
+
+    sequence parallel    all-gather | block | reduce-scatter         (backward the same)
+    otherwise                         block | all-reduce             (backward the same)
+
+Expert blocks under sequence parallelism need none of these: each rank routes the tokens that it owns.
+
+References
+----------
+Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 4.2.2.
+"""
+
+from collections.abc import Sequence
+
+from sim.build.work import Work
+from sim.plan.costs import Costs
+from sim.plan.expert_block import ExpertBlock
+from sim.plan.expert_router import ExpertRouter
+from sim.plan.ops import NO_LAYER, Collective, LanePosition, Op
+from workloads.kernels import Attention, Kernel
+from workloads.layers import attention_block, backward_of, dense_ffn_block
+
+__all__ = ["LayerLowering"]
+
+
+class LayerLowering:
+    """Lowers the layers of a work; the ops of attention are made once for each layer and lane."""
+
+    def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
+        self._work, self._costs, self._router = work, costs, router
+        self._experts = ExpertBlock(work, costs)
+        self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
+
+    def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
+        """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
+        key = (position, layer)
+        if key not in self._attention_ops:
+            self._attention_ops[key] = self._bracket(position, layer, self._attention())
+        ops = self._attention_ops[key]
+        if not self._work.model.is_moe_layer(layer):
+            return ops + self._bracket(position, layer, self._dense_ffn())
+        routed = self._router.route(position, layer, microbatch)
+        return ops + self._experts.forward(routed, is_recomputed=is_recomputed)
+
+    def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
+        """Return the ops of one layer's backward pass, with what is recomputed first."""
+        recompute, attention = self._work.recompute, self._attention()
+        ops: list[Op] = []
+        if recompute.kind == "full":
+            ops += self.forward(position, layer, microbatch, is_recomputed=True)
+        if self._work.model.is_moe_layer(layer):
+            routed = self._router.route(position, layer, microbatch)
+            if recompute.recomputes("moe"):
+                ops += self._experts.forward(routed, is_recomputed=True)
+            ops += self._experts.backward(routed)
+        else:
+            ffn = self._dense_ffn()
+            if recompute.recomputes("mlp"):
+                ops += self._bracket(position, layer, ffn)
+            norm = [] if recompute.recomputes("mlp") else self._recomputed_norm()
+            ops += self._bracket(position, layer, [*norm, *backward_of(ffn)])
+        scores = [kernel for kernel in attention if isinstance(kernel, Attention)]
+        recomputed = [*self._recomputed_norm(), *(scores if recompute.recomputes("core_attn") else [])]
+        return ops + self._bracket(position, layer, [*recomputed, *backward_of(attention)])
+
+    def tp_collective(self, position: LanePosition, operation: str, *, layer: int = NO_LAYER) -> Collective:
+        """Return a collective of a microbatch's activations over each TP group of a lane."""
+        groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
+        transfers = self._costs.transfers.collectives(operation, groups, self._work.activation_bytes)
+        return Collective(kind="tp", layer=layer, transfers=transfers)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _recomputed_norm(self) -> list[Kernel]:
+        """Return the norm before attention or FFN where the norm is recomputed on its own."""
+        return self._attention()[:1] if self._work.recompute.recomputes("layernorm") else []
+
+    def _norm_tokens(self) -> int:
+        """Tokens that a rank's norms see."""
+        return self._work.tokens // self._work.mesh.strategy.tp if self._work.mesh.sp else self._work.tokens
+
+    def _attention(self) -> list[Kernel]:
+        work = self._work
+        return attention_block(
+            work.model,
+            work.tokens,
+            work.sequence_length,
+            tp=work.mesh.strategy.tp,
+            norm_tokens=self._norm_tokens(),
+        )
+
+    def _dense_ffn(self) -> list[Kernel]:
+        work = self._work
+        return dense_ffn_block(work.model, work.tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
+
+    def _bracket(self, position: LanePosition, layer: int, kernels: Sequence[Kernel]) -> list[Op]:
+        """Return a block between its collectives over TP."""
+        compute = self._costs.kernels.compute(kernels, self._work.mesh.lane_size, layer=layer)
+        if self._work.mesh.strategy.tp == 1:
+            return [compute]
+        if not self._work.mesh.sp:
+            return [compute, self.tp_collective(position, "all_reduce", layer=layer)]
+        return [
+            self.tp_collective(position, "all_gather", layer=layer),
+            compute,
+            self.tp_collective(position, "reduce_scatter", layer=layer),
+        ]

@@ -1,0 +1,220 @@
+"""A pass becomes ops: pass, model chunk, layers, kernels and transfers.
+
+Model
+-----
+    F of a chunk   [receive: all-gather over TP] [embedding, summed over TP] layers [output head]
+    B of a chunk   [receive] [output head backward] layers backward, last first, [embedding backward]
+    W of a chunk   the products that make gradients of weights, of all layers and the output head, one after another;
+                   where a schedule splits W off, B runs all the rest: the products by the input, attention, norms,
+                   recomputation, and every transfer
+
+The embedding stands with the first model chunk and the output head with the last.
+
+A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
+over TP. No gathering is needed under sequence parallelism, where each rank keeps its part, nor where the chunk before
+stands on the same stage. Time on a degraded GPU is the device's over the GPU's speed, rounded up to whole nanoseconds.
+
+Assumptions
+-----------
+Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
+embedding stays in B. All kernels of a slow GPU are slower alike, whether they wait for arithmetic or for memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.work import Work
+from sim.plan.costs import Costs
+from sim.plan.expert_replicas import ExpertReplicas
+from sim.plan.expert_router import ExpertRouter
+from sim.plan.gradients import GradientLowering
+from sim.plan.layers import LayerLowering
+from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
+from workloads.kernels import Kernel
+from workloads.layers import backward_of, embedding_block, head_block
+from workloads.schedules import Pass
+
+__all__ = ["Lowering", "slow_down"]
+
+_EXCHANGES = ("ep_dispatch", "ep_combine")
+
+
+class Lowering:
+    """Lowers the passes of a work, and what follows them; ops that do not depend on the microbatch are made once."""
+
+    def __init__(self, work: Work, costs: Costs, running_lanes: Callable[[], Sequence[int]] | None = None) -> None:
+        """Lower `work` at `costs`; where some lanes run for others, `running_lanes` returns those that run."""
+        self.work, self.costs = work, costs
+        self._running_lanes = running_lanes or partial(range, work.mesh.num_lanes)
+        self.router = ExpertRouter(work, costs)
+        self.layers = LayerLowering(work, costs, self.router)
+        self.gradients = GradientLowering(work, costs)
+        self.expert_replicas = ExpertReplicas(work, costs, self.router)
+        self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
+        self._num_exchanges: dict[LanePosition, int] = {}
+        self._relocated: set[tuple[LanePosition, int, int]] = set()
+
+    def lower(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
+        """Return the ops of a pass on a lane, with all that the lane exchanges meanwhile.
+
+        `is_split` says whether W is split off a pass B.
+        """
+        ops = self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
+        if self.work.zero >= 2:
+            ops = self.gradients.with_sharding(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
+        return (*self._relocation(position, pass_), *ops) if self.work.placement.moves else ops
+
+    def chunk_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
+        """Return the ops of a pass through a model chunk, without exchanges between replicas or stages."""
+        ops = self._forward(position, pass_) if pass_.kind == "F" else self._backward(position, pass_)
+        if pass_.kind == "W":
+            ops = [op for op in _half(ops, makes_weight_gradients=True) if isinstance(op, Compute)]
+        elif is_split:
+            ops = _half(ops, makes_weight_gradients=False)
+        return self._at_speed(position, ops)
+
+    def after_passes(self, position: LanePosition) -> tuple[Op, ...]:
+        """Return gradient reduction and optimizer step (training)."""
+        lanes = self._running_lanes()
+        ops = self.gradients.reduction(position, lanes)
+        ops += self.expert_replicas.sum_gradients(position)
+        return self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
+
+    # ---- private: passes -----------------------------------------------------------------------------------------
+
+    def _compute_and_exchange(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
+        """Return the ops of a pass through a model chunk, made once where they do not depend on the microbatch."""
+        if not self.work.has_balanced_routing:  # each microbatch is asked for once or twice: do not keep its ops
+            return self.chunk_ops(position, pass_, is_split=is_split)
+        key = (position, pass_.kind, pass_.chunk, is_split)
+        if key not in self._passes:
+            self._passes[key] = self.chunk_ops(position, pass_, is_split=is_split)
+        return self._passes[key]
+
+    def _forward(self, position: LanePosition, pass_: Pass) -> list[Op]:
+        """Return the ops of a forward pass, without those that take no time."""
+        work, chunk = self.work, self._model_chunk(position, pass_)
+        ops = self._receive(position, pass_, step=-1)
+        if chunk == 0:
+            ops.append(self._compute(embedding_block(work.model, work.tokens)))
+            ops += self._over_tp(position, "reduce_scatter" if work.mesh.sp else "all_reduce")
+        for layer in work.layers_of_model_chunk(chunk):
+            ops += self.layers.forward(position, layer, pass_.microbatch)
+        if chunk == work.chunk_layout.num_model_chunks - 1:
+            # sequence parallelism has split the tokens of which training's head needs all
+            ops += self._over_tp(position, "all_gather") if work.mesh.sp and work.kind.trains else []
+            ops.append(self._compute(self._head()))
+        return [op for op in ops if not _is_empty(op)]
+
+    def _backward(self, position: LanePosition, pass_: Pass) -> list[Op]:
+        """Return the ops of a whole backward pass, without those that take no time."""
+        work, chunk = self.work, self._model_chunk(position, pass_)
+        ops = self._receive(position, pass_, step=1)
+        if chunk == work.chunk_layout.num_model_chunks - 1:
+            ops.append(self._compute(backward_of(self._head())))
+            ops += self._over_tp(position, "reduce_scatter" if work.mesh.sp else "all_reduce")
+        for layer in reversed(work.layers_of_model_chunk(chunk)):
+            ops += self.layers.backward(position, layer, pass_.microbatch)
+        if chunk == 0:
+            ops += self._over_tp(position, "all_gather") if work.mesh.sp else []
+            ops.append(self._compute(backward_of(embedding_block(work.model, work.tokens))))
+        return [op for op in ops if not _is_empty(op)]
+
+    def _model_chunk(self, position: LanePosition, pass_: Pass) -> int:
+        return self.work.chunk_layout.model_chunk_of(position.stage, pass_.chunk)
+
+    def _receive(self, position: LanePosition, pass_: Pass, *, step: int) -> list[Op]:
+        """Gather what comes from the model chunk that is `step` chunks further on, if it stands on another stage."""
+        source = self.work.chunk_layout.neighbour(position.stage, pass_.chunk, step)
+        if source is None or source.stage == position.stage or self.work.mesh.sp:
+            return []
+        return self._over_tp(position, "all_gather")
+
+    def _over_tp(self, position: LanePosition, operation: str) -> list[Op]:
+        """Return a collective of a microbatch's activations over TP (none for TP 1)."""
+        return [] if self.work.mesh.strategy.tp == 1 else [self.layers.tp_collective(position, operation)]
+
+    def _head(self) -> list[Kernel]:
+        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
+
+    def _compute(self, kernels: list[Kernel]) -> Op:
+        return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)
+
+    def _at_speed(self, position: LanePosition, ops: Sequence[Op]) -> tuple[Op, ...]:
+        """Return ops of a lane at the speeds of its GPUs."""
+        return slow_down(tuple(ops), self.work.mesh.lanes(position.stage)[position.lane], self.work.cluster.speeds)
+
+    # ---- private: exchanges --------------------------------------------------------------------------------------
+
+    def _relocation(self, position: LanePosition, pass_: Pass) -> list[Collective]:
+        """Return the relocation of experts before the first forward pass of a chunk under a plan."""
+        plan = self.work.placement.plan_at(pass_.microbatch)
+        key = (position, pass_.chunk, plan)
+        if pass_.kind != "F" or key in self._relocated:
+            return []
+        self._relocated.add(key)
+        layers = self.work.layers_of_model_chunk(self._model_chunk(position, pass_))
+        return self.expert_replicas.relocate(position, layers, plan)
+
+    def _as_blocking(self, position: LanePosition, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        """Let all stages enter each expert exchange together, where it is to block as one collective of all ranks."""
+        if self.work.exchange != "blocking" or not self.work.mesh.convention.experts_span_stages:
+            return ops
+        members = tuple((stage, position.lane) for stage in range(self.work.mesh.num_stages))
+        joined: list[Op] = []
+        for op in ops:
+            if isinstance(op, Collective) and op.kind in _EXCHANGES:
+                number = self._num_exchanges.get(position, 0)
+                self._num_exchanges[position] = number + 1
+                key = ("exchange", position.lane, number)
+                joined.append(replace(op, join=RendezvousKey(key=key, members=members)))
+            else:
+                joined.append(op)
+        return tuple(joined)
+
+
+def slow_down(ops: tuple[Op, ...], ranks: NDArray[np.intp], speeds: NDArray[np.float64]) -> tuple[Op, ...]:
+    """Return ops of a lane of `ranks` [R] as they run at the `speeds` [G] of all ranks."""
+    if (speeds == 1.0).all():
+        return ops
+    return tuple(_slowed(op, ranks, speeds) for op in ops)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _slowed(op: Op, ranks: NDArray[np.intp], speeds: NDArray[np.float64]) -> Op:
+    if isinstance(op, Compute):
+        kernels = [replace(kernel, duration_ns=_at_speeds(kernel.duration_ns, speeds[ranks])) for kernel in op.kernels]
+        return replace(op, kernels=tuple(kernels))
+    if isinstance(op, Service):
+        return replace(op, duration_ns=_at_speeds(op.duration_ns, speeds[op.ranks]))
+    return op
+
+
+def _at_speeds(duration_ns: NDArray[np.int64], speeds: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.where(speeds == 1.0, duration_ns, np.ceil(duration_ns / speeds)).astype(np.int64)
+
+
+def _half(ops: list[Op], *, makes_weight_gradients: bool) -> list[Op]:
+    """Return ops with the kernels of one half of a backward pass; a `Compute` that has none of them is left out."""
+    kept: list[Op] = []
+    for op in ops:
+        if not isinstance(op, Compute):
+            kept.append(op)
+            continue
+        kernels = tuple(kernel for kernel in op.kernels if kernel.is_weight_gradient == makes_weight_gradients)
+        if kernels:
+            kept.append(op if len(kernels) == len(op.kernels) else replace(op, kernels=kernels))
+    return kept
+
+
+def _is_empty(op: Op) -> bool:
+    """Tell whether an op takes no time: a collective of groups of one."""
+    if not isinstance(op, Collective) or op.join is not None:
+        return False
+    return op.transfers[0].total_bytes == 0 if len(op.transfers) == 1 else not any(t.total_bytes for t in op.transfers)

@@ -1,0 +1,108 @@
+"""The categories of both accounts of time, whole numbers that keep their sum, and the account averaged over stages.
+
+Model
+-----
+Whole nanoseconds are divided by the largest-remainder rule::
+
+    share_i = floor(total * w_i / sum(w)),  the rest goes one each to the largest remainders, ties to the first
+
+The average over stages gives what a transfer or a kernel takes longer to its kind::
+
+    imbalance, contention, latency of a stage are divided among kinds in proportion to the sums of that column over the
+    stage's rows of own kernels and of transfers that its lanes wait for; each lane counts as often as it stands for
+
+Rows that run at the same time count once in the account, and all of them in these proportions: the categories of a
+stage are exact, their division among kinds is not where groups of a lane wait for different things at a time. Transfers
+that nobody waits for (`p2p`) and work for other stages (`foreign`) are in none of the three.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.trace import KINDS, PASS_KINDS, Trace
+
+__all__ = [
+    "CATEGORIES",
+    "COMMUNICATION_CATEGORIES",
+    "COMPUTE_CATEGORIES",
+    "SLOWDOWNS",
+    "apportion",
+    "categories_by_kind",
+    "empty_account",
+]
+
+COMPUTE_CATEGORIES = ("attention", "dense_ffn", "expert", "other_compute", "optimizer")
+"""Own kernels."""
+
+COMMUNICATION_CATEGORIES = ("tp", "ep_dispatch", "ep_combine", "ep_moves", "pp", "dp", "cp")
+"""Transfers, as they would be alone and without latency and imbalance."""
+
+SLOWDOWNS = ("imbalance", "contention", "latency")
+"""What a kernel or a transfer takes longer. By kind: `imbalance_expert`, `contention_ep_dispatch`, `latency_tp`, ..."""
+
+CATEGORIES = (*COMPUTE_CATEGORIES, *COMMUNICATION_CATEGORIES, *SLOWDOWNS, "stalled", "foreign", "idle")
+"""All categories of both accounts, in the order in which they are printed."""
+
+if {*COMPUTE_CATEGORIES, *COMMUNICATION_CATEGORIES} != set(KINDS) - set(PASS_KINDS):
+    raise RuntimeError("every kind of row needs its category of the account")
+
+
+def empty_account() -> dict[str, int]:
+    """Return an account of nothing."""
+    return dict.fromkeys(CATEGORIES, 0)
+
+
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide `total` in proportion to `weights` into whole numbers that sum to it.
+
+    >>> apportion(10, [1, 1, 1])
+    [4, 3, 3]
+    >>> apportion(5, [0, 0])
+    [5, 0]
+    """
+    whole = sum(weights)
+    if whole == 0:
+        return [total] + [0] * (len(weights) - 1)
+    shares = [total * weight // whole for weight in weights]
+    remainders = [total * weight % whole for weight in weights]
+    order = sorted(range(len(weights)), key=lambda i: (-remainders[i], i))
+    for i in order[: total - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def categories_by_kind(trace: Trace, stages: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    """Return seconds by category, averaged over stages, that sum to the step time.
+
+    Parameters
+    ----------
+    trace
+        What happened.
+    stages
+        Account of each stage of it, in nanoseconds.
+    """
+    total: dict[str, float] = {}
+    share_s = 1e-9 / max(1, len(stages))
+    for stage, account in enumerate(stages):
+        for category, ns in account.items():
+            if category not in SLOWDOWNS:
+                total[category] = total.get(category, 0.0) + ns * share_s
+                continue
+            sums = _by_kind(trace, stage, f"{category}_ns") if ns else {}
+            whole = sum(sums.values())
+            for kind, weight in sums.items():
+                name = f"{category}_{kind}"
+                total[name] = total.get(name, 0.0) + ns * share_s * weight / whole
+    return total
+
+
+def _by_kind(trace: Trace, stage: int, column: str) -> dict[str, float]:
+    """Return the kinds of a stage's rows that have any of a column, with its sum over lanes."""
+    sums: NDArray[np.float64] = np.zeros(len(KINDS))
+    for lane, count in trace.num_of.items():
+        rows = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
+        spent = trace.ints(column)[rows]
+        sums += count * np.bincount(trace.ints("kind")[rows], weights=spent, minlength=len(KINDS))
+    return {kind: value for kind, value in zip(KINDS, sums.tolist(), strict=True) if value}

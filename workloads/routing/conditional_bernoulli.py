@@ -1,0 +1,247 @@
+"""Distinct experts for many tokens by the shares of the experts: conditional Bernoulli sampling, as counts.
+
+Model
+-----
+A token takes an expert once, so the probability that a token takes expert e, its inclusion probability, is at most 1.
+With shares p of the token copies
+
+    pi[e] = min(1, c p[e]),  sum of pi = top_k        experts at 1 leave the rest to the other experts, which fixes c
+
+Given these inclusion probabilities, a token takes the set S with probability in proportion to the product of the odds
+w[e] over S. This is conditional Bernoulli sampling: each expert has an independent Bernoulli trial with odds w[e],
+given that exactly top_k trials succeed. It is the distribution of maximum entropy among those with inclusion
+probabilities pi. With equal shares every set has the same probability.
+
+The odds are found by iteration: they start at pi / (1 - pi), and are multiplied by the wanted over the present odds of
+inclusion. Where the shares are so uneven that this oscillates, the factor is its square root: half a step in the
+logarithm of the odds. Where all experts but those at 1 share a single choice, the odds are pi themselves.
+
+The counts of many tokens are drawn by recursive splitting. The experts lie in a binary tree of blocks, and a token with
+r choices in a block has j choices in the first half of the block with probability
+
+    P(j) = first[j] second[r - j] / block[r]
+
+where `first[j]` is the probability that the trials of the first half have j successes. Only counts are kept: how many
+tokens of a source have r choices in a block.
+
+Assumptions
+-----------
+None: the counts have the distribution of tokens that choose independently one by one, up to the rounding of doubles.
+
+References
+----------
+Chen, Dempster, Liu, "Weighted finite population sampling to maximize entropy", Biometrika 81, 1994.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.errors import WorkloadError
+
+__all__ = [
+    "bernoulli_odds",
+    "choose_weighted",
+    "choose_weighted_in_groups",
+    "conditional_tables",
+    "inclusion_probabilities",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_MAX_ITERATIONS = 500
+_TOLERANCE = 1e-11
+"""Largest error of an inclusion probability."""
+_STEPS = (1.0, 0.5)
+"""Steps in the logarithm of the odds, tried one after the other until one converges."""
+
+
+def inclusion_probabilities(shares: FloatArray, top_k: int) -> FloatArray:
+    """Return the probability that a token takes each expert, as near to `top_k * shares` as 1 allows. Shape [E].
+
+    Examples
+    --------
+    >>> inclusion_probabilities(np.array([0.8, 0.1, 0.1]), 2)
+    array([1. , 0.5, 0.5])
+    """
+    alive = shares > 0
+    if int(alive.sum()) < top_k:
+        raise WorkloadError(
+            subject="routing",
+            field="kind",
+            rule=f"give tokens to at least top_k = {top_k} experts of a layer",
+            value=int(alive.sum()),
+            cure="Lower model.top_k, for a token takes an expert once.",
+        )
+    probabilities, full = np.zeros(shares.size), np.zeros(shares.size, dtype=bool)
+    while True:
+        free = alive & ~full
+        num_left = top_k - int(full.sum())
+        probabilities[free] = num_left * shares[free] / shares[free].sum() if num_left else 0.0
+        above = free & (probabilities >= 1.0)
+        if not above.any():
+            return probabilities
+        probabilities[above] = 1.0
+        full |= above
+
+
+def bernoulli_odds(inclusion: FloatArray, top_k: int) -> FloatArray:
+    """Return the odds w of the trial of each expert, as the probability of success w / (1 + w). Shape [E].
+
+    Given that exactly `top_k` of the independent trials succeed, each expert succeeds with its inclusion probability.
+    """
+    free = (inclusion > 0) & (inclusion < 1)
+    if top_k - int((inclusion >= 1).sum()) == 1:
+        return np.where(free, inclusion / (1.0 + inclusion), inclusion)
+    if not free.any() or np.ptp(inclusion[free]) == 0:
+        return inclusion.copy()
+    for step in _STEPS:
+        success = _iterate_odds(inclusion, free, top_k, step)
+        if success is not None:
+            return success
+    raise WorkloadError(
+        subject="routing",
+        field="skew",
+        rule=f"be so weak that tokens can take top_k = {top_k} distinct experts by these shares",
+        value=f"inclusion probabilities from {inclusion[free].min():.3g} to {inclusion[free].max():.3g} of an expert",
+        cure="Lower routing.skew or model.top_k.",
+    )
+
+
+def conditional_tables(success: FloatArray, top_k: int) -> list[FloatArray]:
+    """Return P(r trials succeed), r up to `top_k`, in blocks of 1, 2, 4, ... experts.
+
+    The shapes are [E', k + 1], [E' / 2, k + 1], ..., where E' is the next power of two: the experts that are added
+    never succeed.
+    """
+    size = 1 << (success.size - 1).bit_length()
+    leaves = np.zeros((size, top_k + 1))
+    leaves[:, 0] = 1.0
+    leaves[: success.size, 0], leaves[: success.size, 1] = 1.0 - success, success
+    levels = [leaves]
+    while len(levels[-1]) > 1:
+        levels.append(_convolve(levels[-1][0::2], levels[-1][1::2]))
+    return levels
+
+
+def choose_weighted(
+    num_sources: int, tokens: int, num_experts: int, tables: list[FloatArray], rng: np.random.Generator
+) -> IntArray:
+    """Draw how many of its tokens each source sends to each expert. Shape [S, E].
+
+    Parameters
+    ----------
+    num_sources, tokens, num_experts
+        Source ranks, tokens of each source, experts.
+    tables
+        Probabilities of successes in blocks of experts, from single experts to all: `conditional_tables`.
+    rng
+        Random numbers.
+
+    Examples
+    --------
+    >>> choose_weighted(2, 5, 3, conditional_tables(np.array([0.0, 1.0, 0.0]), 1), np.random.default_rng(1))
+    array([[0, 5, 0],
+           [0, 5, 0]])
+    """
+    by_choices = np.zeros((tables[0].shape[1], num_sources, 1), dtype=np.int64)
+    by_choices[-1] = tokens
+    return choose_weighted_in_groups(by_choices, num_experts, tables[:-1], rng)
+
+
+def choose_weighted_in_groups(
+    by_choices: IntArray, group_size: int, tables: list[FloatArray], rng: np.random.Generator
+) -> IntArray:
+    """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [S, G * size].
+
+    Parameters
+    ----------
+    by_choices
+        Tokens of each source with r choices in a group. Shape [k + 1, S, G].
+    group_size
+        Experts of a group.
+    tables
+        Probabilities of successes in blocks of experts, from single experts to halves of groups.
+    rng
+        Random numbers.
+
+    Examples
+    --------
+    >>> by_choices = np.array([[[5, 0]], [[0, 5]]])  # one choice, in the second of two groups of one expert
+    >>> choose_weighted_in_groups(by_choices, 1, [], np.random.default_rng(1))
+    array([[0, 5]])
+    """
+    num_rows, num_sources, num_groups = by_choices.shape
+    for table in reversed(tables):
+        by_choices = _split(by_choices, table[0::2], table[1::2], rng)
+    counts = np.tensordot(np.arange(num_rows), by_choices, axes=1).reshape(num_sources, num_groups, -1)
+    return np.asarray(counts[..., :group_size].reshape(num_sources, -1), dtype=np.int64)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _iterate_odds(inclusion: FloatArray, free: BoolArray, top_k: int, step: float) -> FloatArray | None:
+    """Return the probabilities of success that give the inclusion probabilities; None: the iteration diverges."""
+    success, wanted_odds = inclusion.copy(), inclusion[free] / (1.0 - inclusion[free])
+    for _ in range(_MAX_ITERATIONS):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            present = _inclusion_given_total(success, top_k)[free]
+            factors = wanted_odds * (1.0 - present) / present
+            odds = success[free] / (1.0 - success[free]) * (factors if step == 1 else factors**step)
+        if np.isnan(present).any():
+            return None
+        if np.abs(present - inclusion[free]).max() < _TOLERANCE:
+            return success
+        if np.isnan(odds).any() or np.isinf(odds).any():
+            return None
+        success[free] = odds / (1.0 + odds)
+    return None
+
+
+def _inclusion_given_total(success: FloatArray, top_k: int) -> FloatArray:
+    """Return the probability that each trial succeeds, given that `top_k` trials succeed. Shape [E]."""
+    tables = conditional_tables(success, top_k)
+    others = np.zeros((1, top_k + 1))
+    others[0, 0] = 1.0
+    for table in reversed(tables[:-1]):
+        siblings = table.reshape(-1, 2, top_k + 1)[:, ::-1].reshape(table.shape)
+        others = _convolve(np.repeat(others, 2, axis=0), siblings)
+    included = success * others[: success.size, top_k - 1]
+    return np.asarray(included / (included + (1.0 - success) * others[: success.size, top_k]), dtype=float)
+
+
+def _convolve(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the distribution of the sum of two numbers of successes, up to top_k successes. All [B, k + 1]."""
+    total = np.zeros_like(first)
+    for successes in range(first.shape[1]):
+        total[:, successes:] += first[:, successes, None] * second[:, : first.shape[1] - successes]
+    return total
+
+
+def _split(by_choices: IntArray, first: FloatArray, second: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Draw how many choices of each token fall on either half of its block: from [k + 1, S, B] to [k + 1, S, 2B]."""
+    num_rows, num_sources, num_blocks = by_choices.shape
+    halves = np.zeros((num_rows, num_sources, num_blocks, 2), dtype=np.int64)
+    for r in range(1, num_rows):
+        if not by_choices[r].any():
+            continue
+        probabilities = _normalise(first[:, : r + 1] * second[:, r::-1])
+        if r == 1:
+            drawn = rng.binomial(by_choices[1], probabilities[:, 1])
+            halves[1, ..., 0] += drawn
+            halves[1, ..., 1] += by_choices[1] - drawn
+            continue
+        source, block = np.nonzero(by_choices[r])
+        split = rng.multinomial(by_choices[r, source, block], probabilities[block])
+        for j in range(r + 1):
+            halves[j, source, block, 0] += split[:, j]
+            halves[r - j, source, block, 1] += split[:, j]
+    return halves.reshape(num_rows, num_sources, 2 * num_blocks)
+
+
+def _normalise(weights: FloatArray) -> FloatArray:
+    """Return probabilities in proportion to weights [B, r + 1]; a block without weight has no tokens to split."""
+    sums = weights.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(weights, sums, out=np.full_like(weights, 1 / weights.shape[1]), where=sums > 0))
