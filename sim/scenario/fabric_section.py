@@ -55,7 +55,8 @@ class FabricSection(Section):
                 cure = f"It belongs to kind {' or '.join(owners)}; remove it."
                 raise refuse((key,), rule=f"be left out with fabric.kind {self.kind}", value=value, cure=cure)
         if self.kind == "torus" and self.shape is None:
-            raise refuse(("shape",), rule="be given with fabric.kind torus", value="nothing", cure="Write [4, 4].")
+            cure = "Write two or three counts whose product is cluster.num_nodes."
+            raise refuse(("shape",), rule="be given with fabric.kind torus", value="nothing", cure=cure)
         return self
 
 

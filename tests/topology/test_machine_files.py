@@ -99,7 +99,7 @@ def test_a_file_that_names_devices_by_class_alone_is_understood() -> None:
     ids=["topo -m", "xml"],
 )
 def test_two_nodes_are_joined_by_rails(node: OneNode, hops: list[str]) -> None:
-    """GPU 0 of both nodes meet over the NIC beside them and its leaf; NIC 0 of the matrix serves no GPU and has no leaf."""
+    """GPU 0 of both nodes meet over the NIC beside them and its leaf; NIC 0 of the matrix serves no GPU."""
     graph = repeat_node(node, 2, name="two", nic_bytes_per_s=50e9)
     cluster = build_graph_cluster(graph, H100, name="two")
     assert (cluster.num_nodes, cluster.num_gpus) == (2, 16)

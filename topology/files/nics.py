@@ -99,11 +99,14 @@ def warnings_of_nics(
         for reason, nics in by_reason.items()
     ]
     if len(used) > len(node.gpus) and not _near_gpus(node, used):
-        names = f"cluster.nics: [{', '.join(_name(node, nic) for nic in used[: len(node.gpus)])}]"
+        names = ", ".join(_name(node, nic) for nic in used)
         warnings.append(
             f"The file does not tell which of its {len(used)} NICs serve the {len(node.gpus)} GPUs: all of them carry "
-            f"compute traffic. Name the NICs in use, for example {names}."
+            f"compute traffic. Name the NICs in use under cluster.nics, of {names}."
         )
+    unplaced = [node.shown(nic) for nic in used if nic in node.unplaced_nics]
+    if unplaced:
+        warnings.append(f"The file does not tell the NUMA node of {', '.join(unplaced)}: taken to be that of GPU0.")
     return warnings
 
 

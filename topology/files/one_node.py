@@ -48,6 +48,8 @@ class OneNode:
     """What the file says of each NIC."""
     node_of: dict[str, int] = field(default_factory=dict)
     """Vertex -> the number of its host, where the hosts of the file are nodes of their own; else 0."""
+    unplaced_nics: list[str] = field(default_factory=list)
+    """NICs of which the file does not tell the NUMA node."""
     sm: int = 0
     """Compute capability of the GPUs (times 10); 0: not known."""
     gfx: str = ""

@@ -227,8 +227,7 @@ def _on_cpus(node: OneNode, matrix: _Matrix, names: dict[str, str]) -> list[list
     if not _is_contradicted(matrix, with_gpus):
         return groups
     lost = [nic for group in nics_alone for nic in group]
-    shown = ", ".join(node.shown(names[nic]) for nic in lost)
-    node.warnings.append(f"The matrix does not tell the NUMA node of {shown}: taken to be that of GPU0.")
+    node.unplaced_nics = [names[nic] for nic in lost]
     return [[*with_gpus[0], *lost], *with_gpus[1:]]
 
 
