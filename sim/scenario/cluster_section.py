@@ -55,7 +55,8 @@ class ClusterSpec(Section):
     preset: Text | None = None
     """Name of a cluster, as `moesim list presets` shows them; this or `file`."""
     file: Text | None = None
-    """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml or `nvidia-smi topo -m` .txt."""
+    """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml, .txt of `nvidia-smi topo -m` or
+    rocm-smi."""
     num_nodes: Annotated[int, count_of("cluster.num_nodes")] | None = None
     """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file tells it itself."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()

@@ -88,8 +88,17 @@ def warnings_of_nics(
     node: "OneNode", used: Sequence[str], unused: Mapping[str, str], named: Sequence[str]
 ) -> list[str]:
     """Return what a user should know of the choice of NICs: those without traffic, and a choice that is a guess."""
-    if named:
-        return []
+    warnings = [] if named else _warnings_of_choice(node, used, unused)
+    unplaced = [node.shown(nic) for nic in used if nic in node.unplaced_nics]
+    if unplaced:
+        warnings.append(f"The file does not tell the NUMA node of {', '.join(unplaced)}: taken to be that of GPU0.")
+    return warnings
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _warnings_of_choice(node: "OneNode", used: Sequence[str], unused: Mapping[str, str]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for nic, reason in unused.items():
         by_reason.setdefault(reason, []).append(node.shown(nic))
@@ -98,19 +107,13 @@ def warnings_of_nics(
         "Name the NICs in use under cluster.nics if that is wrong."
         for reason, nics in by_reason.items()
     ]
-    if len(used) > len(node.gpus) and not _near_gpus(node, used):
+    if len(used) > len(node.gpus) and (len(used) % len(node.gpus) or not _near_gpus(node, used)):
         names = ", ".join(_name(node, nic) for nic in used)
         warnings.append(
             f"The file does not tell which of its {len(used)} NICs serve the {len(node.gpus)} GPUs: all of them carry "
             f"compute traffic. Name the NICs in use under cluster.nics, of {names}."
         )
-    unplaced = [node.shown(nic) for nic in used if nic in node.unplaced_nics]
-    if unplaced:
-        warnings.append(f"The file does not tell the NUMA node of {', '.join(unplaced)}: taken to be that of GPU0.")
     return warnings
-
-
-# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _name(node: "OneNode", nic: str) -> str:
@@ -163,9 +166,9 @@ def _fastest(node: "OneNode", nics: Sequence[str]) -> list[str]:
 
 
 def _commonest(node: "OneNode", nics: Sequence[str]) -> list[str]:
-    counts = Counter(node.nics[nic].kind for nic in nics)
+    counts = Counter(node.nics[nic].kind for nic in nics if node.nics[nic].kind)
     best = max(counts, key=lambda kind: (counts[kind], kind.startswith("InfiniBand")), default="")
-    return [nic for nic in nics if node.nics[nic].kind == best]
+    return [nic for nic in nics if node.nics[nic].kind in {best, ""}]
 
 
 def _near_gpus(node: "OneNode", nics: Sequence[str]) -> list[str]:
