@@ -12,13 +12,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sim.errors import InputError, MoesimError, OutputError, SimulationError
+    from sim.errors import InvalidValueError, MoesimError, OutputError, SimulationError
     from sim.run.result import Result
     from sim.scenario.load import load_scenario
     from sim.studies.claims import simulate
 
 __all__ = [
-    "InputError",
+    "InvalidValueError",
     "MoesimError",
     "OutputError",
     "Result",
@@ -31,7 +31,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "InputError": "sim.errors",
+    "InvalidValueError": "sim.errors",
     "MoesimError": "sim.errors",
     "OutputError": "sim.errors",
     "Result": "sim.run.result",

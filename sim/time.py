@@ -18,23 +18,23 @@ __all__ = ["TimeRangeError", "to_ns", "to_ns_array"]
 
 _ROUNDING_NS = 1e-6  # float noise below this is not rounded up to a whole nanosecond
 _LONGEST_S = 1e9  # 31 years: sums of delays stay within 64 bits of nanoseconds
-_CURE = "Lower the sizes or raise the rates that make one step so long."
+_HINT = "Lower the sizes or raise the rates that make one step so long."
 
 
 class TimeRangeError(SimulationError):
     """A time that the clock cannot hold."""
 
-    def __init__(self, problem: str, cure: str, cause: str = "") -> None:
-        self.problem, self.cure, self.cause = problem, cure, cause
-        super().__init__(f"{problem}{cause and ' for '}{cause}. {cure}")
-        self.args = (problem, cure, cause)  # pickle makes errors anew from them
+    def __init__(self, problem: str, hint: str, cause: str = "") -> None:
+        self.problem, self.hint, self.cause = problem, hint, cause
+        super().__init__(f"{problem}{cause and ' for '}{cause}. {hint}")
+        self.args = (problem, hint, cause)  # pickle makes errors anew from them
 
     def __str__(self) -> str:
-        return f"{self.problem}{self.cause and ' for '}{self.cause}. {self.cure}"
+        return f"{self.problem}{self.cause and ' for '}{self.cause}. {self.hint}"
 
     def caused_by(self, cause: str) -> "TimeRangeError":
         """Return the error with what takes so long, such as `a kernel of 3e+30 FLOPs`."""
-        return TimeRangeError(self.problem, self.cure, cause)
+        return TimeRangeError(self.problem, self.hint, cause)
 
 
 def to_ns(delay_s: float) -> int:
@@ -59,4 +59,4 @@ def to_ns_array(delay_s: NDArray[np.float64]) -> NDArray[np.int64]:
 def _no_delay(delay_s: float) -> TimeRangeError:
     """Return the refusal of a delay that the clock cannot hold."""
     rule = f"a delay must be finite, not negative and at most {_LONGEST_S:g} s"
-    return TimeRangeError(f"clock: {rule}, got {delay_s} s", _CURE)
+    return TimeRangeError(f"clock: {rule}, got {delay_s} s", _HINT)

@@ -205,7 +205,7 @@ def _not_yet() -> list[str]:
     lines += ["| key | refused | write instead |", "|---|---|---|"]
     for row in NOT_YET:
         refused = "all but its default" if row.names is None else ", ".join(f"`{name}`" for name in row.names)
-        lines.append(_row(f"`{row.key}`", refused, row.cure))
+        lines.append(_row(f"`{row.key}`", refused, row.hint))
     return lines
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import networkx as nx
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
+from topology.limits import MAX_GPUS
 from topology.presets.protocols import BETWEEN_NODES, INSIDE_NODES
 
 __all__ = ["check_graph", "check_reach", "list_ranks"]
 
-_MOST_GPUS = 65_536
 _MOST_HOPS = 1000
 _LINK_FIGURES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "bandwidth_bytes_per_s": ("be finite and above 0", lambda value: value > 0),
@@ -25,24 +25,24 @@ def check_graph(graph: "nx.DiGraph[str]", name: str) -> None:
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         For the first thing that is missing or wrong.
     """
     for tier, known in (("inside", INSIDE_NODES), ("between", BETWEEN_NODES)):
         named = graph.graph.get(tier)
         if named is not None and named not in known:
-            cure = "Leave it out where none of these is meant: then the links' own figures hold."
-            raise TopologyError(f"cluster {name!r}", tier, f"be one of {', '.join(known)}", named, cure)
+            hint = "Leave it out where none of these is meant: then the links' own figures hold."
+            raise InvalidValueError(tier, f"be one of {', '.join(known)}", named, hint, subject=f"cluster {name!r}")
     for vertex, data in graph.nodes(data=True):
         _check_vertex(name, vertex, data)
     ranks = sorted(data["rank"] for _, data in graph.nodes(data=True) if data["kind"] == "gpu")
-    if not 1 <= len(ranks) <= _MOST_GPUS or ranks != list(range(len(ranks))):
-        raise TopologyError(
+    if not 1 <= len(ranks) <= MAX_GPUS or ranks != list(range(len(ranks))):
+        raise InvalidValueError(
             subject=f"cluster {name!r}",
             field="graph",
-            rule=f"have 1 to {_MOST_GPUS:,} GPUs with ranks 0, 1, 2 ... each once",
+            rule=f"have 1 to {MAX_GPUS:,} GPUs with ranks 0, 1, 2 ... each once",
             value=f"{len(ranks)} GPUs with ranks {list_ranks(ranks)}" if ranks else "no vertex of kind gpu",
-            cure="Number the GPUs from 0.",
+            hint="Number the GPUs from 0.",
         )
     for a, b, data in graph.edges(data=True):
         _check_link(name, f"{a}->{b}", data, is_loop=a == b)
@@ -50,7 +50,7 @@ def check_graph(graph: "nx.DiGraph[str]", name: str) -> None:
 
 
 def check_reach(
-    graph: "nx.DiGraph[str]", name: str, *, field: str = "graph", cure: str = "Link the two sides."
+    graph: "nx.DiGraph[str]", name: str, *, field: str = "graph", hint: str = "Link the two sides."
 ) -> None:
     """Refuse a graph of which some GPUs cannot reach others, with both sides named."""
     rank_of = {vertex: data["rank"] for vertex, data in graph.nodes(data=True) if data["kind"] == "gpu"}
@@ -61,12 +61,12 @@ def check_reach(
         there = sorted(rank for vertex, rank in rank_of.items() if vertex not in reached)
         if there:
             senders, receivers = (here, there) if ways is graph else (there, here)
-            raise TopologyError(
+            raise InvalidValueError(
                 subject=f"cluster {name!r}",
                 field=field,
                 rule="leave every GPU a way to every other",
                 value=f"{_gpus(senders)} without a way to {_gpus(receivers)}",
-                cure=cure,
+                hint=hint,
             )
 
 
@@ -121,5 +121,5 @@ def _check_link(name: str, link: str, data: dict[str, Any], *, is_loop: bool) ->
         raise _refusal(name, f"hops of {link}", f"be an integer from 1 to {_MOST_HOPS}", hops, "Leave it out.")
 
 
-def _refusal(name: str, field: str, rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError(subject=f"cluster {name!r}", field=field, rule=rule, value=value, cure=cure)
+def _refusal(name: str, field: str, rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError(subject=f"cluster {name!r}", field=field, rule=rule, value=value, hint=hint)

@@ -10,14 +10,13 @@ Paths avoid links and NICs that are gone (`topology.routes`): the traffic of a G
 of the node. A slower link keeps its paths and its share of the bytes.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
 
+from sim.errors import InvalidValueError, nearest_name
 from topology.check_graph import check_reach
-from topology.errors import TopologyError
 
 __all__ = ["Change", "degrade"]
 
@@ -42,7 +41,7 @@ def degrade(graph: "nx.DiGraph[str]", changes: Sequence[Change], *, name: str) -
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         Where a change names what is not there (with the nearest name that is), or cuts the cluster in two.
 
     Examples
@@ -60,15 +59,14 @@ def degrade(graph: "nx.DiGraph[str]", changes: Sequence[Change], *, name: str) -
     for number, change in enumerate(changes):
         first = known.setdefault((change.part, change.name), number)
         if first != number:
-            raise TopologyError(
-                subject="cluster",
-                field=f"degraded.{number}.{change.part}",
+            raise InvalidValueError(
+                field=f"cluster.degraded.{number}.{change.part}",
                 rule="be changed by a single entry",
                 value=change.name,
-                cure=f"degraded.{first} changes the same part: keep one of the two entries.",
+                hint=f"degraded.{first} changes the same part: keep one of the two entries.",
             )
-        change_part[change.part](changed, graph, change, f"degraded.{number}.{change.part}")
-    check_reach(changed, name, field="degraded", cure="Leave a way between the two sides.")
+        change_part[change.part](changed, graph, change, f"cluster.degraded.{number}.{change.part}")
+    check_reach(changed, name, field="cluster.degraded", hint="Leave a way between the two sides.")
     return changed
 
 
@@ -95,15 +93,14 @@ def _change_nic(changed: "nx.DiGraph[str]", graph: "nx.DiGraph[str]", change: Ch
 def _change_gpu(changed: "nx.DiGraph[str]", graph: "nx.DiGraph[str]", change: Change, field: str) -> None:
     gpus = {str(data["rank"]): vertex for vertex, data in graph.nodes(data=True) if data["kind"] == "gpu"}
     if change.name not in gpus:
-        cure = f"GPUs are numbered from 0 to {len(gpus) - 1}."
-        raise TopologyError(subject="cluster", field=field, rule="name a GPU by its rank", value=change.name, cure=cure)
+        hint = f"GPUs are numbered from 0 to {len(gpus) - 1}."
+        raise InvalidValueError(field=field, rule="name a GPU by its rank", value=change.name, hint=hint)
     if change.factor is None:
-        raise TopologyError(
-            subject="cluster",
+        raise InvalidValueError(
             field=field,
             rule="have a speed: no rank is without GPU",
             value="gone",
-            cure="Take a smaller cluster.",
+            hint="Take a smaller cluster.",
         )
     vertex = changed.nodes[gpus[change.name]]
     vertex["speed"] = vertex.get("speed", 1.0) * change.factor
@@ -119,11 +116,11 @@ def _slow_down(changed: "nx.DiGraph[str]", links: Sequence[tuple[str, str]], fac
             changed.edges[link]["bandwidth_bytes_per_s"] *= factor
 
 
-def _unknown(field: str, value: str, what: str, known: Sequence[str]) -> TopologyError:
+def _unknown(field: str, value: str, what: str, known: Sequence[str]) -> InvalidValueError:
     similar = [name for name in known if name[:_START] == value[:_START]] or known
-    nearest = difflib.get_close_matches(value[:100], similar[:_MOST_COMPARED], n=1, cutoff=0.6)
+    nearest = nearest_name(value, similar[:_MOST_COMPARED])
     has_network = any("nic" in name or what.startswith("a NIC") for name in known)
-    cure = f"Did you mean {nearest[0]!r}?" if nearest else f"Known are {', '.join(known[:4])} ..." if known else ""
+    hint = f"Did you mean `{nearest}`?" if nearest else f"Known are {', '.join(known[:4])} ..." if known else ""
     if not has_network:
-        cure = "A single node has no network: drop the entry, or write degraded: [] where there is a single node."
-    return TopologyError(subject="cluster", field=field, rule=f"name {what} of the cluster", value=value, cure=cure)
+        hint = "A single node has no network: drop the entry, or write degraded: [] where there is a single node."
+    return InvalidValueError(field=field, rule=f"name {what} of the cluster", value=value, hint=hint)

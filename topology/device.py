@@ -51,7 +51,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = ["TILES", "UNOVERLAPPED", "Device"]
 
@@ -258,19 +258,25 @@ class Device:
             return
         raise self._error(field, rule, value)
 
-    def _error(self, field: str, rule: str, value: object, cure: str = "Give a physical figure.") -> TopologyError:
-        return TopologyError(subject=f"device {self.name!r}", field=field, rule=rule, value=value, cure=cure)
+    def _error(self, field: str, rule: str, value: object, hint: str = "Give a physical figure.") -> InvalidValueError:
+        return InvalidValueError(
+            field="model.dtype" if field == "dtype" else f"cluster.device.{field}",
+            subject=f"device {self.name!r}",
+            rule=rule,
+            value=value,
+            hint=hint,
+        )
 
 
 def _checked(field: str, values: ArrayLike) -> _Floats:
     array = np.asarray(values, dtype=np.float64)
     if not ((array >= 0) & (array < np.inf)).all():
-        raise TopologyError(
+        raise InvalidValueError(
             subject="kernel",
             field=field,
             rule="be finite and not negative",
             value=values,
-            cure="Check the shapes that the layer gives.",
+            hint="Check the shapes that the layer gives.",
         )
     return array
 

@@ -21,11 +21,11 @@ from typing import Protocol
 
 import networkx as nx
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
+from topology.limits import MAX_GPUS
 from topology.links import LinkKind
 
 __all__ = [
-    "MAX_GPUS",
     "FabricSpec",
     "Node",
     "Wiring",
@@ -34,9 +34,6 @@ __all__ = [
     "refuse",
     "require_oversubscription",
 ]
-
-MAX_GPUS = 65_536
-"""GPUs of the largest cluster."""
 
 
 class Wiring(Protocol):
@@ -105,12 +102,12 @@ class FabricSpec:
         for field in ("gpus_per_node", "nodes_per_leaf", "spines_per_unit"):
             value = getattr(self, field)
             if value < 1:
-                raise TopologyError(
+                raise InvalidValueError(
                     subject=f"fabric {self.name!r}",
                     field=field,
                     rule="be at least 1",
                     value=value,
-                    cure="Count from 1.",
+                    hint="Count from 1.",
                 )
 
     @property
@@ -160,22 +157,21 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
 def check_num_nodes(spec: FabricSpec, num_nodes: int) -> None:
     """Refuse a cluster of no nodes, or of more than `MAX_GPUS` GPUs, before anything is made of it."""
     if num_nodes < 1:
-        rule, cure = "be at least 1", "Give a count."
+        rule, hint = "be at least 1", "Give a count."
     elif num_nodes * spec.gpus_per_node > MAX_GPUS:
         rule = f"give at most {MAX_GPUS:,} GPUs"
-        cure = "Simulate a part of the cluster: further replicas of the model behave like the simulated replicas."
+        hint = "Simulate a part of the cluster: further replicas of the model behave like the simulated replicas."
     else:
         return
-    subject = f"cluster {spec.name!r}"
-    raise TopologyError(subject=subject, field="num_nodes", rule=rule, value=num_nodes, cure=cure)
+    raise InvalidValueError(field="cluster.num_nodes", rule=rule, value=num_nodes, hint=hint)
 
 
-def refuse(field: str, *, rule: str, value: object, cure: str) -> TopologyError:
+def refuse(field: str, *, rule: str, value: object, hint: str) -> InvalidValueError:
     """Return the refusal of an option of a wiring."""
-    return TopologyError(subject="cluster", field=f"fabric.{field}", rule=rule, value=value, cure=cure)
+    return InvalidValueError(field=f"cluster.fabric.{field}", rule=rule, value=value, hint=hint)
 
 
 def require_oversubscription(value: float) -> None:
     """Refuse uplinks that carry more than the NICs below them."""
     if not 1 <= value < float("inf"):
-        raise refuse("oversubscription", rule="be at least 1", value=value, cure="Write 1 for a non-blocking fabric.")
+        raise refuse("oversubscription", rule="be at least 1", value=value, hint="Write 1 for a non-blocking fabric.")

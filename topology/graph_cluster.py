@@ -188,7 +188,7 @@ def build_graph_cluster(
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         Where data are missing or impossible, or some GPUs cannot reach the others: both sides are named.
 
     Examples

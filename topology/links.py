@@ -21,7 +21,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = ["FlowLinks", "LinkKind", "LinkLoad", "add_both_ways"]
 
@@ -49,8 +49,8 @@ class LinkKind:
     def _require(self, ok: bool, field: str, rule: str) -> None:
         value = getattr(self, field)
         if not (ok and math.isfinite(value)):
-            raise TopologyError(
-                subject=f"link {self.name!r}", field=field, rule=rule, value=value, cure="Give a physical figure."
+            raise InvalidValueError(
+                subject=f"link {self.name!r}", field=field, rule=rule, value=value, hint="Give a physical figure."
             )
 
     def transfer_time_s(self, num_bytes: float) -> float:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.links import LinkLoad
 
 __all__ = ["PairSums", "Pairs", "check_byte_matrices"]
@@ -65,10 +65,10 @@ class Pairs(Protocol):
 def check_byte_matrices(byte_matrices: FloatArray, shape: tuple[int, ...]) -> None:
     """Refuse matrices [N, S, D] that are not of `shape` [S, D], or have a negative entry or NaN."""
     if byte_matrices.shape[1:] != shape or not (byte_matrices >= 0).all():
-        raise TopologyError(
+        raise InvalidValueError(
             subject="pairs",
             field="byte_matrix",
             rule=f"have shape {list(shape)} and no negative entry",
             value=f"shape {list(byte_matrices.shape[1:])}",
-            cure="Give bytes for every pair.",
+            hint="Give bytes for every pair.",
         )

@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.strategy import Strategy
 
 __all__ = ["CONVENTIONS", "MEGATRON", "Convention", "Megatron", "Spanning", "Vllm", "get_convention"]
@@ -361,12 +361,11 @@ CONVENTIONS: dict[str, Convention] = {
 def get_convention(name: str) -> Convention:
     """Return the convention called `name`, or refuse the name with those that are known."""
     if name not in CONVENTIONS:
-        raise WorkloadError(
-            subject="parallel",
-            field="convention",
+        raise InvalidValueError(
+            field="parallel.convention",
             rule="name a known convention",
             value=repr(name),
-            cure=f"Known: {', '.join(CONVENTIONS)}.",
+            hint=f"Known: {', '.join(CONVENTIONS)}.",
         )
     return CONVENTIONS[name]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sim.errors import InvalidValueError
 from workloads.conventions import Convention, IntArray, get_convention
-from workloads.errors import WorkloadError
 from workloads.strategy import Strategy
 
 __all__ = ["DEFAULT_RANK_ORDER", "Mesh", "build_mesh"]
@@ -161,13 +161,12 @@ def build_mesh(
     why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
     if why is not None:
         near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
-        cure = f"Nearest legal: {', '.join(s.name for s in near)}." if near else "Try another convention."
-        raise WorkloadError(
-            subject="parallel",
-            field="strategy",
+        hint = f"Nearest legal: {', '.join(s.name for s in near)}." if near else "Try another convention."
+        raise InvalidValueError(
+            field="parallel.strategy",
             rule=f"be legal under the {convention} convention on {num_gpus} GPUs ({why})",
             value=strategy.name,
-            cure=cure,
+            hint=hint,
         )
     full = replace(strategy, dp=rules.dp_of(strategy, num_gpus), sp=rules.sp_of(strategy))
     return Mesh(strategy=full, convention=rules, ranks=_number_ranks(full, rank_order))
@@ -179,12 +178,11 @@ def build_mesh(
 def _number_ranks(s: Strategy, rank_order: tuple[str, ...]) -> IntArray:
     rest = tuple(axis for axis in rank_order if axis != "pp")
     if sorted(rank_order) != sorted(DEFAULT_RANK_ORDER) or rest != DEFAULT_RANK_ORDER[:-1]:
-        raise WorkloadError(
-            subject="parallel",
-            field="rank_order",
+        raise InvalidValueError(
+            field="parallel.rank_order",
             rule="keep tp, cp, ep, dp in this order, with pp anywhere (other orders: not supported yet)",
             value=list(rank_order),
-            cure=f"Use {list(DEFAULT_RANK_ORDER)}.",
+            hint=f"Use {list(DEFAULT_RANK_ORDER)}.",
         )
     axes = [axis for axis in reversed(rank_order) if axis != "ep"]
     sizes = {"tp": s.tp, "cp": s.cp, "dp": s.dp or 1, "pp": s.pp}

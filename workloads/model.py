@@ -19,11 +19,11 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sim.errors import InvalidValueError
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer
 from workloads.blocks.recompute import Recompute
-from workloads.errors import WorkloadError
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
 
@@ -108,9 +108,9 @@ class ModelSpec:
         hint = "Each key and value head serves equally many heads."
         require(self.heads % self.kv_heads == 0, "kv_heads", f"divide model.heads = {self.heads}", hint)
 
-    def _require(self, ok: bool, field: str, rule: str, cure: str) -> None:
+    def _require(self, ok: bool, field: str, rule: str, hint: str) -> None:
         if not ok:
-            raise WorkloadError(subject="model", field=field, rule=rule, value=getattr(self, field), cure=cure)
+            raise InvalidValueError(field=f"model.{field}", rule=rule, value=getattr(self, field), hint=hint)
 
     @property
     def dtype_bytes(self) -> int:

@@ -1,8 +1,6 @@
 """Named models, each with the document that gives its shape."""
 
-import difflib
-
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError, did_you_mean
 from workloads.model import ModelSpec
 
 __all__ = ["MODELS", "get_model"]
@@ -72,13 +70,5 @@ def get_model(name: str) -> ModelSpec:
     """
     if name in MODELS:
         return MODELS[name]
-    by_letters = {_letters(known): known for known in MODELS}
-    near = difflib.get_close_matches(_letters(name[:100]), by_letters, n=1)
-    hint = f"Did you mean {by_letters[near[0]]!r}? " if near else ""
-    cure = f"{hint}Known: {', '.join(MODELS)}."
-    raise WorkloadError(subject="model", field="preset", rule="name a known model", value=repr(name), cure=cure)
-
-
-def _letters(name: str) -> str:
-    """Return the letters and digits of a name, all small, for neither case nor punctuation tells models apart."""
-    return "".join(c for c in name.lower() if c.isalnum())
+    hint = f"{did_you_mean(name, MODELS)} `moesim list models` shows all."
+    raise InvalidValueError(field="model.preset", rule="name a known model", value=name, hint=hint)

@@ -8,7 +8,7 @@ sequence parallelism on. An axis that is not named has size 1, except DP, which 
 import re
 from dataclasses import dataclass, fields
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["Strategy"]
 
@@ -41,8 +41,8 @@ class Strategy:
         for axis in _ORDER:
             size = getattr(self, axis)
             if size is not None and size < 1:
-                raise WorkloadError(
-                    subject="strategy", field=axis, rule="be at least 1", value=size, cure="Leave it out for size 1."
+                raise InvalidValueError(
+                    field=f"parallel.{axis}", rule="be at least 1", value=size, hint="Leave it out for size 1."
                 )
 
     @classmethod
@@ -57,8 +57,8 @@ class Strategy:
             match = _PART.fullmatch(part)
             if match is None:
                 known = "TP PP EP DP CP ETP VPP SP"
-                cure = f"Join axes and sizes with _, as in EP64_TP16_PP4 ({known})."
-                raise _refuse(name, f"be made of known parts, not {part!r}", cure)
+                hint = f"Join axes and sizes with _, as in EP64_TP16_PP4 ({known})."
+                raise _refuse(name, f"be made of known parts, not {part!r}", hint)
             axis, size = ("sp", True) if match[3] else (match[1].lower(), int(match[2]))
             if axis in sizes:
                 raise _refuse(name, f"name {axis.upper()} once", f"Drop one of the {axis.upper()} parts.")
@@ -84,5 +84,5 @@ class Strategy:
         return sum(getattr(self, f.name) != getattr(other, f.name) for f in fields(self) if f.name != "sp")
 
 
-def _refuse(name: str, rule: str, cure: str) -> WorkloadError:
-    return WorkloadError(subject="strategy", field="name", rule=rule, value=repr(name), cure=cure)
+def _refuse(name: str, rule: str, hint: str) -> InvalidValueError:
+    return InvalidValueError(field="parallel.strategy", rule=rule, value=repr(name), hint=hint)

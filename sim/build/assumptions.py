@@ -50,7 +50,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     for key, value, why in (
         ("routing.kind", work.routing.kind, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
-        ("network.network.all_reduce", work.network.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
+        ("network.all_reduce", work.network.all_reduce, "NCCL's cheapest of ring, tree and NVLS"),
         ("model.dtype", work.model.dtype, "the usual training type"),
         ("model.gated", work.model.gated, "not said"),
     ):

@@ -9,11 +9,11 @@ from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
 from sim.build.layout import layers_of_chunks, mesh_of, model_of, strategy_of
-from sim.build.located_errors import located_errors
 from sim.build.node_limit import check_node_limit
 from sim.build.own_order import read_own_order
 from sim.build.routing import routing_of
 from sim.build.work import PassesWork, Work
+from sim.errors import InvalidValueError
 from sim.scenario.cluster_section import NetworkSpec
 from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
@@ -53,10 +53,10 @@ def build(scenario: Scenario) -> Built:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
-    with located_errors(scenario):
+    with scenario.located_errors():
         return _build(scenario)
 
 
@@ -65,10 +65,10 @@ def build_scenario_cluster(scenario: Scenario) -> Cluster:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         With the place in the file, where there is none or it cannot be.
     """
-    with located_errors(scenario):
+    with scenario.located_errors():
         return cluster_of(scenario)
 
 
@@ -81,10 +81,11 @@ def build_passes(scenario: Scenario) -> PassesWork:
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
     num_chunks, own = scenario.spec.parallel.vpp or 1, None
     if scenario.spec.schedule.kind == "custom":
-        own = read_own_order(
-            scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
-        )
-    with located_errors(scenario):
+        with scenario.located_errors():
+            own = read_own_order(
+                scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
+            )
+    with scenario.located_errors():
         return PassesWork(
             pass_times_s=[(t.F, t.B, t.W) for t in times],
             num_microbatches=workload.microbatches,
@@ -102,10 +103,10 @@ def check_facts(scenario: Scenario) -> None:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The first of these, with its place.
     """
-    with located_errors(scenario):
+    with scenario.located_errors():
         if scenario.spec.cluster is not None:
             cluster_of(scenario)
         if isinstance(scenario.spec.workload, CollectiveWorkload):
@@ -122,11 +123,11 @@ def check_facts(scenario: Scenario) -> None:
 def _build(scenario: Scenario) -> Built:
     spec, workload = scenario.spec, scenario.spec.workload
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        raise scenario.error_at(
+        raise InvalidValueError(
             "workload.kind",
             rule="be forward or training here",
             value=workload.kind,
-            cure="Use forward.",
+            hint="Use forward.",
         )
     cluster, model = cluster_of(scenario), model_of(scenario)
     check_network(scenario, cluster)
@@ -181,18 +182,18 @@ def check_network(scenario: Scenario, cluster: Cluster) -> None:
     network = scenario.spec.network
     known = dict.fromkeys(protocol.algorithm for protocol in cluster.protocols)
     if network.all_reduce not in {"auto", *known}:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "network.all_reduce",
             rule=f"be an algorithm that {cluster.name} can run",
             value=network.all_reduce,
-            cure="NVLS needs an NVSwitch that reduces and GPUs that use it: write auto, ring, tree or hierarchical.",
+            hint="NVLS needs an NVSwitch that reduces and GPUs that use it: write auto, ring, tree or hierarchical.",
         )
     if network.num_sms is not None and network.num_sms >= cluster.device.num_sms:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "network.num_sms",
             rule=f"be below the {cluster.device.num_sms} SMs of {cluster.device.name}",
             value=network.num_sms,
-            cure="Leave SMs to the kernels.",
+            hint="Leave SMs to the kernels.",
         )
 
 

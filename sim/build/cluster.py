@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from sim.build.own_cluster import build_own_cluster
+from sim.errors import InvalidValueError
 from sim.scenario.cluster_section import ClusterSpec
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster, build_cluster
@@ -25,12 +26,12 @@ def cluster_of(scenario: Scenario) -> Cluster:
 
     Raises
     ------
-    InputError, TopologyError
+    InvalidValueError, InvalidValueError
         Where there is no section, or it names what does not exist or cannot be.
     """
     spec = scenario.spec.cluster
     if spec is None:
-        raise scenario.error_at("cluster", rule="be given", value="nothing", cure="Add a section `cluster:`.")
+        raise InvalidValueError("cluster", rule="be given", value="nothing", hint="Add a section `cluster:`.")
     changes = tuple(
         Change(
             part=entry.part,
@@ -42,7 +43,7 @@ def cluster_of(scenario: Scenario) -> Cluster:
     if spec.preset is None:
         return build_own_cluster(scenario, spec, _device(scenario, ""), changes)
     preset = get_cluster_preset(spec.preset)
-    fabric = _wired(spec, _with_bandwidths(spec, _with_gpus_used(scenario, spec, preset.fabric)))
+    fabric = _wired(spec, _with_bandwidths(spec, _with_gpus_used(spec, preset.fabric)))
     _check_nic_names(scenario, fabric)
     return _known_cluster(fabric, spec.num_nodes or 1, _device(scenario, preset.device), changes)
 
@@ -56,17 +57,17 @@ def _known_cluster(fabric: FabricSpec, num_nodes: int, device: Device, changes: 
     return build_cluster(fabric, num_nodes, device, changes)
 
 
-def _with_gpus_used(scenario: Scenario, spec: ClusterSpec, fabric: FabricSpec) -> FabricSpec:
+def _with_gpus_used(spec: ClusterSpec, fabric: FabricSpec) -> FabricSpec:
     """Return a fabric whose nodes have the GPUs in use alone."""
     used = spec.gpus_per_node_used
     if used is None:
         return fabric
     if used > fabric.gpus_per_node:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "cluster.gpus_per_node_used",
             rule=f"be from 1 to {fabric.gpus_per_node}, the GPUs of a node of {fabric.name}",
             value=used,
-            cure=f"Write {fabric.gpus_per_node}, or leave the key out.",
+            hint=f"Write {fabric.gpus_per_node}, or leave the key out.",
         )
     return replace(fabric, gpus_per_node=used)
 
@@ -95,11 +96,11 @@ def _check_nic_names(scenario: Scenario, fabric: FabricSpec) -> None:
     entries = scenario.raw.get("cluster", {}).get("degraded") or []
     for i, entry in enumerate(entries):
         if isinstance(entry.get("nic"), float):
-            raise scenario.error_at(
+            raise InvalidValueError(
                 ("cluster", "degraded", i, "nic"),
                 rule=f"be in quotes on a node of {fabric.nics_per_node} NICs, for 0.1 and 0.10 are one number",
                 value=entry["nic"],
-                cure=f'Write "{entry["nic"]}".',
+                hint=f'Write "{entry["nic"]}".',
             )
 
 

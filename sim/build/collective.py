@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sim.build.assumptions import Assumption
 from sim.build.build import check_network, network_of
 from sim.build.cluster import cluster_of
-from sim.build.located_errors import located_errors
 from sim.build.node_limit import check_node_limit
 from sim.build.routing import routing_of
 from sim.build.work import CollectiveWork
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from topology.cluster import Cluster
@@ -29,10 +29,10 @@ def build_collective(scenario: Scenario) -> tuple[CollectiveWork, list[Assumptio
 
     Raises
     ------
-    InputError
+    InvalidValueError
         With the place in the file, where the cluster cannot be, or ranks and experts do not go together.
     """
-    with located_errors(scenario):
+    with scenario.located_errors():
         return _build(scenario)
 
 
@@ -95,11 +95,11 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
 def _ranks(scenario: Scenario, workload: CollectiveWorkload, cluster: Cluster) -> NDArray[np.intp]:
     ranks = np.array(workload.ranks or range(workload.num_ranks), dtype=np.intp)
     if ranks.max() >= cluster.num_gpus:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "workload.ranks" if workload.ranks else "workload.num_ranks",
             rule=f"be on the {cluster.num_gpus} GPUs of the cluster",
             value=int(ranks.max()) if workload.ranks else workload.num_ranks,
-            cure="Use fewer ranks, or more cluster.num_nodes.",
+            hint="Use fewer ranks, or more cluster.num_nodes.",
         )
     return ranks
 
@@ -119,18 +119,18 @@ def _tokens(scenario: Scenario, workload: CollectiveWorkload, num_ranks: int, as
         return _Tokens(bytes_of_one)
     top_k = model.top_k or (known.top_k if known else 1)
     if not top_k:
-        raise scenario.error_at(
-            "model.top_k", rule="be at least 1", value=top_k, cure="Give top_k, or a model with experts."
+        raise InvalidValueError(
+            "model.top_k", rule="be at least 1", value=top_k, hint="Give top_k, or a model with experts."
         )
     experts = model.experts or (known.experts if known else 0)
     if not experts:
         experts = num_ranks * max(1, round(_DEEPEP_EXPERTS / num_ranks))
         assumptions.append(Assumption("model.experts", experts, "as DeepEP's tests: 256, the same on each rank"))
     if experts % num_ranks or top_k > experts:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "model.experts",
             rule=f"be a multiple of {num_ranks} ranks and at least top_k = {top_k}",
             value=experts,
-            cure="Each rank has equally many experts.",
+            hint="Each rank has equally many experts.",
         )
     return _Tokens(bytes_of_one, top_k, experts)

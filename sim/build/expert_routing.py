@@ -55,7 +55,7 @@ def try_routing(work: Work) -> None:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         Routing or placement do not go with the model or the mesh.
     """
     model = work.model

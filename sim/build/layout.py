@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
@@ -23,7 +24,7 @@ def model_of(scenario: Scenario) -> ModelSpec:
     """Return the model: a preset with fields that differ, or all fields one by one."""
     section = scenario.spec.model
     if section is None:
-        raise scenario.error_at("model", rule="be given", value="nothing", cure="Add a section `model:`.")
+        raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
     given = section.given()
     if section.preset is not None:
         return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
@@ -43,15 +44,15 @@ def strategy_of(scenario: Scenario) -> Strategy:
     said = re.findall(r"[A-Z]+", parallel.strategy.upper())
     for axis, size in given.items():
         if axis.upper() in said and getattr(named, axis) != size:
-            raise scenario.error_at(
+            raise InvalidValueError(
                 f"parallel.{axis}",
                 rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
                 value=size,
-                cure="Drop one of the two.",
+                hint="Drop one of the two.",
             )
     if named.sp and parallel.sp is False:
-        raise scenario.error_at(
-            "parallel.sp", rule="agree with SP in parallel.strategy", value=False, cure="Drop one of the two."
+        raise InvalidValueError(
+            "parallel.sp", rule="agree with SP in parallel.strategy", value=False, hint="Drop one of the two."
         )
     return replace(named, **given, sp=parallel.sp if parallel.sp is not None else named.sp)
 
@@ -62,11 +63,11 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
     dense = convention if model.experts else convention.for_dense_model()
     if dense is None:
         known = [name for name, other in CONVENTIONS.items() if other.for_dense_model() is not None]
-        raise scenario.error_at(
+        raise InvalidValueError(
             "parallel.convention",
             rule=f"be {' or '.join(known)} for a dense model",
             value=convention.name,
-            cure=f"Only experts can lie on all stages: use convention: {known[0]}.",
+            hint=f"Only experts can lie on all stages: use convention: {known[0]}.",
         )
     if dense != convention:
         strategy = replace(strategy, sp=convention.sp_of(strategy))
@@ -126,11 +127,11 @@ def layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: Ch
     if split is None:
         every, rest = divmod(model.layers, num_model_chunks)
         example = [every + (i < rest) for i in range(num_model_chunks)]
-        raise scenario.error_at(
+        raise InvalidValueError(
             "parallel.stage_layers",
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
             + (f" x {parts.num_chunks} chunks" if parts.num_model_chunks > mesh.num_stages else ""),
             value="nothing",
-            cure=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
+            hint=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
         )
     return tuple(split)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 
@@ -29,17 +30,17 @@ def check_node_limit(
     of_groups = cluster.node_of(groups)
     per_node = {tuple(np.unique(nodes, return_counts=True)[1].tolist()) for nodes in of_groups}
     if len(per_node) > 1 or len(set(next(iter(per_node)))) > 1 or (np.diff(of_groups, axis=1) < 0).any():
-        raise scenario.error_at(
+        raise InvalidValueError(
             "routing.max_nodes_per_token",
             rule="be left out where ranks of a group that holds all experts are not alike on all nodes, node by node",
             value=limit,
-            cure="Choose EP so that each of its nodes has equally many of its ranks, and list workload.ranks in order.",
+            hint="Choose EP so that each of its nodes has equally many of its ranks, and list workload.ranks in order.",
         )
     num_nodes = len(next(iter(per_node)))
     if top_k * num_nodes > experts * limit:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "routing.max_nodes_per_token",
             rule=f"leave a token at least top_k = {top_k} of {experts} experts on {num_nodes} nodes",
             value=limit,
-            cure="Raise it, or lower model.top_k.",
+            hint="Raise it, or lower model.top_k.",
         )

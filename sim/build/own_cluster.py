@@ -6,14 +6,13 @@ from typing import Final, NamedTuple
 
 import networkx as nx
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.cluster_file import yaml_to_graph
 from sim.scenario.cluster_section import ClusterSpec
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
-from topology.errors import TopologyError
 from topology.files.generations import sm_of_device, technology_of
 from topology.files.graphml import graphml_to_graph
 from topology.files.nccl_xml import nccl_xml_to_node
@@ -35,34 +34,24 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, cha
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file is not in the scenario's folder, cannot be read, or describes no cluster.
     """
     path = scenario.file_beside("cluster.file", spec.file or "")
     text = _read(path)
-    try:
-        graph, warnings = _graph(
-            str(path),
-            text,
-            _Request(
-                num_nodes=spec.num_nodes,
-                device=spec.device.preset or "",
-                nic_bytes_per_s=spec.nic_bandwidth,
-                nics=spec.nics,
-                gpus_used=spec.gpus_per_node_used,
-            ),
+    with scenario.located_errors(other_file=path):
+        request = _Request(
+            num_nodes=spec.num_nodes,
+            device=spec.device.preset or "",
+            nic_bytes_per_s=spec.nic_bandwidth,
+            nics=spec.nics,
+            gpus_used=spec.gpus_per_node_used,
         )
+        graph, warnings = _graph(str(path), text, request)
         cluster = _known_cluster(graph, str(graph.graph.get("name") or path.stem), device, changes, warnings)
-    except TopologyError as error:
-        key = error.field.partition(".")[0]
-        if key in {"num_nodes", "nic_bandwidth", "degraded", "nics", "gpus_per_node_used"}:
-            place = f"cluster.{error.field}"
-            raise scenario.error_at(place, rule=error.rule, value=error.value, cure=error.cure) from None
-        field = f"{error.subject}: {error.field}"
-        raise InputError(file=str(path), field=field, rule=error.rule, value=error.value, cure=error.cure) from None
     if path.suffix in _WHOLE_CLUSTERS and spec.num_nodes not in {None, cluster.num_nodes}:
-        rule, cure = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
-        raise scenario.error_at("cluster.num_nodes", rule=rule, value=spec.num_nodes, cure=cure)
+        rule, hint = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
+        raise InvalidValueError("cluster.num_nodes", rule=rule, value=spec.num_nodes, hint=hint)
     return cluster
 
 
@@ -78,13 +67,13 @@ def _read(path: Path) -> str:
         raise _whole(path, "be UTF-8 text", "other bytes", "Save it as UTF-8.") from None
     most = 1 << 18 if path.suffix == ".yaml" else _MAX_BYTES
     if len(content) > most:
-        cure = "Write it as GraphML." if path.suffix == ".yaml" else "Describe a part of it."
-        raise _whole(path, f"be at most {most >> 10} KiB large", f"{len(content) >> 10} KiB", cure)
+        hint = "Write it as GraphML." if path.suffix == ".yaml" else "Describe a part of it."
+        raise _whole(path, f"be at most {most >> 10} KiB large", f"{len(content) >> 10} KiB", hint)
     return text
 
 
-def _whole(path: Path, rule: str, value: str, cure: str) -> InputError:
-    return InputError(file=str(path), field="the file", rule=rule, value=value, cure=cure)
+def _whole(path: Path, rule: str, value: str, hint: str) -> InvalidValueError:
+    return InvalidValueError(file=str(path), field="the file", rule=rule, value=value, hint=hint)
 
 
 class _Request(NamedTuple):
@@ -128,9 +117,9 @@ def _of_nvidia_smi(text: str, device: str) -> OneNode:
     """Return the node that `nvidia-smi topo -m` describes."""
     sm = sm_of_device(device)
     if not sm:
-        cure = "nvidia-smi prints no bandwidths, and they are known for NVIDIA's GPUs alone: describe it in YAML."
+        hint = "nvidia-smi prints no bandwidths, and they are known for NVIDIA's GPUs alone: describe it in YAML."
         rule = "be one of NVIDIA where nvidia-smi describes the machine"
-        raise TopologyError("the device", "preset", rule, device, cure)
+        raise InvalidValueError("cluster.device.preset", rule, device, hint)
     return topo_matrix_to_node(text, sm=sm, device=device)
 
 

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from workloads.schedules import PipelineOrder
-from workloads.schedules.custom import CustomOrderError, read_custom
+from workloads.schedules.custom import read_custom
 
 __all__ = ["read_own_order"]
 
@@ -18,7 +18,7 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file cannot be read, or holds no order of the pipeline; the line is that of the file.
     """
     chunk_order = scenario.spec.schedule.chunk_order
@@ -28,12 +28,12 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
             content = stream.read(_MAX_BYTES + 1)
         text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        cure = "Write a text file with one line of passes per stage."
-        raise scenario.error_at("schedule.file", rule="be readable text", value=str(path), cure=cure) from None
+        hint = "Write a text file with one line of passes per stage."
+        raise InvalidValueError("schedule.file", rule="be readable text", value=str(path), hint=hint) from None
     if len(content) > _MAX_BYTES:
-        rule, cure = "be of at most 64 MiB", "Use fewer microbatches."
-        raise scenario.error_at("schedule.file", rule=rule, value=str(path), cure=cure)
-    try:
+        rule, hint = "be of at most 64 MiB", "Use fewer microbatches."
+        raise InvalidValueError("schedule.file", rule=rule, value=str(path), hint=hint)
+    with scenario.located_errors(other_file=path):
         return read_custom(
             text,
             num_stages=num_stages,
@@ -42,7 +42,3 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
             chunk_order=chunk_order,
             forward=scenario.spec.workload.kind == "forward",
         )
-    except CustomOrderError as error:
-        raise InputError(
-            file=str(path), line=error.line, field=error.field, rule=error.rule, value=error.value, cure=error.cure
-        ) from None

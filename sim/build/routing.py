@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.errors import InvalidValueError
 from sim.scenario.routing_trace import read_routing_trace
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
@@ -32,7 +33,7 @@ def routing_of(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
     routing = scenario.spec.routing
@@ -53,10 +54,10 @@ def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_
         return Skew(**{key: getattr(routing, key) for key in _KEYS}, expert_nodes=nodes if nodes.size else None)
     loads = read_routing_trace(scenario.file_beside("routing.file", routing.file))
     if loads.shape[2] != num_experts:
-        raise scenario.error_at(
+        raise InvalidValueError(
             "routing.file",
             rule=f"have model.experts = {num_experts} experts",
             value=loads.shape[2],
-            cure="Replay it on the model that it was recorded of.",
+            hint="Replay it on the model that it was recorded of.",
         )
     return Skew(loads=loads, first_layer=first_layer)

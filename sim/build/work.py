@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.errors import InvalidValueError
 from sim.time import to_ns
 from topology.cluster import Cluster
 from workloads.collectives.settings import NetworkSettings
-from workloads.errors import WorkloadError
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -376,6 +376,6 @@ def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTime
     return StageTimes(forward_ns=forward_ns, backward_ns=backward_ns, weight_ns=weight_ns)
 
 
-def _require(ok: bool, field: str, rule: str, value: object, cure: str) -> None:
+def _require(ok: bool, field: str, rule: str, value: object, hint: str) -> None:
     if not ok:
-        raise WorkloadError(subject="scenario", field=field, rule=rule, value=value, cure=cure)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint)

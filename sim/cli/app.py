@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from topology.limits import MAX_GPUS
+
 __all__ = ["COMMANDS", "app"]
 
 app = typer.Typer(
@@ -21,8 +23,6 @@ app = typer.Typer(
 routing = typer.Typer(name="routing", help="Describe recorded traces of routing.", no_args_is_help=True)
 app.add_typer(routing, epilog="Example: moesim routing summary trace.csv")
 
-MAX_GPUS: Final = 65_536
-"""No cluster has more GPUs."""
 MAX_SEED: Final = 10**12
 """No seed and no count of a scenario is larger."""
 

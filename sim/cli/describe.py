@@ -7,11 +7,10 @@ import typer
 from numpy.typing import NDArray
 
 from sim.cli.steps import named_path, print_json
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.tables import make_console, print_rows
 from sim.scenario.routing_trace import read_routing_trace
 from workloads.conventions import CONVENTIONS
-from workloads.errors import WorkloadError
 from workloads.mesh import Mesh, build_mesh
 from workloads.placement.bound import max_over_mean
 from workloads.routing.skew import load_imbalance
@@ -32,8 +31,8 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
     """
     try:
         strategy = Strategy.parse(name)
-    except WorkloadError as error:
-        raise InputError(field="STRATEGY", rule=error.rule, value=error.value, cure=error.cure) from None
+    except InvalidValueError as error:
+        raise InvalidValueError(field="STRATEGY", rule=error.rule, value=error.value, hint=error.hint) from None
     conventions = {}
     for convention, rules in CONVENTIONS.items():
         why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
@@ -105,7 +104,7 @@ def summary_command(file: str, *, ranks: int | None = None, replicas: int | None
         _check_ranks(tokens.shape[2], ranks, num_replicas)
     elif replicas is not None:
         hint = f"For example: --ranks 8 --replicas {replicas}"
-        raise InputError(field="--replicas", rule="be given with --ranks", value=str(replicas), cure=hint)
+        raise InvalidValueError(field="--replicas", rule="be given with --ranks", value=str(replicas), hint=hint)
     rows = [
         {"layer": layer, **load_imbalance(loads), **({} if ranks is None else _over_ranks(loads, ranks, num_replicas))}
         for layer, loads in enumerate(tokens.sum(axis=0))
@@ -144,10 +143,10 @@ def _check_ranks(num_experts: int, num_ranks: int, replicas: int) -> None:
     """Refuse ranks that cannot hold equally many experts, or slots."""
     if num_ranks > num_experts or num_experts % num_ranks:
         hint = "Give a number that divides the number of experts, such as the EP of the run."
-        raise InputError(field="--ranks", rule=f"divide {num_experts} experts", value=str(num_ranks), cure=hint)
+        raise InvalidValueError(field="--ranks", rule=f"divide {num_experts} experts", value=str(num_ranks), hint=hint)
     if replicas % num_ranks:
         rule, hint = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {num_ranks}"
-        raise InputError(field="--replicas", rule=rule, value=str(replicas), cure=hint)
+        raise InvalidValueError(field="--replicas", rule=rule, value=str(replicas), hint=hint)
 
 
 def _over_ranks(loads: NDArray[np.float64], num_ranks: int, num_replicas: int) -> dict[str, float]:

@@ -53,7 +53,7 @@ def main() -> None:
 def _run() -> int:
     """Run the command and return its exit code."""
     if _is_closed(sys.stdout):
-        raise OutputError(file=_STDOUT, reason="it is closed", cure="Leave it open, or send it to a file.")
+        raise OutputError(file=_STDOUT, reason="it is closed", hint="Leave it open, or send it to a file.")
     sys.stdout = cast("TextIO", _GuardedStream(sys.stdout))
     from sim.cli.app import app  # noqa: PLC0415  # an interrupt may come while the commands are imported
     from sim.cli.usage import USAGE_ERROR, usage_error  # noqa: PLC0415
@@ -124,7 +124,7 @@ def _stdout_errors() -> Iterator[None]:
     except OSError as error:
         kind = _ReaderGoneError if isinstance(error, BrokenPipeError) else OutputError
         reason = error.strerror or str(error)
-        raise kind(file=_STDOUT, reason=reason, cure="Make room, or write somewhere else.") from None
+        raise kind(file=_STDOUT, reason=reason, hint="Make room, or write somewhere else.") from None
 
 
 def _is_closed(stream: TextIO | None) -> bool:

@@ -1,13 +1,12 @@
 """What a scenario may hold: `moesim list`, `moesim schema`, and `moesim init`, which writes a first scenario."""
 
-import difflib
 import json
 from collections.abc import Callable, Sequence
 
 import typer
 
 from sim.cli.steps import named_path, print_json
-from sim.errors import InputError, OutputError
+from sim.errors import InvalidValueError, OutputError, did_you_mean
 from sim.report.console.tables import make_console, print_rows
 
 __all__ = ["init_command", "list_command", "schema_command"]
@@ -19,9 +18,8 @@ Table = tuple[str, list[str], Sequence[Sequence[object]]]
 def list_command(what: str, *, as_json: bool) -> None:
     """Print one of the lists."""
     if what not in _LISTS:
-        near = difflib.get_close_matches(what, _LISTS, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "For example: moesim list presets"
-        raise InputError(field="WHAT", rule=f"be one of {', '.join(_LISTS)}", value=what, cure=hint)
+        hint = did_you_mean(what, _LISTS, otherwise="For example: moesim list presets")
+        raise InvalidValueError(field="WHAT", rule=f"be one of {', '.join(_LISTS)}", value=what, hint=hint)
     tables = _LISTS[what]()
     if as_json:
         print_json({title: [dict(zip(columns, row, strict=True)) for row in body] for title, columns, body in tables})
@@ -46,16 +44,16 @@ def init_command(file: str, *, as_json: bool) -> None:
     path = named_path("FILE", file, "moesim init mine.yaml")
     if path.suffix not in (".yaml", ".yml"):
         hint = f"For example: moesim init {path.stem or 'mine'}.yaml"
-        raise InputError(field="FILE", rule="end in .yaml", value=str(path), cure=hint)
+        raise InvalidValueError(field="FILE", rule="end in .yaml", value=str(path), hint=hint)
     try:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(STARTER)
     except FileExistsError:
         hint = "Choose another name; nothing was overwritten."
-        raise InputError(field="FILE", rule="not exist yet", value=str(path), cure=hint) from None
+        raise InvalidValueError(field="FILE", rule="not exist yet", value=str(path), hint=hint) from None
     except OSError as error:
         hint = "Choose a folder that exists and can be written."
-        raise OutputError(file=str(path), reason=error.strerror or str(error), cure=hint) from error
+        raise OutputError(file=str(path), reason=error.strerror or str(error), hint=hint) from error
     if as_json:
         print_json({"written": str(path)}, indent=None)
     else:

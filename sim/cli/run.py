@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.run import print_report
 from sim.report.console.validation import print_validation
 from sim.report.files import OUTPUT_NAMES, VALIDATION_NAMES, write_outputs, write_validation
 from sim.run.resources import Limits
-from sim.scenario.refusal import RefusalError
 from sim.scenario.units import parse_quantity
 from sim.studies.claims import simulate
 
@@ -65,5 +64,5 @@ def validate_command(
 def _bytes(text: str) -> float:
     try:
         return parse_quantity(text, "bytes")
-    except RefusalError as error:
-        raise InputError(field="--max-memory", rule=error.rule, value=error.value, cure=error.cure) from None
+    except InvalidValueError as error:
+        raise InvalidValueError(field="--max-memory", rule=error.rule, value=error.value, hint=error.hint) from None

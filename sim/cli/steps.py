@@ -15,10 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from sim.errors import InputError, OutputError
+from sim.errors import InvalidValueError, KeyPath, OutputError, dotted, shown
 from sim.report.console.tables import make_console
 from sim.scenario.places import key_path
-from sim.scenario.refusal import KeyPath, dotted, shown
 
 __all__ = [
     "check_changes",
@@ -39,14 +38,14 @@ def check_changes(changes: Sequence[str], seed: int | None = None) -> None:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         Both arguments are named.
 
     Examples
     --------
     >>> check_changes(["model.top_k=1", "model.top_k=2"])
     Traceback (most recent call last):
-    sim.errors.InputError: model.top_k must be set once, got a second value. Remove --set model.top_k=1 or --set ...
+    sim.errors.InvalidValueError: model.top_k must be set once, got a second value. Remove --set model.top_k=1 or --set ...
     """
     arguments = [(change.partition("=")[0].strip(), f"--set {shown(change)}") for change in changes]
     arguments += [] if seed is None else [("seed", f"--seed {seed}")]
@@ -55,14 +54,16 @@ def check_changes(changes: Sequence[str], seed: int | None = None) -> None:
         path = key_path(key)
         if path in first:
             hint = f"Remove {first[path]} or {argument}."
-            raise InputError(field=dotted(path) or "--set", rule="be set once", value="a second value", cure=hint)
+            raise InvalidValueError(
+                field=dotted(path) or "--set", rule="be set once", value="a second value", hint=hint
+            )
         first[path] = argument
 
 
 def named_path(field: str, text: str, example: str) -> Path:
     """Return the path of an argument, with `~` at its start replaced; an empty text would be the current folder."""
     if not text.strip():
-        raise InputError(field=field, rule="be a path", value="an empty text", cure=f"For example: {example}")
+        raise InvalidValueError(field=field, rule="be a path", value="an empty text", hint=f"For example: {example}")
     try:
         return Path(text).expanduser()
     except RuntimeError:  # there is no user of that name
@@ -81,7 +82,7 @@ def output_folder(text: str | None, names: Mapping[str, str]) -> Path | None:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The folder has no name.
     OutputError
         The folder could not be created, or the files could not be written into it.
@@ -100,7 +101,7 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file has no name, or a name that ends in none of `suffixes`.
     OutputError
         The file could not be written.
@@ -108,9 +109,9 @@ def output_file(text: str, suffixes: Sequence[str]) -> Path:
     file = named_path("--output", text, "-o out.png")
     if file.suffix not in suffixes:
         rule = f"end in one of {', '.join(suffixes)}"
-        raise InputError(field="--output", rule=rule, value=text, cure="For example: -o out.png")
+        raise InvalidValueError(field="--output", rule=rule, value=text, hint="For example: -o out.png")
     if not _exists(file.parent, output=file):
-        raise OutputError(file=str(file), reason="No such folder", cure="Make its folder, or choose another.")
+        raise OutputError(file=str(file), reason="No such folder", hint="Make its folder, or choose another.")
     _check_folder(file.parent, output=file)
     _check_no_folder(file)
     return file
@@ -154,15 +155,15 @@ def _check_folder(folder: Path, *, output: Path) -> None:
     existing = next(path for path in (folder, *folder.parents) if _exists(path, output=output))
     if not existing.is_dir():
         reason = "Not a folder" if existing == output else f"{existing} is not a folder"
-        raise OutputError(file=str(output), reason=reason, cure=_HINT)
+        raise OutputError(file=str(output), reason=reason, hint=_HINT)
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(file=str(output), reason="Permission denied", cure=_HINT)
+        raise OutputError(file=str(output), reason="Permission denied", hint=_HINT)
 
 
 def _check_no_folder(file: Path) -> None:
     """Refuse a file whose name a folder has."""
     if _exists(file, output=file) and file.is_dir():
-        raise OutputError(file=str(file), reason="Is a directory", cure="Remove it, or choose another name.")
+        raise OutputError(file=str(file), reason="Is a directory", hint="Remove it, or choose another name.")
 
 
 def _exists(path: Path, *, output: Path) -> bool:
@@ -172,5 +173,5 @@ def _exists(path: Path, *, output: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return path.is_symlink()
     except OSError as error:
-        raise OutputError(file=str(output), reason=error.strerror or str(error), cure=_HINT) from None
+        raise OutputError(file=str(output), reason=error.strerror or str(error), hint=_HINT) from None
     return True

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.studies import print_stress
 from sim.report.files import STRESS_NAMES, write_stress
 from sim.studies.stress.grid import OVERFLOWS, remedies_of
@@ -80,14 +80,14 @@ def _number(option: str, text: str) -> float:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
         rule, hint = "be numbers of at least 0 with commas between", f"For example: {option} 0,0.5,1"
-        raise InputError(field=option, rule=rule, value=text, cure=hint)
+        raise InvalidValueError(field=option, rule=rule, value=text, hint=hint)
     return number
 
 
 def _whole(option: str, number: float) -> int:
     if not number.is_integer():
         hint = f"For example: {option} 0,64"
-        raise InputError(field=option, rule="be whole numbers", value=str(number), cure=hint)
+        raise InvalidValueError(field=option, rule="be whole numbers", value=str(number), hint=hint)
     return int(number)
 
 
@@ -98,5 +98,5 @@ def _capacity(text: str) -> tuple[float, str | None] | None:
     factor, colon, overflow = text.partition(":")
     if colon and overflow.strip() not in OVERFLOWS:
         rule, hint = f"have one of {', '.join(OVERFLOWS)} behind a colon", "For example: --capacity 1.25:pad"
-        raise InputError(field="--capacity", rule=rule, value=text, cure=hint)
+        raise InvalidValueError(field="--capacity", rule=rule, value=text, hint=hint)
     return _number("--capacity", factor), overflow.strip() if colon else None

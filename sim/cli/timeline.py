@@ -8,7 +8,7 @@ import typer
 
 from sim.cli.steps import check_changes, output_file, print_json, print_result, show_progress
 from sim.engine.trace import Trace
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.studies import print_schedules
 from sim.report.files import PICTURES, stage_notes, write_drawing, write_whole
 from sim.run.simulate import simulate_scenario
@@ -38,7 +38,7 @@ def timeline_command(
     trace = simulated.run.trace
     if lane >= trace.num_lanes:
         rule = f"be below the number of lanes, {trace.num_lanes}"
-        raise InputError(field="--lane", rule=rule, value=lane, cure="Lanes count from 0.")
+        raise InvalidValueError(field="--lane", rule=rule, value=lane, hint="Lanes count from 0.")
     window_ns = None if window is None else _window_ns(trace, window)
     # The notes are shares of the whole run: beside a window they would be read as shares of the window.
     is_whole = window_ns is None or (window_ns[0] <= trace.start_ns and trace.end_ns <= window_ns[1])
@@ -74,10 +74,10 @@ def _check_window(window_ms: tuple[float, float], file: Path) -> None:
     """Refuse a window of which it is known without a run that nothing could be drawn."""
     if file.suffix == ".json":
         hint = "A Perfetto trace holds the whole run: zoom there, or write .png, .svg or .pdf."
-        raise InputError(field="--window", rule="be left out for .json", value=_text(window_ms), cure=hint)
+        raise InvalidValueError(field="--window", rule="be left out for .json", value=_text(window_ms), hint=hint)
     if not 0 <= window_ms[0] < window_ms[1] < math.inf:
         rule = "be two times in ms, the first smaller"
-        raise InputError(field="--window", rule=rule, value=_text(window_ms), cure="For example: --window 0 50")
+        raise InvalidValueError(field="--window", rule=rule, value=_text(window_ms), hint="For example: --window 0 50")
 
 
 def _window_ns(trace: Trace, window_ms: tuple[float, float]) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def _window_ns(trace: Trace, window_ms: tuple[float, float]) -> tuple[int, int]:
     if first >= trace.end_ns or last <= trace.start_ns or first == last:
         length_ms = trace.end_ns / 1e6
         rule, hint = f"lie in the run, which lasts {length_ms:.6g} ms", f"For example: --window 0 {length_ms / 2:.3g}"
-        raise InputError(field="--window", rule=rule, value=_text(window_ms), cure=hint)
+        raise InvalidValueError(field="--window", rule=rule, value=_text(window_ms), hint=hint)
     return first, last
 
 

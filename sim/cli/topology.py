@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sim.build.build import build_scenario_cluster
 from sim.cli.steps import check_changes, named_path, output_file, print_result
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.console.tables import bullets, heading, print_rows
 from sim.report.files import PICTURES, write_whole
 from sim.report.topology.links import read_link_use
@@ -34,7 +34,7 @@ def topology_command(
     file = None if output is None else output_file(output, (*PICTURES, *_GRAPHS))
     if load is not None and (file is None or file.suffix in _GRAPHS):
         hint = "For example: -o fabric.png --load out/result.json"
-        raise InputError(field="--load", rule="be given with a picture to colour", value=load, cure=hint)
+        raise InvalidValueError(field="--load", rule="be given with a picture to colour", value=load, hint=hint)
     loaded = load_scenario(scenario, overrides=changes)
     cluster = build_scenario_cluster(loaded)
     use = None
@@ -60,7 +60,7 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
         text = graph_to_yaml(cluster.graph)
         if len(text.encode()) > MAX_BYTES or text.count(": ") + text.count("{") > MAX_VALUES:
             rule, hint = "be .graphml for a cluster of this size", "A YAML file would be too large to be read back."
-            raise InputError(field="--output", rule=rule, value=str(output), cure=hint)
+            raise InvalidValueError(field="--output", rule=rule, value=str(output), hint=hint)
         _write_text(output, text)
     else:
         from sim.report.topology.picture import draw_topology  # noqa: PLC0415  # matplotlib

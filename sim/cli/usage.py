@@ -1,4 +1,4 @@
-"""Arguments that cannot be parsed: an error of typer's parser becomes an `InputError` with field, rule, value and hint.
+"""Arguments that cannot be parsed: an error of typer's parser becomes an `InvalidValueError` with field, rule, value and hint.
 
 The classes of the parser stand in click or, in newer versions of typer, within typer. They are told apart by their
 attributes, so that both work.
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import typer
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 
 __all__ = ["USAGE_ERROR", "usage_error"]
 
@@ -17,29 +17,35 @@ USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 _MAX_SHOWN: Final = 60
 
 
-class UsageError(InputError):
+class UsageError(InvalidValueError):
     """Arguments that do not fit the command: the message is the parser's own, with a hint."""
 
+    def __init__(self, message: str, *, field: str, rule: str, value: str, hint: str) -> None:
+        super().__init__(field=field, rule=rule, value=value, hint=hint)
+        self.message = message if message.endswith((".", "?")) else f"{message}."
+
     def __str__(self) -> str:
-        message = str(self.value)
-        return f"{message if message.endswith(('.', '?')) else f'{message}.'} {self.cure}"
+        return f"{self.message} {self.hint}"
 
 
-def usage_error(error: Any) -> InputError:  # noqa: ANN401  # a class of click or of typer
-    """Return an error of the parser as an `InputError`."""
+def usage_error(error: Any) -> InvalidValueError:  # noqa: ANN401  # a class of click or of typer
+    """Return an error of the parser as an `InvalidValueError`."""
     command, epilog = "moesim", ""
     if error.ctx is not None:
         command, epilog = error.ctx.command_path, getattr(error.ctx.command, "epilog", None) or ""
     hint = epilog.replace("Example:", "For example:", 1) or f"See {command} --help."
     parameter = getattr(error, "param", None)
     if parameter is None:
-        field = getattr(error, "option_name", None) or "the command"
+        message = error.format_message() or "A command is missing"
+        field, value = getattr(error, "option_name", None) or "the command", message
+        if hasattr(error, "possibilities"):  # the command has no such option
+            field, value = "an option", error.option_name
         rule = f"be written as `{command} --help` shows"
-        return UsageError(field=field, rule=rule, value=error.format_message() or "A command is missing", cure=hint)
+        return UsageError(message, field=field, rule=rule, value=value, hint=hint)
     if hasattr(error, "param_type"):  # a missing argument or option
-        return InputError(field=_name(parameter), rule="be given", value="nothing", cure=hint)
+        return InvalidValueError(field=_name(parameter), rule="be given", value="nothing", hint=hint)
     rule, example = _rule(parameter)
-    return InputError(field=_name(parameter), rule=rule, value=_value(error), cure=f"For example: {example}")
+    return InvalidValueError(field=_name(parameter), rule=rule, value=_value(error), hint=f"For example: {example}")
 
 
 def _name(parameter: Any) -> str:  # noqa: ANN401  # a class of click or of typer

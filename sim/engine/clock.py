@@ -28,7 +28,7 @@ SOLVE_PRIORITY = 2
 MAX_EVENTS = 50_000_000
 """Events after which a run is ended, unless more are allowed."""
 
-_LAST_NS = 2**62  # a delay more, at most 1e18 ns, still fits 64 bits
+_LAST_NS = 2**62  # one more delay, of at most 1e18 ns, still fits 64 bits
 
 
 class Environment(simpy.Environment):
@@ -51,10 +51,10 @@ class Alarm(simpy.Event):
 
 
 class Signal(simpy.Event):
-    """An event that can fire within another: those who wait go on at once, without a place in the queue."""
+    """An event that can fire within another event: its waiting processes go on at once, past the queue of events."""
 
     def fire(self) -> None:
-        """Let all who wait go on now."""
+        """Let all waiting processes go on now."""
         self._ok = True
         self._value = None
         waiting, self.callbacks = self.callbacks, None  # type: ignore[assignment]  # as simpy does: no callbacks, processed
@@ -62,7 +62,7 @@ class Signal(simpy.Event):
             callback(self)
 
     def fire_later(self) -> None:
-        """Let all who wait go on when what happens now has happened."""
+        """Let all waiting processes go on after the event that is being processed."""
         self.succeed()
 
 

@@ -1,6 +1,6 @@
-"""Who waits for whom, when events run out while a lane still waits.
+"""Which lane waits for which, when events run out while a lane still waits.
 
-The error names the cycle where there is one; otherwise the lane that waits for something nobody will make.
+The error names the cycle of waiting lanes; without a cycle it names the lanes that wait for what no lane makes.
 """
 
 from collections.abc import Sequence

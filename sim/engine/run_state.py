@@ -62,7 +62,7 @@ class Plan(Protocol):
 
     @property
     def shares_compute(self) -> bool:
-        """Whether kernels may have to wait for a rank: for those of other lanes' passes, or of the pass beside."""
+        """Whether kernels may have to wait for a rank: for kernels of other lanes, or of a concurrent pass."""
         ...
 
     def schedule(self, lane: int) -> Schedule:
@@ -90,12 +90,12 @@ class Receiver(Protocol):
     """A lane, as other lanes see it."""
 
     def receive(self, key: Input, row: int) -> None:
-        """Take an input that row `row` brought."""
+        """Take an input that the transfer or pass of row `row` brought."""
         ...
 
 
 class Rendezvous:
-    """A collective that several lanes enter together: the last to come starts it."""
+    """A collective that several lanes enter together: the last lane to enter starts it."""
 
     def __init__(self, members: tuple[LanePosition, ...], begun: simpy.Event) -> None:
         self.members = members
@@ -159,10 +159,10 @@ class RunState:
 
     def count_tokens(self, position: LanePosition, step: Step, routed: int, computed: ExpertTokens | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
-        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[position[1]])
-        self.tokens_routed += stands_for * routed
+        num_lanes = 1 if self.plan.folding is None else int(self.plan.folding.num_of[position[1]])
+        self.tokens_routed += num_lanes * routed
         if computed is not None:
-            self.expert_tokens.append((stands_for, computed))
+            self.expert_tokens.append((num_lanes, computed))
             self.expert_steps.append((position, step))
 
     def tokens_received(self) -> dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]]:
@@ -195,11 +195,11 @@ class RunState:
         return skew
 
     def count_lost(self, lane: int, dropped: int, padded: int, rerouted: int) -> None:
-        """Note copies of tokens of a lane that no expert computes or another one, and empty rows that experts do."""
+        """Note copies of tokens that no expert computes, or another expert; and empty rows that experts compute."""
         self.tokens_rerouted += rerouted * (1 if self.plan.folding is None else int(self.plan.folding.num_of[lane]))
-        stands_for = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
-        self.tokens_dropped += stands_for * dropped
-        self.tokens_padded += stands_for * padded
+        num_lanes = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
+        self.tokens_dropped += num_lanes * dropped
+        self.tokens_padded += num_lanes * padded
 
     def token_sums(self) -> tuple[int, float]:
         """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
@@ -213,7 +213,7 @@ class RunState:
         return int((counts * totals).sum()), float(np.mean(means))
 
     def planned_ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
-        """Return the ops of a pass, and keep the time that planning them took apart."""
+        """Return the ops of a step, and add the time of planning them to `plan_wall_s`."""
         began = time.perf_counter()
         ops = self.plan.ops(stage, lane, step)
         self.plan_wall_s += time.perf_counter() - began

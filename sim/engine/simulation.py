@@ -79,7 +79,7 @@ class Run:
     bytes_received: float
     """Bytes of all transfers, counted when they end."""
     num_ended: dict[Transfer, int] = field(default_factory=dict)
-    """Transfer -> how often it ended; empty where it was not asked for."""
+    """Transfer -> how often it ended; empty unless `keep_ended`."""
 
 
 class Simulation:
@@ -89,7 +89,7 @@ class Simulation:
         self, plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False
     ) -> None:
         began = time.perf_counter()
-        folding = plan.folding  # found when it is first asked for
+        folding = plan.folding  # the plan finds it at the first access
         self._folding_s = time.perf_counter() - began
         self._link_timeline, self._keep_ended = link_timeline, keep_ended
         clock = Clock(max_events=max_events)

@@ -5,7 +5,7 @@ Streams
 - `pass`: a pass of a lane from opening to close (kind F, B, W; O for what follows the last pass). Its rows span others.
   F and B that run at the same time are two rows.
 - `compute`: kernels of the lane's own passes. `rank` is the slowest rank, whose times the row shows.
-- `comm`: a transfer that the lane waits for; one row per group.
+- `comm`: a transfer that the lane waits for; a row per group.
 - `p2p`: a transfer to another stage that nobody on the sending side waits for.
 - `foreign`: an expert kernel of another stage's pass on a rank of this stage.
 
@@ -100,9 +100,9 @@ class LinkUse:
     capacity_bytes_per_s: NDArray[np.float64]
     """Capacity of each link. Shape [L]."""
     bottleneck_s: NDArray[np.float64] | None = None
-    """Time in which each link was full, and so the bottleneck of a transfer; None where it was not asked for. [L]."""
+    """Time in which each link was full, and so the bottleneck of a transfer; None without the timeline. [L]."""
     hottest: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    """Links that carried the most for their capacity, hottest first; empty where not asked for. Shape [H]."""
+    """Links that carried the most for their capacity, hottest first; empty without the timeline of loads. Shape [H]."""
     hot_edges_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     """Edges of the bins of `hot_utilisation`. Shape [B + 1]."""
     hot_utilisation: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
@@ -113,7 +113,7 @@ class LinkUse:
 class Trace:
     """What happened, in columns of equal length.
 
-    Of lanes that are alike the rows are those of the one that ran (`lane_of`): `trace["bytes"]` counts it once.
+    Of equivalent lanes the rows are those of the lane that ran (`lane_of`): `trace["bytes"]` counts that lane once.
     `unfolded`, `arrays`, `to_pandas` and the saved file have the rows of all.
     """
 
@@ -128,7 +128,7 @@ class Trace:
     link_use: LinkUse
     """What the links carried."""
     lane_of: NDArray[np.intp] | None = None
-    """The lane whose rows are those of each lane too, for alike lanes are run once; None: its own. Shape [lanes]."""
+    """The lane whose rows are those of each lane too, for equivalent lanes run once; None: its own. Shape [lanes]."""
     joint_rows: NDArray[np.int64] | None = None
     """Rows of transfers that lanes make together. Shape [J]."""
 
@@ -148,7 +148,7 @@ class Trace:
         return self.columns[column].astype(np.int64, copy=False)
 
     def rows(self, stream: str, *, stage: int | None = None, lane: int | None = None) -> NDArray[np.intp]:
-        """Return the numbers of the rows of a stream (of a stage, of a lane or the one that ran for it)."""
+        """Return the numbers of the rows of a stream (of a stage, of a lane or the lane that ran for it)."""
         selected = self.columns["stream"] == _STREAM_CODE[stream]
         if stage is not None:
             selected &= self.columns["stage"] == stage
@@ -165,7 +165,7 @@ class Trace:
 
     @property
     def num_folded(self) -> int:
-        """Return the lanes of all stages that were not run, for they are like another."""
+        """Return the lanes of all stages that were not run, for they are equivalent to another lane."""
         return self.num_stages * (self.num_lanes - len(self.num_of))
 
     @property

@@ -23,7 +23,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.palette import AXIS, FAINT, IDLE, INK, SUBTLE
 
 __all__ = [
@@ -53,11 +53,11 @@ def check_suffix(path: Path) -> str:
     """
     suffix = path.suffix.lower()
     if suffix not in _METADATA:
-        raise InputError(
+        raise InvalidValueError(
             field="the picture's file",
             rule="end in .png, .svg or .pdf",
             value=path.name,
-            cure="Choose one of these suffixes.",
+            hint="Choose one of these suffixes.",
         )
     return suffix
 

@@ -1,4 +1,4 @@
-"""The files of `--out`: result, trace, picture and Perfetto trace, each written whole or not at all.
+"""The files of `--out`: result, trace, pictures and Perfetto trace, each written whole or not at all.
 
 `trace.npz` holds one array per column, with the same bytes for the same trace (NumPy's own writer stamps the time).
 """
@@ -46,24 +46,24 @@ OUTPUT_NAMES: Final = {
     "bytes per GPU pair": "pairs.npz",
     "their picture": "pairs.png",
 }
-"""What is written into the folder of a run -> the file's name; memory where there is a model, pairs with GPUs."""
+"""Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
-"""What is written into the folder of a validation -> the file's name."""
+"""Content of each file in the folder of a validation -> the file's name."""
 
 STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
-"""What is written into the folder of a stress test -> the file's name."""
+"""Content of each file in the folder of a stress test -> the file's name."""
 
 
 def write_outputs(
     trace: Trace, data: Mapping[str, Any], folder: Path, *, pairs: PairUse | None = None
 ) -> dict[str, str]:
-    """Write all files of a run into `folder`, which is made where it does not exist; `pairs` where they are known.
+    """Write all files of a run into `folder`, which is created where it does not exist.
 
     Returns
     -------
     dict
-        What was written -> path.
+        Content of each file -> its path.
     """
     _make(folder)
     name = str(data["scenario"].get("name") or "scenario")
@@ -92,7 +92,7 @@ def write_outputs(
 
 
 def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the files of a validation into `folder`; return what was written -> path."""
+    """Write the files of a validation into `folder`; return the content of each file -> its path."""
     from sim.report.charts.validation import draw_validation  # noqa: PLC0415  # matplotlib
 
     title = f"Validation: {', '.join(data['suites'])}"
@@ -100,7 +100,7 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 
 def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the files of a stress test into `folder`; return what was written -> path."""
+    """Write the files of a stress test into `folder`; return the content of each file -> its path."""
     from sim.report.charts.stress import draw_stress  # noqa: PLC0415  # matplotlib
 
     return _write_study(data, folder, STRESS_NAMES, lambda path: draw_stress(data, path))
@@ -130,7 +130,7 @@ def write_drawing(
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: half a file is never seen.
+    """Let `write` fill a temporary file beside `path`, then put it in place: nobody ever sees half a file.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
-    """Return one line per stage for the picture's margin: idle, stalled and foreign shares of the step.
+    """Return a line for each stage with its idle, stalled and foreign shares of the step, for the picture's margin.
 
     >>> stage_notes([{"expert": 3, "stalled": 0, "foreign": 0, "idle": 1}])
     ['idle 25 %']
@@ -162,9 +162,9 @@ def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
     notes = []
     for stage in stages_ns:
         whole = sum(stage.values()) or 1
-        shares = [(part, stage[part] / whole) for part in ("idle", "stalled", "foreign")]
+        shares = [(kind, stage[kind] / whole) for kind in ("idle", "stalled", "foreign")]
         notes.append(
-            ", ".join(f"{part} {format_quantity(round(share, 3), 'ratio')}" for part, share in shares if share)
+            ", ".join(f"{kind} {format_quantity(round(share, 3), 'ratio')}" for kind, share in shares if share)
         )
     return notes
 
@@ -186,16 +186,16 @@ def _write_json(data: Mapping[str, Any], path: Path) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Make a folder, or say that it cannot be made."""
+    """Create a folder, or raise why it cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritten(folder, error, "Choose a folder that can be written.") from error
 
 
-def _unwritten(path: Path, error: OSError, cure: str) -> OutputError:
-    """Return the error of a file or folder that the system refused."""
-    return OutputError(file=str(path), reason=error.strerror or str(error), cure=cure)
+def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
+    """Return the error for a file or folder that the system refused."""
+    return OutputError(file=str(path), reason=error.strerror or str(error), hint=hint)
 
 
 def _npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:

@@ -19,7 +19,7 @@ Trace Event Format, Google, 2016 (docs.google.com/document/d/1CvAClvFfyA5R-PhYUm
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import STREAMS, Trace
 from sim.report.timeline.bars import first_free_slots
+from sim.results.quantities import format_ranges
 
-__all__ = ["rank_ranges", "write_perfetto"]
+__all__ = ["write_perfetto"]
 
 _INTS = ("rank", "group", "microbatch", "chunk", "layer")
 _PARTS_NS = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
@@ -63,18 +64,6 @@ def write_perfetto(trace: Trace, path: str | Path, *, name: str) -> None:
         file.write("\n]}\n")
 
 
-def rank_ranges(ranks: Sequence[int]) -> str:
-    """Return ranks in order, with runs of neighbours as ranges.
-
-    >>> rank_ranges([0, 1, 2, 3, 8, 10, 11])
-    '0-3, 8, 10-11'
-    """
-    ordered = sorted(ranks)
-    firsts = [r for i, r in enumerate(ordered) if i == 0 or ordered[i - 1] != r - 1]
-    lasts = [r for i, r in enumerate(ordered) if i == len(ordered) - 1 or ordered[i + 1] != r + 1]
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(firsts, lasts, strict=True))
-
-
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +77,7 @@ def _version() -> str:
 def _events(trace: Trace) -> Iterator[str]:
     thread = np.zeros(len(trace), dtype=np.int64)
     for stage in range(trace.num_stages):
-        ranks = rank_ranges(trace.lane_ranks[stage].ravel().tolist())
+        ranks = format_ranges(trace.lane_ranks[stage].ravel().tolist())
         yield from _process(stage, f"stage {stage} ({'rank' if ranks.isdigit() else 'ranks'} {ranks})")
         next_thread = 1
         for lane, count in trace.num_of.items():

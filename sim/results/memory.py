@@ -2,7 +2,8 @@
 
 Model
 -----
-What stays (weights, gradients, optimizer, buffers) is given; what comes and goes is added up along the trace:
+Components that stay (weights, gradients, optimizer, buffers) are given; components that come and go are added up along
+the trace:
 
     activations         of a microbatch and chunk, from the opening of its F on a stage to the close of its B; where W
                         is a pass of its own, what W needs stays until W closes (forward: while F is open)
@@ -13,7 +14,7 @@ What stays (weights, gradients, optimizer, buffers) is given; what comes and goe
     hottest rank   mean bytes of the ranks * most rows that tokens in flight hold on a rank / mean copies of the ranks,
                    rows with padding and without what is dropped, copies as they were routed
 
-The peak is the largest sum over all stages and times; its parts are those of that stage at that time.
+The peak is the largest sum over all stages and times; its components are those of that stage at that time.
 
 Assumptions
 -----------
@@ -42,7 +43,7 @@ MEMORY_COMPONENTS = (
     "logits",
     "buffers",
 )
-"""Parts of the peak."""
+"""Components of the peak."""
 _VARYING = ("activations", "expert_activations", "kv_cache", "logits")
 _MOST_POINTS = 200  # of the timeline of a stage
 
@@ -108,7 +109,7 @@ def memory_of(
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]] | None = None,
     sent_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], int]] | None = None,
 ) -> dict[str, Any]:
-    """Return the contract's `memory`: peak by part, capacity, whether it fits, where and when, and the course of it.
+    """Return the contract's `memory`: the peak by component, the capacity, whether the peak fits, and memory over time.
 
     Parameters
     ----------
@@ -127,13 +128,16 @@ def memory_of(
         none is dropped and nothing padded; None: the mean of what ranks hold.
     """
     tokens = (expert_tokens or {}, sent_tokens or {})
-    courses = [_course_of_stage(trace, i, sizes, microbatches, tokens) for i, sizes in enumerate(stages)]
-    peaks = [_peak(times, parts, stages[i]) for i, (times, parts) in enumerate(courses)]
+    timelines = [_components_over_time(trace, i, sizes, microbatches, tokens) for i, sizes in enumerate(stages)]
+    peaks = [_peak(times, components, stages[i]) for i, (times, components) in enumerate(timelines)]
     stage = max(range(len(peaks)), key=lambda i: (sum(peaks[i][1].values()), -i))
-    time_ns, parts = peaks[stage]
-    total = sum(parts.values())
+    time_ns, components = peaks[stage]
+    total = sum(components.values())
     return {
-        "peak_bytes_per_gpu": {**{part: round(parts[part]) for part in MEMORY_COMPONENTS}, "total": round(total)},
+        "peak_bytes_per_gpu": {
+            **{component: round(components[component]) for component in MEMORY_COMPONENTS},
+            "total": round(total),
+        },
         "capacity_bytes": round(capacity_bytes),
         "fits": total <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
@@ -141,7 +145,7 @@ def memory_of(
         "peak_rank": _peak_rank(trace, stage, time_ns, expert_tokens or {}, _share_waiting(stages[stage])),
         "peak_time_s": time_ns / 1e9,
         "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
-        "timeline": [_timeline(i, *course, stages[i]) for i, course in enumerate(courses)],
+        "timeline": [_timeline(i, *timeline, stages[i]) for i, timeline in enumerate(timelines)],
     }
 
 
@@ -166,33 +170,37 @@ def most_in_flight(trace: Trace) -> float:
 
 def _peak(times: Times, varying: Mapping[str, Bytes], sizes: StageMemory) -> tuple[int, dict[str, float]]:
     best = int(np.argmax(sum(varying.values())))
-    held = {part: float(getattr(sizes, part)) for part in MEMORY_COMPONENTS if part not in _VARYING}
-    return int(times[best]), held | {part: float(values[best]) for part, values in varying.items()}
+    constant = {
+        component: float(getattr(sizes, component)) for component in MEMORY_COMPONENTS if component not in _VARYING
+    }
+    return int(times[best]), constant | {component: float(values[best]) for component, values in varying.items()}
 
 
 def _timeline(stage: int, times: Times, varying: Mapping[str, Bytes], sizes: StageMemory) -> dict[str, Any]:
-    """Return the course of a stage's memory, of a long one the highest point of each piece."""
+    """Return the memory of a stage over time; of a long timeline the highest point of each piece."""
     total = np.sum(list(varying.values()), axis=0)
     starts = np.unique(np.linspace(0, times.size, min(times.size, _MOST_POINTS), endpoint=False).astype(np.intp))
     ends = [*starts[1:].tolist(), times.size]
-    chosen = [first + int(total[first:end].argmax()) for first, end in zip(starts.tolist(), ends, strict=True)]
-    held = {part: getattr(sizes, part) for part in MEMORY_COMPONENTS if part not in _VARYING}
+    highest = [first + int(total[first:end].argmax()) for first, end in zip(starts.tolist(), ends, strict=True)]
+    constant = {component: getattr(sizes, component) for component in MEMORY_COMPONENTS if component not in _VARYING}
     return {
         "stage": stage,
-        "time_s": [time / 1e9 for time in times[chosen].tolist()],
-        "held_bytes": {part: round(size) for part, size in held.items() if size},
-        "varying_bytes": {part: np.rint(v[chosen]).astype(int).tolist() for part, v in varying.items() if v.any()},
+        "time_s": [time / 1e9 for time in times[highest].tolist()],
+        "held_bytes": {component: round(size) for component, size in constant.items() if size},
+        "varying_bytes": {
+            component: np.rint(size[highest]).astype(int).tolist() for component, size in varying.items() if size.any()
+        },
     }
 
 
-def _course_of_stage(
+def _components_over_time(
     trace: Trace,
     stage: int,
     sizes: StageMemory,
     microbatches: int,
     tokens: _Tokens,
 ) -> tuple[Times, dict[str, Bytes]]:
-    """Return when a stage's memory changes, and what it then holds of each part that varies. Each of shape [T]."""
+    """Return when a stage's memory changes, and the bytes of each varying component from then on. Each of shape [T]."""
     units = _units(trace, stage)
     batch_end = _batch_ends(trace, units, microbatches)
     times = np.unique(np.concatenate([[trace.start_ns], units.opened, units.backward, units.closed, batch_end]))
@@ -200,20 +208,20 @@ def _course_of_stage(
     num_known = len(sizes.chunks)
     share = min(1.0, num_known / (int(units.chunk.max(initial=0)) + 1))
 
-    def held(part: str, start: Times, end: Times) -> Bytes:
-        each = share * np.array([getattr(chunk, part) for chunk in sizes.chunks])[units.chunk % num_known]
+    def kept(component: str, start: Times, end: Times) -> Bytes:
+        each = share * np.array([getattr(chunk, component) for chunk in sizes.chunks])[units.chunk % num_known]
         return _sum_alive(times, start, end, each)
 
-    experts = held("expert_activations", units.opened, units.backward) + held(
+    experts = kept("expert_activations", units.opened, units.backward) + kept(
         "expert_weight_pass", units.backward, units.closed
     )
     hottest = _hottest(times, units, stage, tokens, _share_waiting(sizes)) if experts.any() else 1.0
     return times, {
-        "activations": held("activations", units.opened, units.backward)
-        + held("weight_pass", units.backward, units.closed),
+        "activations": kept("activations", units.opened, units.backward)
+        + kept("weight_pass", units.backward, units.closed),
         "expert_activations": experts * hottest,
-        "kv_cache": held("kv_cache", units.opened, batch_end),
-        "logits": held("logits", units.opened, units.backward),
+        "kv_cache": kept("kv_cache", units.opened, batch_end),
+        "logits": kept("logits", units.opened, units.backward),
     }
 
 
@@ -243,19 +251,19 @@ def _hottest(
     """Return the most that tokens of experts hold on a rank over the mean, 1 without any. Shape [T]."""
     worst = np.zeros(times.size)
     expert_tokens, sent_tokens = tokens_of
-    places = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
+    unit_keys = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
     for (of_stage, lane), tokens in expert_tokens.items():
         if of_stage != stage or not tokens:
             continue
         none = np.zeros_like(next(iter(tokens.values())))
-        each = np.array([tokens.get(place, none) for place in places], dtype=np.float64)
+        each = np.array([tokens.get(key, none) for key in unit_keys], dtype=np.float64)
         alive = (1 - waiting) * _sum_alive(times, units.opened, units.backward, each)
         if waiting:
             alive += waiting * _sum_alive(times, units.backward, units.closed, each)
         mean = alive.mean(axis=1)
         if (of_stage, lane) in sent_tokens:
             sent = sent_tokens[of_stage, lane]
-            copies = np.array([sent.get(place, 0) for place in places], dtype=np.float64)
+            copies = np.array([sent.get(key, 0) for key in unit_keys], dtype=np.float64)
             mean = (1 - waiting) * _sum_alive(times, units.opened, units.backward, copies) / none.size
             mean += waiting * _sum_alive(times, units.backward, units.closed, copies) / none.size
         worst = np.maximum(worst, np.divide(alive.max(axis=1), mean, out=np.ones(times.size), where=mean > 0))
@@ -274,12 +282,12 @@ def _peak_rank(
     until_b = (units.opened <= time_ns) & (units.backward > time_ns)
     until_w = (units.backward <= time_ns) & (units.closed > time_ns)
     weights = ((1 - waiting) * until_b + waiting * until_w).tolist()
-    places = list(zip(units.microbatch.tolist(), units.chunk.tolist(), weights, strict=True))
+    weighted_units = list(zip(units.microbatch.tolist(), units.chunk.tolist(), weights, strict=True))
     most, rank = -1.0, int(trace.lane_ranks[stage, 0, 0])
     for (of_stage, lane), tokens in expert_tokens.items():
-        held = np.sum([weight * tokens[i, c] for i, c, weight in places if weight and (i, c) in tokens], axis=0)
-        if of_stage == stage and np.size(held) == trace.lane_ranks.shape[2] and held.max() > most:
-            most, rank = float(held.max()), int(trace.lane_ranks[stage, lane, int(held.argmax())])
+        rows = np.sum([weight * tokens[i, c] for i, c, weight in weighted_units if weight and (i, c) in tokens], axis=0)
+        if of_stage == stage and np.size(rows) == trace.lane_ranks.shape[2] and rows.max() > most:
+            most, rank = float(rows.max()), int(trace.lane_ranks[stage, lane, int(rows.argmax())])
     return rank
 
 

@@ -36,7 +36,7 @@ __all__ = ["RunFacts", "metrics_of", "stage_compute_max_over_mean"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a trace does not know: how much work the run stood for."""
+    """How much work a run stood for, which its trace does not tell."""
 
     num_gpus: int
     """GPUs of the mesh."""
@@ -76,7 +76,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
     exposed = exposed_communication_ns(trace)
     idle = np.mean([stage["idle"] for stage in stages_ns])
     foreign = np.mean([stage["foreign"] for stage in stages_ns])
-    own = np.mean([sum(stage[part] for part in COMPUTE_CATEGORIES) for stage in stages_ns])
+    own = np.mean([sum(stage[category] for category in COMPUTE_CATEGORIES) for stage in stages_ns])
     span_ns = (facts.batches - 1) and batch_ends[-1] - batch_ends[0]
     steady = facts.batch_tokens * (facts.batches - 1) / (span_ns / 1e9) if span_ns > 0 else tokens / step_s
     return {
@@ -122,13 +122,15 @@ def stage_compute_max_over_mean(stages_ns: list[dict[str, int]]) -> float:
     >>> stage_compute_max_over_mean([{**dict.fromkeys(COMPUTE_CATEGORIES, 0), "expert": t} for t in (1, 3)])
     1.5
     """
-    own = [sum(stage[part] for part in COMPUTE_CATEGORIES) for stage in stages_ns]
+    own = [sum(stage[category] for category in COMPUTE_CATEGORIES) for stage in stages_ns]
     return max(own) * len(own) / sum(own) if sum(own) else 1.0
 
 
-def _share(stages_ns: list[dict[str, int]], parts: tuple[str, ...]) -> float:
-    """Return the share of parts in the step time, mean over stages."""
-    return sum(stage[part] for stage in stages_ns for part in parts) / sum(sum(stage.values()) for stage in stages_ns)
+def _share(stages_ns: list[dict[str, int]], categories: tuple[str, ...]) -> float:
+    """Return the share of categories in the step time, mean over stages."""
+    return sum(stage[category] for stage in stages_ns for category in categories) / sum(
+        sum(stage.values()) for stage in stages_ns
+    )
 
 
 def _batch_times_ns(trace: Trace, facts: RunFacts) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 
 Model
 -----
-From the last row to end, walk back: a row's time from its start to the point reached falls into its parts; then go on
-with the row that released it. A wait between a release and a start is `stalled`. The sum is the step time, to the
-nanosecond.
+From the last row to end, walk back: a row's time from its start to the point reached falls into its components; then
+go on with the row that released it. A wait between a release and a start is `stalled`. The sum is the step time, to
+the nanosecond.
 
 Where a row was released by one that ended later (ranks of a lane that end at different times), the later one is counted
 up to the point reached.
@@ -13,12 +13,11 @@ up to the point reached.
 import numpy as np
 
 from sim.engine.trace import Trace
-from sim.results.accounts import COMMUNICATION_CATEGORIES, apportion, empty_account
+from sim.results.accounts import COMMUNICATION_CATEGORIES, SLOWDOWNS, apportion, empty_account
 
 __all__ = ["exposed_communication_ns", "path_ns", "path_rows"]
 
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
-_REST = ("imbalance", "contention", "latency")
 
 
 def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
@@ -43,7 +42,7 @@ def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
 
 
 def path_ns(trace: Trace) -> dict[str, int]:
-    """Return nanoseconds of each part along the path; they sum to the step time."""
+    """Return nanoseconds of each category along the path; they sum to the step time."""
     account = empty_account()
     rows, begin, to = np.array(path_rows(trace), dtype=np.int64).reshape(-1, 3).T
     kinds = trace["kind"][rows]
@@ -51,11 +50,11 @@ def path_ns(trace: Trace) -> dict[str, int]:
     is_whole = split.sum(axis=0) == to - begin
     for kind in np.unique(kinds).tolist():
         account[kind] += int(split[0, is_whole & (kinds == kind)].sum())
-    for name, values in zip(_REST, split[1:], strict=True):
+    for name, values in zip(SLOWDOWNS, split[1:], strict=True):
         account[name] += int(values[is_whole].sum())
     for i in np.flatnonzero(~is_whole).tolist():
-        parts = apportion(int(to[i] - begin[i]), split[:, i].tolist())
-        for name, value in zip((str(kinds[i]), *_REST), parts, strict=True):
+        shares = apportion(int(to[i] - begin[i]), split[:, i].tolist())
+        for name, value in zip((str(kinds[i]), *SLOWDOWNS), shares, strict=True):
             account[name] += value
     account["stalled"] += trace.step_ns - int((to - begin).sum())
     return account

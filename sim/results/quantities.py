@@ -1,8 +1,9 @@
 """Numbers for people: engineering units, few digits."""
 
 import math
+from collections.abc import Iterable
 
-__all__ = ["format_quantity", "format_ratio"]
+__all__ = ["format_quantity", "format_ranges", "format_ratio", "time_unit_ns"]
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
@@ -44,6 +45,27 @@ def format_ratio(ratio: float) -> str:
     ('0.214 times', '4.71 times', '1.004 times')
     """
     return f"{ratio:.4g} times" if 0.9 < ratio < 1.1 else f"{ratio:.3g} times"
+
+
+def format_ranges(numbers: Iterable[int]) -> str:
+    """Return integers in ascending order, with runs of consecutive integers as ranges.
+
+    >>> format_ranges([0, 1, 2, 3, 8, 10, 11])
+    '0-3, 8, 10-11'
+    """
+    ordered = sorted(numbers)
+    firsts = [n for i, n in enumerate(ordered) if i == 0 or ordered[i - 1] != n - 1]
+    lasts = [n for i, n in enumerate(ordered) if i == len(ordered) - 1 or ordered[i + 1] != n + 1]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(firsts, lasts, strict=True))
+
+
+def time_unit_ns(longest_ns: float) -> tuple[float, str]:
+    """Return the largest unit, in ns, of which a time has at least 10, and the unit's name.
+
+    >>> time_unit_ns(944e6), time_unit_ns(5e6)
+    ((1000000.0, 'ms'), (1000.0, 'us'))
+    """
+    return next(((1e9 * s, name) for s, name in _TIMES if longest_ns >= 1e10 * s), (1.0, "ns"))
 
 
 def _digits(value: float) -> str:

@@ -1,8 +1,8 @@
-"""The stages account: the step time of each stage, part by part.
+"""The stages account: the step time of each stage, category by category.
 
 Model
 -----
-A lane's time is cut into its own kernels and the transfers that it waits for (each in its parts), and gaps. A gap
+A lane's time is cut into its own kernels and the transfers that it waits for (each in its components), and gaps. A gap
 while a pass is open is `stalled`, otherwise `idle`. Of transfers and gaps, the share in which the lane's ranks compute
 for other stages (mean over the ranks) is `foreign`. A stage is the mean of its lanes, in whole nanoseconds that sum to
 the step time.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS, Trace
-from sim.results.accounts import CATEGORIES, COMPUTE_CATEGORIES, apportion, empty_account
+from sim.results.accounts import CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS, apportion, empty_account
 
 __all__ = ["stages_ns"]
 
@@ -29,7 +29,7 @@ def stages_ns(trace: Trace) -> list[dict[str, int]]:
     accounts = []
     for stage in range(trace.num_stages):
         lanes = [(_lane_ns(trace, stage, lane), count) for lane, count in trace.num_of.items()]
-        totals = [sum(account[part] * count for account, count in lanes) for part in CATEGORIES]
+        totals = [sum(account[category] * count for account, count in lanes) for category in CATEGORIES]
         accounts.append(dict(zip(CATEGORIES, apportion(trace.step_ns, totals), strict=True)))
     return accounts
 
@@ -92,18 +92,18 @@ def _add_rows(
     kinds = trace.ints("kind")[rows]
     split = np.stack([trace.ints(name)[rows] for name in _SPLIT])
     counted = np.maximum(end - start, 0)
-    is_compute = np.isin(kinds, [KINDS.index(part) for part in COMPUTE_CATEGORIES])
+    is_compute = np.isin(kinds, [KINDS.index(kind) for kind in COMPUTE_CATEGORIES])
     taken = np.where(is_compute, 0, np.minimum(foreign.between(start, np.maximum(start, end)), counted))
     whole = (split.sum(axis=0) == counted) & (taken == 0)
     for code in np.unique(kinds[whole]).tolist():
-        chosen = whole & (kinds == code)
-        account[KINDS[code]] += int(split[0, chosen].sum())
-    for name, values in zip(("imbalance", "contention", "latency"), split[1:], strict=True):
+        is_kind = whole & (kinds == code)
+        account[KINDS[code]] += int(split[0, is_kind].sum())
+    for name, values in zip(SLOWDOWNS, split[1:], strict=True):
         account[name] += int(values[whole].sum())
     for i in np.flatnonzero(~whole & (counted > 0)).tolist():
         account["foreign"] += int(taken[i])
-        parts = apportion(int(counted[i] - taken[i]), split[:, i].tolist())
-        for name, value in zip((KINDS[kinds[i]], "imbalance", "contention", "latency"), parts, strict=True):
+        shares = apportion(int(counted[i] - taken[i]), split[:, i].tolist())
+        for name, value in zip((KINDS[kinds[i]], *SLOWDOWNS), shares, strict=True):
             account[name] += value
 
 

@@ -1,4 +1,4 @@
-"""What the figures of a run say about a metric, in a line made of them: the second half of a verdict's reason."""
+"""What the figures of a run say about a metric, in a sentence: the second half of a verdict's reason."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,23 +31,24 @@ def explain_run(
 def _where_time_went(path_ns: Mapping[str, int]) -> str:
     whole = sum(path_ns.values())
     top = sorted(path_ns.items(), key=lambda item: -item[1])[:3]
-    return "most of the step goes to " + ", ".join(f"{part.replace('_', ' ')} ({ns / whole:.0%})" for part, ns in top)
+    shares = (f"{category.replace('_', ' ')} ({ns / whole:.0%})" for category, ns in top)
+    return f"most of the step goes to {', '.join(shares)}"
 
 
 def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     peak = memory["peak_bytes_per_gpu"]
-    parts = dict(peak) if isinstance(peak, Mapping) else {}
+    components = dict(peak) if isinstance(peak, Mapping) else {}
     sizes = sorted(
-        ((name, size) for name, size in parts.items() if name != "total" and size), key=lambda item: -item[1]
+        ((name, size) for name, size in components.items() if name != "total" and size), key=lambda item: -item[1]
     )
     line = "made of " + ", ".join(f"{name.replace('_', ' ')} {format_quantity(size, 'bytes')}" for name, size in sizes)
     if work.kind.trains:
         return line
-    held = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
-    params = max(sum(params_per_rank(work.model, work.mesh, one)) for one in held)
+    stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
+    params = max(sum(params_per_rank(work.model, work.mesh, stage)) for stage in stages)
     state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
     tokens = work.sequences // work.mesh.dp * work.sequence_length
-    cache = kv_cache_bytes(work.model, max(len(one.layers) for one in held), tokens, work.mesh.strategy.tp)
+    cache = kv_cache_bytes(work.model, max(len(stage.layers) for stage in stages), tokens, work.mesh.strategy.tp)
     stream = tokens * work.model.hidden * work.model.dtype_bytes
     return (
         f"{line}; a whole batch has {format_quantity(cache, 'bytes')} of KV cache and an unsharded hidden state of "
@@ -57,7 +58,7 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
 
 
 def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
-    loads = [sum(stage[part] for part in COMPUTE_CATEGORIES) / 1e9 for stage in stages_ns]
+    loads = [sum(stage[category] for category in COMPUTE_CATEGORIES) / 1e9 for stage in stages_ns]
     shown = ", ".join(format_quantity(load, "s") for load in loads[:8])
     return f"own compute of the stages, embedding and output head included: {shown}{' ...' if len(loads) > 8 else ''}"
 

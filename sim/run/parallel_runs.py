@@ -16,15 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from sim.build.assumptions import Assumption
-from sim.errors import InputError, MoesimError, out_of_memory
+from sim.errors import InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
-from topology.errors import TopologyError
-from workloads.errors import WorkloadError
 from workloads.routing import ROUTINGS
 
 __all__ = ["Observation", "run_many"]
@@ -173,9 +171,9 @@ def _effort(scenario: Scenario) -> int:
 def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:
     try:
         simulated = simulate_scenario(scenario, wanted=wanted, link_timeline=False, limits=limits)
-    except InputError as error:
-        return Observation(values={}, problem=f"{error.field} must {error.rule}, got {error.value}", num_runs=0)
-    except (MoesimError, WorkloadError, TopologyError) as error:
+    except InvalidValueError as error:
+        return Observation(values={}, problem=error.problem, num_runs=0)
+    except MoesimError as error:
         return Observation(values={}, problem=str(error))
     except MemoryError:
         return Observation(values={}, problem=str(out_of_memory()))

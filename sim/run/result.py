@@ -45,17 +45,17 @@ class Result:
 
     @property
     def memory(self) -> dict[str, object]:
-        """Peak bytes per GPU by part, capacity, whether it fits, where and when the peak is."""
+        """Peak bytes per GPU by component, capacity, whether it fits, where and when the peak is."""
         return self.simulated.memory
 
     @property
     def path_ns(self) -> dict[str, int]:
-        """Nanoseconds of each part along the path; they sum to the step time."""
+        """Nanoseconds of each category along the path; they sum to the step time."""
         return self.simulated.path_ns
 
     @property
     def stages_ns(self) -> list[dict[str, int]]:
-        """Nanoseconds of each part on each stage; each sums to the step time."""
+        """Nanoseconds of each category on each stage; each sums to the step time."""
         return self.simulated.stages_ns
 
     @property
@@ -71,23 +71,23 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract's JSON object: SI units at the end of names, no NaN."""
-        here = self.simulated
+        simulated = self.simulated
         return {
             name: _without_nan(value)
             for name, value in {
                 "schema_version": SCHEMA_VERSION,
                 "scenario": self.scenario.resolved(),
-                "assumptions": [item._asdict() for item in here.assumptions],
-                "warnings": list(here.warnings),
+                "assumptions": [item._asdict() for item in simulated.assumptions],
+                "warnings": list(simulated.warnings),
                 "findings": list(self.findings),
-                "metrics": here.metrics,
-                "path_ns": here.path_ns,
-                "stages_ns": here.stages_ns,
-                "memory": here.memory,
-                "mesh": here.mesh,
+                "metrics": simulated.metrics,
+                "path_ns": simulated.path_ns,
+                "stages_ns": simulated.stages_ns,
+                "memory": simulated.memory,
+                "mesh": simulated.mesh,
                 "conservation": self._conservation(),
                 "links": self._links(),
-                "collectives": [choice._asdict() for choice in here.choices],
+                "collectives": [choice._asdict() for choice in simulated.choices],
                 "bounds": self._bounds(),
                 "claims": [{**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims],
                 "engine": self._engine(),
@@ -149,13 +149,13 @@ class Result:
         ]
 
     def _bounds(self) -> dict[str, object]:
-        here = self.simulated
-        if here.bounds is None:
+        simulated = self.simulated
+        if simulated.bounds is None:
             return {}
         return {
-            "batch_compute_s": here.bounds.compute_s,
-            "batch_wires_s": here.bounds.wires_s,
-            **{f"all_reduce_nic_{name}_s": time for name, time in here.wire_times_s.items()},
+            "batch_compute_s": simulated.bounds.compute_s,
+            "batch_wires_s": simulated.bounds.wires_s,
+            **{f"all_reduce_nic_{name}_s": time for name, time in simulated.wire_times_s.items()},
         }
 
     def _engine(self) -> dict[str, object]:

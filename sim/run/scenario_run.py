@@ -101,7 +101,7 @@ class ScenarioRun(ABC):
 
         Raises
         ------
-        InputError
+        InvalidValueError
             With the place in the file, where parts of the scenario do not go together.
         """
         self.scenario = scenario
@@ -153,6 +153,6 @@ def _quantities_of(scenario: Scenario) -> str:
     for key in _QUANTITIES:
         if scenario.is_given(f"workload.{key}"):
             value = getattr(scenario.spec.workload, key)
-            line = scenario.error_at(("workload", key), rule="", value=value, cure="").line
+            line = scenario.places.line_of(("workload", key))
             given.append(f"{key} {value}" + (f" (line {line})" if line else ""))
     return f" The workload has {', '.join(given)}." if given else ""

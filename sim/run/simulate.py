@@ -25,7 +25,7 @@ def build_run(scenario: Scenario) -> ScenarioRun:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
     return _RUNS[scenario.spec.workload.kind](scenario)

@@ -1,14 +1,14 @@
-"""What each stage of a work holds, for the account of memory along its trace.
+"""The bytes on the GPUs of each stage of a work, for the account of memory along its trace.
 
 Model
 -----
     buffers   send and receive buffers of a microbatch, and of each copy of a token as it leaves and as it arrives on
-              the hottest ranks, with padding and without what is dropped; what the layer that is computed again holds
-              meanwhile; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2 and 3 hold
-              whole
+              the hottest ranks, with padding and without what is dropped; the activations of a recomputed layer, as
+              long as they exist; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2
+              and 3 hold whole
     logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
 
-A bidirectional pipeline holds two parts of the model on each GPU, its own and the one opposite.
+A stage of a bidirectional pipeline holds two chunks of the model, its own and that of the stage opposite.
 """
 
 from sim.build.work import Work
@@ -47,32 +47,32 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
         gradients=state.gradients,
         optimizer=state.optimizer,
         buffers=_exchange_bytes(work, skew)
-        + _remade_bytes(work, stage)
+        + _recomputed_bytes(work, stage)
         + state.working
         + gradient_bytes_in_block(
             model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
         ),
-        chunks=tuple(_chunk(work, part) for part in work.model_chunks_of(stage)),
+        chunks=tuple(_chunk(work, model_chunk) for model_chunk in work.model_chunks_of(stage)),
     )
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _chunk(work: Work, part: int) -> ChunkMemory:
-    """Return what a microbatch adds while it trains the layers of a part of the model."""
-    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_model_chunk(part)
-    all_ = activation_bytes_per_microbatch(
+def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
+    """Return the bytes that a microbatch adds while it trains the layers of a chunk of the model."""
+    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_model_chunk(model_chunk)
+    activations = activation_bytes_per_microbatch(
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
     num_moe = sum(model.is_moe_layer(layer) for layer in layers)
     copies = num_moe * tokens * model.top_k / mesh.strategy.tp
     experts = copies * bytes_per_token_copy(model, work.recompute)
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
-    is_last = part == work.chunk_layout.num_model_chunks - 1
+    is_last = model_chunk == work.chunk_layout.num_model_chunks - 1
     head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
     return ChunkMemory(
-        activations=all_ - experts,
+        activations=activations - experts,
         expert_activations=experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
@@ -91,8 +91,8 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     return at_a_time * work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
 
 
-def _remade_bytes(work: Work, stage: int) -> float:
-    """Return what is there of the fullest layer only while its backward pass runs, for it was computed again."""
+def _recomputed_bytes(work: Work, stage: int) -> float:
+    """Return the bytes of the fullest layer that exist only while its backward pass runs, for they are recomputed."""
     if work.recompute.kind == "none":
         return 0.0
     layers = work.layers_of(stage)
@@ -116,9 +116,9 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
         chunks=tuple(
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
-                logits=logits if part == last else 0.0,
-                kv_cache=kv_cache_bytes(model, len(work.layers_of_model_chunk(part)), work.tokens, tp),
+                logits=logits if model_chunk == last else 0.0,
+                kv_cache=kv_cache_bytes(model, len(work.layers_of_model_chunk(model_chunk)), work.tokens, tp),
             )
-            for part in work.model_chunks_of(stage)
+            for model_chunk in work.model_chunks_of(stage)
         ),
     )

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sim.scenario.expectation import Expectation, parse_expectation
     from sim.scenario.load import load_scenario, load_scenario_text
     from sim.scenario.overrides import apply_overrides
-    from sim.scenario.refusal import RefusalError
     from sim.scenario.scenario import Scenario
     from sim.scenario.schema import ScenarioSpec
     from sim.scenario.starter import STARTER
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "STARTER",
     "Expectation",
-    "RefusalError",
     "Scenario",
     "ScenarioSpec",
     "apply_overrides",
@@ -45,7 +43,6 @@ __all__ = [
 _MODULES: Final = {
     "STARTER": "starter",
     "Expectation": "expectation",
-    "RefusalError": "refusal",
     "Scenario": "scenario",
     "ScenarioSpec": "schema",
     "apply_overrides": "overrides",

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field
 
+from sim.errors import InvalidValueError, did_you_mean, dotted
 from sim.scenario.claims_section import ALTERABLE
-from sim.scenario.fields import Section, Text, refuse
-from sim.scenario.keys import keys_of, nearest, sections_at
+from sim.scenario.fields import Section, Text
+from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import key_path
-from sim.scenario.refusal import RefusalError, dotted
 
 __all__ = ["Assumed", "check_assumed"]
 
@@ -20,14 +20,14 @@ _MAX_ASSUMED: Final = 100
 def _assumed(value: object) -> object:
     """Return a map of at most so many keys, with one line for each."""
     if not isinstance(value, dict):
-        cure = "Write for example {model.top_k: the document does not say how many}."
-        raise RefusalError(rule="be a map of dotted keys to reasons", value=value, cure=cure)
+        hint = "Write for example {model.top_k: the document does not say how many}."
+        raise InvalidValueError(rule="be a map of dotted keys to reasons", value=value, hint=hint)
     if len(value) > _MAX_ASSUMED:
         rule = f"have at most {_MAX_ASSUMED} keys"
-        raise RefusalError(rule=rule, value=len(value), cure="Name a section where all of it is assumed.")
+        raise InvalidValueError(rule=rule, value=len(value), hint="Name a section where all of it is assumed.")
     for key, why in value.items():
         if isinstance(why, str) and len(why.strip().splitlines()) > 1:
-            raise RefusalError(path=(key,), rule="be one line", value=why, cure="Write the reason in one line.")
+            raise InvalidValueError(field=(key,), rule="be one line", value=why, hint="Write the reason in one line.")
     return value
 
 
@@ -45,8 +45,8 @@ def check_assumed(assumed: Mapping[str, Any], root: type[Section]) -> None:
         *around, last = key_path(key)
         known = keys_of(sections_at(root, around)) if around else list(ALTERABLE)
         if (around or [last])[0] not in ALTERABLE:
-            cure = f"Start the key with one of {', '.join(ALTERABLE)}."
-            raise refuse(("assumed", key), rule="be a key that can be assumed", value=key, cure=cure)
+            hint = f"Start the key with one of {', '.join(ALTERABLE)}."
+            raise InvalidValueError(("assumed", key), rule="be a key that can be assumed", value=key, hint=hint)
         if last not in known:
-            cure = nearest(last, known) if known else f"{dotted(tuple(around))} has no keys."
-            raise refuse(("assumed", key), rule="be a known key", value=key, cure=cure)
+            hint = did_you_mean(last, known) if known else f"{dotted(tuple(around))} has no keys."
+            raise InvalidValueError(("assumed", key), rule="be a known key", value=key, hint=hint)

@@ -6,6 +6,7 @@ What a metric measures stands in the catalogue of metrics, which scenarios do no
 from collections.abc import Mapping
 from typing import Protocol
 
+from sim.errors import InvalidValueError
 from sim.scenario.expectation import Expectation
 from sim.scenario.scenario import Scenario
 from sim.scenario.units import Dimension, parse_any_quantity
@@ -35,15 +36,17 @@ def check_claim_units(scenario: Scenario, catalog: Mapping[str, Measured]) -> No
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The first claim whose `expect` does not suit its metric, with its place in the file.
     """
     for i, claim in enumerate(scenario.spec.claims):
         row = catalog.get(claim.metric.rpartition(".")[2])
         if row is None or claim.expect is None or _suits(claim.expect, row.unit):
             continue
-        rule, cure = _wanted(claim.metric, row.unit)
-        raise scenario.error_at(("claims", i, "expect"), rule=rule, value=claim.expect.text, cure=cure)
+        rule, hint = _wanted(claim.metric, row.unit)
+        raise scenario.located(
+            InvalidValueError(("claims", i, "expect"), rule=rule, value=claim.expect.text, hint=hint)
+        )
 
 
 def check_published_units(scenario: Scenario, catalog: Mapping[str, Measured]) -> None:
@@ -53,7 +56,7 @@ def check_published_units(scenario: Scenario, catalog: Mapping[str, Measured]) -
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The first figure whose `value` does not suit its metric, with its place in the file.
     """
     for i, figure in enumerate(scenario.spec.published):
@@ -61,10 +64,10 @@ def check_published_units(scenario: Scenario, catalog: Mapping[str, Measured]) -
         written = scenario.raw["published"][i]["value"]
         if row is None or (row.unit != "flag" and _is_of(row.unit, _dimension(written))):
             continue
-        rule, cure = _wanted(figure.metric, row.unit)[0], "Check the number, its unit and the metric."
+        rule, hint = _wanted(figure.metric, row.unit)[0], "Check the number, its unit and the metric."
         if row.unit == "flag":
-            rule, cure = f"be of another metric, for {figure.metric} is a yes or no", "Make a claim of it."
-        raise scenario.error_at(("published", i, "value"), rule=rule, value=written, cure=cure)
+            rule, hint = f"be of another metric, for {figure.metric} is a yes or no", "Make a claim of it."
+        raise scenario.located(InvalidValueError(("published", i, "value"), rule=rule, value=written, hint=hint))
 
 
 def _dimension(written: object) -> Dimension | None:
@@ -87,7 +90,7 @@ def _suits(expect: Expectation, unit: str | None) -> bool:
 
 
 def _wanted(metric: str, unit: str | None) -> tuple[str, str]:
-    """Return the rule and the cure for values of a unit."""
+    """Return the rule and the hint for values of a unit."""
     if unit == "flag":
         return f"be true or false, for {metric} is a yes or no", 'Write "== true" or "== false".'
     if unit is None:

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from sim.errors import InvalidValueError
 from sim.scenario.expectation import Expectation, parse_expectation
-from sim.scenario.fields import AnyValue, Ident, Ratio, Section, Text, refuse
-from sim.scenario.refusal import RefusalError
+from sim.scenario.fields import AnyValue, Ident, Ratio, Section, Text
 
 __all__ = ["ALTERABLE", "Alternative", "ClaimSpec", "PublishedSpec", "Rival"]
 
@@ -46,11 +46,13 @@ class ClaimSpec(Section):
     def _one_test(self) -> Self:
         """Check that the claim can be judged in one way."""
         if self.expect is None and self.superlative is None:
-            cure = 'Write for example expect: ">= 26e6 tokens/s", or superlative: least.'
-            raise refuse(("expect",), rule="be given, or superlative", value="nothing", cure=cure)
+            hint = 'Write for example expect: ">= 26e6 tokens/s", or superlative: least.'
+            raise InvalidValueError(("expect",), rule="be given, or superlative", value="nothing", hint=hint)
         if self.expect is not None and self.superlative is not None:
-            cure = "Make two claims of it."
-            raise refuse(("superlative",), rule="be left out when expect is given", value=self.superlative, cure=cure)
+            hint = "Make two claims of it."
+            raise InvalidValueError(
+                ("superlative",), rule="be left out when expect is given", value=self.superlative, hint=hint
+            )
         return self
 
 
@@ -58,11 +60,11 @@ def _changes(value: object) -> object:
     """Return a flat map of dotted keys of sections that can be altered."""
     example = "Write for example {model.top_k: 1}."
     if not isinstance(value, dict) or not value:
-        raise RefusalError(rule="be a map of dotted keys to values", value=value, cure=example)
+        raise InvalidValueError(rule="be a map of dotted keys to values", value=value, hint=example)
     for key in value:
         if not isinstance(key, str) or key.partition(".")[0] not in ALTERABLE:
-            cure = f"Start the key with one of {', '.join(ALTERABLE)}."
-            raise RefusalError(path=(key,), rule="be a key that can be altered", value=key, cure=cure)
+            hint = f"Start the key with one of {', '.join(ALTERABLE)}."
+            raise InvalidValueError(field=(key,), rule="be a key that can be altered", value=key, hint=hint)
     _refuse_overlaps(value)
     return value
 
@@ -73,8 +75,8 @@ def _refuse_overlaps(changes: dict[str, object]) -> None:
         parts = key.split(".")[:_MAX_DEPTH]
         around = next((o for n in range(1, len(parts)) if (o := ".".join(parts[:n])) in changes and o != key), None)
         if around is not None:
-            cure = f"Remove one: {around} sets all that is in it."
-            raise RefusalError(path=(key,), rule=f"not lie inside another key, {around}", value=key, cure=cure)
+            hint = f"Remove one: {around} sets all that is in it."
+            raise InvalidValueError(field=(key,), rule=f"not lie inside another key, {around}", value=key, hint=hint)
 
 
 def _rival(value: object) -> object:
@@ -85,12 +87,12 @@ def _rival(value: object) -> object:
         for key in value:
             if not isinstance(key, str) or not (key in RIVAL_KEYS or key.partition(".")[0] in RIVAL_SECTIONS):
                 rule = f"be a key of {', '.join(RIVAL_SECTIONS)}, or {', '.join(RIVAL_KEYS)}"
-                cure = "A rival is another strategy on the same cluster and work: declare it under alternatives."
-                raise RefusalError(path=(key,), rule=rule, value=key, cure=cure)
+                hint = "A rival is another strategy on the same cluster and work: declare it under alternatives."
+                raise InvalidValueError(field=(key,), rule=rule, value=key, hint=hint)
         _refuse_overlaps(value)
         return value
-    cure = "Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."
-    raise RefusalError(rule="be the name of a strategy or a map of dotted keys to values", value=value, cure=cure)
+    hint = "Write for example EP16_TP4_PP4_DP4 or {parallel.strategy: EP16_TP4_PP4_DP4}."
+    raise InvalidValueError(rule="be the name of a strategy or a map of dotted keys to values", value=value, hint=hint)
 
 
 Alternative = Annotated[dict[str, Any], BeforeValidator(_changes)]
@@ -103,8 +105,8 @@ Rival = Annotated[str | dict[str, Any], BeforeValidator(_rival)]
 def _figure(value: object) -> object:
     """Return a published figure, which an error can be taken relative to."""
     if value == 0 and not isinstance(value, bool):
-        cure = "An error is a share of the figure: choose a metric that is not 0, such as the time it is made of."
-        raise RefusalError(rule="not be 0", value=value, cure=cure)
+        hint = "An error is a share of the figure: choose a metric that is not 0, such as the time it is made of."
+        raise InvalidValueError(rule="not be 0", value=value, hint=hint)
     return value
 
 

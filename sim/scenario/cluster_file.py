@@ -26,11 +26,11 @@ from typing import Annotated, Any, Final
 import networkx as nx
 from pydantic import BeforeValidator, Field, ValidationError
 
+from sim.errors import InvalidValueError, KeyPath
 from sim.scenario.fields import Bandwidth, Efficiency, Flag, Ident, Seconds, Section, Text, Whole
 from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import Places
 from sim.scenario.problems import refusals_of
-from sim.scenario.refusal import KeyPath, RefusalError
 from sim.scenario.yaml_file import parse_yaml
 
 __all__ = ["ClusterFile", "yaml_to_graph"]
@@ -46,7 +46,7 @@ def _loop(value: object) -> object:
         least = 0 if isinstance(value, list) else 1
         if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= _MOST_LINKS:
             rule = f"be a count from 1 to {_MOST_LINKS:,}, or a list of numbers"
-            raise RefusalError(rule=rule, value=value, cure="Write for example {i: 8}, or {i: [0, 2]}.")
+            raise InvalidValueError(rule=rule, value=value, hint="Write for example {i: 8}, or {i: [0, 2]}.")
     return tuple(numbers) if isinstance(value, list) else value
 
 
@@ -135,7 +135,7 @@ def yaml_to_graph(text: str, *, file: str | None = None) -> "nx.DiGraph[str]":
 
     Raises
     ------
-    InputError
+    InvalidValueError
         With `file`, line and key, where something is refused.
 
     Examples
@@ -158,8 +158,8 @@ def yaml_to_graph(text: str, *, file: str | None = None) -> "nx.DiGraph[str]":
         raise places.first(refusals_of(error, document.data, _known)) from None
     try:
         return _build(spec)
-    except RefusalError as refusal:
-        raise places.error(refusal) from None
+    except InvalidValueError as error:
+        raise places.located(error) from None
 
 
 def _known(path: KeyPath) -> list[str]:
@@ -195,8 +195,8 @@ def _check_total(spec: ClusterFile) -> None:
         counts = [each if isinstance(each, int) else len(each) for each in loop.values()]
         total += math.prod(counts)
         if total > _MOST_LINKS:
-            rule, cure = f"give at most {_MOST_LINKS:,} vertices and links in all", "Describe a smaller part."
-            raise RefusalError(path=path, rule=rule, value=f"{total:,}", cure=cure)
+            rule, hint = f"give at most {_MOST_LINKS:,} vertices and links in all", "Describe a smaller part."
+            raise InvalidValueError(field=path, rule=rule, value=f"{total:,}", hint=hint)
 
 
 def _numbers(loops: Mapping[str, int | tuple[int, ...]]) -> Iterator[dict[str, int]]:
@@ -212,7 +212,7 @@ def _filled(text: str, numbers: Mapping[str, int], path: KeyPath) -> str:
     def number(match: re.Match[str]) -> str:
         if match[1] not in numbers:
             names = f"Known are {', '.join(numbers)}." if numbers else "Add `for: {" + match[1] + ": 8}`."
-            raise RefusalError(path=path, rule="name what `for` gives", value=match[0], cure=names)
+            raise InvalidValueError(field=path, rule="name what `for` gives", value=match[0], hint=names)
         return str(numbers[match[1]])
 
     return _PLACEHOLDER.sub(number, text)
@@ -223,16 +223,16 @@ def _whole(value: int | str | None, numbers: Mapping[str, int], path: KeyPath) -
         return value
     text = _filled(value, numbers, path)
     if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) is None:
-        cure = 'Write a number, or a name of `for` such as "{node}".'
-        raise RefusalError(path=path, rule="be an integer of at least 0", value=text, cure=cure)
+        hint = 'Write a number, or a name of `for` such as "{node}".'
+        raise InvalidValueError(field=path, rule="be an integer of at least 0", value=text, hint=hint)
     return int(text)
 
 
 def _add_vertex(graph: "nx.DiGraph[str]", vertex: Vertex, numbers: Mapping[str, int], path: KeyPath) -> None:
     name = _filled(vertex.name, numbers, (*path, "name"))
     if name in graph:
-        cure = "Give each vertex a name of its own."
-        raise RefusalError(path=(*path, "name"), rule="be given once", value=name, cure=cure)
+        hint = "Give each vertex a name of its own."
+        raise InvalidValueError(field=(*path, "name"), rule="be given once", value=name, hint=hint)
     data: dict[str, Any] = {"kind": vertex.kind}
     data |= {key: getattr(vertex, key) for key in ("label", "speed") if getattr(vertex, key) is not None}
     for key in ("rank", "node", "rail", "unit"):
@@ -240,8 +240,8 @@ def _add_vertex(graph: "nx.DiGraph[str]", vertex: Vertex, numbers: Mapping[str, 
         if value is not None:
             data[key] = value
     if vertex.kind == "gpu" and "node" not in data:
-        cure = "Write the number of the node that the GPU is in."
-        raise RefusalError(path=(*path, "node"), rule="be given for a GPU", value="nothing", cure=cure)
+        hint = "Write the number of the node that the GPU is in."
+        raise InvalidValueError(field=(*path, "node"), rule="be given for a GPU", value="nothing", hint=hint)
     graph.add_node(name, **data)
 
 
@@ -263,8 +263,8 @@ def _figures(spec: ClusterFile, link: Link, path: KeyPath) -> dict[str, object]:
         own = getattr(link, key)
         value = own if own is not None else getattr(kind, key) if kind is not None else None
         if value is None and key != "efficiency":
-            cure = f"Give it here, or add `{link.kind}: {{bandwidth: ..., latency: ...}}` under kinds."
-            raise RefusalError(path=(*path, key), rule="be given", value="nothing", cure=cure)
+            hint = f"Give it here, or add `{link.kind}: {{bandwidth: ..., latency: ...}}` under kinds."
+            raise InvalidValueError(field=(*path, key), rule="be given", value="nothing", hint=hint)
         found[name] = 1.0 if value is None else value
     return found
 
@@ -275,11 +275,11 @@ def _add_link(
     ends = {key: _filled(text, numbers, (*path, key)) for key, text in (("from", link.start), ("to", link.end))}
     for key, name in ends.items():
         if name not in graph:
-            cure = "Write a name that stands under vertices."
-            raise RefusalError(path=(*path, key), rule="be a vertex", value=name, cure=cure)
+            hint = "Write a name that stands under vertices."
+            raise InvalidValueError(field=(*path, key), rule="be a vertex", value=name, hint=hint)
     a, b = ends["from"], ends["to"]
     for start, end in ((a, b), (b, a)) if link.both_ways else ((a, b),):
         if graph.has_edge(start, end) or start == end:
-            rule, cure = "join two vertices, once in each direction", "Add up the bandwidths of parallel links."
-            raise RefusalError(path=path, rule=rule, value=f"{start} to {end}", cure=cure)
+            rule, hint = "join two vertices, once in each direction", "Add up the bandwidths of parallel links."
+            raise InvalidValueError(field=path, rule=rule, value=f"{start} to {end}", hint=hint)
         graph.add_edge(start, end, **figures)

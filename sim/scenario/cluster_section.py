@@ -5,8 +5,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from sim.errors import InvalidValueError
 from sim.scenario.fabric_section import DegradedSpec, FabricSection
-from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Ident, Seconds, Section, Text, count_of, refuse
+from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Ident, Seconds, Section, Text, count_of
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -83,25 +84,31 @@ class ClusterSpec(Section):
         if self.file is None:
             for key in ("preset", "num_nodes"):
                 if getattr(self, key) is None:
-                    cure = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
-                    raise refuse((key,), rule="be given", value="nothing", cure=cure)
+                    hint = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
+                    raise InvalidValueError((key,), rule="be given", value="nothing", hint=hint)
             if self.nics:
-                cure = "A preset has the NICs of the compute network alone: remove the key."
-                raise refuse(("nics",), rule="be left out with cluster.preset", value=list(self.nics), cure=cure)
+                hint = "A preset has the NICs of the compute network alone: remove the key."
+                raise InvalidValueError(
+                    ("nics",), rule="be left out with cluster.preset", value=list(self.nics), hint=hint
+                )
             return self
         if self.preset is not None:
-            raise refuse(("file",), rule="be left out with cluster.preset", value=self.file, cure="Keep one of them.")
+            raise InvalidValueError(
+                ("file",), rule="be left out with cluster.preset", value=self.file, hint="Keep one of them."
+            )
         suffix = PurePath(self.file).suffix
         if suffix not in CLUSTER_SUFFIXES:
-            rule, cure = f"end in one of {', '.join(CLUSTER_SUFFIXES)}", "The suffix tells the format."
-            raise refuse(("file",), rule=rule, value=self.file, cure=cure)
+            rule, hint = f"end in one of {', '.join(CLUSTER_SUFFIXES)}", "The suffix tells the format."
+            raise InvalidValueError(("file",), rule=rule, value=self.file, hint=hint)
         if self.device.preset is None:
-            cure = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
-            raise refuse(("device",), rule="be given with cluster.file", value="nothing", cure=cure)
+            hint = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
+            raise InvalidValueError(("device",), rule="be given with cluster.file", value="nothing", hint=hint)
         for key in ("fabric", "nvlink_bandwidth", *(_OF_ONE_NODE if suffix in {".yaml", ".graphml"} else ())):
             if getattr(self, key):
-                cure = "Change the links in the file."
-                raise refuse((key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), cure=cure)
+                hint = "Change the links in the file."
+                raise InvalidValueError(
+                    (key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), hint=hint
+                )
         return self
 
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, cast
 
-from sim.scenario.refusal import RefusalError
+from sim.errors import InvalidValueError
 from sim.scenario.units import NUMBER, UNITS, Dimension, exact_float, parse_any_quantity, split_quantity
 
 __all__ = ["Expectation", "Op", "parse_expectation"]
@@ -93,7 +93,7 @@ def parse_expectation(text: object) -> Expectation:
 
     Raises
     ------
-    RefusalError
+    InvalidValueError
         The text is not of the grammar above.
 
     Examples
@@ -108,14 +108,14 @@ def parse_expectation(text: object) -> Expectation:
     if isinstance(text, bool):
         return Expectation(op="==", value=text, unit=None, tolerance=0.0, text=str(text).lower())
     if not isinstance(text, str) or len(text) > _MAX_LENGTH:
-        raise RefusalError(rule="be a comparison with a value", value=text, cure=_EXAMPLE)
+        raise InvalidValueError(rule="be a comparison with a value", value=text, hint=_EXAMPLE)
     stripped = text.strip()
     flag = _FLAG.fullmatch(stripped)
     if flag is not None:
         return Expectation(op=_op(flag[1] or "=="), value=flag[2] == "true", unit=None, tolerance=0.0, text=text)
     match = _NUMERIC.fullmatch(stripped)
     if match is None:
-        raise RefusalError(rule="be a comparison with a value", value=text, cure=_EXAMPLE)
+        raise InvalidValueError(rule="be a comparison with a value", value=text, hint=_EXAMPLE)
     return _numeric(_op(match[1]), match[2].strip(), match[3], text)
 
 
@@ -154,19 +154,21 @@ def _check_share(op: Op, tolerance: str, text: str) -> None:
     if dimension != "ratio" or width < 1 or (width == 1 and op not in {">=", ">"}):
         return
     if op in {">=", ">"}:
-        cure = 'All values would meet it: write for example "+- 2 %".'
-        raise RefusalError(rule="have a tolerance below 100 %", value=text, cure=cure)
-    raise RefusalError(rule="have a tolerance of at most 100 %", value=text, cure='Write for example "+- 2 %".')
+        hint = 'All values would meet it: write for example "+- 2 %".'
+        raise InvalidValueError(rule="have a tolerance below 100 %", value=text, hint=hint)
+    raise InvalidValueError(rule="have a tolerance of at most 100 %", value=text, hint='Write for example "+- 2 %".')
 
 
 def _tolerance(tolerance: str, value: float, unit: Dimension | None, text: str) -> float:
     """Return a tolerance that is given, in SI."""
     width, dimension = _value(tolerance)
     if width < 0:
-        raise RefusalError(rule="have a tolerance of at least 0", value=text, cure="Remove the minus sign after +-.")
+        raise InvalidValueError(
+            rule="have a tolerance of at least 0", value=text, hint="Remove the minus sign after +-."
+        )
     if dimension == "ratio":
         return abs(value) * width
     if dimension == unit or (dimension is None and unit == "ratio"):
         return width
     wanted = 'a bare number or a percentage, such as "+- 2 %"' if unit is None else f'a quantity in {unit} or "2 %"'
-    raise RefusalError(rule="have a tolerance of the same kind as its value", value=text, cure=f"Write {wanted}.")
+    raise InvalidValueError(rule="have a tolerance of the same kind as its value", value=text, hint=f"Write {wanted}.")

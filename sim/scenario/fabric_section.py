@@ -4,8 +4,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Ratio, Section, Whole, refuse
-from sim.scenario.refusal import RefusalError
+from sim.errors import InvalidValueError
+from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Ratio, Section, Whole
 
 __all__ = ["DegradedSpec", "FabricSection"]
 
@@ -52,11 +52,17 @@ class FabricSection(Section):
         for key, value in self.options.items():
             if key not in _OPTIONS[self.kind]:
                 owners = [kind for kind, keys in _OPTIONS.items() if key in keys]
-                cure = f"It belongs to kind {' or '.join(owners)}; remove it."
-                raise refuse((key,), rule=f"be left out with fabric.kind {self.kind}", value=value, cure=cure)
+                hint = f"It belongs to kind {' or '.join(owners)}; remove it."
+                raise InvalidValueError(
+                    (key,), rule=f"be left out with fabric.kind {self.kind}", value=value, hint=hint
+                )
         if self.kind == "torus" and self.shape is None:
-            cure = "Write two or three counts whose product is cluster.num_nodes."
-            raise refuse(("shape",), rule="be given with fabric.kind torus", value="nothing", cure=cure)
+            raise InvalidValueError(
+                ("shape",),
+                rule="be given with fabric.kind torus",
+                value="nothing",
+                hint="Write two or three counts whose product is cluster.num_nodes.",
+            )
         return self
 
 
@@ -66,7 +72,7 @@ def _nic_name(value: object) -> object:
         return str(value)
     if isinstance(value, str) and value:
         return value
-    raise RefusalError(rule="be a NIC as node.number", value=value, cure='Write for example "0.3".')
+    raise InvalidValueError(rule="be a NIC as node.number", value=value, hint='Write for example "0.3".')
 
 
 class DegradedSpec(Section):
@@ -98,14 +104,16 @@ class DegradedSpec(Section):
         given = [key for key in ("link", "nic", "gpu") if getattr(self, key) is not None]
         if len(given) != 1:
             shown = " and ".join(given) or "none"
-            raise refuse((), rule="name one of link, nic and gpu", value=shown, cure="Write an entry for each.")
+            raise InvalidValueError(
+                (), rule="name one of link, nic and gpu", value=shown, hint="Write an entry for each."
+            )
         matters = ("speed",) if self.part == "gpu" else ("bandwidth", "gone")
         for key in ("speed", "bandwidth", "gone"):
             value = getattr(self, key)
             if value not in (None, False) and key not in matters:
-                cure = f"Of a {self.part} give {' or '.join(matters)}."
-                raise refuse((key,), rule=f"be left out with {self.part}", value=value, cure=cure)
+                hint = f"Of a {self.part} give {' or '.join(matters)}."
+                raise InvalidValueError((key,), rule=f"be left out with {self.part}", value=value, hint=hint)
         if sum(getattr(self, key) not in (None, False) for key in matters) != 1:
-            cure = 'Write for example speed: "80 %".' if self.part == "gpu" else "Write bandwidth: 0.5, or gone: true."
-            raise refuse((), rule=f"give {' or '.join(matters)}, one of them", value=self.part, cure=cure)
+            hint = 'Write for example speed: "80 %".' if self.part == "gpu" else "Write bandwidth: 0.5, or gone: true."
+            raise InvalidValueError((), rule=f"give {' or '.join(matters)}, one of them", value=self.part, hint=hint)
         return self

@@ -1,6 +1,6 @@
 """The kinds of value a scenario's keys take, as pydantic types that say in plain words what they want.
 
-Each check runs before pydantic's own, so that its rule, value and cure reach the message; pydantic's constraints stay
+Each check runs before pydantic's own, so that its rule, value and hint reach the message; pydantic's constraints stay
 beside it for the JSON Schema.
 """
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from sim.scenario.refusal import KeyPath, RefusalError
+from sim.errors import InvalidValueError
 from sim.scenario.sizes import MAX_SIZES
 from sim.scenario.spelling import respelt
 from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern
@@ -31,7 +31,6 @@ __all__ = [
     "TokenCount",
     "Whole",
     "count_of",
-    "refuse",
 ]
 
 MAX_COUNT: Final = 10**12
@@ -49,11 +48,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
-def refuse(path: KeyPath, *, rule: str, value: object, cure: str) -> RefusalError:
-    """Return the refusal of a key below the section that is checked; `path` is relative to it."""
-    return RefusalError(path=path, rule=rule, value=value, cure=cure)
-
-
 def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], object]:
     """Return the check of an integer from `minimum` to `maximum`; flags, `16.0` and `"16"` are none."""
 
@@ -65,14 +59,16 @@ def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], objec
                 return value
             large = value > maximum
             rule = f"be an integer of at most {_in_words(maximum)}" if large else rule
-            raise RefusalError(rule=rule, value=value, cure=f"Write {'a smaller' if large else 'a larger'} number.")
+            raise InvalidValueError(
+                rule=rule, value=value, hint=f"Write {'a smaller' if large else 'a larger'} number."
+            )
         written = f'"{value}"' if isinstance(value, str) else value
-        raise RefusalError(rule=rule, value=written, cure=_integer_cure(value, minimum, maximum))
+        raise InvalidValueError(rule=rule, value=written, hint=_integer_hint(value, minimum, maximum))
 
     return check
 
 
-def _integer_cure(value: object, minimum: int, maximum: int) -> str:
+def _integer_hint(value: object, minimum: int, maximum: int) -> str:
     """Return how to write an integer that was written some other way."""
     if isinstance(value, float) and value > maximum:
         return f"Write a number of at most {_in_words(maximum)}, without point or exponent."
@@ -98,9 +94,9 @@ def _number(minimum: float, maximum: float | None, words: str) -> Callable[[obje
         """Return the number, or refuse it."""
         number = parse_quantity(value, "ratio", allow_negative=True) if _is_percentage(value) else value
         if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise RefusalError(rule=f"be {words}", value=value, cure="Write it without quotes and without unit.")
+            raise InvalidValueError(rule=f"be {words}", value=value, hint="Write it without quotes and without unit.")
         if number < minimum or (maximum is not None and number > maximum):
-            raise RefusalError(rule=f"be {words}", value=value, cure="Write a number in that range.")
+            raise InvalidValueError(rule=f"be {words}", value=value, hint="Write a number in that range.")
         return float(number)
 
     return check
@@ -118,12 +114,14 @@ def _quantity(dimension: Dimension, *, positive: bool) -> Callable[[object], obj
         """Return the number, or refuse it."""
         number = parse_quantity(value, dimension)
         if positive and number == 0:
-            raise RefusalError(rule="be more than 0", value=value, cure="Leave the key out to use the preset's.")
+            raise InvalidValueError(rule="be more than 0", value=value, hint="Leave the key out to use the preset's.")
         if positive and number < 1:
-            raise RefusalError(rule=f"be at least 1 {dimension}", value=value, cure="Check the number and its unit.")
+            raise InvalidValueError(
+                rule=f"be at least 1 {dimension}", value=value, hint="Check the number and its unit."
+            )
         if number > (_MAX_SECONDS if dimension == "s" else _MAX_QUANTITY):
             rule = f"be at most 10^{6 if dimension == 's' else 24} {dimension}"
-            raise RefusalError(rule=rule, value=value, cure="Check the number and its unit.")
+            raise InvalidValueError(rule=rule, value=value, hint="Check the number and its unit.")
         return number
 
     return check
@@ -133,7 +131,9 @@ def _positive_share(value: object) -> object:
     """Return an efficiency: a share of a peak, more than nothing."""
     number = _number(0, 1, "a ratio of more than 0 and at most 1")(value)
     if number == 0:
-        raise RefusalError(rule="be a ratio of more than 0 and at most 1", value=value, cure="Write for example 0.85.")
+        raise InvalidValueError(
+            rule="be a ratio of more than 0 and at most 1", value=value, hint="Write for example 0.85."
+        )
     return number
 
 
@@ -141,17 +141,17 @@ def _flag(value: object) -> object:
     """Return true or false."""
     if isinstance(value, bool):
         return value
-    raise RefusalError(rule="be true or false", value=value, cure="Write true or false, without quotes.")
+    raise InvalidValueError(rule="be true or false", value=value, hint="Write true or false, without quotes.")
 
 
 def _text(value: object) -> object:
     """Return a text that says something."""
     if not isinstance(value, str):
-        raise RefusalError(rule="be a text", value=value, cure="Put it in quotes.")
+        raise InvalidValueError(rule="be a text", value=value, hint="Put it in quotes.")
     if not value.strip():
-        raise RefusalError(rule="be a text", value=value, cure="Write something, or leave the key out.")
+        raise InvalidValueError(rule="be a text", value=value, hint="Write something, or leave the key out.")
     if len(value) > MAX_TEXT:
-        raise RefusalError(rule=f"be at most {MAX_TEXT} characters long", value=value, cure="Shorten it.")
+        raise InvalidValueError(rule=f"be at most {MAX_TEXT} characters long", value=value, hint="Shorten it.")
     return value
 
 
@@ -160,7 +160,7 @@ def _ident(value: object) -> object:
     text = _text(value)
     if isinstance(text, str) and not any(c.isspace() or not c.isprintable() for c in text):
         return text
-    raise RefusalError(rule="be a name without spaces", value=value, cure="Use letters, digits, `_`, `-` and `.`.")
+    raise InvalidValueError(rule="be a name without spaces", value=value, hint="Use letters, digits, `_`, `-` and `.`.")
 
 
 def _any_value(value: object) -> object:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, KeyPath, shown
 from sim.scenario.places import Places
-from sim.scenario.refusal import KeyPath, shown
 from sim.scenario.scenario import Scenario
 
 __all__ = ["leave_out_impossible"]
@@ -36,7 +35,7 @@ def leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> Sc
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A variant is refused that the file does not allow either, or that an argument sets.
     """
     bare = scenario.without_judgement()
@@ -60,10 +59,10 @@ def leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> Sc
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _refusal(scenario: Scenario, variant: _Variant, position: int) -> InputError | None:
+def _refusal(scenario: Scenario, variant: _Variant, position: int) -> InvalidValueError | None:
     try:
         variant(scenario, position)
-    except InputError as error:
+    except InvalidValueError as error:
         return error
     return None
 
@@ -72,18 +71,18 @@ def _allows(data: Mapping[str, Any], variant: _Variant, position: int) -> bool:
     """Tell whether a file's own data allows a variant."""
     try:
         return _refusal(Scenario.validated(data, Places()).without_judgement(), variant, position) is None
-    except InputError:
+    except InvalidValueError:
         return False
 
 
-def _said(kind: str, position: int, given: object, error: InputError) -> str:
+def _said(kind: str, position: int, given: object, error: InvalidValueError) -> str:
     """Return the warning."""
     name = ", ".join(f"{key}: {shown(value)}" for key, value in given.items()) if isinstance(given, dict) else given
     key = error.field.partition("(")[2].rstrip(")") or error.field
     place = f" (line {error.line})" if error.line else ""
     return (
         f"{kind}.{position} {{{name}}}{place} is left out, for it cannot be under what --set gives: {key} must "
-        f"{error.rule}, got {error.value}. {error.cure}"
+        f"{error.rule}, got {error.value}. {error.hint}"
     )
 
 

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
 from sim.scenario.bundled import find_bundled, list_bundled
-from sim.scenario.keys import nearest
 from sim.scenario.leaving_out import leave_out_impossible
 from sim.scenario.near_file import near_file
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
-from sim.scenario.refusal import KeyPath, shown
 from sim.scenario.scenario import Scenario
 from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
 
@@ -32,7 +30,7 @@ def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = (), se
 
     Raises
     ------
-    InputError
+    InvalidValueError
         There is no such scenario, or a value in the file or an override is refused.
     """
     path = _find(path_or_name)
@@ -44,7 +42,7 @@ def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequenc
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A value in the text or an override is refused.
 
     Examples
@@ -67,9 +65,9 @@ def _find(path_or_name: Path | str) -> Path:
         return bundled
     if is_folder and name:
         return path
-    cure = near_file(path) or (nearest(name, list_bundled()) if list_bundled() else "Check the path.")
-    raise InputError(
-        field="the scenario", rule="be a file or a bundled scenario", value=shown(name), cure=cure, file=name or None
+    hint = near_file(path) or (did_you_mean(name, list_bundled()) if list_bundled() else "Check the path.")
+    raise InvalidValueError(
+        field="the scenario", rule="be a file or a bundled scenario", value=shown(name), hint=hint, file=name or None
     )
 
 
@@ -98,11 +96,8 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
         key, value = parse_override(argument)
         try:
             raw = apply_overrides(raw, {key: value})
-        except InputError as error:
-            place = f"--set {shown(argument)}"
-            raise InputError(
-                field=error.field, rule=error.rule, value=error.value, cure=error.cure, file=place
-            ) from None
+        except InvalidValueError as error:
+            raise error.at(file=f"--set {shown(argument)}") from None
         set_paths.append((key_path(key), f"--set {shown(argument)}"))
         changes[key] = value
     if seed is not None:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from sim.scenario.fields import Flag, Section, Text, count_of, refuse
+from sim.errors import InvalidValueError
+from sim.scenario.fields import Flag, Section, Text, count_of
 
 __all__ = ["ModelSpec"]
 
@@ -91,17 +92,23 @@ class ModelSpec(Section):
         for key, whole in (("top_k", "experts"), ("dense_layers", "layers"), ("kv_heads", "heads")):
             part, limit = getattr(self, key), getattr(self, whole)
             if part is not None and limit is not None and part > limit and not (key == "top_k" and limit == 0):
-                raise refuse((key,), rule=f"be at most model.{whole} = {limit}", value=part, cure=f"Lower {key}.")
+                raise InvalidValueError(
+                    (key,), rule=f"be at most model.{whole} = {limit}", value=part, hint=f"Lower {key}."
+                )
         if self.experts == 0 and (self.top_k or self.shared_experts):
             key = "top_k" if self.top_k else "shared_experts"
-            cure = "Give model.experts, or remove this key."
-            raise refuse((key,), rule="be left out of a dense model", value=getattr(self, key), cure=cure)
+            hint = "Give model.experts, or remove this key."
+            raise InvalidValueError((key,), rule="be left out of a dense model", value=getattr(self, key), hint=hint)
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
-            cure = "Each key and value head serves equally many heads."
-            raise refuse(("kv_heads",), rule=f"divide model.heads = {self.heads}", value=self.kv_heads, cure=cure)
+            hint = "Each key and value head serves equally many heads."
+            raise InvalidValueError(
+                ("kv_heads",), rule=f"divide model.heads = {self.heads}", value=self.kv_heads, hint=hint
+            )
 
     def _check_head_dim(self) -> None:
         """Refuse a width that the heads do not divide, unless `head_dim` is given."""
         if self.hidden and self.heads and self.head_dim is None and self.hidden % self.heads:
-            cure = "Give model.head_dim, or change hidden or heads."
-            raise refuse(("hidden",), rule=f"be a multiple of model.heads = {self.heads}", value=self.hidden, cure=cure)
+            hint = "Give model.head_dim, or change hidden or heads."
+            raise InvalidValueError(
+                ("hidden",), rule=f"be a multiple of model.heads = {self.heads}", value=self.hidden, hint=hint
+            )

@@ -1,12 +1,11 @@
 """The file that a path which leads nowhere was most likely meant for."""
 
-import difflib
 import os
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from sim.scenario.refusal import shown
+from sim.errors import nearest_name, shown
 
 __all__ = ["near_file"]
 
@@ -16,7 +15,7 @@ _MAX_LOOKED_AT: Final = 10_000
 
 
 def near_file(path: Path) -> str:
-    """Return the cure that names a scenario file in the same folder with nearly the same name; empty if there is none.
+    """Return the hint that names a scenario file in the same folder with nearly the same name; empty if there is none.
 
     Case and the suffix do not count.
     """
@@ -28,8 +27,8 @@ def near_file(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     by_stem = {_stem(name): name for name in reversed(names)}
-    near = difflib.get_close_matches(_stem(path.name)[:200], by_stem, n=1, cutoff=0.75)
-    return f"Did you mean `{shown(by_stem[near[0]])}`, in the same folder?" if near else ""
+    near = nearest_name(_stem(path.name), by_stem, cutoff=0.75)
+    return f"Did you mean `{shown(by_stem[near])}`, in the same folder?" if near else ""
 
 
 def _stem(name: str) -> str:

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from sim.scenario.refusal import RefusalError, shown
+from sim.errors import InvalidValueError, shown
 
 __all__ = ["NOT_YET", "NotYet", "find_not_supported"]
 
@@ -20,7 +20,7 @@ class NotYet(NamedTuple):
     """The values that are refused; None: all but `allowed`."""
     allowed: tuple[object, ...] = (None,)
     """The values that are not refused when `names` is None."""
-    cure: str = "Leave it out."
+    hint: str = "Leave it out."
     """What to write instead."""
 
     def refuses(self, value: object) -> bool:
@@ -31,12 +31,12 @@ class NotYet(NamedTuple):
 
 
 NOT_YET: Final[tuple[NotYet, ...]] = (
-    NotYet("model.hf_config", cure="Name a model with model.preset, or give its fields."),
+    NotYet("model.hf_config", hint="Name a model with model.preset, or give its fields."),
 )
 """Every value that is refused as not supported yet."""
 
 
-def find_not_supported(data: Mapping[str, Any]) -> list[RefusalError]:
+def find_not_supported(data: Mapping[str, Any]) -> list[InvalidValueError]:
     """Return a refusal for every value of a scenario that is not supported yet.
 
     Examples
@@ -55,8 +55,8 @@ def _written(data: Mapping[str, Any], dotted_key: str) -> list[object]:
     return [values[key]] if isinstance(values, Mapping) and key in values else []
 
 
-def _refusal(row: NotYet, value: object) -> RefusalError:
+def _refusal(row: NotYet, value: object) -> InvalidValueError:
     """Return the refusal of one value."""
     subject = row.key if row.names is None else shown(value)
-    cure = f"{subject} is not supported yet. {row.cure}"
-    return RefusalError(path=tuple(row.key.split(".")), rule="be supported", value=value, cure=cure)
+    hint = f"{subject} is not supported yet. {row.hint}"
+    return InvalidValueError(field=tuple(row.key.split(".")), rule="be supported", value=value, hint=hint)

@@ -7,12 +7,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sim.errors import InputError
-from sim.scenario.keys import nearest
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted, shown
 from sim.scenario.parallel_section import AXES
-from sim.scenario.places import Places, key_path
+from sim.scenario.places import key_path, path_of
 from sim.scenario.problems import valid_keys
-from sim.scenario.refusal import KeyPath, RefusalError, dotted, shown
 from sim.scenario.yaml_file import parse_yaml_value
 from workloads.conventions import CONVENTIONS
 
@@ -29,7 +27,7 @@ def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> d
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A key does not exist, or a list has no such position.
 
     Examples
@@ -39,10 +37,7 @@ def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> d
     """
     changed: dict[str, Any] = copy.deepcopy(dict(data))
     for key, value in changes.items():
-        try:
-            _set(changed, key_path(key), copy.deepcopy(value))
-        except RefusalError as refusal:
-            raise Places().error(refusal) from None
+        _set(changed, key_path(key), copy.deepcopy(value))
     return changed
 
 
@@ -77,7 +72,7 @@ def parse_override(argument: str) -> tuple[str, object]:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         There is no `=`, no key, or the value is no YAML.
 
     Examples
@@ -88,41 +83,41 @@ def parse_override(argument: str) -> tuple[str, object]:
     key, equals, text = argument.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        cure = "Write for example --set model.top_k=1."
-        raise InputError(field="--set", rule="be KEY=VALUE with a dotted key", value=shown(argument), cure=cure)
+        hint = "Write for example --set model.top_k=1."
+        raise InvalidValueError(field="--set", rule="be KEY=VALUE with a dotted key", value=shown(argument), hint=hint)
     try:
         return key, parse_yaml_value(text)
-    except InputError as error:
+    except InvalidValueError as error:
         field = key if error.field == "the file" else f"{key}.{error.field}"
-        cure = error.cure
+        hint = error.hint
         if error.rule == "be valid YAML":
-            cure = "Check its brackets, and put texts with special characters in double quotes inside single ones."
-        raise InputError(
-            field=field, rule=error.rule, value=error.value, cure=cure, file=f"--set {shown(argument)}"
+            hint = "Check its brackets, and put texts with special characters in double quotes inside single ones."
+        raise InvalidValueError(
+            field=field, rule=error.rule, value=error.value, hint=hint, file=f"--set {shown(argument)}"
         ) from None
 
 
 def explain_replaced(
-    refusal: RefusalError, changes: Mapping[str, object], *, is_argument: bool = False
-) -> RefusalError:
-    """Return the refusal of a key that is missing; where a change replaced all of its section, with that as the cure.
+    refusal: InvalidValueError, changes: Mapping[str, object], *, is_argument: bool = False
+) -> InvalidValueError:
+    """Return the refusal of a key that is missing; where a change replaced all of its section, with that as the hint.
 
     `is_argument` tells whether the changes are arguments of `--set`, or stand in an alternative or rival.
 
     Examples
     --------
-    >>> missing = RefusalError(path=("model", "layers"), rule="be given", value="nothing", cure="Add it.")
+    >>> missing = InvalidValueError(field=("model", "layers"), rule="be given", value="nothing", hint="Add it.")
     >>> print(explain_replaced(missing, {"model": {"top_k": 1}}))
     model.layers must be given, got nothing. What is given for model replaces all of it: write {model.top_k: 1} to ...
     """
     for key, value in changes.items():
         path = key_path(key)
-        if refusal.value == "nothing" and isinstance(value, dict) and path == refusal.path[: len(path)]:
+        if refusal.value == "nothing" and isinstance(value, dict) and path == path_of(refusal)[: len(path)]:
             inner = next(((k, v) for k, v in value.items() if not isinstance(v, (dict, list))), ("KEY", "VALUE"))
             name, written = dotted((*path, inner[0])), shown(inner[1])
             example = f"--set {name}={written}" if is_argument else f"{{{name}: {written}}}"
-            cure = f"What is given for {dotted(path)} replaces all of it: write {example} to change one key."
-            return RefusalError(path=refusal.path, rule=refusal.rule, value=refusal.value, cure=cure)
+            hint = f"What is given for {dotted(path)} replaces all of it: write {example} to change one key."
+            return InvalidValueError(path_of(refusal), refusal.rule, refusal.value, hint)
     return refusal
 
 
@@ -156,14 +151,14 @@ def _check_step(node: object, path: KeyPath, depth: int, data: dict[str, Any]) -
     if isinstance(node, list):
         if not isinstance(part, int) or part >= len(node):
             rule = f"be a position in {around}"
-            cure = f"It has positions 0 to {len(node) - 1}." if node else "That list is empty."
-            raise RefusalError(path=here, rule=rule, value=part, cure=cure)
+            hint = f"It has positions 0 to {len(node) - 1}." if node else "That list is empty."
+            raise InvalidValueError(field=here, rule=rule, value=part, hint=hint)
         return
     known = valid_keys(path[:depth], data)
     if not isinstance(node, dict) or (
         not known and around.partition(".")[0] not in {"alternatives", "rivals", "assumed", "published"}
     ):
-        cure = f"Set {around} itself."
-        raise RefusalError(path=here, rule=f"be a key; {around} has no keys", value=part, cure=cure)
+        hint = f"Set {around} itself."
+        raise InvalidValueError(field=here, rule=f"be a key; {around} has no keys", value=part, hint=hint)
     if known and part not in known:
-        raise RefusalError(path=here, rule="be a known key", value=part, cure=nearest(part, known))
+        raise InvalidValueError(field=here, rule="be a known key", value=part, hint=did_you_mean(part, known))

@@ -4,8 +4,8 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator
 
+from sim.errors import InvalidValueError
 from sim.scenario.fields import Flag, Ident, Ratio, Section, Share, count_of
-from sim.scenario.refusal import RefusalError
 
 __all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
 
@@ -20,15 +20,15 @@ def _rank_order(value: object) -> object:
     """Return an order of the axes, each of them once."""
     if isinstance(value, list) and all(isinstance(v, str) for v in value) and sorted(value) == sorted(get_args(Axis)):
         return value
-    cure = "Write for example [tp, cp, ep, dp, pp], fastest first."
-    raise RefusalError(rule="name tp, cp, ep, dp and pp, each once", value=value, cure=cure)
+    hint = "Write for example [tp, cp, ep, dp, pp], fastest first."
+    raise InvalidValueError(rule="name tp, cp, ep, dp and pp, each once", value=value, hint=hint)
 
 
 def _stage_layers(value: object) -> object:
     """Return the layers of each stage as a list that is not empty."""
     if isinstance(value, list) and value:
         return value
-    raise RefusalError(rule="be a list of layers per stage", value=value, cure="Write for example [4, 4, 4, 4].")
+    raise InvalidValueError(rule="be a list of layers per stage", value=value, hint="Write for example [4, 4, 4, 4].")
 
 
 _StageLayers = Annotated[int, count_of("parallel.stage_layers", least=0)]
@@ -81,8 +81,8 @@ def _modules(value: object) -> object:
     """Return modules as a list, each of them once."""
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value) and len(set(value)) == len(value):
         return value
-    cure = f"Choose among {', '.join(get_args(Module))}."
-    raise RefusalError(rule="be a list of modules, each once", value=value, cure=cure)
+    hint = f"Choose among {', '.join(get_args(Module))}."
+    raise InvalidValueError(rule="be a list of modules, each once", value=value, hint=hint)
 
 
 class ScheduleSpec(Section):

@@ -1,6 +1,6 @@
 """Where the values of a scenario come from: a line of its file, a `--set`, or one of its alternatives or rivals.
 
-`Places` turns a refusal into the `InputError` that names that place. An error in an alternative names the
+`Places` gives an error that place. An error in an alternative names the
 alternative's line, for the file's own value is right.
 """
 
@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from sim.errors import InputError
-from sim.scenario.refusal import KeyPath, RefusalError, dotted, shown
+from sim.errors import InvalidValueError, KeyPath, dotted
 
-__all__ = ["Places", "key_path"]
+__all__ = ["Places", "key_path", "path_of"]
 
 
 class _Place(NamedTuple):
-    """One place, as an `InputError` names it."""
+    """One place, as an `InvalidValueError` names it."""
 
     file: str | None
     """The file, or the argument."""
@@ -38,32 +37,26 @@ class Places:
     variant: KeyPath | None = None
     """The alternative or rival the values come from, such as `("alternatives", 0)`."""
 
-    def error(self, refusal: RefusalError) -> InputError:
-        """Return a refusal as an error that names its place.
+    def located(self, error: InvalidValueError) -> InvalidValueError:
+        """Return an error of a scenario's key with file and line; an error that has its place stays as it is.
 
         Examples
         --------
         >>> places = Places(file="a.yaml", lines={("model", "layers"): 7})
-        >>> refusal = RefusalError(path=("model", "layers"), rule="be even", value=3, cure="Write 4.")
-        >>> print(places.error(refusal))
+        >>> print(places.located(InvalidValueError("model.layers", "be even", 3, "Write 4.")))
         a.yaml:7: model.layers must be even, got 3. Write 4.
         """
-        place = self._place(refusal.path)
-        return InputError(
-            field=place.field,
-            rule=refusal.rule,
-            value=shown(refusal.value),
-            cure=refusal.cure,
-            file=place.file,
-            line=place.line,
-        )
+        if error.is_located:
+            return error
+        place = self._place(path_of(error))
+        return error.at(field=place.field, file=place.file, line=place.line)
 
-    def first(self, refusals: Iterable[RefusalError]) -> InputError:
-        """Return the error of the refusal that comes first in the file; what is missing comes after what is there."""
+    def first(self, errors: Iterable[InvalidValueError]) -> InvalidValueError:
+        """Return the error that comes first in the file, located; what is missing comes after what is there."""
         order, ends = {path: i for i, path in enumerate(self.lines)}, dict[KeyPath, int]()
         for path, i in order.items():
             ends.update((path[:length], i) for length in range(len(path) + 1))
-        return self.error(min(refusals, key=lambda refusal: _position(refusal.path, order, ends)))
+        return self.located(min(errors, key=lambda error: _position(path_of(error), order, ends)))
 
     def of_variant(self, variant: KeyPath | None) -> "Places":
         """Return the places of an alternative or rival."""
@@ -80,10 +73,19 @@ class Places:
                 return _Place(argument, None, name)
         return _Place(self.file, self._line(where), name)
 
+    def line_of(self, path: KeyPath) -> int | None:
+        """Return the line of the file where the value at `path` stands; None where an argument sets it."""
+        return self._place(path).line
+
     def _line(self, path: KeyPath) -> int | None:
         """Return the line of a path, or of the nearest section around it."""
         around = (path[:length] for length in range(len(path), -1, -1))
         return next((self.lines[p] for p in around if p in self.lines), None)
+
+
+def path_of(error: InvalidValueError) -> KeyPath:
+    """Return the key path that an error is about."""
+    return key_path(error.field) if error.path is None else error.path
 
 
 def key_path(text: str) -> KeyPath:

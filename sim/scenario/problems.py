@@ -1,10 +1,9 @@
 """Validation of raw data: pydantic's errors in our words.
 
-pydantic decides what is wrong; what a user reads is a rule, a value and a cure. A key that is unknown is answered with
+pydantic decides what is wrong; what a user reads is a rule, a value and a hint. A key that is unknown is answered with
 the nearest one that is known.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,9 +11,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.scenario.keys import keys_of, nearest, sections_at
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
+from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.not_supported import NOT_YET, find_not_supported
-from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.workload_section import WORKLOADS
 
@@ -32,13 +31,13 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "too_long": ("have at most 1000 items", "Split the scenario into several."),
     "string_type": ("be a text", "Put it in quotes."),
 }
-"""pydantic's type of error -> our rule and cure."""
+"""pydantic's type of error -> our rule and hint."""
 
 _MAX_PROBLEMS: Final = 200
 """So many are put into words, of which one is told; more would only take time."""
 
 
-def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
+def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
     """Return the scenario that raw data makes, or else everything that is wrong with it.
 
     Examples
@@ -54,7 +53,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[RefusalError]:
     return refused or spec
 
 
-def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[RefusalError]:
+def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[InvalidValueError]:
     """Return pydantic's errors about raw data in our words; `known` tells the keys of a section."""
     return [_refusal(details, data, known) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
 
@@ -73,12 +72,12 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     return keys_of(sections_at(ScenarioSpec, path))
 
 
-def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> RefusalError:
+def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> InvalidValueError:
     """Return one of pydantic's errors in our words."""
     path, kind = _path(details["loc"], data), details["type"]
     cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, RefusalError):
-        return RefusalError(path=(*path, *cause.path), rule=cause.rule, value=cause.value, cure=cause.cure)
+    if isinstance(cause, InvalidValueError):
+        return cause.below(path)
     if kind == "missing":
         return _missing(path)
     if kind == "extra_forbidden":
@@ -87,15 +86,15 @@ def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> Re
         return _not_one_of(path, details)
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         return _no_workload_kind(data)
-    rule, cure = _TYPES.get(
+    rule, hint = _TYPES.get(
         kind, ("be a value that the key can have", "`moesim init FILE` writes an example to compare with.")
     )
     if kind == "model_type":
-        cure = _section_cure(path, details["input"], known) or cure
-    return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
+        hint = _section_hint(path, details["input"], known) or hint
+    return InvalidValueError(field=path, rule=rule, value=details["input"], hint=hint)
 
 
-def _section_cure(path: KeyPath, value: object, known: Known) -> str | None:
+def _section_hint(path: KeyPath, value: object, known: Known) -> str | None:
     """Return how to write a section of which only the name was given; None if nothing can be guessed."""
     keys = [key for key in ("preset", "kind", "strategy") if key in known(path)]
     if not keys or not isinstance(value, str) or re.fullmatch(r"[\w.-]{1,40}", value) is None:
@@ -103,40 +102,38 @@ def _section_cure(path: KeyPath, value: object, known: Known) -> str | None:
     return f"Write it as a key, `{{{keys[0]}: {value}}}`."
 
 
-def _missing(path: KeyPath) -> RefusalError:
+def _missing(path: KeyPath) -> InvalidValueError:
     """Return the refusal of a section without a key it needs."""
     section, key = dotted(path[:-1]) or "the top level", str(path[-1])
-    return RefusalError(path=path, rule="be given", value="nothing", cure=f"Add `{key}:` under {section}.")
+    return InvalidValueError(field=path, rule="be given", value="nothing", hint=f"Add `{key}:` under {section}.")
 
 
-def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> RefusalError:
+def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> InvalidValueError:
     """Return the refusal of a key that does not exist, or not for this kind of workload."""
     kind, key = _kind(data), path[-1]
     owners = [owner for owner, section in WORKLOADS.items() if key in section.model_fields]
     if len(path) == 2 and path[0] == "workload" and owners:
-        cure = f"It belongs to kind {' and '.join(owners)}; remove it."
+        hint = f"It belongs to kind {' and '.join(owners)}; remove it."
         value = data["workload"][key]
-        return RefusalError(path=path, rule=f"be left out with workload.kind {kind}", value=value, cure=cure)
-    return RefusalError(path=path, rule="be a known key", value=key, cure=nearest(key, known(path[:-1])))
+        return InvalidValueError(field=path, rule=f"be left out with workload.kind {kind}", value=value, hint=hint)
+    return InvalidValueError(field=path, rule="be a known key", value=key, hint=did_you_mean(key, known(path[:-1])))
 
 
-def _not_one_of(path: KeyPath, details: ErrorDetails) -> RefusalError:
+def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:
     """Return the refusal of a value that is none of a fixed list."""
     expected = re.findall(r"'([^']*)'|([0-9]+)", str(details.get("ctx", {}).get("expected", "")))
     names = _supported(dotted(path), [word or digits for word, digits in expected])
     rule = f"be one of {', '.join(names)}" if len(names) > 1 else f"be {names[0]}"
-    cure = nearest(details["input"], names) if isinstance(details["input"], str) else "Write one of these."
-    if cure.startswith("Known"):
-        cure = "Write one of these."
-    return RefusalError(path=path, rule=rule, value=details["input"], cure=cure)
+    word = details["input"] if isinstance(details["input"], str) else ""
+    hint = did_you_mean(word, names, otherwise="Write one of these.")
+    return InvalidValueError(field=path, rule=rule, value=details["input"], hint=hint)
 
 
-def _no_workload_kind(data: Mapping[str, Any]) -> RefusalError:
+def _no_workload_kind(data: Mapping[str, Any]) -> InvalidValueError:
     """Return the refusal of a workload whose kind is missing or unknown."""
     kinds, kind = _supported("workload.kind", [*WORKLOADS]), data["workload"].get("kind", "nothing")
-    close = difflib.get_close_matches(str(kind)[:100], kinds, n=1)
-    cure = f"Did you mean `{close[0]}`?" if close else "It decides which keys the workload has."
-    return RefusalError(path=("workload", "kind"), rule=f"be one of {', '.join(kinds)}", value=kind, cure=cure)
+    hint = did_you_mean(kind, kinds, otherwise="It decides which keys the workload has.")
+    return InvalidValueError(field=("workload", "kind"), rule=f"be one of {', '.join(kinds)}", value=kind, hint=hint)
 
 
 def _supported(key: str, names: list[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from sim.scenario.fields import Section, refuse
+from sim.errors import InvalidValueError
+from sim.scenario.fields import Section
 from sim.scenario.parallel_section import PlacementSpec, RoutingSpec
 
 __all__ = ["check_placement", "check_routing"]
@@ -37,27 +38,31 @@ _PLACEMENT_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 def check_routing(routing: RoutingSpec, workload_kind: str) -> None:
     """Refuse keys of routing that would mean nothing, and a trace without its file."""
     if workload_kind == "collective" and routing.capacity_factor is not None:
-        cure = "Capacities belong to the experts of a model."
+        hint = "Capacities belong to the experts of a model."
         rule, value = "be left out with workload.kind collective", routing.capacity_factor
-        raise refuse(("routing", "capacity_factor"), rule=rule, value=value, cure=cure)
+        raise InvalidValueError(("routing", "capacity_factor"), rule=rule, value=value, hint=hint)
     _check_keys("routing", routing, routing.kind, _ROUTING_KEYS)
     if routing.kind == "trace" and routing.file is None:
-        raise refuse(("routing", "file"), rule="be given with kind trace", value="nothing", cure="Name a recording.")
+        raise InvalidValueError(
+            ("routing", "file"), rule="be given with kind trace", value="nothing", hint="Name a recording."
+        )
     if routing.capacity_factor is None and routing.overflow != "drop":
-        cure = "Give routing.capacity_factor, such as 1.25."
+        hint = "Give routing.capacity_factor, such as 1.25."
         rule = "be left out without routing.capacity_factor"
-        raise refuse(("routing", "overflow"), rule=rule, value=routing.overflow, cure=cure)
+        raise InvalidValueError(("routing", "overflow"), rule=rule, value=routing.overflow, hint=hint)
     if routing.capacity_factor == 0:
-        cure = "Write for example 1.25, or null for all tokens."
-        raise refuse(("routing", "capacity_factor"), rule="be above 0", value=0, cure=cure)
+        hint = "Write for example 1.25, or null for all tokens."
+        raise InvalidValueError(("routing", "capacity_factor"), rule="be above 0", value=0, hint=hint)
 
 
 def check_placement(placement: PlacementSpec) -> None:
     """Refuse keys of a placement that would mean nothing, and one by hand without its experts."""
     _check_keys("placement", placement, placement.kind, _PLACEMENT_KEYS)
     if placement.kind == "explicit" and placement.experts is None:
-        cure = "Write the experts of each rank, such as [[0, 1], [2, 3]]."
-        raise refuse(("placement", "experts"), rule="be given with kind explicit", value="nothing", cure=cure)
+        hint = "Write the experts of each rank, such as [[0, 1], [2, 3]]."
+        raise InvalidValueError(
+            ("placement", "experts"), rule="be given with kind explicit", value="nothing", hint=hint
+        )
 
 
 def _check_keys(section: str, spec: Section, kind: str, meant_for: Mapping[str, tuple[str, ...]]) -> None:
@@ -65,5 +70,5 @@ def _check_keys(section: str, spec: Section, kind: str, meant_for: Mapping[str, 
     for key, kinds in meant_for.items():
         value = getattr(spec, key)
         if kind not in kinds and value != type(spec).model_fields[key].default:
-            cure = f"It belongs to kind {kinds[0]}." if len(kinds) == 1 else f"It belongs to kinds {', '.join(kinds)}."
-            raise refuse((section, key), rule=f"be left out with kind {kind}", value=value, cure=cure)
+            hint = f"It belongs to kind {kinds[0]}." if len(kinds) == 1 else f"It belongs to kinds {', '.join(kinds)}."
+            raise InvalidValueError((section, key), rule=f"be left out with kind {kind}", value=value, hint=hint)

@@ -22,7 +22,7 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 
 __all__ = ["read_routing_trace"]
 
@@ -37,7 +37,7 @@ def read_routing_trace(path: Path) -> NDArray[np.float64]:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file cannot be read, or is no such recording.
     """
     try:
@@ -79,6 +79,8 @@ def _from_npz(path: Path) -> NDArray[np.float64]:
                 _check_header(path, stream)
             with archive.open(member) as stream:
                 tokens = np.asarray(np.lib.format.read_array(stream, allow_pickle=False), dtype=float)
+    except InvalidValueError:
+        raise
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):  # RuntimeError: it is encrypted
         raise _error(path, "be an NPZ file of numbers", "something else", "Write it with numpy.savez.") from None
     return tokens if tokens.ndim == 3 else tokens[None]
@@ -122,15 +124,15 @@ def _from_csv(path: Path) -> NDArray[np.float64]:
 
 
 def _from_parquet(path: Path) -> NDArray[np.float64]:
-    cure = "Install moesim[parquet], or write it as CSV or NPZ."
+    hint = "Install moesim[parquet], or write it as CSV or NPZ."
     try:
         import pandas as pd  # noqa: PLC0415  # optional, and slow to import
     except ImportError:
-        raise _error(path, "be read by pandas", "no pandas", cure) from None
+        raise _error(path, "be read by pandas", "no pandas", hint) from None
     try:
         frame = pd.read_parquet(path)
     except ImportError:
-        raise _error(path, "be read by pandas with pyarrow", "neither pyarrow nor fastparquet", cure) from None
+        raise _error(path, "be read by pandas with pyarrow", "neither pyarrow nor fastparquet", hint) from None
     except Exception as error:  # readers raise errors of their own libraries
         raise _error(path, "be a Parquet file", str(error)[:200], "Write it with pandas.") from None
     names: Sequence[str] = (*_COLUMNS, "microbatch") if "microbatch" in frame.columns else _COLUMNS
@@ -153,5 +155,5 @@ def _filled(path: Path, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return tokens
 
 
-def _error(path: Path, rule: str, value: str, cure: str) -> InputError:
-    return InputError(file=str(path), field="the file", rule=rule, value=value, cure=cure)
+def _error(path: Path, rule: str, value: str, hint: str) -> InvalidValueError:
+    return InvalidValueError(file=str(path), field="the file", rule=rule, value=value, hint=hint)

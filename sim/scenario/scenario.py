@@ -1,15 +1,17 @@
 """A scenario that has been read and validated, and the variants its alternatives and rivals make of it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, KeyPath, dotted
 from sim.scenario.overrides import STRATEGY, apply_variant, explain_replaced
-from sim.scenario.places import Places, key_path
+from sim.scenario.parallel_section import AXES
+from sim.scenario.places import Places, key_path, path_of
 from sim.scenario.problems import validate
-from sim.scenario.refusal import KeyPath, RefusalError
 from sim.scenario.schema import ScenarioSpec
 
 __all__ = ["Scenario"]
@@ -38,7 +40,7 @@ class Scenario:
 
         Raises
         ------
-        InputError
+        InvalidValueError
             The first value in the order of the file that is refused.
 
         Examples
@@ -96,16 +98,14 @@ class Scenario:
 
         Raises
         ------
-        InputError
+        InvalidValueError
             A key does not exist, or the changed scenario is refused.
         """
         places = self.places.of_variant(at or self.places.variant)
         try:
             raw = apply_variant(self.raw, changes)
-        except InputError as error:
-            path = key_path(error.field)
-            refusal = RefusalError(path=path, rule=error.rule, value=error.value, cure=error.cure)
-            raise places.error(refusal) from None
+        except InvalidValueError as error:
+            raise places.located(error) from None
         return Scenario.validated(raw, places, changes=changes)
 
     def alternative(self, position: int) -> "Scenario":
@@ -130,7 +130,7 @@ class Scenario:
 
         Raises
         ------
-        InputError
+        InvalidValueError
             The first that does not exist or makes a scenario that is refused.
         """
         bare = self.without_judgement()
@@ -147,25 +147,51 @@ class Scenario:
         judged = {"claims", "alternatives", "rivals", "published"}
         return replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})
 
-    def error_at(self, path: KeyPath | str, *, rule: str, value: object, cure: str) -> InputError:
-        """Return the error of a value that the schema allows and the builder does not, with file and line.
+    def located(self, error: InvalidValueError, *, other_file: Path | None = None) -> InvalidValueError:
+        """Return an error with file and line.
+
+        Parameters
+        ----------
+        error
+            An error that a domain value raised, with the scenario's dotted key as its field.
+        other_file
+            The file that an error is about whose field is no key of a scenario.
 
         Examples
         --------
         >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
         >>> scenario = Scenario.validated({"parallel": {"pp": 4}, "workload": workload})
-        >>> print(scenario.error_at("parallel.pp", rule="be even", value=3, cure="Write 4."))
+        >>> print(scenario.located(InvalidValueError("parallel.pp", "be even", 3, "Write 4.")))
         parallel.pp must be even, got 3. Write 4.
         """
-        where = key_path(path) if isinstance(path, str) else path
-        return self.places.error(RefusalError(path=where, rule=rule, value=value, cure=cure))
+        path = path_of(error)
+        if error.is_located or path[:1] == () or path[0] not in ScenarioSpec.model_fields:
+            return error if error.is_located or other_file is None else error.at(file=str(other_file), line=error.line)
+        if not self._states(path):
+            error = InvalidValueError(path, error.rule, f"nothing, which is {error.value}", error.hint)
+        return self.places.located(error)
+
+    @contextmanager
+    def located_errors(self, *, other_file: Path | None = None) -> Iterator[None]:
+        """Give every `InvalidValueError` that is raised inside the block its file and line, as `located` does."""
+        try:
+            yield
+        except InvalidValueError as error:
+            raise self.located(error, other_file=other_file) from None
+
+    def _states(self, path: KeyPath) -> bool:
+        """Return whether a value stands in the scenario: an axis may, by its key or in the strategy's name."""
+        if len(path) != 2 or path[0] != "parallel" or path[1] not in AXES or self.is_given(dotted(path)):
+            return True
+        name = (self.spec.parallel.strategy or "").upper()
+        return re.search(rf"(?<![A-Z]){str(path[1]).upper()}\d", name) is not None
 
     def file_beside(self, key: str, file: str) -> Path:
         """Return a file that the scenario names under a dotted key: in its folder or below it, links followed.
 
         Raises
         ------
-        InputError
+        InvalidValueError
             It is elsewhere, or there is none.
         """
         folder = Path(self.path).parent if self.path else Path()
@@ -175,9 +201,9 @@ class Scenario:
         except (OSError, ValueError, RuntimeError):
             inside = exists = False
         if not inside:
-            cure = "Copy it beside the scenario and write its name."
-            raise self.error_at(key, rule="be in the scenario's folder", value=file, cure=cure)
+            hint = "Copy it beside the scenario and write its name."
+            raise self.located(InvalidValueError(key, "be in the scenario's folder", file, hint))
         if not exists:
-            cure = f"The path is relative to the scenario's folder: {folder}."
-            raise self.error_at(key, rule="exist", value=file, cure=cure)
+            hint = f"The path is relative to the scenario's folder: {folder}."
+            raise self.located(InvalidValueError(key, "exist", file, hint))
         return path

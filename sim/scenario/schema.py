@@ -1,7 +1,7 @@
 """The whole scenario: every top-level key, and the checks between them.
 
 Field names are the contract's keys; quantities are validated into SI floats. What a preset or a strategy's name means
-is not known here: the builder of cluster and workload checks that, with `Scenario.error_at` for the place.
+is not known here: the builder of cluster and workload checks that, and `Scenario.located_errors` adds the place.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from sim.errors import InvalidValueError
 from sim.scenario.assumed_section import Assumed, check_assumed
 from sim.scenario.claims_section import Alternative, ClaimSpec, PublishedSpec, Rival
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
-from sim.scenario.fields import Section, Text, Whole, refuse
+from sim.scenario.fields import Section, Text, Whole
 from sim.scenario.model_section import ModelSpec
 from sim.scenario.parallel_section import AXES, ParallelSpec, PlacementSpec, RoutingSpec, ScheduleSpec
-from sim.scenario.refusal import RefusalError
 from sim.scenario.routing_checks import check_placement, check_routing
 from sim.scenario.stress_section import StressSpec
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
@@ -57,8 +57,8 @@ def _seeds(value: object) -> object:
     """Return a number of seeds."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SEEDS:
         return value
-    cure = "Write how many seeds to simulate, such as 5."
-    raise RefusalError(rule=f"be an integer from 1 to {_MAX_SEEDS}", value=value, cure=cure)
+    hint = "Write how many seeds to simulate, such as 5."
+    raise InvalidValueError(rule=f"be an integer from 1 to {_MAX_SEEDS}", value=value, hint=hint)
 
 
 class ScenarioSpec(Section):
@@ -122,42 +122,46 @@ class ScenarioSpec(Section):
         kind = self.workload.kind
         for section in _FOREIGN[kind]:
             if section in self.model_fields_set:
-                rule, cure = f"be left out with workload.kind {kind}", "Remove the section: it would mean nothing."
-                raise refuse((section,), rule=rule, value="a section", cure=cure)
+                rule, hint = f"be left out with workload.kind {kind}", "Remove the section: it would mean nothing."
+                raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
         for section in _REQUIRED[kind]:
             if section not in self.model_fields_set or getattr(self, section) is None:
-                rule, cure = f"be given with workload.kind {kind}", f"Add a section `{section}:`."
-                raise refuse((section,), rule=rule, value="nothing", cure=cure)
+                rule, hint = f"be given with workload.kind {kind}", f"Add a section `{section}:`."
+                raise InvalidValueError((section,), rule=rule, value="nothing", hint=hint)
 
     def _check_passes(self, workload: PassesWorkload) -> None:
         """Check the stages of a pipeline of given passes."""
         for key in sorted(self.parallel.model_fields_set - {"pp", "vpp"}):
-            cure = "Give parallel.pp alone: passes have no ranks."
+            hint = "Give parallel.pp alone: passes have no ranks."
             value = getattr(self.parallel, key)
-            raise refuse(("parallel", key), rule="be left out with workload.kind passes", value=value, cure=cure)
+            raise InvalidValueError(
+                ("parallel", key), rule="be left out with workload.kind passes", value=value, hint=hint
+            )
         num_stages, num_times = self.parallel.pp, len(workload.pass_times)
         if num_stages is None:
-            cure = "Write the number of stages."
-            raise refuse(("parallel", "pp"), rule="be given with workload.kind passes", value="nothing", cure=cure)
+            hint = "Write the number of stages."
+            raise InvalidValueError(
+                ("parallel", "pp"), rule="be given with workload.kind passes", value="nothing", hint=hint
+            )
         if num_times not in {1, num_stages}:
-            rule, cure = f"be one map or a list of parallel.pp = {num_stages}", "Give one map of F, B and W per stage."
-            raise refuse(("workload", "pass_times"), rule=rule, value=f"a list of {num_times}", cure=cure)
+            rule, hint = f"be one map or a list of parallel.pp = {num_stages}", "Give one map of F, B and W per stage."
+            raise InvalidValueError(("workload", "pass_times"), rule=rule, value=f"a list of {num_times}", hint=hint)
         if not any(times.F or times.B or times.W for times in workload.pass_times):
-            rule, cure = "take time on one stage at least", "Give F, B or W a time above 0."
-            raise refuse(("workload", "pass_times"), rule=rule, value="0 everywhere", cure=cure)
+            rule, hint = "take time on one stage at least", "Give F, B or W a time above 0."
+            raise InvalidValueError(("workload", "pass_times"), rule=rule, value="0 everywhere", hint=hint)
 
     def _check_collective(self, workload: CollectiveWorkload) -> None:
         """Check that a collective has the fields of a model it needs and no others."""
         self._check_network_of(workload.op)
         if workload.tokens is None:
             for section in sorted({"model", "routing"} & self.model_fields_set):
-                rule, cure = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
-                raise refuse((section,), rule=rule, value="a section", cure=cure)
+                rule, hint = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
+                raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
             return
         model = self.model or ModelSpec()
         for key in sorted(model.model_fields_set - _EXCHANGED):
-            rule, cure = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
-            raise refuse(("model", key), rule=rule, value=getattr(model, key), cure=cure)
+            rule, hint = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
+            raise InvalidValueError(("model", key), rule=rule, value=getattr(model, key), hint=hint)
         needed = ("hidden", "top_k") if workload.op in {"dispatch", "combine"} else ("hidden",)
         self._check_given(model, needed)
 
@@ -166,27 +170,29 @@ class ScenarioSpec(Section):
         model = self.model or ModelSpec()
         self._check_given(model, (*_SHAPE, "top_k") if model.experts else _SHAPE)
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
-            cure = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
-            raise refuse(("parallel", "strategy"), rule="be given", value="nothing", cure=cure)
+            hint = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
+            raise InvalidValueError(("parallel", "strategy"), rule="be given", value="nothing", hint=hint)
         self._check_parallel()
 
     def _check_parallel(self) -> None:
         """Refuse options of the strategy that would mean nothing."""
         parallel = self.parallel
         if parallel.zero and self.workload.kind == "forward":
-            cure = "It splits what only training keeps: gradients and the optimizer's states."
-            raise refuse(("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, cure=cure)
+            hint = "It splits what only training keeps: gradients and the optimizer's states."
+            raise InvalidValueError(
+                ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
+            )
         if parallel.exchange != "one_sided" and not CONVENTIONS[parallel.convention].experts_span_stages:
             rule = f"be one_sided with parallel.convention {parallel.convention}"
-            cure = "Only under the spanning convention do the stages enter one exchange."
-            raise refuse(("parallel", "exchange"), rule=rule, value=parallel.exchange, cure=cure)
+            hint = "Only under the spanning convention do the stages enter one exchange."
+            raise InvalidValueError(("parallel", "exchange"), rule=rule, value=parallel.exchange, hint=hint)
 
     def _check_modules(self) -> None:
         """Refuse modules of recomputation that would mean nothing."""
         modules = self.schedule.recompute_modules
         if modules is not None and self.schedule.recompute != "selective":
-            rule, cure = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
-            raise refuse(("schedule", "recompute_modules"), rule=rule, value=list(modules), cure=cure)
+            rule, hint = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
+            raise InvalidValueError(("schedule", "recompute_modules"), rule=rule, value=list(modules), hint=hint)
 
     def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""
@@ -195,48 +201,54 @@ class ScenarioSpec(Section):
         for key in keys:
             if getattr(model, key) is None:
                 description = ModelSpec.model_fields[key].description
-                cure = f"Add `{key}` under `model`, or name a model.preset. {description}"
-                raise refuse(("model", key), rule="be given", value="nothing", cure=cure)
+                hint = f"Add `{key}` under `model`, or name a model.preset. {description}"
+                raise InvalidValueError(("model", key), rule="be given", value="nothing", hint=hint)
 
     def _check_network_of(self, op: str) -> None:
         """Refuse what would mean nothing to a collective on its own."""
-        network, cure = self.network, "Leave it out."
+        network, hint = self.network, "Leave it out."
         if op in {"all_to_all", "dispatch", "combine", "send"} and network.all_reduce != "auto":
-            raise refuse(("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, cure=cure)
+            raise InvalidValueError(
+                ("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, hint=hint
+            )
         if op not in {"all_to_all", "dispatch", "combine"}:
             for key, default in (("all_to_all", "direct"), ("num_sms", None)):
                 value = getattr(network, key)
                 if value != default:
-                    raise refuse(("network", key), rule=f"be left out of op {op}", value=value, cure=cure)
+                    raise InvalidValueError(("network", key), rule=f"be left out of op {op}", value=value, hint=hint)
         if op in {"all_gather", "reduce_scatter", "broadcast"} and network.all_reduce in {"tree", "nvls"}:
-            rule, cure = f"be auto, ring or hierarchical with op {op}", "NCCL has trees and NVLS for all-reduce here."
-            raise refuse(("network", "all_reduce"), rule=rule, value=network.all_reduce, cure=cure)
+            rule, hint = f"be auto, ring or hierarchical with op {op}", "NCCL has trees and NVLS for all-reduce here."
+            raise InvalidValueError(("network", "all_reduce"), rule=rule, value=network.all_reduce, hint=hint)
 
     def _check_schedule(self) -> None:
         """Check what a schedule needs of the other sections."""
         if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
-            rule, cure = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
-            raise refuse(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, cure=cure)
+            rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
+            raise InvalidValueError(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, hint=hint)
         kind, vpp, file = self.schedule.kind, self.parallel.vpp, self.schedule.file
         if kind == "custom" and file is None:
-            cure = "Name a text file with one line of passes per stage."
-            raise refuse(("schedule", "file"), rule="be given with schedule.kind custom", value="nothing", cure=cure)
+            hint = "Name a text file with one line of passes per stage."
+            raise InvalidValueError(
+                ("schedule", "file"), rule="be given with schedule.kind custom", value="nothing", hint=hint
+            )
         if kind != "custom" and file is not None:
-            rule, cure = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
-            raise refuse(("schedule", "file"), rule=rule, value=file, cure=cure)
+            rule, hint = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
+            raise InvalidValueError(("schedule", "file"), rule=rule, value=file, hint=hint)
         chunk_order = self.schedule.chunk_order
         if kind != "custom" and chunk_order != "round_robin":
-            rule, cure = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
-            raise refuse(("schedule", "chunk_order"), rule=rule, value=chunk_order, cure=cure)
+            rule, hint = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
+            raise InvalidValueError(("schedule", "chunk_order"), rule=rule, value=chunk_order, hint=hint)
         takes_any = kind in _INTERLEAVING or (kind == "custom" and chunk_order == "round_robin")
         if not takes_any and (vpp or 1) > 1:
             count = 2 if kind in {*_TWO_CHUNKS, "custom"} else 1
             if vpp != count:
-                rule, cure = f"be {count} with schedule.kind {kind}", f"That schedule has {_IN_WORDS[count]} per stage."
-                raise refuse(("parallel", "vpp"), rule=rule, value=vpp, cure=cure)
+                rule, hint = f"be {count} with schedule.kind {kind}", f"That schedule has {_IN_WORDS[count]} per stage."
+                raise InvalidValueError(("parallel", "vpp"), rule=rule, value=vpp, hint=hint)
         if kind in _INTERLEAVING and vpp is None and self.workload.kind == "passes":
-            cure = "Write the number of chunks of each stage, such as 2."
-            raise refuse(("parallel", "vpp"), rule=f"be given with schedule.kind {kind}", value="nothing", cure=cure)
+            hint = "Write the number of chunks of each stage, such as 2."
+            raise InvalidValueError(
+                ("parallel", "vpp"), rule=f"be given with schedule.kind {kind}", value="nothing", hint=hint
+            )
 
 
 def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:
@@ -244,19 +256,19 @@ def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:
     positions: dict[str, int] = {}
     for i, claim in enumerate(claims):
         if claim.id in positions:
-            cure = f"claims.{positions[claim.id]} has that id already; choose another."
-            raise refuse(("claims", i, "id"), rule="be unique", value=claim.id, cure=cure)
+            hint = f"claims.{positions[claim.id]} has that id already; choose another."
+            raise InvalidValueError(("claims", i, "id"), rule="be unique", value=claim.id, hint=hint)
         positions[claim.id] = i
     supported = {claim.id: claim.supports for claim in claims if claim.supports is not None}
     for claim_id, supports in supported.items():
         path = ("claims", positions[claim_id], "supports")
         if supports not in positions:
-            cure = "Write an id that stands in this list of claims."
-            raise refuse(path, rule="be the id of a claim", value=supports, cure=cure)
+            hint = "Write an id that stands in this list of claims."
+            raise InvalidValueError(path, rule="be the id of a claim", value=supports, hint=hint)
         chain = _chain(claim_id, supported)
         if len(chain) > 1 and chain[-1] == claim_id:
-            cure = f"{' supports '.join(chain)}: remove one of these."
-            raise refuse(path, rule="not support itself in the end", value=supports, cure=cure)
+            hint = f"{' supports '.join(chain)}: remove one of these."
+            raise InvalidValueError(path, rule="not support itself in the end", value=supports, hint=hint)
 
 
 def _chain(claim_id: str, supported: Mapping[str, str]) -> list[str]:

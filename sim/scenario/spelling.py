@@ -1,4 +1,4 @@
-"""Quantities as others write them, in the one spelling of the table: for the cure of a refusal, never for a value.
+"""Quantities as others write them, in the one spelling of the table: for the hint of a refusal, never for a value.
 
 `1,000,000` and `1_000` lose their separators, `1M` becomes `1e6`, `Gbit/s`, `Gbps`, `µs` and `token/s` become `Gb/s`,
 `us` and `tokens/s`. What could be read in two ways is left alone: `gbps` may be bits or bytes.

@@ -4,9 +4,9 @@ from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from sim.errors import InvalidValueError
 from sim.scenario.claims_section import Alternative
-from sim.scenario.fields import Flag, Ratio, Section, Text, refuse
-from sim.scenario.refusal import RefusalError
+from sim.scenario.fields import Flag, Ratio, Section, Text
 
 __all__ = ["MAX_STRESS", "RemedySpec", "StressSpec"]
 
@@ -17,8 +17,8 @@ MAX_STRESS: Final = 100
 def _seeds(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_STRESS:
         return value
-    rule, cure = f"be an integer from 1 to {MAX_STRESS}", "Write how many seeds to simulate, such as 5."
-    raise RefusalError(rule=rule, value=value, cure=cure)
+    rule, hint = f"be an integer from 1 to {MAX_STRESS}", "Write how many seeds to simulate, such as 5."
+    raise InvalidValueError(rule=rule, value=value, hint=hint)
 
 
 class RemedySpec(Section):
@@ -48,10 +48,12 @@ class StressSpec(Section):
     def _named(self) -> Self:
         """Check that names tell remedies apart, and that the first can be had."""
         if self.remedies[0].comparison:
-            rule, cure = "be false for the first remedy, which others are told against", "Put another one first."
-            raise refuse(("remedies", 0, "comparison"), rule=rule, value=True, cure=cure)
+            rule, hint = "be false for the first remedy, which others are told against", "Put another one first."
+            raise InvalidValueError(("remedies", 0, "comparison"), rule=rule, value=True, hint=hint)
         names = [remedy.name for remedy in self.remedies]
         for i, name in enumerate(names):
             if name in names[:i]:
-                raise refuse(("remedies", i, "name"), rule="be unique", value=name, cure="Choose another name.")
+                raise InvalidValueError(
+                    ("remedies", i, "name"), rule="be unique", value=name, hint="Choose another name."
+                )
         return self

@@ -9,11 +9,11 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
 from sim.scenario.bundled import SUITE_FILE
-from sim.scenario.fields import Ratio, Section, Text, Whole, refuse
-from sim.scenario.keys import keys_of, nearest, sections_at
+from sim.scenario.fields import Ratio, Section, Text, Whole
+from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import Places
-from sim.scenario.refusal import KeyPath, RefusalError, dotted
 from sim.scenario.yaml_file import read_yaml_file
 
 __all__ = ["LeftOutSpec", "SuiteSpec", "load_suite"]
@@ -35,8 +35,8 @@ class LeftOutSpec(Section):
 def _mapping(value: object) -> object:
     """Return a map, or refuse what is none."""
     if not isinstance(value, dict):
-        cure = "Write for example {deepep: {median_pct: 5, p90_pct: 12}}."
-        raise RefusalError(rule="be a map of tables to their errors", value=value, cure=cure)
+        hint = "Write for example {deepep: {median_pct: 5, p90_pct: 12}}."
+        raise InvalidValueError(rule="be a map of tables to their errors", value=value, hint=hint)
     return value
 
 
@@ -65,7 +65,7 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A value in the file is refused.
     """
     path = folder / SUITE_FILE
@@ -80,27 +80,27 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
     for table, one in spec.left_out.items():
         for name in one.cases or (table,):
             if names is not None and name not in names:
-                rule, cure = "be a system or a case of the suite", nearest(name, sorted(names))
+                rule, hint = "be a system or a case of the suite", did_you_mean(name, sorted(names))
                 where = ("left_out", table, "cases") if one.cases else ("left_out", table)
-                raise places.error(refuse(where, rule=rule, value=name, cure=cure))
+                raise places.located(InvalidValueError(where, rule=rule, value=name, hint=hint))
     return spec
 
 
-def _refusal(details: ErrorDetails) -> RefusalError:
+def _refusal(details: ErrorDetails) -> InvalidValueError:
     """Return one of pydantic's errors in our words."""
     path: KeyPath = tuple(details["loc"])
     cause: object = (details.get("ctx") or {}).get("error")
-    if isinstance(cause, RefusalError):
-        return RefusalError(path=(*path, *cause.path), rule=cause.rule, value=cause.value, cure=cause.cure)
+    if isinstance(cause, InvalidValueError):
+        return cause.below(path)
     if details["type"] == "missing":
-        cure = f"Add `{path[-1]}:` under {dotted(path[:-1]) or 'the top level'}."
-        return RefusalError(path=path, rule="be given", value="nothing", cure=cure)
+        hint = f"Add `{path[-1]}:` under {dotted(path[:-1]) or 'the top level'}."
+        return InvalidValueError(field=path, rule="be given", value="nothing", hint=hint)
     if details["type"] == "extra_forbidden":
         known = keys_of(_sections(path[:-1]))
-        return RefusalError(path=path, rule="be a known key", value=path[-1], cure=nearest(path[-1], known))
+        return InvalidValueError(field=path, rule="be a known key", value=path[-1], hint=did_you_mean(path[-1], known))
     value: object = details["input"]
-    cure = "Write for example left_out: {deepep: {median_pct: 5, p90_pct: 12}}."
-    return RefusalError(path=path, rule="be a value that the key can have", value=value, cure=cure)
+    hint = "Write for example left_out: {deepep: {median_pct: 5, p90_pct: 12}}."
+    return InvalidValueError(field=path, rule="be a value that the key can have", value=value, hint=hint)
 
 
 def _sections(path: KeyPath) -> list[type[Section]]:

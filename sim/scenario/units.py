@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple, get_args
 
-from sim.scenario.refusal import RefusalError, shown
+from sim.errors import InvalidValueError, shown
 from sim.scenario.spelling import respelt
 
 __all__ = [
@@ -108,7 +108,7 @@ def parse_quantity(text: object, dimension: Dimension, *, allow_negative: bool =
 
     Raises
     ------
-    RefusalError
+    InvalidValueError
         Not one finite number and one unit of the table, or of another dimension.
 
     Examples
@@ -119,18 +119,20 @@ def parse_quantity(text: object, dimension: Dimension, *, allow_negative: bool =
     68719476736.0
     >>> parse_quantity("3 us", "bytes")
     Traceback (most recent call last):
-    sim.scenario.refusal.RefusalError: the value must be a size, got 3 us. us is ...
+    sim.errors.InvalidValueError: the value must be a size, got 3 us. us is ...
     """
     value, found = parse_any_quantity(text, example=_NOUNS[dimension][1], wanted=dimension)
     if found != dimension:
         unit = str(text).strip().lstrip("+-.0123456789eE").strip()
-        raise RefusalError(
+        raise InvalidValueError(
             rule=f"be {_NOUNS[dimension][0]}",
             value=text,
-            cure=f'{unit} is a unit of {_NOUNS[found][0]}: write for example "{_NOUNS[dimension][1]}".',
+            hint=f'{unit} is a unit of {_NOUNS[found][0]}: write for example "{_NOUNS[dimension][1]}".',
         )
     if value < 0 and not allow_negative:
-        raise RefusalError(rule=f"be {_NOUNS[dimension][0]} of at least 0", value=text, cure="Remove the minus sign.")
+        raise InvalidValueError(
+            rule=f"be {_NOUNS[dimension][0]} of at least 0", value=text, hint="Remove the minus sign."
+        )
     return value
 
 
@@ -145,24 +147,24 @@ def parse_any_quantity(
     (0.000601, 's')
     >>> parse_any_quantity("400")
     Traceback (most recent call last):
-    sim.scenario.refusal.RefusalError: the value must have a unit, got 400. Write a number ...
+    sim.errors.InvalidValueError: the value must have a unit, got 400. Write a number ...
     """
     try:
         number, unit = split_quantity(text, example=example)
-    except RefusalError as refusal:
+    except InvalidValueError as refusal:
         ours = _ours(text, wanted)
-        cure = refusal.cure if ours is None else f"Write {ours}."
-        raise RefusalError(rule=refusal.rule, value=text, cure=cure) from None
+        hint = refusal.hint if ours is None else f"Write {ours}."
+        raise InvalidValueError(rule=refusal.rule, value=text, hint=hint) from None
     row = UNITS.get(unit)
     if row is None:
         ours = _ours(text, wanted)
-        cure = _unit_cure(unit, wanted) if ours is None else f"Units have one spelling: write {ours}."
-        raise RefusalError(rule="have a unit of the table", value=text, cure=cure)
+        hint = _unit_hint(unit, wanted) if ours is None else f"Units have one spelling: write {ours}."
+        raise InvalidValueError(rule="have a unit of the table", value=text, hint=hint)
     return exact_float(Fraction(number) * row.factor, text), row.dimension
 
 
 def exact_float(value: Fraction, text: object) -> float:
-    """Return the nearest float to an exact value; a `RefusalError` if it is too large for one.
+    """Return the nearest float to an exact value; a `InvalidValueError` if it is too large for one.
 
     Examples
     --------
@@ -172,7 +174,7 @@ def exact_float(value: Fraction, text: object) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise RefusalError(rule="be finite", value=text, cure="Write a number below 1e308.") from None
+        raise InvalidValueError(rule="be finite", value=text, hint="Write a number below 1e308.") from None
 
 
 def quantity_pattern(dimension: Dimension) -> str:
@@ -188,7 +190,7 @@ def quantity_pattern(dimension: Dimension) -> str:
 
 
 def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str]:
-    """Return number and unit as written; a `RefusalError` if the text is anything else.
+    """Return number and unit as written; a `InvalidValueError` if the text is anything else.
 
     Examples
     --------
@@ -197,20 +199,22 @@ def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str
     """
     such_as = f'Write a number and a unit, such as "{example}".'
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        raise RefusalError(rule="have a unit", value=text, cure=such_as)
+        raise InvalidValueError(rule="have a unit", value=text, hint=such_as)
     if not isinstance(text, str):
-        raise RefusalError(rule="be one number and one unit", value=text, cure=such_as)
+        raise InvalidValueError(rule="be one number and one unit", value=text, hint=such_as)
     if len(text) > _MAX_LENGTH:
-        raise RefusalError(rule=f"be at most {_MAX_LENGTH} characters long", value=text, cure=such_as)
+        raise InvalidValueError(rule=f"be at most {_MAX_LENGTH} characters long", value=text, hint=such_as)
     stripped = text.strip()
     match = _QUANTITY.fullmatch(stripped)
     if match is not None:
         return match[1], match[2]
     if _BARE.fullmatch(stripped):
-        raise RefusalError(rule="have a unit", value=text, cure=such_as)
+        raise InvalidValueError(rule="have a unit", value=text, hint=such_as)
     if _NON_FINITE.match(stripped):
-        raise RefusalError(rule="be a finite number and a unit", value=text, cure=such_as)
-    raise RefusalError(rule="be one number and one unit", value=text, cure=f"Nothing is calculated here. {such_as}")
+        raise InvalidValueError(rule="be a finite number and a unit", value=text, hint=such_as)
+    raise InvalidValueError(
+        rule="be one number and one unit", value=text, hint=f"Nothing is calculated here. {such_as}"
+    )
 
 
 def _offered(wanted: Dimension | None) -> list[str]:
@@ -223,7 +227,7 @@ def _ours(text: object, wanted: Dimension | None) -> str | None:
     return respelt(text, _offered(wanted), bare=wanted is None) if isinstance(text, str) else None
 
 
-def _unit_cure(unit: str, wanted: Dimension | None) -> str:
+def _unit_hint(unit: str, wanted: Dimension | None) -> str:
     """Return how to write a unit that is not in the table: units of the wanted dimension, or of all."""
     offered = _offered(wanted)
     letters = unit.lower().replace("bps", "b/s")

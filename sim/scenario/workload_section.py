@@ -4,8 +4,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, refuse
-from sim.scenario.refusal import RefusalError
+from sim.errors import InvalidValueError
+from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of
+from topology.limits import MAX_GPUS
 
 __all__ = [
     "WORKLOADS",
@@ -76,7 +77,7 @@ class HeldBytes(Section):
 def _as_list(value: object) -> object:
     """Return pass times given once, for all stages, as a list of one."""
     if value == []:
-        raise RefusalError(rule="have at least one item", value=value, cure="Give one map of F, B and W.")
+        raise InvalidValueError(rule="have at least one item", value=value, hint="Give one map of F, B and W.")
     return [value] if isinstance(value, dict) else value
 
 
@@ -107,7 +108,7 @@ class CollectiveWorkload(Section):
     """Which operation; `send` is from each rank to the next."""
     num_ranks: Annotated[int, count_of("workload.num_ranks")]
     """Ranks that take part: the first so many, unless `ranks` names them."""
-    ranks: Annotated[tuple[Whole, ...], Field(max_length=65536)] | None = None
+    ranks: Annotated[tuple[Whole, ...], Field(max_length=MAX_GPUS)] | None = None
     """Which ranks take part."""
     bytes: Bytes | None = None
     """Size as nccl-tests counts it [bytes]."""
@@ -118,23 +119,27 @@ class CollectiveWorkload(Section):
     def _one_size(self) -> Self:
         """Check that the size is given once."""
         if self.bytes is None and self.tokens is None:
-            cure = "Give bytes, or tokens with model.hidden and model.top_k."
-            raise refuse(("bytes",), rule="be given, or tokens", value="nothing", cure=cure)
+            hint = "Give bytes, or tokens with model.hidden and model.top_k."
+            raise InvalidValueError(("bytes",), rule="be given, or tokens", value="nothing", hint=hint)
         if self.tokens is None and self.op in ("dispatch", "combine"):
-            cure = "Give tokens with model.hidden and model.top_k: their bytes follow."
-            raise refuse(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, cure=cure)
+            hint = "Give tokens with model.hidden and model.top_k: their bytes follow."
+            raise InvalidValueError(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, hint=hint)
         if self.tokens is not None and self.op not in ("dispatch", "combine", "all_to_all"):
-            cure = "Give bytes."
-            raise refuse(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, cure=cure)
+            hint = "Give bytes."
+            raise InvalidValueError(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, hint=hint)
         if self.ranks is not None and (len(self.ranks) != self.num_ranks or len(set(self.ranks)) != len(self.ranks)):
-            cure = "List each once, and as many as num_ranks says."
-            raise refuse(("ranks",), rule=f"name {self.num_ranks} different ranks", value=list(self.ranks), cure=cure)
+            hint = "List each once, and as many as num_ranks says."
+            raise InvalidValueError(
+                ("ranks",), rule=f"name {self.num_ranks} different ranks", value=list(self.ranks), hint=hint
+            )
         if self.num_ranks < 2:
-            raise refuse(
-                ("num_ranks",), rule="be at least 2", value=self.num_ranks, cure="One rank has nobody to talk to."
+            raise InvalidValueError(
+                ("num_ranks",), rule="be at least 2", value=self.num_ranks, hint="One rank has nobody to talk to."
             )
         if self.bytes is not None and self.tokens is not None:
-            raise refuse(("tokens",), rule="be left out when bytes is given", value=self.tokens, cure="Remove one.")
+            raise InvalidValueError(
+                ("tokens",), rule="be left out when bytes is given", value=self.tokens, hint="Remove one."
+            )
         return self
 
 

@@ -31,9 +31,8 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, KeyPath, dotted, shown
 from sim.scenario.file_bytes import read_bytes
-from sim.scenario.refusal import KeyPath, dotted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +81,7 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The file cannot be read, or its text is refused; see the module.
     """
     file = str(path)
@@ -93,8 +92,8 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
     if len(content) > MAX_BYTES:
         raise _whole(file, "be at most 256 KiB large", "more than that", _TOO_LARGE["scenario"])
     if b"\0" in content:
-        cure = "Save it as UTF-8, if it is a text in another encoding such as UTF-16."
-        raise _whole(file, "be UTF-8 text", "zero bytes, as in binary files", cure)
+        hint = "Save it as UTF-8, if it is a text in another encoding such as UTF-16."
+        raise _whole(file, "be UTF-8 text", "zero bytes, as in binary files", hint)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,11 +103,11 @@ def read_yaml_file(path: Path | str) -> YamlDocument:
 
 
 def parse_yaml(text: str, *, file: str | None = None, what: str = "scenario") -> YamlDocument:
-    r"""Return the document of a text whose top level is a mapping; errors name `file`, and cures know `what` it is.
+    r"""Return the document of a text whose top level is a mapping; errors name `file`, and hints know `what` it is.
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The text is refused; see the module.
 
     Examples
@@ -121,8 +120,8 @@ def parse_yaml(text: str, *, file: str | None = None, what: str = "scenario") ->
     if document is None:
         raise _whole(file, f"hold a {what}", "an empty file", _STARTERS[what])
     if not isinstance(document.data, dict):
-        cure = "Write keys with values, such as `model:` and `cluster:`."
-        raise _whole(file, "be a mapping of keys at the top level", shown(document.data), cure, document.lines[()])
+        hint = "Write keys with values, such as `model:` and `cluster:`."
+        raise _whole(file, "be a mapping of keys at the top level", shown(document.data), hint, document.lines[()])
     return document
 
 
@@ -131,7 +130,7 @@ def parse_yaml_value(text: str) -> Any:  # noqa: ANN401 - a YAML value is of any
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The text is refused; see the module.
 
     Examples
@@ -164,8 +163,8 @@ class _Composer:
         after = next(self._events)
         if not isinstance(after, StreamEndEvent):
             written = [mark for mark, event in (("...", ended), ("---", after)) if getattr(event, "explicit", False)]
-            cure = f"Keep one scenario per file; remove the line `{'` and the line `'.join(written)}`."
-            raise self._error((), "be one YAML document", "several", cure, after)
+            hint = f"Keep one scenario per file; remove the line `{'` and the line `'.join(written)}`."
+            raise self._error((), "be one YAML document", "several", hint, after)
         return YamlDocument(data=data, lines=self._lines)
 
     def _guarded_events(self) -> Iterator[Event]:
@@ -195,8 +194,8 @@ class _Composer:
         if isinstance(event, ScalarEvent):
             return self._scalar(event, path)
         if len(path) >= MAX_DEPTH:
-            cure = "A scenario needs four levels; check brackets and indentation."
-            raise self._error(path, f"be nested at most {MAX_DEPTH} deep", "a deeper level", cure, event)
+            hint = "A scenario needs four levels; check brackets and indentation."
+            raise self._error(path, f"be nested at most {MAX_DEPTH} deep", "a deeper level", hint, event)
         return self._mapping(path) if isinstance(event, MappingStartEvent) else self._sequence(path)
 
     def _mapping(self, path: KeyPath) -> dict[str, Any]:
@@ -212,8 +211,8 @@ class _Composer:
             if not _is_unicode(key):
                 raise self._error(path, "have Unicode keys", shown(key), "Write the key without escapes.", event)
             if key in mapping:
-                cure = f"It stands on line {self._lines[(*path, key)]} already; remove one of the two."
-                raise self._error((*path, key), "be given once", "a second one", cure, event)
+                hint = f"It stands on line {self._lines[(*path, key)]} already; remove one of the two."
+                raise self._error((*path, key), "be given once", "a second one", hint, event)
             self._lines[(*path, key)] = event.start_mark.line + 1
             mapping[key] = self._value(next(self._events), (*path, key))
         return mapping
@@ -229,8 +228,8 @@ class _Composer:
         """Return a scalar by the rules of YAML 1.2; what is quoted is a text."""
         text = str(event.value)
         if not _is_unicode(text):
-            cure = "Remove the escape of half a character, \\ud800 to \\udfff."
-            raise self._error(path, "be Unicode text", shown(text), cure, event)
+            hint = "Remove the escape of half a character, \\ud800 to \\udfff."
+            raise self._error(path, "be Unicode text", shown(text), hint, event)
         if event.style is not None or not event.implicit[0]:
             return text
         if text in _CONSTANTS:
@@ -240,8 +239,8 @@ class _Composer:
             return text
         number = _number(text) if numeric is not None and len(text) <= _MAX_DIGITS else None
         if number is None or abs(number) == float("inf"):
-            cure = f"Write a number of at most {_MAX_DIGITS} digits that is below 1e308."
-            raise self._error(path, "be a finite number", shown(text), cure, event)
+            hint = f"Write a number of at most {_MAX_DIGITS} digits that is below 1e308."
+            raise self._error(path, "be a finite number", shown(text), hint, event)
         return number
 
     def _refuse_directives(self, event: Event) -> None:
@@ -262,19 +261,21 @@ class _Composer:
                 path, "have no tags", shown(written), "Remove it; the type follows from the value.", event
             )
 
-    def _error(self, path: "Sequence[str | int]", rule: str, value: object, cure: str, event: Event) -> InputError:
+    def _error(
+        self, path: "Sequence[str | int]", rule: str, value: object, hint: str, event: Event
+    ) -> InvalidValueError:
         """Return the error of a part of the text."""
         line = event.start_mark.line + 1
-        return InputError(
-            field=dotted(tuple(path)) or "the file", rule=rule, value=value, cure=cure, file=self._file, line=line
+        return InvalidValueError(
+            field=dotted(tuple(path)) or "the file", rule=rule, value=value, hint=hint, file=self._file, line=line
         )
 
-    def _syntax_error(self, problem: str, line: int | None) -> InputError:
+    def _syntax_error(self, problem: str, line: int | None) -> InvalidValueError:
         """Return the error of a text that is no YAML."""
-        cure = "Check indentation, brackets, colons and quotes on this line and the one before it."
+        hint = "Check indentation, brackets, colons and quotes on this line and the one before it."
         if "'\\t'" in problem:
-            cure = "Write spaces instead of the tab."
-        return _whole(self._file, "be valid YAML", f"an error ({shown(problem)})", cure, line)
+            hint = "Write spaces instead of the tab."
+        return _whole(self._file, "be valid YAML", f"an error ({shown(problem)})", hint, line)
 
 
 def _is_unicode(text: str) -> bool:
@@ -293,12 +294,12 @@ def _number(text: str) -> int | float:
     return int(text, 0) if _BASED_INT.fullmatch(text) else float(text)
 
 
-def _whole(file: str | None, rule: str, value: object, cure: str, line: int | None = None) -> InputError:
+def _whole(file: str | None, rule: str, value: object, hint: str, line: int | None = None) -> InvalidValueError:
     """Return an error about a file as a whole."""
-    return InputError(field="the file", rule=rule, value=value, cure=cure, file=file, line=line)
+    return InvalidValueError(field="the file", rule=rule, value=value, hint=hint, file=file, line=line)
 
 
-def _unreadable(file: str, error: OSError | ValueError) -> InputError:
+def _unreadable(file: str, error: OSError | ValueError) -> InvalidValueError:
     """Return the error of a file that cannot be opened or read."""
     if isinstance(error, FileNotFoundError):
         return _whole(file, "exist", "no such file", "Check the path, or `moesim list scenarios` for bundled names.")

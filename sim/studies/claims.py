@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
 from sim.run.model_run import BLOCKING_EXCHANGE, ModelRun
 from sim.run.parallel_runs import Observation, run_many
@@ -58,7 +58,7 @@ def simulate(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The scenario is refused: the message names file, line, field, rule, value and hint.
     SimulationError
         The scenario cannot go on (a deadlock names its cycle), or would go over a limit.
@@ -73,11 +73,11 @@ def simulate(
     if not isinstance(scenario, Scenario):
         loaded = load_scenario(scenario, overrides=overrides, seed=seed)
     elif overrides:
-        raise InputError(
+        raise InvalidValueError(
             field="overrides",
             rule="be left out for a scenario that is loaded already",
             value=list(overrides),
-            cure="Give them to load_scenario, or use Scenario.variant.",
+            hint="Give them to load_scenario, or use Scenario.variant.",
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})

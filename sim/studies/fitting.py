@@ -2,9 +2,10 @@
 
 Model
 -----
-The order of a stage's passes decides what it holds (`order_memory`), so that a change is priced without a simulation,
-also on runs of many passes. Parts of the peak that the run itself needed more of (its own times, its hottest rank) are
-taken to be needed under every change in the same ratio, part by part: weights stay as they are.
+The order of a stage's passes decides its memory (`order_memory`), so that a change is priced without a simulation, also
+on runs of many passes. Where the run itself needed more of a component than its order predicts (through its own times,
+or its hottest rank), the component is assumed to need more in the same ratio under every change; weights stay as they
+are.
 
 Changes are tried one at a time, from the cheapest in time to the dearest: ZeRO, selective recomputation, smaller
 microbatches, other schedules with the chunks that they need, more chunks, full recomputation; then, if none is enough,
@@ -21,8 +22,6 @@ from sim.results.quantities import format_quantity
 from sim.scenario.scenario import Scenario
 from sim.studies.chunks import own_chunks, under_schedule
 from sim.studies.order_memory import MOST_STEPS, predict_memory
-from topology.errors import TopologyError
-from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
 
 __all__ = ["explain_unfit", "say_what_fits", "what_would_fit"]
@@ -30,7 +29,7 @@ __all__ = ["explain_unfit", "say_what_fits", "what_would_fit"]
 _FACTORS: Final = (2, 4, 8, 16, 32, 64)
 _CHUNKS: Final = (2, 4, 8, 16)
 _UNEVEN: Final = ("activations", "expert_activations", "logits", "buffers")
-"""Parts that a run may need more of than its order alone tells."""
+"""Components of memory that a run may need more of than its order alone predicts."""
 
 Changes = dict[str, Any]
 
@@ -67,9 +66,9 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
 
 def explain_unfit(memory: Mapping[str, Any]) -> str:
     """Return a sentence on a peak that is over memory: where, when and from what."""
-    parts = {part: size for part, size in memory["peak_bytes_per_gpu"].items() if part != "total" and size}
-    largest = sorted(parts, key=lambda part: -parts[part])[:3]
-    words = [f"{part.replace('_', ' ')} {format_quantity(float(parts[part]), 'bytes')}" for part in largest]
+    components = {name: size for name, size in memory["peak_bytes_per_gpu"].items() if name != "total" and size}
+    largest = sorted(components, key=lambda name: -components[name])[:3]
+    words = [f"{name.replace('_', ' ')} {format_quantity(float(components[name]), 'bytes')}" for name in largest]
     total, capacity = memory["peak_bytes_per_gpu"]["total"], memory["capacity_bytes"]
     return (
         f"It does not fit into memory, and is no valid strategy: rank {memory['peak_rank']} of stage "
@@ -91,9 +90,9 @@ def say_what_fits(found: list[dict[str, Any]] | None) -> str:
         tried = "ZeRO, recomputation, smaller microbatches, other schedules and more chunks"
         return f"Nothing that was tried is enough: {tried}, each alone and some together."
     words = [
-        f"{', '.join(f'{key}: {_shown(value)}' for key, value in one['set'].items())} "
-        f"({format_quantity(float(one['total_bytes']), 'bytes')})"
-        for one in found
+        f"{', '.join(f'{key}: {_shown(value)}' for key, value in change['set'].items())} "
+        f"({format_quantity(float(change['total_bytes']), 'bytes')})"
+        for change in found
     ]
     return f"It would fit with {'; or '.join(words)}."
 
@@ -106,20 +105,20 @@ def _shown(value: object) -> str:
 
 
 def _over(needed: Mapping[str, float], predicted: Mapping[str, float]) -> dict[str, float]:
-    """Return what a run needed of each part over what its order tells; at least 1."""
-    return {part: max(1.0, needed[part] / predicted[part]) for part in _UNEVEN if predicted[part]}
+    """Return what a run needed of each component over what its order predicts; at least 1."""
+    return {name: max(1.0, needed[name] / predicted[name]) for name in _UNEVEN if predicted[name]}
 
 
 def _peak_bytes(scenario: Scenario, changes: Changes, over: Mapping[str, float]) -> float | None:
     """Return the predicted peak under changes; None where the scenario may not have them."""
     try:
         predicted = predict_memory(build(scenario.variant(changes)).work)
-    except (MoesimError, WorkloadError, TopologyError):
+    except MoesimError:
         return None
     if predicted is None:
         return None
-    parts = {part: size for part, size in predicted["peak_bytes_per_gpu"].items() if part != "total"}
-    return float(sum(size * over.get(part, 1.0) for part, size in parts.items()))
+    components = {name: size for name, size in predicted["peak_bytes_per_gpu"].items() if name != "total"}
+    return float(sum(size * over.get(name, 1.0) for name, size in components.items()))
 
 
 def _single_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Changes]]:

@@ -2,17 +2,17 @@
 
 Model
 -----
-A stage runs one pass after another, so what it holds follows from the order of its steps: F adds what a microbatch
-holds in a chunk, the end of B takes it away and leaves what W needs, the end of W that. The peak is the largest sum
-over the steps of all stages; how long passes take does not matter.
+A stage runs one pass after another, so its memory follows from the order of its steps: F adds the bytes that a
+microbatch keeps in a chunk, the end of B frees them and leaves the bytes that W needs, the end of W frees those. The
+peak is the largest sum over the steps of all stages; how long passes take does not matter.
 
-Of more than 8 p microbatches two shorter pipelines are looked at, of 4 p and 8 p microbatches and as many more as m
-leaves over p: what a stage holds has stopped growing by then, or grows by the same for every further microbatch
-(GPipe).
+For more than 8 p microbatches two shorter pipelines are examined, of 4 p and 8 p microbatches and as many more as m
+leaves over p: the memory of a stage has stopped growing by then, or grows by the same amount for every further
+microbatch (GPipe).
 
 Assumptions
 -----------
-Experts hold what they hold on the mean of the ranks.
+The tokens of experts are spread evenly over the ranks.
 """
 
 from functools import lru_cache
@@ -27,13 +27,12 @@ from sim.errors import MoesimError
 from sim.plan.pipeline import PipelinePlan
 from sim.results.memory import MEMORY_COMPONENTS, ChunkMemory, StageMemory
 from sim.run.stage_memory import stage_memory
-from workloads.errors import WorkloadError
 from workloads.schedules import Pipeline, PipelineOrder, build_pipeline_order, passes_of
 
 __all__ = ["MOST_STEPS", "predict_memory"]
 
 MOST_STEPS: Final = 300_000
-"""Passes of an order that is looked at; of more there is no prediction."""
+"""Passes of the longest order that is examined; for a longer order there is no prediction."""
 _PERIODS: Final = (4, 8)
 _VARYING: Final = ("activations", "expert_activations", "logits")
 _WAITING: Final = {"activations": "weight_pass", "expert_activations": "expert_weight_pass"}
@@ -43,7 +42,7 @@ _Changes = NDArray[np.int64]
 
 
 def predict_memory(work: Work) -> dict[str, Any] | None:
-    """Return the memory of a training work as its order decides it: `peak_bytes_per_gpu` by part, and `peak_stage`.
+    """Return the memory of a training work as its order decides it: `peak_bytes_per_gpu` and `peak_stage`.
 
     None where the schedule cannot run the work, or has more than `MOST_STEPS` passes.
 
@@ -63,18 +62,18 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
             [_peak(sizes, of_stage) for sizes, of_stage in zip(stages, _changes_of(plan, length), strict=True)]
             for length in lengths
         ]
-    except (MoesimError, WorkloadError):
+    except MoesimError:
         return None
     last = peaks[-1]
     for (first, second), (from_m, to_m) in zip(pairwise(peaks), pairwise(lengths), strict=True):
         growth = (m - to_m) / (to_m - from_m)
         last = [
-            {part: size + growth * (size - few[part]) for part, size in many.items()}
+            {component: size + growth * (size - few[component]) for component, size in many.items()}
             for few, many in zip(first, second, strict=True)
         ]
     stage = max(range(num_stages), key=lambda i: (sum(last[i].values()), -i))
-    parts = {part: round(last[stage][part]) for part in MEMORY_COMPONENTS}
-    return {"peak_bytes_per_gpu": {**parts, "total": round(sum(last[stage].values()))}, "peak_stage": stage}
+    components = {component: round(last[stage][component]) for component in MEMORY_COMPONENTS}
+    return {"peak_bytes_per_gpu": {**components, "total": round(sum(last[stage].values()))}, "peak_stage": stage}
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -88,41 +87,43 @@ def _changes_of(plan: PipelinePlan, num_microbatches: int) -> list[_Changes]:
 
 @lru_cache(maxsize=8)
 def _of_schedule(kind: str, pipeline: Pipeline) -> list[_Changes]:
-    """Return the same, kept: ZeRO and recomputation without another time leave an order as it is."""
+    """Return the changes of a schedule, and keep them: ZeRO and recomputation leave an order as it is."""
     return _changes(build_pipeline_order(kind, pipeline))
 
 
 def _changes(pipeline_order: PipelineOrder) -> list[_Changes]:
     """Return what the steps of each stage change: F opens, B closes and lets wait for W, W ends."""
-    found = []
+    changes = []
     for stage, steps in enumerate(pipeline_order.order):
         rows = []
         for step in steps:
-            for one in passes_of(step):
-                waits = one.kind == "B" and pipeline_order.is_split(stage, one)
-                opened, waiting = {"F": (1, 0), "B": (-1, int(waits)), "W": (0, -1)}[one.kind]
-                rows.append((one.chunk, opened, waiting))
-        found.append(np.array(rows, dtype=np.int64))
-    return found
+            for pass_ in passes_of(step):
+                waits = pass_.kind == "B" and pipeline_order.is_split(stage, pass_)
+                opened, waiting = {"F": (1, 0), "B": (-1, int(waits)), "W": (0, -1)}[pass_.kind]
+                rows.append((pass_.chunk, opened, waiting))
+        changes.append(np.array(rows, dtype=np.int64))
+    return changes
 
 
 def _peak(sizes: StageMemory, changes: _Changes) -> dict[str, float]:
-    """Return a stage's peak by part."""
+    """Return a stage's peak by component."""
     chunk, opened, waiting = changes.T
     known = len(sizes.chunks)
     share = min(1.0, known / (int(chunk.max(initial=0)) + 1))
-    course = {
-        part: np.cumsum(
-            _each(sizes.chunks, part, share)[chunk % known] * opened
-            + (_each(sizes.chunks, _WAITING[part], share)[chunk % known] * waiting if part in _WAITING else 0)
+    over_time = {
+        component: np.cumsum(
+            _each(sizes.chunks, component, share)[chunk % known] * opened
+            + (_each(sizes.chunks, _WAITING[component], share)[chunk % known] * waiting if component in _WAITING else 0)
         )
-        for part in _VARYING
+        for component in _VARYING
     }
-    at = int(np.argmax(sum(course.values())))
-    held = {part: float(getattr(sizes, part, 0.0)) for part in MEMORY_COMPONENTS if part not in _VARYING}
-    return held | {part: float(values[at]) for part, values in course.items()}
+    at = int(np.argmax(sum(over_time.values())))
+    constant = {
+        component: float(getattr(sizes, component, 0.0)) for component in MEMORY_COMPONENTS if component not in _VARYING
+    }
+    return constant | {component: float(values[at]) for component, values in over_time.items()}
 
 
-def _each(chunks: tuple[ChunkMemory, ...], part: str, share: float) -> NDArray[np.float64]:
-    """Return what a microbatch adds to a part in each chunk, in whole bytes."""
-    return np.rint(share * np.array([getattr(chunk, part) for chunk in chunks]))
+def _each(chunks: tuple[ChunkMemory, ...], component: str, share: float) -> NDArray[np.float64]:
+    """Return what a microbatch adds to a component of memory in each chunk, in whole bytes."""
+    return np.rint(share * np.array([getattr(chunk, component) for chunk in chunks]))

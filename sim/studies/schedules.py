@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.engine.trace import Trace
-from sim.errors import InputError, MoesimError
+from sim.errors import InvalidValueError, MoesimError
 from sim.results.memory import most_in_flight
 from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
 from sim.studies.chunks import under_schedule
-from topology.errors import TopologyError
-from workloads.errors import WorkloadError
 from workloads.schedules import SCHEDULES
 
 __all__ = ["Comparison", "ScheduleRow", "compare_schedules"]
@@ -109,13 +107,15 @@ def compare_schedules(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The scenario does not train: forward passes have no schedule.
     """
     workload = scenario.spec.workload
     if not isinstance(workload, (TrainingWorkload, PassesWorkload)):
-        cure = "Schedules order forward and backward passes."
-        raise scenario.error_at("workload.kind", rule="be training or passes", value=workload.kind, cure=cure)
+        hint = "Schedules order forward and backward passes."
+        raise scenario.located(
+            InvalidValueError("workload.kind", rule="be training or passes", value=workload.kind, hint=hint)
+        )
     own = scenario.spec.schedule.kind
     names = [*SCHEDULES, *([own] if own not in SCHEDULES else [])]
     rows, refused = [], {}
@@ -129,7 +129,7 @@ def compare_schedules(
     on_progress(len(names), len(names))
     if not rows:
         reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
-        raise InputError(field="the work", rule="run under a schedule", value="none", cure=reasons)
+        raise InvalidValueError(field="the work", rule="run under a schedule", value="none", hint=reasons)
     return Comparison(scenario=scenario, rows=sorted(rows, key=lambda row: row.step_time_s), refused=refused)
 
 
@@ -141,9 +141,9 @@ def _run(scenario: Scenario, name: str) -> ScheduleRow | str:
     changes = under_schedule(scenario, name)
     try:
         simulated = simulate_scenario(scenario.variant(changes), link_timeline=False)
-    except InputError as error:
-        return f"{error.field} must {error.rule}, got {error.value}"
-    except (MoesimError, WorkloadError, TopologyError) as error:
+    except InvalidValueError as error:
+        return error.problem
+    except MoesimError as error:
         return str(error)
     given = {key: value for key, value in changes.items() if not key.startswith("schedule.")}
     return ScheduleRow(schedule=name, set=given, trace=simulated.run.trace, simulated=simulated)

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError, did_you_mean, shown
 from sim.scenario.bundled import SUITE_FILE, list_cases, list_suites, suites_folder
-from sim.scenario.keys import nearest
 from sim.scenario.load import load_scenario
-from sim.scenario.refusal import shown
 from sim.scenario.scenario import Scenario
 from sim.scenario.suite_file import SuiteSpec, load_suite
 from sim.scenario.yaml_file import read_yaml_file
@@ -46,12 +44,12 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Files of one folder that were asked for."""
+    """Files of one folder that a target means."""
 
     name: str
     folder: Path
     files: tuple[Path, ...]
-    is_asked_by_file: bool = False
+    is_named_by_file: bool = False
 
 
 def find_suites(targets: Sequence[str] = ()) -> list[Suite]:
@@ -62,19 +60,22 @@ def find_suites(targets: Sequence[str] = ()) -> list[Suite]:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         There is no such suite, case, file or folder, a folder holds no case, or a case is refused.
     """
-    found = [one for target in targets for one in _find(target)] if targets else _bundled_suites()
+    found = [folder for target in targets for folder in _find(target)] if targets else _bundled_suites()
     by_folder: dict[Path, _Found] = {}
-    for one in found:
-        known = by_folder.get(one.folder.resolve())
-        if known is not None:
-            files = tuple(dict.fromkeys((*known.files, *one.files)))
-            one = replace(known, files=files, is_asked_by_file=known.is_asked_by_file and one.is_asked_by_file)  # noqa: PLW2901  # the two as one
-        by_folder[one.folder.resolve()] = one
-    suites = [_load(one) for one in by_folder.values()]
-    return _with_names_of_their_own(suites, [one.folder for one in by_folder.values()])
+    for folder in found:
+        path = folder.folder.resolve()
+        by_folder[path] = _joined(by_folder[path], folder) if path in by_folder else folder
+    suites = [_load(folder) for folder in by_folder.values()]
+    return _with_names_of_their_own(suites, [folder.folder for folder in by_folder.values()])
+
+
+def _joined(first: "_Found", second: "_Found") -> "_Found":
+    """Return the files of one folder that two targets mean, together."""
+    files = tuple(dict.fromkeys((*first.files, *second.files)))
+    return replace(second, files=files, is_named_by_file=first.is_named_by_file and second.is_named_by_file)
 
 
 def system_of(case: Case, position: int) -> str:
@@ -92,27 +93,27 @@ def _bundled_suites() -> list[_Found]:
 def _find(target: str) -> list[_Found]:
     """Return the folders, with files in them, that one argument means."""
     path = Path(target)
-    if target and _is(path, "file"):
-        return [_Found(_name_of(path.parent), path.parent, (path,), is_asked_by_file=True)]
-    if target and _is(path, "folder") and (below := _below(path)):
+    if target and _exists(path, "file"):
+        return [_Found(_name_of(path.parent), path.parent, (path,), is_named_by_file=True)]
+    if target and _exists(path, "folder") and (below := _below(path)):
         return below
     wanted = target.removesuffix("/").removesuffix(".yaml").removeprefix("validation/")
     if wanted in list_suites():
-        return [one for one in _bundled_suites() if one.name == wanted]
+        return [suite for suite in _bundled_suites() if suite.name == wanted]
     cases = [case for case in list_cases() if case == wanted or case.partition("/")[2] == wanted]
     if len(cases) == 1:
         file = suites_folder() / f"{cases[0]}.yaml"
-        return [_Found(file.parent.name, file.parent, (file,), is_asked_by_file=True)]
-    if target and _is(path, "folder"):
-        cure = "Put scenarios with `published:` in it, as *.yaml."
-        raise InputError(field="the folder", rule="hold validation cases", value="none", cure=cure, file=target)
+        return [_Found(file.parent.name, file.parent, (file,), is_named_by_file=True)]
+    if target and _exists(path, "folder"):
+        hint = "Put scenarios with `published:` in it, as *.yaml."
+        raise InvalidValueError(field="the folder", rule="hold validation cases", value="none", hint=hint, file=target)
     known = [*list_suites(), *list_cases()]
-    cure = nearest(target, known) if known else "Check the path."
+    hint = did_you_mean(target, known) if known else "Check the path."
     rule = "be a file, a folder, or a bundled suite or case"
-    raise InputError(field="the validation case", rule=rule, value=shown(target), cure=cure, file=target or None)
+    raise InvalidValueError(field="the validation case", rule=rule, value=shown(target), hint=hint, file=target or None)
 
 
-def _is(path: Path, what: str) -> bool:
+def _exists(path: Path, what: str) -> bool:
     """Return whether there is a file or folder at a path."""
     try:
         return path.is_dir() if what == "folder" else path.exists() and not path.is_dir()
@@ -126,7 +127,7 @@ def _below(folder: Path) -> list[_Found]:
     found += [
         _Found(f"{_name_of(folder)}/{sub.name}", sub, _files(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir()
     ]
-    return [one for one in found if any("published" in read_yaml_file(file).data for file in one.files)]
+    return [folder for folder in found if any("published" in read_yaml_file(file).data for file in folder.files)]
 
 
 def _files(folder: Path) -> tuple[Path, ...]:
@@ -145,16 +146,16 @@ def _load(found: _Found) -> Suite:
     cases, skipped = [], []
     for file in found.files:
         if not read_yaml_file(file).data.get("published"):
-            if found.is_asked_by_file:
-                cure = "Add figures, such as - {metric: mfu, value: 0.4, source: table 2, tolerance_pct: 10}."
-                raise InputError(field="published", rule="be given", value="nothing", cure=cure, file=str(file))
+            if found.is_named_by_file:
+                hint = "Add figures, such as - {metric: mfu, value: 0.4, source: table 2, tolerance_pct: 10}."
+                raise InvalidValueError(field="published", rule="be given", value="nothing", hint=hint, file=str(file))
             skipped.append(file.name)
             continue
         cases.append(Case(name=file.stem, scenario=load_scenario(file)))
     systems = {system_of(case, i) for case in cases for i in range(len(case.scenario.spec.published))}
     names = frozenset(systems | {case.name for case in cases})
     # A part of a suite has not all its tables.
-    spec = load_suite(found.folder, None if found.is_asked_by_file else names)
+    spec = load_suite(found.folder, None if found.is_named_by_file else names)
     return Suite(name=found.name, spec=spec, cases=tuple(cases), skipped=tuple(skipped))
 
 

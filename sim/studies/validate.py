@@ -34,7 +34,7 @@ class Validation:
     """Suites with their figures."""
 
     suites: list[Suite]
-    """What was asked for."""
+    """The suites that were validated."""
     figures: list[Figure]
     """All figures, in the order of suites, cases and files."""
 
@@ -99,11 +99,11 @@ def validate(
     jobs
         Processes.
     on_progress
-        Hears how many simulations are done, and how many there are.
+        Is called with the simulations that are done, and how many there are.
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A case cannot be found or is refused.
 
     Examples
@@ -114,28 +114,30 @@ def validate(
     """
     suites = find_suites(targets)
     simulations = _Simulations()
-    asked = [
-        _Asked(suite=suite, case=case, position=i, metric=metric, simulation=simulations.number_of(case, i))
+    requests = [
+        _FigureRequest(suite=suite, case=case, position=i, metric=metric, simulation=simulations.number_of(case, i))
         for suite in suites
         for case in suite.cases
         for i, metric in enumerate(_metrics_of(case))
     ]
     total = len(simulations.scenarios)
     processes = min(jobs, os.cpu_count() or 1, 1 + total // _SIMULATIONS_PER_PROCESS)
-    wanted = frozenset(one.metric for one in asked)
+    wanted = frozenset(request.metric for request in requests)
     on_progress(0, total)
     with run_many(
         simulations.scenarios, wanted=wanted, jobs=processes, on_done=lambda n: on_progress(n, total)
     ) as observe:
-        seen = observe()
-    return Validation(suites=suites, figures=[_figure(one, seen[one.simulation]) for one in asked])
+        observations = observe()
+    return Validation(
+        suites=suites, figures=[_figure(request, observations[request.simulation]) for request in requests]
+    )
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _FigureRequest:
     """One published figure, and which simulation gives the modelled one."""
 
     suite: Suite
@@ -146,7 +148,7 @@ class _Asked:
 
 
 class _Simulations:
-    """What is to be simulated, each once."""
+    """The scenarios to simulate, each once."""
 
     def __init__(self) -> None:
         self.scenarios: list[Scenario] = []
@@ -174,18 +176,18 @@ def _metrics_of(case: Case) -> list[str]:
     return metrics
 
 
-def _figure(asked: _Asked, seen: Observation) -> Figure:
+def _figure(request: _FigureRequest, observation: Observation) -> Figure:
     """Return one figure with its modelled value."""
-    case, spec = asked.case, asked.case.scenario.spec.published[asked.position]
-    value = seen.values.get(asked.metric)
+    case, spec = request.case, request.case.scenario.spec.published[request.position]
+    value = observation.values.get(request.metric)
     modelled = None if value is None or not math.isfinite(value) else float(value)
-    nothing = f"a simulation of kind {case.scenario.spec.workload.kind} does not give {asked.metric}"
+    nothing = f"a simulation of kind {case.scenario.spec.workload.kind} does not give {request.metric}"
     return Figure(
-        suite=asked.suite.name,
+        suite=request.suite.name,
         case=case.name,
-        system=system_of(case, asked.position),
-        metric=asked.metric,
-        unit=unit_of(asked.metric),
+        system=system_of(case, request.position),
+        metric=request.metric,
+        unit=unit_of(request.metric),
         published=spec.value,
         at_most=spec.at_most,
         modelled=modelled,
@@ -194,5 +196,5 @@ def _figure(asked: _Asked, seen: Observation) -> Figure:
         changes=dict(spec.set or {}),
         apart=spec.apart,
         note=spec.note,
-        problem=None if modelled is not None else seen.problem or nothing,
+        problem=None if modelled is not None else observation.problem or nothing,
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sim.build.build import check_facts
 from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
-from sim.build.located_errors import located_errors
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from workloads.conventions import CONVENTIONS
@@ -42,7 +41,7 @@ def variants_of(scenario: Scenario) -> Variants:
 
     Raises
     ------
-    InputError
+    InvalidValueError
         An alternative or a rival names a preset that does not exist, or contradicts itself.
     """
     spec = scenario.spec
@@ -74,7 +73,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     name = given.get("parallel.strategy")
     if name is None:
         return varied, ", ".join(f"{key}: {value}" for key, value in given.items())
-    with located_errors(varied):
+    with varied.located_errors():
         cluster, strategy = cluster_of(varied), Strategy.parse(str(name))
     if "parallel.convention" not in given:
         sizes = {"num_gpus": cluster.num_gpus, "gpus_per_node": cluster.gpus_per_node}
@@ -87,7 +86,7 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
     varied = varied.variant({**given, **changes}, at=("rivals", position))
     workload = varied.spec.workload
     if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        with located_errors(varied):
+        with varied.located_errors():
             dp = mesh_of(varied, cluster, model_of(varied)).dp
         if workload.sequences % dp == 0:
             per_replica = workload.sequences // dp

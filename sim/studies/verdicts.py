@@ -1,8 +1,8 @@
 """What the simulations of a scenario make of its claims: the evidence for each claim, and the verdict on it."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 
+from sim.errors import InvalidValueError, did_you_mean
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
 from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
 from sim.run.parallel_runs import Observation
@@ -19,18 +19,19 @@ def known_metric(scenario: Scenario, section: str, position: int, metric: str) -
 
     Raises
     ------
-    InputError
+    InvalidValueError
         With the place of the entry: there is no such metric.
     """
     name = resolve_metric(metric)
     if name is None:
-        near = difflib.get_close_matches(metric.rpartition(".")[2], CATALOG, n=1)
-        raise scenario.error_at(
+        near = did_you_mean(metric.rpartition(".")[2], CATALOG, otherwise="")
+        refused = InvalidValueError(
             (section, position, "metric"),
             rule="name a known metric",
             value=metric,
-            cure=(f"Did you mean {near[0]}? " if near else "") + "`moesim list metrics` shows all.",
+            hint=f"{near} `moesim list metrics` shows all.".lstrip(),
         )
+        raise scenario.located(refused)
     return name
 
 

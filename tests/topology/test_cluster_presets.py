@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sim.errors import InvalidValueError
 from topology.cluster import build_cluster
-from topology.errors import TopologyError
 from topology.fabric import build_graph
 from topology.links import LinkKind, LinkLoad
 from topology.presets.clusters import CLUSTERS, FABRICS, get_cluster_preset
@@ -149,32 +149,33 @@ def test_nothing_drains_at_once():
     ],
 )
 def test_an_unphysical_link_is_refused(field, value, rule):
-    with pytest.raises(TopologyError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         replace(LINK, **{field: value})
     assert str(refusal.value) == f"link 'wire': {field} must {rule}, got {value}. Give a physical figure."
 
 
 @pytest.mark.parametrize("num_nodes", [0, -1])
 def test_a_cluster_without_nodes_is_refused(num_nodes):
-    with pytest.raises(TopologyError, match=rf"cluster 'dgx-h100': num_nodes must be at least 1, got {num_nodes}\."):
+    with pytest.raises(InvalidValueError, match=rf"cluster.num_nodes must be at least 1, got {num_nodes}\."):
         build_cluster(H100, num_nodes, DEVICES["h100-sxm"])
 
 
 def test_a_cluster_too_large_to_draw_is_refused_before_it_is_wired():
-    with pytest.raises(TopologyError, match=r"num_nodes must give at most 65,536 GPUs, got 10000000\."):
+    with pytest.raises(InvalidValueError, match=r"num_nodes must give at most 65,536 GPUs, got 10000000\."):
         build_cluster(H100, 10_000_000, DEVICES["h100-sxm"])
 
 
 @pytest.mark.parametrize("field", ["gpus_per_node", "nodes_per_leaf", "spines_per_unit"])
 def test_a_fabric_with_a_count_of_zero_is_refused(field):
-    with pytest.raises(TopologyError, match=rf"fabric 'dgx-h100': {field} must be at least 1, got 0\. Count from 1\."):
+    with pytest.raises(
+        InvalidValueError, match=rf"fabric 'dgx-h100': {field} must be at least 1, got 0\. Count from 1\."
+    ):
         replace(H100, **{field: 0})
 
 
 @pytest.mark.parametrize(("name", "near"), [("dgx-h10", "dgx-h100"), ("gb200-nvl", "gb200-nvl72"), ("H800", "h800")])
 def test_an_unknown_cluster_names_the_nearest(name, near):
-    with pytest.raises(TopologyError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         get_cluster_preset(name)
-    assert str(refusal.value).startswith(f"cluster: preset must name a known cluster, got {name!r}. ")
-    assert f"Did you mean {near!r}?" in str(refusal.value)
-    assert all(known in str(refusal.value) for known in CLUSTERS)
+    assert str(refusal.value).startswith(f"cluster.preset must name a known cluster, got {name}. ")
+    assert f"Did you mean `{near}`?" in str(refusal.value)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from topology.device import TILES, UNOVERLAPPED, Device
-from topology.errors import TopologyError
 from topology.presets.devices import DEVICES, get_device
 
 # 100 SMs of 1 TFLOP/s each at the 0.5 reached; 1 TB/s at the 0.5 reached.
@@ -206,9 +206,9 @@ def test_one_grouped_launch_is_never_slower_than_a_launch_per_expert(tokens, n, 
     ],
 )
 def test_a_figure_that_is_not_physical_is_refused_when_built(field, value):
-    with pytest.raises(TopologyError, match=rf"device 'toy': {field} must .*, got {value}") as error:
+    with pytest.raises(InvalidValueError, match=rf"device 'toy': cluster.device.{field} must .*, got {value}") as error:
         replace(TOY, **{field: value})
-    assert error.value.field == field
+    assert error.value.field == f"cluster.device.{field}"
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, np.array([3, -1])], ids=str)
@@ -220,24 +220,23 @@ def test_a_kernel_of_impossible_shape_is_refused(value):
         lambda: TOY.attention_time_s(value, 8),
         lambda: TOY.memory_time_s(value),
     ):
-        with pytest.raises(TopologyError, match="must be finite and not negative"):
+        with pytest.raises(InvalidValueError, match="must be finite and not negative"):
             call()
 
 
 def test_an_unknown_dtype_is_refused_with_those_that_are_known():
-    with pytest.raises(TopologyError, match="must be one of bf16, fp16, fp8, got 'fp4'"):
+    with pytest.raises(InvalidValueError, match="must be one of bf16, fp16, fp8, got 'fp4'"):
         TOY.gemm_time_s(8, 8, 8, dtype="fp4")
 
 
 def test_fp8_is_refused_where_the_device_has_none():
-    with pytest.raises(TopologyError, match="Use bf16"):
+    with pytest.raises(InvalidValueError, match="Use bf16"):
         get_device("a100-sxm-80gb").gemm_time_s(8, 8, 8, dtype="fp8")
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_one():
-    with pytest.raises(TopologyError, match="Did you mean 'a100-sxm-80gb'") as error:
+    with pytest.raises(InvalidValueError, match="Did you mean `a100-sxm-80gb`"):
         get_device("a100-80gb")
-    assert all(name in str(error.value) for name in DEVICES)
 
 
 # --- values --------------------------------------------------------------------------------------------------------

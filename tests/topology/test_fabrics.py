@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from topology.cluster import Cluster, build_cluster
-from topology.errors import TopologyError
 from topology.fabrics import WIRINGS
 from topology.fabrics.clos import FatTree, RailOptimised
 from topology.fabrics.dragonfly import Dragonfly
@@ -183,11 +183,11 @@ def test_a_torus_in_three_dimensions_has_six_neighbours():
 )
 def test_what_cannot_be_wired_is_refused(wiring, message):
     """Six nodes."""
-    with pytest.raises(TopologyError, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         wired("dgx-h100", wiring, 6)
 
 
 def test_rail_only_needs_a_nic_for_each_gpu():
     """Two GPUs of the PCIe server share one."""
-    with pytest.raises(TopologyError, match="rail_only only where each GPU has a NIC"):
+    with pytest.raises(InvalidValueError, match="rail_only only where each GPU has a NIC"):
         wired("pcie-8x-l40s", WIRINGS["rail_only"](), 2)

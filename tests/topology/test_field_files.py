@@ -9,8 +9,8 @@ import networkx as nx
 import pytest
 from machines import DGX1_V100, NCCL_NDV4
 
+from sim.errors import InvalidValueError
 from topology.cluster import build_cluster
-from topology.errors import TopologyError
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.nics import nics_in_use
 from topology.files.one_node import OneNode, repeat_node
@@ -191,7 +191,7 @@ def test_ranks_are_those_of_the_file():
     ]
     node = nccl_xml_to_node(system(cpu(0, *slots)))
     assert [node.graph.nodes[name]["label"] for name in node.gpus] == ["0000:10:00.0", "0000:00:00.0", "0000:20:00.0"]
-    with pytest.raises(TopologyError, match="rank of `gpu` must be given once, got 9"):
+    with pytest.raises(InvalidValueError, match="rank of `gpu` must be given once, got 9"):
         nccl_xml_to_node(system(cpu(0, *slots)).replace('rank="8"', 'rank="9"'))
 
 
@@ -220,7 +220,7 @@ def test_a_link_to_a_slot_of_several_gpus_names_none_of_them():
     """Which GPU is meant cannot be known."""
     link = '<nvlink target="0000:10:00.0" count="2" tclass="0x030200"/>'
     text = system(cpu(0, pci("0000:10:00.0", gpu(0) + gpu(1)), pci("0000:20:00.0", gpu(2, link))))
-    with pytest.raises(TopologyError, match="lead to a slot with one other GPU"):
+    with pytest.raises(InvalidValueError, match="lead to a slot with one other GPU"):
         nccl_xml_to_node(text)
 
 
@@ -242,7 +242,7 @@ def test_hosts_of_one_file_have_no_cpu_link_between_them():
         built = cluster(node, num_nodes, "l40s")
         assert (built.num_nodes, built.num_gpus) == (expected, 2 * expected)
     assert built.path(0, 2) == ["gpu0", "cpu0.0", "nic0.0", "leaf0", "nic1.0", "cpu1.0", "gpu2"]
-    with pytest.raises(TopologyError, match=r"multiple of the 2 hosts of the file, got 3. Write 4"):
+    with pytest.raises(InvalidValueError, match=r"multiple of the 2 hosts of the file, got 3. Write 4"):
         repeat_node(node, 3, name="x")
 
 
@@ -320,7 +320,7 @@ def test_links_to_a_gpu_that_is_not_in_the_file_are_named():
 def test_an_element_or_attribute_that_is_not_known_is_refused_by_name(old, new, words):
     """It might carry links."""
     text = system(cpu(0, pci("0000:10:00.0", gpu(0, nvswitch()))))
-    with pytest.raises(TopologyError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         nccl_xml_to_node(text.replace(old, new).replace("</infinity>", ""))
     assert words.replace(" count ", ", count, ") in str(refused.value)
 
@@ -403,7 +403,7 @@ def test_named_nics_are_in_use_whatever_they_are():
 )
 def test_names_that_select_nothing_are_refused(named, words):
     """With the names that there are."""
-    with pytest.raises(TopologyError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         nics_in_use(server_with(*(card(i) for i in range(4))), named)
     assert words in str(refused.value)
 
@@ -510,7 +510,7 @@ def test_a_name_of_any_driver_is_a_column():
 
 def test_a_row_without_a_column_is_refused():
     """Nothing is dropped without a word."""
-    with pytest.raises(TopologyError, match="row GPU2 must have one row, and a column in the head"):
+    with pytest.raises(InvalidValueError, match="row GPU2 must have one row, and a column in the head"):
         topo_matrix_to_node("     GPU0 GPU1\nGPU0 X NV4\nGPU1 NV4 X\nGPU2 NV4 NV4\n", sm=80)
 
 
@@ -569,7 +569,7 @@ def test_gpus_two_hops_apart_have_no_link_of_their_own():
 )
 def test_a_text_of_amd_that_cannot_be_is_refused(text, device, words):
     """With what to save instead."""
-    with pytest.raises(TopologyError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         rocm_smi_to_node(text, device=device)
     assert words in str(refused.value)
 
@@ -614,7 +614,7 @@ def test_a_part_of_the_gpus_of_a_node_is_used():
     node = nccl_xml_to_node(system(cpu(0, *slots, card(0))))
     built = cluster(node, 2, "h100-sxm", gpus_used=2)
     assert (built.num_gpus, built.gpus_per_node) == (4, 2)
-    with pytest.raises(TopologyError, match="gpus_per_node_used must be from 1 to 4"):
+    with pytest.raises(InvalidValueError, match="gpus_per_node_used must be from 1 to 4"):
         repeat_node(node, 1, name="x", gpus_used=5)
 
 

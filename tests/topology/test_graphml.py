@@ -3,7 +3,7 @@
 import networkx as nx
 import pytest
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.fabric import build_graph
 from topology.files.graphml import graph_to_graphml, graphml_to_graph
 from topology.presets.clusters import FABRICS
@@ -87,6 +87,6 @@ BOMB = '<!DOCTYPE b [<!ENTITY x "xxxxxxxx"><!ENTITY y "&x;&x;&x;&x;">]>'
 )
 def test_what_cannot_be_a_cluster_is_refused(text: str, words: str) -> None:
     """Each refusal names the vertex or link, the rule and the value."""
-    with pytest.raises(TopologyError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         graphml_to_graph(text)
     assert words in str(refused.value)

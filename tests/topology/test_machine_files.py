@@ -4,8 +4,8 @@ import networkx as nx
 import pytest
 from machines import DGX1_V100, HGX_H100, NCCL_H100, NCCL_NDV4, PCIE_L40S
 
+from sim.errors import InvalidValueError
 from topology.device import Device
-from topology.errors import TopologyError
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.one_node import OneNode, repeat_node
 from topology.files.topo_matrix import topo_matrix_to_node
@@ -85,7 +85,7 @@ def test_a_file_that_names_devices_by_class_alone_is_understood() -> None:
     assert kinds(node.graph) == {"gpu": 8, "nic": 8, "cpu": 4, "pcie": 4}
     assert {nic.bytes_per_s for nic in node.nics.values()} == {None}
     assert nx.shortest_path_length(node.graph, "gpu0", "nic1") == 2
-    with pytest.raises(TopologyError, match="nic_bandwidth must be given"):
+    with pytest.raises(InvalidValueError, match="nic_bandwidth must be given"):
         repeat_node(node, 2, name="ndv4")
     assert rates(repeat_node(node, 2, name="ndv4", nic_bytes_per_s=25e9), "nic") == {25.0}
 
@@ -113,7 +113,7 @@ def test_one_node_needs_no_nic_rate() -> None:
     """A single server without NIC rates is a cluster; several are refused."""
     node = topo_matrix_to_node(PCIE_L40S, sm=89)
     assert build_graph_cluster(repeat_node(node, 1, name="one"), H100, name="one").num_gpus == 4
-    with pytest.raises(TopologyError, match="nic_bandwidth must be given for nic0, nic1"):
+    with pytest.raises(InvalidValueError, match="nic_bandwidth must be given for nic0, nic1"):
         repeat_node(node, 2, name="two")
 
 
@@ -134,7 +134,7 @@ SMALL = "      GPU0  GPU1\nGPU0   X   NV4\nGPU1  NV4   X\n"
 )
 def test_a_matrix_that_cannot_be_is_refused(text: str, words: str) -> None:
     """The row and the column are named."""
-    with pytest.raises(TopologyError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         topo_matrix_to_node(text, sm=80)
     assert words in str(refused.value)
 
@@ -161,6 +161,6 @@ SYSTEM = f"<system><cpu>{GPU}</cpu></system>"
 )
 def test_a_topology_that_cannot_be_is_refused(text: str, words: str) -> None:
     """The element is named."""
-    with pytest.raises(TopologyError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         nccl_xml_to_node(text)
     assert words in str(refused.value)

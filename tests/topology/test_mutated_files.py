@@ -5,7 +5,7 @@ import random
 import pytest
 from machines import DGX1_V100, HGX_H100, NCCL_H100, NCCL_NDV4
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.fabric import build_graph
 from topology.files.graphml import graph_to_graphml, graphml_to_graph
 from topology.files.nccl_xml import nccl_xml_to_node
@@ -41,13 +41,13 @@ def damaged(text: str, rng: random.Random) -> str:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_read_or_refused(name: str) -> None:
-    """Nothing but a cluster or a `TopologyError` comes of 150 damaged texts."""
+    """Nothing but a cluster or a `InvalidValueError` comes of 150 damaged texts."""
     text, read = READERS[name]
     rng, refused = random.Random(5), 0
     for _ in range(150):
         try:
             build_graph_cluster(read(damaged(text, rng)), DEVICES["h100-sxm"], name="damaged")
-        except TopologyError as error:
+        except InvalidValueError as error:
             refused += 1
             assert str(error).count(" must ") >= 1
     assert refused > 10

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from topology.cluster import Cluster, build_cluster
-from topology.errors import TopologyError
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 
@@ -73,5 +73,5 @@ def test_all_pairs_know_their_bytes_and_their_slowest_pair(exchange):
 @pytest.mark.parametrize("matrix", [np.ones((2, 3)), np.array([[0.0, -1.0], [0.0, 0.0]]), np.full((2, 2), np.nan)])
 def test_bytes_that_are_none_are_refused(matrix):
     """A wrong shape, a negative entry and NaN."""
-    with pytest.raises(TopologyError, match="byte_matrix must have shape"):
+    with pytest.raises(InvalidValueError, match="byte_matrix must have shape"):
         make_cluster(1).pairs(np.arange(2), np.arange(2)).sums(matrix[None])

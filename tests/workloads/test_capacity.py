@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing import Skew, draw_counts
 from workloads.routing.capacity import OVERFLOWS, keep_capacity
 
@@ -122,5 +122,5 @@ def test_enough_capacity_is_dropless(overflow, beyond, top_k, skew):
 
 
 def test_an_unknown_overflow_is_refused():
-    with pytest.raises(WorkloadError, match="overflow must be one of drop, pad, reroute"):
+    with pytest.raises(InvalidValueError, match="overflow must be one of drop, pad, reroute"):
         keep_capacity(drawn(), factor=1.0, overflow="spill", tokens=100, top_k=2)

@@ -8,12 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from workloads.collectives import COLLECTIVES, Exchange, all_to_all, hierarchical_all_reduce, point_to_point
+from topology.presets.protocols import protocols_of
+from workloads.collectives import (
+    COLLECTIVES,
+    CollectiveAlgorithm,
+    Exchange,
+    algorithm_names,
+    algorithms_for,
+    all_to_all,
+    hierarchical_all_reduce,
+    operations,
+    point_to_point,
+)
 from workloads.collectives.ring import ring_all_reduce, rings
-from workloads.errors import WorkloadError
 
 ROUNDING = 1e-12
 """Sums of fewer than 1,000 positive floats, in any order: 1,000 * 2^-53 = 1.1e-13."""
@@ -131,6 +142,28 @@ def test_twice_the_bytes_load_every_link_twice(operation, algorithm, node_sizes)
     one, two = (run_entry(operation, algorithm, node_sizes, num_bytes) for num_bytes in (1e9, 2e9))
     np.testing.assert_allclose(two.num_bytes, 2 * one.num_bytes, rtol=ROUNDING)
     assert num_steps(one) == num_steps(two)
+
+
+def test_an_algorithm_that_is_entered_in_the_table_alone_can_be_named(monkeypatch):
+    """`auto` considers the algorithm only where its entry says so; it is no choice for operations that it lacks."""
+    for is_in_auto in (True, False):
+        entry = CollectiveAlgorithm(exchanges={"all_reduce": ring_all_reduce}, is_in_auto=is_in_auto)
+        monkeypatch.setitem(COLLECTIVES, "toy", entry)
+        assert "toy" in algorithm_names()
+        assert algorithms_for("all_reduce", "toy") == ["toy"]
+        assert algorithms_for("all_gather", "toy") == []
+        assert ("toy" in algorithms_for("all_reduce", "auto")) == is_in_auto
+
+
+@pytest.mark.parametrize("algorithm", COLLECTIVES)
+def test_no_algorithm_has_an_operation_that_the_ring_lacks(algorithm):
+    """The ring runs what another algorithm does not have."""
+    assert set(COLLECTIVES[algorithm].exchanges) <= set(operations())
+
+
+@pytest.mark.parametrize("algorithm", COLLECTIVES)
+def test_every_algorithm_has_protocols_on_links_that_are_known(algorithm):
+    assert algorithm in {protocol.algorithm for protocol in protocols_of("nvlink4", "ib-ndr")}
 
 
 # --- ring ----------------------------------------------------------------------------------------------------------
@@ -329,7 +362,7 @@ def test_bytes_to_oneself_are_free():
     ],
 )
 def test_a_bad_matrix_is_refused(matrix, message):
-    with pytest.raises(WorkloadError, match=f"all_to_all: byte_matrix must {message}"):
+    with pytest.raises(InvalidValueError, match=f"all_to_all: byte_matrix must {message}"):
         all_to_all([0, 1], matrix)
 
 
@@ -349,5 +382,5 @@ def test_two_senders_to_one_receiver_take_twice_as_long():
 
 
 def test_point_to_point_without_a_receiver_for_each_sender_is_refused():
-    with pytest.raises(WorkloadError, match="dst must name one receiver for each of 2 senders, got 1"):
+    with pytest.raises(InvalidValueError, match="dst must name one receiver for each of 2 senders, got 1"):
         point_to_point([0, 1], [8], 1.0)

@@ -6,7 +6,7 @@ import pytest
 from schedule_runs import make
 
 from workloads.schedules import SCHEDULES, Pair, Pass
-from workloads.schedules.custom import CustomOrderError, format_step, read_custom
+from workloads.schedules.custom import InvalidValueError, format_step, read_custom
 
 
 def written(order):
@@ -24,7 +24,7 @@ def test_an_order_written_out_is_read_back(kind):
 
 def test_comments_empty_lines_and_pairs_are_read():
     text = "# one stage\n\nF0 F1+B0  # both at a time\nB1 W1\n".replace("\nB1", " B1")
-    with pytest.raises(CustomOrderError, match="no B1"):
+    with pytest.raises(InvalidValueError, match="no B1"):
         read_custom(text, num_stages=1, num_microbatches=2)
     read = read_custom("# one stage\n\nF0 F1+B0 B1 W1 # end\n", num_stages=1, num_microbatches=2)
     assert read.order == [[Pass("F", 0), Pair("FB", 1, 0, 0, 0), Pass("B", 1), Pass("W", 1)]]
@@ -55,7 +55,7 @@ def test_comments_empty_lines_and_pairs_are_read():
     ],
 )
 def test_an_order_that_cannot_be_is_refused_with_its_line(text, says):
-    with pytest.raises(CustomOrderError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         read_custom(text, num_stages=2, num_microbatches=1)
     assert str(refusal.value) == says
     assert str(pickle.loads(pickle.dumps(refusal.value))) == says
@@ -63,7 +63,7 @@ def test_an_order_that_cannot_be_is_refused_with_its_line(text, says):
 
 def test_a_deadlock_names_the_stages_that_wait_for_each_other():
     """Stage 1 wants F1 first, which stage 0 runs after B0, which waits for stage 1."""
-    with pytest.raises(CustomOrderError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         read_custom("F0 B0 F1 B1\nF1 F0 B0 B1", num_stages=2, num_microbatches=2)
     assert str(refusal.value) == (
         "line 1: passes must not wait for each other in a cycle (stage 0 at B0 waits for B0 of stage 1; stage 1 at F1 "
@@ -72,7 +72,7 @@ def test_a_deadlock_names_the_stages_that_wait_for_each_other():
 
 
 def test_a_pair_of_a_forward_pass_with_its_own_backward_is_a_cycle_also_where_others_wait_for_it():
-    with pytest.raises(CustomOrderError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         read_custom("F0 F1+B1 B0\nF0 B0 F1 B1", num_stages=2, num_microbatches=2)
     assert "stage 0 at F1+B1 waits for F1 of stage 0" in str(refusal.value)
 
@@ -84,11 +84,11 @@ def test_an_order_with_chunks_elsewhere_is_read_back(kind):
     text = written(pipeline_order.order)
     read = read_custom(text, **settings, chunk_order=SCHEDULES[kind].layout)
     assert (read.order, read.layout) == (pipeline_order.order, pipeline_order.layout)
-    with pytest.raises(CustomOrderError):  # the same passes, with the parts of the model in other places
+    with pytest.raises(InvalidValueError):  # the same passes, with the parts of the model in other places
         read_custom(text, **settings)
 
 
 def test_a_microbatch_in_both_of_two_pipelines_is_refused():
-    with pytest.raises(CustomOrderError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         read_custom("F0.0 F0.1 B0.0\nF0 B0", num_stages=2, num_microbatches=1, num_chunks=2, chunk_order="both_ways")
     assert str(refusal.value).startswith("line 1: passes must keep a microbatch in one of the two pipelines, got")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.model import ModelSpec
 from workloads.presets import MODELS, get_model
 
@@ -174,40 +174,40 @@ def test_layers_are_spread_equally_or_not_at_all(model, num_stages):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": 0}, "model: layers must be at least 1, got 0. Give a positive whole number."),
-        ({"hidden": -1}, "model: hidden must be at least 1, got -1. Give a positive whole number."),
-        ({"dense_layers": -1}, "model: dense_layers must not be negative, got -1. Give 0 where there is none."),
-        ({"kv_heads": 32}, "model: kv_heads must be at most model.heads = 16, got 32. Lower kv_heads."),
+        ({"layers": 0}, "model.layers must be at least 1, got 0. Give a positive whole number."),
+        ({"hidden": -1}, "model.hidden must be at least 1, got -1. Give a positive whole number."),
+        ({"dense_layers": -1}, "model.dense_layers must not be negative, got -1. Give 0 where there is none."),
+        ({"kv_heads": 32}, "model.kv_heads must be at most model.heads = 16, got 32. Lower kv_heads."),
         (
             {"hidden": 1000, "head_dim": None},
-            "model: hidden must be a multiple of model.heads = 16, got 1000. "
+            "model.hidden must be a multiple of model.heads = 16, got 1000. "
             "Give model.head_dim, or change hidden or heads.",
         ),
-        ({"dtype": "int4"}, "model: dtype must be one of bf16, fp16, fp8, got int4. Use bf16."),
+        ({"dtype": "int4"}, "model.dtype must be one of bf16, fp16, fp8, got int4. Use bf16."),
         (
             {"kv_heads": 5},
-            "model: kv_heads must divide model.heads = 16, got 5. Each key and value head serves equally many heads.",
+            "model.kv_heads must divide model.heads = 16, got 5. Each key and value head serves equally many heads.",
         ),
-        ({"dense_layers": 17}, "model: dense_layers must be at most model.layers = 16, got 17. Lower dense_layers."),
-        ({"top_k": 65}, "model: top_k must be at most model.experts = 64, got 65. Lower top_k."),
-        ({"top_k": 0}, "model: top_k must be at least 1 with experts, got 0. Give the experts that a token meets."),
+        ({"dense_layers": 17}, "model.dense_layers must be at most model.layers = 16, got 17. Lower dense_layers."),
+        ({"top_k": 65}, "model.top_k must be at most model.experts = 64, got 65. Lower top_k."),
+        ({"top_k": 0}, "model.top_k must be at least 1 with experts, got 0. Give the experts that a token meets."),
         (
             {"experts": 0},
-            "model: top_k must be left out of a dense model, got 2. Give model.experts, or remove this key.",
+            "model.top_k must be left out of a dense model, got 2. Give model.experts, or remove this key.",
         ),
         (
             {"experts": 0, "top_k": 0, "shared_experts": 1},
-            "model: shared_experts must be left out of a dense model, got 1. Give model.experts, or remove this key.",
+            "model.shared_experts must be left out of a dense model, got 1. Give model.experts, or remove this key.",
         ),
     ],
 )
 def test_a_model_that_cannot_be_is_refused(changes, message):
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         replace(DOCUMENT, **changes)
     assert str(refusal.value) == message
 
 
 @pytest.mark.parametrize(("name", "near"), [("mixtral", "mixtral-8x7b"), ("llama-70b", "llama3-70b")])
 def test_an_unknown_model_names_the_nearest(name, near):
-    with pytest.raises(WorkloadError, match=f"must name a known model, got '{name}'. Did you mean '{near}'"):
+    with pytest.raises(InvalidValueError, match=f"must name a known model, got {name}. Did you mean `{near}`"):
         get_model(name)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing import ROUTINGS, Skew, draw_counts
 from workloads.routing.conditional_bernoulli import (
     bernoulli_odds,
@@ -191,7 +191,7 @@ def test_dead_experts_leave_nodes_that_can_be_chosen():
     counts = draw(num_experts=8, nodes=4, top_k=2, most=1, dead_experts=3)
     for pair in counts.reshape(16, 4, 2).sum(axis=0):
         assert pair[0] == pair[1]  # both or none: a node with one expert alive is of no use
-    with pytest.raises(WorkloadError, match="max_nodes_per_token must leave tokens nodes that have enough experts"):
+    with pytest.raises(InvalidValueError, match="max_nodes_per_token must leave tokens nodes that have enough experts"):
         draw(num_experts=8, nodes=4, top_k=2, most=1, dead_experts=6, num_sources=1)
 
 
@@ -209,9 +209,9 @@ def test_choices_within_groups_of_any_size_stay_in_their_group():
 def test_what_is_not_drawn_is_the_same_or_refused():
     """Balanced counts are even on all nodes; a stride gives each token its experts by number."""
     np.testing.assert_array_equal(draw("balanced", most=1), draw("balanced"))
-    with pytest.raises(WorkloadError, match="max_nodes_per_token must be left out with kind stride"):
+    with pytest.raises(InvalidValueError, match="max_nodes_per_token must be left out with kind stride"):
         draw("stride", most=1, stride=1)
-    with pytest.raises(WorkloadError, match="16 experts do not divide by their 3 nodes"):
+    with pytest.raises(InvalidValueError, match="16 experts do not divide by their 3 nodes"):
         draw(nodes=3, most=1)
 
 

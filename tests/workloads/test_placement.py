@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from workloads.errors import WorkloadError
-from workloads.placement import PLACEMENTS, PlacementRule, place_experts, split_over_replicas
+from sim.errors import InvalidValueError
+from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule, place_experts, split_over_replicas
 from workloads.placement.bound import min_busiest_loads
 from workloads.placement.eplb import eplb, pack
 
@@ -204,7 +204,7 @@ def test_tokens_are_conserved_over_replicas(data):
 
 
 def test_a_placement_by_hand_must_hold_each_expert_once():
-    with pytest.raises(WorkloadError, match="each once"):
+    with pytest.raises(InvalidValueError, match="each once"):
         place_experts(PlacementRule(kind="explicit", experts=((0, 1), (1, 2))), num_experts=4, num_ranks=2)
 
 
@@ -216,12 +216,12 @@ def test_a_plan_by_hand_may_be_another_in_each_layer():
         slots = place_experts(rule, num_experts=4, num_ranks=2, nth=nth, num_layers=2)
         np.testing.assert_array_equal(slots, expected)
     for bad, layers in [(plans[0] + plans[1], 3), (plans[0] + ((0, 2), (1, 2)), 2), (plans[0][:1], 2)]:
-        with pytest.raises(WorkloadError, match=f"in all layers or for each of the {layers} with experts, got"):
+        with pytest.raises(InvalidValueError, match=f"in all layers or for each of the {layers} with experts, got"):
             place_experts(PlacementRule(kind="explicit", experts=bad), num_experts=4, num_ranks=2, num_layers=layers)
 
 
 def test_replicas_must_fill_all_ranks_alike():
-    with pytest.raises(WorkloadError, match="equally many slots"):
+    with pytest.raises(InvalidValueError, match="equally many slots"):
         place_experts(PlacementRule(kind="eplb", replicas=3), num_experts=4, num_ranks=2)
 
 
@@ -230,7 +230,7 @@ def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
     """The published code plans without groups then, which nobody would notice: 12 experts on 2 nodes."""
     rule = PlacementRule(kind="eplb", groups=groups)
     with pytest.raises(
-        WorkloadError, match=f"groups must divide 12 experts and be a multiple of the 2 .* got {groups}. "
+        InvalidValueError, match=f"groups must divide 12 experts and be a multiple of the 2 .* got {groups}. "
     ):
         place_experts(rule, num_experts=12, num_ranks=4, num_nodes=2)
     for fits in (1, 2, 6):
@@ -238,5 +238,27 @@ def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
 
 
 def test_an_unknown_placement_is_refused():
-    with pytest.raises(WorkloadError, match="placement: kind must be one of contiguous"):
+    with pytest.raises(InvalidValueError, match=r"placement\.kind must be one of contiguous"):
         place_experts(PlacementRule(kind="best"), num_experts=4, num_ranks=2)
+
+
+def test_a_placement_entered_in_the_dict_alone_places_experts(monkeypatch):
+    """A toy that places the experts in reverse order."""
+
+    def reverse(request):
+        return np.arange(request.num_experts)[::-1].reshape(request.num_ranks, -1)
+
+    monkeypatch.setitem(PLACEMENTS, "reverse", PlacementKind(summary="toy", place=reverse))
+    slots = place_experts(PlacementRule(kind="reverse"), num_experts=4, num_ranks=2)
+    assert slots.tolist() == [[3, 2], [1, 0]]
+
+
+@pytest.mark.parametrize("kind", PLACEMENTS)
+def test_a_placement_says_what_it_is(kind):
+    """It requires only settings that it uses; a planned placement uses the window of loads that it is planned from."""
+    placement = PLACEMENTS[kind]
+    assert placement.summary
+    assert set(placement.required_settings) <= set(placement.settings)
+    assert placement.is_planned == placement.uses("window")
+    slots = place_experts(rule_of(kind, 8, 4), num_experts=8, num_ranks=4)
+    assert placement.is_contiguous <= (slots.ravel().tolist() == list(range(8)))

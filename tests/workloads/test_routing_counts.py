@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
-from workloads.routing import ROUTINGS, Skew, draw_counts
+from sim.errors import InvalidValueError
+from workloads.routing import ROUTINGS, RoutingKind, Skew, draw_counts
 from workloads.topk_sampling import choose_experts
 
 EVERY_ROUTING = pytest.mark.parametrize("kind", ROUTINGS)
@@ -253,6 +253,29 @@ def test_draws_of_different_keys_are_uncorrelated():
 
 
 def test_an_unknown_routing_is_refused():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         draw("zipff")
     assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
+
+
+def test_a_routing_entered_in_the_dict_alone_is_drawn(monkeypatch):
+    """Shares of a toy: all tokens of a layer go to the first two experts, and each token takes both."""
+
+    def first_two(request, layer, microbatch):
+        del layer, microbatch
+        return np.where(np.arange(request.num_experts) < 2, 0.5, 0.0)
+
+    monkeypatch.setitem(ROUTINGS, "first_two", RoutingKind(summary="toy", shares=first_two))
+    counts = draw("first_two", num_sources=3, tokens=5, num_experts=4, top_k=2)
+    np.testing.assert_array_equal(counts, [[5, 5, 0, 0]] * 3)
+
+
+@EVERY_ROUTING
+def test_a_routing_says_what_it_is(kind):
+    """It has shares or counts, requires only settings that it uses, and has a measure of its skew if it has a skew."""
+    routing = ROUTINGS[kind]
+    assert routing.summary
+    assert routing.shares is not None or routing.counts is not None
+    assert set(routing.required_settings) <= set(routing.settings)
+    assert routing.uses("skew") == (routing.skew_measure is not None)
+    assert routing.uses("shuffled") or not routing.lists_hottest_first

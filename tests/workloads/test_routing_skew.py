@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing import ROUTINGS, Skew, draw_counts, expert_shares
 from workloads.routing.conditional_bernoulli import (
     bernoulli_odds,
@@ -69,7 +69,9 @@ def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
     found = inclusion_probabilities(np.array([1.0, 1.0, 1e-4, 1e-5]) / (2 + 1.1e-4), 2)
     chosen = choose_weighted(1, 10**8, 4, conditional_tables(bernoulli_odds(found, 2), 2), np.random.default_rng(1))[0]
     assert (np.abs(chosen - 1e8 * found) <= 6 * np.sqrt(1e8 * found * (1 - found))).all()
-    with pytest.raises(WorkloadError, match="routing: skew must be so weak that tokens can take top_k = 2 distinct"):
+    with pytest.raises(
+        InvalidValueError, match=r"routing\.skew must be so weak that tokens can take top_k = 2 distinct"
+    ):
         bernoulli_odds(inclusion_probabilities(np.array([1.0, 1.0, 2e-9, 8e-10, 3e-10]) / 2, 2), 2)
 
 
@@ -160,7 +162,7 @@ def test_a_hot_node_among_nodes_that_are_not_alike_is_whole():
 
 
 def test_one_node_alone_is_not_hot():
-    with pytest.raises(WorkloadError, match="hot_experts must be given with kind hot_node where one node has all"):
+    with pytest.raises(InvalidValueError, match="hot_experts must be given with kind hot_node where one node has all"):
         shares("hot_node", Skew(skew=0.5))
 
 
@@ -194,7 +196,7 @@ def test_logarithms_give_the_law_of_dirichlet_as_well():
 
 
 def test_a_share_that_dirichlet_cannot_have_is_refused():
-    with pytest.raises(WorkloadError, match="coefficient of variation"):
+    with pytest.raises(InvalidValueError, match="coefficient of variation"):
         shares("dirichlet", Skew(skew=4.0))
 
 
@@ -258,7 +260,7 @@ def test_a_draw_depends_on_its_own_layer_and_microbatch_alone():
 
 
 def test_too_few_living_experts_are_refused():
-    with pytest.raises(WorkloadError, match="dead_experts must leave top_k = 2"):
+    with pytest.raises(InvalidValueError, match="dead_experts must leave top_k = 2"):
         draw("zipf", skew=Skew(skew=1.0, dead_experts=15))
 
 

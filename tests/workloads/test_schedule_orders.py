@@ -2,22 +2,28 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedule_runs import durations, make, max_in_flight, run_order, split_step
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules import (
+    CHUNK_ORDERS,
+    CUSTOM,
     SCHEDULES,
     ChunkLayout,
     FixedOrder,
     Pass,
     Pipeline,
+    ScheduleKind,
     StageTimes,
     build_pipeline_order,
     build_schedule,
+    schedule_kind_of,
+    schedule_names,
 )
 from workloads.schedules.list_scheduler import ListScheduler, Rule
 from workloads.schedules.schedule_search import longest_span_ns
@@ -294,13 +300,51 @@ def test_of_many_alike_microbatches_most_are_repeated_and_not_simulated(kind, mo
     assert all(schedule.num_simulated < num_passes / 10 for schedule in schedules)
 
 
+# --- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_that_is_entered_in_the_table_alone_is_known_and_runs(monkeypatch):
+    """The layout gives its number of chunks; the first line of its docstring is its summary."""
+
+    def last_first(pipeline):
+        """Last first: the backward passes in reverse.
+
+        Nothing else of this text is shown.
+        """
+        numbers = range(pipeline.num_microbatches)
+        passes = [Pass("F", i) for i in numbers] + [Pass("B", i) for i in reversed(numbers)]
+        return [list(passes) for _ in range(pipeline.num_stages)]
+
+    monkeypatch.setitem(SCHEDULES, "last_first", ScheduleKind(build=last_first))
+    entry = schedule_kind_of("last_first")
+    assert "last_first" in schedule_names()
+    assert (entry.num_chunks, entry.summary) == (1, "Last first: the backward passes in reverse.")
+    order = make("last_first", 2, 3).order
+    assert [pass_.microbatch for pass_ in order[1]] == [0, 1, 2, 2, 1, 0]
+    assert len(run_order("last_first", order, lambda *_: 1)[0]) == 6
+
+
+def test_custom_takes_any_number_of_chunks_only_round_robin():
+    """`parallel.vpp` need not be given: one chunk in a row is the default."""
+    kinds = {chunk_order: schedule_kind_of(CUSTOM, chunk_order) for chunk_order in CHUNK_ORDERS}
+    accepted = {name: [v for v in (1, 2, 3) if kind.accepts_num_chunks(v)] for name, kind in kinds.items()}
+    assert accepted == {"round_robin": [1, 2, 3], "vee": [1, 2], "both_ways": [1, 2]}
+    assert not any(kind.needs_num_chunks for kind in kinds.values())
+    assert [kind.layout_on(4).kind for kind in kinds.values()] == ["row", "vee", "both_ways"]
+
+
+def test_the_page_of_schedules_has_every_schedule():
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text(encoding="utf-8")
+    assert [name for name in schedule_names() if f"`{name}`" not in page] == []
+
+
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         build_schedule("2f2b", num_stages=2, num_microbatches=2)
-    assert str(refusal.value) == f"schedule: kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
+    assert str(refusal.value) == f"schedule.kind must be one of {', '.join(SCHEDULES)}, got 2f2b. Use 1f1b."
 
 
 @pytest.mark.parametrize(
@@ -322,7 +366,7 @@ def test_an_unknown_schedule_is_refused():
     ],
 )
 def test_a_pipeline_that_is_none_for_a_schedule_is_refused(kind, p, m, v, says):
-    with pytest.raises(WorkloadError, match=says):
+    with pytest.raises(InvalidValueError, match=says):
         build_pipeline_order(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
 
 

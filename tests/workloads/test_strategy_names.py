@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.strategy import Strategy
 
 SIZE = st.integers(1, 9_999_999)
@@ -53,23 +53,23 @@ def test_the_documents_name():
 
 @pytest.mark.parametrize("part", ["XP4", "TP", "TP0", "TP-2", "TP2.5", "TP12345678", "4", "SP2", ""])
 def test_a_part_that_is_no_axis_is_refused(part):
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         Strategy.parse(f"EP8_{part}")
     assert str(refusal.value) == (
-        f"strategy: name must be made of known parts, not {part!r}, got 'EP8_{part}'. "
-        "RendezvousKey axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
+        f"parallel.strategy must be made of known parts, not {part!r}, got 'EP8_{part}'. "
+        "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
     )
 
 
 @pytest.mark.parametrize(("name", "axis"), [("TP2_TP2", "TP"), ("EP8_TP2_ep4", "EP"), ("SP_TP2_SP", "SP")])
 def test_an_axis_named_twice_is_refused(name, axis):
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         Strategy.parse(name)
-    assert str(refusal.value) == f"strategy: name must name {axis} once, got {name!r}. Drop one of the {axis} parts."
+    assert str(refusal.value) == f"parallel.strategy must name {axis} once, got {name!r}. Drop one of the {axis} parts."
 
 
 @pytest.mark.parametrize("axis", ["tp", "pp", "ep", "dp", "cp", "etp", "vpp"])
 def test_an_axis_below_1_is_refused(axis):
-    with pytest.raises(WorkloadError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         Strategy(**{axis: 0})
-    assert str(refusal.value) == f"strategy: {axis} must be at least 1, got 0. Leave it out for size 1."
+    assert str(refusal.value) == f"parallel.{axis} must be at least 1, got 0. Leave it out for size 1."

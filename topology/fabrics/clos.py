@@ -115,7 +115,7 @@ class RailOnly:
                 "kind",
                 rule=f"be rail_only only where each GPU has a NIC, and {spec.name} has {spec.nics_per_node} of them",
                 value="rail_only",
-                cure="Use kind: rail_optimised.",
+                hint="Use kind: rail_optimised.",
             )
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
@@ -149,7 +149,7 @@ class OneSwitch:
 def _require_nodes(nodes_per_leaf: int | None) -> None:
     """Refuse leaves without nodes."""
     if nodes_per_leaf is not None and nodes_per_leaf < 1:
-        raise refuse("nodes_per_leaf", rule="be at least 1", value=nodes_per_leaf, cure="Write at least 1.")
+        raise refuse("nodes_per_leaf", rule="be at least 1", value=nodes_per_leaf, hint="Write at least 1.")
 
 
 def _add_spines(

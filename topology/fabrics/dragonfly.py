@@ -54,14 +54,14 @@ class Dragonfly:
         for field in ("switches_per_group", "nodes_per_switch", "global_links_per_switch"):
             if not 1 <= getattr(self, field) <= _MOST_OF_EACH:
                 rule, value = f"be from 1 to {_MOST_OF_EACH}", getattr(self, field)
-                raise refuse(field, rule=rule, value=value, cure="Take more groups, or more nodes on a switch.")
+                raise refuse(field, rule=rule, value=value, hint="Take more groups, or more nodes on a switch.")
         num_others = self._num_groups(num_nodes) - 1
         if num_others > self._num_slots:
             raise refuse(
                 "global_links_per_switch",
                 rule=f"reach {num_others} other groups from {self.switches_per_group} switches",
                 value=self.global_links_per_switch,
-                cure=self._hint(num_nodes),
+                hint=self._hint(num_nodes),
             )
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:

@@ -42,7 +42,7 @@ class Torus:
                 "shape",
                 rule=f"be two or three counts whose product is cluster.num_nodes = {num_nodes}",
                 value=list(self.shape),
-                cure=f"Write for example {list(self._shape_for(num_nodes))}.",
+                hint=f"Write for example {list(self._shape_for(num_nodes))}.",
             )
 
     def _shape_for(self, num_nodes: int) -> tuple[int, int]:

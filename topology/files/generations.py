@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.presets.protocols import simple_rate
 
 __all__ = [
@@ -149,8 +149,8 @@ def generation_of(sm: int) -> Generation:
     """
     below = [known for known in _GENERATIONS if known <= sm]
     if not below:
-        cure = "Describe the machine in YAML."
-        raise TopologyError("a GPU", "sm", f"be at least {min(_GENERATIONS)}", sm, cure)
+        hint = "Describe the machine in YAML."
+        raise InvalidValueError("sm", f"be at least {min(_GENERATIONS)}", sm, hint, subject="a GPU")
     return _GENERATIONS[max(below)]
 
 
@@ -164,7 +164,9 @@ def xgmi_of(gfx: str) -> XgmiGeneration:
     if start:
         return _XGMI[start]
     known = ", ".join(f"{start}*" for start in _XGMI)
-    raise TopologyError("a GPU", "gcn", f"be one of {known}", gfx or "nothing", "Describe the machine in YAML.")
+    raise InvalidValueError(
+        "gcn", f"be one of {known}", gfx or "nothing", "Describe the machine in YAML.", subject="a GPU"
+    )
 
 
 def is_same_architecture(gfx: str, other: str) -> bool:

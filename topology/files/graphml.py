@@ -22,8 +22,8 @@ import xml.etree.ElementTree as ET
 
 import networkx as nx
 
+from sim.errors import InvalidValueError
 from topology.check_graph import check_graph
-from topology.errors import TopologyError
 
 __all__ = ["graph_to_graphml", "graphml_to_graph", "parse_xml"]
 
@@ -50,7 +50,7 @@ def graphml_to_graph(text: str, name: str = "") -> "nx.DiGraph[str]":
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The text is no GraphML, or a vertex or link lacks what `topology.check_graph` wants.
     """
     root = parse_xml(text, "the GraphML")
@@ -78,12 +78,12 @@ def graphml_to_graph(text: str, name: str = "") -> "nx.DiGraph[str]":
 def parse_xml(text: str, subject: str) -> ET.Element:
     """Return the root of an XML text; a document type, with which a short text can become a huge one, is refused."""
     if _DECLARED.search(text):
-        raise TopologyError(subject, "the text", "have no document type", "a <!DOCTYPE or <!ENTITY", "Remove it.")
+        raise InvalidValueError("the text", "have no document type", "a <!DOCTYPE or <!ENTITY", "Remove it.", subject)
     try:
         return ET.fromstring(text)  # without entities nothing can be expanded or fetched
     except (ET.ParseError, ValueError) as error:
-        raise TopologyError(
-            subject, "the text", "be XML", f"an error ({error})", "Check that the file is whole."
+        raise InvalidValueError(
+            "the text", "be XML", f"an error ({error})", "Check that the file is whole.", subject
         ) from None
 
 
@@ -123,5 +123,5 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def _refused(rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError("the GraphML", "the text", rule, value, cure)
+def _refused(rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError("the text", rule, value, hint, subject="the GraphML")

@@ -33,7 +33,7 @@ from typing import Final
 
 import networkx as nx
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.files.device_checks import warn_of_device
 from topology.files.generations import (
     CPU_LATENCY_S,
@@ -151,7 +151,7 @@ def nccl_xml_to_node(text: str, *, sm: int = 0, device: str = "") -> OneNode:
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The text is no such topology, has an unknown element or attribute, or an element lacks what it needs.
     """
     system = parse_xml(text, _SUBJECT)
@@ -187,8 +187,8 @@ def _check_elements(system: ET.Element, found: _Found) -> None:
         parent = found.parents.get(element)
         if known is None:
             inside = f" in `{parent.tag}`" if parent is not None else ""
-            rule, cure = f"be one of {', '.join(_ELEMENTS)}", "Remove it if it carries no links, or write YAML."
-            raise _refused(f"element `{element.tag}`{inside}", rule, "an unknown element", cure)
+            rule, hint = f"be one of {', '.join(_ELEMENTS)}", "Remove it if it carries no links, or write YAML."
+            raise _refused(f"element `{element.tag}`{inside}", rule, "an unknown element", hint)
         if parent is not None and parent.tag not in known[0].split():
             places = " or ".join(f"`{place}`" for place in known[0].split()) or "no"
             rule = f"stand in a {places} element" if known[0] else "be the outermost element"
@@ -196,8 +196,8 @@ def _check_elements(system: ET.Element, found: _Found) -> None:
         for attribute in element.attrib:
             if attribute not in known[1].split():
                 rule = f"have no attribute but {', '.join(known[1].split())}"
-                cure = "Remove the attribute if it carries no topology, or describe the machine in YAML."
-                raise _refused(_shown(element), rule, f"`{attribute}`", cure)
+                hint = "Remove the attribute if it carries no topology, or describe the machine in YAML."
+                raise _refused(_shown(element), rule, f"`{attribute}`", hint)
         if element.tag == "pci" and sum(1 for _ in found.around(element)) > _MAX_DEPTH:
             raise _refused("the text", f"be nested at most {_MAX_DEPTH} deep", "a deeper level", "Check the file.")
 
@@ -225,8 +225,8 @@ def _find_gpus(system: ET.Element, found: _Found, node: OneNode) -> None:
     for gpu in ranked:
         first = seen.setdefault(_rank(gpu), gpu)
         if first is not gpu:
-            cure = f"{first.label} and {gpu.label} have it: number the GPUs anew."
-            raise _refused("rank of `gpu`", "be given once", _rank(gpu), cure)
+            hint = f"{first.label} and {gpu.label} have it: number the GPUs anew."
+            raise _refused("rank of `gpu`", "be given once", _rank(gpu), hint)
     if not found.gpus:
         raise _refused("the text", "hold a GPU", "none", "Dump it on a machine with GPUs.")
     order = {id(gpu): number for number, gpu in enumerate(found.gpus)}
@@ -439,12 +439,12 @@ def _target(
         return _nvswitch(node, found, host)
     others = [peer for peer in peers if peer is not gpu]
     if peers and not others:
-        cure = "A GPU has no link to itself: correct the target."
-        raise _refused(f"{link.tag} of {gpu.label}", "lead to another GPU", link.get("target"), cure)
+        hint = "A GPU has no link to itself: correct the target."
+        raise _refused(f"{link.tag} of {gpu.label}", "lead to another GPU", link.get("target"), hint)
     if len(others) > 1:
-        cure = "Describe the machine in YAML, where each GPU has a name."
+        hint = "Describe the machine in YAML, where each GPU has a name."
         rule = "lead to a slot with one other GPU"
-        raise _refused(f"{link.tag} of {gpu.label}", rule, f"{link.get('target')} with {len(others)} GPUs", cure)
+        raise _refused(f"{link.tag} of {gpu.label}", rule, f"{link.get('target')} with {len(others)} GPUs", hint)
     return found.names[others[0].key] if others else None
 
 
@@ -539,5 +539,5 @@ def _whole(element: ET.Element | None, attribute: str) -> int:
     return int(text)
 
 
-def _refused(field: str, rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError(_SUBJECT, field, rule, value, cure)
+def _refused(field: str, rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError(field, rule, value, hint, subject=_SUBJECT)

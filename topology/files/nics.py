@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from topology.files.one_node import OneNode
@@ -69,7 +69,7 @@ def nics_in_use(node: "OneNode", named: Sequence[str] = ()) -> tuple[list[str], 
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         A name is no NIC of the node, or no NIC is left.
     """
     if named:
@@ -133,11 +133,11 @@ def _named(node: "OneNode", named: Sequence[str]) -> list[str]:
             hint = f"Did you mean {nearest[0]}? " if nearest and not matches else ""
             rule = "name a NIC of the file" if not matches else "begin with ^ everywhere or nowhere"
             listed = f"The file has {', '.join(known)}." if known else "The file has no NIC: leave the key out."
-            raise TopologyError("cluster", f"nics.{i}", rule, text, hint + listed)
+            raise InvalidValueError(f"cluster.nics.{i}", rule, text, hint + listed)
         found.update(matches)
     used = [nic for nic in node.nics if (nic in found) != is_exclusion]
     if not used:
-        raise TopologyError("cluster", "nics", "leave a NIC in use", ", ".join(named), "Name fewer NICs.")
+        raise InvalidValueError("cluster.nics", "leave a NIC in use", ", ".join(named), "Name fewer NICs.")
     return used
 
 

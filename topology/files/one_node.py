@@ -22,10 +22,10 @@ from typing import Final
 
 import networkx as nx
 
-from topology.errors import TopologyError
-from topology.fabric import MAX_GPUS
+from sim.errors import InvalidValueError
 from topology.files.generations import SOURCES
 from topology.files.nics import Nic, nics_in_use, warnings_of_nics
+from topology.limits import MAX_GPUS
 from topology.presets.protocols import simple_rate
 
 __all__ = ["NUM_SPINES", "OneNode", "join_both_ways", "repeat_node"]
@@ -146,7 +146,7 @@ def repeat_node(
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The node has no NIC, or the rate of a NIC is unknown, and there are several nodes; or there are too many GPUs.
     """
     copies = _num_copies(node, num_nodes, name)
@@ -176,12 +176,12 @@ def _num_copies(node: OneNode, num_nodes: int | None, name: str) -> int:
         node.warnings.append(f"The file describes {hosts} hosts that no NVLink joins: the cluster has {hosts} nodes.")
         wanted = hosts
     if wanted < 1 or wanted % hosts:
-        subject, rule = f"cluster {name!r}", f"be a multiple of the {hosts} hosts of the file"
-        raise TopologyError(subject, "num_nodes", rule, num_nodes, f"Write {-(-max(wanted, 1) // hosts) * hosts}.")
+        rule = f"be a multiple of the {hosts} hosts of the file"
+        raise InvalidValueError("cluster.num_nodes", rule, num_nodes, f"Write {-(-max(wanted, 1) // hosts) * hosts}.")
     copies = wanted // hosts
     if copies * num_gpus > MAX_GPUS:
-        rule, cure = f"give 1 to {MAX_GPUS:,} GPUs", f"Write at most {MAX_GPUS // num_gpus * hosts:,}."
-        raise TopologyError(f"cluster {name!r}", "num_nodes", rule, num_nodes, cure)
+        rule, hint = f"give 1 to {MAX_GPUS:,} GPUs", f"Write at most {MAX_GPUS // num_gpus * hosts:,}."
+        raise InvalidValueError("cluster.num_nodes", rule, num_nodes, hint)
     return copies
 
 
@@ -194,20 +194,20 @@ def _kept_gpus(node: OneNode, gpus_used: int | None, name: str) -> dict[str, int
         per_host.setdefault(node.node_of.get(gpu, 0), []).append(gpu)
     fewest = min(len(gpus) for gpus in per_host.values())
     if not 1 <= gpus_used <= fewest:
-        rule, cure = f"be from 1 to {fewest}, the GPUs of a node", f"Write {fewest}, or leave the key out."
-        raise TopologyError(f"cluster {name!r}", "gpus_per_node_used", rule, gpus_used, cure)
+        rule, hint = f"be from 1 to {fewest}, the GPUs of a node", f"Write {fewest}, or leave the key out."
+        raise InvalidValueError("cluster.gpus_per_node_used", rule, gpus_used, hint)
     kept = {gpu for gpus in per_host.values() for gpu in gpus[:gpus_used]}
     return {gpu: rank for rank, gpu in enumerate(gpu for gpu in node.gpus if gpu in kept)}
 
 
 def _check_rates(rates: dict[str, float | None], name: str) -> None:
     if not rates:
-        cure = "A node without NIC cannot be joined: write 1, or describe the network in YAML."
-        raise TopologyError(f"cluster {name!r}", "num_nodes", "be 1 where the node has no NIC", "several", cure)
+        hint = "A node without NIC cannot be joined: write 1, or describe the network in YAML."
+        raise InvalidValueError("cluster.num_nodes", "be 1 where the node has no NIC", "several", hint)
     if None in rates.values():
         unknown = ", ".join(nic for nic, rate in rates.items() if rate is None)
-        cure = "The file does not tell the rate of a NIC: write cluster.nic_bandwidth, such as 400 Gb/s."
-        raise TopologyError(f"cluster {name!r}", "nic_bandwidth", f"be given for {unknown}", "nothing", cure)
+        hint = "The file does not tell the rate of a NIC: write cluster.nic_bandwidth, such as 400 Gb/s."
+        raise InvalidValueError("cluster.nic_bandwidth", f"be given for {unknown}", "nothing", hint)
 
 
 def _copy(

@@ -20,7 +20,7 @@ ROCm/rocm_smi_lib, python_smi_tools/rocm_smi.py: showtopo.
 import re
 from typing import Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.files.device_checks import warn_of_device
 from topology.files.generations import CPU_LATENCY_S, NVLINK_LATENCY_S, PCIE_LATENCY_S, gfx_of_device, xgmi_of
 from topology.files.one_node import OneNode, join_both_ways
@@ -46,7 +46,7 @@ def rocm_smi_to_node(text: str, *, device: str) -> OneNode:
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The text is of another tool of AMD, or holds no whole, symmetric table of link types.
 
     Examples
@@ -59,13 +59,13 @@ def rocm_smi_to_node(text: str, *, device: str) -> OneNode:
         raise _refused("the text", "be of `rocm-smi --showtopo`", "that of amd-smi", "Save `rocm-smi --showtopo`.")
     gfx = gfx_of_device(device)
     if not gfx:
-        cure = "rocm-smi prints no bandwidths: write cluster.device mi300x or mi250x-gcd."
-        raise TopologyError("the device", "preset", "be of AMD where rocm-smi describes the machine", device, cure)
+        hint = "rocm-smi prints no bandwidths: write cluster.device mi300x or mi250x-gcd."
+        raise InvalidValueError("cluster.device.preset", "be of AMD where rocm-smi describes the machine", device, hint)
     tables = {name: _table(text, head) for name, head in _TABLES.items()}
     types = tables["Type"]
     if not types:
-        cure = "Save all that `rocm-smi --showtopo` prints."
-        raise _refused("the text", "have the table Link Type between two GPUs", "none", cure)
+        hint = "Save all that `rocm-smi --showtopo` prints."
+        raise _refused("the text", "have the table Link Type between two GPUs", "none", hint)
     gpus = list(dict.fromkeys(a for a, _ in types))
     node = OneNode()
     node.gfx = gfx
@@ -165,5 +165,5 @@ def _add_cpus(node: OneNode, names: dict[str, str], text: str) -> None:
             )
 
 
-def _refused(field: str, rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError(_SUBJECT, field, rule, value, cure)
+def _refused(field: str, rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError(field, rule, value, hint, subject=_SUBJECT)

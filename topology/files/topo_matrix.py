@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 from topology.files.device_checks import warn_of_device
 from topology.files.generations import (
     CPU_LATENCY_S,
@@ -100,7 +100,7 @@ def topo_matrix_to_node(text: str, *, sm: int, device: str = "") -> OneNode:
 
     Raises
     ------
-    TopologyError
+    InvalidValueError
         The text holds no whole, symmetric matrix.
 
     Examples
@@ -303,5 +303,5 @@ def _add_nvlinks(node: OneNode, matrix: _Matrix, names: dict[str, str], figures:
     node.warn_of_missing_links({names[a]: most[a] if a in switched else total[a] for a in gpus}, "NVLinks")
 
 
-def _refused(field: str, rule: str, value: object, cure: str) -> TopologyError:
-    return TopologyError(_SUBJECT, field, rule, value, cure)
+def _refused(field: str, rule: str, value: object, hint: str) -> InvalidValueError:
+    return InvalidValueError(field, rule, value, hint, subject=_SUBJECT)

@@ -10,12 +10,11 @@ InfiniBand 2.8 us under one leaf, 3.7 us across leaves; RoCE 3.6 and 5.6 us), di
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError, did_you_mean
 from topology.fabric import FabricSpec, Node
 from topology.fabrics.clos import RailOptimised
 from topology.links import LinkKind
 from topology.nodes import MeshNode, NvSwitchNode, PcieServer
-from topology.presets.near import near_preset
 from topology.presets.protocols import BETWEEN_NODES, FITTED, simple_rate
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
@@ -197,7 +196,5 @@ def get_cluster_preset(name: str) -> ClusterPreset:
     """
     if name in CLUSTERS:
         return CLUSTERS[name]
-    nearest = near_preset(name, CLUSTERS)
-    hint = f"Did you mean {nearest!r}? " if nearest else ""
-    cure = f"{hint}Known: {', '.join(CLUSTERS)}."
-    raise TopologyError(subject="cluster", field="preset", rule="name a known cluster", value=repr(name), cure=cure)
+    hint = f"{did_you_mean(name, CLUSTERS)} `moesim list presets` shows all."
+    raise InvalidValueError(field="cluster.preset", rule="name a known cluster", value=name, hint=hint)

@@ -13,9 +13,8 @@ Attention efficiencies count the causal half only. Head dim 64 is the harder cas
 
 from dataclasses import replace
 
+from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
-from topology.errors import TopologyError
-from topology.presets.near import near_preset
 
 __all__ = ["DEVICES", "get_device"]
 
@@ -195,15 +194,13 @@ def get_device(name: str) -> Device:
     132
     >>> get_device("h100")
     Traceback (most recent call last):
-    topology.errors.TopologyError: device 'h100': name must be a known preset, got h100. Did you mean 'h100-sxm'? ...
+    sim.errors.InvalidValueError: cluster.device.preset must be a known preset, got h100. Did you mean `h100-sxm`? ...
     """
     if name in DEVICES:
         return DEVICES[name]
-    nearest = near_preset(name, DEVICES, cutoff=0.0)
-    raise TopologyError(
-        subject=f"device {name!r}",
-        field="name",
+    raise InvalidValueError(
+        field="cluster.device.preset",
         rule="be a known preset",
         value=name,
-        cure=f"Did you mean {nearest!r}? Known: {', '.join(DEVICES)}.",
+        hint=f"{did_you_mean(name, DEVICES, cutoff=0.0)} `moesim list presets` shows all.",
     )

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from topology.errors import TopologyError
+from sim.errors import InvalidValueError
 
 __all__ = [
     "BETWEEN",
@@ -67,8 +67,8 @@ class Tier:
     def _require(self, ok: bool, field: str, rule: str) -> None:
         if not ok:
             value = getattr(self, field)
-            raise TopologyError(
-                subject="tier", field=field, rule=rule, value=value, cure="Give a physical figure, or leave it out."
+            raise InvalidValueError(
+                subject="tier", field=field, rule=rule, value=value, hint="Give a physical figure, or leave it out."
             )
 
 
@@ -258,12 +258,12 @@ def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str
     between = between or "ethernet"
     for name, known in ((inside, INSIDE_NODES), (between, BETWEEN_NODES)):
         if name not in known:
-            raise TopologyError(
+            raise InvalidValueError(
                 subject="protocols",
                 field="technology",
                 rule=f"be one of {', '.join(known)}",
                 value=repr(name),
-                cure="Correct the name.",
+                hint="Correct the name.",
             )
     pair = _Pair(inside, between, fitted)
     return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges())

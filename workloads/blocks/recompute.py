@@ -21,7 +21,7 @@ Korthikanti et al., "Reducing activation recomputation in large transformer mode
 from dataclasses import dataclass
 from typing import Final
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["RECOMPUTE_KINDS", "RECOMPUTE_MODULES", "Recompute"]
 
@@ -42,12 +42,11 @@ class Recompute:
 
     def __post_init__(self) -> None:
         if self.kind not in RECOMPUTE_KINDS or not set(self.modules) <= set(RECOMPUTE_MODULES):
-            raise WorkloadError(
-                subject="schedule",
-                field="recompute",
+            raise InvalidValueError(
+                field="schedule.recompute",
                 rule=f"be one of {', '.join(RECOMPUTE_KINDS)}, of modules {', '.join(RECOMPUTE_MODULES)}",
                 value=[self.kind, *self.modules],
-                cure="Use none.",
+                hint="Use none.",
             )
 
     def recomputes(self, module: str) -> bool:

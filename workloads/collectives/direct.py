@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sim.errors import InvalidValueError
 from workloads.collectives.exchange import Exchange, Step
-from workloads.errors import WorkloadError
 
 __all__ = ["all_to_all", "point_to_point"]
 
@@ -69,12 +69,12 @@ def point_to_point(src: Sequence[int], dst: Sequence[int], num_bytes: float) -> 
     """
     senders, receivers = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
     if senders.shape != receivers.shape:
-        raise WorkloadError(
+        raise InvalidValueError(
             subject="point_to_point",
             field="dst",
             rule=f"name one receiver for each of {senders.size} senders",
             value=receivers.size,
-            cure="Give pairs.",
+            hint="Give pairs.",
         )
     return Exchange(
         src=senders,
@@ -85,6 +85,6 @@ def point_to_point(src: Sequence[int], dst: Sequence[int], num_bytes: float) -> 
     )
 
 
-def _matrix_error(rule: str, value: object) -> WorkloadError:
-    cure = "Give bytes for every pair of ranks."
-    return WorkloadError(subject="all_to_all", field="byte_matrix", rule=rule, value=value, cure=cure)
+def _matrix_error(rule: str, value: object) -> InvalidValueError:
+    hint = "Give bytes for every pair of ranks."
+    return InvalidValueError(subject="all_to_all", field="byte_matrix", rule=rule, value=value, hint=hint)

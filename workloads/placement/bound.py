@@ -87,7 +87,7 @@ def max_over_mean(loads: FloatArray, *, num_ranks: int, replicas: int = 0) -> di
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The replicas do not give all ranks equally many slots.
 
     Examples

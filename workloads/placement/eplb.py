@@ -18,7 +18,7 @@ deepseek-ai/EPLB, README and eplb.py, 2025; DeepSeek-V3 technical report, 2024, 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["eplb", "pack"]
 
@@ -106,5 +106,5 @@ def _check_divisibility(num_experts: int, num_slots: int, num_groups: int, num_n
         ("groups", num_slots % num_nodes == 0, f"give {num_nodes} nodes equally many slots", num_groups),
     ):
         if not is_legal:
-            cure = "Choose replicas and groups that divide."
-            raise WorkloadError(subject="placement", field=field, rule=rule, value=value, cure=cure)
+            hint = "Choose replicas and groups that divide."
+            raise InvalidValueError(field=f"placement.{field}", rule=rule, value=value, hint=hint)

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.placement.eplb import eplb, pack
 from workloads.routing.request import PLACES, stream
 
@@ -165,12 +165,11 @@ def place_experts(
            [1, 3]])
     """
     if rule.kind not in PLACEMENTS:
-        raise WorkloadError(
-            subject="placement",
-            field="kind",
+        raise InvalidValueError(
+            field="placement.kind",
             rule=f"be one of {', '.join(PLACEMENTS)}",
             value=rule.kind,
-            cure="Use contiguous.",
+            hint="Use contiguous.",
         )
     request = PlacementRequest(
         rule=rule,
@@ -205,13 +204,12 @@ def _explicit(request: PlacementRequest) -> IntArray:
     plans = [lists[first : first + num_ranks] for first in range(0, len(lists), num_ranks)]
     if len(plans) not in (1, num_layers) or not all(_is_complete(plan, request, per_rank) for plan in plans):
         layers = f", in all layers or for each of the {num_layers} with experts" if num_layers > 1 else ""
-        raise WorkloadError(
-            subject="placement",
-            field="experts",
+        raise InvalidValueError(
+            field="placement.experts",
             rule=f"give each of {num_ranks} ranks {per_rank} of the experts 0 to {request.num_experts - 1}, "
             f"each once{layers}",
             value=f"{len(lists)} lists of {sum(map(len, lists))} experts",
-            cure="Write one list for each rank of an expert group.",
+            hint="Write one list for each rank of an expert group.",
         )
     return np.array(plans[request.expert_layer if len(plans) > 1 else 0], dtype=np.intp)
 
@@ -235,12 +233,11 @@ def _eplb(request: PlacementRequest) -> IntArray:
     legal = [n for n in range(nodes, request.num_experts + 1, nodes) if request.num_experts % n == 0]
     if groups > 1 and groups not in legal:
         nearest = min(legal, key=lambda n: (abs(n - groups), n), default=None)
-        raise WorkloadError(
-            subject="placement",
-            field="groups",
+        raise InvalidValueError(
+            field="placement.groups",
             rule=f"divide {request.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
             value=groups,
-            cure="Leave groups out." if nearest is None else f"Use {nearest}, or leave groups out.",
+            hint="Leave groups out." if nearest is None else f"Use {nearest}, or leave groups out.",
         )
     return eplb(
         request.loads,

@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["OVERFLOWS", "KeptCopies", "keep_capacity"]
 
@@ -86,12 +86,11 @@ def keep_capacity(
     if factor is None:
         return KeptCopies(counts, counts, no_copies)
     if overflow not in OVERFLOWS:
-        raise WorkloadError(
-            subject="routing",
-            field="overflow",
+        raise InvalidValueError(
+            field="routing.overflow",
             rule=f"be one of {', '.join(OVERFLOWS)}",
             value=overflow,
-            cure="Use drop.",
+            hint="Use drop.",
         )
     mean = tokens * top_k / counts.shape[-1]
     is_bound = factor * mean < tokens

@@ -36,7 +36,7 @@ Chen, Dempster, Liu, "Weighted finite population sampling to maximize entropy", 
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = [
     "bernoulli_odds",
@@ -67,12 +67,11 @@ def inclusion_probabilities(shares: FloatArray, top_k: int) -> FloatArray:
     """
     alive = shares > 0
     if int(alive.sum()) < top_k:
-        raise WorkloadError(
-            subject="routing",
-            field="kind",
+        raise InvalidValueError(
+            field="routing.kind",
             rule=f"give tokens to at least top_k = {top_k} experts of a layer",
             value=int(alive.sum()),
-            cure="Lower model.top_k, for a token takes an expert once.",
+            hint="Lower model.top_k, for a token takes an expert once.",
         )
     probabilities, full = np.zeros(shares.size), np.zeros(shares.size, dtype=bool)
     while True:
@@ -100,12 +99,11 @@ def bernoulli_odds(inclusion: FloatArray, top_k: int) -> FloatArray:
         success = _iterate_odds(inclusion, free, top_k, step)
         if success is not None:
             return success
-    raise WorkloadError(
-        subject="routing",
-        field="skew",
+    raise InvalidValueError(
+        field="routing.skew",
         rule=f"be so weak that tokens can take top_k = {top_k} distinct experts by these shares",
         value=f"inclusion probabilities from {inclusion[free].min():.3g} to {inclusion[free].max():.3g} of an expert",
-        cure="Lower routing.skew or model.top_k.",
+        hint="Lower routing.skew or model.top_k.",
     )
 
 

@@ -36,7 +36,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import SHARES, RoutingRequest, stream
 
 __all__ = ["dirichlet", "drift", "equal", "power_law", "zipf"]
@@ -84,12 +84,11 @@ def dirichlet(request: RoutingRequest, layer: int, microbatch: int) -> FloatArra
         return np.full(num_experts, 1.0 / num_experts)
     alpha = ((num_experts - 1) / skew**2 - 1) / num_experts
     if alpha <= 0:
-        raise WorkloadError(
-            subject="routing",
-            field="skew",
+        raise InvalidValueError(
+            field="routing.skew",
             rule=f"be below sqrt(experts - 1) = {np.sqrt(num_experts - 1):.2f} with kind dirichlet",
             value=skew,
-            cure="The skew of dirichlet is the coefficient of variation of a share.",
+            hint="The skew of dirichlet is the coefficient of variation of a share.",
         )
     rng = stream(request.seed, SHARES, layer)
     if alpha < _SMALL_ALPHA:

@@ -24,7 +24,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.conditional_bernoulli import (
     bernoulli_odds,
     choose_weighted,
@@ -103,16 +103,15 @@ def draw_counts(
              [1, 1, 2, 2]]]])
     """
     if kind not in ROUTINGS:
-        raise WorkloadError(
-            subject="routing", field="kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, cure="Use balanced."
+        raise InvalidValueError(
+            field="routing.kind", rule=f"be one of {', '.join(ROUTINGS)}", value=kind, hint="Use balanced."
         )
     if max_nodes is not None and num_experts % num_nodes:
-        raise WorkloadError(
-            subject="routing",
-            field="max_nodes_per_token",
+        raise InvalidValueError(
+            field="routing.max_nodes_per_token",
             rule=f"be left out where {num_experts} experts do not divide by their {num_nodes} nodes",
             value=max_nodes,
-            cure="Give all nodes equally many experts.",
+            hint="Give all nodes equally many experts.",
         )
     request = RoutingRequest(
         num_sources=num_sources,

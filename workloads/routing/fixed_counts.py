@@ -21,7 +21,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import Draws, RoutingRequest
 
 __all__ = ["balanced_counts", "recorded_counts", "recorded_shares", "stride_counts"]
@@ -46,21 +46,19 @@ def stride_counts(request: RoutingRequest, draws: Draws) -> IntArray:
     """Return counts of choices that step through the experts by `Skew.stride`. Shape [N, S, E]."""
     num_experts, stride = request.num_experts, request.skew.stride
     if request.is_limited:
-        raise WorkloadError(
-            subject="routing",
-            field="max_nodes_per_token",
+        raise InvalidValueError(
+            field="routing.max_nodes_per_token",
             rule="be left out with kind stride, whose tokens take experts by number",
             value=request.max_nodes,
-            cure="Leave it out, or use another kind.",
+            hint="Leave it out, or use another kind.",
         )
     num_reached = num_experts // gcd(stride, num_experts)
     if num_reached < request.top_k:
-        raise WorkloadError(
-            subject="routing",
-            field="stride",
+        raise InvalidValueError(
+            field="routing.stride",
             rule=f"reach at least top_k = {request.top_k} of {num_experts} experts",
             value=stride,
-            cure="Choose a stride that shares no large factor with the number of experts.",
+            hint="Choose a stride that shares no large factor with the number of experts.",
         )
     quotient, remainder = divmod(request.tokens * request.top_k, num_reached)
     counts = np.zeros((len(draws), request.num_sources, num_experts), dtype=np.int64)
@@ -99,20 +97,18 @@ def _recorded_tokens(request: RoutingRequest, layer: int, microbatch: int) -> Fl
     """Return the recorded tokens of each expert of a layer in a microbatch. Shape [E]."""
     loads = request.skew.loads
     if loads is None:
-        raise WorkloadError(
-            subject="routing",
-            field="file",
+        raise InvalidValueError(
+            field="routing.file",
             rule="be given with kind trace",
             value="nothing",
-            cure="Name the file of a recording.",
+            hint="Name the file of a recording.",
         )
     if loads.shape[2] != request.num_experts:
-        raise WorkloadError(
-            subject="routing",
-            field="file",
+        raise InvalidValueError(
+            field="routing.file",
             rule=f"have experts = {request.num_experts} columns of experts",
             value=loads.shape[2],
-            cure="Use a recording of this model, or set model.experts.",
+            hint="Use a recording of this model, or set model.experts.",
         )
     tokens = loads[microbatch % loads.shape[0], (layer - request.skew.first_layer) % loads.shape[1]]
     return np.asarray(tokens, dtype=float)

@@ -17,7 +17,7 @@ drawn next are hot too. Without shuffling the first node is hot, and its experts
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.request import BURSTS, ORDER, RoutingRequest, stream
 
 __all__ = ["bursty", "hot_expert", "hot_node"]
@@ -51,12 +51,11 @@ def hot_node(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray
     if num_hot is None:
         num_hot = _num_experts_of_node(node_of_expert, int(node_of_expert[experts[0]]))
     if num_hot > request.num_experts:
-        raise WorkloadError(
-            subject="routing",
-            field="hot_experts",
+        raise InvalidValueError(
+            field="routing.hot_experts",
             rule=f"be at most experts = {request.num_experts}",
             value=num_hot,
-            cure="Write fewer hot experts.",
+            hint="Write fewer hot experts.",
         )
     shares = np.empty(request.num_experts)
     shares[experts] = _two_groups(request.num_experts, num_hot, request.skew.skew)
@@ -86,12 +85,11 @@ def _num_experts_of_node(node_of_expert: IntArray, node: int) -> int:
     """Return how many experts a node has; a node with all experts is refused, for it cannot be hotter than others."""
     num_experts = int((node_of_expert == node).sum())
     if num_experts == node_of_expert.size:
-        raise WorkloadError(
-            subject="routing",
-            field="hot_experts",
+        raise InvalidValueError(
+            field="routing.hot_experts",
             rule="be given with kind hot_node where one node has all experts",
             value="nothing",
-            cure="Write how many experts are hot, or spread the experts over more nodes.",
+            hint="Write how many experts are hot, or spread the experts over more nodes.",
         )
     return num_experts
 
@@ -110,10 +108,9 @@ def _two_groups(num_experts: int, num_hot: int, hot_share: float) -> FloatArray:
 
 def _check_skew_is_a_share(request: RoutingRequest) -> None:
     if request.skew.skew > 1:
-        raise WorkloadError(
-            subject="routing",
-            field="skew",
+        raise InvalidValueError(
+            field="routing.skew",
             rule=f"be at most 1 with kind {request.kind}",
             value=request.skew.skew,
-            cure=f"The skew of {request.kind} is a share: write for example 0.3.",
+            hint=f"The skew of {request.kind} is a share: write for example 0.3.",
         )

@@ -52,7 +52,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.conditional_bernoulli import conditional_tables, inclusion_probabilities
 
 __all__ = ["NodeLimitedSampler", "node_inclusion_probabilities", "uniform_node_sampler", "weighted_node_sampler"]
@@ -179,7 +179,7 @@ def weighted_node_sampler(
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         Too few experts are alive on some nodes.
     """
     per_node = np.minimum(success, _MAX_SUCCESS).reshape(num_nodes, -1)
@@ -325,11 +325,10 @@ def _split(first: FloatArray, second: FloatArray) -> _Split:
     return _Split(probabilities[..., :max_outcomes], *state_in_half[..., :max_outcomes])
 
 
-def _impossible(max_nodes: int, problem: str) -> WorkloadError:
-    return WorkloadError(
-        subject="routing",
-        field="max_nodes_per_token",
+def _impossible(max_nodes: int, problem: str) -> InvalidValueError:
+    return InvalidValueError(
+        field="routing.max_nodes_per_token",
         rule="leave tokens nodes that have enough experts for them",
         value=f"{max_nodes}, where there are {problem}",
-        cure="Raise it, or lower routing.skew, routing.dead_experts or model.top_k.",
+        hint="Raise it, or lower routing.skew, routing.dead_experts or model.top_k.",
     )

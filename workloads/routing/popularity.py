@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.routing.kinds import ROUTINGS
 from workloads.routing.request import DEAD, LAYERS, ORDER, RoutingRequest, stream
 
@@ -38,12 +38,11 @@ def expert_shares(request: RoutingRequest, layer: int, microbatch: int) -> Float
     """
     skew, kind = request.skew, ROUTINGS[request.kind]
     if kind.shares is None:
-        raise WorkloadError(
-            subject="routing",
-            field="kind",
+        raise InvalidValueError(
+            field="routing.kind",
             rule="be a routing by shares of the experts",
             value=request.kind,
-            cure="Use multinomial.",
+            hint="Use multinomial.",
         )
     root = layer if skew.layer_correlation == 0 else _root(request.seed, skew.layer_correlation, layer)
     shares = kind.shares(request, root, microbatch)
@@ -64,12 +63,11 @@ def _without_dead(request: RoutingRequest, shares: FloatArray, layer: int) -> Fl
     """Return the shares where the dead experts of a layer have none. Shape [E]."""
     num_alive = request.num_experts - request.skew.dead_experts
     if num_alive < request.top_k:
-        raise WorkloadError(
-            subject="routing",
-            field="dead_experts",
+        raise InvalidValueError(
+            field="routing.dead_experts",
             rule=f"leave top_k = {request.top_k} of {request.num_experts} experts",
             value=request.skew.dead_experts,
-            cure="Write fewer dead experts.",
+            hint="Write fewer dead experts.",
         )
     shares = shares.copy()
     shares[stream(request.seed, DEAD, layer).permutation(request.num_experts)[num_alive:]] = 0.0

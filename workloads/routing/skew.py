@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 
 __all__ = ["Skew", "load_imbalance"]
 
@@ -52,12 +52,11 @@ class Skew:
         for name in ("persistence", "burst_share", "layer_correlation"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise WorkloadError(
-                    subject="routing",
-                    field=name,
+                raise InvalidValueError(
+                    field=f"routing.{name}",
                     rule="be from 0 to 1",
                     value=value,
-                    cure="Write a share, such as 0.5.",
+                    hint="Write a share, such as 0.5.",
                 )
 
     def has_tokens(self, tokens: int, top_k: int) -> bool:

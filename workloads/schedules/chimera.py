@@ -29,7 +29,7 @@ def check_chimera(pipeline: Pipeline) -> None:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The number of stages is odd.
     """
     p = pipeline.num_stages

@@ -19,24 +19,15 @@ import re
 from collections import Counter
 from typing import NoReturn
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.passes import Order, Pair, Pass, Step, passes_of
 from workloads.schedules.pipeline import ChunkLayout, PipelineOrder
 from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
-__all__ = ["CustomOrderError", "format_step", "read_custom"]
+__all__ = ["format_step", "read_custom"]
 
 _MAX_SHOWN = 8  # stages of a cycle
 _PASS = re.compile(r"([FBW])(\d{1,7})(?:\.(\d{1,4}))?")
-
-
-class CustomOrderError(WorkloadError):
-    """An order that cannot run, with the line of the text that shows why."""
-
-    def __init__(self, line: int, field: str, rule: str, value: object, cure: str) -> None:
-        super().__init__(f"line {line}", field, rule, value, cure)
-        self.args = (line, field, rule, value, cure)
-        self.line = line
 
 
 def read_custom(
@@ -71,7 +62,7 @@ def read_custom(
 
     Raises
     ------
-    CustomOrderError
+    InvalidValueError
         A word is no pass, a pass is missing or occurs twice, or the stages wait for each other for ever.
     """
     layout = schedule_kind_of(CUSTOM, chunk_order).layout_on(num_stages, num_chunks)
@@ -79,8 +70,8 @@ def read_custom(
     rows = [(number, words) for number, words in rows if words]
     if len(rows) != num_stages:
         line = rows[-1][0] if rows else 1
-        cure = "Write one line of passes per stage."
-        raise CustomOrderError(line, "passes", f"have {num_stages} lines, one per stage", len(rows), cure)
+        hint = "Write one line of passes per stage."
+        raise InvalidValueError("passes", f"have {num_stages} lines, one per stage", len(rows), hint, line=line)
     lines = [number for number, _ in rows]
     order = [[_step(word, number) for word in words] for number, words in rows]
     has_no_backward = forward and all(step.kind == "F" for steps in order for step in steps)
@@ -112,8 +103,8 @@ def _step(word: str, line: int) -> Step:
     if [pass_.kind for pass_ in passes] == ["F", "B"] and len(matches) == len(passes):
         forward, backward = passes
         return Pair("FB", forward.microbatch, forward.chunk, backward.microbatch, backward.chunk)
-    rule, cure = "be F, B or W and a microbatch", "Write for example F0, B0, W0, F0.1 for chunk 1, or F1+B0."
-    raise CustomOrderError(line, "each word", rule, word, cure)
+    rule, hint = "be F, B or W and a microbatch", "Write for example F0, B0, W0, F0.1 for chunk 1, or F1+B0."
+    raise InvalidValueError("each word", rule, word, hint, line=line)
 
 
 def _check_complete(line: int, steps: list[Step], num_microbatches: int, layout: ChunkLayout, *, kinds: str) -> None:
@@ -124,21 +115,23 @@ def _check_complete(line: int, steps: list[Step], num_microbatches: int, layout:
     for pass_, number in counted.items():
         if pass_.microbatch >= num_microbatches or pass_.chunk >= layout.num_chunks:
             rule = f"be of microbatches below {num_microbatches} and chunks below {layout.num_chunks}"
-            raise CustomOrderError(line, "passes", rule, format_step(pass_), "Correct it, or workload.microbatches.")
+            raise InvalidValueError(
+                "passes", rule, format_step(pass_), "Correct it, or workload.microbatches.", line=line
+            )
         if number > 1:
             rule, value = "be there once", f"{format_step(pass_)} {number} times"
-            raise CustomOrderError(line, "passes", rule, value, "Remove the others.")
+            raise InvalidValueError("passes", rule, value, "Remove the others.", line=line)
         if is_one_of_two and pass_.chunk != chunk_taken.get(pass_.microbatch, pass_.chunk):
             rule = "keep a microbatch in one of the two pipelines"
             value = f"{format_step(pass_)} and F of another chunk"
-            raise CustomOrderError(line, "passes", rule, value, "Leave one of the two out.")
+            raise InvalidValueError("passes", rule, value, "Leave one of the two out.", line=line)
     for kind in kinds:
         for i in range(num_microbatches):
             for chunk in (chunk_taken.get(i, 0),) if is_one_of_two else range(layout.num_chunks):
                 if Pass(kind, i, chunk) not in counted:
                     rule = f"hold {' and '.join(kinds)} of every microbatch and chunk"
                     value = f"no {format_step(Pass(kind, i, chunk))}"
-                    raise CustomOrderError(line, "passes", rule, value, "Add it.")
+                    raise InvalidValueError("passes", rule, value, "Add it.", line=line)
 
 
 def _check_ends(order: Order, layout: ChunkLayout, lines: list[int]) -> None:
@@ -178,5 +171,5 @@ def _refuse_cycle(
     )
     rule = f"not wait for each other in a cycle ({waits}{'; ...' if len(cycle) > _MAX_SHOWN else ''})"
     value = f"a cycle of {len(cycle)} stages" if len(cycle) > 1 else f"stage {cycle[0]}"
-    cure = "Move one of these passes behind the pass that it waits for."
-    raise CustomOrderError(lines[cycle[0]], "passes", rule, value, cure)
+    hint = "Move one of these passes behind the pass that it waits for."
+    raise InvalidValueError("passes", rule, value, hint, line=lines[cycle[0]])

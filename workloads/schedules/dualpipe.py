@@ -49,7 +49,7 @@ def check_dualpipe(pipeline: Pipeline) -> None:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The number of stages or of microbatches is odd, or the microbatches are fewer than twice the stages.
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches
@@ -63,7 +63,7 @@ def check_dualpipe_v(pipeline: Pipeline) -> None:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The microbatches are fewer than twice the stages.
     """
     p, m = pipeline.num_stages, pipeline.num_microbatches

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.passes import FixedOrder, Order, Pass
 
 __all__ = [
@@ -84,18 +84,18 @@ class Pipeline:
         return self.times if self.times is not None else (_EQUAL_TIMES,) * self.num_stages
 
 
-def require(ok: bool, field: str, rule: str, value: int, cure: str) -> None:
+def require(ok: bool, field: str, rule: str, value: int, hint: str) -> None:
     """Refuse a number of stages or microbatches that a schedule cannot run.
 
     >>> require(True, "parallel.pp", "be even for chimera", 4, "Two pipelines meet halfway.")
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The rule is not kept.
     """
     if not ok:
-        raise WorkloadError(subject="schedule", field=field, rule=rule, value=value, cure=cure)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint)
 
 
 class ChunkPosition(NamedTuple):

@@ -8,7 +8,7 @@ tests are derived from the table. The schedule `custom` has no entry: a user's f
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workloads.errors import WorkloadError
+from sim.errors import InvalidValueError
 from workloads.schedules.chimera import check_chimera, chimera
 from workloads.schedules.controllable_memory import v_half, v_min, zb_v
 from workloads.schedules.dualpipe import check_dualpipe, check_dualpipe_v, dualpipe, dualpipe_v
@@ -49,7 +49,7 @@ class ScheduleKind:
     pairs: bool = False
     """Whether forward and backward passes run at the same time on a stage."""
     requires: Callable[[Pipeline], None] | None = None
-    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `WorkloadError`."""
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `InvalidValueError`."""
 
     @property
     def reads_file(self) -> bool:
@@ -103,17 +103,16 @@ class ScheduleKind:
 
         Raises
         ------
-        WorkloadError
+        InvalidValueError
             The schedule does not have this number of chunks, or refuses this number of stages or of microbatches.
         """
         if not self.accepts_num_chunks(pipeline.num_chunks):
             any_number = " or ".join(other for other, kind in SCHEDULES.items() if kind.needs_num_chunks)
-            raise WorkloadError(
-                subject="schedule",
+            raise InvalidValueError(
                 field="parallel.vpp",
                 rule=f"be {self.num_chunks} for {name}",
                 value=pipeline.num_chunks,
-                cure=f"Leave it out, or use {any_number}.",
+                hint=f"Leave it out, or use {any_number}.",
             )
         if self.requires is not None:
             self.requires(pipeline)
@@ -178,18 +177,9 @@ def schedule_kind_of(name: str, chunk_order: str = "round_robin") -> ScheduleKin
 
     >>> [schedule_kind_of("custom", chunk_order).num_chunks for chunk_order in ("round_robin", "vee")]
     [None, 2]
-
-    Raises
-    ------
-    WorkloadError
-        There is no such schedule.
     """
     if name == CUSTOM:
         return ScheduleKind(build=None, layout=chunk_order, splits_backward=True, pairs=True)
-    if name not in SCHEDULES:
-        raise WorkloadError(
-            subject="schedule", field="kind", rule=f"be one of {', '.join(SCHEDULES)}", value=name, cure="Use 1f1b."
-        )
     return SCHEDULES[name]
 
 
@@ -202,19 +192,14 @@ def build_pipeline_order(name: str, pipeline: Pipeline) -> PipelineOrder:
 
     Raises
     ------
-    WorkloadError
+    InvalidValueError
         The table has no such schedule, or the schedule cannot run the pipeline.
     """
-    kind = schedule_kind_of(name)
+    kind = SCHEDULES.get(name)
+    if kind is None or kind.build is None:
+        rule = f"be one of {', '.join(SCHEDULES)}"
+        raise InvalidValueError(field="schedule.kind", rule=rule, value=name, hint="Use 1f1b.")
     kind.check(name, pipeline)
-    if kind.build is None:
-        raise WorkloadError(
-            subject="schedule",
-            field="kind",
-            rule=f"be one of {', '.join(SCHEDULES)}",
-            value=name,
-            cure="The order of a custom schedule is read from its file.",
-        )
     return PipelineOrder(order=kind.build(pipeline), layout=kind.layout_on(pipeline.num_stages, pipeline.num_chunks))
 
 

@@ -12,7 +12,7 @@ nanosecond; of transfers that share links, directly or over others, all with les
 
 How it is fast
 --------------
-Links that others keep from ever being full (`Cluster.can_saturate`) hold nobody back and are left out of sharing.
+Links that others keep from ever being full (`Cluster.can_saturate`) hold no flow back and are left out of sharing.
 Transfers that share no other link never meet: each is *alone*, its end is known when it begins, and it costs one event.
 Transfers that meet form a *component*, connected by shared links; only a component in which something starts or ends is
 solved again, and a component falls apart into smaller ones when its links do. Links are bits of an integer, so that two
@@ -46,7 +46,7 @@ __all__ = ["FluidNetwork"]
 
 FloatArray = NDArray[np.float64]
 _KNOWN = 1024
-"""Rates and rows that are kept for sets of transfers that come again."""
+"""Rates and rows that are kept, for equal sets of transfers come again."""
 
 
 class _Row(NamedTuple):
@@ -90,7 +90,7 @@ class _ContentionComponent:
         self.rates: list[float] = []
         self.alarm: simpy.Event | None = None
         self.is_stale = False
-        self.is_whole = True  # nobody has left that may have held it together
+        self.is_whole = True  # no member has left that may have connected the others
 
 
 class FluidNetwork:
@@ -106,7 +106,7 @@ class FluidNetwork:
         can_saturate: NDArray[np.bool_] | None = None,
         folding: Folding | None = None,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold nobody back (None: all can).
+        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold no flow back (None: all can).
 
         With `folding` a transfer counts as often as its lane does.
         """
@@ -192,7 +192,7 @@ class FluidNetwork:
     # ---- meeting -------------------------------------------------------------------------------------------------
 
     def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
-        """Let a transfer flow after its latency, alone or with those that it meets."""
+        """Let a transfer flow after its latency, alone or with the transfers that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
         if transfer.mask & self._dead:
             refuse_dead_links(transfer, self._capacity, self._names, now_ns)
@@ -227,7 +227,7 @@ class FluidNetwork:
         return members
 
     def _add(self, component: _ContentionComponent, member: _Member, mask: int) -> None:
-        """Let a transfer flow with those of one component, which it does not merge with another."""
+        """Let a transfer flow with those of a single component."""
         self._advance(component)
         component.members.append(member)
         component.mask |= mask
@@ -372,7 +372,7 @@ class FluidNetwork:
         return member.transfer.mask & self._saturable
 
     def _bytes_of_all(self, transfer: Transfer) -> float:
-        """Return the bytes of all transfers that one stands for."""
+        """Return the bytes of all transfers that a transfer stands for."""
         return transfer.total_bytes * (1 if self._count is None else self._count(transfer))
 
 

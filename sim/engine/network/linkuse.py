@@ -1,4 +1,4 @@
-"""What links carried, noted while the network runs and added up when it is asked for.
+"""What links carried, noted while the network runs and added up at its end.
 
 Model
 -----
@@ -12,7 +12,7 @@ equal length, from time 0 to the end of the last transfer:
 
 A link is *full* where its load is its capacity, but for rounding. Where links are shared max-min fairly a full link is
 the bottleneck of those of its transfers that have the highest rate per flow (Bertsekas and Gallager, Data Networks, 2nd
-edition 1992, section 6.5.2), so the time in which a link is full is that in which it is the bottleneck of one.
+edition 1992, section 6.5.2), so the time in which a link is full is that in which it is the bottleneck of a transfer.
 """
 
 from collections import Counter
@@ -92,7 +92,7 @@ class LinkLog:
         can_saturate: NDArray[np.bool_],
         load_of: Callable[[Transfer], LinkLoad] | None = None,
     ) -> None:
-        """Note what links of `capacity` [L] carry; `load_of` gives the links of a transfer and of all it stands for."""
+        """Note what links of `capacity` [L] carry; `load_of` gives the load of all transfers that one stands for."""
         self._capacity, self._names, self._link_kinds = capacity, tuple(names), tuple(link_kinds)
         self._kinds = tuple(dict.fromkeys(link_kinds))
         self._kind_of = np.array([self._kinds.index(kind) for kind in link_kinds], dtype=np.intp)

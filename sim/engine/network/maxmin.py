@@ -76,7 +76,7 @@ def bounded_rows(rows: Sequence[FloatArray], most_bytes_per_s: Sequence[float]) 
         return rows
     own = np.zeros((len(rows), len(bounded)))
     own[bounded, np.arange(len(bounded))] = 1.0 / np.array(most_bytes_per_s)[bounded]
-    return [np.append(row, one) for row, one in zip(rows, own, strict=True)]
+    return [np.append(row, own_link) for row, own_link in zip(rows, own, strict=True)]
 
 
 def _sum(rows: Sequence[FloatArray]) -> FloatArray:

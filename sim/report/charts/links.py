@@ -22,7 +22,7 @@ from sim.engine.trace import LinkUse, Trace
 from sim.plan.logs import PairUse
 from sim.report.canvas import new_figure, save_figure, settings, style_axes, style_colour_bar
 from sim.report.palette import FAINT, INK, SUBTLE
-from sim.results.quantities import format_quantity
+from sim.results.quantities import format_quantity, time_unit_ns
 
 __all__ = ["draw_links", "draw_pairs"]
 
@@ -34,12 +34,11 @@ _LEFT_INCHES: Final = 2.6
 _RIGHT_INCHES: Final = 3.1
 _LOAD_COLOURS: Final = "YlOrRd"
 _NOTE_COLUMNS: Final = ((0.02, "left"), (0.24, "right"), (0.35, "right"), (0.47, "right"))
-"""Places of the columns at the right, in widths of the panel, and how they are aligned."""
-_UNITS: Final = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+"""Positions of the columns at the right, in widths of the panel, and how they are aligned."""
 
 
 def draw_links(trace: Trace, path: Path, *, title: str) -> None:
-    """Write the picture; a run whose links carried nothing says so."""
+    """Write the picture of the links; the picture of a run whose links carried nothing says that."""
     use = trace.link_use
     hot, kinds = use.hot_utilisation, _busiest_of_kinds(use)
     num_rows = hot.shape[1] + kinds.shape[1]
@@ -59,7 +58,7 @@ def draw_links(trace: Trace, path: Path, *, title: str) -> None:
         _notes(
             second, ("links", "bytes", "mean load", "bottleneck"), [_texts_of_kind(trace, kind) for kind in use.kinds]
         )
-        scale, unit = next(((s, u) for s, u in _UNITS if trace.end_ns >= 10 * s), _UNITS[-1])
+        scale, unit = time_unit_ns(trace.end_ns)
         second.set_xticks(second.get_xticks(), [f"{tick / scale:g}" for tick in second.get_xticks()])
         second.set_xlim(0, trace.end_ns)
         second.set_xlabel(f"time [{unit}]", fontsize=9, color=INK)
@@ -161,7 +160,7 @@ _PAIRS_HEIGHT_INCHES: Final = 9.0
 
 
 def draw_pairs(pairs: PairUse, path: Path, *, title: str) -> None:
-    """Write the picture; a run in which no GPU sent anything says so."""
+    """Write the picture of the pairs; the picture of a run in which no GPU sent anything says that."""
     with settings():
         figure = new_figure(_PAIRS_WIDTH_INCHES, _PAIRS_HEIGHT_INCHES)
         left = 0.95 / _PAIRS_WIDTH_INCHES
@@ -192,7 +191,7 @@ def draw_pairs(pairs: PairUse, path: Path, *, title: str) -> None:
 def _summary(pairs: PairUse) -> str:
     """Return in words how much stayed in a node and how much left one."""
     is_local = pairs.node_of[:, None] == pairs.node_of
-    inside, between = (float(pairs.num_bytes[chosen].sum()) for chosen in (is_local, ~is_local))
+    inside, between = (float(pairs.num_bytes[pairs_of].sum()) for pairs_of in (is_local, ~is_local))
     if not inside + between:
         return "No GPU sent anything."
     texts = [f"{format_quantity(inside, 'bytes')} inside nodes", f"{format_quantity(between, 'bytes')} between nodes"]
@@ -218,8 +217,10 @@ def _heat_map(figure: Figure, axes: Axes, pairs: PairUse, least: float, most: fl
     axes.tick_params(length=0, colors=INK)
     axes.set_xlabel("to node", color=INK, fontsize=9)
     axes.set_ylabel("from", color=INK, fontsize=9)
-    place = axes.get_position()
-    box = figure.add_axes((place.x1 + 0.25 / _PAIRS_WIDTH_INCHES, place.y0, 0.18 / _PAIRS_WIDTH_INCHES, place.height))
+    position = axes.get_position()
+    box = figure.add_axes(
+        (position.x1 + 0.25 / _PAIRS_WIDTH_INCHES, position.y0, 0.18 / _PAIRS_WIDTH_INCHES, position.height)
+    )
     bar = figure.colorbar(image, cax=box)
     ticks = np.geomspace(norm.vmin or least, most, 5) if most > 1.01 * least else np.array([most])
     bar.set_ticks(ticks.tolist())

@@ -1,4 +1,4 @@
-"""Memory over time of the fullest stage: its parts stacked, the other stages as lines, and what the device has.
+"""Memory over time of the fullest stage, stacked by use, with the other stages as lines and the device's capacity.
 
 Each value holds until the next change. The peak is marked; the numbers at the right are those of the peak.
 """
@@ -27,7 +27,7 @@ PART_COLOURS: Final[Mapping[str, str]] = {
     "expert_activations": "#eebb77",
     "logits": "#ffaabb",
 }
-"""Fill of each part, from the bottom."""
+"""Fill of each use of memory, from the bottom."""
 
 _WIDTH_PX: Final = 1200
 _HEIGHT_PX: Final = 520
@@ -43,7 +43,7 @@ def draw_memory(memory: Mapping[str, Any], path: str | Path, *, title: str, end_
     Parameters
     ----------
     memory
-        The contract's `memory`, with its timeline.
+        The `memory` of the JSON of `run`, with its timeline.
     path
         File to write; its suffix (.png, .svg, .pdf) is the format.
     title
@@ -54,7 +54,7 @@ def draw_memory(memory: Mapping[str, Any], path: str | Path, *, title: str, end_
     target = Path(path)
     check_suffix(target)
     stage = memory["peak_stage"]
-    course = memory["timeline"][stage]
+    timeline = memory["timeline"][stage]
     total = float(memory["peak_bytes_per_gpu"]["total"])
     highest = max(total, float(memory["capacity_bytes"]) if memory["capacity_bytes"] < 2.5 * total else 0.0) * 1.06
     with settings():
@@ -62,7 +62,7 @@ def draw_memory(memory: Mapping[str, Any], path: str | Path, *, title: str, end_
         sheet.text(24, 23, title, size_pt=14, bold=True)
         sheet.text(24, 46, _subtitle(memory), size_pt=9.5, colour=SUBTLE)
         _draw_axes(sheet, highest, end_s)
-        tops = _draw_parts(sheet, course, highest, end_s)
+        tops = _draw_parts(sheet, timeline, highest, end_s)
         for other in memory["timeline"]:
             if other["stage"] != stage:
                 _draw_line(sheet, other, highest, end_s)
@@ -92,36 +92,36 @@ def _y(num_bytes: NDArray[np.float64] | float, highest: float) -> NDArray[np.flo
     return np.asarray(_BOTTOM_PX - np.asarray(num_bytes) / highest * (_BOTTOM_PX - _TOP_PX))
 
 
-def _layers(course: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """Return the bytes of each part at each time, from the bottom."""
-    num = len(course["time_s"])
-    held, varying = course["held_bytes"], course["varying_bytes"]
+def _layers(timeline: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Return the bytes of each use at each time, from the bottom."""
+    num = len(timeline["time_s"])
+    held, varying = timeline["held_bytes"], timeline["varying_bytes"]
     parts = {part: np.full(num, float(held[part])) for part in PART_COLOURS if part in held}
     return parts | {part: np.array(varying[part], dtype=float) for part in PART_COLOURS if part in varying}
 
 
-def _draw_parts(sheet: Sheet, course: Mapping[str, Any], highest: float, end_s: float) -> list[str]:
-    """Draw the parts of a stage one above the other; return their names from the bottom."""
-    times = np.array([*course["time_s"], max(end_s, course["time_s"][-1])])
+def _draw_parts(sheet: Sheet, timeline: Mapping[str, Any], highest: float, end_s: float) -> list[str]:
+    """Draw the uses of a stage's memory one above the other; return their names from the bottom."""
+    times = np.array([*timeline["time_s"], max(end_s, timeline["time_s"][-1])])
     x_px = np.stack([_x(times[:-1], end_s), _x(times[1:], end_s)], axis=1)
-    below = np.zeros(len(course["time_s"]))
-    for part, size in _layers(course).items():
+    below = np.zeros(len(timeline["time_s"]))
+    for part, size in _layers(timeline).items():
         y_px = np.stack([_y(below + size, highest), _y(below, highest)], axis=1)
         colour = PART_COLOURS[part]
         sheet.bars(x_px, y_px, colour, gid=f"moesim-memory:{part}", edge_px=0.5, edge_colour=colour)
         below = below + size
-    return list(_layers(course))
+    return list(_layers(timeline))
 
 
-def _draw_line(sheet: Sheet, course: Mapping[str, Any], highest: float, end_s: float) -> None:
+def _draw_line(sheet: Sheet, timeline: Mapping[str, Any], highest: float, end_s: float) -> None:
     """Draw the total of a stage as steps."""
-    total = np.sum(list(_layers(course).values()), axis=0)
-    times = [*course["time_s"][1:], end_s]
+    total = np.sum(list(_layers(timeline).values()), axis=0)
+    times = [*timeline["time_s"][1:], end_s]
     points: list[tuple[float, float]] = []
-    for start, end, size in zip(course["time_s"], times, np.atleast_1d(total).tolist(), strict=True):
+    for start, end, size in zip(timeline["time_s"], times, np.atleast_1d(total).tolist(), strict=True):
         y = float(_y(size, highest))
         points += [(float(_x(start, end_s)), y), (float(_x(end, end_s)), y)]
-    sheet.polylines([points], [INK], [0.7], gid=f"moesim-memory:stage-{course['stage']}", alpha=0.55)
+    sheet.polylines([points], [INK], [0.7], gid=f"moesim-memory:stage-{timeline['stage']}", alpha=0.55)
 
 
 def _draw_axes(sheet: Sheet, highest: float, end_s: float) -> None:
@@ -135,7 +135,7 @@ def _draw_axes(sheet: Sheet, highest: float, end_s: float) -> None:
 
 
 def _draw_peak(sheet: Sheet, memory: Mapping[str, Any], highest: float, end_s: float) -> None:
-    """Mark the peak, and what the device has where that is near."""
+    """Mark the peak, and the capacity of the device where it is near."""
     total, capacity = float(memory["peak_bytes_per_gpu"]["total"]), float(memory["capacity_bytes"])
     x, y = float(_x(memory["peak_time_s"], end_s)), float(_y(total, highest))
     sheet.lines([x], (y - 8, y + 4), STALLED, width_px=1.6)
@@ -149,7 +149,7 @@ def _draw_peak(sheet: Sheet, memory: Mapping[str, Any], highest: float, end_s: f
 
 
 def _draw_labels(sheet: Sheet, peak: Mapping[str, int], parts: Sequence[str]) -> None:
-    """Write the parts with their bytes at the peak, the top one first."""
+    """Write the uses of memory with their bytes at the peak, from the top."""
     left = float(_RIGHT_PX + 24)
     sheet.text(left, _TOP_PX + 4, "at the peak", size_pt=9, bold=True)
     for i, part in enumerate(reversed(parts)):

@@ -1,4 +1,4 @@
-"""A picture of a stress test: what each remedy gives against skew; parts of the step; a heat map of the experts."""
+"""A picture of a stress test: figures of each remedy over skew, the step by kind of work, a heat map of experts."""
 
 import textwrap
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ def _look(number: int) -> tuple[str, str]:
 
 
 def _signs(rows: list[Row]) -> list[tuple[Line2D, str]]:
-    """Return what signs other than those of the remedies mean."""
+    """Return the signs that do not belong to a remedy, with their meaning."""
     signs = [(Line2D([], [], color=SUBTLE, ls=":", lw=1.2), "at best: no placement with as many slots is below")]
     if any(row["fits"] is False for row in rows):
         signs.append((Line2D([], [], color=_UNFIT, ls="", marker="x", ms=9, mew=1.8), "does not fit into memory"))
@@ -125,7 +125,7 @@ def _imbalance(panel: Axes, rows: list[Row], names: list[str]) -> None:
 
 
 def _memory(panel: Axes, rows: list[Row], names: list[str]) -> None:
-    """Draw the peak of memory, and how much there is where that is near."""
+    """Draw the peak of memory, and the capacity where it is near."""
     _lines(panel, rows, names, key="peak_bytes_per_gpu", factor=1e-9, label="peak memory [GB per GPU]")
     capacity = min((1e-9 * row["capacity_bytes_per_gpu"] for row in rows), default=0.0)
     if capacity and capacity < 2 * panel.get_ylim()[1]:
@@ -135,22 +135,22 @@ def _memory(panel: Axes, rows: list[Row], names: list[str]) -> None:
 
 
 def _parts(panel: Axes, rows: list[Row], names: list[str]) -> None:
-    """Draw what the step takes at the largest skew, by part, a bar for each remedy."""
+    """Draw the step at the largest skew by kind of work, a bar for each remedy."""
     largest = max((row["skew"] for row in rows), default=0.0)
     mine = {row["remedy"]: row for row in rows if row["skew"] == largest}
-    places = [name for name in names if name in mine]
-    left = np.zeros(len(places))
+    shown_names = [name for name in names if name in mine]
+    left = np.zeros(len(shown_names))
     for part, colour in _PART_COLOURS.items():
-        widths = np.array([1e3 * mine[name]["parts_s"][part] for name in places])
+        widths = np.array([1e3 * mine[name]["parts_s"][part] for name in shown_names])
         if widths.any():
-            panel.barh(range(len(places)), widths, left=left, color=colour, label=part, height=0.45)
+            panel.barh(range(len(shown_names)), widths, left=left, color=colour, label=part, height=0.45)
         left += widths
     panel.set_yticks([])
-    for at, name in enumerate(places):
+    for at, name in enumerate(shown_names):
         unfit = mine[name]["fits"] is False
-        shown = f" {textwrap.shorten(name, 60, placeholder=' ...')}{'  × does not fit' if unfit else ''}"
-        panel.text(0, at - 0.27, shown, fontsize=8.5, va="bottom", color=_UNFIT if unfit else INK)
-    panel.set_ylim(len(places) - 0.6, -0.75)
+        text = f" {textwrap.shorten(name, 60, placeholder=' ...')}{'  × does not fit' if unfit else ''}"
+        panel.text(0, at - 0.27, text, fontsize=8.5, va="bottom", color=_UNFIT if unfit else INK)
+    panel.set_ylim(len(shown_names) - 0.6, -0.75)
     panel.set_xlabel("ms of the step, averaged over stages", color=INK)
     handles, labels = panel.get_legend_handles_labels()
     panel.legend(

@@ -1,6 +1,6 @@
 """The claims of a document and their verdicts, as they are printed.
 
-First a line for each claim, then the reasons, none cut short.
+First a line for each claim, then the whole reason of each verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from rich.text import Text
 
 from sim.report.console.tables import cell, heading, indented, new_table
 from sim.results.catalog import CATALOG, unit_of
-from sim.results.quantities import format_quantity
+from sim.results.quantities import format_quantity, format_ranges
 
-__all__ = ["asked", "print_claims"]
+__all__ = ["expectation", "print_claims"]
 
 _VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "holds": ("✓", "green", "hold"),
@@ -39,7 +39,7 @@ Claim = Mapping[str, Any]
 def print_claims(claims: Sequence[Claim], console: Console, assumptions: Mapping[str, int] | None = None) -> None:
     """Print a line for each claim with its verdict, then the reasons.
 
-    `assumptions` has the number of each assumption by its key; under a verdict stand those that it rests on.
+    `assumptions` maps the key of each assumption to its number; below a verdict stand the assumptions that it rests on.
     """
     if not claims:
         return
@@ -50,11 +50,13 @@ def print_claims(claims: Sequence[Claim], console: Console, assumptions: Mapping
     indented(console, _reasons(claims, assumptions or {}))
 
 
-def asked(expect: Mapping[str, Any]) -> str:
+def expectation(expect: Mapping[str, Any]) -> str:
     """Return what a claim expects, in words.
 
-    >>> asked({"op": ">=", "value": 26e6, "unit": "tokens/s", "tolerance": 0.5e6}), asked({"superlative": "least"})
-    ('at least 26 M tokens/s', 'the least of all rivals')
+    >>> expectation({"op": ">=", "value": 26e6, "unit": "tokens/s", "tolerance": 0.5e6})
+    'at least 26 M tokens/s'
+    >>> expectation({"superlative": "least"})
+    'the least of all rivals'
     """
     if "superlative" in expect:
         return f"the {expect['superlative']} of all rivals"
@@ -75,8 +77,8 @@ def _value(value: Any, claim: Claim) -> str:  # noqa: ANN401  # any JSON value
 
 
 def _summary(claims: Sequence[Claim], console: Console) -> Table:
-    """Return a line for each claim: verdict, relevance, what was simulated beside what was asked."""
-    table = new_table(console, "verdict", "relevance", "claim", "simulated", "asked")
+    """Return a line for each claim: verdict, relevance, the simulated value and the expected value."""
+    table = new_table(console, "verdict", "relevance", "claim", "simulated", "expected")
     for claim in claims:
         symbol, colour, _ = _VERDICTS.get(claim["verdict"], ("?", "", ""))
         relevance = claim.get("relevance") or ""
@@ -85,13 +87,13 @@ def _summary(claims: Sequence[Claim], console: Console) -> Table:
             cell(relevance, _RELEVANCE_STYLES.get(relevance, "dim")),
             cell(claim["id"], "bold"),
             cell(_simulated(claim)),
-            cell(asked(claim.get("expect") or {})),
+            cell(expectation(claim.get("expect") or {})),
         )
     return table
 
 
 def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
-    """Return what the document says, the whole reason, and why the claim matters or not."""
+    """Return, for each claim, the words of the document, the reason of the verdict, and the reason of the relevance."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
@@ -108,25 +110,12 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
             lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
         numbers = [assumptions[key] for key in claim.get("assumptions") or () if key in assumptions]
         if numbers:
-            which = "all assumptions" if len(numbers) == len(assumptions) > 1 else f"assumptions {_ranges(numbers)}"
+            which = (
+                "all assumptions" if len(numbers) == len(assumptions) > 1 else f"assumptions {format_ranges(numbers)}"
+            )
             lines.append(cell(f"rests on {which}", "dim"))
         table.add_row(cell(symbol, f"bold {colour}".strip()), Text("\n").join(lines))
     return table
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers with runs drawn together.
-
-    >>> _ranges([1, 2, 3, 5, 7, 8])
-    '1-3, 5, 7-8'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _note(claim: Claim) -> str:

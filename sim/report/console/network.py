@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from sim.report.console.tables import cell, heading, indented, new_table
+from sim.report.console.tables import cell, heading, indented, new_table, percent
 from sim.results.quantities import format_quantity
 
 __all__ = ["print_collective", "print_collectives", "print_links"]
@@ -42,17 +42,21 @@ def print_collective(data: Mapping[str, Any], console: Console) -> None:
 
 
 def print_collectives(rows: Sequence[Row], network: Mapping[str, Any], console: Console) -> None:
-    """Print a line for each kind of collective of a run: those of other sizes that ran alike are one."""
+    """Print a line for each kind of collective of a run; collectives of different sizes that ran alike share a line."""
     kinds: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         kinds.setdefault(tuple(row[key] for key in ("operation", "num_ranks", "algorithm", "protocol")), []).append(row)
     if not kinds:
         return
     is_auto = network.get("all_reduce", "auto") == "auto"
-    heading(console, "collectives", "what `auto` picked, the time when alone" if is_auto else "the time when alone")
-    table = new_table(console, "", "ranks", "bytes", "algorithm", "protocol", "alone", right=(1, 2, 5))
-    for alike in kinds.values():
-        table.add_row(*_how(alike), cell(_range([row["time_ns"] / 1e9 for row in alike], "s")))
+    heading(
+        console,
+        "collectives",
+        "algorithms that `auto` chose; time without other traffic" if is_auto else "time without other traffic",
+    )
+    table = new_table(console, "", "ranks", "bytes", "algorithm", "protocol", "time alone", right=(1, 2, 5))
+    for same_kind in kinds.values():
+        table.add_row(*_how(same_kind), cell(_range([row["time_ns"] / 1e9 for row in same_kind], "s")))
     indented(console, table)
 
 
@@ -71,7 +75,7 @@ def _how(rows: Sequence[Row]) -> tuple[Any, ...]:
 
 
 def _range(values: Sequence[float], unit: str) -> str:
-    """Return the least and the most of some values, once where they are the same.
+    """Return the smallest and the largest of some values, once where they are equal.
 
     >>> _range([2e6, 1e6], "bytes"), _range([3.0], "s")
     ('1 MB to 2 MB', '3 s')
@@ -82,27 +86,28 @@ def _range(values: Sequence[float], unit: str) -> str:
 
 _MOST: Final = 10
 _DIGITS: Final = 9
-"""Links whose use agrees to so many digits are equal: of those the first are shown."""
+"""Links whose use agrees to this number of digits count as equal."""
 
 
 def print_links(links: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print the links that carried the most for their capacity; none where nothing was carried.
+    """Print the links with the highest use, where any link carried bytes.
 
-    A link that a slow protocol holds carries little and is the bottleneck all the same: the larger of the two counts.
+    The use of a link is its mean load or its share of the step as a bottleneck, whichever is larger: with a slow
+    protocol a link carries little and is a bottleneck nevertheless.
     """
     hot = sorted((link for link in links if link["bytes"]), key=lambda link: -round(_heat(link), _DIGITS))
     if not hot:
         return
-    heading(console, "hottest links", f"{min(_MOST, len(hot))} of {len(hot)} that carried something")
+    heading(console, "hottest links", f"{min(_MOST, len(hot))} of the {len(hot)} links that carried bytes")
     table = new_table(console, "link", "kind", "bytes", "mean load", "busy", "bottleneck", right=range(2, 6))
     for link in hot[:_MOST]:
         table.add_row(
             cell(link["name"]),
             cell(link["kind"]),
             cell(format_quantity(link["bytes"], "bytes")),
-            cell(_percent(link["utilisation"])),
+            cell(percent(link["utilisation"])),
             cell(format_quantity(link["busy_s"], "s")),
-            cell(_percent(link.get("bottleneck_fraction"))),
+            cell(percent(link.get("bottleneck_fraction"))),
         )
     indented(console, table)
     _print_kinds(links, console)
@@ -113,25 +118,20 @@ def _heat(link: Mapping[str, Any]) -> float:
 
 
 def _print_kinds(links: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print what all links of each kind carried, and the longest that any of them was a bottleneck."""
-    heading(console, "links by kind", "mean load of all, the most of any")
-    columns = ("kind", "links", "bytes", "mean load", "most loaded", "longest a bottleneck")
+    """Print the bytes of all links of each kind, and the longest time that a link of the kind was a bottleneck."""
+    heading(console, "links by kind", "mean load of all links of the kind; highest values of any link")
+    columns = ("kind", "links", "bytes", "mean load", "highest load", "longest bottleneck")
     table = new_table(console, *columns, right=range(1, 5))
     for kind in dict.fromkeys(link["kind"] for link in links):
-        of = [link for link in links if link["kind"] == kind]
-        carried = sum(link["bytes"] for link in of)
-        could = sum(link["bytes"] / link["utilisation"] if link["utilisation"] else 0.0 for link in of)
-        unused = sum(not link["utilisation"] for link in of)
-        mean = carried / could * (len(of) - unused) / len(of) if could else 0.0
-        known = [link for link in of if link.get("bottleneck_fraction") is not None]
+        group = [link for link in links if link["kind"] == kind]
+        carried = sum(link["bytes"] for link in group)
+        possible = sum(link["bytes"] / link["utilisation"] if link["utilisation"] else 0.0 for link in group)
+        unused = sum(not link["utilisation"] for link in group)
+        mean = carried / possible * (len(group) - unused) / len(group) if possible else 0.0
+        known = [link for link in group if link.get("bottleneck_fraction") is not None]
         worst = max(known, key=lambda link: link["bottleneck_fraction"]) if known else None
-        share = _percent(worst["bottleneck_fraction"]) if worst else _percent(None)
+        share = percent(worst["bottleneck_fraction"]) if worst else percent(None)
         named = f"{share}, {worst['name']}" if worst and worst["bottleneck_fraction"] else share
-        loads = (_percent(mean), _percent(max(link["utilisation"] for link in of)))
-        table.add_row(*map(cell, (kind, len(of), format_quantity(carried, "bytes"), *loads, named)))
+        loads = (percent(mean), percent(max(link["utilisation"] for link in group)))
+        table.add_row(*map(cell, (kind, len(group), format_quantity(carried, "bytes"), *loads, named)))
     indented(console, table)
-
-
-def _percent(share: float | None) -> str:
-    """Return a share to a tenth of a percent; a dash where it is not known."""
-    return "–" if share is None else f"{share * 100:.1f} %"

@@ -1,8 +1,8 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
 Order: what was run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the hottest
-links; memory; bounds; assumptions; warnings; the files written. A collective on its own has one line instead of metrics
-and accounts.
+links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line instead of
+metrics and accounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,16 @@ from rich.text import Text
 from sim.report.console.accounts import print_accounts
 from sim.report.console.claims import print_claims
 from sim.report.console.network import print_collective, print_collectives, print_links
-from sim.report.console.tables import bullets, cell, heading, indented, make_console, new_table, print_rows
+from sim.report.console.tables import (
+    bullets,
+    cell,
+    heading,
+    indented,
+    make_console,
+    new_table,
+    print_rows,
+    print_written,
+)
 from sim.results.catalog import CATALOG, unit_of
 from sim.results.quantities import format_quantity
 
@@ -37,7 +46,7 @@ _MARGIN: Final = 2
 _BETWEEN: Final = 3
 
 _OF_PASSES: Final = {"parallel", "schedule", "routing"}
-"""Sections that say nothing of a collective on its own."""
+"""Sections that do not apply to a collective that is run alone."""
 _ROUTED: Final = ("dispatch", "combine")
 
 Row = tuple[str, str]
@@ -49,11 +58,11 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
     Parameters
     ----------
     data
-        The contract's JSON object of `run`; parts that are missing or empty are left out.
+        The JSON object of `run`; a section that is missing or empty is not printed.
     console
-        Where to; `make_console` gives one that also suits pipes.
+        Where to print; the console of `make_console` also suits pipes.
     written
-        What was written -> path.
+        Content of each file -> its path.
     """
     _print_header(data, console)
     _print_unfit(data, console)
@@ -76,12 +85,7 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
     _print_assumptions(data.get("assumptions") or (), console)
     _print_texts("warnings", data.get("warnings"), console, mark="!", style="bold yellow")
     _print_engine(data.get("engine") or {}, console)
-    if written:
-        heading(console, "written")
-        table = new_table(console, "", "")
-        for what, path in written.items():
-            table.add_row(cell(what), cell(path))
-        indented(console, table)
+    print_written(written, console)
 
 
 def unit_of_key(key: str) -> str | None:
@@ -108,10 +112,10 @@ def _is_collective(scenario: Mapping[str, Any]) -> bool:
 
 def _print_header(data: Mapping[str, Any], console: Console) -> None:
     scenario = data.get("scenario") or {}
-    if _is_collective(scenario):  # the sections that it cannot have are filled in with their defaults
+    if _is_collective(scenario):  # sections that do not apply hold defaults
         left_out = _OF_PASSES - ({"routing"} if scenario["workload"].get("op") in _ROUTED else set())
         scenario = {key: value for key, value in scenario.items() if key not in left_out}
-    is_bare = _kind(scenario) == "passes"  # neither GPUs nor a model: defaults of these sections mean nothing
+    is_bare = _kind(scenario) == "passes"  # neither GPUs nor a model
     if is_bare:
         parallel = {key: value for key, value in scenario["parallel"].items() if key != "convention"}
         scenario = {**scenario, "parallel": parallel, "routing": {}}
@@ -128,7 +132,7 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
         if cluster.get("num_nodes")
         else "",
         f"wired {cluster['fabric']['kind']}" if cluster.get("fabric") else "",
-        f"{len(cluster['degraded'])} of its parts degraded" if cluster.get("degraded") else "",
+        f"{len(cluster['degraded'])} degraded components" if cluster.get("degraded") else "",
         _work(workload),
         f"schedule {scenario['schedule']['kind']}" if (scenario.get("schedule") or {}).get("kind") else "",
         f"routing {scenario['routing']['kind']}" if (scenario.get("routing") or {}).get("kind") else "",
@@ -139,9 +143,9 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
 
 
 def _print_unfit(data: Mapping[str, Any], console: Console) -> None:
-    """Print at the top that the run does not fit into memory: its figures are of no strategy that could run."""
+    """Print at the top where the run does not fit into memory: such a strategy could not run."""
     if (data.get("memory") or {}).get("fits", True) is False:
-        console.print(cell("does not fit into memory: see the first of the findings", "bold red"))
+        console.print(cell("does not fit into memory: see the first finding", "bold red"))
 
 
 def _axes(parallel: Mapping[str, Any]) -> str:
@@ -220,7 +224,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 
 def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
-    """Print the peak of a GPU by part, whether it fits, where and when."""
+    """Print what fills a GPU at the peak, where and when that is, and whether it fits."""
     parts = memory.get("peak_bytes_per_gpu") or {}
     total, capacity = parts.get("total"), memory.get("capacity_bytes")
     if not total:
@@ -258,12 +262,12 @@ def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Consol
 
 
 def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
-    """Print what the answer cost, in one line."""
+    """Print the numbers of simulations, spans and events in a line."""
     counted = [(engine.get("runs"), "simulation"), (engine.get("spans"), "span"), (engine.get("events"), "event")]
     texts = [f"{count:,} {what}{'' if count == 1 else 's'}" for count, what in counted if count]
     if engine.get("folded"):
         texts.append(
-            f"{engine['folded']:,} of {engine['lanes']:,} lanes (all stages) folded: like one that ran, counted as it"
+            f"{engine['folded']:,} of {engine['lanes']:,} lanes (all stages) folded: each counted as an equal lane"
         )
     if texts:
         console.print()

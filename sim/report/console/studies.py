@@ -7,7 +7,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from sim.report.console.tables import bullets, cell, heading, indented, new_table
+from sim.report.console.tables import bullets, cell, heading, indented, new_table, print_written
 from sim.results.quantities import format_quantity
 
 __all__ = ["print_schedules", "print_stress"]
@@ -17,13 +17,15 @@ _MOST_LAYERS: Final = 32  # chunks whose layers are written out
 
 
 def print_schedules(data: Mapping[str, Any], console: Console, *, name: str) -> None:
-    """Print the schedules that ran, fastest first, the cheapest that fits marked; then those that cannot run."""
+    """Print the schedules that ran, the fastest first and the cheapest that fits marked; then those that cannot run."""
     rows = data["rows"]
     has_memory = any("peak_bytes_per_gpu" in row for row in rows)
-    mark = "the cheapest that fits" if has_memory else "the fastest: without a model there is no memory to fit"
-    heading(console, "schedules", f"of {name}, on the same work; * is {mark}")
+    mark = (
+        "cheapest schedule that fits" if has_memory else "fastest schedule: without a model there is no memory to fit"
+    )
+    heading(console, "schedules", f"of {name}, on the same work; * marks the {mark}")
     hidden = {"p2p_hops"} if has_memory else {"fits"}
-    columns = [one for one in _COLUMNS if one.key not in hidden and any(one.key in row for row in rows)]
+    columns = [column for column in _COLUMNS if column.key not in hidden and any(column.key in row for row in rows)]
     right = [2 + i for i, column in enumerate(columns) if column.is_right]
     table = new_table(console, "", "schedule", *(column.title for column in columns), right=right)
     for row in rows:
@@ -34,28 +36,28 @@ def print_schedules(data: Mapping[str, Any], console: Console, *, name: str) -> 
     bullets(console, _notes(rows), mark="•")
     if data["refused"]:
         heading(console, "cannot run this work")
-        bullets(console, [f"{one['schedule']}: {one['reason']}" for one in data["refused"]], mark="•")
+        bullets(console, [f"{refusal['schedule']}: {refusal['reason']}" for refusal in data["refused"]], mark="•")
     if data.get("written"):
         console.print()
         console.print(cell(f"Wrote {data['written']}."))
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what the table's words mean, where they are not plain."""
+    """Yield explanations of the table's words."""
     if any("bubble_fraction_published_form" in row for row in rows):
-        yield "own span: bubble of the stage that is longest from its own first pass to its last, as papers publish it."
+        yield "own span: bubble of the stage with the longest time from its first to its last pass, as in papers."
     split = {tuple(row["set"][_LAYERS]) for row in rows if _LAYERS in row["set"]}
     for layers in sorted(split):
         names = ", ".join(row["schedule"] for row in rows if row["set"].get(_LAYERS) == list(layers))
-        told = " ".join(map(str, layers)) if len(layers) <= _MOST_LAYERS else f"{len(layers)} chunks"
-        yield f"split: each stage's layers are divided over the chunks of {names}, in the model's order: {told}."
+        counts = " ".join(map(str, layers)) if len(layers) <= _MOST_LAYERS else f"{len(layers)} chunks"
+        yield f"split: each stage's layers are divided over the chunks of {names}, in the model's order: {counts}."
 
 
 def _shown(row: Mapping[str, Any], column: "_Column") -> str:
     """Return a cell's text."""
     value = row.get(column.key)
     if column.key == "set":
-        return _given(row["set"])
+        return _changed_chunks(row["set"])
     if value is None:
         return "–"
     if column.key == "fits":
@@ -65,8 +67,8 @@ def _shown(row: Mapping[str, Any], column: "_Column") -> str:
     return format_quantity(round(value, 4) if column.unit == "ratio" else float(value), column.unit)
 
 
-def _given(changes: Mapping[str, Any]) -> str:
-    """Return the chunks that a schedule was run with, where they are not the scenario's; the JSON has the keys."""
+def _changed_chunks(changes: Mapping[str, Any]) -> str:
+    """Return the chunks of a schedule where they differ from the scenario's chunks."""
     chunks = changes.get("parallel.vpp")
     words = [] if chunks is None else [f"vpp {chunks}"]
     return ", ".join([*words, *(["split"] if _LAYERS in changes else [])])
@@ -74,7 +76,7 @@ def _given(changes: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One column, shown where a row has its key."""
+    """A column, shown where a row has its key."""
 
     title: str
     key: str
@@ -100,8 +102,8 @@ Row = Mapping[str, Any]
 
 _TIMES = ("step", "± 95 %", "slowdown", "tokens/s", "bubble")
 _LOADS = ("max/mean", "at best", "dropped", "rerouted", "weights", "peak", "fits")
-_AT_BEST = "  at best: what no placement with as many slots can be below for these tokens, even a new one at each draw"
-_PADDED = "  max/mean is of tokens: the empty rows that experts are padded with, and compute as well, are none"
+_AT_BEST = "  at best: lower bound of every placement with as many slots, even if experts are placed anew at each draw"
+_PADDED = "  max/mean counts tokens, not the empty rows with which experts are padded and which they compute as well"
 
 
 def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str]) -> None:
@@ -114,38 +116,35 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     console
         Where to.
     written
-        What was written -> path.
+        Content of each file -> its path.
     """
-    rows = sorted(data["rows"], key=lambda row: [one["name"] for one in data["remedies"]].index(row["remedy"]))
-    kept = f", {data['num_kept']} of them done before" if data["num_kept"] else ""
+    rows = sorted(data["rows"], key=lambda row: [remedy["name"] for remedy in data["remedies"]].index(row["remedy"]))
+    kept = f", {data['num_kept']} of them from an earlier run" if data["num_kept"] else ""
     heading(console, str(data["scenario"]), f"routing {data['routing']}, {data['num_points']} simulations{kept}")
     _print_table(console, rows, _TIMES, _time_cells)
-    heading(console, "tokens and memory", "busiest rank over the mean; what experts lost; memory per GPU")
+    heading(console, "tokens and memory", "busiest rank over the mean; tokens that experts lost; memory per GPU")
     _print_table(console, rows, _LOADS, _load_cells)
     console.print(Text(_AT_BEST))
     if any(row["padded_fraction"] for row in rows):
         console.print(Text(_PADDED))
     apart = dict.fromkeys(row["remedy"] for row in rows if row["is_comparison"])
     if apart:
-        console.print(Text(f"  for comparison, not among the remedies of the sentence: {', '.join(apart)}"))
-    heading(console, "the slowdown", "against the first row, seconds added to the step by part, averaged over stages")
+        console.print(Text(f"  shown for comparison, left out of the sentence below: {', '.join(apart)}"))
+    heading(
+        console, "the slowdown", "time that each kind of work adds to the step of the first row, averaged over stages"
+    )
     parts = [part for part in rows[0]["parts_s"] if any(row["parts_s"][part] for row in rows)]
     _print_table(
         console,
         rows,
-        (*parts, "of it contention"),
+        (*parts, "of which contention"),
         lambda row: [*(_signed(row["slowdown_s"].get(part)) for part in parts), _signed(row["contention_added_s"])],
     )
     problems = dict.fromkeys(row["problem"] for row in rows if row["problem"])
     for problem in problems:
         console.print(Text(f"  not simulated: {problem}"))
     console.print(Text(f"\n{data['sentence']}"))
-    if written:
-        heading(console, "written")
-        table = new_table(console, "", "")
-        for what, path in written.items():
-            table.add_row(cell(what), cell(path))
-        indented(console, table)
+    print_written(written, console)
 
 
 def _print_table(

@@ -1,13 +1,13 @@
-"""The pieces that printed reports are made of: headings, tables without frames, bullets.
+"""The pieces of printed reports: headings, tables without frames, bullets.
 
-A terminal gets colours and a rule under each head; a pipe or a file gets the same text without either. Texts from
-scenarios are printed as they are: nothing in them is markup, and control characters are shown as a question mark.
+A terminal gets colours and a line under each header; a pipe or a file gets the same text without them. Texts from
+scenarios are printed unchanged: they hold no markup, and a control character is shown as a question mark.
 """
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TextIO
 
 from rich import box
@@ -16,10 +16,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["PIPE_WIDTH", "bullets", "cell", "heading", "make_console", "new_table", "print_rows"]
+__all__ = [
+    "PIPE_WIDTH",
+    "bullets",
+    "cell",
+    "heading",
+    "indented",
+    "make_console",
+    "new_table",
+    "percent",
+    "print_rows",
+    "print_written",
+]
 
 PIPE_WIDTH: Final = 120
-"""Width where the output is no terminal."""
+"""Width of the output where it is not a terminal."""
 
 _NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*( ?[A-Za-z%/]{1,12}){0,2}|–|")
 
@@ -27,7 +38,7 @@ _NUMBER: Final = re.compile(r"[-+]?[0-9][0-9.,]*( ?[A-Za-z%/]{1,12}){0,2}|–|")
 def make_console(file: TextIO | None = None) -> Console:
     """Return a console for a report: as wide as the terminal, or `PIPE_WIDTH` (`COLUMNS` overrides both).
 
-    Letters that the output's encoding does not have become question marks.
+    Characters that the encoding of the output does not have become question marks.
     """
     target = sys.stdout if file is None else file
     if hasattr(target, "reconfigure"):
@@ -39,7 +50,7 @@ def make_console(file: TextIO | None = None) -> Console:
 
 
 def cell(text: object, style: str = "") -> Text:
-    """Return a text as it is.
+    """Return a text unchanged, but for control characters.
 
     >>> cell("[bold]3[/bold]" + chr(27) + "[2J").plain
     '[bold]3[/bold]?[2J'
@@ -47,14 +58,14 @@ def cell(text: object, style: str = "") -> Text:
     return Text("".join(c if c.isprintable() or c == "\n" else "?" for c in str(text)), style=style, overflow="fold")
 
 
-def heading(console: Console, title: str, beside: str = "") -> None:
-    """Print a heading with an empty line before it."""
+def heading(console: Console, title: str, note: str = "") -> None:
+    """Print a heading, with an empty line before and a note behind."""
     console.print()
-    console.print(Text.assemble(cell(title.upper(), "bold"), cell(f"  {beside}" if beside else "", "dim")))
+    console.print(Text.assemble(cell(title.upper(), "bold"), cell(f"  {note}" if note else "", "dim")))
 
 
 def new_table(console: Console, *columns: str, right: Iterable[int] = ()) -> Table:
-    """Return an empty table; columns at the positions `right` are aligned there. No column, no head."""
+    """Return an empty table; columns at the positions `right` are aligned to the right. Without names, no header."""
     table = Table(
         box=box.SIMPLE_HEAD if console.is_terminal and any(columns) else None,
         show_header=any(columns),
@@ -69,7 +80,7 @@ def new_table(console: Console, *columns: str, right: Iterable[int] = ()) -> Tab
 
 
 def bullets(console: Console, texts: Iterable[str], *, mark: str, style: str = "") -> None:
-    """Print each text after a mark, its further lines indented."""
+    """Print each text behind a mark; further lines of the text are indented."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold", ratio=1)
@@ -78,9 +89,28 @@ def bullets(console: Console, texts: Iterable[str], *, mark: str, style: str = "
     indented(console, grid)
 
 
-def indented(console: Console, what: RenderableType) -> None:
+def percent(share: float | None) -> str:
+    """Return a share to a tenth of a percent; a dash where the share is not known.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3 %', '–')
+    """
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def indented(console: Console, content: RenderableType) -> None:
     """Print with a margin of two columns."""
-    console.print(Padding(what, (0, 0, 0, 2), expand=False))
+    console.print(Padding(content, (0, 0, 0, 2), expand=False))
+
+
+def print_written(written: Mapping[str, str], console: Console) -> None:
+    """Print the files that were written: what each holds, and its path."""
+    if written:
+        heading(console, "written")
+        table = new_table(console, "", "")
+        for content, path in written.items():
+            table.add_row(cell(content), cell(path))
+        indented(console, table)
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:

@@ -1,7 +1,7 @@
 """The report that `moesim validate` prints, from the contract's JSON.
 
-For each suite: its figures, published beside modelled; median, 90th percentile and worst error per system and over all;
-what they are when a table is left out of the fit; the figures set apart, with the reason; sources and notes.
+For each suite: its published and modelled figures; median, 90th percentile and worst error for each system and over all
+systems; the same errors when a table is left out of the fit; the figures set apart, with the reason; sources and notes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sim.report.console.tables import bullets, cell, heading, indented, new_table
+from sim.report.console.tables import bullets, cell, heading, indented, new_table, print_written
 from sim.results.quantities import format_quantity
 
 __all__ = ["label_of", "print_validation"]
@@ -29,7 +29,7 @@ def print_validation(data: Mapping[str, Any], console: Console, *, written: Mapp
     console
         Where to.
     written
-        What was written -> path.
+        Content of each file -> its path.
     """
     for name, suite in data["suites"].items():
         rows = [row for row in data["rows"] if row["suite"] == name]
@@ -40,23 +40,18 @@ def print_validation(data: Mapping[str, Any], console: Console, *, written: Mapp
         _print_apart(apart, console)
         _print_sources([*rows, *apart], console)
         if suite["skipped"]:
-            heading(console, "no cases", "without `published`")
+            heading(console, "no cases", "files without `published` figures")
             bullets(console, suite["skipped"], mark="•")
     if len(data["suites"]) > 1:
         heading(console, "all suites")
         table = new_table(console, "", *_SUMMARY, right=range(1, 6))
         table.add_row(*map(cell, _summary_row("over all", data["over_all"])))
         indented(console, table)
-    if written:
-        heading(console, "written")
-        table = new_table(console, "", "")
-        for what, path in written.items():
-            table.add_row(cell(what), cell(path))
-        indented(console, table)
+    print_written(written, console)
 
 
 def label_of(row: Row) -> str:
-    """Return a figure's case with what its `set` changes, keys by their last part; maps and lists are left out.
+    """Return the case of a figure with the changes of its `set`, by the last word of each key, without maps and lists.
 
     Examples
     --------
@@ -96,8 +91,8 @@ def _shown(row: Row) -> tuple[str, ...]:
 
 def _print_summary(name: str, suite: Mapping[str, Any], console: Console) -> None:
     fitted = suite["num_fitted_constants"]
-    beside = f"of |error| · {fitted} fitted constant{'' if fitted == 1 else 's'}"
-    heading(console, f"{name}: errors", beside)
+    note = f"of |error| · {fitted} fitted constant{'' if fitted == 1 else 's'}"
+    heading(console, f"{name}: errors", note)
     table = new_table(console, "system", *_SUMMARY, right=range(1, 6))
     systems = suite["systems"]
     for system, summary in systems.items():
@@ -114,12 +109,16 @@ def _summary_row(name: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
 def _print_left_out(left_out: Mapping[str, Any], console: Console) -> None:
     if not left_out:
         return
-    heading(console, "left out of the fit", "errors of a table predicted from all others, beside the fit's own")
+    heading(
+        console,
+        "left out of the fit",
+        "errors of each table predicted from a fit to all others, beside the errors of the full fit",
+    )
     columns = ("median left out", "fitted", "90th percentile left out", "fitted")
     table = new_table(console, "table", *columns, right=range(1, 5))
-    for name, one in left_out.items():
-        fitted = one["fitted"]
-        errors = (one["median_pct"], fitted["median_pct"], one["p90_pct"], fitted["p90_pct"])
+    for name, table_errors in left_out.items():
+        fitted = table_errors["fitted"]
+        errors = (table_errors["median_pct"], fitted["median_pct"], table_errors["p90_pct"], fitted["p90_pct"])
         table.add_row(cell(name), *(cell(_percent(error)) for error in errors))
     indented(console, table)
 
@@ -149,7 +148,7 @@ def _print_sources(rows: Sequence[Row], console: Console) -> None:
 
 
 def _with_cases(rows: Sequence[Row], key: str) -> Iterable[str]:
-    """Yield each text once, after the cases that have it."""
+    """Yield each text once, behind the names of its cases."""
     cases: dict[str, dict[str, None]] = {}
     for row in rows:
         if row[key]:
@@ -159,7 +158,7 @@ def _with_cases(rows: Sequence[Row], key: str) -> Iterable[str]:
 
 
 def _percent(value: float | None, *, signed: bool = False) -> str:
-    """Return a percentage to two digits behind the point below 10 and one above; `signed` shows the plus."""
+    """Return a percentage with two decimals below 10 and one decimal above; `signed` shows the plus."""
     if value is None:
         return "–"
     digits = 1 if abs(value) >= 10 else 2

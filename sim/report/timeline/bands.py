@@ -36,12 +36,11 @@ STRIPS: Final[Mapping[str, tuple[str, int]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A strip within a band."""
+    """The rows of pixels that a stream has in a band."""
 
     top_px: int
     """Upper edge, from the top of the band."""
     height_px: int
-    """Height."""
 
 
 def lay_strips(streams: Collection[str]) -> dict[str, Strip]:
@@ -50,11 +49,11 @@ def lay_strips(streams: Collection[str]) -> dict[str, Strip]:
     >>> lay_strips(["pass", "p2p"])["pass"]
     Strip(top_px=0, height_px=72)
     """
-    chosen = [stream for stream in STRIPS if stream in streams] or ["pass"]
-    heights = {stream: STRIPS[stream][1] for stream in chosen}
-    heights[chosen[0]] = BAND_PX - GAP_PX - sum(STRIPS[stream][1] + 2 for stream in chosen[1:])
+    shown = [stream for stream in STRIPS if stream in streams] or ["pass"]
+    heights = {stream: STRIPS[stream][1] for stream in shown}
+    heights[shown[0]] = BAND_PX - GAP_PX - sum(STRIPS[stream][1] + 2 for stream in shown[1:])
     strips, top = {}, 0
-    for stream in chosen:
+    for stream in shown:
         strips[stream] = Strip(top_px=top, height_px=heights[stream])
         top += heights[stream] + 2
     return strips
@@ -62,7 +61,7 @@ def lay_strips(streams: Collection[str]) -> dict[str, Strip]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The frame of the picture."""
+    """The positions of bands, strips and times in the picture."""
 
     left_px: int
     """Left edge of the bars."""
@@ -73,7 +72,6 @@ class Layout:
     window_ns: tuple[int, int]
     """Times at the left and right edge."""
     num_stages: int
-    """Bands."""
     first_stage: int = 0
     """Stage of the first band."""
     strips: Mapping[str, Strip]
@@ -104,10 +102,10 @@ class Layout:
 
     def span_px(self, stage: NDArray[np.int64], streams: Sequence[str]) -> NDArray[np.float64]:
         """Return upper and lower edges over several strips. Shape [B, 2]."""
-        chosen = [self.strips[stream] for stream in streams if stream in self.strips]
+        strips = [self.strips[stream] for stream in streams if stream in self.strips]
         base = self.top_px + BAND_PX * (stage - self.first_stage)
-        last = chosen[-1]
-        return np.stack([base + chosen[0].top_px, base + last.top_px + last.height_px], axis=1).astype(np.float64)
+        last = strips[-1]
+        return np.stack([base + strips[0].top_px, base + last.top_px + last.height_px], axis=1).astype(np.float64)
 
 
 AXIS_PX: Final = 46
@@ -118,9 +116,9 @@ _NUMBER_PT: Final = 7.5
 
 
 class Bands:
-    """What the stages of a layout do in its window.
+    """The bands of the stages of a layout, in its window.
 
-    `group` is the start of the names of the bars' groups: `<group>:pass` and so on.
+    The names of the groups of bars begin with `group`: `<group>:pass`, `<group>:compute`.
     """
 
     def __init__(self, trace: Trace, layout: Layout, *, lane: int, group: str) -> None:
@@ -146,7 +144,7 @@ class Bands:
         return {"idle"} | foreign | ({"stalled"} if self._stalls is not None and self._stalls[0].size else set())
 
     def move(self, layout: Layout) -> None:
-        """Draw by another layout of the same window and strips."""
+        """Use another layout of the same window and strips."""
         self._layout = layout
 
     def draw(self, sheet: Sheet, *, notes: Sequence[Sequence[str]] = ()) -> None:

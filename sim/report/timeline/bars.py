@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import STREAMS, Trace
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 
 __all__ = [
     "Bars",
@@ -47,9 +47,9 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 WHOLE_RUN_PASSES = 64
-"""A run of at most as many passes per stage is shown as a whole."""
+"""A run of at most this number of passes of each stage is shown as a whole."""
 WINDOW_PASSES = 40
-"""A longer run is shown until each stage has ended as many passes: 2.5 batches of 16 microbatches."""
+"""A longer run is shown until each stage has ended this number of passes: 2.5 batches of 16 microbatches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,15 +59,15 @@ class Bars:
     row: NDArray[np.intp]
     """Row of the trace. Shape [B]."""
     stage: NDArray[np.int64]
-    """Stage. Shape [B]."""
+    """Shape [B]."""
     start_ns: NDArray[np.int64]
-    """Start, cut at the window. Shape [B]."""
+    """Start, not before the start of the window. Shape [B]."""
     end_ns: NDArray[np.int64]
-    """End, cut at the window. Shape [B]."""
+    """End, not after the end of the window. Shape [B]."""
     top: NDArray[np.float64]
     """Upper edge in the strip, 0 (top) to 1. Shape [B]."""
     height: NDArray[np.float64]
-    """Height, as a part of the strip. Shape [B]."""
+    """Height as a share of the strip. Shape [B]."""
 
     def __len__(self) -> int:
         return int(self.row.size)
@@ -97,7 +97,7 @@ def select_bars(
     inside = touch(start, end, window_ns)
     rows, start, end = rows[inside], start[inside], end[inside]
     stages = trace.ints("stage")[rows]
-    top, height = _places(trace, stream, rows, stages, lane)
+    top, height = _tops_and_heights(trace, stream, rows, stages, lane)
     return Bars(
         row=rows,
         stage=stages,
@@ -139,18 +139,20 @@ def count_bars(trace: Trace, window_ns: tuple[int, int] | None = None, lane: int
 def check_window_ns(trace: Trace, window_ns: Sequence[int] | None, *, lane: int) -> tuple[int, int]:
     """Return the window to draw; refuse a lane or a window that the run does not have."""
     if not 0 <= lane < trace.num_lanes:
-        raise InputError(
-            field="lane", rule=f"be 0 to {trace.num_lanes - 1}", value=lane, cure="Choose one of the stage's lanes."
+        raise InvalidValueError(
+            field="lane", rule=f"be 0 to {trace.num_lanes - 1}", value=lane, hint="Choose one of the stage's lanes."
         )
     if window_ns is None:
         return default_window_ns(trace, lane=lane)
     low, high = int(window_ns[0]), int(window_ns[1])
     if low >= high:
-        raise InputError(field="window", rule="end after it starts", value=f"{low} to {high} ns", cure="Swap the ends.")
+        raise InvalidValueError(
+            field="window", rule="end after it starts", value=f"{low} to {high} ns", hint="Swap the ends."
+        )
     return low, high
 
 
-def _places(
+def _tops_and_heights(
     trace: Trace, stream: str, rows: NDArray[np.intp], stage: NDArray[np.int64], lane: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return top and height in the strip of each row."""

@@ -42,17 +42,16 @@ class Entry:
     """A heading, or patches with a label."""
 
     label: str
-    """What it says."""
     patches: tuple[str | tuple[float, float, float], ...] = ()
     """Colours of the patches; none for a heading."""
     numbers: tuple[str, ...] = ()
-    """What stands in the patches."""
+    """Texts in the patches."""
     hatch: bool = False
     """Whether the patch is hatched."""
 
     @property
     def width_px(self) -> float:
-        """Width with the space after it."""
+        """Width with the space behind the entry."""
         text = text_width_px(self.label, _SIZE_PT, bold=not self.patches)
         patches = _PATCH_PX * len(self.patches) + (_AFTER_PATCH_PX if self.patches else 0)
         return patches + text + (_AFTER_ENTRY_PX if self.patches else 8)
@@ -68,8 +67,8 @@ def legend_entries(kinds: Mapping[str, Collection[str]], styles: Collection[str]
             entries.append(Entry(label=heading))
             entries += [Entry(label=_label(kind), patches=(KIND_COLOURS[kind],)) for kind in shown]
     fill = {"foreign": FOREIGN, "stalled": OPEN, "idle": IDLE}
-    chosen = [(style, label) for style, label in _STYLED if style in styles]
-    return entries + [Entry(label=label, patches=(fill[style],), hatch=style == "stalled") for style, label in chosen]
+    fills = [(style, label) for style, label in _STYLED if style in styles]
+    return entries + [Entry(label=label, patches=(fill[style],), hatch=style == "stalled") for style, label in fills]
 
 
 def flow(widths: Sequence[float], headings: Sequence[bool], width_px: float) -> list[tuple[float, int]]:
@@ -78,22 +77,22 @@ def flow(widths: Sequence[float], headings: Sequence[bool], width_px: float) -> 
     >>> flow([30, 30, 30, 30], [False, False, True, False], 105)
     [(0.0, 0), (30.0, 0), (0.0, 1), (30.0, 1)]
     """
-    places, x, row = [], 0.0, 0
+    positions, x, row = [], 0.0, 0
     for i, (width, heading) in enumerate(zip(widths, headings, strict=True)):
         x += _BEFORE_HEADING_PX if heading and x > 0 else 0
         needed = width + (widths[i + 1] if heading and i + 1 < len(widths) else 0)
         if x > 0 and x + needed > width_px:
             x, row = 0.0, row + 1
-        places.append((x, row))
+        positions.append((x, row))
         x += width
-    return places
+    return positions
 
 
 def draw_legend(
-    sheet: Sheet, entries: Sequence[Entry], places: Sequence[tuple[float, int]], *, left_px: float, top_px: float
+    sheet: Sheet, entries: Sequence[Entry], positions: Sequence[tuple[float, int]], *, left_px: float, top_px: float
 ) -> None:
-    """Draw entries at their places."""
-    for entry, (x, row) in zip(entries, places, strict=True):
+    """Draw entries at their positions."""
+    for entry, (x, row) in zip(entries, positions, strict=True):
         _draw_entry(sheet, entry, left_px + x, top_px + ROW_PX * row + ROW_PX / 2)
 
 

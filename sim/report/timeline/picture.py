@@ -39,7 +39,7 @@ __all__ = [
 
 _CLOSEUP_HEAD_PX: Final = 22
 _CLOSEUP_NARROW_PX: Final = 80
-"""Passes as narrow as this deserve a close-up."""
+"""Passes of at most this width have a close-up."""
 
 
 def closeup_of(layout: Layout, passes: Bars | None) -> tuple[int, tuple[int, int]] | None:
@@ -158,19 +158,19 @@ def draw_timeline(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         Another suffix, a lane that the run does not have, or an empty window.
     OSError
         The file could not be written (`sim.report.files` makes it an `OutputError`).
     ValueError
-        Not one note per stage.
+        The number of notes is not the number of stages.
     """
     target = Path(path)
     check_suffix(target)
     lines = [note.replace(", ", "\n").splitlines() for note in notes or [""] * trace.num_stages]
     if len(lines) != trace.num_stages:
         raise ValueError(
-            f"notes: must be one per stage, {trace.num_stages}, got {len(lines)}. Leave them out or give all."
+            f"notes: must be {trace.num_stages}, one for each stage, got {len(lines)}. Leave notes out or give all."
         )
     window = check_window_ns(trace, window_ns, lane=lane)
     with settings():
@@ -191,8 +191,8 @@ def _draw(
     )
     bands = Bands(trace, layout, lane=lane, group="moesim")
     entries = legend_entries(bands.kinds, bands.styles)
-    places = flow([e.width_px for e in entries], [not e.patches for e in entries], WIDTH_PX - 2 * _MARGIN_PX)
-    layout = replace(layout, top_px=_HEAD_PX + ROW_PX * (places[-1][1] + 1) + 10)
+    positions = flow([e.width_px for e in entries], [not e.patches for e in entries], WIDTH_PX - 2 * _MARGIN_PX)
+    layout = replace(layout, top_px=_HEAD_PX + ROW_PX * (positions[-1][1] + 1) + 10)
     bands.move(layout)
     zoomed = window[0] > trace.start_ns or window[1] < trace.end_ns
     close = None if zoomed else closeup_of(layout, bands.bars.get("pass"))
@@ -200,7 +200,7 @@ def _draw(
     sheet = Sheet(WIDTH_PX, layout.bottom_px + AXIS_PX + below_px)
     sheet.text(_MARGIN_PX, 23, title, size_pt=14, bold=True)
     sheet.text(_MARGIN_PX, 46, _subtitle(trace, window, lane, subtitle), size_pt=9.5, colour=SUBTLE)
-    draw_legend(sheet, entries, places, left_px=_MARGIN_PX, top_px=_HEAD_PX)
+    draw_legend(sheet, entries, positions, left_px=_MARGIN_PX, top_px=_HEAD_PX)
     bands.draw(sheet, notes=notes)
     if zoomed:
         draw_overview(sheet, trace, layout, top_px=layout.bottom_px + AXIS_PX, lane=lane)

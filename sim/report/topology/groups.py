@@ -1,10 +1,11 @@
-"""What of a cluster a picture shows: nodes in units, the switches above them in tiers, and who stands for the rest.
+"""Which nodes and switches of a cluster a picture shows: nodes in units, the switches above the nodes in tiers.
 
 Model
 -----
-Vertices with `node` stand in that node. Of the others, the first tier are the neighbours of nodes, each next tier the
-neighbours of the one before. Nodes that hang on the same switches of the first tier, or on some of them, are a unit. Of
-a unit the first node is shown, then those that are unlike it; with `heat` the hottest.
+A vertex with `node` stands in that node. Of the other vertices, the first tier are the neighbours of nodes, and each
+further tier the neighbours of the tier before. Nodes that are connected to the same switches of the first tier, or to
+some of them, are a unit. Of a unit the first node is shown, then the nodes that differ from it; with `heat`, the
+hottest nodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,55 +19,55 @@ __all__ = ["Shown", "Tier", "Unit", "choose_shown"]
 Heat = Mapping[tuple[str, str], float]
 
 _CELLS: Final = 64
-"""GPUs that stand side by side in a picture, at most about."""
+"""At most about so many GPUs stand side by side in a picture."""
 _MAX_UNITS: Final = 4
 _MAX_SWITCHES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """Switches of one row, or of one unit's part of it."""
+    """Switches of a row, or those of a row that belong to a unit."""
 
     vertices: tuple[str, ...]
-    """Those that are shown."""
+    """Switches that are shown."""
     num_hidden: int = 0
-    """How many more there are."""
+    """Number of further switches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """Nodes on the same switches."""
+    """Nodes that are connected to the same switches."""
 
     nodes: tuple[int, ...]
     """Nodes that are shown."""
     num_hidden: int
-    """How many more there are."""
+    """Number of further nodes."""
     are_alike: bool
-    """Whether each hidden node is like one that is shown."""
+    """Whether each hidden node is equal to a node that is shown."""
     switches: Tier
-    """Switches of the first tier that belong to it."""
+    """Switches of the first tier that belong to the unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What is shown."""
+    """The nodes and switches that a picture shows."""
 
     members: Mapping[int, tuple[str, ...]]
     """Node -> its vertices."""
     units: tuple[Unit, ...]
     """Units that are shown."""
     num_hidden_units: int
-    """How many more there are."""
+    """Number of further units."""
     num_hidden_nodes: int
-    """Nodes in those."""
+    """Number of nodes in the further units."""
     tiers: tuple[Tier, ...]
     """Rows of switches above the first tier, upwards."""
     sizes: tuple[int, ...]
-    """Switches of each tier with the hidden ones, the first tier first."""
+    """Number of switches of each tier, hidden switches included, the first tier first."""
 
 
 def choose_shown(graph: "nx.DiGraph[str]", heat: Heat | None = None) -> Shown:
-    """Return what a picture of a cluster shows.
+    """Return the nodes and switches that a picture of a cluster shows.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def _units(
 
 
 def _num_units(units: Sequence[tuple[list[int], list[str]]], budget: int) -> int:
-    """Return how many units are shown, with room for a box that stands for the rest."""
+    """Return how many units are shown, so that a box for the other units has room."""
     most = budget if all(len(nodes) == 1 for nodes, _ in units) else min(budget, _MAX_UNITS)
     return len(units) if len(units) <= most else max(1, most - 1)
 
@@ -158,18 +159,18 @@ def _unit(
     else:
         warmth = [max((heat.get(e, 0.0) for v in members[n] for e in graph.out_edges(v)), default=0.0) for n in nodes]
         order = sorted(range(len(nodes)), key=lambda i: -warmth[i])
-    chosen = sorted(list(dict.fromkeys(order))[:most])
-    seen = {looks[i] for i in chosen}
+    positions = sorted(list(dict.fromkeys(order))[:most])
+    seen = {looks[i] for i in positions}
     return Unit(
-        nodes=tuple(nodes[i] for i in chosen),
-        num_hidden=len(nodes) - len(chosen),
+        nodes=tuple(nodes[i] for i in positions),
+        num_hidden=len(nodes) - len(positions),
         are_alike=heat is None and all(look in seen for look in looks),
         switches=_cut(switches, max(8, _MAX_SWITCHES if most > 2 else 16)),
     )
 
 
 def _look(graph: "nx.DiGraph[str]", vertices: Sequence[str]) -> tuple[tuple[object, ...], ...]:
-    """Return what nodes that are alike have in common: kinds of their vertices, and their links' figures."""
+    """Return the kinds of the vertices of a node and the figures of their links: equal nodes have equal values."""
     figures = ("kind", "bandwidth_bytes_per_s", "efficiency", "latency_s")
     return tuple(
         (graph.nodes[vertex]["kind"], *sorted(tuple(data[f] for f in figures) for _, _, data in edges))

@@ -1,4 +1,4 @@
-"""Where the parts of a cluster's picture stand, in pixels from the upper left corner.
+"""Where nodes, switches and texts stand in a cluster's picture, in pixels from the upper left corner.
 
 From the top: the tiers of switches, the highest tier first; then the nodes. A node is a frame with a row for each kind
 of vertex: NICs, kinds that are not known here, CPUs, PCIe switches, GPUs, NVSwitches. The node's name is at the bottom
@@ -32,22 +32,16 @@ MAX_WIDTH_PX: Final = 1760
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A vertex."""
+    """The box of a vertex."""
 
     label: str
-    """What stands in it."""
     kind: str
-    """Kind of the vertex."""
     left_px: float
-    """Left edge."""
     top_px: float
-    """Upper edge."""
     width_px: float
-    """Width."""
     height_px: float
-    """Height."""
     row: str
-    """The row it stands in: vertices of one row are not joined by straight lines."""
+    """Name of the box's row: vertices of a row are not joined by straight lines."""
 
     @property
     def middle_px(self) -> float:
@@ -57,20 +51,16 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A node, or what stands for many."""
+    """The frame of a node, or the grey box that stands for nodes that are not shown."""
 
     label: tuple[str, ...]
-    """Lines of text; of a node the one at its bottom."""
+    """Lines of text; a node has a line at its bottom."""
     left_px: float
-    """Left edge."""
     top_px: float
-    """Upper edge."""
     width_px: float
-    """Width."""
     height_px: float
-    """Height."""
     is_rest: bool = False
-    """Whether it stands for nodes that are not shown."""
+    """Whether the frame stands for nodes that are not shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,27 +68,24 @@ class Note:
     """A line of text."""
 
     text: str
-    """What it says."""
     x_px: float
-    """Where."""
+    """Left edge."""
     y_px: float
-    """Its middle."""
+    """Middle of the line."""
     is_heading: bool = False
-    """Whether it names a row."""
+    """Whether the text names a row."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Sketch:
-    """A picture's parts at their places."""
+    """The boxes, frames and texts of a picture with their positions."""
 
     boxes: dict[str, Box] = field(default_factory=dict)
     """Vertex -> its box."""
     frames: list[Frame] = field(default_factory=list)
-    """Nodes."""
     notes: list[Note] = field(default_factory=list)
-    """Texts beside rows."""
     bottom_px: float = 0.0
-    """Where the nodes end."""
+    """Lower edge of the nodes."""
     width_px: int = MAX_WIDTH_PX
     """Width of the sheet."""
     grids: set[str] = field(default_factory=set)

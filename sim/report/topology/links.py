@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import networkx as nx
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.palette import LINK_COLOURS, LINK_OTHER, USE_COLOURS
 from sim.results.quantities import format_quantity
 from topology.link_groups import LinkGroup
@@ -28,16 +28,16 @@ _STEPS: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkLook:
-    """How links that are alike are drawn."""
+    """How links of a kind and bandwidth are drawn."""
 
     colour: str
-    """Hue of the kind."""
+    """Hue of the kind of link."""
     width_px: float
-    """Width, by bandwidth."""
+    """Width of the line, by bandwidth."""
     dashed: bool
-    """Whether its kind has faster ones."""
+    """Whether the kind has faster links."""
     label: str
-    """What the legend says."""
+    """Text in the legend."""
 
 
 def link_looks(groups: Sequence[LinkGroup]) -> dict[tuple[str, float], LinkLook]:
@@ -55,8 +55,8 @@ def link_looks(groups: Sequence[LinkGroup]) -> dict[tuple[str, float], LinkLook]
     looks: dict[tuple[str, float], LinkLook] = {}
     for group in groups:
         key = group.kind, group.bandwidth_bytes_per_s
-        alike = [other for other in groups if (other.kind, other.bandwidth_bytes_per_s) == key]
-        count, shares = sum(other.count for other in alike), sorted({other.efficiency for other in alike})
+        similar = [other for other in groups if (other.kind, other.bandwidth_bytes_per_s) == key]
+        count, shares = sum(other.count for other in similar), sorted({other.efficiency for other in similar})
         reached = " to ".join(f"{100 * share:.3g}" for share in dict.fromkeys((shares[0], shares[-1])))
         bandwidth = format_quantity(group.bandwidth_bytes_per_s, "bytes/s")
         looks[key] = LinkLook(
@@ -94,11 +94,11 @@ def _width_px(bandwidth_bytes_per_s: float) -> float:
     return min(5.0, max(0.8, 1.0 + 0.65 * math.log2(bandwidth_bytes_per_s / _REFERENCE_BYTES_PER_S)))
 
 
-_CURE = "Name the result.json that `moesim run SCENARIO --out DIR` wrote for this cluster."
+_HINT = "Name the result.json that `moesim run SCENARIO --out DIR` wrote for this cluster."
 
 
 def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str], float]:
-    """Return link -> share of its capacity that a run used, 0 to 1.
+    """Return the share of its capacity, 0 to 1, that a run used of each link.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str],
 
     Raises
     ------
-    InputError
-        The file cannot be read, is no such result, or is that of another cluster.
+    InvalidValueError
+        The file cannot be read, is not the result of a run, or is the result of a run on another cluster.
     """
     by_name = {f"{a}->{b}": (a, b) for a, b in graph.edges}
     links = _links(path)
@@ -143,4 +143,4 @@ def _links(path: Path) -> list[Any]:
 
 
 def _refuse(path: Path, rule: str, value: str) -> NoReturn:
-    raise InputError(file=str(path), field="--load", rule=rule, value=value, cure=_CURE) from None
+    raise InvalidValueError(file=str(path), field="--load", rule=rule, value=value, hint=_HINT) from None

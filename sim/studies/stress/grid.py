@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec, StressSpec
 from workloads.placement import PLACEMENTS
@@ -65,7 +65,7 @@ def build_grid(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A skew or a remedy gives a scenario that is refused.
     """
     stress = scenario.spec.stress or StressSpec(skew=(scenario.spec.routing.skew,))
@@ -107,7 +107,7 @@ def remedies_of(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         A placement has no name, or there are replicas and no placement that takes replicas.
 
     Examples
@@ -118,16 +118,16 @@ def remedies_of(
     ['nothing', 'greedy', 'capacity 1.25 padded', 'greedy, capacity 1.25 padded']
     """
     if not all(placements):
-        cure = "For example: --placement greedy,eplb"
-        raise InputError(
-            field="--placement", rule="be names with commas between", value=",".join(placements), cure=cure
+        hint = "For example: --placement greedy,eplb"
+        raise InvalidValueError(
+            field="--placement", rule="be names with commas between", value=",".join(placements), hint=hint
         )
     takes_replicas = [name for name, kind in PLACEMENTS.items() if kind.uses("replicas")]
     if any(replicas) and not set(takes_replicas) & set(placements):
-        cure = f"For example: --placement {takes_replicas[0]} --replicas {max(replicas)}"
+        hint = f"For example: --placement {takes_replicas[0]} --replicas {max(replicas)}"
         value = ",".join(str(num_replicas) for num_replicas in replicas)
         rule = f"be given with --placement {' or '.join(takes_replicas)}"
-        raise InputError(field="--replicas", rule=rule, value=value, cure=cure)
+        raise InvalidValueError(field="--replicas", rule=rule, value=value, hint=hint)
     found = {"nothing": RemedySpec(name="nothing")}
     variants = [("", 0)]
     for name in placements:

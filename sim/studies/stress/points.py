@@ -141,7 +141,7 @@ class PointFile:
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise OutputError(
-                    file=str(path), reason=reason, cure="Move it away, or choose another folder."
+                    file=str(path), reason=reason, hint="Move it away, or choose another folder."
                 ) from None
 
     def add(self, key: str, result: PointResult) -> None:
@@ -162,7 +162,7 @@ class PointFile:
         """Raise the error of `add`, which runs in a thread where an exception would be lost."""
         if self.problem is not None:
             reason = self.problem.strerror or str(self.problem)
-            raise OutputError(file=str(self._path), reason=reason, cure="Choose a folder that can be written.")
+            raise OutputError(file=str(self._path), reason=reason, hint="Choose a folder that can be written.")
 
 
 def _file_digests(scenario: Scenario, resolved: Mapping[str, Any]) -> dict[str, str]:

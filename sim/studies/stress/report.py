@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sim.build.build import build
 from sim.build.expert_routing import copies_drawn
+from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.stress_section import RemedySpec
@@ -51,7 +52,7 @@ def stress_test(
 
     Raises
     ------
-    InputError
+    InvalidValueError
         The scenario has no experts to route tokens to, or a point of the grid is refused.
     """
     loaded = load_scenario(scenario, overrides=overrides)
@@ -87,9 +88,13 @@ def expert_tokens(scenario: Scenario) -> NDArray[np.int64]:
 def _check_routes_tokens(scenario: Scenario) -> None:
     """Refuse a scenario without experts, or without a model that runs."""
     if not isinstance(scenario.spec.workload, (ForwardWorkload, TrainingWorkload)):
-        kind, cure = scenario.spec.workload.kind, "A stress test needs a model that runs; `moesim run` takes others."
-        raise scenario.error_at("workload.kind", rule="be forward or training in a stress test", value=kind, cure=cure)
+        kind, hint = scenario.spec.workload.kind, "A stress test needs a model that runs; `moesim run` takes others."
+        raise scenario.located(
+            InvalidValueError("workload.kind", rule="be forward or training in a stress test", value=kind, hint=hint)
+        )
     model = build(scenario).work.model
     if not model.num_moe_layers:
-        cure = "In a dense model there is no routing to be skewed."
-        raise scenario.error_at("model.experts", rule="be at least 2 in a stress test", value=model.experts, cure=cure)
+        hint = "In a dense model there is no routing to be skewed."
+        raise scenario.located(
+            InvalidValueError("model.experts", rule="be at least 2 in a stress test", value=model.experts, hint=hint)
+        )

@@ -1,4 +1,4 @@
-"""Bad input as a user gives it: the whole message, exit 2, no traceback, nothing written."""
+"""Bad input as a user gives it: field, rule and hint, exit 2, no traceback, nothing written."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import pytest
-from bad_inputs import ARGUMENTS, EDITS, FILES, GOOD
+from bad_inputs import ARGUMENTS, EDITS, FILES, GOOD, Refused
 
 from sim.cli import main
 from sim.scenario.not_supported import NOT_YET
@@ -63,31 +63,45 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return call
 
 
-@pytest.mark.parametrize(("old", "new", "message"), EDITS)
-def test_one_wrong_thing_is_told_with_line_field_rule_value_and_cure(
-    run: Callable[..., Answer], old: str, new: str, message: str
+def check(said: Answer, refused: Refused, *, file: str | None = None) -> None:
+    """Check that a command ended with 2 and said where, what, which rule and what to write instead, in one line."""
+    place, field, rule, hint = refused
+    error = json.loads(said.out)["error"]
+    assert said.code == 2
+    assert said.err.startswith("moesim: ")
+    assert said.err.count("\n") == 1
+    assert all(part in said.err for part in (error["field"], error["rule"], error["cure"]))
+    assert (error["file"], error["line"]) == ((file, place) if isinstance(place, int) or file else (place, None))
+    assert error["field"] == field
+    assert error["rule"].startswith(rule)
+    assert error["cure"].startswith(hint)
+
+
+@pytest.mark.parametrize(("old", "new", "refused"), EDITS)
+def test_one_wrong_thing_is_told_with_line_field_rule_and_hint(
+    run: Callable[..., Answer], old: str, new: str, refused: Refused
 ) -> None:
     """The scenario runs but for that one thing."""
     assert old in GOOD
     Path("bad.yaml").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
-    assert run("bad.yaml") == Answer(2, "", f"moesim: bad.yaml:{message}\n")
+    check(run("bad.yaml", "--json"), refused, file="bad.yaml")
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_no_scenario_is_refused(run: Callable[..., Answer], name: str) -> None:
     """Empty, enormous, deep, aliased, cyclic, tagged, binary or in another encoding."""
-    content, message = FILES[name]
+    content, refused = FILES[name]
     Path("bad.yaml").write_bytes(content)
-    assert run("bad.yaml") == Answer(2, "", f"moesim: bad.yaml{message}\n")
+    check(run("bad.yaml", "--json"), refused, file="bad.yaml")
 
 
-@pytest.mark.parametrize(("arguments", "message"), ARGUMENTS)
+@pytest.mark.parametrize(("arguments", "refused"), ARGUMENTS)
 def test_a_wrong_path_name_or_change_is_named_as_the_place(
-    run: Callable[..., Answer], arguments: list[str], message: str
+    run: Callable[..., Answer], arguments: list[str], refused: Refused
 ) -> None:
     """The file itself is good."""
     Path("good.yaml").write_text(GOOD, encoding="utf-8")
-    assert run(*arguments) == Answer(2, "", f"moesim: {message}\n")
+    check(run(*arguments, "--json"), refused)
 
 
 NAMES = [(row, name) for row in NOT_YET for name in (row.names or ("other",))]
@@ -103,7 +117,7 @@ def test_each_name_that_is_not_supported_yet_says_so(run: Callable[..., Answer],
         2,
         "",
         f"moesim: --set {change}: {row.key} must be supported, got {name}. "
-        f"{subject} is not supported yet. {row.cure}\n",
+        f"{subject} is not supported yet. {row.hint}\n",
     )
 
 
@@ -172,17 +186,17 @@ def test_a_file_that_the_system_refuses_to_open_is_refused(
 @pytest.mark.parametrize("name", ["binary", "laughs", "python", "keys"])
 def test_a_process_ends_with_2_and_one_line(tmp_path: Path, name: str) -> None:
     """As above, in a process of its own: no traceback, and no file in the folder it runs in."""
-    content, message = FILES[name]
+    content, refused = FILES[name]
     (tmp_path / "bad.yaml").write_bytes(content)
     ended = subprocess.run(
-        [sys.executable, "-c", "from sim.cli import main; main()", "run", "bad.yaml", "--out", "out"],
+        [sys.executable, "-c", "from sim.cli import main; main()", "run", "bad.yaml", "--json", "--out", "out"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"moesim: bad.yaml{message}\n")
+    check(Answer(ended.returncode, ended.stdout, ended.stderr), refused, file="bad.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
 
 

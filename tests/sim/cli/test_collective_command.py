@@ -138,7 +138,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "change", "message"), REFUSED)
 def test_what_cannot_be_run_is_refused(call, text, change, message):
-    """With exit code 2, the place, what is wrong and the cure."""
+    """With exit code 2, the place, what is wrong and the hint."""
     code, out, err = call(text, "run", "--set", change)
     assert (code, out) == (2, "")
     assert err.endswith(f" {message}\n")

@@ -43,7 +43,7 @@ def test_a_closed_pipe_is_silent(arguments):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here to stand for a full disk")
 @pytest.mark.parametrize("arguments", GUARDED, ids=" ".join)
 def test_a_full_disk_is_a_message(arguments):
-    """Standard output cannot be written: the reason and a cure, exit code 4."""
+    """Standard output cannot be written: the reason and a hint, exit code 4."""
     with Path("/dev/full").open("wb") as full:
         process = start(arguments, stdout=full, stderr=subprocess.PIPE)
         _, told = process.communicate(timeout=60)

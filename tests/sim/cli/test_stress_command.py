@@ -87,15 +87,15 @@ def test_an_option_given_twice_is_one_list(moesim):
 def test_padding_is_told_beside_the_imbalance(moesim):
     """The column is of tokens; what each rank computes under a padded capacity is the same for all."""
     once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--capacity")
-    assert "are padded with" in moesim(*once, "1:pad")[1]
-    assert "are padded with" not in moesim(*once, "1")[1]
+    assert "with which experts are padded" in moesim(*once, "1:pad")[1]
+    assert "with which experts are padded" not in moesim(*once, "1")[1]
 
 
 def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
     """As soon as there are any; what goes on is the same command, which says how many it found."""
     once = ("stress", "small.yaml", "--skew", "1", "--seeds", "1", "--jobs", "1", "--out", "out")
-    assert "done before" not in moesim(*once)[1]
-    assert "1 simulations, 1 of them done before" in moesim(*once)[1]
+    assert "from an earlier run" not in moesim(*once)[1]
+    assert "1 simulations, 1 of them from an earlier run" in moesim(*once)[1]
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from works import make_model, make_plain_cluster, make_work, route
 
 from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import run_plan
+from sim.errors import InvalidValueError
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
@@ -17,7 +18,6 @@ from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.time import to_ns
-from workloads.errors import WorkloadError
 from workloads.placement import PlacementRule, place_experts
 from workloads.routing import Skew
 from workloads.schedules import Pass
@@ -164,7 +164,7 @@ def test_a_training_step_pays_for_its_plan_once():
         if isinstance(op, Collective) and op.kind == "ep_moves"
     ]
     assert begins == [("F", 0)]
-    with pytest.raises(WorkloadError, match=r"every must be a multiple of workload\.microbatches = 4 in"):
+    with pytest.raises(InvalidValueError, match=r"every must be a multiple of workload\.microbatches = 4 in"):
         make(kind="training", placement=replace(EPLB, every=2))
 
 

@@ -9,6 +9,7 @@ from works import change, make_cluster, make_model, make_plain_cluster, make_wor
 
 from sim.build.work import Work
 from sim.engine.simulation import run_plan
+from sim.errors import InvalidValueError
 from sim.plan.bounds import all_reduce_wire_times_s
 from sim.plan.costs import Costs
 from sim.plan.lowering import Lowering
@@ -18,7 +19,6 @@ from sim.results.path import path_ns
 from sim.time import to_ns
 from topology.cluster import build_cluster
 from workloads.collectives.settings import NetworkSettings
-from workloads.errors import WorkloadError
 from workloads.kernels import Attention, Gemm
 from workloads.layers import attention_block, dense_ffn_block, embedding_block, head_block
 from workloads.memory import Precision, params_per_rank
@@ -434,12 +434,12 @@ def test_faster_links_make_one_lane_no_slower():
     ],
 )
 def test_work_that_does_not_fit_its_mesh_is_refused_when_built(changes, rule):
-    with pytest.raises(WorkloadError, match=rule):
+    with pytest.raises(InvalidValueError, match=rule):
         make_work("EP8_TP2_PP2_DP4", "megatron", **changes)
 
 
 def test_training_under_the_serving_convention_is_refused():
-    with pytest.raises(WorkloadError, match="serves and does not train"):
+    with pytest.raises(InvalidValueError, match="serves and does not train"):
         make_work("EP8_TP8_PP2", "vllm", kind="training")
 
 

@@ -10,12 +10,12 @@ from works import change, make_model, make_plain_cluster, make_work, route
 from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS
+from sim.errors import InvalidValueError
 from sim.plan.bounds import bounds_of
 from sim.plan.costs import Costs
 from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings
-from workloads.errors import WorkloadError
 from workloads.layers import attention_block, embedding_block, expert_block, head_block, permute, router_block
 from workloads.placement import PlacementRule, place_experts
 from workloads.routing import Skew
@@ -246,7 +246,7 @@ def test_the_hot_ranks_time_is_the_layers_expert_time():
 
 
 def test_replicas_must_be_a_multiple_of_the_ranks():
-    with pytest.raises(WorkloadError, match="equally many of 19 slots"):
+    with pytest.raises(InvalidValueError, match="equally many of 19 slots"):
         make(placement=PlacementRule(kind="eplb", replicas=3))
 
 

@@ -6,9 +6,9 @@ import pytest
 from works import make_model, make_work
 
 from sim.engine.simulation import run_plan
+from sim.errors import InvalidValueError
 from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
-from workloads.errors import WorkloadError
 from workloads.memory import params_per_rank
 from workloads.schedules import SCHEDULES
 
@@ -127,12 +127,12 @@ def test_uneven_chunks_run_the_layers_that_they_are_given():
     ],
 )
 def test_chunks_that_cannot_be_are_refused(changes, says):
-    with pytest.raises(WorkloadError, match=says):
+    with pytest.raises(InvalidValueError, match=says):
         work_of("EP4_TP1_PP4", "megatron", "interleaved", **changes)
 
 
 def test_chunks_under_a_schedule_that_has_none_are_refused():
-    with pytest.raises(WorkloadError, match="vpp must be 1 with schedule"):
+    with pytest.raises(InvalidValueError, match="vpp must be 1 with schedule"):
         make_work("EP4_TP1_PP4_VPP2", "megatron")
 
 
@@ -146,13 +146,13 @@ def test_chunks_under_a_schedule_that_has_none_are_refused():
     ],
 )
 def test_a_pipeline_that_a_schedule_cannot_run_is_refused_before_it_is_planned(kind, strategy, microbatches, says):
-    with pytest.raises(WorkloadError, match=says):
+    with pytest.raises(InvalidValueError, match=says):
         work_of(strategy, "megatron", kind, microbatches=microbatches, sequences=128)
 
 
 @pytest.mark.parametrize("kind", ["chimera", "dualpipe"])
 def test_two_copies_meet_at_the_end_and_not_in_every_pass(kind):
-    with pytest.raises(WorkloadError, match=r"parallel.zero must be 0 or 1 with schedule.kind"):
+    with pytest.raises(InvalidValueError, match=r"parallel.zero must be 0 or 1 with schedule.kind"):
         work_of("EP4_TP1_PP4", "megatron", kind, zero=2)
 
 

@@ -3,7 +3,7 @@
 import networkx as nx
 import pytest
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.cluster_file import yaml_to_graph
 from sim.scenario.cluster_text import graph_to_yaml
 from topology.check_graph import check_graph
@@ -99,6 +99,6 @@ def test_figures_that_no_handy_unit_holds_are_the_same_floats_again() -> None:
 def test_what_is_wrong_is_refused_with_its_line(old: str, new: str, words: str) -> None:
     """File, line, key, rule and value stand in the message."""
     assert old in LAB
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         yaml_to_graph(LAB.replace(old, new), file="lab.yaml")
     assert words in str(refused.value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario_text
 from sim.studies.claims import judge_scenario
 
@@ -63,15 +63,15 @@ def test_without_arguments_nothing_is_left_out():
 )
 def test_what_is_wrong_in_the_file_or_set_by_an_argument_is_refused(text, overrides):
     """As ever."""
-    with pytest.raises(InputError, match="alternatives"):
+    with pytest.raises(InvalidValueError, match="alternatives"):
         load_scenario_text(text, overrides=overrides)
 
 
 def test_a_number_of_chunks_that_nobody_gave_is_called_nothing():
     """The strategy has one chunk by default."""
     scenario = load_scenario_text(TEXT, overrides=("schedule.kind=interleaved", "alternatives=[]", "rivals=[]"))
-    with pytest.raises(InputError, match=r"parallel\.vpp must be at least 2 .* got nothing, which is 1"):
+    with pytest.raises(InvalidValueError, match=r"parallel\.vpp must be at least 2 .* got nothing, which is 1"):
         judge_scenario(scenario)
     given = load_scenario_text(TEXT, overrides=("schedule.kind=interleaved", "parallel.vpp=1", "alternatives=[]"))
-    with pytest.raises(InputError, match=r"parallel\.vpp must be at least 2 .* got 1"):
+    with pytest.raises(InvalidValueError, match=r"parallel\.vpp must be at least 2 .* got 1"):
         judge_scenario(given)

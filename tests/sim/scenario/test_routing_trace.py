@@ -1,4 +1,4 @@
-"""Recorded traces of routing: what is read, and what is refused with its cure."""
+"""Recorded traces of routing: what is read, and what is refused with its hint."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from sim.build.build import build
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.build.routing import routing_of
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario
 from sim.scenario.routing_trace import read_routing_trace
 from sim.studies.stress.report import expert_tokens
@@ -55,7 +55,7 @@ def test_one_microbatch_needs_no_column_for_it(tmp_path):
 )
 def test_what_is_no_recording_is_refused(tmp_path, text, rule):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         read_routing_trace(tmp_path / "a.csv")
     assert rule in str(refusal.value)
 
@@ -63,10 +63,10 @@ def test_what_is_no_recording_is_refused(tmp_path, text, rule):
 def test_another_ending_or_content_is_refused(tmp_path):
     for name, content in (("a.txt", b"x"), ("a.npz", b"x")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError):
+        with pytest.raises(InvalidValueError):
             read_routing_trace(tmp_path / name)
     np.savez(tmp_path / "b.npz", loads=TOKENS)
-    with pytest.raises(InputError, match="have an array `tokens`"):
+    with pytest.raises(InvalidValueError, match="have an array `tokens`"):
         read_routing_trace(tmp_path / "b.npz")
 
 
@@ -87,7 +87,7 @@ def test_another_ending_or_content_is_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
 def test_an_array_of_something_else_is_refused(tmp_path, tokens, got):
     np.savez(tmp_path / "a.npz", tokens=tokens)
-    with pytest.raises(InputError, match=re.escape(got)):
+    with pytest.raises(InvalidValueError, match=re.escape(got)):
         read_routing_trace(tmp_path / "a.npz")
 
 
@@ -107,11 +107,11 @@ def test_a_header_that_claims_too_much_is_refused_before_it_is_read(tmp_path):
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
             archive.writestr("tokens.npy", header.getvalue() + b"0")
-        with pytest.raises(InputError, match=rule):
+        with pytest.raises(InvalidValueError, match=rule):
             read_routing_trace(tmp_path / "a.npz")
     with (tmp_path / "b.npz").open("wb") as stream:
         np.save(stream, TOKENS)
-    with pytest.raises(InputError, match="be an NPZ file of numbers"):
+    with pytest.raises(InvalidValueError, match="be an NPZ file of numbers"):
         read_routing_trace(tmp_path / "b.npz")
 
 
@@ -124,7 +124,7 @@ def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
     np.testing.assert_array_equal(
         routing_of(scenario, cluster_of(scenario), np.arange(3), num_experts=3).skew.loads, TOKENS
     )
-    with pytest.raises(InputError, match="experts = 64 experts"):
+    with pytest.raises(InvalidValueError, match="experts = 64 experts"):
         routing_of(scenario, cluster_of(scenario), np.arange(64), num_experts=64)
 
 
@@ -154,16 +154,16 @@ def test_parquet_is_the_same_as_csv(tmp_path):
     frame[frame.microbatch == 0].drop(columns="microbatch").to_parquet(tmp_path / "b.parquet")
     np.testing.assert_array_equal(read_routing_trace(tmp_path / "b.parquet"), TOKENS[:1])
     frame.drop(columns="expert").to_parquet(tmp_path / "c.parquet")
-    with pytest.raises(InputError, match="have columns layer, expert, tokens"):
+    with pytest.raises(InvalidValueError, match="have columns layer, expert, tokens"):
         read_routing_trace(tmp_path / "c.parquet")
     (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(InputError, match="be a Parquet file"):
+    with pytest.raises(InvalidValueError, match="be a Parquet file"):
         read_routing_trace(tmp_path / "d.parquet")
 
 
 @pytest.mark.parametrize("missing", ["pandas", "pyarrow"])
 def test_parquet_without_its_extra_names_it(tmp_path, monkeypatch, missing):
-    """Neither pandas nor one without a reader is enough, and the cure says what to install."""
+    """Neither pandas nor one without a reader is enough, and the hint says what to install."""
     if missing == "pyarrow":
         pandas = pytest.importorskip("pandas")
 
@@ -174,7 +174,7 @@ def test_parquet_without_its_extra_names_it(tmp_path, monkeypatch, missing):
     else:
         monkeypatch.setitem(sys.modules, "pandas", None)
     (tmp_path / "a.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match=r"Install moesim\[parquet\], or write it as CSV or NPZ"):
+    with pytest.raises(InvalidValueError, match=r"Install moesim\[parquet\], or write it as CSV or NPZ"):
         read_routing_trace(tmp_path / "a.parquet")
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
 from sim.scenario.bundled import list_bundled
 from sim.scenario.claim_units import check_claim_units
@@ -81,14 +81,16 @@ RATIO = 'be a bare number or a percentage, for {} is a ratio, got {}. Write for 
     ],
 )
 def test_a_value_in_another_unit_is_refused_at_its_line(contract_text, metric, expect, rest):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         checked(contract_text, metric, expect)
     assert str(refused.value) == f"f.yaml:40: claims.0.expect must {rest.format(metric, expect)}"
 
 
 def test_a_wrong_unit_in_an_override_names_the_override():
     scenario = load_scenario_text(STARTER, overrides=['claims.0.expect=">= 3"'])
-    with pytest.raises(InputError, match=r'^--set claims\.0\.expect=">= 3": claims\.0\.expect must be in tokens/s'):
+    with pytest.raises(
+        InvalidValueError, match=r'^--set claims\.0\.expect=">= 3": claims\.0\.expect must be in tokens/s'
+    ):
         check_claim_units(scenario, ROWS)
 
 

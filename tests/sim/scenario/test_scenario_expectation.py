@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.errors import InvalidValueError
 from sim.scenario.expectation import parse_expectation
-from sim.scenario.refusal import RefusalError
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ EXAMPLE = 'Write a comparison, such as ">= 26e6 tokens/s", "<= 50 ms +- 2 %" or 
     ],
 )  # fmt: skip
 def test_what_is_no_expectation_is_refused_with_a_cure(text, message):
-    with pytest.raises(RefusalError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         parse_expectation(text)
     assert str(refused.value) == f"the value {message}"
 
@@ -104,7 +104,7 @@ def test_what_is_no_expectation_is_refused_with_a_cure(text, message):
 def test_any_text_is_read_or_refused(text):
     try:
         expectation = parse_expectation(text)
-    except RefusalError:
+    except InvalidValueError:
         return
     assert expectation.tolerance >= 0
     assert math.isfinite(expectation.value)

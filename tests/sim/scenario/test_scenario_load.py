@@ -6,7 +6,7 @@ import math
 import pytest
 
 import sim.scenario.bundled as bundled_module
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled, list_cases, list_suites
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.overrides import apply_overrides, parse_override
@@ -183,14 +183,16 @@ def test_an_override_makes_the_section_it_needs():
     ],
 )  # fmt: skip
 def test_a_wrong_override_is_named_as_the_place(contract_text, argument, message):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(contract_text, file="f.yaml", overrides=[argument])
     assert str(refused.value) == f"--set {argument}: {message}"
 
 
 @pytest.mark.parametrize("argument", ["model.top_k", "=1", "model.=1", "", "a..b=1"])
 def test_what_is_no_key_and_value_is_refused(argument):
-    with pytest.raises(InputError, match=r"^--set must be KEY=VALUE with a dotted key, got .* Write for example"):
+    with pytest.raises(
+        InvalidValueError, match=r"^--set must be KEY=VALUE with a dotted key, got .* Write for example"
+    ):
         parse_override(argument)
 
 
@@ -213,7 +215,7 @@ def test_a_seed_that_is_given_as_an_argument_is_blamed_on_nothing_but_itself(tmp
     path.write_text(STARTER, encoding="utf-8")
     assert load_scenario(path, overrides=["seed=7"], seed=3).spec.seed == 3
     assert load_scenario(path, overrides=["seed=7"]).spec.seed == 7
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario(path, seed=seed)
     assert str(refused.value) == message
 
@@ -257,7 +259,7 @@ def test_passes_of_one_stage_can_be_assumed():
     ],
 )  # fmt: skip
 def test_what_cannot_be_assumed_is_refused(contract_text, assumed, message):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(contract_text.replace("seed: 1", f"assumed: {assumed}"), file="f.yaml")
     assert str(refused.value) == f"f.yaml:{message}"
 
@@ -292,7 +294,7 @@ def test_a_convention_without_an_exchange_of_stages_drops_how_it_is_entered(cont
     assert blocking.spec.parallel.exchange == "blocking"
     assert blocking.variant({"parallel.convention": "vllm"}).spec.parallel.exchange == "one_sided"
     assert blocking.variant({"parallel.convention": "spanning"}).spec.parallel.exchange == "blocking"
-    with pytest.raises(InputError, match=r"exchange must be one_sided with parallel\.convention vllm"):
+    with pytest.raises(InvalidValueError, match=r"exchange must be one_sided with parallel\.convention vllm"):
         blocking.variant({"parallel.convention": "vllm", "parallel.exchange": "blocking"})
 
 
@@ -317,7 +319,7 @@ def test_a_rival_may_change_strategy_schedule_network_placement_and_microbatches
 @pytest.mark.parametrize("key", ["model.top_k", "cluster.num_nodes", "workload.sequences", "workload", "routing.kind",
                                  "seed", "name", "parallels.sp"])  # fmt: skip
 def test_a_rival_with_another_cluster_or_other_work_is_refused(contract_text, key):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(contract_text.replace("EP16_TP4_PP4_DP4", f"{{{key}: 1}}"), file="f.yaml")
     assert str(refused.value) == (
         f"f.yaml:45: rivals.0.{key} must be a key of parallel, schedule, network, placement, or workload.microbatches, "
@@ -326,17 +328,18 @@ def test_a_rival_with_another_cluster_or_other_work_is_refused(contract_text, ke
 
 
 def test_a_variant_is_refused_like_a_file(contract):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         contract.variant({"model.top_k": 65})
     assert str(refused.value) == ("f.yaml:17: model.top_k must be at most model.experts = 64, got 65. Lower top_k.")
 
 
 def test_the_builders_errors_name_the_line_too(contract):
-    error = contract.error_at("parallel.strategy", rule="be a legal mesh", value="EP64_TP16_PP4", cure="Use 256 GPUs.")
+    refused = InvalidValueError("parallel.strategy", "be a legal mesh", "EP64_TP16_PP4", "Use 256 GPUs.")
+    error = contract.located(refused)
     assert str(error) == "f.yaml:22: parallel.strategy must be a legal mesh, got EP64_TP16_PP4. Use 256 GPUs."
-    rival = contract.rival(0).error_at(
-        ("parallel", "strategy"), rule="fit", value="EP16_TP4_PP4_DP4", cure="Add nodes."
-    )
+    with pytest.raises(InvalidValueError) as raised, contract.rival(0).located_errors():
+        raise InvalidValueError(("parallel", "strategy"), "fit", "EP16_TP4_PP4_DP4", "Add nodes.")
+    rival = raised.value
     assert str(rival) == "f.yaml:45: rivals.0 (parallel.strategy) must fit, got EP16_TP4_PP4_DP4. Add nodes."
 
 
@@ -353,7 +356,7 @@ def test_what_is_given_is_told_from_what_is_assumed(contract):
 def test_a_path_is_read_and_named_in_errors(tmp_path, contract_text):
     path = tmp_path / "a.yaml"
     path.write_text(contract_text.replace("layers: 16", "layers: 0"), encoding="utf-8")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario(path)
     assert (refused.value.file, refused.value.line) == (str(path), 8)
 
@@ -410,7 +413,7 @@ def test_a_file_in_the_current_folder_goes_before_a_bundled_one(bundle, tmp_path
 
 
 def test_an_unknown_name_suggests_the_nearest(bundle):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario("strat")
     assert str(refused.value) == (
         "strat: the scenario must be a file or a bundled scenario, got strat. Did you mean `start`?"
@@ -419,14 +422,14 @@ def test_an_unknown_name_suggests_the_nearest(bundle):
 
 @pytest.mark.parametrize("path", ["nothing/there.yaml", "/nowhere.yaml"])
 def test_the_error_of_a_missing_file_has_the_path_as_it_was_given(path):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario(path)
     assert (refused.value.file, refused.value.line, refused.value.value) == (path, None, path)
 
 
 @pytest.mark.parametrize("name", ["../start", "/etc/nothing", "", "a\0b", "x" * 5000])
 def test_no_name_leaves_the_folder_of_scenarios(bundle, name):
-    with pytest.raises(InputError):
+    with pytest.raises(InvalidValueError):
         load_scenario(name)
 
 

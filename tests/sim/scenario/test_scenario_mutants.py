@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sim.errors import InputError, MoesimError
+from sim.errors import InvalidValueError, MoesimError
 from sim.run.scenario_run import ScenarioRun
 from sim.scenario.bundled import bundled_folder, list_bundled
 from sim.scenario.load import load_scenario_text
@@ -144,18 +144,18 @@ def counted_calls() -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], InputError | None]]:
+def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes], InvalidValueError | None]]:
     """Return a function that takes a mutant as far as its simulation; it returns the refusal, or None."""
     path = tmp_path_factory.mktemp("mutants") / "mutant.yaml"
 
     def stop(*_: object, **__: object) -> None:
         raise Reached
 
-    def take(content: bytes) -> InputError | None:
+    def take(content: bytes) -> InvalidValueError | None:
         path.write_bytes(content)
         try:
             simulate(path, jobs=1)
-        except InputError as refused:
+        except InvalidValueError as refused:
             return refused
         except Reached:
             return None
@@ -167,7 +167,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bytes],
     assert [p.name for p in path.parent.iterdir()] == ["mutant.yaml"]
 
 
-def test_the_shipped_scenarios_are_accepted(read: Callable[[bytes], InputError | None]) -> None:
+def test_the_shipped_scenarios_are_accepted(read: Callable[[bytes], InvalidValueError | None]) -> None:
     """What the mutants are made of is sound, and takes a tenth of the work that a mutant may take."""
     for text in TEXTS:
         with counted_calls() as calls:
@@ -176,8 +176,10 @@ def test_the_shipped_scenarios_are_accepted(read: Callable[[bytes], InputError |
 
 
 @pytest.mark.slow
-def test_a_damaged_scenario_is_accepted_or_refused_with_all_parts(read: Callable[[bytes], InputError | None]) -> None:
-    """Never another error; one line with file, field, rule, value and cure; a bounded amount of work."""
+def test_a_damaged_scenario_is_accepted_or_refused_with_all_parts(
+    read: Callable[[bytes], InvalidValueError | None],
+) -> None:
+    """Never another error; one line with file, field, rule, value and hint; a bounded amount of work."""
     outcomes: list[bool] = []
 
     @settings(deadline=None, derandomize=True, max_examples=MUTANTS, suppress_health_check=list(HealthCheck))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario import file_bytes
 from sim.scenario.yaml_file import MAX_BYTES, read_yaml_file
 
@@ -23,10 +23,10 @@ def fifo(tmp_path):
 def test_a_pipe_without_a_writer_is_refused(fifo, monkeypatch):
     """To open it for reading would wait for ever."""
     monkeypatch.setattr(file_bytes, "_UNWRITTEN_S", 0.2)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         read_yaml_file(fifo)
-    cure = "Check the program that writes to it, or name a file."
-    assert str(refused.value) == f"{fifo}: the file must be readable, got a pipe that nobody writes to. {cure}"
+    hint = "Check the program that writes to it, or name a file."
+    assert str(refused.value) == f"{fifo}: the file must be readable, got a pipe that nobody writes to. {hint}"
 
 
 def test_a_pipe_whose_writer_is_silent_is_refused(monkeypatch):
@@ -34,7 +34,9 @@ def test_a_pipe_whose_writer_is_silent_is_refused(monkeypatch):
     monkeypatch.setattr(file_bytes, "_SILENT_S", 0.2)
     reading, writing = os.pipe()
     try:
-        with pytest.raises(InputError, match=r"got a pipe into which nothing was written for 0\.2 s\. Check the prog"):
+        with pytest.raises(
+            InvalidValueError, match=r"got a pipe into which nothing was written for 0\.2 s\. Check the prog"
+        ):
             read_yaml_file(f"/dev/fd/{reading}")
     finally:
         os.close(reading)
@@ -67,5 +69,5 @@ def test_a_pipe_with_too_much_is_refused_and_not_read_to_its_end():
     """A device that never ends is one."""
     if not Path("/dev/zero").exists():
         pytest.skip("no /dev/zero here")
-    with pytest.raises(InputError, match="must be at most 256 KiB large"):
+    with pytest.raises(InvalidValueError, match="must be at most 256 KiB large"):
         read_yaml_file("/dev/zero")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario_text
 from workloads.schedules import SCHEDULES
 
@@ -194,9 +194,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("old", "new", "message"), REFUSALS)
-def test_one_wrong_value_is_refused_with_line_field_rule_value_and_cure(contract_text, old, new, message):
+def test_one_wrong_value_is_refused_with_line_field_rule_value_and_hint(contract_text, old, new, message):
     assert old in contract_text
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(contract_text.replace(old, new, 1), file="f.yaml")
     assert str(refused.value) == f"f.yaml:{message}"
 
@@ -229,7 +229,7 @@ PASSES = "workload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 m
     ],
 )  # fmt: skip
 def test_keys_that_do_not_belong_to_the_kind_of_workload_are_refused(text, message):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(text)
     assert str(refused.value) == message
 
@@ -256,7 +256,7 @@ def test_keys_that_do_not_belong_to_the_kind_of_workload_are_refused(text, messa
     ],
 )  # fmt: skip
 def test_a_collective_has_one_size_and_the_fields_of_a_model_that_it_needs(text, message):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(text)
     assert str(refused.value) == message
 
@@ -264,26 +264,30 @@ def test_a_collective_has_one_size_and_the_fields_of_a_model_that_it_needs(text,
 @pytest.mark.usefixtures("everything_supported")
 def test_a_published_figure_without_a_known_unit_is_refused(contract_text):
     figure = "[{metric: mfu, value: 3 parsecs, source: x, tolerance_pct: 1}]"
-    with pytest.raises(InputError, match=r"^f:46: published.0.value must have a unit of the table, got 3 parsecs"):
+    with pytest.raises(
+        InvalidValueError, match=r"^f:46: published.0.value must have a unit of the table, got 3 parsecs"
+    ):
         load_scenario_text(contract_text.replace("published: []", f"published: {figure}"), file="f")
 
 
 def test_the_first_error_in_the_order_of_the_file_is_told(contract_text):
     text = contract_text.replace("seed: 1", "seed: x").replace("heads: 16", "heads: x", 1).replace("gated", "gatd")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(text, file="f")
     assert (refused.value.line, refused.value.field) == (10, "model.heads")
 
 
 def test_a_misspelt_key_is_told_before_the_key_that_is_missing(contract_text):
     for cluster in ("{preset: x, num_node: 8}", "{num_node: 8, preset: x}"):
-        with pytest.raises(InputError, match="Did you mean `num_nodes`"):
+        with pytest.raises(InvalidValueError, match="Did you mean `num_nodes`"):
             load_scenario_text(f"cluster: {cluster}\nworkload: {{kind: forward}}\n")
 
 
 def test_an_empty_section_counts_as_missing(contract_text):
     cluster = contract_text[contract_text.index("cluster:") : contract_text.index("model:")]
-    with pytest.raises(InputError, match=r"^f:2: cluster must be given with workload.kind forward, got nothing\. Add"):
+    with pytest.raises(
+        InvalidValueError, match=r"^f:2: cluster must be given with workload.kind forward, got nothing\. Add"
+    ):
         load_scenario_text(contract_text.replace(cluster, "cluster:\n"), file="f")
 
 
@@ -291,12 +295,12 @@ def test_claims_that_support_each_other_in_a_circle_name_the_circle(contract_tex
     text = contract_text.replace("id: throughput", "id: throughput, supports: optimal").replace(
         "id: optimal", "id: optimal, supports: throughput"
     )
-    with pytest.raises(InputError, match="throughput supports optimal supports throughput: remove one of these"):
+    with pytest.raises(InvalidValueError, match="throughput supports optimal supports throughput: remove one of these"):
         load_scenario_text(text)
 
 
 def test_an_error_has_its_parts_for_json(contract_text):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_scenario_text(contract_text.replace("layers: 16", "layers: 0"), file="f.yaml")
     assert refused.value.as_dict() == {
         "file": "f.yaml",
@@ -315,7 +319,7 @@ def test_no_change_of_one_value_ends_in_anything_but_a_refusal(contract_text, da
     changed = contract_text.replace(line, f"{line.partition(': ')[0]}: {value}", 1)
     try:
         load_scenario_text(changed, file="f")
-    except InputError as refused:
+    except InvalidValueError as refused:
         assert "\n" not in str(refused)
         assert "pydantic" not in str(refused)
         assert refused.rule != "be a value that the key can have"

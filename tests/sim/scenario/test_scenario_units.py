@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.scenario.refusal import RefusalError
+from sim.errors import InvalidValueError
 from sim.scenario.units import DIMENSIONS, UNITS, parse_any_quantity, parse_quantity, split_quantity
 
 TABLE = {
@@ -90,20 +90,22 @@ A_SIZE = 'Write a number and a unit, such as "64 GB".'
     ],
 )
 def test_what_is_no_size_is_refused_with_a_cure(text, message):
-    with pytest.raises(RefusalError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         parse_quantity(text, "bytes")
     assert str(refused.value) == f"the value {message}"
 
 
 def test_an_unknown_unit_lists_the_units_of_what_is_measured():
-    with pytest.raises(RefusalError, match=r"furlongs is not one of ns, us, ms, s\.$"):
+    with pytest.raises(InvalidValueError, match=r"furlongs is not one of ns, us, ms, s\.$"):
         parse_quantity("3 furlongs", "s")
-    with pytest.raises(RefusalError, match=r"furlongs is not one of B, kB, MB, .*tokens/s, %\.$"):
+    with pytest.raises(InvalidValueError, match=r"furlongs is not one of B, kB, MB, .*tokens/s, %\.$"):
         parse_any_quantity("3 furlongs")
 
 
 def test_a_unit_of_the_trade_is_answered_with_those_of_the_table():
-    with pytest.raises(RefusalError, match=r"Units have one spelling: write Gb/s or GB/s \(b is bits, B bytes\)\.$"):
+    with pytest.raises(
+        InvalidValueError, match=r"Units have one spelling: write Gb/s or GB/s \(b is bits, B bytes\)\.$"
+    ):
         parse_quantity("400 gbps", "bytes/s")
 
 
@@ -132,18 +134,18 @@ def test_a_unit_of_the_trade_is_answered_with_those_of_the_table():
     ],
 )
 def test_a_spelling_of_others_is_answered_with_ours(text, dimension, ours):
-    """Never read as such: it is refused, and what the cure says is a quantity."""
-    with pytest.raises(RefusalError) as refused:
+    """Never read as such: it is refused, and what the hint says is a quantity."""
+    with pytest.raises(InvalidValueError) as refused:
         parse_quantity(text, dimension)
-    assert refused.value.cure.endswith(f"rite {ours}.")
+    assert refused.value.hint.endswith(f"rite {ours}.")
     parse_quantity(ours, dimension)
 
 
 @pytest.mark.parametrize("text", ["1,00 GB", "1M GB", "400 gbps", "3 m", "1,000,00 GB", "GB", "1 GB GB"])
 def test_a_spelling_that_is_not_sure_is_not_guessed(text):
-    with pytest.raises(RefusalError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         parse_any_quantity(text)
-    assert not refused.value.cure.startswith("Write 1")
+    assert not refused.value.hint.startswith("Write 1")
 
 
 def test_a_negative_quantity_is_read_where_it_makes_sense():
@@ -170,7 +172,7 @@ def test_bits_are_eighths_of_bytes(number):
 def test_any_value_is_read_or_refused(value, dimension):
     try:
         assert math.isfinite(parse_quantity(value, dimension))
-    except RefusalError as refused:
+    except InvalidValueError as refused:
         assert "\n" not in str(refused)
 
 
@@ -181,5 +183,5 @@ def test_near_misses_are_read_or_refused(text):
         number, unit = split_quantity(text)
         assert unit in UNITS
         assert math.isfinite(value) and math.isfinite(float(number))
-    except RefusalError:
+    except InvalidValueError:
         pass

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.yaml_file import MAX_BYTES, MAX_VALUES, parse_yaml, parse_yaml_value, read_yaml_file
 
 
@@ -133,26 +133,28 @@ def test_keys_are_texts_whatever_they_look_like():
     ],
 )  # fmt: skip
 def test_what_is_no_plain_yaml_mapping_is_refused_with_its_line(text, message):
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         parse_yaml(text, file="f")
     assert str(refused.value) == message
 
 
 @pytest.mark.parametrize("text", ["[" * 100000, "a: " + "{a: " * 100000, "- " * 100000])
 def test_deep_nesting_is_refused_and_not_followed(text):
-    with pytest.raises(InputError, match="must be nested at most 20 deep, got a deeper level"):
+    with pytest.raises(InvalidValueError, match="must be nested at most 20 deep, got a deeper level"):
         parse_yaml(text)
 
 
 def test_more_values_than_a_scenario_has_are_refused():
     parse_yaml(f"a: [{'1, ' * (MAX_VALUES - 2)}]")
-    with pytest.raises(InputError, match=r"^f:3: the file must hold at most 10000 values, got more than that\. Split"):
+    with pytest.raises(
+        InvalidValueError, match=r"^f:3: the file must hold at most 10000 values, got more than that\. Split"
+    ):
         parse_yaml(f"a: [\n{'1, ' * (MAX_VALUES - 2)}\n1]", file="f")
 
 
 def test_twenty_levels_are_read():
     assert parse_yaml("a: " + "[" * 19 + "]" * 19).data["a"] is not None
-    with pytest.raises(InputError, match="must be nested at most 20 deep"):
+    with pytest.raises(InvalidValueError, match="must be nested at most 20 deep"):
         parse_yaml("a: " + "[" * 20 + "]" * 20)
 
 
@@ -171,13 +173,15 @@ def test_missing_files_folders_and_bytes_are_refused(tmp_path):
         "latin1.yaml/x": ": the file must be readable, got Not a directory. Check the path.",
     }
     for name, message in expected.items():
-        with pytest.raises(InputError) as refused:
+        with pytest.raises(InvalidValueError) as refused:
             read_yaml_file(tmp_path / name)
         assert str(refused.value) == f"{tmp_path / name}{message}"
 
 
 def test_a_path_with_a_nul_is_refused():
-    with pytest.raises(InputError, match=r"must be readable, got a path that cannot be opened\. Check the path\."):
+    with pytest.raises(
+        InvalidValueError, match=r"must be readable, got a path that cannot be opened\. Check the path\."
+    ):
         read_yaml_file("a\0b")
 
 
@@ -196,7 +200,7 @@ YAMLISH = "\t\n :-,[]{}#&*!|>'\"%@`?~\\xuU\u0085\u2028\ufeff é\x7faE1.+_<="
 def test_any_text_is_read_or_refused_in_one_line(text):
     try:
         document = parse_yaml(text, file="f")
-    except InputError as refused:
+    except InvalidValueError as refused:
         assert "\n" not in str(refused)
         return
     assert isinstance(document.data, dict)
@@ -208,5 +212,5 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     path.write_bytes(content)
     try:
         read_yaml_file(path)
-    except InputError as refused:
+    except InvalidValueError as refused:
         assert refused.file == str(path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.suite_file import load_suite
 
 
@@ -43,9 +43,9 @@ def test_the_file_says_what_was_fitted_and_what_left_out(tmp_path):
     ],
 )
 def test_one_wrong_value_is_refused_with_its_place(tmp_path, text, message):
-    """File, line, key, rule and cure, as in a scenario."""
+    """File, line, key, rule and hint, as in a scenario."""
     file = tmp_path / "suite.yaml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         load_suite(tmp_path, frozenset({"deepep"}))
     assert str(refused.value).startswith(f"{file}{message}")

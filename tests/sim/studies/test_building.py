@@ -3,7 +3,7 @@
 import pytest
 
 from sim.build.build import build
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
@@ -61,7 +61,7 @@ def test_a_mesh_smaller_than_the_cluster_is_an_assumption_below_a_node_and_refus
         "ep64_tp16_pp4", overrides=["cluster.preset=gb200-nvl72", "cluster.num_nodes=1", "claims=[]", "rivals=[]"]
     )
     assert "8 of 72 GPUs stay unused" in {item.why for item in build(domain).assumptions}
-    with pytest.raises(InputError, match=r"leaves 8 of 16 GPUs unused, a node or more"):
+    with pytest.raises(InvalidValueError, match=r"leaves 8 of 16 GPUs unused, a node or more"):
         build(load_scenario_text(SMALL, overrides=["parallel.strategy=EP4_TP2_PP2_DP2"]))
 
 
@@ -80,7 +80,7 @@ def test_an_illegal_rival_is_refused_with_its_line() -> None:
     text = SMALL + (
         "rivals: [EP4_TP2_PP3]\nclaims: [{id: a, says: b, source: c, metric: step_time_s, superlative: least}]\n"
     )
-    with pytest.raises(InputError, match=r"mine.yaml:6: rivals.0 .*PP = 2 x 1 x 3 = 6 does not divide 16"):
+    with pytest.raises(InvalidValueError, match=r"mine.yaml:6: rivals.0 .*PP = 2 x 1 x 3 = 6 does not divide 16"):
         simulate(load_scenario_text(text, file="mine.yaml"))
 
 
@@ -169,13 +169,13 @@ workload: {kind: forward, sequences: 8, sequence_length: 128, microbatches: 4}
 def test_a_dense_model_is_served_by_vllm_without_experts() -> None:
     """EP names nothing there, so that EP = TP x DP asks for nothing."""
     assert build(load_scenario_text(DENSE)).work.mesh.world == 16
-    with pytest.raises(InputError, match=r"parallel.convention must be megatron or vllm for a dense model"):
+    with pytest.raises(InvalidValueError, match=r"parallel.convention must be megatron or vllm for a dense model"):
         build(load_scenario_text(DENSE, overrides=["parallel.convention=spanning"]))
 
 
 def test_names_near_a_strategy_without_sp_name_it_where_it_is_needed() -> None:
     """Otherwise the suggestion would be refused again."""
-    with pytest.raises(InputError, match=r"Nearest legal: EP4_TP2_PP2_SP"):
+    with pytest.raises(InvalidValueError, match=r"Nearest legal: EP4_TP2_PP2_SP"):
         build(load_scenario_text(SMALL, overrides=["parallel.sp=false"]))
 
 
@@ -197,14 +197,14 @@ def test_nothing_is_wired_for_a_strategy_that_is_illegal(monkeypatch):
 
     monkeypatch.setattr("topology.cluster.build_graph", wire)
     changes = ["cluster.num_nodes=4096", "parallel.strategy=EP5_TP3_PP7"]
-    with pytest.raises(InputError, match=r"EP5_TP3_PP7\. Nearest legal: EP4_TP4_PP8, EP4_TP2_PP8"):
+    with pytest.raises(InvalidValueError, match=r"EP5_TP3_PP7\. Nearest legal: EP4_TP4_PP8, EP4_TP2_PP8"):
         build(load_scenario("ep16_tp16_pp4", overrides=changes))
 
 
 def test_an_example_of_stage_layers_is_given_for_few_stages_only():
     """One of 7,000 numbers helps nobody."""
     changes = ["cluster.num_nodes=875", "parallel.strategy=TP1_PP7000_EP1", "model.layers=8000"]
-    with pytest.raises(InputError, match="Give the layers of each stage") as refused:
+    with pytest.raises(InvalidValueError, match="Give the layers of each stage") as refused:
         build(load_scenario("ep16_tp16_pp4", overrides=changes))
     assert len(str(refused.value)) < 300
 
@@ -233,7 +233,7 @@ def test_another_fabric_or_a_degraded_one_changes_the_step(changes, least, most)
     [
         (
             "cluster.degraded=[{nic: 0.9, gone: true}]",
-            r"cluster.degraded.0.nic must name a NIC .* Did you mean '0\.\d'",
+            r"cluster.degraded.0.nic must name a NIC .* Known are 0\.0",
         ),
         (
             "cluster.degraded=[" + ", ".join(f"{{nic: '1.{i}', gone: true}}" for i in range(8)) + "]",
@@ -248,14 +248,14 @@ def test_another_fabric_or_a_degraded_one_changes_the_step(changes, least, most)
 )
 def test_a_cluster_that_cannot_be_is_refused_with_its_key(changes, message) -> None:
     """Before anything runs."""
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         build(load_scenario_text(SMALL, overrides=[changes]))
 
 
 def test_a_nic_of_a_node_of_72_is_named_in_quotes() -> None:
     """0.1 and 0.10 are one number and two NICs."""
     rack = ["cluster.preset=gb200-nvl72", "parallel.strategy=EP16_TP1_PP2_DP72"]
-    with pytest.raises(InputError, match=r"cluster.degraded.0.nic must be in quotes on a node of 72 NICs"):
+    with pytest.raises(InvalidValueError, match=r"cluster.degraded.0.nic must be in quotes on a node of 72 NICs"):
         build(load_scenario_text(SMALL, overrides=[*rack, "cluster.degraded=[{nic: 0.10, gone: true}]"]))
 
 

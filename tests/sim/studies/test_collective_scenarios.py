@@ -2,7 +2,7 @@
 
 import pytest
 
-from sim.errors import InputError, SimulationError
+from sim.errors import InvalidValueError, SimulationError
 from sim.run.resources import Limits
 from sim.scenario.load import load_scenario_text
 from sim.studies.claims import simulate
@@ -151,14 +151,16 @@ links:
 )
 def test_what_would_mean_nothing_is_refused(operation, change, message):
     """Nothing is silently ignored."""
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         run(text_of(operation), change)
 
 
 @pytest.mark.parametrize("preset", ["dgx-a100", "mi300x", "pcie-8x-l40s"])
 def test_switches_that_do_not_reduce_run_no_nvls(preset):
     """It would be a ring."""
-    with pytest.raises(InputError, match=f"network.all_reduce must be an algorithm that {preset} can run, got nvls"):
+    with pytest.raises(
+        InvalidValueError, match=f"network.all_reduce must be an algorithm that {preset} can run, got nvls"
+    ):
         run(text_of("all_reduce", preset=preset), "network.all_reduce=nvls")
 
 

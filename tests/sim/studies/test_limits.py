@@ -57,7 +57,7 @@ def test_operations_are_counted_and_events_are_not_too_few(name, changes):
 
 
 def test_a_run_that_would_need_more_events_is_refused_before_it_starts():
-    """The limit, the estimate and the cure."""
+    """The limit, the estimate and the hint."""
     expected = (
         "the run must need at most 10,000 events, got about 17,728 (8,384 operations). "
         "Use fewer microbatches, batches or layers, or raise --max-events."

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sim.build.build import build_scenario_cluster
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.cluster_text import graph_to_yaml
 from sim.scenario.load import load_scenario
@@ -81,14 +81,14 @@ def test_files_of_one_node_are_repeated(folder: Path) -> None:
         ("file: c.yaml, num_nodes: 3, device: h100-sxm", "cluster.num_nodes must be left out or 2"),
         ("file: c.yaml, nic_bandwidth: 1 GB/s, device: h100-sxm", "nic_bandwidth must be left out with a .yaml file"),
         ("file: c.txt, num_nodes: 2, device: h100-sxm", "s.yaml:1: cluster.nic_bandwidth must be given for nic0"),
-        ("file: c.txt, device: mi300x", "the device: preset must be one of NVIDIA"),
+        ("file: c.txt, device: mi300x", "cluster.device.preset must be one of NVIDIA"),
         ("file: bad.graphml, device: h100-sxm", "bad.graphml: the GraphML: the text must hold one graph"),
         ("file: bad.yaml, device: h100-sxm", "bad.yaml:2: vertices.0.kind must be given"),
     ],
 )
 def test_what_cannot_be_is_refused_at_its_place(folder: Path, cluster: str, words: str) -> None:
     """The scenario's line for its keys, the cluster file's name and line for what stands there."""
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         build_scenario_cluster(load_scenario(scenario(folder, cluster)))
     assert words in str(refused.value)
 
@@ -98,7 +98,7 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path_factory: pyt
     outside = tmp_path_factory.mktemp("outside") / "c.yaml"
     outside.write_text((folder / "c.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "link.yaml").symlink_to(outside)
-    with pytest.raises(InputError, match="be in the scenario's folder"):
+    with pytest.raises(InvalidValueError, match="be in the scenario's folder"):
         build_scenario_cluster(load_scenario(scenario(folder, "file: link.yaml, device: h100-sxm")))
 
 
@@ -147,7 +147,7 @@ def test_named_nics_carry_the_traffic(tmp_path: Path) -> None:
     assert [name for name in built.graph if name.startswith("leaf")] == ["leaf0", "leaf1"]
     assert built.graph.has_edge("nic0.2", "leaf1")
     assert built.warnings == ("The file does not tell the NUMA node of nic2 (mlx5_2): taken to be that of GPU0.",)
-    with pytest.raises(InputError, match=r"s.yaml:1: cluster.nics.0 must name a NIC of the file, got mlx5_7"):
+    with pytest.raises(InvalidValueError, match=r"s.yaml:1: cluster.nics.0 must name a NIC of the file, got mlx5_7"):
         build_scenario_cluster(load_scenario(collective(tmp_path, cluster.replace("NICS", "mlx5_7"))))
 
 
@@ -156,7 +156,7 @@ def test_nvls_is_refused_and_not_picked_without_an_nvswitch(tmp_path: Path) -> N
     path = collective(tmp_path, "num_nodes: 2, nic_bandwidth: 100 Gb/s, device: h100-sxm")
     choice = simulate_scenario(load_scenario(path)).choices[0]
     assert choice.algorithm in {"ring", "tree"}
-    with pytest.raises(InputError, match=r"network.all_reduce must be an algorithm that topo can run, got nvls"):
+    with pytest.raises(InvalidValueError, match=r"network.all_reduce must be an algorithm that topo can run, got nvls"):
         simulate_scenario(load_scenario(path, overrides=["network.all_reduce=nvls"]))
 
 
@@ -178,7 +178,7 @@ def test_nvls_is_refused_and_not_picked_without_an_nvswitch(tmp_path: Path) -> N
 )
 def test_keys_of_nodes_are_refused_where_they_mean_nothing(folder: Path, cluster: str, words: str) -> None:
     """NICs of a preset or of a whole cluster, and more GPUs than a node has."""
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         build_scenario_cluster(load_scenario(scenario(folder, cluster)))
     assert words in str(refused.value)
 

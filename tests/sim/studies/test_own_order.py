@@ -4,7 +4,7 @@ import pytest
 
 from sim.build.build import build, build_passes
 from sim.engine.simulation import run_plan
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.plan.passes import PassesPlan
 from sim.plan.pipeline import PipelinePlan
 from sim.run.simulate import simulate_scenario
@@ -42,7 +42,7 @@ def test_all_other_schedules_stand_beside_an_own_one(tmp_path):
 
 def test_an_error_names_the_line_of_the_order(tmp_path):
     scenario = written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 Q1\n")
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InvalidValueError) as refusal:
         build_passes(scenario)
     assert (refusal.value.line, str(refusal.value.file).endswith("order.txt")) == (2, True)
 
@@ -58,7 +58,7 @@ def test_an_error_names_the_line_of_the_order(tmp_path):
 )
 def test_what_does_not_go_with_the_schedule_is_refused(tmp_path, kind, says):
     text = SCENARIO.replace("{kind: custom, file: order.txt}", kind)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InvalidValueError, match=says):
         build_passes(written(tmp_path, "F0 F1 B0 B1\nF0 F1 B0 B1\n", text))
 
 
@@ -76,14 +76,14 @@ def test_a_file_outside_the_scenarios_folder_is_not_read(tmp_path, file, rule):
     (inside / "folder").mkdir(parents=True)
     (inside / "link.txt").symlink_to(tmp_path / "outside.txt")
     text = SCENARIO.replace("order.txt", file)
-    with pytest.raises(InputError, match=rf"own.yaml:4: schedule.file must {rule}, got"):
+    with pytest.raises(InvalidValueError, match=rf"own.yaml:4: schedule.file must {rule}, got"):
         build_passes(written(inside, "", text))
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     scenario = written(tmp_path, "")
     (tmp_path / "order.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"schedule.file must be readable text"):
+    with pytest.raises(InvalidValueError, match=r"schedule.file must be readable text"):
         build_passes(scenario)
 
 
@@ -126,7 +126,7 @@ def test_a_forward_run_needs_forward_passes_alone(tmp_path, order):
 
 
 def test_training_needs_every_backward_pass(tmp_path):
-    with pytest.raises(InputError, match=r"passes must hold F and B of every microbatch and chunk, got no B0"):
+    with pytest.raises(InvalidValueError, match=r"passes must hold F and B of every microbatch and chunk, got no B0"):
         build(written(tmp_path, "F0 F1\nF0 F1\n", MODEL))
 
 
@@ -142,5 +142,7 @@ def test_a_time_of_pairs_under_a_schedule_without_any_is_a_warning(tmp_path):
 
 
 def test_passes_that_take_no_time_at_all_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"workload.pass_times must take time on one stage at least, got 0 everywhere"):
+    with pytest.raises(
+        InvalidValueError, match=r"workload.pass_times must take time on one stage at least, got 0 everywhere"
+    ):
         written(tmp_path, "F0 B0", SCENARIO.replace("10 ns", "0 ns").replace("20 ns", "0 ns"))

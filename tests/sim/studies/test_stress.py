@@ -16,7 +16,7 @@ import sim
 import topology
 import workloads
 from sim.build.build import build
-from sim.errors import InputError, OutputError
+from sim.errors import InvalidValueError, OutputError
 from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.run.parallel_runs import Observation
 from sim.run.simulate import simulate_scenario
@@ -110,7 +110,7 @@ def test_one_node_of_a_scenario_is_hot(convention, strategy):
 
 def test_a_hot_node_is_refused_where_there_is_one_node():
     text = SMALL.replace("kind: zipf", "kind: hot_node")
-    with pytest.raises(InputError, match="hot_experts must be given with kind hot_node where one node has all"):
+    with pytest.raises(InvalidValueError, match="hot_experts must be given with kind hot_node where one node has all"):
         build(load_scenario_text(text))
 
 
@@ -487,7 +487,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
 def test_a_remedy_that_cannot_be_is_refused_before_anything_runs(tmp_path):
     text = SMALL.replace("placement.replicas: 16", "placement.replicas: 3")
     (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match="equally many"):
+    with pytest.raises(InvalidValueError, match="equally many"):
         stress_test(str(tmp_path / "bad.yaml"))
 
 
@@ -513,7 +513,7 @@ def test_what_cannot_be_had_is_shown_and_not_recommended(tmp_path):
 
 def test_the_first_remedy_can_be_had():
     """All others are told against it."""
-    with pytest.raises(InputError, match="comparison must be false for the first remedy"):
+    with pytest.raises(InvalidValueError, match="comparison must be false for the first remedy"):
         load_scenario_text(SMALL.replace("{name: nothing}", "{name: nothing, comparison: true}"))
 
 
@@ -523,7 +523,7 @@ def test_plans_moved_for_nothing_are_a_comparison():
 
 
 def test_two_remedies_must_have_two_names():
-    with pytest.raises(InputError, match="be unique"):
+    with pytest.raises(InvalidValueError, match="be unique"):
         load_scenario_text(SMALL.replace("name: EPLB", "name: nothing"))
 
 

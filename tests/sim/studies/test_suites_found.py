@@ -3,7 +3,7 @@
 import pytest
 from validation_cases import FOUR, HEAD, RIGHT, write_case
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.bundled import list_cases, list_suites
 from sim.studies.suites import find_suites, system_of
 
@@ -73,12 +73,12 @@ def test_a_path_goes_before_a_bundled_name_unless_it_holds_no_case(tmp_path, mon
     ],
 )  # fmt: skip
 def test_what_holds_no_case_is_refused(tmp_path, monkeypatch, target, message):
-    """With its path, and a cure."""
+    """With its path, and a hint."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     write_case(tmp_path / "plain.yaml")
     write_case(tmp_path / "bad.yaml", "{metric: [], value: 1, source: x, tolerance_pct: 1}")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         find_suites([target])
     assert str(refused.value).startswith(message)
 

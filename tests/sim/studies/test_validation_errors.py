@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from validation_cases import FOUR, RIGHT, write_case
 
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario
 from sim.studies import validate as validate_module
 from sim.studies.figures import Figure, summarise
@@ -133,7 +133,7 @@ def test_a_metric_that_a_kind_of_work_does_not_have_fails_with_the_reason(tmp_pa
     ("figure", "message"),
     [
         ("{metric: step_times, value: 1 ms, source: x, tolerance_pct: 1}",
-         ":5: published.0.metric must name a known metric, got step_times. Did you mean step_time_s? "),
+         ":5: published.0.metric must name a known metric, got step_times. Did you mean `step_time_s`? "),
         ("{metric: step_time_s, value: 1 GB, source: x, tolerance_pct: 1}",
          ":5: published.0.value must be in s, as step_time_s is, got 1 GB. "),
         ("{metric: bubble_fraction, value: 1 ms, source: x, tolerance_pct: 1}",
@@ -147,7 +147,7 @@ def test_a_metric_that_a_kind_of_work_does_not_have_fails_with_the_reason(tmp_pa
 def test_a_figure_that_cannot_be_compared_is_refused_with_its_place(tmp_path, figure, message):
     """Before anything is simulated."""
     case = write_case(tmp_path / "a.yaml", figure)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InvalidValueError) as refused:
         validate([str(case)])
     assert str(refused.value).startswith(f"{case}{message}")
 
@@ -161,7 +161,7 @@ parallel: {strategy: EP8_TP1_PP1, convention: megatron}
 workload: {kind: forward, sequences: 8, sequence_length: 128}
 """
     case = write_case(tmp_path / "a.yaml", RIGHT.replace("}", ", set: {cluster.preset: dgx-x100}}"), head=head)
-    with pytest.raises(InputError, match=r":6: published\.0\.set \(cluster\.preset\) must"):
+    with pytest.raises(InvalidValueError, match=r":6: published\.0\.set \(cluster\.preset\) must"):
         validate([str(case)])
 
 

@@ -1,4 +1,4 @@
-"""Flows of several transfers let run until one of the transfers ends, and what the links carried meanwhile.
+"""The flows of several transfers run until one of the transfers ends; what the links carried meanwhile.
 
 Model
 -----
@@ -74,7 +74,7 @@ def run_flows(
     remaining
         Bytes left of each of their flows.
     capacity
-        Bytes/s of each link; infinite: it holds nobody back. Shape [L].
+        Bytes/s of each link; infinite: it holds no flow back. Shape [L].
     run
         The kernel, interpreted or compiled.
     """
@@ -135,7 +135,7 @@ def _overheads(transfers: Sequence[Transfer], links: FlowLinks, owner: NDArray[n
 
 
 def _with_own_links(transfers: Sequence[Transfer], capacity: FloatArray) -> tuple[FlowLinks, FloatArray]:
-    """Return the links of all flows, and all capacities; links of their own are numbered after the cluster's."""
+    """Return the links of all flows, and all capacities; private links are numbered after those of the cluster."""
     flow_links, capacities, num_more = [], [capacity], 0
     for transfer in transfers:
         links, own = _links_of(transfer, capacity.size)

@@ -85,7 +85,7 @@ class FlowNetwork:
         can_saturate: NDArray[np.bool_] | None = None,
         choose: Callable[[int], Run] = choose_run,
     ) -> None:
-        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold nobody back (None: all can)."""
+        """Simulate links of `capacity` [L]; those that not `can_saturate` [L] hold no flow back (None: all can)."""
         self._env = clock.env
         self._capacity, self._names = capacity, link_names
         self._limits = capacity if can_saturate is None else np.where(can_saturate | (capacity <= 0), capacity, np.inf)
@@ -132,7 +132,7 @@ class FlowNetwork:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _start_to_flow(self, batch: Batch, positions: Sequence[int], _: simpy.Event) -> None:
-        """Let transfers flow after their latency, with those that they meet."""
+        """Let transfers flow after their latency, with the transfers that they meet."""
         for position in positions:
             transfer = batch.transfers[position]
             if transfer.mask & self._dead:

@@ -30,7 +30,7 @@ def test_the_ten_hottest_links_are_printed_hottest_first():
     """Of twelve; equal ones in their order."""
     links = [link(f"l{i}", "nic", 0.5 if i < 3 else i / 100, 0.0) for i in range(12)]
     shown = printed(links)
-    assert "HOTTEST LINKS 10 of 12" in shown
+    assert "HOTTEST LINKS 10 of the 12" in shown
     order = [
         word for word in shown.partition("LINKS BY KIND")[0].split() if word.startswith("l") and word[1:].isdigit()
     ]
@@ -38,10 +38,10 @@ def test_the_ten_hottest_links_are_printed_hottest_first():
 
 
 def test_a_line_for_each_kind_names_the_longest_bottleneck():
-    """Mean load of all, the most of any, also of links that carried nothing."""
+    """Mean load of all links and the highest of any, links that carried nothing included."""
     links = [link("a", "nvlink", 0.4, 0.3), link("b", "nvlink", 0.2, 0.1), link("c", "nvlink", 0.0, 0.0)]
     assert "nvlink 3 0.6 B 20.0 % 40.0 % 30.0 %, a" in printed(links)
-    unknown = [{**one, "bottleneck_fraction": None} for one in links]
+    unknown = [{**unused, "bottleneck_fraction": None} for unused in links]
     assert "nvlink 3 0.6 B 20.0 % 40.0 % –" in printed(unknown)
 
 

@@ -78,7 +78,7 @@ def test_a_run_has_a_line_for_each_kind_of_collective():
     rows = [one, one | {"num_bytes": 4e6, "time_ns": 90_000}, one | {"protocol": "Simple"}]
     forward = {"scenario": {"workload": {"kind": "forward"}, "network": {"all_reduce": "auto"}}, "collectives": rows}
     lines = printed(forward)
-    at = next(i for i, line in enumerate(lines) if line.startswith("COLLECTIVES what `auto` picked"))
+    at = next(i for i, line in enumerate(lines) if line.startswith("COLLECTIVES algorithms that `auto` chose"))
     assert lines[at + 2 :] == [
         "all-reduce 16 1 MB to 4 MB tree LL128 50 us to 90 us",
         "all-reduce 16 1 MB tree Simple 50 us",
@@ -88,7 +88,7 @@ def test_a_run_has_a_line_for_each_kind_of_collective():
 def test_what_the_scenario_named_was_not_picked():
     """The heading says so."""
     forward = ALONE | {"scenario": {"workload": {"kind": "forward"}, "network": {"all_reduce": "ring"}}}
-    assert "COLLECTIVES the time when alone" in printed(forward)
+    assert "COLLECTIVES time without other traffic" in printed(forward)
 
 
 def test_the_bottleneck_of_a_slow_protocol_is_among_the_hottest_links():

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sim.report.console.claims import asked
+from sim.report.console.claims import expectation
 from sim.report.console.run import print_report, print_rows, unit_of_key
 from sim.report.console.tables import PIPE_WIDTH, make_console
 from sim.results.accounts import CATEGORIES
@@ -221,7 +221,7 @@ def test_a_pipe_is_as_wide_as_agreed_and_columns_overrides_it(monkeypatch):
     ],
 )
 def test_expectations_read_as_words(expect, text):
-    assert asked(expect) == text
+    assert expectation(expect) == text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sim.engine.trace import STREAMS
-from sim.errors import InputError
+from sim.errors import InvalidValueError
 from sim.report.timeline.bars import default_window_ns, select_bars
 from sim.report.timeline.picture import count_bars, draw_timeline
 
@@ -127,19 +127,19 @@ def test_the_image_is_90_pixels_per_stage_high(every_stream, one_pass, tmp_path)
 
 @pytest.mark.parametrize("name", ["t.gif", "t", "t.jpg"])
 def test_another_suffix_is_refused_with_those_that_work(one_pass, tmp_path, name):
-    with pytest.raises(InputError, match=r"\.png, \.svg or \.pdf"):
+    with pytest.raises(InvalidValueError, match=r"\.png, \.svg or \.pdf"):
         draw_timeline(one_pass, tmp_path / name, title="t")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("key", "value"), [("lane", 1), ("lane", -1), ("window_ns", (5, 5)), ("window_ns", (5, 1))])
 def test_what_the_run_does_not_have_is_refused(one_pass, tmp_path, key, value):
-    with pytest.raises(InputError):
+    with pytest.raises(InvalidValueError):
         draw_timeline(one_pass, tmp_path / "t.png", title="t", **{key: value})
 
 
 def test_notes_must_be_one_per_stage(every_stream, tmp_path):
-    with pytest.raises(ValueError, match="one per stage"):
+    with pytest.raises(ValueError, match="one for each stage"):
         draw_timeline(every_stream, tmp_path / "t.png", title="t", notes=["one"])
 
 
