@@ -143,6 +143,16 @@ def test_xgmi_links_of_an_mi250x_count_as_the_file_says():
     assert node.warnings == []
 
 
+def test_gpus_that_differ_by_design_are_no_warning():
+    """Half of the GPUs of two joined boards have a link more; a GPU of four without links is named all the same."""
+    text = mesh_of_amd(4, lambda a: {0: {1: 1}, 1: {0: 1, 2: 1}, 2: {1: 1, 3: 1}, 3: {2: 1}}[a], gcn="gfx942")
+    assert nccl_xml_to_node(text, device="mi300x").warnings == []
+    text = mesh_of_amd(4, lambda a: {b: 1 for b in range(3) if b != a and a < 3}, gcn="gfx942")
+    assert nccl_xml_to_node(text, device="mi300x").warnings == [
+        "gpu3 (0000:32:00.0) has no xGMI links to other GPUs, where its siblings have 2."
+    ]
+
+
 def test_the_architecture_of_amd_that_contradicts_the_device_is_a_warning():
     """A file of MI300X with the device MI250X, and one with an H100."""
     text = mesh_of_amd(2, lambda a: {1 - a: 1}, gcn="gfx942")
@@ -214,6 +224,22 @@ def test_two_gpus_in_one_slot_are_two_gpus(is_one_element):
     if is_one_element:
         assert counts(node, "pcie") == 1
         assert nx.shortest_path(node.graph, "gpu0", "gpu1") == ["gpu0", "pcie0", "gpu1"]
+
+
+def test_gpus_in_one_slot_share_its_nvlinks():
+    """Two ranks on a GPU, or parts of a GPU: the file lists all links with each of them."""
+    slots = [pci("0000:10:00.0", gpu(0, nvswitch(18)) + gpu(1, nvswitch(18))), pci("0000:20:00.0", gpu(2, nvswitch(9)))]
+    node = nccl_xml_to_node(system(cpu(0, *slots)), device="h100-sxm")
+    assert set(links(node, "nvlink").values()) == {225.0}
+    assert "The 2 GPUs in slot 0000:10:00.0 share its links: each gets an equal part." in node.warnings
+
+
+def test_a_port_that_stands_under_several_cpus_is_one():
+    """NCCL lists a NIC that is no PCI device under each CPU."""
+    text = system(*(cpu(i, pci(f"0000:{i}0:00.0", gpu(i)), net(0, name="eth0", speed=10000)) for i in range(2)))
+    node = nccl_xml_to_node(text)
+    assert len(node.nics) == 1
+    assert any("eth0 stands in several places" in warning for warning in node.warnings)
 
 
 def test_a_link_to_a_slot_of_several_gpus_names_none_of_them():

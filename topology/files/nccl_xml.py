@@ -16,8 +16,8 @@ Assumptions
 -----------
 As NCCL does: a width of 0 is 16 lanes, a speed that is not given is 8 GT/s, and all NVSwitches of a node are one. All
 pairs of CPUs of a host are linked directly, with the bandwidth that NCCL credits their kind with. Hosts of at most 4
-GPUs on NVSwitches are trays of one NVLink domain; other hosts have NVSwitches of their own. MIG instances of a GPU
-share its PCIe slot and nothing else.
+GPUs on NVSwitches are trays of one NVLink domain; other hosts have NVSwitches of their own. GPUs in one slot (MIG
+instances, two ranks on a GPU) share the links of the slot.
 
 References
 ----------
@@ -164,7 +164,7 @@ def nccl_xml_to_node(text: str, *, sm: int = 0, device: str = "") -> OneNode:
     _check_elements(system, found)
     node = OneNode()
     _find_gpus(system, found, node)
-    _find_nets(system, found)
+    _find_nets(system, found, node)
     _add_vertices(system, found, node)
     _add_pcie(node, found)
     _add_pci_links(system, node, found)
@@ -243,13 +243,18 @@ def _device_number(gpu: _Gpu, number: int) -> int:
     return _whole(gpu.gpu, "dev") if gpu.gpu is not None and "dev" in gpu.gpu.attrib else number
 
 
-def _find_nets(system: ET.Element, found: _Found) -> None:
+def _find_nets(system: ET.Element, found: _Found, node: OneNode) -> None:
     """Find NICs: ports, and cards that only their class makes NICs."""
     for pci in system.iter("pci"):
         if pci.get("class", "").startswith(_NIC_CLASS) and pci.find("nic") is None:
             found.nets.append((len(found.nets), pci, None))
+    seen: dict[tuple[str, str], ET.Element] = {}
     for nic in system.iter("nic"):
         for i, net in enumerate(nic.findall("net")):
+            name = net.get("name", "")
+            if name and seen.setdefault((found.host_of(nic), name), net) is not net:
+                node.warnings.append(f"The port {name} stands in several places: it is taken to be in the first.")
+                continue
             found.nets.append((_whole(net, "dev") if "dev" in net.attrib else i, net, net))
     found.nets.sort(key=lambda each: each[0])
 
@@ -369,7 +374,8 @@ def _cpu_bytes_per_s(cpu: ET.Element) -> float:
 
 # ---- links of GPUs -----------------------------------------------------------------------------------------------
 
-_Links = dict[tuple[str, str], int]
+_Links = dict[tuple[str, str], float]
+"""Ends of a link, and how many there are; a part where GPUs in one slot share them."""
 
 
 def _set_generation(node: OneNode, found: _Found, sm: int, device: str) -> None:
@@ -413,14 +419,20 @@ def _count_links(node: OneNode, found: _Found, tag: str) -> _Links:
         by_bus.setdefault((found.host_of(gpu.slot), gpu.label.lower()), []).append(gpu)
     counts: _Links = {}
     absent: dict[str, list[str]] = {}
+    shared: dict[str, int] = {}
     for gpu in found.gpus:
         name = found.names[gpu.key]
         for link in () if gpu.gpu is None else gpu.gpu.findall(tag):
             target = _target(node, found, gpu, link, by_bus)
+            share = len(by_bus[found.host_of(gpu.slot), gpu.label.lower()])
+            if share > 1:
+                shared[gpu.label] = share
             if target is None:
                 absent.setdefault(link.get("target", "nothing"), []).append(name)
             else:
-                counts[name, target] = counts.get((name, target), 0) + _whole(link, "count")
+                counts[name, target] = counts.get((name, target), 0) + _whole(link, "count") / share
+    for bus, number in shared.items():
+        node.warnings.append(f"The {number} GPUs in slot {bus} share its links: each gets an equal part.")
     for bus, gpus in absent.items():
         node.warnings.append(f"{', '.join(gpus)}: links to {bus}, which is no GPU of the file, are left out.")
     _check_ends(node, counts)

@@ -80,18 +80,23 @@ class OneNode:
         """Hosts that are nodes of their own."""
         return max(self.node_of.values(), default=0) + 1
 
-    def warn_of_missing_links(self, num_links: Mapping[str, int], word: str) -> None:
-        """Warn of GPUs that have fewer links than the other GPUs; `num_links` is by GPU, `word` names the links."""
+    def warn_of_missing_links(self, num_links: Mapping[str, float], word: str) -> None:
+        """Warn of GPUs that have fewer links than the other GPUs; `num_links` is by GPU, `word` names the links.
+
+        Where half of the GPUs or more have fewer links, but some, that is how the machine is built.
+        """
         most = max(num_links.values(), default=0)
-        fewer: dict[int, list[str]] = {}
+        fewer: dict[float, list[str]] = {}
         for gpu, count in num_links.items():
             if count < most:
                 fewer.setdefault(count, []).append(gpu)
         for count, gpus in fewer.items():
+            if count and 2 * len(gpus) >= len(num_links):
+                continue
             names = ", ".join(self.shown(gpu) for gpu in gpus)
             has, others = ("have", "other GPUs") if len(gpus) > 1 else ("has", "its siblings")
-            number = str(count) if count else "no"
-            self.warnings.append(f"{names} {has} {number} {word}, where {others} have {most}.")
+            number = f"{count:g}" if count else "no"
+            self.warnings.append(f"{names} {has} {number} {word}, where {others} have {most:g}.")
 
 
 def join_both_ways(
