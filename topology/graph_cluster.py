@@ -9,7 +9,8 @@ The vertices and links of the graph carry these data, and all GPUs can reach eac
 
     vertex    kind (gpu, nvswitch, nic, cpu, pcie, leaf, spine, switch ...); node, for what is inside a node
     GPU       rank and node; rail (its position in the node) and speed (1) may be left out
-    link      kind, bandwidth_bytes_per_s, efficiency, latency_s; hops that it counts as (1) may be left out
+    link      kind, bandwidth_bytes_per_s, efficiency, latency_s; hops that it counts as (1) and is_forwarded (False),
+              whether GPUs forward what comes over it, may be left out
 
 Assumptions
 -----------

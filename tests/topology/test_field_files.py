@@ -143,6 +143,15 @@ def test_xgmi_links_of_an_mi250x_count_as_the_file_says():
     assert node.warnings == []
 
 
+def test_gpus_of_amd_forward_over_xgmi():
+    """A pair without a link of its own takes two xGMI links and not PCIe; a pair without any takes PCIe."""
+    text = mesh_of_amd(8, lambda a: {a ^ 1: 4, (a + 2) % 8: 1, (a - 2) % 8: 1}, gcn="gfx90a", sm=110)
+    built = cluster(nccl_xml_to_node(text), 1, "mi250x-gcd")
+    assert built.path(1, 2) in (["gpu1", "gpu0", "gpu2"], ["gpu1", "gpu3", "gpu2"])
+    apart = cluster(nccl_xml_to_node(mesh_of_amd(4, lambda a: {a ^ 1: 1}, gcn="gfx90a")), 1, "mi250x-gcd")
+    assert "cpu0.0" in apart.path(0, 2)
+
+
 def test_gpus_that_differ_by_design_are_no_warning():
     """Half of the GPUs of two joined boards have a link more; a GPU of four without links is named all the same."""
     text = mesh_of_amd(4, lambda a: {0: {1: 1}, 1: {0: 1, 2: 1}, 2: {1: 1, 3: 1}, 3: {2: 1}}[a], gcn="gfx942")

@@ -490,7 +490,14 @@ def _join_gpu(
     if known <= bandwidth:
         a, b = ends
         join_both_ways(
-            node.graph, a, b, kind=kind, bandwidth_bytes_per_s=bandwidth, efficiency=efficiency, latency_s=latency_s
+            node.graph,
+            a,
+            b,
+            kind=kind,
+            bandwidth_bytes_per_s=bandwidth,
+            efficiency=efficiency,
+            latency_s=latency_s,
+            is_forwarded=kind == "xgmi",
         )
 
 

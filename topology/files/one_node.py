@@ -108,8 +108,9 @@ def join_both_ways(
     bandwidth_bytes_per_s: float,
     latency_s: float,
     efficiency: float = 1.0,
+    is_forwarded: bool = False,
 ) -> None:
-    """Add the two links of a cable."""
+    """Add the two links of a cable; a link that is forwarded may lead through third GPUs."""
     for start, end in ((a, b), (b, a)):
         graph.add_edge(
             start,
@@ -118,6 +119,7 @@ def join_both_ways(
             bandwidth_bytes_per_s=bandwidth_bytes_per_s,
             efficiency=efficiency,
             latency_s=latency_s,
+            **({"is_forwarded": True} if is_forwarded else {}),
         )
 
 
@@ -259,12 +261,26 @@ def _add_rails(
     for number, nics in enumerate(leaves.values()):
         leaf = f"leaf{number}"
         graph.add_node(leaf, kind="leaf", rail=number)
-        figures = {"latency_s": _NET_LATENCY_S, "efficiency": _EFFICIENCY}
         for copy in names:
             for nic in nics:
                 bandwidth = float(rates[nic] or 0.0)
-                join_both_ways(graph, copy[nic], leaf, kind="nic", bandwidth_bytes_per_s=bandwidth, **figures)
+                join_both_ways(
+                    graph,
+                    copy[nic],
+                    leaf,
+                    kind="nic",
+                    bandwidth_bytes_per_s=bandwidth,
+                    latency_s=_NET_LATENCY_S,
+                    efficiency=_EFFICIENCY,
+                )
         total = sum(float(rates[nic] or 0.0) for nic in nics) * len(names)
-        up = {"latency_s": _LEAF_LATENCY_S, "efficiency": _EFFICIENCY, "bandwidth_bytes_per_s": total / NUM_SPINES}
         for spine in spines:
-            join_both_ways(graph, leaf, spine, kind="leaf-spine", **up)
+            join_both_ways(
+                graph,
+                leaf,
+                spine,
+                kind="leaf-spine",
+                bandwidth_bytes_per_s=total / NUM_SPINES,
+                latency_s=_LEAF_LATENCY_S,
+                efficiency=_EFFICIENCY,
+            )

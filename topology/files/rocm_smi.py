@@ -10,7 +10,8 @@ Model
 Assumptions
 -----------
 The text holds no bandwidths and no counts of links: two GPUs that are one hop apart have one link. It names no NIC, so
-that several nodes cannot be joined. GPUs hang on their CPUs directly, x16.
+that several nodes cannot be joined. GPUs hang on their CPUs directly, x16. GPUs forward over
+xGMI where all link types are XGMI.
 
 References
 ----------
@@ -86,6 +87,7 @@ def rocm_smi_to_node(text: str, *, device: str) -> OneNode:
                     bandwidth_bytes_per_s=xgmi.xgmi_bytes_per_s,
                     latency_s=NVLINK_LATENCY_S,
                     efficiency=xgmi.efficiency,
+                    is_forwarded="PCIE" not in types.values(),
                 )
     if xgmi.has_several:
         node.warnings.append(
