@@ -32,7 +32,7 @@ class Gemm:
     k: int
     """Inner dim."""
     weight_gradient: bool = False
-    """Whether it makes the gradient of a weight."""
+    """Whether the product is the gradient of a weight."""
 
     @property
     def flops(self) -> float:
@@ -104,9 +104,9 @@ class Memory:
 
     @property
     def flops(self) -> float:
-        """None are counted."""
+        """FLOPs of elementwise kernels are not counted."""
         return 0.0
 
 
 Kernel = Gemm | GroupedGemm | Attention | Memory
-"""What a pass is made of."""
+"""The operations that a pass is made of."""

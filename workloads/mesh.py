@@ -36,13 +36,13 @@ class Mesh:
     convention: Convention
     """How EP shares the ranks with the other axes."""
     ranks: IntArray
-    """Rank of each place. Shape [PP, DP, CP, TP]."""
+    """Rank at each position of the mesh. Shape [PP, DP, CP, TP]."""
     is_mirrored: bool = False
     """Whether stages i and PP - 1 - i hold the same layers (Chimera, DualPipe)."""
 
     @property
     def world(self) -> int:
-        """Ranks in all."""
+        """Number of ranks."""
         return int(self.ranks.size)
 
     @property
@@ -105,12 +105,12 @@ class Mesh:
 
     @property
     def lane_size(self) -> int:
-        """Ranks of one lane."""
+        """Number of ranks of a lane."""
         return self.convention.lane_size(self.strategy)
 
     @property
     def num_lanes(self) -> int:
-        """Lanes of each stage."""
+        """Number of lanes of each stage."""
         return int(self.ranks[0].size) // self.lane_size
 
     @property

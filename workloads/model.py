@@ -167,10 +167,8 @@ class ModelSpec:
         >>> [(layer.is_moe, count) for layer, count in small.layer_kinds(range(5))]
         [(False, 2), (True, 3)]
         """
-        by_kind: dict[bool, list[int]] = {}
-        for number in numbers:
-            by_kind.setdefault(self.is_moe_layer(number), []).append(number)
-        return [(self.layer(alike[0]), len(alike)) for alike in by_kind.values()]
+        num_moe = sum(map(self.is_moe_layer, numbers))
+        return self._counted_kinds(len(numbers) - num_moe, num_moe)
 
     # ---- parameters and FLOPs ------------------------------------------------------------------------------------
 
@@ -186,7 +184,7 @@ class ModelSpec:
         >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10).num_expert_params  # two matrices of 4 x 8
         64
         """
-        return self.moe_ffn.expert.num_params
+        return self._ffn_of_width(self.ffn).num_params
 
     @property
     def num_dense_ffn_params(self) -> int:
@@ -264,9 +262,16 @@ class ModelSpec:
             has_dropout=self.dropout,
         )
 
+    def _counted_kinds(self, num_dense: int, num_moe: int) -> list[tuple[Layer, int]]:
+        """Return the kinds of layers, with their counts where these are not 0."""
+        attention = self.attention
+        kinds = [(Layer(attention=attention, ffn=self.plain_ffn), num_dense)] if num_dense else []
+        return [*kinds, (Layer(attention=attention, ffn=self.moe_ffn), num_moe)] if num_moe else kinds
+
     @property
     def _layer_kinds(self) -> list[tuple[Layer, int]]:
-        return self.layer_kinds(range(self.layers))
+        """Kinds of all layers of the model."""
+        return self._counted_kinds(self.layers - self.num_moe_layers, self.num_moe_layers)
 
     @property
     def _num_params_outside_layers(self) -> int:

@@ -18,7 +18,7 @@ _ORDER = ("ep", "tp", "pp", "dp", "cp", "etp", "vpp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """Sizes of the axes of parallelism; how they share GPUs is the convention's matter."""
+    """Sizes of the axes of parallelism; a convention says how the axes share GPUs."""
 
     tp: int = 1
     """Tensor parallelism."""

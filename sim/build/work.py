@@ -4,8 +4,7 @@ Model
 -----
     tokens of a microbatch = sequences / (DP * microbatches) * sequence_length         of one replica
 
-Cross-checks between the parts stand here, for each part alone cannot know: heads and TP, layers and PP, experts and EP,
-sequences and microbatches.
+A work checks what its fields alone cannot: heads and TP, layers and PP, experts and EP, sequences and microbatches.
 """
 
 from collections.abc import Sequence
@@ -46,11 +45,9 @@ class Work:
     """A model, laid out on a cluster, and the work it does there."""
 
     cluster: Cluster
-    """Hardware."""
     model: ModelSpec
-    """Model."""
     mesh: Mesh
-    """Groups of ranks; where the schedule holds two copies of the model, replicas are those of both."""
+    """Groups of ranks; where the schedule keeps two replicas of the model, data-parallel groups reach over both."""
     kind: WorkloadKind
     """Whether the model is run forward or trained."""
     batches: int
@@ -76,17 +73,17 @@ class Work:
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
-    """0: all replicas hold the optimizer; 1: it is split over them; 2: gradients too; 3: weights too."""
+    """0: every replica holds the optimizer; 1: the replicas split the optimizer; 2: gradients too; 3: weights too."""
     precision: Precision = MEGATRON_PRECISION
     """Types of gradients and optimizer states (training)."""
     chunk_layers: tuple[int, ...]
-    """Layers of each part of the model, in its order: the stages', or those of their chunks (`chunk_layout`)."""
+    """Layers of each model chunk, in the order of the model; `chunk_layout` says where the chunks stand."""
     own_order: PipelineOrder | None = None
     """The steps of schedule `custom`."""
 
     def __post_init__(self) -> None:
-        if self.mesh.is_mirrored != self.has_copies:
-            object.__setattr__(self, "mesh", replace(self.mesh, is_mirrored=self.has_copies))
+        if self.mesh.is_mirrored != self.has_two_replicas:
+            object.__setattr__(self, "mesh", replace(self.mesh, is_mirrored=self.has_two_replicas))
         model, s = self.model, self.mesh.strategy
         _require(
             model.heads % s.tp == 0,
@@ -156,14 +153,15 @@ class Work:
     def _check_chunks(self) -> None:
         s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
         _require(
-            s.vpp in {1, chunks} and not (s.vpp == 1 and self.family is not None and self.family.num_chunks is None),
+            s.vpp in {1, chunks}
+            and not (s.vpp == 1 and self.schedule_kind is not None and self.schedule_kind.num_chunks is None),
             "parallel.vpp",
             f"be {'at least 2' if chunks == s.vpp == 1 else chunks} with schedule.kind {self.schedule}",
             s.vpp,
             "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
         )
-        if self.family is not None and self.family.requires is not None:
-            self.family.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
+        if self.schedule_kind is not None and self.schedule_kind.requires is not None:
+            self.schedule_kind.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
         _require(
             len(self.chunk_layers) == self.chunk_layout.num_model_chunks and sum(self.chunk_layers) == model.layers,
             "parallel.stage_layers",
@@ -173,7 +171,7 @@ class Work:
             "Correct the split.",
         )
         _require(
-            not (self.has_copies and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
+            not (self.has_two_replicas and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
             "parallel.zero",
             f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
             "supported yet)",
@@ -246,26 +244,26 @@ class Work:
         return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
 
     @property
-    def family(self) -> ScheduleKind | None:
+    def schedule_kind(self) -> ScheduleKind | None:
         """The schedule's entry in the table; None for an order of one's own."""
         return None if self.own_order is not None else SCHEDULES[self.schedule]
 
     @property
     def chunk_layout(self) -> ChunkLayout:
-        """Where the parts of the model stand."""
+        """Where the model chunks stand."""
         if self.own_order is not None:
             return self.own_order.layout
         return SCHEDULES[self.schedule].layout_on(self.mesh.num_stages, self.mesh.strategy.vpp)
 
     @property
-    def has_copies(self) -> bool:
-        """Whether each part of the model stands on two stages."""
+    def has_two_replicas(self) -> bool:
+        """Whether each model chunk stands on two stages, as two replicas of the model (Chimera, DualPipe)."""
         return self.chunk_layout.kind == "both_ways"
 
     @property
     def splits_backward(self) -> bool:
         """Whether W is a pass of its own."""
-        return self.family is None or self.family.splits_backward
+        return self.schedule_kind is None or self.schedule_kind.splits_backward
 
     @property
     def runs_pairs(self) -> bool:
@@ -276,7 +274,7 @@ class Work:
 
     @property
     def visits_of_stage(self) -> int:
-        """How often a microbatch comes to each stage, on its way forward."""
+        """How often a microbatch visits each stage on its way forward."""
         return self.chunk_layout.num_model_chunks // self.mesh.num_stages
 
     def model_chunks_of(self, stage: int) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ def check_changes(changes: Sequence[str], seed: int | None = None) -> None:
     --------
     >>> check_changes(["model.top_k=1", "model.top_k=2"])
     Traceback (most recent call last):
-    sim.errors.InvalidValueError: model.top_k must be set once, got a second value. Remove --set model.top_k=1 or --set ...
+    sim.errors.InvalidValueError: model.top_k must be set once, got a second value. Remove --set model.top_k=1 ...
     """
     arguments = [(change.partition("=")[0].strip(), f"--set {shown(change)}") for change in changes]
     arguments += [] if seed is None else [("seed", f"--seed {seed}")]

@@ -1,4 +1,4 @@
-"""Arguments that cannot be parsed: an error of typer's parser becomes an `InvalidValueError` with field, rule, value and hint.
+"""Arguments that cannot be parsed: an error of typer's parser becomes an `InvalidValueError`.
 
 The classes of the parser stand in click or, in newer versions of typer, within typer. They are told apart by their
 attributes, so that both work.
@@ -14,7 +14,6 @@ __all__ = ["USAGE_ERROR", "usage_error"]
 
 USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 """The base of all errors of usage."""
-_MAX_SHOWN: Final = 60
 
 
 class UsageError(InvalidValueError):
@@ -61,7 +60,7 @@ def _value(error: Any) -> str:  # noqa: ANN401  # a class of click or of typer
         value = str(error.__cause__.errors()[0]["input"])
     else:  # click's message begins with the value: "'two' is not a valid integer."
         value = error.message.partition(" is not ")[0].strip("'")
-    return (value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}...") or "an empty text"
+    return value or "an empty text"
 
 
 def _rule(parameter: Any) -> tuple[str, str]:  # noqa: ANN401  # a class of click or of typer

@@ -68,8 +68,13 @@ class Lane:
             yield self._env.timeout(0)  # a schedule that repeats passes of no length must meet the clock's guard
         after, last = self._run_state.plan.after_passes(self.stage, self.lane), Pass("O", -1, -1)
         # a lane that waits for other lanes before these ops has no pass open: it is idle
-        while after and isinstance(after[0], Collective) and after[0].join is not None and after[0].join.is_barrier:
-            yield from self._run_joint(after[0], after[0].join, last)
+        while (
+            after
+            and isinstance(after[0], Collective)
+            and after[0].rendezvous is not None
+            and after[0].rendezvous.is_barrier
+        ):
+            yield from self._run_joint(after[0], after[0].rendezvous, last)
             after = after[1:]
         if after:
             yield from self._run_step(last, after)
@@ -139,7 +144,7 @@ class Lane:
                 ended = self._serve(op, step)
                 if ended is not None:
                     yield ended
-            elif op.join is None:
+            elif op.rendezvous is None:
                 batch = begin(op.transfers)
                 if batch.done.callbacks is not None:
                     yield batch.done
@@ -153,7 +158,7 @@ class Lane:
                         released_by=self._last_row,
                     )
             else:
-                yield from self._run_joint(op, op.join, step)
+                yield from self._run_joint(op, op.rendezvous, step)
 
     def _close(self, pass_: Pass, opened_ns: int, released_by: int) -> None:
         """Record a pass that ends now."""

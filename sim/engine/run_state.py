@@ -170,7 +170,7 @@ class RunState:
         received: dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
         for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
             of_lane, key = received.setdefault(position, {}), (step.microbatch, step.chunk)
-            of_lane[key] = of_lane[key] + tokens.held if key in of_lane else tokens.held
+            of_lane[key] = of_lane[key] + tokens.rows if key in of_lane else tokens.rows
         return received
 
     def tokens_sent(self) -> dict[LanePosition, dict[tuple[int, int], int]]:
@@ -190,7 +190,7 @@ class RunState:
         for ((stage, _), _), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
             if tokens.num_routed:
                 sent, received = skew.get(stage, (0.0, 0.0))
-                over_mean = int(tokens.held.max()) * tokens.held.size / tokens.num_routed
+                over_mean = int(tokens.rows.max()) * tokens.rows.size / tokens.num_routed
                 skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
         return skew
 

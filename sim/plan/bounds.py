@@ -2,7 +2,7 @@
 
 Model
 -----
-    bound_compute   FLOPs of a batch (causal attention), without experts' of copies that are dropped / peak of all GPUs
+    bound_compute   FLOPs of a batch (causal attention), without those of dropped copies / peak of all GPUs
     bound_wires     the slower of NICs and NVLink: bytes that must pass / their datasheet bandwidth over all GPUs
 
 Bytes that must pass, whatever the algorithm (per TP group of k nodes with g ranks each, tensor of S bytes): a sum over
@@ -13,8 +13,8 @@ holds one of its experts, and as much comes back. Of K nodes with h experts each
     (K - 1) / K * v      v = M (1 - (1 - 1/M)^top_k)                  experts alike, nothing dropped, M: K or the limit
                          v = top_k * share computed / min(top_k, h)   otherwise: as few nodes as hold the copies
 
-for a token's own node is one as any other: popularity is the same for all sources. Padding adds to both, and is left
-out.
+for a token's own node is as likely as any other: popularity is the same for all sources. Padding adds to both, and is
+left out.
 
 Assumptions
 -----------
@@ -88,8 +88,8 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     if work.mesh.strategy.tp == 1 or np.unique(work.cluster.node_of(ranks)).size == 1:
         return {}
     num_bytes = float(work.tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
-    copies = 2 if work.has_copies else 1  # of which a microbatch visits one
-    most_layers = max(len(work.layers_of(stage)) for stage in range(work.mesh.num_stages)) / copies
+    replicas = 2 if work.has_two_replicas else 1  # a microbatch visits one replica of the model
+    most_layers = max(len(work.layers_of(stage)) for stage in range(work.mesh.num_stages)) / replicas
     times = {}
     for algorithm in ("hierarchical", "ring"):
         costs = Costs(work.cluster, dtype=work.model.dtype, network=NetworkSettings(all_reduce=algorithm))

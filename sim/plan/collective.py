@@ -66,9 +66,9 @@ class CollectivePlan:
         """Its algorithm and protocol."""
         work, costs = self.work, self.costs
         if work.op in operations():
-            (chosen,) = costs.transfers.choices.values()
-            return chosen
-        protocol = costs.transfers.pricing.one("send") if work.op == "send" else costs.exchanges.protocol
+            (choice,) = costs.transfers.choices.values()
+            return choice
+        protocol = costs.transfers.pricing.only_protocol("send") if work.op == "send" else costs.exchanges.protocol
         name = "send" if work.op == "send" else work.network.all_to_all
         time_ns = self.transfer.latency_ns + self.transfer.alone_ns
         return Choice(work.op, work.ranks.size, self.logical_bytes, name, protocol.name, time_ns)
@@ -78,19 +78,19 @@ class CollectivePlan:
         del lane
         return build_schedule("gpipe", num_stages=1, num_microbatches=1, forward=True)
 
-    def inputs(self, stage: int, chosen: Step) -> tuple[Input, ...]:
+    def inputs(self, stage: int, step: Step) -> tuple[Input, ...]:
         """Return nothing: it starts at once."""
-        del stage, chosen
+        del stage, step
         return ()
 
-    def ops(self, stage: int, lane: int, chosen: Step) -> tuple[Op, ...]:
+    def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...]:
         """Return the collective."""
-        del stage, lane, chosen
+        del stage, lane, step
         return (Collective(kind=_KINDS.get(self.work.op, "tp"), layer=NO_LAYER, transfers=(self.transfer,)),)
 
-    def sends(self, stage: int, lane: int, chosen: Pass) -> tuple[Send, ...]:
+    def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
         """Return nothing."""
-        del stage, lane, chosen
+        del stage, lane, pass_
         return ()
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
@@ -109,8 +109,8 @@ class CollectivePlan:
             return self.costs.transfers.send(*ends, work.num_bytes, group=0)
         if work.op == "all_to_all":
             return self._all_to_all()
-        there, back = self._round_trip()
-        return there if work.op == "dispatch" else back
+        dispatch, combine = self._round_trip()
+        return dispatch if work.op == "dispatch" else combine
 
     def _all_to_all(self) -> Transfer:
         """Return an exchange of equal parts; by way of nodes none of them is another's copy."""

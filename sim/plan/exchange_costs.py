@@ -66,7 +66,7 @@ class ExchangeCosts:
         self.algorithm = algorithm
         self.pricing = Pricing(cluster)
         self.pairs = PairLog() if pairs is None else pairs
-        self.protocol = self.pricing.one(_PROTOCOLS[algorithm])
+        self.protocol = self.pricing.only_protocol(_PROTOCOLS[algorithm])
         self._overhead = self.pricing.overhead(self.protocol)
         self._reached = self.pricing.reached(self.protocol)
         self._fidelity, self._is_random, self._sms = fidelity, is_random, sms
@@ -98,12 +98,12 @@ class ExchangeCosts:
         self, senders: Ranks, group_ranks: Ranks, tokens: Tokens, *, group: int
     ) -> list[tuple[Transfer, Transfer]]:
         """Return the all-to-all by way of nodes of each of N sets of tokens, and back."""
-        node, place = self.cluster.node_positions(group_ranks)
+        node, position = self.cluster.node_positions(group_ranks)
         among = np.array([int(np.flatnonzero(group_ranks == sender)[0]) for sender in senders], dtype=np.intp)
         matrices = np.stack(
-            [relayed(r, n, node, place, among) for r, n in zip(tokens.to_ranks, tokens.to_nodes, strict=True)]
+            [relayed(r, n, node, position, among) for r, n in zip(tokens.to_ranks, tokens.to_nodes, strict=True)]
         )
-        even = relayed(_even_rows(tokens.to_ranks[0]), _even_rows(tokens.to_nodes[0]), node, place, among)
+        even = relayed(_even_rows(tokens.to_ranks[0]), _even_rows(tokens.to_nodes[0]), node, position, among)
         chain_s = self._chain_s(group_ranks, matrices.sum(axis=0))
         return self._round_trips(group_ranks, group_ranks, matrices, group, even=even, chain_s=chain_s)
 

@@ -18,12 +18,12 @@ plan, and waits for all of them.
 Assumptions
 -----------
 All sums of a layer start together, as a grouped call, and the next layer waits for them; nothing overlaps with the
-backward pass or with the relocation: both are pessimistic. Two replicas on one rank add up without the network, and that
-sum takes no time. Replicas keep a state of the optimizer each, which ZeRO splits over data-parallel replicas but not
-over replicas of experts. A rank takes an expert once for all its slots. Old weights stay until passes that need them are
-over: no memory is counted for that. What ranks tell each other of their loads is not sent. Gradients are not relocated:
-plans change between steps. Under `spanning`, lanes of a stage share the ranks that hold experts, and the first of them
-relocates; the others do not wait.
+backward pass or with the relocation: both are pessimistic. Two replicas on one rank add up without the network, and
+that sum takes no time. Each replica keeps a state of the optimizer, which ZeRO splits over data-parallel replicas but
+not over replicas of experts. A rank takes an expert once for all its slots. Old weights stay until passes that need
+them are over: no memory is counted for that. The loads that ranks report to each other are not sent. Gradients are not
+relocated: plans change between steps. Under `spanning`, lanes of a stage share the ranks that hold experts, and the
+first of these lanes relocates; the other lanes do not wait.
 """
 
 from collections.abc import Sequence
@@ -58,11 +58,11 @@ class ExpertReplicas:
             slots = self._router.slots(position.stage, layer)
             replicated = {} if slots is None else experts_by_ranks(slots)
             if replicated:
-                join = None
+                rendezvous = None
                 if convention.experts_span_stages:
-                    join = RendezvousKey(key=("expert_replicas", layer), members=work.mesh.lane_positions)
+                    rendezvous = RendezvousKey(key=("expert_replicas", layer), members=work.mesh.lane_positions)
                 transfers = self._sums(position, replicated)
-                ops.append(Collective(kind="dp", layer=layer, transfers=transfers, join=join))
+                ops.append(Collective(kind="dp", layer=layer, transfers=transfers, rendezvous=rendezvous))
         return ops
 
     def relocate(self, position: LanePosition, layers: Sequence[int], plan: int) -> list[Collective]:
@@ -79,7 +79,7 @@ class ExpertReplicas:
         return [Collective(kind="ep_moves", layer=NO_LAYER, transfers=transfers)]
 
     def relocated_bytes(self, stage: int, layers: Sequence[int], plan: int) -> NDArray[np.float64]:
-        """Return what ranks of an expert group receive when a plan begins, from by to, of all `layers`. Shape [R, R]."""
+        """Return what ranks of a group receive when a plan begins, from by to, of all `layers`. Shape [R, R]."""
         work, size = self._work, self._work.mesh.strategy.ep
         num_experts = np.zeros((size, size))
         for layer in filter(work.model.is_moe_layer, layers):

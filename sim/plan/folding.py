@@ -45,7 +45,7 @@ class Folding:
         lane_ranks
             Ranks of each lane. Shape [stages, lanes, lane_size].
         link_map
-            The link of a lane that stands in the place of each link of the lane that runs for it. Shape [L].
+            The link of a lane at the same position as each link of the lane that runs for it. Shape [L].
         """
         self.lane_of, self._lane_ranks = lane_of, lane_ranks
         self.num_of = np.bincount(lane_of, minlength=lane_of.size)
@@ -76,8 +76,8 @@ class Folding:
         if self.count(transfer) == 1:
             return transfer.load
         moved = self._links_of(int(self._home[transfer.ranks[0]]))[:, transfer.load.links]
-        links, place = np.unique(moved, return_inverse=True)
-        num_bytes = np.bincount(place.ravel(), weights=np.tile(transfer.load.num_bytes, len(moved)))
+        links, index = np.unique(moved, return_inverse=True)
+        num_bytes = np.bincount(index.ravel(), weights=np.tile(transfer.load.num_bytes, len(moved)))
         return LinkLoad(links=links, num_bytes=num_bytes.astype(np.float64))
 
     def ranks(self, transfer: Transfer, ranks: IntArray) -> list[IntArray]:
@@ -85,10 +85,10 @@ class Folding:
         if self.count(transfer) == 1:
             return [ranks]
         home = int(self._home[transfer.ranks[0]])
-        place = np.zeros(self._home.size, dtype=np.intp)
+        position = np.zeros(self._home.size, dtype=np.intp)
         own = self._lane_ranks[:, home].ravel()
-        place[own] = np.arange(own.size)
-        return [self._lane_ranks[:, lane].ravel()[place[ranks]] for lane in np.flatnonzero(self.lane_of == home)]
+        position[own] = np.arange(own.size)
+        return [self._lane_ranks[:, lane].ravel()[position[ranks]] for lane in np.flatnonzero(self.lane_of == home)]
 
     # ---- private -------------------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ weight bytes per parameter.
 Assumptions
 -----------
 Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap. A rank
-waits for each collective of ZeRO 2 and 3: nothing is prefetched and nothing overlaps, which is pessimistic. These reduce
-gradients in every microbatch, for a rank that kept them until the last would hold them whole.
+waits for each collective of ZeRO 2 and 3: nothing is prefetched and nothing overlaps, which is pessimistic. ZeRO 2 and
+3 reduce gradients in every microbatch, for a rank that kept them until the last would hold them whole.
 
 References
 ----------
@@ -76,8 +76,8 @@ class GradientLowering:
         ops: list[Op] = []
         if mesh.convention.experts_span_stages and len(mesh.lane_positions) > 1:
             # an expert has its gradient when the last stage has used the expert
-            join = RendezvousKey(key=("gradients",), members=mesh.lane_positions, is_barrier=True)
-            ops.append(Collective(kind="dp", layer=NO_LAYER, transfers=(), join=join))
+            rendezvous = RendezvousKey(key=("gradients",), members=mesh.lane_positions, is_barrier=True)
+            ops.append(Collective(kind="dp", layer=NO_LAYER, transfers=(), rendezvous=rendezvous))
         if work.zero < 2:
             ops += self._over_replicas(
                 position,
@@ -138,7 +138,7 @@ class GradientLowering:
             """Return a collective of the parameters of a layer; each pass meets for itself."""
             key = ("sharded", operation, position.stage, layer, *pass_)
             return [
-                op if op.join is None else replace(op, join=replace(op.join, key=key))
+                op if op.rendezvous is None else replace(op, rendezvous=replace(op.rendezvous, key=key))
                 for op in self._exchange_of_layer(operation, position, model_chunk, layer, lanes=lanes)
             ]
 
@@ -195,11 +195,11 @@ class GradientLowering:
         )
         if not transfers and not found.crosses_lanes:
             return []
-        join = None
+        rendezvous = None
         if found.crosses_lanes:
             members = tuple((stage, lane) for stage in stages for lane in lanes)
-            join = RendezvousKey(key=("dp", operation, stages[0], layer), members=members)
-        return [Collective(kind="dp", layer=layer, transfers=transfers, join=join)]
+            rendezvous = RendezvousKey(key=("dp", operation, stages[0], layer), members=members)
+        return [Collective(kind="dp", layer=layer, transfers=transfers, rendezvous=rendezvous)]
 
     def _exchange(self, stage: int, operation: str, params: tuple[float, float], bytes_per_param: int) -> _Exchanged:
         """Return what all lanes of a stage exchange, and of the stage that holds the same parameters."""

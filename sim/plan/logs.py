@@ -4,8 +4,9 @@ Model
 -----
     bytes[i, j] = sum over transfers that ended of their bytes from rank i to rank j, once for each lane they stand for
 
-What a rank sends to itself is left out. A collective's bytes are those of its own algorithm: a ring's between
-neighbours, a hierarchical one's first inside the node. Of more ranks than fit a picture, a row stands for several.
+What a rank sends to itself is left out. A collective's bytes are those of its own algorithm: those of a ring between
+neighbours, those of a hierarchical collective first inside the node. Where there are more ranks than fit a picture, a
+row stands for several ranks.
 """
 
 from collections.abc import Mapping, Sequence

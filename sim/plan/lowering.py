@@ -171,7 +171,7 @@ class Lowering:
                 number = self._num_exchanges.get(position, 0)
                 self._num_exchanges[position] = number + 1
                 key = ("exchange", position.lane, number)
-                joined.append(replace(op, join=RendezvousKey(key=key, members=members)))
+                joined.append(replace(op, rendezvous=RendezvousKey(key=key, members=members)))
             else:
                 joined.append(op)
         return tuple(joined)
@@ -215,6 +215,6 @@ def _half(ops: list[Op], *, makes_weight_gradients: bool) -> list[Op]:
 
 def _is_empty(op: Op) -> bool:
     """Tell whether an op takes no time: a collective of groups of one."""
-    if not isinstance(op, Collective) or op.join is not None:
+    if not isinstance(op, Collective) or op.rendezvous is not None:
         return False
     return op.transfers[0].total_bytes == 0 if len(op.transfers) == 1 else not any(t.total_bytes for t in op.transfers)

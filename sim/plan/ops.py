@@ -3,7 +3,7 @@
 A pass is a list of ops that a lane runs one after another:
 
 - `Compute`: kernels between two synchronisation points, one event and several spans;
-- `Collective`: transfers of groups inside the lane, or (with `join`) of groups over several lanes;
+- `Collective`: transfers of groups inside the lane, or (with `rendezvous`) of groups over several lanes;
 - `Service`: expert kernels on ranks that may belong to other stages, first come first served.
 
 A pair of passes is such a list for each of the two (`ConcurrentPasses`).
@@ -183,8 +183,8 @@ class ExpertTokens(NamedTuple):
 
     computed: IntArray
     """Copies that each rank computes. Shape [R]."""
-    held: IntArray
-    """The same with padding: rows that each rank holds. Shape [R]."""
+    rows: IntArray
+    """Copies with padding: rows of the tensors that each rank has. Shape [R]."""
     num_routed: int
     """Copies of all sources, those included that are dropped."""
     sent_over_mean: float = 1.0
@@ -227,9 +227,9 @@ class RendezvousKey:
     """A collective that several lanes enter together."""
 
     key: tuple[object, ...]
-    """Which meeting."""
+    """Which rendezvous."""
     members: tuple[tuple[int, int], ...]
-    """(stage, lane) of all that must come."""
+    """(stage, lane) of all lanes that must enter."""
     is_barrier: bool = False
     """Whether nothing is sent: the lanes only wait for each other."""
 
@@ -243,9 +243,9 @@ class Collective:
     layer: int
     """Layer, or NO_LAYER."""
     transfers: tuple[Transfer, ...]
-    """One for each group; with `join`, the groups whose first rank is in this lane."""
-    join: RendezvousKey | None = None
-    """Who else must come, where groups reach over lanes."""
+    """One for each group; with `rendezvous`, the groups whose first rank is in this lane."""
+    rendezvous: RendezvousKey | None = None
+    """Which lanes enter it together, where groups reach over lanes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

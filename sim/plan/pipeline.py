@@ -3,8 +3,8 @@
 Model
 -----
     F, B, W      a pass through the model chunk that the schedule's chunk stands for (`sim.plan.lowering`)
-    F and B      concurrently (DualPipe): each as it is alone. Kernels take turns on the ranks, transfers share links, and
-                 so kernels of one pass run while the other pass waits for a transfer
+    F and B      concurrently (DualPipe): each as it is alone. Kernels take turns on the ranks, transfers share links,
+                 and so kernels of one pass run while the other pass waits for a transfer
 """
 
 from functools import cached_property
@@ -154,7 +154,7 @@ class PipelinePlan:
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 
     def _link_map(self, lane: int) -> NDArray[np.intp]:
-        """Return, for each link of the lane that runs for `lane`, the link of `lane` at the same position. Shape [L]."""
+        """Return the link of `lane` at the position of each link of the lane that runs for `lane`. Shape [L]."""
         if self.folding is None:
             raise RuntimeError("no lane runs for another")
         runs, ranks = (self.lane_ranks[:, i].ravel() for i in (self.folding.lane_of[lane], lane))

@@ -51,7 +51,7 @@ class Pricing:
         num_pairs = sum(int(count) * (int(count) - 1) for count in np.unique(nodes, return_counts=True)[1])
         return num_links > 0 and 2 * num_links >= num_pairs
 
-    def one(self, algorithm: str) -> Protocol:
+    def only_protocol(self, algorithm: str) -> Protocol:
         """Return the protocol of an algorithm that has only one."""
         return self.protocols[algorithm][0]
 
@@ -66,7 +66,7 @@ class Pricing:
         overhead, capacity = self.overhead(protocol), self.cluster.capacity_bytes_per_s
         return capacity if overhead is None else capacity / overhead
 
-    def held(self, load: LinkLoad, protocol: Protocol) -> LinkLoad:
+    def occupancy(self, load: LinkLoad, protocol: Protocol) -> LinkLoad:
         """Return a load as bytes at capacity that hold the links as long."""
         overhead = self.overhead(protocol)
         if overhead is None:
@@ -108,10 +108,10 @@ class Pricing:
         """Return pairs of the first node and the next, for a GPU may lack its NIC, and of one GPU and all others."""
         nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
         number = np.unique(nodes)
-        src, dst = np.meshgrid(*(np.flatnonzero(nodes == one) for one in number[:2]))
+        src, dst = np.meshgrid(*(np.flatnonzero(nodes == node) for node in number[:2]))
         others = np.flatnonzero(nodes != number[0])
-        one = np.full_like(others, np.flatnonzero(nodes == number[0])[0])
-        return np.append(src, one), np.append(dst, others)
+        first = np.full_like(others, np.flatnonzero(nodes == number[0])[0])
+        return np.append(src, first), np.append(dst, others)
 
     def _overhead(self, protocol: Protocol) -> FloatArray | None:
         capacity = self.cluster.capacity_bytes_per_s

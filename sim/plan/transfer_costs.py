@@ -15,7 +15,7 @@ SMs are assumed to move as much for any message size and algorithm, and each ran
 `auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's; an algorithm that an operation
 does not have gives way to the ring. Equal requests give the same `Transfer`, so that the network recognises sets it has
 solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is priced: the others have the same times,
-and the same bytes on the links that stand in the place of its own.
+and the same bytes on the links at the same positions.
 """
 
 import math
@@ -119,12 +119,12 @@ class TransferCosts:
         """Return all-reduce, all-gather, reduce-scatter or broadcast of a tensor of `num_bytes` over `ranks`."""
         key = (operation, ranks.tobytes(), num_bytes, group)
         if key not in self._transfers:
-            alike = (operation, num_bytes, self.cluster.wiring_of(ranks), np.argsort(ranks).tobytes())
-            if alike in self._cheapest:
-                self._transfers[key] = self._in_its_place(self._cheapest[alike], ranks, group)
+            wiring = (operation, num_bytes, self.cluster.wiring_of(ranks), np.argsort(ranks).tobytes())
+            if wiring in self._cheapest:
+                self._transfers[key] = self._on_other_ranks(self._cheapest[wiring], ranks, group)
             else:
-                self._cheapest[alike] = self._priced(operation, ranks, num_bytes, group)
-                self._transfers[key] = self._cheapest[alike].transfer
+                self._cheapest[wiring] = self._priced(operation, ranks, num_bytes, group)
+                self._transfers[key] = self._cheapest[wiring].transfer
         return self._transfers[key]
 
     def collectives(self, operation: str, groups: Ranks, num_bytes: float) -> tuple[Transfer, ...]:
@@ -137,7 +137,7 @@ class TransferCosts:
         if key not in self._transfers:
             exchange = point_to_point(src.tolist(), dst.tolist(), num_bytes)
             ranks = np.concatenate([src, dst])  # both ends run a kernel
-            protocol = self.pricing.one("send")
+            protocol = self.pricing.only_protocol("send")
             self._transfers[key] = self.transfer(exchange, protocol, ranks=ranks, group=group, operation="send")
         return self._transfers[key]
 
@@ -157,16 +157,16 @@ class TransferCosts:
         """
         if load is None:
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
-        held = self.pricing.held(load, protocol)
+        occupancy = self.pricing.occupancy(load, protocol)
         rank_bytes, sms = 0.0, self._sms.get(operation)
         if sms is not None:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
         least_s = sms.least_time_s(rank_bytes) if sms is not None else 0.0
         made = Transfer(
-            load=held,
+            load=occupancy,
             overhead=self.pricing.overhead(protocol),
             latency_ns=to_ns(self.pricing.latency_s(exchange, protocol)),
-            alone_ns=_alone_ns(operation, max(held.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)),
+            alone_ns=_alone_ns(operation, max(occupancy.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,
@@ -200,7 +200,7 @@ class TransferCosts:
         self.choices.setdefault(key, Choice(*key, _time_ns(cheapest.transfer)))  # groups elsewhere may pick another
         return cheapest
 
-    def _in_its_place(self, first: _Cheapest, ranks: Ranks, group: int) -> Transfer:
+    def _on_other_ranks(self, first: _Cheapest, ranks: Ranks, group: int) -> Transfer:
         """Return the transfer of `ranks`, which are wired as those of the `first`."""
         own, load = first.transfer.ranks, first.transfer.load
         links = self.cluster.link_map(own, ranks)[load.links]

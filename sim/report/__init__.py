@@ -6,9 +6,9 @@ Contents
 - `sim.report.charts`: pictures of figures over time, skew or published values.
 - `sim.report.timeline`: the pipeline timeline as PNG, SVG or PDF.
 - `sim.report.topology`: a cluster as a picture.
-- `sim.report.canvas`, `sim.report.palette`: what all pictures are drawn on, and their colours.
+- `sim.report.canvas`, `sim.report.palette`: the sheets and figures of all pictures, and their colours.
 - `sim.report.perfetto`: the trace as Chrome JSON for https://ui.perfetto.dev.
-- `sim.report.files`: what `--out` writes.
+- `sim.report.files`: the files of `--out`.
 
 Nothing is imported here, so that a command loads only what it shows. Only charts, timelines (but for
 `sim.report.timeline.bars`), topology pictures, canvas and palette import matplotlib.

@@ -57,7 +57,7 @@ def check_suffix(path: Path) -> str:
             field="the picture's file",
             rule="end in .png, .svg or .pdf",
             value=path.name,
-            hint="Choose one of these suffixes.",
+            hint="Choose a suffix of these.",
         )
     return suffix
 
@@ -134,8 +134,8 @@ class Sheet:
     ) -> None:
         """Draw a rectangle for each row of `x_px` and `y_px`, from and to. Shapes [B, 2], [B, 2].
 
-        All are in one group named `gid`, each an element of its own in an SVG. Edges are not snapped to pixels: a bar
-        thinner than one tints it.
+        In an SVG the bars are elements of a group named `gid`. Edges are not snapped to pixels: a bar that is thinner
+        than a pixel tints the pixel.
         """
         if len(x_px) == 0:
             return
@@ -166,7 +166,7 @@ class Sheet:
         dashed: bool = False,
         alpha: float = 1.0,
     ) -> None:
-        """Draw a line through each row of points, in one group named `gid`."""
+        """Draw a line through each row of points, in a group named `gid`."""
         if not points_px:
             return
         group = LineCollection(
@@ -252,6 +252,6 @@ class Sheet:
         save_figure(self._figure, path)
 
     def _above(self) -> int:
-        """Return the layer above all that is drawn so far."""
+        """Return a layer above everything that has been drawn."""
         self._num_drawn += 1
         return self._num_drawn

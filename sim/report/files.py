@@ -1,6 +1,6 @@
 """The files of `--out`: result, trace, pictures and Perfetto trace, each written whole or not at all.
 
-`trace.npz` holds one array per column, with the same bytes for the same trace (NumPy's own writer stamps the time).
+`trace.npz` holds an array for each column, with equal bytes for equal traces (NumPy's own writer adds the time).
 """
 
 import io

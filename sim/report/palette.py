@@ -1,4 +1,4 @@
-"""Colours of the timeline and of topology pictures: what a hue and a lightness mean.
+"""Colours of charts, timelines and topology pictures, and what a hue and a lightness mean.
 
 Microbatches cycle through seven light hues that stay apart for colour-blind eyes and carry black numbers; neighbours
 in the cycle also differ in lightness. Communication has the strong colours, own kernels the greys: waiting stands out
@@ -51,7 +51,7 @@ STALLED: Final = "#c2410c"
 FOREIGN: Final = "#6d4c9f"
 
 MICROBATCH_HUES: Final = ("#77aadd", "#eebb77", "#44bb99", "#ffaabb", "#99ccee", "#ee8866", "#bbcc55")
-"""Hue of microbatch m: the one at m modulo their number."""
+"""Hues of microbatches: microbatch m has the hue at m modulo the number of hues."""
 
 KIND_COLOURS: Final[Mapping[str, str]] = {
     "attention": "#3e4c59",
@@ -68,7 +68,7 @@ KIND_COLOURS: Final[Mapping[str, str]] = {
     "cp": "#56b4e9",
     "O": "#3e4c59",
 }
-"""Fixed colour of each kind of kernel and transfer, and of what follows the passes."""
+"""Colour of each kind of kernel and transfer, and of the work after the last pass (O)."""
 
 SERIES_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3e4c59")
 """Colours of the series of a chart, in turn."""

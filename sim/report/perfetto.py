@@ -2,15 +2,15 @@
 
 Mapping
 -------
-- process: a stage; behind the stages one process for the links
+- process: a stage; a further process for the links
 - thread: a stream of a lane. Spans that overlap in it go to further threads ("foreign 2", "foreign 3", ...), so that
-  spans of one thread never overlap and none seems to lie within another
+  spans of a thread never overlap and no span seems to lie within another span
 - complete event (`X`): a row of the trace. Times are microseconds with all three decimals: whole nanoseconds
 - counter (`C`): the load of the busiest link of each kind, in percent, where it changes
 
 Assumptions
 -----------
-Numbers that a row does not have are left out, as are parts of its duration that are 0.
+Numbers that a row does not have are left out, and so are components of its duration that are 0.
 
 References
 ----------
@@ -33,7 +33,7 @@ from sim.results.quantities import format_ranges
 __all__ = ["write_perfetto"]
 
 _INTS = ("rank", "group", "microbatch", "chunk", "layer")
-_PARTS_NS = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
+_COMPONENTS_NS = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
 _BLOCK = 4096
 
 
@@ -119,7 +119,7 @@ def _spans(trace: Trace, thread: NDArray[np.int64], first: int, end: int) -> Ite
             name: block[name][i] for name in ("bytes", "flops") if block[name][i] and math.isfinite(block[name][i])
         }
         if streams[i] != "pass":
-            args |= {name: block[name][i] for name in _PARTS_NS if block[name][i]}
+            args |= {name: block[name][i] for name in _COMPONENTS_NS if block[name][i]}
         if block["released_by"][i] >= 0:
             args["released_by"] = block["released_by"][i]
         label = _label(streams[i], kinds[i], block["microbatch"][i], block["layer"][i])

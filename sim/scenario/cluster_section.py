@@ -1,13 +1,15 @@
 """`cluster:` and `network:` of a scenario: what the hardware is and how finely its network is simulated."""
 
 from pathlib import PurePath
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, model_validator
 
 from sim.errors import InvalidValueError
 from sim.scenario.fabric_section import DegradedSpec, FabricSection
-from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Ident, Seconds, Section, Text, count_of
+from sim.scenario.fields import Bandwidth, Bytes, Efficiency, FlopRate, Ident, Seconds, Section, Text, count_of, name_of
+from workloads.collectives import algorithm_names
+from workloads.collectives.settings import ALL_TO_ALLS, FIDELITIES
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -115,11 +117,11 @@ class ClusterSpec(Section):
 class NetworkSpec(Section):
     """How transfers are simulated."""
 
-    fidelity: Literal["bulk", "flow"] = "bulk"
+    fidelity: Annotated[str, name_of(lambda: FIDELITIES)] = "bulk"
     """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
-    all_reduce: Literal["auto", "ring", "tree", "nvls", "hierarchical"] = "auto"
+    all_reduce: Annotated[str, name_of(algorithm_names)] = "auto"
     """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
-    all_to_all: Literal["direct", "hierarchical", "low_latency"] = "direct"
+    all_to_all: Annotated[str, name_of(lambda: ALL_TO_ALLS)] = "direct"
     """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
     num_sms: Annotated[int, count_of("network.num_sms")] | None = None
     """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

@@ -1,29 +1,20 @@
 """`cluster.fabric:` and `cluster.degraded:` of a scenario: how nodes are wired, and what is slower or gone."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Ratio, Section, Whole
+from sim.scenario.fields import Bandwidth, Count, Efficiency, Flag, Ident, Ratio, Section, Whole, name_of
+from topology.fabrics import WIRINGS, wiring_options
 
 __all__ = ["DegradedSpec", "FabricSection"]
-
-_OPTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "rail_optimised": ("oversubscription", "nodes_per_leaf"),
-    "fat_tree": ("oversubscription", "nodes_per_leaf"),
-    "rail_only": (),
-    "dragonfly": ("oversubscription", "nodes_per_switch", "switches_per_group", "global_links_per_switch"),
-    "torus": ("shape", "link_bandwidth"),
-    "switch": (),
-}
-"""Kind -> its keys."""
 
 
 class FabricSection(Section):
     """How the nodes are wired; which keys there are depends on the kind."""
 
-    kind: Literal["rail_optimised", "fat_tree", "rail_only", "dragonfly", "torus", "switch"]
+    kind: Annotated[str, name_of(lambda: WIRINGS)]
     """Wiring by name."""
     oversubscription: Ratio | None = None
     """Bandwidth of NICs under a switch over that of its way up, at least 1 (rail_optimised, fat_tree, dragonfly)."""
@@ -43,15 +34,16 @@ class FabricSection(Section):
     @property
     def options(self) -> dict[str, object]:
         """Options that are given, by key."""
-        keys = (key for keys in _OPTIONS.values() for key in keys)
+        keys = (option.key for kind in WIRINGS for option in wiring_options(kind))
         return {key: getattr(self, key) for key in dict.fromkeys(keys) if getattr(self, key) is not None}
 
     @model_validator(mode="after")
     def _only_its_own(self) -> Self:
         """Check that all options are those of the kind."""
+        own = {option.key: option for option in wiring_options(self.kind)}
         for key, value in self.options.items():
-            if key not in _OPTIONS[self.kind]:
-                owners = [kind for kind, keys in _OPTIONS.items() if key in keys]
+            if key not in own:
+                owners = [kind for kind in WIRINGS if any(option.key == key for option in wiring_options(kind))]
                 hint = f"It belongs to kind {' or '.join(owners)}; remove it."
                 raise InvalidValueError(
                     (key,), rule=f"be left out with fabric.kind {self.kind}", value=value, hint=hint

@@ -4,12 +4,15 @@ Each check runs before pydantic's own, so that its rule, value and hint reach th
 beside it for the JSON Schema.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, did_you_mean
 from sim.scenario.sizes import MAX_SIZES
 from sim.scenario.spelling import respelt
 from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern
@@ -31,6 +34,7 @@ __all__ = [
     "TokenCount",
     "Whole",
     "count_of",
+    "name_of",
 ]
 
 MAX_COUNT: Final = 10**12
@@ -45,7 +49,21 @@ _MAX_QUANTITY: Final = 10**24
 class Section(BaseModel):
     """Base of every section: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """Return the docstring of each field, read from the source: only the schema and hints need them."""
+        import ast  # noqa: PLC0415 - see above
+        import inspect  # noqa: PLC0415 - see above
+        import textwrap  # noqa: PLC0415 - see above
+
+        body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+        found = {}
+        for field, after in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+                found[field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))
+        return found
 
 
 def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], object]:
@@ -190,6 +208,44 @@ def count_of(key: str, *, least: int = 1) -> BeforeValidator:
     """Return the check of a count from `least` to the largest that `MAX_SIZES` has for the dotted key."""
     most = MAX_SIZES[key]
     return BeforeValidator(_integer(least, most), json_schema_input_type=Annotated[int, Field(ge=least, le=most)])
+
+
+@dataclass(frozen=True, slots=True)
+class _NameOf:
+    """The check of a name, whose values are those that a registry has when the name is checked."""
+
+    names: Callable[[], Iterable[str]]
+    """Returns the names, in the order of the registry."""
+
+    def check(self, value: object) -> str:
+        """Return the name, or refuse it with the nearest name."""
+        names = [*self.names()]
+        if isinstance(value, str) and value in names:
+            return value
+        rule = f"be one of {', '.join(names)}"
+        word = value if isinstance(value, str) else ""
+        hint = did_you_mean(word, names, otherwise="Write one of these.")
+        raise InvalidValueError(rule=rule, value=value, hint=hint)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "enum": [*self.names()]}
+
+
+def name_of(names: Callable[[], Iterable[str]]) -> Any:  # noqa: ANN401 - pydantic reads it from an Annotated
+    """Return the check of a name that stands in a registry; the JSON Schema lists the registry's names.
+
+    Examples
+    --------
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(Annotated[str, name_of(lambda: ["ring", "tree"])]).json_schema()
+    {'enum': ['ring', 'tree'], 'type': 'string'}
+    """
+    return _NameOf(names)
 
 
 Count = Annotated[int, Field(ge=1), BeforeValidator(_integer(1))]

@@ -6,6 +6,8 @@ between keys are not in it: an editor accepts a little more than `load_scenario`
 
 from typing import Any
 
+from sim.scenario.fields import Section
+from sim.scenario.keys import sections_at
 from sim.scenario.not_supported import NOT_YET, NotYet
 from sim.scenario.schema import ScenarioSpec
 
@@ -21,9 +23,29 @@ def json_schema() -> dict[str, Any]:
     ['megatron', 'vllm', 'spanning']
     """
     schema = ScenarioSpec.model_json_schema(mode="validation")
+    _describe(schema, ScenarioSpec, schema["$defs"])
+    for section in _sections(ScenarioSpec):
+        _describe(schema["$defs"][section.__name__], section, schema["$defs"])
     for row in NOT_YET:
         _leave_out(schema, row)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "moesim scenario"}
+
+
+def _sections(root: type[Section]) -> set[type[Section]]:
+    """Return all sections that may stand below a section."""
+    below = {child for key in root.model_fields for child in sections_at(root, [key])}
+    return below.union(*map(_sections, below))
+
+
+def _describe(part: dict[str, Any], section: type[Section], sections: dict[str, Any]) -> None:
+    """Add the docstrings of a section's fields to its part of the schema, unless the section below says the same."""
+    for key, description in section.descriptions().items():
+        name = section.model_fields[key].alias or key
+        below = sections.get(part["properties"][name].get("$ref", "").rpartition("/")[2], {})
+        if below.get("description") == description:
+            continue
+        described = {**part["properties"][name], "description": description}
+        part["properties"][name] = {word: described[word] for word in sorted(described)}  # as pydantic orders words
 
 
 def _leave_out(schema: dict[str, Any], row: NotYet) -> None:

@@ -1,11 +1,12 @@
 """`model:` of a scenario: the shape of the language model."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Flag, Section, Text, count_of
+from sim.scenario.fields import Flag, Section, Text, count_of, name_of
+from workloads.model import DTYPE_BYTES
 
 __all__ = ["ModelSpec"]
 
@@ -46,7 +47,7 @@ class ModelSpec(Section):
     """The first so many layers have a dense FFN; default: 0."""
     vocab: Annotated[int, count_of("model.vocab")] | None = None
     """Number of entries of the vocabulary."""
-    dtype: Literal["bf16", "fp16", "fp8"] | None = None
+    dtype: Annotated[str, name_of(lambda: DTYPE_BYTES)] | None = None
     """Type of weights and activations in matrix products; default: bf16."""
     fused_attention: Flag | None = None
     """Whether attention keeps no scores for its backward pass; false costs memory, not time; default: true."""

@@ -1,24 +1,42 @@
 """`parallel:`, `schedule:`, `routing:` and `placement:` of a scenario: how the work is laid out and ordered."""
 
-from typing import Annotated, Final, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Flag, Ident, Ratio, Section, Share, count_of
+from sim.scenario.fields import Flag, Ident, Ratio, Section, Share, count_of, name_of
+from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES
+from workloads.conventions import CONVENTIONS
+from workloads.mesh import DEFAULT_RANK_ORDER
+from workloads.placement import PLACEMENTS, PlacementKind
+from workloads.routing import ROUTINGS, RoutingKind
+from workloads.routing.capacity import OVERFLOWS
+from workloads.schedules import schedule_names
+from workloads.schedules.pipeline import LAYOUTS
+from workloads.strategy import Strategy
 
-__all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
+__all__ = ["AXES", "DEFAULT_CHUNK_ORDER", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
 
-Axis = Literal["tp", "cp", "ep", "dp", "pp"]
+Axis = Annotated[str, name_of(lambda: DEFAULT_RANK_ORDER)]
 """The axes ranks are numbered along."""
 
-AXES: Final = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+AXES: Final = tuple(field.name for field in fields(Strategy) if field.name != "sp")
 """The keys that give a strategy one by one."""
+
+DEFAULT_CHUNK_ORDER: Final = "round_robin"
+"""Where the chunks of a custom schedule stand, unless the scenario says otherwise."""
 
 
 def _rank_order(value: object) -> object:
     """Return an order of the axes, each of them once."""
-    if isinstance(value, list) and all(isinstance(v, str) for v in value) and sorted(value) == sorted(get_args(Axis)):
+    if (
+        isinstance(value, list)
+        and all(isinstance(v, str) for v in value)
+        and sorted(value) == sorted(DEFAULT_RANK_ORDER)
+    ):
         return value
     hint = "Write for example [tp, cp, ep, dp, pp], fastest first."
     raise InvalidValueError(rule="name tp, cp, ep, dp and pp, each once", value=value, hint=hint)
@@ -54,14 +72,14 @@ class ParallelSpec(Section):
     """Context parallel ranks."""
     vpp: Annotated[int, count_of("parallel.vpp")] | None = None
     """Virtual stages (chunks) of each pipeline rank."""
-    convention: Literal["megatron", "vllm", "spanning"] = "megatron"
+    convention: Annotated[str, name_of(lambda: CONVENTIONS)] = "megatron"
     """How EP combines with the other axes."""
     sp: Flag | None = None
     """Sequence parallelism; null: as the convention requires."""
     zero: Literal[0, 1, 2, 3] = 0
     """Which states are split over the replicas: 1 the optimizer's, 2 gradients too, 3 weights too."""
-    rank_order: Annotated[tuple[Axis, ...], BeforeValidator(_rank_order, json_schema_input_type=list[Axis])] = get_args(
-        Axis
+    rank_order: Annotated[tuple[Axis, ...], BeforeValidator(_rank_order, json_schema_input_type=list[Axis])] = (
+        DEFAULT_RANK_ORDER
     )
     """How ranks are numbered, fastest axis first."""
     stage_layers: (
@@ -73,7 +91,7 @@ class ParallelSpec(Section):
     """How the expert exchange of the spanning convention is entered."""
 
 
-Module = Literal["core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts"]
+Module = Annotated[str, name_of(lambda: RECOMPUTE_MODULES)]
 """What selective recomputation can make again."""
 
 
@@ -81,32 +99,16 @@ def _modules(value: object) -> object:
     """Return modules as a list, each of them once."""
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value) and len(set(value)) == len(value):
         return value
-    hint = f"Choose among {', '.join(get_args(Module))}."
+    hint = f"Choose among {', '.join(RECOMPUTE_MODULES)}."
     raise InvalidValueError(rule="be a list of modules, each once", value=value, hint=hint)
 
 
 class ScheduleSpec(Section):
     """The order of passes in the pipeline."""
 
-    kind: Literal[
-        "gpipe",
-        "1f1b",
-        "interleaved",
-        "breadth_first",
-        "zb_h1",
-        "zb_h2",
-        "zb_1p",
-        "zb_2p",
-        "zb_v",
-        "v_half",
-        "v_min",
-        "chimera",
-        "dualpipe",
-        "dualpipe_v",
-        "custom",
-    ] = "1f1b"
+    kind: Annotated[str, name_of(schedule_names)] = "1f1b"
     """Name of the schedule."""
-    recompute: Literal["none", "selective", "full"] = "none"
+    recompute: Annotated[str, name_of(lambda: RECOMPUTE_KINDS)] = "none"
     """What a backward pass computes again: nothing, some modules, or the whole forward pass."""
     recompute_modules: (
         Annotated[tuple[Module, ...], BeforeValidator(_modules, json_schema_input_type=list[Module])] | None
@@ -114,26 +116,14 @@ class ScheduleSpec(Section):
     """What selective recomputation makes again, as Megatron-LM names it; default: core_attn."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
-    chunk_order: Literal["round_robin", "vee", "both_ways"] = "round_robin"
+    chunk_order: Annotated[str, name_of(lambda: [name for name in LAYOUTS if name != "row"])] = DEFAULT_CHUNK_ORDER
     """Where the chunks of a custom schedule stand: round robin, down the stages and back up, or two copies."""
 
 
 class RoutingSpec(Section):
     """Which experts tokens are sent to."""
 
-    kind: Literal[
-        "balanced",
-        "multinomial",
-        "zipf",
-        "power_law",
-        "dirichlet",
-        "hot_expert",
-        "hot_node",
-        "drift",
-        "bursty",
-        "stride",
-        "trace",
-    ] = "multinomial"
+    kind: Annotated[str, name_of(lambda: ROUTINGS)] = "multinomial"
     """Name of the distribution: balanced gives every expert the same, multinomial draws each token at random."""
     skew: Ratio = 0.0
     """How uneven the experts' popularity is; each kind says in what measure (`docs/routing.md`)."""
@@ -153,12 +143,25 @@ class RoutingSpec(Section):
     """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
     capacity_factor: Ratio | None = None
     """Tokens an expert takes of each source rank, over their mean; null, or experts / top_k and more: all of them."""
-    overflow: Literal["drop", "pad", "reroute"] = "drop"
+    overflow: Annotated[str, name_of(lambda: OVERFLOWS)] = "drop"
     """What becomes of tokens beyond capacity: dropped; dropped, with experts padded up to it; or sent to the next."""
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
     """Nodes whose experts, placed in order, a token takes; null: all of them."""
     file: str | None = None
     """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
+
+    @model_validator(mode="after")
+    def _only_its_own(self) -> Self:
+        """Check that the keys that are given mean something to the kind, and that its capacity is one."""
+        _check_settings(self, "routing", ROUTINGS)
+        if self.capacity_factor is None and self.overflow != "drop":
+            rule, hint = "be left out without routing.capacity_factor", "Give routing.capacity_factor, such as 1.25."
+            raise InvalidValueError(("overflow",), rule, self.overflow, hint)
+        if self.capacity_factor == 0:
+            raise InvalidValueError(
+                ("capacity_factor",), "be above 0", 0, "Write for example 1.25, or null for all tokens."
+            )
+        return self
 
 
 _Expert = Annotated[int, count_of("placement.experts", least=0)]
@@ -168,7 +171,7 @@ _Expert = Annotated[int, count_of("placement.experts", least=0)]
 class PlacementSpec(Section):
     """Which rank holds which expert."""
 
-    kind: Literal["contiguous", "round_robin", "random", "explicit", "greedy", "eplb"] = "contiguous"
+    kind: Annotated[str, name_of(lambda: PLACEMENTS)] = "contiguous"
     """Name of the placement."""
     replicas: Annotated[int, count_of("placement.replicas", least=0)] = 0
     """Copies of experts beyond one of each, over all ranks of a group, with kind eplb."""
@@ -184,3 +187,25 @@ class PlacementSpec(Section):
     """Whether experts that are not where the plan before (without `every`, contiguous) has them are copied there."""
     experts: tuple[tuple[_Expert, ...], ...] | None = None
     """Experts of each rank of a group, with kind explicit: a list for each, or as many for each layer with experts."""
+
+    @model_validator(mode="after")
+    def _only_its_own(self) -> Self:
+        """Check that the keys that are given mean something to the kind."""
+        _check_settings(self, "placement", PLACEMENTS)
+        return self
+
+
+def _check_settings(
+    section: RoutingSpec | PlacementSpec, name: str, registry: Mapping[str, RoutingKind] | Mapping[str, PlacementKind]
+) -> None:
+    """Refuse a key with another value than its default where the kind does not use it, and a missing key it needs."""
+    kind = registry[section.kind]
+    for key, field in type(section).model_fields.items():
+        owners = [owner for owner, entry in registry.items() if entry.uses(key)]
+        value = getattr(section, key)
+        if owners and not kind.uses(key) and value != field.default:
+            hint = f"The key belongs to {name}.kind {', '.join(owners)}; remove it."
+            raise InvalidValueError((key,), f"be left out with {name}.kind {section.kind}", value, hint)
+        if key in kind.required_settings and value is None:
+            rule, hint = f"be given with {name}.kind {section.kind}", f"Add `{key}:` under {name}."
+            raise InvalidValueError((key,), rule, "nothing", hint)

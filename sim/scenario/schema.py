@@ -15,11 +15,19 @@ from sim.scenario.claims_section import Alternative, ClaimSpec, PublishedSpec, R
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
 from sim.scenario.fields import Section, Text, Whole
 from sim.scenario.model_section import ModelSpec
-from sim.scenario.parallel_section import AXES, ParallelSpec, PlacementSpec, RoutingSpec, ScheduleSpec
-from sim.scenario.routing_checks import check_placement, check_routing
+from sim.scenario.parallel_section import (
+    AXES,
+    DEFAULT_CHUNK_ORDER,
+    ParallelSpec,
+    PlacementSpec,
+    RoutingSpec,
+    ScheduleSpec,
+)
 from sim.scenario.stress_section import StressSpec
-from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
+from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
 from workloads.conventions import CONVENTIONS
+from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
 
@@ -43,11 +51,6 @@ _SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
 """Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
-_INTERLEAVING: Final = frozenset({"interleaved", "breadth_first"})
-"""Schedules of as many chunks per stage as are asked for."""
-_TWO_CHUNKS: Final = frozenset({"zb_v", "v_half", "v_min", "chimera", "dualpipe", "dualpipe_v"})
-"""Schedules of two chunks per stage, by themselves."""
-_IN_WORDS: Final[Mapping[int, str]] = {1: "one chunk", 2: "two chunks"}
 _MAX_SEEDS: Final = 100
 _MAX_ITEMS: Final = 1000
 """No list of claims, alternatives, rivals or figures is longer."""
@@ -110,8 +113,9 @@ class ScenarioSpec(Section):
         else:
             self._check_model_and_strategy()
         self._check_schedule()
-        check_routing(self.routing, self.workload.kind)
-        check_placement(self.placement)
+        if self.workload.kind == "collective" and self.routing.capacity_factor is not None:
+            rule, hint = "be left out with workload.kind collective", "Capacities belong to the experts of a model."
+            raise InvalidValueError(("routing", "capacity_factor"), rule, self.routing.capacity_factor, hint)
         self._check_modules()
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
@@ -162,7 +166,7 @@ class ScenarioSpec(Section):
         for key in sorted(model.model_fields_set - _EXCHANGED):
             rule, hint = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
             raise InvalidValueError(("model", key), rule=rule, value=getattr(model, key), hint=hint)
-        needed = ("hidden", "top_k") if workload.op in {"dispatch", "combine"} else ("hidden",)
+        needed = ("hidden", "top_k") if workload.op in EXPERT_EXCHANGES else ("hidden",)
         self._check_given(model, needed)
 
     def _check_model_and_strategy(self) -> None:
@@ -200,24 +204,28 @@ class ScenarioSpec(Section):
             return
         for key in keys:
             if getattr(model, key) is None:
-                description = ModelSpec.model_fields[key].description
+                description = ModelSpec.descriptions()[key]
                 hint = f"Add `{key}` under `model`, or name a model.preset. {description}"
                 raise InvalidValueError(("model", key), rule="be given", value="nothing", hint=hint)
 
     def _check_network_of(self, op: str) -> None:
         """Refuse what would mean nothing to a collective on its own."""
         network, hint = self.network, "Leave it out."
-        if op in {"all_to_all", "dispatch", "combine", "send"} and network.all_reduce != "auto":
+        if op in {*EXCHANGES, "send"} and network.all_reduce != "auto":
             raise InvalidValueError(
                 ("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, hint=hint
             )
-        if op not in {"all_to_all", "dispatch", "combine"}:
+        if op not in EXCHANGES:
             for key, default in (("all_to_all", "direct"), ("num_sms", None)):
                 value = getattr(network, key)
                 if value != default:
                     raise InvalidValueError(("network", key), rule=f"be left out of op {op}", value=value, hint=hint)
-        if op in {"all_gather", "reduce_scatter", "broadcast"} and network.all_reduce in {"tree", "nvls"}:
-            rule, hint = f"be auto, ring or hierarchical with op {op}", "NCCL has trees and NVLS for all-reduce here."
+        if op in operations() and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
+            having = [name for name in algorithm_names() if name == AUTO or algorithms_for(op, name)]
+            rule, hint = (
+                f"be one of {', '.join(having)} with op {op}",
+                "The other algorithms do not have the operation.",
+            )
             raise InvalidValueError(("network", "all_reduce"), rule=rule, value=network.all_reduce, hint=hint)
 
     def _check_schedule(self) -> None:
@@ -225,30 +233,27 @@ class ScenarioSpec(Section):
         if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
             rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise InvalidValueError(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, hint=hint)
-        kind, vpp, file = self.schedule.kind, self.parallel.vpp, self.schedule.file
-        if kind == "custom" and file is None:
+        name, vpp, file, chunk_order = (
+            self.schedule.kind,
+            self.parallel.vpp,
+            self.schedule.file,
+            self.schedule.chunk_order,
+        )
+        kind = schedule_kind_of(name, chunk_order)
+        if kind.reads_file and file is None:
             hint = "Name a text file with one line of passes per stage."
-            raise InvalidValueError(
-                ("schedule", "file"), rule="be given with schedule.kind custom", value="nothing", hint=hint
-            )
-        if kind != "custom" and file is not None:
-            rule, hint = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
-            raise InvalidValueError(("schedule", "file"), rule=rule, value=file, hint=hint)
-        chunk_order = self.schedule.chunk_order
-        if kind != "custom" and chunk_order != "round_robin":
-            rule, hint = f"be left out with schedule.kind {kind}", "It belongs to kind custom; remove it."
-            raise InvalidValueError(("schedule", "chunk_order"), rule=rule, value=chunk_order, hint=hint)
-        takes_any = kind in _INTERLEAVING or (kind == "custom" and chunk_order == "round_robin")
-        if not takes_any and (vpp or 1) > 1:
-            count = 2 if kind in {*_TWO_CHUNKS, "custom"} else 1
-            if vpp != count:
-                rule, hint = f"be {count} with schedule.kind {kind}", f"That schedule has {_IN_WORDS[count]} per stage."
-                raise InvalidValueError(("parallel", "vpp"), rule=rule, value=vpp, hint=hint)
-        if kind in _INTERLEAVING and vpp is None and self.workload.kind == "passes":
+            raise InvalidValueError(("schedule", "file"), f"be given with schedule.kind {name}", "nothing", hint)
+        own = {"file": file, "chunk_order": None if chunk_order == DEFAULT_CHUNK_ORDER else chunk_order}
+        for key, value in own.items():
+            if not kind.reads_file and value is not None:
+                hint = f"The key belongs to schedule.kind {CUSTOM}; remove it."
+                raise InvalidValueError(("schedule", key), f"be left out with schedule.kind {name}", value, hint)
+        if not kind.accepts_num_chunks(vpp or 1):
+            hint = f"Each stage has {kind.num_chunks} chunk{'s' if kind.num_chunks != 1 else ''} under that schedule."
+            raise InvalidValueError(("parallel", "vpp"), f"be {kind.num_chunks} with schedule.kind {name}", vpp, hint)
+        if kind.needs_num_chunks and vpp is None and self.workload.kind == "passes":
             hint = "Write the number of chunks of each stage, such as 2."
-            raise InvalidValueError(
-                ("parallel", "vpp"), rule=f"be given with schedule.kind {kind}", value="nothing", hint=hint
-            )
+            raise InvalidValueError(("parallel", "vpp"), f"be given with schedule.kind {name}", "nothing", hint)
 
 
 def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:

@@ -5,10 +5,13 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of
+from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
+from workloads.collectives import operations
 
 __all__ = [
+    "EXCHANGES",
+    "EXPERT_EXCHANGES",
     "WORKLOADS",
     "CollectiveWorkload",
     "ForwardWorkload",
@@ -18,6 +21,11 @@ __all__ = [
     "TrainingWorkload",
     "WorkloadSpec",
 ]
+
+EXPERT_EXCHANGES: Final = ("dispatch", "combine")
+"""Operations that send tokens to experts and back: their bytes follow from the tokens."""
+EXCHANGES: Final = ("all_to_all", *EXPERT_EXCHANGES)
+"""Operations that exchange a matrix of bytes."""
 
 
 class ForwardWorkload(Section):
@@ -104,7 +112,7 @@ class CollectiveWorkload(Section):
 
     kind: Literal["collective"]
     """One collective operation."""
-    op: Literal["all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "dispatch", "combine", "send"]
+    op: Annotated[str, name_of(lambda: (*operations(), *EXCHANGES, "send"))]
     """Which operation; `send` is from each rank to the next."""
     num_ranks: Annotated[int, count_of("workload.num_ranks")]
     """Ranks that take part: the first so many, unless `ranks` names them."""
@@ -121,10 +129,10 @@ class CollectiveWorkload(Section):
         if self.bytes is None and self.tokens is None:
             hint = "Give bytes, or tokens with model.hidden and model.top_k."
             raise InvalidValueError(("bytes",), rule="be given, or tokens", value="nothing", hint=hint)
-        if self.tokens is None and self.op in ("dispatch", "combine"):
+        if self.tokens is None and self.op in EXPERT_EXCHANGES:
             hint = "Give tokens with model.hidden and model.top_k: their bytes follow."
             raise InvalidValueError(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, hint=hint)
-        if self.tokens is not None and self.op not in ("dispatch", "combine", "all_to_all"):
+        if self.tokens is not None and self.op not in EXCHANGES:
             hint = "Give bytes."
             raise InvalidValueError(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, hint=hint)
         if self.ranks is not None and (len(self.ranks) != self.num_ranks or len(set(self.ranks)) != len(self.ranks)):

@@ -245,6 +245,38 @@ def test_an_unknown_convention_is_refused_with_those_that_are_known():
         build_mesh(Strategy.parse("TP8"), "mesh-tf", num_gpus=8)
 
 
+@EVERY_CONVENTION
+def test_a_convention_is_known_by_its_own_name(convention):
+    assert CONVENTIONS[convention].name == convention
+
+
+@EVERY_CONVENTION
+def test_a_rank_holds_experts_of_all_layers_exactly_where_experts_span_stages(convention):
+    rules = CONVENTIONS[convention]
+    assert list(rules.expert_layers([2, 3], num_layers=4)) == ([0, 1, 2, 3] if rules.experts_span_stages else [2, 3])
+
+
+@EVERY_CONVENTION
+@given(data=st.data())
+def test_the_groups_of_all_lanes_are_the_groups_of_the_stage(convention, data):
+    mesh = data.draw(legal_meshes(convention))
+    for stage in range(mesh.num_stages):
+        groups = {tuple(group) for group in mesh.ep_groups(stage).tolist()}
+        of_lanes = [mesh.ep_groups_of_lane(stage, lane) for lane in range(mesh.num_lanes)]
+        assert {tuple(group) for lane in of_lanes for group in lane.tolist()} == groups
+
+
+def test_tokens_are_replicated_over_tp_by_vllm_without_data_parallelism_alone():
+    meshes = {name: build_mesh(Strategy.parse("EP4_TP4_DP1"), name, num_gpus=4) for name in CONVENTIONS}
+    assert [name for name, mesh in meshes.items() if mesh.replicates_tokens_over_tp] == ["vllm"]
+    assert not build_mesh(Strategy.parse("EP4_TP2_DP2"), "vllm", num_gpus=4).replicates_tokens_over_tp
+
+
+def test_a_model_without_experts_takes_megatrons_mesh_or_is_refused():
+    dense = {name: rules.for_dense_model() for name, rules in CONVENTIONS.items()}
+    assert dense == {"megatron": MEGATRON, "vllm": MEGATRON, "spanning": None}
+
+
 def test_less_than_a_node_may_stay_unused():
     assert MEGATRON.why_illegal(Strategy.parse("TP3_DP3"), num_gpus=16) is None
     assert build_mesh(Strategy.parse("TP3_DP3"), "megatron", num_gpus=16).world == 9

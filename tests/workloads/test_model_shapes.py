@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sim.errors import InvalidValueError
+from workloads.memory import RECOMPUTE_MODULES, Recompute
 from workloads.model import ModelSpec
 from workloads.presets import MODELS, get_model
 
@@ -205,6 +206,22 @@ def test_a_model_that_cannot_be_is_refused(changes, message):
     with pytest.raises(InvalidValueError) as refusal:
         replace(DOCUMENT, **changes)
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_full_recomputation_recomputes_a_forward_pass_without_the_head(name):
+    model = MODELS[name]
+    recomputed = model.recomputed_flops_per_token(Recompute("full"), 1000)
+    assert recomputed == model.flops_per_token(1000, causal=False, with_head=False)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recomputed_experts_include_shared_experts_and_modules_are_no_more_than_the_layer(name):
+    model = replace(MODELS[name], shared_experts=2) if MODELS[name].experts else MODELS[name]
+    flops = {m: model.recomputed_flops_per_token(Recompute("selective", (m,)), 1000) for m in RECOMPUTE_MODULES}
+    both = model.recomputed_flops_per_token(Recompute("selective", ("moe", "shared_experts")), 1000)
+    assert both == flops["moe"] >= flops["shared_experts"]
+    assert sum(flops.values()) - flops["shared_experts"] <= model.flops_per_token(1000, causal=False, with_head=False)
 
 
 @pytest.mark.parametrize(("name", "near"), [("mixtral", "mixtral-8x7b"), ("llama-70b", "llama3-70b")])

@@ -1,4 +1,4 @@
-"""Tokens on at most M nodes: the law of choice beside every set listed, its limits, DeepSeek's rule token by token."""
+"""Tokens on at most M nodes: how probable sets are beside a full list, limits, DeepSeek's rule token by token."""
 
 import math
 from collections import Counter
@@ -44,17 +44,17 @@ def nodes_of(counts, nodes):
     return (counts.reshape(len(counts), nodes, -1).sum(axis=2) > 0).sum(axis=1)
 
 
-def pearson_fits(chosen, chances):
+def pearson_fits(chosen, probabilities):
     """Pearson's statistic over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
     num_tokens = len(chosen)
     seen = Counter(tuple(np.flatnonzero(row).tolist()) for row in chosen)
-    assert set(seen) <= set(chances)
-    statistic = sum((seen[s] - num_tokens * p) ** 2 / (num_tokens * p) for s, p in chances.items())
-    degrees = len(chances) - 1
+    assert set(seen) <= set(probabilities)
+    statistic = sum((seen[s] - num_tokens * p) ** 2 / (num_tokens * p) for s, p in probabilities.items())
+    degrees = len(probabilities) - 1
     assert statistic <= degrees + 6 * math.sqrt(2 * degrees)
 
 
-# --- the law of choice ---------------------------------------------------------------------------------------------
+# --- sets of experts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,20 @@ def pearson_fits(chosen, chances):
 def test_alike_every_set_of_nodes_is_as_likely_and_on_it_every_set_of_experts(num_experts, nodes, most, top_k):
     """Listed: P(S) is the mean over sets of M nodes of 1 / C(M E / N, k) where these hold S."""
     size = num_experts // nodes
-    chances: Counter[tuple[int, ...]] = Counter()
+    probabilities: Counter[tuple[int, ...]] = Counter()
     for chosen in combinations(range(nodes), most):
         experts = [n * size + i for n in chosen for i in range(size)]
         for members in combinations(experts, top_k):
-            chances[members] += 1 / math.comb(nodes, most) / math.comb(len(experts), top_k)
+            probabilities[members] += 1 / math.comb(nodes, most) / math.comb(len(experts), top_k)
     drawn = draw(num_sources=60_000, tokens=1, num_experts=num_experts, top_k=top_k, nodes=nodes, most=most)
     assert drawn.max() == 1
-    pearson_fits(drawn, chances)
+    pearson_fits(drawn, probabilities)
 
 
-def listed(chances, coins, nodes, most, top_k):
+def listed(inclusion, success, nodes, most, top_k):
     """Return P(S) and P(n in G), by every pair listed, with a[n] found in a way of its own: bisection in turns."""
-    odds, size = coins / (1 - coins), coins.size // nodes
-    wanted = inclusion_probabilities(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
+    odds, size = success / (1 - success), success.size // nodes
+    wanted = inclusion_probabilities(inclusion.reshape(nodes, -1).sum(axis=1) / top_k, most)
     sets = list(combinations(range(nodes), most))
     inside = np.array([[n in group for n in range(nodes)] for group in sets])
     members = [list(combinations([n * size + i for n in group for i in range(size)], top_k)) for group in sets]
@@ -93,9 +93,9 @@ def listed(chances, coins, nodes, most, top_k):
     p = weight * np.exp(inside @ log_a)
     p /= p.sum()
     of_sets: Counter[tuple[int, ...]] = Counter()
-    for chance, total, of_group in zip(p, weight, members, strict=True):
+    for probability, total, of_group in zip(p, weight, members, strict=True):
         for s in of_group:
-            of_sets[s] += chance * math.prod(odds[list(s)]) / total
+            of_sets[s] += probability * math.prod(odds[list(s)]) / total
     return of_sets, (p @ inside, wanted)
 
 
@@ -103,23 +103,23 @@ def listed(chances, coins, nodes, most, top_k):
 def test_sets_are_as_likely_as_the_product_of_the_odds_of_nodes_and_experts(most, top_k):
     """Against every pair of nodes and experts listed, with factors of nodes found by bisection."""
     shares = np.array([0.2, 0.05, 0.1, 0.1, 0.05, 0.06, 0.04, 0.15, 0.12, 0.03, 0.04, 0.06])
-    chances = inclusion_probabilities(shares, top_k)
-    coins = bernoulli_odds(chances, top_k)
-    of_sets, (present, wanted) = listed(chances, coins, 4, most, top_k)
+    inclusion = inclusion_probabilities(shares, top_k)
+    success = bernoulli_odds(inclusion, top_k)
+    of_sets, (present, wanted) = listed(inclusion, success, 4, most, top_k)
     assert present == pytest.approx(wanted, abs=1e-9)
-    sampler = weighted_node_sampler(chances, coins, 4, most, top_k)
+    sampler = weighted_node_sampler(inclusion, success, 4, most, top_k)
     pearson_fits(tokens_of(sampler, tokens=40_000, num_experts=12, nodes=4), of_sets)
 
 
 @pytest.mark.parametrize("top_k", [2, 3])
-def test_on_all_nodes_it_is_the_law_without_a_limit(top_k):
-    """The law itself, with M = N, where the product of the odds of experts alone decides."""
-    chances = inclusion_probabilities(np.array([0.3, 0.1, 0.1, 0.05, 0.2, 0.05, 0.15, 0.05]), top_k)
-    coins = bernoulli_odds(chances, top_k)
-    odds = coins / (1 - coins)
+def test_on_all_nodes_sets_are_as_probable_as_without_a_limit(top_k):
+    """With M = N the sampler is used all the same, and the product of the odds of experts alone decides."""
+    inclusion = inclusion_probabilities(np.array([0.3, 0.1, 0.1, 0.05, 0.2, 0.05, 0.15, 0.05]), top_k)
+    success = bernoulli_odds(inclusion, top_k)
+    odds = success / (1 - success)
     weights = {s: math.prod(odds[list(s)]) for s in combinations(range(8), top_k)}
     total = sum(weights.values())
-    drawn = tokens_of(weighted_node_sampler(chances, coins, 4, 4, top_k), tokens=40_000, num_experts=8, nodes=4)
+    drawn = tokens_of(weighted_node_sampler(inclusion, success, 4, 4, top_k), tokens=40_000, num_experts=8, nodes=4)
     pearson_fits(drawn, {s: w / total for s, w in weights.items()})
 
 
@@ -185,8 +185,8 @@ def test_layers_and_microbatches_drawn_together_are_as_those_drawn_alone():
 
 def test_dead_experts_leave_nodes_that_can_be_chosen():
     """Where one node of two alive is all that there is, or where a node has too few experts for a token alone."""
-    chances = inclusion_probabilities(np.array([0.25, 0.25, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0]), 2)
-    sampler = weighted_node_sampler(chances, bernoulli_odds(chances, 2), 4, 1, 2)
+    inclusion = inclusion_probabilities(np.array([0.25, 0.25, 0.2, 0.3, 0.0, 0.0, 0.0, 0.0]), 2)
+    sampler = weighted_node_sampler(inclusion, bernoulli_odds(inclusion, 2), 4, 1, 2)
     assert tokens_of(sampler, tokens=1000, num_experts=8, nodes=4)[:, 4:].sum() == 0
     counts = draw(num_experts=8, nodes=4, top_k=2, most=1, dead_experts=3)
     for pair in counts.reshape(16, 4, 2).sum(axis=0):
@@ -227,26 +227,26 @@ def top(scores, k):
 
 @pytest.mark.parametrize("skew", [0.0, 0.5])
 def test_nodes_are_taken_about_as_often_as_by_the_rule_of_deepseek(skew):
-    """Affinities share * Gumbel noise, biased until experts have their chances without a limit; then the rule.
+    """Affinities are share * Gumbel noise, biased until experts have their inclusion probabilities without a limit.
 
-    Nodes by the sum of their best top_k / M affinities, and experts on the M best: within 0.03 of a node's chance, and
-    2 % of the copies that go to others than by the rule for each 0.1 of skew, beside 2.5 % that are noise: 32 experts,
-    whose chances are off by 0.0026 each.
+    The rule takes nodes by the sum of their best top_k / M affinities, and experts on the M best nodes. Probabilities
+    of nodes agree within 0.03. Of the copies 2 % go to other experts than by the rule for each 0.1 of skew, beside 2.5
+    % that are noise of 32 experts, whose probabilities are off by 0.0026 each.
     """
     num_experts, nodes, most, top_k, tokens = 32, 4, 2, 4, 20_000
     rng = np.random.default_rng(1)
     shares = rng.permutation(np.arange(1.0, num_experts + 1) ** -skew)
-    chances = inclusion_probabilities(shares / shares.sum(), top_k)
-    bias = np.log(chances)
+    inclusion = inclusion_probabilities(shares / shares.sum(), top_k)
+    bias = np.log(inclusion)
     for _ in range(20):
         seen = top(bias + rng.gumbel(size=(tokens, num_experts)), top_k).mean(axis=0)
-        bias += np.log(chances / np.maximum(seen, 1e-4))
+        bias += np.log(inclusion / np.maximum(seen, 1e-4))
     affinity = np.exp(bias + rng.gumbel(size=(tokens, num_experts)))
     best = np.sort(affinity.reshape(tokens, nodes, -1), axis=2)[:, :, -(top_k // most) :].sum(axis=2)
     open_ = top(best, most)
     by_rule = top(np.where(np.repeat(open_, num_experts // nodes, axis=1), affinity, -1.0), top_k)
-    sampler = weighted_node_sampler(chances, bernoulli_odds(chances, top_k), nodes, most, top_k)
+    sampler = weighted_node_sampler(inclusion, bernoulli_odds(inclusion, top_k), nodes, most, top_k)
     drawn = tokens_of(sampler, tokens=4 * tokens, num_experts=num_experts, nodes=nodes)
-    wanted = inclusion_probabilities(chances.reshape(nodes, -1).sum(axis=1) / top_k, most)
+    wanted = inclusion_probabilities(inclusion.reshape(nodes, -1).sum(axis=1) / top_k, most)
     assert np.abs(open_.mean(axis=0) - wanted).max() < 0.03
     assert np.abs(by_rule.mean(axis=0) - drawn.mean(axis=0)).sum() / top_k < 0.025 + 0.2 * skew

@@ -183,7 +183,7 @@ def test_counts_of_two_experts_vary_together_as_distinct_choices_do(tokens, num_
 
 
 class SameBits(np.random.Generator):
-    """A stream whose coins all fall on one side."""
+    """A stream whose random bits are all ones, or all zeros."""
 
     def __init__(self, word: int) -> None:
         super().__init__(np.random.PCG64(1))
@@ -199,8 +199,8 @@ class SameBits(np.random.Generator):
         return np.full(num_words, self._word, dtype=np.uint64)
 
 
-def test_all_heads_are_as_many_as_the_coins():
-    """However few or many bits of its last word a throw needs: all go to one expert, none to the other."""
+def test_successes_are_as_many_as_the_trials_where_every_bit_is_one():
+    """However few or many bits of its last word a cell needs: all tokens go to one expert, none to the other."""
     for tokens in (0, 1, 31, 63, 64, 65, 127, 128, 129, 1000):
         for word, wanted in ((2**64 - 1, [tokens, 0]), (0, [0, tokens])):
             np.testing.assert_array_equal(choose_experts(3, tokens, 2, 1, [SameBits(word)] * 2), [[wanted] * 3] * 2)
@@ -255,7 +255,9 @@ def test_draws_of_different_keys_are_uncorrelated():
 def test_an_unknown_routing_is_refused():
     with pytest.raises(InvalidValueError) as refusal:
         draw("zipff")
-    assert str(refusal.value) == f"routing: kind must be one of {', '.join(ROUTINGS)}, got zipff. Use balanced."
+    error = refusal.value
+    assert (error.field, error.rule) == ("routing.kind", f"be one of {', '.join(ROUTINGS)}")
+    assert (str(error.value), error.hint) == ("zipff", "Use balanced.")
 
 
 def test_a_routing_entered_in_the_dict_alone_is_drawn(monkeypatch):

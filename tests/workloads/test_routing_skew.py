@@ -1,4 +1,4 @@
-"""Skewed routing: shares that mean what they say, and counts that have the law of tokens choosing one by one."""
+"""Skewed routing: shares mean what they say, and counts have the distribution of tokens that choose one by one."""
 
 import math
 from itertools import combinations, pairwise
@@ -33,34 +33,34 @@ def shares(kind, skew, *, num_experts=16, top_k=2, seed=1, layer=0, microbatch=0
     return expert_shares(request, layer, microbatch)
 
 
-# --- the law of choice ---------------------------------------------------------------------------------------------
+# --- sets of experts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
-def test_the_odds_give_every_expert_its_chance(top_k):
+def test_the_odds_give_every_expert_its_inclusion_probability(top_k):
     """Summed over all sets of experts, each with the product of its odds as weight."""
-    chances = inclusion_probabilities(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07]), top_k)
-    coins = bernoulli_odds(chances, top_k)
+    inclusion = inclusion_probabilities(np.array([0.3, 0.25, 0.2, 0.1, 0.08, 0.07]), top_k)
+    success = bernoulli_odds(inclusion, top_k)
     total, seen = 0.0, np.zeros(6)
     for members in combinations(range(6), top_k):
         inside = np.isin(np.arange(6), members)
-        weight = np.prod(np.where(inside, coins, 1 - coins))
+        weight = np.prod(np.where(inside, success, 1 - success))
         total += weight
         seen += weight * inside
-    assert seen / total == pytest.approx(chances, abs=1e-9)
-    assert chances.sum() == pytest.approx(top_k)
+    assert seen / total == pytest.approx(inclusion, abs=1e-9)
+    assert inclusion.sum() == pytest.approx(top_k)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("kind", "skew"), [("zipf", 50.0), ("zipf", 10.0), ("power_law", 10.0), ("power_law", 50.0)])
 def test_strong_skew_is_no_uniform_choice(kind, skew):
-    """Each of N tokens takes expert e with chance pi: the count has deviation sqrt(N pi (1 - pi)); six of them."""
+    """Each of N tokens takes expert e with probability pi: the count has deviation sqrt(N pi (1 - pi)); six of them."""
     num_tokens, top_k = 10_000, 2
     skewed = Skew(skew=skew)
     counts = draw(kind, skew=skewed, num_sources=1, tokens=num_tokens, top_k=top_k)[0, 0, 0]
-    chances = inclusion_probabilities(shares(kind, skewed, top_k=top_k), top_k)
-    allowed = 6 * np.sqrt(num_tokens * chances * (1 - chances)) + 1e-4 * num_tokens
-    assert (np.abs(counts - num_tokens * chances) <= allowed).all()
+    inclusion = inclusion_probabilities(shares(kind, skewed, top_k=top_k), top_k)
+    allowed = 6 * np.sqrt(num_tokens * inclusion * (1 - inclusion)) + 1e-4 * num_tokens
+    assert (np.abs(counts - num_tokens * inclusion) <= allowed).all()
 
 
 @pytest.mark.filterwarnings("error")
@@ -78,11 +78,13 @@ def test_odds_that_swing_are_found_by_smaller_steps_or_refused():
 def test_sets_are_as_likely_as_the_product_of_their_odds():
     """Pearson's statistic of N tokens over n sets has mean n - 1 and variance near 2 (n - 1): six deviations."""
     num_tokens, top_k = 60_000, 2
-    chances = inclusion_probabilities(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
-    coins = bernoulli_odds(chances, top_k)
-    chosen = choose_weighted(num_tokens, 1, 5, conditional_tables(coins, top_k), np.random.default_rng(1))
+    inclusion = inclusion_probabilities(np.array([0.4, 0.2, 0.2, 0.1, 0.1]), top_k)
+    success = bernoulli_odds(inclusion, top_k)
+    chosen = choose_weighted(num_tokens, 1, 5, conditional_tables(success, top_k), np.random.default_rng(1))
     assert chosen.max() == 1
-    weights = {m: np.prod(np.where(np.isin(np.arange(5), m), coins, 1 - coins)) for m in combinations(range(5), top_k)}
+    weights = {
+        m: np.prod(np.where(np.isin(np.arange(5), m), success, 1 - success)) for m in combinations(range(5), top_k)
+    }
     total = sum(weights.values())
     digits = chosen @ 2 ** np.arange(5)
     statistic = 0.0
@@ -94,15 +96,15 @@ def test_sets_are_as_likely_as_the_product_of_their_odds():
 
 @pytest.mark.parametrize("top_k", [1, 2, 8])
 @pytest.mark.parametrize("kind", SKEWED)
-def test_mean_counts_are_the_chances(kind, top_k):
+def test_mean_counts_are_the_inclusion_probabilities(kind, top_k):
     """A count is binomial: over S sources its mean has variance T p (1 - p) / S; six deviations."""
     num_sources, tokens, skew = 3000, 20, Skew(skew=0.6, burst_share=1.0, expert_nodes=FOUR_NODES)
     counts = draw(kind, skew=skew, num_sources=num_sources, tokens=tokens, top_k=top_k)[0, 0]
-    chances = inclusion_probabilities(shares(kind, skew, top_k=top_k), top_k)
-    error = np.sqrt(tokens * chances * (1 - chances) / num_sources)
+    inclusion = inclusion_probabilities(shares(kind, skew, top_k=top_k), top_k)
+    error = np.sqrt(tokens * inclusion * (1 - inclusion) / num_sources)
     assert (counts.sum(axis=1) == tokens * top_k).all()
     assert counts.max() <= tokens
-    assert (np.abs(counts.mean(axis=0) - tokens * chances) <= 6 * error + 1e-9).all()
+    assert (np.abs(counts.mean(axis=0) - tokens * inclusion) <= 6 * error + 1e-9).all()
 
 
 def test_an_expert_has_at_most_the_tokens():
@@ -121,9 +123,9 @@ def test_without_skew_all_experts_are_alike(kind):
 
 
 def test_the_hot_expert_takes_its_share_of_the_tokens():
-    """Share s of tokens and top-k: chance s for the hot one, (k - s) / (E - 1) for the others."""
-    chances = inclusion_probabilities(shares("hot_expert", Skew(skew=0.6, shuffled=False)), 2)
-    assert chances == pytest.approx([0.6] + [1.4 / 15] * 15)
+    """Share s of tokens and top-k: probability s for the hot expert, (k - s) / (E - 1) for the others."""
+    inclusion = inclusion_probabilities(shares("hot_expert", Skew(skew=0.6, shuffled=False)), 2)
+    assert inclusion == pytest.approx([0.6] + [1.4 / 15] * 15)
 
 
 def test_the_hot_node_takes_its_share_of_the_copies():
@@ -185,7 +187,7 @@ def test_near_the_limit_of_dirichlet_one_expert_has_nearly_all(below, seed):
     assert counts.sum() == 1600
 
 
-def test_logarithms_give_the_law_of_dirichlet_as_well():
+def test_logarithms_give_the_distribution_of_dirichlet_as_well():
     """The mean of the squared shares over 4,000 layers is (1 + skew**2) / E, on either side of where they are drawn."""
     for skew in (3.2, 3.6, 5.0):
         squares = [
@@ -216,7 +218,7 @@ def test_drift_keeps_its_spread_and_forgets_by_its_persistence():
 
 
 def test_bursts_come_as_often_as_they_should():
-    """1,000 microbatches with chance 0.2: standard deviation 12.6; five of them."""
+    """1,000 microbatches with probability 0.2: standard deviation 12.6; five of them."""
     skew = Skew(skew=0.5, burst_share=0.2)
     bursts = sum(shares("bursty", skew, microbatch=m).max() > 0.2 for m in range(1000))
     assert abs(bursts - 200) <= 63

@@ -1,4 +1,4 @@
-"""Bytes per GPU: what a rank holds all the time, and what a microbatch in flight adds.
+"""Bytes per GPU: what a rank holds at all times, and what a microbatch in flight adds.
 
 `params` counts parameters, `states` makes bytes of them under ZeRO, `activations` says what a microbatch keeps for its
 backward pass under each kind of recomputation, and `inference` what prefill keeps.

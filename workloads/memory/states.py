@@ -8,7 +8,7 @@ With P parameters on the rank and P' = dense / DP + experts / their replicas, an
     0      dtype * P      4 P         12 P
     1      dtype * P      4 P         12 P'
     2      dtype * P      4 P'        12 P'       one layer's gradients, whole
-    3      dtype * P'     4 P'        12 P'       the same, and two layers' weights, whole
+    3      dtype * P'     4 P'        12 P'       one layer's gradients, two layers' weights, whole
 
 In bf16 that is Megatron's mixed precision: 2 + 4 + 12 = 18 bytes per parameter without ZeRO, 6 + 12 / DP with its
 distributed optimizer.
@@ -46,12 +46,10 @@ OPTIMIZER_BYTES = MEGATRON_PRECISION.optimizer_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateBytes:
-    """What a rank holds in training from the first to the last step."""
+    """Bytes that a rank holds in training from the first to the last step."""
 
     weights: float
-    """Weights."""
     gradients: float
-    """Gradients."""
     optimizer: float
     """Master weights and moments."""
     working: float

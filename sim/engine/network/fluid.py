@@ -203,7 +203,7 @@ class FluidNetwork:
             self._leave_alone(alone)
         flowing = [alone for alone in met if alone.since_ns <= now_ns]
         for alone in met:
-            if alone.since_ns > now_ns:  # it has not begun to flow: let it join when it does
+            if alone.since_ns > now_ns:  # it has not begun to flow: it joins when it does
                 for other in alone.positions:
                     Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
         if not flowing and not components:

@@ -131,7 +131,7 @@ def _notes(axes: Axes, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> N
 
 
 def _colour_bar(figure: Figure, axes: Axes, height: float) -> None:
-    """Draw what the colours mean, at the upper right."""
+    """Draw the scale of the colours, at the upper right."""
     width = 1.9 / _WIDTH_INCHES
     box = figure.add_axes((1 - 0.35 / _WIDTH_INCHES - width, 1 - 0.42 / height, width, 0.14 / height))
     bar = figure.colorbar(axes.collections[0], cax=box, orientation="horizontal", ticks=[0, 0.5, 1])
@@ -189,7 +189,7 @@ def draw_pairs(pairs: PairUse, path: Path, *, title: str) -> None:
 
 
 def _summary(pairs: PairUse) -> str:
-    """Return in words how much stayed in a node and how much left one."""
+    """Return in words how many bytes stayed inside a node and how many went between nodes."""
     is_local = pairs.node_of[:, None] == pairs.node_of
     inside, between = (float(pairs.num_bytes[pairs_of].sum()) for pairs_of in (is_local, ~is_local))
     if not inside + between:
@@ -199,7 +199,7 @@ def _summary(pairs: PairUse) -> str:
 
 
 def _heat_map(figure: Figure, axes: Axes, pairs: PairUse, least: float, most: float) -> None:
-    """Draw the matrix, the lines between nodes, and what the colours mean."""
+    """Draw the matrix, the lines between nodes, and the scale of the colours."""
     rows = pairs.num_bytes.shape[0]
     norm = LogNorm(min(least, most / 1.001), most)
     shown = np.ma.masked_equal(pairs.num_bytes, 0.0)

@@ -1,4 +1,4 @@
-"""Memory over time of the fullest stage, stacked by use, with the other stages as lines and the device's capacity.
+"""Memory over time of the fullest stage by component, the other stages as lines, and the device's capacity.
 
 Each value holds until the next change. The peak is marked; the numbers at the right are those of the peak.
 """
@@ -15,9 +15,9 @@ from sim.report.canvas import Sheet, check_suffix, settings
 from sim.report.palette import AXIS, INK, STALLED, SUBTLE
 from sim.results.quantities import format_quantity
 
-__all__ = ["PART_COLOURS", "draw_memory"]
+__all__ = ["COMPONENT_COLOURS", "draw_memory"]
 
-PART_COLOURS: Final[Mapping[str, str]] = {
+COMPONENT_COLOURS: Final[Mapping[str, str]] = {
     "weights": "#3e4c59",
     "gradients": "#8a97a5",
     "optimizer": "#bcc5ce",
@@ -27,7 +27,7 @@ PART_COLOURS: Final[Mapping[str, str]] = {
     "expert_activations": "#eebb77",
     "logits": "#ffaabb",
 }
-"""Fill of each use of memory, from the bottom."""
+"""Fill of each component, from the bottom."""
 
 _WIDTH_PX: Final = 1200
 _HEIGHT_PX: Final = 520
@@ -62,7 +62,7 @@ def draw_memory(memory: Mapping[str, Any], path: str | Path, *, title: str, end_
         sheet.text(24, 23, title, size_pt=14, bold=True)
         sheet.text(24, 46, _subtitle(memory), size_pt=9.5, colour=SUBTLE)
         _draw_axes(sheet, highest, end_s)
-        tops = _draw_parts(sheet, timeline, highest, end_s)
+        tops = _draw_components(sheet, timeline, highest, end_s)
         for other in memory["timeline"]:
             if other["stage"] != stage:
                 _draw_line(sheet, other, highest, end_s)
@@ -93,22 +93,26 @@ def _y(num_bytes: NDArray[np.float64] | float, highest: float) -> NDArray[np.flo
 
 
 def _layers(timeline: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """Return the bytes of each use at each time, from the bottom."""
+    """Return the bytes of each component at each time, from the bottom."""
     num = len(timeline["time_s"])
     held, varying = timeline["held_bytes"], timeline["varying_bytes"]
-    parts = {part: np.full(num, float(held[part])) for part in PART_COLOURS if part in held}
-    return parts | {part: np.array(varying[part], dtype=float) for part in PART_COLOURS if part in varying}
+    components = {
+        component: np.full(num, float(held[component])) for component in COMPONENT_COLOURS if component in held
+    }
+    return components | {
+        component: np.array(varying[component], dtype=float) for component in COMPONENT_COLOURS if component in varying
+    }
 
 
-def _draw_parts(sheet: Sheet, timeline: Mapping[str, Any], highest: float, end_s: float) -> list[str]:
-    """Draw the uses of a stage's memory one above the other; return their names from the bottom."""
+def _draw_components(sheet: Sheet, timeline: Mapping[str, Any], highest: float, end_s: float) -> list[str]:
+    """Draw the components of a stage's memory one above the other; return their names from the bottom."""
     times = np.array([*timeline["time_s"], max(end_s, timeline["time_s"][-1])])
     x_px = np.stack([_x(times[:-1], end_s), _x(times[1:], end_s)], axis=1)
     below = np.zeros(len(timeline["time_s"]))
-    for part, size in _layers(timeline).items():
+    for component, size in _layers(timeline).items():
         y_px = np.stack([_y(below + size, highest), _y(below, highest)], axis=1)
-        colour = PART_COLOURS[part]
-        sheet.bars(x_px, y_px, colour, gid=f"moesim-memory:{part}", edge_px=0.5, edge_colour=colour)
+        colour = COMPONENT_COLOURS[component]
+        sheet.bars(x_px, y_px, colour, gid=f"moesim-memory:{component}", edge_px=0.5, edge_colour=colour)
         below = below + size
     return list(_layers(timeline))
 
@@ -148,14 +152,17 @@ def _draw_peak(sheet: Sheet, memory: Mapping[str, Any], highest: float, end_s: f
         sheet.text(_RIGHT_PX - 6, level - 9, text, size_pt=8, colour=STALLED, align="right")
 
 
-def _draw_labels(sheet: Sheet, peak: Mapping[str, int], parts: Sequence[str]) -> None:
-    """Write the uses of memory with their bytes at the peak, from the top."""
+def _draw_labels(sheet: Sheet, peak: Mapping[str, int], components: Sequence[str]) -> None:
+    """Write the components with their bytes at the peak, from the top."""
     left = float(_RIGHT_PX + 24)
     sheet.text(left, _TOP_PX + 4, "at the peak", size_pt=9, bold=True)
-    for i, part in enumerate(reversed(parts)):
+    for i, component in enumerate(reversed(components)):
         top = _TOP_PX + 22 + 22.0 * i
         sheet.bars(
-            np.array([[left, left + 16]]), np.array([[top, top + 12]]), [PART_COLOURS[part]], gid=f"moesim-key:{part}"
+            np.array([[left, left + 16]]),
+            np.array([[top, top + 12]]),
+            [COMPONENT_COLOURS[component]],
+            gid=f"moesim-key:{component}",
         )
-        text = f"{part.replace('_', ' ')}  {format_quantity(float(peak[part]), 'bytes')}"
+        text = f"{component.replace('_', ' ')}  {format_quantity(float(peak[component]), 'bytes')}"
         sheet.text(left + 24, top + 6, text, size_pt=8.5)

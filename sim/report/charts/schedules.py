@@ -1,4 +1,4 @@
-"""One picture of several schedules on the same work: a band per schedule, a line per stage, times aligned.
+"""A picture of several schedules on the same work: a band for each schedule, a line for each stage, times aligned.
 
 Hue is the microbatch; light is F, full B, greyed W, and a darker shade a second chunk. Grey ground is idle.
 """
@@ -17,7 +17,7 @@ from sim.report.timeline.bars import select_bars
 __all__ = ["Band", "draw_schedules"]
 
 Band = tuple[str, str, Trace, str]
-"""Name, its time, its run, and a note; one that begins with a star marks the best."""
+"""Name of a schedule, its time, its run, and a note; a note that begins with a star marks the best schedule."""
 
 _WIDTH_PX: Final = 1600
 _LEFT_PX: Final = 150
@@ -32,12 +32,12 @@ _CHUNK_DARKER: Final = 0.22
 
 
 def draw_schedules(bands: Sequence[Band], path: str | Path, *, title: str) -> None:
-    """Draw the whole run of each band, one below the other on one axis of time.
+    """Draw the whole run of each band, below each other and with a common axis of time.
 
     Parameters
     ----------
     bands
-        Name, time, run and a note, such as that it does not fit; one that begins with a star marks the best.
+        Name, time, run and note of each schedule; a note that begins with a star marks the best schedule.
     path
         File to write; its suffix (.png, .svg, .pdf) is the format.
     title
@@ -76,7 +76,7 @@ def _x(time_ns: np.ndarray, end_ns: int) -> np.ndarray:
 
 
 def _draw_band(sheet: Sheet, band: Band, top: float, height: float, end_ns: int) -> None:
-    """Draw the passes of one schedule, and its name and time at the left."""
+    """Draw the passes of a schedule, and its name and time at the left."""
     name, took, trace, note = band
     line = height / trace.num_stages
     own_end = np.array([[0, trace.step_ns]])

@@ -18,7 +18,7 @@ __all__ = ["draw_stress"]
 
 _COLOURS: Final = (SERIES_COLOURS[-1], *SERIES_COLOURS[:-1])
 _MARKERS: Final = SERIES_MARKERS[: len(_COLOURS)]
-_PART_COLOURS: Final = {
+_KIND_OF_WORK_COLOURS: Final = {
     "compute": KIND_COLOURS["expert"],
     "dispatch": KIND_COLOURS["ep_dispatch"],
     "combine": KIND_COLOURS["ep_combine"],
@@ -62,7 +62,7 @@ def draw_stress(data: Mapping[str, Any], path: Path) -> None:
         _imbalance(panels[0, 3], rows, names)
         _lines(panels[1, 0], rows, names, key="lost_fraction", factor=100.0, label="dropped or rerouted [% of copies]")
         _memory(panels[1, 1], rows, names)
-        _parts(panels[1, 2], rows, names)
+        _kinds_of_work(panels[1, 2], rows, names)
         _heat(panels[1, 3], data["expert_tokens"])
         handles, labels = panels[0, 0].get_legend_handles_labels()
         for handle, label in _signs(rows):
@@ -78,7 +78,7 @@ def draw_stress(data: Mapping[str, Any], path: Path) -> None:
 
 
 def _lines(panel: Axes, rows: list[Row], names: list[str], *, key: str, factor: float, label: str) -> None:
-    """Draw a value against skew, a line for each remedy, with its interval over seeds; what does not fit is crossed."""
+    """Draw a value over skew, a line and an interval for each remedy; points that do not fit are crossed."""
     for number, name in enumerate(names):
         mine = sorted((row for row in rows if row["remedy"] == name), key=lambda row: float(row["skew"]))
         skews = [row["skew"] for row in mine]
@@ -116,7 +116,7 @@ def _signs(rows: list[Row]) -> list[tuple[Line2D, str]]:
 
 
 def _imbalance(panel: Axes, rows: list[Row], names: list[str]) -> None:
-    """Draw the busiest rank over the mean, and what the best placement could reach as a dotted line."""
+    """Draw the busiest rank over the mean, and its bound under the best placement as a dotted line."""
     _lines(panel, rows, names, key="imbalance_max_over_mean", factor=1.0, label="busiest rank over the mean, in tokens")
     for number, name in enumerate(names):
         mine = sorted((row for row in rows if row["remedy"] == name), key=lambda row: float(row["skew"]))
@@ -134,16 +134,16 @@ def _memory(panel: Axes, rows: list[Row], names: list[str]) -> None:
                    va="bottom", fontsize=8, color=_UNFIT)  # fmt: skip
 
 
-def _parts(panel: Axes, rows: list[Row], names: list[str]) -> None:
+def _kinds_of_work(panel: Axes, rows: list[Row], names: list[str]) -> None:
     """Draw the step at the largest skew by kind of work, a bar for each remedy."""
     largest = max((row["skew"] for row in rows), default=0.0)
     mine = {row["remedy"]: row for row in rows if row["skew"] == largest}
     shown_names = [name for name in names if name in mine]
     left = np.zeros(len(shown_names))
-    for part, colour in _PART_COLOURS.items():
-        widths = np.array([1e3 * mine[name]["parts_s"][part] for name in shown_names])
+    for kind, colour in _KIND_OF_WORK_COLOURS.items():
+        widths = np.array([1e3 * mine[name]["parts_s"][kind] for name in shown_names])
         if widths.any():
-            panel.barh(range(len(shown_names)), widths, left=left, color=colour, label=part, height=0.45)
+            panel.barh(range(len(shown_names)), widths, left=left, color=colour, label=kind, height=0.45)
         left += widths
     panel.set_yticks([])
     for at, name in enumerate(shown_names):

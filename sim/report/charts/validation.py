@@ -1,7 +1,7 @@
 """A picture of a validation: modelled against published figures, both logarithmic, a marker for each system.
 
-One panel for each unit. On the diagonal the model is right; the band is 10 % to either side. Figures set apart are
-hollow.
+There is a panel for each unit. On the diagonal the model is right; the band is 10 % to either side. Markers of figures
+that are set apart are hollow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def draw_validation(data: Mapping[str, Any], path: Path, *, title: str) -> None:
 
 
 def _handles(labels: Sequence[str], *, has_apart: bool) -> list[Artist]:
-    """Return the legend: the band, what hollow markers are, and each system's marker."""
+    """Return the legend: the band, the hollow markers, and the marker of each system."""
     handles: list[Artist] = [Patch(facecolor=IDLE, label="within 10 %")]
     if has_apart:
         handles.append(Line2D([], [], **_marker(-1, is_apart=True), label="hollow: set apart, counted in nothing"))
@@ -83,7 +83,7 @@ def _marker(number: int, *, is_apart: bool) -> dict[str, Any]:
 
 
 def _panel(panel: Axes, unit: str | None, points: Sequence[Point], systems: Sequence[tuple[str, str]]) -> None:
-    """Draw the figures of one unit."""
+    """Draw the figures of a unit."""
     panel.set(xscale="log", yscale="log", aspect="equal")
     style_axes(panel, grid=True)
     panel.set_xlabel("published", color=INK)

@@ -51,7 +51,7 @@ def print_claims(claims: Sequence[Claim], console: Console, assumptions: Mapping
 
 
 def expectation(expect: Mapping[str, Any]) -> str:
-    """Return what a claim expects, in words.
+    """Return the expectation of a claim in words.
 
     >>> expectation({"op": ">=", "value": 26e6, "unit": "tokens/s", "tolerance": 0.5e6})
     'at least 26 M tokens/s'

@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 def print_collective(data: Mapping[str, Any], console: Console) -> None:
-    """Print a collective that was run on its own: how, how long, and at what bandwidths."""
+    """Print a collective that was run alone: algorithm, time and bandwidths."""
     metrics, path_ns = data.get("metrics") or {}, data.get("path_ns") or {}
     heading(console, "collective")
     table = new_table(

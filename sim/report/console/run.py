@@ -1,8 +1,8 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
-Order: what was run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the hottest
-links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line instead of
-metrics and accounts.
+Order: the facts of the run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the
+hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line
+instead of metrics and accounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -225,8 +225,8 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
     """Print what fills a GPU at the peak, where and when that is, and whether it fits."""
-    parts = memory.get("peak_bytes_per_gpu") or {}
-    total, capacity = parts.get("total"), memory.get("capacity_bytes")
+    components = memory.get("peak_bytes_per_gpu") or {}
+    total, capacity = components.get("total"), memory.get("capacity_bytes")
     if not total:
         return
     where = [f"stage {memory['peak_stage']}"] if memory.get("peak_stage") is not None else []
@@ -234,10 +234,10 @@ def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
     where += [f"at {format_quantity(memory['peak_time_s'], 's')}"] if memory.get("peak_time_s") is not None else []
     heading(console, "memory per GPU", f"peak on {' '.join(where)}" if where else "")
     table = new_table(console, "", "peak", "of peak", right=[1, 2])
-    for part, num_bytes in parts.items():
-        if num_bytes and part != "total":
+    for component, num_bytes in components.items():
+        if num_bytes and component != "total":
             share = f"{100 * num_bytes / total:.1f} %"
-            table.add_row(cell(part.replace("_", " ")), cell(format_quantity(num_bytes, "bytes")), cell(share))
+            table.add_row(cell(component.replace("_", " ")), cell(format_quantity(num_bytes, "bytes")), cell(share))
     table.add_row(cell("total", "bold"), cell(format_quantity(total, "bytes"), "bold"), cell("100.0 %"))
     indented(console, table)
     if capacity:
@@ -264,7 +264,7 @@ def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Consol
 def _print_engine(engine: Mapping[str, Any], console: Console) -> None:
     """Print the numbers of simulations, spans and events in a line."""
     counted = [(engine.get("runs"), "simulation"), (engine.get("spans"), "span"), (engine.get("events"), "event")]
-    texts = [f"{count:,} {what}{'' if count == 1 else 's'}" for count, what in counted if count]
+    texts = [f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in counted if count]
     if engine.get("folded"):
         texts.append(
             f"{engine['folded']:,} of {engine['lanes']:,} lanes (all stages) folded: each counted as an equal lane"

@@ -133,12 +133,12 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
     heading(
         console, "the slowdown", "time that each kind of work adds to the step of the first row, averaged over stages"
     )
-    parts = [part for part in rows[0]["parts_s"] if any(row["parts_s"][part] for row in rows)]
+    kinds = [kind for kind in rows[0]["parts_s"] if any(row["parts_s"][kind] for row in rows)]
     _print_table(
         console,
         rows,
-        (*parts, "of which contention"),
-        lambda row: [*(_signed(row["slowdown_s"].get(part)) for part in parts), _signed(row["contention_added_s"])],
+        (*kinds, "of which contention"),
+        lambda row: [*(_signed(row["slowdown_s"].get(kind)) for kind in kinds), _signed(row["contention_added_s"])],
     )
     problems = dict.fromkeys(row["problem"] for row in rows if row["problem"])
     for problem in problems:
@@ -150,7 +150,7 @@ def print_stress(data: Mapping[str, Any], console: Console, *, written: Mapping[
 def _print_table(
     console: Console, rows: Sequence[Row], columns: Sequence[str], cells: Callable[[Row], Sequence[str]]
 ) -> None:
-    """Print a row for each remedy and skew; a remedy is named once, and what does not fit is red."""
+    """Print a row for each remedy and skew; a remedy is named once, and a row that does not fit is red."""
     table = new_table(console, "remedy", "skew", *columns, right=range(1, 2 + len(columns)))
     last = None
     for row in rows:

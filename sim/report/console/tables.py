@@ -104,7 +104,7 @@ def indented(console: Console, content: RenderableType) -> None:
 
 
 def print_written(written: Mapping[str, str], console: Console) -> None:
-    """Print the files that were written: what each holds, and its path."""
+    """Print the content and the path of each file that was written."""
     if written:
         heading(console, "written")
         table = new_table(console, "", "")

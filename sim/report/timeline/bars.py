@@ -54,7 +54,7 @@ WINDOW_PASSES = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bars:
-    """The bars of one stream, in the order of the trace."""
+    """The bars of a stream, in the order of the trace."""
 
     row: NDArray[np.intp]
     """Row of the trace. Shape [B]."""
@@ -111,7 +111,8 @@ def select_bars(
 def touch(start: NDArray[np.int64], end: NDArray[np.int64], window_ns: tuple[int, int]) -> NDArray[np.bool_]:
     """Return which spans touch a window. Shapes [N], [N] -> [N].
 
-    A span that ends where the window starts does not; one of no length does if it lies in the window or on its edge.
+    A span that ends where the window starts does not touch the window; a span of no length touches the window if it
+    lies within the window or on an edge.
 
     >>> touch(np.array([0, 0, 10, 20]), np.array([10, 11, 10, 30]), (10, 20)).tolist()
     [False, True, True, False]
@@ -140,7 +141,7 @@ def check_window_ns(trace: Trace, window_ns: Sequence[int] | None, *, lane: int)
     """Return the window to draw; refuse a lane or a window that the run does not have."""
     if not 0 <= lane < trace.num_lanes:
         raise InvalidValueError(
-            field="lane", rule=f"be 0 to {trace.num_lanes - 1}", value=lane, hint="Choose one of the stage's lanes."
+            field="lane", rule=f"be 0 to {trace.num_lanes - 1}", value=lane, hint="Choose a lane of the stage."
         )
     if window_ns is None:
         return default_window_ns(trace, lane=lane)

@@ -139,7 +139,7 @@ def draw_timeline(
     lane: int = 0,
     notes: Sequence[str] | None = None,
 ) -> None:
-    """Draw the timeline of one lane of each stage.
+    """Draw the timeline of a lane of each stage.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def _subtitle(trace: Trace, window: tuple[int, int], lane: int, subtitle: str) -
         lanes += f", which runs like lane {runs}"
     elif trace.num_of[runs] > 1:
         lanes += f", and {trace.num_of[runs] - 1} run like it"
-    return "  ·  ".join(part for part in (subtitle, shown, lanes) if part)
+    return "  ·  ".join(filter(None, (subtitle, shown, lanes)))
 
 
 def _ms(time_ns: int) -> str:

@@ -1,1 +1,1 @@
-"""The picture of a cluster: what is shown of it, where it stands, how links look."""
+"""The picture of a cluster: which nodes and switches are shown, where they stand, and how links look."""

@@ -89,7 +89,7 @@ class Sketch:
     width_px: int = MAX_WIDTH_PX
     """Width of the sheet."""
     grids: set[str] = field(default_factory=set)
-    """Rows with several lines of boxes: their links inside the node are drawn as one."""
+    """Rows with several lines of boxes: a single line stands for their links inside the node."""
 
 
 PAD_PX: Final = 7
@@ -153,20 +153,20 @@ def _rows(graph: "nx.DiGraph[str]", vertices: Sequence[str]) -> dict[str, list[s
     by_kind: dict[str, list[str]] = {}
     for vertex in vertices:
         by_kind.setdefault(graph.nodes[vertex]["kind"], []).append(vertex)
-    place: dict[str, float] = {}
+    x_of: dict[str, float] = {}
     for kind in sorted(by_kind, key=lambda kind: _ORDERED.index(kind) if kind in _ORDERED else len(_ORDERED)):
         row = by_kind[kind]
-        wanted = {vertex: _mean(place[o] for o in graph.successors(vertex) if o in place) for vertex in row}
-        row.sort(key=lambda vertex: wanted[vertex])  # keeps the order of equals
-        place.update((vertex, (i + 0.5) / len(row)) for i, vertex in enumerate(row))
+        mean_x = {vertex: _mean(x_of[o] for o in graph.successors(vertex) if o in x_of) for vertex in row}
+        row.sort(key=lambda vertex: mean_x[vertex])  # keeps the order of equals
+        x_of.update((vertex, (i + 0.5) / len(row)) for i, vertex in enumerate(row))
     others = [kind for kind in by_kind if kind not in _ROWS]
     return {kind: by_kind[kind] for kind in ("nic", *others, *_ROWS[1:]) if kind in by_kind}
 
 
-def _mean(places: Iterable[float]) -> float:
-    """Return the mean of places; the middle if there are none."""
-    found = list(places)
-    return sum(found) / len(found) if found else 0.5
+def _mean(xs: Iterable[float]) -> float:
+    """Return the mean of positions from 0 (left) to 1; the middle if there are none."""
+    values = list(xs)
+    return sum(values) / len(values) if values else 0.5
 
 
 def short_name(vertex: str, kind: str) -> str:
@@ -211,7 +211,7 @@ def _place_row(
 
 
 def _name(data: Mapping[str, object], vertex: str) -> str:
-    """Return what stands in a box of a node: a GPU's rank, a NIC's position, else the kind in words."""
+    """Return the text in a box of a node: the rank of a GPU, the position of a NIC, else the name of the kind."""
     kind = str(data["kind"])
     if kind == "gpu":
         return str(data["rank"])
@@ -244,7 +244,7 @@ _REST_PX: Final = 66
 
 
 def lay_out(graph: "nx.DiGraph[str]", shown: Shown, *, top_px: float) -> Sketch:
-    """Return the places of what is shown of a cluster."""
+    """Return the positions of the shown nodes and switches of a cluster."""
     sketch = Sketch()
     num_tiers = len(shown.sizes)
     loops = _tiers_with_loops(graph, shown)
@@ -356,12 +356,12 @@ def _head(sketch: Sketch, name: str, count: int, y_px: float) -> None:
 
 
 def _tier_name(graph: "nx.DiGraph[str]", shown: Shown, tier: int) -> str:
-    """Return what the switches of a tier are called, by their kind."""
+    """Return the name of the switches of a tier, by their kind."""
     some = shown.tiers[tier - 1].vertices if tier else [v for unit in shown.units for v in unit.switches.vertices]
     kinds = list(dict.fromkeys(graph.nodes[vertex]["kind"] for vertex in some)) or ["switch"]
     plural = {"leaf": "leaves", "switch": "switches", "nvswitch": "NVSwitches"}.get(kinds[0], f"{kinds[0]}s")
-    one = {"nvswitch": "NVSwitch"}.get(kinds[0], kinds[0])
-    return one if shown.sizes[tier] == 1 else plural
+    singular = {"nvswitch": "NVSwitch"}.get(kinds[0], kinds[0])
+    return singular if shown.sizes[tier] == 1 else plural
 
 
 def _tiers_with_loops(graph: "nx.DiGraph[str]", shown: Shown) -> set[int]:

@@ -64,7 +64,7 @@ def draw_topology(
     Parameters
     ----------
     graph
-        The cluster: vertices with `kind`, GPUs with `rank`, what stands in a node with `node`.
+        The cluster: vertices with `kind`, GPUs with `rank`, vertices inside a node with `node`.
     path
         File to write; its suffix (.png, .svg, .pdf) is the format.
     title, subtitle
@@ -119,7 +119,7 @@ def _lines(
     looks: Mapping[tuple[str, float], LinkLook],
     use: Mapping[tuple[str, str], float] | None,
 ) -> Iterator[_Line]:
-    """Yield a line for each cable between boxes; one for all between rows of a node that have several lines."""
+    """Yield a line for each cable between boxes; rows that need several lines of boxes have a line for all cables."""
     bundles: dict[tuple[str, str], list[tuple[str, str]]] = {}
     done: set[tuple[str, str]] = set()
     for a, box in sketch.boxes.items():
@@ -162,7 +162,7 @@ def _line(
 
 
 def _points(box: Box, other: Box) -> tuple[Point, ...]:
-    """Return a straight line between boxes of different rows, an arc below (in a tier above) those of one."""
+    """Return a straight line between boxes of different rows, or an arc below (in a tier: above) boxes of a row."""
     if box.row == other.row:
         is_tier = box.row.startswith("tier")
         edge = box.top_px if is_tier else box.top_px + box.height_px
@@ -181,7 +181,7 @@ def _points(box: Box, other: Box) -> tuple[Point, ...]:
 
 
 def _clipped(box: Box, x_px: float) -> float:
-    """Return the place on a box's edge that is nearest to `x_px`."""
+    """Return the position on a box's edge that is nearest to `x_px`."""
     margin = min(6.0, box.width_px / 2)
     return min(max(x_px, box.left_px + margin), box.left_px + box.width_px - margin)
 
@@ -259,7 +259,7 @@ def _draw_legend(
     columns: int,
     top: float | None,
 ) -> None:
-    """Draw samples of lines with what they are, fills of boxes, and the scale of use."""
+    """Draw the legend: samples of lines and of boxes with their meaning, and the scale of use."""
     pitch = (sheet.width_px - 40) / columns
     for i, ((kind, _), look) in enumerate(looks.items()):
         x, y = 20 + pitch * (i % columns), top_px + _LEGEND_ROW_PX * (i // columns)

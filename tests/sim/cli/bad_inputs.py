@@ -757,12 +757,22 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "recompute: none",
         "file: ../order.csv",
-        (23, "schedule.file", "be left out with schedule.kind 1f1b", "It belongs to kind custom; remove it."),
+        (
+            23,
+            "schedule.file",
+            "be left out with schedule.kind 1f1b",
+            "The key belongs to schedule.kind custom; remove it.",
+        ),
     ),
     (
         "kind: balanced",
         "kind: balanced, file: /etc/passwd",
-        (24, "routing.file", "be left out with kind balanced", "It belongs to kind trace."),
+        (
+            24,
+            "routing.file",
+            "be left out with routing.kind balanced",
+            "The key belongs to routing.kind trace; remove it.",
+        ),
     ),
     (
         "kind: balanced",

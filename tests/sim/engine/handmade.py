@@ -135,9 +135,9 @@ def serve(ranks: Sequence[int], duration_ns: Sequence[int]) -> Service:
     )
 
 
-def exchange(*transfers: Transfer, kind: str = "tp", join: RendezvousKey | None = None) -> Collective:
+def exchange(*transfers: Transfer, kind: str = "tp", rendezvous: RendezvousKey | None = None) -> Collective:
     """Transfers that the lane waits for."""
-    return Collective(kind=kind, layer=0, transfers=transfers, join=join)
+    return Collective(kind=kind, layer=0, transfers=transfers, rendezvous=rendezvous)
 
 
 class HandPlan:

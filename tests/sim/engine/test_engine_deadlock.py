@@ -55,11 +55,11 @@ def test_a_lane_that_waits_for_what_nobody_makes_is_named():
 
 
 def test_a_collective_that_a_lane_never_enters_names_who_is_missing():
-    join = RendezvousKey(key=("reduce",), members=((0, 0), (1, 0)))
+    rendezvous = RendezvousKey(key=("reduce",), members=((0, 0), (1, 0)))
     transfer = make_transfer({0: 1}, [1])
     plan = HandPlan(
         ["F0", "F0"],
-        lambda stage, *_: [kernel(10), *([exchange(transfer, join=join)] if stage == 0 else [])],
+        lambda stage, *_: [kernel(10), *([exchange(transfer, rendezvous=rendezvous)] if stage == 0 else [])],
         inputs=lambda *_: (),
         capacity=[1],
     )

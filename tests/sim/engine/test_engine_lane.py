@@ -235,12 +235,12 @@ def test_imbalance_of_a_transfer_never_exceeds_its_duration():
 
 def meeting_plan(before_ns, *, num_lanes=2):
     """Lanes of one stage that compute for a while, then reduce together for 50 ns after a latency of 4."""
-    join = RendezvousKey(key=("reduce",), members=tuple((0, lane) for lane in range(num_lanes)))
+    rendezvous = RendezvousKey(key=("reduce",), members=tuple((0, lane) for lane in range(num_lanes)))
     together = make_transfer({0: 50}, [1], latency_ns=4, ranks=range(num_lanes))
 
     def ops(stage, lane, chosen):
         del stage, chosen
-        return [kernel(before_ns[lane]), exchange(*([together] if lane == 0 else []), kind="dp", join=join)]
+        return [kernel(before_ns[lane]), exchange(*([together] if lane == 0 else []), kind="dp", rendezvous=rendezvous)]
 
     return HandPlan(["F0"], ops, lane_ranks=[[[lane] for lane in range(num_lanes)]], capacity=[1])
 

@@ -354,7 +354,7 @@ def cluster_traffic(draw):
         matrix[0, 1] += 1e4
         exchange = all_to_all(ranks.tolist(), matrix)
         costs = Costs(cluster, dtype="bf16").transfers
-        transfer = costs.transfer(exchange, costs.pricing.one("direct"), ranks=ranks, group=0)
+        transfer = costs.transfer(exchange, costs.pricing.only_protocol("direct"), ranks=ranks, group=0)
         starts.append((int(rng.integers(0, 3000)), [transfer]))
     return cluster, starts
 

@@ -133,12 +133,12 @@ def test_a_send_takes_sms_at_both_ends_while_the_passes_go_on():
 @pytest.mark.parametrize("work", [kernel(100), serve([0], [100])], ids=["own", "service"])
 def test_a_meeting_is_released_by_the_kernel_that_was_slowed_to_be_last(work):
     """Rank 0 works at 0.5 from 20 on: 20, then 80 / 0.5 = 160, to 180. Rank 1 works to 110; then both meet."""
-    join = RendezvousKey(key=("meeting",), members=((0, 0), (1, 0)))
+    rendezvous = RendezvousKey(key=("rendezvous",), members=((0, 0), (1, 0)))
     together = make_transfer({1: 9}, [1, 1], ranks=(0, 1))
     trace = run_plan(
         lanes_plan(
-            [work, exchange(together, kind="dp", join=join)],
-            [kernel(110), exchange(kind="dp", join=join)],
+            [work, exchange(together, kind="dp", rendezvous=rendezvous)],
+            [kernel(110), exchange(kind="dp", rendezvous=rendezvous)],
             [kernel(20), exchange(taking(50, 400, 0, 2))],
         )
     ).trace

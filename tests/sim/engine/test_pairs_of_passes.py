@@ -100,7 +100,7 @@ def test_an_output_leaves_when_its_own_pass_has_ended():
 
 def test_a_side_that_waits_for_a_meeting_nobody_enters_is_named():
     lonely = RendezvousKey(key=("never",), members=((0, 0), (1, 0)))
-    plan = pair_plan([kernel(5), exchange(join=lonely)], [kernel(10)])
+    plan = pair_plan([kernel(5), exchange(rendezvous=lonely)], [kernel(10)])
     with pytest.raises(SimulationError, match=r"stuck at .*stage 0 in F1 waits for tp of layer 0, which stages 1"):
         run_plan(plan)
 

@@ -171,8 +171,8 @@ def test_an_override_makes_the_section_it_needs():
         ("claims.x=1", "claims.x must be a position in claims, got x. It has positions 0 to 1."),
         ("claims.0.expct=x", "claims.0.expct must be a known key, got expct. Did you mean `expect`?"),
         ("name.first=x", "name.first must be a key; name has no keys, got first. Set name itself."),
-        ("schedule.chunk_order=vee", "schedule.chunk_order must be left out with schedule.kind 1f1b, got vee. It "
-         "belongs to kind custom; remove it."),
+        ("schedule.chunk_order=vee", "schedule.chunk_order must be left out with schedule.kind 1f1b, got vee. The "
+         "key belongs to schedule.kind custom; remove it."),
         ("seed=[1", "seed must be valid YAML, got an error (expected ',' or ']', but got '<stream end>'). Check its "
          "brackets, and put texts with special characters in double quotes inside single ones."),
         ("seed=&a 1", "seed must have no anchors, got &a. Remove it and write the value out."),

@@ -84,7 +84,7 @@ REFUSALS = [
     ("  strategy: EP64_TP16_PP4 ", "  tp: 4 GB #", '22: parallel.tp must be an integer of at least 1, got "4 GB". '
      "Write a number without unit, such as 1."),
     ("  strategy: EP64_TP16_PP4 ", "  strategy: EP64_PP4_VPP2\n  vpp: 2 #", "23: parallel.vpp must be 1 with "
-     "schedule.kind 1f1b, got 2. That schedule has one chunk per stage."),
+     "schedule.kind 1f1b, got 2. Each stage has 1 chunk under that schedule."),
     ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
      "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
     ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
@@ -107,29 +107,29 @@ REFUSALS = [
     ("kind: forward ", "kind: training ", "30: workload.batches must be left out with workload.kind training, got 4. "
      "It belongs to kind forward; remove it."),
     ("kind: 1f1b", "kind: zb_v, chunk_order: vee", "34: schedule.chunk_order must be left out with schedule.kind zb_v, "
-     "got vee. It belongs to kind custom; remove it."),
+     "got vee. The key belongs to schedule.kind custom; remove it."),
     ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1f1c. "
      "Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
      "Only training computes passes again."),
-    ("skew: 0.0", "skew: 0.5", "35: routing.skew must be left out with kind multinomial, got 0.5. "
-     "It belongs to kinds zipf, power_law, dirichlet, hot_expert, hot_node, drift, bursty."),
-    ("skew: 0.0", "stride: 3", "35: routing.stride must be left out with kind multinomial, got 3. "
-     "It belongs to kind stride."),
+    ("skew: 0.0", "skew: 0.5", "35: routing.skew must be left out with routing.kind multinomial, got 0.5. "
+     "The key belongs to routing.kind zipf, power_law, dirichlet, hot_expert, hot_node, drift, bursty; remove it."),
+    ("skew: 0.0", "stride: 3", "35: routing.stride must be left out with routing.kind multinomial, got 3. "
+     "The key belongs to routing.kind stride; remove it."),
     ("skew: 0.0", "overflow: pad", "35: routing.overflow must be left out without routing.capacity_factor, got pad. "
      "Give routing.capacity_factor, such as 1.25."),
     ("skew: 0.0", "persistence: 1.5", "35: routing.persistence must be a number from 0 to 1, got 1.5. "
      "Write a number in that range."),
     ("capacity_factor: null", "capacity_factor: 0", "35: routing.capacity_factor must be above 0, got 0. "
      "Write for example 1.25, or null for all tokens."),
-    ("kind: multinomial", "kind: trace", "35: routing.file must be given with kind trace, got nothing. "
-     "Name a recording."),
-    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with kind explicit, got nothing. "
-     "Write the experts of each rank, such as [[0, 1], [2, 3]]."),
-    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with kind greedy, got 8. "
-     "It belongs to kind eplb."),
-    ("kind: contiguous", "every: 4", "36: placement.every must be left out with kind contiguous, got 4. "
-     "It belongs to kinds greedy, eplb."),
+    ("kind: multinomial", "kind: trace", "35: routing.file must be given with routing.kind trace, got nothing. "
+     "Add `file:` under routing."),
+    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, got nothing. "
+     "Add `experts:` under placement."),
+    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, got 8. "
+     "The key belongs to placement.kind eplb; remove it."),
+    ("kind: contiguous", "every: 4", "36: placement.every must be left out with placement.kind contiguous, got 4. "
+     "The key belongs to placement.kind greedy, eplb; remove it."),
     ("kind: contiguous", "kind: greedy, every: 0", "36: placement.every must be an integer of at least 1, got 0. "
      "Write a larger number."),
     ("fidelity: bulk", "fidelity: flows", "37: network.fidelity must be one of bulk, flow, got flows. "

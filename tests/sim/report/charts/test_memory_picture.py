@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sim.report.charts.memory import PART_COLOURS, draw_memory
+from sim.report.charts.memory import COMPONENT_COLOURS, draw_memory
 from sim.results.memory import MEMORY_COMPONENTS
 
 COURSE = {
@@ -37,7 +37,7 @@ def drawn(tmp_path, **more):
 
 def test_every_part_of_memory_has_a_colour():
     """A part that is added has to be drawn."""
-    assert set(PART_COLOURS) == set(MEMORY_COMPONENTS)
+    assert set(COMPONENT_COLOURS) == set(MEMORY_COMPONENTS)
 
 
 def test_a_part_has_a_bar_for_each_time_and_other_stages_a_line(tmp_path):

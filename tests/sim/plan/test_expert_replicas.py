@@ -71,7 +71,7 @@ def test_one_copied_expert_is_one_all_reduce_over_its_two_ranks(zero, parts):
             nvlink = work.cluster.capacity_bytes_per_s[work.cluster.own_links(ranks)[0, 0]]
             assert transfer.alone_ns == to_ns(gradient_bytes / nvlink)
             assert op.kind == "dp"
-            assert op.join is None
+            assert op.rendezvous is None
 
 
 @MESHES
