@@ -140,7 +140,7 @@ class Cluster(ABC):
     def has_nvswitches(self) -> bool:
         """Whether every GPU has a link to an NVSwitch."""
 
-    @cached_property
+    @property
     def protocols(self) -> tuple[Protocol, ...]:
         """Protocols that the cluster can run; NVLS needs NVSwitches and GPUs that use their multicast."""
         known = protocols_of(self.inside, self.between)

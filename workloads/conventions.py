@@ -93,7 +93,7 @@ class Convention(ABC):
                         changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
                         factor = sum(abs(math.log2(change)) for change in changes)
                         num_changed = candidate.differences(replace(strategy, dp=None))
-                        if candidate.name == strategy.name:  # DP is what is wrong
+                        if strategy.dp is not None and candidate.name == strategy.name:  # DP is what is wrong
                             candidate = replace(candidate, dp=self.dp_of(candidate, num_gpus))
                         found.append((num_changed, factor, candidate.name, candidate))
         return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
