@@ -132,6 +132,10 @@ class Convention(ABC):
         del strategy
         return False
 
+    def expert_shards(self, strategy: Strategy) -> int:
+        """Return the ranks that share the copies of one replica's tokens when every expert receives equally many."""
+        return strategy.tp
+
     def expert_layers(self, stage_layers: Sequence[int], num_layers: int) -> Sequence[int]:
         """Return the layers whose experts a rank holds, of a stage with `stage_layers` of the model's `num_layers`."""
         del num_layers
@@ -308,6 +312,10 @@ class Spanning(_SpreadExperts):
     def for_dense_model(self) -> None:
         """Return None: only experts can lie on all stages."""
         return
+
+    def expert_shards(self, strategy: Strategy) -> int:
+        """Return EP: a replica's copies go to the GPUs of all stages."""
+        return strategy.ep
 
     def expert_layers(self, stage_layers: Sequence[int], num_layers: int) -> Sequence[int]:
         """Return all layers of the model."""

@@ -66,6 +66,11 @@ class Mesh:
         return self.strategy.tp if self.sp else 1
 
     @property
+    def expert_shards(self) -> int:
+        """Ranks that share the copies of one replica's tokens when every expert receives equally many."""
+        return self.convention.expert_shards(self.strategy)
+
+    @property
     def replicates_tokens_over_tp(self) -> bool:
         """Whether all ranks of a lane have all tokens of the lane."""
         return self.convention.replicates_tokens_over_tp(self.strategy)

@@ -203,9 +203,13 @@ class ModelSpec:
 
     @property
     def num_active_params(self) -> int:
-        """Parameters that one token meets."""
+        """Parameters that one token meets: of the input embedding a single row, of the output head all.
+
+        >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10).num_active_params  # 136 + 4 + 4 + 10 * 4
+        184
+        """
         active = sum(count * layer.num_active_params for layer, count in self._layer_kinds)
-        return active + self._num_params_outside_layers
+        return active + self._num_params_outside_layers - (self.vocab - 1) * self.hidden
 
     def flops_per_token(self, sequence_length: int, *, causal: bool, with_head: bool) -> float:
         """Return the forward FLOPs of one token, averaged over its place in the sequence.

@@ -244,6 +244,11 @@ class Work:
         return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
 
     @property
+    def copies_per_host(self) -> float:
+        """Copies of tokens of one lane's microbatch that a host of experts receives in a layer, mean of the hosts."""
+        return self.tokens * self.model.top_k / self.mesh.expert_shards
+
+    @property
     def schedule_kind(self) -> ScheduleKind | None:
         """The schedule's entry in the table; None for an order of one's own."""
         return None if self.own_order is not None else SCHEDULES[self.schedule]

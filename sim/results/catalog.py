@@ -41,7 +41,7 @@ CATALOG: dict[str, Metric] = {
         bubble_fraction | ratio | no pass open, over the step time, mean over stages
         stall_fraction | ratio | pass open and its compute idle: transfers, latency, contention, hot ranks
         foreign_fraction | ratio | computing experts for other stages (spanning convention)
-        bubble_fraction_published_form | ratio | (cost - work) / cost of the longest stage's own span (Qi et al. 2024)
+        bubble_fraction_published_form | ratio | (longest own span - most time in passes) / span (Qi et al. 2024)
         mfu | ratio | model FLOPs over peak, attention in full (as Megatron counts)
         mfu_causal | ratio | as mfu, with the half of attention that a causal mask leaves
         hfu | ratio | as mfu, with the FLOPs that are computed again
@@ -68,7 +68,7 @@ CATALOG: dict[str, Metric] = {
         held_bytes | bytes | most that a stage's microbatches hold (passes with workload.held)
         held_microbatches | ratio1 | the same over what a microbatch holds from F to B
         num_params | | parameters of the model
-        num_active_params | | parameters that a token meets
+        num_active_params | | parameters that a token meets, one row of the embedding among them
         num_params_per_gpu | | most parameters on one GPU
         num_gpus | | GPUs of the mesh
         """,

@@ -14,12 +14,14 @@ the trace:
     hottest rank   mean bytes of the ranks * most rows that tokens in flight hold on a rank / mean copies of the ranks,
                    rows with padding and without what is dropped, copies as they were routed
 
-The peak is the largest sum over all stages and times; its components are those of that stage at that time.
+The peak is the largest sum over all stages and times; its components are those of that stage at that time. Where
+experts serve all stages, the experts of a GPU hold copies of the tokens of all of them, and the hottest rank of a stage
+is the one among its own GPUs.
 
 Assumptions
 -----------
 A microbatch's memory is taken when its F opens and freed when its B closes, not layer by layer: pessimistic by less
-than one microbatch. Under `spanning` the hottest rank is that of the tokens of one stage.
+than one microbatch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,6 +110,7 @@ def memory_of(
     microbatches: int,
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]] | None = None,
     sent_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], int]] | None = None,
+    experts_span_stages: bool = False,
 ) -> dict[str, Any]:
     """Return the contract's `memory`: the peak by component, the capacity, whether the peak fits, and memory over time.
 
@@ -126,9 +129,18 @@ def memory_of(
     sent_tokens
         (stage, lane) -> (microbatch, chunk) -> copies of tokens that its sources have: what a rank holds on average if
         none is dropped and nothing padded; None: the mean of what ranks hold.
+    experts_span_stages
+        Whether the hosts of `expert_tokens` are the ranks of all stages, stage by stage, and serve all stages.
     """
     tokens = (expert_tokens or {}, sent_tokens or {})
-    timelines = [_components_over_time(trace, i, sizes, microbatches, tokens) for i, sizes in enumerate(stages)]
+    all_units = [_units(trace, stage) for stage in range(len(stages))]
+    served = [range(len(stages)) if experts_span_stages else (stage,) for stage in range(len(stages))]
+    timelines = [
+        _components_over_time(
+            trace, stage, stages, microbatches=microbatches, tokens=tokens, all_units=all_units, served=served[stage]
+        )
+        for stage in range(len(stages))
+    ]
     peaks = [_peak(times, components, stages[i]) for i, (times, components) in enumerate(timelines)]
     stage = max(range(len(peaks)), key=lambda i: (sum(peaks[i][1].values()), -i))
     time_ns, components = peaks[stage]
@@ -142,7 +154,9 @@ def memory_of(
         "fits": total <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
         "peak_stage": stage,
-        "peak_rank": _peak_rank(trace, stage, time_ns, expert_tokens or {}, _share_waiting(stages[stage])),
+        "peak_rank": _peak_rank(
+            trace, stage, time_ns, expert_tokens or {}, _share_waiting(stages[stage]), served=served[stage]
+        ),
         "peak_time_s": time_ns / 1e9,
         "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
         "timeline": [_timeline(i, *timeline, stages[i]) for i, timeline in enumerate(timelines)],
@@ -196,26 +210,35 @@ def _timeline(stage: int, times: Times, varying: Mapping[str, Bytes], sizes: Sta
 def _components_over_time(
     trace: Trace,
     stage: int,
-    sizes: StageMemory,
+    stages: Sequence[StageMemory],
+    *,
     microbatches: int,
     tokens: _Tokens,
+    all_units: Sequence[_Units],
+    served: Sequence[int],
 ) -> tuple[Times, dict[str, Bytes]]:
-    """Return when a stage's memory changes, and the bytes of each varying component from then on. Each of shape [T]."""
-    units = _units(trace, stage)
+    """Return when a stage's memory changes, and the bytes of each varying component from then on. Each of shape [T].
+
+    `served` are the stages whose tokens the experts of this stage's ranks compute.
+    """
+    units = all_units[stage]
     batch_end = _batch_ends(trace, units, microbatches)
-    times = np.unique(np.concatenate([[trace.start_ns], units.opened, units.backward, units.closed, batch_end]))
+    changes = [change for guest in served for change in _changes(all_units[guest])]
+    times = np.unique(np.concatenate([[trace.start_ns], *changes, batch_end]))
 
-    num_known = len(sizes.chunks)
-    share = min(1.0, num_known / (int(units.chunk.max(initial=0)) + 1))
-
-    def kept(component: str, start: Times, end: Times) -> Bytes:
-        each = share * np.array([getattr(chunk, component) for chunk in sizes.chunks])[units.chunk % num_known]
+    def kept(component: str, start: Times, end: Times, of: int = stage) -> Bytes:
+        chunks, chunk = stages[of].chunks, all_units[of].chunk
+        share = min(1.0, len(chunks) / (int(chunk.max(initial=0)) + 1))
+        each = share * np.array([getattr(known, component) for known in chunks])[chunk % len(chunks)]
         return _sum_alive(times, start, end, each)
 
-    experts = kept("expert_activations", units.opened, units.backward) + kept(
-        "expert_weight_pass", units.backward, units.closed
-    )
-    hottest = _hottest(times, units, stage, tokens, _share_waiting(sizes)) if experts.any() else 1.0
+    experts = np.zeros(times.size)
+    for guest in served:
+        opened, backward, closed = _changes(all_units[guest])
+        experts += kept("expert_activations", opened, backward, guest)
+        experts += kept("expert_weight_pass", backward, closed, guest)
+    waiting = _share_waiting(stages[stage])
+    hottest = _hottest(times, stage, tokens, waiting, all_units=all_units, served=served) if experts.any() else 1.0
     return times, {
         "activations": kept("activations", units.opened, units.backward)
         + kept("weight_pass", units.backward, units.closed),
@@ -243,31 +266,53 @@ def _share_waiting(sizes: StageMemory) -> float:
 
 def _hottest(
     times: Times,
-    units: _Units,
     stage: int,
     tokens_of: _Tokens,
     waiting: float,
+    *,
+    all_units: Sequence[_Units],
+    served: Sequence[int],
 ) -> Bytes:
-    """Return the most that tokens of experts hold on a rank over the mean, 1 without any. Shape [T]."""
-    worst = np.zeros(times.size)
+    """Return the most that tokens of experts hold on a rank over the mean, 1 without any. Shape [T].
+
+    Ranks that serve their own stage alone are compared with those of their lane, and ranks that serve all stages with
+    those of all stages.
+    """
+    worst, on_rank, on_average = np.zeros(times.size), np.zeros(times.size), np.zeros(times.size)
     expert_tokens, sent_tokens = tokens_of
-    unit_keys = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
     for (of_stage, lane), tokens in expert_tokens.items():
-        if of_stage != stage or not tokens:
+        if of_stage not in served or not tokens:
             continue
+        units = all_units[of_stage]
+        unit_keys = list(zip(units.microbatch.tolist(), units.chunk.tolist(), strict=True))
         none = np.zeros_like(next(iter(tokens.values())))
         each = np.array([tokens.get(key, none) for key in unit_keys], dtype=np.float64)
-        alive = (1 - waiting) * _sum_alive(times, units.opened, units.backward, each)
-        if waiting:
-            alive += waiting * _sum_alive(times, units.backward, units.closed, each)
+        alive = _sum_of_copies(times, units, each, waiting)
         mean = alive.mean(axis=1)
         if (of_stage, lane) in sent_tokens:
             sent = sent_tokens[of_stage, lane]
             copies = np.array([sent.get(key, 0) for key in unit_keys], dtype=np.float64)
-            mean = (1 - waiting) * _sum_alive(times, units.opened, units.backward, copies) / none.size
-            mean += waiting * _sum_alive(times, units.backward, units.closed, copies) / none.size
-        worst = np.maximum(worst, np.divide(alive.max(axis=1), mean, out=np.ones(times.size), where=mean > 0))
+            mean = _sum_of_copies(times, units, copies, waiting) / none.size
+        if len(served) > 1:
+            on_rank = on_rank + alive.T  # [R, T]: a rank holds the copies of all stages and lanes
+            on_average += mean
+        else:
+            worst = np.maximum(worst, _ratio(alive.max(axis=1), mean))
+    if on_rank.ndim > 1:
+        worst = _ratio(on_rank.reshape(len(served), -1, times.size)[stage].max(axis=0), on_average)
     return np.where(worst > 0, worst, 1.0)
+
+
+def _sum_of_copies(times: Times, units: _Units, each: NDArray[np.float64], waiting: float) -> Bytes:
+    """Add up the copies of tokens in flight, those from B to W by the share of bytes that they hold."""
+    alive = (1 - waiting) * _sum_alive(times, units.opened, units.backward, each)
+    if waiting:
+        alive += waiting * _sum_alive(times, units.backward, units.closed, each)
+    return alive
+
+
+def _ratio(most: Bytes, mean: Bytes) -> Bytes:
+    return np.divide(most, mean, out=np.ones(mean.size), where=mean > 0)
 
 
 def _peak_rank(
@@ -276,18 +321,26 @@ def _peak_rank(
     time_ns: int,
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
     waiting: float,
+    *,
+    served: Sequence[int],
 ) -> int:
     """Return the rank of a stage whose experts hold most at a time; its first where all are alike."""
-    units = _units(trace, stage)
-    until_b = (units.opened <= time_ns) & (units.backward > time_ns)
-    until_w = (units.backward <= time_ns) & (units.closed > time_ns)
-    weights = ((1 - waiting) * until_b + waiting * until_w).tolist()
-    weighted_units = list(zip(units.microbatch.tolist(), units.chunk.tolist(), weights, strict=True))
-    most, rank = -1.0, int(trace.lane_ranks[stage, 0, 0])
+    most, rank, on_rank = -1.0, int(trace.lane_ranks[stage, 0, 0]), np.zeros(0)
     for (of_stage, lane), tokens in expert_tokens.items():
+        if of_stage not in served:
+            continue
+        units = _units(trace, of_stage)
+        until_b = (units.opened <= time_ns) & (units.backward > time_ns)
+        until_w = (units.backward <= time_ns) & (units.closed > time_ns)
+        weights = ((1 - waiting) * until_b + waiting * until_w).tolist()
+        weighted_units = zip(units.microbatch.tolist(), units.chunk.tolist(), weights, strict=True)
         rows = np.sum([weight * tokens[i, c] for i, c, weight in weighted_units if weight and (i, c) in tokens], axis=0)
-        if of_stage == stage and np.size(rows) == trace.lane_ranks.shape[2] and rows.max() > most:
+        if len(served) > 1:
+            on_rank = on_rank + rows if on_rank.size and np.size(rows) > 1 else rows if np.size(rows) > 1 else on_rank
+        elif np.size(rows) == trace.lane_ranks.shape[2] and rows.max() > most:
             most, rank = float(rows.max()), int(trace.lane_ranks[stage, lane, int(rows.argmax())])
+    if on_rank.size:
+        rank = int(trace.lane_ranks[stage].ravel()[int(on_rank.reshape(len(served), -1)[stage].argmax())])
     return rank
 
 
@@ -306,6 +359,11 @@ def _units(trace: Trace, stage: int) -> _Units:
     return _Units(
         microbatch=unit // num_chunks, chunk=unit % num_chunks, opened=opened, backward=backward, closed=closed
     )
+
+
+def _changes(units: _Units) -> tuple[Times, Times, Times]:
+    """Return when units open, when B closes, and when W closes."""
+    return units.opened, units.backward, units.closed
 
 
 def _batch_ends(trace: Trace, units: _Units, microbatches: int) -> Times:

@@ -16,6 +16,7 @@ Model
     mfu_causal            the same with the half of the scores that a causal mask leaves
     hfu                   as mfu, with the FLOPs that are computed again (Korthikanti et al. 2022, equation 8)
     bubble_fraction_published_form   (cost - work) / cost: cost is the longest stage's own span, work the time in passes
+                          of the stage that sets the pace, which is the stage with the most of it
 
 References
 ----------
@@ -149,8 +150,11 @@ def _batch_times_ns(trace: Trace, facts: RunFacts) -> tuple[np.ndarray, np.ndarr
 
 
 def _published_bubble(trace: Trace) -> float:
-    """Return (cost - work) / cost of the stage with the longest own span, lane 0."""
-    best = (0, 0)
+    """Return (cost - work) / cost: the longest own span of a stage, and the most time in passes; of lane 0.
+
+    What a lighter stage waits for the stage that sets the pace is no bubble of the schedule.
+    """
+    cost = work = 0
     for stage in range(trace.num_stages):
         rows = trace.rows("pass", stage=stage, lane=0)
         rows = rows[trace.ints("microbatch")[rows] >= 0]  # what follows the last pass is no pass of the schedule
@@ -158,6 +162,5 @@ def _published_bubble(trace: Trace) -> float:
         if rows.size:
             reached = np.maximum.accumulate(np.concatenate([[start.min()], end[:-1]]))  # by those that closed before
             in_passes = np.maximum(end - np.maximum(start, reached), 0)
-            best = max(best, (int(end.max() - start.min()), -int(in_passes.sum())))
-    cost, work = best[0], -best[1]
+            cost, work = max(cost, int(end.max() - start.min())), max(work, int(in_passes.sum()))
     return (cost - work) / cost if cost else 0.0

@@ -13,6 +13,7 @@ from sim.results.memory import memory_of
 from sim.results.metrics import RunFacts, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
+from sim.run.conservation import check_expert_tokens
 from sim.run.explain import explain_run
 from sim.run.imbalance_bound import IMBALANCE_BOUND, imbalance_bound
 from sim.run.resources import Resources, cluster_and_routing_bytes, estimate_of_plan, minimum_of_work
@@ -106,15 +107,36 @@ class ModelRun(ScenarioRun):
 
 def _memory(work: Work, run: Run) -> dict[str, object]:
     """Return the peak of memory per GPU, and memory over time."""
-    stages = range(work.mesh.num_stages)
+    stages, spans = range(work.mesh.num_stages), work.mesh.convention.experts_span_stages
+    check_expert_tokens(run.tokens_received, run.tokens_sent, _expected_copies(work), num_padded=run.tokens_padded)
+    skews = dict(run.exchange_skew)
+    if spans and skews:  # a GPU serves the exchanges of all stages
+        sent, received = zip(*skews.values(), strict=True)
+        skews = dict.fromkeys(stages, (max(sent), max(received)))
     return memory_of(
         run.trace,
-        [stage_memory(work, stage, skew=run.exchange_skew.get(stage, (1, 1))) for stage in stages],
+        [stage_memory(work, stage, skew=skews.get(stage, (1, 1))) for stage in stages],
         capacity_bytes=work.cluster.device.memory_bytes,
         microbatches=work.microbatches,
         expert_tokens=run.tokens_received,
         sent_tokens=run.tokens_sent,
+        experts_span_stages=spans,
     )
+
+
+def _expected_copies(work: Work) -> list[list[float]]:
+    """Return the copies of tokens on a host that the account of memory takes a microbatch of a lane to have.
+
+    Of each stage and chunk, mean of the hosts, over all layers of the chunk.
+    """
+    per_layer = work.copies_per_host
+    return [
+        [
+            per_layer * sum(map(work.model.is_moe_layer, work.layers_of_model_chunk(chunk)))
+            for chunk in work.model_chunks_of(stage)
+        ]
+        for stage in range(work.mesh.num_stages)
+    ]
 
 
 def _facts(work: Work, run: Run) -> RunFacts:

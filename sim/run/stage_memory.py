@@ -6,6 +6,7 @@ Model
               the hottest ranks, with padding and without what is dropped; the activations of a recomputed layer, as
               long as they exist; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2
               and 3 hold whole
+    experts   copies of tokens that arrived: of a microbatch of one lane, or where experts serve all stages of all lanes
     logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
 
 A stage of a bidirectional pipeline holds two chunks of the model, its own and that of the stage opposite.
@@ -66,14 +67,14 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
     num_moe = sum(model.is_moe_layer(layer) for layer in layers)
-    copies = num_moe * tokens * model.top_k / mesh.strategy.tp
-    experts = copies * bytes_per_token_copy(model, work.recompute)
+    experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute)
+    num_served = mesh.num_lanes if mesh.convention.experts_span_stages else 1
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
     is_last = model_chunk == work.chunk_layout.num_model_chunks - 1
     head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
     return ChunkMemory(
         activations=activations - experts,
-        expert_activations=experts,
+        expert_activations=num_served * experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
         logits=work.head_tokens * head_bytes if is_last else 0.0,

@@ -12,7 +12,8 @@ microbatch (GPipe).
 
 Assumptions
 -----------
-The tokens of experts are spread evenly over the ranks.
+The tokens of experts are spread evenly over the ranks. Where experts serve all stages, each stage is taken to have the
+most tokens in flight at the same time, which is pessimistic.
 """
 
 from functools import lru_cache
@@ -49,7 +50,7 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
     >>> from sim.scenario.load import load_scenario
     >>> from sim.build.build import build
     >>> predict_memory(build(load_scenario("ep64_tp16_pp4_training")).work)["peak_bytes_per_gpu"]["total"]
-    27810234368
+    23720787968
     """
     num_stages, m = work.mesh.num_stages, work.num_microbatches
     shorter = [period * num_stages + m % num_stages for period in _PERIODS]
@@ -71,6 +72,9 @@ def predict_memory(work: Work) -> dict[str, Any] | None:
             {component: size + growth * (size - few[component]) for component, size in many.items()}
             for few, many in zip(first, second, strict=True)
         ]
+    if work.mesh.convention.experts_span_stages:
+        served = sum(peak["expert_activations"] for peak in last)
+        last = [{**peak, "expert_activations": served} for peak in last]
     stage = max(range(num_stages), key=lambda i: (sum(last[i].values()), -i))
     components = {component: round(last[stage][component]) for component in MEMORY_COMPONENTS}
     return {"peak_bytes_per_gpu": {**components, "total": round(sum(last[stage].values()))}, "peak_stage": stage}

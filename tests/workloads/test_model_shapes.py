@@ -35,8 +35,15 @@ CHECKPOINTS = {
         + 36 * (2880 + 64),  # bias of the output projection, attention sinks
     ),
 }
-# Billions as quoted: technical reports and model cards. gpt-oss counts the output head and not the embedding.
-ACTIVE = {"mixtral-8x7b": (12.9, 0), "qwen3-30b-a3b": (3.3, 0), "gpt-oss-120b": (5.13, 201088 * 2880)}
+GPT_OSS_20B = replace(MODELS["gpt-oss-120b"], layers=24, experts=32)
+# Billions as quoted: technical reports and model cards. gpt-oss counts the output head and a row of the embedding, as
+# `num_active_params` does; Mixtral and Qwen3 count the whole embedding.
+ACTIVE = {
+    "mixtral-8x7b": (MODELS["mixtral-8x7b"], 12.9, 31999 * 4096),
+    "qwen3-30b-a3b": (MODELS["qwen3-30b-a3b"], 3.3, 151935 * 2048),
+    "gpt-oss-120b": (MODELS["gpt-oss-120b"], 5.13, 0),  # gpt-oss model card, OpenAI 2025, table 1
+    "gpt-oss-20b": (GPT_OSS_20B, 3.61, 0),  # the same table
+}
 GPTS = {name: model for name, model in MODELS.items() if not (model.experts or model.gated)}
 
 
@@ -52,9 +59,9 @@ def test_parameters_are_those_of_the_checkpoint_less_what_is_left_out(name):
 @pytest.mark.parametrize("name", ACTIVE)
 def test_active_parameters_are_the_published_ones(name):
     """Within one of the last digit quoted: some are rounded, some cut off."""
-    billions, uncounted = ACTIVE[name]
+    model, billions, whole_embedding = ACTIVE[name]
     digits = len(str(billions).split(".")[1])
-    assert (MODELS[name].num_active_params - uncounted) / 1e9 == pytest.approx(billions, abs=10**-digits)
+    assert (model.num_active_params + whole_embedding) / 1e9 == pytest.approx(billions, abs=10**-digits)
 
 
 @pytest.mark.parametrize(("name", "billions"), [("gpt-22b", 22), ("gpt-175b", 175)])
@@ -80,8 +87,8 @@ def test_the_documents_model_has_30_2_billion_parameters():
 
 
 @EVERY_MODEL
-def test_meeting_every_expert_makes_every_parameter_active(model):
-    assert replace(model, top_k=model.experts).num_active_params == model.num_params
+def test_meeting_every_expert_makes_every_parameter_active_but_other_rows_of_the_embedding(model):
+    assert replace(model, top_k=model.experts).num_active_params == model.num_params - (model.vocab - 1) * model.hidden
     assert model.num_active_params <= model.num_params
 
 
@@ -112,7 +119,7 @@ def test_dense_layers_and_shared_experts_by_hand():
     assert [model.is_moe_layer(layer) for layer in range(3)] == [False, True, True]
     common = 3 * (64 + 8) + 120 + 4 + 2 * 20 + 2 * 8 * 4
     assert model.num_params == common + 2 * 9 * 72
-    assert model.num_active_params == common + 2 * 3 * 72
+    assert model.num_active_params == common + 2 * 3 * 72 - 4 * 4  # one row of the embedding's five
 
 
 # --- FLOPs ---------------------------------------------------------------------------------------------------------
@@ -132,7 +139,7 @@ def test_forward_flops_of_a_gpt_follow_narayanan(name, s):
 def test_flops_without_scores_are_two_per_active_matrix_parameter(model):
     """Norms multiply no matrices, the embedding is looked up, and all experts' router columns are met."""
     norms = (2 * model.layers + 1) * model.hidden
-    matrices = model.num_active_params - norms - model.num_embedding_params
+    matrices = model.num_active_params - norms - model.hidden
     scores = model.layers * model.attention_score_flops_per_token(1000, causal=False)
     assert model.flops_per_token(1000, causal=False, with_head=True) == pytest.approx(2 * matrices + scores, rel=1e-12)
 

@@ -81,8 +81,11 @@ class DenseFfn:
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
-    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int) -> float:
+    def kept_bytes(
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+    ) -> float:
         """Return the bytes of norm and FFN that are kept for the backward pass."""
+        del expert_shards
         hidden, inside = self.hidden / sequence_shards, self.inner_width / tp
         kept = hidden
         is_recomputed = recompute.recomputes("mlp")
@@ -94,13 +97,16 @@ class DenseFfn:
         """Return the elements kept from B to W, outside of routed experts and in them."""
         return 2 * self.hidden / sequence_shards + self.inner_width / tp, 0.0
 
-    def gradient_elements(self, tp: int) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
         """Return the gradients inside, as large as up projection and activation."""
+        del expert_shards
         return self.inner_width / tp
 
-    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+    def working_elements(
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+    ) -> float:
         """Return the elements of a forward pass: norm, input, inside."""
-        del skew
+        del skew, expert_shards
         return self.hidden / sequence_shards + self.hidden / sequence_shards + self.inner_width / tp
 
 
@@ -193,10 +199,12 @@ class MoeFfn:
         inside = (expert.num_gates + (not recompute.recomputes("moe_act"))) * expert.width
         return float((expert.hidden + inside) * expert.dtype_bytes)
 
-    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int) -> float:
+    def kept_bytes(
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+    ) -> float:
         """Return the bytes of norm and experts that are kept for the backward pass, with balanced experts.
 
-        A rank routes the tokens that it owns, 1 / `tp` of all.
+        A rank routes the tokens that it owns, 1 / `tp` of all; its experts receive 1 / `expert_shards` of all copies.
         """
         expert, hidden = self.expert, self.expert.hidden / sequence_shards
         is_recomputed = recompute.recomputes("moe")
@@ -205,7 +213,7 @@ class MoeFfn:
             kept += expert.hidden / tp
         shared = 0 if is_recomputed or recompute.recomputes("shared_experts") else self.shared_experts
         kept += shared * self.copy_elements / tp
-        routed = self.top_k / tp * self.kept_bytes_per_copy(recompute)
+        routed = self.top_k / (expert_shards or tp) * self.kept_bytes_per_copy(recompute)
         return kept * expert.dtype_bytes + routed + (hidden if expert.has_dropout else 0.0)
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
@@ -213,14 +221,16 @@ class MoeFfn:
         of_copy = (self.expert.hidden + self.copy_elements) / tp
         return self.expert.hidden / sequence_shards + self.shared_experts * of_copy, self.top_k * of_copy
 
-    def gradient_elements(self, tp: int) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
         """Return the gradients inside of routed experts, as large as up projections and activations."""
-        return self.top_k * self.expert.inner_width / tp
+        return self.top_k * self.expert.inner_width / (expert_shards or tp)
 
-    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+    def working_elements(
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+    ) -> float:
         """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
-        inside = (skew * self.top_k + self.shared_experts) * self.copy_elements / tp
-        return self.expert.hidden / sequence_shards + inside
+        routed, shared = skew * self.top_k / (expert_shards or tp), self.shared_experts / tp
+        return self.expert.hidden / sequence_shards + (routed + shared) * self.copy_elements
 
 
 Ffn = DenseFfn | MoeFfn

@@ -55,21 +55,36 @@ class Layer:
         attention = scores if recompute.recomputes("core_attn") else 0.0
         return attention + 2.0 * self.ffn.num_recomputed_params(recompute)
 
-    def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int, sequence_length: int) -> float:
-        """Return the bytes that a rank keeps of each token for the backward pass, with balanced experts."""
+    def kept_bytes(
+        self,
+        recompute: Recompute,
+        *,
+        tp: int,
+        sequence_shards: int,
+        sequence_length: int,
+        expert_shards: int | None = None,
+    ) -> float:
+        """Return the bytes that a rank keeps of each token for the backward pass, with balanced experts.
+
+        `expert_shards` is the number of ranks that share the copies of a replica's tokens; default: `tp`.
+        """
         attention = self.attention.kept_bytes(
             recompute, tp=tp, sequence_shards=sequence_shards, sequence_length=sequence_length
         )
-        return attention + self.ffn.kept_bytes(recompute, tp=tp, sequence_shards=sequence_shards)
+        return attention + self.ffn.kept_bytes(
+            recompute, tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards
+        )
 
-    def gradient_elements(self, *, tp: int, sequence_length: int) -> float:
+    def gradient_elements(self, *, tp: int, sequence_length: int, expert_shards: int | None = None) -> float:
         """Return the elements of the largest gradients inside of a block, of each token on a rank."""
         attention = self.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
-        return max(attention, self.ffn.gradient_elements(tp))
+        return max(attention, self.ffn.gradient_elements(tp, expert_shards=expert_shards))
 
-    def working_elements(self, *, tp: int, sequence_shards: int, skew: float = 1.0) -> float:
+    def working_elements(
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+    ) -> float:
         """Return the elements of the larger block in a forward pass, of each token on a rank."""
-        ffn = self.ffn.working_elements(tp=tp, sequence_shards=sequence_shards, skew=skew)
+        ffn = self.ffn.working_elements(tp=tp, sequence_shards=sequence_shards, skew=skew, expert_shards=expert_shards)
         return max(self.attention.projected_elements(tp), ffn)
 
     @property

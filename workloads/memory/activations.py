@@ -16,6 +16,8 @@ Of each token of the replica, in elements of the model's type, t = TP, [/t] wher
                 shared   shared_experts (h + (gates + 1) w) / t
     dropout     masks    2 h [/t], of one byte each                      with `dropout`
 
+Where experts serve all stages, the copies of a replica's tokens are divided by EP instead of t.
+
 For a GPT of two matrices of 4 h, multi-head attention, unfused, with dropout and bf16 that is s b h (34 + 5 a s / h)
 bytes per layer, Korthikanti's equation 1.
 
@@ -77,7 +79,13 @@ def activation_bytes_per_microbatch(
     if recompute.kind == "full":
         return len(layers) * tokens * model.hidden * model.dtype_bytes / shards
     kept = {
-        layer.is_moe: layer.kept_bytes(recompute, tp=tp, sequence_shards=shards, sequence_length=sequence_length)
+        layer.is_moe: layer.kept_bytes(
+            recompute,
+            tp=tp,
+            sequence_shards=shards,
+            sequence_length=sequence_length,
+            expert_shards=mesh.expert_shards,
+        )
         for layer, _ in model.layer_kinds(layers)
     }
     return sum((kept[model.is_moe_layer(layer)] for layer in layers), 0.0) * tokens
@@ -127,8 +135,9 @@ def gradient_bytes_in_block(
     """
     tp = mesh.strategy.tp
     split = {"tp": tp, "sequence_length": sequence_length}
+    shards = mesh.expert_shards
     largest = max(
-        (layer.gradient_elements(**split) for layer, _ in model.layer_kinds(layers)),
+        (layer.gradient_elements(**split, expert_shards=shards) for layer, _ in model.layer_kinds(layers)),
         default=model.attention.gradient_elements(**split),
     )
     return largest * tokens * model.dtype_bytes

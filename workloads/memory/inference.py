@@ -30,5 +30,8 @@ def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int, *, skew: fl
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     residual = 2 * model.hidden / shards
     kinds = model.layer_kinds(range(model.layers))
-    largest = max(layer.working_elements(tp=tp, sequence_shards=shards, skew=skew) for layer, _ in kinds)
+    largest = max(
+        layer.working_elements(tp=tp, sequence_shards=shards, skew=skew, expert_shards=mesh.expert_shards)
+        for layer, _ in kinds
+    )
     return (residual + largest) * tokens * model.dtype_bytes

@@ -138,7 +138,10 @@ def test_without_a_folder_nothing_is_written(moesim):
         (["--replicas", "16", "--placement", "greedy"], "--replicas must be given with --placement eplb, got 16."),
         (["--placement", ""], "--placement must be names with commas between"),
         (["--placement", "best"], "placement.kind must be one of contiguous"),
-        (["--set", "routing.kind=multinomial", "--skew", "1"], "routing.skew must be left out with kind multinomial"),
+        (
+            ["--set", "routing.kind=multinomial", "--skew", "1"],
+            "routing.skew must be left out with routing.kind multinomial",
+        ),
     ],
 )
 def test_a_wrong_axis_is_refused(moesim, arguments, message):

@@ -1,0 +1,81 @@
+"""What people were told about their meshes, memory and models, by public reports: what the program says to the same."""
+
+import numpy as np
+import pytest
+
+from sim.errors import SimulationError
+from sim.run.conservation import check_expert_tokens
+from sim.run.simulate import simulate_scenario
+from sim.scenario.load import load_scenario, load_scenario_text
+
+SPANNING = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 4, hidden: 256, heads: 8, ffn: 512, experts: 16, top_k: 2, vocab: 1024}
+parallel: {strategy: EP16_TP4_PP2_DP2, convention: spanning}
+workload: {kind: forward, sequences: 16, sequence_length: 128, microbatches: 4}
+routing: {kind: balanced}
+"""
+
+
+def run(text, *changes):
+    return simulate_scenario(load_scenario_text(text, overrides=list(changes)))
+
+
+# --- numbers that people compare ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
+@pytest.mark.parametrize("light", [0, 1, 3])
+def test_the_published_form_of_the_bubble_is_that_of_the_stages_that_set_the_pace(schedule, light):
+    """3 stages of 3 ms and a light one in any place: (cost - 32 x 3) / cost, 7.2 % where the light one is first."""
+    times = [("1 ms", "2 ms")] * 4
+    times[light] = ("0.5 ms", "1 ms")
+    listed = ", ".join(f"{{F: {forward}, B: {backward}}}" for forward, backward in times)
+    text = f"parallel: {{pp: 4}}\nworkload: {{kind: passes, microbatches: 32, pass_times: [{listed}]}}\n"
+    metrics = run(text, f"schedule.kind={schedule}").metrics
+    cost_ms = 32 * 3 + 3 + 3 + 1.5
+    assert metrics["bubble_fraction_published_form"] == pytest.approx(1 - 96 / cost_ms, abs=0.015)
+    if light == 0:
+        assert metrics["bubble_fraction_published_form"] == pytest.approx(0.0725, abs=1e-4)
+    assert metrics["bubble_fraction"] > 0.15
+
+
+# --- memory of experts that serve all stages ------------------------------------------------------------------------
+
+
+def test_the_documents_run_holds_3_26_gb():
+    """Working tensors of the experts are divided by the 64 hosts of all stages: 152 MB and not 608 MB."""
+    memory = simulate_scenario(load_scenario("ep64_tp16_pp4", overrides=["claims=[]", "rivals=[]"])).memory
+    assert memory["peak_bytes_per_gpu"]["total"] == pytest.approx(3.26e9, abs=5e6)
+
+
+def test_experts_of_all_stages_keep_what_all_stages_have_in_flight():
+    """1F1B on two stages: two microbatches and one in flight, of two layers each, copies over all 16 GPUs."""
+    memory = run(SPANNING, "workload.kind=training").memory
+    tokens, per_copy = 16 * 128 // 4, 2 * (256 + 2 * 512)
+    assert memory["peak_bytes_per_gpu"]["expert_activations"] == 3 * 2 * tokens * 2 * per_copy / 16
+
+
+@pytest.mark.parametrize("kind", ["forward", "training"])
+def test_a_hot_expert_makes_a_gpu_hold_no_more_copies_than_exist(kind):
+    """One expert takes half of all copies: its GPU has all tokens of a microbatch, and no more."""
+    hot = ("routing.kind=hot_expert", "routing.skew=0.5", f"workload.kind={kind}")
+    peak = run(SPANNING, *hot).memory["peak_bytes_per_gpu"]
+    tokens, per_copy = 16 * 128 // 4, 2 * (256 + 2 * 512)
+    if kind == "forward":
+        assert peak["activations"] <= tokens // 2 * (2 * 2 * 256 + per_copy + 2 * 256)
+    else:
+        assert peak["expert_activations"] <= 3 * 2 * tokens * per_copy
+
+
+def test_memory_that_counts_more_tokens_than_exist_stops_the_run():
+    """The law is checked on every run, and names stage, lane and microbatch."""
+    rows = {(1, 0): {(5, 0): np.array([3, 1])}}
+    check_expert_tokens(rows, {(1, 0): {(5, 0): 4}}, [[0.0], [2.0]], num_padded=0)
+    with pytest.raises(
+        SimulationError, match=r"memory counts 8 copies of tokens of microbatch 5 on the 2 hosts of stage 1"
+    ):
+        check_expert_tokens(rows, {(1, 0): {(5, 0): 4}}, [[0.0], [4.0]], num_padded=0)
+    with pytest.raises(SimulationError, match=r"4 copies .* are computed, and 2 exist"):
+        check_expert_tokens(rows, {(1, 0): {(5, 0): 2}}, [[0.0], [1.0]], num_padded=0)
+    check_expert_tokens(rows, {(1, 0): {(5, 0): 2}}, [[0.0], [1.0]], num_padded=2)
