@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
-from sim.build.layout import layers_of_chunks, mesh_of, model_of, strategy_of
+from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.node_limit import check_node_limit
 from sim.build.own_order import read_own_order
 from sim.build.routing import routing_of
@@ -137,6 +137,7 @@ def _build(scenario: Scenario) -> Built:
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
     own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
     parts = own.layout if own else SCHEDULES[spec.schedule.kind].layout_on(mesh.num_stages, mesh.strategy.vpp)
+    layout = pipeline_layout_of(scenario, model, mesh, parts)
     work = Work(
         cluster=cluster,
         model=model,
@@ -159,7 +160,10 @@ def _build(scenario: Scenario) -> Built:
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
         if isinstance(workload, TrainingWorkload)
         else MEGATRON_PRECISION,
-        chunk_layers=layers_of_chunks(scenario, model, mesh, parts),
+        chunk_layers=layout.layers,
+        embedding_chunk=layout.embedding_chunk,
+        head_chunk=layout.head_chunk,
+        mtp_chunk=layout.mtp_chunk,
         own_order=own,
     )
     try_routing(work)

@@ -10,11 +10,13 @@ from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
 from workloads.mesh import Mesh, build_mesh
 from workloads.model import ModelSpec
+from workloads.pipeline_layout import PipelineLayout, parse_layout
 from workloads.presets import get_model
 from workloads.schedules import ChunkLayout
+from workloads.schedules.registry import schedule_kind_of
 from workloads.strategy import Strategy
 
-__all__ = ["layers_of_chunks", "mesh_of", "model_of", "spread_over", "strategy_of"]
+__all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
@@ -27,15 +29,27 @@ def model_of(scenario: Scenario) -> ModelSpec:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
     given = section.given()
     if section.preset is not None:
-        return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
+        return replace(get_model(section.preset), **given)
     given.setdefault("kv_heads", given["heads"])
     given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
     given.setdefault("dense_ffn", given["ffn"])
-    return ModelSpec(**given)  # type: ignore[arg-type]  # the section has the same fields
+    return ModelSpec(**given)
 
 
 def strategy_of(scenario: Scenario) -> Strategy:
-    """Return the strategy; its name and the axes that are given one by one must agree."""
+    """Return the strategy; its name and the axes that are given one by one must agree.
+
+    With a layout and a schedule of any number of chunks VPP follows from the stages of the layout, as in Megatron-LM.
+    """
+    strategy, spec = _given_strategy(scenario), scenario.spec
+    if strategy.vpp == 1 and spec.parallel.layout is not None:
+        vpp, rest = divmod(parse_layout(spec.parallel.layout).num_chunks, strategy.pp)
+        if not rest and schedule_kind_of(spec.schedule.kind, spec.schedule.chunk_order).num_chunks is None:
+            return replace(strategy, vpp=vpp)
+    return strategy
+
+
+def _given_strategy(scenario: Scenario) -> Strategy:
     parallel = scenario.spec.parallel
     given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
     if parallel.strategy is None:
@@ -118,7 +132,43 @@ def _chunks_of_one_copy(placement: ChunkLayout) -> range:
     return range(1 if placement.kind == "both_ways" else placement.num_chunks)
 
 
-def layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> tuple[int, ...]:
+def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:
+    """Return what each model chunk holds: as `parallel.layout` or `stage_layers` says, or equally many layers."""
+    if scenario.spec.parallel.layout is not None:
+        return _given_layout(scenario.spec.parallel.layout, model, mesh, parts)
+    last = parts.num_model_chunks - 1
+    return PipelineLayout(
+        layers=_layers_of_chunks(scenario, model, mesh, parts),
+        embedding_chunk=0,
+        head_chunk=last,
+        num_mtp_layers=model.num_nextn_predict_layers,
+        mtp_chunk=last,
+    )
+
+
+def _given_layout(text: str, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:
+    """Return what a layout string says, which must be of this model and pipeline."""
+    layout, num_chunks = parse_layout(text), parts.num_model_chunks
+    for rule, given, hint in (
+        (
+            f"have {num_chunks} stages, one for each {'stage' if num_chunks == mesh.num_stages else 'model chunk'}, "
+            f"separated by |",
+            (layout.num_chunks, num_chunks),
+            "An interleaved schedule has PP x VPP of them, every other schedule one or two for each stage.",
+        ),
+        (f"place model.layers = {model.layers} layers t", (sum(layout.layers), model.layers), "Change the numbers."),
+        (
+            f"place model.num_nextn_predict_layers = {model.num_nextn_predict_layers} MTP layers m",
+            (layout.num_mtp_layers, model.num_nextn_predict_layers),
+            "Write one m for each, or change model.num_nextn_predict_layers.",
+        ),
+    ):
+        if given[0] != given[1]:
+            raise InvalidValueError("parallel.layout", rule=rule, value=f"{given[0]} in {text}", hint=hint)
+    return layout
+
+
+def _layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> tuple[int, ...]:
     """Return the layers of each part of the model, in its order: of stages or, where these hold several, of chunks."""
     given, num_model_chunks = scenario.spec.parallel.stage_layers, parts.num_model_chunks
     if given is not None:

@@ -132,7 +132,7 @@ class GradientLowering:
         model_chunk = work.chunk_layout.model_chunk_of(position.stage, pass_.chunk)
         makes_gradients = pass_.kind == "W" or (pass_.kind == "B" and not is_split)
         # a B makes the gradients of the embedding, which has no product to split off
-        makes_embedding = pass_.kind == "B" and model_chunk == 0 < work.chunk_layout.num_model_chunks - 1
+        makes_embedding = pass_.kind == "B" and model_chunk == work.embedding_chunk != work.head_chunk
 
         def exchange(operation: str, layer: int) -> list[Op]:
             """Return a collective of the parameters of a layer; each pass meets for itself."""
@@ -249,8 +249,12 @@ class GradientLowering:
 
     def _params_of_layer(self, model_chunk: int, layer: int) -> tuple[int, int]:
         """Return the dense and expert parameters of a layer, or those of a model chunk that belong to no layer."""
-        work, last = self._work, self._work.chunk_layout.num_model_chunks - 1
+        work = self._work
         if layer != NO_LAYER:
             return layer_params_per_rank(work.model.layer(layer), work.mesh, expert_replicas=work.placement.replicas)
-        ends = StageParameters(layers=(), has_embedding=model_chunk == 0, has_head=model_chunk == last)
+        ends = StageParameters(
+            layers=(),
+            has_embedding=model_chunk == work.embedding_chunk,
+            has_head=model_chunk == work.head_chunk,
+        )
         return params_per_rank(work.model, work.mesh, ends)[0], 0

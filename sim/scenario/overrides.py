@@ -44,7 +44,8 @@ def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> d
 def apply_variant(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     """Return what `apply_overrides` does, without what means nothing after a change of strategy or convention.
 
-    A strategy that is replaced takes its axes and stage layers along, the spanning convention its kind of exchange.
+    A strategy that is replaced takes its axes, its layout and its stage layers along, and the spanning convention takes
+    its kind of exchange.
 
     Examples
     --------
@@ -53,7 +54,7 @@ def apply_variant(data: Mapping[str, Any], changes: Mapping[str, object]) -> dic
     """
     parallel, void = data.get("parallel"), set[str]()
     if STRATEGY in changes:
-        void |= {*AXES, "stage_layers"}
+        void |= {*AXES, "layout", "stage_layers"}
     if CONVENTION in changes and not _experts_span_stages(changes[CONVENTION]):
         void.add("exchange")
     if void and isinstance(parallel, dict):

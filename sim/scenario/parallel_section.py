@@ -7,10 +7,11 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Flag, Ident, Ratio, Section, Share, count_of, name_of
+from sim.scenario.fields import MAX_TEXT, Flag, Ident, Ratio, Section, Share, count_of, name_of
 from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES
 from workloads.conventions import CONVENTIONS
 from workloads.mesh import DEFAULT_RANK_ORDER
+from workloads.pipeline_layout import layout_text, parse_layout
 from workloads.placement import PLACEMENTS, PlacementKind
 from workloads.routing import ROUTINGS, RoutingKind
 from workloads.routing.capacity import OVERFLOWS
@@ -53,6 +54,19 @@ _StageLayers = Annotated[int, count_of("parallel.stage_layers", least=0)]
 """Layers of one stage."""
 
 
+def _layout(value: object) -> object:
+    """Return Megatron's layout string, from the string or from a list with an item for each stage."""
+    if isinstance(value, list) and value:
+        value = layout_text(value)
+    if not isinstance(value, str) or not value:
+        hint = "Write for example Et*3|t*4|mL, in quotes."
+        raise InvalidValueError(rule="be a layout string or a list of stages", value=value, hint=hint)
+    if len(value) > MAX_TEXT:
+        raise InvalidValueError(rule=f"be at most {MAX_TEXT} characters long", value=value, hint="Use (...)*n.")
+    parse_layout(value)
+    return value
+
+
 class ParallelSpec(Section):
     """The parallel strategy, by name or axis by axis, and the convention it is read under."""
 
@@ -87,6 +101,8 @@ class ParallelSpec(Section):
         | None
     ) = None
     """Layers of each stage, 0 allowed, or of each part of the model where a stage holds several; default: even."""
+    layout: Annotated[str, BeforeValidator(_layout, json_schema_input_type=str | list[str | list[str]])] | None = None
+    """What each stage holds, as Megatron's layout string (`docs/pipeline_layouts.md`); excludes `stage_layers`."""
     exchange: Literal["one_sided", "blocking"] = "one_sided"
     """How the expert exchange of the spanning convention is entered."""
 
@@ -148,7 +164,7 @@ class RoutingSpec(Section):
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
     """Nodes whose experts, placed in order, a token takes; null: all of them."""
     file: str | None = None
-    """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
+    """A recording of routing, with kind trace: a file of SGLang's or vLLM's recorder, or tokens by expert."""
 
     @model_validator(mode="after")
     def _only_its_own(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Final
 from sim.build.layout import spread_over, strategy_of
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
+from workloads.pipeline_layout import parse_layout
 from workloads.schedules import SCHEDULES, ChunkLayout
 
 __all__ = ["own_chunks", "under_schedule"]
@@ -14,20 +15,21 @@ _VPP: Final = re.compile(r"_?VPP(\d+)", re.IGNORECASE)
 
 
 def own_chunks(scenario: Scenario) -> int:
-    """Return the chunks of each stage that a scenario asks for, by key or in the strategy's name; 1 by default.
+    """Return the chunks of each stage that a scenario asks for: by key, name or layout; 1 by default.
 
     >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
     >>> scenario = Scenario.validated({"parallel": {"pp": 4}, "workload": workload})
     >>> own_chunks(scenario)
     1
     """
-    return scenario.spec.parallel.vpp or (_named_chunks(scenario) or 1)
+    return strategy_of(scenario).vpp
 
 
 def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None) -> dict[str, object]:
     """Return the keys that put a scenario under a schedule of the table, with the chunks that it needs.
 
-    Layers that are given by hand are spread over the new parts of the model. A strategy whose name has chunks loses
+    Layers that are given by hand are spread over the new parts of the model; where a layout has another number of
+    parts, embedding and loss then stand with the first and the last part. A strategy whose name has chunks loses
     them there where others are needed, and keeps the axes that stand beside the name.
 
     Parameters
@@ -53,13 +55,14 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     wanted = family.num_chunks or num_chunks or (own if own > 1 else 2)
     if own != wanted and not (own == 1 and family.num_chunks):
         changes |= _with_chunks(scenario, wanted)
-    layers = scenario.spec.parallel.stage_layers
+    layout = scenario.spec.parallel.layout
+    layers = scenario.spec.parallel.stage_layers if layout is None else parse_layout(layout).layers
     if layers is not None:
         num_stages = strategy_of(scenario).pp
         before, after = _placement(scenario, num_stages, own), family.layout_on(num_stages, wanted)
         spread = spread_over(layers, before, after) if len(layers) == before.num_model_chunks else list(layers)
         if spread != list(layers):
-            changes["parallel.stage_layers"] = spread
+            changes |= {"parallel.stage_layers": spread} | ({} if layout is None else {"parallel.layout": None})
     return changes
 
 

@@ -15,7 +15,7 @@ REFUSALS = [
     ("hidden: 1024", "hiden: 1024", "9: model.hiden must be a known key, got hiden. Did you mean `hidden`?"),
     ("\nmodel:", "\nmodle:", "7: modle must be a known key, got modle. Did you mean `model`?"),
     ("zero: 0", "qqq: 0", "25: parallel.qqq must be a known key, got qqq. Known are strategy, tp, pp, ep, etp, dp, cp, "
-     "vpp, convention, sp, zero, rank_order, stage_layers, exchange."),
+     "vpp, convention, sp, zero, rank_order, stage_layers, layout, exchange."),
     ("layers: 16", "layers: sixteen", '8: model.layers must be an integer of at least 1, got "sixteen". '
      "Write a number without unit, such as 1."),
     ("layers: 16", 'layers: "16"', '8: model.layers must be an integer of at least 1, got "16". '
@@ -88,7 +88,7 @@ REFUSALS = [
     ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
      "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
     ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
-     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts."),
+     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts, mla_up_proj."),
     ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, 2, 3, got 4. Write one of these."),
     ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
      "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
@@ -124,10 +124,10 @@ REFUSALS = [
      "Write for example 1.25, or null for all tokens."),
     ("kind: multinomial", "kind: trace", "35: routing.file must be given with routing.kind trace, got nothing. "
      "Add `file:` under routing."),
-    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, got nothing. "
-     "Add `experts:` under placement."),
-    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, got 8. "
-     "The key belongs to placement.kind eplb; remove it."),
+    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, "
+     "got nothing. Add `experts:` under placement."),
+    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, "
+     "got 8. The key belongs to placement.kind eplb; remove it."),
     ("kind: contiguous", "every: 4", "36: placement.every must be left out with placement.kind contiguous, got 4. "
      "The key belongs to placement.kind greedy, eplb; remove it."),
     ("kind: contiguous", "kind: greedy, every: 0", "36: placement.every must be an integer of at least 1, got 0. "
