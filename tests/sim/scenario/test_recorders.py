@@ -49,7 +49,8 @@ def test_a_table_of_sglang_is_read_with_the_experts_of_the_model(tmp_path):
     recording = read(tmp_path, "a.csv", SGLANG, num_experts=64)
     assert recording.tokens.shape == (1, 1, 64)
     assert recording.tokens[0, 0, [0, 18, 43, 44, 63]].tolist() == [24990, 39249, 22360, 0, 0]
-    assert recording.described == "SGLang's expert distribution: 1 layer (3), 64 experts, 1 step"
+    idle = "experts 44 to 63 have no rows: idle"
+    assert recording.described == f"SGLang's expert distribution: 1 layer (3), 64 experts, 1 step; {idle}"
 
 
 def test_without_the_model_the_next_power_of_two_is_assumed_and_said(tmp_path):
@@ -123,10 +124,13 @@ def test_rows_of_chosen_experts_are_counted_and_never_summed(tmp_path, name, tex
 
 
 def test_a_recording_of_a_smaller_model_is_not_filled_up(tmp_path):
-    """All of 8 experts have rows: 64 experts are another model, and 9 may have an idle one."""
+    """Most of 8 experts have rows: 64 experts are another model, and 9 may have an idle one."""
     rows = "\n".join(f"0,{expert},5" for expert in range(8))
     assert read(tmp_path, "a.csv", f"layer,expert,count\n{rows}\n", num_experts=64).tokens.shape[2] == 8
     assert read(tmp_path, "b.csv", f"layer,expert,count\n{rows}\n", num_experts=9).tokens.shape[2] == 9
+    sparse = rows.replace("0,3,5\n", "")
+    assert read(tmp_path, "c.csv", f"layer,expert,count\n{sparse}\n", num_experts=64).tokens.shape[2] == 8
+    assert read(tmp_path, "d.csv", SGLANG, num_experts=256).tokens.shape[2] == 256  # 5 of 44 experts tell little
 
 
 @pytest.mark.parametrize(
