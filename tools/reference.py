@@ -13,7 +13,7 @@ import typer
 from sim.cli.app import app
 from sim.results.catalog import CATALOG
 from sim.scenario.json_schema import json_schema
-from sim.scenario.not_supported import NOT_YET
+from sim.scenario.problems import NOT_YET
 
 __all__ = ["PAGES", "commands_page", "keys_page"]
 

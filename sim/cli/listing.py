@@ -39,7 +39,7 @@ def schema_command(*, as_json: bool) -> None:
 
 def init_command(file: str, *, as_json: bool) -> None:
     """Write the starter to the file of this name, which must not exist."""
-    from sim.scenario.starter import STARTER  # noqa: PLC0415  # no list needs it
+    from sim.scenario.scenario_files import STARTER  # noqa: PLC0415  # no list needs it
 
     path = named_path("FILE", file, "moesim init mine.yaml")
     if path.suffix not in (".yaml", ".yml"):
@@ -80,7 +80,7 @@ def _presets() -> list[Table]:
     devices = [
         [
             name,
-            f"{device.memory_bytes / 1e9:g} GB",
+            f"{device.memory_bytes / 1e9:.4g} GB{'' if device.memory_source else ' (assumed)'}",
             f"{device.memory_bandwidth_bytes_per_s / 1e12:g} TB/s",
             f"{device.peak_bf16_flops_per_s / 1e12:g} TFLOP/s",
             device.source,
@@ -128,7 +128,7 @@ def _metrics() -> list[Table]:
 
 
 def _scenarios() -> list[Table]:
-    from sim.scenario.bundled import list_bundled, list_cases, list_suites  # noqa: PLC0415  # each list imports what it shows
+    from sim.scenario.scenario_files import list_bundled, list_cases, list_suites  # noqa: PLC0415  # each list imports what it shows
 
     cases = list_cases()
     suites = [[suite, sum(case.startswith(f"{suite}/") for case in cases)] for suite in list_suites()]

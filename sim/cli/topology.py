@@ -53,7 +53,7 @@ def _write(cluster: Cluster, output: Path, *, name: str, use: Mapping[tuple[str,
 
         _write_text(output, graph_to_graphml(cluster.graph))
     elif output.suffix == ".yaml":
-        from sim.scenario.cluster_text import graph_to_yaml  # noqa: PLC0415  # only what is written is imported
+        from sim.scenario.cluster_file import graph_to_yaml  # noqa: PLC0415  # only what is written is imported
         from sim.scenario.yaml_file import MAX_BYTES, MAX_VALUES  # noqa: PLC0415
 
         text = graph_to_yaml(cluster.graph)

@@ -16,13 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled
     from sim.scenario.expectation import Expectation, parse_expectation
     from sim.scenario.load import load_scenario, load_scenario_text
     from sim.scenario.overrides import apply_overrides
     from sim.scenario.scenario import Scenario
+    from sim.scenario.scenario_files import STARTER, bundled_folder, find_bundled, list_bundled
     from sim.scenario.schema import ScenarioSpec
-    from sim.scenario.starter import STARTER
     from sim.scenario.units import parse_quantity
 
 __all__ = [
@@ -41,14 +40,14 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "STARTER": "starter",
+    "STARTER": "scenario_files",
     "Expectation": "expectation",
     "Scenario": "scenario",
     "ScenarioSpec": "schema",
     "apply_overrides": "overrides",
-    "bundled_folder": "bundled",
-    "find_bundled": "bundled",
-    "list_bundled": "bundled",
+    "bundled_folder": "scenario_files",
+    "find_bundled": "scenario_files",
+    "list_bundled": "scenario_files",
     "load_scenario": "load",
     "load_scenario_text": "load",
     "parse_expectation": "expectation",

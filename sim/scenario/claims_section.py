@@ -1,14 +1,27 @@
-"""`claims:`, `alternatives:`, `rivals:` and `published:` of a scenario: what is judged, and against what."""
+"""What a scenario judges and against what: `claims`, `alternatives`, `rivals`, `published`, `assumed` and `stress`."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, did_you_mean, dotted
 from sim.scenario.expectation import Expectation, parse_expectation
-from sim.scenario.fields import AnyValue, Ident, Ratio, Section, Text
+from sim.scenario.fields import AnyValue, Flag, Ident, Ratio, Section, SeedCount, Text
+from sim.scenario.places import key_path
+from sim.scenario.sections import keys_of, sections_at
 
-__all__ = ["ALTERABLE", "Alternative", "ClaimSpec", "PublishedSpec", "Rival"]
+__all__ = [
+    "ALTERABLE",
+    "Alternative",
+    "Assumed",
+    "ClaimSpec",
+    "PublishedSpec",
+    "RemedySpec",
+    "Rival",
+    "StressSpec",
+    "check_assumed",
+]
 
 ALTERABLE: Final = ("cluster", "model", "parallel", "workload", "schedule", "routing", "placement", "network", "seed")
 """Sections an alternative may change."""
@@ -131,3 +144,84 @@ class PublishedSpec(Section):
     """Why it cannot be right: it is shown apart with its error, counted in no summary, and fails nothing."""
     note: Text | None = None
     """A remark for readers, such as what bytes the figure counts."""
+
+
+_MAX_ASSUMED: Final = 100
+"""No scenario assumes more."""
+
+
+def _assumed(value: object) -> object:
+    """Return a map of at most so many keys, with one line for each."""
+    if not isinstance(value, dict):
+        hint = "Write for example {model.top_k: the document does not say how many}."
+        raise InvalidValueError(rule="be a map of dotted keys to reasons", value=value, hint=hint)
+    if len(value) > _MAX_ASSUMED:
+        rule = f"have at most {_MAX_ASSUMED} keys"
+        raise InvalidValueError(rule=rule, value=len(value), hint="Name a section where all of it is assumed.")
+    for key, why in value.items():
+        if isinstance(why, str) and len(why.strip().splitlines()) > 1:
+            raise InvalidValueError(field=(key,), rule="be one line", value=why, hint="Write the reason in one line.")
+    return value
+
+
+Assumed = Annotated[
+    dict[str, Text],
+    Field(max_length=_MAX_ASSUMED),
+    BeforeValidator(_assumed, json_schema_input_type=Annotated[dict[str, Text], Field(max_length=_MAX_ASSUMED)]),
+]
+"""Dotted key -> why its value was chosen."""
+
+
+def check_assumed(assumed: Mapping[str, Any], root: type[Section]) -> None:
+    """Refuse a key that the schema below `root` does not have, or that is no fact."""
+    for key in assumed:
+        *around, last = key_path(key)
+        known = keys_of(sections_at(root, around)) if around else list(ALTERABLE)
+        if (around or [last])[0] not in ALTERABLE:
+            hint = f"Start the key with one of {', '.join(ALTERABLE)}."
+            raise InvalidValueError(("assumed", key), rule="be a key that can be assumed", value=key, hint=hint)
+        if last not in known:
+            hint = did_you_mean(last, known) if known else f"{dotted(tuple(around))} has no keys."
+            raise InvalidValueError(("assumed", key), rule="be a known key", value=key, hint=hint)
+
+
+_MAX_STRESS: Final = 100
+"""The longest axis of the grid of `stress:`."""
+
+
+class RemedySpec(Section):
+    """One thing that may be done against skew."""
+
+    name: Text
+    """What it is called in tables and pictures."""
+    set: Alternative | None = None
+    """Dotted keys and the values they take; null: nothing is done."""
+    comparison: Flag = False
+    """Whether it is for comparison alone, as what cannot be had: shown as the others, and never recommended."""
+
+
+class StressSpec(Section):
+    """A grid of simulations: every skew under every remedy, with the same seeds."""
+
+    skew: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=_MAX_STRESS)]
+    """Values of `routing.skew`, the smallest being what slowdowns are told against."""
+    remedies: Annotated[tuple[RemedySpec, ...], Field(min_length=1, max_length=_MAX_STRESS)] = (
+        RemedySpec(name="nothing"),
+    )
+    """What may be done against skew; the first is what the others are told against."""
+    seeds: SeedCount = 5
+    """Seeds, from `seed` on, that intervals are taken over."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        """Check that names tell remedies apart, and that the first can be had."""
+        if self.remedies[0].comparison:
+            rule, hint = "be false for the first remedy, which others are told against", "Put another one first."
+            raise InvalidValueError(("remedies", 0, "comparison"), rule=rule, value=True, hint=hint)
+        names = [remedy.name for remedy in self.remedies]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise InvalidValueError(
+                    ("remedies", i, "name"), rule="be unique", value=name, hint="Choose another name."
+                )
+        return self

@@ -15,11 +15,16 @@ Model
 a text stands for the number. GPUs have their ranks in the order of the file, unless `rank` is given, and their rails in
 the order of their node. A link goes both ways, unless `both_ways` is false; its figures are its kind's, unless it has
 its own.
+
+`graph_to_yaml` writes every vertex and cable out, without `for`. Reading what it writes gives an equal graph: figures
+are written so that they are read as the same floats.
 """
 
 import itertools
+import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
@@ -28,15 +33,21 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from sim.errors import InvalidValueError, KeyPath
 from sim.scenario.fields import Bandwidth, Efficiency, Flag, Ident, Seconds, Section, Text, Whole
-from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import Places
 from sim.scenario.problems import refusals_of
+from sim.scenario.sections import keys_of, sections_at
+from sim.scenario.units import parse_quantity
 from sim.scenario.yaml_file import parse_yaml
 
-__all__ = ["ClusterFile", "yaml_to_graph"]
+__all__ = ["ClusterFile", "graph_to_yaml", "yaml_to_graph"]
 
 _MOST_LINKS: Final = 1_000_000
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}", re.ASCII)
+_FIGURES: Final = ("bandwidth_bytes_per_s", "latency_s", "efficiency")
+_PLAIN: Final = re.compile(r"[A-Za-z][\w.-]*", re.ASCII)
+_NO_TEXTS: Final = {"null", "true", "false"}
+
+Figures = tuple[float, float, float]
 
 
 def _loop(value: object) -> object:
@@ -162,6 +173,32 @@ def yaml_to_graph(text: str, *, file: str | None = None) -> "nx.DiGraph[str]":
         raise places.located(error) from None
 
 
+def graph_to_yaml(graph: "nx.DiGraph[str]") -> str:
+    """Return a cluster as YAML.
+
+    >>> graph: "nx.DiGraph[str]" = nx.DiGraph()
+    >>> graph.add_node("gpu0", kind="gpu", rank=0, node=0, rail=0)
+    >>> print(graph_to_yaml(graph), end="")
+    vertices:
+      - {name: gpu0, kind: gpu, rank: 0, node: 0, rail: 0}
+    """
+    kinds = _kinds(graph)
+    own = ("name", "inside", "between")
+    lines = [f"{key}: {_text(graph.graph[key])}" for key in own if graph.graph.get(key)]
+    lines += ["kinds:"] if kinds else []
+    for kind, figures in kinds.items():
+        source = graph.graph.get(f"source.{kind}")
+        more = f", source: {_text(source)}" if source else ""
+        lines.append(f"  {_text(kind)}: {{{_written(figures)}{more}}}")
+    lines.append("vertices:")
+    lines += [f"  - {{name: {_text(vertex)}, {_vertex(data)}}}" for vertex, data in graph.nodes(data=True)]
+    cables = _cables(graph, kinds)
+    return "\n".join([*lines, *(["links:", *cables] if cables else [])]) + "\n"
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------
+
+
 def _known(path: KeyPath) -> list[str]:
     """Return the keys of a section of the file."""
     return keys_of([LinkKind] if path[:1] == ("kinds",) and len(path) == 2 else sections_at(ClusterFile, path))
@@ -283,3 +320,56 @@ def _add_link(
             rule, hint = "join two vertices, once in each direction", "Add up the bandwidths of parallel links."
             raise InvalidValueError(field=path, rule=rule, value=f"{start} to {end}", hint=hint)
         graph.add_edge(start, end, **figures)
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------
+
+
+def _kinds(graph: "nx.DiGraph[str]") -> dict[str, Figures]:
+    """Return the commonest figures of each kind of link."""
+    counts: dict[str, Counter[Figures]] = {}
+    for _, _, data in graph.edges(data=True):
+        counts.setdefault(data["kind"], Counter())[_figures_of(data)] += 1
+    return {kind: count.most_common(1)[0][0] for kind, count in counts.items()}
+
+
+def _cables(graph: "nx.DiGraph[str]", kinds: Mapping[str, Figures]) -> list[str]:
+    done: set[tuple[str, str]] = set()
+    lines = []
+    for a, b, data in graph.edges(data=True):
+        if (a, b) in done:
+            continue
+        back = graph.edges[b, a] if graph.has_edge(b, a) else None
+        both = back is not None and (back["kind"], _figures_of(back)) == (data["kind"], _figures_of(data))
+        done |= {(b, a)} if both else set()
+        own = "" if kinds[data["kind"]] == _figures_of(data) else f", {_written(_figures_of(data))}"
+        ways = "" if both else ", both_ways: false"
+        lines.append(f"  - {{from: {_text(a)}, to: {_text(b)}, kind: {_text(data['kind'])}{own}{ways}}}")
+    return lines
+
+
+def _figures_of(data: Mapping[str, Any]) -> Figures:
+    bandwidth, latency, efficiency = (float(data[name]) for name in _FIGURES)
+    return bandwidth, latency, efficiency
+
+
+def _written(figures: Figures) -> str:
+    bandwidth, latency, efficiency = figures
+    shown = _quantity(bandwidth, "bytes/s", "GB/s", 1e9, "B/s"), _quantity(latency, "s", "us", 1e-6, "s")
+    return f"bandwidth: {shown[0]}, latency: {shown[1]}, efficiency: {efficiency!r}"
+
+
+def _quantity(value: float, dimension: Any, unit: str, factor: float, base: str) -> str:  # noqa: ANN401 - a literal
+    """Return a quantity in a handy unit if that reads back the same, else in the base unit."""
+    handy = f"{value / factor:.12g} {unit}"
+    return handy if parse_quantity(handy, dimension) == value else f"{value!r} {base}"
+
+
+def _vertex(data: Mapping[str, Any]) -> str:
+    keys = [key for key in ("kind", "rank", "node", "rail", "unit", "label", "speed") if key in data]
+    return ", ".join(f"{key}: {_text(data[key]) if isinstance(data[key], str) else data[key]}" for key in keys)
+
+
+def _text(text: str) -> str:
+    """Return a text as YAML, in quotes where it could be read as something else."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _NO_TEXTS else json.dumps(text)

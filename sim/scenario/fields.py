@@ -5,7 +5,7 @@ beside it for the JSON Schema.
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
 
@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import core_schema
 
 from sim.errors import InvalidValueError, did_you_mean
-from sim.scenario.sizes import MAX_SIZES
-from sim.scenario.spelling import respelt
-from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern
+from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern, respelt
+from topology.limits import MAX_COUNT, MAX_GPUS
 
 __all__ = [
+    "MAX_SIZES",
     "AnyValue",
     "Bandwidth",
     "Bytes",
@@ -29,6 +29,7 @@ __all__ = [
     "Ratio",
     "Seconds",
     "Section",
+    "SeedCount",
     "Share",
     "Text",
     "TokenCount",
@@ -37,13 +38,62 @@ __all__ = [
     "name_of",
 ]
 
-MAX_COUNT: Final = 10**12
-"""No other count in a scenario is larger; those that something is made of have bounds of their own."""
+MAX_SEEDS: Final = 100
+"""No interval is taken over more seeds."""
 MAX_TEXT: Final = 2000
 """No text in a scenario is longer."""
 _MAX_SECONDS: Final = 10**6
 _MAX_QUANTITY: Final = 10**24
 """No time, and no other quantity, is larger: a clock of whole nanoseconds holds what follows from them."""
+
+_MAX_LAYERS: Final = 10_000
+_MAX_EXPERTS: Final = 65_536
+
+MAX_SIZES: Final[Mapping[str, int]] = {
+    "cluster.num_nodes": MAX_GPUS,
+    "model.layers": _MAX_LAYERS,
+    "model.hidden": 1_000_000,
+    "model.heads": 65_536,
+    "model.kv_heads": 65_536,
+    "model.head_dim": 65_536,
+    "model.ffn": 10_000_000,
+    "model.dense_ffn": 10_000_000,
+    "model.experts": _MAX_EXPERTS,
+    "model.shared_experts": 1024,
+    "model.top_k": 128,
+    "model.dense_layers": _MAX_LAYERS,
+    "model.vocab": 100_000_000,
+    "parallel.tp": MAX_GPUS,
+    "parallel.pp": _MAX_LAYERS,  # a stage has a layer at least
+    "parallel.ep": MAX_GPUS,
+    "parallel.etp": MAX_GPUS,
+    "parallel.dp": MAX_GPUS,
+    "parallel.cp": MAX_GPUS,
+    "parallel.vpp": _MAX_LAYERS,
+    "parallel.stage_layers": _MAX_LAYERS,
+    "workload.batches": 10_000_000,
+    "workload.sequences": 10_000_000,
+    "workload.sequence_length": 100_000_000,
+    "workload.microbatches": 10_000_000,
+    "workload.num_ranks": MAX_GPUS,
+    "network.num_sms": 1024,
+    "placement.every": 10_000_000,
+    "placement.experts": _MAX_EXPERTS - 1,
+    "placement.groups": _MAX_EXPERTS,
+    "placement.replicas": _MAX_EXPERTS,
+    "placement.stale": 10_000,
+    "placement.window": 10_000,
+    "routing.dead_experts": _MAX_EXPERTS,
+    "routing.hot_experts": _MAX_EXPERTS,
+    "routing.stride": _MAX_EXPERTS,
+    "routing.max_nodes_per_token": MAX_GPUS,
+}
+"""The largest value of each count, by dotted key; for `parallel.stage_layers` the largest value of an item.
+
+Each limit is ten to a thousand times what has been built or published, so that it refuses a slip of the keyboard and no
+system. Products of tokens, experts of a token and bytes stay whole numbers of 64 bits. A scenario inside all limits can
+still be too large to simulate: `sim.run.resources` refuses such a scenario.
+"""
 
 
 class Section(BaseModel):
@@ -194,6 +244,14 @@ def _token_count(value: object) -> object:
     return _integer(1)(int(tokens) if isinstance(tokens, float) and tokens.is_integer() else tokens)
 
 
+def _seed_count(value: object) -> object:
+    """Return a number of seeds."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SEEDS:
+        return value
+    hint = "Write how many seeds to simulate, such as 5."
+    raise InvalidValueError(rule=f"be an integer from 1 to {MAX_SEEDS}", value=value, hint=hint)
+
+
 def _written(dimension: Dimension) -> Any:  # noqa: ANN401 - pydantic's parameter is untyped
     """Return how a quantity is written, for the JSON Schema."""
     return Annotated[str, Field(pattern=quantity_pattern(dimension))]
@@ -252,6 +310,8 @@ Count = Annotated[int, Field(ge=1), BeforeValidator(_integer(1))]
 """An integer of at least 1."""
 Whole = Annotated[int, Field(ge=0), BeforeValidator(_integer(0))]
 """An integer of at least 0."""
+SeedCount = Annotated[int, Field(ge=1, le=MAX_SEEDS), BeforeValidator(_seed_count)]
+"""A number of seeds."""
 Flag = Annotated[bool, BeforeValidator(_flag)]
 """`true` or `false`."""
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_text)]

@@ -7,9 +7,9 @@ between keys are not in it: an editor accepts a little more than `load_scenario`
 from typing import Any
 
 from sim.scenario.fields import Section
-from sim.scenario.keys import sections_at
-from sim.scenario.not_supported import NOT_YET, NotYet
+from sim.scenario.problems import NOT_YET, NotYet
 from sim.scenario.schema import ScenarioSpec
+from sim.scenario.sections import sections_at
 
 __all__ = ["json_schema"]
 

@@ -1,23 +1,22 @@
-"""Validation of raw data: pydantic's errors in our words.
+"""Validation of raw data: what pydantic or the list of unsupported values refuses, as rule, value and hint.
 
-pydantic decides what is wrong; what a user reads is a rule, a value and a hint. A key that is unknown is answered with
-the nearest one that is known.
+The hint about an unknown key names the nearest key that is known. `NOT_YET` lists what the schema names and the
+simulator does not do yet; whoever builds such a thing deletes its row.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
-from sim.scenario.keys import keys_of, sections_at
-from sim.scenario.not_supported import NOT_YET, find_not_supported
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted, shown
 from sim.scenario.schema import ScenarioSpec
+from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["refusals_of", "valid_keys", "validate"]
+__all__ = ["NOT_YET", "NotYet", "find_not_supported", "refusals_of", "valid_keys", "validate"]
 
 Known = Callable[[KeyPath], list[str]]
 """Path of a section -> the keys that may stand in it."""
@@ -35,6 +34,31 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 
 _MAX_PROBLEMS: Final = 200
 """So many are put into words, of which one is told; more would only take time."""
+
+
+class NotYet(NamedTuple):
+    """One key with values that are not supported yet."""
+
+    key: str
+    """The key: `section.key`, or a top-level key."""
+    names: tuple[str | int, ...] | None = None
+    """The values that are refused; None: all but `allowed`."""
+    allowed: tuple[object, ...] = (None,)
+    """The values that are not refused when `names` is None."""
+    hint: str = "Leave it out."
+    """What to write instead."""
+
+    def refuses(self, value: object) -> bool:
+        """Return whether the key must not have this value yet."""
+        if self.names is None:
+            return not any(value == allowed for allowed in self.allowed)
+        return isinstance(value, (str, int)) and not isinstance(value, bool) and value in self.names
+
+
+NOT_YET: Final[tuple[NotYet, ...]] = (
+    NotYet("model.hf_config", hint="Name a model with model.preset, or give its fields."),
+)
+"""Every value that is refused as not supported yet."""
 
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
@@ -70,6 +94,18 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     if path == ("workload",) and kind in WORKLOADS:
         return keys_of([WORKLOADS[kind]])
     return keys_of(sections_at(ScenarioSpec, path))
+
+
+def find_not_supported(data: Mapping[str, Any]) -> list[InvalidValueError]:
+    """Return a refusal for every value of a scenario that is not supported yet.
+
+    Examples
+    --------
+    >>> print(find_not_supported({"model": {"hf_config": "config.json"}})[0])
+    model.hf_config must be supported, got config.json. model.hf_config is not supported yet. Name a model with \
+model.preset, or give its fields.
+    """
+    return [_not_supported(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
 
 
 def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> InvalidValueError:
@@ -168,3 +204,17 @@ def _kind(data: Mapping[str, Any]) -> str:
     workload = data.get("workload")
     kind = workload.get("kind") if isinstance(workload, Mapping) else None
     return kind if isinstance(kind, str) else ""
+
+
+def _written(data: Mapping[str, Any], dotted_key: str) -> list[object]:
+    """Return the value of a key, in a list that is empty if it is not written."""
+    section, _, key = dotted_key.rpartition(".")
+    values = data.get(section) if section else data
+    return [values[key]] if isinstance(values, Mapping) and key in values else []
+
+
+def _not_supported(row: NotYet, value: object) -> InvalidValueError:
+    """Return the refusal of one value."""
+    subject = row.key if row.names is None else shown(value)
+    hint = f"{subject} is not supported yet. {row.hint}"
+    return InvalidValueError(field=tuple(row.key.split(".")), rule="be supported", value=value, hint=hint)

@@ -7,13 +7,12 @@ is not known here: the builder of cluster and workload checks that, and `Scenari
 from collections.abc import Mapping
 from typing import Annotated, Final, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.assumed_section import Assumed, check_assumed
-from sim.scenario.claims_section import Alternative, ClaimSpec, PublishedSpec, Rival
+from sim.scenario.claims_section import Alternative, Assumed, ClaimSpec, PublishedSpec, Rival, StressSpec, check_assumed
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
-from sim.scenario.fields import Section, Text, Whole
+from sim.scenario.fields import Section, SeedCount, Text, Whole
 from sim.scenario.model_section import ModelSpec
 from sim.scenario.parallel_section import (
     AXES,
@@ -23,7 +22,6 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
-from sim.scenario.stress_section import StressSpec
 from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
 from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
 from workloads.conventions import CONVENTIONS
@@ -51,17 +49,8 @@ _SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
 """Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
-_MAX_SEEDS: Final = 100
 _MAX_ITEMS: Final = 1000
 """No list of claims, alternatives, rivals or figures is longer."""
-
-
-def _seeds(value: object) -> object:
-    """Return a number of seeds."""
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SEEDS:
-        return value
-    hint = "Write how many seeds to simulate, such as 5."
-    raise InvalidValueError(rule=f"be an integer from 1 to {_MAX_SEEDS}", value=value, hint=hint)
 
 
 class ScenarioSpec(Section):
@@ -87,7 +76,7 @@ class ScenarioSpec(Section):
     """How transfers are simulated."""
     seed: Whole = 1
     """Seed of all random draws."""
-    seeds: Annotated[int, Field(ge=1, le=_MAX_SEEDS), BeforeValidator(_seeds)] = 1
+    seeds: SeedCount = 1
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
     assumed: Assumed = Field(default_factory=dict)
     """Values that had to be chosen, for no document gives them: dotted key and, in one line, why."""

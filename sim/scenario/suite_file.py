@@ -3,6 +3,7 @@
 A folder without one is a suite of no fitted constants, named as the folder is.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,10 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
-from sim.scenario.bundled import SUITE_FILE
 from sim.scenario.fields import Ratio, Section, Text, Whole
-from sim.scenario.keys import keys_of, sections_at
 from sim.scenario.places import Places
+from sim.scenario.scenario_files import SUITE_FILE
+from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.yaml_file import read_yaml_file
 
 __all__ = ["LeftOutSpec", "SuiteSpec", "load_suite"]
@@ -69,7 +70,7 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
         A value in the file is refused.
     """
     path = folder / SUITE_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return SuiteSpec()
     document = read_yaml_file(path)
     places = Places(file=str(path), lines=document.lines)

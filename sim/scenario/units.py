@@ -12,15 +12,16 @@ worked out as an exact fraction and rounded once, so that `0.601 ms` is the same
 - `%` is a ratio: `6.1 %` is 0.061.
 - Texts are bounded in length and exponent before a number is made of them. General unit libraries read "400 Gb/s" as
   gilberts and hang on "9**9**9 GB".
+- The hint of a refusal offers a quantity in another common spelling (`400 Gbps`, `1M tokens/s`) in the spelling of
+  the table. A value is never read from such a spelling.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple, get_args
 
 from sim.errors import InvalidValueError, shown
-from sim.scenario.spelling import respelt
 
 __all__ = [
     "DIMENSIONS",
@@ -30,6 +31,7 @@ __all__ = [
     "parse_any_quantity",
     "parse_quantity",
     "quantity_pattern",
+    "respelt",
     "split_quantity",
 ]
 
@@ -87,6 +89,27 @@ UNITS: Final[Mapping[str, Unit]] = _table()
 
 NUMBER: Final = r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?"
 """A decimal number, bounded, as a regular expression."""
+
+_SEPARATED: Final = re.compile(r"[+-]?[0-9]{1,3}([,_'][0-9]{3})+(?![0-9])", re.ASCII)
+_WRITTEN: Final = re.compile(r"([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30}))(e[+-]?[0-9]{1,3})?(.*)", re.I)
+_POWERS: Final[Mapping[str, int]] = {"k": 3, "K": 3, "M": 6, "G": 9, "B": 9, "T": 12}
+"""Letters that stand for a power of ten behind a number; they are no unit of a count."""
+_WORDS: Final[tuple[tuple[str, str], ...]] = (
+    ("[µμ]", "u"),
+    (r"\s*(per|/)\s*(seconds?|secs?|s)$", "/s"),
+    ("(bit|b)ps$", "b/s"),
+    ("Bps$", "B/s"),
+    (r"\bpercent$", "%"),
+    ("[Bb]ytes?(?=/|$)", "B"),
+    ("bits?(?=/|$)", "b"),
+    (r"^(seconds?|secs?)$", "s"),
+    ("^([mun])secs?$", r"\1s"),
+    ("[Tt]ok(en)?s?(?=/|$)", "tokens"),
+    ("tokensps$", "tokens/s"),
+    ("[Tt]ps$", "tokens/s"),
+    ("FLOPS$|FLOPs$|flops$|FLOPs?/s$|flops?/s$", "FLOP/s"),
+)
+"""Parts of units of the trade, and what the table has for them, in this order."""
 
 _MAX_LENGTH: Final = 80
 _QUANTITY: Final = re.compile(rf"({NUMBER}) ?([A-Za-z%][A-Za-z/]{{0,9}})", re.ASCII)
@@ -189,6 +212,32 @@ def quantity_pattern(dimension: Dimension) -> str:
     return f"^{NUMBER} ?({units})$"
 
 
+def respelt(text: str, units: Collection[str], *, bare: bool = False) -> str | None:
+    """Return a quantity with a unit of `units`, or with `bare` one without; None where it cannot be told.
+
+    Examples
+    --------
+    >>> respelt("400 Gbit/s", ["Gb/s", "GB/s"]), respelt("1M tokens/s", ["tokens/s"])
+    ('400 Gb/s', '1e6 tokens/s')
+    >>> respelt("1,000,000", [], bare=True), respelt("400 gbps", ["Gb/s", "GB/s"])
+    ('1000000', None)
+    """
+    if len(text) > 60:
+        return None
+    plain = _SEPARATED.sub(lambda match: re.sub("[,_']", "", match[0]), text.strip(), count=1)
+    match = _WRITTEN.fullmatch(plain)
+    if match is None:
+        return None
+    number, exponent, unit = match[1], match[2] or "", _unit(match[3].strip())
+    power = _POWERS.get(unit[:1])
+    counted = _unit(unit[1:].strip())
+    if unit not in units and power is not None and not exponent and counted in ("", "tokens", "tokens/s"):
+        exponent, unit = f"e{power}", counted
+    if unit in units:
+        return f"{number}{exponent} {unit}"
+    return number + exponent if bare and not unit and number + exponent != text.strip() else None
+
+
 def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str]:
     """Return number and unit as written; a `InvalidValueError` if the text is anything else.
 
@@ -237,3 +286,10 @@ def _unit_hint(unit: str, wanted: Dimension | None) -> str:
         reason = "Units are case sensitive" if letters == unit.lower() else "Units have one spelling"
         return f"{reason}: write {' or '.join(sorted(same_letters, key=str.swapcase))}{bits}."
     return f"{shown(unit)} is not one of {', '.join(offered)}."
+
+
+def _unit(unit: str) -> str:
+    """Return a unit with the words of the table."""
+    for word, ours in _WORDS:
+        unit = re.sub(word, ours, unit)
+    return unit

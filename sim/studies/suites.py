@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sim.errors import InvalidValueError, did_you_mean, shown
-from sim.scenario.bundled import SUITE_FILE, list_cases, list_suites, suites_folder
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
+from sim.scenario.scenario_files import SUITE_FILE, list_cases, list_suites, suites_folder
 from sim.scenario.suite_file import SuiteSpec, load_suite
 from sim.scenario.yaml_file import read_yaml_file
 

@@ -103,8 +103,8 @@ def test_a_cluster_in_two_is_refused_with_the_two_sides_named():
     with pytest.raises(InvalidValueError) as refusal:
         degraded(*changes, num_nodes=3)
     assert str(refusal.value) == (
-        "cluster 'dgx-h100': cluster.degraded must leave every GPU a way to every other, got GPUs 0 to 7, 16 to 23 without a "
-        "way to GPUs 8 to 15. Leave a way between the two sides."
+        "cluster 'dgx-h100': cluster.degraded must leave every GPU a way to every other, got GPUs 0 to 7, 16 to 23 "
+        "without a way to GPUs 8 to 15. Leave a way between the two sides."
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sim.scenario.bundled import list_bundled
+from sim.scenario.scenario_files import list_bundled
 from workloads.schedules import SCHEDULES
 
 GOOD: Final = Path(__file__).with_name("good_input.yaml").read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def test_every_flow_ends_when_simgrid_said(name, judged):
 @LIVE
 @pytest.mark.parametrize("name", NAMES)
 def test_simgrid_says_what_it_said(name):
-    """RoutingRequest now, it gives the ends that were kept."""
+    """SimGrid, run again now, gives the ends that were recorded."""
     case, kept_s = load_kept(name)
     np.testing.assert_allclose(ask_simgrid(case).end_s, kept_s, rtol=SAME)
 

@@ -122,7 +122,7 @@ def test_recomputed_passes_drop_nothing_again():
 
 
 def test_the_backward_pass_has_the_draw_of_its_forward_pass():
-    """RoutingRequest again after other microbatches, with prices forgotten: the same tokens on the same ranks."""
+    """A microbatch that is routed again after others, without cached costs, has the same tokens on the same ranks."""
     work = make(kind="training", routing="drift")
     costs = Costs(work.cluster, dtype="bf16", is_random=True)
     first = [route(work, microbatch=m, costs=costs).slot_tokens for m in (0, 1)]

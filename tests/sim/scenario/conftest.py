@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.scenario import not_supported
+from sim.scenario import problems
 
 
 @pytest.fixture(scope="session")
@@ -16,4 +16,4 @@ def contract_text():
 @pytest.fixture
 def everything_supported(monkeypatch):
     """Let values pass that are not supported yet, to reach the checks behind."""
-    monkeypatch.setattr(not_supported, "NOT_YET", ())
+    monkeypatch.setattr(problems, "NOT_YET", ())

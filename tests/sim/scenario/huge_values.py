@@ -8,9 +8,9 @@ from typing import Any
 
 from sim.errors import MoesimError
 from sim.run.resources import Limits
+from sim.scenario.fields import MAX_SIZES
 from sim.scenario.json_schema import json_schema
 from sim.scenario.load import load_scenario_text
-from sim.scenario.sizes import MAX_SIZES
 from sim.studies.claims import simulate
 
 MODEL = """

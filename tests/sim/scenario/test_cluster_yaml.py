@@ -4,8 +4,7 @@ import networkx as nx
 import pytest
 
 from sim.errors import InvalidValueError
-from sim.scenario.cluster_file import yaml_to_graph
-from sim.scenario.cluster_text import graph_to_yaml
+from sim.scenario.cluster_file import graph_to_yaml, yaml_to_graph
 from topology.check_graph import check_graph
 from topology.fabric import build_graph
 from topology.presets.clusters import FABRICS

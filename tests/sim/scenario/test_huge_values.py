@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huge_values import HUGE, SCENARIOS, integer_keys
 
-from sim.scenario.sizes import MAX_SIZES
+from sim.scenario.fields import MAX_SIZES
 
 CHECKOUT = Path(__file__).parents[3]
 PATIENCE_S = 300

@@ -6,10 +6,9 @@ import pytest
 
 from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
-from sim.scenario.bundled import list_bundled
 from sim.scenario.claim_units import check_claim_units
 from sim.scenario.load import load_scenario, load_scenario_text
-from sim.scenario.starter import STARTER
+from sim.scenario.scenario_files import STARTER, list_bundled
 
 
 class Row(NamedTuple):

@@ -5,12 +5,11 @@ import math
 
 import pytest
 
-import sim.scenario.bundled as bundled_module
+import sim.scenario.scenario_files as bundled_module
 from sim.errors import InvalidValueError
-from sim.scenario.bundled import bundled_folder, find_bundled, list_bundled, list_cases, list_suites
 from sim.scenario.load import load_scenario, load_scenario_text
 from sim.scenario.overrides import apply_overrides, parse_override
-from sim.scenario.starter import STARTER
+from sim.scenario.scenario_files import STARTER, bundled_folder, find_bundled, list_bundled, list_cases, list_suites
 
 PASSES = """\
 parallel: {pp: 2}

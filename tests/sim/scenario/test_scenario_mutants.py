@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from sim.errors import InvalidValueError, MoesimError
 from sim.run.scenario_run import ScenarioRun
-from sim.scenario.bundled import bundled_folder, list_bundled
 from sim.scenario.load import load_scenario_text
-from sim.scenario.starter import STARTER
+from sim.scenario.scenario_files import STARTER, bundled_folder, list_bundled
 from sim.studies.claims import simulate
 
 MUTANTS = 1000
@@ -75,7 +74,7 @@ def _renumber(lines: list[str], at: int, _: str, other: int) -> list[str]:
 
 
 def _splice(lines: list[str], at: int, _: str, other: int) -> list[str]:
-    """RendezvousKey a line and another, and leave out what lies between."""
+    """Join two lines, and leave out the lines between them."""
     low, high = sorted((at, other % len(lines)))
     return [*lines[:low], lines[low] + lines[high], *lines[high + 1 :]]
 

@@ -124,10 +124,10 @@ REFUSALS = [
      "Write for example 1.25, or null for all tokens."),
     ("kind: multinomial", "kind: trace", "35: routing.file must be given with routing.kind trace, got nothing. "
      "Add `file:` under routing."),
-    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, got nothing. "
-     "Add `experts:` under placement."),
-    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, got 8. "
-     "The key belongs to placement.kind eplb; remove it."),
+    ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, "
+     "got nothing. Add `experts:` under placement."),
+    ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, "
+     "got 8. The key belongs to placement.kind eplb; remove it."),
     ("kind: contiguous", "every: 4", "36: placement.every must be left out with placement.kind contiguous, got 4. "
      "The key belongs to placement.kind greedy, eplb; remove it."),
     ("kind: contiguous", "kind: greedy, every: 0", "36: placement.every must be an integer of at least 1, got 0. "

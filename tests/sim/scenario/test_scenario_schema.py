@@ -9,8 +9,7 @@ import pytest
 
 from sim.scenario.json_schema import json_schema
 from sim.scenario.load import load_scenario_text
-from sim.scenario.not_supported import NOT_YET
-from sim.scenario.problems import valid_keys, validate
+from sim.scenario.problems import NOT_YET, valid_keys, validate
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.yaml_file import parse_yaml
 from workloads.schedules import SCHEDULES
@@ -137,7 +136,7 @@ def test_editors_offer_only_what_is_supported():
 
 def test_importing_the_package_imports_nothing_heavy():
     code = (
-        "import sys, sim.scenario, sim.scenario.units, sim.scenario.expectation, sim.scenario.starter\n"
+        "import sys, sim.scenario, sim.scenario.units, sim.scenario.expectation, sim.scenario.scenario_files\n"
         "print([m for m in ('pydantic', 'ruamel', 'numpy', 'simpy', 'matplotlib', 'networkx') if m in sys.modules])"
     )
     root = Path(__file__).parents[3]

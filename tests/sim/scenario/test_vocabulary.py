@@ -7,7 +7,7 @@ import pytest
 from sim.errors import InvalidValueError
 from sim.scenario.json_schema import json_schema
 from sim.scenario.load import load_scenario_text
-from sim.scenario.starter import STARTER
+from sim.scenario.scenario_files import STARTER
 from sim.studies.claims import simulate
 from workloads.collectives import COLLECTIVES
 from workloads.placement import PLACEMENTS

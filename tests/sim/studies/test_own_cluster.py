@@ -7,7 +7,7 @@ import pytest
 from sim.build.build import build_scenario_cluster
 from sim.errors import InvalidValueError
 from sim.run.simulate import simulate_scenario
-from sim.scenario.cluster_text import graph_to_yaml
+from sim.scenario.cluster_file import graph_to_yaml
 from sim.scenario.load import load_scenario
 from topology.fabric import build_graph
 from topology.files.graphml import graph_to_graphml

@@ -4,7 +4,7 @@ import pytest
 from validation_cases import FOUR, HEAD, RIGHT, write_case
 
 from sim.errors import InvalidValueError
-from sim.scenario.bundled import list_cases, list_suites
+from sim.scenario.scenario_files import list_cases, list_suites
 from sim.studies.suites import find_suites, system_of
 
 
