@@ -88,7 +88,7 @@ REFUSALS = [
     ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
      "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
     ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
-     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts."),
+     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts, mla_up_proj."),
     ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, 2, 3, got 4. Write one of these."),
     ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
      "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
