@@ -311,6 +311,10 @@ class Work:
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
 
+    def num_hidden_states_after(self, chunk: int) -> int:
+        """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""
+        return self.num_heads if self.mtp_chunk <= chunk < self.head_chunk else 1
+
     def stage_parameters(self, stage: int) -> StageParameters:
         """Return what a stage holds of the model, in all of its chunks."""
         chunks = self.model_chunks_of(stage)

@@ -55,9 +55,7 @@ class NotYet(NamedTuple):
         return isinstance(value, (str, int)) and not isinstance(value, bool) and value in self.names
 
 
-NOT_YET: Final[tuple[NotYet, ...]] = (
-    NotYet("model.hf_config", hint="Name a model with model.preset, or give its fields."),
-)
+NOT_YET: Final[tuple[NotYet, ...]] = ()
 """Every value that is refused as not supported yet."""
 
 
@@ -101,9 +99,8 @@ def find_not_supported(data: Mapping[str, Any]) -> list[InvalidValueError]:
 
     Examples
     --------
-    >>> print(find_not_supported({"model": {"hf_config": "config.json"}})[0])
-    model.hf_config must be supported, got config.json. model.hf_config is not supported yet. Name a model with \
-model.preset, or give its fields.
+    >>> find_not_supported({"model": {"hf_config": "config.json"}})
+    []
     """
     return [_not_supported(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
 
@@ -152,7 +149,21 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> Invali
         hint = f"It belongs to kind {' and '.join(owners)}; remove it."
         value = data["workload"][key]
         return InvalidValueError(field=path, rule=f"be left out with workload.kind {kind}", value=value, hint=hint)
-    return InvalidValueError(field=path, rule="be a known key", value=key, hint=did_you_mean(key, known(path[:-1])))
+    of_file = _hugging_face_hint(data.get("model"), str(key)) if path[:-1] == ("model",) else None
+    hint = of_file or did_you_mean(key, known(path[:-1]))
+    return InvalidValueError(field=path, rule="be a known key", value=key, hint=hint)
+
+
+def _hugging_face_hint(section: object, key: str) -> str | None:
+    """Return what the names of Hugging Face's configs in a section `model:` are called here; None for another name."""
+    from sim.scenario.hf_config.names import our_name  # noqa: PLC0415 - only a refusal needs it
+
+    keys = [key, *(str(other) for other in section if other != key)] if isinstance(section, Mapping) else [key]
+    names: dict[str, str | None] = {other: our_name(other, keys) for other in keys}
+    if names[key] is None:
+        return None
+    said = ", ".join(f"{other} is `{name}`" for other, name in names.items() if name is not None and name != other)
+    return f"Here {said}; or name the file: `hf_config: config.json`."
 
 
 def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:

@@ -4,12 +4,13 @@ What was read is remembered, so that a key that nobody has read can be refused, 
 can name the key that it came from.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sim.errors import InvalidValueError, did_you_mean
+from sim.scenario.fields import MAX_SIZES
 from sim.scenario.hf_config.immaterial import IMMATERIAL, NEUTRAL
-from sim.scenario.sizes import MAX_SIZES
 
 __all__ = ["ConfigKeys"]
 
@@ -158,4 +159,4 @@ class ConfigKeys:
 
 
 def _shown(value: object) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{}"
+    return str(value) if value else json.dumps(value)

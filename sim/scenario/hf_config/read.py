@@ -1,18 +1,17 @@
 """Reading a `config.json` into fields of the model.
 
 The type of weights is that of `dtype` or `torch_dtype`. Weights that are stored quantised are taken in that type too:
-what `model.dtype` says holds for weights, activations and KV cache alike, and a quantised checkpoint keeps the latter two
-in the wider type.
+what `model.dtype` says holds for weights, activations and KV cache alike, and who runs a quantised checkpoint keeps the
+latter two in the wider type.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from sim.errors import InvalidValueError, did_you_mean
-from sim.scenario.file_bytes import read_bytes
+from sim.scenario.file_bytes import parse_json, read_input_text
 from sim.scenario.hf_config.architectures import ARCHITECTURES, Architecture
 from sim.scenario.hf_config.keys import ConfigKeys
 
@@ -58,8 +57,10 @@ def read_hf_config(path: Path) -> HfModel:
         With the file and the key: the file cannot be read, is of a model that is not known, or has a value or a key
         that is not understood.
     """
+    too_large = "Name the model's config.json, not its weights or its tokenizer."
+    text = read_input_text(path, _MAX_BYTES, hint="Name the config.json of a model.", too_large=too_large)
     try:
-        return _model(_parsed(_content(path)))
+        return _model(_parsed(text))
     except InvalidValueError as error:
         raise error.at(file=str(path)) from None
 
@@ -67,27 +68,13 @@ def read_hf_config(path: Path) -> HfModel:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _content(path: Path) -> bytes:
+def _parsed(text: str) -> Mapping[str, object]:
     try:
-        content = read_bytes(path, _MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "an error"
-        raise InvalidValueError("the file", "be readable", reason, "Check path and permissions.") from None
-    if len(content) > _MAX_BYTES:
-        hint = "Name the model's config.json, not its weights or its tokenizer."
-        raise InvalidValueError("the file", "be at most 1 MiB large", "a larger file", hint)
-    return content
-
-
-def _parsed(content: bytes) -> Mapping[str, object]:
-    try:
-        data = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", None)
-        value = f"something else at line {line}" if line else "something else"
-        raise InvalidValueError("the file", "be JSON in UTF-8", value, "Copy the model's config.json again.") from None
+        data = parse_json(text, finite=False)  # Nemotron-H's configs have an `Infinity`
+    except ValueError as error:
+        raise InvalidValueError("the file", "be JSON", str(error), "Copy the model's config.json again.") from None
     if not isinstance(data, dict):
-        raise InvalidValueError("the file", "be a JSON object", type(data).__name__, "Name the model's config.json.")
+        raise InvalidValueError("the file", "be a JSON object", data, "Name the config.json of a model.")
     return data
 
 
@@ -114,7 +101,7 @@ def _model(data: Mapping[str, object]) -> HfModel:
 
 def _architecture(keys: ConfigKeys) -> Architecture:
     name = keys.text("model_type")
-    if name in ARCHITECTURES:
+    if name is not None and name in ARCHITECTURES:
         return ARCHITECTURES[name]
     otherwise = "`moesim list models` shows what is read; give the model's fields in the scenario."
     if name is None:
@@ -128,14 +115,17 @@ def _dtype(whole: ConfigKeys, keys: ConfigKeys) -> list[TakenValue]:
     places = [(part, key) for part in (keys, whole) for key in ("dtype", "torch_dtype") if part.value(key) is not None]
     name = places[0][0].text(places[0][1]) if places else None
     name = None if name is None else name.removeprefix("torch.")
-    if name in _DTYPES:
+    if name is not None and name in _DTYPES:
         keys.set("dtype", _DTYPES[name], places[0][1])
     dtype = str(keys.fields.get("dtype", "bf16"))
     methods = [_quantisation(part, key) for part in dict.fromkeys((whole, keys)) for key in _STORED]
     method = next((found for found in methods if found is not None), None)
     if method is not None:
-        why = f"the weights of the file are quantised ({method}); dtype is that of weights, activations and KV cache alike"
-        return [TakenValue("model.dtype", dtype, f"{why}: write model.dtype: fp8 to take one byte for each")]
+        why = (
+            f"the weights of the file are quantised ({method}), and model.dtype is the type of weights, activations "
+            "and KV cache alike: write model.dtype: fp8 to take one byte for each"
+        )
+        return [TakenValue("model.dtype", dtype, why)]
     if name is not None and name not in _DTYPES:
         return [TakenValue("model.dtype", dtype, f"the type of the file, {name[:40]}, is not modelled")]
     return []
@@ -158,7 +148,7 @@ def _node_limit(keys: ConfigKeys) -> list[TakenValue]:
     if not isinstance(groups, int) or not isinstance(chosen, int) or groups <= 1:
         return []
     why = (
-        f"the router takes experts out of {chosen} of {groups} groups: write routing.max_nodes_per_token: {chosen} where "
-        "each group is on a node of its own"
+        f"the router takes experts out of {chosen} of {groups} groups: write routing.max_nodes_per_token: {chosen} "
+        "where each group is on a node of its own"
     )
     return [TakenValue("routing.max_nodes_per_token", "as the scenario says", why)]

@@ -5,20 +5,36 @@ Each is typed again: the keys that shape the model, and of the others as many as
 
 from typing import Any, Final, NamedTuple
 
-__all__ = ["CONFIGS", "Published"]
+from workloads.model import ModelSpec
+
+__all__ = ["CONFIGS", "Published", "counted"]
 
 
 class Published(NamedTuple):
-    """A config and what was published of its model."""
+    """A config and what was published of its model, to the digits that were quoted."""
 
     config: dict[str, Any]
-    total: float
-    """Parameters."""
-    active: float
-    """Parameters that a token meets."""
-    whole_embedding: bool
-    """Whether the published active parameters count the whole input embedding, of which a token reads a row."""
+    total: str
+    """Parameters in billions."""
+    active: str
+    """Parameters that a token meets, in billions."""
     source: str
+    total_with: tuple[str, ...] = ()
+    """What the published total counts besides all parameters of the language model, or without them: see `counted`."""
+    active_with: tuple[str, ...] = ()
+    """The same of the active parameters, which here are those with one row of the embedding and the output head."""
+
+
+def counted(model: ModelSpec, parameters: float, parts: tuple[str, ...]) -> float:
+    """Return parameters as a publication counts them."""
+    of_part = {
+        "whole embedding": model.num_embedding_params,
+        "no head": -model.num_embedding_params,
+        "no embedding": -model.num_embedding_params,
+        "MTP": model.num_mtp_params,
+        "vision": 0.87e9,  # Llama 4: 34 layers of width 1,408, the adapter of 5,632 x 4,096 and the projector
+    }
+    return parameters + sum(of_part[part] for part in parts)
 
 
 _LIBRARY: Final = {"transformers_version": "4.51.0", "torch_dtype": "bfloat16", "use_cache": True, "bos_token_id": 1}
@@ -457,23 +473,33 @@ _GPT2_XL: Final = {
     "vocab_size": 50257,
 }
 
+_EMBEDDING: Final = ("whole embedding",)
+
 CONFIGS: Final[dict[str, Published]] = {
-    "mixtral-8x7b": Published(_MIXTRAL, 46.7e9, 12.9e9, True, "Jiang et al. 2024, table 1; model card: 46.7B"),
-    "qwen2-57b-a14b": Published(_QWEN2_MOE, 57.41e9, 14.25e9, True, "Qwen2 technical report, table 1; model card: 57.41B"),
-    "qwen3-235b-a22b": Published(_QWEN3_MOE, 235e9, 22e9, True, "Qwen3 technical report, table 2"),
-    "qwen3-next-80b-a3b": Published(_QWEN3_NEXT, 80e9, 3e9, False, "model card"),
-    "qwen3.5-397b-a17b": Published(_QWEN3_5_MOE, 397e9, 17e9, False, "model card"),
-    "deepseek-v2": Published(_DEEPSEEK_V2, 236e9, 21e9, False, "DeepSeek-V2 technical report, section 3.1.2"),
-    "deepseek-v3": Published(_DEEPSEEK_V3, 671e9, 37e9, False, "DeepSeek-V3 technical report, section 4.2"),
-    "kimi-k2": Published(_KIMI_K2, 1.04e12, 32.6e9, False, "Kimi K2 technical report, table 2"),
-    "glm-4.5": Published(_GLM_4_5, 355e9, 32e9, False, "GLM-4.5 technical report, table 1"),
-    "gpt-oss-120b": Published(_GPT_OSS_120B, 116.83e9, 5.13e9, False, "gpt-oss model card, table 1"),
-    "gpt-oss-20b": Published(_GPT_OSS_20B, 20.91e9, 3.61e9, False, "gpt-oss model card, table 1"),
-    "llama-3-70b": Published(_LLAMA_3_70B, 70.6e9, 70.6e9, True, "Llama 3 model card: 70.6B"),
-    "llama-4-scout": Published(_LLAMA_4_SCOUT, 109e9, 17e9, True, "Llama 4 model card"),
-    "llama-4-maverick": Published(_LLAMA_4_MAVERICK, 400e9, 17e9, True, "Llama 4 model card"),
-    "minimax-m2": Published(_MINIMAX_M2, 230e9, 10e9, False, "MiniMax-M2 model card"),
-    "nemotron-h-8b": Published(_NEMOTRON_H_8B, 8.1e9, 8.1e9, True, "Nemotron-H technical report, table 1"),
-    "nemotron-3-nano": Published(_NEMOTRON_3_NANO, 31.6e9, 3.2e9, False, "Nemotron 3 Nano technical report, table 1"),
-    "gpt2-xl": Published(_GPT2_XL, 1558e6, 1558e6, True, "Radford et al. 2019; the released model has 1,558 M"),
+    "mixtral-8x7b": Published(_MIXTRAL, "46.7", "12.9", "Mistral AI, Mixtral of experts, 2023", (), _EMBEDDING),
+    "qwen2-57b-a14b": Published(_QWEN2_MOE, "57.4", "14.2", "Qwen2 technical report, model card", (), _EMBEDDING),
+    "qwen3-235b-a22b": Published(_QWEN3_MOE, "235", "22", "Qwen3 technical report, table 2", (), _EMBEDDING),
+    "qwen3-next-80b-a3b": Published(_QWEN3_NEXT, "80", "3", "model card", (), ("no head",)),
+    "qwen3.5-397b-a17b": Published(_QWEN3_5_MOE, "397", "17", "model card", (), _EMBEDDING),
+    "deepseek-v2": Published(_DEEPSEEK_V2, "236", "21", "DeepSeek-V2 technical report, section 3.1.2"),
+    "deepseek-v3": Published(_DEEPSEEK_V3, "671", "36.6", "DeepSeek-V3 repository, README_WEIGHTS.md"),
+    # The technical report says 1.04 T and 32.6 B, 1.3 % and 2.9 % more than the shapes of the config give.
+    "kimi-k2": Published(_KIMI_K2, "1.0E+3", "32", "Kimi-K2 model card: 1 T, 32 B"),
+    "glm-4.5": Published(
+        _GLM_4_5,
+        "355",
+        "32",
+        "GLM-4.5 technical report, table 1: MTP counts, embedding and head do not",
+        ("MTP", "no embedding", "no head"),
+        ("no head",),
+    ),
+    "gpt-oss-120b": Published(_GPT_OSS_120B, "116.83", "5.13", "gpt-oss model card, table 1"),
+    "gpt-oss-20b": Published(_GPT_OSS_20B, "20.91", "3.61", "gpt-oss model card, table 1"),
+    "llama-3-70b": Published(_LLAMA_3_70B, "70.6", "70.6", "Llama 3.1 model card and checkpoint", (), _EMBEDDING),
+    "llama-4-scout": Published(_LLAMA_4_SCOUT, "109", "17", "Llama 4 model card", ("vision",), _EMBEDDING),
+    "llama-4-maverick": Published(_LLAMA_4_MAVERICK, "400", "17", "Llama 4 model card", ("vision",), _EMBEDDING),
+    "minimax-m2": Published(_MINIMAX_M2, "229", "10", "MiniMax-M2 repository: 229 B of weights, 10 B active"),
+    "nemotron-h-8b": Published(_NEMOTRON_H_8B, "8.101", "8.101", "checkpoint: 8,100,852,736", (), _EMBEDDING),
+    "nemotron-3-nano": Published(_NEMOTRON_3_NANO, "31.6", "3.2", "Nemotron 3 Nano technical report, table 1"),
+    "gpt2-xl": Published(_GPT2_XL, "1.558", "1.558", "GPT-2 release: 1,558 M; the head is the embedding"),
 }
