@@ -122,8 +122,8 @@ REFUSALS = [
      "Write a number in that range."),
     ("capacity_factor: null", "capacity_factor: 0", "35: routing.capacity_factor must be above 0, got 0. "
      "Write for example 1.25, or null for all tokens."),
-    ("kind: multinomial", "kind: trace", "35: routing.file must be given with routing.kind trace, got nothing. "
-     "Add `file:` under routing."),
+    ("kind: multinomial", "kind: trace",
+     "35: routing.file must be given with routing.kind trace, got nothing. Add `file:` under routing."),
     ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, "
      "got nothing. Add `experts:` under placement."),
     ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, "
