@@ -11,7 +11,6 @@ __all__ = ["OUR_NAMES", "our_name"]
 OUR_NAMES: Final[Mapping[str, str]] = {
     "num_hidden_layers": "layers",
     "n_layer": "layers",
-    "num_layers": "layers",
     "hidden_size": "hidden",
     "n_embd": "hidden",
     "d_model": "hidden",

@@ -747,12 +747,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "  layers: 8",
         "  hf_config: /etc/passwd\n  layers: 8",
-        (
-            6,
-            "model.hf_config",
-            "be supported",
-            "model.hf_config is not supported yet. Name a model with model.preset, or give its fields.",
-        ),
+        (6, "model.hf_config", "be in the scenario's folder", "Copy it beside the scenario and write its name."),
     ),
     (
         "recompute: none",
