@@ -119,6 +119,10 @@ def _of_recording(work: Work) -> list[Assumption]:
     why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
     if work.placement.is_planned:
         why += "; a plan sees its last microbatches as those before the run"
+    too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
+    if too_few:
+        why += f"; {too_few} of its layers have fewer experts with tokens than top_k, so that tokens take idle ones too"
+    why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
 
 
@@ -179,5 +183,5 @@ def _of_node_limit(work: Work) -> list[str]:
 def _kept(work: Work, again: Recompute) -> float:
     """Return what a microbatch keeps of all layers for its backward pass."""
     return activation_bytes_per_microbatch(
-        work.model, work.mesh, range(work.model.layers), work.tokens, again, sequence_length=work.sequence_length
+        work.model, work.mesh, work.layers, work.tokens, again, sequence_length=work.sequence_length
     )

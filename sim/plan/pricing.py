@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, protocols_of
+from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol
 from workloads.collectives import Exchange, Step
 
 __all__ = ["Pricing"]
@@ -26,7 +26,7 @@ __all__ = ["Pricing"]
 FloatArray = NDArray[np.float64]
 Ranks = NDArray[np.intp]
 _PAIRWISE = "xgmi"
-_INSIDE_KINDS = ("nvlink", _PAIRWISE, "cpu")
+_INSIDE_KINDS = ("nvlink", _PAIRWISE, "c2c", "cpu")
 _GPU_TO_NIC = "pcie"
 _ROUNDING = 1e-12
 
@@ -37,7 +37,7 @@ class Pricing:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         known: dict[str, list[Protocol]] = {}
-        for protocol in protocols_of(cluster.inside, cluster.between):
+        for protocol in cluster.protocols:
             known.setdefault(protocol.algorithm, []).append(protocol)
         self.protocols: Mapping[str, list[Protocol]] = known
         self._overheads: dict[Protocol, FloatArray | None] = {}
@@ -45,8 +45,11 @@ class Pricing:
 
     @cached_property
     def has_mesh(self) -> bool:
-        """Whether GPUs of a node are linked pair by pair."""
-        return _PAIRWISE in self.cluster.link_kinds
+        """Whether GPUs of a node are linked pair by pair, at least half of all pairs."""
+        num_links = self.cluster.link_kinds.count(_PAIRWISE)
+        nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
+        num_pairs = sum(int(count) * (int(count) - 1) for count in np.unique(nodes, return_counts=True)[1])
+        return num_links > 0 and 2 * num_links >= num_pairs
 
     def only_protocol(self, algorithm: str) -> Protocol:
         """Return the protocol of an algorithm that has only one."""
@@ -70,11 +73,17 @@ class Pricing:
             return load
         return LinkLoad(links=load.links, num_bytes=load.num_bytes * overhead[load.links])
 
-    def latency_s(self, exchange: Exchange, protocol: Protocol) -> float:
-        """Return the time of the chain of messages of an exchange."""
+    def latency_s(self, exchange: Exchange, protocol: Protocol, *, alone_s: float = 0.0) -> float:
+        """Return the time of the chain of messages of an exchange, and of its first loop.
+
+        `alone_s` is the time that the busiest link needs, of which the first loop takes its part.
+        """
         if not exchange.steps:
             return 0.0
-        return protocol.base_latency_s + sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+        chain_s = sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+        loop_bytes, rank_bytes = protocol.loop_bytes_per_rank, exchange.looped_bytes_per_rank
+        fill_s = alone_s * min(1.0, loop_bytes / rank_bytes) if rank_bytes else 0.0
+        return protocol.base_latency_s + chain_s + fill_s
 
     # ---- private -------------------------------------------------------------------------------------------------
 

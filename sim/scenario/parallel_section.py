@@ -164,7 +164,7 @@ class RoutingSpec(Section):
     max_nodes_per_token: Annotated[int, count_of("routing.max_nodes_per_token")] | None = None
     """Nodes whose experts, placed in order, a token takes; null: all of them."""
     file: str | None = None
-    """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
+    """A recording of routing, with kind trace: a file of SGLang's or vLLM's recorder, or tokens by expert."""
 
     @model_validator(mode="after")
     def _only_its_own(self) -> Self:

@@ -19,8 +19,8 @@ def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Sec
 
 def keys_of(sections: Sequence[type[Section]]) -> list[str]:
     """Return the keys that any of some models has, each once."""
-    fields = (item for section in sections for item in section.model_fields.items())
-    return list(dict.fromkeys(field.alias or key for key, field in fields))
+    fields = [item for section in sections for item in section.model_fields.items()]
+    return list(dict.fromkeys([field.alias or key for key, field in fields]))
 
 
 def _sections_below(section: type[Section], key: str) -> Iterator[type[Section]]:
