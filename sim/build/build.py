@@ -3,7 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
@@ -133,6 +133,7 @@ def _build(scenario: Scenario) -> Built:
     check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = mesh_of(scenario, cluster, model)
+    placement = placement_of(spec.placement, num_experts=model.experts, num_ranks=mesh.strategy.ep)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
     own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
@@ -150,9 +151,14 @@ def _build(scenario: Scenario) -> Built:
         schedule=spec.schedule.kind,
         recompute=Recompute(spec.schedule.recompute, spec.schedule.recompute_modules or ("core_attn",)),
         routing=routing_of(
-            scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
+            scenario,
+            cluster,
+            mesh.ep_groups(0)[0],
+            num_experts=model.experts,
+            num_slots=model.experts + placement.replicas,
+            first_layer=model.dense_layers,
         ),
-        placement=_placement(spec.placement),
+        placement=placement,
         seed=spec.seed,
         network=network_of(spec.network),
         exchange=spec.parallel.exchange,
@@ -206,6 +212,15 @@ def network_of(section: NetworkSpec) -> NetworkSettings:
     return NetworkSettings(**section.model_dump())
 
 
-def _placement(spec: PlacementSpec) -> PlacementRule:
-    given = spec.model_dump(exclude_none=True)
-    return PlacementRule(**given)
+def placement_of(spec: PlacementSpec, *, num_experts: int, num_ranks: int) -> PlacementRule:
+    """Return how experts are placed; slots that are listed tell the number of replicas."""
+    rule = PlacementRule(**spec.model_dump(exclude_none=True))
+    replicas = rule.num_slots(num_experts, num_ranks) - num_experts
+    if rule.replicas not in {0, replicas}:
+        raise InvalidValueError(
+            "placement.replicas",
+            rule=f"agree with the {replicas} replicas among the slots of placement.experts",
+            value=rule.replicas,
+            hint="Leave replicas out: the slots tell their number.",
+        )
+    return replace(rule, replicas=replicas)

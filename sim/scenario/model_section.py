@@ -40,7 +40,7 @@ class ModelSpec(Section):
     preset: Text | None = None
     """Name of a model, as `moesim list presets` shows them."""
     hf_config: str | None = None
-    """A Hugging Face `config.json`."""
+    """The `config.json` of a model on Hugging Face, in the scenario's folder; fields given here override it."""
     layers: Annotated[int, count_of("model.layers")] | None = None
     """Number of transformer layers."""
     hidden: Annotated[int, count_of("model.hidden")] | None = None
@@ -166,6 +166,9 @@ class ModelSpec(Section):
     def _consistent(self) -> Self:
         """Check the shape and fill in what follows from it."""
         self._check_limits()
+        if self.preset is not None and self.hf_config is not None:
+            hint = "Fields of the section change those of the file: remove one of the two."
+            raise InvalidValueError(("hf_config",), "be left out with model.preset", self.hf_config, hint)
         if self.preset is None and self.hf_config is None:
             self._check_head_dim()
             self.__dict__.update({key: value for key, value in self._defaults().items() if getattr(self, key) is None})

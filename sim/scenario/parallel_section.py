@@ -180,6 +180,11 @@ class RoutingSpec(Section):
         return self
 
 
+def _lists_of_experts(value: object) -> object:
+    """Return the expert in each slot, written as one list, as the list of all layers."""
+    return [value] if isinstance(value, list) and value and all(isinstance(v, int) for v in value) else value
+
+
 _Expert = Annotated[int, count_of("placement.experts", least=0)]
 """Number of an expert, from 0."""
 
@@ -190,7 +195,7 @@ class PlacementSpec(Section):
     kind: Annotated[str, name_of(lambda: PLACEMENTS)] = "contiguous"
     """Name of the placement."""
     replicas: Annotated[int, count_of("placement.replicas", least=0)] = 0
-    """Copies of experts beyond one of each, over all ranks of a group, with kind eplb."""
+    """Copies of experts beyond one of each, over all ranks of a group: EP divides experts + replicas."""
     groups: Annotated[int, count_of("placement.groups")] = 1
     """Groups of experts that stay on one node, a multiple of the nodes, with kind eplb; 1: none."""
     window: Annotated[int, count_of("placement.window")] = 8
@@ -201,8 +206,15 @@ class PlacementSpec(Section):
     """Microbatches after which a plan gives way to a new one, with kinds greedy and eplb; null: one for the run."""
     moves: Flag = False
     """Whether experts that are not where the plan before (without `every`, contiguous) has them are copied there."""
-    experts: tuple[tuple[_Expert, ...], ...] | None = None
-    """Experts of each rank of a group, with kind explicit: a list for each, or as many for each layer with experts."""
+    experts: (
+        Annotated[
+            tuple[tuple[_Expert, ...], ...],
+            BeforeValidator(_lists_of_experts, json_schema_input_type=list[_Expert] | list[list[_Expert]]),
+        ]
+        | None
+    ) = None
+    """With kind explicit: a list of experts for each rank of a group, or as many for each layer with experts; or the
+    expert in each slot, as vLLM's and SGLang's `physical_to_logical_map`, in one list or a list for each layer."""
 
     @model_validator(mode="after")
     def _only_its_own(self) -> Self:
