@@ -133,7 +133,7 @@ def test_sinks_are_a_parameter_a_head_and_a_gate_is_projected_like_queries():
 
 
 def test_a_mamba_2_layer_by_hand():
-    """Inner width 16 x 8 = 128, G N = 64: in_proj 64 x (256 + 128 + 16), convolution 5 x 256, A, D, dt 48, norm 128, out."""
+    """Inner width 16 x 8 = 128, G N = 64: in_proj 64 x 400, convolution 5 x 256, A, D, dt 48, norm 128, out."""
     mixer = MAMBA.layer(0).attention
     assert mixer.num_params == 64 * 400 + 5 * 256 + 48 + 128 + 128 * 64
     assert mixer.state_bytes == 2 * (16 * 8 * 32 + 3 * 256)
@@ -145,7 +145,7 @@ def test_a_mamba_2_layer_by_hand():
 
 
 def test_a_gated_delta_net_by_hand():
-    """Keys of 64, values of 128: in_proj 64 x (128 + 256 + 16), convolution 4 x 256, A, dt 16, norm 16, out 128 x 64."""
+    """Keys of 64, values of 128: in_proj 64 x 400, convolution 4 x 256, A, dt 16, norm 16, out 128 x 64."""
     mixer = DELTA.layer(0).attention
     assert mixer.num_params == 64 * 400 + 4 * 256 + 16 + 16 + 128 * 64
     assert mixer.state_bytes == 2 * (8 * 16 * 16 + 3 * 256)
