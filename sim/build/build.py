@@ -14,16 +14,12 @@ from sim.build.own_order import read_own_order
 from sim.build.routing import routing_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
-from sim.scenario.cluster_section import NetworkSpec
-from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
 from topology.presets.protocols import protocols_of
-from workloads.collectives.settings import NetworkSettings
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
+from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
-from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
 from workloads.workload_kind import WORKLOAD_KINDS
 
@@ -33,7 +29,6 @@ __all__ = [
     "build_passes",
     "build_scenario_cluster",
     "check_network",
-    "network_of",
 ]
 
 
@@ -149,13 +144,13 @@ def _build(scenario: Scenario) -> Built:
         sequence_length=workload.sequence_length,
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
-        recompute=Recompute(spec.schedule.recompute, spec.schedule.recompute_modules or ("core_attn",)),
+        recompute=spec.schedule.recomputation,
         routing=routing_of(
             scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
         ),
-        placement=_placement(spec.placement),
+        placement=spec.placement,
         seed=spec.seed,
-        network=network_of(spec.network),
+        network=spec.network,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
@@ -198,13 +193,3 @@ def check_network(scenario: Scenario, cluster: Cluster) -> None:
             value=network.num_sms,
             hint="Leave SMs to the kernels.",
         )
-
-
-def network_of(section: NetworkSpec) -> NetworkSettings:
-    """Return the settings of the section `network:`."""
-    return NetworkSettings(**section.model_dump())
-
-
-def _placement(spec: PlacementSpec) -> PlacementRule:
-    given = spec.model_dump(exclude_none=True)
-    return PlacementRule(**given)

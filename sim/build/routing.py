@@ -12,8 +12,6 @@ from workloads.routing.skew import Skew
 
 __all__ = ["routing_of"]
 
-_KEYS = ("skew", "hot_experts", "persistence", "burst_share", "layer_correlation", "dead_experts", "stride", "shuffled")
-
 
 def routing_of(
     scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int = 0
@@ -36,14 +34,8 @@ def routing_of(
     InvalidValueError
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
-    routing = scenario.spec.routing
-    return RoutingSettings(
-        kind=routing.kind,
-        skew=_skew(scenario, cluster, ranks, num_experts=num_experts, first_layer=first_layer),
-        capacity_factor=routing.capacity_factor,
-        overflow=routing.overflow,
-        max_nodes_per_token=routing.max_nodes_per_token,
-    )
+    skew = _skew(scenario, cluster, ranks, num_experts=num_experts, first_layer=first_layer)
+    return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
 
 
 def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int) -> Skew:
@@ -51,7 +43,7 @@ def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_
     routing = scenario.spec.routing
     if routing.file is None:
         nodes = np.repeat(cluster.node_positions(ranks)[0], num_experts // ranks.size)
-        return Skew(**{key: getattr(routing, key) for key in _KEYS}, expert_nodes=nodes if nodes.size else None)
+        return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
     loads = read_routing_trace(scenario.file_beside("routing.file", routing.file))
     if loads.shape[2] != num_experts:
         raise InvalidValueError(

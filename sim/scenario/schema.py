@@ -22,9 +22,12 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
+from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
 from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
+from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
+from workloads.placement import PlacementRule
 from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
@@ -70,9 +73,9 @@ class ScenarioSpec(Section):
     """The order of passes in the pipeline."""
     routing: RoutingSpec = RoutingSpec()
     """Which experts tokens are sent to."""
-    placement: PlacementSpec = PlacementSpec()
+    placement: Annotated[PlacementRule, ParsedBy(PlacementSpec)] = PlacementRule()
     """Which rank holds which expert."""
-    network: NetworkSpec = NetworkSpec()
+    network: Annotated[NetworkSettings, ParsedBy(NetworkSpec)] = DEFAULT_NETWORK
     """How transfers are simulated."""
     seed: Whole = 1
     """Seed of all random draws."""

@@ -35,24 +35,21 @@ class PlacementRule:
     """How experts are placed on the ranks of their group."""
 
     kind: str = "contiguous"
-    """Name of the placement, a key of `PLACEMENTS`."""
+    """Name of the placement."""
     replicas: int = 0
-    """Expert replicas: slots beyond one slot for each expert, over all ranks of a group."""
+    """Expert replicas: slots beyond one slot for each expert, over all ranks of a group, with kind eplb."""
     groups: int = 1
-    """Groups of experts that stay on one node where they can."""
+    """Groups of experts that stay on one node, a multiple of the nodes, with kind eplb; 1: no groups."""
     window: int = 8
-    """Microbatches whose loads a plan is made from."""
+    """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: int = 0
     """Microbatches between the last microbatch of the window and the first that runs under the plan."""
     every: int | None = None
-    """Microbatches after which a plan is replaced by a plan from a later window; None: one plan for the run."""
+    """Microbatches after which a new plan replaces a plan, with kinds greedy and eplb; None: one plan for the run."""
     moves: bool = False
-    """Whether experts are copied to the ranks that did not hold them under the plan before.
-
-    Without `every` the plan before is the contiguous placement.
-    """
-    experts: tuple[tuple[int, ...], ...] = ()
-    """Experts of each rank, for all layers or for one layer with experts after another (explicit)."""
+    """Whether experts are copied to ranks that lack them under the plan before (without `every`: contiguous)."""
+    experts: tuple[tuple[int, ...], ...] | None = None
+    """Experts of each rank of a group, with kind explicit: lists for all layers, or for one layer after another."""
 
     @property
     def is_planned(self) -> bool:
@@ -199,7 +196,7 @@ def _random(request: PlacementRequest) -> IntArray:
 
 
 def _explicit(request: PlacementRequest) -> IntArray:
-    lists, num_ranks, num_layers = request.rule.experts, request.num_ranks, request.num_expert_layers
+    lists, num_ranks, num_layers = request.rule.experts or (), request.num_ranks, request.num_expert_layers
     per_rank = request.num_experts // num_ranks
     plans = [lists[first : first + num_ranks] for first in range(0, len(lists), num_ranks)]
     if len(plans) not in (1, num_layers) or not all(_is_complete(plan, request, per_rank) for plan in plans):
