@@ -83,10 +83,8 @@ def run_moesim(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if words[1:2] == ["run"]:
         words += ["--set", "alternatives=[]", "--set", "rivals=[]", "--jobs", "1"]
     if words[1:2] == ["stress"]:
-        words += ["--skew", "1", "--seeds", "1", "--jobs", "1", "--set", "workload.sequence_length=128"]
-    if words[1:3] == ["routing", "summary"]:
-        lines = [f"0,{expert},{expert + 1}" for expert in range(16)]
-        Path(words[3]).write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
+        words += [] if "--trace" in words else ["--skew", "1"]
+        words += ["--seeds", "1", "--jobs", "1", "--set", "workload.sequence_length=128"]
     monkeypatch.setattr(sys, "argv", ["moesim", *words[1:]])
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as ended:

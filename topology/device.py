@@ -79,7 +79,9 @@ class Device:
     peak_fp8_flops_per_s: float | None = None
     """Datasheet peak of dense fp8 matrix products; `None` where the device has no fp8."""
     memory_bytes: int
-    """Memory as sold: decimal bytes."""
+    """Bytes that a framework can allocate in all: what PyTorch's `total_memory` says, not the size as sold."""
+    memory_source: str | None = None
+    """Where `memory_bytes` comes from; None: assumed."""
     memory_bandwidth_bytes_per_s: float
     """Datasheet bandwidth of the memory."""
     num_sms: int

@@ -7,7 +7,7 @@ from sim.build.work import Work
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
-from workloads.memory import Recompute, activation_bytes_per_microbatch
+from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
 from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
@@ -56,6 +56,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
     ):
         if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
             found.append(Assumption(key, value, why))
+    found += _of_memory(work)
     if not work.kind.trains:
         found.append(
             Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
@@ -75,6 +76,20 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
     return [*found, *_of_recording(work)]
+
+
+def _of_memory(work: Work) -> list[Assumption]:
+    """Return what is taken of a device's memory beside tensors, and its capacity where that has no source."""
+    device, reserved = work.cluster.device, reserved_bytes(work.mesh)
+    why = "a CUDA context, and NCCL's buffers for each axis with more than one rank; no part of the peak"
+    found = [Assumption("memory.reserved", f"{sum(reserved.values()) / 1e9:.3g} GB", why)]
+    if device.memory_source is None:
+        found.append(
+            Assumption(
+                "cluster.device.memory", f"{device.memory_bytes / 1e9:.4g} GB", f"no source for {device.name}: assumed"
+            )
+        )
+    return found
 
 
 def _of_recording(work: Work) -> list[Assumption]:
@@ -104,6 +119,10 @@ def _of_recording(work: Work) -> list[Assumption]:
     why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
     if work.placement.is_planned:
         why += "; a plan sees its last microbatches as those before the run"
+    too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
+    if too_few:
+        why += f"; {too_few} of its layers have fewer experts with tokens than top_k, so that tokens take idle ones too"
+    why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
 
 

@@ -94,7 +94,7 @@ def _device(scenario: Scenario, default: str) -> Device:
     if given is None:
         return get_device(default)
     device = get_device(given.preset or default)
-    changes: dict[str, float | int] = {}
+    changes: dict[str, float | int | str] = {}
     for key, name in (
         ("memory_bandwidth", "memory_bandwidth_bytes_per_s"),
         ("peak_bf16", "peak_bf16_flops_per_s"),
@@ -107,5 +107,5 @@ def _device(scenario: Scenario, default: str) -> Device:
         if value is not None:
             changes[name] = value
     if given.memory is not None:
-        changes["memory_bytes"] = round(given.memory)
+        changes |= {"memory_bytes": round(given.memory), "memory_source": "cluster.device.memory"}
     return replace(device, **changes) if changes else device  # type: ignore[arg-type]  # fields and types as listed

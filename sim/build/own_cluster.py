@@ -9,7 +9,9 @@ import networkx as nx
 from sim.errors import InvalidValueError
 from sim.scenario.cluster_file import yaml_to_graph
 from sim.scenario.cluster_section import ClusterSpec
+from sim.scenario.file_bytes import read_input_text
 from sim.scenario.scenario import Scenario
+from sim.scenario.yaml_file import MAX_BYTES as MAX_YAML_BYTES
 from topology.cluster import Cluster
 from topology.degraded import Change, degrade
 from topology.device import Device
@@ -47,23 +49,10 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, cha
 
 def _read(path: Path) -> str:
     """Return the text of a file."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise _whole(path, "be readable", error.strerror or "an error", "Change its permissions, or copy it.") from None
-    except UnicodeDecodeError:
-        raise _whole(path, "be UTF-8 text", "other bytes", "Save it as UTF-8.") from None
-    most = 1 << 18 if path.suffix == ".yaml" else _MAX_BYTES
-    if len(content) > most:
-        hint = "Write it as GraphML." if path.suffix == ".yaml" else "Describe a part of it."
-        raise _whole(path, f"be at most {most >> 10} KiB large", f"{len(content) >> 10} KiB", hint)
-    return text
-
-
-def _whole(path: Path, rule: str, value: str, hint: str) -> InvalidValueError:
-    return InvalidValueError(file=str(path), field="the file", rule=rule, value=value, hint=hint)
+    limit_bytes, too_large = _MAX_BYTES, "Describe a part of it."
+    if path.suffix == ".yaml":
+        limit_bytes, too_large = MAX_YAML_BYTES, "Write it as GraphML."
+    return read_input_text(path, limit_bytes, hint="Name a file that describes the machines.", too_large=too_large)
 
 
 @lru_cache(maxsize=8)

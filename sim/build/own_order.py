@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sim.errors import InvalidValueError
+from sim.scenario.file_bytes import read_input_text
 from sim.scenario.scenario import Scenario
 from workloads.schedules import PipelineOrder
 from workloads.schedules.custom import read_custom
@@ -23,16 +23,8 @@ def read_own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int
     """
     chunk_order = scenario.spec.schedule.chunk_order
     path = scenario.file_beside("schedule.file", scenario.spec.schedule.file or "")
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
-        text = content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        hint = "Write a text file with one line of passes per stage."
-        raise InvalidValueError("schedule.file", rule="be readable text", value=str(path), hint=hint) from None
-    if len(content) > _MAX_BYTES:
-        rule, hint = "be of at most 64 MiB", "Use fewer microbatches."
-        raise InvalidValueError("schedule.file", rule=rule, value=str(path), hint=hint)
+    hint = "Write a text file with one line of passes per stage."
+    text = read_input_text(path, _MAX_BYTES, hint=hint, too_large="Use fewer microbatches.")
     with scenario.located_errors(other_file=path):
         return read_custom(
             text,

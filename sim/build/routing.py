@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
-from sim.scenario.routing_trace import read_routing_trace
+from sim.scenario.recordings import read_recording
+from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.routing.settings import RoutingSettings
@@ -44,12 +45,18 @@ def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_
     if routing.file is None:
         nodes = np.repeat(cluster.node_positions(ranks)[0], num_experts // ranks.size)
         return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
-    loads = read_routing_trace(scenario.file_beside("routing.file", routing.file))
-    if loads.shape[2] != num_experts:
+    model = scenario.spec.model
+    shape = Shape(
+        num_experts=num_experts,
+        top_k=None if model is None else model.top_k,
+        num_layers=None if model is None or model.layers is None else model.layers - first_layer,
+    )
+    recording = read_recording(scenario.file_beside("routing.file", routing.file), shape=shape)
+    if recording.tokens.shape[2] != num_experts:
         raise InvalidValueError(
             "routing.file",
             rule=f"have model.experts = {num_experts} experts",
-            value=loads.shape[2],
+            value=f"{recording.tokens.shape[2]} (read as {recording.described})",
             hint="Replay it on the model that it was recorded of.",
         )
-    return Skew(loads=loads, first_layer=first_layer)
+    return Skew(loads=recording.tokens, first_layer=first_layer, recorded=recording.described)

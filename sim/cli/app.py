@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 routing = typer.Typer(name="routing", help="Describe recorded traces of routing.", no_args_is_help=True)
-app.add_typer(routing, epilog="Example: moesim routing summary trace.csv")
+app.add_typer(routing, epilog="Example: moesim routing summary sglang_sample")
 
 
 # ---- arguments of several commands -------------------------------------------------------------------------------
@@ -48,6 +48,14 @@ Changes = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change a key of the scenario, for example --set model.top_k=1; may be given several times.",
+    ),
+]
+Trace = Annotated[
+    str | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Replay this recording: stands for routing.kind=trace and routing.file=FILE, wherever FILE is.",
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Replace the scenario's seed.", min=0, max=MAX_COUNT)]
@@ -110,6 +118,7 @@ def _common(
 def run(
     scenario: Scenario,
     changes: Changes = None,
+    trace: Trace = None,
     seed: Seed = None,
     as_json: Json = False,
     out: Annotated[str | None, _out("result.json, trace.npz, trace.json, pairs.npz and pictures")] = None,
@@ -168,6 +177,7 @@ def stress(
         int | None, typer.Option("--seeds", min=1, max=100, help="Number of seeds for each point.")
     ] = None,
     changes: Changes = None,
+    trace: Trace = None,
     as_json: Json = False,
     out: Annotated[
         str | None, _out("stress.json, stress.png, and points.jsonl, from which a later run goes on,")
@@ -177,9 +187,15 @@ def stress(
     """Simulate a scenario at several skews of its routing, under each remedy, and say which remedy helps."""
 
 
-@_command("sim.cli.describe.summary_command", "routing summary trace.csv --ranks 8 --replicas 8", group=routing)
+@_command("sim.cli.describe.summary_command", "routing summary sglang_sample --ranks 8 --replicas 8", group=routing)
 def summary(
-    file: Annotated[str, typer.Argument(help="A recording: .csv, .npz or .parquet.", metavar="FILE")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A recording: .csv, .parquet, .jsonl, .json, .npz, .npy or .pt, or the name of a bundled one.",
+            metavar="FILE",
+        ),
+    ],
     ranks: Annotated[
         int | None,
         typer.Option(
@@ -189,6 +205,12 @@ def summary(
     replicas: Annotated[
         int | None,
         typer.Option("--replicas", min=0, help="Number of replicas that these ranks hold, placed by EPLB."),
+    ] = None,
+    experts: Annotated[
+        int | None,
+        typer.Option(
+            "--experts", min=2, max=4096, help="Number of experts of the model, where the file lists only busy ones."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sim.cli.steps import named_path, print_json
 from sim.errors import InvalidValueError
 from sim.report.console.tables import make_console, print_rows
-from sim.scenario.routing_trace import read_routing_trace
+from sim.scenario.recordings import Recording, find_recording, read_recording
+from sim.scenario.recordings.arrays import Shape
 from workloads.conventions import CONVENTIONS
 from workloads.mesh import Mesh, build_mesh
 from workloads.placement.bound import max_over_mean
@@ -96,9 +97,22 @@ def _span(ranks: np.ndarray) -> str:
     return first + (", ..." if ranks.size > 8 else "")
 
 
-def summary_command(file: str, *, ranks: int | None = None, replicas: int | None = None, as_json: bool) -> None:
-    """Show the unevenness of each layer, summed over the recorded microbatches, and that of `ranks` ranks."""
-    tokens = read_routing_trace(named_path("FILE", file, "moesim routing summary trace.csv"))
+def summary_command(
+    file: str,
+    *,
+    ranks: int | None = None,
+    replicas: int | None = None,
+    experts: int | None = None,
+    as_json: bool,
+) -> None:
+    """Show the unevenness of each layer, summed over the recorded steps, and that of `ranks` ranks."""
+    named_path("FILE", file, "moesim routing summary trace.csv")
+    recording = read_recording(find_recording(file), shape=Shape(num_experts=experts))
+    tokens = recording.tokens
+    if experts is not None and tokens.shape[2] != experts:
+        hint = "Leave --experts out, or give the number of experts of the model that was recorded."
+        value = f"{tokens.shape[2]} (read as {recording.described})"
+        raise InvalidValueError(field="FILE", rule=f"have --experts = {experts} experts", value=value, hint=hint)
     num_replicas = replicas or 0
     if ranks is not None:
         _check_ranks(tokens.shape[2], ranks, num_replicas)
@@ -107,15 +121,16 @@ def summary_command(file: str, *, ranks: int | None = None, replicas: int | None
         raise InvalidValueError(field="--replicas", rule="be given with --ranks", value=str(replicas), hint=hint)
     rows = [
         {"layer": layer, **load_imbalance(loads), **({} if ranks is None else _over_ranks(loads, ranks, num_replicas))}
-        for layer, loads in enumerate(tokens.sum(axis=0))
+        for layer, loads in zip(recording.layers, tokens.sum(axis=0), strict=True)
     ]
     num_microbatches, num_layers, num_experts = tokens.shape
     if as_json:
         shape = {"microbatches": num_microbatches, "layers": num_layers, "experts": num_experts}
         if ranks is not None:
             shape |= {"ranks": ranks, "replicas": num_replicas}
-        print_json({"schema_version": 1, **shape, "rows": rows})
+        print_json({"schema_version": 1, **shape, "read_as": recording.described, "rows": rows})
         return
+    _print_read_as(recording)
     over_ranks = [] if ranks is None else [name for name in _OVER_RANKS if f"{name}_max_over_mean" in rows[0]]
     body = [
         [
@@ -130,13 +145,20 @@ def summary_command(file: str, *, ranks: int | None = None, replicas: int | None
         ]
         for row in rows
     ]
-    title = f"{num_experts} experts, {num_layers} layers, {num_microbatches} microbatches"
+    noun = "step" if num_microbatches == 1 else "steps"
+    title = f"{num_experts} experts, {num_layers} layers, {num_microbatches} {noun}"
     console = make_console()
     print_rows(title, [*_COLUMNS, *(_OVER_RANKS[name] for name in over_ranks)], body, console)
     if over_ranks:
         slots = f"; EPLB and at best with {num_replicas} replicas" if num_replicas else ""
         note = f"  last columns: busiest of {ranks} ranks over the mean{slots}; no placement is below at best"
         console.print(note, highlight=False)
+
+
+def _print_read_as(recording: Recording) -> None:
+    """Print what the file was taken for."""
+    hint = ": give --experts" if recording.assumes_experts else ""
+    typer.echo(f"Read as {recording.described}{hint}.")
 
 
 def _check_ranks(num_experts: int, num_ranks: int, replicas: int) -> None:

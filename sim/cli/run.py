@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress
+from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress, trace_file
 from sim.errors import InvalidValueError
 from sim.report.console.run import print_report
 from sim.report.console.validation import print_validation
@@ -18,6 +18,7 @@ def run_command(
     scenario: str,
     *,
     changes: Sequence[str] = (),
+    trace: str | None = None,
     seed: int | None = None,
     as_json: bool,
     out: str | None = None,
@@ -27,7 +28,7 @@ def run_command(
     max_memory: str | None = None,
 ) -> int:
     """Run a scenario and return the exit code."""
-    check_changes(changes, seed)
+    check_changes(changes, seed, trace)
     folder = output_folder(out, OUTPUT_NAMES)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
     with show_progress() as on_progress:
@@ -35,6 +36,7 @@ def run_command(
             scenario,
             overrides=changes,
             seed=seed,
+            trace=trace_file(trace),
             jobs=num_processes(jobs),
             limits=limits,
             pairs=folder is not None,

@@ -28,13 +28,14 @@ __all__ = [
     "print_json",
     "print_result",
     "show_progress",
+    "trace_file",
 ]
 
 _HINT: Final = "Choose a folder that can be written."
 
 
-def check_changes(changes: Sequence[str], seed: int | None = None) -> None:
-    """Refuse a key that two of the arguments `--set KEY=VALUE` and `--seed` set.
+def check_changes(changes: Sequence[str], seed: int | None = None, trace: str | None = None) -> None:
+    """Refuse a key that two of the arguments `--set KEY=VALUE`, `--seed` and `--trace` set.
 
     Raises
     ------
@@ -49,6 +50,7 @@ def check_changes(changes: Sequence[str], seed: int | None = None) -> None:
     """
     arguments = [(change.partition("=")[0].strip(), f"--set {shown(change)}") for change in changes]
     arguments += [] if seed is None else [("seed", f"--seed {seed}")]
+    arguments += [] if trace is None else [(f"routing.{key}", "--trace") for key in ("kind", "file")]
     first: dict[KeyPath, str] = {}
     for key, argument in arguments:
         path = key_path(key)
@@ -68,6 +70,16 @@ def named_path(field: str, text: str, example: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # there is no user of that name
         return Path(text)
+
+
+def trace_file(text: str | None) -> Path | None:
+    """Return the recording of `--trace`, a path or the name of a bundled recording; None without `--trace`."""
+    if text is None:
+        return None
+    from sim.scenario.recordings import find_recording  # noqa: PLC0415  # most runs need no recording
+
+    named_path("--trace", text, "--trace routing.csv")
+    return find_recording(text)
 
 
 def output_folder(text: str | None, names: Mapping[str, str]) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress
+from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress, trace_file
 from sim.errors import InvalidValueError
 from sim.report.console.studies import print_stress
 from sim.report.files import STRESS_NAMES, write_stress
@@ -29,12 +29,13 @@ def stress_command(
     replicas: Sequence[str] = (),
     seeds: int | None = None,
     changes: Sequence[str] = (),
+    trace: str | None = None,
     as_json: bool,
     out: str | None = None,
     jobs: int | None = None,
 ) -> None:
     """Run a stress test; the lists of an option that is given several times are joined."""
-    check_changes(changes)
+    check_changes(changes, trace=trace)
     folder = output_folder(out, STRESS_NAMES)
     skews = [_number("--skew", text) for text in _listed(skew)]
     capacities = [_capacity(text) for text in _listed(capacity)]
@@ -46,6 +47,7 @@ def stress_command(
         data = stress_test(
             scenario,
             overrides=changes,
+            trace=trace_file(trace),
             skews=skews or None,
             remedies=remedies if capacities or placements or replica_counts else None,
             num_seeds=seeds,

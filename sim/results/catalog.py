@@ -86,8 +86,9 @@ CATALOG: dict[str, Metric] = {
         kv_cache | bytes | keys and values at the peak (forward)
         logits | bytes | output of the head at the peak
         buffers | bytes | send and receive buffers
-        capacity_bytes | bytes | memory of the device
-        fits | flag | whether the peak is within the capacity
+        reserved | bytes | context and communicators: taken of the capacity, and no part of the peak
+        capacity_bytes | bytes | memory of the device that a framework can allocate
+        fits | flag | whether the peak and what is reserved are within the capacity
         peak_fraction | ratio | peak over capacity
         peak_stage | | stage of the peak
         peak_rank | | rank of the peak

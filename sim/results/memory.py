@@ -107,6 +107,7 @@ def memory_of(
     stages: Sequence[StageMemory],
     *,
     capacity_bytes: float,
+    reserved_bytes: Mapping[str, int] | None = None,
     microbatches: int,
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]] | None = None,
     sent_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], int]] | None = None,
@@ -121,7 +122,9 @@ def memory_of(
     stages
         Bytes of each stage. Length [stages].
     capacity_bytes
-        Memory of the device.
+        Memory of the device that a framework can allocate.
+    reserved_bytes
+        What is taken of it and is no tensor's, by what takes it; it is no part of the peak.
     microbatches
         Microbatches of a batch, to tell batches apart.
     expert_tokens
@@ -144,14 +147,15 @@ def memory_of(
     peaks = [_peak(times, components, stages[i]) for i, (times, components) in enumerate(timelines)]
     stage = max(range(len(peaks)), key=lambda i: (sum(peaks[i][1].values()), -i))
     time_ns, components = peaks[stage]
-    total = sum(components.values())
+    total, reserved = sum(components.values()), sum((reserved_bytes or {}).values())
     return {
         "peak_bytes_per_gpu": {
             **{component: round(components[component]) for component in MEMORY_COMPONENTS},
             "total": round(total),
         },
+        "reserved_bytes": {**(reserved_bytes or {}), "total": reserved},
         "capacity_bytes": round(capacity_bytes),
-        "fits": total <= capacity_bytes,
+        "fits": total + reserved <= capacity_bytes,
         "peak_fraction": total / capacity_bytes,
         "peak_stage": stage,
         "peak_rank": _peak_rank(

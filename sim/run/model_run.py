@@ -20,7 +20,7 @@ from sim.run.resources import Resources, cluster_and_routing_bytes, estimate_of_
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, Value, pair_use
 from sim.run.stage_memory import stage_memory
 from sim.scenario.scenario import Scenario
-from workloads.memory import params_per_rank
+from workloads.memory import params_per_rank, reserved_bytes
 from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
 
 __all__ = ["BLOCKING_EXCHANGE", "ModelRun"]
@@ -117,6 +117,7 @@ def _memory(work: Work, run: Run) -> dict[str, object]:
         run.trace,
         [stage_memory(work, stage, skew=skews.get(stage, (1, 1))) for stage in stages],
         capacity_bytes=work.cluster.device.memory_bytes,
+        reserved_bytes=reserved_bytes(work.mesh),
         microbatches=work.microbatches,
         expert_tokens=run.tokens_received,
         sent_tokens=run.tokens_sent,

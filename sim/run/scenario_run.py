@@ -89,6 +89,7 @@ class Simulated:
         memory = dict(peak) if isinstance(peak, Mapping) else {}
         memory |= {name: self.memory[name] for name in _MEMORY_METRICS if name in self.memory}
         if memory:
+            memory["reserved"] = self.memory["reserved_bytes"]["total"]
             memory["states"] = sum(peak[component] for component in _STATE_COMPONENTS)
         return {**self.mesh, **memory, **self.metrics}
 

@@ -136,7 +136,7 @@ class DeviceSpec(Section):
     preset: Text | None = None
     """Name of a device, as `moesim list presets` shows them; without it the cluster's own."""
     memory: Bytes | None = None
-    """Memory of one GPU [bytes]."""
+    """Memory of one GPU that a framework can allocate [bytes]."""
     memory_bandwidth: Bandwidth | None = None
     """Peak bandwidth of that memory [bytes/s]."""
     peak_bf16: FlopRate | None = None

@@ -81,7 +81,7 @@ def _said(kind: str, position: int, given: object, error: InvalidValueError) -> 
     key = error.field.partition("(")[2].rstrip(")") or error.field
     place = f" (line {error.line})" if error.line else ""
     return (
-        f"{kind}.{position} {{{name}}}{place} is left out, for it cannot be under what --set gives: {key} must "
+        f"{kind}.{position} {{{name}}}{place} is left out, for it cannot be under what the arguments give: {key} must "
         f"{error.rule}, got {error.value}. {error.hint}"
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
 from sim.scenario.leaving_out import leave_out_impossible
@@ -14,8 +14,13 @@ from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
 
 __all__ = ["load_scenario", "load_scenario_text"]
 
+_KEPT_KEYS: Final = ("capacity_factor", "overflow", "max_nodes_per_token")
+"""Keys of `routing` that mean something to a recording."""
 
-def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = (), seed: int | None = None) -> Scenario:
+
+def load_scenario(
+    path_or_name: Path | str, *, overrides: Sequence[str] = (), seed: int | None = None, trace: Path | None = None
+) -> Scenario:
     """Return the scenario of a file, or of a bundled scenario's name.
 
     Parameters
@@ -26,6 +31,8 @@ def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = (), se
         Changes as `--set` takes them, such as `model.top_k=1`, checked like the file.
     seed
         Replaces the scenario's seed.
+    trace
+        Recording of routing that replaces the scenario's routing, wherever it is.
 
     Raises
     ------
@@ -33,7 +40,7 @@ def load_scenario(path_or_name: Path | str, *, overrides: Sequence[str] = (), se
         There is no such scenario, or a value in the file or an override is refused.
     """
     path = _find(path_or_name)
-    return _load(read_yaml_file(path), str(path), overrides, seed)
+    return _load(read_yaml_file(path), str(path), overrides, seed, trace)
 
 
 def load_scenario_text(text: str, *, file: str | None = None, overrides: Sequence[str] = ()) -> Scenario:
@@ -86,11 +93,20 @@ def _look(path: Path) -> tuple[bool, bool]:
         return False, False
 
 
-def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], seed: int | None = None) -> Scenario:
+def _load(
+    document: YamlDocument,
+    file: str | None,
+    overrides: Sequence[str],
+    seed: int | None = None,
+    trace: Path | None = None,
+) -> Scenario:
     """Return the scenario of a document with overrides, its variants checked, without those that overrides break."""
     raw: dict[str, Any] = document.data
     set_paths: list[tuple[KeyPath, str | None]] = []
     changes: dict[str, object] = {}
+    if trace is not None:
+        raw = _with_trace(raw, trace)
+        set_paths += [(("routing", key), f"--trace {shown(str(trace))}") for key in ("kind", "file")]
     for argument in overrides:
         key, value = parse_override(argument)
         try:
@@ -102,9 +118,24 @@ def _load(document: YamlDocument, file: str | None, overrides: Sequence[str], se
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
-    places = Places(file=file, lines=document.lines, overrides=tuple(set_paths))
+    given = frozenset() if trace is None else frozenset({str(trace)})
+    places = Places(file=file, lines=document.lines, overrides=tuple(set_paths), given_files=given)
     scenario = Scenario.validated(raw, places, changes=changes)
-    if not overrides:
+    if not overrides and trace is None:
         scenario.check_variants()
         return scenario
     return leave_out_impossible(scenario, document.data)
+
+
+def _with_trace(raw: dict[str, Any], trace: Path) -> dict[str, Any]:
+    """Return raw data whose routing replays a recording; capacities and limits of nodes stay."""
+    routing = raw.get("routing")
+    kept = {key: routing[key] for key in _KEPT_KEYS if key in routing} if isinstance(routing, dict) else {}
+    assumed = raw.get("assumed")
+    others = (
+        {key: why for key, why in assumed.items() if not key.startswith("routing.")}
+        if isinstance(assumed, dict)
+        else assumed
+    )
+    changed = {**raw, "routing": {**kept, "kind": "trace", "file": str(trace)}}
+    return changed | {"assumed": others} if "assumed" in raw else changed

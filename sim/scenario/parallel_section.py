@@ -169,7 +169,7 @@ class _KindSection(DerivedSection):
 @keys_from(
     Skew,
     section="routing",
-    leave_out=("expert_nodes", "loads", "first_layer"),
+    leave_out=("expert_nodes", "loads", "recorded", "first_layer"),
     persistence=Share,
     burst_share=Share,
     layer_correlation=Share,
@@ -187,7 +187,7 @@ class RoutingSpec(_RoutingKeys):
     _registry, _name = ROUTINGS, "routing"
 
     file: str | None = None
-    """A recorded trace of tokens per layer and expert, with kind trace: CSV, NPZ or Parquet."""
+    """A recording of routing, with kind trace: a file of SGLang's or vLLM's recorder, or tokens by expert."""
 
     @model_validator(mode="after")
     def _has_a_capacity(self) -> Self:

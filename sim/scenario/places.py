@@ -34,6 +34,8 @@ class Places:
     """Key path -> line, in the order of the file."""
     overrides: tuple[tuple[KeyPath, str | None], ...] = ()
     """Paths that were set by an argument, and that argument; None where it needs no other name than the key."""
+    given_files: frozenset[str] = frozenset()
+    """Files that an argument names, which need not be in the scenario's folder."""
     variant: KeyPath | None = None
     """The alternative or rival the values come from, such as `("alternatives", 0)`."""
 

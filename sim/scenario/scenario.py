@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import InvalidValueError, KeyPath, dotted
+from sim.scenario.file_bytes import kind_of_file
 from sim.scenario.overrides import STRATEGY, apply_variant, explain_replaced
 from sim.scenario.parallel_section import AXES
 from sim.scenario.places import Places, key_path, path_of
@@ -189,15 +190,21 @@ class Scenario:
     def file_beside(self, key: str, file: str) -> Path:
         """Return a file that the scenario names under a dotted key: in its folder or below it, links followed.
 
+        A file that an argument names may be anywhere.
+
         Raises
         ------
         InvalidValueError
             It is elsewhere, or there is none.
         """
+        if file in self.places.given_files:
+            return Path(file)
         folder = Path(self.path).parent if self.path else Path()
         path = folder / file
+        kind = None
         try:
-            inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+            inside, exists = path.resolve().is_relative_to(folder.resolve()), path.exists()
+            kind = kind_of_file(path) if exists else None
         except (OSError, ValueError, RuntimeError):
             inside = exists = False
         if not inside:
@@ -206,4 +213,7 @@ class Scenario:
         if not exists:
             hint = f"The path is relative to the scenario's folder: {folder}."
             raise self.located(InvalidValueError(key, "exist", file, hint))
+        if kind is not None:
+            hint = "Write the content into a file beside the scenario, and name that file."
+            raise self.located(InvalidValueError(key, "be a regular file", f"{file}, {kind}", hint))
         return path

@@ -1,8 +1,8 @@
 """Sections of a scenario whose keys are the fields of a domain value, and the keys that sections have.
 
-A dataclass of `workloads` declares a field once: name, type, default, docstring. `keys_from` makes each field a key of a
-section, with its default, its entry in the JSON Schema and its line in the reference page. A new field is a new key. The
-type of the field gives the check of the key::
+A dataclass of `workloads` declares a field once: name, type, default, docstring. `keys_from` makes each field a key of
+a section, with its default, its entry in the JSON Schema and its line in the reference page, so that a new field is a
+new key. The type of the field gives the check of the key::
 
     bool       a flag
     int        a count up to `MAX_SIZES["section.field"]`, from 0 where 0 is the default, else from 1
@@ -13,7 +13,7 @@ Every other type, and every check that says more, is given to `keys_from` by the
 
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, create_model
@@ -44,7 +44,7 @@ class DerivedSection(Section):
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:
-        """Return the docstring of each key, of the section or of the dataclass that declares the key, in words of YAML."""
+        """Return the docstring of each key, which the section or a dataclass declares, in words of YAML."""
         own: dict[str, str] = {}
         for section in cls.__mro__[: cls.__mro__.index(DerivedSection)]:
             own = field_docstrings(section) | own
@@ -147,7 +147,7 @@ def _annotation(declared: Any, key: str, default: object, check: Any) -> Any:  #
     if kind is float:
         return Ratio
     if kind is int and key in MAX_SIZES:
-        return Annotated[int, count_of(key, least=0 if default == 0 and default is not MISSING else 1)]
+        return Annotated[int, count_of(key, least=0 if default == 0 else 1)]
     raise TypeError(f"{key}: give `keys_from` the check of a field of type {declared}")
 
 

@@ -3,6 +3,7 @@
 A folder without one is a suite of no fitted constants, named as the folder is.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,7 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
         A value in the file is refused.
     """
     path = folder / SUITE_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return SuiteSpec()
     document = read_yaml_file(path)
     places = Places(file=str(path), lines=document.lines)

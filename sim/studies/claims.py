@@ -32,6 +32,7 @@ def simulate(
     *,
     overrides: Sequence[str] = (),
     seed: int | None = None,
+    trace: Path | None = None,
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
     pairs: bool = False,
@@ -47,6 +48,8 @@ def simulate(
         Changes such as `"model.top_k=1"`, as `--set` takes them.
     seed
         Replaces the scenario's seed.
+    trace
+        Recording of routing that replaces the routing of a scenario that is not loaded yet.
     jobs
         Processes for alternatives, rivals and seeds.
     limits
@@ -71,12 +74,12 @@ def simulate(
     True
     """
     if not isinstance(scenario, Scenario):
-        loaded = load_scenario(scenario, overrides=overrides, seed=seed)
-    elif overrides:
+        loaded = load_scenario(scenario, overrides=overrides, seed=seed, trace=trace)
+    elif overrides or trace is not None:
         raise InvalidValueError(
-            field="overrides",
+            field="overrides" if overrides else "trace",
             rule="be left out for a scenario that is loaded already",
-            value=list(overrides),
+            value=list(overrides) or str(trace),
             hint="Give them to load_scenario, or use Scenario.variant.",
         )
     else:

@@ -50,7 +50,7 @@ def what_would_fit(scenario: Scenario, work: Work, memory: Mapping[str, Any]) ->
     if here is None:
         return None
     over = _over(memory["peak_bytes_per_gpu"], here["peak_bytes_per_gpu"])
-    capacity = float(memory["capacity_bytes"])
+    capacity = float(memory["capacity_bytes"] - _reserved(memory))
 
     def fitting(tried: Iterator[tuple[str, Changes]]) -> list[dict[str, Any]]:
         """Return those that fit, of each kind of change the mildest."""
@@ -73,7 +73,8 @@ def explain_unfit(memory: Mapping[str, Any]) -> str:
     return (
         f"It does not fit into memory, and is no valid strategy: rank {memory['peak_rank']} of stage "
         f"{memory['peak_stage']} needs {format_quantity(float(total), 'bytes')} at "
-        f"{format_quantity(memory['peak_time_s'], 's')} and has {format_quantity(float(capacity), 'bytes')}; most are "
+        f"{format_quantity(memory['peak_time_s'], 's')} and has {format_quantity(float(capacity), 'bytes')}, of which "
+        f"context and communicators take {format_quantity(float(_reserved(memory)), 'bytes')}; most are "
         f"{', '.join(words)}."
     )
 
@@ -98,6 +99,11 @@ def say_what_fits(found: list[dict[str, Any]] | None) -> str:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _reserved(memory: Mapping[str, Any]) -> int:
+    """Return the bytes that context and communicators take."""
+    return int(memory.get("reserved_bytes", {}).get("total", 0))
 
 
 def _shown(value: object) -> str:

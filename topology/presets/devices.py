@@ -7,6 +7,9 @@ Three grades of `gemm_efficiency`, named in each `source`:
   peak, for a full wave. It errs fast: B200's real operators reach 0.52 where its mamf is 0.776 of the peak;
 - *assumed*, for want of a published kernel profile: a cautious round number.
 
+`memory_bytes` is what a framework can allocate, the total that PyTorch prints where memory runs out. It is neither the
+size as sold nor what `nvidia-smi` shows (an H100 is sold with 80 GB, shows 81,559 MiB and lets 79.11 GiB be allocated).
+
 Attention efficiencies count the causal half only. Head dim 64 is the harder case and was chosen for Hopper
 (FlashAttention-3, H100, causal, 4k tokens: 420 TFLOP/s at head dim 64, 579 at 128): head dim 128 looks too slow.
 """
@@ -18,10 +21,18 @@ from topology.device import Device
 
 __all__ = ["DEVICES", "get_device"]
 
+_PYTORCH = "total capacity in PyTorch's out-of-memory messages"
+
+
+def _gib(size: float) -> int:
+    return round(size * 2**30)
+
+
 _A100_80GB = Device(
     name="a100-sxm-80gb",
     peak_bf16_flops_per_s=312e12,  # NVIDIA A100 datasheet, dense
-    memory_bytes=80_000_000_000,  # datasheet
+    memory_bytes=_gib(79.15),
+    memory_source=f"{_PYTORCH} on A100-SXM4-80GB: 79.14 to 79.25 GiB by driver",
     memory_bandwidth_bytes_per_s=2.039e12,  # datasheet
     num_sms=108,  # NVIDIA A100 architecture whitepaper
     # benchmarks/fit_device.py fits the four constants to Vidur's A100-SXM-80GB profile (fp16 linears);
@@ -41,7 +52,8 @@ _H100 = Device(
     name="h100-sxm",
     peak_bf16_flops_per_s=989e12,  # NVIDIA H100 datasheet, dense
     peak_fp8_flops_per_s=1979e12,  # datasheet, dense
-    memory_bytes=80_000_000_000,  # datasheet
+    memory_bytes=_gib(79.11),
+    memory_source=f"{_PYTORCH} on H100 80GB HBM3: 79.11 GiB",
     memory_bandwidth_bytes_per_s=3.35e12,  # datasheet
     num_sms=132,  # NVIDIA H100 architecture whitepaper, SXM5
     # benchmarks/fit_device.py fits the four constants to Vidur's H100-SXM profile (fp16 linears); topology/device.py
@@ -62,7 +74,8 @@ _B200 = Device(
     name="b200-sxm",
     peak_bf16_flops_per_s=2250e12,  # NVIDIA HGX B200 datasheet, dense
     peak_fp8_flops_per_s=4500e12,  # datasheet, dense
-    memory_bytes=180_000_000_000,  # datasheet
+    memory_bytes=_gib(178.35),
+    memory_source=f"{_PYTORCH} on B200: 178.35 GiB",
     memory_bandwidth_bytes_per_s=8.0e12,  # datasheet
     num_sms=148,  # two dies of 74 SMs, as CUDA reports; no datasheet states it
     # SimuMax b200_bf16_ceperm.json: on 288 bf16 forward and dgrad GEMMs the model's |error| is 5.4 % in the median, 31
@@ -85,7 +98,8 @@ _MI300X = Device(
     name="mi300x",
     peak_bf16_flops_per_s=1307e12,  # AMD MI300X datasheet, dense
     peak_fp8_flops_per_s=2614.9e12,  # datasheet, dense
-    memory_bytes=192_000_000_000,  # datasheet
+    memory_bytes=_gib(191.98),
+    memory_source=f"{_PYTORCH} on MI300X: 191.69 to 191.98 GiB by driver",
     memory_bandwidth_bytes_per_s=5.3e12,  # datasheet
     num_sms=304,  # CUs, datasheet
     gemm_efficiency=668.4 / 1307,  # mamf / peak
@@ -103,7 +117,8 @@ DEVICES: dict[str, Device] = {
         replace(
             _A100_80GB,
             name="a100-sxm-40gb",
-            memory_bytes=40_000_000_000,  # datasheet
+            memory_bytes=42_298_834_944,
+            memory_source="CUDA's deviceQuery on A100-SXM4-40GB: 42,298,834,944 bytes, 39.39 GiB",
             memory_bandwidth_bytes_per_s=1.555e12,  # datasheet
             source="NVIDIA datasheet; fitted constants of the 80 GB part, which has the same chip",
         ),
@@ -112,20 +127,27 @@ DEVICES: dict[str, Device] = {
         replace(
             _H100,
             name="h200-sxm",
-            memory_bytes=141_000_000_000,  # NVIDIA H200 datasheet
+            memory_bytes=_gib(139.80),
+            memory_source=f"{_PYTORCH} on H200: 139.80 GiB",
             memory_bandwidth_bytes_per_s=4.8e12,  # datasheet
             fp8_efficiency_ratio=(1453.4 / 1979) / (794.5 / 989),  # mamf fp8 over mamf bf16, which is the H100's
             source="NVIDIA datasheet; fitted constants of the H100, which has the same chip; mamf the same",
         ),
         # Memory and kernels as on the H100: FlashMLA reaches 3000 GB/s, 0.90, and DeepGEMM 1350+ TFLOP/s on an H800.
-        replace(_H100, name="h800-sxm", source="H100 with less NVLink; fitted constants of the H100"),
+        replace(
+            _H100,
+            name="h800-sxm",
+            memory_source=None,  # assumed as on the H100
+            source="H100 with less NVLink; fitted constants of the H100",
+        ),
         _B200,
         replace(
             _B200,
             name="gb200",
             peak_bf16_flops_per_s=2500e12,  # NVIDIA GB200 NVL72 datasheet, per GPU, dense
             peak_fp8_flops_per_s=5000e12,  # datasheet, per GPU, dense
-            memory_bytes=186_000_000_000,  # datasheet, per GPU
+            memory_bytes=_gib(184.31),
+            memory_source=f"{_PYTORCH} on GB200: 184.31 GiB",
             gemm_efficiency=_B200.gemm_efficiency
             * (1822.0 / 2500)
             / (1745.0 / 2250),  # B200's fit, scaled by mamf / peak
@@ -139,7 +161,8 @@ DEVICES: dict[str, Device] = {
             name="l40s",
             peak_bf16_flops_per_s=362.05e12,  # NVIDIA L40S datasheet, dense
             peak_fp8_flops_per_s=733e12,  # datasheet, dense
-            memory_bytes=48_000_000_000,  # datasheet
+            memory_bytes=_gib(44.39),
+            memory_source=f"{_PYTORCH} on L40S: 44.39 GiB",
             memory_bandwidth_bytes_per_s=864e9,  # datasheet
             num_sms=142,  # datasheet: 142 RT cores, one per SM
             gemm_efficiency=0.70,  # assumed; a little under the A100's
@@ -155,7 +178,8 @@ DEVICES: dict[str, Device] = {
             name="mi250x-gcd",
             peak_bf16_flops_per_s=191.5e12,  # half of the MI250X's 383 (AMD datasheet)
             peak_fp8_flops_per_s=None,
-            memory_bytes=64_000_000_000,  # half of 128 GB (Frontier User Guide: 64 GB per GCD)
+            memory_bytes=_gib(63.98),
+            memory_source=f"{_PYTORCH} on one GCD: 63.98 GiB",
             memory_bandwidth_bytes_per_s=1.6e12,  # half of the MI250X's 3.2 TB/s (AMD datasheet, rounded)
             num_sms=110,  # CUs of one GCD, half of 220
             # Assumed: whole training steps reach 0.32-0.38 of the peak (Dash et al., 2023, Frontier). Memory, attention
@@ -169,7 +193,8 @@ DEVICES: dict[str, Device] = {
             # One die of the 910C has 376 (CloudMatrix384 paper, 2025). Variants of the 910B are sold from 280 up; a
             # measured 328 bf16 matmul on a 910B (limulidae benchmark) excludes the slower variants there.
             peak_bf16_flops_per_s=376e12,
-            memory_bytes=64_000_000_000,  # trade press on the 910B; half of the 910C's 128 GB
+            memory_bytes=_gib(60.97),
+            memory_source="total capacity in torch_npu's out-of-memory messages on 910B: 60.96 to 60.97 GiB",
             memory_bandwidth_bytes_per_s=1.6e12,  # half of the 910C's 3.2 TB/s (CloudMatrix384 paper)
             num_sms=24,  # AI cores with a cube unit, one 910C die; unsure for the 910B (20 to 25 by variant)
             gemm_efficiency=0.75,  # assumed, under the 328 / 376 = 0.87 of one large matmul (limulidae)

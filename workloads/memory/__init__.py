@@ -1,7 +1,7 @@
 """Bytes per GPU: what a rank holds at all times, and what a microbatch in flight adds.
 
 `params` counts parameters, `states` makes bytes of them under ZeRO, `activations` says what a microbatch keeps for its
-backward pass under each kind of recomputation, and `inference` what prefill keeps.
+backward pass under each kind of recomputation, `inference` what prefill keeps, and `reserved` what is no tensor's.
 """
 
 from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute
@@ -20,6 +20,7 @@ from workloads.memory.params import (
     stage_parameters_in_order,
 )
 from workloads.memory.precision import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
+from workloads.memory.reserved import reserved_bytes
 from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, ZERO_LEVELS, StateBytes, state_bytes
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "layer_params_per_rank",
     "optimized_params_per_rank",
     "params_per_rank",
+    "reserved_bytes",
     "stage_parameters_in_order",
     "state_bytes",
     "weight_pass_bytes_per_microbatch",

@@ -45,6 +45,8 @@ class Skew:
     """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
     loads: NDArray[np.float64] | None = None
     """Recorded tokens. Shape [microbatches, layers, experts]."""
+    recorded: str = ""
+    """What the file of the recording was taken for, as a phrase."""
     first_layer: int = 0
     """Layer of the model that replays the first layer of the recording: the first layer with experts."""
 

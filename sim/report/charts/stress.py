@@ -98,7 +98,10 @@ def _lines(panel: Axes, rows: list[Row], names: list[str], *, key: str, factor: 
         panel.set_ylim(0, 1)
         panel.set_yticks([0])
         panel.text(0.5, 0.5, "none anywhere", transform=panel.transAxes, ha="center", fontsize=10, color=SUBTLE)
-    panel.set_xlabel("skew", color=INK)
+    loads = {row["skew"]: row["load"] for row in rows if "load" in row}
+    if loads:
+        panel.set_xticks(list(loads), list(loads.values()))
+    panel.set_xlabel("routing" if loads else "skew", color=INK)
     style_axes(panel, label, grid=True)
 
 
@@ -157,7 +160,8 @@ def _kinds_of_work(panel: Axes, rows: list[Row], names: list[str]) -> None:
         handles, labels, frameon=False, fontsize=8, ncols=5, handlelength=1.0, columnspacing=0.9,
         loc="upper left", bbox_to_anchor=(-0.01, -0.15), borderaxespad=0.1,
     )  # fmt: skip
-    style_axes(panel, f"parts at skew {largest:g}", grid=True)
+    load = next((row["load"] for row in mine.values() if "load" in row), f"at skew {largest:g}")
+    style_axes(panel, f"parts {load}", grid=True)
 
 
 def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
@@ -173,4 +177,5 @@ def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("expert", color=INK)
     panel.set_ylabel("layer with experts", color=INK)
-    style_axes(panel, f"tokens over their mean at skew {experts['skew']:g}, first seed")
+    load = experts.get("load", f"at skew {experts['skew']:g}")
+    style_axes(panel, f"tokens over their mean {load}, first seed")

@@ -243,11 +243,11 @@ def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
     if capacity:
         fits = bool(memory.get("fits"))
         verdict = cell("fits" if fits else "does not fit", "bold green" if fits else "bold red")
-        of = (
-            f" in {format_quantity(capacity, 'bytes')}: {100 * total / capacity:.1f} % used"
-            if fits
-            else (f" in {format_quantity(capacity, 'bytes')}: {100 * total / capacity:.1f} % needed")
-        )
+        reserved = (memory.get("reserved_bytes") or {}).get("total", 0)
+        of = f" in {format_quantity(capacity, 'bytes')}: {100 * total / capacity:.1f} % {'used' if fits else 'needed'}"
+        if reserved:
+            share = f"{100 * reserved / capacity:.1f} %"
+            of += f", and {share} ({format_quantity(reserved, 'bytes')}) by context and communicators"
         indented(console, Text.assemble(verdict, cell(of)))
 
 

@@ -151,13 +151,14 @@ def _print_table(
     console: Console, rows: Sequence[Row], columns: Sequence[str], cells: Callable[[Row], Sequence[str]]
 ) -> None:
     """Print a row for each remedy and skew; a remedy is named once, and a row that does not fit is red."""
-    table = new_table(console, "remedy", "skew", *columns, right=range(1, 2 + len(columns)))
+    load = "routing" if rows and "load" in rows[0] else "skew"
+    table = new_table(console, "remedy", load, *columns, right=range(1, 2 + len(columns)))
     last = None
     for row in rows:
         remedy = "" if row["remedy"] == last else row["remedy"]
         last, style = row["remedy"], "red" if row["fits"] is False else ""
         values = ["–"] * len(columns) if row["step_time_s"] is None else cells(row)
-        table.add_row(cell(remedy), *(cell(text, style) for text in (f"{row['skew']:g}", *values)))
+        table.add_row(cell(remedy), *(cell(text, style) for text in (row.get("load", f"{row['skew']:g}"), *values)))
     indented(console, table)
 
 

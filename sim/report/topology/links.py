@@ -4,7 +4,6 @@ Where the use of the links in a run is given, read from its `result.json`, the c
 The legend holds every group of links of the cluster, drawn or not, with a sample of its line.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from sim.errors import InvalidValueError
 from sim.report.palette import LINK_COLOURS, LINK_OTHER, USE_COLOURS
 from sim.results.quantities import format_quantity
+from sim.scenario.file_bytes import parse_json, read_input_text
 from topology.link_groups import LinkGroup
 
 __all__ = ["LinkLook", "link_looks", "read_link_use", "top_of_scale", "use_colour"]
@@ -94,7 +94,9 @@ def _width_px(bandwidth_bytes_per_s: float) -> float:
     return min(5.0, max(0.8, 1.0 + 0.65 * math.log2(bandwidth_bytes_per_s / _REFERENCE_BYTES_PER_S)))
 
 
-_HINT = "Name the result.json that `moesim run SCENARIO --out DIR` wrote for this cluster."
+_MAX_BYTES: Final = 1 << 27
+"""The largest result that is read."""
+_HINT: Final = "Name the result.json that `moesim run SCENARIO --out DIR` wrote for this cluster."
 
 
 def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str], float]:
@@ -117,7 +119,12 @@ def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str],
     use: dict[tuple[str, str], float] = {}
     for link in links:
         name, share = (link.get("name"), link.get("utilisation")) if isinstance(link, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(share, (int, float)) or not 0 <= share < 2:
+        if (
+            not isinstance(name, str)
+            or isinstance(share, bool)
+            or not isinstance(share, (int, float))
+            or not 0 <= share < 2
+        ):
             _refuse(path, "have links with name and utilisation", str(link)[:60])
         if name not in by_name:
             _refuse(path, "have links that the scenario's cluster has", name[:60])
@@ -131,11 +138,11 @@ def read_link_use(path: Path, graph: "nx.DiGraph[str]") -> dict[tuple[str, str],
 def _links(path: Path) -> list[Any]:
     """Return the list of links of a result."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        _refuse(path, "be readable", error.strerror or "an error")
-    except (ValueError, RecursionError):
-        _refuse(path, "be the JSON of a run", "something else")
+        data = parse_json(read_input_text(path, _MAX_BYTES, field="--load", hint=_HINT))
+    except InvalidValueError:
+        raise
+    except ValueError as error:
+        _refuse(path, "be the JSON of a run", str(error))
     links = data.get("links") if isinstance(data, Mapping) else None
     if not isinstance(links, list):
         _refuse(path, "be the JSON of a run", "JSON without a list `links`")

@@ -13,7 +13,7 @@ from sim.scenario.claims_section import RemedySpec, StressSpec
 from sim.scenario.scenario import Scenario
 from workloads.placement import PLACEMENTS
 
-__all__ = ["OVERFLOWS", "Grid", "Point", "build_grid", "remedies_of"]
+__all__ = ["LOADS", "OVERFLOWS", "Grid", "Point", "build_grid", "remedies_of"]
 
 
 _OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
@@ -22,6 +22,10 @@ _OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
 
 OVERFLOWS: Final = {"drop": " with drops", "pad": " padded", "reroute": " with rerouting"}
 """Value of `routing.overflow` -> its words in the name of a remedy."""
+
+
+LOADS: Final = {0.0: "balanced", 1.0: "recorded"}
+"""What stands for the skews where the routing is a recording, with its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +47,15 @@ class Grid:
     """All simulations of a stress test."""
 
     skews: tuple[float, ...]
-    """Skews in ascending order; slowdowns are relative to the first."""
+    """Skews in ascending order; slowdowns are relative to the first. Of a recording 0 and 1: see `loads`."""
     remedies: tuple[str, ...]
     """Names of the remedies; the others are compared with the first."""
     points: tuple[Point, ...]
     """One point for every skew, remedy and seed, in this order."""
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Remedy -> dotted keys and their values."""
+    loads: Mapping[float, str] = field(default_factory=dict)
+    """Skew -> its name, where the routing is a recording: 0 is the same tokens balanced, 1 the recording."""
     comparisons: frozenset[str] = frozenset()
     """Remedies that are shown and never recommended: marked in the scenario, or with a routing of their own."""
 
@@ -69,14 +75,19 @@ def build_grid(
         A skew or a remedy gives a scenario that is refused.
     """
     stress = scenario.spec.stress or StressSpec(skew=(scenario.spec.routing.skew,))
-    ascending = tuple(sorted(set(skews or stress.skew)))
+    is_recorded = scenario.spec.routing.kind == "trace"
+    if is_recorded and skews:
+        hint = "Leave it out: a recording is compared with the same tokens balanced."
+        value = ",".join(f"{skew:g}" for skew in skews)
+        raise InvalidValueError("--skew", rule="be left out with a recording", value=value, hint=hint)
+    ascending = tuple(LOADS) if is_recorded else tuple(sorted(set(skews or stress.skew)))
     remedies = tuple(remedies) if remedies else stress.remedies
     seeds = range(scenario.spec.seed, scenario.spec.seed + (num_seeds or stress.seeds))
     points = []
     for skew, remedy, seed in product(ascending, remedies, seeds):
         changes: dict[str, object] = {**(remedy.set or {}), "seed": seed}
         if not _OTHER_ROUTING & set(changes):
-            changes["routing.skew"] = skew
+            changes |= _changes_of_load(skew) if is_recorded else {"routing.skew": skew}
         variant = scenario.variant(changes, at=("stress",))
         points.append(Point(skew=skew, remedy=remedy.name, seed=seed, scenario=variant))
     return Grid(
@@ -84,10 +95,16 @@ def build_grid(
         remedies=tuple(remedy.name for remedy in remedies),
         points=tuple(points),
         changes={remedy.name: dict(remedy.set or {}) for remedy in remedies},
+        loads=LOADS if is_recorded else {},
         comparisons=frozenset(
             remedy.name for remedy in remedies if remedy.comparison or _OTHER_ROUTING & set(remedy.set or {})
         ),
     )
+
+
+def _changes_of_load(load: float) -> dict[str, object]:
+    """Return what balances the tokens of a recording; nothing for the recording."""
+    return {} if load else {"routing.kind": "balanced", "routing.file": None}
 
 
 def remedies_of(

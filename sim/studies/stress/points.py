@@ -6,6 +6,7 @@ files that the scenario refers to, the version of the program, and the content o
 
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -14,10 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from sim.errors import OutputError
+from sim.errors import InvalidValueError, OutputError
+from sim.results.accounts import CATEGORIES, COMMUNICATION_CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS
 from sim.run.imbalance_bound import IMBALANCE_BOUND
 from sim.run.parallel_runs import Observation, run_many
 from sim.scenario.claims_section import ALTERABLE
+from sim.scenario.file_bytes import parse_json, read_input
 from sim.scenario.scenario import Scenario
 from sim.studies.source_digest import source_digest
 from sim.studies.stress.grid import Grid
@@ -38,6 +41,20 @@ KEPT_VALUES: Final = (
     "total",
 )
 """Values of a simulation that are kept; the last three are bytes per GPU."""
+
+_MAX_BYTES: Final = 1 << 27
+"""The largest file of points that is read."""
+_MAX_INPUT_BYTES: Final = 1 << 28
+"""No file that a scenario refers to is larger."""
+_MAX_LINE: Final = 1 << 16
+"""No line of a point is longer."""
+_LARGEST: Final = 1e300
+_NEEDED_VALUES: Final = frozenset(KEPT_VALUES) - {"steady_tokens_per_s", "fits", "capacity_bytes"}
+_SHARES: Final = ("bubble_fraction", "stall_fraction", "fits")
+_PARTS: Final = frozenset(CATEGORIES) | {
+    f"{slowdown}_{kind}" for slowdown in SLOWDOWNS for kind in (*COMPUTE_CATEGORIES, *COMMUNICATION_CATEGORIES)
+}
+_TOKEN_COUNTS: Final = frozenset({"routed", "computed", "dropped", "padded", "rerouted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +141,7 @@ class PointFile:
     """The results of finished simulations by key; each result is written to the file as soon as it is known."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read the results in the file; without a path nothing is kept. Incomplete and damaged lines are left out.
+        """Read the results in the file; without a path nothing is kept. Lines that are no result are left out.
 
         Raises
         ------
@@ -135,14 +152,14 @@ class PointFile:
         self.problem: OSError | None = None
         """Why a line could not be written."""
         self.results: dict[str, PointResult] = {}
-        if path is not None and path.exists():
+        if path is not None and os.path.lexists(path):
             try:
-                self.results = dict(_read(path.read_text(encoding="utf-8", errors="replace").splitlines()))
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise OutputError(
-                    file=str(path), reason=reason, hint="Move it away, or choose another folder."
-                ) from None
+                content = read_input(path, _MAX_BYTES)
+            except InvalidValueError as error:
+                reason = f"the file must {error.rule}, and it is {error.value}"
+                hint = "Move it away, or choose another folder."
+                raise OutputError(file=str(path), reason=reason, hint=hint) from None
+            self.results = dict(_read(content.decode("utf-8", errors="replace").splitlines()))
 
     def add(self, key: str, result: PointResult) -> None:
         """Keep a result, on a line of its own even after an incomplete line."""
@@ -174,10 +191,10 @@ def _file_digests(scenario: Scenario, resolved: Mapping[str, Any]) -> dict[str, 
         if file is None:
             continue
         try:
-            if (folder / file).is_file():
-                digests[f"{section}.file"] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        except (OSError, ValueError):
+            content = read_input(folder / file, _MAX_INPUT_BYTES)
+        except InvalidValueError:
             continue
+        digests[f"{section}.file"] = hashlib.sha256(content).hexdigest()
     return digests
 
 
@@ -190,14 +207,42 @@ def _ends_a_line(stream: BinaryIO) -> bool:
 
 
 def _read(lines: Iterable[str]) -> Iterable[tuple[str, PointResult]]:
-    """Return key and result of each line that is complete."""
+    """Return key and result of each line that is the whole line of a simulation that ran."""
     for line in lines:
-        if "\ufffd" in line:
-            continue  # the line had bytes that are no UTF-8, so that no name in it can be trusted
+        if "\ufffd" in line or len(line) > _MAX_LINE:
+            continue  # the line has bytes that are no UTF-8, so that no name in it can be trusted, or is none of ours
         try:
-            data: dict[str, Any] = json.loads(line)
+            data: dict[str, Any] = parse_json(line)
             key, result = data.pop("key"), PointResult(**data)
-            if "rerouted" in result.tokens:  # lines of earlier versions lack this count
-                yield key, result
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # the line was cut off by an interrupt, or has another format: the point is simulated again
+        if isinstance(key, str) and _is_whole(result):
+            yield key, result
+
+
+def _is_whole(result: PointResult) -> bool:
+    """Return whether a result that was read has every figure that a summary needs, each a number that can be."""
+    values, parts_s, tokens = result.values, result.parts_s, result.tokens
+    return (
+        result.problem is None
+        and all(_is_table(table) for table in (values, parts_s, tokens))
+        and _NEEDED_VALUES <= set(values) <= set(KEPT_VALUES)
+        and values["step_time_s"] > 0
+        and values["tokens_per_s"] > 0
+        and all(value >= 0 for value in values.values())
+        and all(values.get(share, 0) <= 1 for share in _SHARES)
+        and set(parts_s) <= _PARTS
+        and all(part_s >= 0 for part_s in parts_s.values())
+        and math.isclose(sum(parts_s.values()), values["step_time_s"], rel_tol=1e-6)
+        and set(tokens) == _TOKEN_COUNTS
+        and all(isinstance(count, int) and count >= 0 for count in tokens.values())
+        and tokens["routed"] == tokens["computed"] + tokens["dropped"]
+    )
+
+
+def _is_table(table: object) -> bool:
+    """Return whether a value maps texts to finite numbers, which are no flags."""
+    return isinstance(table, dict) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+        for value in table.values()
+    )

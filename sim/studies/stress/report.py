@@ -28,6 +28,7 @@ def stress_test(
     scenario: str,
     *,
     overrides: Sequence[str] = (),
+    trace: Path | None = None,
     skews: Sequence[float] | None = None,
     remedies: Sequence[RemedySpec] | None = None,
     num_seeds: int | None = None,
@@ -41,6 +42,8 @@ def stress_test(
     ----------
     scenario, overrides
         Name or path of the scenario, and assignments that change its keys.
+    trace
+        Recording that replaces the scenario's routing: it is compared with the same tokens balanced.
     skews, remedies, num_seeds
         Parts of the grid that replace those of the scenario.
     jobs
@@ -55,7 +58,7 @@ def stress_test(
     InvalidValueError
         The scenario has no experts to route tokens to, or a point of the grid is refused.
     """
-    loaded = load_scenario(scenario, overrides=overrides)
+    loaded = load_scenario(scenario, overrides=overrides, trace=trace)
     _check_routes_tokens(loaded)
     grid = build_grid(loaded, skews=skews, remedies=remedies, num_seeds=num_seeds)
     for point in {(p.skew, p.remedy): p for p in reversed(grid.points)}.values():
@@ -72,7 +75,11 @@ def stress_test(
         "num_points": len(grid.points),
         "num_kept": num_kept,
         "rows": rows,
-        "expert_tokens": {"skew": hottest.skew, "tokens": expert_tokens(hottest.scenario).tolist()},
+        "expert_tokens": {
+            "skew": hottest.skew,
+            **({"load": grid.loads[hottest.skew]} if grid.loads else {}),
+            "tokens": expert_tokens(hottest.scenario).tolist(),
+        },
         "sentence": verdict(rows),
     }
 

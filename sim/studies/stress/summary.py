@@ -59,6 +59,8 @@ def summarise(grid: Grid, results: Sequence[PointResult]) -> list[dict[str, Any]
         cells.setdefault((point.skew, point.remedy), []).append(result)
     rows = [_row(skew, remedy, of_seeds) for (skew, remedy), of_seeds in cells.items()]
     for row in rows:
+        if grid.loads:
+            row["load"] = grid.loads[row["skew"]]
         row["is_comparison"] = row["remedy"] in grid.comparisons
         row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]

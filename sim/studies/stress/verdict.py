@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from sim.results.quantities import format_quantity
+from sim.studies.stress.grid import LOADS
 from sim.studies.stress.summary import mean_and_interval
 
 __all__ = ["verdict"]
@@ -59,11 +60,21 @@ def _single_remedy(rows: Sequence[Row]) -> str:
     none = (
         "Nothing was tried against skew" if first["changes_nothing"] else f'Nothing but "{first["remedy"]}" was tried'
     )
-    step = f"the step takes {format_quantity(first['step_time_s'], 's')} at skew {first['skew']:g}"
-    times = "" if worst is first else f" and at most {_times(worst, first)} that, at skew {worst['skew']:g}"
-    unfit = [f"{row['skew']:g}" for row in rows if not _fits(row)]
-    fit = f"; it does not fit into memory at skew {', '.join(unfit)}" if unfit else ""
+    step = f"the step takes {format_quantity(first['step_time_s'], 's')} {_at(first)}"
+    times = "" if worst is first else f" and at most {_times(worst, first)} that, {_at(worst)}"
+    unfit = [row for row in rows if not _fits(row)]
+    places = " and ".join(_at(row) for row in unfit)
+    if "load" not in first:
+        places = "at skew " + ", ".join(f"{row['skew']:g}" for row in unfit)
+    fit = f"; it does not fit into memory {places}" if unfit else ""
     return f"{none}: {step}{times}{fit}."
+
+
+def _at(row: Row) -> str:
+    """Return the words for the load of a row: its skew, or what a recording is compared with."""
+    if "load" not in row:
+        return f"at skew {row['skew']:g}"
+    return "with the recording" if row["load"] == LOADS[1.0] else "with the same tokens balanced"
 
 
 def _fits(row: Row) -> bool:
@@ -110,15 +121,17 @@ def _clause(rows: Sequence[Row], every: Sequence[Row]) -> str:
     """Return the clause on a remedy that is best at successive skews."""
     row, first = rows[-1], every[0]
     low, high = rows[0]["skew"], rows[-1]["skew"]
-    at = f"at skew {low:g}" if low == high else f"at skew {low:g} to {high:g}"
-    where = "" if low == high else f"at skew {high:g} "
+    at, where = _at(rows[0]), "" if low == high else f"{_at(row)} "
+    if low != high:
+        at = f"{at} and {_at(row)}" if "load" in row else f"at skew {low:g} to {high:g}"
     if not _fits(row):
         return f"{at} no remedy fits into memory"
     if len({other["skew"] for other in every}) == 1:
         at, where = "", ""
         times = f'its step is {_times(row, first)} that with "{first["remedy"]}"'
     else:
-        times = f"its step is {_times(row, first)} that of skew {first['skew']:g}"
+        reference = "of the same tokens balanced" if "load" in first else f"of skew {first['skew']:g}"
+        times = f"its step is {_times(row, first)} that {reference}"
     drops, dearer = _losses(row), _faster_at_a_price(row, every)
     if row["remedy"] == first["remedy"]:
         name = f'the scenario as it is ("{row["remedy"]}")' if row["changes_nothing"] else f'"{row["remedy"]}"'

@@ -203,3 +203,70 @@ def test_a_recording_that_is_not_there_is_refused(moesim):
     code, _, err = moesim("routing", "summary", "none.csv")
     assert code == 2
     assert "be readable" in err
+
+
+# ---- recordings --------------------------------------------------------------------------------------------------
+
+SGLANG = "layer_id,expert_id,count\n" + "".join(f"3,{expert},{9 + expert % 5}\n" for expert in range(0, 14))
+
+
+def test_a_summary_says_what_the_file_was_taken_for(moesim):
+    """The layers keep their numbers, and `--experts` tells how many experts there are."""
+    Path("a.csv").write_text(SGLANG.replace("3,7,", "3,11,"), encoding="utf-8")
+    code, out, _ = moesim("routing", "summary", "a.csv")
+    assert code == 0
+    assert out.startswith("Read as SGLang's expert distribution: 1 layer (3), 16 experts (assumed: the largest in the")
+    assert ": give --experts." in out
+    code, out, _ = moesim("routing", "summary", "a.csv", "--experts", "24", "--json")
+    data = json.loads(out)
+    assert (code, data["experts"], data["rows"][0]["layer"], data["rows"][0]["idle_experts"]) == (0, 24, 3, 11)
+    assert data["read_as"].startswith("SGLang's expert distribution: 1 layer (3), 24 experts, 1 step")
+    code, _, err = moesim("routing", "summary", "a.csv", "--experts", "12")
+    assert (code, "FILE must have --experts = 12 experts, got 16 (read as SGLang" in err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["run", "stress"])
+def test_a_trace_is_replayed_from_any_folder(moesim, command, tmp_path_factory):
+    """`--trace` stands for routing.kind and routing.file; a bundled recording is found by its name."""
+    file = tmp_path_factory.mktemp("elsewhere") / "a.csv"
+    file.write_text(SGLANG, encoding="utf-8")
+    code, out, err = moesim(command, "small.yaml", "--trace", file, "--jobs", "1", "--json")
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    if command == "run":
+        assumed = next(item for item in data["assumptions"] if item["key"] == "routing.file")
+        assert "read as SGLang's expert distribution: 1 layer (3), 16 experts, 1 step" in assumed["why"]
+        assert data["scenario"]["routing"]["kind"] == "trace"
+        assert data["metrics"]["imbalance_max_over_mean"] > 1
+    else:
+        assert [row["load"] for row in data["rows"]] == ["balanced", "recorded"]
+    code, _, err = moesim(command, "small.yaml", "--trace", "sglang_sample")
+    assert (code, "routing.file must have model.experts = 16 experts, got 64 (read as" in err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["run", "stress"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trace", "none.csv"], "none.csv: the file must exist and be readable, got no such file"),
+        (["--trace", ""], "--trace must be a path, got an empty text"),
+        (["--trace", "small.yaml"], "small.yaml: the file must end in one of .csv"),
+        (["--trace", "a.csv", "--set", "routing.kind=zipf"], "routing.kind must be set once, got a second value"),
+        (["--trace", "a.csv", "--set", "routing.skew=1"], "routing.skew must be left out with routing.kind trace"),
+    ],
+)
+def test_a_trace_that_cannot_be_replayed_is_refused(moesim, command, arguments, message):
+    Path("a.csv").write_text(SGLANG, encoding="utf-8")
+    code, _, err = moesim(command, "small.yaml", *arguments)
+    assert (code, message in err) == (2, True), err
+
+
+def test_fewer_experts_with_tokens_than_a_token_takes_fill_up_with_idle_experts(moesim):
+    """One expert of 16 has tokens, and a token takes two: the first, and any other."""
+    Path("a.csv").write_text("layer_id,expert_id,count\n3,5,70\n", encoding="utf-8")
+    code, out, _ = moesim("run", "small.yaml", "--trace", "a.csv", "--jobs", "1", "--json")
+    data = json.loads(out)
+    assert code == 0
+    assumed = next(item for item in data["assumptions"] if item["key"] == "routing.file")
+    assert "1 of its layers have fewer experts with tokens than top_k" in assumed["why"]
+    assert data["metrics"]["imbalance_max_over_mean"] > 4  # half of the copies are on one of 8 ranks

@@ -7,6 +7,7 @@ from sim.errors import SimulationError
 from sim.run.conservation import check_expert_tokens
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
+from topology.presets.devices import DEVICES
 
 SPANNING = """
 cluster: {preset: dgx-h100, num_nodes: 2}
@@ -38,6 +39,69 @@ def test_the_published_form_of_the_bubble_is_that_of_the_stages_that_set_the_pac
     if light == 0:
         assert metrics["bubble_fraction_published_form"] == pytest.approx(0.0725, abs=1e-4)
     assert metrics["bubble_fraction"] > 0.15
+
+
+# --- what a GPU has -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "least_gib", "most_gib"),
+    [
+        ("a100-sxm-40gb", 39.3, 39.6),
+        ("a100-sxm-80gb", 79.1, 79.3),
+        ("h100-sxm", 79.1, 79.2),
+        ("h200-sxm", 139.7, 139.9),
+        ("b200-sxm", 178, 180),
+        ("gb200", 184, 186),
+        ("mi300x", 191.5, 192),
+        ("l40s", 44.3, 44.6),
+        ("mi250x-gcd", 63.9, 64),
+        ("ascend-910b", 60.9, 61.3),
+    ],
+)
+def test_the_capacity_of_a_device_is_what_pytorch_prints(device, least_gib, most_gib):
+    """The totals of out-of-memory messages, which differ by driver; each with its source."""
+    found = DEVICES[device]
+    assert least_gib <= found.memory_bytes / 2**30 <= most_gib
+    assert found.memory_source
+
+
+def test_a_capacity_without_source_is_listed_among_the_assumptions():
+    """An H800's is taken from the H100; a capacity that the scenario gives is not assumed."""
+    text = SPANNING.replace("preset: dgx-h100", "preset: h800")
+    assumed = {item.key: item.value for item in run(text).assumptions}
+    assert assumed["cluster.device.memory"] == "84.94 GB"
+    assert "memory.reserved" in assumed
+    given = {item.key for item in run(text, "cluster.device.memory=64 GB").assumptions}
+    assert "cluster.device.memory" not in given
+    assert run(text, "cluster.device.memory=64 GB").memory["capacity_bytes"] == 64e9
+
+
+def test_what_is_reserved_is_named_and_counts():
+    """A run fits where its peak and what is reserved are at most the capacity; the peak leaves reserved bytes out."""
+    memory = run(SPANNING).memory
+    reserved, peak = memory["reserved_bytes"], memory["peak_bytes_per_gpu"]
+    assert reserved["total"] == reserved["context"] + reserved["communicators"] > 0.5e9
+    assert peak["total"] == sum(size for part, size in peak.items() if part != "total")
+    need = peak["total"] + reserved["total"]
+    assert run(SPANNING, f"cluster.device.memory={need} B").memory["fits"]
+    assert not run(SPANNING, f"cluster.device.memory={need - 1} B").memory["fits"]
+
+
+@pytest.mark.slow
+def test_llama3_70b_as_the_vendor_ships_it_fits_into_an_h100():
+    """TP4 PP8 VPP5 DP2 with the distributed optimizer: 82.07 GB of 84.9 GB."""
+    text = """
+cluster: {preset: dgx-h100, num_nodes: 8}
+model: {preset: llama3-70b}
+parallel: {tp: 4, pp: 8, vpp: 5, dp: 2, zero: 1}
+workload: {kind: training, sequences: 128, sequence_length: 8192, microbatches: 64}
+schedule: {kind: interleaved}
+"""
+    memory = run(text).memory
+    assert memory["fits"]
+    assert memory["capacity_bytes"] == pytest.approx(84.9e9, rel=1e-3)
+    assert memory["peak_bytes_per_gpu"]["total"] == pytest.approx(82.07e9, rel=1e-3)
 
 
 # --- memory of experts that serve all stages ------------------------------------------------------------------------

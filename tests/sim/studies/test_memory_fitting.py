@@ -47,7 +47,7 @@ def test_of_many_microbatches_the_peak_follows_from_fewer(schedule):
 
 def test_what_a_run_needs_more_of_is_asked_of_that_part_alone():
     """Random routing has a hottest rank; what is proposed is within a fiftieth of what its own simulation needs."""
-    tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB", "routing.kind=zipf", "routing.skew=0.5")
+    tight = load("schedule.kind=gpipe", "cluster.device.memory=5.5 GB", "routing.kind=zipf", "routing.skew=0.5")
     found = what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory)
     assert found
     for one in found:
@@ -57,7 +57,7 @@ def test_what_a_run_needs_more_of_is_asked_of_that_part_alone():
 
 def test_schedules_with_chunks_and_more_chunks_are_tried():
     """Of interleaved stages more chunks hold less; GPipe's fit as interleaved ones, with the chunks that these need."""
-    gpipe = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
+    gpipe = load("schedule.kind=gpipe", "cluster.device.memory=5.5 GB")
     tried = [one["set"] for one in what_would_fit(gpipe, build(gpipe).work, simulate_scenario(gpipe).memory)]
     assert {"schedule.kind": "interleaved", "parallel.vpp": 2} in tried
     text = [
@@ -78,7 +78,7 @@ def test_schedules_with_chunks_and_more_chunks_are_tried():
 
 def test_what_is_said_to_fit_fits_when_it_is_simulated():
     """Each change is run in full."""
-    tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
+    tight = load("schedule.kind=gpipe", "cluster.device.memory=5.5 GB")
     simulated = simulate_scenario(tight)
     assert not simulated.memory["fits"]
     found = what_would_fit(tight, build(tight).work, simulated.memory)
@@ -98,7 +98,7 @@ def test_nothing_is_said_to_fit_where_weights_alone_do_not():
 def test_a_run_that_does_not_fit_says_so_first_and_is_no_optimum():
     """It is a finding with what would fit, the exit code stays that of the claims."""
     claim = "claims=[{id: best, says: optimal, source: here, metric: step_time_s, superlative: least}]"
-    result = judge_scenario(load("cluster.device.memory=3 GB", claim, "rivals=[{parallel.zero: 1}]"))
+    result = judge_scenario(load("cluster.device.memory=4.5 GB", claim, "rivals=[{parallel.zero: 1}]"))
     assert result.findings[0].startswith("It does not fit into memory, and is no valid strategy: rank 0 of stage 0")
     assert result.memory["would_fit"]
     assert result.claims[0].verdict == "refuted"
@@ -107,7 +107,7 @@ def test_a_run_that_does_not_fit_says_so_first_and_is_no_optimum():
 
 def test_schedules_are_tried_as_they_enter_the_table():
     """1F1B keeps fewer microbatches than GPipe."""
-    tight = load("schedule.kind=gpipe", "cluster.device.memory=4 GB")
+    tight = load("schedule.kind=gpipe", "cluster.device.memory=5.5 GB")
     tried = [one["set"] for one in what_would_fit(tight, build(tight).work, simulate_scenario(tight).memory)]
     assert {"schedule.kind": "1f1b"} in tried
     assert {one["schedule.kind"] for one in tried if "schedule.kind" in one} <= set(SCHEDULES)

@@ -67,7 +67,7 @@ def test_what_does_not_go_with_the_schedule_is_refused(tmp_path, kind, says):
     [
         ("../outside.txt", "be in the scenario's folder"),
         ("link.txt", "be in the scenario's folder"),
-        ("folder", "exist"),
+        ("folder", "be a regular file"),
     ],
 )
 def test_a_file_outside_the_scenarios_folder_is_not_read(tmp_path, file, rule):
@@ -83,7 +83,7 @@ def test_a_file_outside_the_scenarios_folder_is_not_read(tmp_path, file, rule):
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     scenario = written(tmp_path, "")
     (tmp_path / "order.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidValueError, match=r"schedule.file must be readable text"):
+    with pytest.raises(InvalidValueError, match=r"order.txt:1: the file must be UTF-8 text"):
         build_passes(scenario)
 
 

@@ -149,10 +149,73 @@ def test_what_is_done_is_not_done_again(scenario, tmp_path):
     assert run_grid(grid, file=file) == (first, 12)  # the new line is not glued to the cut-off one
 
 
+DONE = PointResult(
+    values={
+        "step_time_s": 1.0,
+        "tokens_per_s": 9.0,
+        "bubble_fraction": 0.5,
+        "stall_fraction": 0.0,
+        "imbalance_max_over_mean": 1.5,
+        "imbalance_bound_max_over_mean": 1.25,
+        "weights": 5.0,
+        "total": 7.0,
+    },
+    parts_s={"expert": 0.5, "idle": 0.5},
+    tokens={"routed": 10, "computed": 8, "dropped": 2, "padded": 0, "rerouted": 1},
+)
+"""The result of a simulation, with what every result has."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "[]",
+        "[" * 50_000,
+        '{"key": ' * 50_000,
+        '{"key": "a", "values": {}, "parts_s": {}, "tokens": {}, "problem": null}',
+        '{"key": "a", "values": null, "parts_s": {}, "tokens": {"rerouted": 0}, "problem": null}',
+        ("values.step_time_s", float("nan")),
+        ("values.step_time_s", float("inf")),
+        ("values.step_time_s", None),
+        ("values.step_time_s", "1"),
+        ("values.step_time_s", True),
+        ("values.step_time_s", -1.0),
+        ("values.step_time_s", 3.0),
+        ("values.bubble_fraction", 1.5),
+        ("values.other", 1.0),
+        ("parts_s.expert", float("nan")),
+        ("parts_s.other", 0.0),
+        ("tokens.routed", 11),
+        ("tokens.dropped", -2),
+        ("tokens.dropped", 2.5),
+        ("tokens.other", 1),
+        ("problem", "a problem"),
+        ("other", 1),
+        ("key", None),
+        ("key", ["a"]),
+    ],
+    ids=lambda line: str(line)[:40],
+)
+def test_a_line_that_is_no_whole_result_is_not_believed(tmp_path, line):
+    """The lines around it are kept; of a line of texts the key and a value are changed in a good line."""
+    file = tmp_path / "points.jsonl"
+    for key in ("a", "b", "c"):
+        PointFile(file).add(key, DONE)
+    first, second, third = file.read_text(encoding="utf-8").splitlines()
+    if isinstance(line, tuple):
+        data, (path, value) = json.loads(second), line
+        section, _, name = path.rpartition(".")
+        (data[section] if section else data)[name] = value
+        line = json.dumps(data)
+    file.write_text("\n".join([first, line, third, ""]), encoding="utf-8")
+    assert PointFile(file).results == {"a": DONE, "c": DONE}
+
+
 def test_torn_bytes_are_simulated_again(tmp_path):
     """Bytes that are no UTF-8 take their own line with them; lines before and after are kept."""
     file = tmp_path / "points.jsonl"
-    done = PointResult(values={"step_time_s": 1.0}, parts_s={}, tokens={"rerouted": 0})
+    done = DONE
     for key in ("a", "b", "c"):
         PointFile(file).add(key, done)
     first, second, third = file.read_bytes().splitlines(keepends=True)
@@ -181,6 +244,28 @@ def test_another_content_of_a_file_is_another_simulation(tmp_path):
         (tmp_path / "a.csv").write_text("\n".join(["layer,expert,tokens", *lines]), encoding="utf-8")
         keys.append(point_key(load_scenario(str(tmp_path / "small.yaml"))))
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_recording_is_compared_with_the_same_tokens_balanced(tmp_path):
+    """Two loads stand for the skews: the step of the recording is that of the balanced tokens, and more."""
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    lines = [f"3,{expert},{100 if expert == 0 else 10}" for expert in range(16)]
+    recording = tmp_path / "elsewhere" / "a.csv"
+    recording.parent.mkdir()
+    recording.write_text("\n".join(["layer_id,expert_id,count", *lines]), encoding="utf-8")
+    data = stress_test(str(tmp_path / "small.yaml"), trace=recording, num_seeds=1)
+    rows = [row for row in data["rows"] if row["remedy"] == "nothing"]
+    assert [(row["skew"], row["load"]) for row in rows] == [(0.0, "balanced"), (1.0, "recorded")]
+    balanced, recorded = rows
+    assert balanced["imbalance_max_over_mean"] == 1.0
+    assert recorded["imbalance_max_over_mean"] > 1.5
+    assert recorded["slowdown"] > 1.0
+    assert data["routing"] == "trace"
+    assert data["expert_tokens"]["load"] == "recorded"
+    assert "of the same tokens balanced" in data["sentence"]
+    assert "skew" not in data["sentence"]
+    with pytest.raises(InvalidValueError, match="--skew must be left out with a recording, got 1"):
+        stress_test(str(tmp_path / "small.yaml"), trace=recording, skews=[1.0])
 
 
 def test_other_code_is_another_simulation(scenario, monkeypatch):

@@ -1,4 +1,4 @@
-"""Recorded traces of routing: what is read, and what is refused with its hint."""
+"""Recordings of routing: what is read, what is refused with its hint, and how recordings are replayed."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.build.routing import routing_of
 from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario
-from sim.scenario.routing_trace import read_routing_trace
+from sim.scenario.recordings import read_recording
 from sim.studies.stress.report import expert_tokens
 from workloads.placement import PlacementRule, place_experts
 
@@ -31,32 +31,36 @@ def test_csv_and_npz_are_the_same(tmp_path):
     write_csv(tmp_path / "a.csv")
     np.savez(tmp_path / "a.npz", tokens=TOKENS)
     for name in ("a.csv", "a.npz"):
-        np.testing.assert_array_equal(read_routing_trace(tmp_path / name), TOKENS)
+        np.testing.assert_array_equal(read_recording(tmp_path / name).tokens, TOKENS)
 
 
 def test_one_microbatch_needs_no_column_for_it(tmp_path):
     (tmp_path / "a.csv").write_text("expert,layer,tokens\n1,0,5\n0,0,3\n", encoding="utf-8")
-    assert read_routing_trace(tmp_path / "a.csv").tolist() == [[[3.0, 5.0]]]
+    assert read_recording(tmp_path / "a.csv").tokens.tolist() == [[[3.0, 5.0]]]
 
 
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("", "have columns layer, expert, tokens"),
-        ("layer,expert\n0,0\n", "have columns layer, expert, tokens"),
+        ("", "have columns of layer, expert and tokens"),
+        ("layer,expert\n0,0\n", "have columns of layer, expert and tokens"),
         ("layer,expert,tokens\n0,0,x\n", "have numbers in every line, got line 2"),
-        ("layer,expert,tokens\n0,-1,3\n", "number layers, experts and microbatches from 0"),
-        ("layer,expert,tokens\n0,0.5,3\n", "number layers, experts and microbatches from 0"),
-        ("layer,expert,tokens\n", "number layers, experts and microbatches from 0"),
+        ("layer,expert,tokens\n0,-1,3\n", "number layers, experts and steps by whole numbers"),
+        ("layer,expert,tokens\n0,0.5,3\n", "number layers, experts and steps by whole numbers"),
+        ("layer,expert,tokens\n", "number layers, experts and steps by whole numbers"),
         ("layer,expert,tokens\n0,0,-3\n", "have finite tokens of at least 0"),
-        ("layer,expert,tokens\n1,0,3\n", "have tokens in every layer and microbatch, got none in layer 0"),
-        ("layer,expert,tokens\n999999,999999,3\n", "have at most 100,000,000 counts"),
+        (
+            "step,layer,expert,tokens\n0,3,0,3\n0,4,0,3\n1,3,0,3\n",
+            "have tokens in every layer of every step, got none in",
+        ),
+        ("layer,expert,tokens\n0,999999999,3\n", "have at most 33,554,432 counts, got 1,000,000,000"),
+        ("layer,expert,tokens\n0,0,0\n", "have tokens, got only zeros"),
     ],
 )
 def test_what_is_no_recording_is_refused(tmp_path, text, rule):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidValueError) as refusal:
-        read_routing_trace(tmp_path / "a.csv")
+        read_recording(tmp_path / "a.csv")
     assert rule in str(refusal.value)
 
 
@@ -64,43 +68,46 @@ def test_another_ending_or_content_is_refused(tmp_path):
     for name, content in (("a.txt", b"x"), ("a.npz", b"x")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InvalidValueError):
-            read_routing_trace(tmp_path / name)
-    np.savez(tmp_path / "b.npz", loads=TOKENS)
-    with pytest.raises(InvalidValueError, match="have an array `tokens`"):
-        read_routing_trace(tmp_path / "b.npz")
+            read_recording(tmp_path / name)
+    np.savez(tmp_path / "b.npz", one=TOKENS, other=TOKENS)
+    with pytest.raises(InvalidValueError, match="have one array of routing, got one, other"):
+        read_recording(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize(
     ("tokens", "got"),
     [
-        (np.zeros((2, 3), dtype=[("a", "f8"), ("b", "i8")]), "real numbers, got dtype [('a', '<f8'), ('b', '<i8')]"),
-        (np.zeros((2, 3), dtype=[("\u00e4", "f8")]), "real numbers, got dtype [('ä', '<f8')]"),
-        (np.zeros((2, 3), dtype=[("\u4e00", "f8")]), "real numbers, got named fields"),
-        (np.ones((2, 3), dtype=complex), "real numbers, got dtype complex128"),
-        (np.ones((2, 3), dtype=bool), "real numbers, got dtype bool"),
-        (np.full((2, 3), "1"), "real numbers, got dtype <U1"),
-        (np.full((2, 3), None), "real numbers, got dtype object"),
-        (np.zeros((2, 3), dtype="M8[s]"), "real numbers, got dtype datetime64[s]"),
-        (np.ones(3), "[microbatches, layers, experts], got 1 dims"),
+        (
+            np.zeros((2, 3), dtype=[("a", "f8"), ("b", "i8")]),
+            "real numbers in tokens, got dtype [('a', '<f8'), ('b', '<i8')]",
+        ),
+        (np.zeros((2, 3), dtype=[("\u00e4", "f8")]), "real numbers in tokens, got dtype [('ä', '<f8')]"),
+        (np.zeros((2, 3), dtype=[("\u4e00", "f8")]), "real numbers in tokens, got named fields"),
+        (np.ones((2, 3), dtype=complex), "real numbers in tokens, got dtype complex128"),
+        (np.ones((2, 3), dtype=bool), "real numbers in tokens, got dtype bool"),
+        (np.full((2, 3), "1"), "real numbers in tokens, got dtype <U1"),
+        (np.full((2, 3), None), "real numbers in tokens, got dtype object"),
+        (np.zeros((2, 3), dtype="M8[s]"), "real numbers in tokens, got dtype datetime64[s]"),
+        (np.ones(3), "[steps, layers, experts], got 1 dims"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
 def test_an_array_of_something_else_is_refused(tmp_path, tokens, got):
     np.savez(tmp_path / "a.npz", tokens=tokens)
     with pytest.raises(InvalidValueError, match=re.escape(got)):
-        read_routing_trace(tmp_path / "a.npz")
+        read_recording(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("kind", ["i2", "u8", "f4", "f8"])
 def test_every_type_of_real_numbers_is_read(tmp_path, kind):
     np.savez_compressed(tmp_path / "a.npz", tokens=TOKENS.astype(kind))
-    np.testing.assert_array_equal(read_routing_trace(tmp_path / "a.npz"), TOKENS)
+    np.testing.assert_array_equal(read_recording(tmp_path / "a.npz").tokens, TOKENS)
 
 
 def test_a_header_that_claims_too_much_is_refused_before_it_is_read(tmp_path):
     """A file of a few bytes that would ask for all memory; one with less than it claims; one that is no zip."""
     for shape, rule in (
-        ((10**7, 10**7), "at most 100,000,000 counts, got 100,000,000,000,000"),
+        ((10**7, 10**7), "unpack to at most 256 MiB, got 95,367,432 MiB"),
         ((9, 9), "an NPZ file"),
     ):
         header = io.BytesIO()
@@ -108,11 +115,11 @@ def test_a_header_that_claims_too_much_is_refused_before_it_is_read(tmp_path):
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
             archive.writestr("tokens.npy", header.getvalue() + b"0")
         with pytest.raises(InvalidValueError, match=rule):
-            read_routing_trace(tmp_path / "a.npz")
+            read_recording(tmp_path / "a.npz")
     with (tmp_path / "b.npz").open("wb") as stream:
         np.save(stream, TOKENS)
     with pytest.raises(InvalidValueError, match="be an NPZ file of numbers"):
-        read_routing_trace(tmp_path / "b.npz")
+        read_recording(tmp_path / "b.npz")
 
 
 def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
@@ -150,32 +157,22 @@ def test_parquet_is_the_same_as_csv(tmp_path):
     rows = [(m, layer, e, TOKENS[m, layer, e]) for m, layer, e in np.ndindex(TOKENS.shape)][::-1]
     frame = pandas.DataFrame(rows, columns=["microbatch", "layer", "expert", "tokens"])
     frame.to_parquet(tmp_path / "a.parquet")
-    np.testing.assert_array_equal(read_routing_trace(tmp_path / "a.parquet"), TOKENS)
+    np.testing.assert_array_equal(read_recording(tmp_path / "a.parquet").tokens, TOKENS)
     frame[frame.microbatch == 0].drop(columns="microbatch").to_parquet(tmp_path / "b.parquet")
-    np.testing.assert_array_equal(read_routing_trace(tmp_path / "b.parquet"), TOKENS[:1])
+    np.testing.assert_array_equal(read_recording(tmp_path / "b.parquet").tokens, TOKENS[:1])
     frame.drop(columns="expert").to_parquet(tmp_path / "c.parquet")
-    with pytest.raises(InvalidValueError, match="have columns layer, expert, tokens"):
-        read_routing_trace(tmp_path / "c.parquet")
+    with pytest.raises(InvalidValueError, match="have columns of layer, expert and tokens"):
+        read_recording(tmp_path / "c.parquet")
     (tmp_path / "d.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InvalidValueError, match="be a Parquet file"):
-        read_routing_trace(tmp_path / "d.parquet")
+        read_recording(tmp_path / "d.parquet")
 
 
-@pytest.mark.parametrize("missing", ["pandas", "pyarrow"])
-def test_parquet_without_its_extra_names_it(tmp_path, monkeypatch, missing):
-    """Neither pandas nor one without a reader is enough, and the hint says what to install."""
-    if missing == "pyarrow":
-        pandas = pytest.importorskip("pandas")
-
-        def without_reader(path):
-            raise ImportError(f"no engine reads {path}")
-
-        monkeypatch.setattr(pandas, "read_parquet", without_reader)
-    else:
-        monkeypatch.setitem(sys.modules, "pandas", None)
+def test_parquet_without_its_extra_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"")
     with pytest.raises(InvalidValueError, match=r"Install moesim\[parquet\], or write it as CSV or NPZ"):
-        read_routing_trace(tmp_path / "a.parquet")
+        read_recording(tmp_path / "a.parquet")
 
 
 # --- replayed -------------------------------------------------------------------------------------------------------
@@ -215,7 +212,10 @@ def test_whole_counts_of_the_runs_tokens_are_replayed_as_they_are(tmp_path):
     counts, assumed = replayed(tmp_path, loads)
     np.testing.assert_array_equal(counts, loads)
     assert assumed.value == "counts"
-    assert assumed.why == "the 1,024 copies of each microbatch and layer are those of the run: dealt out evenly"
+    read = "read as token counts: 3 layers (0 to 2), 8 experts, 2 steps"
+    assert (
+        assumed.why == f"the 1,024 copies of each microbatch and layer are those of the run: dealt out evenly; {read}"
+    )
 
 
 @pytest.mark.parametrize("loads", [2 * recorded(), recorded() / 3, recorded(copies=COPIES - 1)])
@@ -227,7 +227,7 @@ def test_other_counts_are_replayed_as_shares(tmp_path, loads):
     assert (np.abs(counts - wanted) <= 6 * np.sqrt(wanted) + 1).all()
     assert not np.array_equal(counts, np.rint(wanted))
     assert assumed.value == "shares"
-    assert assumed.why.endswith("to 1,024: tokens are drawn by them")
+    assert "to 1,024: tokens are drawn by them; read as token counts" in assumed.why
 
 
 def test_a_recording_that_is_too_short_says_that_it_is_repeated(tmp_path):
@@ -242,7 +242,7 @@ def test_a_plan_sees_the_end_of_a_recording_as_what_was_before(tmp_path):
     loads = recorded(num_microbatches=3)
     extra = "placement: {kind: greedy, window: 1, stale: 1}\n"
     _, assumed = replayed(tmp_path, loads, extra=extra)
-    assert assumed.why.endswith("a plan sees its last microbatches as those before the run")
+    assert "a plan sees its last microbatches as those before the run" in assumed.why
     work = build(load_scenario(str(tmp_path / "mine.yaml"))).work
     wanted = place_experts(PlacementRule(kind="greedy"), num_experts=8, num_ranks=4, loads=loads[1, 0])
     np.testing.assert_array_equal(placed_experts(work, 0, 0), wanted)
