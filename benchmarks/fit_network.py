@@ -28,10 +28,21 @@ from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.protocols import FITTED, build_protocols
 
+
+def _direct(technology: str) -> tuple[str, ...]:
+    """Return the constants of NCCL's all-to-all inside nodes of a technology."""
+    return tuple(f"{technology} {name}" for name in ("direct call", "direct rate", "small call", "small slowdown"))
+
+
 GROUPS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("tcpxo LL hop", "tcpxo LL rate", "tcpxo Simple hop", "tcpxo Simple rate"), ("a3_mega_all_reduce",)),
     (("ib-ndr Simple rate",), ("h100_ib_all_reduce",)),
-    (("nvlink5-nvl72 NVLS hop", "nvlink5-nvl72 NVLS rate"), ("gb200_all_reduce",)),
+    (("nvlink5 NVLS loop", "nvlink5-nvl72 NVLS rate"), ("gb200_all_reduce", "gb200_tray_all_reduce")),
+    (("nvlink4 NVLS loop",), ("h100_node_all_reduce",)),
+    (_direct("nvlink3"), ("a100_all_to_all",)),
+    (_direct("nvlink4"), ("h100_all_to_all",)),
+    (_direct("nvlink5"), ("b200_all_to_all",)),
+    (("ib direct call", "ib direct rate"), ("simai_all_to_all",)),
     (("nvlink3 send rate",), ("a100_sendrecv",)),
     (("nvlink4 copy rate",), ("h200_copy",)),
     (("xgmi3 Simple rate",), ("mi300x_all_reduce",)),
@@ -41,7 +52,8 @@ GROUPS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ),
 )
 """Constants that are fitted together, and the cases that depend on them."""
-TABLES = ("deepep", "nccl_busbw")
+TABLES = ("deepep", "nccl_busbw", "aic_collectives", "simai_ata_ratio")
+_AIC_CASES = ("a100_all_to_all", "h100_all_to_all", "b200_all_to_all", "h100_node_all_reduce", "gb200_tray_all_reduce")
 LATENCIES_US = {3.33: 0.6, 2.8: 2.7, 3.7: 2.7, 3.6: 2.7, 5.6: 2.7}
 """End-to-end latencies that the presets take from the table of latencies -> NCCL's for a message of a ring under LL."""
 
@@ -128,6 +140,15 @@ def summary(errors: Sequence[float]) -> str:
     return f"median {np.median(percent):6.2f}  p90 {np.percentile(percent, 90):6.2f}  worst {percent.max():6.2f}"
 
 
+def table_of(case: str) -> str:
+    """Return the table of measurements that a case of the suite is of."""
+    prefixes = {"deepep": "deepep", "simai": "simai_ata_ratio", "latency": "link_latency"}
+    for prefix, table in prefixes.items():
+        if case.startswith(prefix):
+            return table
+    return "aic_collectives" if case in _AIC_CASES else "nccl_busbw"
+
+
 def main() -> None:
     """Fit, and print constants and errors."""
     rows = load_rows()
@@ -140,8 +161,7 @@ def main() -> None:
     print(f"{'all':28s} {summary(log_errors(rows, constants))}")
     for table in TABLES:
         without = constants | {name: one.otherwise for name, one in FITTED.items() if one.table == table}
-        chosen = [row for row in rows if row.case.startswith("deepep") == (table == "deepep")]
-        chosen = [row for row in chosen if not row.case.startswith("latency")]
+        chosen = [row for row in rows if table_of(row.case) == table]
         print(f"{table + ' left out':28s} {summary(log_errors(chosen, without))}")
     latencies = [math.log(nccl / published) for published, nccl in LATENCIES_US.items()]
     print(f"{'link_latency left out':28s} {summary(latencies)}")

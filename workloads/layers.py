@@ -2,11 +2,13 @@
 
 Model
 -----
-One transformer layer is two blocks. The names in brackets are dims on one rank of a tensor-parallel group of t ranks::
+A layer has an attention block and an FFN block, or one of the two. Each block answers for its own kernels
+(`workloads.blocks`); the names in brackets are dims on one rank of a tensor-parallel group of t ranks::
 
     attention block   norm -> QKV [T, h] x [h, (heads + 2 kv) d / t] -> fused attention -> out [T, heads d / t] x [., h]
     dense FFN         norm -> up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
     expert block      norm -> router [T', h] x [h, E] -> permute | dispatch | experts | combine | unpermute
+    MTP               two norms -> projection [T', 2 h] x [2 h, h] before the layer, and a norm after it
 
 T are the tokens the rank's attention sees, T' the tokens that it owns in the expert block (T / t where the sequence or
 the tokens' ownership is split over TP).
@@ -27,6 +29,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.blocks.ffn import DenseFfn, MoeFfn
+from workloads.blocks.layer import Layer, Mixer
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 from workloads.model import ModelSpec
 
@@ -37,6 +41,7 @@ __all__ = [
     "embedding_block",
     "expert_block",
     "head_block",
+    "mtp_projection_block",
     "optimizer_step",
     "permute",
     "router_block",
@@ -48,9 +53,9 @@ ATTENTION_BACKWARD_FACTOR = 2.5
 
 
 def attention_block(
-    model: ModelSpec, tokens: int, sequence_length: int, *, tp: int = 1, norm_tokens: int | None = None
+    attention: Mixer, tokens: int, sequence_length: int, *, tp: int = 1, norm_tokens: int | None = None
 ) -> list[Kernel]:
-    """Return the kernels of norm, QKV, attention and output projection on one of `tp` ranks.
+    """Return the kernels of norm, projections and attention on one of `tp` ranks.
 
     Parameters
     ----------
@@ -62,31 +67,31 @@ def attention_block(
     Examples
     --------
     >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10)
-    >>> sum(kernel.flops for kernel in attention_block(small, 6, 6))  # 2*6*64 for projections, 2*6*6*4 for scores
+    >>> sum(kernel.flops for kernel in attention_block(small.attention, 6, 6))  # 2*6*64 and scores 2*6*6*4
     1056.0
     """
     return [
-        _norm(model, tokens if norm_tokens is None else norm_tokens),
-        *model.attention.kernels(tokens, sequence_length, tp=tp),
+        _norm(attention, tokens if norm_tokens is None else norm_tokens),
+        *attention.kernels(tokens, sequence_length, tp=tp),
     ]
 
 
-def dense_ffn_block(model: ModelSpec, tokens: int, *, tp: int = 1, norm_tokens: int | None = None) -> list[Kernel]:
+def dense_ffn_block(ffn: DenseFfn, tokens: int, *, tp: int = 1, norm_tokens: int | None = None) -> list[Kernel]:
     """Return the kernels of norm and dense FFN for `tokens` tokens on one of `tp` ranks."""
     return [
-        _norm(model, tokens if norm_tokens is None else norm_tokens),
-        *model.plain_ffn.kernels(tokens, tp=tp),
+        _norm(ffn, tokens if norm_tokens is None else norm_tokens),
+        *ffn.kernels(tokens, tp=tp),
     ]
 
 
-def shared_expert_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
+def shared_expert_block(ffn: MoeFfn, tokens: int, *, tp: int = 1) -> list[Kernel]:
     """Return the kernels of the experts that all `tokens` meet, their width split over `tp` (none: no kernels)."""
-    return model.moe_ffn.shared_kernels(tokens, tp=tp)
+    return ffn.shared_kernels(tokens, tp=tp)
 
 
-def router_block(model: ModelSpec, tokens: int) -> list[Kernel]:
+def router_block(ffn: MoeFfn, tokens: int) -> list[Kernel]:
     """Return the kernels of norm and router for `tokens` tokens of one rank."""
-    return [_norm(model, tokens), *model.moe_ffn.router_kernels(tokens)]
+    return [_norm(ffn.expert, tokens), *ffn.router_kernels(tokens)]
 
 
 def permute(model: ModelSpec, routed_tokens: float) -> Memory:
@@ -94,7 +99,7 @@ def permute(model: ModelSpec, routed_tokens: float) -> Memory:
     return Memory(kind="other_compute", num_bytes=2.0 * routed_tokens * model.hidden * model.dtype_bytes)
 
 
-def expert_block(model: ModelSpec, tokens: NDArray[np.int64]) -> list[Kernel]:
+def expert_block(ffn: MoeFfn, tokens: NDArray[np.int64]) -> list[Kernel]:
     """Return the grouped products of the local experts.
 
     Parameters
@@ -102,7 +107,16 @@ def expert_block(model: ModelSpec, tokens: NDArray[np.int64]) -> list[Kernel]:
     tokens
         Tokens that arrived for each local expert of each rank. Shape [R, E].
     """
-    return model.moe_ffn.expert_kernels(tokens)
+    return ffn.expert_kernels(tokens)
+
+
+def mtp_projection_block(layer: Layer, tokens: int, *, tp: int = 1) -> list[Kernel]:
+    """Return the two norms and the projection that begin a layer of MTP, of `tokens` tokens on one of `tp` ranks."""
+    return [
+        _norm(layer, tokens),
+        _norm(layer, tokens),
+        Gemm(kind="other_compute", m=tokens, n=math.ceil(layer.hidden / tp), k=2 * layer.hidden),
+    ]
 
 
 def embedding_block(model: ModelSpec, tokens: int) -> list[Kernel]:
@@ -114,7 +128,7 @@ def head_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
     """Return last norm, output head (vocabulary split over `tp`) and softmax for `tokens` tokens."""
     if tokens == 0:
         return []
-    width = math.ceil(model.vocab / tp)
+    width = math.ceil(model.padded_vocab(tp) / tp)
     return [
         _norm(model, tokens),
         Gemm(kind="other_compute", m=tokens, n=width, k=model.hidden),
@@ -151,6 +165,6 @@ def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
     return result
 
 
-def _norm(model: ModelSpec, tokens: int) -> Memory:
+def _norm(block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
     """Read and write the residual stream once (residual addition fused with the norm)."""
-    return Memory(kind="other_compute", num_bytes=2.0 * tokens * model.hidden * model.dtype_bytes)
+    return Memory(kind="other_compute", num_bytes=2.0 * tokens * block.hidden * block.dtype_bytes)

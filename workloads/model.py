@@ -2,10 +2,14 @@
 
 Model
 -----
-    layer     = attention + 2 * hidden (norms) + FFN, dense or of experts      see `workloads.blocks`
-    model     = layers + hidden (last norm) + 2 * vocab * hidden               embedding and output head are not tied
+    layer     = attention + FFN, dense or of experts, each with a norm         see `workloads.blocks`
+    model     = layers + hidden (last norm) + 2 * vocab * hidden               embedding and output head
+                one vocab * hidden where they are tied; n_positions * hidden where positions are learned
 
     FLOPs of a token = 2 * parameters that it meets + attention scores
+
+Layers that predict further tokens (MTP) are numbered after the others. Training runs and holds them; they are not part
+of the published size of a model, nor of `num_params`.
 
 Assumptions
 -----------
@@ -17,21 +21,71 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import chain
 
 from sim.errors import InvalidValueError
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import DenseFfn, MoeFfn
-from workloads.blocks.layer import Layer
+from workloads.blocks.latent_attention import LatentAttention
+from workloads.blocks.layer import Layer, Mixer
 from workloads.blocks.recompute import Recompute
+from workloads.blocks.state_space import GatedDeltaNet, Mamba2
 
-__all__ = ["DTYPE_BYTES", "ModelSpec"]
+__all__ = ["DTYPE_BYTES", "LAYER_TYPES", "PATTERN_LETTERS", "SCORING_FUNCS", "ModelSpec"]
 
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 """Bytes of one element by dtype."""
 
+LAYER_TYPES: dict[str, tuple[str, ...]] = {
+    "full_attention": (),
+    "sliding_attention": ("sliding_window",),
+    "chunked_attention": ("attention_chunk_size",),
+    "linear_attention": (
+        "linear_num_key_heads",
+        "linear_num_value_heads",
+        "linear_key_head_dim",
+        "linear_value_head_dim",
+        "linear_conv_kernel_dim",
+    ),
+    "mamba": ("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel", "chunk_size"),
+}
+"""Kinds of attention that a layer may have, and the fields that each kind needs beside those of every attention."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+PATTERN_LETTERS: dict[str, tuple[str | None, str | None]] = {
+    "*": ("full_attention", None),
+    "M": ("mamba", None),
+    "-": (None, "dense"),
+    "E": (None, "experts"),
+}
+"""Letters of `hybrid_override_pattern`: the attention and the FFN of a layer that has one of the two (Nemotron-H)."""
+
+SCORING_FUNCS = ("softmax", "sigmoid")
+"""How a router turns its products into weights of experts."""
+
+_LATENT = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+"""Fields that latent attention needs beside `kv_lora_rank`."""
+_EXCLUSIVE = (
+    ("layer_types", "hybrid_override_pattern"),
+    ("sliding_window_every", "layer_types"),
+    ("sliding_window_every", "hybrid_override_pattern"),
+    ("dense_layers", "hybrid_override_pattern"),
+    ("moe_every", "hybrid_override_pattern"),
+)
+"""Fields that say the same of a layer, and exclude each other."""
+_OF_EXPERTS = frozenset(
+    {"moe_every", "shared_expert_intermediate_size", "shared_expert_gate", "scoring_func", "use_routing_bias"}
+)
+"""Fields that a dense model does not have."""
+_OF_LAYER_KINDS = frozenset(
+    {"layer_types", "hybrid_override_pattern", "sliding_window_every", *chain.from_iterable(LAYER_TYPES.values())}
+)
+"""Fields of kinds of layers."""
+
+
+# No slots: layers and counts of parameters are kept on the model when they are first asked for.
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """The shape of a transformer, which is checked when it is built.
 
@@ -45,7 +99,7 @@ class ModelSpec:
     layers: int
     """Number of transformer layers."""
     hidden: int
-    """Width of the residual stream."""
+    """Width of the hidden state."""
     heads: int
     """Number of query heads."""
     kv_heads: int = None  # type: ignore[assignment]  # filled in when the model is built
@@ -74,23 +128,90 @@ class ModelSpec:
     """Whether attention never keeps its scores for the backward pass; false costs memory, not time."""
     dropout: bool = False
     """Whether dropout keeps its masks, which costs memory, not time."""
+    q_lora_rank: int | None = None
+    """Width of the latent of the queries of MLA; None: queries are projected from the hidden state."""
+    kv_lora_rank: int | None = None
+    """Width of the latent of keys and values; given, attention is multi-head latent attention (MLA)."""
+    qk_nope_head_dim: int | None = None
+    """Width of the part of an MLA query or key head without rotary embedding."""
+    qk_rope_head_dim: int | None = None
+    """Width of the part of an MLA query or key head with rotary embedding."""
+    v_head_dim: int | None = None
+    """Width of an MLA value head."""
+    sliding_window: int | None = None
+    """Tokens that a token attends to in layers with a sliding window."""
+    sliding_window_every: int | None = None
+    """The first of every so many layers has the sliding window. Default: 1, all layers."""
+    attention_chunk_size: int | None = None
+    """Tokens of the chunks that layers of chunked attention do not look beyond."""
+    layer_types: tuple[str, ...] | None = None
+    """Kind of attention of each layer; a shorter list is repeated."""
+    hybrid_override_pattern: str | None = None
+    """Layers of a hybrid model, a letter for each: `*` attention, `M` Mamba-2, `-` dense FFN, `E` experts; repeated."""
+    attention_sinks: bool = False
+    """Whether each head has a learned sink."""
+    attn_output_gate: bool = False
+    """Whether the output of softmax attention is multiplied by a gate."""
+    linear_num_key_heads: int | None = None
+    """Key heads of linear attention (gated delta net)."""
+    linear_num_value_heads: int | None = None
+    """Value heads of linear attention."""
+    linear_key_head_dim: int | None = None
+    """Width of a key head of linear attention."""
+    linear_value_head_dim: int | None = None
+    """Width of a value head of linear attention."""
+    linear_conv_kernel_dim: int | None = None
+    """Tokens of the short convolution of linear attention."""
+    mamba_num_heads: int | None = None
+    """Heads of a Mamba-2 layer."""
+    mamba_head_dim: int | None = None
+    """Width of a head of a Mamba-2 layer."""
+    ssm_state_size: int | None = None
+    """Values of the state of each channel of a Mamba-2 layer."""
+    n_groups: int | None = None
+    """Groups of heads of a Mamba-2 layer."""
+    conv_kernel: int | None = None
+    """Tokens of the short convolution of a Mamba-2 layer."""
+    chunk_size: int | None = None
+    """Tokens of a chunk of the scan of a Mamba-2 layer."""
+    moe_every: int = 1
+    """The last of every so many layers has experts, and the others a dense FFN."""
+    shared_expert_intermediate_size: int | None = None
+    """Width of one shared expert. Default: `ffn`."""
+    shared_expert_gate: bool = False
+    """Whether the output of the shared experts is multiplied by a gate of each token."""
+    scoring_func: str = "softmax"
+    """How the router weighs experts (softmax or sigmoid), which costs no time."""
+    use_routing_bias: bool = False
+    """Whether a bias of each expert takes part in the choice of experts."""
+    num_nextn_predict_layers: int = 0
+    """Layers after the last that predict a further token each (MTP); training alone runs and holds them."""
+    tie_word_embeddings: bool = False
+    """Whether the output head is the embedding."""
+    n_positions: int = 0
+    """Learned embeddings of positions; 0: rotary embedding, or none."""
+    make_vocab_size_divisible_by: int | None = None
+    """The vocabulary is padded to a multiple of this x TP, as Megatron does; None: it is not padded."""
+    fp32_lm_head: bool = False
+    """Whether the output head is computed in 4 bytes."""
 
     def __post_init__(self) -> None:
         require = self._require
         for key in ("layers", "hidden", "heads", "ffn", "vocab"):
             require(getattr(self, key) >= 1, key, "be at least 1", "Give a positive whole number.")
-        if self.head_dim is None:
+        if self.head_dim is None and self.kv_lora_rank is None:
             hint = "Give model.head_dim, or change hidden or heads."
             require(self.hidden % self.heads == 0, "hidden", f"be a multiple of model.heads = {self.heads}", hint)
-        derived = {"kv_heads": self.heads, "head_dim": self.hidden // self.heads, "dense_ffn": self.ffn}
+        derived = {"kv_heads": self.heads, "head_dim": max(1, self.hidden // self.heads), "dense_ffn": self.ffn}
         for key, value in derived.items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
             require(getattr(self, key) >= 1, key, "be at least 1", "Give a positive whole number.")
-        for key in ("experts", "shared_experts", "top_k", "dense_layers"):
+        for key in ("experts", "shared_experts", "top_k", "dense_layers", "num_nextn_predict_layers", "n_positions"):
             require(getattr(self, key) >= 0, key, "not be negative", "Give 0 where there is none.")
         require(self.dtype in DTYPE_BYTES, "dtype", f"be one of {', '.join(DTYPE_BYTES)}", "Use bf16.")
         self._check_parts()
+        self._check_kinds()
 
     def _check_parts(self) -> None:
         """Refuse parts that are more than their whole, or that a dense model does not have."""
@@ -108,6 +229,73 @@ class ModelSpec:
         hint = "Each key and value head serves equally many heads."
         require(self.heads % self.kv_heads == 0, "kv_heads", f"divide model.heads = {self.heads}", hint)
 
+    def _check_kinds(self) -> None:
+        """Refuse fields of a kind of attention or FFN that the model does not have, or has in part."""
+        require = self._require
+        given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        if "kv_lora_rank" in given:
+            for key in _LATENT:
+                hint = "Give all of kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim."
+                require(key in given, key, "be given with model.kv_lora_rank", hint)
+            for key in given & {"attention_sinks", "attn_output_gate"}:
+                require(False, key, "be left out with model.kv_lora_rank (MLA)", "Remove one of the two.")
+        for key in given & {"q_lora_rank", *_LATENT}:
+            hint = "Give model.kv_lora_rank, or remove this key."
+            require("kv_lora_rank" in given, key, "be left out without model.kv_lora_rank", hint)
+        for key, other in _EXCLUSIVE:
+            if key in given and other in given:
+                require(False, key, f"be left out with model.{other}", "Give one of the two.")
+        for key in given & _OF_EXPERTS:
+            hint = "Give model.experts, or remove this key."
+            require(bool(self.experts), key, "be left out of a dense model", hint)
+        for key in given & {"shared_expert_intermediate_size", "shared_expert_gate"}:
+            hint = "Give model.shared_experts, such as 1."
+            require(self.shared_experts > 0, key, "be left out without model.shared_experts", hint)
+        if self.scoring_func not in SCORING_FUNCS:
+            require(False, "scoring_func", f"be one of {', '.join(SCORING_FUNCS)}", "Use softmax.")
+        if given & _OF_LAYER_KINDS:
+            self._check_layer_kinds(given)
+
+    def _check_layer_kinds(self, given: set[str]) -> None:
+        """Refuse lists of kinds that do not fit the layers, and kinds whose fields are not given."""
+        require, pattern = self._require, self.hybrid_override_pattern
+        for key, known in (("layer_types", LAYER_TYPES), ("hybrid_override_pattern", PATTERN_LETTERS)):
+            kinds: Sequence[str] | None = getattr(self, key)
+            if kinds is None:
+                continue
+            words = f"consist of {', '.join(known)}"
+            require(set(kinds) <= set(known) and len(kinds) > 0, key, words, "Give the kind of each layer.")
+            hint = f"Give {self.layers} kinds, or a shorter list that is repeated a whole number of times."
+            rule = f"have a length that divides model.layers = {self.layers}"
+            require(self.layers % len(kinds) == 0, key, rule, hint)
+        if pattern is not None:
+            has_attention = any(PATTERN_LETTERS[letter][0] for letter in pattern)
+            rule = "have a layer with attention or Mamba"
+            require(has_attention, "hybrid_override_pattern", rule, "Write * or M for a layer.")
+            rule = f"have layers of experts (E) where model.experts is given, which is {self.experts}"
+            hint = "Give model.experts for the letter E, or drop one of the two."
+            require(("E" in pattern) == bool(self.experts), "hybrid_override_pattern", rule, hint)
+        used = {kind for kind in map(self.attention_kind, range(self.layers)) if kind is not None}
+        for kind, needed in LAYER_TYPES.items():
+            for field in needed:
+                if kind in used:
+                    hint = f"Give {', '.join(needed)}."
+                    require(field in given, field, f"be given with layers of {kind}", hint)
+                elif field in given:
+                    hint = f"Give model.layer_types with {kind}, or remove this key."
+                    require(False, field, f"be left out without layers of {kind}", hint)
+        hint = "Give model.sliding_window, or remove this key."
+        fits = "sliding_window_every" not in given or "sliding_window" in given
+        require(fits, "sliding_window_every", "be left out without model.sliding_window", hint)
+        if self.linear_num_key_heads is not None and self.linear_num_value_heads is not None:
+            rule = f"be a multiple of model.linear_num_key_heads = {self.linear_num_key_heads}"
+            fits = self.linear_num_value_heads % self.linear_num_key_heads == 0
+            require(fits, "linear_num_value_heads", rule, "Each key head serves equally many value heads.")
+        if self.n_groups is not None and self.mamba_num_heads is not None:
+            rule = f"divide model.mamba_num_heads = {self.mamba_num_heads}"
+            hint = "Each group serves equally many heads."
+            require(self.mamba_num_heads % self.n_groups == 0, "n_groups", rule, hint)
+
     def _require(self, ok: bool, field: str, rule: str, hint: str) -> None:
         if not ok:
             raise InvalidValueError(field=f"model.{field}", rule=rule, value=getattr(self, field), hint=hint)
@@ -117,48 +305,59 @@ class ModelSpec:
         """Bytes of one weight or activation."""
         return DTYPE_BYTES[self.dtype]
 
-    def is_moe_layer(self, layer: int) -> bool:
-        """Tell whether layer number `layer` (from 0) routes its tokens to experts."""
-        return self.experts > 0 and layer >= self.dense_layers
+    @property
+    def logit_bytes(self) -> int:
+        """Bytes of one output of the head."""
+        return 4 if self.fp32_lm_head else self.dtype_bytes
+
+    # ---- layers --------------------------------------------------------------------------------------------------
 
     @property
-    def num_moe_layers(self) -> int:
-        """Layers with routed experts."""
-        return self.layers - self.dense_layers if self.experts else 0
-
-    # ---- blocks of layers ----------------------------------------------------------------------------------------
+    def has_latent_attention(self) -> bool:
+        """Whether softmax attention is multi-head latent attention."""
+        return self.kv_lora_rank is not None
 
     @property
-    def attention(self) -> GroupedQueryAttention:
-        """The attention of every layer."""
-        return GroupedQueryAttention(
-            hidden=self.hidden,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
-            dtype_bytes=self.dtype_bytes,
-            is_fused=self.fused_attention,
-            has_dropout=self.dropout,
-        )
+    def num_all_layers(self) -> int:
+        """Number of layers, those that predict further tokens (MTP) among them."""
+        return self.layers + self.num_nextn_predict_layers
 
-    @property
-    def plain_ffn(self) -> DenseFfn:
-        """The FFN of dense layers."""
-        return self._ffn_of_width(self.dense_ffn)
+    def is_mtp_layer(self, layer: int) -> bool:
+        """Tell whether layer number `layer` (from 0) predicts a further token."""
+        return layer >= self.layers
 
-    @property
-    def moe_ffn(self) -> MoeFfn:
-        """The FFN of layers with routed experts."""
-        return MoeFfn(
-            expert=self._ffn_of_width(self.ffn),
-            experts=self.experts,
-            shared_experts=self.shared_experts,
-            top_k=self.top_k,
-        )
+    def attention_kind(self, layer: int) -> str | None:
+        """Return the kind of attention of layer number `layer`, of `LAYER_TYPES`; None where it has none.
+
+        >>> ModelSpec(layers=2, hidden=4, heads=2, ffn=8, vocab=10, sliding_window=4).attention_kind(1)
+        'sliding_attention'
+        """
+        if self.hybrid_override_pattern is not None:
+            return PATTERN_LETTERS[self.hybrid_override_pattern[layer % len(self.hybrid_override_pattern)]][0]
+        if self.layer_types is not None:
+            return self.layer_types[layer % len(self.layer_types)]
+        has_window = self.sliding_window is not None and layer % (self.sliding_window_every or 1) == 0
+        return "sliding_attention" if has_window else "full_attention"
+
+    def ffn_kind(self, layer: int) -> str | None:
+        """Return `dense` or `experts`, the FFN of layer number `layer`; None where it has none."""
+        if self.hybrid_override_pattern is not None:
+            return PATTERN_LETTERS[self.hybrid_override_pattern[layer % len(self.hybrid_override_pattern)]][1]
+        has_experts = self.experts > 0 and layer >= self.dense_layers and (layer + 1) % self.moe_every == 0
+        return "experts" if has_experts else "dense"
 
     def layer(self, number: int) -> Layer:
-        """Return layer number `number` (from 0)."""
-        return Layer(attention=self.attention, ffn=self.moe_ffn if self.is_moe_layer(number) else self.plain_ffn)
+        """Return layer number `number` (from 0); layers of one kind are one object."""
+        return self._layers[number]
+
+    def is_moe_layer(self, layer: int) -> bool:
+        """Tell whether layer number `layer` (from 0) routes its tokens to experts."""
+        return self._layers[layer].is_moe
+
+    @cached_property
+    def num_moe_layers(self) -> int:
+        """Layers with routed experts, without those of MTP."""
+        return sum(map(self.is_moe_layer, range(self.layers)))
 
     def layer_kinds(self, numbers: Sequence[int]) -> list[tuple[Layer, int]]:
         """Return each kind of layer among the layers of some numbers, and how many are of that kind.
@@ -167,17 +366,43 @@ class ModelSpec:
         >>> [(layer.is_moe, count) for layer, count in small.layer_kinds(range(5))]
         [(False, 2), (True, 3)]
         """
-        num_moe = sum(map(self.is_moe_layer, numbers))
-        return self._counted_kinds(len(numbers) - num_moe, num_moe)
+        counts: dict[int, int] = {}
+        for number in numbers:
+            first = self._first_of_kind[number]
+            counts[first] = counts.get(first, 0) + 1
+        return [(self._layers[first], counts[first]) for first in sorted(counts)]
+
+    @cached_property
+    def attention(self) -> Mixer:
+        """The attention of the first layer that has one."""
+        return next(layer.attention for layer in self._layers if layer.attention is not None)
+
+    @cached_property
+    def plain_ffn(self) -> DenseFfn:
+        """The FFN of dense layers."""
+        return self._ffn_of_width(self.dense_ffn)
+
+    @cached_property
+    def moe_ffn(self) -> MoeFfn:
+        """The FFN of layers with routed experts."""
+        width = self.shared_experts * (self.shared_expert_intermediate_size or self.ffn)
+        return MoeFfn(
+            expert=self._ffn_of_width(self.ffn),
+            experts=self.experts,
+            shared=self._ffn_of_width(width) if width else None,
+            top_k=self.top_k,
+            has_shared_gate=self.shared_expert_gate,
+            has_router_bias=self.use_routing_bias,
+        )
 
     # ---- parameters and FLOPs ------------------------------------------------------------------------------------
 
     @property
     def num_attention_params(self) -> int:
-        """Parameters of the attention of one layer: Q, K, V and output projections."""
+        """Parameters of the attention of the first layer that has one."""
         return self.attention.num_params
 
-    @property
+    @cached_property
     def num_expert_params(self) -> int:
         """Parameters of one expert of one layer.
 
@@ -196,22 +421,39 @@ class ModelSpec:
         """Parameters of the embedding; the output head has as many."""
         return self.vocab * self.hidden
 
-    @property
-    def num_params(self) -> int:
-        """Parameters of the whole model."""
-        return sum(count * layer.num_params for layer, count in self._layer_kinds) + self._num_params_outside_layers
+    def padded_vocab(self, tp: int) -> int:
+        """Return the entries of the vocabulary with those that pad it, for `tp` ranks.
 
-    @property
+        >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=1000, make_vocab_size_divisible_by=128).padded_vocab(2)
+        1024
+        """
+        multiple = (self.make_vocab_size_divisible_by or 0) * tp
+        return -(-self.vocab // multiple) * multiple if multiple else self.vocab
+
+    @cached_property
+    def num_params(self) -> int:
+        """Parameters of the whole model, without those of MTP."""
+        return sum(count * layer.num_params for layer, count in self._kinds) + self._num_params_outside_layers
+
+    @cached_property
+    def num_mtp_params(self) -> int:
+        """Parameters of the layers that predict further tokens, which share embedding and output head."""
+        mtp = self.layer_kinds(range(self.layers, self.num_all_layers))
+        return sum(count * layer.num_params for layer, count in mtp)
+
+    @cached_property
     def num_active_params(self) -> int:
         """Parameters that one token meets: of the input embedding a single row, of the output head all.
 
         >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10).num_active_params  # 136 + 4 + 4 + 10 * 4
         184
         """
-        active = sum(count * layer.num_active_params for layer, count in self._layer_kinds)
-        return active + self._num_params_outside_layers - (self.vocab - 1) * self.hidden
+        active = sum(count * layer.num_active_params for layer, count in self._kinds)
+        rows = self.num_embedding_params - self.hidden + (self.n_positions - 1) * self.hidden * bool(self.n_positions)
+        active += self._num_params_outside_layers - rows
+        return active + (self.num_embedding_params if self.tie_word_embeddings else 0)
 
-    def flops_per_token(self, sequence_length: int, *, causal: bool, with_head: bool) -> float:
+    def flops_per_token(self, sequence_length: int, *, causal: bool, with_head: bool, with_mtp: bool = False) -> float:
         """Return the forward FLOPs of one token, averaged over its place in the sequence.
 
         Parameters
@@ -222,6 +464,8 @@ class ModelSpec:
             True counts the half of the scores that a causal mask leaves; false counts all, as Megatron does.
         with_head
             Whether the output head is computed for the token.
+        with_mtp
+            Whether the layers that predict further tokens are computed (with the head once for each of them).
 
         Examples
         --------
@@ -229,24 +473,25 @@ class ModelSpec:
         >>> small.flops_per_token(6, causal=False, with_head=False)  # 2 * (64 + 64) + 4 * 6 * 4
         352.0
         """
-        layers = sum(
-            count * layer.flops_per_token(sequence_length, causal=causal) for layer, count in self._layer_kinds
-        )
-        return layers + 2.0 * (self.num_embedding_params if with_head else 0)
+        kinds = self.layer_kinds(range(self.num_all_layers)) if with_mtp else self._kinds
+        layers = sum(count * layer.flops_per_token(sequence_length, causal=causal) for layer, count in kinds)
+        num_heads = 1 + (self.num_nextn_predict_layers if with_mtp else 0)
+        return layers + 2.0 * (num_heads * self.num_embedding_params if with_head else 0)
 
-    def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
+    def recomputed_flops_per_token(
+        self, recompute: Recompute, sequence_length: int, *, with_mtp: bool = False
+    ) -> float:
         """Return the FLOPs that the backward passes of all layers recompute of one token."""
-        return sum(
-            count * layer.recomputed_flops_per_token(recompute, sequence_length) for layer, count in self._layer_kinds
-        )
+        kinds = self.layer_kinds(range(self.num_all_layers)) if with_mtp else self._kinds
+        return sum(count * layer.recomputed_flops_per_token(recompute, sequence_length) for layer, count in kinds)
 
     def attention_score_flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
-        """Return the FLOPs of QK' and PV of one layer for one token, averaged over the sequence."""
+        """Return the FLOPs of QK' and PV of a token in the first layer with attention, averaged over the sequence."""
         return self.attention.score_flops_per_token(sequence_length, causal=causal)
 
     @property
     def kv_cache_bytes_per_token_layer(self) -> int:
-        """Bytes of keys and values that one token leaves in one layer."""
+        """Bytes that one token leaves in the cache of the first layer with attention."""
         return self.attention.kv_cache_bytes_per_token
 
     def spread_layers(self, num_stages: int) -> list[int] | None:
@@ -266,18 +511,94 @@ class ModelSpec:
             has_dropout=self.dropout,
         )
 
-    def _counted_kinds(self, num_dense: int, num_moe: int) -> list[tuple[Layer, int]]:
-        """Return the kinds of layers, with their counts where these are not 0."""
-        attention = self.attention
-        kinds = [(Layer(attention=attention, ffn=self.plain_ffn), num_dense)] if num_dense else []
-        return [*kinds, (Layer(attention=attention, ffn=self.moe_ffn), num_moe)] if num_moe else kinds
+    def _softmax_attention(self, kind: str) -> Mixer:
+        """Return the softmax attention of a kind of layer."""
+        if self.kv_lora_rank is not None:
+            return LatentAttention(
+                hidden=self.hidden,
+                heads=self.heads,
+                q_lora_rank=self.q_lora_rank,
+                kv_lora_rank=self.kv_lora_rank,
+                qk_nope_head_dim=self.qk_nope_head_dim or 0,
+                qk_rope_head_dim=self.qk_rope_head_dim or 0,
+                v_head_dim=self.v_head_dim or 0,
+                dtype_bytes=self.dtype_bytes,
+                is_fused=self.fused_attention,
+                has_dropout=self.dropout,
+                window=self.sliding_window if kind == "sliding_attention" else None,
+            )
+        return GroupedQueryAttention(
+            hidden=self.hidden,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            dtype_bytes=self.dtype_bytes,
+            is_fused=self.fused_attention,
+            has_dropout=self.dropout,
+            window=self.sliding_window if kind == "sliding_attention" else None,
+            chunk=self.attention_chunk_size if kind == "chunked_attention" else None,
+            has_sinks=self.attention_sinks,
+            has_gate=self.attn_output_gate,
+        )
 
-    @property
-    def _layer_kinds(self) -> list[tuple[Layer, int]]:
-        """Kinds of all layers of the model."""
-        return self._counted_kinds(self.layers - self.num_moe_layers, self.num_moe_layers)
+    def _attention_of_kind(self, kind: str | None) -> Mixer | None:
+        """Return the attention of a kind; `_check_layer_kinds` has seen that its fields are given."""
+        if kind is None:
+            return None
+        given = {field: getattr(self, field) for field in LAYER_TYPES[kind]}
+        if kind == "linear_attention":
+            return GatedDeltaNet(
+                hidden=self.hidden,
+                dtype_bytes=self.dtype_bytes,
+                conv_kernel=given["linear_conv_kernel_dim"],
+                key_heads=given["linear_num_key_heads"],
+                value_heads=given["linear_num_value_heads"],
+                key_head_dim=given["linear_key_head_dim"],
+                value_head_dim=given["linear_value_head_dim"],
+            )
+        if kind == "mamba":
+            return Mamba2(
+                hidden=self.hidden,
+                dtype_bytes=self.dtype_bytes,
+                conv_kernel=given["conv_kernel"],
+                heads=given["mamba_num_heads"],
+                head_dim=given["mamba_head_dim"],
+                state=given["ssm_state_size"],
+                groups=given["n_groups"],
+                chunk=given["chunk_size"],
+            )
+        return self._softmax_attention(kind)
 
-    @property
+    @cached_property
+    def _layers(self) -> tuple[Layer, ...]:
+        """All layers, of which those of one kind are one object; the layers of MTP are like the last one with them."""
+        known: dict[tuple[str | None, str | None, bool], Layer] = {}
+        layers = []
+        for number in range(self.num_all_layers):
+            like = min(number, self.layers - 1)
+            kind = (self.attention_kind(like), self.ffn_kind(like), self.is_mtp_layer(number))
+            if kind not in known:
+                ffn = {"dense": self.plain_ffn, "experts": self.moe_ffn, None: None}[kind[1]]
+                attention = self._attention_of_kind(kind[0])
+                known[kind] = Layer(
+                    hidden=self.hidden, dtype_bytes=self.dtype_bytes, attention=attention, ffn=ffn, is_mtp=kind[2]
+                )
+            layers.append(known[kind])
+        return tuple(layers)
+
+    @cached_property
+    def _first_of_kind(self) -> tuple[int, ...]:
+        """For each layer the first layer of its kind."""
+        first: dict[int, int] = {}
+        return tuple(first.setdefault(id(layer), number) for number, layer in enumerate(self._layers))
+
+    @cached_property
+    def _kinds(self) -> list[tuple[Layer, int]]:
+        """Kinds of all layers of the model, without MTP."""
+        return self.layer_kinds(range(self.layers))
+
+    @cached_property
     def _num_params_outside_layers(self) -> int:
-        """Parameters of the last norm, embedding and output head."""
-        return self.hidden + 2 * self.num_embedding_params
+        """Parameters of the last norm, embeddings and output head."""
+        num_matrices = 1 if self.tie_word_embeddings else 2
+        return (1 + self.n_positions) * self.hidden + num_matrices * self.num_embedding_params

@@ -183,5 +183,5 @@ def _of_node_limit(work: Work) -> list[str]:
 def _kept(work: Work, again: Recompute) -> float:
     """Return what a microbatch keeps of all layers for its backward pass."""
     return activation_bytes_per_microbatch(
-        work.model, work.mesh, range(work.model.layers), work.tokens, again, sequence_length=work.sequence_length
+        work.model, work.mesh, work.layers, work.tokens, again, sequence_length=work.sequence_length
     )

@@ -29,11 +29,8 @@ def model_of(scenario: Scenario) -> ModelSpec:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
     given = section.given()
     if section.preset is not None:
-        return replace(get_model(section.preset), **given)  # type: ignore[arg-type]  # the section has the same fields
-    given.setdefault("kv_heads", given["heads"])
-    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
-    given.setdefault("dense_ffn", given["ffn"])
-    return ModelSpec(**given)  # type: ignore[arg-type]  # the section has the same fields
+        return replace(get_model(section.preset), **given)
+    return ModelSpec(**given)
 
 
 def strategy_of(scenario: Scenario) -> Strategy:
@@ -141,7 +138,7 @@ def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: 
         layers=_layers_of_chunks(scenario, model, mesh, parts),
         embedding_chunk=0,
         head_chunk=last,
-        num_mtp_layers=0,
+        num_mtp_layers=model.num_nextn_predict_layers,
         mtp_chunk=last,
     )
 
@@ -157,7 +154,11 @@ def _given_layout(text: str, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -
             "An interleaved schedule has PP x VPP of them, every other schedule one or two for each stage.",
         ),
         (f"place model.layers = {model.layers} layers t", (sum(layout.layers), model.layers), "Change the numbers."),
-        ("place no MTP layer m: the model has none", (layout.num_mtp_layers, 0), "Remove m."),
+        (
+            f"place model.num_nextn_predict_layers = {model.num_nextn_predict_layers} MTP layers m",
+            (layout.num_mtp_layers, model.num_nextn_predict_layers),
+            "Write one m for each, or change model.num_nextn_predict_layers.",
+        ),
     ):
         if given[0] != given[1]:
             raise InvalidValueError("parallel.layout", rule=rule, value=f"{given[0]} in {text}", hint=hint)

@@ -95,20 +95,14 @@ class Work:
         if self.mtp_chunk is None:
             object.__setattr__(self, "mtp_chunk", self.head_chunk)
         model, s = self.model, self.mesh.strategy
-        _require(
-            model.heads % s.tp == 0,
-            "parallel.tp",
-            f"divide heads = {model.heads}",
-            s.tp,
-            "Choose TP among its divisors.",
-        )
-        _require(
-            model.kv_heads % s.tp == 0 or s.tp % model.kv_heads == 0,
-            "parallel.tp",
-            f"divide kv_heads = {model.kv_heads} or be a multiple of it",
-            s.tp,
-            "Choose another TP.",
-        )
+        for layer, _ in model.layer_kinds(range(model.layers)):
+            why = None if layer.attention is None else layer.attention.why_not_split(s.tp)
+            if why is not None:
+                field, heads = why
+                shared = field == "kv_heads"
+                rule = f"divide {field} = {heads}" + (" or be a multiple of it" if shared else "")
+                hint = "Choose another TP." if shared else "Choose TP among its divisors."
+                raise InvalidValueError("parallel.tp", rule=rule, value=s.tp, hint=hint)
         _require(
             model.experts % s.ep == 0,
             "parallel.ep",
@@ -296,14 +290,26 @@ class Work:
         """Return the model chunks that a stage holds, chunk by chunk."""
         return tuple(self.chunk_layout.model_chunk_of(stage, chunk) for chunk in range(self.chunk_layout.num_chunks))
 
+    @property
+    def layers(self) -> range:
+        """All layers that run: those of the model, and in training those of MTP."""
+        return range(self.model.num_all_layers if self.kind.trains else self.model.layers)
+
+    @property
+    def num_heads(self) -> int:
+        """How often a microbatch passes the output head: once, and in training once more for each layer of MTP."""
+        return 1 + len(self.layers) - self.model.layers
+
     def layers_of(self, stage: int) -> Sequence[int]:
         """Return the layers of a stage, of all of its chunks."""
         return [layer for chunk in self.model_chunks_of(stage) for layer in self.layers_of_model_chunk(chunk)]
 
-    def layers_of_model_chunk(self, chunk: int) -> range:
-        """Return the layers of a model chunk."""
+    def layers_of_model_chunk(self, chunk: int) -> Sequence[int]:
+        """Return the layers of a model chunk, those of MTP last."""
         first = sum(self.chunk_layers[:chunk])
-        return range(first, first + self.chunk_layers[chunk])
+        layers = range(first, first + self.chunk_layers[chunk])
+        mtp = self.layers[self.model.layers :]
+        return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
 
     def stage_parameters(self, stage: int) -> StageParameters:
         """Return what a stage holds of the model, in all of its chunks."""

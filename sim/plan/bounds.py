@@ -29,6 +29,7 @@ import numpy as np
 
 from sim.build.work import Work
 from sim.plan.costs import Costs
+from workloads.blocks.ffn import DenseFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.routing import ROUTINGS
 
@@ -67,11 +68,13 @@ class Bounds:
 def bounds_of(work: Work, *, num_dropped: int = 0) -> Bounds:
     """Return the bounds on one batch of `work`, of which experts do not compute so many copies of all its batches."""
     passes = work.kind.flops_per_forward_flop
-    flops = work.model.flops_per_token(work.sequence_length, causal=True, with_head=False) * work.batch_tokens
-    flops -= 2.0 * work.model.num_expert_params * num_dropped / work.batches
+    model, trains = work.model, work.kind.trains
+    flops = model.flops_per_token(work.sequence_length, causal=True, with_head=False, with_mtp=trains)
+    flops *= work.batch_tokens
+    flops -= 2.0 * model.num_expert_params * num_dropped / work.batches
     head_tokens = work.head_tokens * work.microbatches * work.mesh.dp
-    flops += 2.0 * work.model.num_embedding_params * head_tokens
-    peak = work.cluster.device.peak_flops_per_s(work.model.dtype) * work.mesh.world
+    flops += 2.0 * work.num_heads * model.num_embedding_params * head_tokens
+    peak = work.cluster.device.peak_flops_per_s(model.dtype) * work.mesh.world
     return Bounds(
         compute_s=passes * flops / peak,
         wires_s=_wires_s(work, num_dropped / work.batches) * len(work.kind.pass_kinds),
@@ -137,7 +140,8 @@ def _nodes_per_token(work: Work, num_nodes: int, num_dropped: float) -> float:
 def _tp_reduces(work: Work) -> int:
     """Return how often a token's activations are summed over TP in one forward pass."""
     model = work.model
-    sums = model.layers + (model.layers - model.num_moe_layers)  # attention everywhere, dense FFN where there is one
+    kinds = model.layer_kinds(range(model.layers))
+    sums = sum(count * ((layer.attention is not None) + isinstance(layer.ffn, DenseFfn)) for layer, count in kinds)
     if work.mesh.replicates_tokens_over_tp:
         sums += model.num_moe_layers
     return sums

@@ -160,6 +160,12 @@ class ExchangeCosts:
         """Return loads and times alone as dispatch and combine, a byte counted as long as it holds its link."""
         return [of_direction(self._reached, self._overhead) for of_direction in (sums.there, sums.back)]
 
+    def _call_s(self, ranks: Ranks, alone_ns: int) -> float:
+        """Return what a call takes beyond the time that its busiest link needs."""
+        nodes = self.cluster.node_of(ranks)
+        tier = self.protocol.between if (nodes != nodes[0]).any() else self.protocol.inside
+        return self.protocol.base_latency_s + tier.call_s(alone_ns / 1e9)
+
     def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
         """Return the pairs of different ranks that have bytes, as dispatch and combine; None without any."""
         row, column = np.nonzero((byte_matrix > 0) & (senders[:, None] != group_ranks))
@@ -212,7 +218,7 @@ class ExchangeCosts:
         return Transfer(
             load=load,
             overhead=self._overhead,
-            latency_ns=to_ns(self.protocol.base_latency_s + chain_s if num_flows else 0.0),
+            latency_ns=to_ns(self._call_s(ranks, alone_ns) + chain_s if num_flows else 0.0),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
             flow_bytes=flow_bytes,

@@ -60,7 +60,7 @@ class ExpertBlock:
         """Return the ops of the backward pass: gradients to the experts, two products each, gradients back, router."""
         model, owned = self._work.model, routed.owned_tokens
         copies = permute(model, float(owned * model.top_k))
-        before = [*router_block(model, owned), *shared_expert_block(model, owned)]
+        before = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
         ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), copies])]
         ops += _exchange("ep_combine", routed, routed.dispatch)
         ops.append(self._experts(routed, is_backward=True))
@@ -78,12 +78,12 @@ class ExpertBlock:
         recompute, model = self._work.recompute, self._work.model
         if recompute.recomputes("moe"):
             return []
-        norm = router_block(model, routed.owned_tokens)[:1]
+        norm = router_block(model.moe_ffn, routed.owned_tokens)[:1]
         kernels: list[Kernel] = norm if recompute.recomputes("layernorm") else []
         if recompute.recomputes("shared_experts"):
-            kernels += shared_expert_block(model, routed.owned_tokens)
+            kernels += shared_expert_block(model.moe_ffn, routed.owned_tokens)
         if recompute.recomputes("moe_act"):
-            width = (3 if model.gated else 2) * model.ffn
+            width = model.moe_ffn.expert.inner_width
             kernels.append(Memory(kind="expert", num_bytes=self._copies(routed) * width * model.dtype_bytes))
         return kernels
 
@@ -93,8 +93,8 @@ class ExpertBlock:
         key = (routed.layer, int(routed.lane_ranks[0]), num_routed)
         if key not in self._before:
             model, owned = self._work.model, routed.owned_tokens
-            shared = shared_expert_block(model, owned, tp=1 if routed.dispatch else self._work.mesh.strategy.tp)
-            kernels = [*router_block(model, owned), *shared, permute(model, self._copies(routed))]
+            shared = shared_expert_block(model.moe_ffn, owned, tp=1 if routed.dispatch else self._work.mesh.strategy.tp)
+            kernels = [*router_block(model.moe_ffn, owned), *shared, permute(model, self._copies(routed))]
             self._before[key] = self._compute(routed, kernels, tokens_routed=num_routed)
         before = self._before[key]
         if is_recomputed or not (routed.num_dropped or routed.num_padded or routed.num_rerouted):
@@ -144,7 +144,7 @@ class ExpertBlock:
         )
 
     def _expert_kernels(self, is_backward: bool, tokens: NDArray[np.int64]) -> list[Kernel]:
-        forward = expert_block(self._work.model, tokens)
+        forward = expert_block(self._work.model.moe_ffn, tokens)
         return backward_of(forward) if is_backward else forward
 
     def _own_experts(

@@ -139,7 +139,7 @@ def _compared(
     num_lanes = len(pipelines)
     yield [work.cluster.wiring_of(ranks) for ranks in pipelines]
     if not work.has_balanced_routing:  # which gives every lane the same by its formula
-        for layer in filter(work.model.is_moe_layer, range(work.model.layers)):
+        for layer in filter(work.model.is_moe_layer, work.layers):
             for microbatch in range(work.num_microbatches):
                 draws = [copies_drawn(work, lane, [layer], [microbatch])[0] for lane in range(num_lanes)]
                 yield [draw.tobytes() for draw in draws]

@@ -7,7 +7,9 @@ With TP > 1 the blocks of a layer are bracketed by collectives over TP::
     sequence parallel    all-gather | block | reduce-scatter         (backward the same)
     otherwise                         block | all-reduce             (backward the same)
 
-Expert blocks under sequence parallelism need none of these: each rank routes the tokens that it owns.
+Expert blocks under sequence parallelism need none of these: each rank routes the tokens that it owns. The projection of
+MTP needs none: a rank projects the tokens that it owns (without sequence parallelism its columns, gathered for nothing:
+optimistic).
 
 References
 ----------
@@ -21,8 +23,10 @@ from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.ops import NO_LAYER, Collective, LanePosition, Op
-from workloads.kernels import Attention, Kernel
-from workloads.layers import attention_block, backward_of, dense_ffn_block
+from workloads.blocks.ffn import DenseFfn, MoeFfn
+from workloads.blocks.layer import Layer, Mixer
+from workloads.kernels import Kernel
+from workloads.layers import attention_block, backward_of, dense_ffn_block, mtp_projection_block
 
 __all__ = ["LayerLowering"]
 
@@ -37,35 +41,39 @@ class LayerLowering:
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
-        key = (position, layer)
-        if key not in self._attention_ops:
-            self._attention_ops[key] = self._bracket(position, layer, self._attention())
-        ops = self._attention_ops[key]
-        if not self._work.model.is_moe_layer(layer):
-            return ops + self._bracket(position, layer, self._dense_ffn())
+        ffn, ops = self._work.model.layer(layer).ffn, self._ops_before_ffn(position, layer)
+        if ffn is None:
+            return list(ops)
+        if isinstance(ffn, DenseFfn):
+            return ops + self._bracket(position, layer, self._dense_ffn(ffn))
         routed = self._router.route(position, layer, microbatch)
         return ops + self._experts.forward(routed, is_recomputed=is_recomputed)
 
     def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         """Return the ops of one layer's backward pass, with what is recomputed first."""
-        recompute, attention = self._work.recompute, self._attention()
+        recompute, blocks = self._work.recompute, self._work.model.layer(layer)
         ops: list[Op] = []
         if recompute.kind == "full":
             ops += self.forward(position, layer, microbatch, is_recomputed=True)
-        if self._work.model.is_moe_layer(layer):
+        if isinstance(blocks.ffn, MoeFfn):
             routed = self._router.route(position, layer, microbatch)
             if recompute.recomputes("moe"):
                 ops += self._experts.forward(routed, is_recomputed=True)
             ops += self._experts.backward(routed)
-        else:
-            ffn = self._dense_ffn()
+        elif blocks.ffn is not None:
+            ffn = self._dense_ffn(blocks.ffn)
             if recompute.recomputes("mlp"):
                 ops += self._bracket(position, layer, ffn)
-            norm = [] if recompute.recomputes("mlp") else self._recomputed_norm()
+            norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
             ops += self._bracket(position, layer, [*norm, *backward_of(ffn)])
-        scores = [kernel for kernel in attention if isinstance(kernel, Attention)]
-        recomputed = [*self._recomputed_norm(), *(scores if recompute.recomputes("core_attn") else [])]
-        return ops + self._bracket(position, layer, [*recomputed, *backward_of(attention)])
+        if blocks.attention is not None:
+            attention = self._attention(blocks.attention)
+            again = blocks.attention.recomputed_kernels(recompute, attention[1:])
+            recomputed = [*self._recomputed_norm(attention), *again]
+            ops += self._bracket(position, layer, [*recomputed, *backward_of(attention)])
+        if blocks.is_mtp:
+            ops.append(self._compute(layer, backward_of(self._projection(blocks))))
+        return ops
 
     def tp_collective(self, position: LanePosition, operation: str, *, layer: int = NO_LAYER) -> Collective:
         """Return a collective of a microbatch's activations over each TP group of a lane."""
@@ -75,31 +83,51 @@ class LayerLowering:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _recomputed_norm(self) -> list[Kernel]:
-        """Return the norm before attention or FFN where the norm is recomputed on its own."""
-        return self._attention()[:1] if self._work.recompute.recomputes("layernorm") else []
+    def _ops_before_ffn(self, position: LanePosition, layer: int) -> list[Op]:
+        """Return the ops of a layer's projection (MTP) and attention, which are made once."""
+        key = (position, layer)
+        if key not in self._attention_ops:
+            blocks, ops = self._work.model.layer(layer), list[Op]()
+            if blocks.is_mtp:
+                ops.append(self._compute(layer, self._projection(blocks)))
+            if blocks.attention is not None:
+                ops += self._bracket(position, layer, self._attention(blocks.attention))
+            self._attention_ops[key] = ops
+        return self._attention_ops[key]
+
+    def _projection(self, layer: Layer) -> list[Kernel]:
+        """Return the norms and the projection that begin a layer of MTP; TP splits the projection by columns."""
+        work = self._work
+        return mtp_projection_block(layer, self._norm_tokens(), tp=1 if work.mesh.sp else work.mesh.strategy.tp)
+
+    def _compute(self, layer: int, kernels: Sequence[Kernel]) -> Op:
+        return self._costs.kernels.compute(kernels, self._work.mesh.lane_size, layer=layer)
+
+    def _recomputed_norm(self, block: Sequence[Kernel]) -> list[Kernel]:
+        """Return the norm that begins a block of attention or FFN, where the norm is recomputed on its own."""
+        return list(block[:1]) if self._work.recompute.recomputes("layernorm") else []
 
     def _norm_tokens(self) -> int:
         """Tokens that a rank's norms see."""
         return self._work.tokens // self._work.mesh.strategy.tp if self._work.mesh.sp else self._work.tokens
 
-    def _attention(self) -> list[Kernel]:
+    def _attention(self, attention: Mixer) -> list[Kernel]:
         work = self._work
         return attention_block(
-            work.model,
+            attention,
             work.tokens,
             work.sequence_length,
             tp=work.mesh.strategy.tp,
             norm_tokens=self._norm_tokens(),
         )
 
-    def _dense_ffn(self) -> list[Kernel]:
+    def _dense_ffn(self, ffn: DenseFfn) -> list[Kernel]:
         work = self._work
-        return dense_ffn_block(work.model, work.tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
+        return dense_ffn_block(ffn, work.tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
 
     def _bracket(self, position: LanePosition, layer: int, kernels: Sequence[Kernel]) -> list[Op]:
         """Return a block between its collectives over TP."""
-        compute = self._costs.kernels.compute(kernels, self._work.mesh.lane_size, layer=layer)
+        compute = self._compute(layer, kernels)
         if self._work.mesh.strategy.tp == 1:
             return [compute]
         if not self._work.mesh.sp:

@@ -8,7 +8,9 @@ Model
                    where a schedule splits W off, B runs all the rest: the products by the input, attention, norms,
                    recomputation, and every transfer
 
-The embedding stands with the first model chunk and the output head with the last, unless `Work` says otherwise.
+The embedding stands with the first model chunk, and the output head and the layers of MTP with the last, unless `Work`
+says otherwise. A layer of MTP looks the embedding up before it, and the output head is passed once more for each (as
+Megatron-LM does, on the stage of the loss). What MTP adds to the send between two stages is left out: optimistic.
 
 A stage sends 1 / TP of its activations from each rank to the same rank of the next stage; the receivers gather them
 over TP. No gathering is needed under sequence parallelism, where each rank keeps its part, nor where the chunk before
@@ -99,29 +101,24 @@ class Lowering:
         """Return the ops of a forward pass, without those that take no time."""
         work, chunk = self.work, self._model_chunk(position, pass_)
         ops = self._receive(position, pass_, step=-1)
-        if chunk == work.embedding_chunk:
-            ops.append(self._compute(embedding_block(work.model, work.tokens)))
-            ops += self._over_tp(position, "reduce_scatter" if work.mesh.sp else "all_reduce")
+        ops += self._embedding(position) if chunk == work.embedding_chunk else []
         for layer in work.layers_of_model_chunk(chunk):
+            ops += self._embedding(position) if work.model.is_mtp_layer(layer) else []
             ops += self.layers.forward(position, layer, pass_.microbatch)
-        if chunk == work.head_chunk:
-            # sequence parallelism has split the tokens of which training's head needs all
-            ops += self._over_tp(position, "all_gather") if work.mesh.sp and work.kind.trains else []
-            ops.append(self._compute(self._head()))
+        for _ in range(work.num_heads if chunk == work.head_chunk else 0):
+            ops += self._head(position)
         return [op for op in ops if not _is_empty(op)]
 
     def _backward(self, position: LanePosition, pass_: Pass) -> list[Op]:
         """Return the ops of a whole backward pass, without those that take no time."""
         work, chunk = self.work, self._model_chunk(position, pass_)
         ops = self._receive(position, pass_, step=1)
-        if chunk == work.head_chunk:
-            ops.append(self._compute(backward_of(self._head())))
-            ops += self._over_tp(position, "reduce_scatter" if work.mesh.sp else "all_reduce")
+        for _ in range(work.num_heads if chunk == work.head_chunk else 0):
+            ops += self._head_backward(position)
         for layer in reversed(work.layers_of_model_chunk(chunk)):
             ops += self.layers.backward(position, layer, pass_.microbatch)
-        if chunk == work.embedding_chunk:
-            ops += self._over_tp(position, "all_gather") if work.mesh.sp else []
-            ops.append(self._compute(backward_of(embedding_block(work.model, work.tokens))))
+            ops += self._embedding_backward(position) if work.model.is_mtp_layer(layer) else []
+        ops += self._embedding_backward(position) if chunk == work.embedding_chunk else []
         return [op for op in ops if not _is_empty(op)]
 
     def _model_chunk(self, position: LanePosition, pass_: Pass) -> int:
@@ -138,7 +135,26 @@ class Lowering:
         """Return a collective of a microbatch's activations over TP (none for TP 1)."""
         return [] if self.work.mesh.strategy.tp == 1 else [self.layers.tp_collective(position, operation)]
 
-    def _head(self) -> list[Kernel]:
+    def _embedding(self, position: LanePosition) -> list[Op]:
+        """Return the look-up of embeddings, which TP splits by the vocabulary and sums."""
+        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.tokens))]
+        return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
+
+    def _embedding_backward(self, position: LanePosition) -> list[Op]:
+        ops = self._over_tp(position, "all_gather") if self.work.mesh.sp else []
+        return [*ops, self._compute(backward_of(embedding_block(self.work.model, self.work.tokens)))]
+
+    def _head(self, position: LanePosition) -> list[Op]:
+        """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
+        work = self.work
+        ops = self._over_tp(position, "all_gather") if work.mesh.sp and work.kind.trains else []
+        return [*ops, self._compute(self._head_kernels())]
+
+    def _head_backward(self, position: LanePosition) -> list[Op]:
+        ops: list[Op] = [self._compute(backward_of(self._head_kernels()))]
+        return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
+
+    def _head_kernels(self) -> list[Kernel]:
         return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
 
     def _compute(self, kernels: list[Kernel]) -> Op:

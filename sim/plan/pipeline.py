@@ -147,7 +147,7 @@ class PipelinePlan:
 
     def _weight_share(self) -> float:
         """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
-        work, layers = self.work, range(self.work.model.layers)
+        work, layers = self.work, self.work.layers
         kept = activation_bytes_per_microbatch(
             work.model, work.mesh, layers, work.tokens, work.recompute, sequence_length=work.sequence_length
         )

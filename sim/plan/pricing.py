@@ -70,11 +70,17 @@ class Pricing:
             return load
         return LinkLoad(links=load.links, num_bytes=load.num_bytes * overhead[load.links])
 
-    def latency_s(self, exchange: Exchange, protocol: Protocol) -> float:
-        """Return the time of the chain of messages of an exchange."""
+    def latency_s(self, exchange: Exchange, protocol: Protocol, *, alone_s: float = 0.0) -> float:
+        """Return the time of the chain of messages of an exchange, and of its first loop.
+
+        `alone_s` is the time that the busiest link needs, of which the first loop takes its part.
+        """
         if not exchange.steps:
             return 0.0
-        return protocol.base_latency_s + sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+        chain_s = sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+        loop_bytes, rank_bytes = protocol.loop_bytes_per_rank, exchange.looped_bytes_per_rank
+        fill_s = alone_s * min(1.0, loop_bytes / rank_bytes) if rank_bytes else 0.0
+        return protocol.base_latency_s + chain_s + fill_s
 
     # ---- private -------------------------------------------------------------------------------------------------
 

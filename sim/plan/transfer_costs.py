@@ -2,7 +2,7 @@
 
 Model
 -----
-    latency of a transfer = the chain of messages of its protocol                   (`sim.plan.pricing`)
+    latency of a transfer = the chain of messages of its protocol, and the fill of its first loop  (`sim.plan.pricing`)
     alone                 = what its busiest link needs, at what the protocol reaches there
 
 Where a collective takes SMs (`sms`), these move what its busiest rank sends or receives, whichever is more, for a rank
@@ -162,11 +162,12 @@ class TransferCosts:
         if sms is not None:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
         least_s = sms.least_time_s(rank_bytes) if sms is not None else 0.0
+        alone_s = max(occupancy.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)
         made = Transfer(
             load=occupancy,
             overhead=self.pricing.overhead(protocol),
-            latency_ns=to_ns(self.pricing.latency_s(exchange, protocol)),
-            alone_ns=_alone_ns(operation, max(occupancy.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)),
+            latency_ns=_alone_ns(operation, self.pricing.latency_s(exchange, protocol, alone_s=alone_s)),
+            alone_ns=_alone_ns(operation, alone_s),
             flow_bytes=exchange.flow_bytes,
             total_bytes=exchange.total_bytes,
             group=group,

@@ -145,15 +145,17 @@ def _facts(work: Work, run: Run) -> RunFacts:
     model, flops_multiple = work.model, work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
     head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
-    head_flops = 2.0 * model.num_embedding_params * head_tokens
+    trains = work.kind.trains
+    head_flops = 2.0 * work.num_heads * model.num_embedding_params * head_tokens
     layer_flops, layer_flops_causal = (
-        model.flops_per_token(work.sequence_length, causal=is_causal, with_head=False) * tokens
+        model.flops_per_token(work.sequence_length, causal=is_causal, with_head=False, with_mtp=trains) * tokens
         - 2.0 * model.num_expert_params * run.tokens_dropped
         for is_causal in (False, True)
     )
     recomputed = layer_flops  # where the whole layer is recomputed: without dropped copies of tokens
     if work.recompute.kind != "full":
-        recomputed = model.recomputed_flops_per_token(work.recompute, work.sequence_length) * tokens
+        per_token = model.recomputed_flops_per_token(work.recompute, work.sequence_length, with_mtp=trains)
+        recomputed = per_token * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     return RunFacts(
         num_gpus=work.mesh.world,

@@ -48,6 +48,7 @@ from sim.engine.run_state import Plan
 from sim.errors import SimulationError
 from sim.plan.ops import Collective, Compute, ConcurrentPasses, Op
 from sim.results.quantities import format_quantity
+from workloads.blocks.ffn import DenseFfn
 from workloads.schedules import Pass
 
 __all__ = [
@@ -267,8 +268,9 @@ def _ops_of_layers(work: Work) -> int:
     mesh, model = work.mesh, work.model
     over_tp = 0 if mesh.strategy.tp == 1 else 2 if mesh.sp else 1
     after_experts = 1 if mesh.strategy.tp > 1 and not mesh.sp else 0
-    num_dense = model.layers - model.num_moe_layers
-    return model.layers * (1 + over_tp) + num_dense * (1 + over_tp) + model.num_moe_layers * (3 + after_experts)
+    kinds = model.layer_kinds(range(model.layers))
+    blocks = sum(count * ((layer.attention is not None) + isinstance(layer.ffn, DenseFfn)) for layer, count in kinds)
+    return blocks * (1 + over_tp) + model.num_moe_layers * (3 + after_experts)
 
 
 def _all_lanes_run(work: Work) -> bool:

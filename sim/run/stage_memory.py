@@ -7,7 +7,8 @@ Model
               long as they exist; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2
               and 3 hold whole
     experts   copies of tokens that arrived: of a microbatch of one lane, or where experts serve all stages of all lanes
-    logits    of a microbatch in the model's type, and in training the softmax in 4 bytes beside them
+    logits    of a microbatch in the model's type (4 bytes where the head is computed in these), and in training the
+              softmax in 4 bytes beside them; once more for each layer of MTP
 
 A stage of a bidirectional pipeline holds two chunks of the model, its own and that of the stage opposite.
 """
@@ -70,13 +71,13 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute)
     num_served = mesh.num_lanes if mesh.convention.experts_span_stages else 1
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
-    head_bytes = model.vocab / mesh.strategy.tp * (model.dtype_bytes + 4)
+    head_bytes = model.padded_vocab(mesh.strategy.tp) / mesh.strategy.tp * (model.logit_bytes + 4)
     return ChunkMemory(
         activations=activations - experts,
         expert_activations=num_served * experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
-        logits=work.head_tokens * head_bytes if model_chunk == work.head_chunk else 0.0,
+        logits=work.head_tokens * head_bytes * work.num_heads if model_chunk == work.head_chunk else 0.0,
     )
 
 
@@ -96,19 +97,21 @@ def _recomputed_bytes(work: Work, stage: int) -> float:
     if work.recompute.kind == "none":
         return 0.0
     layers = work.layers_of(stage)
-    ends = {layers[0], layers[-1]} if layers else set()
+    firsts = {id(work.model.layer(layer)): layer for layer in reversed(layers)}
 
     def kept(layer: int, again: Recompute) -> float:
         return activation_bytes_per_microbatch(
             work.model, work.mesh, [layer], work.tokens, again, sequence_length=work.sequence_length
         )
 
-    return max((kept(layer, Recompute()) - kept(layer, work.recompute) for layer in sorted(ends)), default=0.0)
+    return max(
+        (kept(layer, Recompute()) - kept(layer, work.recompute) for layer in sorted(firsts.values())), default=0.0
+    )
 
 
 def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    logits = work.head_tokens * model.vocab / tp * model.dtype_bytes
+    logits = work.head_tokens * model.padded_vocab(tp) / tp * model.logit_bytes
     return StageMemory(
         weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
         buffers=_exchange_bytes(work, skew),
@@ -116,7 +119,13 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
             ChunkMemory(
                 activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
                 logits=logits if model_chunk == work.head_chunk else 0.0,
-                kv_cache=kv_cache_bytes(model, len(work.layers_of_model_chunk(model_chunk)), work.tokens, tp),
+                kv_cache=kv_cache_bytes(
+                    model,
+                    work.layers_of_model_chunk(model_chunk),
+                    work.sequences_per_microbatch,
+                    work.sequence_length,
+                    tp,
+                ),
             )
             for model_chunk in work.model_chunks_of(stage)
         ),

@@ -13,10 +13,10 @@ Every other type, and every check that says more, is given to `keys_from` by the
 
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import GetCoreSchemaHandler, create_model
+from pydantic import ConfigDict, GetCoreSchemaHandler, create_model
 from pydantic_core import core_schema
 
 from sim.scenario.fields import MAX_SIZES, Flag, Ratio, Section, count_of, field_docstrings
@@ -30,8 +30,12 @@ T = TypeVar("T")
 class DerivedSection(Section):
     """A section with keys that are fields of a dataclass."""
 
+    model_config = ConfigDict(defer_build=True)  # a section is built as a part of the scenario, and not before
+
     _sources: ClassVar[Mapping[str, type[Any]]] = {}
     """The dataclass that declares a key, by key."""
+    _filled_in: ClassVar[Mapping[str, object]] = {}
+    """The default of the dataclass for a key that is null where it is left out, by key."""
 
     if TYPE_CHECKING:
 
@@ -47,10 +51,14 @@ class DerivedSection(Section):
         """Return the docstring of each key, which the section or a dataclass declares, in words of YAML."""
         own: dict[str, str] = {}
         for section in cls.__mro__[: cls.__mro__.index(DerivedSection)]:
-            own = field_docstrings(section) | own
-        declared = {key: field_docstrings(source)[key] for key, source in cls._sources.items()}
-        described = own | {key: text.replace("None", "null") for key, text in declared.items()}
-        return {key: described[key] for key in cls.model_fields if key in described}
+            own = own if "_sources" in section.__dict__ else field_docstrings(section) | own
+        docstrings = {source: field_docstrings(source) for source in dict.fromkeys(cls._sources.values())}
+        for key, source in cls._sources.items():
+            own[key] = docstrings[source][key].replace("None", "null")
+            default = cls._filled_in.get(key)
+            if default is not None and "default:" not in own[key].lower():
+                own[key] += f" Default: {str(default).lower()}."
+        return {key: own[key] for key in cls.model_fields if key in own}
 
 
 def keys_from(
@@ -58,6 +66,7 @@ def keys_from(
     *,
     section: str,
     leave_out: Collection[str] = (),
+    schema_name: str | None = None,
     all_optional: bool = False,
     defaults: Mapping[str, object] = types.MappingProxyType({}),
     **checks: Any,  # noqa: ANN401 - pydantic's annotations are of any type
@@ -72,6 +81,8 @@ def keys_from(
         Name of the section in a scenario, for the limits of counts.
     leave_out
         Fields that are no keys: what the builder fills in.
+    schema_name
+        Name of the section in the JSON Schema; default: that of the class.
     all_optional
         Whether every key may be left out, and is then null.
     defaults
@@ -82,13 +93,19 @@ def keys_from(
 
     def decorate(cls: type[S]) -> type[S]:
         made: dict[str, Any] = {}
+        filled_in: dict[str, object] = {}
         for item in fields(source):
             if item.name in leave_out:
                 continue
             default = defaults.get(item.name, None if all_optional else item.default)
+            if default is None and item.name not in defaults and item.default is not MISSING:
+                filled_in[item.name] = item.default
             annotation = _annotation(item.type, f"{section}.{item.name}", item.default, checks.get(item.name))
             made[item.name] = (annotation | None if default is None else annotation, default)
-        made_class = create_model(cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, **made)
+        made_class = create_model(
+            schema_name or cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, **made
+        )
+        made_class._filled_in = {**cls._filled_in, **filled_in}
         made_class._sources = {**cls._sources, **dict.fromkeys(made, source)}
         return made_class
 

@@ -161,6 +161,7 @@ def _selective_changes(work: Work) -> Iterator[tuple[str, Changes]]:
     """Yield modules of selective recomputation that the model has, a few and then more."""
     model = work.model
     light = ["layernorm"] + (["core_attn"] if not model.fused_attention else [])
+    light += ["mla_up_proj"] if model.has_latent_attention else []
     light += ["moe_act"] if model.num_moe_layers else []
     whole = [*light, *(["mlp"] if model.num_moe_layers < model.layers else [])]
     experts = [m for m in whole if m != "moe_act"] + (["moe"] if model.num_moe_layers else [])

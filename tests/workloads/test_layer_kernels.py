@@ -63,12 +63,12 @@ def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
 
 def flops_of_layer(model: ModelSpec, layer: int, tp: int) -> float:
     """Return the FLOPs of all ranks for one layer of `TOKENS` tokens."""
-    attention = tp * total_flops(attention_block(model, TOKENS, SEQUENCE, tp=tp))
+    attention = tp * total_flops(attention_block(model.attention, TOKENS, SEQUENCE, tp=tp))
     if not model.is_moe_layer(layer):
-        return attention + tp * total_flops(dense_ffn_block(model, TOKENS, tp=tp))
+        return attention + tp * total_flops(dense_ffn_block(model.plain_ffn, TOKENS, tp=tp))
     owned = TOKENS // tp
-    each = [*router_block(model, owned), *shared_expert_block(model, owned)]
-    return attention + tp * total_flops(each) + total_flops(expert_block(model, routed(model)))
+    each = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
+    return attention + tp * total_flops(each) + total_flops(expert_block(model.moe_ffn, routed(model)))
 
 
 # --- sums ----------------------------------------------------------------------------------------------------------
@@ -87,19 +87,19 @@ def test_kernels_of_all_ranks_add_up_to_the_flops_of_the_model(model, tp):
 @EVERY_SHAPE
 @EVERY_TP
 def test_weights_of_all_ranks_add_up_to_the_parameters_of_the_block(model, tp):
-    assert tp * num_weights(attention_block(model, TOKENS, SEQUENCE, tp=tp)) == model.num_attention_params
-    assert tp * num_weights(dense_ffn_block(model, TOKENS, tp=tp)) == model.num_dense_ffn_params
+    assert tp * num_weights(attention_block(model.attention, TOKENS, SEQUENCE, tp=tp)) == model.num_attention_params
+    assert tp * num_weights(dense_ffn_block(model.plain_ffn, TOKENS, tp=tp)) == model.num_dense_ffn_params
     assert tp * num_weights(head_block(model, TOKENS, tp=tp)) == model.num_embedding_params
     if model.experts:
-        assert num_weights(expert_block(model, routed(model))) == model.experts * model.num_expert_params
-        assert num_weights(shared_expert_block(model, TOKENS)) == model.shared_experts * model.num_expert_params
-        assert num_weights(router_block(model, TOKENS)) == model.hidden * model.experts
+        assert num_weights(expert_block(model.moe_ffn, routed(model))) == model.experts * model.num_expert_params
+        assert num_weights(shared_expert_block(model.moe_ffn, TOKENS)) == model.shared_experts * model.num_expert_params
+        assert num_weights(router_block(model.moe_ffn, TOKENS)) == model.hidden * model.experts
 
 
 @pytest.mark.parametrize("model", [model for model in SHAPES.values() if model.kv_heads < model.heads])
 def test_fewer_kv_heads_than_ranks_are_copied(model):
     tp = 2 * model.kv_heads
-    qkv = attention_block(model, TOKENS, SEQUENCE, tp=tp)[1]
+    qkv = attention_block(model.attention, TOKENS, SEQUENCE, tp=tp)[1]
     assert isinstance(qkv, Gemm)
     assert qkv.n == (model.heads // tp + 2) * model.head_dim
 
@@ -108,7 +108,8 @@ def test_fewer_kv_heads_than_ranks_are_copied(model):
 @EVERY_TP
 def test_sequence_parallelism_splits_the_norm_alone(model, tp):
     whole, split = (
-        attention_block(model, TOKENS, SEQUENCE, tp=tp, norm_tokens=norm_tokens) for norm_tokens in (None, TOKENS // tp)
+        attention_block(model.attention, TOKENS, SEQUENCE, tp=tp, norm_tokens=norm_tokens)
+        for norm_tokens in (None, TOKENS // tp)
     )
     assert whole[1:] == split[1:]
     assert isinstance(whole[0], Memory)
@@ -120,7 +121,7 @@ def test_sequence_parallelism_splits_the_norm_alone(model, tp):
 def test_skew_moves_expert_flops_between_ranks_and_keeps_their_sum(kind):
     model = MODELS["mixtral-8x7b"]
     expected = TOKENS * model.top_k * 2 * model.num_expert_params
-    assert total_flops(expert_block(model, routed(model, kind))) == pytest.approx(expected, rel=ROUNDING)
+    assert total_flops(expert_block(model.moe_ffn, routed(model, kind))) == pytest.approx(expected, rel=ROUNDING)
 
 
 # --- backward ------------------------------------------------------------------------------------------------------
@@ -129,9 +130,9 @@ def test_skew_moves_expert_flops_between_ranks_and_keeps_their_sum(kind):
 @EVERY_SHAPE
 def test_backward_executes_every_product_twice_and_attention_two_and_a_half_times(model):
     """By input and by weight; Dao 2023, section 3.1: five products for two in fused attention."""
-    forward = [*attention_block(model, TOKENS, SEQUENCE), *dense_ffn_block(model, TOKENS)]
+    forward = [*attention_block(model.attention, TOKENS, SEQUENCE), *dense_ffn_block(model.plain_ffn, TOKENS)]
     if model.experts:
-        forward += [*router_block(model, TOKENS), *expert_block(model, routed(model))]
+        forward += [*router_block(model.moe_ffn, TOKENS), *expert_block(model.moe_ffn, routed(model))]
     backward = backward_of(forward)
     for kinds, factor in (((Gemm, GroupedGemm), 2), ((Attention,), 2.5)):
         there, back = (total_flops([k for k in kernels if isinstance(k, kinds)]) for kernels in (forward, backward))
@@ -167,7 +168,7 @@ def test_bytes_of_elementwise_kernels_by_hand():
     h, w = model.hidden, model.ffn
     assert embedding_block(model, 10)[0] == Memory(kind="other_compute", num_bytes=2 * 10 * h * 2)
     assert permute(model, 10) == Memory(kind="other_compute", num_bytes=2 * 10 * h * 2)
-    activation = expert_block(model, np.array([[4, 6], [1, 0]]))[1]
+    activation = expert_block(model.moe_ffn, np.array([[4, 6], [1, 0]]))[1]
     assert isinstance(activation, Memory)
     np.testing.assert_array_equal(activation.num_bytes, [10 * 3 * w * 2, 1 * 3 * w * 2])
     assert optimizer_step(100, 26) == Memory(kind="optimizer", num_bytes=2600)
@@ -175,11 +176,11 @@ def test_bytes_of_elementwise_kernels_by_hand():
 
 def test_attention_reads_q_k_v_and_writes_its_output():
     model = MODELS["llama3-70b"]
-    attention = attention_block(model, 10, 10, tp=8)[2]
+    attention = attention_block(model.attention, 10, 10, tp=8)[2]
     assert isinstance(attention, Attention)
     assert attention.num_bytes == 10 * (2 * 8 + 2 * 1) * 128 * 2
 
 
 def test_no_token_at_the_head_and_no_shared_expert_run_nothing():
     assert head_block(MODELS["llama3-70b"], 0) == []
-    assert shared_expert_block(MODELS["mixtral-8x7b"], 10) == []
+    assert shared_expert_block(MODELS["mixtral-8x7b"].moe_ffn, 10) == []

@@ -118,9 +118,9 @@ def test_a_rank_holds_the_matrices_that_its_kernels_multiply(name, convention, m
     for stage in range(mesh.num_stages):
         kernels = []
         for layer in range(sum(layers[:stage]), sum(layers[: stage + 1])):
-            kernels += attention_block(model, 8, 8, tp=tp)
-            moe = [*router_block(model, 8), *shared_expert_block(model, 8)]
-            kernels += moe if model.is_moe_layer(layer) else dense_ffn_block(model, 8, tp=tp)
+            kernels += attention_block(model.attention, 8, 8, tp=tp)
+            moe = [*router_block(model.moe_ffn, 8), *shared_expert_block(model.moe_ffn, 8)]
+            kernels += moe if model.is_moe_layer(layer) else dense_ffn_block(model.plain_ffn, 8, tp=tp)
         is_last = stage == mesh.num_stages - 1
         kernels += head_block(model, 8, tp=tp) if is_last else []
         weights = sum(kernel.n * kernel.k for kernel in kernels if isinstance(kernel, Gemm))
@@ -322,4 +322,4 @@ def test_the_working_tensors_of_prefill_grow_with_the_tokens_of_the_hottest_rank
 @pytest.mark.parametrize(("tp", "shards"), [(1, 1), (2, 2), (8, 8), (16, 8)])
 def test_a_kv_cache_is_split_over_its_heads_and_then_copied(tp, shards):
     """Llama 3 70B has 8 KV heads of 128, keys and values of 2 bytes."""
-    assert kv_cache_bytes(MODELS["llama3-70b"], 80, 4096, tp) == 80 * 4096 * 2 * 8 * 128 * 2 / shards
+    assert kv_cache_bytes(MODELS["llama3-70b"], range(80), 2, 2048, tp) == 80 * 4096 * 2 * 8 * 128 * 2 / shards

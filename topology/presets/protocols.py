@@ -5,6 +5,9 @@ Model
     hop        = tier.hop_latency_s                                      one message of the chain, by where it goes
     rate       = min(tier.efficiency * datasheet bandwidth, tier.most_bytes_per_s)                   on each link
 
+    call       = tier.call_latency_s, or for small messages what their protocol takes, if that is less
+    fill       = min(1, loop_bytes_per_rank / bytes of the tensor per rank of a node) * time alone       first loop
+
 There are two tiers: links inside a node (or rack) and links between nodes. A tier without a latency of its own takes
 the latency of the path; a tier without an efficiency takes the efficiency of the link.
 
@@ -49,6 +52,16 @@ NO_TIER, INSIDE, BETWEEN = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SmallMessages:
+    """The protocol that a library takes for small messages: it answers sooner, and moves bytes more slowly."""
+
+    call_latency_s: float
+    """Time that every call takes."""
+    slowdown: float
+    """Time of a byte over that of the protocol for large messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
     """What a protocol reaches on the links of one tier."""
 
@@ -58,6 +71,21 @@ class Tier:
     """Fraction of the datasheet's bandwidth, 0 to 1; None: the link's own."""
     most_bytes_per_s: float = math.inf
     """What one link carries at most, whatever its bandwidth."""
+    call_latency_s: float = 0.0
+    """Time that every call takes whose messages use links of the tier."""
+    small: "SmallMessages | None" = None
+    """What small messages take instead; None: nothing else."""
+
+    def call_s(self, alone_s: float) -> float:
+        """Return what a call takes beyond the time `alone_s` that its busiest link needs.
+
+        >>> tier = Tier(call_latency_s=33e-6, small=SmallMessages(call_latency_s=14e-6, slowdown=2.6))
+        >>> tier.call_s(5e-6), tier.call_s(1e-3)  # 14 us + 1.6 * 5 us, and 33 us
+        (2.2e-05, 3.3e-05)
+        """
+        if self.small is None:
+            return self.call_latency_s
+        return min(self.call_latency_s, self.small.call_latency_s + (self.small.slowdown - 1.0) * alone_s)
 
     def __post_init__(self) -> None:
         self._require(self.hop_latency_s is None or 0 <= self.hop_latency_s < math.inf, "hop_latency_s", "be 0 or more")
@@ -86,6 +114,8 @@ class Protocol:
     """On links inside a node."""
     between: Tier = Tier()
     """On links between nodes."""
+    loop_bytes_per_rank: float = 0.0
+    """Bytes that one loop of the algorithm moves for each rank of a node; nothing hides the first loop."""
     source: str
     """Where the figures come from."""
 
@@ -153,19 +183,37 @@ class _Between:
 
 
 _A3 = "A3-Mega all-reduce, 2 nodes"
+_NVL72 = "all-reduce, 4 GB200, 128 and 512 MiB, and 72, 512 MiB to 8 GiB"
+_AIC = "all-to-all of 8 GPUs of a node, 1 MiB to 512 MiB"
+_ATA = "SimAI, all-to-all over 4, 8 and 16 nodes, 16 MiB to 1 GiB"
 _LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
 
 FITTED: Final[Mapping[str, Fitted]] = {
     "tcpxo LL hop": Fitted(65.2e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
     "tcpxo LL rate": Fitted(0.0962, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
-    "tcpxo Simple hop": Fitted(433e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
-    "tcpxo Simple rate": Fitted(0.917, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
+    "tcpxo Simple hop": Fitted(412e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
+    "tcpxo Simple rate": Fitted(0.914, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
     "ib-ndr Simple rate": Fitted(0.957, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
-    "nvlink5-nvl72 NVLS hop": Fitted(605e-6, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 25e-6),
-    "nvlink5-nvl72 NVLS rate": Fitted(0.730, "nccl_busbw", "GB200 NVL72, all-reduce, 512 MiB to 8 GiB", 0.74),
+    "nvlink4 NVLS loop": Fitted(1.53e6, "aic_collectives", "8 x H100, all-reduce, 8 MiB to 512 MiB", 1.05e6),
+    "nvlink5 NVLS loop": Fitted(3.54e6, "aic_collectives", _NVL72, 2.1e6),
+    "nvlink5-nvl72 NVLS rate": Fitted(0.730, "nccl_busbw", _NVL72, 0.74),
     "nvlink3 send rate": Fitted(0.641, "nccl_busbw", "8 x A100, sendrecv, 256 MiB to 1 GiB", 0.8),
     "nvlink4 copy rate": Fitted(0.876, "nccl_busbw", "H200, pairwise copy, one way and both ways", 0.824),
     "xgmi3 Simple rate": Fitted(0.722, "nccl_busbw", "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB", 0.8),
+    "nvlink3 direct call": Fitted(28.5e-6, "aic_collectives", f"A100, {_AIC}", 15e-6),
+    "nvlink3 direct rate": Fitted(0.654, "aic_collectives", f"A100, {_AIC}", 0.8),
+    "nvlink3 small call": Fitted(8.88e-6, "aic_collectives", f"A100, {_AIC}", 10e-6),
+    "nvlink3 small slowdown": Fitted(2.91, "aic_collectives", f"A100, {_AIC}", 2.0),
+    "nvlink4 direct call": Fitted(30.3e-6, "aic_collectives", f"H100, {_AIC}", 15e-6),
+    "nvlink4 direct rate": Fitted(0.713, "aic_collectives", f"H100, {_AIC}", 0.824),
+    "nvlink4 small call": Fitted(8.60e-6, "aic_collectives", f"H100, {_AIC}", 10e-6),
+    "nvlink4 small slowdown": Fitted(1.286, "aic_collectives", f"H100, {_AIC}", 2.0),
+    "nvlink5 direct call": Fitted(35.8e-6, "aic_collectives", f"B200, {_AIC}", 15e-6),
+    "nvlink5 direct rate": Fitted(0.658, "aic_collectives", f"B200, {_AIC}", 0.802),
+    "nvlink5 small call": Fitted(13.2e-6, "aic_collectives", f"B200, {_AIC}", 10e-6),
+    "nvlink5 small slowdown": Fitted(1.467, "aic_collectives", f"B200, {_AIC}", 2.0),
+    "ib direct call": Fitted(139e-6, "simai_ata_ratio", _ATA, 30e-6),
+    "ib direct rate": Fitted(0.757, "simai_ata_ratio", _ATA, 0.9),
     "nvlink4-h800 DeepEP rate": Fitted(0.684, "deepep", "DeepEP V1, EP8, dispatch and combine", 0.8),
     "nvlink5 DeepEP rate": Fitted(0.720, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
     "ib DeepEP rate": Fitted(0.884, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
@@ -347,10 +395,11 @@ class _Pair:
                 algorithm="nvls",
                 name="Simple",
                 inside=Tier(
-                    hop_latency_s=self._fitted.get(f"{self._names[0]} NVLS hop", _NVLS_US * _US),
+                    hop_latency_s=_NVLS_US * _US,
                     efficiency=self._inside_rate * self._value(self._inside_technology.nvls),
                 ),
                 between=self._between("nvls", 2, 1.0),
+                loop_bytes_per_rank=self._fitted.get(f"{self._generation} NVLS loop", 0.0),
                 source=self._source,
             )
         ]
@@ -372,7 +421,7 @@ class _Pair:
                 between=Tier(efficiency=self._between_rate),
                 source=source,
             ),
-            Protocol(algorithm="direct", name="copy", inside=nccl, between=off_node, source=source),
+            self._direct(source),
             Protocol(
                 algorithm="hierarchical_all_to_all", name="DeepEP", inside=deepep, between=off_node, source=source
             ),
@@ -385,6 +434,28 @@ class _Pair:
                 source=source,
             ),
         ]
+
+    @property
+    def _generation(self) -> str:
+        """Technology inside nodes without what tells variants apart: nvlink4 of nvlink4-h800."""
+        return self._names[0].partition("-")[0]
+
+    def _direct(self, source: str) -> Protocol:
+        """Return NCCL's all-to-all of sends and receives; technologies that were not measured are taken as NVLink 4."""
+        inside = self._generation if f"{self._generation} direct rate" in self._fitted else "nvlink4"
+        figure = {name: self._fitted[f"{inside} {name}"] for name in ("direct call", "small call", "small slowdown")}
+        known = self._fitted[f"{inside} direct rate"] if inside == self._generation else self._inside_rate
+        return Protocol(
+            algorithm="direct",
+            name="copy",
+            inside=Tier(
+                efficiency=known,
+                call_latency_s=figure["direct call"],
+                small=SmallMessages(call_latency_s=figure["small call"], slowdown=figure["small slowdown"]),
+            ),
+            between=Tier(efficiency=self._fitted["ib direct rate"], call_latency_s=self._fitted["ib direct call"]),
+            source=source,
+        )
 
     def _value(self, figure: float | str) -> float:
         return self._fitted[figure] if isinstance(figure, str) else figure

@@ -3,21 +3,53 @@
 Model
 -----
     parameters   hidden * head_dim * (2 * heads + 2 * kv_heads)             Q, K, V and output projections
-    scores       4 * s * heads * head_dim FLOPs of a token (QK' and PV)     half of it where the causal mask is used
+                 + hidden * head_dim * heads                                gate of the output, where it has a gate
+                 + heads                                                    sinks, where it has sinks
+    attended     a(s) tokens of a sequence of s, on average::
+
+        causal mask      s / 2                           all scores (as Megatron counts)   s
+        window of W      W - W^2 / (2 s)   (s > W)                                         min(s, W)
+        chunks of C      C / 2, the last chunk shorter                                     C, the last chunk shorter
+
+    scores       4 * a(s) * heads * head_dim FLOPs of a token (QK' and PV)
+    KV cache     2 * kv_heads * head_dim values of each token that is still attended: all, or the last W or C
     kernels      QKV [T, h] x [h, (heads + 2 kv) d / t] -> fused attention -> out [T, heads d / t] x [heads d / t, h]
 
 Assumptions
 -----------
 Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
-biases. Rotary embedding is left out: optimistic by under a percent.
+biases. Rotary embedding and the norm of queries and keys are left out: optimistic by under a percent.
+
+References
+----------
+Ainslie et al., "GQA: training generalized multi-query transformer models from multi-head checkpoints", 2023.
+Beltagy et al., "Longformer: the long-document transformer", 2020 (window). OpenAI, "gpt-oss-120b & gpt-oss-20b model
+card", 2025, section 2.3 (window on every second layer, sinks). Qwen team, "Qwen3-Next", 2025 (gate of the output).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Attention, Gemm, Kernel
+from workloads.kernels import Attention, Gemm, Kernel, Memory
 
-__all__ = ["GroupedQueryAttention"]
+__all__ = ["GroupedQueryAttention", "mean_attended"]
+
+
+def mean_attended(sequence_length: int, *, causal: bool, window: int | None = None, chunk: int | None = None) -> float:
+    """Return how many tokens a token of a sequence attends to, on average.
+
+    >>> mean_attended(8, causal=True), mean_attended(8, causal=True, window=4), mean_attended(8, causal=True, chunk=4)
+    (4.0, 3.0, 2.0)
+    """
+    length = sequence_length
+    if window is not None and window < length:
+        return window - window * window / (2.0 * length) if causal else float(window)
+    if chunk is not None and chunk < length:
+        chunks, rest = divmod(length, chunk)
+        attended = (chunks * chunk * chunk + rest * rest) / length
+        return attended / 2 if causal else attended
+    return length / 2 if causal else float(length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +72,25 @@ class GroupedQueryAttention:
     """Whether the scores are never kept for the backward pass."""
     has_dropout: bool
     """Whether masks of dropout are kept."""
+    window: int | None = None
+    """Tokens that a token attends to, itself among them; None: all tokens before it."""
+    chunk: int | None = None
+    """Tokens of the chunks of a sequence outside of which a token attends to none; None: no chunks."""
+    has_sinks: bool = False
+    """Whether each head has a learned sink, a score that takes part in the softmax."""
+    has_gate: bool = False
+    """Whether the output is multiplied by a gate, which is projected like the queries."""
+
+    @property
+    def num_matrix_params(self) -> int:
+        """Parameters of matrix products, of all ranks."""
+        num_q = (3 if self.has_gate else 2) * self.heads
+        return self.hidden * self.head_dim * (num_q + 2 * self.kv_heads)
 
     @property
     def num_params(self) -> int:
         """Parameters of all ranks."""
-        return self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.num_matrix_params + (self.heads if self.has_sinks else 0)
 
     def num_params_per_rank(self, tp: int) -> int:
         """Return the parameters of a rank, with its copy of a KV head where KV heads are fewer than ranks."""
@@ -52,10 +98,21 @@ class GroupedQueryAttention:
         kv_extra = (kv_copies - 1) * 2 * self.kv_heads * self.head_dim * self.hidden
         return (self.num_params + kv_extra) // tp
 
+    def why_not_split(self, tp: int) -> tuple[str, int] | None:
+        """Return the field and number of heads that `tp` ranks cannot share, or None."""
+        if self.heads % tp:
+            return "heads", self.heads
+        return None if self.kv_heads % tp == 0 or tp % self.kv_heads == 0 else ("kv_heads", self.kv_heads)
+
     @property
     def kv_cache_bytes_per_token(self) -> int:
         """Bytes of keys and values that one token leaves, over all ranks."""
         return 2 * self.kv_heads * self.head_dim * self.dtype_bytes
+
+    def cache_bytes(self, sequence_length: int) -> int:
+        """Return the bytes that a sequence leaves in the cache, over all ranks: of the tokens still attended to."""
+        limits = (limit for limit in (self.window, self.chunk) if limit is not None)
+        return min(sequence_length, *limits, sequence_length) * self.kv_cache_bytes_per_token
 
     def num_kv_shards(self, tp: int) -> int:
         """Return the number of ranks that the keys and values of a token are split over."""
@@ -63,8 +120,8 @@ class GroupedQueryAttention:
 
     def score_flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Return the FLOPs of QK' and PV for one token, averaged over the sequence."""
-        full = 4.0 * sequence_length * self.heads * self.head_dim
-        return full / 2 if causal else full
+        attended = mean_attended(sequence_length, causal=causal, window=self.window, chunk=self.chunk)
+        return 4.0 * attended * self.heads * self.head_dim
 
     def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of QKV, attention and output projection on one rank."""
@@ -73,17 +130,33 @@ class GroupedQueryAttention:
         width = q_width + 2 * kv_heads * self.head_dim
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
         io_bytes = tokens * (width + q_width) * self.dtype_bytes
+        gate = [Memory(kind="attention", num_bytes=3.0 * tokens * q_width * self.dtype_bytes)] if self.has_gate else []
         return [
-            Gemm(kind="attention", m=tokens, n=width, k=self.hidden),
+            Gemm(kind="attention", m=tokens, n=width + (q_width if self.has_gate else 0), k=self.hidden),
             Attention(kind="attention", flops=scores, num_bytes=io_bytes),
+            *gate,
             Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width),
         ]
+
+    # ---- recomputation -------------------------------------------------------------------------------------------
+
+    def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
+        """Return those of the forward `kernels` that the backward pass runs again."""
+        return (
+            [kernel for kernel in kernels if isinstance(kernel, Attention)] if recompute.recomputes("core_attn") else []
+        )
+
+    def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
+        """Return the FLOPs that the backward pass recomputes of one token, all scores among them."""
+        scores = self.score_flops_per_token(sequence_length, causal=False)
+        return scores if recompute.recomputes("core_attn") else 0.0
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
     def projected_elements(self, tp: int) -> float:
-        """Return the elements of queries, keys, values and of the output projection's input."""
-        return (2 * self.heads + 2 * self.kv_heads) * self.head_dim / tp
+        """Return the elements of queries, keys, values, gate and of the output projection's input."""
+        num_q = (4 if self.has_gate else 2) * self.heads
+        return (num_q + 2 * self.kv_heads) * self.head_dim / tp
 
     def kept_bytes(self, recompute: Recompute, *, tp: int, sequence_shards: int, sequence_length: int) -> float:
         """Return the bytes of norm and attention that are kept for the backward pass."""
@@ -92,7 +165,8 @@ class GroupedQueryAttention:
         kept += self.projected_elements(tp)
         scores = 0.0
         if not self.is_fused and not recompute.recomputes("core_attn"):
-            scores = sequence_length * self.heads / tp * (2 * dtype + 1 if self.has_dropout else dtype)
+            attended = mean_attended(sequence_length, causal=False, window=self.window, chunk=self.chunk)
+            scores = attended * self.heads / tp * (2 * dtype + 1 if self.has_dropout else dtype)
         return kept * dtype + scores + (hidden if self.has_dropout else 0)
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> float:

@@ -3,7 +3,9 @@
 Model
 -----
     parameters   (3 if gated else 2) * hidden * width                       of a dense FFN or of one expert
-    mixture      router of hidden * experts, and experts + shared_experts such FFNs
+    mixture      router of hidden * experts, experts such FFNs, and a shared FFN of all shared experts' width
+                 + hidden                                                   gate of the shared experts, where it has one
+                 + experts                                                  bias of the router, where it has one
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
     experts      grouped products, of the tokens that arrived for each local expert
 
@@ -118,29 +120,40 @@ class MoeFfn:
     """One expert; all experts of the layer are alike."""
     experts: int
     """Routed experts."""
-    shared_experts: int
+    shared: DenseFfn | None
+    """The FFN of all shared experts side by side; None: no shared experts."""
     top_k: int
+    has_shared_gate: bool = False
+    """Whether the output of the shared experts is multiplied by a gate of each token."""
+    has_router_bias: bool = False
+    """Whether a bias of each expert takes part in the choice of experts."""
 
     @property
     def num_router_params(self) -> int:
-        """Parameters of the router."""
-        return self.expert.hidden * self.experts
+        """Parameters of the router, and of the gate of the shared experts."""
+        bias = self.experts if self.has_router_bias else 0
+        return self.expert.hidden * (self.experts + self.has_shared_gate) + bias
+
+    @property
+    def num_shared_params(self) -> int:
+        """Parameters of the shared experts."""
+        return 0 if self.shared is None else self.shared.num_params
 
     @property
     def num_params(self) -> int:
         """Parameters of all ranks."""
-        return (self.experts + self.shared_experts) * self.expert.num_params + self.num_router_params
+        return self.experts * self.expert.num_params + self.num_shared_params + self.num_router_params
 
     @property
     def num_active_params(self) -> int:
         """Parameters that one token meets, all of the router among them."""
-        return (self.top_k + self.shared_experts) * self.expert.num_params + self.num_router_params
+        return self.top_k * self.expert.num_params + self.num_shared_params + self.num_router_params
 
     def num_recomputed_params(self, recompute: Recompute) -> int:
         """Return the parameters whose products a backward pass recomputes for a token."""
         if recompute.recomputes("moe"):
             return self.num_active_params
-        return self.shared_experts * self.expert.num_params if recompute.recomputes("shared_experts") else 0
+        return self.num_shared_params if recompute.recomputes("shared_experts") else 0
 
     def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
         """Return the dense and the expert parameters of a rank: router and shared experts apart from routed experts.
@@ -155,7 +168,7 @@ class MoeFfn:
             Replicas of routed experts, beyond one copy of each, over all ranks of an EP group.
         """
         del tp
-        dense = self.num_router_params + self.shared_experts * self.expert.num_params // shared_tp
+        dense = self.num_router_params + self.num_shared_params // shared_tp
         return dense, self.expert.num_params * (self.experts + expert_replicas) // ep
 
     def router_kernels(self, tokens: int) -> list[Kernel]:
@@ -164,15 +177,7 @@ class MoeFfn:
 
     def shared_kernels(self, tokens: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""
-        if not self.shared_experts:
-            return []
-        expert = self.expert
-        width = math.ceil(self.shared_experts * expert.width / tp)
-        return [
-            Gemm(kind="dense_ffn", m=tokens, n=expert.num_gates * width, k=expert.hidden),
-            Memory(kind="dense_ffn", num_bytes=float(tokens * (expert.num_gates + 1) * width * expert.dtype_bytes)),
-            Gemm(kind="dense_ffn", m=tokens, n=expert.hidden, k=width),
-        ]
+        return [] if self.shared is None else self.shared.kernels(tokens, tp=tp)
 
     def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
         """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
@@ -211,15 +216,16 @@ class MoeFfn:
         kept = hidden
         if is_recomputed or not recompute.recomputes("layernorm"):
             kept += expert.hidden / tp
-        shared = 0 if is_recomputed or recompute.recomputes("shared_experts") else self.shared_experts
-        kept += shared * self.copy_elements / tp
+        if self.shared is not None and not (is_recomputed or recompute.recomputes("shared_experts")):
+            kept += self.shared.inner_width / tp
         routed = self.top_k / (expert_shards or tp) * self.kept_bytes_per_copy(recompute)
         return kept * expert.dtype_bytes + routed + (hidden if expert.has_dropout else 0.0)
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
         """Return the elements kept from B to W, outside of routed experts and in them."""
         of_copy = (self.expert.hidden + self.copy_elements) / tp
-        return self.expert.hidden / sequence_shards + self.shared_experts * of_copy, self.top_k * of_copy
+        shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
+        return self.expert.hidden / sequence_shards + shared, self.top_k * of_copy
 
     def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
         """Return the gradients inside of routed experts, as large as up projections and activations."""
@@ -229,8 +235,9 @@ class MoeFfn:
         self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
     ) -> float:
         """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
-        routed, shared = skew * self.top_k / (expert_shards or tp), self.shared_experts / tp
-        return self.expert.hidden / sequence_shards + (routed + shared) * self.copy_elements
+        inside = skew * self.top_k / (expert_shards or tp) * self.copy_elements
+        shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
+        return self.expert.hidden / sequence_shards + inside + shared
 
 
 Ffn = DenseFfn | MoeFfn

@@ -1,26 +1,45 @@
-"""A transformer layer: an attention and an FFN, each after a norm.
+"""A layer of a model: an attention and an FFN, each after a norm; a layer of a hybrid model may have one of the two.
 
 Model
 -----
-    parameters   attention + 2 * hidden (norms) + FFN
-    FLOPs        of a token, forward: 2 * parameters that it meets, without norms, + attention scores
+    parameters   attention + FFN + hidden (norm) for each of the two
+    FLOPs        of a token, forward: 2 * parameters of matrix products that it meets + attention scores
+
+A layer that predicts a further token (multi-token prediction, MTP) first joins the hidden state of a token with the
+embedding of the next token, each after a norm, by a projection from 2 * hidden to hidden, and has a last norm of its
+own. It shares embedding and output head with the model, and passes the head once more:
+
+    MTP          2 * hidden * hidden + 3 * hidden parameters beside those of attention and FFN
+
+References
+----------
+DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 2.2 (multi-token prediction).
 """
 
 from dataclasses import dataclass
 
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import Ffn, MoeFfn
+from workloads.blocks.latent_attention import LatentAttention
 from workloads.blocks.recompute import Recompute
+from workloads.blocks.state_space import GatedDeltaNet, Mamba2
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "Mixer"]
+
+Mixer = GroupedQueryAttention | LatentAttention | Mamba2 | GatedDeltaNet
+"""What mixes the tokens of a sequence: softmax attention, or a recurrent state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer of a model; layers of one kind are equal."""
+    """One layer of a model; layers of one kind are one object."""
 
-    attention: GroupedQueryAttention
-    ffn: Ffn
+    hidden: int
+    dtype_bytes: int
+    attention: Mixer | None = None
+    ffn: Ffn | None = None
+    is_mtp: bool = False
+    """Whether the layer predicts a further token, and begins with a projection of two hidden states."""
 
     @property
     def is_moe(self) -> bool:
@@ -30,30 +49,45 @@ class Layer:
     @property
     def num_params(self) -> int:
         """Parameters of all ranks."""
-        return self.attention.num_params + self._num_norm_params + self.ffn.num_params
+        return self._sum_of_blocks("num_params") + self._num_norm_params + self.num_projection_params
 
     @property
     def num_active_params(self) -> int:
         """Parameters that one token meets."""
-        return self.attention.num_params + self._num_norm_params + self.ffn.num_active_params
+        ffn = 0 if self.ffn is None else self.ffn.num_active_params
+        return self.num_params - (0 if self.ffn is None else self.ffn.num_params) + ffn
+
+    @property
+    def num_projection_params(self) -> int:
+        """Parameters of the projection of MTP."""
+        return 2 * self.hidden * self.hidden if self.is_mtp else 0
 
     def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
         """Return the dense and the expert parameters of a rank; the arguments are those of `MoeFfn`."""
-        dense, expert = self.ffn.num_params_per_rank(tp=tp, ep=ep, shared_tp=shared_tp, expert_replicas=expert_replicas)
-        return self.attention.num_params_per_rank(tp) + self._num_norm_params + dense, expert
+        dense = expert = 0
+        if self.ffn is not None:
+            dense, expert = self.ffn.num_params_per_rank(
+                tp=tp, ep=ep, shared_tp=shared_tp, expert_replicas=expert_replicas
+            )
+        attention = 0 if self.attention is None else self.attention.num_params_per_rank(tp)
+        return attention + self._num_norm_params + self.num_projection_params // tp + dense, expert
 
     def flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Return the forward FLOPs of one token, averaged over the sequence."""
-        matrices = self.attention.num_params + self.ffn.num_active_params
-        return 2.0 * matrices + self.attention.score_flops_per_token(sequence_length, causal=causal)
+        matrices = self.num_projection_params + (0 if self.ffn is None else self.ffn.num_active_params)
+        if self.attention is None:
+            return 2.0 * matrices
+        scores = self.attention.score_flops_per_token(sequence_length, causal=causal)
+        return 2.0 * (self.attention.num_matrix_params + matrices) + scores
 
     def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
         """Return the FLOPs that a backward pass recomputes of one token, all scores of attention among them."""
         if recompute.kind == "full":
             return self.flops_per_token(sequence_length, causal=False)
-        scores = self.attention.score_flops_per_token(sequence_length, causal=False)
-        attention = scores if recompute.recomputes("core_attn") else 0.0
-        return attention + 2.0 * self.ffn.num_recomputed_params(recompute)
+        ffn = 0 if self.ffn is None else self.ffn.num_recomputed_params(recompute)
+        if self.attention is None:
+            return 2.0 * ffn
+        return self.attention.recomputed_flops_per_token(recompute, sequence_length) + 2.0 * ffn
 
     def kept_bytes(
         self,
@@ -68,25 +102,50 @@ class Layer:
 
         `expert_shards` is the number of ranks that share the copies of a replica's tokens; default: `tp`.
         """
-        attention = self.attention.kept_bytes(
-            recompute, tp=tp, sequence_shards=sequence_shards, sequence_length=sequence_length
-        )
-        return attention + self.ffn.kept_bytes(
-            recompute, tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards
-        )
+        kept = 0.0
+        if self.attention is not None:
+            kept += self.attention.kept_bytes(
+                recompute, tp=tp, sequence_shards=sequence_shards, sequence_length=sequence_length
+            )
+        if self.ffn is not None:
+            kept += self.ffn.kept_bytes(recompute, tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards)
+        return kept + self._projection_elements / sequence_shards * self.dtype_bytes
+
+    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float, float]:
+        """Return the elements kept from B to W, of each token: of attention, outside of routed experts and in them."""
+        split = {"tp": tp, "sequence_shards": sequence_shards}
+        attention = 0.0 if self.attention is None else self.attention.weight_pass_elements(**split)
+        attention += self._projection_elements / sequence_shards
+        return (attention, *((0.0, 0.0) if self.ffn is None else self.ffn.weight_pass_elements(**split)))
 
     def gradient_elements(self, *, tp: int, sequence_length: int, expert_shards: int | None = None) -> float:
         """Return the elements of the largest gradients inside of a block, of each token on a rank."""
-        attention = self.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
-        return max(attention, self.ffn.gradient_elements(tp, expert_shards=expert_shards))
+        attention = 0.0
+        if self.attention is not None:
+            attention = self.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
+        return max(attention, 0.0 if self.ffn is None else self.ffn.gradient_elements(tp, expert_shards=expert_shards))
 
     def working_elements(
         self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
     ) -> float:
         """Return the elements of the larger block in a forward pass, of each token on a rank."""
+        attention = 0.0 if self.attention is None else self.attention.projected_elements(tp)
+        if self.ffn is None:
+            return attention
         ffn = self.ffn.working_elements(tp=tp, sequence_shards=sequence_shards, skew=skew, expert_shards=expert_shards)
-        return max(self.attention.projected_elements(tp), ffn)
+        return max(attention, ffn)
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _sum_of_blocks(self, name: str) -> int:
+        return sum(getattr(block, name) for block in (self.attention, self.ffn) if block is not None)
 
     @property
     def _num_norm_params(self) -> int:
-        return 2 * self.attention.hidden
+        num_blocks = (self.attention is not None) + (self.ffn is not None)
+        return (num_blocks + (3 if self.is_mtp else 0)) * self.hidden
+
+    @property
+    def _projection_elements(self) -> int:
+        """Elements kept of MTP: inputs of three norms, and of the projection (two hidden states)."""
+        return 5 * self.hidden if self.is_mtp else 0

@@ -12,6 +12,7 @@ Model
         moe             copies of tokens, inside of experts
         moe_act         activation of experts, recomputed from the up projection
         shared_experts  inside of shared experts
+        mla_up_proj     queries, keys and values of latent attention, recomputed from the latents
 
 References
 ----------
@@ -27,7 +28,7 @@ __all__ = ["RECOMPUTE_KINDS", "RECOMPUTE_MODULES", "Recompute"]
 
 RECOMPUTE_KINDS: Final = ("none", "selective", "full")
 """How much of a layer is recomputed."""
-RECOMPUTE_MODULES: Final = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts")
+RECOMPUTE_MODULES: Final = ("core_attn", "layernorm", "mlp", "moe", "moe_act", "shared_experts", "mla_up_proj")
 """Modules that selective recomputation can recompute."""
 
 

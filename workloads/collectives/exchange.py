@@ -52,6 +52,8 @@ class Exchange:
     """The chain of steps, one after another."""
     flow_bytes: float
     """Bytes of a typical flow: the bytes on a link divided by `flow_bytes` are the number of flows on the link."""
+    looped_bytes_per_rank: float = 0.0
+    """Bytes of the tensor for each rank of a node, where the algorithm runs in loops over them; 0: it does not."""
 
     @property
     def total_bytes(self) -> float:

@@ -26,6 +26,7 @@ NVLSTree).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from workloads.collectives.exchange import Exchange, Pairs, cycle, ranks_by_node, two_level_exchange
 from workloads.collectives.ring import ring_all_reduce
@@ -65,7 +66,7 @@ def nvls_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
     nodes = ranks_by_node(ranks, node_of)
     if len(nodes[0]) < 2 or len({len(node) for node in nodes}) > 1:
         return ring_all_reduce(ranks, node_of, num_bytes)
-    return two_level_exchange(
+    exchange = two_level_exchange(
         inside=[pair for node in nodes for pair in cycle(node)],
         inside_bytes=_NVLS_RATIO * num_bytes,
         inside_steps=1,
@@ -73,6 +74,7 @@ def nvls_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
         across_bytes=num_bytes / 2 / len(nodes[0]),
         across_steps=_tree_steps(len(nodes)),
     )
+    return replace(exchange, looped_bytes_per_rank=num_bytes / len(nodes[0]))
 
 
 def two_trees(num_nodes: int) -> Pairs:

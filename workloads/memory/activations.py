@@ -13,7 +13,7 @@ Of each token of the replica, in elements of the model's type, t = TP, [/t] wher
                 inside   (gates + 1) w / t                               up projection, activation
     experts     input    h / t                                           of router and shared experts: own tokens
                 copies   top_k (h + (gates + 1) w) / t                   as they arrive, up projection, activation
-                shared   shared_experts (h + (gates + 1) w) / t
+                shared   (gates + 1) w_shared / t                        of all shared experts; the input is that above
     dropout     masks    2 h [/t], of one byte each                      with `dropout`
 
 Where experts serve all stages, the copies of a replica's tokens are divided by EP instead of t.
@@ -79,7 +79,7 @@ def activation_bytes_per_microbatch(
     if recompute.kind == "full":
         return len(layers) * tokens * model.hidden * model.dtype_bytes / shards
     kept = {
-        layer.is_moe: layer.kept_bytes(
+        id(layer): layer.kept_bytes(
             recompute,
             tp=tp,
             sequence_shards=shards,
@@ -88,7 +88,7 @@ def activation_bytes_per_microbatch(
         )
         for layer, _ in model.layer_kinds(layers)
     }
-    return sum((kept[model.is_moe_layer(layer)] for layer in layers), 0.0) * tokens
+    return sum((kept[id(model.layer(number))] for number in layers), 0.0) * tokens
 
 
 def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
@@ -111,15 +111,11 @@ def weight_pass_bytes_per_microbatch(
     """
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     elements = {
-        layer.is_moe: (
-            layer.attention.weight_pass_elements(tp=tp, sequence_shards=shards),
-            *layer.ffn.weight_pass_elements(tp=tp, sequence_shards=shards),
-        )
-        for layer, _ in model.layer_kinds(layers)
+        id(layer): layer.weight_pass_elements(tp=tp, sequence_shards=shards) for layer, _ in model.layer_kinds(layers)
     }
     dense = experts = 0.0
-    for layer in layers:
-        attention, outside, routed = elements[model.is_moe_layer(layer)]
+    for number in layers:
+        attention, outside, routed = elements[id(model.layer(number))]
         dense += attention
         dense += outside
         experts += 0 if mesh.convention.experts_span_stages else routed

@@ -2,9 +2,13 @@
 
 Model
 -----
-    kv_cache     tokens * layers * 2 * kv_heads * head_dim * bytes / TP, at most one shard per head
+    kv_cache     what the sequences leave in each layer / ranks that split it: keys and values over TP, at most one
+                 shard per head; the latent of MLA over none; a window keeps its last tokens, a recurrent state is of
+                 one size                                                  see `workloads.blocks`
     activations  the residual stream (in and out) and the largest block of one microbatch
 """
+
+from collections.abc import Sequence
 
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -12,14 +16,20 @@ from workloads.model import ModelSpec
 __all__ = ["forward_working_bytes", "kv_cache_bytes"]
 
 
-def kv_cache_bytes(model: ModelSpec, num_layers: int, tokens: int, tp: int) -> float:
-    """Return the bytes of keys and values of `tokens` tokens in `num_layers` layers on one of `tp` ranks.
+def kv_cache_bytes(model: ModelSpec, layers: Sequence[int], num_sequences: int, sequence_length: int, tp: int) -> float:
+    """Return the bytes that sequences leave in the caches of some layers, by number, on one of `tp` ranks.
 
     >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10)
-    >>> kv_cache_bytes(small, 1, 10, 2)  # 10 tokens * 2 * 2 heads * 2 * 2 bytes / 2
+    >>> kv_cache_bytes(small, [0], 2, 5, 2)  # 10 tokens * 2 * 2 heads * 2 * 2 bytes / 2
     80.0
     """
-    return num_layers * tokens * model.kv_cache_bytes_per_token_layer / model.attention.num_kv_shards(tp)
+    by_shards: dict[int, int] = {}
+    for layer, count in model.layer_kinds(layers):
+        if layer.attention is not None:
+            shards = layer.attention.num_kv_shards(tp)
+            cached = count * num_sequences * layer.attention.cache_bytes(sequence_length)
+            by_shards[shards] = by_shards.get(shards, 0) + cached
+    return sum((num_bytes / shards for shards, num_bytes in by_shards.items()), 0.0)
 
 
 def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int, *, skew: float = 1.0) -> float:

@@ -3,7 +3,8 @@
 Model
 -----
     dense   attention, norms, router, shared experts and dense FFN of the stage's layers; embedding, last norm and
-            output head where they stand: divided by TP, norms, routers and shared experts whole
+            output head where they stand: divided by TP, norms, routers and shared experts whole. A stage with layers
+            of MTP has the embedding too; of a tied embedding and head that are on one stage there is one
     expert  routed experts of the stage's layers (of all layers, where experts span stages) / EP
 """
 
@@ -31,6 +32,7 @@ class StageParameters:
     layers: Sequence[int]
     """Numbers of the layers, from 0."""
     has_embedding: bool = False
+    """Whether the stage holds the embedding: the first stage, and the stage of the layers of MTP."""
     has_head: bool = False
     """Whether the stage holds the last norm and the output head."""
     expert_replicas: int = 0
@@ -54,8 +56,12 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_parameters: StageParamet
     """Return the dense and the expert parameters that each rank of a stage holds."""
     stage = stage_parameters
     dense = sum(count * layer_params_per_rank(layer, mesh)[0] for layer, count in model.layer_kinds(stage.layers))
-    embedding = model.num_embedding_params // mesh.strategy.tp
-    dense += stage.has_embedding * embedding + stage.has_head * (embedding + model.hidden)
+    tp = mesh.strategy.tp
+    embedding = model.padded_vocab(tp) * model.hidden // tp
+    has_embedding = stage.has_embedding or any(map(model.is_mtp_layer, stage.layers))
+    shares_head = model.tie_word_embeddings and has_embedding  # one matrix, where both stand on the stage
+    dense += has_embedding * embedding + stage.has_head * ((not shares_head) * embedding + model.hidden)
+    dense += stage.has_embedding * model.n_positions * model.hidden
     num_moe = sum(map(model.is_moe_layer, mesh.convention.expert_layers(stage.layers, model.layers)))
     num_experts = model.experts + stage.expert_replicas
     return dense, num_moe * model.num_expert_params * num_experts // mesh.strategy.ep

@@ -69,8 +69,8 @@ def rest_ns(work, tokens):
     costs, model = Costs(work.cluster, dtype="bf16", is_random=True), work.model
     kernels = [
         *embedding_block(model, tokens),
-        *attention_block(model, tokens, work.sequence_length, tp=1, norm_tokens=tokens),
-        *router_block(model, tokens),
+        *attention_block(model.attention, tokens, work.sequence_length, tp=1, norm_tokens=tokens),
+        *router_block(model.moe_ffn, tokens),
         permute(model, float(tokens)),
         permute(model, float(tokens)),
         *head_block(model, work.head_tokens, tp=1),

@@ -50,7 +50,7 @@ def test_a_service_from_the_table_is_that_of_its_kernels(most):
     tokens = np.random.default_rng(most).integers(0, most + 1, (16, 1))
 
     def backward(tokens):
-        return backward_of(expert_block(MODEL, tokens))
+        return backward_of(expert_block(MODEL.moe_ffn, tokens))
 
     costs.kernels.service(backward, np.full((16, 1), 7), key="backward")
     duration_ns, flops = costs.kernels.service(backward, tokens, key="backward")
@@ -67,7 +67,7 @@ def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
     tokens = np.random.default_rng(1).integers(0, 500, (3, 8, 4)) * np.random.default_rng(2).integers(0, 2, (3, 8, 4))
 
     def block(tokens):
-        forward = expert_block(MODEL, tokens)
+        forward = expert_block(MODEL.moe_ffn, tokens)
         return backward_of(forward) if is_backward else forward
 
     priced = costs.kernels.each(block, tokens)

@@ -238,9 +238,9 @@ def test_the_hot_ranks_time_is_the_layers_expert_time():
     sources = routed.lane_ranks.size * work.owned_tokens
     spread = np.sqrt(sources * share * (1 - share))
     assert abs(hot - share * sources) <= 6 * spread  # binomial
-    times = [costs.kernels.kernel_ns(kernel, 1) for kernel in expert_block(work.model, np.array([[hot]]))]
+    times = [costs.kernels.kernel_ns(kernel, 1) for kernel in expert_block(work.model.moe_ffn, np.array([[hot]]))]
     service, _ = costs.kernels.service(
-        lambda tokens: expert_block(work.model, tokens), routed.slot_tokens, key="forward"
+        lambda tokens: expert_block(work.model.moe_ffn, tokens), routed.slot_tokens, key="forward"
     )
     assert int(service.max()) == int(np.sum(times))
 
@@ -301,10 +301,10 @@ def test_the_step_is_that_of_the_hot_rank_to_the_nanosecond():
     copies = np.array([[8 * tokens, 8 * tokens]])
     kernels = [
         *embedding_block(model, tokens),
-        *attention_block(model, tokens, work.sequence_length, tp=1, norm_tokens=tokens),
-        *router_block(model, tokens),
+        *attention_block(model.attention, tokens, work.sequence_length, tp=1, norm_tokens=tokens),
+        *router_block(model.moe_ffn, tokens),
         permute(model, float(2 * tokens)),
-        *expert_block(model, copies),
+        *expert_block(model.moe_ffn, copies),
         permute(model, float(2 * tokens)),
         *head_block(model, work.head_tokens, tp=1),
     ]

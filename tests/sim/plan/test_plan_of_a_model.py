@@ -50,7 +50,7 @@ def kernel_ns(device, kernel):
 def test_a_model_on_single_gpus_takes_the_sum_of_its_kernels():
     work = make_work("EP1_TP1_PP1_DP8", "megatron", num_gpus=8, model=DENSE)
     tokens, device = work.tokens, work.cluster.device
-    layer = [*attention_block(DENSE, tokens, work.sequence_length), *dense_ffn_block(DENSE, tokens)]
+    layer = [*attention_block(DENSE.attention, tokens, work.sequence_length), *dense_ffn_block(DENSE.plain_ffn, tokens)]
     kernels = [*embedding_block(DENSE, tokens), *(layer * DENSE.layers), *head_block(DENSE, work.head_tokens)]
     one_pass_ns = sum(kernel_ns(device, kernel) for kernel in kernels)
     trace = run(work).trace

@@ -32,7 +32,7 @@ REFUSALS = [
     ("  layers: 16\n", "", "7: model.layers must be given, got nothing. "
      "Add `layers` under `model`, or name a model.preset. Number of transformer layers."),
     ("  top_k: 2\n", "", "7: model.top_k must be given, got nothing. "
-     "Add `top_k` under `model`, or name a model.preset. Number of routed experts a token is sent to."),
+     "Add `top_k` under `model`, or name a model.preset. Number of routed experts that a token meets."),
     ("  top_k: 2\n", "  top_k: 65\n", "17: model.top_k must be at most model.experts = 64, got 65. Lower top_k."),
     ("experts: 64", "experts: 0", "17: model.top_k must be left out of a dense model, got 2. "
      "Give model.experts, or remove this key."),
@@ -88,7 +88,7 @@ REFUSALS = [
     ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
      "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
     ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
-     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts."),
+     "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts, mla_up_proj."),
     ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, 2, 3, got 4. Write one of these."),
     ("[tp, cp, ep, dp, pp]", "[tp, tp]", "26: parallel.rank_order must name tp, cp, ep, dp and pp, each once, "
      "got [tp, tp]. Write for example [tp, cp, ep, dp, pp], fastest first."),
@@ -122,8 +122,8 @@ REFUSALS = [
      "Write a number in that range."),
     ("capacity_factor: null", "capacity_factor: 0", "35: routing.capacity_factor must be above 0, got 0. "
      "Write for example 1.25, or null for all tokens."),
-    ("kind: multinomial", "kind: trace", "35: routing.file must be given with routing.kind trace, got nothing. "
-     "Add `file:` under routing."),
+    ("kind: multinomial", "kind: trace",
+     "35: routing.file must be given with routing.kind trace, got nothing. Add `file:` under routing."),
     ("kind: contiguous", "kind: explicit", "36: placement.experts must be given with placement.kind explicit, "
      "got nothing. Add `experts:` under placement."),
     ("kind: contiguous", "kind: greedy, groups: 8", "36: placement.groups must be left out with placement.kind greedy, "

@@ -182,7 +182,7 @@ def test_names_near_a_strategy_without_sp_name_it_where_it_is_needed() -> None:
 def test_a_rival_that_does_not_fit_wins_nothing() -> None:
     """Whether the scenario itself fits or not."""
     text = SMALL + (
-        "rivals: [EP16_TP1_PP1_DP16]\nclaims: [{id: a, says: b, source: c, metric: step_time_s, superlative: least}]\n"
+        "rivals: [EP8_TP1_PP1_DP16]\nclaims: [{id: a, says: b, source: c, metric: step_time_s, superlative: least}]\n"
     )
     for memory in ("1 MB", "64 GB"):
         claim = simulate(load_scenario_text(text, overrides=[f"cluster.device.memory={memory}"])).claims[0]

@@ -17,7 +17,8 @@ RINGS = ("network.all_reduce=ring", "network.all_reduce=hierarchical")
 WAYS = ("network.all_to_all=hierarchical", "network.all_to_all=low_latency")
 ALGORITHMS = {
     "all_reduce": ("network.all_reduce=tree", "network.all_reduce=nvls", *RINGS),
-    **dict.fromkeys(("all_gather", "reduce_scatter", "broadcast"), RINGS),
+    **dict.fromkeys(("all_gather", "reduce_scatter"), RINGS),
+    "broadcast": ("network.all_reduce=ring",),
     **dict.fromkeys(("all_to_all", "dispatch", "combine"), WAYS),
 }
 """What each operation may be told to do."""
@@ -143,7 +144,7 @@ links:
         (
             "all_gather",
             "network.all_reduce=tree",
-            "network.all_reduce must be auto, ring or hierarchical with op all_g",
+            "network.all_reduce must be one of auto, ring, hierarchical with op all_gather, got tree",
         ),
         ("dispatch", "network.all_reduce=ring", "network.all_reduce must be auto with op dispatch, got ring"),
         ("dispatch", "network.num_sms=132", "network.num_sms must be below the 132 SMs of h100-sxm, got 132"),
