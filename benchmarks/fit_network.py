@@ -20,10 +20,10 @@ import numpy as np
 
 from sim.build.collective import build_collective
 from sim.build.work import CollectiveWork
-from sim.plan import pricing
 from sim.plan.collective import CollectivePlan, bus_factor
 from sim.plan.transfer_costs import exchange_sms
 from sim.studies.suites import find_suites
+from topology import abstract_cluster
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.protocols import FITTED, build_protocols
@@ -95,7 +95,7 @@ def at_datasheet(cluster: Cluster) -> Cluster:
 
 def log_errors(rows: Sequence[Row], constants: Mapping[str, float]) -> list[float]:
     """Return log(modelled / published) of each row."""
-    pricing.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
+    abstract_cluster.protocols_of = lambda inside, between: build_protocols(inside, between, constants)
     return [math.log(modelled(row, constants) / row.published) for row in rows]
 
 

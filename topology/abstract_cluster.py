@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from topology.device import Device
 from topology.links import FlowLinks, LinkLoad
 from topology.pairs import Pairs
+from topology.presets.protocols import Protocol, protocols_of
 
 __all__ = ["Cluster"]
 
@@ -50,6 +51,9 @@ class Cluster(ABC):
     """Technology of the links inside a node, such as `nvlink4`; None: not known."""
     between: str | None = None
     """Technology of the network between nodes, such as `ib-ndr`; None: not known."""
+
+    warnings: tuple[str, ...] = ()
+    """What the description of the cluster leaves open or contradicts, in full sentences."""
 
     @cached_property
     def graph(self) -> "nx.DiGraph[str]":
@@ -130,6 +134,19 @@ class Cluster(ABC):
     @abstractmethod
     def exit_bytes_per_s(self) -> float:
         """Datasheet bandwidth out of a node for each of its GPUs, the best of all nodes; infinite on one node."""
+
+    @property
+    @abstractmethod
+    def has_nvswitches(self) -> bool:
+        """Whether every GPU has a link to an NVSwitch."""
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """Protocols that the cluster can run; NVLS needs NVSwitches and GPUs that use their multicast."""
+        known = protocols_of(self.inside, self.between)
+        if self.has_nvswitches and self.device.has_multicast:
+            return known
+        return tuple(protocol for protocol in known if protocol.algorithm != "nvls")
 
     # ---- paths and loads -----------------------------------------------------------------------------------------
 

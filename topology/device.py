@@ -100,6 +100,8 @@ class Device:
     """Fixed time of a kernel: launch, first and last bytes."""
     tile_overhead_s: float
     """Time that each tile adds to its wave: fill and drain of the tile's pipeline."""
+    has_multicast: bool = False
+    """Whether NVSwitches reduce for it (NVLS): NVIDIA's GPUs of compute capability 9.0 and up."""
     source: str
     """Where the figures come from, and how sure they are."""
 

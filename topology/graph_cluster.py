@@ -9,7 +9,8 @@ The vertices and links of the graph carry these data, and all GPUs can reach eac
 
     vertex    kind (gpu, nvswitch, nic, cpu, pcie, leaf, spine, switch ...); node, for what is inside a node
     GPU       rank and node; rail (its position in the node) and speed (1) may be left out
-    link      kind, bandwidth_bytes_per_s, efficiency, latency_s; hops that it counts as (1) may be left out
+    link      kind, bandwidth_bytes_per_s, efficiency, latency_s; hops that it counts as (1) and is_forwarded (False),
+              whether GPUs forward what comes over it, may be left out
 
 Assumptions
 -----------
@@ -51,6 +52,12 @@ class GraphCluster(Cluster):
         """Return the rail (position in its node) of each rank."""
         rails: IntArray = self._node_and_rail[1].take(np.asarray(ranks, dtype=np.intp))
         return rails
+
+    @cached_property
+    def has_nvswitches(self) -> bool:
+        """Whether every GPU has a link to an NVSwitch."""
+        kind = nx.get_node_attributes(self.graph, "kind")
+        return all(any(kind[other] == "nvswitch" for other in self.graph.successors(gpu)) for gpu in self.gpu_names)
 
     @cached_property
     def in_node_bytes_per_s(self) -> float:
@@ -165,6 +172,7 @@ def build_graph_cluster(
     name: str,
     inside: str | None = None,
     between: str | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Cluster:
     """Return the cluster that a graph describes, with `device` in every slot.
 
@@ -176,6 +184,8 @@ def build_graph_cluster(
         What errors and reports call the cluster.
     inside, between
         Technology of the links inside and between nodes; None: what the graph's own attributes of these names say.
+    warnings
+        What the description of the cluster leaves open.
 
     Raises
     ------
@@ -203,6 +213,7 @@ def build_graph_cluster(
         wire=partial(_as_it_is, graph),
         inside=inside or graph.graph.get("inside"),
         between=between or graph.graph.get("between"),
+        warnings=warnings,
     )
 
 

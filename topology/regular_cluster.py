@@ -228,6 +228,11 @@ class RegularCluster(Cluster):
         return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
 
     @property
+    def has_nvswitches(self) -> bool:
+        """Whether every GPU has a link to an NVSwitch: always."""
+        return True
+
+    @property
     def in_node_bytes_per_s(self) -> float:
         """Datasheet bandwidth with which a GPU sends inside its node."""
         return self.spec.nvlink.bandwidth_bytes_per_s

@@ -7,14 +7,15 @@ outside, where a link may count as several (`hops`: the global cables of a drago
 where it may lead, the first that reaches its end is taken:
 
     between GPUs of a node    1  over NVSwitches, or one link, inside the node
-                              2  inside the node, through no third GPU
-                              3  inside the node
-    then, and between nodes   4  through no third GPU
-                              5  through GPUs of the sender's node (as NCCL's PXN does)
-                              6  through GPUs of either end's node
-                              7  anywhere (a torus of GPUs, say)
+                              2  inside the node, over links that GPUs forward (`is_forwarded`: xGMI)
+                              3  inside the node, through no third GPU
+                              4  inside the node
+    then, and between nodes   5  through no third GPU
+                              6  through GPUs of the sender's node (as NCCL's PXN does)
+                              7  through GPUs of either end's node
+                              8  anywhere (a torus of GPUs, say)
 
-Up to 6 no other node forwards. Paths of equal cost share the bytes equally, path by path, and the latency
+Up to 7 no other node forwards. Paths of equal cost share the bytes equally, path by path, and the latency
 of the pair is the longest latency of these paths.
 
 Assumptions
@@ -32,8 +33,12 @@ from numpy.typing import NDArray
 
 __all__ = ["Route", "Routes"]
 
-_IN_NODE_TIERS = (1, 2, 3)
-_TIERS_BETWEEN = (4, 5, 6, 7)
+_NVSWITCH, _FORWARDED, _IN_NODE, _SENDER, _ANYWHERE = 1, 2, 4, 6, 8
+"""Tiers that are told apart below."""
+_IN_NODE_TIERS = (_NVSWITCH, _FORWARDED, 3, _IN_NODE)
+_TIERS_BETWEEN = (5, _SENDER, 7, _ANYWHERE)
+_THROUGH_GPUS = (_FORWARDED, _IN_NODE, 7, _ANYWHERE)
+"""Tiers whose paths may lead through any GPU."""
 _MOST_TREES = 256
 """Searches that are kept: each holds all of the graph that it reached."""
 
@@ -81,6 +86,7 @@ class Routes:
         number = {name: i for i, name in enumerate(self._names)}
         self._host: list[int | None] = [data.get("node") for _, data in graph.nodes(data=True)]
         self._kind: list[str] = [data["kind"] for _, data in graph.nodes(data=True)]
+        self._is_forwarded = [bool(data.get("is_forwarded")) for _, _, data in graph.edges(data=True)]
         self._next: list[list[tuple[int, int, float, int]]] = [[] for _ in self._names]  # vertex, link, latency, hops
         for link, (a, b, data) in enumerate(graph.edges(data=True)):
             self._next[number[a]].append((number[b], link, float(data["latency_s"]), int(data.get("hops", 1))))
@@ -165,7 +171,9 @@ class Routes:
             if vertex != start and not self._forwards(vertex, start, tier):
                 continue
             for after, link, latency_s, hops in self._next[vertex]:
-                if not self._may_go(vertex, after, start, tier):
+                if not self._may_go(vertex, after, start, tier) or (
+                    tier == _FORWARDED and not self._is_forwarded[link]
+                ):
                     continue
                 is_inside = self._host[vertex] is not None and self._host[vertex] == self._host[after]
                 there = so_far + (self._in_node_hop if is_inside else hops)
@@ -182,15 +190,15 @@ class Routes:
 
     def _forwards(self, vertex: int, start: int, tier: int) -> bool:
         """Tell whether a path of `tier` may lead through a vertex."""
-        if tier == 1:
+        if tier == _NVSWITCH:
             return self._kind[vertex] == "nvswitch"
-        if self._kind[vertex] != "gpu" or tier in (3, 6, 7):
+        if self._kind[vertex] != "gpu" or tier in _THROUGH_GPUS:
             return True
-        return tier == 5 and self._host[vertex] == self._host[start]
+        return tier == _SENDER and self._host[vertex] == self._host[start]
 
     def _may_go(self, vertex: int, after: int, start: int, tier: int) -> bool:
         """Tell whether a path of `tier` may lead from a vertex to the one after it."""
         here, there, home = self._host[vertex], self._host[after], self._host[start]
         if tier in _IN_NODE_TIERS:
             return there == home
-        return tier == 7 or here is None or here in (home, there)
+        return tier == _ANYWHERE or here is None or here in (home, there)

@@ -81,8 +81,8 @@ class Convention(ABC):
     ) -> list[Strategy]:
         """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
 
-        DP follows from the number of GPUs, and SP from the convention. SP is named where `strategy` switches it off and
-        the convention needs it. CP, ETP and VPP stay as they are.
+        DP follows from the number of GPUs, and SP from the convention. DP is named where DP is all that
+        changes, and SP where `strategy` switches it off and the convention needs it. CP, ETP and VPP stay as they are.
         """
         sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
         found: list[tuple[int, float, str, Strategy]] = []
@@ -96,6 +96,8 @@ class Convention(ABC):
                         changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
                         factor = sum(abs(math.log2(change)) for change in changes)
                         num_changed = candidate.differences(replace(strategy, dp=None))
+                        if strategy.dp is not None and candidate.name == strategy.name:  # DP is what is wrong
+                            candidate = replace(candidate, dp=self.dp_of(candidate, num_gpus))
                         found.append((num_changed, factor, candidate.name, candidate))
         return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
 

@@ -17,7 +17,6 @@ from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from topology.presets.protocols import protocols_of
 from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
 from workloads.schedules import SCHEDULES, PipelineOrder
@@ -163,7 +162,9 @@ def _build(scenario: Scenario) -> Built:
         own_order=own,
     )
     try_routing(work)
-    return Built(work=work, assumptions=assumptions_of(scenario, work), warnings=warnings_of(work))
+    return Built(
+        work=work, assumptions=assumptions_of(scenario, work), warnings=[*cluster.warnings, *warnings_of(work)]
+    )
 
 
 def _own_order(scenario: Scenario, mesh: Mesh, *, num_microbatches: int) -> PipelineOrder | None:
@@ -178,13 +179,13 @@ def _own_order(scenario: Scenario, mesh: Mesh, *, num_microbatches: int) -> Pipe
 def check_network(scenario: Scenario, cluster: Cluster) -> None:
     """Refuse an all-reduce that the cluster cannot run, and SMs that leave its kernels none."""
     network = scenario.spec.network
-    known = dict.fromkeys(protocol.algorithm for protocol in protocols_of(cluster.inside, cluster.between))
+    known = dict.fromkeys(protocol.algorithm for protocol in cluster.protocols)
     if network.all_reduce not in {"auto", *known}:
         raise InvalidValueError(
             "network.all_reduce",
             rule=f"be an algorithm that {cluster.name} can run",
             value=network.all_reduce,
-            hint="Its switches do not reduce: write auto, ring, tree or hierarchical.",
+            hint="NVLS needs an NVSwitch that reduces and GPUs that use it: write auto, ring, tree or hierarchical.",
         )
     if network.num_sms is not None and network.num_sms >= cluster.device.num_sms:
         raise InvalidValueError(

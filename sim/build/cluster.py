@@ -43,7 +43,7 @@ def cluster_of(scenario: Scenario) -> Cluster:
     if spec.preset is None:
         return build_own_cluster(scenario, spec, _device(scenario, ""), changes)
     preset = get_cluster_preset(spec.preset)
-    fabric = _wired(spec, _with_bandwidths(spec, preset.fabric))
+    fabric = _wired(spec, _with_bandwidths(spec, _with_gpus_used(spec, preset.fabric)))
     _check_nic_names(scenario, fabric)
     return _known_cluster(fabric, spec.num_nodes or 1, _device(scenario, preset.device), changes)
 
@@ -55,6 +55,21 @@ def cluster_of(scenario: Scenario) -> Cluster:
 def _known_cluster(fabric: FabricSpec, num_nodes: int, device: Device, changes: tuple[Change, ...]) -> Cluster:
     """Return a cluster, the same for equal ones: a cluster never changes, and alternatives share most of theirs."""
     return build_cluster(fabric, num_nodes, device, changes)
+
+
+def _with_gpus_used(spec: ClusterSpec, fabric: FabricSpec) -> FabricSpec:
+    """Return a fabric whose nodes have the GPUs in use alone."""
+    used = spec.gpus_per_node_used
+    if used is None:
+        return fabric
+    if used > fabric.gpus_per_node:
+        raise InvalidValueError(
+            "cluster.gpus_per_node_used",
+            rule=f"be from 1 to {fabric.gpus_per_node}, the GPUs of a node of {fabric.name}",
+            value=used,
+            hint=f"Write {fabric.gpus_per_node}, or leave the key out.",
+        )
+    return replace(fabric, gpus_per_node=used)
 
 
 def _with_bandwidths(spec: ClusterSpec, fabric: FabricSpec) -> FabricSpec:

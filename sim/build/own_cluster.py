@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import networkx as nx
 
@@ -18,12 +18,15 @@ from topology.device import Device
 from topology.files.generations import sm_of_device, technology_of
 from topology.files.graphml import graphml_to_graph
 from topology.files.nccl_xml import nccl_xml_to_node
-from topology.files.one_node import repeat_node
+from topology.files.one_node import OneNode, repeat_node
+from topology.files.rocm_smi import is_rocm_smi, rocm_smi_to_node
 from topology.files.topo_matrix import topo_matrix_to_node
 from topology.graph_cluster import build_graph_cluster
 
 __all__ = ["build_own_cluster"]
 
+_WHOLE_CLUSTERS: Final = (".yaml", ".graphml")
+"""Suffixes of files that describe all nodes; other files describe one node."""
 _MAX_BYTES: Final = 1 << 26
 """The largest file but YAML (256 KiB) that is read."""
 
@@ -39,9 +42,16 @@ def build_own_cluster(scenario: Scenario, spec: ClusterSpec, device: Device, cha
     path = scenario.file_beside("cluster.file", spec.file or "")
     text = _read(path)
     with scenario.located_errors(other_file=path):
-        graph = _graph(str(path), text, spec.num_nodes, spec.device.preset or "", spec.nic_bandwidth)
-        cluster = _known_cluster(graph, str(graph.graph.get("name") or path.stem), device, changes)
-    if spec.num_nodes not in {None, cluster.num_nodes}:
+        request = _Request(
+            num_nodes=spec.num_nodes,
+            device=spec.device.preset or "",
+            nic_bytes_per_s=spec.nic_bandwidth,
+            nics=spec.nics,
+            gpus_used=spec.gpus_per_node_used,
+        )
+        graph, warnings = _graph(str(path), text, request)
+        cluster = _known_cluster(graph, str(graph.graph.get("name") or path.stem), device, changes, warnings)
+    if path.suffix in _WHOLE_CLUSTERS and spec.num_nodes not in {None, cluster.num_nodes}:
         rule, hint = f"be left out or {cluster.num_nodes}, as many as the file has", "Describe other nodes in the file."
         raise InvalidValueError("cluster.num_nodes", rule=rule, value=spec.num_nodes, hint=hint)
     return cluster
@@ -55,37 +65,57 @@ def _read(path: Path) -> str:
     return read_input_text(path, limit_bytes, hint="Name a file that describes the machines.", too_large=too_large)
 
 
+class _Request(NamedTuple):
+    """What a scenario wants of the file of one node."""
+
+    num_nodes: int | None
+    device: str
+    nic_bytes_per_s: float | None
+    nics: tuple[str, ...]
+    gpus_used: int | None
+
+
 @lru_cache(maxsize=8)
-def _graph(
-    path: str, text: str, num_nodes: int | None, device: str, nic_bytes_per_s: float | None
-) -> "nx.DiGraph[str]":
-    """Return the graph of a file; the same for the same text, for alternatives share it."""
-    name = Path(path).stem
+def _graph(path: str, text: str, request: _Request) -> tuple["nx.DiGraph[str]", tuple[str, ...]]:
+    """Return the graph of a file and its warnings; the same for the same text, for alternatives share it."""
+    name, device = Path(path).stem, request.device
     match Path(path).suffix:
         case ".yaml":
-            return yaml_to_graph(text, file=path)
+            return yaml_to_graph(text, file=path), ()
         case ".graphml":
-            return graphml_to_graph(text, name)
+            return graphml_to_graph(text, name), ()
         case ".xml":
-            node = nccl_xml_to_node(text, sm=_sm(device))
+            node = nccl_xml_to_node(text, device=device)
         case _:
-            node = topo_matrix_to_node(text, sm=sm_of_device(device))
-    graph = repeat_node(node, num_nodes or 1, name=name, nic_bytes_per_s=nic_bytes_per_s)
+            node = rocm_smi_to_node(text, device=device) if is_rocm_smi(text) else _of_nvidia_smi(text, device)
+    graph = repeat_node(
+        node,
+        request.num_nodes,
+        name=name,
+        nic_bytes_per_s=request.nic_bytes_per_s,
+        nics=request.nics,
+        gpus_used=request.gpus_used,
+    )
     kinds = dict.fromkeys(data["kind"] for _, _, data in graph.edges(data=True))
-    inside = technology_of(device, _sm(device), kinds) if _sm(device) else None
+    inside = technology_of(device, sm=node.sm, gfx=node.gfx, kinds=kinds, gpus_per_node=len(node.gpus))
     graph.graph.update({"inside": inside} if inside else {})
-    return graph
+    return graph, tuple(dict.fromkeys(node.warnings))
 
 
-def _sm(device: str) -> int:
-    """Return the compute capability of a device, 0 if it is not known: NCCL's topology tells it itself."""
-    try:
-        return sm_of_device(device)
-    except InvalidValueError:
-        return 0
+def _of_nvidia_smi(text: str, device: str) -> OneNode:
+    """Return the node that `nvidia-smi topo -m` describes."""
+    sm = sm_of_device(device)
+    if not sm:
+        hint = "nvidia-smi prints no bandwidths, and they are known for NVIDIA's GPUs alone: describe it in YAML."
+        rule = "be one of NVIDIA where nvidia-smi describes the machine"
+        raise InvalidValueError("cluster.device.preset", rule, device, hint)
+    return topo_matrix_to_node(text, sm=sm, device=device)
 
 
 @lru_cache(maxsize=8)
-def _known_cluster(graph: "nx.DiGraph[str]", name: str, device: Device, changes: tuple[Change, ...]) -> Cluster:
+def _known_cluster(
+    graph: "nx.DiGraph[str]", name: str, device: Device, changes: tuple[Change, ...], warnings: tuple[str, ...]
+) -> Cluster:
     """Return the cluster, the same for the same graph, device and changes: it keeps the paths that it found."""
-    return build_graph_cluster(degrade(graph, changes, name=name) if changes else graph, device, name=name)
+    changed = degrade(graph, changes, name=name) if changes else graph
+    return build_graph_cluster(changed, device, name=name, warnings=warnings)

@@ -11,7 +11,7 @@ from rich.console import Console
 from sim.build.build import build_scenario_cluster
 from sim.cli.steps import check_changes, named_path, output_file, print_result
 from sim.errors import InvalidValueError
-from sim.report.console.tables import print_rows
+from sim.report.console.tables import bullets, heading, print_rows
 from sim.report.files import PICTURES, write_whole
 from sim.report.topology.links import read_link_use
 from sim.results.quantities import format_quantity
@@ -22,6 +22,7 @@ from topology.link_groups import LinkGroup, link_groups
 __all__ = ["topology_command"]
 
 _GRAPHS = (".graphml", ".yaml")
+_MOST_NAMES = 16
 _COLUMNS = ["kind", "links", "bandwidth", "efficiency", "reachable", "latency", "source"]
 
 
@@ -91,6 +92,18 @@ def _kinds(cluster: Cluster) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: item[0] != "gpu"))
 
 
+def _nics(cluster: Cluster, *, in_use: bool) -> list[str]:
+    """Return what the machines call the NICs that carry compute traffic, or the other NICs; each name once."""
+    nics = [(name, data) for name, data in cluster.graph.nodes(data=True) if data["kind"] == "nic"]
+    chosen = [(name, data) for name, data in nics if data.get("in_use", True) == in_use]
+    return list(dict.fromkeys(str(data.get("label", name)) for name, data in chosen))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "") or "none"
+
+
 def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]:
     groups = link_groups(cluster.graph)
     return {
@@ -100,6 +113,8 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
         "num_nodes": cluster.num_nodes,
         "num_gpus": cluster.num_gpus,
         "vertices": _kinds(cluster),
+        "nics_in_use": _nics(cluster, in_use=True),
+        "nics_not_in_use": _nics(cluster, in_use=False),
         "link_kinds": [
             {
                 "kind": group.kind,
@@ -112,6 +127,7 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
             }
             for group in groups
         ],
+        "warnings": list(cluster.warnings),
         "written": None if output is None else str(output),
     }
 
@@ -119,8 +135,15 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
 def _print(cluster: Cluster, name: str, output: Path | None, console: Console) -> None:
     facts = [["cluster", f"{_cluster_name(cluster)} of {name}"], ["nodes", f"{cluster.num_nodes:,}"]]
     facts += [["device", cluster.device.name], *([kind, f"{count:,}"] for kind, count in _kinds(cluster).items())]
+    if num_cpus := _kinds(cluster).get("cpu"):
+        facts.append(["NUMA nodes a node", f"{num_cpus / cluster.num_nodes:g}"])
+    if unused := _nics(cluster, in_use=False):
+        facts += [["NICs in use", _listed(_nics(cluster, in_use=True))], ["NICs not in use", _listed(unused)]]
     print_rows("cluster", ["", ""], facts, console)
     print_rows("link kinds", _COLUMNS, [_row(group) for group in link_groups(cluster.graph)], console)
+    if cluster.warnings:
+        heading(console, "warnings")
+        bullets(console, cluster.warnings, mark="!", style="bold yellow")
     if output is not None:
         console.print()
         typer.echo(f"Wrote {output}.")

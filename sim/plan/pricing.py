@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, protocols_of
+from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol
 from workloads.collectives import Exchange, Step
 
 __all__ = ["Pricing"]
@@ -26,7 +26,7 @@ __all__ = ["Pricing"]
 FloatArray = NDArray[np.float64]
 Ranks = NDArray[np.intp]
 _PAIRWISE = "xgmi"
-_INSIDE_KINDS = ("nvlink", _PAIRWISE, "cpu")
+_INSIDE_KINDS = ("nvlink", _PAIRWISE, "c2c", "cpu")
 _GPU_TO_NIC = "pcie"
 _ROUNDING = 1e-12
 
@@ -37,7 +37,7 @@ class Pricing:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         known: dict[str, list[Protocol]] = {}
-        for protocol in protocols_of(cluster.inside, cluster.between):
+        for protocol in cluster.protocols:
             known.setdefault(protocol.algorithm, []).append(protocol)
         self.protocols: Mapping[str, list[Protocol]] = known
         self._overheads: dict[Protocol, FloatArray | None] = {}
@@ -45,8 +45,11 @@ class Pricing:
 
     @cached_property
     def has_mesh(self) -> bool:
-        """Whether GPUs of a node are linked pair by pair."""
-        return _PAIRWISE in self.cluster.link_kinds
+        """Whether GPUs of a node are linked pair by pair, at least half of all pairs."""
+        num_links = self.cluster.link_kinds.count(_PAIRWISE)
+        nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
+        num_pairs = sum(int(count) * (int(count) - 1) for count in np.unique(nodes, return_counts=True)[1])
+        return num_links > 0 and 2 * num_links >= num_pairs
 
     def only_protocol(self, algorithm: str) -> Protocol:
         """Return the protocol of an algorithm that has only one."""

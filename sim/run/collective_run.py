@@ -49,6 +49,7 @@ class CollectiveRun(ScenarioRun):
             path_ns=path_ns(run.trace),
             stages_ns=stages_ns(run.trace),
             assumptions=self.assumptions,
+            warnings=list(self.work.cluster.warnings),
             choices=[plan.choice],
             pairs=pair_use(plan, run) if options.pairs else None,
         )

@@ -33,6 +33,10 @@ CLUSTER_SUFFIXES: Final = (".yaml", ".graphml", ".xml", ".txt")
 """What files of clusters end in: nodes and links, GraphML, NCCL's topology, `nvidia-smi topo -m`."""
 
 
+_OF_ONE_NODE: Final = ("nic_bandwidth", "nics", "gpus_per_node_used")
+"""Keys that go with files of one node and not with files of all nodes."""
+
+
 class FabricSection(Section):
     """How the nodes are wired; which keys there are depends on the kind."""
 
@@ -72,7 +76,10 @@ class FabricSection(Section):
                 )
         if self.kind == "torus" and self.shape is None:
             raise InvalidValueError(
-                ("shape",), rule="be given with fabric.kind torus", value="nothing", hint="Write [4, 4]."
+                ("shape",),
+                rule="be given with fabric.kind torus",
+                value="nothing",
+                hint="Write two or three counts whose product is cluster.num_nodes.",
             )
         return self
 
@@ -167,7 +174,8 @@ class ClusterSpec(Section):
     preset: Text | None = None
     """Name of a cluster, as `moesim list presets` shows them; this or `file`."""
     file: Text | None = None
-    """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml or `nvidia-smi topo -m` .txt."""
+    """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml, .txt of `nvidia-smi topo -m` or
+    rocm-smi."""
     num_nodes: Annotated[int, count_of("cluster.num_nodes")] | None = None
     """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file tells it itself."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()
@@ -180,6 +188,11 @@ class ClusterSpec(Section):
         None
     )
     """How the nodes are wired: a kind, or a mapping with `kind` and its keys; without it as the preset is."""
+    nics: tuple[Ident, ...] = ()
+    """NICs in use of the nodes of an .xml or .txt file, as `NCCL_IB_HCA` names them: [mlx5_0, mlx5_3], or [^mlx5_4] for
+    all but mlx5_4; without names those that serve GPUs."""
+    gpus_per_node_used: Annotated[int, count_of("cluster.gpus_per_node_used")] | None = None
+    """How many GPUs of each node are used, from the first, such as 64 of a rack's 72; default: all."""
     degraded: tuple[DegradedSpec, ...] = ()
     """Links, NICs and GPUs that are slower than the rest, or gone."""
 
@@ -191,6 +204,11 @@ class ClusterSpec(Section):
                 if getattr(self, key) is None:
                     hint = f"Add `{key}:` under cluster." if key == "num_nodes" else "Add `preset:` or `file:` there."
                     raise InvalidValueError((key,), rule="be given", value="nothing", hint=hint)
+            if self.nics:
+                hint = "A preset has the NICs of the compute network alone: remove the key."
+                raise InvalidValueError(
+                    ("nics",), rule="be left out with cluster.preset", value=list(self.nics), hint=hint
+                )
             return self
         if self.preset is not None:
             raise InvalidValueError(
@@ -203,8 +221,8 @@ class ClusterSpec(Section):
         if self.device.preset is None:
             hint = "The file tells links and not what GPUs compute: write for example `device: h100-sxm`."
             raise InvalidValueError(("device",), rule="be given with cluster.file", value="nothing", hint=hint)
-        for key in ("fabric", "nvlink_bandwidth", *(("nic_bandwidth",) if suffix in {".yaml", ".graphml"} else ())):
-            if getattr(self, key) is not None:
+        for key in ("fabric", "nvlink_bandwidth", *(_OF_ONE_NODE if suffix in {".yaml", ".graphml"} else ())):
+            if getattr(self, key):
                 hint = "Change the links in the file."
                 raise InvalidValueError(
                     (key,), rule=f"be left out with a {suffix} file", value=getattr(self, key), hint=hint

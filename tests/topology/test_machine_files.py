@@ -73,7 +73,7 @@ def test_a_dump_of_an_h100_instance_gives_that_instance() -> None:
     node = nccl_xml_to_node(NCCL_H100)
     assert kinds(node.graph) == {"gpu": 8, "nic": 8, "cpu": 2, "pcie": 8, "nvswitch": 1}
     assert rates(node.graph, "nvlink") == {450.0}
-    assert set(node.nic_bytes_per_s.values()) == {25e9}
+    assert {nic.bytes_per_s for nic in node.nics.values()} == {25e9}
     assert [nearest_nics(node.graph, f"gpu{i}") for i in range(8)] == [[f"mlx5_{7 - i}"] for i in range(8)]
     assert rates(node.graph, "pcie") == {63.0, 0.25}  # the virtual bridges claim 2.5 GT/s x1 towards the CPU
     assert rates(node.graph, "cpu") == {22.0}
@@ -83,7 +83,7 @@ def test_a_file_that_names_devices_by_class_alone_is_understood() -> None:
     """Azure's file has no GPU and no net elements: eight of each by class, two pairs on a switch, rates not told."""
     node = nccl_xml_to_node(NCCL_NDV4, sm=80)
     assert kinds(node.graph) == {"gpu": 8, "nic": 8, "cpu": 4, "pcie": 4}
-    assert set(node.nic_bytes_per_s.values()) == {None}
+    assert {nic.bytes_per_s for nic in node.nics.values()} == {None}
     assert nx.shortest_path_length(node.graph, "gpu0", "nic1") == 2
     with pytest.raises(InvalidValueError, match="nic_bandwidth must be given"):
         repeat_node(node, 2, name="ndv4")
@@ -93,13 +93,13 @@ def test_a_file_that_names_devices_by_class_alone_is_understood() -> None:
 @pytest.mark.parametrize(
     ("node", "hops"),
     [
-        (topo_matrix_to_node(HGX_H100, sm=90), ["gpu0", "pcie0.0", "nic0.8", "leaf8", "nic1.8", "pcie1.0", "gpu8"]),
+        (topo_matrix_to_node(HGX_H100, sm=90), ["gpu0", "pcie0.0", "nic0.8", "leaf7", "nic1.8", "pcie1.0", "gpu8"]),
         (nccl_xml_to_node(NCCL_H100), ["gpu0", "pcie0.0", "nic0.7", "leaf7", "nic1.7", "pcie1.0", "gpu8"]),
     ],
     ids=["topo -m", "xml"],
 )
 def test_two_nodes_are_joined_by_rails(node: OneNode, hops: list[str]) -> None:
-    """GPU 0 of both nodes meet over the NIC beside them and its leaf; the graph can be simulated."""
+    """GPU 0 of both nodes meet over the NIC beside them and its leaf; NIC 0 of the matrix serves no GPU."""
     graph = repeat_node(node, 2, name="two", nic_bytes_per_s=50e9)
     cluster = build_graph_cluster(graph, H100, name="two")
     assert (cluster.num_nodes, cluster.num_gpus) == (2, 16)
@@ -152,7 +152,7 @@ SYSTEM = f"<system><cpu>{GPU}</cpu></system>"
         ("<system/>", "hold a GPU"),
         (f"<system><cpu>{'<pci/>' * 2048}</cpu></system>", "hold at most 2048 devices, got 2049"),
         (f"<system><cpu>{'<pci>' * 99}{'</pci>' * 99}</cpu></system>", "be nested at most 32 deep"),
-        (f"<system>{GPU}</system>", "stand in a `cpu` element"),
+        (f"<system>{GPU}</system>", "stand in a `cpu` or `pci` element"),
         (SYSTEM.replace("16 GT/s", "7 GT/s"), "be one of 2.5, 5, 8"),
         (SYSTEM.replace('dev="0"', 'dev="x"'), "dev of `gpu`"),
         (SYSTEM.replace("NVLINK", '<nvlink target="b" count="2"/>'), "lead to another GPU"),

@@ -19,7 +19,7 @@ References
 Kim et al., "Technology-driven, highly-scalable dragonfly topology", 2008, section 3.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -61,7 +61,7 @@ class Dragonfly:
                 "global_links_per_switch",
                 rule=f"reach {num_others} other groups from {self.switches_per_group} switches",
                 value=self.global_links_per_switch,
-                hint=f"Write at least {-(-num_others // self.switches_per_group)}, or make groups larger.",
+                hint=self._hint(num_nodes),
             )
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
@@ -109,6 +109,17 @@ class Dragonfly:
         """Link two switches by one cable more."""
         known = graph.edges[ends]["bandwidth_bytes_per_s"] if graph.has_edge(*ends) else 0.0
         add_both_ways(graph, *ends, spec.leaf_hop, bandwidth_bytes_per_s=known + cable, hops=_GLOBAL_HOPS)
+
+    def _hint(self, num_nodes: int) -> str:
+        """Return a change of one option after which every group has a cable to every other group."""
+        num_others = self._num_groups(num_nodes) - 1
+        num_links = -(-num_others // self.switches_per_group)
+        if num_links <= _MOST_OF_EACH:
+            return f"Write global_links_per_switch: {num_links}."
+        for nodes_per_switch in range(self.nodes_per_switch + 1, _MOST_OF_EACH + 1):
+            if replace(self, nodes_per_switch=nodes_per_switch)._num_groups(num_nodes) - 1 <= self._num_slots:
+                return f"Write nodes_per_switch: {nodes_per_switch}."
+        return "Write larger groups: more switches_per_group and more global_links_per_switch."
 
     @property
     def _num_slots(self) -> int:

@@ -15,7 +15,7 @@ Dimension-ordered routing, which some machines have, loads cables less evenly: e
 
 from dataclasses import dataclass
 from itertools import product
-from math import prod
+from math import isqrt, prod
 
 import networkx as nx
 
@@ -42,8 +42,17 @@ class Torus:
                 "shape",
                 rule=f"be two or three counts whose product is cluster.num_nodes = {num_nodes}",
                 value=list(self.shape),
-                hint=f"Write for example [{num_nodes}, 1].",
+                hint=f"Write for example {list(self._shape_for(num_nodes))}.",
             )
+
+    def _shape_for(self, num_nodes: int) -> tuple[int, int]:
+        """Return the shape of two dimensions, as equal as can be, that has a place for each node.
+
+        >>> Torus(shape=(4, 4))._shape_for(24)
+        (6, 4)
+        """
+        narrow = next(count for count in range(isqrt(num_nodes), 0, -1) if num_nodes % count == 0)
+        return num_nodes // narrow, narrow
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the switch of its node."""

@@ -1,13 +1,15 @@
-"""Figures that a machine's own description leaves out: NVLink and PCIe by GPU, the link between CPUs, latencies.
+"""Figures that the description of a machine leaves out: NVLink, xGMI and PCIe by GPU, latencies.
 
-Bandwidths are of one direction. What NCCL credits an NVLink with, over the datasheet's figure, is its efficiency.
+Bandwidths are of one direction. The efficiency of a link is the bandwidth with which NCCL or RCCL credits the link,
+over the bandwidth of the datasheet.
 
 References
 ----------
 NCCL src/graph/topo.h: SM70, SM80, SM90 and SM100_NVLINK_BW 20.0, 20.0, 20.6 and 40.1 GB/s; links between CPUs 6 to 40
 GB/s. Datasheets: NVLink 2, 3 and 4 have 25 GB/s per link and direction, NVLink 5 50 GB/s; 6, 12, 18 and 18 links.
 PCI-SIG: an x16 slot carries 15.75, 31.5, 63 and 121 GB/s (3.0 to 6.0). Latencies: DeepSeek-AI, "Insights into
-DeepSeek-V3", 2025.
+DeepSeek-V3", 2025. RCCL src/graph/topo.h: MI200_XGMI_WIDTH 36, VEGA_XGMI_WIDTH 24 GB/s. AMD: an xGMI link carries
+46 GB/s (MI100), 50 GB/s (MI250X) and 64 GB/s (MI300X).
 """
 
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sim.errors import InvalidValueError
+from topology.presets.protocols import simple_rate
 
 __all__ = [
     "CPU_LATENCY_S",
@@ -24,9 +27,14 @@ __all__ = [
     "PCIE_LATENCY_S",
     "SOURCES",
     "Generation",
+    "XgmiGeneration",
     "generation_of",
+    "gfx_of_device",
+    "is_same_architecture",
+    "rack_gpus_of_device",
     "sm_of_device",
     "technology_of",
+    "xgmi_of",
 ]
 
 NVSWITCH_LATENCY_S: Final = 3.33e-6 / 2
@@ -50,6 +58,8 @@ PCIE_LANE_BYTES_PER_S: Final[dict[str, float]] = {
 
 SOURCES: Final[dict[str, str]] = {
     "nvlink": "datasheet bandwidth per link x links; efficiency: NCCL topo.h",
+    "xgmi": "AMD's bandwidth per link x links; efficiency: RCCL topo.h, of MI300X fitted",
+    "c2c": "bandwidth x links as NCCL found them",
     "pcie": "PCI-SIG, after line coding",
     "cpu": "NCCL topo.h",
     "nic": "rate of the port; efficiency: that of the presets",
@@ -97,6 +107,36 @@ _GENERATIONS: Final[dict[int, Generation]] = {
 }
 """By compute capability times 10; one that is not here has the figures of the next below it."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XgmiGeneration:
+    """The xGMI links of GPUs of one architecture."""
+
+    xgmi_bytes_per_s: float
+    """Bandwidth of one link."""
+    efficiency: float
+    """Fraction of the bandwidth that transfers reach."""
+    pcie_bytes_per_s: float
+    """A PCIe x16 slot."""
+    has_several: bool = False
+    """Whether two GPUs may have several links."""
+
+
+_XGMI: Final[dict[str, XgmiGeneration]] = {
+    "gfx94": XgmiGeneration(xgmi_bytes_per_s=64e9, efficiency=simple_rate("xgmi3"), pcie_bytes_per_s=63e9),
+    "gfx90a": XgmiGeneration(xgmi_bytes_per_s=50e9, efficiency=36 / 50, pcie_bytes_per_s=31.5e9, has_several=True),
+    "gfx90": XgmiGeneration(xgmi_bytes_per_s=46e9, efficiency=24 / 46, pcie_bytes_per_s=31.5e9),
+}
+"""By the start of the architecture's name; the first that fits holds."""
+
+_GFX: Final = {"mi300x": "gfx942", "mi250x": "gfx90a"}
+"""Start of a device's preset name -> architecture."""
+
+_RACK_GPUS: Final = {"gb200": 72}
+"""Start of a device's preset name -> GPUs of the rack that is one NVLink domain (NVIDIA GB200 NVL72 datasheet)."""
+
+_BLACKWELL: Final = (100, 103)
+_HGX_GPUS: Final = 8
 _DEVICES: Final = {"a100": 80, "l40s": 89, "h100": 90, "h200": 90, "h800": 90, "b200": 100, "gb200": 100}
 """Start of a device's preset name -> compute capability times 10."""
 
@@ -114,25 +154,80 @@ def generation_of(sm: int) -> Generation:
     return _GENERATIONS[max(below)]
 
 
-def technology_of(device: str, sm: int, kinds: Iterable[str]) -> str | None:
+def xgmi_of(gfx: str) -> XgmiGeneration:
+    """Return the xGMI links of an architecture: `gfx942:sramecc+:xnack-`, or 910, as older RCCL writes gfx90a.
+
+    >>> xgmi_of("gfx942:sramecc+:xnack-").xgmi_bytes_per_s
+    64000000000.0
+    """
+    start = _start_of(gfx)
+    if start:
+        return _XGMI[start]
+    known = ", ".join(f"{start}*" for start in _XGMI)
+    raise InvalidValueError(
+        "gcn", f"be one of {known}", gfx or "nothing", "Describe the machine in YAML.", subject="a GPU"
+    )
+
+
+def is_same_architecture(gfx: str, other: str) -> bool:
+    """Tell whether two architectures have the same xGMI links.
+
+    >>> is_same_architecture("910", "gfx90a"), is_same_architecture("gfx942", "gfx90a")
+    (True, False)
+    """
+    return _start_of(gfx) == _start_of(other)
+
+
+def gfx_of_device(device: str) -> str:
+    """Return the architecture of a device preset of AMD; empty for other devices.
+
+    >>> gfx_of_device("mi250x-gcd")
+    'gfx90a'
+    """
+    return _GFX.get(device.partition("-")[0], "")
+
+
+def rack_gpus_of_device(device: str) -> int:
+    """Return the GPUs of the NVLink domain in which a device is sold where that spans hosts; else 0.
+
+    >>> rack_gpus_of_device("gb200"), rack_gpus_of_device("h100-sxm")
+    (72, 0)
+    """
+    return _RACK_GPUS.get(device.partition("-")[0], 0)
+
+
+def _start_of(gfx: str) -> str:
+    """Return the key of an architecture in `_XGMI`; empty where it is unknown."""
+    name = {"910": "gfx90a"}.get(gfx, gfx if gfx.startswith("gfx") else f"gfx{gfx}")
+    return next((start for start in _XGMI if name.startswith(start)), "")
+
+
+def technology_of(device: str, *, sm: int, gfx: str = "", kinds: Iterable[str], gpus_per_node: int = 8) -> str | None:
     """Return the technology inside a node of such GPUs and kinds of links, as protocols are told apart; None: unknown.
 
-    >>> technology_of("h800-sxm", 90, ["nvlink", "pcie"]), technology_of("l40s", 89, ["pcie"])
+    >>> technology_of("h800-sxm", sm=90, kinds=["nvlink", "pcie"]), technology_of("l40s", sm=89, kinds=["pcie"])
     ('nvlink4-h800', 'pcie4')
+    >>> technology_of("mi300x", sm=0, gfx="gfx942", kinds=["xgmi", "pcie"])
+    'xgmi3'
     """
-    if "nvlink" not in set(kinds):
+    present = set(kinds)
+    if gfx:
+        return "xgmi3" if "xgmi" in present and gfx.removeprefix("gfx").startswith("94") else None
+    if not sm:
+        return None
+    if "nvlink" not in present:
         return {31.5e9: "pcie4", 63e9: "pcie5"}.get(generation_of(sm).pcie_bytes_per_s)
-    return "nvlink4-h800" if device.startswith("h800") else {80: "nvlink3", 90: "nvlink4", 100: "nvlink5"}.get(sm)
+    if device.startswith("h800"):
+        return "nvlink4-h800"
+    if sm in _BLACKWELL:
+        return "nvlink5" if gpus_per_node <= _HGX_GPUS else "nvlink5-nvl72"
+    return {80: "nvlink3", 90: "nvlink4"}.get(sm)
 
 
 def sm_of_device(device: str) -> int:
-    """Return the compute capability (times 10) of a device preset.
+    """Return the compute capability (times 10) of a device preset of NVIDIA; 0 for other devices.
 
-    >>> sm_of_device("h100-sxm"), sm_of_device("gb200")
-    (90, 100)
+    >>> sm_of_device("h100-sxm"), sm_of_device("gb200"), sm_of_device("mi300x")
+    (90, 100, 0)
     """
-    found = _DEVICES.get(device.partition("-")[0])
-    if found is None:
-        hint = "nvidia-smi prints no bandwidths, and they are known for NVIDIA's GPUs alone: describe it in YAML."
-        raise InvalidValueError("cluster.device.preset", f"start with one of {', '.join(_DEVICES)}", device, hint)
-    return found
+    return _DEVICES.get(device.partition("-")[0], 0)

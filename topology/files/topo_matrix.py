@@ -5,11 +5,15 @@ Model
     NV#          # NVLinks: between two GPUs, or over an NVSwitch
     PIX          on one PCIe switch
     PXB          on PCIe switches that are joined with one another
-    PHB, NODE    on one CPU
-    SYS          on different CPUs, which are joined
+    PHB, NODE    on one NUMA node
+    SYS          on different NUMA nodes, which are joined
 
-GPUs are behind an NVSwitch when their links to all others together would be more than a GPU has. The matrix does not
-tell how GPUs that NVLink joins hang on PCIe: NICs that both are near to do, and a common CPU.
+GPUs are behind an NVSwitch when their links to all others together would be more than a GPU has. GPUs of one NUMA node
+(the column NUMA Affinity) are on one CPU, whatever the matrix says of them: virtual machines print SYS for devices of
+one NUMA node. Without that column GPUs with the same cores (CPU Affinity) are on one CPU, unless the matrix separates
+them. Where the matrix is wrong in that way, NICs that it places nowhere are taken to be on the first CPU. GPUs that
+are NUMA nodes of their own (GPU NUMA ID: Grace) are SYS to all NICs: the groups of NICs are taken to be on the CPUs in
+order.
 
 Assumptions
 -----------
@@ -27,6 +31,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sim.errors import InvalidValueError
+from topology.files.device_checks import warn_of_device
 from topology.files.generations import (
     CPU_LATENCY_S,
     NVLINK_LATENCY_S,
@@ -35,15 +40,19 @@ from topology.files.generations import (
     Generation,
     generation_of,
 )
+from topology.files.nics import Nic, driver_of
 from topology.files.one_node import OneNode, join_both_ways
 
 __all__ = ["topo_matrix_to_node"]
 
 _SUBJECT: Final = "the topo -m matrix"
 _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
-_DEVICE: Final = re.compile(r"GPU\d+|NIC\d+|[a-z]\w*_\w+", re.ASCII)
+_COLUMNS: Final = ("CPU Affinity", "NUMA Affinity", "GPU NUMA ID")
+_DEVICE: Final = re.compile(r"[A-Za-z][\w.-]*", re.ASCII)
+_ROW: Final = re.compile(r"(?:GPU|NIC)\d+", re.ASCII)
 _CELL: Final = re.compile(r"X|NV\d{1,2}|PIX|PXB|PHB|NODE|SYS|SOC", re.ASCII)
 _NAME: Final = re.compile(r"\s*(NIC\d+)\s*:\s*(\S+)", re.ASCII)
+_ONE_NUMA_NODE: Final = re.compile(r"\d+", re.ASCII)
 _MOST_DEVICES: Final = 256
 _CPU_BYTES_PER_S: Final = {70: 10e9, 80: 10e9, 90: 22e9, 100: 40e9}
 """From which compute capability on -> bandwidth between CPUs (NCCL topo.h: SKL, SKL, SRP, ERP)."""
@@ -59,15 +68,25 @@ class _Matrix:
     """Row and column -> connection."""
     labels: dict[str, str]
     """NIC -> what the machine calls it."""
-    affinity: dict[str, str]
-    """GPU -> its CPU cores; GPUs with the same are on one CPU."""
+    affinity: dict[str, dict[str, str]]
+    """GPU -> its columns CPU Affinity, NUMA Affinity and GPU NUMA ID, those that it has."""
+
+    @property
+    def gpus(self) -> list[str]:
+        """GPUs in order."""
+        return [name for name in self.devices if name in self.affinity]
+
+    @property
+    def nics(self) -> list[str]:
+        """NICs in order."""
+        return [name for name in self.devices if name not in self.affinity]
 
     def is_any(self, a: str, b: str, *names: str) -> bool:
         """Tell whether two devices are connected in one of some ways."""
         return self.cells[a, b] in names
 
 
-def topo_matrix_to_node(text: str, *, sm: int) -> OneNode:
+def topo_matrix_to_node(text: str, *, sm: int, device: str = "") -> OneNode:
     r"""Return the node that the matrix describes.
 
     Parameters
@@ -76,6 +95,8 @@ def topo_matrix_to_node(text: str, *, sm: int) -> OneNode:
         What was printed, with or without legend.
     sm
         Compute capability of the GPUs, times 10: it decides the bandwidths.
+    device
+        Preset name of the GPU that a user names: what contradicts the matrix is a warning.
 
     Raises
     ------
@@ -89,17 +110,18 @@ def topo_matrix_to_node(text: str, *, sm: int) -> OneNode:
     100000000000.0
     """
     matrix = _read(text)
-    gpus = [name for name in matrix.devices if name.startswith("GPU")]
     node, names = OneNode(), dict[str, str]()
-    for gpu in gpus:
+    node.sm = sm
+    for gpu in matrix.gpus:
         names[gpu] = node.add("gpu")
-    for nic in matrix.devices:
-        if nic not in names:
-            names[nic] = node.add("nic", matrix.labels.get(nic, nic))
-            node.nic_bytes_per_s[names[nic]] = None
+    for nic in matrix.nics:
+        label = matrix.labels.get(nic, nic)
+        names[nic] = node.add("nic", label)
+        node.nics[names[nic]] = Nic(kind="" if _ROW.fullmatch(label) else driver_of(label))
     figures = generation_of(sm)
-    _add_pcie(node, matrix, names, figures, sm)
-    _add_nvlinks(node, matrix, gpus, names, figures)
+    _add_pcie(node, matrix, names, figures)
+    _add_nvlinks(node, matrix, names, figures)
+    warn_of_device(node, device)
     return node
 
 
@@ -111,7 +133,12 @@ def _read(text: str) -> _Matrix:
     start = next((i for i, line in enumerate(lines) if line.split()[:1] == ["GPU0"]), None)
     if start is None:
         raise _refused("the text", "have a head with GPU0", "none", "Save all that `nvidia-smi topo -m` prints.")
-    devices = tuple(word for word in lines[start].split("CPU Affinity")[0].split() if _DEVICE.fullmatch(word))
+    head = lines[start]
+    columns = sorted((name for name in _COLUMNS if name in head), key=head.index)
+    devices = tuple(head[: head.index(columns[0])].split() if columns else head.split())
+    for name in devices:
+        if _DEVICE.fullmatch(name) is None or devices.count(name) > 1:
+            raise _refused("the head", "name GPUs and NICs, each once", name[:40], "Save the text as it was printed.")
     if len(devices) > _MOST_DEVICES:
         raise _refused("the head", f"name at most {_MOST_DEVICES} devices", len(devices), "Check the text.")
     rows: dict[str, list[str]] = {}
@@ -123,10 +150,14 @@ def _read(text: str) -> _Matrix:
             labels[named[1]] = named[2]
         elif words and words[0] in devices and words[0] not in rows:
             rows[words[0]] = words[1:]
+        elif words and _ROW.fullmatch(words[0]):
+            rule = "have one row, and a column in the head"
+            raise _refused(f"row {words[0]}", rule, "another row", "Save the text as it was printed.")
     cells = {(a, b): _cell(rows, a, i) for a in devices for i, b in enumerate(devices)}
     _check(devices, cells)
     after = {a: rows[a][len(devices) :] for a in devices if a.startswith("GPU")}
-    return _Matrix(devices, cells, labels, {gpu: words[0] for gpu, words in after.items() if words})
+    affinity = {gpu: dict(zip(columns, words, strict=False)) for gpu, words in after.items()}
+    return _Matrix(devices, cells, labels, affinity)
 
 
 def _cell(rows: dict[str, list[str]], device: str, column: int) -> str:
@@ -150,21 +181,20 @@ def _check(devices: Sequence[str], cells: dict[tuple[str, str], str]) -> None:
                 raise _refused(f"{a} and {b}", "be GPUs to have NVLinks", cells[a, b], "Check the text.")
 
 
-# ---- building ----------------------------------------------------------------------------------------------------
+# ---- PCIe and CPUs -----------------------------------------------------------------------------------------------
 
 
-def _add_pcie(node: OneNode, matrix: _Matrix, names: dict[str, str], figures: Generation, sm: int) -> None:
+def _add_pcie(node: OneNode, matrix: _Matrix, names: dict[str, str], figures: Generation) -> None:
     """Add PCIe switches and CPUs: groups of devices, each inside the next."""
     on_switch = _groups(matrix.devices, lambda a, b: matrix.is_any(a, b, "PIX"))
     on_switches = _groups(matrix.devices, lambda a, b: matrix.is_any(a, b, "PIX", "PXB"))
-    on_cpu = _groups(matrix.devices, lambda a, b: _shares_cpu(matrix, a, b))
     cpus = []
 
     def join(a: str, b: str) -> None:
         bandwidth = figures.pcie_bytes_per_s
         join_both_ways(node.graph, a, b, kind="pcie", bandwidth_bytes_per_s=bandwidth, latency_s=PCIE_LATENCY_S)
 
-    for devices in on_cpu:
+    for devices in _on_cpus(node, matrix, names):
         cpu = node.add("cpu")
         cpus.append(cpu)
         for joined in (group for group in on_switches if group[0] in devices):
@@ -178,27 +208,56 @@ def _add_pcie(node: OneNode, matrix: _Matrix, names: dict[str, str], figures: Ge
                     join(below, upper or cpu)
                 for device in group:
                     join(names[device], below)
-    bandwidth = _CPU_BYTES_PER_S[max(known for known in _CPU_BYTES_PER_S if known <= max(sm, 70))]
+    bandwidth = _CPU_BYTES_PER_S[max(known for known in _CPU_BYTES_PER_S if known <= max(node.sm, 70))]
     for i, a in enumerate(cpus):
         for b in cpus[:i]:
             join_both_ways(node.graph, b, a, kind="cpu", bandwidth_bytes_per_s=bandwidth, latency_s=CPU_LATENCY_S)
 
 
+def _on_cpus(node: OneNode, matrix: _Matrix, names: dict[str, str]) -> list[list[str]]:
+    """Return the devices of each CPU."""
+    groups = _groups(matrix.devices, lambda a, b: _shares_cpu(matrix, a, b))
+    with_gpus = [group for group in groups if any(device in matrix.affinity for device in group)]
+    nics_alone = [group for group in groups if group not in with_gpus]
+    are_numa_nodes = all(words.get("GPU NUMA ID", "N/A") != "N/A" for words in matrix.affinity.values())
+    if not nics_alone:
+        return groups
+    if are_numa_nodes and len(nics_alone) == len(with_gpus):
+        return [[*group, *nics] for group, nics in zip(with_gpus, nics_alone, strict=True)]
+    if not _is_contradicted(matrix, with_gpus):
+        return groups
+    lost = [nic for group in nics_alone for nic in group]
+    node.unplaced_nics = [names[nic] for nic in lost]
+    return [[*with_gpus[0], *lost], *with_gpus[1:]]
+
+
 def _shares_cpu(matrix: _Matrix, a: str, b: str) -> bool:
-    """Tell whether two devices are on one CPU: the matrix says so, or their cores where NVLink hides it."""
-    if matrix.cells[a, b].startswith("NV"):
-        cores = matrix.affinity.get(a)
-        return cores is not None and cores == matrix.affinity.get(b) and not _is_split(matrix, cores)
-    return matrix.is_any(a, b, "PIX", "PXB", "PHB", "NODE")
+    """Tell whether two devices are on one CPU: the matrix says so, or their NUMA nodes or cores."""
+    if matrix.is_any(a, b, "PIX", "PXB", "PHB", "NODE"):
+        return True
+    if a not in matrix.affinity or b not in matrix.affinity:
+        return False
+    numa, other = (matrix.affinity[gpu].get("NUMA Affinity", "") for gpu in (a, b))
+    if _ONE_NUMA_NODE.fullmatch(numa) and _ONE_NUMA_NODE.fullmatch(other):
+        return numa == other
+    if not matrix.cells[a, b].startswith("NV"):
+        return False
+    column = "NUMA Affinity" if numa not in {"", "N/A"} else "CPU Affinity"
+    cores = matrix.affinity[a].get(column)
+    return cores is not None and cores == matrix.affinity[b].get(column) and not _is_split(matrix, column, cores)
 
 
-def _is_split(matrix: _Matrix, cores: str) -> bool:
-    """Tell whether devices with the same cores are said to be on different CPUs, so that cores tell nothing."""
-    gpus = [gpu for gpu, theirs in matrix.affinity.items() if theirs == cores]
-    nics = [name for name in matrix.devices if not name.startswith("GPU")]
-    near = [{nic for nic in nics if not matrix.is_any(gpu, nic, "SYS")} for gpu in gpus]
-    apart = any(not (one & other) for one in near for other in near if one and other)
+def _is_split(matrix: _Matrix, column: str, cores: str) -> bool:
+    """Tell whether the matrix has GPUs with the same cores on different CPUs, so that cores tell nothing."""
+    gpus = [gpu for gpu, words in matrix.affinity.items() if words.get(column) == cores]
+    near_nics = [{nic for nic in matrix.nics if not matrix.is_any(gpu, nic, "SYS")} for gpu in gpus]
+    apart = any(not (nics & others) for nics in near_nics for others in near_nics if nics and others)
     return apart or any(matrix.is_any(a, b, "SYS") for a in gpus for b in gpus if a != b)
+
+
+def _is_contradicted(matrix: _Matrix, cpus: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the matrix says SYS of devices that are on one CPU all the same."""
+    return any(matrix.is_any(a, b, "SYS") for devices in cpus for a in devices for b in devices)
 
 
 def _groups(devices: Sequence[str], are_joined: Callable[[str, str], bool]) -> list[list[str]]:
@@ -207,20 +266,22 @@ def _groups(devices: Sequence[str], are_joined: Callable[[str, str], bool]) -> l
     left = list(devices)
     while left:
         group = [left.pop(0)]
-        for one in group:
-            near = [other for other in left if are_joined(one, other)]
-            group.extend(near)
-            left = [other for other in left if other not in near]
+        for device in group:
+            joined = [other for other in left if are_joined(device, other)]
+            group.extend(joined)
+            left = [other for other in left if other not in joined]
         groups.append(group)
     return groups
 
 
-def _add_nvlinks(
-    node: OneNode, matrix: _Matrix, gpus: Sequence[str], names: dict[str, str], figures: Generation
-) -> None:
+# ---- NVLinks -----------------------------------------------------------------------------------------------------
+
+
+def _add_nvlinks(node: OneNode, matrix: _Matrix, names: dict[str, str], figures: Generation) -> None:
+    gpus = matrix.gpus
     counts = {(a, b): int(matrix.cells[a, b][2:]) for a in gpus for b in gpus if matrix.cells[a, b].startswith("NV")}
-    most = {a: max((count for (one, _), count in counts.items() if one == a), default=0) for a in gpus}
-    total = {a: sum(count for (one, _), count in counts.items() if one == a) for a in gpus}
+    most = {a: max((count for (gpu, _), count in counts.items() if gpu == a), default=0) for a in gpus}
+    total = {a: sum(count for (gpu, _), count in counts.items() if gpu == a) for a in gpus}
     switched = [a for a in gpus if total[a] > figures.max_nvlinks]
     if switched and figures.max_nvlinks < max(most.values()):
         rule = f"have at most {figures.max_nvlinks} NVLinks, as GPUs of this generation do"
@@ -239,6 +300,7 @@ def _add_nvlinks(
             latency_s=NVSWITCH_LATENCY_S if b == switch else NVLINK_LATENCY_S,
             efficiency=figures.efficiency,
         )
+    node.warn_of_missing_links({names[a]: most[a] if a in switched else total[a] for a in gpus}, "NVLinks")
 
 
 def _refused(field: str, rule: str, value: object, hint: str) -> InvalidValueError:

@@ -67,6 +67,7 @@ _H100 = Device(
     attention_efficiency=0.42,
     # Figure 6, not causal, head dim 64, 4k tokens: 453 of 989, times the causal loss of the forward pass, 420 / 476.
     attention_backward_efficiency=0.40,
+    has_multicast=True,  # NVIDIA H100 architecture whitepaper: NVLink SHARP
     source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention from FlashAttention-3",
 )
 
@@ -91,6 +92,7 @@ _B200 = Device(
     # little more.
     attention_efficiency=0.40,
     attention_backward_efficiency=0.36,
+    has_multicast=True,  # as the H100
     source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
 )
 

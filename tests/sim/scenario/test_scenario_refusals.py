@@ -76,7 +76,7 @@ REFUSALS = [
     ("degraded: []", "fabric: fattree", "6: cluster.fabric.kind must be one of rail_optimised, fat_tree, rail_only, "
      "dragonfly, torus, switch, got fattree. Did you mean `fat_tree`?"),
     ("degraded: []", "fabric: {kind: torus}", "6: cluster.fabric.shape must be given with fabric.kind torus, "
-     "got nothing. Write [4, 4]."),
+     "got nothing. Write two or three counts whose product is cluster.num_nodes."),
     ("degraded: []", "fabric: {kind: switch, shape: [4, 2]}", "6: cluster.fabric.shape must be left out with "
      "fabric.kind switch, got [4, 2]. It belongs to kind torus; remove it."),
     ("  strategy: EP64_TP16_PP4 ", "  #", "21: parallel.strategy must be given, got nothing. "

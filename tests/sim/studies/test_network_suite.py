@@ -7,8 +7,8 @@ import fit_network
 import numpy as np
 import pytest
 
-from sim.plan import pricing
 from sim.studies.validate import validate
+from topology import abstract_cluster
 from topology.presets.protocols import FITTED
 
 MOST_MEDIAN_PCT, MOST_P90_PCT, MOST_MEDIAN_OF_A_SYSTEM_PCT = 6.0, 15.0, 10.0
@@ -55,9 +55,9 @@ def test_the_suite_counts_the_constants_that_were_fitted():
 @pytest.fixture(scope="module", autouse=True)
 def protocols():
     """Take back the protocols that the script puts in the plan's place."""
-    before = pricing.protocols_of
+    before = abstract_cluster.protocols_of
     yield
-    pricing.protocols_of = before
+    abstract_cluster.protocols_of = before
 
 
 @pytest.fixture(scope="module")
