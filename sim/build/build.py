@@ -3,7 +3,7 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
@@ -19,6 +19,7 @@ from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, P
 from topology.cluster import Cluster
 from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
+from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
 from workloads.workload_kind import WORKLOAD_KINDS
 
@@ -128,6 +129,7 @@ def _build(scenario: Scenario) -> Built:
     check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = mesh_of(scenario, cluster, model)
+    placement = placement_of(spec.placement, num_experts=model.experts, num_ranks=mesh.strategy.ep)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
     own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
@@ -145,9 +147,14 @@ def _build(scenario: Scenario) -> Built:
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recomputation,
         routing=routing_of(
-            scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
+            scenario,
+            cluster,
+            mesh.ep_groups(0)[0],
+            num_experts=model.experts,
+            num_slots=model.experts + placement.replicas,
+            first_layer=model.dense_layers,
         ),
-        placement=spec.placement,
+        placement=placement,
         seed=spec.seed,
         network=spec.network,
         exchange=spec.parallel.exchange,
@@ -194,3 +201,16 @@ def check_network(scenario: Scenario, cluster: Cluster) -> None:
             value=network.num_sms,
             hint="Leave SMs to the kernels.",
         )
+
+
+def placement_of(rule: PlacementRule, *, num_experts: int, num_ranks: int) -> PlacementRule:
+    """Return how experts are placed, with the number of replicas that slots tell where they are listed."""
+    replicas = rule.num_slots(num_experts, num_ranks) - num_experts
+    if rule.replicas not in {0, replicas}:
+        raise InvalidValueError(
+            "placement.replicas",
+            rule=f"agree with the {replicas} replicas among the slots of placement.experts",
+            value=rule.replicas,
+            hint="Leave replicas out: the slots tell their number.",
+        )
+    return replace(rule, replicas=replicas)

@@ -15,7 +15,13 @@ __all__ = ["routing_of"]
 
 
 def routing_of(
-    scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int = 0
+    scenario: Scenario,
+    cluster: Cluster,
+    ranks: NDArray[np.intp],
+    *,
+    num_experts: int,
+    num_slots: int | None = None,
+    first_layer: int = 0,
 ) -> RoutingSettings:
     """Return which experts tokens are sent to.
 
@@ -25,8 +31,8 @@ def routing_of(
         What is simulated, and where.
     ranks
         Ranks that hold the experts, equally many each, in order. Shape [R].
-    num_experts
-        Experts of a layer.
+    num_experts, num_slots
+        Experts of a layer, and slots for experts and their replicas; None: as many.
     first_layer
         Layers before it are dense; a recording has none of them.
 
@@ -35,15 +41,19 @@ def routing_of(
     InvalidValueError
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
-    skew = _skew(scenario, cluster, ranks, num_experts=num_experts, first_layer=first_layer)
+    skew = _skew(
+        scenario, cluster, ranks, num_experts=num_experts, num_slots=num_slots or num_experts, first_layer=first_layer
+    )
     return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
 
 
-def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int) -> Skew:
+def _skew(
+    scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, num_slots: int, first_layer: int
+) -> Skew:
     """Return how uneven the experts' popularity is."""
     routing = scenario.spec.routing
     if routing.file is None:
-        nodes = np.repeat(cluster.node_positions(ranks)[0], num_experts // ranks.size)
+        nodes = np.repeat(cluster.node_positions(ranks)[0], num_slots // ranks.size)[:num_experts]
         return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
     model = scenario.spec.model
     shape = Shape(

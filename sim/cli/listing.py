@@ -94,7 +94,8 @@ def _presets() -> list[Table]:
 
 
 def _models() -> list[Table]:
-    from workloads.presets import MODELS  # noqa: PLC0415  # each list imports what it shows
+    from sim.scenario.hf_config import ARCHITECTURES  # noqa: PLC0415  # each list imports what it shows
+    from workloads.presets import MODELS  # noqa: PLC0415
 
     rows = [
         [
@@ -107,7 +108,11 @@ def _models() -> list[Table]:
         ]
         for name, model in MODELS.items()
     ]
-    return [("models", ["name", "parameters", "active", "layers", "hidden", "experts"], rows)]
+    architectures = [[name, architecture.meaning] for name, architecture in ARCHITECTURES.items()]
+    return [
+        ("models", ["name", "parameters", "active", "layers", "hidden", "experts"], rows),
+        ("model.hf_config: config.json of Hugging Face", ["model_type", "models"], architectures),
+    ]
 
 
 def _schedules() -> list[Table]:

@@ -7,7 +7,7 @@ the keys and checks that they fit; here stands what a file may leave out.
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sim.errors import InvalidValueError
 from sim.scenario.fields import MAX_SIZES, Text, count_of, name_of
@@ -47,7 +47,6 @@ LayerType = Annotated[str, name_of(lambda: LAYER_TYPES)]
 @keys_from(
     ModelSpec,
     section="model",
-    schema_name="ModelSpec",
     all_optional=True,
     defaults={"top_k": None},  # with experts it has to be given
     top_k=count_of("model.top_k"),
@@ -62,10 +61,12 @@ class ModelSection(DerivedSection):
     With a preset a field that is not given is None: the preset knows it. Without one, the defaults are filled in.
     """
 
+    model_config = ConfigDict(title="ModelSpec")
+
     preset: Text | None = None
     """Name of a model, as `moesim list presets` shows them."""
     hf_config: str | None = None
-    """A Hugging Face `config.json`."""
+    """The `config.json` of a model on Hugging Face, in the scenario's folder; fields given here override it."""
 
     @model_serializer(mode="wrap")
     def _without_kinds_not_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -85,6 +86,9 @@ class ModelSection(DerivedSection):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Check the shape, and fill in what is not given; a collective needs a part of the fields alone."""
+        if self.preset is not None and self.hf_config is not None:
+            hint = "Fields of the section change those of the file: remove one of the two."
+            raise InvalidValueError(("hf_config",), "be left out with model.preset", self.hf_config, hint)
         if self.preset is not None or self.hf_config is not None:
             return self
         given, filled = self.given(), {key: value for key, value in _DEFAULTS.items() if value is not None}

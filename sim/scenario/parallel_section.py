@@ -201,6 +201,11 @@ class RoutingSpec(_RoutingKeys):
         return self
 
 
+def _lists_of_experts(value: object) -> object:
+    """Return the expert in each slot, written as one list, as the list of all layers."""
+    return [value] if isinstance(value, list) and value and all(isinstance(v, int) for v in value) else value
+
+
 _Expert = Annotated[int, count_of("placement.experts", least=0)]
 """Number of an expert, from 0."""
 
@@ -209,7 +214,10 @@ _Expert = Annotated[int, count_of("placement.experts", least=0)]
     PlacementRule,
     section="placement",
     kind=name_of(lambda: PLACEMENTS),
-    experts=tuple[tuple[_Expert, ...], ...],
+    experts=Annotated[
+        tuple[tuple[_Expert, ...], ...],
+        BeforeValidator(_lists_of_experts, json_schema_input_type=list[_Expert] | list[list[_Expert]]),
+    ],
 )
 class PlacementSpec(_KindSection):
     """Which rank holds which expert."""

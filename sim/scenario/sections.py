@@ -66,7 +66,6 @@ def keys_from(
     *,
     section: str,
     leave_out: Collection[str] = (),
-    schema_name: str | None = None,
     all_optional: bool = False,
     defaults: Mapping[str, object] = types.MappingProxyType({}),
     **checks: Any,  # noqa: ANN401 - pydantic's annotations are of any type
@@ -81,8 +80,6 @@ def keys_from(
         Name of the section in a scenario, for the limits of counts.
     leave_out
         Fields that are no keys: what the builder fills in.
-    schema_name
-        Name of the section in the JSON Schema; default: that of the class.
     all_optional
         Whether every key may be left out, and is then null.
     defaults
@@ -102,9 +99,7 @@ def keys_from(
                 filled_in[item.name] = item.default
             annotation = _annotation(item.type, f"{section}.{item.name}", item.default, checks.get(item.name))
             made[item.name] = (annotation | None if default is None else annotation, default)
-        made_class = create_model(
-            schema_name or cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, **made
-        )
+        made_class = create_model(cls.__name__, __base__=cls, __module__=cls.__module__, __doc__=cls.__doc__, **made)
         made_class._filled_in = {**cls._filled_in, **filled_in}
         made_class._sources = {**cls._sources, **dict.fromkeys(made, source)}
         return made_class
