@@ -8,6 +8,7 @@ from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.presets import get_model
 from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
@@ -56,17 +57,15 @@ def _skew(
         nodes = np.repeat(cluster.node_positions(ranks)[0], num_slots // ranks.size)[:num_experts]
         return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
     model = scenario.spec.model
-    shape = Shape(
-        num_experts=num_experts,
-        top_k=None if model is None else model.top_k,
-        num_layers=None if model is None or model.layers is None else model.layers - first_layer,
-    )
+    preset = None if model is None or model.preset is None else get_model(model.preset)
+    top_k, layers = (getattr(model, key) or getattr(preset, key, None) for key in ("top_k", "layers"))
+    shape = Shape(num_experts=num_experts, top_k=top_k, num_layers=None if layers is None else layers - first_layer)
     recording = read_recording(scenario.file_beside("routing.file", routing.file), shape=shape)
     if recording.tokens.shape[2] != num_experts:
         raise InvalidValueError(
             "routing.file",
             rule=f"have model.experts = {num_experts} experts",
             value=f"{recording.tokens.shape[2]} (read as {recording.described})",
-            hint="Replay it on the model that it was recorded of.",
+            hint="Replay it on the model that it was recorded of; counts of physical experts need their map.",
         )
     return Skew(loads=recording.tokens, first_layer=first_layer, recorded=recording.described)
