@@ -14,13 +14,10 @@ from sim.build.own_order import read_own_order
 from sim.build.routing import routing_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
-from sim.scenario.cluster_section import NetworkSpec
-from sim.scenario.parallel_section import PlacementSpec
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from workloads.collectives.settings import NetworkSettings
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
+from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
 from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
@@ -32,7 +29,6 @@ __all__ = [
     "build_passes",
     "build_scenario_cluster",
     "check_network",
-    "network_of",
 ]
 
 
@@ -149,7 +145,7 @@ def _build(scenario: Scenario) -> Built:
         sequence_length=workload.sequence_length,
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
-        recompute=Recompute(spec.schedule.recompute, spec.schedule.recompute_modules or ("core_attn",)),
+        recompute=spec.schedule.recomputation,
         routing=routing_of(
             scenario,
             cluster,
@@ -160,7 +156,7 @@ def _build(scenario: Scenario) -> Built:
         ),
         placement=placement,
         seed=spec.seed,
-        network=network_of(spec.network),
+        network=spec.network,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         precision=Precision(workload.gradient_dtype, workload.moment_dtype)
@@ -207,14 +203,8 @@ def check_network(scenario: Scenario, cluster: Cluster) -> None:
         )
 
 
-def network_of(section: NetworkSpec) -> NetworkSettings:
-    """Return the settings of the section `network:`."""
-    return NetworkSettings(**section.model_dump())
-
-
-def placement_of(spec: PlacementSpec, *, num_experts: int, num_ranks: int) -> PlacementRule:
-    """Return how experts are placed; slots that are listed tell the number of replicas."""
-    rule = PlacementRule(**spec.model_dump(exclude_none=True))
+def placement_of(rule: PlacementRule, *, num_experts: int, num_ranks: int) -> PlacementRule:
+    """Return how experts are placed, with the number of replicas that slots tell where they are listed."""
     replicas = rule.num_slots(num_experts, num_ranks) - num_experts
     if rule.replicas not in {0, replicas}:
         raise InvalidValueError(

@@ -14,8 +14,6 @@ from workloads.routing.skew import Skew
 
 __all__ = ["routing_of"]
 
-_KEYS = ("skew", "hot_experts", "persistence", "burst_share", "layer_correlation", "dead_experts", "stride", "shuffled")
-
 
 def routing_of(
     scenario: Scenario,
@@ -44,21 +42,10 @@ def routing_of(
     InvalidValueError
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
-    routing = scenario.spec.routing
-    return RoutingSettings(
-        kind=routing.kind,
-        skew=_skew(
-            scenario,
-            cluster,
-            ranks,
-            num_experts=num_experts,
-            num_slots=num_slots or num_experts,
-            first_layer=first_layer,
-        ),
-        capacity_factor=routing.capacity_factor,
-        overflow=routing.overflow,
-        max_nodes_per_token=routing.max_nodes_per_token,
+    skew = _skew(
+        scenario, cluster, ranks, num_experts=num_experts, num_slots=num_slots or num_experts, first_layer=first_layer
     )
+    return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
 
 
 def _skew(
@@ -68,7 +55,7 @@ def _skew(
     routing = scenario.spec.routing
     if routing.file is None:
         nodes = np.repeat(cluster.node_positions(ranks)[0], num_slots // ranks.size)[:num_experts]
-        return Skew(**{key: getattr(routing, key) for key in _KEYS}, expert_nodes=nodes if nodes.size else None)
+        return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
     model = scenario.spec.model
     preset = None if model is None or model.preset is None else get_model(model.preset)
     top_k, layers = (getattr(model, key) or getattr(preset, key, None) for key in ("top_k", "layers"))

@@ -13,7 +13,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.claims_section import Alternative, Assumed, ClaimSpec, PublishedSpec, Rival, StressSpec, check_assumed
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
 from sim.scenario.fields import Section, SeedCount, Text, Whole
-from sim.scenario.model_section import ModelSpec
+from sim.scenario.model_section import ModelSection
 from sim.scenario.parallel_section import (
     AXES,
     DEFAULT_CHUNK_ORDER,
@@ -22,9 +22,12 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
+from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
 from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
+from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
+from workloads.placement import PlacementRule
 from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
@@ -60,7 +63,7 @@ class ScenarioSpec(Section):
     """What the scenario is called in results."""
     cluster: ClusterSpec | None = None
     """The machines."""
-    model: ModelSpec | None = None
+    model: ModelSection | None = None
     """The language model."""
     parallel: ParallelSpec = ParallelSpec()
     """The parallel strategy."""
@@ -70,9 +73,9 @@ class ScenarioSpec(Section):
     """The order of passes in the pipeline."""
     routing: RoutingSpec = RoutingSpec()
     """Which experts tokens are sent to."""
-    placement: PlacementSpec = PlacementSpec()
+    placement: Annotated[PlacementRule, ParsedBy(PlacementSpec)] = PlacementRule()
     """Which rank holds which expert."""
-    network: NetworkSpec = NetworkSpec()
+    network: Annotated[NetworkSettings, ParsedBy(NetworkSpec)] = DEFAULT_NETWORK
     """How transfers are simulated."""
     seed: Whole = 1
     """Seed of all random draws."""
@@ -151,7 +154,7 @@ class ScenarioSpec(Section):
                 rule, hint = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
                 raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
             return
-        model = self.model or ModelSpec()
+        model = self.model or ModelSection()
         for key in sorted(model.model_fields_set - _EXCHANGED):
             rule, hint = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
             raise InvalidValueError(("model", key), rule=rule, value=getattr(model, key), hint=hint)
@@ -160,7 +163,7 @@ class ScenarioSpec(Section):
 
     def _check_model_and_strategy(self) -> None:
         """Check that model and strategy are told in full."""
-        model = self.model or ModelSpec()
+        model = self.model or ModelSection()
         self._check_given(model, (*_SHAPE, "top_k") if model.experts else _SHAPE)
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
             hint = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
@@ -191,13 +194,13 @@ class ScenarioSpec(Section):
             rule, hint = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
             raise InvalidValueError(("schedule", "recompute_modules"), rule=rule, value=list(modules), hint=hint)
 
-    def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
+    def _check_given(self, model: ModelSection, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""
         if model.preset is not None or model.hf_config is not None:
             return
         for key in keys:
             if getattr(model, key) is None:
-                description = ModelSpec.descriptions()[key]
+                description = ModelSection.descriptions()[key]
                 hint = f"Add `{key}` under `model`, or name a model.preset. {description}"
                 raise InvalidValueError(("model", key), rule="be given", value="nothing", hint=hint)
 

@@ -8,6 +8,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
 from workloads.collectives import operations
+from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES
 
 __all__ = [
     "EXCHANGES",
@@ -54,9 +55,9 @@ class TrainingWorkload(Section):
     """Tokens of one sequence."""
     microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one pipeline."""
-    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.gradient
     """Type in which gradients are kept and reduced."""
-    moment_dtype: Literal["fp32", "bf16"] = "fp32"
+    moment_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.moment
     """Type of Adam's two moments; master weights are in fp32."""
 
 
