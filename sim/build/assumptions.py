@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from sim.build.expert_routing import limited_nodes
+from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
@@ -47,6 +48,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
                 f"{idle} of {work.cluster.num_gpus} GPUs stay unused",
             )
         )
+    found += [Assumption(taken.key, taken.value, taken.why) for taken in taken_from_hf_config(scenario)]
     for key, value, why in (
         ("routing.kind", work.routing.kind, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
@@ -54,7 +56,10 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         ("model.dtype", work.model.dtype, "the usual training type"),
         ("model.gated", work.model.gated, "not said"),
     ):
-        if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
+        is_of_model = key.startswith("model.") and (
+            scenario.is_given("model.preset") or scenario.is_given("model.hf_config")
+        )
+        if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
     found += _of_memory(work)
     if not work.kind.trains:
@@ -121,7 +126,9 @@ def _of_recording(work: Work) -> list[Assumption]:
         why += "; a plan sees its last microbatches as those before the run"
     too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
     if too_few:
-        why += f"; {too_few} of its layers have fewer experts with tokens than top_k, so that tokens take idle ones too"
+        why += (
+            f"; layers of a step in which fewer experts than top_k have tokens: {too_few}: tokens take idle experts too"
+        )
     why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
 

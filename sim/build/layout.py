@@ -1,10 +1,12 @@
 """Model, strategy, mesh and split of layers, as a scenario's sections give them together."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sim.errors import InvalidValueError
+from sim.scenario.hf_config import TakenValue, read_hf_config
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
@@ -16,24 +18,44 @@ from workloads.schedules import ChunkLayout
 from workloads.schedules.registry import schedule_kind_of
 from workloads.strategy import Strategy
 
-__all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of"]
+__all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
 
 _AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
 
 
 def model_of(scenario: Scenario) -> ModelSpec:
-    """Return the model: a preset with fields that differ, or all fields one by one."""
+    """Return the model: a preset or a file with fields that differ, or all fields one by one."""
     section = scenario.spec.model
     if section is None:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
     given = section.given()
+    if section.hf_config is not None:
+        return _model_of_hf_config(scenario, section.hf_config, given)
     if section.preset is not None:
         return replace(get_model(section.preset), **given)
-    given.setdefault("kv_heads", given["heads"])
-    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
-    given.setdefault("dense_ffn", given["ffn"])
     return ModelSpec(**given)
+
+
+def taken_from_hf_config(scenario: Scenario) -> tuple[TakenValue, ...]:
+    """Return what had to be chosen where `model.hf_config` leaves something open; fields of the scenario are given."""
+    file = scenario.spec.model.hf_config if scenario.spec.model else None
+    if file is None:
+        return ()
+    taken = read_hf_config(scenario.file_beside("model.hf_config", file)).taken
+    return tuple(value for value in taken if value.key == "model.hf_config" or not scenario.is_given(value.key))
+
+
+def _model_of_hf_config(scenario: Scenario, file: str, given: Mapping[str, Any]) -> ModelSpec:
+    """Return the model of a file beside the scenario; an error about a field that the file gives names the file."""
+    path = scenario.file_beside("model.hf_config", file)
+    hf = read_hf_config(path)
+    try:
+        return ModelSpec(**{**hf.fields, **given})
+    except InvalidValueError as error:
+        field = error.field.removeprefix("model.")
+        key = None if field in given else hf.origins.get(field)
+        raise error if key is None else error.at(field=f"{key} ({error.field})", file=str(path)) from None
 
 
 def strategy_of(scenario: Scenario) -> Strategy:

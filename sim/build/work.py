@@ -103,12 +103,17 @@ class Work:
                 rule = f"divide {field} = {heads}" + (" or be a multiple of it" if shared else "")
                 hint = "Choose another TP." if shared else "Choose TP among its divisors."
                 raise InvalidValueError("parallel.tp", rule=rule, value=s.tp, hint=hint)
+        slots = model.experts + self.placement.replicas
         _require(
-            model.experts % s.ep == 0,
-            "parallel.ep",
-            f"divide experts = {model.experts}",
-            s.ep,
-            "Choose EP among its divisors.",
+            slots % s.ep == 0,
+            "placement.replicas" if self.placement.replicas else "parallel.ep",
+            f"give all EP = {s.ep} ranks equally many of {slots} slots, {model.experts} experts and "
+            f"{self.placement.replicas} replicas"
+            if self.placement.replicas
+            else f"divide experts = {model.experts}, or experts + placement.replicas",
+            self.placement.replicas or s.ep,
+            f"Use placement.replicas: {-model.experts % s.ep or s.ep}"
+            + ("." if self.placement.replicas else ", or an EP among the divisors of the experts."),
         )
         _require(
             s.ep == 1 or model.experts > 0,
@@ -137,13 +142,12 @@ class Work:
         self._refuse_unbuilt()
 
     def _check_placement(self) -> None:
-        slots = self.model.experts + self.placement.replicas
         _require(
-            slots % self.mesh.strategy.ep == 0,
+            not self.placement.replicas or self.model.experts > 0,
             "placement.replicas",
-            f"give all EP = {self.mesh.strategy.ep} ranks equally many of {slots} slots",
+            "be left out of a dense model",
             self.placement.replicas,
-            "Use a multiple of EP.",
+            "Remove it, or give model.experts.",
         )
         every = self.placement.every
         _require(
@@ -310,6 +314,10 @@ class Work:
         layers = range(first, first + self.chunk_layers[chunk])
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
+
+    def num_hidden_states_after(self, chunk: int) -> int:
+        """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""
+        return self.num_heads if self.mtp_chunk <= chunk < self.head_chunk else 1
 
     def stage_parameters(self, stage: int) -> StageParameters:
         """Return what a stage holds of the model, in all of its chunks."""

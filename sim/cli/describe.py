@@ -145,8 +145,8 @@ def summary_command(
         ]
         for row in rows
     ]
-    noun = "step" if num_microbatches == 1 else "steps"
-    title = f"{num_experts} experts, {num_layers} layers, {num_microbatches} {noun}"
+    counts = {"expert": num_experts, "layer": num_layers, "step": num_microbatches}
+    title = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
     console = make_console()
     print_rows(title, [*_COLUMNS, *(_OVER_RANKS[name] for name in over_ranks)], body, console)
     if over_ranks:
@@ -163,11 +163,12 @@ def _print_read_as(recording: Recording) -> None:
 
 def _check_ranks(num_experts: int, num_ranks: int, replicas: int) -> None:
     """Refuse ranks that cannot hold equally many experts, or slots."""
-    if num_ranks > num_experts or num_experts % num_ranks:
-        hint = "Give a number that divides the number of experts, such as the EP of the run."
+    needed = -num_experts % num_ranks
+    if needed and not replicas:
+        hint = f"Give a number that divides the number of experts, such as the EP of the run, or --replicas {needed}."
         raise InvalidValueError(field="--ranks", rule=f"divide {num_experts} experts", value=str(num_ranks), hint=hint)
-    if replicas % num_ranks:
-        rule, hint = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {num_ranks}"
+    if (replicas - needed) % num_ranks:
+        rule, hint = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {needed or num_ranks}"
         raise InvalidValueError(field="--replicas", rule=rule, value=str(replicas), hint=hint)
 
 

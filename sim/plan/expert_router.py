@@ -25,7 +25,7 @@ from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
 from sim.plan.ops import ExpertTokens, LanePosition, Transfer
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.placement import split_over_replicas
+from workloads.placement import contiguous_slots, split_over_replicas
 from workloads.routing.capacity import keep_capacity
 
 __all__ = ["ExpertRouter", "RoutedLayer"]
@@ -127,7 +127,9 @@ class ExpertRouter:
         """Return the expert in each slot before a plan begins: under the plan before, or in order. Shape [R, C]."""
         work = self.work
         slots = self.slots(stage, layer, plan=plan - 1) if work.placement.every is not None else None
-        return np.arange(work.model.experts).reshape(work.mesh.strategy.ep, -1) if slots is None else slots
+        if slots is not None:
+            return slots
+        return contiguous_slots(work.model.experts, work.mesh.strategy.ep, replicas=work.placement.replicas)
 
     # ---- private -------------------------------------------------------------------------------------------------
 

@@ -122,7 +122,9 @@ class PipelinePlan:
         target = target_of(self.pipeline_order.layout, stage, pass_)
         if target is None:
             return ()
-        num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
+        model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
+        num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
+        num_bytes = num_states * work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )

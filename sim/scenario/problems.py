@@ -1,22 +1,21 @@
-"""Validation of raw data: what pydantic or the list of unsupported values refuses, as rule, value and hint.
+"""Validation of raw data: what pydantic refuses, as rule, value and hint.
 
-The hint about an unknown key names the nearest key that is known. `NOT_YET` lists what the schema names and the
-simulator does not do yet; whoever builds such a thing deletes its row.
+The hint about an unknown key names the nearest key that is known; of a key that Hugging Face's configs have, our name.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted, shown
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["NOT_YET", "NotYet", "find_not_supported", "refusals_of", "valid_keys", "validate"]
+__all__ = ["refusals_of", "valid_keys", "validate"]
 
 Known = Callable[[KeyPath], list[str]]
 """Path of a section -> the keys that may stand in it."""
@@ -36,31 +35,6 @@ _MAX_PROBLEMS: Final = 200
 """So many are put into words, of which one is told; more would only take time."""
 
 
-class NotYet(NamedTuple):
-    """One key with values that are not supported yet."""
-
-    key: str
-    """The key: `section.key`, or a top-level key."""
-    names: tuple[str | int, ...] | None = None
-    """The values that are refused; None: all but `allowed`."""
-    allowed: tuple[object, ...] = (None,)
-    """The values that are not refused when `names` is None."""
-    hint: str = "Leave it out."
-    """What to write instead."""
-
-    def refuses(self, value: object) -> bool:
-        """Return whether the key must not have this value yet."""
-        if self.names is None:
-            return not any(value == allowed for allowed in self.allowed)
-        return isinstance(value, (str, int)) and not isinstance(value, bool) and value in self.names
-
-
-NOT_YET: Final[tuple[NotYet, ...]] = (
-    NotYet("model.hf_config", hint="Name a model with model.preset, or give its fields."),
-)
-"""Every value that is refused as not supported yet."""
-
-
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
     """Return the scenario that raw data makes, or else everything that is wrong with it.
 
@@ -69,12 +43,10 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
     >>> print(validate({"workload": {"kind": "forwrd"}})[0])
     workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
     """
-    refused = find_not_supported(data)
     try:
-        spec = ScenarioSpec.model_validate(data)
+        return ScenarioSpec.model_validate(data)
     except ValidationError as error:
-        return refused + refusals_of(error, data, lambda path: valid_keys(path, data))
-    return refused or spec
+        return refusals_of(error, data, lambda path: valid_keys(path, data))
 
 
 def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[InvalidValueError]:
@@ -94,18 +66,6 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     if path == ("workload",) and kind in WORKLOADS:
         return keys_of([WORKLOADS[kind]])
     return keys_of(sections_at(ScenarioSpec, path))
-
-
-def find_not_supported(data: Mapping[str, Any]) -> list[InvalidValueError]:
-    """Return a refusal for every value of a scenario that is not supported yet.
-
-    Examples
-    --------
-    >>> print(find_not_supported({"model": {"hf_config": "config.json"}})[0])
-    model.hf_config must be supported, got config.json. model.hf_config is not supported yet. Name a model with \
-model.preset, or give its fields.
-    """
-    return [_not_supported(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
 
 
 def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> InvalidValueError:
@@ -152,13 +112,27 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> Invali
         hint = f"It belongs to kind {' and '.join(owners)}; remove it."
         value = data["workload"][key]
         return InvalidValueError(field=path, rule=f"be left out with workload.kind {kind}", value=value, hint=hint)
-    return InvalidValueError(field=path, rule="be a known key", value=key, hint=did_you_mean(key, known(path[:-1])))
+    of_file = _hugging_face_hint(data.get("model"), str(key)) if path[:-1] == ("model",) else None
+    hint = of_file or did_you_mean(key, known(path[:-1]))
+    return InvalidValueError(field=path, rule="be a known key", value=key, hint=hint)
+
+
+def _hugging_face_hint(section: object, key: str) -> str | None:
+    """Return what the names of Hugging Face's configs in a section `model:` are called here; None for another name."""
+    from sim.scenario.hf_config.names import our_name  # noqa: PLC0415 - only a refusal needs it
+
+    keys = [key, *(str(other) for other in section if other != key)] if isinstance(section, Mapping) else [key]
+    names: dict[str, str | None] = {other: our_name(other, keys) for other in keys}
+    if names[key] is None:
+        return None
+    said = ", ".join(f"{other} is `{name}`" for other, name in names.items() if name is not None and name != other)
+    return f"Here {said}; or name the file: `hf_config: config.json`."
 
 
 def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:
     """Return the refusal of a value that is none of a fixed list."""
     expected = re.findall(r"'([^']*)'|([0-9]+)", str(details.get("ctx", {}).get("expected", "")))
-    names = _supported(dotted(path), [word or digits for word, digits in expected])
+    names = [word or digits for word, digits in expected]
     rule = f"be one of {', '.join(names)}" if len(names) > 1 else f"be {names[0]}"
     word = details["input"] if isinstance(details["input"], str) else ""
     hint = did_you_mean(word, names, otherwise="Write one of these.")
@@ -167,15 +141,9 @@ def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:
 
 def _no_workload_kind(data: Mapping[str, Any]) -> InvalidValueError:
     """Return the refusal of a workload whose kind is missing or unknown."""
-    kinds, kind = _supported("workload.kind", [*WORKLOADS]), data["workload"].get("kind", "nothing")
+    kinds, kind = [*WORKLOADS], data["workload"].get("kind", "nothing")
     hint = did_you_mean(kind, kinds, otherwise="It decides which keys the workload has.")
     return InvalidValueError(field=("workload", "kind"), rule=f"be one of {', '.join(kinds)}", value=kind, hint=hint)
-
-
-def _supported(key: str, names: list[str]) -> list[str]:
-    """Return the names of a key's list without those that are not supported yet."""
-    later = {str(name) for row in NOT_YET if row.key == key for name in row.names or ()}
-    return [name for name in names if name not in later]
 
 
 def _path(loc: tuple[int | str, ...], data: Mapping[str, Any]) -> KeyPath:
@@ -204,17 +172,3 @@ def _kind(data: Mapping[str, Any]) -> str:
     workload = data.get("workload")
     kind = workload.get("kind") if isinstance(workload, Mapping) else None
     return kind if isinstance(kind, str) else ""
-
-
-def _written(data: Mapping[str, Any], dotted_key: str) -> list[object]:
-    """Return the value of a key, in a list that is empty if it is not written."""
-    section, _, key = dotted_key.rpartition(".")
-    values = data.get(section) if section else data
-    return [values[key]] if isinstance(values, Mapping) and key in values else []
-
-
-def _not_supported(row: NotYet, value: object) -> InvalidValueError:
-    """Return the refusal of one value."""
-    subject = row.key if row.names is None else shown(value)
-    hint = f"{subject} is not supported yet. {row.hint}"
-    return InvalidValueError(field=tuple(row.key.split(".")), rule="be supported", value=value, hint=hint)

@@ -488,7 +488,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
         "EP1_TP1_PP4_DP2\n  stage_layers: [2, 2, 2, 3]",
         (17, "parallel.stage_layers", "give 4 counts, one per stage, that sum to layers = 8", "Correct the split."),
     ),
-    ("experts: 8", "experts: 7", (15, "parallel.ep", "divide experts = 7", "Choose EP among its divisors.")),
+    ("experts: 8", "experts: 7", (15, "parallel.ep", "divide experts = 7", "Use placement.replicas: 1")),
     ("top_k: 2", "top_k: 9", (12, "model.top_k", "be at most model.experts = 8", "Lower top_k.")),
     (
         "heads: 16",
@@ -747,12 +747,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "  layers: 8",
         "  hf_config: /etc/passwd\n  layers: 8",
-        (
-            6,
-            "model.hf_config",
-            "be supported",
-            "model.hf_config is not supported yet. Name a model with model.preset, or give its fields.",
-        ),
+        (6, "model.hf_config", "be in the scenario's folder", "Copy it beside the scenario and write its name."),
     ),
     (
         "recompute: none",

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from sim.errors import SimulationError
+from sim.build.build import build
+from sim.build.expert_routing import placed_experts
+from sim.errors import InvalidValueError, SimulationError
 from sim.run.conservation import check_expert_tokens
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
@@ -102,6 +104,96 @@ schedule: {kind: interleaved}
     assert memory["fits"]
     assert memory["capacity_bytes"] == pytest.approx(84.9e9, rel=1e-3)
     assert memory["peak_bytes_per_gpu"]["total"] == pytest.approx(82.07e9, rel=1e-3)
+
+
+# --- experts and replicas in slots ------------------------------------------------------------------------------------
+
+SLOTS = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 3, dense_layers: 1, hidden: 256, heads: 8, ffn: 512, experts: 5, top_k: 2, vocab: 1024}
+parallel: {strategy: EP8_TP1_PP1_DP8, convention: vllm}
+workload: {kind: forward, sequences: 16, sequence_length: 128, microbatches: 2}
+"""
+
+
+@pytest.mark.parametrize("kind", ["contiguous", "greedy", "eplb"])
+@pytest.mark.parametrize("workload", ["forward", "training"])
+def test_ep_divides_experts_and_replicas(kind, workload):
+    """5 experts and 3 replicas on EP8: one slot on each rank, tokens conserved, and their weights counted."""
+    changes = ["parallel.convention=megatron", f"workload.kind={workload}", f"placement.kind={kind}"]
+    ran = run(SLOTS, "placement.replicas=3", *changes)
+    assert ran.run.tokens_routed == ran.run.tokens_computed == 16 * 128 * 2 * 2
+    assert ran.mesh["experts_per_gpu"] == 1
+    more = run(SLOTS, "placement.replicas=11", *changes)
+    one_expert = 2 * 256 * 512
+    assert more.metrics["num_params_per_gpu"] - ran.metrics["num_params_per_gpu"] == 2 * one_expert
+
+
+def test_ep_that_divides_neither_names_the_replicas_that_are_missing():
+    """And what it names runs."""
+    with pytest.raises(
+        InvalidValueError, match=r"parallel.ep must divide experts = 5, or experts \+ placement.replicas"
+    ) as said:
+        run(SLOTS)
+    assert "Use placement.replicas: 3" in said.value.hint
+    with pytest.raises(InvalidValueError, match=r"equally many of 9 slots, 5 experts and 4 replicas, got 4") as said:
+        run(SLOTS, "placement.replicas=4")
+    assert said.value.hint == "Use placement.replicas: 3."
+
+
+@pytest.mark.parametrize(
+    "experts",
+    [
+        "[0, 1, 2, 3, 4, 0, 1, 0]",
+        "[[0, 1, 2, 3, 4, 0, 1, 0]]",
+        "[[0, 1, 2, 3, 4, 0, 1, 0], [4, 3, 2, 1, 0, 4, 4, 4]]",
+        "[[0, 0, 0, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 0, 1, 0], [4, 3, 2, 1, 0, 4, 4, 4]]",
+        "[[0], [1], [2], [3], [4], [0], [1], [0]]",
+    ],
+    ids=["slots", "one list", "a list for each layer with experts", "a list for each layer", "a list for each rank"],
+)
+def test_slots_are_given_as_vllm_and_sglang_write_them(experts):
+    """`physical_to_logical_map`: the logical expert in each physical slot, [slots] or [layers][slots]."""
+    text = SLOTS + f"placement: {{kind: explicit, experts: {experts}}}\n"
+    ran = run(text)
+    assert ran.run.tokens_routed == ran.run.tokens_computed
+    assert ran.mesh["experts_per_gpu"] == 1
+    work = build(load_scenario_text(text)).work
+    assert work.placement.replicas == 3
+    if experts.count("[") == 3:
+        assert [placed_experts(work, 0, layer).ravel().tolist()[:2] for layer in (1, 2)] == [[0, 1], [4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("experts", "says"),
+    [
+        ("[0, 1, 2, 3, 4, 0, 1]", "equally many of 7 slots"),
+        ("[0, 1, 2, 3, 3, 0, 1, 0]", "each at least once, 8 slots in all"),
+        ("[[0, 1, 2, 3, 4, 0, 1, 0], [0, 1, 2, 3, 4, 0, 1, 0], [0], [0]]", "each at least once"),
+        ("[[0], [1], [2], [3], [4]]", "each at least once"),
+    ],
+)
+def test_slots_that_leave_an_expert_out_are_refused(experts, says):
+    """Ranks hold equally many slots, and every expert has one."""
+    with pytest.raises(InvalidValueError, match=says):
+        run(SLOTS + f"placement: {{kind: explicit, experts: {experts}}}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ep", "replicas"), [(320, 64), (144, 32)])
+def test_deepseek_v3s_own_decode_deployment_runs(ep, replicas):
+    """256 experts and 64 replicas on EP320, one a rank; 32 on EP144, two a rank."""
+    text = f"""
+cluster: {{preset: h800, num_nodes: {ep // 8}}}
+model: {{layers: 4, hidden: 7168, heads: 128, kv_heads: 1, head_dim: 128, ffn: 2048, dense_ffn: 18432, dense_layers: 1,
+  gated: true, experts: 256, shared_experts: 1, top_k: 8, vocab: 129280, dtype: fp8}}
+parallel: {{convention: vllm, tp: 4, dp: {ep // 4}, ep: {ep}, pp: 1}}
+workload: {{kind: forward, sequences: {ep // 4 * 128}, sequence_length: 1}}
+placement: {{kind: eplb, replicas: {replicas}}}
+"""
+    ran = run(text)
+    assert ran.mesh["experts_per_gpu"] == (256 + replicas) // ep
+    assert ran.run.tokens_routed == ran.run.tokens_computed
 
 
 # --- memory of experts that serve all stages ------------------------------------------------------------------------
