@@ -54,7 +54,7 @@ class Places:
         return error.at(field=place.field, file=place.file, line=place.line)
 
     def first(self, errors: Iterable[InvalidValueError]) -> InvalidValueError:
-        """Return the first error in the order of the file, located; a missing key comes after the keys that are there."""
+        """Return the first error in the order of the file, located; a missing key comes after keys that are there."""
         order, ends = {path: i for i, path in enumerate(self.lines)}, dict[KeyPath, int]()
         for path, i in order.items():
             ends.update((path[:length], i) for length in range(len(path) + 1))
