@@ -173,6 +173,34 @@ _QWEN3_5_MOE: Final = {
     "vision_config": {"depth": 27, "hidden_size": 1152},
 }
 
+_QWEN3_5_DENSE: Final = {
+    "model_type": "qwen3_5",
+    "text_config": {
+        "model_type": "qwen3_5_text",
+        "attn_output_gate": True,
+        "dtype": "bfloat16",
+        "full_attention_interval": 4,
+        "head_dim": 256,
+        "hidden_size": 5120,
+        "intermediate_size": 17408,
+        "layer_types": [*["linear_attention"] * 3, "full_attention"] * 16,
+        "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 128,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 48,
+        "linear_value_head_dim": 128,
+        "mlp_only_layers": [],
+        "mtp_num_hidden_layers": 1,
+        "num_attention_heads": 24,
+        "num_hidden_layers": 64,
+        "num_key_value_heads": 4,
+        "vocab_size": 248320,
+        **_SILU,
+    },
+    "tie_word_embeddings": False,
+    "vision_config": {"depth": 27},
+}
+
 _DEEPSEEK_V2: Final = {
     "model_type": "deepseek_v2",
     "auto_map": {"AutoConfig": "configuration_deepseek.DeepseekV2Config"},
@@ -481,6 +509,7 @@ CONFIGS: Final[dict[str, Published]] = {
     "qwen3-235b-a22b": Published(_QWEN3_MOE, "235", "22", "Qwen3 technical report, table 2", (), _EMBEDDING),
     "qwen3-next-80b-a3b": Published(_QWEN3_NEXT, "80", "3", "model card", (), ("no head",)),
     "qwen3.5-397b-a17b": Published(_QWEN3_5_MOE, "397", "17", "model card", (), _EMBEDDING),
+    "qwen3.5-27b": Published(_QWEN3_5_DENSE, "27", "27", "model card", (), _EMBEDDING),
     "deepseek-v2": Published(_DEEPSEEK_V2, "236", "21", "DeepSeek-V2 technical report, section 3.1.2"),
     "deepseek-v3": Published(_DEEPSEEK_V3, "671", "36.6", "DeepSeek-V3 repository, README_WEIGHTS.md"),
     # The technical report says 1.04 T and 32.6 B, 1.3 % and 2.9 % more than the shapes of the config give.

@@ -66,7 +66,7 @@ def test_every_model_type_is_read_by_a_config_of_these_tests_or_is_like_one_that
     }
     readers = {ARCHITECTURES[name].read for name in read}
     untested = {name for name, architecture in ARCHITECTURES.items() if architecture.read not in readers}
-    assert untested == {"mistral", "qwen2", "qwen3"}  # tested below
+    assert untested == {"mistral", "qwen2", "qwen3", "qwen3_vl"}  # tested below
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -148,6 +148,13 @@ def test_groups_of_experts_and_vision_are_said(tmp_path):
     assert "max_nodes_per_token: 4" in groups.why and "without vision" in vision.why
 
 
+def test_blocks_of_mtp_that_are_not_modelled_are_said(tmp_path):
+    config = {**CONFIGS["nemotron-3-nano"].config, "num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": "*E"}
+    assert [value.key for value in read_hf_config(written(tmp_path, config)).taken] == [
+        "model.num_nextn_predict_layers"
+    ]
+
+
 # ---- what is refused ----------------------------------------------------------------------------------------------
 
 
@@ -186,6 +193,7 @@ def test_values_that_cannot_be_are_refused_with_file_and_key(tmp_path, changes, 
     ("name", "changes", "says"),
     [
         ("qwen3-235b-a22b", {"mlp_only_layers": [3]}, "mlp_only_layers must list the first layers"),
+        ("qwen3-235b-a22b", {"shared_expert_intermediate_size": 8}, "shared_expert_intermediate_size must be 0, got 8"),
         ("qwen3-next-80b-a3b", {"layer_types": ["mamba"] * 48}, "layer_types must be a list of linear_attention"),
         ("qwen3-next-80b-a3b", {"layer_types": ["full_attention"]}, "layer_types must have one kind for each of 48"),
         ("minimax-m2", {"attn_type_list": [0] * 62}, "attn_type_list must be .*lightning attention"),
