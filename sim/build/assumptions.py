@@ -126,7 +126,9 @@ def _of_recording(work: Work) -> list[Assumption]:
         why += "; a plan sees its last microbatches as those before the run"
     too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
     if too_few:
-        why += f"; {too_few} of its layers have fewer experts with tokens than top_k, so that tokens take idle ones too"
+        why += (
+            f"; layers of a step in which fewer experts than top_k have tokens: {too_few}: tokens take idle experts too"
+        )
     why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
 

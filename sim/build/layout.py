@@ -34,9 +34,6 @@ def model_of(scenario: Scenario) -> ModelSpec:
         return _model_of_hf_config(scenario, section.hf_config, given)
     if section.preset is not None:
         return replace(get_model(section.preset), **given)
-    given.setdefault("kv_heads", given["heads"])
-    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
-    given.setdefault("dense_ffn", given["ffn"])
     return ModelSpec(**given)
 
 

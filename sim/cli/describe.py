@@ -145,8 +145,8 @@ def summary_command(
         ]
         for row in rows
     ]
-    noun = "step" if num_microbatches == 1 else "steps"
-    title = f"{num_experts} experts, {num_layers} layers, {num_microbatches} {noun}"
+    counts = {"expert": num_experts, "layer": num_layers, "step": num_microbatches}
+    title = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
     console = make_console()
     print_rows(title, [*_COLUMNS, *(_OVER_RANKS[name] for name in over_ranks)], body, console)
     if over_ranks:

@@ -22,9 +22,10 @@ from sim.scenario.fields import (
     count_of,
     name_of,
 )
+from sim.scenario.sections import DerivedSection, keys_from
 from topology.fabrics import WIRINGS, wiring_options
 from workloads.collectives import algorithm_names
-from workloads.collectives.settings import ALL_TO_ALLS, FIDELITIES
+from workloads.collectives.settings import ALL_TO_ALLS, FIDELITIES, NetworkSettings
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -229,14 +230,12 @@ class ClusterSpec(Section):
         return self
 
 
-class NetworkSpec(Section):
+@keys_from(
+    NetworkSettings,
+    section="network",
+    fidelity=name_of(lambda: FIDELITIES),
+    all_reduce=name_of(algorithm_names),
+    all_to_all=name_of(lambda: ALL_TO_ALLS),
+)
+class NetworkSpec(DerivedSection):
     """How transfers are simulated."""
-
-    fidelity: Annotated[str, name_of(lambda: FIDELITIES)] = "bulk"
-    """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
-    all_reduce: Annotated[str, name_of(algorithm_names)] = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
-    all_to_all: Annotated[str, name_of(lambda: ALL_TO_ALLS)] = "direct"
-    """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
-    num_sms: Annotated[int, count_of("network.num_sms")] | None = None
-    """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

@@ -100,7 +100,7 @@ def read_input(
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            refuse("be a regular file", _kind(mode), f"Write it into a file, and name that file. {hint}")
+            refuse("be a regular file", _kind(mode), "Write it into a file, and name that file.")
         with open(descriptor, "rb", closefd=False) as stream:
             content = stream.read(limit_bytes + 1)
     except OSError as error:

@@ -11,9 +11,9 @@ from typing import Final
 __all__ = ["ALL_TO_ALLS", "DEFAULT_NETWORK", "FIDELITIES", "NetworkSettings"]
 
 FIDELITIES: Final = ("bulk", "flow")
-"""`bulk`: a collective is one transfer; `flow`: the pairs of ranks of an all-to-all end each on its own."""
+"""Levels of detail in which transfers are simulated."""
 ALL_TO_ALLS: Final = ("direct", "hierarchical", "low_latency")
-"""Algorithms of dispatch and combine; hierarchical: a token crosses to each node once."""
+"""Algorithms of dispatch and combine."""
 _DEEPSEEK_SMS: Final = 20
 
 
@@ -22,13 +22,13 @@ class NetworkSettings:
     """Algorithms of the collectives, and the detail in which transfers are simulated."""
 
     fidelity: str = "bulk"
-    """One of `FIDELITIES`."""
+    """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
     all_reduce: str = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter by name; auto: the cheapest of NCCL's."""
+    """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
     all_to_all: str = "direct"
-    """Algorithm of dispatch, combine and all-to-all, one of `ALL_TO_ALLS`."""
+    """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
     num_sms: int | None = None
-    """SMs that dispatch and combine take on each rank; None: see `exchange_num_sms`."""
+    """SMs that dispatch and combine take on each rank; None: 20 for hierarchical, else none."""
 
     @property
     def exchange_num_sms(self) -> int | None:

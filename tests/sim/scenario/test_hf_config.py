@@ -16,7 +16,7 @@ from sim.scenario.hf_config import ARCHITECTURES, read_hf_config
 from sim.scenario.hf_config.immaterial import IMMATERIAL, NEUTRAL
 from sim.scenario.hf_config.names import OUR_NAMES
 from sim.scenario.load import load_scenario
-from sim.scenario.model_section import ModelSpec as ModelSection
+from sim.scenario.model_section import ModelSection
 from workloads.model import ModelSpec
 
 SCENARIO = """

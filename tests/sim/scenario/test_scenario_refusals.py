@@ -32,7 +32,7 @@ REFUSALS = [
     ("  layers: 16\n", "", "7: model.layers must be given, got nothing. "
      "Add `layers` under `model`, or name a model.preset. Number of transformer layers."),
     ("  top_k: 2\n", "", "7: model.top_k must be given, got nothing. "
-     "Add `top_k` under `model`, or name a model.preset. Number of routed experts a token is sent to."),
+     "Add `top_k` under `model`, or name a model.preset. Number of routed experts that a token meets."),
     ("  top_k: 2\n", "  top_k: 65\n", "17: model.top_k must be at most model.experts = 64, got 65. Lower top_k."),
     ("experts: 64", "experts: 0", "17: model.top_k must be left out of a dense model, got 2. "
      "Give model.experts, or remove this key."),
