@@ -18,7 +18,6 @@ from sim.scenario.parallel_section import DEFAULT_CHUNK_ORDER
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
 from workloads.schedules.custom import read_custom
@@ -78,7 +77,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
-    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    num_stages, kept = scenario.spec.parallel.pp or 1, workload.held
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
     num_chunks = scenario.spec.parallel.vpp or 1
     with scenario.located_errors():
@@ -90,7 +89,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
             schedule=scenario.spec.schedule.kind,
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
-            weight_share=None if held is None else held.W / held.B,
+            weight_share=None if kept is None else kept.W / kept.B,
             own_order=own,
         )
 
@@ -165,9 +164,7 @@ def _build(scenario: Scenario) -> Built:
         network=spec.network,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
-        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
-        if isinstance(workload, TrainingWorkload)
-        else MEGATRON_PRECISION,
+        precision=workload.precision,
         chunk_layers=layout.layers,
         embedding_chunk=layout.embedding_chunk,
         head_chunk=layout.head_chunk,
