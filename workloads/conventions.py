@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from sim.errors import InvalidValueError
 from workloads.strategy import Strategy
 
-__all__ = ["CONVENTIONS", "EXCHANGES", "MEGATRON", "Convention", "Megatron", "Spanning", "Vllm", "get_convention"]
+__all__ = ["CONVENTIONS", "EXCHANGE_MODES", "MEGATRON", "Convention", "Megatron", "Spanning", "Vllm", "get_convention"]
 
 IntArray = NDArray[np.intp]
 
-EXCHANGES = ("one_sided", "blocking")
+EXCHANGE_MODES = ("one_sided", "blocking")
 """How the stages enter the expert exchange of a convention whose experts lie on all stages."""
 
 

@@ -337,7 +337,7 @@ class CollectiveWork:
     cluster: Cluster
     """Hardware."""
     op: str
-    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
+    """A key of `workloads.collectives.OPERATIONS`."""
     ranks: NDArray[np.intp]
     """Who takes part. Shape [R]."""
     num_bytes: float
