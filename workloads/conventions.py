@@ -108,8 +108,9 @@ class Convention(ABC):
                         changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
                         factor = sum(abs(math.log2(change)) for change in changes)
                         num_changed = candidate.differences(replace(strategy, dp=None))
-                        if strategy.dp is not None and num_changed == 0:  # DP is what is wrong
-                            candidate = replace(candidate, dp=self.dp_of(candidate, num_gpus))
+                        dp = self.dp_of(candidate, num_gpus)
+                        if num_changed == 0 and strategy.dp not in {None, dp}:  # DP is what is wrong
+                            candidate = replace(candidate, dp=dp)
                         found.append((num_changed, factor, candidate.name, candidate))
         return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
 

@@ -176,12 +176,18 @@ def build_mesh(
             rule=f"be legal under the {convention} convention on {num_gpus} GPUs ({why})",
             value=strategy.name,
             hint=f"{lead} {names}." if near else meant or "Try another convention.",
-        ).with_remedies([Remedy({"parallel.strategy": s.name}, s.name) for s in near], lead=lead)
+        ).with_remedies([_named_instead(s, strategy) for s in near], lead=lead)
     full = replace(strategy, dp=rules.dp_of(strategy, num_gpus), sp=rules.sp_of(strategy))
     return Mesh(strategy=full, convention=rules, ranks=_number_ranks(full, rank_order))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _named_instead(near: Strategy, strategy: Strategy) -> Remedy:
+    """Return the change of a scenario to a near strategy; SP that was switched off is switched on by the name."""
+    switched = {"parallel.sp": None} if near.sp and strategy.sp is False else {}
+    return Remedy({"parallel.strategy": near.name, **switched}, near.name)
 
 
 def _number_ranks(s: Strategy, rank_order: tuple[str, ...]) -> IntArray:

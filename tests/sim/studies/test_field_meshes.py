@@ -141,7 +141,7 @@ def test_ep_that_divides_neither_names_the_replicas_that_are_missing():
     assert "Use placement.replicas: 3" in said.value.hint
     with pytest.raises(InvalidValueError, match=r"equally many of 9 slots, 5 experts and 4 replicas, got 4") as said:
         run(SLOTS, "placement.replicas=4")
-    assert said.value.hint == "Use placement.replicas: 3."
+    assert said.value.hint.startswith("Use placement.replicas: 3, ")
 
 
 @pytest.mark.parametrize(
