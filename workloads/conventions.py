@@ -31,6 +31,7 @@ from workloads.strategy import Strategy
 
 __all__ = [
     "CONVENTIONS",
+    "EXCHANGES",
     "MEGATRON",
     "NOT_BUILT",
     "Convention",
@@ -45,6 +46,9 @@ NOT_BUILT = {"cp": "context parallelism", "etp": "tensor parallelism inside an e
 """Axes that may be legal and cannot be run yet, by name; whoever builds an axis deletes its row."""
 
 IntArray = NDArray[np.intp]
+
+EXCHANGES = ("one_sided", "blocking")
+"""How the stages enter the expert exchange of a convention whose experts lie on all stages."""
 
 
 @dataclass(frozen=True, slots=True)

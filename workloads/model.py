@@ -99,7 +99,7 @@ class ModelSpec:
     layers: int
     """Number of transformer layers."""
     hidden: int
-    """Width of the residual stream."""
+    """Width of the hidden state."""
     heads: int
     """Number of query heads."""
     kv_heads: int = None  # type: ignore[assignment]  # filled in when the model is built
@@ -141,13 +141,13 @@ class ModelSpec:
     sliding_window: int | None = None
     """Tokens that a token attends to in layers with a sliding window."""
     sliding_window_every: int | None = None
-    """Every so many layers, from the first layer on, one has the sliding window. Default: 1, all layers."""
+    """The first of every so many layers has the sliding window. Default: 1, all layers."""
     attention_chunk_size: int | None = None
     """Tokens of the chunks that layers of chunked attention do not look beyond."""
     layer_types: tuple[str, ...] | None = None
-    """Kind of attention of each layer, of `LAYER_TYPES`; a shorter list is repeated."""
+    """Kind of attention of each layer; a shorter list is repeated."""
     hybrid_override_pattern: str | None = None
-    """Layers of a hybrid model, a letter of `PATTERN_LETTERS` for each; a shorter pattern is repeated."""
+    """Layers of a hybrid model, a letter for each: `*` attention, `M` Mamba-2, `-` dense FFN, `E` experts; repeated."""
     attention_sinks: bool = False
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
@@ -175,13 +175,13 @@ class ModelSpec:
     chunk_size: int | None = None
     """Tokens of a chunk of the scan of a Mamba-2 layer."""
     moe_every: int = 1
-    """Every so many layers the last has experts, and the others a dense FFN."""
+    """The last of every so many layers has experts, and the others a dense FFN."""
     shared_expert_intermediate_size: int | None = None
     """Width of one shared expert. Default: `ffn`."""
     shared_expert_gate: bool = False
     """Whether the output of the shared experts is multiplied by a gate of each token."""
     scoring_func: str = "softmax"
-    """softmax or sigmoid: how the router weighs experts; costs no time."""
+    """How the router weighs experts (softmax or sigmoid), which costs no time."""
     use_routing_bias: bool = False
     """Whether a bias of each expert takes part in the choice of experts."""
     num_nextn_predict_layers: int = 0
@@ -191,7 +191,7 @@ class ModelSpec:
     n_positions: int = 0
     """Learned embeddings of positions; 0: rotary embedding, or none."""
     make_vocab_size_divisible_by: int | None = None
-    """The vocabulary is padded to a multiple of this x TP, as Megatron does. None: it is not padded."""
+    """The vocabulary is padded to a multiple of this x TP, as Megatron does; None: it is not padded."""
     fp32_lm_head: bool = False
     """Whether the output head is computed in 4 bytes."""
 

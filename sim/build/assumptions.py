@@ -219,8 +219,8 @@ def _of_node_limit(work: Work) -> list[str]:
     return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]
 
 
-def _kept(work: Work, again: Recompute) -> float:
+def _kept(work: Work, recompute: Recompute) -> float:
     """Return what a microbatch keeps of all layers for its backward pass."""
     return activation_bytes_per_microbatch(
-        work.model, work.mesh, work.layers, work.tokens, again, sequence_length=work.sequence_length
+        work.model, work.mesh, work.layers, work.tokens, recompute, sequence_length=work.sequence_length
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from sim.errors import InvalidValueError, Remedy
 from sim.scenario.hf_config import TakenValue, read_hf_config
+from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
@@ -20,7 +21,6 @@ from workloads.strategy import Strategy
 
 __all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
 
-_AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
 
 
@@ -34,9 +34,6 @@ def model_of(scenario: Scenario) -> ModelSpec:
         return _model_of_hf_config(scenario, section.hf_config, given)
     if section.preset is not None:
         return replace(get_model(section.preset), **given)
-    given.setdefault("kv_heads", given["heads"])
-    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
-    given.setdefault("dense_ffn", given["ffn"])
     return ModelSpec(**given)
 
 
@@ -76,13 +73,13 @@ def strategy_of(scenario: Scenario) -> Strategy:
 
 def _given_strategy(scenario: Scenario) -> Strategy:
     parallel = scenario.spec.parallel
-    given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
+    given = {axis: getattr(parallel, axis) for axis in AXES if getattr(parallel, axis) is not None}
     if parallel.strategy is None:
         return Strategy(**given, sp=parallel.sp)
     named = Strategy.parse(parallel.strategy)
-    said = re.findall(r"[A-Z]+", parallel.strategy.upper())
+    named_axes = re.findall(r"[A-Z]+", parallel.strategy.upper())
     for axis, size in given.items():
-        if axis.upper() in said and getattr(named, axis) != size:
+        if axis.upper() in named_axes and getattr(named, axis) != size:
             raise InvalidValueError(
                 f"parallel.{axis}",
                 rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",

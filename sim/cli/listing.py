@@ -95,7 +95,7 @@ def _presets() -> list[Table]:
 
 def _models() -> list[Table]:
     from sim.scenario.hf_config import ARCHITECTURES  # noqa: PLC0415  # each list imports what it shows
-    from workloads.presets import MODELS  # noqa: PLC0415
+    from workloads.presets import COUNTED_OTHERWISE, MODELS, PUBLISHED  # noqa: PLC0415
 
     rows = [
         [
@@ -105,13 +105,16 @@ def _models() -> list[Table]:
             model.layers,
             model.hidden,
             f"{model.experts} top-{model.top_k}" if model.experts else "dense",
+            f"{published.total} B" + (f" / {published.active} B" if published.active else ""),
+            "; ".join([published.source, *(COUNTED_OTHERWISE[way] for way in published.counts)]),
         ]
         for name, model in MODELS.items()
+        for published in (PUBLISHED[name],)
     ]
     architectures = [[name, architecture.meaning] for name, architecture in ARCHITECTURES.items()]
     return [
-        ("models", ["name", "parameters", "active", "layers", "hidden", "experts"], rows),
-        ("model.hf_config: config.json of Hugging Face", ["model_type", "models"], architectures),
+        ("models", ["name", "parameters", "active", "layers", "hidden", "experts", "published", "source"], rows),
+        ("model types of Hugging Face, for model.hf_config", ["name", "models"], architectures),
     ]
 
 

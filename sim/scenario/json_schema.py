@@ -6,6 +6,8 @@ more than `load_scenario` does.
 
 from typing import Any
 
+from pydantic.json_schema import CoreModeRef, CoreRef, DefsRef, GenerateJsonSchema
+
 from sim.scenario.fields import Section
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.sections import sections_at
@@ -21,11 +23,20 @@ def json_schema() -> dict[str, Any]:
     >>> json_schema()["$defs"]["ParallelSpec"]["properties"]["convention"]["enum"]
     ['megatron', 'vllm', 'spanning']
     """
-    schema = ScenarioSpec.model_json_schema(mode="validation")
+    schema = ScenarioSpec.model_json_schema(mode="validation", schema_generator=_NamedSections)
     _describe(schema, ScenarioSpec, schema["$defs"])
     for section in _sections(ScenarioSpec):
-        _describe(schema["$defs"][section.__name__], section, schema["$defs"])
+        _describe(schema["$defs"][section.model_config.get("title") or section.__name__], section, schema["$defs"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "moesim scenario"}
+
+
+class _NamedSections(GenerateJsonSchema):
+    """Gives the section of a model the name that its title has, by which other files may refer to it."""
+
+    def get_defs_ref(self, core_mode_ref: CoreModeRef) -> DefsRef:
+        """Return the name of a section in the schema."""
+        reference, mode = core_mode_ref
+        return super().get_defs_ref((CoreRef(reference.replace("ModelSection", "ModelSpec")), mode))
 
 
 def _sections(root: type[Section]) -> set[type[Section]]:

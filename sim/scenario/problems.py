@@ -44,7 +44,7 @@ NOT_SAID: Final[Mapping[str, str]] = dict.fromkeys(
 """Dotted key that users write -> what cannot be said yet. Whoever builds such a thing deletes its row."""
 
 _MAX_PROBLEMS: Final = 200
-"""So many are put into words, of which one is told; more would only take time."""
+"""The most problems that are put into words. A message names the first problem alone, and more would only take time."""
 
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
@@ -62,7 +62,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
 
 
 def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[InvalidValueError]:
-    """Return pydantic's errors about raw data in our words; `known` tells the keys of a section."""
+    """Return pydantic's errors about raw data as refusals; `known` returns the keys of a section."""
     return [_refusal(details, data, known) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
 
 
@@ -81,7 +81,7 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
 
 
 def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> InvalidValueError:
-    """Return one of pydantic's errors in our words."""
+    """Return one of pydantic's errors as a refusal."""
     path, kind = _path(details["loc"], data), details["type"]
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, InvalidValueError):

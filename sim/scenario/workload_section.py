@@ -1,6 +1,6 @@
 """`workload:` of a scenario: what is run on the cluster. Each kind has keys of its own."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -8,6 +8,8 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
 from workloads.collectives import operations
+from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
+from workloads.workload_kind import TRAINING
 
 __all__ = [
     "EXCHANGES",
@@ -28,13 +30,33 @@ EXCHANGES: Final = ("all_to_all", *EXPERT_EXCHANGES)
 """Operations that exchange a matrix of bytes."""
 
 
-class ForwardWorkload(Section):
+class _Workload(Section):
+    """What a kind of workload needs of the rest of a scenario."""
+
+    required_sections: ClassVar[tuple[str, ...]]
+    """Sections that the workload cannot do without."""
+    foreign_sections: ClassVar[tuple[str, ...]] = ()
+    """Sections that mean nothing to the workload."""
+    has_backward: ClassVar[bool] = False
+    """Whether backward passes follow the forward passes."""
+    trains: ClassVar[bool] = False
+    """Whether a model is trained, with all that its backward passes keep or recompute."""
+
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states; a workload that does not train has Megatron's, unused."""
+        return MEGATRON_PRECISION
+
+
+class ForwardWorkload(_Workload):
     """Forward passes of batches of sequences."""
+
+    required_sections = ("cluster", "model", "parallel")
 
     kind: Literal["forward"]
     """Forward passes only."""
     batches: Annotated[int, count_of("workload.batches")] = 1
-    """Batches in flight one after another."""
+    """Batches that follow one another."""
     sequences: Annotated[int, count_of("workload.sequences")]
     """Sequences of one batch, over all replicas."""
     sequence_length: Annotated[int, count_of("workload.sequence_length")]
@@ -43,8 +65,11 @@ class ForwardWorkload(Section):
     """Microbatches of one batch and pipeline."""
 
 
-class TrainingWorkload(Section):
+class TrainingWorkload(_Workload):
     """One training step: forward, backward and optimizer."""
+
+    required_sections = ("cluster", "model", "parallel")
+    has_backward = trains = TRAINING.trains
 
     kind: Literal["training"]
     """One training step."""
@@ -54,10 +79,15 @@ class TrainingWorkload(Section):
     """Tokens of one sequence."""
     microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one pipeline."""
-    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.gradient
     """Type in which gradients are kept and reduced."""
-    moment_dtype: Literal["fp32", "bf16"] = "fp32"
+    moment_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.moment
     """Type of Adam's two moments; master weights are in fp32."""
+
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states."""
+        return Precision(self.gradient_dtype, self.moment_dtype)
 
 
 class PassTimes(Section):
@@ -74,7 +104,7 @@ class PassTimes(Section):
 
 
 class HeldBytes(Section):
-    """What one microbatch holds on one stage."""
+    """What a stage keeps of one microbatch."""
 
     B: Bytes
     """From its forward pass to its backward pass [bytes]."""
@@ -89,8 +119,12 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
-class PassesWorkload(Section):
+class PassesWorkload(_Workload):
     """A pipeline of passes whose durations are given; no model and no cluster."""
+
+    required_sections = ("parallel",)
+    foreign_sections = ("cluster", "model", "routing", "placement", "network", "stress")
+    has_backward = True
 
     kind: Literal["passes"]
     """Passes of given durations."""
@@ -102,13 +136,16 @@ class PassesWorkload(Section):
     ]
     """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""
     held: HeldBytes | None = None
-    """What a microbatch holds, which automatic schedules weigh against their limit; null: W 0.4 of B."""
+    """What a stage keeps of a microbatch, which automatic schedules compare with their limit; null: W 0.4 of B."""
     p2p: Seconds = 0.0
     """Time from the end of a pass to the start of what it releases on the next stage [s]."""
 
 
-class CollectiveWorkload(Section):
+class CollectiveWorkload(_Workload):
     """One collective operation on its own."""
+
+    required_sections = ("cluster",)
+    foreign_sections = ("parallel", "schedule", "placement", "stress")
 
     kind: Literal["collective"]
     """One collective operation."""
@@ -142,7 +179,10 @@ class CollectiveWorkload(Section):
             )
         if self.num_ranks < 2:
             raise InvalidValueError(
-                ("num_ranks",), rule="be at least 2", value=self.num_ranks, hint="One rank has nobody to talk to."
+                ("num_ranks",),
+                rule="be at least 2",
+                value=self.num_ranks,
+                hint="One rank has no other rank to exchange data with.",
             )
         if self.bytes is not None and self.tokens is not None:
             raise InvalidValueError(

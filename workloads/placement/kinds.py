@@ -40,24 +40,22 @@ class PlacementRule:
     """How experts are placed on the ranks of their group."""
 
     kind: str = "contiguous"
-    """Name of the placement, a key of `PLACEMENTS`."""
+    """Name of the placement."""
     replicas: int = 0
-    """Expert replicas: slots beyond one slot for each expert, over all ranks of a group."""
+    """Copies of experts beyond one of each, over all ranks of a group: EP divides experts + replicas."""
     groups: int = 1
-    """Groups of experts that stay on one node where they can."""
+    """Groups of experts that stay on one node, a multiple of the nodes, with kind eplb; 1: no groups."""
     window: int = 8
-    """Microbatches whose loads a plan is made from."""
+    """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: int = 0
     """Microbatches between the last microbatch of the window and the first that runs under the plan."""
     every: int | None = None
-    """Microbatches after which a plan is replaced by a plan from a later window; None: one plan for the run."""
+    """Microbatches after which a new plan replaces a plan, with kinds greedy and eplb; None: one plan for the run."""
     moves: bool = False
-    """Whether experts are copied to the ranks that did not hold them under the plan before.
-
-    Without `every` the plan before is the contiguous placement.
-    """
-    experts: tuple[tuple[int, ...], ...] = ()
-    """Experts of each rank, or the expert in each slot; for all layers or for one layer after another (explicit)."""
+    """Whether experts are copied to ranks that lack them under the plan before (without `every`: contiguous)."""
+    experts: tuple[tuple[int, ...], ...] | None = None
+    """With kind explicit: a list of experts for each rank of a group, or as many for each layer with experts; or the
+    expert in each slot, as vLLM's and SGLang's `physical_to_logical_map`, in one list or a list for each layer."""
 
     @property
     def is_planned(self) -> bool:
@@ -239,7 +237,7 @@ def _explicit(request: PlacementRequest) -> IntArray:
     ):
         times = "each once" if not request.rule.replicas else f"each at least once, {num_slots} slots in all"
         layers = f", in all layers or for each of the {num_layers} with experts" if num_layers > 1 else ""
-        lists = request.rule.experts
+        lists = request.rule.experts or ()
         raise InvalidValueError(
             field="placement.experts",
             rule=f"give each of {request.num_ranks} ranks {per_rank} of the experts 0 to {request.num_experts - 1}, "
@@ -256,7 +254,7 @@ def _plans_of(request: PlacementRequest) -> list[list[int]]:
 
     A list with at least as many entries as there are experts has the slots of a layer; shorter lists are of ranks.
     """
-    lists, num_ranks = request.rule.experts, request.num_ranks
+    lists, num_ranks = request.rule.experts or (), request.num_ranks
     if all(len(entries) >= request.num_experts for entries in lists):
         return [list(entries) for entries in lists]
     plans = [lists[first : first + num_ranks] for first in range(0, len(lists), num_ranks)]

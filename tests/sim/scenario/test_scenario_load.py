@@ -163,7 +163,7 @@ def test_an_override_makes_the_section_it_needs():
         ("model.top_k=0", "model.top_k must be an integer of at least 1, got 0. Write a larger number."),
         ("seed=", "seed must be an integer of at least 0, got null. Write a number without unit, such as 1."),
         ("model.top_k=", "model.top_k must be given, got nothing. Add `top_k` under `model`, or name a model.preset. "
-         "Number of routed experts a token is sent to."),
+         "Number of routed experts that a token meets."),
         ("claims.2.expect=x", "claims.2 must be a position in claims, got 2. It has positions 0 to 1."),
         ("claims.x=1", "claims.x must be a position in claims, got x. It has positions 0 to 1."),
         ("claims.0.expct=x", "claims.0.expct must be a known key, got expct. Did you mean `expect`?"),

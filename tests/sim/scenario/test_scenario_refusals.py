@@ -32,7 +32,7 @@ REFUSALS = [
     ("  layers: 16\n", "", "7: model.layers must be given, got nothing. "
      "Add `layers` under `model`, or name a model.preset. Number of transformer layers."),
     ("  top_k: 2\n", "", "7: model.top_k must be given, got nothing. "
-     "Add `top_k` under `model`, or name a model.preset. Number of routed experts a token is sent to."),
+     "Add `top_k` under `model`, or name a model.preset. Number of routed experts that a token meets."),
     ("  top_k: 2\n", "  top_k: 65\n", "17: model.top_k must be at most model.experts = 64, got 65. Lower top_k."),
     ("experts: 64", "experts: 0", "17: model.top_k must be left out of a dense model, got 2. "
      "Give model.experts, or remove this key."),
@@ -109,7 +109,7 @@ REFUSALS = [
     ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1f1c. "
      "Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
-     "Only training computes passes again."),
+     "Only training recomputes passes."),
     ("skew: 0.0", "skew: 0.5", "35: routing.skew must be left out with routing.kind multinomial, got 0.5. "
      "The key belongs to routing.kind zipf, power_law, dirichlet, hot_expert, hot_node, drift, bursty; remove it."),
     ("skew: 0.0", "stride: 3", "35: routing.stride must be left out with routing.kind multinomial, got 3. "
