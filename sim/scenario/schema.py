@@ -194,9 +194,9 @@ class ScenarioSpec(Section):
                 ("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, hint=hint
             )
         if op not in EXCHANGES:
-            for key, default in (("all_to_all", "direct"), ("num_sms", None)):
+            for key in ("all_to_all", "num_sms"):
                 value = getattr(network, key)
-                if value != default:
+                if value != getattr(DEFAULT_NETWORK, key):
                     raise InvalidValueError(("network", key), rule=f"be left out of op {op}", value=value, hint=hint)
         if op in operations() and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
             having = [name for name in algorithm_names() if name == AUTO or algorithms_for(op, name)]
