@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 from sim.scenario.hf_config import TakenValue, read_hf_config
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
@@ -204,6 +204,9 @@ def _layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: C
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
             + (f" x {parts.num_chunks} chunks" if parts.num_model_chunks > mesh.num_stages else ""),
             value="nothing",
-            hint=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
+            hint="Give the layers of each stage.",
+        ).with_remedies(
+            [Remedy({"parallel.stage_layers": example}, str(example))] if len(example) <= _MOST_SHOWN else [],
+            lead="Give for example",
         )
     return tuple(split)
