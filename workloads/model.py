@@ -152,6 +152,8 @@ class ModelSpec:
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
+    rotary_embedding: bool = False
+    """Whether queries and keys are rotated, which costs memory in training, not time; no part of MLA."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None
@@ -539,6 +541,7 @@ class ModelSpec:
             chunk=self.attention_chunk_size if kind == "chunked_attention" else None,
             has_sinks=self.attention_sinks,
             has_gate=self.attn_output_gate,
+            is_rotary=self.rotary_embedding,
         )
 
     def _attention_of_kind(self, kind: str | None) -> Mixer | None:
