@@ -87,6 +87,10 @@ class Cluster(ABC):
         position = np.array([int((node[:i] == node[i]).sum()) for i in range(ranks.size)], dtype=np.intp)
         return node.astype(np.intp), position
 
+    def nic_ranks(self, ranks: IntArray) -> IntArray:
+        """Return those of `ranks` [R] over which collectives enter and leave nodes: equally many for each NIC."""
+        return ranks
+
     @property
     def least_num_links(self) -> int:
         """Lower bound of the number of links, known without wiring the graph: two links of each GPU."""

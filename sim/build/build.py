@@ -4,23 +4,25 @@ What the scenario leaves open is filled in here and noted as an assumption, with
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
-from sim.build.node_limit import check_node_limit
-from sim.build.own_order import read_own_order
-from sim.build.routing import routing_of
+from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
+from sim.scenario.file_bytes import read_input_text
+from sim.scenario.parallel_section import DEFAULT_CHUNK_ORDER
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
 from workloads.memory import MEGATRON_PRECISION, Precision
-from workloads.mesh import Mesh
 from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
+from workloads.schedules.custom import read_custom
+from workloads.schedules.registry import schedule_kind_of
 from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = [
@@ -30,6 +32,9 @@ __all__ = [
     "build_scenario_cluster",
     "check_network",
 ]
+
+_MAX_BYTES: Final = 1 << 26
+"""The largest file of a schedule that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +80,9 @@ def build_passes(scenario: Scenario) -> PassesWork:
         raise TypeError("build_passes needs a scenario of kind passes")
     num_stages, held = scenario.spec.parallel.pp or 1, workload.held
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
-    num_chunks, own = scenario.spec.parallel.vpp or 1, None
-    if scenario.spec.schedule.kind == "custom":
-        with scenario.located_errors():
-            own = read_own_order(
-                scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
-            )
+    num_chunks = scenario.spec.parallel.vpp or 1
     with scenario.located_errors():
+        own = _own_order(scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks)
         return PassesWork(
             pass_times_s=[(t.F, t.B, t.W) for t in times],
             num_microbatches=workload.microbatches,
@@ -132,7 +133,12 @@ def _build(scenario: Scenario) -> Built:
     placement = placement_of(spec.placement, num_experts=model.experts, num_ranks=mesh.strategy.ep)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
-    own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
+    own = _own_order(
+        scenario,
+        num_stages=mesh.num_stages,
+        num_microbatches=batches * workload.microbatches,
+        num_chunks=mesh.strategy.vpp,
+    )
     parts = own.layout if own else SCHEDULES[spec.schedule.kind].layout_on(mesh.num_stages, mesh.strategy.vpp)
     layout = pipeline_layout_of(scenario, model, mesh, parts)
     work = Work(
@@ -174,13 +180,29 @@ def _build(scenario: Scenario) -> Built:
     )
 
 
-def _own_order(scenario: Scenario, mesh: Mesh, *, num_microbatches: int) -> PipelineOrder | None:
-    """Return the order of schedule custom; None with every other."""
-    if scenario.spec.schedule.kind != "custom":
+def _own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, num_chunks: int) -> PipelineOrder | None:
+    """Return the order of passes of the file that the schedule reads; None where the schedule reads no file.
+
+    Raises
+    ------
+    InvalidValueError
+        The file cannot be read, or holds no order of the pipeline; the line is that of the file.
+    """
+    schedule = scenario.spec.schedule
+    if not schedule_kind_of(schedule.kind, schedule.chunk_order).reads_file:
         return None
-    return read_own_order(
-        scenario, num_stages=mesh.num_stages, num_microbatches=num_microbatches, num_chunks=mesh.strategy.vpp
-    )
+    path = scenario.file_beside("schedule.file", schedule.file or "")
+    hint = "Write a text file with one line of passes per stage."
+    text = read_input_text(path, _MAX_BYTES, hint=hint, too_large="Use fewer microbatches.")
+    with scenario.located_errors(other_file=path):
+        return read_custom(
+            text,
+            num_stages=num_stages,
+            num_microbatches=num_microbatches,
+            num_chunks=num_chunks if schedule.chunk_order == DEFAULT_CHUNK_ORDER else 2,
+            chunk_order=schedule.chunk_order,
+            forward=not scenario.spec.workload.has_backward,
+        )
 
 
 def check_network(scenario: Scenario, cluster: Cluster) -> None:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from sim.build.assumptions import Assumption
 from sim.build.build import check_network
 from sim.build.cluster import cluster_of
-from sim.build.node_limit import check_node_limit
-from sim.build.routing import routing_of
+from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import CollectiveWork
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario

@@ -185,8 +185,9 @@ class TransferCosts:
         nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
         best: tuple[_Cheapest, Protocol] | None = None
+        nic_ranks = self.cluster.nic_ranks(ranks).tolist()
         for name in names:
-            exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes)
+            exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes, nic_ranks)
             if self.pricing.has_mesh:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)

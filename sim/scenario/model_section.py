@@ -15,17 +15,17 @@ from sim.scenario.places import key_path
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.model import DTYPE_BYTES, LAYER_TYPES, SCORING_FUNCS, ModelSpec
 
-__all__ = ["ModelSection"]
+__all__ = ["REQUIRED_FIELDS", "ModelSection"]
 
 _NAMES: Final = [field.name for field in fields(ModelSpec)]
 _SHOWN_WHEN_GIVEN: Final = frozenset(_NAMES[_NAMES.index("q_lora_rank") :])
 """Fields of kinds of attention and FFN: the resolved scenario has those of them that are given."""
-_REQUIRED: Final = {field.name for field in fields(ModelSpec) if field.default is MISSING}
+REQUIRED_FIELDS: Final = tuple(field.name for field in fields(ModelSpec) if field.default is MISSING)
 """Fields without a default."""
 _DEFAULTS: Final = {
     field.name: field.default
     for field in fields(ModelSpec)
-    if field.name not in {*_REQUIRED, *_SHOWN_WHEN_GIVEN, "top_k"}
+    if field.name not in {*REQUIRED_FIELDS, *_SHOWN_WHEN_GIVEN, "top_k"}
 }
 """Fields that are filled in, and their defaults; None: the default follows from other fields."""
 
@@ -92,7 +92,7 @@ class ModelSection(DerivedSection):
         if self.preset is not None or self.hf_config is not None:
             return self
         given, filled = self.given(), {key: value for key, value in _DEFAULTS.items() if value is not None}
-        if given.keys() >= _REQUIRED and ("top_k" in given or not given.get("experts")):
+        if given.keys() >= set(REQUIRED_FIELDS) and ("top_k" in given or not given.get("experts")):
             try:
                 model = ModelSpec(**given)
             except InvalidValueError as error:

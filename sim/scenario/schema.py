@@ -13,7 +13,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.claims_section import Alternative, Assumed, ClaimSpec, PublishedSpec, Rival, StressSpec, check_assumed
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
 from sim.scenario.fields import Section, SeedCount, Text, Whole
-from sim.scenario.model_section import ModelSection
+from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
     DEFAULT_CHUNK_ORDER,
@@ -32,24 +32,6 @@ from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
 
-_FOREIGN: Final[Mapping[str, tuple[str, ...]]] = {
-    "forward": (),
-    "training": (),
-    "passes": ("cluster", "model", "routing", "placement", "network", "stress"),
-    "collective": ("parallel", "schedule", "placement", "stress"),
-}
-"""Kind of workload -> sections that mean nothing to it."""
-
-_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "forward": ("cluster", "model", "parallel"),
-    "training": ("cluster", "model", "parallel"),
-    "passes": ("parallel",),
-    "collective": ("cluster",),
-}
-"""Kind of workload -> sections it cannot do without."""
-
-_SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
-"""Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
 _MAX_ITEMS: Final = 1000
@@ -105,7 +87,7 @@ class ScenarioSpec(Section):
         else:
             self._check_model_and_strategy()
         self._check_schedule()
-        if self.workload.kind == "collective" and self.routing.capacity_factor is not None:
+        if isinstance(self.workload, CollectiveWorkload) and self.routing.capacity_factor is not None:
             rule, hint = "be left out with workload.kind collective", "Capacities belong to the experts of a model."
             raise InvalidValueError(("routing", "capacity_factor"), rule, self.routing.capacity_factor, hint)
         self._check_modules()
@@ -116,11 +98,11 @@ class ScenarioSpec(Section):
     def _check_sections(self) -> None:
         """Check that the sections are those the kind of workload has."""
         kind = self.workload.kind
-        for section in _FOREIGN[kind]:
+        for section in self.workload.foreign_sections:
             if section in self.model_fields_set:
                 rule, hint = f"be left out with workload.kind {kind}", "Remove the section: it would mean nothing."
                 raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
-        for section in _REQUIRED[kind]:
+        for section in self.workload.required_sections:
             if section not in self.model_fields_set or getattr(self, section) is None:
                 rule, hint = f"be given with workload.kind {kind}", f"Add a section `{section}:`."
                 raise InvalidValueError((section,), rule=rule, value="nothing", hint=hint)
@@ -164,7 +146,7 @@ class ScenarioSpec(Section):
     def _check_model_and_strategy(self) -> None:
         """Check that model and strategy are told in full."""
         model = self.model or ModelSection()
-        self._check_given(model, (*_SHAPE, "top_k") if model.experts else _SHAPE)
+        self._check_given(model, (*REQUIRED_FIELDS, "top_k") if model.experts else REQUIRED_FIELDS)
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
             hint = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
             raise InvalidValueError(("parallel", "strategy"), rule="be given", value="nothing", hint=hint)
@@ -177,7 +159,7 @@ class ScenarioSpec(Section):
             hint = "The layout says how many layers each stage has: remove one of the two."
             rule, value = "be left out with parallel.layout", list(parallel.stage_layers)
             raise InvalidValueError(("parallel", "stage_layers"), rule=rule, value=value, hint=hint)
-        if parallel.zero and self.workload.kind == "forward":
+        if parallel.zero and not self.workload.trains:
             hint = "It splits what only training keeps: gradients and the optimizer's states."
             raise InvalidValueError(
                 ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
@@ -226,7 +208,7 @@ class ScenarioSpec(Section):
 
     def _check_schedule(self) -> None:
         """Check what a schedule needs of the other sections."""
-        if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
+        if not self.workload.trains and self.schedule.recompute != "none":
             rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
             raise InvalidValueError(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, hint=hint)
         name, vpp, file, chunk_order = (
@@ -247,7 +229,7 @@ class ScenarioSpec(Section):
         if not kind.accepts_num_chunks(vpp or 1):
             hint = f"Each stage has {kind.num_chunks} chunk{'s' if kind.num_chunks != 1 else ''} under that schedule."
             raise InvalidValueError(("parallel", "vpp"), f"be {kind.num_chunks} with schedule.kind {name}", vpp, hint)
-        if kind.needs_num_chunks and vpp is None and self.workload.kind == "passes":
+        if kind.needs_num_chunks and vpp is None and isinstance(self.workload, PassesWorkload):
             hint = "Write the number of chunks of each stage, such as 2."
             raise InvalidValueError(("parallel", "vpp"), f"be given with schedule.kind {name}", "nothing", hint)
 

@@ -1,6 +1,6 @@
 """`workload:` of a scenario: what is run on the cluster. Each kind has keys of its own."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -9,6 +9,7 @@ from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, coun
 from topology.limits import MAX_GPUS
 from workloads.collectives import operations
 from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES
+from workloads.workload_kind import TRAINING
 
 __all__ = [
     "EXCHANGES",
@@ -29,8 +30,23 @@ EXCHANGES: Final = ("all_to_all", *EXPERT_EXCHANGES)
 """Operations that exchange a matrix of bytes."""
 
 
-class ForwardWorkload(Section):
+class _Workload(Section):
+    """What a kind of workload needs of the rest of a scenario."""
+
+    required_sections: ClassVar[tuple[str, ...]]
+    """Sections that the workload cannot do without."""
+    foreign_sections: ClassVar[tuple[str, ...]] = ()
+    """Sections that mean nothing to the workload."""
+    has_backward: ClassVar[bool] = False
+    """Whether backward passes follow the forward passes."""
+    trains: ClassVar[bool] = False
+    """Whether a model is trained, with all that its backward passes keep or recompute."""
+
+
+class ForwardWorkload(_Workload):
     """Forward passes of batches of sequences."""
+
+    required_sections = ("cluster", "model", "parallel")
 
     kind: Literal["forward"]
     """Forward passes only."""
@@ -44,8 +60,11 @@ class ForwardWorkload(Section):
     """Microbatches of one batch and pipeline."""
 
 
-class TrainingWorkload(Section):
+class TrainingWorkload(_Workload):
     """One training step: forward, backward and optimizer."""
+
+    required_sections = ("cluster", "model", "parallel")
+    has_backward = trains = TRAINING.trains
 
     kind: Literal["training"]
     """One training step."""
@@ -90,8 +109,12 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
-class PassesWorkload(Section):
+class PassesWorkload(_Workload):
     """A pipeline of passes whose durations are given; no model and no cluster."""
+
+    required_sections = ("parallel",)
+    foreign_sections = ("cluster", "model", "routing", "placement", "network", "stress")
+    has_backward = True
 
     kind: Literal["passes"]
     """Passes of given durations."""
@@ -108,8 +131,11 @@ class PassesWorkload(Section):
     """Time from the end of a pass to the start of what it releases on the next stage [s]."""
 
 
-class CollectiveWorkload(Section):
+class CollectiveWorkload(_Workload):
     """One collective operation on its own."""
+
+    required_sections = ("cluster",)
+    foreign_sections = ("parallel", "schedule", "placement", "stress")
 
     kind: Literal["collective"]
     """One collective operation."""

@@ -5,8 +5,9 @@ cheapest and the conformance tests are derived from `COLLECTIVES`. An algorithm 
 `topology.presets.protocols` gives for its name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from workloads.collectives.exchange import Exchange
 from workloads.collectives.hierarchical import (
@@ -23,13 +24,26 @@ AUTO = "auto"
 """Name of the choice of the cheapest algorithm."""
 
 
+class BuildExchange(Protocol):
+    """An operation of an algorithm."""
+
+    def __call__(
+        self, ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, nic_ranks: Sequence[int] = ()
+    ) -> Exchange:
+        """Return what `ranks` on the nodes `node_of` [R] send for a tensor of `num_bytes`.
+
+        `nic_ranks` are the ranks over which nodes are entered and left; none: all of them.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveAlgorithm:
     """An algorithm, with the operations that it has."""
 
-    exchanges: Mapping[str, Callable[[Sequence[int], Sequence[int], float], Exchange]]
-    """Operation -> (ranks, node of each rank, bytes of the whole tensor) -> Exchange. The ring runs an operation that
-    the algorithm does not have (an all-gather over a tree), as in NCCL."""
+    exchanges: Mapping[str, BuildExchange]
+    """Function of each operation. The ring runs an operation that the algorithm does not have (an all-gather over a
+    tree), as in NCCL."""
     is_in_auto: bool = False
     """Whether `auto` considers the algorithm: NCCL has it."""
 
