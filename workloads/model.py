@@ -195,7 +195,7 @@ class ModelSpec:
     make_vocab_size_divisible_by: int | None = None
     """The vocabulary is padded to a multiple of this x TP, as Megatron does; None: it is not padded."""
     fp32_lm_head: bool = False
-    """Whether the output head is computed in 4 bytes."""
+    """Whether the output head is computed in 4 bytes, at the rate of TF32."""
 
     def __post_init__(self) -> None:
         require = self._require
