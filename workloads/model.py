@@ -21,7 +21,7 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from itertools import chain
 
@@ -234,7 +234,7 @@ class ModelSpec:
     def _check_kinds(self) -> None:
         """Refuse fields of a kind of attention or FFN that the model does not have, or has in part."""
         require = self._require
-        given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        given = {key for key, default in _KIND_DEFAULTS.items() if getattr(self, key) != default}
         if "kv_lora_rank" in given:
             for key in _LATENT:
                 hint = "Give all of kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim."
@@ -605,3 +605,7 @@ class ModelSpec:
         """Parameters of the last norm, embeddings and output head."""
         num_matrices = 1 if self.tie_word_embeddings else 2
         return (1 + self.n_positions) * self.hidden + num_matrices * self.num_embedding_params
+
+
+_KIND_DEFAULTS = {field.name: field.default for field in fields(ModelSpec) if field.default is not MISSING}
+"""Fields that may be left out, and their defaults."""
