@@ -64,7 +64,8 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
         if own > 1 and own_entry.num_chunks == 1:  # chunks that its schedule does not have: in the usual order
             own_entry = schedule_kind_of(CUSTOM)
         before, after = own_entry.layout_on(num_stages, own), entry.layout_on(num_stages, wanted)
-        spread = spread_over(layers, before, after) if len(layers) == before.num_model_chunks else list(layers)
+        is_spread = before != after and len(layers) == before.num_model_chunks
+        spread = spread_over(layers, before, after) if is_spread else list(layers)
         if spread != list(layers):
             changes |= {"parallel.stage_layers": spread} | ({} if layout is None else {"parallel.layout": None})
     return changes
