@@ -25,7 +25,7 @@ class Assumption(NamedTuple):
     value: object
     """What was taken."""
     why: str
-    """Why."""
+    """Reason for the value, in one sentence."""
 
 
 def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
@@ -187,8 +187,8 @@ def _of_node_limit(work: Work) -> list[str]:
     return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]
 
 
-def _kept(work: Work, again: Recompute) -> float:
+def _kept(work: Work, recompute: Recompute) -> float:
     """Return what a microbatch keeps of all layers for its backward pass."""
     return activation_bytes_per_microbatch(
-        work.model, work.mesh, work.layers, work.tokens, again, sequence_length=work.sequence_length
+        work.model, work.mesh, work.layers, work.tokens, recompute, sequence_length=work.sequence_length
     )

@@ -332,10 +332,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CollectiveWork:
-    """One collective."""
+    """One collective operation between the ranks of a cluster, as a benchmark of collectives runs it."""
 
     cluster: Cluster
-    """Hardware."""
     op: str
     """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
     ranks: NDArray[np.intp]

@@ -204,11 +204,11 @@ class StressSpec(Section):
     """A grid of simulations: every skew under every remedy, with the same seeds."""
 
     skew: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=_MAX_STRESS)]
-    """Values of `routing.skew`, the smallest being what slowdowns are told against."""
+    """Values of `routing.skew`, the smallest being what slowdowns are compared with."""
     remedies: Annotated[tuple[RemedySpec, ...], Field(min_length=1, max_length=_MAX_STRESS)] = (
         RemedySpec(name="nothing"),
     )
-    """What may be done against skew; the first is what the others are told against."""
+    """What may be done against skew; the first is what the others are compared with."""
     seeds: SeedCount = 5
     """Seeds, from `seed` on, that intervals are taken over."""
 
@@ -216,7 +216,7 @@ class StressSpec(Section):
     def _named(self) -> Self:
         """Check that names tell remedies apart, and that the first can be had."""
         if self.remedies[0].comparison:
-            rule, hint = "be false for the first remedy, which others are told against", "Put another one first."
+            rule, hint = "be false for the first remedy, which the others are compared with", "Put another one first."
             raise InvalidValueError(("remedies", 0, "comparison"), rule=rule, value=True, hint=hint)
         names = [remedy.name for remedy in self.remedies]
         for i, name in enumerate(names):

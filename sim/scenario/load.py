@@ -173,7 +173,7 @@ def _leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> S
         A variant is refused that the file does not allow either, or that an argument sets.
     """
     bare = scenario.without_judgement()
-    raw, lines, told = dict(scenario.raw), scenario.places.lines, list[str]()
+    raw, lines, warnings = dict(scenario.raw), scenario.places.lines, list[str]()
     for kind, variant in _KINDS.items():
         listed = raw.get(kind) or []
         refused = {i: error for i in range(len(listed)) if (error := _refusal(bare, variant, i)) is not None}
@@ -181,13 +181,13 @@ def _leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> S
             is_set = any(path[:1] == (kind,) for path, _ in scenario.places.overrides)
             if is_set or not _allows(file_data, variant, position):
                 raise error
-            told += [] if kind == "published" else [_said(kind, position, listed[position], error)]
-        raw[kind] = [one for i, one in enumerate(listed) if i not in refused]
+            warnings += [] if kind == "published" else [_said(kind, position, listed[position], error)]
+        raw[kind] = [entry for i, entry in enumerate(listed) if i not in refused]
         lines = _renumbered(lines, kind, sorted(refused))
     if all(raw[kind] == (scenario.raw.get(kind) or []) for kind in _KINDS):
         return scenario
     places = replace(scenario.places, lines=lines)
-    return replace(Scenario.validated(raw, places), left_out=tuple(told))
+    return replace(Scenario.validated(raw, places), left_out=tuple(warnings))
 
 
 def _refusal(scenario: Scenario, variant: _Variant, position: int) -> InvalidValueError | None:

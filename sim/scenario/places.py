@@ -111,10 +111,10 @@ def key_path(text: str) -> KeyPath:
     return tuple(int(part) if part.isdecimal() and part.isascii() and len(part) < 6 else part for part in parts)
 
 
-def _related(one: KeyPath, other: KeyPath) -> bool:
+def _related(path: KeyPath, other: KeyPath) -> bool:
     """Return whether one path is the other, or around it."""
-    shorter = min(len(one), len(other))
-    return shorter > 0 and one[:shorter] == other[:shorter]
+    shorter = min(len(path), len(other))
+    return shorter > 0 and path[:shorter] == other[:shorter]
 
 
 def _position(path: KeyPath, order: Mapping[KeyPath, int], ends: Mapping[KeyPath, int]) -> tuple[int, int]:

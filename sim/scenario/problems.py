@@ -32,7 +32,7 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 """pydantic's type of error -> our rule and hint."""
 
 _MAX_PROBLEMS: Final = 200
-"""So many are put into words, of which one is told; more would only take time."""
+"""Most errors of one scenario that are put into words. The first is shown; to word more of them would only take time."""
 
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
@@ -50,7 +50,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
 
 
 def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[InvalidValueError]:
-    """Return pydantic's errors about raw data in our words; `known` tells the keys of a section."""
+    """Return pydantic's errors about raw data in our words; `known` returns the keys of a section."""
     return [_refusal(details, data, known) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
 
 

@@ -144,7 +144,7 @@ class ScenarioSpec(Section):
         self._check_given(model, needed)
 
     def _check_model_and_strategy(self) -> None:
-        """Check that model and strategy are told in full."""
+        """Check that model and strategy are given in full."""
         model = self.model or ModelSection()
         self._check_given(model, (*REQUIRED_FIELDS, "top_k") if model.experts else REQUIRED_FIELDS)
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):

@@ -78,11 +78,11 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
         spec = SuiteSpec.model_validate(document.data)
     except ValidationError as error:
         raise places.first([_refusal(details) for details in error.errors(include_url=False)]) from None
-    for table, one in spec.left_out.items():
-        for name in one.cases or (table,):
+    for table, errors in spec.left_out.items():
+        for name in errors.cases or (table,):
             if names is not None and name not in names:
                 rule, hint = "be a system or a case of the suite", did_you_mean(name, sorted(names))
-                where = ("left_out", table, "cases") if one.cases else ("left_out", table)
+                where = ("left_out", table, "cases") if errors.cases else ("left_out", table)
                 raise places.located(InvalidValueError(where, rule=rule, value=name, hint=hint))
     return spec
 

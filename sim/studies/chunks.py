@@ -28,9 +28,9 @@ def own_chunks(scenario: Scenario) -> int:
 def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None) -> dict[str, object]:
     """Return the keys that put a scenario under a schedule of the table, with the chunks that it needs.
 
-    Layers that are given by hand are spread over the new parts of the model; where a layout has another number of
-    parts, embedding and loss then stand with the first and the last part. A strategy whose name has chunks loses
-    them there where others are needed, and keeps the axes that stand beside the name.
+    Layers that are given by hand are spread over the new model chunks; where a layout has another number of
+    chunks, embedding and loss then stand with the first and the last chunk. A strategy whose name has chunks loses
+    them there where others are needed, and keeps the axes that stand next to the name.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
         changes |= {"schedule.file": None, "schedule.chunk_order": "round_robin"}
     if kind == "custom":
         return changes
-    own, family = own_chunks(scenario), SCHEDULES[kind]
-    wanted = family.num_chunks or num_chunks or (own if own > 1 else 2)
-    if own != wanted and not (own == 1 and family.num_chunks):
+    own, schedule = own_chunks(scenario), SCHEDULES[kind]
+    wanted = schedule.num_chunks or num_chunks or (own if own > 1 else 2)
+    if own != wanted and not (own == 1 and schedule.num_chunks):
         changes |= _with_chunks(scenario, wanted)
     layout = scenario.spec.parallel.layout
     layers = scenario.spec.parallel.stage_layers if layout is None else parse_layout(layout).layers
     if layers is not None:
         num_stages = strategy_of(scenario).pp
-        before, after = _placement(scenario, num_stages, own), family.layout_on(num_stages, wanted)
+        before, after = _own_layout(scenario, num_stages, own), schedule.layout_on(num_stages, wanted)
         spread = spread_over(layers, before, after) if len(layers) == before.num_model_chunks else list(layers)
         if spread != list(layers):
             changes |= {"parallel.stage_layers": spread} | ({} if layout is None else {"parallel.layout": None})
@@ -69,15 +69,15 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _placement(scenario: Scenario, num_stages: int, num_chunks: int) -> ChunkLayout:
-    """Return where the parts of the model stand under the scenario's own schedule, or under one of its chunks."""
+def _own_layout(scenario: Scenario, num_stages: int, num_chunks: int) -> ChunkLayout:
+    """Return the layout of model chunks under the scenario's own schedule, with `num_chunks` chunks of each stage."""
     schedule = scenario.spec.schedule
-    family = SCHEDULES.get(schedule.kind)
-    if family is not None and (num_chunks == 1 or family.num_chunks != 1):
-        return family.layout_on(num_stages, num_chunks)
+    kind = SCHEDULES.get(schedule.kind)
+    if kind is not None and (num_chunks == 1 or kind.num_chunks != 1):
+        return kind.layout_on(num_stages, num_chunks)
     if schedule.chunk_order == "round_robin":
-        kind = "row" if num_chunks == 1 else "round_robin"
-        return ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
+        layout = "row" if num_chunks == 1 else "round_robin"
+        return ChunkLayout(kind=layout, num_stages=num_stages, num_chunks=num_chunks)
     return ChunkLayout(kind=schedule.chunk_order, num_stages=num_stages, num_chunks=2)
 
 

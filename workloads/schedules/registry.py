@@ -49,7 +49,7 @@ class ScheduleKind:
     pairs: bool = False
     """Whether forward and backward passes run at the same time on a stage."""
     requires: Callable[[Pipeline], None] | None = None
-    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `InvalidValueError`."""
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with an `InvalidValueError`."""
 
     @property
     def reads_file(self) -> bool:
