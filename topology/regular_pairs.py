@@ -43,7 +43,7 @@ class RegularPairs:
     num_spines: int
     """Spines over which traffic across leaves is spread."""
     forward: tuple[IntArray, IntArray]
-    """Links on the way from senders to receivers, ascending, and the sum that each carries (see `sums`). Each of shape [K]."""
+    """Links on the way from senders to receivers, ascending, and their sums (see `sums`). Each of shape [K]."""
     reverse: tuple[IntArray, IntArray]
     """Links on the way from receivers to senders, and their sums. Each of shape [K]."""
 

@@ -166,7 +166,8 @@ def _judge_expectation(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _compare(claim: Claim, evidence: Evidence) -> str:
     value = evidence.value
-    text = f"{'simulated' if claim.is_simulated else 'computed'} {format_quantity(value, claim.unit)}, expected {claim.expected}"
+    origin = "simulated" if claim.is_simulated else "computed"
+    text = f"{origin} {format_quantity(value, claim.unit)}, expected {claim.expected}"
     numbers = [x for x in (value, claim.expected_value) if not isinstance(x, bool) and x]
     if claim.is_met is not None and value is not None and not claim.is_met(value) and len(numbers) == 2:
         text += f" ({format_ratio(float(value) / float(claim.expected_value or 1))})"

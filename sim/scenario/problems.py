@@ -32,7 +32,7 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 """pydantic's type of error -> our rule and hint."""
 
 _MAX_PROBLEMS: Final = 200
-"""Most errors of one scenario that are put into words. The first is shown; to word more of them would only take time."""
+"""Most errors of one scenario that are put into words. Only the first of them is shown."""
 
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
