@@ -9,6 +9,7 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
+from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import PassesWork, Work
@@ -18,7 +19,6 @@ from sim.scenario.parallel_section import DEFAULT_CHUNK_ORDER
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.placement import PlacementRule
 from workloads.schedules import SCHEDULES, PipelineOrder
 from workloads.schedules.custom import read_custom
@@ -57,7 +57,10 @@ def build(scenario: Scenario) -> Built:
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
     with scenario.located_errors():
-        return _build(scenario)
+        try:
+            return _build(scenario)
+        except InvalidValueError as error:
+            raise with_tried_hint(scenario, error, _build) from None
 
 
 def build_scenario_cluster(scenario: Scenario) -> Cluster:
@@ -77,7 +80,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
-    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    num_stages, kept = scenario.spec.parallel.pp or 1, workload.held
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
     num_chunks = scenario.spec.parallel.vpp or 1
     with scenario.located_errors():
@@ -89,7 +92,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
             schedule=scenario.spec.schedule.kind,
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
-            weight_share=None if held is None else held.W / held.B,
+            weight_share=None if kept is None else kept.W / kept.B,
             own_order=own,
         )
 
@@ -164,9 +167,7 @@ def _build(scenario: Scenario) -> Built:
         network=spec.network,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
-        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
-        if isinstance(workload, TrainingWorkload)
-        else MEGATRON_PRECISION,
+        precision=workload.precision,
         chunk_layers=layout.layers,
         embedding_chunk=layout.embedding_chunk,
         head_chunk=layout.head_chunk,

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 from sim.scenario.hf_config import TakenValue, read_hf_config
+from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
@@ -20,7 +21,6 @@ from workloads.strategy import Strategy
 
 __all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
 
-_AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
 _MOST_SHOWN = 64  # stages of an example
 
 
@@ -73,13 +73,13 @@ def strategy_of(scenario: Scenario) -> Strategy:
 
 def _given_strategy(scenario: Scenario) -> Strategy:
     parallel = scenario.spec.parallel
-    given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
+    given = {axis: getattr(parallel, axis) for axis in AXES if getattr(parallel, axis) is not None}
     if parallel.strategy is None:
         return Strategy(**given, sp=parallel.sp)
     named = Strategy.parse(parallel.strategy)
-    said = re.findall(r"[A-Z]+", parallel.strategy.upper())
+    named_axes = re.findall(r"[A-Z]+", parallel.strategy.upper())
     for axis, size in given.items():
-        if axis.upper() in said and getattr(named, axis) != size:
+        if axis.upper() in named_axes and getattr(named, axis) != size:
             raise InvalidValueError(
                 f"parallel.{axis}",
                 rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
@@ -204,6 +204,9 @@ def _layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: C
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
             + (f" x {parts.num_chunks} chunks" if parts.num_model_chunks > mesh.num_stages else ""),
             value="nothing",
-            hint=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
+            hint="Give the layers of each stage.",
+        ).with_remedies(
+            [Remedy({"parallel.stage_layers": example}, str(example))] if len(example) <= _MOST_SHOWN else [],
+            lead="Give for example",
         )
     return tuple(split)

@@ -114,7 +114,7 @@ def _models() -> list[Table]:
     architectures = [[name, architecture.meaning] for name, architecture in ARCHITECTURES.items()]
     return [
         ("models", ["name", "parameters", "active", "layers", "hidden", "experts", "published", "source"], rows),
-        ("model.hf_config: config.json of Hugging Face", ["model_type", "models"], architectures),
+        ("model types of Hugging Face, for model.hf_config", ["name", "models"], architectures),
     ]
 
 

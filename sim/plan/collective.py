@@ -116,7 +116,7 @@ class CollectivePlan:
         """Return an exchange of equal parts; by way of nodes none of them is another's copy."""
         work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
         matrix = np.full((1, ranks.size, ranks.size), work.num_bytes / ranks.size)
-        if work.network.all_to_all != "hierarchical":
+        if not work.network.all_to_all_algorithm.relays_by_node:
             return exchanges.round_trips(ranks, ranks, matrix, group=0)[0][0]
         node, _ = work.cluster.node_positions(ranks)
         to_nodes = matrix @ np.eye(int(node.max()) + 1)[node]
@@ -140,7 +140,7 @@ class CollectivePlan:
             max_nodes=work.routing.max_nodes_per_token,
         )[0]
         owner = np.repeat(np.arange(ranks.size), work.experts // ranks.size)
-        if work.network.all_to_all != "hierarchical":
+        if not work.network.all_to_all_algorithm.relays_by_node:
             self.logical_bytes = work.tokens * work.top_k * work.num_bytes
             matrix = counts[0].reshape(ranks.size, ranks.size, -1).sum(axis=2) * work.num_bytes
             return exchanges.round_trip(ranks, ranks, matrix, group=0)

@@ -75,7 +75,7 @@ class _StrategyKeys(DerivedSection):
     """A strategy, by name or axis by axis."""
 
     strategy: Ident | None = None
-    """Its name, such as EP64_TP16_PP4; it must agree with the axes that are given one by one."""
+    """Name of the strategy, such as EP64_TP16_PP4, which must agree with the axes that are given one by one."""
 
 
 class ParallelSpec(_StrategyKeys):
@@ -103,7 +103,7 @@ class ParallelSpec(_StrategyKeys):
 
 
 Module = Annotated[str, name_of(lambda: RECOMPUTE_MODULES)]
-"""What selective recomputation can make again."""
+"""A module that selective recomputation can recompute."""
 
 
 def _modules(value: object) -> object:
@@ -120,11 +120,11 @@ class ScheduleSpec(Section):
     kind: Annotated[str, name_of(schedule_names)] = "1f1b"
     """Name of the schedule."""
     recompute: Annotated[str, name_of(lambda: RECOMPUTE_KINDS)] = "none"
-    """What a backward pass computes again: nothing, some modules, or the whole forward pass."""
+    """What a backward pass recomputes: nothing, some modules, or the whole forward pass."""
     recompute_modules: (
         Annotated[tuple[Module, ...], BeforeValidator(_modules, json_schema_input_type=list[Module])] | None
     ) = None
-    """What selective recomputation makes again, as Megatron-LM names it; default: core_attn."""
+    """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
     chunk_order: Annotated[str, name_of(lambda: [name for name in LAYOUTS if name != "row"])] = DEFAULT_CHUNK_ORDER
@@ -191,7 +191,7 @@ class RoutingSpec(_RoutingKeys):
 
     @model_validator(mode="after")
     def _has_a_capacity(self) -> Self:
-        """Check that a capacity is one, and that nothing is said of tokens beyond it where there is none."""
+        """Check that a capacity is above 0, and that `overflow` is left out where there is no capacity."""
         if self.capacity_factor is None and self.overflow != "drop":
             rule, hint = "be left out without routing.capacity_factor", "Give routing.capacity_factor, such as 1.25."
             raise InvalidValueError(("overflow",), rule, self.overflow, hint)

@@ -79,13 +79,26 @@ def keys_from(
     section
         Name of the section in a scenario, for the limits of counts.
     leave_out
-        Fields that are no keys: what the builder fills in.
+        Fields that are no keys: the builder fills them in, or the section has a key of its own.
     all_optional
-        Whether every key may be left out, and is then null.
+        Whether every key may be left out and is then null, because other keys can tell its value.
     defaults
         Defaults that differ from those of the dataclass.
     checks
         Field -> the annotation, or the check inside `Annotated`, of its key.
+
+    Raises
+    ------
+    TypeError
+        The type of a field gives no check, or a count has no limit in `MAX_SIZES`.
+
+    Examples
+    --------
+    >>> @dataclass(kw_only=True)
+    ... class Lamp:
+    ...     is_on: bool = True
+    >>> keys_from(Lamp, section="lamp")(DerivedSection)().values_of(Lamp)
+    {'is_on': True}
     """
 
     def decorate(cls: type[S]) -> type[S]:

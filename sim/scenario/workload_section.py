@@ -8,7 +8,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
 from workloads.collectives import operations
-from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES
+from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
 from workloads.workload_kind import TRAINING
 
 __all__ = [
@@ -42,6 +42,11 @@ class _Workload(Section):
     trains: ClassVar[bool] = False
     """Whether a model is trained, with all that its backward passes keep or recompute."""
 
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states; a workload that does not train has Megatron's, unused."""
+        return MEGATRON_PRECISION
+
 
 class ForwardWorkload(_Workload):
     """Forward passes of batches of sequences."""
@@ -51,7 +56,7 @@ class ForwardWorkload(_Workload):
     kind: Literal["forward"]
     """Forward passes only."""
     batches: Annotated[int, count_of("workload.batches")] = 1
-    """Batches in flight one after another."""
+    """Batches that follow one another."""
     sequences: Annotated[int, count_of("workload.sequences")]
     """Sequences of one batch, over all replicas."""
     sequence_length: Annotated[int, count_of("workload.sequence_length")]
@@ -79,6 +84,11 @@ class TrainingWorkload(_Workload):
     moment_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.moment
     """Type of Adam's two moments; master weights are in fp32."""
 
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states."""
+        return Precision(self.gradient_dtype, self.moment_dtype)
+
 
 class PassTimes(Section):
     """How long the passes of one stage take."""
@@ -94,7 +104,7 @@ class PassTimes(Section):
 
 
 class HeldBytes(Section):
-    """What one microbatch holds on one stage."""
+    """What a stage keeps of one microbatch."""
 
     B: Bytes
     """From its forward pass to its backward pass [bytes]."""
@@ -126,7 +136,7 @@ class PassesWorkload(_Workload):
     ]
     """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""
     held: HeldBytes | None = None
-    """What a microbatch holds, which automatic schedules weigh against their limit; null: W 0.4 of B."""
+    """What a stage keeps of a microbatch, which automatic schedules compare with their limit; null: W 0.4 of B."""
     p2p: Seconds = 0.0
     """Time from the end of a pass to the start of what it releases on the next stage [s]."""
 
@@ -169,7 +179,10 @@ class CollectiveWorkload(_Workload):
             )
         if self.num_ranks < 2:
             raise InvalidValueError(
-                ("num_ranks",), rule="be at least 2", value=self.num_ranks, hint="One rank has nobody to talk to."
+                ("num_ranks",),
+                rule="be at least 2",
+                value=self.num_ranks,
+                hint="One rank has no other rank to exchange data with.",
             )
         if self.bytes is not None and self.tokens is not None:
             raise InvalidValueError(

@@ -48,6 +48,8 @@ class ScheduleKind:
     """Whether W is a pass of its own, for some microbatches at least."""
     pairs: bool = False
     """Whether forward and backward passes run at the same time on a stage."""
+    uses_pass_times: bool = False
+    """Whether the order depends on how long the passes take, and on what a microbatch keeps from B to W."""
     requires: Callable[[Pipeline], None] | None = None
     """Refuses numbers of stages or microbatches that the schedule cannot run, with an `InvalidValueError`."""
 
@@ -129,10 +131,18 @@ SCHEDULES: dict[str, ScheduleKind] = {
     ),
     "zb_h1": ScheduleKind(build=zb_h1, max_in_flight=lambda pipe: pipe.num_stages, splits_backward=True),
     "zb_h2": ScheduleKind(build=zb_h2, max_in_flight=lambda pipe: 2 * pipe.num_stages - 1, splits_backward=True),
-    "zb_1p": ScheduleKind(build=zb_1p, max_in_flight=lambda pipe: pipe.num_stages, splits_backward=True),
-    "zb_2p": ScheduleKind(build=zb_2p, max_in_flight=lambda pipe: 2 * pipe.num_stages, splits_backward=True),
+    "zb_1p": ScheduleKind(
+        build=zb_1p, max_in_flight=lambda pipe: pipe.num_stages, splits_backward=True, uses_pass_times=True
+    ),
+    "zb_2p": ScheduleKind(
+        build=zb_2p, max_in_flight=lambda pipe: 2 * pipe.num_stages, splits_backward=True, uses_pass_times=True
+    ),
     "zb_v": ScheduleKind(
-        build=zb_v, max_in_flight=lambda pipe: 2 * pipe.num_stages, layout="vee", splits_backward=True
+        build=zb_v,
+        max_in_flight=lambda pipe: 2 * pipe.num_stages,
+        layout="vee",
+        splits_backward=True,
+        uses_pass_times=True,
     ),
     "v_half": ScheduleKind(
         build=v_half, max_in_flight=lambda pipe: 2 * ((pipe.num_stages + 2) // 2), layout="vee", splits_backward=True
