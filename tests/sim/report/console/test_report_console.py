@@ -13,8 +13,8 @@ from sim.results.accounts import CATEGORIES
 
 REASON = (
     "simulated 5.847 M tokens/s, expected >= 26e6 tokens/s (0.225 times); arithmetic alone at the peak of all GPUs "
-    "would allow 26.92 M tokens/s; the wires alone at their datasheet rate give 18.49 M tokens/s; most of the step goes "
-    "to tp"
+    "would allow 26.92 M tokens/s; the wires alone at their datasheet rate give 18.49 M tokens/s; most of the step "
+    "goes to tp"
 )
 
 
