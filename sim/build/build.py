@@ -9,6 +9,7 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
+from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import PassesWork, Work
@@ -57,7 +58,10 @@ def build(scenario: Scenario) -> Built:
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
     with scenario.located_errors():
-        return _build(scenario)
+        try:
+            return _build(scenario)
+        except InvalidValueError as error:
+            raise with_tried_hint(scenario, error, _build) from None
 
 
 def build_scenario_cluster(scenario: Scenario) -> Cluster:
@@ -157,7 +161,7 @@ def _build(scenario: Scenario) -> Built:
             mesh.ep_groups(0)[0],
             num_experts=model.experts,
             num_slots=model.experts + placement.replicas,
-            first_layer=model.dense_layers,
+            expert_layers=tuple(filter(model.is_moe_layer, range(model.num_all_layers))),
         ),
         placement=placement,
         seed=spec.seed,

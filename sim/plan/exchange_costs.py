@@ -27,12 +27,12 @@ from topology.cluster import Cluster
 from topology.links import FlowLinks, LinkLoad
 from topology.pairs import PairSums
 from workloads.collectives.node_relay import relayed
+from workloads.collectives.settings import AllToAll
 
 __all__ = ["ExchangeCosts", "Tokens"]
 
 Ranks = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
-_PROTOCOLS = {"direct": "direct", "low_latency": "low_latency", "hierarchical": "hierarchical_all_to_all"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ class ExchangeCosts:
         self,
         cluster: Cluster,
         *,
-        algorithm: str = "direct",
+        algorithm: AllToAll,
         fidelity: str = "bulk",
         is_random: bool = False,
         sms: TransferSms | None = None,
@@ -63,10 +63,9 @@ class ExchangeCosts:
         Who sends what to whom is noted in `pairs`.
         """
         self.cluster = cluster
-        self.algorithm = algorithm
         self.pricing = Pricing(cluster)
         self.pairs = PairLog() if pairs is None else pairs
-        self.protocol = self.pricing.only_protocol(_PROTOCOLS[algorithm])
+        self.protocol = self.pricing.only_protocol(algorithm.protocol)
         self._overhead = self.pricing.overhead(self.protocol)
         self._reached = self.pricing.reached(self.protocol)
         self._fidelity, self._is_random, self._sms = fidelity, is_random, sms

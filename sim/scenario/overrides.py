@@ -7,10 +7,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted, shown
+from sim.errors import InvalidValueError, KeyPath, dotted, shown
 from sim.scenario.parallel_section import AXES
 from sim.scenario.places import key_path, path_of
-from sim.scenario.problems import valid_keys
+from sim.scenario.problems import unknown_key_hint, valid_keys
 from sim.scenario.yaml_file import parse_yaml_value
 from workloads.conventions import CONVENTIONS
 
@@ -162,4 +162,4 @@ def _check_step(node: object, path: KeyPath, depth: int, data: dict[str, Any]) -
         hint = f"Set {around} itself."
         raise InvalidValueError(field=here, rule=f"be a key; {around} has no keys", value=part, hint=hint)
     if known and part not in known:
-        raise InvalidValueError(field=here, rule="be a known key", value=part, hint=did_you_mean(part, known))
+        raise InvalidValueError(field=here, rule="be a known key", value=part, hint=unknown_key_hint(here, data, known))
