@@ -31,7 +31,7 @@ from workloads.strategy import Strategy
 
 __all__ = [
     "CONVENTIONS",
-    "EXCHANGES",
+    "EXCHANGE_MODES",
     "MEGATRON",
     "NOT_BUILT",
     "Convention",
@@ -47,7 +47,7 @@ NOT_BUILT = {"cp": "context parallelism", "etp": "tensor parallelism inside an e
 
 IntArray = NDArray[np.intp]
 
-EXCHANGES = ("one_sided", "blocking")
+EXCHANGE_MODES = ("one_sided", "blocking")
 """How the stages enter the expert exchange of a convention whose experts lie on all stages."""
 
 

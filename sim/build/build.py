@@ -160,7 +160,7 @@ def _build(scenario: Scenario) -> Built:
             mesh.ep_groups(0)[0],
             num_experts=model.experts,
             num_slots=model.experts + placement.replicas,
-            first_layer=model.dense_layers,
+            expert_layers=tuple(filter(model.is_moe_layer, range(model.num_all_layers))),
         ),
         placement=placement,
         seed=spec.seed,

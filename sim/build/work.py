@@ -359,6 +359,12 @@ class Work:
         return range(self.model.num_all_layers if self.kind.trains else self.model.layers)
 
     @property
+    def chunks_with_embedding(self) -> tuple[int, ...]:
+        """The model chunks that hold the embedding: that of the first layer, and of the layers of MTP."""
+        has_mtp = len(self.layers) > self.model.layers
+        return (self.embedding_chunk, self.mtp_chunk) if has_mtp else (self.embedding_chunk,)
+
+    @property
     def num_heads(self) -> int:
         """How often a microbatch passes the output head: once, and in training once more for each layer of MTP."""
         return 1 + len(self.layers) - self.model.layers
@@ -383,7 +389,7 @@ class Work:
         chunks = self.model_chunks_of(stage)
         return StageParameters(
             layers=self.layers_of(stage),
-            has_embedding=self.embedding_chunk in chunks,
+            has_embedding=any(chunk in chunks for chunk in self.chunks_with_embedding),
             has_head=self.head_chunk in chunks,
             expert_replicas=self.placement.replicas,
         )
@@ -395,7 +401,7 @@ class CollectiveWork:
 
     cluster: Cluster
     op: str
-    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
+    """A key of `workloads.collectives.OPERATIONS`."""
     ranks: NDArray[np.intp]
     """Who takes part. Shape [R]."""
     num_bytes: float

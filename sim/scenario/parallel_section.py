@@ -10,7 +10,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import MAX_TEXT, Flag, Ident, Section, Share, count_of, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES, Recompute
-from workloads.conventions import CONVENTIONS, EXCHANGES
+from workloads.conventions import CONVENTIONS, EXCHANGE_MODES
 from workloads.memory import ZERO_LEVELS
 from workloads.mesh import DEFAULT_RANK_ORDER
 from workloads.pipeline_layout import layout_text, parse_layout
@@ -98,7 +98,7 @@ class ParallelSpec(_StrategyKeys):
     """Layers of each stage, 0 allowed, or of each part of the model where a stage holds several; default: even."""
     layout: Annotated[str, BeforeValidator(_layout, json_schema_input_type=str | list[str | list[str]])] | None = None
     """What each stage holds, as Megatron's layout string (`docs/pipeline_layouts.md`); excludes `stage_layers`."""
-    exchange: Annotated[str, name_of(lambda: EXCHANGES)] = EXCHANGES[0]
+    exchange: Annotated[str, name_of(lambda: EXCHANGE_MODES)] = EXCHANGE_MODES[0]
     """How the expert exchange of the spanning convention is entered."""
 
 
@@ -169,7 +169,7 @@ class _KindSection(DerivedSection):
 @keys_from(
     Skew,
     section="routing",
-    leave_out=("expert_nodes", "loads", "recorded", "first_layer"),
+    leave_out=("expert_nodes", "loads", "recorded", "expert_layers"),
     persistence=Share,
     burst_share=Share,
     layer_correlation=Share,
