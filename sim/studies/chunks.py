@@ -59,7 +59,7 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     layers = scenario.spec.parallel.stage_layers if layout is None else parse_layout(layout).layers
     if layers is not None:
         num_stages = strategy_of(scenario).pp
-        before, after = _placement(scenario, num_stages, own), family.layout_on(num_stages, wanted)
+        before, after = _own_layout(scenario, num_stages, own), schedule.layout_on(num_stages, wanted)
         is_spread = before != after and len(layers) == before.num_model_chunks
         spread = spread_over(layers, before, after) if is_spread else list(layers)
         if spread != list(layers):
