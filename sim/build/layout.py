@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.errors import InvalidValueError, Remedy
-from sim.scenario.hf_config import TakenValue, read_hf_config
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
@@ -18,6 +17,9 @@ from workloads.presets import get_model
 from workloads.schedules import ChunkLayout
 from workloads.schedules.registry import schedule_kind_of
 from workloads.strategy import Strategy
+
+if TYPE_CHECKING:
+    from sim.scenario.hf_config import TakenValue
 
 __all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
 
@@ -37,17 +39,21 @@ def model_of(scenario: Scenario) -> ModelSpec:
     return ModelSpec(**given)
 
 
-def taken_from_hf_config(scenario: Scenario) -> tuple[TakenValue, ...]:
+def taken_from_hf_config(scenario: Scenario) -> "tuple[TakenValue, ...]":
     """Return what had to be chosen where `model.hf_config` leaves something open; fields of the scenario are given."""
     file = scenario.spec.model.hf_config if scenario.spec.model else None
     if file is None:
         return ()
+    from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
+
     taken = read_hf_config(scenario.file_beside("model.hf_config", file)).taken
     return tuple(value for value in taken if value.key == "model.hf_config" or not scenario.is_given(value.key))
 
 
 def _model_of_hf_config(scenario: Scenario, file: str, given: Mapping[str, Any]) -> ModelSpec:
     """Return the model of a file beside the scenario; an error about a field that the file gives names the file."""
+    from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
+
     path = scenario.file_beside("model.hf_config", file)
     hf = read_hf_config(path)
     try:

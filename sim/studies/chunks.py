@@ -60,7 +60,8 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     if layers is not None:
         num_stages = strategy_of(scenario).pp
         before, after = _placement(scenario, num_stages, own), family.layout_on(num_stages, wanted)
-        spread = spread_over(layers, before, after) if len(layers) == before.num_model_chunks else list(layers)
+        is_spread = before != after and len(layers) == before.num_model_chunks
+        spread = spread_over(layers, before, after) if is_spread else list(layers)
         if spread != list(layers):
             changes |= {"parallel.stage_layers": spread} | ({} if layout is None else {"parallel.layout": None})
     return changes
