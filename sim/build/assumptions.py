@@ -34,7 +34,7 @@ class Assumption(NamedTuple):
     value: object
     """What was taken."""
     why: str
-    """Why."""
+    """Reason for the value, in one sentence."""
 
 
 def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:

@@ -40,7 +40,6 @@ class Built:
     """Work, and what had to be assumed or is worth a warning."""
 
     work: Work
-    """The work."""
     assumptions: list[Assumption] = field(default_factory=list)
     """Facts filled in."""
     warnings: list[str] = field(default_factory=list)
@@ -96,7 +95,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
         )
 
 
-def check_facts(scenario: Scenario) -> None:
+def check_values(scenario: Scenario) -> None:
     """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
 
     Raises

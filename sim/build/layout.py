@@ -123,19 +123,19 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
 
 
 def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) -> list[int]:
-    """Return the layers of parts of the model for a split that was made for another placement.
+    """Return the layers of each model chunk under a new layout, from a split that was made for another layout.
 
     Stages keep their totals.
 
     A stage's layers are divided evenly over its chunks. What does not divide goes to its earlier chunks, on the first
-    stage to its later ones, so that the chunks beside embedding and head are the lighter ones.
+    stage to its later ones, so that the chunks next to embedding and head are the lighter ones.
 
     Parameters
     ----------
     layers
-        Of each part under the placement before, in the model's order.
+        Layers of each model chunk under the layout `before`, in the model's order.
     before, after
-        Where parts stand, on as many stages.
+        The two layouts of model chunks, on as many stages.
 
     Examples
     --------
@@ -156,8 +156,8 @@ def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) 
     return divided
 
 
-def _chunks_of_one_copy(placement: ChunkLayout) -> range:
-    return range(1 if placement.kind == "both_ways" else placement.num_chunks)
+def _chunks_of_one_copy(layout: ChunkLayout) -> range:
+    return range(1 if layout.kind == "both_ways" else layout.num_chunks)
 
 
 def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:

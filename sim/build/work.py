@@ -397,10 +397,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CollectiveWork:
-    """One collective."""
+    """One collective operation between the ranks of a cluster, as a benchmark of collectives runs it."""
 
     cluster: Cluster
-    """Hardware."""
     op: str
     """A key of `workloads.collectives.OPERATIONS`."""
     ranks: NDArray[np.intp]

@@ -87,12 +87,12 @@ class CollectivePlan:
         return (Collective(kind=OPERATIONS[self.work.op].kind, layer=NO_LAYER, transfers=(self.transfer,)),)
 
     def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
-        """Return nothing."""
+        """Return no sends: a collective has no next stage."""
         del stage, lane, pass_
         return ()
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
-        """Return nothing."""
+        """Return no ops: nothing follows a collective."""
         del stage, lane
         return ()
 

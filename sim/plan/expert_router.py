@@ -66,7 +66,7 @@ class RoutedLayer:
     index: int
     """Index of this layer and microbatch in the batch."""
     layer: int
-    """Layer."""
+    """Number of the layer in the model, from 0."""
     lane_ranks: Ranks
     """Ranks of the lane. Shape [L]."""
     expert_ranks: Ranks

@@ -181,7 +181,7 @@ def minimum_of_collective(work: CollectiveWork) -> Resources:
     cells = num_ranks * (num_ranks if OPERATIONS[work.op].is_exchange else 1) + num_ranks * work.experts * (
         work.top_k + 1
     )
-    memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.least_num_links * _LINK_BYTES
+    memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.min_num_links * _LINK_BYTES
     num_events = _EVENTS_OF_COLLECTIVE + cells // _PER_EVENT
     return Resources(num_ops=1, num_events=num_events, memory_bytes=_PROCESS_BYTES + memory_bytes)
 
@@ -226,7 +226,7 @@ def cluster_and_routing_bytes(work: Work) -> float:
     """Return the memory of the cluster's links and of one layer's routing."""
     sources, hosts = _exchange(work)
     routing_bytes = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
-    return work.cluster.least_num_links * _LINK_BYTES + routing_bytes
+    return work.cluster.min_num_links * _LINK_BYTES + routing_bytes
 
 
 def machine_memory_bytes() -> int | None:

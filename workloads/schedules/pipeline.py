@@ -64,11 +64,11 @@ class Pipeline:
     """
 
     num_stages: int
-    """Stages, p."""
+    """Number of pipeline stages, p."""
     num_microbatches: int
-    """Microbatches, m."""
+    """Number of microbatches of a batch, m."""
     num_chunks: int = 1
-    """Chunks of each stage, v."""
+    """Number of chunks of each stage, v."""
     times: tuple[StageTimes, ...] | None = None
     """Times of each stage; None: not known."""
     hop_ns: int = 0
@@ -115,9 +115,9 @@ class ChunkLayout:
     kind: str
     """A key of `LAYOUTS`."""
     num_stages: int
-    """Stages, p."""
+    """Number of pipeline stages, p."""
     num_chunks: int = 1
-    """Chunks of each stage, v."""
+    """Number of chunks of each stage, v."""
 
     @property
     def num_model_chunks(self) -> int:

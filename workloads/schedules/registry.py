@@ -51,7 +51,7 @@ class ScheduleKind:
     uses_pass_times: bool = False
     """Whether the order depends on how long the passes take, and on what a microbatch keeps from B to W."""
     requires: Callable[[Pipeline], None] | None = None
-    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `InvalidValueError`."""
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with an `InvalidValueError`."""
 
     @property
     def reads_file(self) -> bool:
