@@ -1,18 +1,21 @@
-"""The section `routing:` of a scenario becomes a value: its recording is read, and its limit of nodes is checked."""
+"""The section `routing:` becomes a value: its recording is read, its limit of nodes checked, one token routed."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.placement import place_experts
 from workloads.presets import get_model
+from workloads.routing import draw_counts
 from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
-__all__ = ["check_node_limit", "routing_of"]
+__all__ = ["check_node_limit", "routing_of", "try_routing"]
 
 
 def routing_of(
@@ -51,6 +54,42 @@ def routing_of(
         expert_layers=expert_layers,
     )
     return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
+
+
+def try_routing(work: Work) -> None:
+    """Route one token and place the experts of one layer, so that what cannot be is refused before the run.
+
+    Raises
+    ------
+    InvalidValueError
+        Routing or placement do not go with the model or the mesh.
+    """
+    model = work.model
+    if not model.num_moe_layers:
+        return
+    draw_counts(
+        work.routing.kind,
+        num_sources=1,
+        tokens=1,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=work.seed,
+        layers=[model.layers - 1],
+        microbatches=[0],
+        skew=work.routing.skew,
+        num_nodes=work.num_limited_nodes,
+        max_nodes=work.routing.max_nodes_per_token,
+    )
+    node, _ = work.cluster.node_positions(work.mesh.ep_groups(0)[0])
+    place_experts(
+        work.placement,
+        num_experts=model.experts,
+        num_ranks=work.mesh.strategy.ep,
+        num_nodes=int(node.max()) + 1,
+        layer=model.layers - 1,
+        nth=model.num_moe_layers - 1,
+        num_layers=model.num_moe_layers,
+    )
 
 
 def check_node_limit(

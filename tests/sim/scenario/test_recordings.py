@@ -10,9 +10,9 @@ import pytest
 
 from sim.build.build import build
 from sim.build.cluster import cluster_of
-from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.build.routing import routing_of
 from sim.errors import InvalidValueError
+from sim.plan.expert_routing import copies_drawn, placed_experts
 from sim.scenario.load import load_scenario
 from sim.scenario.recordings import read_recording
 from sim.studies.stress.report import expert_tokens
