@@ -21,7 +21,7 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from itertools import chain
 
@@ -152,6 +152,8 @@ class ModelSpec:
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
+    rotary_embedding: bool = False
+    """Whether queries and keys are rotated, which costs memory in training, not time; no part of MLA."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None
@@ -193,7 +195,7 @@ class ModelSpec:
     make_vocab_size_divisible_by: int | None = None
     """The vocabulary is padded to a multiple of this x TP, as Megatron does; None: it is not padded."""
     fp32_lm_head: bool = False
-    """Whether the output head is computed in 4 bytes."""
+    """Whether the output head is computed in 4 bytes, at the rate of TF32."""
 
     def __post_init__(self) -> None:
         require = self._require
@@ -232,7 +234,7 @@ class ModelSpec:
     def _check_kinds(self) -> None:
         """Refuse fields of a kind of attention or FFN that the model does not have, or has in part."""
         require = self._require
-        given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        given = {key for key, default in _KIND_DEFAULTS.items() if getattr(self, key) != default}
         if "kv_lora_rank" in given:
             for key in _LATENT:
                 hint = "Give all of kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim."
@@ -539,6 +541,7 @@ class ModelSpec:
             chunk=self.attention_chunk_size if kind == "chunked_attention" else None,
             has_sinks=self.attention_sinks,
             has_gate=self.attn_output_gate,
+            is_rotary=self.rotary_embedding,
         )
 
     def _attention_of_kind(self, kind: str | None) -> Mixer | None:
@@ -602,3 +605,7 @@ class ModelSpec:
         """Parameters of the last norm, embeddings and output head."""
         num_matrices = 1 if self.tie_word_embeddings else 2
         return (1 + self.n_positions) * self.hidden + num_matrices * self.num_embedding_params
+
+
+_KIND_DEFAULTS = {field.name: field.default for field in fields(ModelSpec) if field.default is not MISSING}
+"""Fields that may be left out, and their defaults."""

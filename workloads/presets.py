@@ -82,6 +82,7 @@ _GPT_OSS_120B = ModelSpec(
     head_dim=64,
     ffn=2880,
     gated=True,
+    rotary_embedding=True,
     experts=128,
     top_k=4,
     vocab=201088,
@@ -95,6 +96,7 @@ _LLAMA_4_SCOUT = ModelSpec(
     ffn=8192,
     dense_ffn=16384,
     gated=True,
+    rotary_embedding=True,
     experts=16,
     shared_experts=1,
     top_k=1,
@@ -113,7 +115,9 @@ MODELS: dict[str, ModelSpec] = {
         layers=96, hidden=12288, heads=96, ffn=49152, vocab=50257, n_positions=2048, tie_word_embeddings=True
     ),
     # Llama 3 model card and config.json.
-    "llama3-8b": ModelSpec(layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, gated=True, vocab=128256),
+    "llama3-8b": ModelSpec(
+        layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, gated=True, rotary_embedding=True, vocab=128256
+    ),
     "llama3-70b": ModelSpec(
         layers=80,
         hidden=8192,
@@ -121,9 +125,12 @@ MODELS: dict[str, ModelSpec] = {
         kv_heads=8,
         ffn=28672,
         gated=True,
+        rotary_embedding=True,
         vocab=128256,
     ),
-    "llama3-405b": ModelSpec(layers=126, hidden=16384, heads=128, kv_heads=8, ffn=53248, gated=True, vocab=128256),
+    "llama3-405b": ModelSpec(
+        layers=126, hidden=16384, heads=128, kv_heads=8, ffn=53248, gated=True, rotary_embedding=True, vocab=128256
+    ),
     # Llama 4 model card and config.json, language model.
     "llama4-scout": _LLAMA_4_SCOUT,
     "llama4-maverick": replace(_LLAMA_4_SCOUT, experts=128, moe_every=2),
@@ -135,13 +142,23 @@ MODELS: dict[str, ModelSpec] = {
         kv_heads=8,
         ffn=14336,
         gated=True,
+        rotary_embedding=True,
         experts=8,
         top_k=2,
         vocab=32000,
     ),
     # Mixtral-8x22B-v0.1, config.json.
     "mixtral-8x22b": ModelSpec(
-        layers=56, hidden=6144, heads=48, kv_heads=8, ffn=16384, gated=True, experts=8, top_k=2, vocab=32768
+        layers=56,
+        hidden=6144,
+        heads=48,
+        kv_heads=8,
+        ffn=16384,
+        gated=True,
+        rotary_embedding=True,
+        experts=8,
+        top_k=2,
+        vocab=32768,
     ),
     # Qwen2 technical report, 2024, table 1, and config.json.
     "qwen2-57b-a14b": ModelSpec(
@@ -152,6 +169,7 @@ MODELS: dict[str, ModelSpec] = {
         ffn=2560,
         dense_ffn=18944,
         gated=True,
+        rotary_embedding=True,
         experts=64,
         shared_experts=1,
         shared_expert_intermediate_size=20480,
@@ -169,6 +187,7 @@ MODELS: dict[str, ModelSpec] = {
         ffn=768,
         dense_ffn=6144,
         gated=True,
+        rotary_embedding=True,
         experts=128,
         top_k=8,
         vocab=151936,
@@ -182,6 +201,7 @@ MODELS: dict[str, ModelSpec] = {
         ffn=1536,
         dense_ffn=12288,
         gated=True,
+        rotary_embedding=True,
         experts=128,
         top_k=8,
         vocab=151936,
@@ -196,6 +216,7 @@ MODELS: dict[str, ModelSpec] = {
         ffn=512,
         dense_ffn=5120,
         gated=True,
+        rotary_embedding=True,
         experts=512,
         shared_experts=1,
         shared_expert_gate=True,
@@ -250,6 +271,7 @@ MODELS: dict[str, ModelSpec] = {
         ffn=1536,
         dense_ffn=12288,
         gated=True,
+        rotary_embedding=True,
         experts=160,
         shared_experts=1,
         top_k=8,
@@ -273,6 +295,7 @@ MODELS: dict[str, ModelSpec] = {
         head_dim=128,
         ffn=1536,
         gated=True,
+        rotary_embedding=True,
         experts=256,
         top_k=8,
         scoring_func="sigmoid",

@@ -23,7 +23,7 @@ class Strategy:
     tp: int = 1
     """Tensor parallel ranks."""
     pp: int = 1
-    """Pipeline stages."""
+    """Pipeline parallel ranks: the stages of a pipeline."""
     ep: int = 1
     """Expert parallel ranks."""
     etp: int = 1

@@ -9,20 +9,18 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
+from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
-from sim.scenario.parallel_section import DEFAULT_CHUNK_ORDER
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from workloads.memory import MEGATRON_PRECISION, Precision
 from workloads.placement import PlacementRule
-from workloads.schedules import SCHEDULES, PipelineOrder
+from workloads.schedules import PipelineOrder, schedule_kind_of
 from workloads.schedules.custom import read_custom
-from workloads.schedules.registry import schedule_kind_of
 from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = [
@@ -42,7 +40,6 @@ class Built:
     """Work, and what had to be assumed or is worth a warning."""
 
     work: Work
-    """The work."""
     assumptions: list[Assumption] = field(default_factory=list)
     """Facts filled in."""
     warnings: list[str] = field(default_factory=list)
@@ -58,7 +55,10 @@ def build(scenario: Scenario) -> Built:
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
     with scenario.located_errors():
-        return _build(scenario)
+        try:
+            return _build(scenario)
+        except InvalidValueError as error:
+            raise with_tried_hint(scenario, error, _build) from None
 
 
 def build_scenario_cluster(scenario: Scenario) -> Cluster:
@@ -78,7 +78,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
-    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    num_stages, kept = scenario.spec.parallel.pp or 1, workload.held
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
     num_chunks = scenario.spec.parallel.vpp or 1
     with scenario.located_errors():
@@ -90,12 +90,12 @@ def build_passes(scenario: Scenario) -> PassesWork:
             schedule=scenario.spec.schedule.kind,
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
-            weight_share=None if held is None else held.W / held.B,
+            weight_share=None if kept is None else kept.W / kept.B,
             own_order=own,
         )
 
 
-def check_facts(scenario: Scenario) -> None:
+def check_values(scenario: Scenario) -> None:
     """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
 
     Raises
@@ -139,7 +139,8 @@ def _build(scenario: Scenario) -> Built:
         num_microbatches=batches * workload.microbatches,
         num_chunks=mesh.strategy.vpp,
     )
-    parts = own.layout if own else SCHEDULES[spec.schedule.kind].layout_on(mesh.num_stages, mesh.strategy.vpp)
+    schedule_kind = schedule_kind_of(spec.schedule.kind, spec.schedule.chunk_order)
+    parts = schedule_kind.layout_on(mesh.num_stages, mesh.strategy.vpp)
     layout = pipeline_layout_of(scenario, model, mesh, parts)
     work = Work(
         cluster=cluster,
@@ -158,16 +159,15 @@ def _build(scenario: Scenario) -> Built:
             mesh.ep_groups(0)[0],
             num_experts=model.experts,
             num_slots=model.experts + placement.replicas,
-            first_layer=model.dense_layers,
+            expert_layers=tuple(filter(model.is_moe_layer, range(model.num_all_layers))),
         ),
         placement=placement,
         seed=spec.seed,
         network=spec.network,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
-        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
-        if isinstance(workload, TrainingWorkload)
-        else MEGATRON_PRECISION,
+        precision=workload.precision,
+        chunk_order=spec.schedule.chunk_order,
         chunk_layers=layout.layers,
         embedding_chunk=layout.embedding_chunk,
         head_chunk=layout.head_chunk,
@@ -199,7 +199,7 @@ def _own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, nu
             text,
             num_stages=num_stages,
             num_microbatches=num_microbatches,
-            num_chunks=num_chunks if schedule.chunk_order == DEFAULT_CHUNK_ORDER else 2,
+            num_chunks=num_chunks,
             chunk_order=schedule.chunk_order,
             forward=not scenario.spec.workload.has_backward,
         )

@@ -22,7 +22,7 @@ def routing_of(
     *,
     num_experts: int,
     num_slots: int | None = None,
-    first_layer: int = 0,
+    expert_layers: tuple[int, ...] = (),
 ) -> RoutingSettings:
     """Return which experts tokens are sent to.
 
@@ -34,8 +34,8 @@ def routing_of(
         Ranks that hold the experts, equally many each, in order. Shape [R].
     num_experts, num_slots
         Experts of a layer, and slots for experts and their replicas; None: as many.
-    first_layer
-        Layers before it are dense; a recording has none of them.
+    expert_layers
+        Layers with experts; a recording has no others.
 
     Raises
     ------
@@ -43,7 +43,12 @@ def routing_of(
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
     skew = _skew(
-        scenario, cluster, ranks, num_experts=num_experts, num_slots=num_slots or num_experts, first_layer=first_layer
+        scenario,
+        cluster,
+        ranks,
+        num_experts=num_experts,
+        num_slots=num_slots or num_experts,
+        expert_layers=expert_layers,
     )
     return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
 
@@ -85,7 +90,13 @@ def check_node_limit(
 
 
 def _skew(
-    scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, num_slots: int, first_layer: int
+    scenario: Scenario,
+    cluster: Cluster,
+    ranks: NDArray[np.intp],
+    *,
+    num_experts: int,
+    num_slots: int,
+    expert_layers: tuple[int, ...],
 ) -> Skew:
     """Return how uneven the experts' popularity is."""
     routing = scenario.spec.routing
@@ -95,7 +106,7 @@ def _skew(
     model = scenario.spec.model
     preset = None if model is None or model.preset is None else get_model(model.preset)
     top_k, layers = (getattr(model, key) or getattr(preset, key, None) for key in ("top_k", "layers"))
-    shape = Shape(num_experts=num_experts, top_k=top_k, num_layers=None if layers is None else layers - first_layer)
+    shape = Shape(num_experts=num_experts, top_k=top_k, num_layers=None if layers is None else len(expert_layers))
     recording = read_recording(scenario.file_beside("routing.file", routing.file), shape=shape)
     if recording.tokens.shape[2] != num_experts:
         raise InvalidValueError(
@@ -104,4 +115,4 @@ def _skew(
             value=f"{recording.tokens.shape[2]} (read as {recording.described})",
             hint="Replay it on the model that it was recorded of; counts of physical experts need their map.",
         )
-    return Skew(loads=recording.tokens, first_layer=first_layer, recorded=recording.described)
+    return Skew(loads=recording.tokens, expert_layers=expert_layers, recorded=recording.described)

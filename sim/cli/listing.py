@@ -114,14 +114,14 @@ def _models() -> list[Table]:
     architectures = [[name, architecture.meaning] for name, architecture in ARCHITECTURES.items()]
     return [
         ("models", ["name", "parameters", "active", "layers", "hidden", "experts", "published", "source"], rows),
-        ("model.hf_config: config.json of Hugging Face", ["model_type", "models"], architectures),
+        ("model types of Hugging Face, for model.hf_config", ["name", "models"], architectures),
     ]
 
 
 def _schedules() -> list[Table]:
     from workloads.schedules import SCHEDULES  # noqa: PLC0415  # each list imports what it shows
 
-    rows = [[name, family.summary] for name, family in SCHEDULES.items()]
+    rows = [[name, schedule.summary] for name, schedule in SCHEDULES.items()]
     return [("schedules", ["name", "what it is"], rows)]
 
 

@@ -66,7 +66,7 @@ class RoutedLayer:
     index: int
     """Index of this layer and microbatch in the batch."""
     layer: int
-    """Layer."""
+    """Number of the layer in the model, from 0."""
     lane_ranks: Ranks
     """Ranks of the lane. Shape [L]."""
     expert_ranks: Ranks
@@ -211,7 +211,7 @@ class ExpertRouter:
     ) -> list[tuple[Transfer, Transfer]]:
         """Return dispatch and combine of each of N draws, of tokens for the slots of a group [N, S, R, C]."""
         work, exchanges = self.work, self.costs.exchanges
-        if work.network.all_to_all == "hierarchical":
+        if work.network.all_to_all_algorithm.relays_by_node:
             tokens = self._distinct_tokens(per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
             return exchanges.relayed_trips(senders, group, tokens, group=group_number)
         matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)

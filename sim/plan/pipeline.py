@@ -42,8 +42,6 @@ from workloads.schedules import (
 
 __all__ = ["PipelinePlan"]
 
-_TIMED = ("zb_1p", "zb_2p", "zb_v")  # schedules that are made for the times of the passes
-
 
 class PipelinePlan:
     """Passes of a model's pipeline, lowered to ops."""
@@ -97,7 +95,7 @@ class PipelinePlan:
 
     def pipeline_of(self, num_microbatches: int) -> Pipeline:
         """Return the task of the schedule for a number of microbatches, with all that is known of the passes."""
-        work, is_timed = self.work, self.work.schedule in _TIMED
+        work, is_timed = self.work, self.work.schedule_kind.uses_pass_times
         return Pipeline(
             num_stages=work.mesh.num_stages,
             num_microbatches=num_microbatches,

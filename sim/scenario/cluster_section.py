@@ -34,7 +34,7 @@ CLUSTER_SUFFIXES: Final = (".yaml", ".graphml", ".xml", ".txt")
 
 
 _OF_ONE_NODE: Final = ("nic_bandwidth", "nics", "gpus_per_node_used")
-"""Keys that go with files of one node and not with files of all nodes."""
+"""Keys that are allowed with files of one node and not with files of all nodes."""
 
 
 class FabricSection(Section):
@@ -109,7 +109,7 @@ class DegradedSpec(Section):
     speed: Efficiency | None = None
     """What is left of the speed of a GPU's kernels, of 1."""
     gone: Flag = False
-    """Whether the link or NIC is gone."""
+    """Whether the link or NIC is missing."""
 
     @property
     def part(self) -> str:
@@ -118,22 +118,24 @@ class DegradedSpec(Section):
 
     @model_validator(mode="after")
     def _one_part_one_matter(self) -> Self:
-        """Check that one thing is named, and one thing is the matter with it."""
+        """Check that the entry names one part, and gives one degradation of that part."""
         given = [key for key in ("link", "nic", "gpu") if getattr(self, key) is not None]
         if len(given) != 1:
             shown = " and ".join(given) or "none"
             raise InvalidValueError(
                 (), rule="name one of link, nic and gpu", value=shown, hint="Write an entry for each."
             )
-        matters = ("speed",) if self.part == "gpu" else ("bandwidth", "gone")
+        degradations = ("speed",) if self.part == "gpu" else ("bandwidth", "gone")
         for key in ("speed", "bandwidth", "gone"):
             value = getattr(self, key)
-            if value not in (None, False) and key not in matters:
-                hint = f"Of a {self.part} give {' or '.join(matters)}."
+            if value not in (None, False) and key not in degradations:
+                hint = f"Of a {self.part} give {' or '.join(degradations)}."
                 raise InvalidValueError((key,), rule=f"be left out with {self.part}", value=value, hint=hint)
-        if sum(getattr(self, key) not in (None, False) for key in matters) != 1:
+        if sum(getattr(self, key) not in (None, False) for key in degradations) != 1:
             hint = 'Write for example speed: "80 %".' if self.part == "gpu" else "Write bandwidth: 0.5, or gone: true."
-            raise InvalidValueError((), rule=f"give {' or '.join(matters)}, one of them", value=self.part, hint=hint)
+            raise InvalidValueError(
+                (), rule=f"give {' or '.join(degradations)}, one of them", value=self.part, hint=hint
+            )
         return self
 
 
@@ -177,7 +179,7 @@ class ClusterSpec(Section):
     """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml, .txt of `nvidia-smi topo -m` or
     rocm-smi."""
     num_nodes: Annotated[int, count_of("cluster.num_nodes")] | None = None
-    """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file tells it itself."""
+    """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file has its number."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()
     """The GPU: a name, or a mapping with `preset` and the fields that differ. A file needs it."""
     nic_bandwidth: Bandwidth | None = None
@@ -194,7 +196,7 @@ class ClusterSpec(Section):
     gpus_per_node_used: Annotated[int, count_of("cluster.gpus_per_node_used")] | None = None
     """How many GPUs of each node are used, from the first, such as 64 of a rack's 72; default: all."""
     degraded: tuple[DegradedSpec, ...] = ()
-    """Links, NICs and GPUs that are slower than the rest, or gone."""
+    """Links, NICs and GPUs that are slower than the rest, or missing."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

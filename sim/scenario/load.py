@@ -170,10 +170,10 @@ def _leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> S
     Raises
     ------
     InvalidValueError
-        A variant is refused that the file does not allow either, or that an argument sets.
+        A variant is refused that the file itself does not allow, or that an argument sets.
     """
     bare = scenario.without_judgement()
-    raw, lines, told = dict(scenario.raw), scenario.places.lines, list[str]()
+    raw, lines, warnings = dict(scenario.raw), scenario.places.lines, list[str]()
     for kind, variant in _KINDS.items():
         listed = raw.get(kind) or []
         refused = {i: error for i in range(len(listed)) if (error := _refusal(bare, variant, i)) is not None}
@@ -181,13 +181,13 @@ def _leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> S
             is_set = any(path[:1] == (kind,) for path, _ in scenario.places.overrides)
             if is_set or not _allows(file_data, variant, position):
                 raise error
-            told += [] if kind == "published" else [_said(kind, position, listed[position], error)]
-        raw[kind] = [one for i, one in enumerate(listed) if i not in refused]
+            warnings += [] if kind == "published" else [_warning(kind, position, listed[position], error)]
+        raw[kind] = [variant_ for i, variant_ in enumerate(listed) if i not in refused]
         lines = _renumbered(lines, kind, sorted(refused))
     if all(raw[kind] == (scenario.raw.get(kind) or []) for kind in _KINDS):
         return scenario
     places = replace(scenario.places, lines=lines)
-    return replace(Scenario.validated(raw, places), left_out=tuple(told))
+    return replace(Scenario.validated(raw, places), left_out=tuple(warnings))
 
 
 def _refusal(scenario: Scenario, variant: _Variant, position: int) -> InvalidValueError | None:
@@ -206,26 +206,26 @@ def _allows(data: Mapping[str, Any], variant: _Variant, position: int) -> bool:
         return False
 
 
-def _said(kind: str, position: int, given: object, error: InvalidValueError) -> str:
-    """Return the warning."""
+def _warning(kind: str, position: int, given: object, error: InvalidValueError) -> str:
+    """Return the warning that names a variant and the rule that the variant breaks."""
     name = ", ".join(f"{key}: {shown(value)}" for key, value in given.items()) if isinstance(given, dict) else given
     key = error.field.partition("(")[2].rstrip(")") or error.field
-    place = f" (line {error.line})" if error.line else ""
+    line = f" (line {error.line})" if error.line else ""
     return (
-        f"{kind}.{position} {{{name}}}{place} is left out, for it cannot be under what the arguments give: {key} must "
+        f"{kind}.{position} {{{name}}}{line} is left out, for it cannot be under what the arguments give: {key} must "
         f"{error.rule}, got {error.value}. {error.hint}"
     )
 
 
-def _renumbered(lines: Mapping[KeyPath, int], kind: str, gone: Sequence[int]) -> Mapping[KeyPath, int]:
-    """Return the lines without those of items that are gone, the others' positions moved up."""
-    if not gone:
+def _renumbered(lines: Mapping[KeyPath, int], kind: str, removed: Sequence[int]) -> Mapping[KeyPath, int]:
+    """Return the lines without the lines of removed items; items after a removed item move up by one position."""
+    if not removed:
         return lines
     moved: dict[KeyPath, int] = {}
     for path, line in lines.items():
         position = path[1] if len(path) > 1 and path[0] == kind else None
         if not isinstance(position, int):
             moved[path] = line
-        elif position not in gone:
-            moved[(kind, position - sum(one < position for one in gone), *path[2:])] = line
+        elif position not in removed:
+            moved[(kind, position - sum(other < position for other in removed), *path[2:])] = line
     return moved

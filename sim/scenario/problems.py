@@ -4,7 +4,7 @@ The hint about an unknown key names the nearest key that is known; of a key that
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from sim.scenario.schema import ScenarioSpec
 from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["refusals_of", "valid_keys", "validate"]
+__all__ = ["NOT_SAID", "refusals_of", "unknown_key_hint", "valid_keys", "validate"]
 
 Known = Callable[[KeyPath], list[str]]
 """Path of a section -> the keys that may stand in it."""
@@ -31,8 +31,20 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """pydantic's type of error -> our rule and hint."""
 
+_DECODE: Final = (
+    "Decode with a context of earlier tokens cannot be said yet, a forward pass is a prefill: see README, Limits today."
+)
+NOT_SAID: Final[Mapping[str, str]] = dict.fromkeys(
+    [
+        f"workload.{key}"
+        for key in ("context", "context_length", "kv_length", "past_tokens", "output_tokens", "output_length")
+    ],
+    _DECODE,
+)
+"""Dotted key that users write -> what cannot be said yet. Whoever builds such a thing deletes its row."""
+
 _MAX_PROBLEMS: Final = 200
-"""So many are put into words, of which one is told; more would only take time."""
+"""The most problems that are put into words. A message names the first problem alone, and more would only take time."""
 
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
@@ -50,7 +62,7 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
 
 
 def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[InvalidValueError]:
-    """Return pydantic's errors about raw data in our words; `known` tells the keys of a section."""
+    """Return pydantic's errors about raw data as refusals; `known` returns the keys of a section."""
     return [_refusal(details, data, known) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
 
 
@@ -69,7 +81,7 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
 
 
 def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> InvalidValueError:
-    """Return one of pydantic's errors in our words."""
+    """Return one of pydantic's errors as a refusal."""
     path, kind = _path(details["loc"], data), details["type"]
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, InvalidValueError):
@@ -112,9 +124,21 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> Invali
         hint = f"It belongs to kind {' and '.join(owners)}; remove it."
         value = data["workload"][key]
         return InvalidValueError(field=path, rule=f"be left out with workload.kind {kind}", value=value, hint=hint)
-    of_file = _hugging_face_hint(data.get("model"), str(key)) if path[:-1] == ("model",) else None
-    hint = of_file or did_you_mean(key, known(path[:-1]))
+    hint = unknown_key_hint(path, data, known(path[:-1]))
     return InvalidValueError(field=path, rule="be a known key", value=key, hint=hint)
+
+
+def unknown_key_hint(path: KeyPath, data: Mapping[str, Any], known: Sequence[str]) -> str:
+    """Return what to write instead of a key that does not exist: what cannot be said yet, our name, or a near name.
+
+    >>> unknown_key_hint(("workload", "sequenc"), {}, ["sequences"])
+    'Did you mean `sequences`?'
+    >>> unknown_key_hint(("workload", "context"), {}, [])[:34]
+    'Decode with a context of earlier t'
+    """
+    key = path[-1]
+    of_file = _hugging_face_hint(data.get("model"), str(key)) if path[:-1] == ("model",) else None
+    return NOT_SAID.get(dotted(path)) or of_file or did_you_mean(key, known)
 
 
 def _hugging_face_hint(section: object, key: str) -> str | None:

@@ -1,7 +1,7 @@
 """The whole scenario: every top-level key, and the checks between them.
 
-Field names are the contract's keys; quantities are validated into SI floats. What a preset or a strategy's name means
-is not known here: the builder of cluster and workload checks that, and `Scenario.located_errors` adds the place.
+Field names are the contract's keys; quantities are validated into SI floats. The names of presets are
+looked up by `sim.build`, which checks what they give together; `Scenario.located_errors` adds the place.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,18 @@ from sim.scenario.fields import Section, SeedCount, Text, Whole
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
-    DEFAULT_CHUNK_ORDER,
     ParallelSpec,
     PlacementSpec,
     RoutingSpec,
     ScheduleSpec,
 )
 from sim.scenario.sections import ParsedBy
-from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
-from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_for
 from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
 from workloads.placement import PlacementRule
-from workloads.schedules.registry import CUSTOM, schedule_kind_of
+from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
 
@@ -42,7 +41,7 @@ class ScenarioSpec(Section):
     """A scenario: strategy, model, cluster, work, and the claims that are judged."""
 
     name: Text | None = None
-    """What the scenario is called in results."""
+    """Name of the scenario in results."""
     cluster: ClusterSpec | None = None
     """The machines."""
     model: ModelSection | None = None
@@ -64,11 +63,11 @@ class ScenarioSpec(Section):
     seeds: SeedCount = 1
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
     assumed: Assumed = Field(default_factory=dict)
-    """Values that had to be chosen, for no document gives them: dotted key and, in one line, why."""
+    """Values that no document gives: dotted key and, in one line, why the author of the scenario took its value."""
     claims: Annotated[tuple[ClaimSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """What a document says, and what decides it."""
     alternatives: Annotated[tuple[Alternative, ...], Field(max_length=_MAX_ITEMS)] = ()
-    """Each a simulation more: dotted keys and the values they take in it."""
+    """Further simulations: dotted keys and the values that they have in each."""
     rivals: Annotated[tuple[Rival, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Strategies that superlatives are judged against."""
     stress: StressSpec | None = None
@@ -78,7 +77,7 @@ class ScenarioSpec(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """Check what one section says about another."""
+        """Check the rules that hold between sections."""
         self._check_sections()
         if isinstance(self.workload, PassesWorkload):
             self._check_passes(self.workload)
@@ -140,11 +139,11 @@ class ScenarioSpec(Section):
         for key in sorted(model.model_fields_set - _EXCHANGED):
             rule, hint = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
             raise InvalidValueError(("model", key), rule=rule, value=getattr(model, key), hint=hint)
-        needed = ("hidden", "top_k") if workload.op in EXPERT_EXCHANGES else ("hidden",)
+        needed = ("hidden", "top_k") if OPERATIONS[workload.op].is_expert_exchange else ("hidden",)
         self._check_given(model, needed)
 
     def _check_model_and_strategy(self) -> None:
-        """Check that model and strategy are told in full."""
+        """Check that model and strategy are complete."""
         model = self.model or ModelSection()
         self._check_given(model, (*REQUIRED_FIELDS, "top_k") if model.experts else REQUIRED_FIELDS)
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
@@ -189,16 +188,17 @@ class ScenarioSpec(Section):
     def _check_network_of(self, op: str) -> None:
         """Refuse what would mean nothing to a collective on its own."""
         network, hint = self.network, "Leave it out."
-        if op in {*EXCHANGES, "send"} and network.all_reduce != "auto":
+        operation = OPERATIONS[op]
+        if not operation.has_algorithms and network.all_reduce != "auto":
             raise InvalidValueError(
                 ("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, hint=hint
             )
-        if op not in EXCHANGES:
-            for key, default in (("all_to_all", "direct"), ("num_sms", None)):
+        if not operation.is_exchange:
+            for key in ("all_to_all", "num_sms"):
                 value = getattr(network, key)
-                if value != default:
+                if value != getattr(DEFAULT_NETWORK, key):
                     raise InvalidValueError(("network", key), rule=f"be left out of op {op}", value=value, hint=hint)
-        if op in operations() and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
+        if operation.has_algorithms and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
             having = [name for name in algorithm_names() if name == AUTO or algorithms_for(op, name)]
             rule, hint = (
                 f"be one of {', '.join(having)} with op {op}",
@@ -209,7 +209,7 @@ class ScenarioSpec(Section):
     def _check_schedule(self) -> None:
         """Check what a schedule needs of the other sections."""
         if not self.workload.trains and self.schedule.recompute != "none":
-            rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
+            rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training recomputes passes."
             raise InvalidValueError(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, hint=hint)
         name, vpp, file, chunk_order = (
             self.schedule.kind,

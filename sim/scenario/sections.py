@@ -79,13 +79,26 @@ def keys_from(
     section
         Name of the section in a scenario, for the limits of counts.
     leave_out
-        Fields that are no keys: what the builder fills in.
+        Fields that are no keys: the builder fills them in, or the section has a key of its own.
     all_optional
-        Whether every key may be left out, and is then null.
+        Whether every key may be left out and is then null, because other keys can tell its value.
     defaults
         Defaults that differ from those of the dataclass.
     checks
         Field -> the annotation, or the check inside `Annotated`, of its key.
+
+    Raises
+    ------
+    TypeError
+        The type of a field gives no check, or a count has no limit in `MAX_SIZES`.
+
+    Examples
+    --------
+    >>> @dataclass(kw_only=True)
+    ... class Lamp:
+    ...     is_on: bool = True
+    >>> keys_from(Lamp, section="lamp")(DerivedSection)().values_of(Lamp)
+    {'is_on': True}
     """
 
     def decorate(cls: type[S]) -> type[S]:
@@ -139,8 +152,8 @@ def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Sec
 
 def keys_of(sections: Sequence[type[Section]]) -> list[str]:
     """Return the keys that any of some models has, each once."""
-    found = (item for section in sections for item in section.model_fields.items())
-    return list(dict.fromkeys(entry.alias or key for key, entry in found))
+    found = [item for section in sections for item in section.model_fields.items()]
+    return list(dict.fromkeys([entry.alias or key for key, entry in found]))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

@@ -7,13 +7,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
-from workloads.collectives import operations
-from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES
+from workloads.collectives import OPERATIONS
+from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
 from workloads.workload_kind import TRAINING
 
 __all__ = [
-    "EXCHANGES",
-    "EXPERT_EXCHANGES",
     "WORKLOADS",
     "CollectiveWorkload",
     "ForwardWorkload",
@@ -23,11 +21,6 @@ __all__ = [
     "TrainingWorkload",
     "WorkloadSpec",
 ]
-
-EXPERT_EXCHANGES: Final = ("dispatch", "combine")
-"""Operations that send tokens to experts and back: their bytes follow from the tokens."""
-EXCHANGES: Final = ("all_to_all", *EXPERT_EXCHANGES)
-"""Operations that exchange a matrix of bytes."""
 
 
 class _Workload(Section):
@@ -42,6 +35,11 @@ class _Workload(Section):
     trains: ClassVar[bool] = False
     """Whether a model is trained, with all that its backward passes keep or recompute."""
 
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states; a workload that does not train has Megatron's, unused."""
+        return MEGATRON_PRECISION
+
 
 class ForwardWorkload(_Workload):
     """Forward passes of batches of sequences."""
@@ -51,7 +49,7 @@ class ForwardWorkload(_Workload):
     kind: Literal["forward"]
     """Forward passes only."""
     batches: Annotated[int, count_of("workload.batches")] = 1
-    """Batches in flight one after another."""
+    """Batches that follow one another."""
     sequences: Annotated[int, count_of("workload.sequences")]
     """Sequences of one batch, over all replicas."""
     sequence_length: Annotated[int, count_of("workload.sequence_length")]
@@ -79,6 +77,11 @@ class TrainingWorkload(_Workload):
     moment_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.moment
     """Type of Adam's two moments; master weights are in fp32."""
 
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states."""
+        return Precision(self.gradient_dtype, self.moment_dtype)
+
 
 class PassTimes(Section):
     """How long the passes of one stage take."""
@@ -94,7 +97,7 @@ class PassTimes(Section):
 
 
 class HeldBytes(Section):
-    """What one microbatch holds on one stage."""
+    """What a stage keeps of one microbatch."""
 
     B: Bytes
     """From its forward pass to its backward pass [bytes]."""
@@ -126,7 +129,7 @@ class PassesWorkload(_Workload):
     ]
     """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""
     held: HeldBytes | None = None
-    """What a microbatch holds, which automatic schedules weigh against their limit; null: W 0.4 of B."""
+    """What a stage keeps of a microbatch, which automatic schedules compare with their limit; null: W 0.4 of B."""
     p2p: Seconds = 0.0
     """Time from the end of a pass to the start of what it releases on the next stage [s]."""
 
@@ -139,7 +142,7 @@ class CollectiveWorkload(_Workload):
 
     kind: Literal["collective"]
     """One collective operation."""
-    op: Annotated[str, name_of(lambda: (*operations(), *EXCHANGES, "send"))]
+    op: Annotated[str, name_of(lambda: OPERATIONS)]
     """Which operation; `send` is from each rank to the next."""
     num_ranks: Annotated[int, count_of("workload.num_ranks")]
     """Ranks that take part: the first so many, unless `ranks` names them."""
@@ -156,10 +159,10 @@ class CollectiveWorkload(_Workload):
         if self.bytes is None and self.tokens is None:
             hint = "Give bytes, or tokens with model.hidden and model.top_k."
             raise InvalidValueError(("bytes",), rule="be given, or tokens", value="nothing", hint=hint)
-        if self.tokens is None and self.op in EXPERT_EXCHANGES:
+        if self.tokens is None and OPERATIONS[self.op].is_expert_exchange:
             hint = "Give tokens with model.hidden and model.top_k: their bytes follow."
             raise InvalidValueError(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, hint=hint)
-        if self.tokens is not None and self.op not in EXCHANGES:
+        if self.tokens is not None and not OPERATIONS[self.op].is_exchange:
             hint = "Give bytes."
             raise InvalidValueError(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, hint=hint)
         if self.ranks is not None and (len(self.ranks) != self.num_ranks or len(set(self.ranks)) != len(self.ranks)):
@@ -169,7 +172,10 @@ class CollectiveWorkload(_Workload):
             )
         if self.num_ranks < 2:
             raise InvalidValueError(
-                ("num_ranks",), rule="be at least 2", value=self.num_ranks, hint="One rank has nobody to talk to."
+                ("num_ranks",),
+                rule="be at least 2",
+                value=self.num_ranks,
+                hint="One rank has no other rank to exchange data with.",
             )
         if self.bytes is not None and self.tokens is not None:
             raise InvalidValueError(

@@ -277,7 +277,7 @@ def test_an_unknown_dtype_is_refused_with_those_that_are_known():
 def test_a_v100_multiplies_fp16_and_refuses_bf16(name):
     device = get_device(name)
     assert device.peak_flops_per_s("fp16") == (125e12 if "sxm2" in name else 112e12)
-    for dtype in ("bf16", "fp8"):
+    for dtype in ("bf16", "tf32", "fp8"):
         with pytest.raises(InvalidValueError, match=rf"one that the device computes in, got '{dtype}'\. Use fp16"):
             device.gemm_time_s(8, 8, 8, dtype=dtype)
 

@@ -1,5 +1,8 @@
 """How the transfers of a run are simulated, as one value: the section `network:` of a scenario.
 
+The all-to-alls of experts are entered in `ALL_TO_ALLS`: the values of `network.all_to_all` and all that the program
+knows about an all-to-all follow from its entry.
+
 References
 ----------
 DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.2: 20 SMs for the hierarchical all-to-alls.
@@ -8,13 +11,30 @@ DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.2: 20 SMs for the
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ALL_TO_ALLS", "DEFAULT_NETWORK", "FIDELITIES", "NetworkSettings"]
+__all__ = ["ALL_TO_ALLS", "DEFAULT_NETWORK", "FIDELITIES", "AllToAll", "NetworkSettings"]
 
 FIDELITIES: Final = ("bulk", "flow")
 """Levels of detail in which transfers are simulated."""
-ALL_TO_ALLS: Final = ("direct", "hierarchical", "low_latency")
-"""Algorithms of dispatch and combine."""
-_DEEPSEEK_SMS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllToAll:
+    """An algorithm of dispatch and combine."""
+
+    protocol: str
+    """Name that `topology.presets.protocols` has for the algorithm."""
+    default_num_sms: int | None = None
+    """SMs that dispatch and combine take on each rank unless the scenario gives their number; None: no SMs."""
+    relays_by_node: bool = False
+    """Whether a token crosses to each node once, and a rank of the node passes the token on."""
+
+
+ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
+    "direct": AllToAll(protocol="direct"),
+    "hierarchical": AllToAll(protocol="hierarchical_all_to_all", default_num_sms=20, relays_by_node=True),
+    "low_latency": AllToAll(protocol="low_latency"),
+}
+"""Algorithm of dispatch and combine by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +52,17 @@ class NetworkSettings:
 
     @property
     def exchange_num_sms(self) -> int | None:
-        """SMs that dispatch and combine take on each rank: 20 by default for the hierarchical exchange, else none.
+        """SMs that dispatch and combine take on each rank: as the scenario says, or the default of the algorithm.
 
         >>> NetworkSettings().exchange_num_sms, NetworkSettings(all_to_all="hierarchical").exchange_num_sms
         (None, 20)
         """
-        return self.num_sms or (_DEEPSEEK_SMS if self.all_to_all == "hierarchical" else None)
+        return self.num_sms or self.all_to_all_algorithm.default_num_sms
+
+    @property
+    def all_to_all_algorithm(self) -> AllToAll:
+        """The entry of dispatch and combine in `ALL_TO_ALLS`."""
+        return ALL_TO_ALLS[self.all_to_all]
 
 
 DEFAULT_NETWORK: Final = NetworkSettings()

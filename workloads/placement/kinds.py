@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 from workloads.placement.eplb import eplb, pack
 from workloads.routing.request import PLACES, stream
 
@@ -289,7 +289,10 @@ def _eplb(request: PlacementRequest) -> IntArray:
             field="placement.groups",
             rule=f"divide {request.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
             value=groups,
-            hint="Leave groups out." if nearest is None else f"Use {nearest}, or leave groups out.",
+            hint="Leave groups out.",
+        ).with_remedies(
+            [Remedy({"placement.groups": n}, str(n)) for n in (nearest,) if n is not None]
+            + [Remedy({"placement.groups": 1}, "1, which is none")]
         )
     return eplb(
         request.loads,

@@ -115,6 +115,7 @@ def _windows(keys: ConfigKeys, *, every: Callable[[int], bool] | None = None) ->
 
 def _llama(keys: ConfigKeys) -> None:
     _backbone(keys)
+    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     keys.count("ffn", "intermediate_size")
 
@@ -139,20 +140,27 @@ def _qwen_dense(keys: ConfigKeys) -> None:
 
 def _mixtral(keys: ConfigKeys) -> None:
     _backbone(keys)
+    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     _windows(keys)
 
 
 def _qwen2_moe(keys: ConfigKeys) -> None:
-    _qwen3_moe(keys, every=lambda layer: layer % 2 == 0)
+    _qwen_moe(keys, every=lambda layer: layer % 2 == 0)
     _shared_width(keys, "shared_expert_intermediate_size")
     if "shared_experts" in keys.fields:
         keys.set("shared_expert_gate", True, "shared_expert_intermediate_size")
 
 
-def _qwen3_moe(keys: ConfigKeys, every: Callable[[int], bool] | None = None) -> None:
+def _qwen3_moe(keys: ConfigKeys) -> None:
+    _qwen_moe(keys)
+    keys.must_be("shared_expert_intermediate_size", (0,), "Models of this model_type have no shared expert.")
+
+
+def _qwen_moe(keys: ConfigKeys, every: Callable[[int], bool] | None = None) -> None:
     _backbone(keys)
+    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_experts", "moe_intermediate_size")
     keys.count("dense_ffn", "intermediate_size", optional=True)
@@ -165,8 +173,19 @@ def _qwen3_moe(keys: ConfigKeys, every: Callable[[int], bool] | None = None) -> 
 
 
 def _gated_delta_net(keys: ConfigKeys) -> None:
-    """Take layers of linear attention, the full attention of every n-th layer with an output gate, and the MoE."""
+    """Take the experts of Qwen2-MoE, and the attention of Qwen3-Next."""
     _qwen2_moe(keys)
+    _linear_attention(keys)
+
+
+def _dense_gated_delta_net(keys: ConfigKeys) -> None:
+    _llama(keys)
+    keys.must_be("mlp_only_layers", [[]], _NOT_SAID)
+    _linear_attention(keys)
+
+
+def _linear_attention(keys: ConfigKeys) -> None:
+    """Take layers of linear attention, the full attention of every n-th layer with an output gate, and MTP."""
     num_layers = keys.number("num_hidden_layers", least=1) or 1
     step = keys.number("full_attention_interval", least=1, optional=True) or 4
     kinds = keys.names("layer_types", ("linear_attention", "full_attention"), length=num_layers)
@@ -212,6 +231,7 @@ def _late_experts(keys: ConfigKeys) -> None:
 
 def _glm4_moe(keys: ConfigKeys) -> None:
     _backbone(keys)
+    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _late_experts(keys)
     keys.set("scoring_func", "sigmoid", "model_type")
@@ -225,6 +245,7 @@ def _gpt_oss(keys: ConfigKeys) -> None:
 
 def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
     _backbone(keys)
+    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     _windows(keys, every=lambda layer: layer % 2 == 0)
@@ -233,6 +254,7 @@ def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
 def _llama4(keys: ConfigKeys) -> None:
     """Take experts in every n-th layer, one shared expert, and chunked attention in layers with rotary embedding."""
     _backbone(keys)
+    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     keys.count("dense_ffn", "intermediate_size_mlp")
@@ -368,7 +390,11 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "mixtral": Architecture("Mixtral", _mixtral),
     "qwen2_moe": Architecture("Qwen1.5-MoE, Qwen2-MoE: a shared expert with a gate", _qwen2_moe),
     "qwen3_moe": Architecture("Qwen3-MoE", _qwen3_moe),
+    "qwen3_vl": Architecture("Qwen3-VL, dense, without its vision tower", _qwen_dense, "text_config"),
+    "qwen3_vl_moe": Architecture("Qwen3-VL-MoE, without its vision tower", _qwen3_moe, "text_config"),
     "qwen3_next": Architecture("Qwen3-Next: gated delta net in three of four layers", _gated_delta_net),
+    "qwen3_5": Architecture("Qwen3.5, dense, without its vision tower", _dense_gated_delta_net, "text_config"),
+    "qwen3_5_text": Architecture("Qwen3.5, dense, the language model", _dense_gated_delta_net),
     "qwen3_5_moe": Architecture("Qwen3.5-MoE, without its vision tower", _gated_delta_net, "text_config"),
     "qwen3_5_moe_text": Architecture("Qwen3.5-MoE, the language model", _gated_delta_net),
     "deepseek_v2": Architecture("DeepSeek-V2: latent attention", _deepseek),

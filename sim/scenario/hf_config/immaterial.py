@@ -13,12 +13,19 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
         *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
         *("image_token_id", "image_token_index", "boi_token_index", "eoi_token_index", "boi_token_id", "eoi_token_id"),
         *("video_token_id", "vision_start_token_id", "vision_end_token_id", "media_placeholder_token_id"),
+        *("ignore_index", "video_placeholder", "use_unified_vision_chunk", "language_model_only", "tokenizer_class"),
     ),
     "rotary embedding and longest sequence: no parameters, one elementwise kernel": (
         *("rope_theta", "rope_scaling", "rope_parameters", "rope_interleave", "rope_ratio", "rope_local_base_freq"),
         *("partial_rotary_factor", "rotary_dim", "max_position_embeddings", "max_model_len", "initial_context_length"),
         *("original_max_position_embeddings", "attn_temperature_tuning", "attn_scale", "floor_scale", "swa_rope_theta"),
-        *("seq_length", "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
+        *(
+            "seq_length",
+            "use_mrope",
+            "scale_attn_weights",
+            "scale_attn_by_inverse_layer_idx",
+            "reorder_and_upcast_attn",
+        ),
     ),
     "norms: their constants, and those of queries and keys, of a few values for each head": (
         *("rms_norm_eps", "norm_eps", "layer_norm_epsilon", "layer_norm_eps", "use_qk_norm", "qk_norm_type"),
@@ -30,7 +37,7 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "activation functions: elementwise, whichever they are": (
         *("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", "mamba_hidden_act"),
-        *("swiglu_alpha", "swiglu_limit"),
+        *("swiglu_alpha", "swiglu_limit", "output_gate_type"),
     ),
     "initial values": (
         *("initializer_range", "initializer_factor", "time_step_min", "time_step_max", "time_step_floor"),
@@ -42,6 +49,13 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
         *("moe_shared_expert_overlap",),
     ),
     "types of states that a kernel keeps to itself": ("mamba_ssm_dtype", "mamba_ssm_cache_dtype"),
+    "how text is generated, which older versions of the library write into every config": (
+        *("max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "temperature"),
+        *("diversity_penalty", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "bad_words_ids"),
+        *("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "num_return_sequences", "output_scores"),
+        *("return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+        *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "tf_legacy_loss"),
+    ),
     "the library and its use": (
         *("architectures", "auto_map", "transformers_version", "_name_or_path", "name_or_path", "_attn_implementation"),
         *("_attn_implementation_autoset", "attn_implementation", "use_cache", "cache_implementation", "torchscript"),

@@ -143,7 +143,7 @@ class ConfigKeys:
             if key in NEUTRAL:
                 why = f"What {key} does at other values is not modelled: give the model's fields in the scenario."
                 self.must_be(key, NEUTRAL[key], why)
-            elif key not in self._read and key not in known:
+            elif key not in self._read and key not in known and value is not None:
                 otherwise = "If it changes neither time nor memory, remove it from a copy of the file."
                 hint = did_you_mean(key, [*sorted(self._read), *sorted(known)], otherwise=otherwise, cutoff=0.85)
                 rule = "be a key that is understood for this model_type, for it may shape the model"

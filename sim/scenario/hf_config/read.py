@@ -33,7 +33,7 @@ class TakenValue(NamedTuple):
     value: object
     """What is taken."""
     why: str
-    """Why."""
+    """Reason for the value, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,10 @@ def _model(data: Mapping[str, object]) -> HfModel:
         keys.flag_field("tie_word_embeddings", "tie_word_embeddings", default=whole.flag("tie_word_embeddings"))
     taken += _dtype(whole, keys)
     taken += _node_limit(keys)
+    num_mtp = keys.fields.get("num_nextn_predict_layers")
+    if num_mtp and "hybrid_override_pattern" in keys.fields:
+        why = "layers that predict further tokens are taken to be like the last layer, whatever the file says of them"
+        taken.append(TakenValue("model.num_nextn_predict_layers", num_mtp, why))
     for part in dict.fromkeys((whole, keys)):
         for key in (*_TOP, "tie_word_embeddings"):
             part.value(key)

@@ -1,40 +1,13 @@
-"""Shapes of published models, as keys of their `config.json`, and the parameters that were published of them.
+"""Shapes of published models, as keys of their `config.json`.
 
 Each is typed again: the keys that shape the model, and of the others as many as show the form of the file.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from workloads.model import ModelSpec
+from workloads.presets import Published
 
-__all__ = ["CONFIGS", "Published", "counted"]
-
-
-class Published(NamedTuple):
-    """A config and what was published of its model, to the digits that were quoted."""
-
-    config: dict[str, Any]
-    total: str
-    """Parameters in billions."""
-    active: str
-    """Parameters that a token meets, in billions."""
-    source: str
-    total_with: tuple[str, ...] = ()
-    """What the published total counts besides all parameters of the language model, or without them: see `counted`."""
-    active_with: tuple[str, ...] = ()
-    """The same of the active parameters, which here are those with one row of the embedding and the output head."""
-
-
-def counted(model: ModelSpec, parameters: float, parts: tuple[str, ...]) -> float:
-    """Return parameters as a publication counts them."""
-    of_part = {
-        "whole embedding": model.num_embedding_params,
-        "no head": -model.num_embedding_params,
-        "no embedding": -model.num_embedding_params,
-        "MTP": model.num_mtp_params,
-        "vision": 0.87e9,  # Llama 4: 34 layers of width 1,408, the adapter of 5,632 x 4,096 and the projector
-    }
-    return parameters + sum(of_part[part] for part in parts)
+__all__ = ["CONFIGS", "PUBLISHED"]
 
 
 _LIBRARY: Final = {"transformers_version": "4.51.0", "torch_dtype": "bfloat16", "use_cache": True, "bos_token_id": 1}
@@ -171,6 +144,34 @@ _QWEN3_5_MOE: Final = {
     "tie_word_embeddings": False,
     "transformers_version": "5.0.0",
     "vision_config": {"depth": 27, "hidden_size": 1152},
+}
+
+_QWEN3_5_DENSE: Final = {
+    "model_type": "qwen3_5",
+    "text_config": {
+        "model_type": "qwen3_5_text",
+        "attn_output_gate": True,
+        "dtype": "bfloat16",
+        "full_attention_interval": 4,
+        "head_dim": 256,
+        "hidden_size": 5120,
+        "intermediate_size": 17408,
+        "layer_types": [*["linear_attention"] * 3, "full_attention"] * 16,
+        "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 128,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 48,
+        "linear_value_head_dim": 128,
+        "mlp_only_layers": [],
+        "mtp_num_hidden_layers": 1,
+        "num_attention_heads": 24,
+        "num_hidden_layers": 64,
+        "num_key_value_heads": 4,
+        "vocab_size": 248320,
+        **_SILU,
+    },
+    "tie_word_embeddings": False,
+    "vision_config": {"depth": 27},
 }
 
 _DEEPSEEK_V2: Final = {
@@ -473,33 +474,32 @@ _GPT2_XL: Final = {
     "vocab_size": 50257,
 }
 
-_EMBEDDING: Final = ("whole embedding",)
-
-CONFIGS: Final[dict[str, Published]] = {
-    "mixtral-8x7b": Published(_MIXTRAL, "46.7", "12.9", "Mistral AI, Mixtral of experts, 2023", (), _EMBEDDING),
-    "qwen2-57b-a14b": Published(_QWEN2_MOE, "57.4", "14.2", "Qwen2 technical report, model card", (), _EMBEDDING),
-    "qwen3-235b-a22b": Published(_QWEN3_MOE, "235", "22", "Qwen3 technical report, table 2", (), _EMBEDDING),
-    "qwen3-next-80b-a3b": Published(_QWEN3_NEXT, "80", "3", "model card", (), ("no head",)),
-    "qwen3.5-397b-a17b": Published(_QWEN3_5_MOE, "397", "17", "model card", (), _EMBEDDING),
-    "deepseek-v2": Published(_DEEPSEEK_V2, "236", "21", "DeepSeek-V2 technical report, section 3.1.2"),
-    "deepseek-v3": Published(_DEEPSEEK_V3, "671", "36.6", "DeepSeek-V3 repository, README_WEIGHTS.md"),
-    # The technical report says 1.04 T and 32.6 B, 1.3 % and 2.9 % more than the shapes of the config give.
-    "kimi-k2": Published(_KIMI_K2, "1.0E+3", "32", "Kimi-K2 model card: 1 T, 32 B"),
-    "glm-4.5": Published(
-        _GLM_4_5,
-        "355",
-        "32",
-        "GLM-4.5 technical report, table 1: MTP counts, embedding and head do not",
-        ("MTP", "no embedding", "no head"),
-        ("no head",),
-    ),
-    "gpt-oss-120b": Published(_GPT_OSS_120B, "116.83", "5.13", "gpt-oss model card, table 1"),
-    "gpt-oss-20b": Published(_GPT_OSS_20B, "20.91", "3.61", "gpt-oss model card, table 1"),
-    "llama-3-70b": Published(_LLAMA_3_70B, "70.6", "70.6", "Llama 3.1 model card and checkpoint", (), _EMBEDDING),
-    "llama-4-scout": Published(_LLAMA_4_SCOUT, "109", "17", "Llama 4 model card", ("vision",), _EMBEDDING),
-    "llama-4-maverick": Published(_LLAMA_4_MAVERICK, "400", "17", "Llama 4 model card", ("vision",), _EMBEDDING),
-    "minimax-m2": Published(_MINIMAX_M2, "229", "10", "MiniMax-M2 repository: 229 B of weights, 10 B active"),
-    "nemotron-h-8b": Published(_NEMOTRON_H_8B, "8.101", "8.101", "checkpoint: 8,100,852,736", (), _EMBEDDING),
-    "nemotron-3-nano": Published(_NEMOTRON_3_NANO, "31.6", "3.2", "Nemotron 3 Nano technical report, table 1"),
-    "gpt2-xl": Published(_GPT2_XL, "1.558", "1.558", "GPT-2 release: 1,558 M; the head is the embedding"),
+CONFIGS: Final[dict[str, dict[str, Any]]] = {
+    "mixtral-8x7b": _MIXTRAL,
+    "qwen2-57b-a14b": _QWEN2_MOE,
+    "qwen3-235b-a22b": _QWEN3_MOE,
+    "qwen3-next-80b-a3b": _QWEN3_NEXT,
+    "qwen3.5-397b-a17b": _QWEN3_5_MOE,
+    "qwen3.5-27b": _QWEN3_5_DENSE,
+    "deepseek-v2": _DEEPSEEK_V2,
+    "deepseek-v3": _DEEPSEEK_V3,
+    "kimi-k2": _KIMI_K2,
+    "glm-4.5": _GLM_4_5,
+    "gpt-oss-120b": _GPT_OSS_120B,
+    "gpt-oss-20b": _GPT_OSS_20B,
+    "llama3-70b": _LLAMA_3_70B,
+    "llama4-scout": _LLAMA_4_SCOUT,
+    "llama4-maverick": _LLAMA_4_MAVERICK,
+    "minimax-m2": _MINIMAX_M2,
+    "nemotron-h-8b": _NEMOTRON_H_8B,
+    "nemotron-3-nano-30b-a3b": _NEMOTRON_3_NANO,
+    "gpt2-xl": _GPT2_XL,
 }
+"""Config by the name of the preset, where there is one."""
+
+PUBLISHED: Final = {
+    "qwen3.5-397b-a17b": Published(total="397", active="17", source="model card", counts=("embedding",)),
+    "qwen3.5-27b": Published(total="27", source="model card"),
+    "gpt2-xl": Published(total="1.558", source="GPT-2 release: 1,558 M"),
+}
+"""Published parameters of the models that are no presets."""

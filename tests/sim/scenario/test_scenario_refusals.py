@@ -109,7 +109,7 @@ REFUSALS = [
     ("kind: 1f1b", "kind: 1f1c", f"34: schedule.kind must be one of {', '.join(SCHEDULES)}, custom, got 1f1c. "
      "Did you mean `1f1b`?"),
     ("recompute: none", "recompute: full", "34: schedule.recompute must be none with workload.kind forward, got full. "
-     "Only training computes passes again."),
+     "Only training recomputes passes."),
     ("skew: 0.0", "skew: 0.5", "35: routing.skew must be left out with routing.kind multinomial, got 0.5. "
      "The key belongs to routing.kind zipf, power_law, dirichlet, hot_expert, hot_node, drift, bursty; remove it."),
     ("skew: 0.0", "stride: 3", "35: routing.stride must be left out with routing.kind multinomial, got 3. "
