@@ -8,7 +8,6 @@ from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
-from workloads.presets import get_model
 from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
@@ -20,7 +19,7 @@ def routing_of(
     cluster: Cluster,
     ranks: NDArray[np.intp],
     *,
-    num_experts: int,
+    shape: Shape,
     num_slots: int | None = None,
     expert_layers: tuple[int, ...] = (),
 ) -> RoutingSettings:
@@ -32,8 +31,10 @@ def routing_of(
         What is simulated, and where.
     ranks
         Ranks that hold the experts, equally many each, in order. Shape [R].
-    num_experts, num_slots
-        Experts of a layer, and slots for experts and their replicas; None: as many.
+    shape
+        Experts, top-k and layers of the model, by which a recording is read.
+    num_slots
+        Slots for experts and their replicas; None: as many as experts.
     expert_layers
         Layers with experts; a recording has no others.
 
@@ -46,8 +47,8 @@ def routing_of(
         scenario,
         cluster,
         ranks,
-        num_experts=num_experts,
-        num_slots=num_slots or num_experts,
+        shape=shape,
+        num_slots=num_slots or shape.num_experts or 0,
         expert_layers=expert_layers,
     )
     return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
@@ -94,24 +95,20 @@ def _skew(
     cluster: Cluster,
     ranks: NDArray[np.intp],
     *,
-    num_experts: int,
+    shape: Shape,
     num_slots: int,
     expert_layers: tuple[int, ...],
 ) -> Skew:
     """Return how uneven the experts' popularity is."""
     routing = scenario.spec.routing
     if routing.file is None:
-        nodes = np.repeat(cluster.node_positions(ranks)[0], num_slots // ranks.size)[:num_experts]
+        nodes = np.repeat(cluster.node_positions(ranks)[0], num_slots // ranks.size)[: shape.num_experts]
         return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
-    model = scenario.spec.model
-    preset = None if model is None or model.preset is None else get_model(model.preset)
-    top_k, layers = (getattr(model, key) or getattr(preset, key, None) for key in ("top_k", "layers"))
-    shape = Shape(num_experts=num_experts, top_k=top_k, num_layers=None if layers is None else len(expert_layers))
     recording = read_recording(scenario.file_beside("routing.file", routing.file), shape=shape)
-    if recording.tokens.shape[2] != num_experts:
+    if recording.tokens.shape[2] != shape.num_experts:
         raise InvalidValueError(
             "routing.file",
-            rule=f"have model.experts = {num_experts} experts",
+            rule=f"have model.experts = {shape.num_experts} experts",
             value=f"{recording.tokens.shape[2]} (read as {recording.described})",
             hint="Replay it on the model that it was recorded of; counts of physical experts need their map.",
         )
