@@ -90,9 +90,9 @@ class FabricSpec:
     spines_per_unit: int = 4
     """Spines that each unit brings."""
     inside: str | None = None
-    """Technology inside a node, as protocols are told apart: nvlink3, nvlink4, nvlink4-h800, nvlink5, xgmi3, pcie4."""
+    """Technology inside a node, by which protocols differ: nvlink3, nvlink4, nvlink4-h800, nvlink5, xgmi3, pcie4."""
     between: str | None = None
-    """Technology between nodes, as protocols are told apart: ib-hdr, ib-ndr, roce, tcpxo."""
+    """Technology between nodes, by which protocols differ: ib-hdr, ib-ndr, roce, tcpxo."""
     node: Node
     """What is inside a node."""
     wiring: Wiring

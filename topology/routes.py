@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 __all__ = ["Route", "Routes"]
 
 _NVSWITCH, _FORWARDED, _IN_NODE, _SENDER, _ANYWHERE = 1, 2, 4, 6, 8
-"""Tiers that are told apart below."""
+"""Names of the tiers of links."""
 _IN_NODE_TIERS = (_NVSWITCH, _FORWARDED, 3, _IN_NODE)
 _TIERS_BETWEEN = (5, _SENDER, 7, _ANYWHERE)
 _THROUGH_GPUS = (_FORWARDED, _IN_NODE, 7, _ANYWHERE)
@@ -126,16 +126,16 @@ class Routes:
         if src == dst:
             return _NOWHERE
         tree, end = self._tree_to(src, dst), self._gpu[dst]
-        part, queue = {end: 1.0}, [(-tree.position[end], end)]
+        vertex_share, queue = {end: 1.0}, [(-tree.position[end], end)]
         share: dict[int, float] = {}
         while queue:  # from the end back to the start: a vertex when all behind it have been
             _, vertex = heapq.heappop(queue)
             for before, link in tree.come_from[vertex]:
-                share[link] = part[vertex] * (tree.num_paths[before] / tree.num_paths[vertex])
-                if before not in part:
-                    part[before] = 0.0
+                share[link] = vertex_share[vertex] * (tree.num_paths[before] / tree.num_paths[vertex])
+                if before not in vertex_share:
+                    vertex_share[before] = 0.0
                     heapq.heappush(queue, (-tree.position[before], before))
-                part[before] += share[link]
+                vertex_share[before] += share[link]
         return Route(
             links=np.array(list(share), dtype=np.intp),
             share=np.array(list(share.values())),

@@ -335,7 +335,7 @@ def _pcie_bytes_per_s(pci: ET.Element) -> float:
 
 
 def _add_pci_links(system: ET.Element, node: OneNode, found: _Found) -> None:
-    """Join PCIe switches that have a link to one another beside the links to their CPUs."""
+    """Join PCIe switches that have a link to one another in addition to the links to their CPUs."""
     by_bus = {pci.get("busid", "").lower(): pci for pci in system.iter("pci")}
     for link in system.iter("pcilink"):
         here, there = found.parents[link], by_bus.get(link.get("target", "").lower())
@@ -527,17 +527,17 @@ def _split_hosts(node: OneNode, found: _Found) -> None:
         node.nics = {nic: data for nic, data in node.nics.items() if nic not in idle}
     if len(hosts) == 1:
         return
-    parts = list(nx.weakly_connected_components(node.graph))
-    part_of = {vertex: number for number, part in enumerate(parts) for vertex in part}
-    number_of_part: dict[int, int] = {}
+    components = list(nx.weakly_connected_components(node.graph))
+    component_of = {vertex: number for number, component in enumerate(components) for vertex in component}
+    node_of_component: dict[int, int] = {}
     for gpu in node.gpus:
-        number_of_part.setdefault(part_of[gpu], len(number_of_part))
-    number_of_host = {host_of[gpu]: number_of_part[part_of[gpu]] for gpu in node.gpus}
+        node_of_component.setdefault(component_of[gpu], len(node_of_component))
+    number_of_host = {host_of[gpu]: node_of_component[component_of[gpu]] for gpu in node.gpus}
     node.node_of = {
-        vertex: number_of_host[host_of[vertex]] if vertex in host_of else number_of_part[part_of[vertex]]
+        vertex: number_of_host[host_of[vertex]] if vertex in host_of else node_of_component[component_of[vertex]]
         for vertex in node.graph
     }
-    if len(number_of_part) == 1:
+    if len(node_of_component) == 1:
         node.warnings.append(f"The NVSwitches of the {len(hosts)} hosts of the file are taken as one NVLink domain.")
 
 

@@ -190,7 +190,7 @@ def _print_quantities(title: str, quantities: Mapping[str, Any] | None, console:
 
 
 def _blocks(rows: Sequence[Row], width: int) -> list[Sequence[Row]]:
-    """Return the rows in as many blocks beside each other as fit, at most 3.
+    """Return the rows in as many columns of blocks as fit, at most 3.
 
     >>> _blocks([("a", "1"), ("b", "2"), ("c", "3")], 15)
     [[('a', '1'), ('b', '2')], [('c', '3')]]
