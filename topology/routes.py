@@ -176,13 +176,13 @@ class Routes:
                 ):
                     continue
                 is_inside = self._host[vertex] is not None and self._host[vertex] == self._host[after]
-                there = so_far + (self._in_node_hop if is_inside else hops)
-                if there > cost.get(after, there):
+                new_cost = so_far + (self._in_node_hop if is_inside else hops)
+                if new_cost > cost.get(after, new_cost):
                     continue
-                if there < cost.get(after, there + 1):
-                    cost[after], tree.come_from[after] = there, []
+                if new_cost < cost.get(after, new_cost + 1):
+                    cost[after], tree.come_from[after] = new_cost, []
                     tree.num_paths[after], tree.latency_s[after] = 0, 0.0
-                    heapq.heappush(queue, (there, after))
+                    heapq.heappush(queue, (new_cost, after))
                 tree.come_from[after].append((vertex, link))
                 tree.num_paths[after] += tree.num_paths[vertex]
                 tree.latency_s[after] = max(tree.latency_s[after], tree.latency_s[vertex] + latency_s)
@@ -198,7 +198,7 @@ class Routes:
 
     def _may_go(self, vertex: int, after: int, start: int, tier: int) -> bool:
         """Tell whether a path of `tier` may lead from a vertex to the one after it."""
-        here, there, home = self._host[vertex], self._host[after], self._host[start]
+        host, next_host, start_host = self._host[vertex], self._host[after], self._host[start]
         if tier in _IN_NODE_TIERS:
-            return there == home
-        return tier == _ANYWHERE or here is None or here in (home, there)
+            return next_host == start_host
+        return tier == _ANYWHERE or host is None or host in (start_host, next_host)

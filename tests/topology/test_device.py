@@ -225,7 +225,7 @@ def test_a_kernel_of_impossible_shape_is_refused(value):
 
 
 def test_an_unknown_dtype_is_refused_with_those_that_are_known():
-    with pytest.raises(InvalidValueError, match="must be one of bf16, fp16, fp8, got 'fp4'"):
+    with pytest.raises(InvalidValueError, match="must be one of bf16, fp16, fp8, tf32, got 'fp4'"):
         TOY.gemm_time_s(8, 8, 8, dtype="fp4")
 
 

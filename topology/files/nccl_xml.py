@@ -190,8 +190,8 @@ def _check_elements(system: ET.Element, found: _Found) -> None:
             rule, hint = f"be one of {', '.join(_ELEMENTS)}", "Remove it if it carries no links, or write YAML."
             raise _refused(f"element `{element.tag}`{inside}", rule, "an unknown element", hint)
         if parent is not None and parent.tag not in known[0].split():
-            places = " or ".join(f"`{place}`" for place in known[0].split()) or "no"
-            rule = f"stand in a {places} element" if known[0] else "be the outermost element"
+            parents = " or ".join(f"`{tag}`" for tag in known[0].split()) or "no"
+            rule = f"stand in a {parents} element" if known[0] else "be the outermost element"
             raise _refused(_shown(element), rule, f"one in `{parent.tag}`", "Check that the file is whole.")
         for attribute in element.attrib:
             if attribute not in known[1].split():
@@ -338,13 +338,13 @@ def _add_pci_links(system: ET.Element, node: OneNode, found: _Found) -> None:
     """Join PCIe switches that have a link to one another in addition to the links to their CPUs."""
     by_bus = {pci.get("busid", "").lower(): pci for pci in system.iter("pci")}
     for link in system.iter("pcilink"):
-        here, there = found.parents[link], by_bus.get(link.get("target", "").lower())
-        ends = found.names.get(here), None if there is None else found.names.get(there)
-        if ends[0] is None or ends[1] is None or ends[0] == ends[1] or there is None:
+        switch, target_switch = found.parents[link], by_bus.get(link.get("target", "").lower())
+        ends = found.names.get(switch), None if target_switch is None else found.names.get(target_switch)
+        if ends[0] is None or ends[1] is None or ends[0] == ends[1] or target_switch is None:
             target = link.get("target", "nothing")
-            node.warnings.append(f"The link of PCIe switch {here.get('busid')} to {target} leads to no GPU or NIC.")
+            node.warnings.append(f"The link of PCIe switch {switch.get('busid')} to {target} leads to no GPU or NIC.")
         elif not node.graph.has_edge(ends[0], ends[1]):
-            _join_pcie(node, ends[0], ends[1], min(_pcie_bytes_per_s(here), _pcie_bytes_per_s(there)))
+            _join_pcie(node, ends[0], ends[1], min(_pcie_bytes_per_s(switch), _pcie_bytes_per_s(target_switch)))
 
 
 def _add_cpu_links(system: ET.Element, node: OneNode, found: _Found) -> None:
