@@ -18,20 +18,16 @@ from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule
 from workloads.routing import ROUTINGS, RoutingKind, RoutingSettings
 from workloads.routing.capacity import OVERFLOWS
 from workloads.routing.skew import Skew
-from workloads.schedules import schedule_names
-from workloads.schedules.pipeline import LAYOUTS
+from workloads.schedules import CHUNK_ORDERS, DEFAULT_CHUNK_ORDER, schedule_names
 from workloads.strategy import Strategy
 
-__all__ = ["AXES", "DEFAULT_CHUNK_ORDER", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
+__all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
 
 Axis = Annotated[str, name_of(lambda: DEFAULT_RANK_ORDER)]
 """The axes ranks are numbered along."""
 
 AXES: Final = tuple(field.name for field in fields(Strategy) if field.name != "sp")
 """The keys that give a strategy one by one."""
-
-DEFAULT_CHUNK_ORDER: Final = "round_robin"
-"""Where the chunks of a custom schedule stand, unless the scenario says otherwise."""
 
 
 def _rank_order(value: object) -> object:
@@ -127,7 +123,7 @@ class ScheduleSpec(Section):
     """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
-    chunk_order: Annotated[str, name_of(lambda: [name for name in LAYOUTS if name != "row"])] = DEFAULT_CHUNK_ORDER
+    chunk_order: Annotated[str, name_of(lambda: CHUNK_ORDERS)] = DEFAULT_CHUNK_ORDER
     """Where the chunks of a custom schedule stand: round robin, down the stages and back up, or two copies."""
 
     @property

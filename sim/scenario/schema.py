@@ -16,7 +16,6 @@ from sim.scenario.fields import Section, SeedCount, Text, Whole
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
-    DEFAULT_CHUNK_ORDER,
     ParallelSpec,
     PlacementSpec,
     RoutingSpec,
@@ -28,7 +27,7 @@ from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_
 from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
 from workloads.placement import PlacementRule
-from workloads.schedules.registry import CUSTOM, schedule_kind_of
+from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
 

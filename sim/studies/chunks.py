@@ -7,7 +7,7 @@ from sim.build.layout import spread_over, strategy_of
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from workloads.pipeline_layout import parse_layout
-from workloads.schedules import SCHEDULES, ChunkLayout
+from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
 
 __all__ = ["own_chunks", "under_schedule"]
 
@@ -28,9 +28,9 @@ def own_chunks(scenario: Scenario) -> int:
 def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None) -> dict[str, object]:
     """Return the keys that put a scenario under a schedule of the table, with the chunks that it needs.
 
-    Layers that are given by hand are spread over the new model chunks; where a layout has another number of
-    chunks, embedding and loss then stand with the first and the last chunk. A strategy whose name has chunks loses
-    them there where others are needed, and keeps the axes that stand next to the name.
+    Layers that are given by hand are spread over the new parts of the model; where a layout has another number of
+    parts, embedding and loss then stand with the first and the last part. A strategy whose name has chunks loses
+    them there where others are needed, and keeps the axes that stand beside the name.
 
     Parameters
     ----------
@@ -47,19 +47,23 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     ({'schedule.kind': 'zb_v'}, {'schedule.kind': 'interleaved', 'parallel.vpp': 2})
     """
     changes: dict[str, object] = {"schedule.kind": kind}
-    if kind != "custom" and scenario.spec.schedule.kind == "custom":
-        changes |= {"schedule.file": None, "schedule.chunk_order": "round_robin"}
-    if kind == "custom":
+    entry, own_schedule = schedule_kind_of(kind), scenario.spec.schedule
+    own_entry = schedule_kind_of(own_schedule.kind, own_schedule.chunk_order)
+    if entry.reads_file:
         return changes
-    own, schedule = own_chunks(scenario), SCHEDULES[kind]
-    wanted = schedule.num_chunks or num_chunks or (own if own > 1 else 2)
-    if own != wanted and not (own == 1 and schedule.num_chunks):
+    if own_entry.reads_file:
+        changes |= {"schedule.file": None, "schedule.chunk_order": DEFAULT_CHUNK_ORDER}
+    own = own_chunks(scenario)
+    wanted = entry.num_chunks or num_chunks or (own if own > 1 else 2)
+    if own != wanted and not (own == 1 and entry.num_chunks):
         changes |= _with_chunks(scenario, wanted)
     layout = scenario.spec.parallel.layout
     layers = scenario.spec.parallel.stage_layers if layout is None else parse_layout(layout).layers
     if layers is not None:
         num_stages = strategy_of(scenario).pp
-        before, after = _own_layout(scenario, num_stages, own), schedule.layout_on(num_stages, wanted)
+        if own > 1 and own_entry.num_chunks == 1:  # chunks that its schedule does not have: in the usual order
+            own_entry = schedule_kind_of(CUSTOM)
+        before, after = own_entry.layout_on(num_stages, own), entry.layout_on(num_stages, wanted)
         is_spread = before != after and len(layers) == before.num_model_chunks
         spread = spread_over(layers, before, after) if is_spread else list(layers)
         if spread != list(layers):
@@ -68,18 +72,6 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _own_layout(scenario: Scenario, num_stages: int, num_chunks: int) -> ChunkLayout:
-    """Return the layout of model chunks under the scenario's own schedule, with `num_chunks` chunks of each stage."""
-    schedule = scenario.spec.schedule
-    kind = SCHEDULES.get(schedule.kind)
-    if kind is not None and (num_chunks == 1 or kind.num_chunks != 1):
-        return kind.layout_on(num_stages, num_chunks)
-    if schedule.chunk_order == "round_robin":
-        layout = "row" if num_chunks == 1 else "round_robin"
-        return ChunkLayout(kind=layout, num_stages=num_stages, num_chunks=num_chunks)
-    return ChunkLayout(kind=schedule.chunk_order, num_stages=num_stages, num_chunks=2)
 
 
 def _with_chunks(scenario: Scenario, num_chunks: int) -> dict[str, object]:
