@@ -36,7 +36,7 @@ DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 """Bytes of one element by dtype."""
 
 
-# No slots: layers and counts of parameters are kept on the model when they are first asked for.
+# No slots: layers and counts of parameters are kept on the model from their first use on.
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """The shape of a transformer, which is checked when it is built.
