@@ -1,4 +1,4 @@
-"""Many runs: what is asked of several simulations together.
+"""Studies that need several simulations: claims, validation, comparisons of schedules, stress and fitting.
 
 Contents
 --------
