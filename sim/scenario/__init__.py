@@ -17,7 +17,7 @@ Contents
 - `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
 - `sim.scenario.scenario_files`, `suite_file`: where scenarios are; what a suite of validation cases is.
-- `sim.scenario.file_bytes`: the content of input files; `cluster_file`, `hf_config`, `recordings`: files of clusters, of
+- `sim.scenario.file_bytes`: content of input files; `cluster_file`, `hf_config`, `recordings`: files of clusters, of
   models, of recorded routing.
 
 Nothing is imported before it is used.
