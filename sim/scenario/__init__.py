@@ -16,8 +16,8 @@ Contents
 - `sim.scenario.schema`: every key; `json_schema`: the same for editors; `sections`, `fields`: sections and values.
 - `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
-- `sim.scenario.scenario_files`, `suite_file`: where scenarios are; what a suite of validation cases is.
-- `sim.scenario.file_bytes`: content of input files; `cluster_file`, `hf_config`, `recordings`: files of clusters, of
+- `sim.scenario.scenario_files`, `suite_file`: where scenarios are; what a suite is.
+- `sim.scenario.scenario_files`, `suite_file`: where scenarios are, and what a suite is.
   models, of recorded routing.
 
 Nothing is imported before it is used.
