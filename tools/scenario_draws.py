@@ -39,6 +39,8 @@ _SIZES: Final[Mapping[str, Sequence[int]]] = {
     "workload.sequence_length": (1, 7, 16, 64, 128),
     "workload.sequences": (1, 3, 8, 16, 64),
     "seeds": (1, 2),
+    "routing.max_nodes_per_token": (1, 1, 2, 3),
+    "routing.dead_experts": (0, 1, 2, 3, 5, 8, 12),
 }
 """Sizes that keep a scenario small and do not follow from the schema."""
 _COUNTS: Final = (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 64)
@@ -450,10 +452,10 @@ def _add_routing(draw: random.Random, data: Data, files: dict[str, str], *, expe
     kind = draw.choice([*ROUTINGS])
     routing: Data = {"kind": kind}
     for key in ROUTINGS[kind].settings:
-        if key not in {"file", "skew"} and _maybe(draw, 0.3):
+        if key not in {"file", "skew"} and _maybe(draw, 0.4):
             routing[key] = _value(draw, f"routing.{key}", _ENTRIES[f"routing.{key}"])
     if ROUTINGS[kind].uses("skew") and _maybe(draw, 0.9):
-        routing["skew"] = draw.choice([0, 0.1, 0.5, 0.9, 1, 1.5, 3, 20])
+        routing["skew"] = draw.choice([0, 0.1, 0.5, 0.9, 1, 1, 1.5, 3, 20, 400])
     if kind == "trace":
         files["trace.csv"] = _recording(draw, data, experts)
         routing["file"] = "trace.csv"

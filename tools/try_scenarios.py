@@ -98,7 +98,7 @@ def broken_invariants(result: Result) -> Iterator[str]:
     []
     """
     data = json.loads(result.to_json())
-    step_ns = round(data["metrics"]["step_time_s"] * 1e9)
+    step_ns = result.trace.step_ns
     accounts = {"path": data["path_ns"]} | {f"stage {i}": account for i, account in enumerate(data["stages_ns"])}
     for name, account in accounts.items():
         if sum(account.values()) != step_ns:
@@ -179,7 +179,7 @@ def _faults_of_refusal(error: MoesimError, data: Mapping[str, Any]) -> list[str]
 def _ran(error: BaseException) -> bool:
     """Return whether a run had begun."""
     frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.name == "_simulate" for frame in frames) or (
+    return any(frame.name == "run_plan" for frame in frames) or (
         error.__context__ is not None and _ran(error.__context__)
     )
 
