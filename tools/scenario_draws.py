@@ -3,7 +3,7 @@
 Model
 -----
     scenario = coherent base (strategy, cluster and shape that go together)
-             + features, each a group of keys that need one another (MLA, a hybrid model, replicas, a degraded link, ...)
+             + features, each a group of keys that need one another (MLA, a hybrid model, replicas, a degraded link)
              + single keys of the JSON Schema with values of their types, whatever they mean to the rest
 
 The base and the features let most scenarios run. The single keys are read from the JSON Schema, so that a new key of a
@@ -110,7 +110,7 @@ class Drawn:
 
 def draw_scenario(seed: int, number: int) -> Drawn:
     """Return the scenario with a number; every call returns the same one."""
-    draw = random.Random(f"{seed}-{number}")  # noqa: S311  # no secret is drawn
+    draw = random.Random(f"{seed}-{number}")
     files: dict[str, str] = {}
     kind = draw.choices(["forward", "training", "collective", "passes"], [40, 40, 12, 8])[0]
     base = _BASES[kind](draw, files)
@@ -335,10 +335,14 @@ def _base_of_model(draw: random.Random, files: dict[str, str], *, trains: bool) 
     if _maybe(draw):
         names = _SCHEMA["$defs"]["NetworkSpec"]["properties"]
         data["network"] = {
-            key: draw.choice(names[key]["enum"]) for key in ("fidelity", "all_reduce", "all_to_all") if _maybe(draw, 0.6)
+            key: draw.choice(names[key]["enum"])
+            for key in ("fidelity", "all_reduce", "all_to_all")
+            if _maybe(draw, 0.6)
         }
     if _maybe(draw, 0.1):
-        data["claims"] = [{"id": "best", "says": "best", "source": "page 1", "metric": "step_time_s", "superlative": "least"}]
+        data["claims"] = [
+            {"id": "best", "says": "best", "source": "page 1", "metric": "step_time_s", "superlative": "least"}
+        ]
         data["rivals"] = [draw.choice(["TP2_PP2", "EP2_TP1_PP1_DP2", "EP8_TP1_PP1_DP8", "TP8"])]
         data["alternatives"] = [{"model.top_k": 1}, {"routing.kind": "balanced"}][: draw.randint(0, 2)]
     return data
@@ -392,7 +396,6 @@ def _parallel(draw: random.Random, experts: int, layers: int, *, trains: bool) -
 
 def _add_kinds_of_layers(draw: random.Random, model: Data) -> None:
     """Add kinds of attention, of layers and of FFNs, each with the fields that it needs."""
-    layers = model["layers"]
     if _maybe(draw):
         model["kv_heads"] = draw.choice([1, 2])
     if _maybe(draw):
@@ -403,6 +406,17 @@ def _add_kinds_of_layers(draw: random.Random, model: Data) -> None:
         model["sliding_window"] = draw.choice([1, 8, 1000])
         if _maybe(draw, 0.5):
             model["sliding_window_every"] = draw.choice([1, 2, 6])
+    _add_layer_types(draw, model)
+    if _maybe(draw, 0.1):
+        model["num_nextn_predict_layers"] = draw.choice([1, 2])
+    for key in ("gated", "fused_attention", "dropout", "tie_word_embeddings", "attention_sinks", "shared_expert_gate"):
+        if _maybe(draw, 0.1) and f"model.{key}" in _ENTRIES:
+            model[key] = _maybe(draw, 0.6)
+
+
+def _add_layer_types(draw: random.Random, model: Data) -> None:
+    """Add a kind of attention for each layer, or a hybrid model's pattern, with the fields that they need."""
+    layers = model["layers"]
     if _maybe(draw, 0.1):
         kinds = _SCHEMA["$defs"]["ModelSpec"]["properties"]["layer_types"]["anyOf"][0]["items"]["enum"]
         model["layer_types"] = [draw.choice(kinds) for _ in range(draw.choice([1, 2, layers]))]
@@ -415,11 +429,6 @@ def _add_kinds_of_layers(draw: random.Random, model: Data) -> None:
         model["hybrid_override_pattern"] = "*" + "".join(draw.choice("*M-E") for _ in range(layers - 1))
         if "M" in model["hybrid_override_pattern"]:
             model |= _FIELDS_OF_LAYERS["mamba"]
-    if _maybe(draw, 0.1):
-        model["num_nextn_predict_layers"] = draw.choice([1, 2])
-    for key in ("gated", "fused_attention", "dropout", "tie_word_embeddings", "attention_sinks", "shared_expert_gate"):
-        if _maybe(draw, 0.1) and f"model.{key}" in _ENTRIES:
-            model[key] = _maybe(draw, 0.6)
 
 
 def _add_schedule(draw: random.Random, data: Data, files: dict[str, str], stages: int) -> None:

@@ -124,9 +124,8 @@ def broken_invariants(result: Result) -> Iterator[str]:
 
 def _metrics_out_of_range(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metrics.items():
-        if value is None or value < -_TOLERANCE:
-            yield f"{name} = {value}"
-        elif name.endswith("_fraction") and value > 1 + _TOLERANCE:
+        is_share = name.endswith("_fraction")
+        if value is None or value < -_TOLERANCE or (is_share and value > 1 + _TOLERANCE):
             yield f"{name} = {value}"
     if metrics.get("imbalance_max_over_mean", 1) < 1 - _TOLERANCE:
         yield f"imbalance_max_over_mean = {metrics['imbalance_max_over_mean']}"
@@ -154,7 +153,7 @@ def _attempt(data: Mapping[str, Any], folder: Path) -> tuple[list[str], MoesimEr
         print_report(result.to_dict(), Console(file=io.StringIO(), width=120), written={})
     except MoesimError as error:
         return _faults_of_refusal(error, data), error
-    except Exception as error:  # noqa: BLE001  # any exception is a fault of the program
+    except Exception as error:  # any exception is a fault of the program
         frames = traceback.extract_tb(error.__traceback__)[-3:]
         where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
         return [f"{type(error).__name__}: {error} at {where}"], None
@@ -185,7 +184,7 @@ def _ran(error: BaseException) -> bool:
 
 
 def _is_not_given(data: Mapping[str, Any], field: str) -> bool:
-    *section, key = field.split(" ")[0].split(".")
+    *section, key = field.partition(" ")[0].split(".")
     node = _at(data, section)
     return not isinstance(node, dict) or key not in node
 
@@ -193,7 +192,7 @@ def _is_not_given(data: Mapping[str, Any], field: str) -> bool:
 def _without(data: Mapping[str, Any], field: str, base: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the data with a refused key as it is in the base, or without the key; None: there is no such key."""
     smaller = copy.deepcopy(dict(data))
-    keys = [int(part) if part.isdecimal() else part for part in field.split(" ")[0].split(".")]
+    keys = [int(part) if part.isdecimal() else part for part in field.partition(" ")[0].split(".")]
     for length in range(len(keys), 0, -1):
         node, last = _at(smaller, keys[: length - 1]), keys[length - 1]
         before = _at(base, keys[:length])

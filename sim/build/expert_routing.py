@@ -51,7 +51,7 @@ def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[
 
 
 def try_routing(work: Work) -> None:
-    """Route one token of each layer and place the experts of one layer, so that what cannot be is refused before the run.
+    """Route a token of each layer and place the experts of a layer, so that what cannot be is refused before the run.
 
     Layers differ in what cannot be only by their dead experts, under a limit of nodes; otherwise one layer stands for
     all.
