@@ -11,14 +11,15 @@ The tree::
 the scenario's dotted key as the field. `Scenario.located_errors` adds the file and the line.
 """
 
-from collections.abc import Iterable
-from typing import Final, Self
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple, Self
 
 __all__ = [
     "InvalidValueError",
     "KeyPath",
     "MoesimError",
     "OutputError",
+    "Remedy",
     "SimulationError",
     "did_you_mean",
     "dotted",
@@ -53,6 +54,15 @@ class MoesimError(Exception):
         return {**parts, "message": str(self)}
 
 
+class Remedy(NamedTuple):
+    """A change of the scenario that may remove a refusal. `sim.build` tries it before a hint names it."""
+
+    changes: Mapping[str, object]
+    """Dotted key -> value."""
+    words: str
+    """The change as the hint says it."""
+
+
 class InvalidValueError(MoesimError, ValueError):
     """A value that breaks a rule; the message is one line, `file:line: subject: field must rule, got value. hint`.
 
@@ -79,6 +89,15 @@ class InvalidValueError(MoesimError, ValueError):
     """
 
     exit_code = 2
+    remedies: tuple[Remedy, ...] = ()
+    """Changes that are tried where the scenario is known; those that help make the hint."""
+    remedies_lead: str = "Use"
+    """The words before them."""
+
+    def with_remedies(self, remedies: Iterable[Remedy], *, lead: str = "Use") -> Self:
+        """Return the error with changes that are to be tried; `hint` is what remains where none of them helps."""
+        self.remedies, self.remedies_lead = tuple(remedies), lead
+        return self
 
     def __init__(  # noqa: PLR0917 - errors are made anew from their arguments, in order
         self,

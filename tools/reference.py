@@ -13,7 +13,6 @@ import typer
 from sim.cli.app import app
 from sim.results.catalog import CATALOG
 from sim.scenario.json_schema import json_schema
-from sim.scenario.problems import NOT_YET
 
 __all__ = ["PAGES", "commands_page", "keys_page"]
 
@@ -57,7 +56,7 @@ def keys_page() -> str:
             part = schema["$defs"][name]
             title = f"{key}, kind {part['properties']['kind']['const']}" if len(names) > 1 else key
             lines += ["", f"## {title}", "", _first_paragraph(part["description"]), "", *_table(schema, part)]
-    return "\n".join([*lines, "", *_all_units(schema), "", *_not_yet()]) + "\n"
+    return "\n".join([*lines, "", *_all_units(schema)]) + "\n"
 
 
 def commands_page() -> str:
@@ -197,16 +196,6 @@ def _shown(default: object, units: list[str]) -> str:
     if units:
         return f"`{default:g} {units[-1]}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
-
-
-def _not_yet() -> list[str]:
-    """Return the table of what is refused by name."""
-    lines = ["## Not supported yet", "", "Refused by name: nothing is silently ignored.", ""]
-    lines += ["| key | refused | write instead |", "|---|---|---|"]
-    for row in NOT_YET:
-        refused = "all but its default" if row.names is None else ", ".join(f"`{name}`" for name in row.names)
-        lines.append(_row(f"`{row.key}`", refused, row.hint))
-    return lines
 
 
 # ---- commands ----------------------------------------------------------------------------------------------------

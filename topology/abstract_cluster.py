@@ -38,7 +38,6 @@ class Cluster(ABC):
     name: str
     """Preset name, or the name of the file it was read from."""
     num_nodes: int
-    """Nodes."""
     gpus_per_node: int
     """GPUs of a node; where nodes differ, of the largest."""
     device: Device
@@ -87,8 +86,12 @@ class Cluster(ABC):
         position = np.array([int((node[:i] == node[i]).sum()) for i in range(ranks.size)], dtype=np.intp)
         return node.astype(np.intp), position
 
+    def nic_ranks(self, ranks: IntArray) -> IntArray:
+        """Return those of `ranks` [R] over which collectives enter and leave nodes: equally many for each NIC."""
+        return ranks
+
     @property
-    def least_num_links(self) -> int:
+    def min_num_links(self) -> int:
         """Lower bound of the number of links, known without wiring the graph: two links of each GPU."""
         return 2 * self.num_gpus
 

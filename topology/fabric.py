@@ -73,7 +73,7 @@ class FabricSpec:
     """The figures from which `topology.fabric` wires any number of nodes."""
 
     name: str
-    """Preset name."""
+    """A key of `topology.presets.clusters.FABRICS`."""
     gpus_per_node: int
     """GPUs of a node (a host, or a rack that is one NVLink domain)."""
     nvlink: LinkKind

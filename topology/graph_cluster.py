@@ -53,6 +53,20 @@ class GraphCluster(Cluster):
         rails: IntArray = self._node_and_rail[1].take(np.asarray(ranks, dtype=np.intp))
         return rails
 
+    def nic_ranks(self, ranks: IntArray) -> IntArray:
+        """Return those of `ranks` [R] that are nearest to the NICs of their nodes, equally many for each NIC.
+
+        A NIC that is the nearest NIC of no rank is not in use. Where nothing leaves a node, all of its ranks count.
+        """
+        nodes, senders = self.node_of(ranks), set[int]()
+        for node in np.unique(nodes).tolist():
+            nearest = self._nearest_of_nics(ranks[nodes == node].tolist())
+            sharing = Counter(nearest)  # candidates -> NICs that have these candidates
+            quota = min((max(1, len(candidates) // count) for candidates, count in sharing.items()), default=0)
+            for candidates, count in sharing.items():
+                senders.update(candidates[: quota * count])
+        return np.array([rank for rank in ranks.tolist() if rank in senders], dtype=np.intp) if senders else ranks
+
     @cached_property
     def has_nvswitches(self) -> bool:
         """Whether every GPU has a link to an NVSwitch."""
@@ -152,6 +166,35 @@ class GraphCluster(Cluster):
             found[:, rank] = data["node"], data.get("rail", position)
         return found
 
+    def _nearest_of_nics(self, ranks: list[int]) -> list[tuple[int, ...]]:
+        """Return for each NIC that is nearest to any of the `ranks` of a node the ranks that are nearest to the NIC."""
+        by_nic: dict[str, dict[int, list[int]]] = {}
+        for rank in ranks:
+            hops, nics = self._way_out(rank)
+            for nic in nics:
+                by_nic.setdefault(nic, {}).setdefault(hops, []).append(rank)
+        return [tuple(by_hops[min(by_hops)]) for by_hops in by_nic.values()]
+
+    def _way_out(self, rank: int) -> tuple[int, list[str]]:
+        """Return the fewest hops from a GPU, through no other GPU, to vertices that lead out of its node, and these."""
+        if rank not in self._ways_out:
+            graph, start = self.graph, self.gpu_names[rank]
+            vertices, node = graph.nodes, graph.nodes[start]["node"]
+            seen, reached, hops, out = {start}, [start], 0, list[str]()
+            while reached:
+                out = [v for v in reached if any(vertices[after].get("node") != node for after in graph.successors(v))]
+                if out:
+                    break
+                ahead = {after for v in reached for after in graph.successors(v)} - seen
+                seen |= ahead
+                reached, hops = [v for v in ahead if vertices[v]["kind"] != "gpu"], hops + 1
+            self._ways_out[rank] = (hops, sorted(out))
+        return self._ways_out[rank]
+
+    @cached_property
+    def _ways_out(self) -> dict[int, tuple[int, list[str]]]:
+        return {}
+
     def _routes_of(self, src: IntArray, dst: IntArray) -> list[Route]:
         return self._routes.routes(src.ravel().tolist(), dst.ravel().tolist())
 
@@ -160,8 +203,8 @@ class GraphCluster(Cluster):
         return GraphPairs(
             is_pair=senders != receivers,
             latency_s=np.maximum(self.latency_s(senders, receivers), self.latency_s(receivers, senders)),
-            flows_there=self.flow_links(senders.ravel(), receivers.ravel()),
-            flows_back=self.flow_links(receivers.ravel(), senders.ravel()),
+            forward_flows=self.flow_links(senders.ravel(), receivers.ravel()),
+            reverse_flows=self.flow_links(receivers.ravel(), senders.ravel()),
         )
 
 

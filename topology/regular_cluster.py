@@ -220,7 +220,7 @@ class RegularCluster(Cluster):
         return ~away & (src_ != dst_), away & ~crosses, away & crosses
 
     @property
-    def least_num_links(self) -> int:
+    def min_num_links(self) -> int:
         """Number of all links, known without wiring the graph."""
         if self.num_nodes == 1:
             return 2 * self.num_gpus
@@ -293,8 +293,8 @@ class RegularCluster(Cluster):
             class_latency_s=np.array(self._class_latency_s),
             leaves=(leaf[: src.size], leaf[src.size :]),
             num_spines=max(1, self.spine_links[0].shape[1]) if self.num_nodes > 1 else 1,
-            there=self._links_of_sums(src, dst, leaves, turned=False),
-            back=self._links_of_sums(src, dst, leaves, turned=True),
+            forward=self._links_of_sums(src, dst, leaves, turned=False),
+            reverse=self._links_of_sums(src, dst, leaves, turned=True),
         ).that_can_carry()
 
     def _links_of_sums(

@@ -29,9 +29,26 @@ from numpy.typing import NDArray
 from sim.errors import InvalidValueError
 from workloads.strategy import Strategy
 
-__all__ = ["CONVENTIONS", "MEGATRON", "Convention", "Megatron", "Spanning", "Vllm", "get_convention"]
+__all__ = [
+    "CONVENTIONS",
+    "EXCHANGE_MODES",
+    "MEGATRON",
+    "NOT_BUILT",
+    "Convention",
+    "Megatron",
+    "Spanning",
+    "Vllm",
+    "get_convention",
+    "why_not_run",
+]
+
+NOT_BUILT = {"cp": "context parallelism", "etp": "tensor parallelism inside an expert"}
+"""Axes that may be legal and cannot be run yet, by name; whoever builds an axis deletes its row."""
 
 IntArray = NDArray[np.intp]
+
+EXCHANGE_MODES = ("one_sided", "blocking")
+"""How the stages enter the expert exchange of a convention whose experts lie on all stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +96,10 @@ class Convention(ABC):
         """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
 
         DP follows from the number of GPUs, and SP from the convention. DP is named where DP is all that
-        changes, and SP where `strategy` switches it off and the convention needs it. CP, ETP and VPP stay as they are.
+        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; so do CP and
+        ETP, unless they cannot be run.
         """
+        strategy = replace(strategy, **dict.fromkeys(NOT_BUILT, 1))  # type: ignore[arg-type]  # sizes of axes
         sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
         found: list[tuple[int, float, str, Strategy]] = []
         for tp in sorted({*sizes, strategy.tp}):
@@ -93,10 +112,34 @@ class Convention(ABC):
                         changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
                         factor = sum(abs(math.log2(change)) for change in changes)
                         num_changed = candidate.differences(replace(strategy, dp=None))
-                        if strategy.dp is not None and candidate.name == strategy.name:  # DP is what is wrong
-                            candidate = replace(candidate, dp=self.dp_of(candidate, num_gpus))
+                        dp = self.dp_of(candidate, num_gpus)
+                        if num_changed == 0 and strategy.dp not in {None, dp}:  # DP is what is wrong
+                            candidate = replace(candidate, dp=dp)
                         found.append((num_changed, factor, candidate.name, candidate))
         return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
+
+    def what_was_meant(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
+        """Return a sentence on what an illegal strategy most likely means here, None where nothing is known.
+
+        >>> MEGATRON.what_was_meant(Strategy.parse("TP1_PP4_DP1"), num_gpus=16)
+        'DP1 is what is wrong: write DP4, or leave DP out.'
+        """
+        without_dp = replace(strategy, dp=None)
+        sizes = {"num_gpus": num_gpus, "gpus_per_node": gpus_per_node}
+        if strategy.dp is not None and self.why_illegal(without_dp, **sizes) is None:
+            dp = self.dp_of(without_dp, num_gpus)
+            return f"DP{strategy.dp} is what is wrong: write DP{dp}, or leave DP out."
+        return None
+
+    def default_etp(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
+        """Return what the framework's own default of ETP makes of a strategy; None where that is 1 as here."""
+        del strategy, num_gpus, gpus_per_node
+        return None
+
+    def meant_strategy(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> Strategy | None:
+        """Return the legal strategy that an illegal one is in the words of another program; None: none is known."""
+        del strategy, num_gpus, gpus_per_node
+        return None
 
     @abstractmethod
     def dp_of(self, strategy: Strategy, num_gpus: int) -> int | None:
@@ -208,6 +251,24 @@ class Megatron(Convention):
         world = s.tp * s.cp * s.pp * (s.dp or 1)
         return f"ETP x EP x PP = {s.etp} x {s.ep} x {s.pp} = {s.etp * s.ep * s.pp} divides {world} GPUs"
 
+    def default_etp(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
+        """Return what Megatron's own default, ETP = TP, makes of a strategy; None where that is 1 as here.
+
+        >>> MEGATRON.default_etp(Strategy.parse("EP16_TP8_PP4"), num_gpus=64)[:81]
+        "Megatron's own default is ETP = TP = 8: ETP x EP x PP = 8 x 16 x 4 = 512 does not"
+        """
+        if strategy.tp == 1:
+            return None
+        theirs, sizes = replace(strategy, etp=strategy.tp), {"num_gpus": num_gpus, "gpus_per_node": gpus_per_node}
+        why = self.why_illegal(theirs, **sizes)
+        start = f"Megatron's own default is ETP = TP = {strategy.tp}"
+        if why is None:
+            return (
+                f"{start}, legal too: it slices each expert over {strategy.tp} GPUs; "
+                "--expert-tensor-parallel-size 1 is what is taken here"
+            )
+        return f"{start}: {why}; it is refused there without --expert-tensor-parallel-size 1"
+
     def _why_no_dp(self, s: Strategy, num_gpus: int) -> str:
         product = s.tp * s.cp * s.pp
         return f"TP x CP x PP = {s.tp} x {s.cp} x {s.pp} = {product} does not divide {num_gpus} GPUs"
@@ -278,6 +339,45 @@ class Vllm(_SpreadExperts):
     def replicates_tokens_over_tp(self, strategy: Strategy) -> bool:
         """Tell whether DP is 1; with more replicas tokens travel between them in an all-to-all."""
         return strategy.dp == 1
+
+    def what_was_meant(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
+        """Return what SGLang and vLLM call the same mesh.
+
+        SGLang's TP counts the GPUs of a stage, with attention on TP / DP of them; EP below TP x DP slices experts.
+
+        >>> meant = Vllm().what_was_meant(Strategy.parse("EP16_TP16_DP16"), num_gpus=16)
+        >>> meant.split(": ")[0]
+        "SGLang's `--tp 16 --dp 16 --enable-dp-attention` is TP1_DP16_EP16 here"
+        """
+        s, stage = strategy, num_gpus // strategy.pp
+        ours = self.meant_strategy(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        if ours is not None:
+            name = "_".join([f"TP{ours.tp}", f"DP{s.dp}", f"EP{ours.ep}", *([f"PP{s.pp}"] if s.pp > 1 else [])])
+            said = f"--tp {s.tp} --dp {s.dp} --enable-dp-attention"
+            text = f"SGLang's `{said}` is {name} here: attention has TP / DP ranks, and EP all of a stage."
+            return text if s.ep == s.tp else f"{text} {self._sliced(s.ep, s.tp)}"
+        ranks = s.tp * (s.dp or max(1, stage // s.tp))
+        if s.ep < ranks and ranks % s.ep == 0 and ranks * s.pp <= num_gpus:
+            return self._sliced(s.ep, ranks)
+        return Convention.what_was_meant(self, strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+
+    def meant_strategy(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> Strategy | None:
+        """Return what SGLang's TP and DP with attention over DP are here."""
+        s = strategy
+        if s.dp is None or s.dp == 1 or s.tp * s.pp > num_gpus or s.tp % s.dp:
+            return None
+        ours = replace(s, tp=s.tp // s.dp, ep=s.tp)
+        why = self.why_illegal(ours, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        return ours if why is None else None
+
+    @staticmethod
+    def _sliced(ep: int, ranks: int) -> str:
+        """Return what an EP below the ranks of a stage is: experts that are sliced."""
+        said = f"SGLang's `--ep-size {ep}`" if ep > 1 else "Serving without `--enable-expert-parallel`"
+        return (
+            f"{said} on {ranks} GPUs of a stage slices each expert over {ranks // ep} of them (ETP{ranks // ep}), "
+            f"which cannot be run yet; whole experts are EP{ranks}."
+        )
 
     _dp_rule = "DP = EP / TP"
     _why_no_sp = "tokens are replicated over TP: set sp: false"
@@ -364,6 +464,19 @@ CONVENTIONS: dict[str, Convention] = {
     Spanning.name: Spanning(),
 }
 """Convention by name."""
+
+
+def why_not_run(strategy: Strategy) -> str | None:
+    """Return why a strategy that is legal cannot be run yet, None where it can.
+
+    >>> why_not_run(Strategy.parse("TP2_CP4_PP2"))
+    'CP4 is legal and cannot be run yet: context parallelism is not built'
+    """
+    for axis, what in NOT_BUILT.items():
+        size = getattr(strategy, axis)
+        if size > 1:
+            return f"{axis.upper()}{size} is legal and cannot be run yet: {what} is not built"
+    return None
 
 
 def get_convention(name: str) -> Convention:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 from workloads.conventions import Convention, IntArray, get_convention
 from workloads.strategy import Strategy
 
@@ -47,12 +47,12 @@ class Mesh:
 
     @property
     def num_stages(self) -> int:
-        """Pipeline stages."""
+        """Number of pipeline stages."""
         return self.strategy.pp
 
     @property
     def dp(self) -> int:
-        """Data-parallel size."""
+        """Number of data-parallel replicas."""
         return int(self.ranks.shape[1])
 
     @property
@@ -165,19 +165,29 @@ def build_mesh(
     rules = get_convention(convention)
     why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
     if why is not None:
-        near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
-        hint = f"Nearest legal: {', '.join(s.name for s in near)}." if near else "Try another convention."
+        near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node, count=16)
+        ours = rules.meant_strategy(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        near = near if ours is None else [ours, *(other for other in near if other != ours)]
+        meant = rules.what_was_meant(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        lead = f"{meant} Nearest legal:" if meant else "Nearest legal:"
+        names = ", ".join(s.name for s in near[:4])
         raise InvalidValueError(
             field="parallel.strategy",
             rule=f"be legal under the {convention} convention on {num_gpus} GPUs ({why})",
             value=strategy.name,
-            hint=hint,
-        )
+            hint=f"{lead} {names}." if near else meant or "Try another convention.",
+        ).with_remedies([_named_instead(s, strategy) for s in near], lead=lead)
     full = replace(strategy, dp=rules.dp_of(strategy, num_gpus), sp=rules.sp_of(strategy))
     return Mesh(strategy=full, convention=rules, ranks=_number_ranks(full, rank_order))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _named_instead(near: Strategy, strategy: Strategy) -> Remedy:
+    """Return the change of a scenario to a near strategy; SP that was switched off is switched on by the name."""
+    switched = {"parallel.sp": None} if near.sp and strategy.sp is False else {}
+    return Remedy({"parallel.strategy": near.name, **switched}, near.name)
 
 
 def _number_ranks(s: Strategy, rank_order: tuple[str, ...]) -> IntArray:

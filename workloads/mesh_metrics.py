@@ -37,7 +37,8 @@ def mesh_metrics(
     s = mesh.strategy
     moe_layers = [sum(map(model.is_moe_layer, stage.layers)) for stage in stages]
     size = mesh.stage_ranks(0).size
-    experts_on_stage = min(model.experts, model.experts // s.ep * mesh.stage_ranks(0).size)
+    slots_per_gpu = (model.experts + stages[0].expert_replicas) // s.ep
+    experts_on_stage = min(model.experts, slots_per_gpu * mesh.stage_ranks(0).size)
     metrics: dict[str, Metric] = {
         "num_gpus": mesh.world,
         "tp": s.tp,
@@ -56,11 +57,11 @@ def mesh_metrics(
         "layers_per_stage_min": min(len(stage.layers) for stage in stages),
         "heads_per_rank": model.heads // s.tp,
         "hidden_per_rank": model.hidden // s.tp if model.hidden % s.tp == 0 else model.hidden / s.tp,
-        "experts_per_gpu": model.experts // s.ep,
+        "experts_per_gpu": slots_per_gpu,
         "experts_on_stage": experts_on_stage,
         "experts_off_stage": model.experts - experts_on_stage,
         "expert_params_per_gpu": max(params_per_rank(model, mesh, stage)[1] for stage in stages),
-        "expert_params_per_gpu_of_own_layers": model.experts // s.ep * max(moe_layers) * model.num_expert_params,
+        "expert_params_per_gpu_of_own_layers": slots_per_gpu * max(moe_layers) * model.num_expert_params,
         "tp_nodes": _num_nodes(mesh.tp_groups(0)[0], gpus_per_node),
         "ep_nodes": _num_nodes(mesh.ep_groups(0)[0], gpus_per_node),
     }
@@ -80,7 +81,7 @@ def explain_mesh_metrics(
         why[f"legal_{name}"] = rules.legal_product(s) if why_illegal is None else why_illegal
     if model.experts:
         of_all, own = metrics["expert_params_per_gpu"], metrics["expert_params_per_gpu_of_own_layers"]
-        share = f"{model.experts // s.ep} of {model.experts} experts for all {model.num_moe_layers} layers"
+        share = f"{metrics['experts_per_gpu']} of {model.experts} experts for all {model.num_moe_layers} layers"
         line = f"{share} are {of_all / 1e6:,.1f} M parameters"
         if of_all != own:
             line += (

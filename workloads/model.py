@@ -21,7 +21,7 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from itertools import chain
 
@@ -99,7 +99,7 @@ class ModelSpec:
     layers: int
     """Number of transformer layers."""
     hidden: int
-    """Width of the residual stream."""
+    """Width of the hidden state."""
     heads: int
     """Number of query heads."""
     kv_heads: int = None  # type: ignore[assignment]  # filled in when the model is built
@@ -141,17 +141,19 @@ class ModelSpec:
     sliding_window: int | None = None
     """Tokens that a token attends to in layers with a sliding window."""
     sliding_window_every: int | None = None
-    """Every so many layers, from the first layer on, one has the sliding window. Default: 1, all layers."""
+    """The first of every so many layers has the sliding window. Default: 1, all layers."""
     attention_chunk_size: int | None = None
     """Tokens of the chunks that layers of chunked attention do not look beyond."""
     layer_types: tuple[str, ...] | None = None
-    """Kind of attention of each layer, of `LAYER_TYPES`; a shorter list is repeated."""
+    """Kind of attention of each layer; a shorter list is repeated."""
     hybrid_override_pattern: str | None = None
-    """Layers of a hybrid model, a letter of `PATTERN_LETTERS` for each; a shorter pattern is repeated."""
+    """Layers of a hybrid model, a letter for each: `*` attention, `M` Mamba-2, `-` dense FFN, `E` experts; repeated."""
     attention_sinks: bool = False
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
+    rotary_embedding: bool = False
+    """Whether queries and keys are rotated, which costs memory in training, not time; no part of MLA."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None
@@ -175,13 +177,13 @@ class ModelSpec:
     chunk_size: int | None = None
     """Tokens of a chunk of the scan of a Mamba-2 layer."""
     moe_every: int = 1
-    """Every so many layers the last has experts, and the others a dense FFN."""
+    """The last of every so many layers has experts, and the others a dense FFN."""
     shared_expert_intermediate_size: int | None = None
     """Width of one shared expert. Default: `ffn`."""
     shared_expert_gate: bool = False
     """Whether the output of the shared experts is multiplied by a gate of each token."""
     scoring_func: str = "softmax"
-    """softmax or sigmoid: how the router weighs experts; costs no time."""
+    """How the router weighs experts (softmax or sigmoid), which costs no time."""
     use_routing_bias: bool = False
     """Whether a bias of each expert takes part in the choice of experts."""
     num_nextn_predict_layers: int = 0
@@ -191,9 +193,9 @@ class ModelSpec:
     n_positions: int = 0
     """Learned embeddings of positions; 0: rotary embedding, or none."""
     make_vocab_size_divisible_by: int | None = None
-    """The vocabulary is padded to a multiple of this x TP, as Megatron does. None: it is not padded."""
+    """The vocabulary is padded to a multiple of this x TP, as Megatron does; None: it is not padded."""
     fp32_lm_head: bool = False
-    """Whether the output head is computed in 4 bytes."""
+    """Whether the output head is computed in 4 bytes, at the rate of TF32."""
 
     def __post_init__(self) -> None:
         require = self._require
@@ -232,7 +234,7 @@ class ModelSpec:
     def _check_kinds(self) -> None:
         """Refuse fields of a kind of attention or FFN that the model does not have, or has in part."""
         require = self._require
-        given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        given = {key for key, default in _KIND_DEFAULTS.items() if getattr(self, key) != default}
         if "kv_lora_rank" in given:
             for key in _LATENT:
                 hint = "Give all of kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim."
@@ -539,6 +541,7 @@ class ModelSpec:
             chunk=self.attention_chunk_size if kind == "chunked_attention" else None,
             has_sinks=self.attention_sinks,
             has_gate=self.attn_output_gate,
+            is_rotary=self.rotary_embedding,
         )
 
     def _attention_of_kind(self, kind: str | None) -> Mixer | None:
@@ -602,3 +605,7 @@ class ModelSpec:
         """Parameters of the last norm, embeddings and output head."""
         num_matrices = 1 if self.tie_word_embeddings else 2
         return (1 + self.n_positions) * self.hidden + num_matrices * self.num_embedding_params
+
+
+_KIND_DEFAULTS = {field.name: field.default for field in fields(ModelSpec) if field.default is not MISSING}
+"""Fields that may be left out, and their defaults."""

@@ -1,15 +1,123 @@
-"""Named models, each with the document that gives its shape."""
+"""Named models, each with the document that gives its shape, and with its published number of parameters.
+
+A published active figure counts a token's parameters as `ModelSpec.num_active_params` does, unless its `counts` says
+otherwise.
+"""
+
+from dataclasses import dataclass, replace
 
 from sim.errors import InvalidValueError, did_you_mean
 from workloads.model import ModelSpec
 
-__all__ = ["MODELS", "get_model"]
+__all__ = ["COUNTED_OTHERWISE", "MODELS", "PUBLISHED", "Published", "get_model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The number of parameters that a model's authors give, in billions, as they write it."""
+
+    total: str
+    """Parameters of the model."""
+    active: str | None = None
+    """Parameters that a token meets; None for a dense model."""
+    source: str
+    """Document that gives both."""
+    counts: tuple[str, ...] = ()
+    """How the figures differ from `num_params` and `num_active_params`: names of `COUNTED_OTHERWISE`."""
+    vision_params: int = 0
+    """Parameters of a vision encoder that the total counts."""
+
+    def counted_alike(self, model: ModelSpec) -> tuple[float, float]:
+        """Return total and active parameters of `model`, counted as the figures are, in billions.
+
+        >>> [round(value, 2) for value in PUBLISHED["mixtral-8x7b"].counted_alike(MODELS["mixtral-8x7b"])]
+        [46.7, 12.88]
+        """
+        head, rows = model.num_embedding_params, model.num_embedding_params - model.hidden
+        total, active = model.num_params + self.vision_params, model.num_active_params
+        if "embedding" in self.counts:
+            active += rows
+        if "no head" in self.counts:
+            active -= head
+        if "MTP without embedding and head" in self.counts:
+            mtp = model.layer(model.layers)
+            total += mtp.num_params - 2 * head
+            active += mtp.num_active_params - head - model.hidden
+        return total / 1e9, active / 1e9
+
+
+COUNTED_OTHERWISE = {
+    "embedding": "the active parameters count the whole input embedding",
+    "no head": "the active parameters leave the output head out",
+    "MTP without embedding and head": "both count the MTP layer, and leave embedding and output head out",
+}
+"""Ways to count the parameters of a publication that differ from those of `ModelSpec`."""
+
+_DEEPSEEK_V3 = ModelSpec(
+    layers=61,
+    hidden=7168,
+    heads=128,
+    ffn=2048,
+    dense_ffn=18432,
+    gated=True,
+    experts=256,
+    shared_experts=1,
+    top_k=8,
+    dense_layers=3,
+    vocab=129280,
+    q_lora_rank=1536,
+    kv_lora_rank=512,
+    qk_nope_head_dim=128,
+    qk_rope_head_dim=64,
+    v_head_dim=128,
+    scoring_func="sigmoid",
+    use_routing_bias=True,
+    num_nextn_predict_layers=1,
+)
+_GPT_OSS_120B = ModelSpec(
+    layers=36,
+    hidden=2880,
+    heads=64,
+    kv_heads=8,
+    head_dim=64,
+    ffn=2880,
+    gated=True,
+    rotary_embedding=True,
+    experts=128,
+    top_k=4,
+    vocab=201088,
+)
+_LLAMA_4_SCOUT = ModelSpec(
+    layers=48,
+    hidden=5120,
+    heads=40,
+    kv_heads=8,
+    head_dim=128,
+    ffn=8192,
+    dense_ffn=16384,
+    gated=True,
+    rotary_embedding=True,
+    experts=16,
+    shared_experts=1,
+    top_k=1,
+    scoring_func="sigmoid",
+    attention_chunk_size=8192,
+    layer_types=("chunked_attention", "chunked_attention", "chunked_attention", "full_attention"),
+    vocab=202048,
+)
 
 MODELS: dict[str, ModelSpec] = {
     # Korthikanti et al. 2022 (arXiv 2205.05198), table 3; vocabulary 51,200.
     "gpt-22b": ModelSpec(layers=48, hidden=6144, heads=64, ffn=24576, vocab=51200),
     "gpt-175b": ModelSpec(layers=96, hidden=12288, heads=96, ffn=49152, vocab=51200),
-    # Llama 3 model card and config.json, 70B.
+    # Brown et al., "Language models are few-shot learners", 2020, table 2.1; vocabulary of GPT-2.
+    "gpt3-175b": ModelSpec(
+        layers=96, hidden=12288, heads=96, ffn=49152, vocab=50257, n_positions=2048, tie_word_embeddings=True
+    ),
+    # Llama 3 model card and config.json.
+    "llama3-8b": ModelSpec(
+        layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, gated=True, rotary_embedding=True, vocab=128256
+    ),
     "llama3-70b": ModelSpec(
         layers=80,
         hidden=8192,
@@ -17,8 +125,15 @@ MODELS: dict[str, ModelSpec] = {
         kv_heads=8,
         ffn=28672,
         gated=True,
+        rotary_embedding=True,
         vocab=128256,
     ),
+    "llama3-405b": ModelSpec(
+        layers=126, hidden=16384, heads=128, kv_heads=8, ffn=53248, gated=True, rotary_embedding=True, vocab=128256
+    ),
+    # Llama 4 model card and config.json, language model.
+    "llama4-scout": _LLAMA_4_SCOUT,
+    "llama4-maverick": replace(_LLAMA_4_SCOUT, experts=128, moe_every=2),
     # Jiang et al., "Mixtral of experts", 2024, table 1.
     "mixtral-8x7b": ModelSpec(
         layers=32,
@@ -27,11 +142,42 @@ MODELS: dict[str, ModelSpec] = {
         kv_heads=8,
         ffn=14336,
         gated=True,
+        rotary_embedding=True,
         experts=8,
         top_k=2,
         vocab=32000,
     ),
-    # Qwen3 technical report, 2025, table 2, and the model's config.json.
+    # Mixtral-8x22B-v0.1, config.json.
+    "mixtral-8x22b": ModelSpec(
+        layers=56,
+        hidden=6144,
+        heads=48,
+        kv_heads=8,
+        ffn=16384,
+        gated=True,
+        rotary_embedding=True,
+        experts=8,
+        top_k=2,
+        vocab=32768,
+    ),
+    # Qwen2 technical report, 2024, table 1, and config.json.
+    "qwen2-57b-a14b": ModelSpec(
+        layers=28,
+        hidden=3584,
+        heads=28,
+        kv_heads=4,
+        ffn=2560,
+        dense_ffn=18944,
+        gated=True,
+        rotary_embedding=True,
+        experts=64,
+        shared_experts=1,
+        shared_expert_intermediate_size=20480,
+        shared_expert_gate=True,
+        top_k=8,
+        vocab=151936,
+    ),
+    # Qwen3 technical report, 2025, table 2, and the models' config.json.
     "qwen3-30b-a3b": ModelSpec(
         layers=48,
         hidden=2048,
@@ -41,25 +187,206 @@ MODELS: dict[str, ModelSpec] = {
         ffn=768,
         dense_ffn=6144,
         gated=True,
+        rotary_embedding=True,
         experts=128,
         top_k=8,
         vocab=151936,
     ),
-    # gpt-oss model card, OpenAI 2025, and config.json, 120B.
-    "gpt-oss-120b": ModelSpec(
-        layers=36,
-        hidden=2880,
+    "qwen3-235b-a22b": ModelSpec(
+        layers=94,
+        hidden=4096,
         heads=64,
-        kv_heads=8,
-        head_dim=64,
-        ffn=2880,
+        kv_heads=4,
+        head_dim=128,
+        ffn=1536,
+        dense_ffn=12288,
         gated=True,
+        rotary_embedding=True,
         experts=128,
-        top_k=4,
-        vocab=201088,
+        top_k=8,
+        vocab=151936,
+    ),
+    # Qwen3-Next-80B-A3B, config.json: three layers of linear attention to one of full attention.
+    "qwen3-next-80b-a3b": ModelSpec(
+        layers=48,
+        hidden=2048,
+        heads=16,
+        kv_heads=2,
+        head_dim=256,
+        ffn=512,
+        dense_ffn=5120,
+        gated=True,
+        rotary_embedding=True,
+        experts=512,
+        shared_experts=1,
+        shared_expert_gate=True,
+        top_k=10,
+        attn_output_gate=True,
+        layer_types=("linear_attention", "linear_attention", "linear_attention", "full_attention"),
+        linear_num_key_heads=16,
+        linear_num_value_heads=32,
+        linear_key_head_dim=128,
+        linear_value_head_dim=128,
+        linear_conv_kernel_dim=4,
+        vocab=151936,
+    ),
+    # DeepSeek-AI, "DeepSeek-V2", 2024, section 3.1.2. DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 4.2.
+    "deepseek-v2": ModelSpec(
+        layers=60,
+        hidden=5120,
+        heads=128,
+        ffn=1536,
+        dense_ffn=12288,
+        gated=True,
+        experts=160,
+        shared_experts=2,
+        top_k=6,
+        dense_layers=1,
+        vocab=102400,
+        q_lora_rank=1536,
+        kv_lora_rank=512,
+        qk_nope_head_dim=128,
+        qk_rope_head_dim=64,
+        v_head_dim=128,
+    ),
+    "deepseek-v3": _DEEPSEEK_V3,
+    # Kimi K2 technical report, 2025, table 2, and config.json.
+    "kimi-k2": replace(
+        _DEEPSEEK_V3,
+        heads=64,
+        kv_heads=64,
+        head_dim=112,
+        experts=384,
+        dense_layers=1,
+        vocab=163840,
+        num_nextn_predict_layers=0,
+    ),
+    # GLM-4.5 technical report, 2025, table 1, and config.json.
+    "glm-4.5": ModelSpec(
+        layers=92,
+        hidden=5120,
+        heads=96,
+        kv_heads=8,
+        head_dim=128,
+        ffn=1536,
+        dense_ffn=12288,
+        gated=True,
+        rotary_embedding=True,
+        experts=160,
+        shared_experts=1,
+        top_k=8,
+        dense_layers=3,
+        vocab=151552,
+        scoring_func="sigmoid",
+        use_routing_bias=True,
+        num_nextn_predict_layers=1,
+    ),
+    # gpt-oss model card, OpenAI 2025, and config.json. Windows and sinks: `gpt-oss-20b`.
+    "gpt-oss-20b": replace(
+        _GPT_OSS_120B, layers=24, experts=32, sliding_window=128, sliding_window_every=2, attention_sinks=True
+    ),
+    "gpt-oss-120b": replace(_GPT_OSS_120B, sliding_window=128, sliding_window_every=2, attention_sinks=True),
+    # MiniMax-M2, config.json.
+    "minimax-m2": ModelSpec(
+        layers=62,
+        hidden=3072,
+        heads=48,
+        kv_heads=8,
+        head_dim=128,
+        ffn=1536,
+        gated=True,
+        rotary_embedding=True,
+        experts=256,
+        top_k=8,
+        scoring_func="sigmoid",
+        use_routing_bias=True,
+        vocab=200064,
+    ),
+    # NVIDIA, "Nemotron-H", 2025, table 1, and config.json.
+    "nemotron-h-8b": ModelSpec(
+        layers=52,
+        hidden=4096,
+        heads=32,
+        kv_heads=8,
+        head_dim=128,
+        ffn=21504,
+        hybrid_override_pattern="M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+        mamba_num_heads=128,
+        mamba_head_dim=64,
+        ssm_state_size=128,
+        n_groups=8,
+        conv_kernel=4,
+        chunk_size=128,
+        vocab=131072,
+    ),
+    # NVIDIA, "Nemotron 3 Nano", 2025, table 1, and config.json.
+    "nemotron-3-nano-30b-a3b": ModelSpec(
+        layers=52,
+        hidden=2688,
+        heads=32,
+        kv_heads=2,
+        head_dim=128,
+        ffn=1856,
+        experts=128,
+        shared_experts=1,
+        shared_expert_intermediate_size=3712,
+        top_k=6,
+        scoring_func="sigmoid",
+        use_routing_bias=True,
+        hybrid_override_pattern="MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+        mamba_num_heads=64,
+        mamba_head_dim=64,
+        ssm_state_size=128,
+        n_groups=8,
+        conv_kernel=4,
+        chunk_size=128,
+        vocab=131072,
     ),
 }
 """Model by name."""
+
+_EMBEDDING = ("embedding",)
+_LLAMA_4_VISION = 867_000_000  # 34 layers of 1,408 and 5,632, and the projections of the encoder's output
+
+PUBLISHED: dict[str, Published] = {
+    "gpt-22b": Published(total="22", source="Korthikanti et al. 2022, table 3"),
+    "gpt-175b": Published(total="175", source="Korthikanti et al. 2022, table 3"),
+    "gpt3-175b": Published(total="175", source="Brown et al. 2020, table 2.1"),
+    "llama3-8b": Published(total="8.03", source="checkpoint of Llama 3 8B"),
+    "llama3-70b": Published(total="70.6", source="checkpoint of Llama 3 70B"),
+    "llama3-405b": Published(total="405", source="Llama 3 model card"),
+    "llama4-scout": Published(
+        total="109", active="17", source="Llama 4 model card", counts=_EMBEDDING, vision_params=_LLAMA_4_VISION
+    ),
+    "llama4-maverick": Published(
+        total="400", active="17", source="Llama 4 model card", counts=_EMBEDDING, vision_params=_LLAMA_4_VISION
+    ),
+    "mixtral-8x7b": Published(total="46.7", active="12.9", source="Mistral AI, Mixtral of experts", counts=_EMBEDDING),
+    "mixtral-8x22b": Published(total="141", active="39", source="Mistral AI, Mixtral 8x22B", counts=_EMBEDDING),
+    "qwen2-57b-a14b": Published(
+        total="57.4", active="14.2", source="Qwen2 technical report, model card", counts=_EMBEDDING
+    ),
+    "qwen3-30b-a3b": Published(total="30.5", active="3.3", source="Qwen3-30B-A3B model card", counts=_EMBEDDING),
+    "qwen3-235b-a22b": Published(total="235", active="22", source="Qwen3 technical report, table 2", counts=_EMBEDDING),
+    "qwen3-next-80b-a3b": Published(total="80", active="3", source="Qwen3-Next model card", counts=("no head",)),
+    "deepseek-v2": Published(total="236", active="21", source="DeepSeek-V2 technical report, section 3.1.2"),
+    "deepseek-v3": Published(total="671", active="37", source="DeepSeek-V3 technical report, section 4.2"),
+    "kimi-k2": Published(total="1.0E+3", active="32", source="Kimi-K2 model card: 1 T, 32 B"),
+    "glm-4.5": Published(
+        total="355",
+        active="32",
+        source="GLM-4.5 technical report, table 1",
+        counts=("MTP without embedding and head",),
+    ),
+    "gpt-oss-20b": Published(total="20.91", active="3.61", source="gpt-oss model card, table 1"),
+    "gpt-oss-120b": Published(total="116.83", active="5.13", source="gpt-oss model card, table 1"),
+    "minimax-m2": Published(total="229", active="10", source="MiniMax-M2 repository"),
+    "nemotron-h-8b": Published(total="8.10", source="checkpoint of Nemotron-H 8B"),
+    "nemotron-3-nano-30b-a3b": Published(
+        total="31.6", active="3.2", source="Nemotron 3 Nano technical report, table 1"
+    ),
+}
+"""Published parameters by name of the model."""
 
 
 def get_model(name: str) -> ModelSpec:

@@ -21,19 +21,19 @@ class Strategy:
     """Sizes of the axes of parallelism; a convention says how the axes share GPUs."""
 
     tp: int = 1
-    """Tensor parallelism."""
+    """Tensor parallel ranks."""
     pp: int = 1
-    """Pipeline stages."""
+    """Pipeline parallel ranks: the stages of a pipeline."""
     ep: int = 1
-    """Expert parallelism."""
-    dp: int | None = None
-    """Data parallelism; None where it follows from the number of GPUs."""
-    cp: int = 1
-    """Context parallelism."""
+    """Expert parallel ranks."""
     etp: int = 1
-    """Tensor parallelism inside an expert."""
+    """Tensor parallel ranks of one expert."""
+    dp: int | None = None
+    """Data parallel replicas; None: what the other axes leave of the GPUs."""
+    cp: int = 1
+    """Context parallel ranks."""
     vpp: int = 1
-    """Virtual stages (model chunks) per rank."""
+    """Virtual stages (model chunks) of each pipeline rank."""
     sp: bool | None = None
     """Sequence parallelism; None where the convention decides."""
 
@@ -50,7 +50,7 @@ class Strategy:
         """Read a name.
 
         >>> Strategy.parse("EP64_TP16_PP4")
-        Strategy(tp=16, pp=4, ep=64, dp=None, cp=1, etp=1, vpp=1, sp=None)
+        Strategy(tp=16, pp=4, ep=64, etp=1, dp=None, cp=1, vpp=1, sp=None)
         """
         sizes: dict[str, int | bool] = {}
         for part in name.strip().upper().split("_"):

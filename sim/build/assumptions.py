@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from sim.build.expert_routing import limited_nodes
+from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
@@ -13,6 +14,15 @@ from workloads.schedules import Pair, PipelineOrder
 
 __all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
 
+_LATENT_MODELS = {
+    (2048, 16, 64): "DeepSeek-V2-Lite",
+    (5120, 128, 160): "DeepSeek-V2",
+    (7168, 128, 256): "DeepSeek-V3",
+    (7168, 64, 384): "Kimi K2",
+}
+"""Hidden size, heads and experts of models with latent attention (their config.json) -> name."""
+_FEW_TOKENS = 8
+"""Tokens of a sequence up to which a forward pass is most likely meant as decode."""
 _WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
 
 
@@ -24,7 +34,7 @@ class Assumption(NamedTuple):
     value: object
     """What was taken."""
     why: str
-    """Why."""
+    """Reason for the value, in one sentence."""
 
 
 def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
@@ -38,6 +48,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention.name} convention requires"))
     if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
+    found += _of_etp(scenario, work)
     if mesh.world < work.cluster.num_gpus:
         idle = work.cluster.num_gpus - mesh.world
         found.append(
@@ -47,6 +58,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
                 f"{idle} of {work.cluster.num_gpus} GPUs stay unused",
             )
         )
+    found += [Assumption(taken.key, taken.value, taken.why) for taken in taken_from_hf_config(scenario)]
     for key, value, why in (
         ("routing.kind", work.routing.kind, "every token chooses at random"),
         ("schedule.kind", work.schedule, "the usual schedule"),
@@ -54,7 +66,10 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         ("model.dtype", work.model.dtype, "the usual training type"),
         ("model.gated", work.model.gated, "not said"),
     ):
-        if not scenario.is_given(key) and not (key.startswith("model.") and scenario.is_given("model.preset")):
+        is_of_model = key.startswith("model.") and (
+            scenario.is_given("model.preset") or scenario.is_given("model.hf_config")
+        )
+        if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
     found += _of_memory(work)
     if not work.kind.trains:
@@ -76,6 +91,17 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         why = f"sold in other machines: the fabric of {spec.cluster.preset} is taken all the same"
         found.append(Assumption("cluster.device.preset", spec.cluster.device.preset, why))
     return [*found, *_of_recording(work)]
+
+
+def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the ETP that was taken, and what Megatron's own default would make of the mesh."""
+    parallel, convention = scenario.spec.parallel, work.mesh.convention
+    if not work.model.experts or parallel.etp is not None or "ETP" in (parallel.strategy or "").upper():
+        return []
+    sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
+    theirs = convention.default_etp(work.mesh.strategy, **sizes)
+    why = "every rank holds whole experts" + (f". {theirs}" if theirs else "")
+    return [Assumption("parallel.etp", work.mesh.strategy.etp, why)]
 
 
 def _of_memory(work: Work) -> list[Assumption]:
@@ -121,7 +147,9 @@ def _of_recording(work: Work) -> list[Assumption]:
         why += "; a plan sees its last microbatches as those before the run"
     too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
     if too_few:
-        why += f"; {too_few} of its layers have fewer experts with tokens than top_k, so that tokens take idle ones too"
+        why += (
+            f"; layers of a step in which fewer experts than top_k have tokens: {too_few}: tokens take idle experts too"
+        )
     why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
 
@@ -155,6 +183,17 @@ def warnings_of(work: Work) -> list[str]:
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
     warnings += _of_node_limit(work)
+    latent = _LATENT_MODELS.get((work.model.hidden, work.model.heads, work.model.experts))
+    if latent is not None and work.model.kv_lora_rank is None:
+        warnings.append(
+            f"model has the sizes of {latent} and not its latent attention (MLA): parameters, KV cache and times are "
+            "those of a stand-in. Give model.kv_lora_rank and the fields beside it, or model.hf_config."
+        )
+    if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
+        warnings.append(
+            f"workload.sequence_length: {work.sequence_length} is a prefill of so many tokens, with a KV cache of "
+            "these alone: decode with a context cannot be said yet (README, Limits today)."
+        )
     if work.kind.trains and work.recompute.kind == "selective":
         warnings += [
             f"Recomputing {module} frees no memory: {_WHY_NOTHING.get(module, 'this model has none')}."
@@ -180,8 +219,8 @@ def _of_node_limit(work: Work) -> list[str]:
     return [f"placement.kind: {placement.kind} may spread a token's experts over more nodes: {meant}."]
 
 
-def _kept(work: Work, again: Recompute) -> float:
+def _kept(work: Work, recompute: Recompute) -> float:
     """Return what a microbatch keeps of all layers for its backward pass."""
     return activation_bytes_per_microbatch(
-        work.model, work.mesh, work.layers, work.tokens, again, sequence_length=work.sequence_length
+        work.model, work.mesh, work.layers, work.tokens, recompute, sequence_length=work.sequence_length
     )

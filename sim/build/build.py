@@ -3,27 +3,24 @@
 What the scenario leaves open is filled in here and noted as an assumption, with its reason.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.expert_routing import try_routing
+from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
-from sim.build.node_limit import check_node_limit
-from sim.build.own_order import read_own_order
-from sim.build.routing import routing_of
+from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
-from sim.scenario.cluster_section import NetworkSpec
-from sim.scenario.parallel_section import PlacementSpec
+from sim.scenario.file_bytes import read_input_text
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
-from workloads.collectives.settings import NetworkSettings
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute
-from workloads.mesh import Mesh
 from workloads.placement import PlacementRule
-from workloads.schedules import SCHEDULES, PipelineOrder
+from workloads.schedules import PipelineOrder, schedule_kind_of
+from workloads.schedules.custom import read_custom
 from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = [
@@ -32,8 +29,10 @@ __all__ = [
     "build_passes",
     "build_scenario_cluster",
     "check_network",
-    "network_of",
 ]
+
+_MAX_BYTES: Final = 1 << 26
+"""The largest file of a schedule that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,6 @@ class Built:
     """Work, and what had to be assumed or is worth a warning."""
 
     work: Work
-    """The work."""
     assumptions: list[Assumption] = field(default_factory=list)
     """Facts filled in."""
     warnings: list[str] = field(default_factory=list)
@@ -57,7 +55,10 @@ def build(scenario: Scenario) -> Built:
         With the place in the file, where a preset is unknown, the mesh is illegal or parts do not go together.
     """
     with scenario.located_errors():
-        return _build(scenario)
+        try:
+            return _build(scenario)
+        except InvalidValueError as error:
+            raise with_tried_hint(scenario, error, _build) from None
 
 
 def build_scenario_cluster(scenario: Scenario) -> Cluster:
@@ -77,15 +78,11 @@ def build_passes(scenario: Scenario) -> PassesWork:
     workload = scenario.spec.workload
     if not isinstance(workload, PassesWorkload):
         raise TypeError("build_passes needs a scenario of kind passes")
-    num_stages, held = scenario.spec.parallel.pp or 1, workload.held
+    num_stages, kept = scenario.spec.parallel.pp or 1, workload.held
     times = list(workload.pass_times) * (num_stages if len(workload.pass_times) == 1 else 1)
-    num_chunks, own = scenario.spec.parallel.vpp or 1, None
-    if scenario.spec.schedule.kind == "custom":
-        with scenario.located_errors():
-            own = read_own_order(
-                scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks
-            )
+    num_chunks = scenario.spec.parallel.vpp or 1
     with scenario.located_errors():
+        own = _own_order(scenario, num_stages=num_stages, num_microbatches=workload.microbatches, num_chunks=num_chunks)
         return PassesWork(
             pass_times_s=[(t.F, t.B, t.W) for t in times],
             num_microbatches=workload.microbatches,
@@ -93,12 +90,12 @@ def build_passes(scenario: Scenario) -> PassesWork:
             schedule=scenario.spec.schedule.kind,
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
-            weight_share=None if held is None else held.W / held.B,
+            weight_share=None if kept is None else kept.W / kept.B,
             own_order=own,
         )
 
 
-def check_facts(scenario: Scenario) -> None:
+def check_values(scenario: Scenario) -> None:
     """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
 
     Raises
@@ -133,10 +130,17 @@ def _build(scenario: Scenario) -> Built:
     check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
     mesh = mesh_of(scenario, cluster, model)
+    placement = placement_of(spec.placement, num_experts=model.experts, num_ranks=mesh.strategy.ep)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
     batches = workload.batches if isinstance(workload, ForwardWorkload) else 1
-    own = _own_order(scenario, mesh, num_microbatches=batches * workload.microbatches)
-    parts = own.layout if own else SCHEDULES[spec.schedule.kind].layout_on(mesh.num_stages, mesh.strategy.vpp)
+    own = _own_order(
+        scenario,
+        num_stages=mesh.num_stages,
+        num_microbatches=batches * workload.microbatches,
+        num_chunks=mesh.strategy.vpp,
+    )
+    schedule_kind = schedule_kind_of(spec.schedule.kind, spec.schedule.chunk_order)
+    parts = schedule_kind.layout_on(mesh.num_stages, mesh.strategy.vpp)
     layout = pipeline_layout_of(scenario, model, mesh, parts)
     work = Work(
         cluster=cluster,
@@ -148,18 +152,22 @@ def _build(scenario: Scenario) -> Built:
         sequence_length=workload.sequence_length,
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
-        recompute=Recompute(spec.schedule.recompute, spec.schedule.recompute_modules or ("core_attn",)),
+        recompute=spec.schedule.recomputation,
         routing=routing_of(
-            scenario, cluster, mesh.ep_groups(0)[0], num_experts=model.experts, first_layer=model.dense_layers
+            scenario,
+            cluster,
+            mesh.ep_groups(0)[0],
+            num_experts=model.experts,
+            num_slots=model.experts + placement.replicas,
+            expert_layers=tuple(filter(model.is_moe_layer, range(model.num_all_layers))),
         ),
-        placement=_placement(spec.placement),
+        placement=placement,
         seed=spec.seed,
-        network=network_of(spec.network),
+        network=spec.network,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
-        precision=Precision(workload.gradient_dtype, workload.moment_dtype)
-        if isinstance(workload, TrainingWorkload)
-        else MEGATRON_PRECISION,
+        precision=workload.precision,
+        chunk_order=spec.schedule.chunk_order,
         chunk_layers=layout.layers,
         embedding_chunk=layout.embedding_chunk,
         head_chunk=layout.head_chunk,
@@ -172,13 +180,29 @@ def _build(scenario: Scenario) -> Built:
     )
 
 
-def _own_order(scenario: Scenario, mesh: Mesh, *, num_microbatches: int) -> PipelineOrder | None:
-    """Return the order of schedule custom; None with every other."""
-    if scenario.spec.schedule.kind != "custom":
+def _own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, num_chunks: int) -> PipelineOrder | None:
+    """Return the order of passes of the file that the schedule reads; None where the schedule reads no file.
+
+    Raises
+    ------
+    InvalidValueError
+        The file cannot be read, or holds no order of the pipeline; the line is that of the file.
+    """
+    schedule = scenario.spec.schedule
+    if not schedule_kind_of(schedule.kind, schedule.chunk_order).reads_file:
         return None
-    return read_own_order(
-        scenario, num_stages=mesh.num_stages, num_microbatches=num_microbatches, num_chunks=mesh.strategy.vpp
-    )
+    path = scenario.file_beside("schedule.file", schedule.file or "")
+    hint = "Write a text file with one line of passes per stage."
+    text = read_input_text(path, _MAX_BYTES, hint=hint, too_large="Use fewer microbatches.")
+    with scenario.located_errors(other_file=path):
+        return read_custom(
+            text,
+            num_stages=num_stages,
+            num_microbatches=num_microbatches,
+            num_chunks=num_chunks,
+            chunk_order=schedule.chunk_order,
+            forward=not scenario.spec.workload.has_backward,
+        )
 
 
 def check_network(scenario: Scenario, cluster: Cluster) -> None:
@@ -201,11 +225,14 @@ def check_network(scenario: Scenario, cluster: Cluster) -> None:
         )
 
 
-def network_of(section: NetworkSpec) -> NetworkSettings:
-    """Return the settings of the section `network:`."""
-    return NetworkSettings(**section.model_dump())
-
-
-def _placement(spec: PlacementSpec) -> PlacementRule:
-    given = spec.model_dump(exclude_none=True)
-    return PlacementRule(**given)
+def placement_of(rule: PlacementRule, *, num_experts: int, num_ranks: int) -> PlacementRule:
+    """Return how experts are placed, with the number of replicas that slots tell where they are listed."""
+    replicas = rule.num_slots(num_experts, num_ranks) - num_experts
+    if rule.replicas not in {0, replicas}:
+        raise InvalidValueError(
+            "placement.replicas",
+            rule=f"agree with the {replicas} replicas among the slots of placement.experts",
+            value=rule.replicas,
+            hint="Leave replicas out: the slots tell their number.",
+        )
+    return replace(rule, replicas=replicas)

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.assumptions import Assumption
-from sim.build.build import check_network, network_of
+from sim.build.build import check_network
 from sim.build.cluster import cluster_of
-from sim.build.node_limit import check_node_limit
-from sim.build.routing import routing_of
+from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import CollectiveWork
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
@@ -84,7 +83,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         if workload.tokens is None
         else routing_of(scenario, cluster, ranks, num_experts=tokens.experts),
         seed=spec.seed,
-        network=network_of(spec.network),
+        network=spec.network,
     )
     if tokens.experts:
         check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)

@@ -84,6 +84,8 @@ def try_routing(work: Work) -> None:
         num_experts=model.experts,
         num_ranks=work.mesh.strategy.ep,
         num_nodes=int(node.max()) + 1,
+        layer=model.layers - 1,
+        nth=model.num_moe_layers - 1,
         num_layers=model.num_moe_layers,
     )
 

@@ -1,10 +1,12 @@
 """Model, strategy, mesh and split of layers, as a scenario's sections give them together."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
+from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
@@ -16,24 +18,50 @@ from workloads.schedules import ChunkLayout
 from workloads.schedules.registry import schedule_kind_of
 from workloads.strategy import Strategy
 
-__all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of"]
+if TYPE_CHECKING:
+    from sim.scenario.hf_config import TakenValue
 
-_AXES = ("tp", "pp", "ep", "etp", "dp", "cp", "vpp")
+__all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
+
 _MOST_SHOWN = 64  # stages of an example
 
 
 def model_of(scenario: Scenario) -> ModelSpec:
-    """Return the model: a preset with fields that differ, or all fields one by one."""
+    """Return the model: a preset or a file with fields that differ, or all fields one by one."""
     section = scenario.spec.model
     if section is None:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
     given = section.given()
+    if section.hf_config is not None:
+        return _model_of_hf_config(scenario, section.hf_config, given)
     if section.preset is not None:
         return replace(get_model(section.preset), **given)
-    given.setdefault("kv_heads", given["heads"])
-    given.setdefault("head_dim", int(given["hidden"]) // int(given["heads"]))
-    given.setdefault("dense_ffn", given["ffn"])
     return ModelSpec(**given)
+
+
+def taken_from_hf_config(scenario: Scenario) -> "tuple[TakenValue, ...]":
+    """Return what had to be chosen where `model.hf_config` leaves something open; fields of the scenario are given."""
+    file = scenario.spec.model.hf_config if scenario.spec.model else None
+    if file is None:
+        return ()
+    from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
+
+    taken = read_hf_config(scenario.file_beside("model.hf_config", file)).taken
+    return tuple(value for value in taken if value.key == "model.hf_config" or not scenario.is_given(value.key))
+
+
+def _model_of_hf_config(scenario: Scenario, file: str, given: Mapping[str, Any]) -> ModelSpec:
+    """Return the model of a file beside the scenario; an error about a field that the file gives names the file."""
+    from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
+
+    path = scenario.file_beside("model.hf_config", file)
+    hf = read_hf_config(path)
+    try:
+        return ModelSpec(**{**hf.fields, **given})
+    except InvalidValueError as error:
+        field = error.field.removeprefix("model.")
+        key = None if field in given else hf.origins.get(field)
+        raise error if key is None else error.at(field=f"{key} ({error.field})", file=str(path)) from None
 
 
 def strategy_of(scenario: Scenario) -> Strategy:
@@ -51,13 +79,13 @@ def strategy_of(scenario: Scenario) -> Strategy:
 
 def _given_strategy(scenario: Scenario) -> Strategy:
     parallel = scenario.spec.parallel
-    given = {axis: getattr(parallel, axis) for axis in _AXES if getattr(parallel, axis) is not None}
+    given = {axis: getattr(parallel, axis) for axis in AXES if getattr(parallel, axis) is not None}
     if parallel.strategy is None:
         return Strategy(**given, sp=parallel.sp)
     named = Strategy.parse(parallel.strategy)
-    said = re.findall(r"[A-Z]+", parallel.strategy.upper())
+    named_axes = re.findall(r"[A-Z]+", parallel.strategy.upper())
     for axis, size in given.items():
-        if axis.upper() in said and getattr(named, axis) != size:
+        if axis.upper() in named_axes and getattr(named, axis) != size:
             raise InvalidValueError(
                 f"parallel.{axis}",
                 rule=f"agree with {axis.upper()}{getattr(named, axis)} in parallel.strategy {parallel.strategy}",
@@ -95,19 +123,19 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
 
 
 def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) -> list[int]:
-    """Return the layers of parts of the model for a split that was made for another placement.
+    """Return the layers of each model chunk under a new layout, from a split that was made for another layout.
 
     Stages keep their totals.
 
     A stage's layers are divided evenly over its chunks. What does not divide goes to its earlier chunks, on the first
-    stage to its later ones, so that the chunks beside embedding and head are the lighter ones.
+    stage to its later ones, so that the chunks next to embedding and head are the lighter ones.
 
     Parameters
     ----------
     layers
-        Of each part under the placement before, in the model's order.
+        Layers of each model chunk under the layout `before`, in the model's order.
     before, after
-        Where parts stand, on as many stages.
+        The two layouts of model chunks, on as many stages.
 
     Examples
     --------
@@ -128,8 +156,8 @@ def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) 
     return divided
 
 
-def _chunks_of_one_copy(placement: ChunkLayout) -> range:
-    return range(1 if placement.kind == "both_ways" else placement.num_chunks)
+def _chunks_of_one_copy(layout: ChunkLayout) -> range:
+    return range(1 if layout.kind == "both_ways" else layout.num_chunks)
 
 
 def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:
@@ -182,6 +210,9 @@ def _layers_of_chunks(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: C
             rule=f"be given where {model.layers} layers do not divide by PP{mesh.num_stages}"
             + (f" x {parts.num_chunks} chunks" if parts.num_model_chunks > mesh.num_stages else ""),
             value="nothing",
-            hint=f"Give for example {example}." if len(example) <= _MOST_SHOWN else "Give the layers of each stage.",
+            hint="Give the layers of each stage.",
+        ).with_remedies(
+            [Remedy({"parallel.stage_layers": example}, str(example))] if len(example) <= _MOST_SHOWN else [],
+            lead="Give for example",
         )
     return tuple(split)

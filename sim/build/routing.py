@@ -1,4 +1,4 @@
-"""The section `routing:` of a scenario becomes a value, with the recording that it names."""
+"""The section `routing:` of a scenario becomes a value: its recording is read, and its limit of nodes is checked."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,16 +8,21 @@ from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.presets import get_model
 from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
-__all__ = ["routing_of"]
-
-_KEYS = ("skew", "hot_experts", "persistence", "burst_share", "layer_correlation", "dead_experts", "stride", "shuffled")
+__all__ = ["check_node_limit", "routing_of"]
 
 
 def routing_of(
-    scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int = 0
+    scenario: Scenario,
+    cluster: Cluster,
+    ranks: NDArray[np.intp],
+    *,
+    num_experts: int,
+    num_slots: int | None = None,
+    expert_layers: tuple[int, ...] = (),
 ) -> RoutingSettings:
     """Return which experts tokens are sent to.
 
@@ -27,44 +32,87 @@ def routing_of(
         What is simulated, and where.
     ranks
         Ranks that hold the experts, equally many each, in order. Shape [R].
-    num_experts
-        Experts of a layer.
-    first_layer
-        Layers before it are dense; a recording has none of them.
+    num_experts, num_slots
+        Experts of a layer, and slots for experts and their replicas; None: as many.
+    expert_layers
+        Layers with experts; a recording has no others.
 
     Raises
     ------
     InvalidValueError
         The recording is not in the scenario's folder, cannot be read, or has another number of experts.
     """
-    routing = scenario.spec.routing
-    return RoutingSettings(
-        kind=routing.kind,
-        skew=_skew(scenario, cluster, ranks, num_experts=num_experts, first_layer=first_layer),
-        capacity_factor=routing.capacity_factor,
-        overflow=routing.overflow,
-        max_nodes_per_token=routing.max_nodes_per_token,
+    skew = _skew(
+        scenario,
+        cluster,
+        ranks,
+        num_experts=num_experts,
+        num_slots=num_slots or num_experts,
+        expert_layers=expert_layers,
     )
+    return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
 
 
-def _skew(scenario: Scenario, cluster: Cluster, ranks: NDArray[np.intp], *, num_experts: int, first_layer: int) -> Skew:
+def check_node_limit(
+    scenario: Scenario, cluster: Cluster, groups: NDArray[np.intp], *, experts: int, top_k: int
+) -> None:
+    """Refuse a limit of nodes that have fewer experts together than a token chooses, or that are not alike.
+
+    Parameters
+    ----------
+    groups
+        Ranks over which the experts are spread evenly, a row for each group. Shape [G, R].
+    experts
+        Experts of a layer.
+    top_k
+        Experts of a token.
+    """
+    limit = scenario.spec.routing.max_nodes_per_token
+    if limit is None or not experts:
+        return
+    of_groups = cluster.node_of(groups)
+    per_node = {tuple(np.unique(nodes, return_counts=True)[1].tolist()) for nodes in of_groups}
+    if len(per_node) > 1 or len(set(next(iter(per_node)))) > 1 or (np.diff(of_groups, axis=1) < 0).any():
+        raise InvalidValueError(
+            "routing.max_nodes_per_token",
+            rule="be left out where ranks of a group that holds all experts are not alike on all nodes, node by node",
+            value=limit,
+            hint="Choose EP so that each of its nodes has equally many of its ranks, and list workload.ranks in order.",
+        )
+    num_nodes = len(next(iter(per_node)))
+    if top_k * num_nodes > experts * limit:
+        raise InvalidValueError(
+            "routing.max_nodes_per_token",
+            rule=f"leave a token at least top_k = {top_k} of {experts} experts on {num_nodes} nodes",
+            value=limit,
+            hint="Raise it, or lower model.top_k.",
+        )
+
+
+def _skew(
+    scenario: Scenario,
+    cluster: Cluster,
+    ranks: NDArray[np.intp],
+    *,
+    num_experts: int,
+    num_slots: int,
+    expert_layers: tuple[int, ...],
+) -> Skew:
     """Return how uneven the experts' popularity is."""
     routing = scenario.spec.routing
     if routing.file is None:
-        nodes = np.repeat(cluster.node_positions(ranks)[0], num_experts // ranks.size)
-        return Skew(**{key: getattr(routing, key) for key in _KEYS}, expert_nodes=nodes if nodes.size else None)
+        nodes = np.repeat(cluster.node_positions(ranks)[0], num_slots // ranks.size)[:num_experts]
+        return Skew(**routing.values_of(Skew), expert_nodes=nodes if nodes.size else None)
     model = scenario.spec.model
-    shape = Shape(
-        num_experts=num_experts,
-        top_k=None if model is None else model.top_k,
-        num_layers=None if model is None or model.layers is None else model.layers - first_layer,
-    )
+    preset = None if model is None or model.preset is None else get_model(model.preset)
+    top_k, layers = (getattr(model, key) or getattr(preset, key, None) for key in ("top_k", "layers"))
+    shape = Shape(num_experts=num_experts, top_k=top_k, num_layers=None if layers is None else len(expert_layers))
     recording = read_recording(scenario.file_beside("routing.file", routing.file), shape=shape)
     if recording.tokens.shape[2] != num_experts:
         raise InvalidValueError(
             "routing.file",
             rule=f"have model.experts = {num_experts} experts",
             value=f"{recording.tokens.shape[2]} (read as {recording.described})",
-            hint="Replay it on the model that it was recorded of.",
+            hint="Replay it on the model that it was recorded of; counts of physical experts need their map.",
         )
-    return Skew(loads=recording.tokens, first_layer=first_layer, recorded=recording.described)
+    return Skew(loads=recording.tokens, expert_layers=expert_layers, recorded=recording.described)

@@ -7,23 +7,25 @@ Model
 A work checks what its fields alone cannot: heads and TP, layers and PP, experts and EP, sequences and microbatches.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 from sim.time import to_ns
 from topology.cluster import Cluster
 from workloads.collectives.settings import NetworkSettings
+from workloads.conventions import NOT_BUILT
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
 from workloads.routing import ROUTINGS, RoutingSettings
 from workloads.schedules import (
-    SCHEDULES,
+    DEFAULT_CHUNK_ORDER,
     ChunkLayout,
     Pair,
     Pipeline,
@@ -31,11 +33,14 @@ from workloads.schedules import (
     ScheduleKind,
     StageTimes,
     build_pipeline_order,
+    schedule_kind_of,
 )
 from workloads.workload_kind import WorkloadKind
 
 __all__ = ["CollectiveWork", "PassesWork", "Work"]
 
+_MOST_SIZES = 4
+"""Other sizes of an axis that a hint tries."""
 _SHARDED_GRADIENTS = 2
 """ZeRO from which gradients are split over replicas, and exchanged in every pass."""
 
@@ -60,6 +65,8 @@ class Work:
     """Microbatches of one batch and pipeline."""
     schedule: str
     """Schedule by name."""
+    chunk_order: str = DEFAULT_CHUNK_ORDER
+    """Where the chunks stand under schedule `custom`: one of `CHUNK_ORDERS`."""
     recompute: Recompute = field(default_factory=Recompute)
     """What a backward pass computes again."""
     routing: RoutingSettings = field(default_factory=RoutingSettings)
@@ -102,13 +109,22 @@ class Work:
                 shared = field == "kv_heads"
                 rule = f"divide {field} = {heads}" + (" or be a multiple of it" if shared else "")
                 hint = "Choose another TP." if shared else "Choose TP among its divisors."
-                raise InvalidValueError("parallel.tp", rule=rule, value=s.tp, hint=hint)
+                error = InvalidValueError("parallel.tp", rule=rule, value=s.tp, hint=hint)
+                raise error.with_remedies(self._with_axis("tp", heads))
+        slots, n = model.experts + self.placement.replicas, -model.experts % s.ep
         _require(
-            model.experts % s.ep == 0,
-            "parallel.ep",
-            f"divide experts = {model.experts}",
-            s.ep,
-            "Choose EP among its divisors.",
+            slots % s.ep == 0,
+            "placement.replicas" if self.placement.replicas else "parallel.ep",
+            f"give all EP = {s.ep} ranks equally many of {slots} slots, {model.experts} experts and "
+            f"{self.placement.replicas} replicas"
+            if self.placement.replicas
+            else f"divide experts = {model.experts}, or experts + placement.replicas",
+            self.placement.replicas or s.ep,
+            "Choose EP among the divisors of the slots.",
+            [
+                *([Remedy({"placement.replicas": n}, f"placement.replicas: {n}")] if model.experts else []),
+                *self._with_axis("ep", slots),
+            ],
         )
         _require(
             s.ep == 1 or model.experts > 0,
@@ -116,6 +132,7 @@ class Work:
             "be 1 for a dense model",
             s.ep,
             "Drop EP or set model.experts.",
+            self._with_axis("ep", 1),
         )
         per_pipeline = self.mesh.dp * self.microbatches
         _require(
@@ -123,7 +140,14 @@ class Work:
             "workload.sequences",
             f"be a multiple of DP x microbatches = {self.mesh.dp} x {self.microbatches} = {per_pipeline}",
             self.sequences,
-            f"Use {max(1, self.sequences // per_pipeline) * per_pipeline}, or change workload.microbatches.",
+            "Change workload.sequences or workload.microbatches.",
+            [
+                *self._with_microbatches(),
+                *(
+                    Remedy({"workload.sequences": number}, f"workload.sequences: {number}")
+                    for number in (max(1, self.sequences // per_pipeline) * per_pipeline,)
+                ),
+            ],
         )
         _require(
             self.tokens % s.tp == 0,
@@ -131,19 +155,23 @@ class Work:
             f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
             self.tokens,
             f"Use a sequence length that is a multiple of {s.tp}.",
+            [
+                Remedy({"workload.sequence_length": length}, f"workload.sequence_length: {length}")
+                for length in (self.sequence_length // s.tp * s.tp, -(-self.sequence_length // s.tp) * s.tp)
+                if length
+            ],
         )
         self._check_placement()
         self._check_chunks()
         self._refuse_unbuilt()
 
     def _check_placement(self) -> None:
-        slots = self.model.experts + self.placement.replicas
         _require(
-            slots % self.mesh.strategy.ep == 0,
+            not self.placement.replicas or self.model.experts > 0,
             "placement.replicas",
-            f"give all EP = {self.mesh.strategy.ep} ranks equally many of {slots} slots",
+            "be left out of a dense model",
             self.placement.replicas,
-            "Use a multiple of EP.",
+            "Remove it, or give model.experts.",
         )
         every = self.placement.every
         _require(
@@ -151,20 +179,20 @@ class Work:
             "placement.every",
             f"be a multiple of workload.microbatches = {self.microbatches} in training: a plan holds for whole steps",
             every,
-            f"Use {self.microbatches}, or a forward pass.",
+            "Use a multiple of workload.microbatches, or a forward pass.",
+            [Remedy({"placement.every": self.microbatches}, f"placement.every: {self.microbatches}")],
         )
 
     def _check_chunks(self) -> None:
         s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
         _require(
-            s.vpp in {1, chunks}
-            and not (s.vpp == 1 and self.schedule_kind is not None and self.schedule_kind.num_chunks is None),
+            s.vpp in {1, chunks} and not (s.vpp == 1 and self.schedule_kind.needs_num_chunks),
             "parallel.vpp",
             f"be {'at least 2' if chunks == s.vpp == 1 else chunks} with schedule.kind {self.schedule}",
             s.vpp,
             "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
         )
-        if self.schedule_kind is not None and self.schedule_kind.requires is not None:
+        if self.schedule_kind.requires is not None:
             self.schedule_kind.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
         _require(
             len(self.chunk_layers) == self.chunk_layout.num_model_chunks and sum(self.chunk_layers) == model.layers,
@@ -173,6 +201,7 @@ class Work:
             f"{'stage' if chunks == 1 else 'part of the model'}, that sum to layers = {model.layers}",
             list(self.chunk_layers),
             "Correct the split.",
+            [Remedy({"parallel.stage_layers": self._even_split()}, str(self._even_split()))],
         )
         _require(
             not (self.has_two_replicas and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
@@ -183,10 +212,35 @@ class Work:
             "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
         )
 
+    def _even_split(self) -> list[int]:
+        """Return as many layers for each chunk as can be, the first chunks with one more."""
+        every, rest = divmod(self.model.layers, self.chunk_layout.num_model_chunks)
+        return [every + (i < rest) for i in range(self.chunk_layout.num_model_chunks)]
+
+    def _with_axis(self, axis: str, whole: int) -> list[Remedy]:
+        """Return strategies with another size of an axis, divisors of `whole`, the nearest to the given size first.
+
+        EP under a convention that derives DP from EP takes DP along.
+        """
+        s = replace(self.mesh.convention.as_named(self.mesh.strategy), dp=None)
+        given = getattr(s, axis)
+        divisors = [size for size in range(1, min(whole, self.mesh.world) + 1) if whole % size == 0 and size != given]
+        nearest = sorted(divisors, key=lambda size: (abs(math.log2(size / given)), size))
+        names = [replace(s, **{axis: size}).name for size in nearest[:_MOST_SIZES]]  # type: ignore[arg-type]  # a size
+        return [Remedy({"parallel.strategy": name}, name) for name in names]
+
+    def _with_microbatches(self) -> list[Remedy]:
+        """Return numbers of microbatches that the sequences of a replica divide by, the nearest first."""
+        per_replica, rest = divmod(self.sequences, self.mesh.dp)
+        if rest:
+            return []
+        fitting = [m for m in range(self.microbatches, 0, -1) if per_replica % m == 0][:1]
+        return [Remedy({"workload.microbatches": m}, f"workload.microbatches: {m}") for m in fitting]
+
     def _refuse_unbuilt(self) -> None:
         s, convention = self.mesh.strategy, self.mesh.convention
-        for axis, size in (("cp", s.cp), ("etp", s.etp)):
-            _require(size == 1, f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}.")
+        for axis in NOT_BUILT:
+            self._require_axis_of_one(axis)
         _require(
             not self.kind.trains or convention.supports_training,
             "workload.kind",
@@ -201,6 +255,17 @@ class Work:
             self.mesh.sp,
             "Set sp: true, or leave it out.",
         )
+
+    def _require_axis_of_one(self, axis: str) -> None:
+        """Refuse an axis that is legal and not built yet; DP takes its GPUs where that is legal."""
+        s = self.mesh.strategy
+        size = getattr(s, axis)
+        if size == 1:
+            return
+        without = replace(self.mesh.convention.as_named(s), **{axis: 1}, dp=None)  # type: ignore[arg-type]  # a size
+        raise InvalidValueError(
+            f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}."
+        ).with_remedies([Remedy({"parallel.strategy": without.name}, f"{without.name} (without {axis.upper()})")])
 
     @property
     def num_microbatches(self) -> int:
@@ -253,16 +318,14 @@ class Work:
         return self.tokens * self.model.top_k / self.mesh.expert_shards
 
     @property
-    def schedule_kind(self) -> ScheduleKind | None:
-        """The schedule's entry in the table; None for an order of one's own."""
-        return None if self.own_order is not None else SCHEDULES[self.schedule]
+    def schedule_kind(self) -> ScheduleKind:
+        """Properties of the schedule."""
+        return schedule_kind_of(self.schedule, self.chunk_order)
 
     @property
     def chunk_layout(self) -> ChunkLayout:
         """Where the model chunks stand."""
-        if self.own_order is not None:
-            return self.own_order.layout
-        return SCHEDULES[self.schedule].layout_on(self.mesh.num_stages, self.mesh.strategy.vpp)
+        return self.schedule_kind.layout_on(self.mesh.num_stages, self.mesh.strategy.vpp)
 
     @property
     def has_two_replicas(self) -> bool:
@@ -272,13 +335,13 @@ class Work:
     @property
     def splits_backward(self) -> bool:
         """Whether W is a pass of its own."""
-        return self.schedule_kind is None or self.schedule_kind.splits_backward
+        return self.schedule_kind.splits_backward
 
     @property
     def runs_pairs(self) -> bool:
         """Whether forward and backward passes run at the same time."""
         if self.own_order is None:
-            return SCHEDULES[self.schedule].pairs
+            return self.schedule_kind.pairs
         return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
@@ -296,6 +359,12 @@ class Work:
         return range(self.model.num_all_layers if self.kind.trains else self.model.layers)
 
     @property
+    def chunks_with_embedding(self) -> tuple[int, ...]:
+        """The model chunks that hold the embedding: that of the first layer, and of the layers of MTP."""
+        has_mtp = len(self.layers) > self.model.layers
+        return (self.embedding_chunk, self.mtp_chunk) if has_mtp else (self.embedding_chunk,)
+
+    @property
     def num_heads(self) -> int:
         """How often a microbatch passes the output head: once, and in training once more for each layer of MTP."""
         return 1 + len(self.layers) - self.model.layers
@@ -311,12 +380,16 @@ class Work:
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
 
+    def num_hidden_states_after(self, chunk: int) -> int:
+        """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""
+        return self.num_heads if self.mtp_chunk <= chunk < self.head_chunk else 1
+
     def stage_parameters(self, stage: int) -> StageParameters:
         """Return what a stage holds of the model, in all of its chunks."""
         chunks = self.model_chunks_of(stage)
         return StageParameters(
             layers=self.layers_of(stage),
-            has_embedding=self.embedding_chunk in chunks,
+            has_embedding=any(chunk in chunks for chunk in self.chunks_with_embedding),
             has_head=self.head_chunk in chunks,
             expert_replicas=self.placement.replicas,
         )
@@ -324,12 +397,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CollectiveWork:
-    """One collective."""
+    """One collective operation between the ranks of a cluster, as a benchmark of collectives runs it."""
 
     cluster: Cluster
-    """Hardware."""
     op: str
-    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
+    """A key of `workloads.collectives.OPERATIONS`."""
     ranks: NDArray[np.intp]
     """Who takes part. Shape [R]."""
     num_bytes: float
@@ -395,6 +467,8 @@ def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTime
     return StageTimes(forward_ns=forward_ns, backward_ns=backward_ns, weight_ns=weight_ns)
 
 
-def _require(ok: bool, field: str, rule: str, value: object, hint: str) -> None:
+def _require(  # noqa: PLR0917 - in the order of a message
+    ok: bool, field: str, rule: str, value: object, hint: str, remedies: Sequence[Remedy] = ()
+) -> None:
     if not ok:
-        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint)
+        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint).with_remedies(remedies)

@@ -11,7 +11,7 @@ from sim.errors import InvalidValueError
 from sim.report.console.tables import make_console, print_rows
 from sim.scenario.recordings import Recording, find_recording, read_recording
 from sim.scenario.recordings.arrays import Shape
-from workloads.conventions import CONVENTIONS
+from workloads.conventions import CONVENTIONS, why_not_run
 from workloads.mesh import Mesh, build_mesh
 from workloads.placement.bound import max_over_mean
 from workloads.routing.skew import load_imbalance
@@ -40,9 +40,19 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
         entry: dict[str, object] = {"meaning": rules.meaning, "legal": why is None}
         if why is None:
             mesh = build_mesh(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            not_run = why_not_run(strategy)
+            entry["runs"] = not_run is None
+            if not_run is not None:
+                entry["why_not_run"] = not_run
             entry["mesh"] = _describe(mesh, gpus_per_node)
+            etp = rules.default_etp(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            if etp is not None and "ETP" not in name.upper():
+                entry["assumed_etp"] = etp
         else:
             entry["why"] = why
+            meant = rules.what_was_meant(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+            if meant is not None:
+                entry["meant"] = meant
             near = rules.nearest_legal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
             entry["nearest_legal"] = [other.name for other in near]
         conventions[convention] = entry
@@ -57,13 +67,20 @@ def explain_command(strategy: str, *, gpus: int, gpus_per_node: int, as_json: bo
         return
     typer.echo(f"{explanation['strategy']} on {gpus} GPUs, nodes of {gpus_per_node}\n")
     for convention, entry in explanation["conventions"].items():
-        typer.echo(f"{convention}: {'legal' if entry['legal'] else 'illegal'}")
+        runs = "" if entry.get("runs", True) else ", cannot be run yet"
+        typer.echo(f"{convention}: {'legal' if entry['legal'] else 'illegal'}{runs}")
         typer.echo(f"  rule     {entry['meaning']}")
         if entry["legal"]:
             for key, value in entry["mesh"].items():
                 typer.echo(f"  {key:8s} {value}")
+            if "assumed_etp" in entry:
+                typer.echo(f"  assumed  ETP1. {entry['assumed_etp']}")
+            if "why_not_run" in entry:
+                typer.echo(f"  run      {entry['why_not_run']}")
         else:
             typer.echo(f"  why      {entry['why']}")
+            if "meant" in entry:
+                typer.echo(f"  meant    {entry['meant']}")
             typer.echo(f"  nearest  {', '.join(entry['nearest_legal']) or 'none'}")
         typer.echo("")
 
@@ -71,7 +88,9 @@ def explain_command(strategy: str, *, gpus: int, gpus_per_node: int, as_json: bo
 def _describe(mesh: Mesh, gpus_per_node: int) -> dict[str, str]:
     s = mesh.strategy
     described = {
-        "axes": f"TP{s.tp} PP{s.pp} EP{s.ep} DP{mesh.dp}" + (" with sequence parallelism" if mesh.sp else ""),
+        "axes": f"TP{s.tp} PP{s.pp} EP{s.ep} DP{mesh.dp} ETP{s.etp}"
+        + (f" CP{s.cp}" if s.cp > 1 else "")
+        + (" with sequence parallelism" if mesh.sp else ""),
         "stages": "; ".join(f"{stage}: GPUs {_span(mesh.stage_ranks(stage))}" for stage in range(min(4, s.pp)))
         + ("; ..." if s.pp > 4 else ""),
         "lanes": f"{mesh.num_lanes} of {mesh.lane_size} GPUs per stage",
@@ -145,8 +164,8 @@ def summary_command(
         ]
         for row in rows
     ]
-    noun = "step" if num_microbatches == 1 else "steps"
-    title = f"{num_experts} experts, {num_layers} layers, {num_microbatches} {noun}"
+    counts = {"expert": num_experts, "layer": num_layers, "step": num_microbatches}
+    title = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
     console = make_console()
     print_rows(title, [*_COLUMNS, *(_OVER_RANKS[name] for name in over_ranks)], body, console)
     if over_ranks:
@@ -163,11 +182,12 @@ def _print_read_as(recording: Recording) -> None:
 
 def _check_ranks(num_experts: int, num_ranks: int, replicas: int) -> None:
     """Refuse ranks that cannot hold equally many experts, or slots."""
-    if num_ranks > num_experts or num_experts % num_ranks:
-        hint = "Give a number that divides the number of experts, such as the EP of the run."
+    needed = -num_experts % num_ranks
+    if needed and not replicas:
+        hint = f"Give a number that divides the number of experts, such as the EP of the run, or --replicas {needed}."
         raise InvalidValueError(field="--ranks", rule=f"divide {num_experts} experts", value=str(num_ranks), hint=hint)
-    if replicas % num_ranks:
-        rule, hint = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {num_ranks}"
+    if (replicas - needed) % num_ranks:
+        rule, hint = f"give {num_ranks} ranks equally many slots", f"For example: --replicas {needed or num_ranks}"
         raise InvalidValueError(field="--replicas", rule=rule, value=str(replicas), hint=hint)
 
 

@@ -94,7 +94,8 @@ def _presets() -> list[Table]:
 
 
 def _models() -> list[Table]:
-    from workloads.presets import MODELS  # noqa: PLC0415  # each list imports what it shows
+    from sim.scenario.hf_config import ARCHITECTURES  # noqa: PLC0415  # each list imports what it shows
+    from workloads.presets import COUNTED_OTHERWISE, MODELS, PUBLISHED  # noqa: PLC0415
 
     rows = [
         [
@@ -104,16 +105,23 @@ def _models() -> list[Table]:
             model.layers,
             model.hidden,
             f"{model.experts} top-{model.top_k}" if model.experts else "dense",
+            f"{published.total} B" + (f" / {published.active} B" if published.active else ""),
+            "; ".join([published.source, *(COUNTED_OTHERWISE[way] for way in published.counts)]),
         ]
         for name, model in MODELS.items()
+        for published in (PUBLISHED[name],)
     ]
-    return [("models", ["name", "parameters", "active", "layers", "hidden", "experts"], rows)]
+    architectures = [[name, architecture.meaning] for name, architecture in ARCHITECTURES.items()]
+    return [
+        ("models", ["name", "parameters", "active", "layers", "hidden", "experts", "published", "source"], rows),
+        ("model types of Hugging Face, for model.hf_config", ["name", "models"], architectures),
+    ]
 
 
 def _schedules() -> list[Table]:
     from workloads.schedules import SCHEDULES  # noqa: PLC0415  # each list imports what it shows
 
-    rows = [[name, family.summary] for name, family in SCHEDULES.items()]
+    rows = [[name, schedule.summary] for name, schedule in SCHEDULES.items()]
     return [("schedules", ["name", "what it is"], rows)]
 
 

@@ -25,14 +25,12 @@ from sim.plan.exchange_costs import Tokens
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
 from sim.plan.transfer_costs import Choice, TransferSms
-from workloads.collectives import operations
+from workloads.collectives import OPERATIONS
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import draw_counts, node_probabilities
 from workloads.schedules import Pass, Schedule, Step, build_schedule
 
-__all__ = ["CollectivePlan", "bus_factor"]
-
-_KINDS = {"dispatch": "ep_dispatch", "combine": "ep_combine", "all_to_all": "ep_dispatch", "send": "pp"}
+__all__ = ["CollectivePlan"]
 
 
 class CollectivePlan:
@@ -65,7 +63,7 @@ class CollectivePlan:
     def choice(self) -> Choice:
         """Its algorithm and protocol."""
         work, costs = self.work, self.costs
-        if work.op in operations():
+        if OPERATIONS[work.op].has_algorithms:
             (choice,) = costs.transfers.choices.values()
             return choice
         protocol = costs.transfers.pricing.only_protocol("send") if work.op == "send" else costs.exchanges.protocol
@@ -86,15 +84,15 @@ class CollectivePlan:
     def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...]:
         """Return the collective."""
         del stage, lane, step
-        return (Collective(kind=_KINDS.get(self.work.op, "tp"), layer=NO_LAYER, transfers=(self.transfer,)),)
+        return (Collective(kind=OPERATIONS[self.work.op].kind, layer=NO_LAYER, transfers=(self.transfer,)),)
 
     def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
-        """Return nothing."""
+        """Return no sends: a collective has no next stage."""
         del stage, lane, pass_
         return ()
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
-        """Return nothing."""
+        """Return no ops: nothing follows a collective."""
         del stage, lane
         return ()
 
@@ -102,7 +100,7 @@ class CollectivePlan:
 
     def _transfer(self) -> Transfer:
         work, ranks = self.work, self.work.ranks
-        if work.op in operations():
+        if OPERATIONS[work.op].has_algorithms:
             return self.costs.transfers.collective(work.op, ranks, work.num_bytes, group=0)
         if work.op == "send":
             ends = (ranks, np.roll(ranks, -1)) if ranks.size > 2 else (ranks[:1], ranks[1:])
@@ -116,7 +114,7 @@ class CollectivePlan:
         """Return an exchange of equal parts; by way of nodes none of them is another's copy."""
         work, ranks, exchanges = self.work, self.work.ranks, self.costs.exchanges
         matrix = np.full((1, ranks.size, ranks.size), work.num_bytes / ranks.size)
-        if work.network.all_to_all != "hierarchical":
+        if not work.network.all_to_all_algorithm.relays_by_node:
             return exchanges.round_trips(ranks, ranks, matrix, group=0)[0][0]
         node, _ = work.cluster.node_positions(ranks)
         to_nodes = matrix @ np.eye(int(node.max()) + 1)[node]
@@ -140,7 +138,7 @@ class CollectivePlan:
             max_nodes=work.routing.max_nodes_per_token,
         )[0]
         owner = np.repeat(np.arange(ranks.size), work.experts // ranks.size)
-        if work.network.all_to_all != "hierarchical":
+        if not work.network.all_to_all_algorithm.relays_by_node:
             self.logical_bytes = work.tokens * work.top_k * work.num_bytes
             matrix = counts[0].reshape(ranks.size, ranks.size, -1).sum(axis=2) * work.num_bytes
             return exchanges.round_trip(ranks, ranks, matrix, group=0)
@@ -174,13 +172,3 @@ class CollectivePlan:
             group_chances=chances,
         )
         return tokens * work.num_bytes
-
-
-def bus_factor(op: str, num_ranks: int) -> float:
-    """Return bus bandwidth over algorithm bandwidth, as nccl-tests defines them.
-
-    >>> bus_factor("all_reduce", 8), bus_factor("all_gather", 8), bus_factor("send", 8)
-    (1.75, 0.875, 1.0)
-    """
-    share = (num_ranks - 1) / num_ranks
-    return {"all_reduce": 2 * share, "all_gather": share, "reduce_scatter": share, "all_to_all": share}.get(op, 1.0)

@@ -50,7 +50,7 @@ class Costs:
         self.transfers = TransferCosts(cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
-            algorithm=network.all_to_all,
+            algorithm=network.all_to_all_algorithm,
             fidelity=network.fidelity,
             is_random=is_random,
             sms=sms.get("all_to_all"),

@@ -27,12 +27,12 @@ from topology.cluster import Cluster
 from topology.links import FlowLinks, LinkLoad
 from topology.pairs import PairSums
 from workloads.collectives.node_relay import relayed
+from workloads.collectives.settings import AllToAll
 
 __all__ = ["ExchangeCosts", "Tokens"]
 
 Ranks = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
-_PROTOCOLS = {"direct": "direct", "low_latency": "low_latency", "hierarchical": "hierarchical_all_to_all"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ class ExchangeCosts:
         self,
         cluster: Cluster,
         *,
-        algorithm: str = "direct",
+        algorithm: AllToAll,
         fidelity: str = "bulk",
         is_random: bool = False,
         sms: TransferSms | None = None,
@@ -63,10 +63,9 @@ class ExchangeCosts:
         Who sends what to whom is noted in `pairs`.
         """
         self.cluster = cluster
-        self.algorithm = algorithm
         self.pricing = Pricing(cluster)
         self.pairs = PairLog() if pairs is None else pairs
-        self.protocol = self.pricing.only_protocol(_PROTOCOLS[algorithm])
+        self.protocol = self.pricing.only_protocol(algorithm.protocol)
         self._overhead = self.pricing.overhead(self.protocol)
         self._reached = self.pricing.reached(self.protocol)
         self._fidelity, self._is_random, self._sms = fidelity, is_random, sms
@@ -158,7 +157,7 @@ class ExchangeCosts:
 
     def _loads_and_times(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
         """Return loads and times alone as dispatch and combine, a byte counted as long as it holds its link."""
-        return [of_direction(self._reached, self._overhead) for of_direction in (sums.there, sums.back)]
+        return [of_direction(self._reached, self._overhead) for of_direction in (sums.forward, sums.reverse)]
 
     def _call_s(self, ranks: Ranks, alone_ns: int) -> float:
         """Return what a call takes beyond the time that its busiest link needs."""
@@ -263,7 +262,7 @@ class ExchangeCosts:
 
     def _alone_ns(self, drain_s: float, rank_bytes: float) -> int:
         try:
-            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.least_time_s(rank_bytes)))
+            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.min_time_s(rank_bytes)))
         except TimeRangeError as error:
             raise error.caused_by("a transfer of kind all_to_all, alone on its links") from None
 
@@ -271,7 +270,7 @@ class ExchangeCosts:
         """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
         if self._sms is None or rank_bytes == 0.0:  # nothing leaves a rank
             return 0, math.inf
-        least_s = self._sms.least_time_s(rank_bytes)
+        least_s = self._sms.min_time_s(rank_bytes)
         return self._sms.num_sms, flow_bytes / least_s if least_s else math.inf
 
 

@@ -25,7 +25,7 @@ from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
 from sim.plan.ops import ExpertTokens, LanePosition, Transfer
 from workloads.collectives.node_relay import distinct_tokens
-from workloads.placement import split_over_replicas
+from workloads.placement import contiguous_slots, split_over_replicas
 from workloads.routing.capacity import keep_capacity
 
 __all__ = ["ExpertRouter", "RoutedLayer"]
@@ -66,7 +66,7 @@ class RoutedLayer:
     index: int
     """Index of this layer and microbatch in the batch."""
     layer: int
-    """Layer."""
+    """Number of the layer in the model, from 0."""
     lane_ranks: Ranks
     """Ranks of the lane. Shape [L]."""
     expert_ranks: Ranks
@@ -127,7 +127,9 @@ class ExpertRouter:
         """Return the expert in each slot before a plan begins: under the plan before, or in order. Shape [R, C]."""
         work = self.work
         slots = self.slots(stage, layer, plan=plan - 1) if work.placement.every is not None else None
-        return np.arange(work.model.experts).reshape(work.mesh.strategy.ep, -1) if slots is None else slots
+        if slots is not None:
+            return slots
+        return contiguous_slots(work.model.experts, work.mesh.strategy.ep, replicas=work.placement.replicas)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -209,7 +211,7 @@ class ExpertRouter:
     ) -> list[tuple[Transfer, Transfer]]:
         """Return dispatch and combine of each of N draws, of tokens for the slots of a group [N, S, R, C]."""
         work, exchanges = self.work, self.costs.exchanges
-        if work.network.all_to_all == "hierarchical":
+        if work.network.all_to_all_algorithm.relays_by_node:
             tokens = self._distinct_tokens(per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
             return exchanges.relayed_trips(senders, group, tokens, group=group_number)
         matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)

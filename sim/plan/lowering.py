@@ -36,13 +36,14 @@ from sim.plan.expert_router import ExpertRouter
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
+from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
 from workloads.schedules import Pass
 
 __all__ = ["Lowering", "slow_down"]
 
-_EXCHANGES = ("ep_dispatch", "ep_combine")
+_EXCHANGE_KINDS = frozenset(operation.kind for operation in OPERATIONS.values() if operation.is_exchange)
 
 
 class Lowering:
@@ -183,7 +184,7 @@ class Lowering:
         members = tuple((stage, position.lane) for stage in range(self.work.mesh.num_stages))
         joined: list[Op] = []
         for op in ops:
-            if isinstance(op, Collective) and op.kind in _EXCHANGES:
+            if isinstance(op, Collective) and op.kind in _EXCHANGE_KINDS:
                 number = self._num_exchanges.get(position, 0)
                 self._num_exchanges[position] = number + 1
                 key = ("exchange", position.lane, number)

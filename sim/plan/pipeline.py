@@ -42,8 +42,6 @@ from workloads.schedules import (
 
 __all__ = ["PipelinePlan"]
 
-_TIMED = ("zb_1p", "zb_2p", "zb_v")  # schedules that are made for the times of the passes
-
 
 class PipelinePlan:
     """Passes of a model's pipeline, lowered to ops."""
@@ -97,7 +95,7 @@ class PipelinePlan:
 
     def pipeline_of(self, num_microbatches: int) -> Pipeline:
         """Return the task of the schedule for a number of microbatches, with all that is known of the passes."""
-        work, is_timed = self.work, self.work.schedule in _TIMED
+        work, is_timed = self.work, self.work.schedule_kind.uses_pass_times
         return Pipeline(
             num_stages=work.mesh.num_stages,
             num_microbatches=num_microbatches,
@@ -122,7 +120,9 @@ class PipelinePlan:
         target = target_of(self.pipeline_order.layout, stage, pass_)
         if target is None:
             return ()
-        num_bytes = work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
+        model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
+        num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
+        num_bytes = num_states * work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )

@@ -17,7 +17,7 @@ class Metric:
     unit: str | None
     """SI unit, `ratio` (printed in %), `ratio1` (around 1, printed bare), `flag`, or None for counts."""
     meaning: str
-    """One line."""
+    """Description of the metric, in one line."""
 
 
 def _table(group: str, rows: str) -> dict[str, Metric]:

@@ -80,11 +80,11 @@ class StageMemory:
     """Bytes on each GPU of one stage."""
 
     weights: float = 0.0
-    """Weights."""
+    """Parameters of the layers of the stage, in the type of the kernels."""
     gradients: float = 0.0
-    """Gradients (training)."""
+    """Gradients of these parameters; 0 without training."""
     optimizer: float = 0.0
-    """Optimizer state (training)."""
+    """State of the optimizer for these parameters; 0 without training."""
     buffers: float = 0.0
     """Send and receive buffers of one microbatch, and what a layer needs while it is computed."""
     chunks: tuple[ChunkMemory, ...] = (ChunkMemory(),)

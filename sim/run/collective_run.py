@@ -3,12 +3,13 @@
 from sim.build.collective import build_collective
 from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
-from sim.plan.collective import CollectivePlan, bus_factor
+from sim.plan.collective import CollectivePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.run.resources import Resources, minimum_of_collective
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, pair_use
 from sim.scenario.scenario import Scenario
+from workloads.collectives import OPERATIONS
 
 __all__ = ["CollectiveRun"]
 
@@ -50,7 +51,7 @@ class CollectiveRun(ScenarioRun):
             metrics={
                 "collective_time_s": time_s,
                 "algbw_bytes_per_s": algbw,
-                "busbw_bytes_per_s": algbw * bus_factor(self.work.op, num_ranks),
+                "busbw_bytes_per_s": algbw * OPERATIONS[self.work.op].bus_factor(num_ranks),
                 "step_time_s": time_s,
                 "num_gpus": num_ranks,
             },

@@ -49,6 +49,7 @@ from sim.errors import SimulationError
 from sim.plan.ops import Collective, Compute, ConcurrentPasses, Op
 from sim.results.quantities import format_quantity
 from workloads.blocks.ffn import DenseFfn
+from workloads.collectives import OPERATIONS
 from workloads.schedules import Pass
 
 __all__ = [
@@ -67,7 +68,6 @@ _PROCESS_BYTES: Final = 65e6  # before the process runs anything
 _OP_BYTES, _ROW_BYTES, _DRAWN_EXCHANGE_BYTES = 600.0, 500.0, 7000.0  # over the whole run
 _LINK_BYTES: Final = 600.0  # in the graph and in arrays: 1,024 nodes have 115 thousand links, 2,048 have 360 thousand
 _CELL_BYTES, _PAIR_BYTES = 16.0, 32.0
-_EXCHANGES: Final = ("all_to_all", "dispatch", "combine")
 _EVENTS_OF_COLLECTIVE: Final = 4  # of a pass with one transfer
 _PER_EVENT: Final = 1000  # cells, or ranks of an op, that take as long as an event: some 10 us
 _CONTAINER_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -178,8 +178,10 @@ def minimum_of_passes(*, num_stages: int, num_microbatches: int) -> Resources:
 def minimum_of_collective(work: CollectiveWork) -> Resources:
     """Return the minimum of a collective on its own: its pairs of ranks, or the hops of its rings."""
     num_ranks = work.ranks.size
-    cells = num_ranks * (num_ranks if work.op in _EXCHANGES else 1) + num_ranks * work.experts * (work.top_k + 1)
-    memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.least_num_links * _LINK_BYTES
+    cells = num_ranks * (num_ranks if OPERATIONS[work.op].is_exchange else 1) + num_ranks * work.experts * (
+        work.top_k + 1
+    )
+    memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.min_num_links * _LINK_BYTES
     num_events = _EVENTS_OF_COLLECTIVE + cells // _PER_EVENT
     return Resources(num_ops=1, num_events=num_events, memory_bytes=_PROCESS_BYTES + memory_bytes)
 
@@ -224,7 +226,7 @@ def cluster_and_routing_bytes(work: Work) -> float:
     """Return the memory of the cluster's links and of one layer's routing."""
     sources, hosts = _exchange(work)
     routing_bytes = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
-    return work.cluster.least_num_links * _LINK_BYTES + routing_bytes
+    return work.cluster.min_num_links * _LINK_BYTES + routing_bytes
 
 
 def machine_memory_bytes() -> int | None:

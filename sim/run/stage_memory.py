@@ -99,9 +99,9 @@ def _recomputed_bytes(work: Work, stage: int) -> float:
     layers = work.layers_of(stage)
     firsts = {id(work.model.layer(layer)): layer for layer in reversed(layers)}
 
-    def kept(layer: int, again: Recompute) -> float:
+    def kept(layer: int, recompute: Recompute) -> float:
         return activation_bytes_per_microbatch(
-            work.model, work.mesh, [layer], work.tokens, again, sequence_length=work.sequence_length
+            work.model, work.mesh, [layer], work.tokens, recompute, sequence_length=work.sequence_length
         )
 
     return max(

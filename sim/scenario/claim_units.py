@@ -15,7 +15,7 @@ __all__ = ["Measured", "check_claim_units", "check_published_units"]
 
 
 class Measured(Protocol):
-    """What is asked of a row of the catalogue."""
+    """The part of a row of the catalogue that is needed here."""
 
     @property
     def unit(self) -> str | None:

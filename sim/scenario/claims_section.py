@@ -39,11 +39,11 @@ class ClaimSpec(Section):
     """One claim of a document: a metric, and what the document says of it."""
 
     id: Ident
-    """Its name, by which other claims and results speak of it."""
+    """Name of the claim, by which other claims and results refer to it."""
     says: Text
     """The document's words."""
     source: Text
-    """Where they stand."""
+    """Where the document says so."""
     metric: Ident
     """The metric that decides it."""
     expect: Annotated[Expectation, BeforeValidator(parse_expectation, json_schema_input_type=str | bool)] | None = None
@@ -51,7 +51,7 @@ class ClaimSpec(Section):
     superlative: Literal["least", "most"] | None = None
     """No rival may have less, or more, of the metric."""
     supports: Ident | None = None
-    """The claim this one is offered as a reason for."""
+    """The claim that this claim is offered as a reason for."""
     note: Text | None = None
     """A remark for readers."""
 
@@ -109,7 +109,7 @@ def _rival(value: object) -> object:
 
 
 Alternative = Annotated[dict[str, Any], BeforeValidator(_changes)]
-"""Dotted keys and the values they take in one simulation more."""
+"""Dotted keys and the values that they have in a further simulation."""
 
 Rival = Annotated[str | dict[str, Any], BeforeValidator(_rival)]
 """A strategy that superlatives are judged against."""
@@ -151,7 +151,7 @@ _MAX_ASSUMED: Final = 100
 
 
 def _assumed(value: object) -> object:
-    """Return a map of at most so many keys, with one line for each."""
+    """Return a map of dotted keys to reasons of one line, of a limited length."""
     if not isinstance(value, dict):
         hint = "Write for example {model.top_k: the document does not say how many}."
         raise InvalidValueError(rule="be a map of dotted keys to reasons", value=value, hint=hint)
@@ -169,7 +169,7 @@ Assumed = Annotated[
     Field(max_length=_MAX_ASSUMED),
     BeforeValidator(_assumed, json_schema_input_type=Annotated[dict[str, Text], Field(max_length=_MAX_ASSUMED)]),
 ]
-"""Dotted key -> why its value was chosen."""
+"""Dotted key -> why the author of the scenario took its value."""
 
 
 def check_assumed(assumed: Mapping[str, Any], root: type[Section]) -> None:
@@ -197,26 +197,26 @@ class RemedySpec(Section):
     set: Alternative | None = None
     """Dotted keys and the values they take; null: nothing is done."""
     comparison: Flag = False
-    """Whether it is for comparison alone, as what cannot be had: shown as the others, and never recommended."""
+    """Whether the remedy is impossible, and for comparison alone: shown like the others, and never recommended."""
 
 
 class StressSpec(Section):
     """A grid of simulations: every skew under every remedy, with the same seeds."""
 
     skew: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=_MAX_STRESS)]
-    """Values of `routing.skew`, the smallest being what slowdowns are told against."""
+    """Values of `routing.skew`; slowdowns are relative to the smallest."""
     remedies: Annotated[tuple[RemedySpec, ...], Field(min_length=1, max_length=_MAX_STRESS)] = (
         RemedySpec(name="nothing"),
     )
-    """What may be done against skew; the first is what the others are told against."""
+    """What may be done against skew; the first remedy is the one that the others are compared with."""
     seeds: SeedCount = 5
     """Seeds, from `seed` on, that intervals are taken over."""
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        """Check that names tell remedies apart, and that the first can be had."""
+        """Check that remedies have different names, and that the first is no mere comparison."""
         if self.remedies[0].comparison:
-            rule, hint = "be false for the first remedy, which others are told against", "Put another one first."
+            rule, hint = "be false for the first remedy, which the others are compared with", "Put another one first."
             raise InvalidValueError(("remedies", 0, "comparison"), rule=rule, value=True, hint=hint)
         names = [remedy.name for remedy in self.remedies]
         for i, name in enumerate(names):

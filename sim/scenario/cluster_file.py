@@ -100,11 +100,11 @@ class Vertex(Section):
     speed: Efficiency | None = None
     """Of a GPU: share of its device's speed at which its kernels run."""
     loops: Loops
-    """Names and how many numbers each takes: one vertex for each combination."""
+    """Names, each with a count or a list of numbers; every combination of numbers is a vertex."""
 
 
 class Link(Section):
-    """A cable, both directions or one."""
+    """A cable, in both directions or in one direction."""
 
     start: Ident = Field(alias="from")
     """Vertex it comes from."""
@@ -121,7 +121,7 @@ class Link(Section):
     both_ways: Flag = True
     """Whether there is the same link back."""
     loops: Loops
-    """Names and how many numbers each takes: one link for each combination."""
+    """Names, each with a count or a list of numbers; every combination of numbers is a link."""
 
 
 class ClusterFile(Section):
@@ -222,7 +222,7 @@ def _build(spec: ClusterFile) -> "nx.DiGraph[str]":
 
 
 def _check_total(spec: ClusterFile) -> None:
-    """Refuse a short file that stands for more vertices and links than can be held."""
+    """Refuse a short file that stands for too many vertices and links."""
     total = 0
     loops: list[tuple[KeyPath, Mapping[str, int | tuple[int, ...]]]] = [
         *((("vertices", i, "for"), vertex.loops) for i, vertex in enumerate(spec.vertices)),

@@ -22,9 +22,10 @@ from sim.scenario.fields import (
     count_of,
     name_of,
 )
+from sim.scenario.sections import DerivedSection, keys_from
 from topology.fabrics import WIRINGS, wiring_options
 from workloads.collectives import algorithm_names
-from workloads.collectives.settings import ALL_TO_ALLS, FIDELITIES
+from workloads.collectives.settings import ALL_TO_ALLS, FIDELITIES, NetworkSettings
 
 __all__ = ["CLUSTER_SUFFIXES", "ClusterSpec", "DeviceSpec", "NetworkSpec"]
 
@@ -33,7 +34,7 @@ CLUSTER_SUFFIXES: Final = (".yaml", ".graphml", ".xml", ".txt")
 
 
 _OF_ONE_NODE: Final = ("nic_bandwidth", "nics", "gpus_per_node_used")
-"""Keys that go with files of one node and not with files of all nodes."""
+"""Keys that are allowed with files of one node and not with files of all nodes."""
 
 
 class FabricSection(Section):
@@ -108,7 +109,7 @@ class DegradedSpec(Section):
     speed: Efficiency | None = None
     """What is left of the speed of a GPU's kernels, of 1."""
     gone: Flag = False
-    """Whether the link or NIC is gone."""
+    """Whether the link or NIC is missing."""
 
     @property
     def part(self) -> str:
@@ -117,22 +118,24 @@ class DegradedSpec(Section):
 
     @model_validator(mode="after")
     def _one_part_one_matter(self) -> Self:
-        """Check that one thing is named, and one thing is the matter with it."""
+        """Check that the entry names one part, and gives one degradation of that part."""
         given = [key for key in ("link", "nic", "gpu") if getattr(self, key) is not None]
         if len(given) != 1:
             shown = " and ".join(given) or "none"
             raise InvalidValueError(
                 (), rule="name one of link, nic and gpu", value=shown, hint="Write an entry for each."
             )
-        matters = ("speed",) if self.part == "gpu" else ("bandwidth", "gone")
+        degradations = ("speed",) if self.part == "gpu" else ("bandwidth", "gone")
         for key in ("speed", "bandwidth", "gone"):
             value = getattr(self, key)
-            if value not in (None, False) and key not in matters:
-                hint = f"Of a {self.part} give {' or '.join(matters)}."
+            if value not in (None, False) and key not in degradations:
+                hint = f"Of a {self.part} give {' or '.join(degradations)}."
                 raise InvalidValueError((key,), rule=f"be left out with {self.part}", value=value, hint=hint)
-        if sum(getattr(self, key) not in (None, False) for key in matters) != 1:
+        if sum(getattr(self, key) not in (None, False) for key in degradations) != 1:
             hint = 'Write for example speed: "80 %".' if self.part == "gpu" else "Write bandwidth: 0.5, or gone: true."
-            raise InvalidValueError((), rule=f"give {' or '.join(matters)}, one of them", value=self.part, hint=hint)
+            raise InvalidValueError(
+                (), rule=f"give {' or '.join(degradations)}, one of them", value=self.part, hint=hint
+            )
         return self
 
 
@@ -176,7 +179,7 @@ class ClusterSpec(Section):
     """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml, .txt of `nvidia-smi topo -m` or
     rocm-smi."""
     num_nodes: Annotated[int, count_of("cluster.num_nodes")] | None = None
-    """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file tells it itself."""
+    """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file has its number."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()
     """The GPU: a name, or a mapping with `preset` and the fields that differ. A file needs it."""
     nic_bandwidth: Bandwidth | None = None
@@ -193,7 +196,7 @@ class ClusterSpec(Section):
     gpus_per_node_used: Annotated[int, count_of("cluster.gpus_per_node_used")] | None = None
     """How many GPUs of each node are used, from the first, such as 64 of a rack's 72; default: all."""
     degraded: tuple[DegradedSpec, ...] = ()
-    """Links, NICs and GPUs that are slower than the rest, or gone."""
+    """Links, NICs and GPUs that are slower than the rest, or missing."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -229,14 +232,12 @@ class ClusterSpec(Section):
         return self
 
 
-class NetworkSpec(Section):
+@keys_from(
+    NetworkSettings,
+    section="network",
+    fidelity=name_of(lambda: FIDELITIES),
+    all_reduce=name_of(algorithm_names),
+    all_to_all=name_of(lambda: ALL_TO_ALLS),
+)
+class NetworkSpec(DerivedSection):
     """How transfers are simulated."""
-
-    fidelity: Annotated[str, name_of(lambda: FIDELITIES)] = "bulk"
-    """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
-    all_reduce: Annotated[str, name_of(algorithm_names)] = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
-    all_to_all: Annotated[str, name_of(lambda: ALL_TO_ALLS)] = "direct"
-    """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
-    num_sms: Annotated[int, count_of("network.num_sms")] | None = None
-    """SMs that dispatch and combine take on each rank; default: 20 for hierarchical, else none."""

@@ -120,7 +120,7 @@ def parse_expectation(text: object) -> Expectation:
 
 
 def _op(written: str) -> Op:
-    """Return the comparison; `=` and `==` are one."""
+    """Return the comparison; `=` means `==`."""
     return cast(Op, "==" if written == "=" else written)
 
 

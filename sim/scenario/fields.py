@@ -5,9 +5,11 @@ beside it for the JSON Schema.
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
@@ -15,6 +17,9 @@ from pydantic_core import core_schema
 from sim.errors import InvalidValueError, did_you_mean
 from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern, respelt
 from topology.limits import MAX_COUNT, MAX_GPUS
+
+if TYPE_CHECKING:
+    import ast
 
 __all__ = [
     "MAX_SIZES",
@@ -35,6 +40,7 @@ __all__ = [
     "TokenCount",
     "Whole",
     "count_of",
+    "field_docstrings",
     "name_of",
 ]
 
@@ -129,17 +135,31 @@ class Section(BaseModel):
 
     @classmethod
     def descriptions(cls) -> dict[str, str]:
-        """Return the docstring of each field, read from the source: only the schema and hints need them."""
-        import ast  # noqa: PLC0415 - see above
-        import inspect  # noqa: PLC0415 - see above
-        import textwrap  # noqa: PLC0415 - see above
+        """Return the docstring of each key."""
+        return field_docstrings(cls)
 
-        body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
-        found = {}
-        for field, after in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
-                found[field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))
-        return found
+
+def field_docstrings(owner: type[Any]) -> dict[str, str]:
+    """Return the docstring of each field of a class, read from the source: only the schema and hints need them."""
+    import ast  # noqa: PLC0415 - see above
+    import inspect  # noqa: PLC0415 - see above
+
+    body = _classes_of(owner.__module__)[owner.__name__].body
+    found = {}
+    for field, after in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+            found[field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))
+    return found
+
+
+@lru_cache
+def _classes_of(module: str) -> "dict[str, ast.ClassDef]":
+    """Return the classes of a module as its source has them, by name."""
+    import ast  # noqa: PLC0415 - only the schema and hints need the source
+    import inspect  # noqa: PLC0415 - see above
+
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], object]:
@@ -298,17 +318,18 @@ def count_of(key: str, *, least: int = 1) -> BeforeValidator:
 class _NameOf:
     """The check of a name, whose values are those that a registry has when the name is checked."""
 
-    names: Callable[[], Iterable[str]]
+    names: Callable[[], Iterable[str | int]]
     """Returns the names, in the order of the registry."""
 
-    def check(self, value: object) -> str:
+    def check(self, value: object) -> str | int:
         """Return the name, or refuse it with the nearest name."""
         names = [*self.names()]
-        if isinstance(value, str) and value in names:
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value in names:
             return value
-        rule = f"be one of {', '.join(names)}"
+        written = [str(name) for name in names]
+        rule = f"be one of {', '.join(written)}"
         word = value if isinstance(value, str) else ""
-        hint = did_you_mean(word, names, otherwise="Write one of these.")
+        hint = did_you_mean(word, written, otherwise="Write one of these.")
         raise InvalidValueError(rule=rule, value=value, hint=hint)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
@@ -317,11 +338,12 @@ class _NameOf:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "enum": [*self.names()]}
+        names = [*self.names()]
+        return {"type": "string" if all(isinstance(name, str) for name in names) else "integer", "enum": names}
 
 
-def name_of(names: Callable[[], Iterable[str]]) -> Any:  # noqa: ANN401 - pydantic reads it from an Annotated
-    """Return the check of a name that stands in a registry; the JSON Schema lists the registry's names.
+def name_of(names: Callable[[], Iterable[str | int]]) -> Any:  # noqa: ANN401 - pydantic reads it from an Annotated
+    """Return the check of a name or a level that a registry has; the JSON Schema lists the names of the registry.
 
     Examples
     --------

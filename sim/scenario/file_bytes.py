@@ -100,7 +100,7 @@ def read_input(
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            refuse("be a regular file", _kind(mode), f"Write it into a file, and name that file. {hint}")
+            refuse("be a regular file", _kind(mode), "Write it into a file, and name that file.")
         with open(descriptor, "rb", closefd=False) as stream:
             content = stream.read(limit_bytes + 1)
     except OSError as error:
@@ -147,8 +147,15 @@ def _kind(mode: int) -> str:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "another kind of file")
 
 
-def parse_json(text: str) -> Any:  # noqa: ANN401  # a JSON value is of any type
-    """Return the value of a JSON text whose numbers are finite and whose nesting is at most 100 levels deep.
+def parse_json(text: str, *, finite: bool = True) -> Any:  # noqa: ANN401  # a JSON value is of any type
+    """Return the value of a JSON text whose nesting is at most 100 levels deep.
+
+    Parameters
+    ----------
+    text
+        The JSON.
+    finite
+        Whether all numbers must be finite; some writers of JSON write `Infinity`.
 
     Raises
     ------
@@ -166,7 +173,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401  # a JSON value is of any type
     if _depth(text) > _MAX_JSON_DEPTH:
         raise ValueError(f"JSON of more than {_MAX_JSON_DEPTH} levels")
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite) if finite else json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"no valid JSON (line {error.lineno})") from None
     except RecursionError:

@@ -1,13 +1,14 @@
 """The schema of a scenario as JSON Schema (draft 2020-12), for editors and for the documentation.
 
-It is made from the models, so it cannot fall behind them; values that are not supported yet are left out. Checks
-between keys are not in it: an editor accepts a little more than `load_scenario` does.
+It is made from the models, so it cannot fall behind them. Checks between keys are not in it: an editor accepts a little
+more than `load_scenario` does.
 """
 
 from typing import Any
 
+from pydantic.json_schema import CoreModeRef, CoreRef, DefsRef, GenerateJsonSchema
+
 from sim.scenario.fields import Section
-from sim.scenario.problems import NOT_YET, NotYet
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.sections import sections_at
 
@@ -22,13 +23,20 @@ def json_schema() -> dict[str, Any]:
     >>> json_schema()["$defs"]["ParallelSpec"]["properties"]["convention"]["enum"]
     ['megatron', 'vllm', 'spanning']
     """
-    schema = ScenarioSpec.model_json_schema(mode="validation")
+    schema = ScenarioSpec.model_json_schema(mode="validation", schema_generator=_NamedSections)
     _describe(schema, ScenarioSpec, schema["$defs"])
     for section in _sections(ScenarioSpec):
-        _describe(schema["$defs"][section.__name__], section, schema["$defs"])
-    for row in NOT_YET:
-        _leave_out(schema, row)
+        _describe(schema["$defs"][section.model_config.get("title") or section.__name__], section, schema["$defs"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "moesim scenario"}
+
+
+class _NamedSections(GenerateJsonSchema):
+    """Gives the section of a model the name that its title has, by which other files may refer to it."""
+
+    def get_defs_ref(self, core_mode_ref: CoreModeRef) -> DefsRef:
+        """Return the name of a section in the schema."""
+        reference, mode = core_mode_ref
+        return super().get_defs_ref((CoreRef(reference.replace("ModelSection", "ModelSpec")), mode))
 
 
 def _sections(root: type[Section]) -> set[type[Section]]:
@@ -46,38 +54,3 @@ def _describe(part: dict[str, Any], section: type[Section], sections: dict[str, 
             continue
         described = {**part["properties"][name], "description": description}
         part["properties"][name] = {word: described[word] for word in sorted(described)}  # as pydantic orders words
-
-
-def _leave_out(schema: dict[str, Any], row: NotYet) -> None:
-    """Leave of a key only the values that are supported."""
-    if row.key == "workload.kind":
-        _leave_out_workloads(schema, row)
-        return
-    entry = _entry(schema, row.key)
-    if row.names is not None and "enum" not in entry:
-        entry["not"] = {"enum": list(row.names)}
-        return
-    names = entry.pop("enum", [])
-    for other in ("anyOf", "type", "items", "minimum", "maxItems"):
-        entry.pop(other, None)
-    entry["enum"] = list(row.allowed) if row.names is None else [value for value in names if value not in row.names]
-
-
-def _entry(schema: dict[str, Any], dotted_key: str) -> dict[str, Any]:
-    """Return the schema of `section.key` or of a top-level key."""
-    section, _, key = dotted_key.rpartition(".")
-    properties: dict[str, Any] = schema["properties"]
-    if section:
-        annotation = str(ScenarioSpec.model_fields[section].annotation)
-        properties = next(part for name, part in schema["$defs"].items() if name in annotation)["properties"]
-    entry: dict[str, Any] = properties[key]
-    return entry
-
-
-def _leave_out_workloads(schema: dict[str, Any], row: NotYet) -> None:
-    """Leave out the kinds of workload that are not supported, with their keys."""
-    workload = schema["properties"]["workload"]
-    for kind in row.names or ():
-        target = workload["discriminator"]["mapping"].pop(kind)
-        workload["oneOf"] = [choice for choice in workload["oneOf"] if choice["$ref"] != target]
-        del schema["$defs"][target.removeprefix("#/$defs/")]

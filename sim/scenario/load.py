@@ -1,11 +1,17 @@
-"""Reading a scenario: file, overrides, validation, and the same for each of its alternatives and rivals."""
+"""Reading a scenario: file, overrides, validation, and the same for each of its alternatives and rivals.
 
-from collections.abc import Sequence
+An argument applies to the scenario and to all of its alternatives and rivals. An alternative that the file allows and
+the argument does not (`schedule.kind: gpipe` under `--set parallel.vpp=2`) is no mistake of the user's, who wants the
+scenario changed: it is left out, with a warning that names it. What is wrong in the file itself, or in an argument that
+sets the alternative, is refused as ever.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
-from sim.scenario.leaving_out import leave_out_impossible
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
 from sim.scenario.scenario import Scenario
@@ -13,6 +19,13 @@ from sim.scenario.scenario_files import find_bundled, list_bundled, near_file
 from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
 
 __all__ = ["load_scenario", "load_scenario_text"]
+
+_Variant = Callable[[Scenario, int], object]
+_KINDS: Final[dict[str, _Variant]] = {
+    "alternatives": lambda scenario, position: scenario.alternative(position),
+    "rivals": lambda scenario, position: scenario.rival(position),
+    "published": lambda scenario, position: scenario.case(position),
+}
 
 _KEPT_KEYS: Final = ("capacity_factor", "overflow", "max_nodes_per_token")
 """Keys of `routing` that mean something to a recording."""
@@ -124,7 +137,7 @@ def _load(
     if not overrides and trace is None:
         scenario.check_variants()
         return scenario
-    return leave_out_impossible(scenario, document.data)
+    return _leave_out_impossible(scenario, document.data)
 
 
 def _with_trace(raw: dict[str, Any], trace: Path) -> dict[str, Any]:
@@ -139,3 +152,80 @@ def _with_trace(raw: dict[str, Any], trace: Path) -> dict[str, Any]:
     )
     changed = {**raw, "routing": {**kept, "kind": "trace", "file": str(trace)}}
     return changed | {"assumed": others} if "assumed" in raw else changed
+
+
+# ---- alternatives and rivals that arguments make impossible ---------------------------------------------------------
+
+
+def _leave_out_impossible(scenario: Scenario, file_data: Mapping[str, Any]) -> Scenario:
+    """Return a scenario with arguments applied, without the variants that these alone make impossible.
+
+    Parameters
+    ----------
+    scenario
+        The scenario as it is with the arguments.
+    file_data
+        The plain data of its file, without them.
+
+    Raises
+    ------
+    InvalidValueError
+        A variant is refused that the file itself does not allow, or that an argument sets.
+    """
+    bare = scenario.without_judgement()
+    raw, lines, warnings = dict(scenario.raw), scenario.places.lines, list[str]()
+    for kind, variant in _KINDS.items():
+        listed = raw.get(kind) or []
+        refused = {i: error for i in range(len(listed)) if (error := _refusal(bare, variant, i)) is not None}
+        for position, error in refused.items():
+            is_set = any(path[:1] == (kind,) for path, _ in scenario.places.overrides)
+            if is_set or not _allows(file_data, variant, position):
+                raise error
+            warnings += [] if kind == "published" else [_warning(kind, position, listed[position], error)]
+        raw[kind] = [variant_ for i, variant_ in enumerate(listed) if i not in refused]
+        lines = _renumbered(lines, kind, sorted(refused))
+    if all(raw[kind] == (scenario.raw.get(kind) or []) for kind in _KINDS):
+        return scenario
+    places = replace(scenario.places, lines=lines)
+    return replace(Scenario.validated(raw, places), left_out=tuple(warnings))
+
+
+def _refusal(scenario: Scenario, variant: _Variant, position: int) -> InvalidValueError | None:
+    try:
+        variant(scenario, position)
+    except InvalidValueError as error:
+        return error
+    return None
+
+
+def _allows(data: Mapping[str, Any], variant: _Variant, position: int) -> bool:
+    """Tell whether a file's own data allows a variant."""
+    try:
+        return _refusal(Scenario.validated(data, Places()).without_judgement(), variant, position) is None
+    except InvalidValueError:
+        return False
+
+
+def _warning(kind: str, position: int, given: object, error: InvalidValueError) -> str:
+    """Return the warning that names a variant and the rule that the variant breaks."""
+    name = ", ".join(f"{key}: {shown(value)}" for key, value in given.items()) if isinstance(given, dict) else given
+    key = error.field.partition("(")[2].rstrip(")") or error.field
+    line = f" (line {error.line})" if error.line else ""
+    return (
+        f"{kind}.{position} {{{name}}}{line} is left out, for it cannot be under what the arguments give: {key} must "
+        f"{error.rule}, got {error.value}. {error.hint}"
+    )
+
+
+def _renumbered(lines: Mapping[KeyPath, int], kind: str, removed: Sequence[int]) -> Mapping[KeyPath, int]:
+    """Return the lines without the lines of removed items; items after a removed item move up by one position."""
+    if not removed:
+        return lines
+    moved: dict[KeyPath, int] = {}
+    for path, line in lines.items():
+        position = path[1] if len(path) > 1 and path[0] == kind else None
+        if not isinstance(position, int):
+            moved[path] = line
+        elif position not in removed:
+            moved[(kind, position - sum(other < position for other in removed), *path[2:])] = line
+    return moved

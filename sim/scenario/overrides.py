@@ -7,19 +7,19 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted, shown
+from sim.errors import InvalidValueError, KeyPath, dotted, shown
 from sim.scenario.parallel_section import AXES
 from sim.scenario.places import key_path, path_of
-from sim.scenario.problems import valid_keys
+from sim.scenario.problems import unknown_key_hint, valid_keys
 from sim.scenario.yaml_file import parse_yaml_value
 from workloads.conventions import CONVENTIONS
 
 __all__ = ["apply_overrides", "apply_variant", "explain_replaced", "parse_override"]
 
 STRATEGY: Final = "parallel.strategy"
-"""The key that makes axes given one by one void when an alternative or rival changes it."""
+"""The key whose change, in an alternative or a rival, voids the axes that are given one by one."""
 CONVENTION: Final = "parallel.convention"
-"""The key that makes `parallel.exchange` void when a variant changes it to a convention without that key."""
+"""The key whose change to a convention without `parallel.exchange` voids that key."""
 
 
 def apply_overrides(data: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def explain_replaced(
 ) -> InvalidValueError:
     """Return the refusal of a key that is missing; where a change replaced all of its section, with that as the hint.
 
-    `is_argument` tells whether the changes are arguments of `--set`, or stand in an alternative or rival.
+    `is_argument`: the changes are arguments of `--set`; otherwise they stand in an alternative or a rival.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def explain_replaced(
 
 
 def _set(data: dict[str, Any], path: KeyPath, value: object) -> None:
-    """Set one value, making the sections on the way to it."""
+    """Set a value, and make the sections around the value that are missing."""
     node: Any = data
     for depth in range(len(path) - 1):
         node = _entered(node, path, depth, data)
@@ -162,4 +162,4 @@ def _check_step(node: object, path: KeyPath, depth: int, data: dict[str, Any]) -
         hint = f"Set {around} itself."
         raise InvalidValueError(field=here, rule=f"be a key; {around} has no keys", value=part, hint=hint)
     if known and part not in known:
-        raise InvalidValueError(field=here, rule="be a known key", value=part, hint=did_you_mean(part, known))
+        raise InvalidValueError(field=here, rule="be a known key", value=part, hint=unknown_key_hint(here, data, known))

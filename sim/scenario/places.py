@@ -1,7 +1,7 @@
 """Where the values of a scenario come from: a line of its file, a `--set`, or one of its alternatives or rivals.
 
-`Places` gives an error that place. An error in an alternative names the
-alternative's line, for the file's own value is right.
+`Places` adds file and line to an error. An error in an alternative names the line of the alternative, because the value
+of the file itself is right.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ __all__ = ["Places", "key_path", "path_of"]
 
 
 class _Place(NamedTuple):
-    """One place, as an `InvalidValueError` names it."""
+    """The place of a value, as an `InvalidValueError` names it."""
 
     file: str | None
     """The file, or the argument."""
@@ -40,7 +40,7 @@ class Places:
     """The alternative or rival the values come from, such as `("alternatives", 0)`."""
 
     def located(self, error: InvalidValueError) -> InvalidValueError:
-        """Return an error of a scenario's key with file and line; an error that has its place stays as it is.
+        """Return an error of a scenario's key with file and line; an error that has a file already stays as it is.
 
         Examples
         --------
@@ -54,7 +54,7 @@ class Places:
         return error.at(field=place.field, file=place.file, line=place.line)
 
     def first(self, errors: Iterable[InvalidValueError]) -> InvalidValueError:
-        """Return the error that comes first in the file, located; what is missing comes after what is there."""
+        """Return the first error in the order of the file, located; a missing key comes after keys that are there."""
         order, ends = {path: i for i, path in enumerate(self.lines)}, dict[KeyPath, int]()
         for path, i in order.items():
             ends.update((path[:length], i) for length in range(len(path) + 1))
@@ -93,8 +93,8 @@ def path_of(error: InvalidValueError) -> KeyPath:
 def key_path(text: str) -> KeyPath:
     """Return the path that a dotted key names; digits are positions in a list.
 
-    Below an alternative, a rival, `assumed` or the `set` of a published figure the rest is one key, for these are flat
-    maps of dotted keys.
+    Below an alternative, a rival, `assumed` or the `set` of a published figure the rest is one key, for these sections
+    are flat maps of dotted keys.
 
     Examples
     --------
@@ -111,14 +111,14 @@ def key_path(text: str) -> KeyPath:
     return tuple(int(part) if part.isdecimal() and part.isascii() and len(part) < 6 else part for part in parts)
 
 
-def _related(one: KeyPath, other: KeyPath) -> bool:
-    """Return whether one path is the other, or around it."""
-    shorter = min(len(one), len(other))
-    return shorter > 0 and one[:shorter] == other[:shorter]
+def _related(path: KeyPath, other: KeyPath) -> bool:
+    """Return whether two paths are equal, or one path leads to a section around the other."""
+    shorter = min(len(path), len(other))
+    return shorter > 0 and path[:shorter] == other[:shorter]
 
 
 def _position(path: KeyPath, order: Mapping[KeyPath, int], ends: Mapping[KeyPath, int]) -> tuple[int, int]:
-    """Return where in the file a path stands; what is not there stands at the end of the section it belongs to."""
+    """Return the position of a path in the file; a missing key stands at the end of the section that it belongs to."""
     if path in order:
         return order[path], 0
     around = next((path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in order), ())

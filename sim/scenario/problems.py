@@ -1,22 +1,21 @@
-"""Validation of raw data: what pydantic or the list of unsupported values refuses, as rule, value and hint.
+"""Validation of raw data: what pydantic refuses, as rule, value and hint.
 
-The hint about an unknown key names the nearest key that is known. `NOT_YET` lists what the schema names and the
-simulator does not do yet; whoever builds such a thing deletes its row.
+The hint about an unknown key names the nearest key that is known; of a key that Hugging Face's configs have, our name.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted, shown
+from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
 from sim.scenario.schema import ScenarioSpec
 from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["NOT_YET", "NotYet", "find_not_supported", "refusals_of", "valid_keys", "validate"]
+__all__ = ["NOT_SAID", "refusals_of", "unknown_key_hint", "valid_keys", "validate"]
 
 Known = Callable[[KeyPath], list[str]]
 """Path of a section -> the keys that may stand in it."""
@@ -32,33 +31,20 @@ _TYPES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """pydantic's type of error -> our rule and hint."""
 
-_MAX_PROBLEMS: Final = 200
-"""So many are put into words, of which one is told; more would only take time."""
-
-
-class NotYet(NamedTuple):
-    """One key with values that are not supported yet."""
-
-    key: str
-    """The key: `section.key`, or a top-level key."""
-    names: tuple[str | int, ...] | None = None
-    """The values that are refused; None: all but `allowed`."""
-    allowed: tuple[object, ...] = (None,)
-    """The values that are not refused when `names` is None."""
-    hint: str = "Leave it out."
-    """What to write instead."""
-
-    def refuses(self, value: object) -> bool:
-        """Return whether the key must not have this value yet."""
-        if self.names is None:
-            return not any(value == allowed for allowed in self.allowed)
-        return isinstance(value, (str, int)) and not isinstance(value, bool) and value in self.names
-
-
-NOT_YET: Final[tuple[NotYet, ...]] = (
-    NotYet("model.hf_config", hint="Name a model with model.preset, or give its fields."),
+_DECODE: Final = (
+    "Decode with a context of earlier tokens cannot be said yet, a forward pass is a prefill: see README, Limits today."
 )
-"""Every value that is refused as not supported yet."""
+NOT_SAID: Final[Mapping[str, str]] = dict.fromkeys(
+    [
+        f"workload.{key}"
+        for key in ("context", "context_length", "kv_length", "past_tokens", "output_tokens", "output_length")
+    ],
+    _DECODE,
+)
+"""Dotted key that users write -> what cannot be said yet. Whoever builds such a thing deletes its row."""
+
+_MAX_PROBLEMS: Final = 200
+"""The most problems that are put into words. A message names the first problem alone, and more would only take time."""
 
 
 def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
@@ -69,16 +55,14 @@ def validate(data: Mapping[str, Any]) -> ScenarioSpec | list[InvalidValueError]:
     >>> print(validate({"workload": {"kind": "forwrd"}})[0])
     workload.kind must be one of forward, training, passes, collective, got forwrd. Did you mean `forward`?
     """
-    refused = find_not_supported(data)
     try:
-        spec = ScenarioSpec.model_validate(data)
+        return ScenarioSpec.model_validate(data)
     except ValidationError as error:
-        return refused + refusals_of(error, data, lambda path: valid_keys(path, data))
-    return refused or spec
+        return refusals_of(error, data, lambda path: valid_keys(path, data))
 
 
 def refusals_of(error: ValidationError, data: Mapping[str, Any], known: Known) -> list[InvalidValueError]:
-    """Return pydantic's errors about raw data in our words; `known` tells the keys of a section."""
+    """Return pydantic's errors about raw data as refusals; `known` returns the keys of a section."""
     return [_refusal(details, data, known) for details in error.errors(include_url=False)[:_MAX_PROBLEMS]]
 
 
@@ -96,20 +80,8 @@ def valid_keys(path: KeyPath, data: Mapping[str, Any]) -> list[str]:
     return keys_of(sections_at(ScenarioSpec, path))
 
 
-def find_not_supported(data: Mapping[str, Any]) -> list[InvalidValueError]:
-    """Return a refusal for every value of a scenario that is not supported yet.
-
-    Examples
-    --------
-    >>> print(find_not_supported({"model": {"hf_config": "config.json"}})[0])
-    model.hf_config must be supported, got config.json. model.hf_config is not supported yet. Name a model with \
-model.preset, or give its fields.
-    """
-    return [_not_supported(row, value) for row in NOT_YET for value in _written(data, row.key) if row.refuses(value)]
-
-
 def _refusal(details: ErrorDetails, data: Mapping[str, Any], known: Known) -> InvalidValueError:
-    """Return one of pydantic's errors in our words."""
+    """Return one of pydantic's errors as a refusal."""
     path, kind = _path(details["loc"], data), details["type"]
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, InvalidValueError):
@@ -152,13 +124,39 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any], known: Known) -> Invali
         hint = f"It belongs to kind {' and '.join(owners)}; remove it."
         value = data["workload"][key]
         return InvalidValueError(field=path, rule=f"be left out with workload.kind {kind}", value=value, hint=hint)
-    return InvalidValueError(field=path, rule="be a known key", value=key, hint=did_you_mean(key, known(path[:-1])))
+    hint = unknown_key_hint(path, data, known(path[:-1]))
+    return InvalidValueError(field=path, rule="be a known key", value=key, hint=hint)
+
+
+def unknown_key_hint(path: KeyPath, data: Mapping[str, Any], known: Sequence[str]) -> str:
+    """Return what to write instead of a key that does not exist: what cannot be said yet, our name, or a near name.
+
+    >>> unknown_key_hint(("workload", "sequenc"), {}, ["sequences"])
+    'Did you mean `sequences`?'
+    >>> unknown_key_hint(("workload", "context"), {}, [])[:34]
+    'Decode with a context of earlier t'
+    """
+    key = path[-1]
+    of_file = _hugging_face_hint(data.get("model"), str(key)) if path[:-1] == ("model",) else None
+    return NOT_SAID.get(dotted(path)) or of_file or did_you_mean(key, known)
+
+
+def _hugging_face_hint(section: object, key: str) -> str | None:
+    """Return what the names of Hugging Face's configs in a section `model:` are called here; None for another name."""
+    from sim.scenario.hf_config.names import our_name  # noqa: PLC0415 - only a refusal needs it
+
+    keys = [key, *(str(other) for other in section if other != key)] if isinstance(section, Mapping) else [key]
+    names: dict[str, str | None] = {other: our_name(other, keys) for other in keys}
+    if names[key] is None:
+        return None
+    said = ", ".join(f"{other} is `{name}`" for other, name in names.items() if name is not None and name != other)
+    return f"Here {said}; or name the file: `hf_config: config.json`."
 
 
 def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:
     """Return the refusal of a value that is none of a fixed list."""
     expected = re.findall(r"'([^']*)'|([0-9]+)", str(details.get("ctx", {}).get("expected", "")))
-    names = _supported(dotted(path), [word or digits for word, digits in expected])
+    names = [word or digits for word, digits in expected]
     rule = f"be one of {', '.join(names)}" if len(names) > 1 else f"be {names[0]}"
     word = details["input"] if isinstance(details["input"], str) else ""
     hint = did_you_mean(word, names, otherwise="Write one of these.")
@@ -167,15 +165,9 @@ def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:
 
 def _no_workload_kind(data: Mapping[str, Any]) -> InvalidValueError:
     """Return the refusal of a workload whose kind is missing or unknown."""
-    kinds, kind = _supported("workload.kind", [*WORKLOADS]), data["workload"].get("kind", "nothing")
+    kinds, kind = [*WORKLOADS], data["workload"].get("kind", "nothing")
     hint = did_you_mean(kind, kinds, otherwise="It decides which keys the workload has.")
     return InvalidValueError(field=("workload", "kind"), rule=f"be one of {', '.join(kinds)}", value=kind, hint=hint)
-
-
-def _supported(key: str, names: list[str]) -> list[str]:
-    """Return the names of a key's list without those that are not supported yet."""
-    later = {str(name) for row in NOT_YET if row.key == key for name in row.names or ()}
-    return [name for name in names if name not in later]
 
 
 def _path(loc: tuple[int | str, ...], data: Mapping[str, Any]) -> KeyPath:
@@ -204,17 +196,3 @@ def _kind(data: Mapping[str, Any]) -> str:
     workload = data.get("workload")
     kind = workload.get("kind") if isinstance(workload, Mapping) else None
     return kind if isinstance(kind, str) else ""
-
-
-def _written(data: Mapping[str, Any], dotted_key: str) -> list[object]:
-    """Return the value of a key, in a list that is empty if it is not written."""
-    section, _, key = dotted_key.rpartition(".")
-    values = data.get(section) if section else data
-    return [values[key]] if isinstance(values, Mapping) and key in values else []
-
-
-def _not_supported(row: NotYet, value: object) -> InvalidValueError:
-    """Return the refusal of one value."""
-    subject = row.key if row.names is None else shown(value)
-    hint = f"{subject} is not supported yet. {row.hint}"
-    return InvalidValueError(field=tuple(row.key.split(".")), rule="be supported", value=value, hint=hint)

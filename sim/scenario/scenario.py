@@ -37,7 +37,7 @@ class Scenario:
     ) -> "Scenario":
         """Return the scenario that raw data makes; alternatives and rivals are not looked into.
 
-        `changes` are dotted keys that were set in `raw`, for what is said of a section that one of them replaced.
+        `changes` are dotted keys that were set in `raw`: the hint about a section that a key replaced names the key.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Scenario:
         return self.variant(changes, at=("rivals", position))
 
     def case(self, position: int) -> "Scenario":
-        """Return the scenario that a published figure is held against: under its `set`, without claims and figures."""
+        """Return the scenario that a published figure is compared with: under its `set`, without claims and figures."""
         changes, bare = self.spec.published[position].set, self.without_judgement()
         if not changes:
             return Scenario.validated(bare.raw, self.places)

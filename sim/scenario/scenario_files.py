@@ -46,7 +46,7 @@ cluster:
   num_nodes: 1              # 8 GPUs each
   # device: {preset: h100-sxm, memory: 64 GB}     any field of the preset may be overridden
 
-model:
+model:                      # or {preset: mixtral-8x7b}, or {hf_config: config.json}: Hugging Face's file of a model
   layers: 8
   hidden: 2048
   heads: 16

@@ -1,7 +1,7 @@
 """The whole scenario: every top-level key, and the checks between them.
 
-Field names are the contract's keys; quantities are validated into SI floats. What a preset or a strategy's name means
-is not known here: the builder of cluster and workload checks that, and `Scenario.located_errors` adds the place.
+Field names are the contract's keys; quantities are validated into SI floats. The names of presets are
+looked up by `sim.build`, which checks what they give together; `Scenario.located_errors` adds the place.
 """
 
 from collections.abc import Mapping
@@ -13,40 +13,24 @@ from sim.errors import InvalidValueError
 from sim.scenario.claims_section import Alternative, Assumed, ClaimSpec, PublishedSpec, Rival, StressSpec, check_assumed
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
 from sim.scenario.fields import Section, SeedCount, Text, Whole
-from sim.scenario.model_section import ModelSpec
+from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
-    DEFAULT_CHUNK_ORDER,
     ParallelSpec,
     PlacementSpec,
     RoutingSpec,
     ScheduleSpec,
 )
-from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
-from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
+from sim.scenario.sections import ParsedBy
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_for
+from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
-from workloads.schedules.registry import CUSTOM, schedule_kind_of
+from workloads.placement import PlacementRule
+from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
 
-_FOREIGN: Final[Mapping[str, tuple[str, ...]]] = {
-    "forward": (),
-    "training": (),
-    "passes": ("cluster", "model", "routing", "placement", "network", "stress"),
-    "collective": ("parallel", "schedule", "placement", "stress"),
-}
-"""Kind of workload -> sections that mean nothing to it."""
-
-_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "forward": ("cluster", "model", "parallel"),
-    "training": ("cluster", "model", "parallel"),
-    "passes": ("parallel",),
-    "collective": ("cluster",),
-}
-"""Kind of workload -> sections it cannot do without."""
-
-_SHAPE: Final = ("layers", "hidden", "heads", "ffn", "vocab")
-"""Fields of a model that nothing else tells."""
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
 _MAX_ITEMS: Final = 1000
@@ -57,10 +41,10 @@ class ScenarioSpec(Section):
     """A scenario: strategy, model, cluster, work, and the claims that are judged."""
 
     name: Text | None = None
-    """What the scenario is called in results."""
+    """Name of the scenario in results."""
     cluster: ClusterSpec | None = None
     """The machines."""
-    model: ModelSpec | None = None
+    model: ModelSection | None = None
     """The language model."""
     parallel: ParallelSpec = ParallelSpec()
     """The parallel strategy."""
@@ -70,20 +54,20 @@ class ScenarioSpec(Section):
     """The order of passes in the pipeline."""
     routing: RoutingSpec = RoutingSpec()
     """Which experts tokens are sent to."""
-    placement: PlacementSpec = PlacementSpec()
+    placement: Annotated[PlacementRule, ParsedBy(PlacementSpec)] = PlacementRule()
     """Which rank holds which expert."""
-    network: NetworkSpec = NetworkSpec()
+    network: Annotated[NetworkSettings, ParsedBy(NetworkSpec)] = DEFAULT_NETWORK
     """How transfers are simulated."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
     assumed: Assumed = Field(default_factory=dict)
-    """Values that had to be chosen, for no document gives them: dotted key and, in one line, why."""
+    """Values that no document gives: dotted key and, in one line, why the author of the scenario took its value."""
     claims: Annotated[tuple[ClaimSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """What a document says, and what decides it."""
     alternatives: Annotated[tuple[Alternative, ...], Field(max_length=_MAX_ITEMS)] = ()
-    """Each a simulation more: dotted keys and the values they take in it."""
+    """Further simulations: dotted keys and the values that they have in each."""
     rivals: Annotated[tuple[Rival, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Strategies that superlatives are judged against."""
     stress: StressSpec | None = None
@@ -93,7 +77,7 @@ class ScenarioSpec(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """Check what one section says about another."""
+        """Check the rules that hold between sections."""
         self._check_sections()
         if isinstance(self.workload, PassesWorkload):
             self._check_passes(self.workload)
@@ -102,7 +86,7 @@ class ScenarioSpec(Section):
         else:
             self._check_model_and_strategy()
         self._check_schedule()
-        if self.workload.kind == "collective" and self.routing.capacity_factor is not None:
+        if isinstance(self.workload, CollectiveWorkload) and self.routing.capacity_factor is not None:
             rule, hint = "be left out with workload.kind collective", "Capacities belong to the experts of a model."
             raise InvalidValueError(("routing", "capacity_factor"), rule, self.routing.capacity_factor, hint)
         self._check_modules()
@@ -113,11 +97,11 @@ class ScenarioSpec(Section):
     def _check_sections(self) -> None:
         """Check that the sections are those the kind of workload has."""
         kind = self.workload.kind
-        for section in _FOREIGN[kind]:
+        for section in self.workload.foreign_sections:
             if section in self.model_fields_set:
                 rule, hint = f"be left out with workload.kind {kind}", "Remove the section: it would mean nothing."
                 raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
-        for section in _REQUIRED[kind]:
+        for section in self.workload.required_sections:
             if section not in self.model_fields_set or getattr(self, section) is None:
                 rule, hint = f"be given with workload.kind {kind}", f"Add a section `{section}:`."
                 raise InvalidValueError((section,), rule=rule, value="nothing", hint=hint)
@@ -151,17 +135,17 @@ class ScenarioSpec(Section):
                 rule, hint = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
                 raise InvalidValueError((section,), rule=rule, value="a section", hint=hint)
             return
-        model = self.model or ModelSpec()
+        model = self.model or ModelSection()
         for key in sorted(model.model_fields_set - _EXCHANGED):
             rule, hint = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
             raise InvalidValueError(("model", key), rule=rule, value=getattr(model, key), hint=hint)
-        needed = ("hidden", "top_k") if workload.op in EXPERT_EXCHANGES else ("hidden",)
+        needed = ("hidden", "top_k") if OPERATIONS[workload.op].is_expert_exchange else ("hidden",)
         self._check_given(model, needed)
 
     def _check_model_and_strategy(self) -> None:
-        """Check that model and strategy are told in full."""
-        model = self.model or ModelSpec()
-        self._check_given(model, (*_SHAPE, "top_k") if model.experts else _SHAPE)
+        """Check that model and strategy are complete."""
+        model = self.model or ModelSection()
+        self._check_given(model, (*REQUIRED_FIELDS, "top_k") if model.experts else REQUIRED_FIELDS)
         if self.parallel.strategy is None and not any(getattr(self.parallel, axis) for axis in AXES):
             hint = "Write for example EP64_TP16_PP4, or give tp, pp, ep, dp one by one."
             raise InvalidValueError(("parallel", "strategy"), rule="be given", value="nothing", hint=hint)
@@ -174,7 +158,7 @@ class ScenarioSpec(Section):
             hint = "The layout says how many layers each stage has: remove one of the two."
             rule, value = "be left out with parallel.layout", list(parallel.stage_layers)
             raise InvalidValueError(("parallel", "stage_layers"), rule=rule, value=value, hint=hint)
-        if parallel.zero and self.workload.kind == "forward":
+        if parallel.zero and not self.workload.trains:
             hint = "It splits what only training keeps: gradients and the optimizer's states."
             raise InvalidValueError(
                 ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
@@ -191,29 +175,30 @@ class ScenarioSpec(Section):
             rule, hint = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
             raise InvalidValueError(("schedule", "recompute_modules"), rule=rule, value=list(modules), hint=hint)
 
-    def _check_given(self, model: ModelSpec, keys: tuple[str, ...]) -> None:
+    def _check_given(self, model: ModelSection, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""
         if model.preset is not None or model.hf_config is not None:
             return
         for key in keys:
             if getattr(model, key) is None:
-                description = ModelSpec.descriptions()[key]
+                description = ModelSection.descriptions()[key]
                 hint = f"Add `{key}` under `model`, or name a model.preset. {description}"
                 raise InvalidValueError(("model", key), rule="be given", value="nothing", hint=hint)
 
     def _check_network_of(self, op: str) -> None:
         """Refuse what would mean nothing to a collective on its own."""
         network, hint = self.network, "Leave it out."
-        if op in {*EXCHANGES, "send"} and network.all_reduce != "auto":
+        operation = OPERATIONS[op]
+        if not operation.has_algorithms and network.all_reduce != "auto":
             raise InvalidValueError(
                 ("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, hint=hint
             )
-        if op not in EXCHANGES:
-            for key, default in (("all_to_all", "direct"), ("num_sms", None)):
+        if not operation.is_exchange:
+            for key in ("all_to_all", "num_sms"):
                 value = getattr(network, key)
-                if value != default:
+                if value != getattr(DEFAULT_NETWORK, key):
                     raise InvalidValueError(("network", key), rule=f"be left out of op {op}", value=value, hint=hint)
-        if op in operations() and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
+        if operation.has_algorithms and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
             having = [name for name in algorithm_names() if name == AUTO or algorithms_for(op, name)]
             rule, hint = (
                 f"be one of {', '.join(having)} with op {op}",
@@ -223,8 +208,8 @@ class ScenarioSpec(Section):
 
     def _check_schedule(self) -> None:
         """Check what a schedule needs of the other sections."""
-        if self.workload.kind in {"forward", "passes"} and self.schedule.recompute != "none":
-            rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training computes passes again."
+        if not self.workload.trains and self.schedule.recompute != "none":
+            rule, hint = f"be none with workload.kind {self.workload.kind}", "Only training recomputes passes."
             raise InvalidValueError(("schedule", "recompute"), rule=rule, value=self.schedule.recompute, hint=hint)
         name, vpp, file, chunk_order = (
             self.schedule.kind,
@@ -244,7 +229,7 @@ class ScenarioSpec(Section):
         if not kind.accepts_num_chunks(vpp or 1):
             hint = f"Each stage has {kind.num_chunks} chunk{'s' if kind.num_chunks != 1 else ''} under that schedule."
             raise InvalidValueError(("parallel", "vpp"), f"be {kind.num_chunks} with schedule.kind {name}", vpp, hint)
-        if kind.needs_num_chunks and vpp is None and self.workload.kind == "passes":
+        if kind.needs_num_chunks and vpp is None and isinstance(self.workload, PassesWorkload):
             hint = "Write the number of chunks of each stage, such as 2."
             raise InvalidValueError(("parallel", "vpp"), f"be given with schedule.kind {name}", "nothing", hint)
 

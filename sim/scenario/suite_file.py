@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import ErrorDetails
 
-from sim.errors import InvalidValueError, KeyPath, did_you_mean, dotted
+from sim.errors import InvalidValueError, KeyPath, did_you_mean
 from sim.scenario.fields import Ratio, Section, Text, Whole
 from sim.scenario.places import Places
+from sim.scenario.problems import refusals_of
 from sim.scenario.scenario_files import SUITE_FILE
 from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.yaml_file import read_yaml_file
@@ -51,7 +51,7 @@ class SuiteSpec(Section):
     left_out: Annotated[dict[str, LeftOutSpec], Field(max_length=_MAX_TABLES), BeforeValidator(_mapping)] = Field(
         default_factory=dict
     )
-    """Table, system or case -> its errors when its figures are left out of the fit."""
+    """Table, system or case -> the errors of its figures when the constants are fitted without them."""
 
 
 def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
@@ -77,31 +77,14 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
     try:
         spec = SuiteSpec.model_validate(document.data)
     except ValidationError as error:
-        raise places.first([_refusal(details) for details in error.errors(include_url=False)]) from None
-    for table, one in spec.left_out.items():
-        for name in one.cases or (table,):
+        raise places.first(refusals_of(error, document.data, lambda path: keys_of(_sections(path)))) from None
+    for table, figures in spec.left_out.items():
+        for name in figures.cases or (table,):
             if names is not None and name not in names:
                 rule, hint = "be a system or a case of the suite", did_you_mean(name, sorted(names))
-                where = ("left_out", table, "cases") if one.cases else ("left_out", table)
-                raise places.located(InvalidValueError(where, rule=rule, value=name, hint=hint))
+                path_of_name = ("left_out", table, "cases") if figures.cases else ("left_out", table)
+                raise places.located(InvalidValueError(path_of_name, rule=rule, value=name, hint=hint))
     return spec
-
-
-def _refusal(details: ErrorDetails) -> InvalidValueError:
-    """Return one of pydantic's errors in our words."""
-    path: KeyPath = tuple(details["loc"])
-    cause: object = (details.get("ctx") or {}).get("error")
-    if isinstance(cause, InvalidValueError):
-        return cause.below(path)
-    if details["type"] == "missing":
-        hint = f"Add `{path[-1]}:` under {dotted(path[:-1]) or 'the top level'}."
-        return InvalidValueError(field=path, rule="be given", value="nothing", hint=hint)
-    if details["type"] == "extra_forbidden":
-        known = keys_of(_sections(path[:-1]))
-        return InvalidValueError(field=path, rule="be a known key", value=path[-1], hint=did_you_mean(path[-1], known))
-    value: object = details["input"]
-    hint = "Write for example left_out: {deepep: {median_pct: 5, p90_pct: 12}}."
-    return InvalidValueError(field=path, rule="be a value that the key can have", value=value, hint=hint)
 
 
 def _sections(path: KeyPath) -> list[type[Section]]:

@@ -187,7 +187,7 @@ def parse_any_quantity(
 
 
 def exact_float(value: Fraction, text: object) -> float:
-    """Return the nearest float to an exact value; a `InvalidValueError` if it is too large for one.
+    """Return the nearest float to an exact value; an `InvalidValueError` if it is too large for one.
 
     Examples
     --------
@@ -239,7 +239,7 @@ def respelt(text: str, units: Collection[str], *, bare: bool = False) -> str | N
 
 
 def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str]:
-    """Return number and unit as written; a `InvalidValueError` if the text is anything else.
+    """Return number and unit as written; an `InvalidValueError` if the text is anything else.
 
     Examples
     --------

@@ -1,17 +1,17 @@
 """`workload:` of a scenario: what is run on the cluster. Each kind has keys of its own."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
-from workloads.collectives import operations
+from workloads.collectives import OPERATIONS
+from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
+from workloads.workload_kind import TRAINING
 
 __all__ = [
-    "EXCHANGES",
-    "EXPERT_EXCHANGES",
     "WORKLOADS",
     "CollectiveWorkload",
     "ForwardWorkload",
@@ -22,19 +22,34 @@ __all__ = [
     "WorkloadSpec",
 ]
 
-EXPERT_EXCHANGES: Final = ("dispatch", "combine")
-"""Operations that send tokens to experts and back: their bytes follow from the tokens."""
-EXCHANGES: Final = ("all_to_all", *EXPERT_EXCHANGES)
-"""Operations that exchange a matrix of bytes."""
+
+class _Workload(Section):
+    """What a kind of workload needs of the rest of a scenario."""
+
+    required_sections: ClassVar[tuple[str, ...]]
+    """Sections that the workload cannot do without."""
+    foreign_sections: ClassVar[tuple[str, ...]] = ()
+    """Sections that mean nothing to the workload."""
+    has_backward: ClassVar[bool] = False
+    """Whether backward passes follow the forward passes."""
+    trains: ClassVar[bool] = False
+    """Whether a model is trained, with all that its backward passes keep or recompute."""
+
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states; a workload that does not train has Megatron's, unused."""
+        return MEGATRON_PRECISION
 
 
-class ForwardWorkload(Section):
+class ForwardWorkload(_Workload):
     """Forward passes of batches of sequences."""
+
+    required_sections = ("cluster", "model", "parallel")
 
     kind: Literal["forward"]
     """Forward passes only."""
     batches: Annotated[int, count_of("workload.batches")] = 1
-    """Batches in flight one after another."""
+    """Batches that follow one another."""
     sequences: Annotated[int, count_of("workload.sequences")]
     """Sequences of one batch, over all replicas."""
     sequence_length: Annotated[int, count_of("workload.sequence_length")]
@@ -43,8 +58,11 @@ class ForwardWorkload(Section):
     """Microbatches of one batch and pipeline."""
 
 
-class TrainingWorkload(Section):
+class TrainingWorkload(_Workload):
     """One training step: forward, backward and optimizer."""
+
+    required_sections = ("cluster", "model", "parallel")
+    has_backward = trains = TRAINING.trains
 
     kind: Literal["training"]
     """One training step."""
@@ -54,10 +72,15 @@ class TrainingWorkload(Section):
     """Tokens of one sequence."""
     microbatches: Annotated[int, count_of("workload.microbatches")] = 1
     """Microbatches of one pipeline."""
-    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.gradient
     """Type in which gradients are kept and reduced."""
-    moment_dtype: Literal["fp32", "bf16"] = "fp32"
+    moment_dtype: Annotated[str, name_of(lambda: STATE_DTYPE_BYTES)] = MEGATRON_PRECISION.moment
     """Type of Adam's two moments; master weights are in fp32."""
+
+    @property
+    def precision(self) -> Precision:
+        """Types of gradients and optimizer states."""
+        return Precision(self.gradient_dtype, self.moment_dtype)
 
 
 class PassTimes(Section):
@@ -74,7 +97,7 @@ class PassTimes(Section):
 
 
 class HeldBytes(Section):
-    """What one microbatch holds on one stage."""
+    """What a stage keeps of one microbatch."""
 
     B: Bytes
     """From its forward pass to its backward pass [bytes]."""
@@ -89,8 +112,12 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
-class PassesWorkload(Section):
+class PassesWorkload(_Workload):
     """A pipeline of passes whose durations are given; no model and no cluster."""
+
+    required_sections = ("parallel",)
+    foreign_sections = ("cluster", "model", "routing", "placement", "network", "stress")
+    has_backward = True
 
     kind: Literal["passes"]
     """Passes of given durations."""
@@ -102,17 +129,20 @@ class PassesWorkload(Section):
     ]
     """Durations of F, B and W: one mapping for all stages, or a list with one per stage."""
     held: HeldBytes | None = None
-    """What a microbatch holds, which automatic schedules weigh against their limit; null: W 0.4 of B."""
+    """What a stage keeps of a microbatch, which automatic schedules compare with their limit; null: W 0.4 of B."""
     p2p: Seconds = 0.0
     """Time from the end of a pass to the start of what it releases on the next stage [s]."""
 
 
-class CollectiveWorkload(Section):
+class CollectiveWorkload(_Workload):
     """One collective operation on its own."""
+
+    required_sections = ("cluster",)
+    foreign_sections = ("parallel", "schedule", "placement", "stress")
 
     kind: Literal["collective"]
     """One collective operation."""
-    op: Annotated[str, name_of(lambda: (*operations(), *EXCHANGES, "send"))]
+    op: Annotated[str, name_of(lambda: OPERATIONS)]
     """Which operation; `send` is from each rank to the next."""
     num_ranks: Annotated[int, count_of("workload.num_ranks")]
     """Ranks that take part: the first so many, unless `ranks` names them."""
@@ -129,10 +159,10 @@ class CollectiveWorkload(Section):
         if self.bytes is None and self.tokens is None:
             hint = "Give bytes, or tokens with model.hidden and model.top_k."
             raise InvalidValueError(("bytes",), rule="be given, or tokens", value="nothing", hint=hint)
-        if self.tokens is None and self.op in EXPERT_EXCHANGES:
+        if self.tokens is None and OPERATIONS[self.op].is_expert_exchange:
             hint = "Give tokens with model.hidden and model.top_k: their bytes follow."
             raise InvalidValueError(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, hint=hint)
-        if self.tokens is not None and self.op not in EXCHANGES:
+        if self.tokens is not None and not OPERATIONS[self.op].is_exchange:
             hint = "Give bytes."
             raise InvalidValueError(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, hint=hint)
         if self.ranks is not None and (len(self.ranks) != self.num_ranks or len(set(self.ranks)) != len(self.ranks)):
@@ -142,7 +172,10 @@ class CollectiveWorkload(Section):
             )
         if self.num_ranks < 2:
             raise InvalidValueError(
-                ("num_ranks",), rule="be at least 2", value=self.num_ranks, hint="One rank has nobody to talk to."
+                ("num_ranks",),
+                rule="be at least 2",
+                value=self.num_ranks,
+                hint="One rank has no other rank to exchange data with.",
             )
         if self.bytes is not None and self.tokens is not None:
             raise InvalidValueError(

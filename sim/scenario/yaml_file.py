@@ -10,6 +10,9 @@ second, and a file that is refused names its line.
 - `26e6`, `1e6`, `0.0` and `.5` are numbers (floats), `26` and `0x1a` integers, `true` and `false` flags; `yes`, `on`
   and `1_000` are texts, as YAML 1.2 has it. `.inf` and `.nan` are refused: nothing in a scenario is infinite.
 - Keys are texts, whatever they look like.
+
+ruamel's round-trip loader knows lines and duplicate keys too, but takes 1.7 times as long for a scenario, and builds
+all values before one of them can be refused.
 """
 
 import re

@@ -6,7 +6,7 @@ Each of these is a scenario of its own. A rival may be a bare strategy name: wha
 import math
 from dataclasses import dataclass
 
-from sim.build.build import check_facts
+from sim.build.build import check_values
 from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
 from sim.scenario.scenario import Scenario
@@ -56,7 +56,7 @@ def variants_of(scenario: Scenario) -> Variants:
         seeds=[scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if has_claims else [],
     )
     for variant in (*variants.alternatives, *variants.rivals):
-        check_facts(variant)
+        check_values(variant)
     return variants
 
 

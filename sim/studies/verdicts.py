@@ -128,8 +128,8 @@ def _claim(spec: ClaimSpec, metric: str) -> Claim:
         unit=unit_of(metric),
         is_simulated=CATALOG[metric].group != "mesh",
         is_met=None if expect is None else expect.is_met,
-        asked="" if expect is None else expect.text,
-        asked_value=None if expect is None else expect.value,
+        expected="" if expect is None else expect.text,
+        expected_value=None if expect is None else expect.value,
         expect=None
         if expect is None
         else {"op": expect.op, "value": expect.value, "unit": expect.unit, "tolerance": expect.tolerance},

@@ -304,3 +304,49 @@ def test_a_link_with_impossible_figures_is_refused(figures, message):
     """Each figure of a link."""
     with pytest.raises(InvalidValueError, match=message):
         build_graph_cluster(graph_of(gpus(2), ["gpu0 gpu1"], **figures), H100, name="x")
+
+
+# --- ranks next to NICs --------------------------------------------------------------------------------------------
+
+
+def on_cpus(nics: dict[int, str], num: int = 4, num_nodes: int = 2) -> Cluster:
+    """Return nodes of GPUs on one CPU each; a NIC hangs on the PCIe switch of a GPU, or on the CPU (`cpu`)."""
+    vertices, links = gpus(num * num_nodes, num), list[str]()
+    vertices["leaf"] = {"kind": "leaf"}
+    for node in range(num_nodes):
+        vertices[f"cpu{node}"] = {"kind": "cpu", "node": node}
+        for rank in range(node * num, (node + 1) * num):
+            vertices[f"pcie{rank}"] = {"kind": "pcie", "node": node}
+            links += [f"gpu{rank} pcie{rank}", f"pcie{rank} cpu{node}"]
+        for nic, place in nics.items():
+            vertices[f"nic{node}.{nic}"] = {"kind": "nic", "node": node}
+            at = f"cpu{node}" if place == "cpu" else f"pcie{node * num + int(place)}"
+            links += [f"nic{node}.{nic} {at}", f"nic{node}.{nic} leaf"]
+    return build_graph_cluster(graph_of(vertices, links), H100, name="x")
+
+
+@pytest.mark.parametrize(
+    ("nics", "expected"),
+    [
+        ({0: "0", 1: "2"}, [0, 2, 4, 6]),  # the two other GPUs reach either NIC over the CPU
+        ({0: "1"}, [1, 5]),
+        ({0: "cpu"}, [0, 1, 2, 3, 4, 5, 6, 7]),  # all are as near
+        ({0: "0", 1: "0"}, [0, 4]),  # two NICs beside one GPU
+    ],
+)
+def test_rings_leave_a_node_over_the_gpus_that_are_nearest_to_its_nics(nics, expected):
+    assert on_cpus(nics).nic_ranks(np.arange(8)).tolist() == expected
+
+
+def test_a_group_without_gpus_beside_a_nic_leaves_over_those_that_it_has():
+    """Ranks 1 and 3 of either node are equally far from the NICs of 0 and 2."""
+    assert on_cpus({0: "0", 1: "2"}).nic_ranks(np.array([1, 3, 5, 7])).tolist() == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("preset", ["dgx-h100", "mi300x", "pcie-8x-l40s"])
+def test_every_gpu_of_a_preset_is_next_to_a_nic(preset):
+    ranks = np.arange(FABRICS[preset].gpus_per_node * 2)
+    cluster = build_graph_cluster(build_cluster(FABRICS[preset], 2, H100).graph, H100, name=preset)
+    assert cluster.nic_ranks(ranks).tolist() == ranks.tolist()
+    alone = build_graph_cluster(build_cluster(FABRICS[preset], 1, H100).graph, H100, name=preset)
+    assert alone.nic_ranks(ranks[: ranks.size // 2]).tolist() == ranks[: ranks.size // 2].tolist()

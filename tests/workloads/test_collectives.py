@@ -15,13 +15,13 @@ from topology.presets.devices import DEVICES
 from topology.presets.protocols import protocols_of
 from workloads.collectives import (
     COLLECTIVES,
+    OPERATIONS,
     CollectiveAlgorithm,
     Exchange,
     algorithm_names,
     algorithms_for,
     all_to_all,
     hierarchical_all_reduce,
-    operations,
     point_to_point,
 )
 from workloads.collectives.ring import ring_all_reduce, rings
@@ -158,7 +158,12 @@ def test_an_algorithm_that_is_entered_in_the_table_alone_can_be_named(monkeypatc
 @pytest.mark.parametrize("algorithm", COLLECTIVES)
 def test_no_algorithm_has_an_operation_that_the_ring_lacks(algorithm):
     """The ring runs what another algorithm does not have."""
-    assert set(COLLECTIVES[algorithm].exchanges) <= set(operations())
+    assert set(COLLECTIVES[algorithm].exchanges) <= set(COLLECTIVES["ring"].exchanges)
+
+
+def test_the_ring_has_every_operation_whose_algorithm_is_chosen():
+    with_algorithms = [name for name, operation in OPERATIONS.items() if operation.has_algorithms]
+    assert with_algorithms == list(COLLECTIVES["ring"].exchanges)
 
 
 @pytest.mark.parametrize("algorithm", COLLECTIVES)
@@ -192,6 +197,60 @@ def test_hops_between_an_even_number_of_nodes_use_each_nic_once_and_stay_on_its_
     hops = [(a, b) for cycle in rings(ranks, nodes) for a, b in pairwise([*cycle, cycle[0]]) if a // 8 != b // 8]
     assert all(a % 8 == b % 8 for a, b in hops)
     assert sorted(a for a, _ in hops) == sorted(b for _, b in hops) == ranks
+
+
+EVERY_SECOND = [0, 2, 4, 6]
+"""Positions of the GPUs next to a NIC on a node of eight GPUs and four NICs."""
+
+
+def next_to_nics(ranks: list[int], positions: list[int]) -> list[int]:
+    return [rank for rank in ranks if rank % 8 in positions]
+
+
+def test_rings_of_eight_gpus_and_four_nics_enter_and_leave_at_the_nics():
+    """Written by hand for three nodes: the closing hop goes from rail j - 1 to rail j."""
+    ranks, nodes = ranks_on([8, 8, 8])
+    first, second, third, fourth = rings(ranks, nodes, next_to_nics(ranks, EVERY_SECOND))
+    assert first == [0, 1, 2, 3, 4, 5, 7, 6, 14, 15, 13, 12, 11, 10, 9, 8, 16, 17, 18, 19, 20, 21, 23, 22]
+    assert second == [2, 3, 4, 5, 6, 7, 1, 0, 8, 9, 15, 14, 13, 12, 11, 10, 18, 19, 20, 21, 22, 23, 17, 16]
+    assert [ring[0] for ring in (third, fourth)] == [4, 6]
+    assert [ring[-1] for ring in (third, fourth)] == [18, 20]
+
+
+@pytest.mark.parametrize("num_nodes", [2, 3, 4, 5])
+@pytest.mark.parametrize("positions", [EVERY_SECOND, [3, 5], list(range(8))], ids=str)
+def test_each_nic_sends_and_receives_one_ring_however_many_nodes(num_nodes, positions):
+    """With k rings of n ranks a NIC carries 2 (n - 1) / n * S / k each way: S = 640 on 40 ranks, 4 rings: 312."""
+    ranks, nodes = ranks_on([8] * num_nodes)
+    exchange = ring_all_reduce(ranks, nodes, 640.0, next_to_nics(ranks, positions))
+    crosses = exchange.src // 8 != exchange.dst // 8
+    expected = 2 * (len(ranks) - 1) / len(ranks) * 640.0 / len(positions)
+    sent, received = (
+        {rank: float(exchange.num_bytes[crosses & (ends == rank)].sum()) for rank in np.unique(ends[crosses]).tolist()}
+        for ends in (exchange.src, exchange.dst)
+    )
+    assert sent == received == {rank: pytest.approx(expected) for rank in next_to_nics(ranks, positions)}
+    if (num_nodes, positions) == (5, EVERY_SECOND):
+        assert expected == 312.0
+
+
+@pytest.mark.parametrize("num_nodes", [2, 4])
+def test_rings_over_ranks_next_to_nics_stay_on_their_rails_for_an_even_number_of_nodes(num_nodes):
+    ranks, nodes = ranks_on([8] * num_nodes)
+    for ring in rings(ranks, nodes, next_to_nics(ranks, EVERY_SECOND)):
+        assert all(a % 8 == b % 8 for a, b in pairwise([*ring, ring[0]]) if a // 8 != b // 8)
+
+
+@given(node_sizes=NODES, positions=st.sets(st.integers(0, 4)))
+def test_no_rank_carries_two_rings_into_a_node_or_out_of_it(node_sizes, positions):
+    """Also where nodes have unequally many ranks, and unequally many of them next to NICs."""
+    ranks, nodes = ranks_on(node_sizes)
+    cycles = rings(ranks, nodes, next_to_nics(ranks, sorted(positions)))
+    assert all(sorted(ring) == ranks for ring in cycles)
+    hops = [(a, b) for ring in cycles for a, b in pairwise([*ring, ring[0]]) if a // 8 != b // 8]
+    assert len(hops) == (len(cycles) * len(node_sizes) if len(node_sizes) > 1 else 0)
+    for ends in zip(*hops, strict=True):
+        assert len(set(ends)) == len(ends)
 
 
 @given(node_sizes=NODES)

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from workloads.blocks.attention import GroupedQueryAttention
+from workloads.blocks.layer import Mixer
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
 from workloads.layers import (
     attention_block,
@@ -61,21 +63,47 @@ def routed(model: ModelSpec, kind: str = "multinomial") -> np.ndarray:
     return counts[0, 0].T
 
 
-def flops_of_layer(model: ModelSpec, layer: int, tp: int) -> float:
+def attentions_of(model: ModelSpec) -> list[Mixer]:
+    """Return each kind of attention of a model."""
+    return [layer.attention for layer, _ in model.layer_kinds(range(model.layers)) if layer.attention is not None]
+
+
+def splits_evenly(model: ModelSpec, tp: int) -> bool:
+    """Tell whether TP copies nothing and pads nothing: no latents, no KV heads, no vocabulary."""
+    attentions = attentions_of(model)
+    copies = any(mixer.num_params_per_rank(tp) * tp > mixer.num_params for mixer in attentions)
+    return not (copies or model.vocab % tp or any(mixer.why_not_split(tp) for mixer in attentions))
+
+
+def flops_of_layer(model: ModelSpec, number: int, tp: int) -> float:
     """Return the FLOPs of all ranks for one layer of `TOKENS` tokens."""
-    attention = tp * total_flops(attention_block(model.attention, TOKENS, SEQUENCE, tp=tp))
-    if not model.is_moe_layer(layer):
+    layer, attention = model.layer(number), 0.0
+    if layer.attention is not None:
+        attention = tp * total_flops(attention_block(layer.attention, TOKENS, SEQUENCE, tp=tp))
+    if layer.ffn is None:
+        return attention
+    if not layer.is_moe:
         return attention + tp * total_flops(dense_ffn_block(model.plain_ffn, TOKENS, tp=tp))
     owned = TOKENS // tp
     each = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
     return attention + tp * total_flops(each) + total_flops(expert_block(model.moe_ffn, routed(model)))
 
 
+EVERY_SPLIT = pytest.mark.parametrize(
+    ("model", "tp"),
+    [
+        pytest.param(model, tp, id=f"{name}-{tp}")
+        for name, model in SHAPES.items()
+        for tp in (1, 2, 4)
+        if splits_evenly(model, tp)
+    ],
+)
+
+
 # --- sums ----------------------------------------------------------------------------------------------------------
 
 
-@EVERY_SHAPE
-@EVERY_TP
+@EVERY_SPLIT
 def test_kernels_of_all_ranks_add_up_to_the_flops_of_the_model(model, tp):
     layers = sum(flops_of_layer(model, layer, tp) for layer in range(model.layers))
     head = tp * total_flops(head_block(model, TOKENS, tp=tp))
@@ -84,24 +112,26 @@ def test_kernels_of_all_ranks_add_up_to_the_flops_of_the_model(model, tp):
         assert found == pytest.approx(expected, rel=ROUNDING)
 
 
-@EVERY_SHAPE
-@EVERY_TP
+@EVERY_SPLIT
 def test_weights_of_all_ranks_add_up_to_the_parameters_of_the_block(model, tp):
-    assert tp * num_weights(attention_block(model.attention, TOKENS, SEQUENCE, tp=tp)) == model.num_attention_params
+    for mixer in attentions_of(model):
+        assert tp * num_weights(attention_block(mixer, TOKENS, SEQUENCE, tp=tp)) == mixer.num_matrix_params
     assert tp * num_weights(dense_ffn_block(model.plain_ffn, TOKENS, tp=tp)) == model.num_dense_ffn_params
     assert tp * num_weights(head_block(model, TOKENS, tp=tp)) == model.num_embedding_params
     if model.experts:
         assert num_weights(expert_block(model.moe_ffn, routed(model))) == model.experts * model.num_expert_params
-        assert num_weights(shared_expert_block(model.moe_ffn, TOKENS)) == model.shared_experts * model.num_expert_params
-        assert num_weights(router_block(model.moe_ffn, TOKENS)) == model.hidden * model.experts
+        assert num_weights(shared_expert_block(model.moe_ffn, TOKENS)) == model.moe_ffn.num_shared_params
+        columns = model.experts + model.shared_expert_gate
+        assert num_weights(router_block(model.moe_ffn, TOKENS)) == model.hidden * columns
 
 
 @pytest.mark.parametrize("model", [model for model in SHAPES.values() if model.kv_heads < model.heads])
 def test_fewer_kv_heads_than_ranks_are_copied(model):
+    mixer = next(mixer for mixer in attentions_of(model) if isinstance(mixer, GroupedQueryAttention))
     tp = 2 * model.kv_heads
-    qkv = attention_block(model.attention, TOKENS, SEQUENCE, tp=tp)[1]
+    qkv = attention_block(mixer, TOKENS, SEQUENCE, tp=tp)[1]
     assert isinstance(qkv, Gemm)
-    assert qkv.n == (model.heads // tp + 2) * model.head_dim
+    assert qkv.n == (model.heads // tp * (2 if mixer.has_gate else 1) + 2) * model.head_dim
 
 
 @EVERY_SHAPE

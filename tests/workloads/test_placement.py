@@ -83,10 +83,12 @@ def test_eplb_gives_the_published_plan(loads, slots):
 def test_no_placement_loses_or_doubles_an_expert(kind, data):
     """Every expert has a slot, and with no replicas exactly one."""
     num_ranks = data.draw(st.integers(1, 8))
-    num_experts = num_ranks * data.draw(st.integers(1, 8))
-    replicas = num_ranks * data.draw(st.integers(0, 2)) if kind == "eplb" else 0
+    num_experts, replicas = num_ranks * data.draw(st.integers(1, 8)), 0
+    if PLACEMENTS[kind].uses("replicas") and not PLACEMENTS[kind].is_given:
+        num_experts += data.draw(st.integers(0, num_ranks - 1))
+        replicas = -num_experts % num_ranks + num_ranks * data.draw(st.integers(0, 2))
     loads = np.array(data.draw(st.lists(st.integers(0, 1000), min_size=num_experts, max_size=num_experts)), dtype=float)
-    rule = rule_of(kind, num_experts, num_ranks, replicas)
+    rule = PlacementRule(kind=kind, replicas=replicas) if replicas else rule_of(kind, num_experts, num_ranks)
     slots = place_experts(rule, num_experts=num_experts, num_ranks=num_ranks, layer=3, loads=loads)
     assert slots.shape == (num_ranks, (num_experts + replicas) // num_ranks)
     copies = np.bincount(slots.ravel(), minlength=num_experts)

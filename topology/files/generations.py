@@ -73,7 +73,7 @@ class Generation:
     """What GPUs of one compute capability are connected with."""
 
     nvlink_bytes_per_s: float
-    """One NVLink."""
+    """Bandwidth of one NVLink in one direction."""
     nccl_bytes_per_s: float
     """What NCCL credits it with."""
     max_nvlinks: int

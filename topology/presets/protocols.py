@@ -167,7 +167,7 @@ class _Inside:
     nvls: float | str | None = None
     """Fraction of what Simple reaches, with the switch reducing; None where it does not."""
     source: str
-    """Of `simple`."""
+    """Where the fraction under Simple comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ class _Between:
     has_ll128: bool = True
     """Whether LL128 runs on it: it needs stores of 128 bytes to arrive whole."""
     source: str
-    """Of `simple`."""
+    """Where the fraction under Simple comes from."""
 
 
 _A3 = "A3-Mega all-reduce, 2 nodes"

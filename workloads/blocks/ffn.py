@@ -63,6 +63,11 @@ class DenseFfn:
         """Parameters that one token meets: all."""
         return self.num_params
 
+    @property
+    def num_active_matrix_params(self) -> int:
+        """Parameters of matrix products that one token meets: all."""
+        return self.num_params
+
     def num_recomputed_params(self, recompute: Recompute) -> int:
         """Return the parameters whose products a backward pass recomputes for a token."""
         return self.num_params if recompute.recomputes("mlp") else 0
@@ -119,7 +124,7 @@ class MoeFfn:
     expert: DenseFfn
     """One expert; all experts of the layer are alike."""
     experts: int
-    """Routed experts."""
+    """Routed experts of the layer, on all ranks."""
     shared: DenseFfn | None
     """The FFN of all shared experts side by side; None: no shared experts."""
     top_k: int
@@ -149,10 +154,15 @@ class MoeFfn:
         """Parameters that one token meets, all of the router among them."""
         return self.top_k * self.expert.num_params + self.num_shared_params + self.num_router_params
 
+    @property
+    def num_active_matrix_params(self) -> int:
+        """Parameters of matrix products that one token meets: all but the bias of the router."""
+        return self.num_active_params - (self.experts if self.has_router_bias else 0)
+
     def num_recomputed_params(self, recompute: Recompute) -> int:
         """Return the parameters whose products a backward pass recomputes for a token."""
         if recompute.recomputes("moe"):
-            return self.num_active_params
+            return self.num_active_matrix_params
         return self.num_shared_params if recompute.recomputes("shared_experts") else 0
 
     def num_params_per_rank(self, *, tp: int, ep: int, shared_tp: int, expert_replicas: int = 0) -> tuple[int, int]:
@@ -172,8 +182,8 @@ class MoeFfn:
         return dense, self.expert.num_params * (self.experts + expert_replicas) // ep
 
     def router_kernels(self, tokens: int) -> list[Kernel]:
-        """Return the forward kernels of the router for the tokens of a rank."""
-        return [Gemm(kind="other_compute", m=tokens, n=self.experts, k=self.expert.hidden)]
+        """Return the forward kernels of router and gate of the shared experts for the tokens of a rank."""
+        return [Gemm(kind="other_compute", m=tokens, n=self.experts + self.has_shared_gate, k=self.expert.hidden)]
 
     def shared_kernels(self, tokens: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""

@@ -130,17 +130,44 @@ class LatentAttention:
             Gemm(kind="attention", m=tokens, n=self.hidden, k=heads * self.v_head_dim),
         ]
 
+    def decode_kernels(self, sequences: int, context: int, *, tp: int = 1) -> list[Kernel]:
+        """Return the kernels of one new token of each of some sequences on one rank, with absorbed projections.
+
+        Parameters
+        ----------
+        sequences
+            Sequences that each have one new token.
+        context
+            Tokens of a sequence that the new token attends to.
+        """
+        heads, attended = self.heads // tp, min(context, self.window or context)
+        per_head = self.latent_width + self.kv_lora_rank  # query or score's side, and the result
+        flops = 2.0 * sequences * attended * heads * per_head
+        moved = sequences * (attended * self.latent_width + heads * per_head)
+        absorbed = [  # one product of each head
+            Gemm(kind="attention", m=sequences, n=heads * width, k=self.kv_lora_rank)
+            for width in (self.qk_nope_head_dim, self.v_head_dim)
+        ]
+        return [
+            *self._down_kernels(sequences),
+            self._up_kernels(sequences, tp=tp)[0],
+            absorbed[0],
+            Attention(kind="attention", flops=flops, num_bytes=float(moved * self.dtype_bytes)),
+            absorbed[1],
+            Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
+        ]
+
     # ---- recomputation -------------------------------------------------------------------------------------------
 
     def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again."""
-        again: list[Kernel] = []
+        recomputed: list[Kernel] = []
         if recompute.recomputes("mla_up_proj"):
             down = 2 if self.q_lora_rank else 1
-            again += [kernels[down], *kernels[down + 1 : down + 3]]
+            recomputed += [kernels[down], *kernels[down + 1 : down + 3]]
         if recompute.recomputes("core_attn"):
-            again += [kernel for kernel in kernels if isinstance(kernel, Attention)]
-        return again
+            recomputed += [kernel for kernel in kernels if isinstance(kernel, Attention)]
+        return recomputed
 
     def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
         """Return the FLOPs that the backward pass recomputes of one token, all scores among them."""

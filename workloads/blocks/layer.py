@@ -74,7 +74,7 @@ class Layer:
 
     def flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Return the forward FLOPs of one token, averaged over the sequence."""
-        matrices = self.num_projection_params + (0 if self.ffn is None else self.ffn.num_active_params)
+        matrices = self.num_projection_params + (0 if self.ffn is None else self.ffn.num_active_matrix_params)
         if self.attention is None:
             return 2.0 * matrices
         scores = self.attention.score_flops_per_token(sequence_length, causal=causal)

@@ -6,8 +6,7 @@ Mamba-2, of H heads of width P (d = H P), a state of N values per channel, G gro
 
     parameters   in_proj hidden * (2 d + 2 G N + H), convolution (K + 1) * (d + 2 G N), A, D, dt_bias 3 H, norm d,
                  out_proj d * hidden
-    FLOPs        2 K (d + 2 G N)             convolution, of a token
-                 2 Q (G N + d)               inside a chunk of Q tokens; half of it is left by the causal mask
+    FLOPs        2 Q (G N + d)               inside a chunk of Q tokens; half of it is left by the causal mask
                  4 N d                       into the state and out of the state
     state        H P N + (K - 1) (d + 2 G N) values of a sequence, whatever its length
 
@@ -15,12 +14,12 @@ Gated delta net, of H_k key heads of width D_k and H_v value heads of width D_v 
 
     parameters   in_proj hidden * (2 k + 2 d + 2 H_v), convolution K * (2 k + d), A, dt_bias 2 H_v, norm D_v,
                  out_proj d * hidden
-    FLOPs        2 K (2 k + d)               convolution, of a token
-                 2 Q H_v (3 D_k + 2 D_v)     inside a chunk of Q tokens; half of it is left by the causal mask
+    FLOPs        2 Q H_v (3 D_k + 2 D_v)     inside a chunk of Q tokens; half of it is left by the causal mask
                  6 H_v D_k D_v               correction of the state, update, output
     state        H_v D_k D_v + (K - 1) (2 k + d) values of a sequence
 
-Both are linear in the sequence, and keep no KV cache. Heads are split over TP; groups too, but each rank has one.
+The FLOPs are those of a token; the short convolution counts none, like elementwise kernels. Both are linear in the
+sequence, and keep no KV cache. Heads are split over TP.
 
 Assumptions
 -----------
@@ -120,9 +119,8 @@ class StateSpace:
         return tp
 
     def score_flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
-        """Return the FLOPs of convolution and scan for one token."""
-        convolution = 2.0 * self.conv_kernel * self.conv_width
-        return convolution + self.scan_flops_per_token(sequence_length, causal=causal)
+        """Return the FLOPs of the scan for one token."""
+        return self.scan_flops_per_token(sequence_length, causal=causal)
 
     def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of projections, convolution, scan and gated norm on one rank."""

@@ -10,10 +10,11 @@ from workloads.collectives.hierarchical import hierarchical_all_reduce
 from workloads.collectives.registry import (
     AUTO,
     COLLECTIVES,
+    OPERATIONS,
     CollectiveAlgorithm,
+    Operation,
     algorithm_names,
     algorithms_for,
-    operations,
 )
 from workloads.collectives.ring import ring_all_reduce, ring_broadcast
 from workloads.collectives.tree import nvls_all_reduce, tree_all_reduce
@@ -21,15 +22,16 @@ from workloads.collectives.tree import nvls_all_reduce, tree_all_reduce
 __all__ = [
     "AUTO",
     "COLLECTIVES",
+    "OPERATIONS",
     "CollectiveAlgorithm",
     "Exchange",
+    "Operation",
     "Step",
     "algorithm_names",
     "algorithms_for",
     "all_to_all",
     "hierarchical_all_reduce",
     "nvls_all_reduce",
-    "operations",
     "point_to_point",
     "ring_all_reduce",
     "ring_broadcast",

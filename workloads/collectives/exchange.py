@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Exchange", "Pairs", "Step", "cycle", "ranks_by_node", "spread_inside", "two_level_exchange"]
+__all__ = ["Exchange", "Pairs", "Step", "cycle", "rails_of", "ranks_by_node", "spread_inside", "two_level_exchange"]
 
 IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
@@ -71,6 +71,34 @@ def ranks_by_node(ranks: Sequence[int], node_of: Sequence[int]) -> list[list[int
     for rank, node in zip(ranks, node_of, strict=True):
         groups.setdefault(int(node), []).append(int(rank))
     return list(groups.values())
+
+
+def rails_of(nodes: Sequence[Sequence[int]], nic_ranks: Sequence[int] = ()) -> list[list[int]]:
+    """Return the ranks of each node over which a collective enters and leaves the node.
+
+    Rings and trees use as many rails as the node with the fewest of these ranks has.
+
+    Parameters
+    ----------
+    nodes
+        Ranks of each node.
+    nic_ranks
+        Ranks that are next to a NIC; a node without any, and every node where none is given, uses all of its ranks.
+        Where nodes have enough positions in common, each node uses these positions: rails are then not crossed.
+
+    Examples
+    --------
+    Four GPUs and two NICs a node, and a second node that has lost NIC 0:
+
+    >>> rails_of([[0, 1, 2, 3], [8, 9, 10, 11]], [0, 2, 8, 10]), rails_of([[0, 1, 2, 3], [8, 9, 10, 11]], [0, 2, 10])
+    ([[0, 2], [8, 10]], [[2], [10]])
+    """
+    is_next = frozenset(nic_ranks)
+    own = [[i for i, rank in enumerate(node) if rank in is_next] or list(range(len(node))) for node in nodes]
+    common = sorted(set(own[0]).intersection(*own[1:]))
+    if len(common) == min(map(len, own)):
+        own = [common] * len(nodes)
+    return [[node[i] for i in positions] for node, positions in zip(nodes, own, strict=True)]
 
 
 def cycle(ranks: Sequence[int]) -> Pairs:

@@ -31,24 +31,30 @@ from workloads.collectives.ring import ring_all_gather, ring_all_reduce, ring_re
 __all__ = ["hierarchical_all_gather", "hierarchical_all_reduce", "hierarchical_reduce_scatter"]
 
 
-def hierarchical_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+def hierarchical_all_reduce(
+    ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, nic_ranks: Sequence[int] = ()
+) -> Exchange:
     """Sum `num_bytes` over all `ranks`, level by level.
 
     >>> exchange = hierarchical_all_reduce([0, 1, 8, 9], [0, 0, 1, 1], 100.0)
     >>> exchange.total_bytes  # 4 ranks send 2 * 1/2 * 100 inside and 2 * 1/2 * 50 across
     600.0
     """
-    return _two_levels(ranks, node_of, num_bytes, rounds=2) or ring_all_reduce(ranks, node_of, num_bytes)
+    return _two_levels(ranks, node_of, num_bytes, rounds=2) or ring_all_reduce(ranks, node_of, num_bytes, nic_ranks)
 
 
-def hierarchical_all_gather(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+def hierarchical_all_gather(
+    ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, nic_ranks: Sequence[int] = ()
+) -> Exchange:
     """Collect a tensor of `num_bytes` on all `ranks`: along the rails, then inside the nodes."""
-    return _two_levels(ranks, node_of, num_bytes, rounds=1) or ring_all_gather(ranks, node_of, num_bytes)
+    return _two_levels(ranks, node_of, num_bytes, rounds=1) or ring_all_gather(ranks, node_of, num_bytes, nic_ranks)
 
 
-def hierarchical_reduce_scatter(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+def hierarchical_reduce_scatter(
+    ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, nic_ranks: Sequence[int] = ()
+) -> Exchange:
     """Sum `num_bytes` over all `ranks` and leave an equal share on each: inside the nodes, then along the rails."""
-    return _two_levels(ranks, node_of, num_bytes, rounds=1) or ring_reduce_scatter(ranks, node_of, num_bytes)
+    return _two_levels(ranks, node_of, num_bytes, rounds=1) or ring_reduce_scatter(ranks, node_of, num_bytes, nic_ranks)
 
 
 def _two_levels(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, *, rounds: int) -> Exchange | None:

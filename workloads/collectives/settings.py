@@ -1,5 +1,8 @@
 """How the transfers of a run are simulated, as one value: the section `network:` of a scenario.
 
+The all-to-alls of experts are entered in `ALL_TO_ALLS`: the values of `network.all_to_all` and all that the program
+knows about an all-to-all follow from its entry.
+
 References
 ----------
 DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.2: 20 SMs for the hierarchical all-to-alls.
@@ -8,13 +11,30 @@ DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.2: 20 SMs for the
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ALL_TO_ALLS", "DEFAULT_NETWORK", "FIDELITIES", "NetworkSettings"]
+__all__ = ["ALL_TO_ALLS", "DEFAULT_NETWORK", "FIDELITIES", "AllToAll", "NetworkSettings"]
 
 FIDELITIES: Final = ("bulk", "flow")
-"""`bulk`: a collective is one transfer; `flow`: the pairs of ranks of an all-to-all end each on its own."""
-ALL_TO_ALLS: Final = ("direct", "hierarchical", "low_latency")
-"""Algorithms of dispatch and combine; hierarchical: a token crosses to each node once."""
-_DEEPSEEK_SMS: Final = 20
+"""Levels of detail in which transfers are simulated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllToAll:
+    """An algorithm of dispatch and combine."""
+
+    protocol: str
+    """Name that `topology.presets.protocols` has for the algorithm."""
+    default_num_sms: int | None = None
+    """SMs that dispatch and combine take on each rank unless the scenario gives their number; None: no SMs."""
+    relays_by_node: bool = False
+    """Whether a token crosses to each node once, and a rank of the node passes the token on."""
+
+
+ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
+    "direct": AllToAll(protocol="direct"),
+    "hierarchical": AllToAll(protocol="hierarchical_all_to_all", default_num_sms=20, relays_by_node=True),
+    "low_latency": AllToAll(protocol="low_latency"),
+}
+"""Algorithm of dispatch and combine by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,22 +42,27 @@ class NetworkSettings:
     """Algorithms of the collectives, and the detail in which transfers are simulated."""
 
     fidelity: str = "bulk"
-    """One of `FIDELITIES`."""
+    """`bulk`: a collective is one transfer; `flow`: each pair of ranks ends on its own."""
     all_reduce: str = "auto"
-    """Algorithm of all-reduce, all-gather and reduce-scatter by name; auto: the cheapest of NCCL's."""
+    """Algorithm of all-reduce, all-gather and reduce-scatter; auto: NCCL's cheapest, with its protocol."""
     all_to_all: str = "direct"
-    """Algorithm of dispatch, combine and all-to-all, one of `ALL_TO_ALLS`."""
+    """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
     num_sms: int | None = None
-    """SMs that dispatch and combine take on each rank; None: see `exchange_num_sms`."""
+    """SMs that dispatch and combine take on each rank; None: 20 for hierarchical, else none."""
 
     @property
     def exchange_num_sms(self) -> int | None:
-        """SMs that dispatch and combine take on each rank: 20 by default for the hierarchical exchange, else none.
+        """SMs that dispatch and combine take on each rank: as the scenario says, or the default of the algorithm.
 
         >>> NetworkSettings().exchange_num_sms, NetworkSettings(all_to_all="hierarchical").exchange_num_sms
         (None, 20)
         """
-        return self.num_sms or (_DEEPSEEK_SMS if self.all_to_all == "hierarchical" else None)
+        return self.num_sms or self.all_to_all_algorithm.default_num_sms
+
+    @property
+    def all_to_all_algorithm(self) -> AllToAll:
+        """The entry of dispatch and combine in `ALL_TO_ALLS`."""
+        return ALL_TO_ALLS[self.all_to_all]
 
 
 DEFAULT_NETWORK: Final = NetworkSettings()

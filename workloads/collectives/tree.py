@@ -17,6 +17,8 @@ all. 6/5 is what NCCL's cost model counts for any g.
 Assumptions
 -----------
 NVLS sends one message inside a node, however many ranks the node has: ranks wait for the switch, not for each other.
+Every rank of a node is a rail of the trees, also where several ranks share a NIC; NCCL's trees leave a node over the
+ranks next to a NIC only, as rings do here.
 
 References
 ----------
@@ -36,13 +38,16 @@ __all__ = ["nvls_all_reduce", "tree_all_reduce", "two_trees"]
 _NVLS_RATIO = 6 / 5
 
 
-def tree_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+def tree_all_reduce(
+    ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, nic_ranks: Sequence[int] = ()
+) -> Exchange:
     """Sum `num_bytes` over all `ranks` and leave the result on each.
 
     >>> exchange = tree_all_reduce([0, 8], [0, 1], 100.0)
     >>> exchange.src.tolist(), exchange.num_bytes.tolist()  # each half up one tree and down again
     ([8, 0, 0, 8], [50.0, 50.0, 50.0, 50.0])
     """
+    del nic_ranks
     nodes = ranks_by_node(ranks, node_of)
     chains = [(node, cycle(node)) for node in nodes if len(node) > 1]
     up_and_down = [[*chain, *((b, a) for a, b in chain)] for _, chain in chains]
@@ -57,7 +62,9 @@ def tree_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
     )
 
 
-def nvls_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: float) -> Exchange:
+def nvls_all_reduce(
+    ranks: Sequence[int], node_of: Sequence[int], num_bytes: float, nic_ranks: Sequence[int] = ()
+) -> Exchange:
     """Sum `num_bytes` over all `ranks` by the switch; by the ring unless nodes have equally many ranks, at least two.
 
     >>> nvls_all_reduce([0, 1, 2, 3], [0, 0, 0, 0], 100.0).total_bytes  # 4 ranks send 120 each
@@ -65,7 +72,7 @@ def nvls_all_reduce(ranks: Sequence[int], node_of: Sequence[int], num_bytes: flo
     """
     nodes = ranks_by_node(ranks, node_of)
     if len(nodes[0]) < 2 or len({len(node) for node in nodes}) > 1:
-        return ring_all_reduce(ranks, node_of, num_bytes)
+        return ring_all_reduce(ranks, node_of, num_bytes, nic_ranks)
     exchange = two_level_exchange(
         inside=[pair for node in nodes for pair in cycle(node)],
         inside_bytes=_NVLS_RATIO * num_bytes,

@@ -19,15 +19,17 @@ from workloads.memory.params import (
     params_per_rank,
     stage_parameters_in_order,
 )
-from workloads.memory.precision import MEGATRON_PRECISION, Precision
+from workloads.memory.precision import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
 from workloads.memory.reserved import reserved_bytes
-from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
+from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, ZERO_LEVELS, StateBytes, state_bytes
 
 __all__ = [
     "GRADIENT_BYTES",
     "MEGATRON_PRECISION",
     "OPTIMIZER_BYTES",
     "RECOMPUTE_MODULES",
+    "STATE_DTYPE_BYTES",
+    "ZERO_LEVELS",
     "Precision",
     "Recompute",
     "StageParameters",

@@ -16,9 +16,10 @@ Megatron-LM, `--accumulate-allreduce-grads-in-fp32`, `--exp-avg-dtype`. DeepSeek
 
 from dataclasses import dataclass
 
-__all__ = ["MEGATRON_PRECISION", "Precision"]
+__all__ = ["MEGATRON_PRECISION", "STATE_DTYPE_BYTES", "Precision"]
 
-_BYTES = {"fp32": 4, "bf16": 2}
+STATE_DTYPE_BYTES = {"fp32": 4, "bf16": 2}
+"""Bytes of a gradient or a moment, by type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,12 @@ class Precision:
     @property
     def gradient_bytes(self) -> int:
         """Bytes of a gradient."""
-        return _BYTES[self.gradient]
+        return STATE_DTYPE_BYTES[self.gradient]
 
     @property
     def optimizer_bytes(self) -> int:
         """Bytes of the optimizer's state of a parameter: master weight and two moments."""
-        return 4 + 2 * _BYTES[self.moment]
+        return 4 + 2 * STATE_DTYPE_BYTES[self.moment]
 
     def step_bytes(self, weight_bytes: int) -> float:
         """Return the bytes that Adam reads and writes for a parameter."""

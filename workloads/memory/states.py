@@ -36,12 +36,14 @@ from workloads.memory.precision import MEGATRON_PRECISION, Precision
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
-__all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "StateBytes", "state_bytes"]
+__all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "ZERO_LEVELS", "StateBytes", "state_bytes"]
 
 GRADIENT_BYTES = MEGATRON_PRECISION.gradient_bytes
 """Bytes of a gradient by default."""
 OPTIMIZER_BYTES = MEGATRON_PRECISION.optimizer_bytes
 """Bytes of Adam's state per parameter by default."""
+ZERO_LEVELS = (0, 1, 2, 3)
+"""Levels of ZeRO; each level splits more states over the replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

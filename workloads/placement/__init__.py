@@ -6,7 +6,7 @@
 - `workloads.placement.bound`: a lower bound on the load of the busiest rank, beside what placements reach.
 """
 
-from workloads.placement.kinds import PLACEMENTS, PlacementKind, PlacementRule, place_experts
+from workloads.placement.kinds import PLACEMENTS, PlacementKind, PlacementRule, contiguous_slots, place_experts
 from workloads.placement.slots import split_over_replicas
 
-__all__ = ["PLACEMENTS", "PlacementKind", "PlacementRule", "place_experts", "split_over_replicas"]
+__all__ = ["PLACEMENTS", "PlacementKind", "PlacementRule", "contiguous_slots", "place_experts", "split_over_replicas"]

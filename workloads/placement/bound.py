@@ -81,9 +81,10 @@ def max_over_mean(loads: FloatArray, *, num_ranks: int, replicas: int = 0) -> di
     loads
         Tokens of each expert, not all 0. Shape [E].
     num_ranks
-        Ranks, which divide the experts.
+        Ranks, which divide the slots.
     replicas
-        Slots beyond one for each expert, a multiple of the ranks; with any, EPLB is among the placements.
+        Slots beyond one for each expert; with any, EPLB is among the placements. The other placements have them where
+        the ranks do not divide the experts.
 
     Raises
     ------
@@ -95,7 +96,8 @@ def max_over_mean(loads: FloatArray, *, num_ranks: int, replicas: int = 0) -> di
     >>> max_over_mean(np.array([5.0, 3.0, 1.0, 3.0]), num_ranks=2)
     {'contiguous': 1.3333333333333333, 'greedy': 1.0, 'bound': 1.0}
     """
-    rules = [PlacementRule(kind="contiguous"), PlacementRule(kind="greedy")]
+    needed = replicas if loads.size % num_ranks else 0
+    rules = [PlacementRule(kind=kind, replicas=needed) for kind in ("contiguous", "greedy")]
     if replicas:
         rules.append(PlacementRule(kind="eplb", replicas=replicas))
     ratios, mean = {}, float(loads.sum()) / num_ranks

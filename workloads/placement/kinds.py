@@ -2,12 +2,17 @@
 
 Model
 -----
-    contiguous     rank r holds experts r n, ..., r n + n - 1, where n = experts / ranks
+    contiguous     rank r holds slots r n, ..., r n + n - 1, where n = slots / ranks; slot i holds expert i mod experts
     round_robin    rank r holds experts r, r + ranks, r + 2 ranks, ...
     random         a random permutation for each layer
-    explicit       the lists of the scenario, for all layers or for each layer with experts
-    greedy         the experts of a layer are packed by their loads, the heaviest first, n experts on each rank
+    explicit       the lists of the scenario, for all layers or for each layer: the experts of each rank, or the expert
+                   in each slot of all ranks
+    greedy         the experts of a layer are packed by their loads, the heaviest first, n slots on each rank; replicas
+                   go to the experts with the most load per replica
     eplb           experts and replicas as in `workloads.placement.eplb`
+
+Slots are experts and replicas; ranks hold equally many. Contiguous placement with replicas is what vLLM and SGLang
+start from (`arange(slots) % experts`), and their `physical_to_logical_map` [layers, slots] is an explicit placement.
 
 A new placement is one function of a `PlacementRequest` and one entry of `PLACEMENTS`. The conformance tests are
 parametrised over `PLACEMENTS`.
@@ -20,11 +25,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 from workloads.placement.eplb import eplb, pack
 from workloads.routing.request import PLACES, stream
 
-__all__ = ["PLACEMENTS", "PlacementKind", "PlacementRequest", "PlacementRule", "place_experts"]
+__all__ = ["PLACEMENTS", "PlacementKind", "PlacementRequest", "PlacementRule", "contiguous_slots", "place_experts"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -35,24 +40,22 @@ class PlacementRule:
     """How experts are placed on the ranks of their group."""
 
     kind: str = "contiguous"
-    """Name of the placement, a key of `PLACEMENTS`."""
+    """Name of the placement."""
     replicas: int = 0
-    """Expert replicas: slots beyond one slot for each expert, over all ranks of a group."""
+    """Copies of experts beyond one of each, over all ranks of a group: EP divides experts + replicas."""
     groups: int = 1
-    """Groups of experts that stay on one node where they can."""
+    """Groups of experts that stay on one node, a multiple of the nodes, with kind eplb; 1: no groups."""
     window: int = 8
-    """Microbatches whose loads a plan is made from."""
+    """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: int = 0
     """Microbatches between the last microbatch of the window and the first that runs under the plan."""
     every: int | None = None
-    """Microbatches after which a plan is replaced by a plan from a later window; None: one plan for the run."""
+    """Microbatches after which a new plan replaces a plan, with kinds greedy and eplb; None: one plan for the run."""
     moves: bool = False
-    """Whether experts are copied to the ranks that did not hold them under the plan before.
-
-    Without `every` the plan before is the contiguous placement.
-    """
-    experts: tuple[tuple[int, ...], ...] = ()
-    """Experts of each rank, for all layers or for one layer with experts after another (explicit)."""
+    """Whether experts are copied to ranks that lack them under the plan before (without `every`: contiguous)."""
+    experts: tuple[tuple[int, ...], ...] | None = None
+    """With kind explicit: a list of experts for each rank of a group, or as many for each layer with experts; or the
+    expert in each slot, as vLLM's and SGLang's `physical_to_logical_map`, in one list or a list for each layer."""
 
     @property
     def is_planned(self) -> bool:
@@ -61,8 +64,21 @@ class PlacementRule:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether rank r holds the r-th part of the experts, in order."""
-        return PLACEMENTS[self.kind].is_contiguous
+        """Whether rank r holds the r-th part of the experts, in order, and there are no replicas."""
+        return PLACEMENTS[self.kind].is_contiguous and not self.replicas
+
+    def num_slots(self, num_experts: int, num_ranks: int) -> int:
+        """Return the slots of a layer on all ranks of a group: experts and replicas.
+
+        >>> PlacementRule(replicas=64).num_slots(256, 320)
+        320
+        >>> PlacementRule(kind="explicit", experts=((0, 1), (2, 0))).num_slots(3, 2)
+        4
+        """
+        if not (PLACEMENTS[self.kind].is_given and self.experts):
+            return num_experts + self.replicas
+        first = len(self.experts[0])
+        return first if first >= num_experts else max(num_experts, first * num_ranks)
 
     def keeps_nodes_together(self, num_nodes: int) -> bool:
         """Return whether the experts that one of the nodes would hold in order all stand on one node.
@@ -121,12 +137,14 @@ class PlacementKind:
     """Whether the placement depends on the loads of earlier microbatches."""
     is_contiguous: bool = False
     """Whether rank r holds the r-th part of the experts, in order."""
+    is_given: bool = False
+    """Whether the scenario lists the slots, and their number with them."""
 
     def uses(self, setting: str) -> bool:
         """Return whether a key of the scenario section `placement` has a meaning for this placement.
 
         >>> [name for name, kind in PLACEMENTS.items() if kind.uses("replicas")]
-        ['eplb']
+        ['contiguous', 'explicit', 'greedy', 'eplb']
         """
         return setting in self.settings
 
@@ -185,8 +203,19 @@ def place_experts(
     return PLACEMENTS[rule.kind].place(request)
 
 
+def contiguous_slots(num_experts: int, num_ranks: int, *, replicas: int = 0) -> IntArray:
+    """Return the expert in each slot of each rank: the experts in order, and then replicas of the first. Shape [R, C].
+
+    >>> contiguous_slots(3, 2, replicas=1)
+    array([[0, 1],
+           [2, 0]])
+    """
+    slots: IntArray = (np.arange(num_experts + replicas) % num_experts).reshape(num_ranks, -1)
+    return slots
+
+
 def _contiguous(request: PlacementRequest) -> IntArray:
-    return np.arange(request.num_experts).reshape(request.num_ranks, -1)
+    return contiguous_slots(request.num_experts, request.num_ranks, replicas=request.rule.replicas)
 
 
 def _round_robin(request: PlacementRequest) -> IntArray:
@@ -199,28 +228,51 @@ def _random(request: PlacementRequest) -> IntArray:
 
 
 def _explicit(request: PlacementRequest) -> IntArray:
-    lists, num_ranks, num_layers = request.rule.experts, request.num_ranks, request.num_expert_layers
-    per_rank = request.num_experts // num_ranks
-    plans = [lists[first : first + num_ranks] for first in range(0, len(lists), num_ranks)]
-    if len(plans) not in (1, num_layers) or not all(_is_complete(plan, request, per_rank) for plan in plans):
+    plans, num_layers = _plans_of(request), request.num_expert_layers
+    num_dense = request.layer - request.expert_layer  # before the first layer with experts, in the model
+    num_slots = request.num_experts + request.rule.replicas
+    per_rank = num_slots // request.num_ranks
+    if len(plans) not in {1, num_layers, num_layers + num_dense} or not all(
+        _is_complete(plan, request, num_slots) for plan in plans
+    ):
+        times = "each once" if not request.rule.replicas else f"each at least once, {num_slots} slots in all"
         layers = f", in all layers or for each of the {num_layers} with experts" if num_layers > 1 else ""
+        lists = request.rule.experts or ()
         raise InvalidValueError(
             field="placement.experts",
-            rule=f"give each of {num_ranks} ranks {per_rank} of the experts 0 to {request.num_experts - 1}, "
-            f"each once{layers}",
+            rule=f"give each of {request.num_ranks} ranks {per_rank} of the experts 0 to {request.num_experts - 1}, "
+            f"{times}{layers}",
             value=f"{len(lists)} lists of {sum(map(len, lists))} experts",
-            hint="Write one list for each rank of an expert group.",
+            hint="Write a list for each rank of an expert group, or for each layer the expert in each slot.",
         )
-    return np.array(plans[request.expert_layer if len(plans) > 1 else 0], dtype=np.intp)
+    number = request.layer if len(plans) > num_layers else request.expert_layer
+    return np.array(plans[number if len(plans) > 1 else 0], dtype=np.intp).reshape(request.num_ranks, -1)
 
 
-def _is_complete(plan: Sequence[Sequence[int]], request: PlacementRequest, per_rank: int) -> bool:
-    """Return whether the lists give all ranks equally many experts, and every expert to one rank."""
-    is_even = len(plan) == request.num_ranks and all(len(rank) == per_rank for rank in plan)
-    return is_even and sorted(expert for rank in plan for expert in rank) == list(range(request.num_experts))
+def _plans_of(request: PlacementRequest) -> list[list[int]]:
+    """Return the expert in each slot, rank after rank, of each plan that the scenario lists.
+
+    A list with at least as many entries as there are experts has the slots of a layer; shorter lists are of ranks.
+    """
+    lists, num_ranks = request.rule.experts or (), request.num_ranks
+    if all(len(entries) >= request.num_experts for entries in lists):
+        return [list(entries) for entries in lists]
+    plans = [lists[first : first + num_ranks] for first in range(0, len(lists), num_ranks)]
+    if any(len(plan) != num_ranks or len({len(rank) for rank in plan}) > 1 for plan in plans):
+        return [[]]
+    return [[expert for rank in plan for expert in rank] for plan in plans]
+
+
+def _is_complete(plan: Sequence[int], request: PlacementRequest, num_slots: int) -> bool:
+    """Return whether a plan fills all slots, which ranks have equally many of, and gives every expert a slot."""
+    is_even = len(plan) == num_slots and num_slots % request.num_ranks == 0
+    return is_even and set(plan) == set(range(request.num_experts))
 
 
 def _greedy(request: PlacementRequest) -> IntArray:
+    if request.rule.replicas:
+        num_slots = request.num_experts + request.rule.replicas
+        return eplb(request.loads, num_slots=num_slots, num_groups=1, num_nodes=1, num_gpus=request.num_ranks)
     rank, position = pack(request.loads, request.num_ranks)
     slots = np.zeros((request.num_ranks, request.num_experts // request.num_ranks), dtype=np.intp)
     slots[rank, position] = np.arange(request.num_experts)
@@ -237,7 +289,10 @@ def _eplb(request: PlacementRequest) -> IntArray:
             field="placement.groups",
             rule=f"divide {request.num_experts} experts and be a multiple of the {nodes} nodes of a group of ranks",
             value=groups,
-            hint="Leave groups out." if nearest is None else f"Use {nearest}, or leave groups out.",
+            hint="Leave groups out.",
+        ).with_remedies(
+            [Remedy({"placement.groups": n}, str(n)) for n in (nearest,) if n is not None]
+            + [Remedy({"placement.groups": 1}, "1, which is none")]
         )
     return eplb(
         request.loads,
@@ -250,7 +305,10 @@ def _eplb(request: PlacementRequest) -> IntArray:
 
 PLACEMENTS: Final[dict[str, PlacementKind]] = {
     "contiguous": PlacementKind(
-        summary="rank r holds the r-th part of the experts, in order", place=_contiguous, is_contiguous=True
+        summary="rank r holds the r-th part of the experts, in order, and then of replicas",
+        place=_contiguous,
+        settings=("replicas",),
+        is_contiguous=True,
     ),
     "round_robin": PlacementKind(
         summary="the experts are dealt to the ranks in turn", place=_round_robin, settings=("moves",)
@@ -259,15 +317,16 @@ PLACEMENTS: Final[dict[str, PlacementKind]] = {
         summary="the experts of each layer are placed by a random permutation", place=_random, settings=("moves",)
     ),
     "explicit": PlacementKind(
-        summary="the scenario lists the experts of each rank",
+        summary="the scenario lists the experts of each rank, or the expert in each slot",
         place=_explicit,
-        settings=("moves", "experts"),
+        settings=("moves", "experts", "replicas"),
         required_settings=("experts",),
+        is_given=True,
     ),
     "greedy": PlacementKind(
         summary="the experts are packed by the loads of earlier microbatches, the heaviest first",
         place=_greedy,
-        settings=("window", "stale", "every", "moves"),
+        settings=("replicas", "window", "stale", "every", "moves"),
         is_planned=True,
     ),
     "eplb": PlacementKind(

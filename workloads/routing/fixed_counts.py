@@ -11,8 +11,8 @@ expert has a whole number of tokens, each token at most once. The recording does
 copies are divided evenly among the sources. Any other recording gives the shares of the experts (`recorded_shares`), by
 which the sources draw their tokens, so that the counts differ from the recording by chance.
 
-The layers of a recording are those with experts: the first such layer of the run, `Skew.first_layer`, replays the first
-layer of the recording. A recording with fewer layers or microbatches than the run is repeated. Microbatches before the
+The layers of a recording are those with experts: the first of `Skew.expert_layers` replays the first layer of the
+recording, and so on. A recording with fewer layers or microbatches than the run is repeated. Microbatches before the
 run, whose loads a placement is planned from, have negative numbers: they replay the last microbatches of the recording.
 """
 
@@ -116,5 +116,6 @@ def _recorded_tokens(request: RoutingRequest, layer: int, microbatch: int) -> Fl
             value=loads.shape[2],
             hint="Use a recording of this model, or set model.experts.",
         )
-    tokens = loads[microbatch % loads.shape[0], (layer - request.skew.first_layer) % loads.shape[1]]
+    number = request.skew.expert_layers.index(layer) if request.skew.expert_layers else layer
+    tokens = loads[microbatch % loads.shape[0], number % loads.shape[1]]
     return np.asarray(tokens, dtype=float)

@@ -108,7 +108,7 @@ class NodeLimitedSampler:
     """How tokens divide over nodes, and how their choices on a node divide over its experts."""
 
     num_nodes: int
-    """Nodes."""
+    """Nodes that hold experts."""
     num_rows: int
     """Numbers of choices that a token may have on a node, from 0 to top_k."""
     start: FloatArray

@@ -16,8 +16,8 @@ class RoutingSettings:
     skew: Skew = field(default_factory=Skew)
     """How uneven the experts' popularity is."""
     capacity_factor: float | None = None
-    """Tokens that an expert takes of each source rank, over their mean; None: all of them."""
+    """Tokens that an expert takes of each source rank, over their mean; None, or experts / top_k: all."""
     overflow: str = "drop"
-    """What becomes of tokens beyond the capacity: drop, pad or reroute."""
+    """What becomes of tokens beyond the capacity: dropped; dropped, with experts padded up; or sent to the next."""
     max_nodes_per_token: int | None = None
-    """Nodes among which a token chooses its experts; None: all nodes."""
+    """Nodes among whose experts, placed in order, a token chooses; None: all nodes."""

@@ -26,29 +26,29 @@ class Skew:
     """
 
     skew: float = 0.0
-    """How uneven the shares are, in the measure of the routing (`RoutingKind.skew_measure`); 0: equal shares."""
+    """How uneven the shares of the experts are, in the measure of the routing (`docs/routing.md`); 0: equal shares."""
     hot_experts: int | None = None
-    """Experts of the hot group, those of the hot node first; None: all experts of the hot node, and no others."""
+    """Experts of the hot group, with kind hot_node, those of the hot node first; None: all experts of that node."""
     expert_nodes: NDArray[np.intp] | None = None
     """Node of each expert where experts are placed in order; None: all experts are on one node. Shape [E]."""
     persistence: float = 0.9
-    """Correlation of the logarithm of a share from one microbatch to the next, from 0 to 1."""
+    """Correlation of the logarithm of a share from one microbatch to the next, with kind drift."""
     burst_share: float = 0.1
-    """Share of the microbatches that are bursts, from 0 to 1."""
+    """Share of the microbatches that are bursts, with kind bursty."""
+    stride: int = 2
+    """Step from the expert of a choice to the expert of the next choice, with kind stride."""
     layer_correlation: float = 0.0
     """Probability that a layer has the popularity of the layer before it."""
     dead_experts: int = 0
     """Experts of each layer that no token chooses."""
-    stride: int = 2
-    """Step from the expert of a choice to the expert of the next choice."""
     shuffled: bool = True
     """Whether each layer has popularity in an order of its own; otherwise expert 0 is the most popular."""
     loads: NDArray[np.float64] | None = None
     """Recorded tokens. Shape [microbatches, layers, experts]."""
     recorded: str = ""
     """What the file of the recording was taken for, as a phrase."""
-    first_layer: int = 0
-    """Layer of the model that replays the first layer of the recording: the first layer with experts."""
+    expert_layers: tuple[int, ...] = ()
+    """Layers of the model with experts, which replay the layers of the recording in order; empty: all layers."""
 
     def __post_init__(self) -> None:
         for name in ("persistence", "burst_share", "layer_correlation"):

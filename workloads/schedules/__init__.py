@@ -5,7 +5,14 @@ keys, to the command line and to the conformance tests. `custom` is read from a 
 """
 
 from workloads.schedules.passes import FixedOrder, Order, Pair, Pass, Schedule, Step, passes_of
-from workloads.schedules.pipeline import CHUNK_ORDERS, ChunkLayout, Pipeline, PipelineOrder, StageTimes
+from workloads.schedules.pipeline import (
+    CHUNK_ORDERS,
+    DEFAULT_CHUNK_ORDER,
+    ChunkLayout,
+    Pipeline,
+    PipelineOrder,
+    StageTimes,
+)
 from workloads.schedules.registry import (
     CUSTOM,
     SCHEDULES,
@@ -19,6 +26,7 @@ from workloads.schedules.registry import (
 __all__ = [
     "CHUNK_ORDERS",
     "CUSTOM",
+    "DEFAULT_CHUNK_ORDER",
     "SCHEDULES",
     "ChunkLayout",
     "FixedOrder",

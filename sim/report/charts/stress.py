@@ -160,7 +160,8 @@ def _kinds_of_work(panel: Axes, rows: list[Row], names: list[str]) -> None:
         handles, labels, frameon=False, fontsize=8, ncols=5, handlelength=1.0, columnspacing=0.9,
         loc="upper left", bbox_to_anchor=(-0.01, -0.15), borderaxespad=0.1,
     )  # fmt: skip
-    load = next((row["load"] for row in mine.values() if "load" in row), f"at skew {largest:g}")
+    is_recorded = any("load" in row for row in mine.values())
+    load = "with the recording" if is_recorded else f"at skew {largest:g}"
     style_axes(panel, f"parts {load}", grid=True)
 
 
@@ -177,5 +178,5 @@ def _heat(panel: Axes, experts: Mapping[str, Any]) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("expert", color=INK)
     panel.set_ylabel("layer with experts", color=INK)
-    load = experts.get("load", f"at skew {experts['skew']:g}")
+    load = "with the recording" if "load" in experts else f"at skew {experts['skew']:g}"
     style_axes(panel, f"tokens over their mean {load}, first seed")

@@ -69,7 +69,7 @@ class Note:
 
     text: str
     x_px: float
-    """Left edge."""
+    """Left edge of the line."""
     y_px: float
     """Middle of the line."""
     is_heading: bool = False

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenario.recordings.names import COUNTS, IDS, MAP, NOT_ROUTING, PHYSICAL, canonical, source_of
+from sim.scenario.recordings.names import COUNTS, IDS, LOGICAL, MAP, NOT_ROUTING, PHYSICAL, canonical, source_of
 from sim.scenario.recordings.recording import MAX_COUNTS, Recording, build_recording, refusal
 
 __all__ = ["Shape", "arrays_to_recording", "wanted_arrays"]
@@ -79,8 +79,8 @@ def arrays_to_recording(path: Path, arrays: Mapping[str, Array], shape: Shape) -
         name, array = re.sub(r"\d+", "", names[0]), _stacked(path, [by_number[number] for number in layers])
     elif len(names) == 1:
         name, array = names[0], np.asarray(arrays[names[0]])
-        layers = (_layer_of(name),) if layered == names else None
-        array = array[..., None, :] if layers and array.ndim == 2 else array
+        if layered == names and array.ndim in {1, 2}:
+            layers, array = (_layer_of(name),), array[..., None, :]
     else:
         got = ", ".join(names)[:200] or "none"
         raise refusal(path, "have one array of routing", got, f"Name it: {_NAMES}.")
@@ -162,10 +162,11 @@ def _of_counts(path: Path, name: str, array: Array, slots: Array | None, layers:
     tokens = np.asarray(array, dtype=float)
     tokens = tokens if tokens.ndim == 3 else tokens[None]
     notes: tuple[str, ...] = ()
-    if canonical(name) in PHYSICAL and slots is not None:
+    word = canonical(name)
+    if slots is not None and word not in LOGICAL:
         notes = (f"{tokens.shape[2]} physical experts summed to logical experts by their map",)
         tokens = _by_expert(path, tokens, slots)
-    elif canonical(name) in PHYSICAL:
+    elif word in PHYSICAL:
         notes = ("without a physical_to_logical_map, each physical expert is taken for an expert",)
     return build_recording(path, tokens, source=source_of(name), layers=layers, notes=notes)
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = ["COUNTS", "IDS", "MAP", "NOT_ROUTING", "PHYSICAL", "canonical", "column_roles", "source_of"]
+__all__ = ["COUNTS", "IDS", "LOGICAL", "MAP", "NOT_ROUTING", "PHYSICAL", "canonical", "column_roles", "source_of"]
 
 _LAYER: Final = frozenset({"layer", "layerid", "layeridx", "layerindex", "moelayer", "moelayerid", "moelayeridx"})
 _EXPERT: Final = frozenset(
@@ -61,9 +61,11 @@ MAP: Final = frozenset({"physicaltologicalmap", "physicaltological", "lastphysic
 """Arrays of the logical expert of each physical expert [layers, physical experts]."""
 IDS: Final = frozenset(
     {"topkids", "topkidx", "topkindices", "topkindex", "topkexperts", "topkidsoflayer", "routedexperts", "expertids"}
-    | {"selectedexperts", "chosenexperts", "expertindices", "routingids", "expertidx"}
+    | {"selectedexperts", "chosenexperts", "expertindices", "routingids", "expertidx", "ids", "indices", "choices"}
 )
 """Arrays of chosen experts [tokens, layers, top_k]; `topk_ids_of_layer` of SGLang is [layers, tokens, top_k]."""
+LOGICAL: Final = frozenset({"tokens", "logicalcount", "logicalcounts", "logicalexpertload", "logicalload"})
+"""Arrays of counts that are those of logical experts, whatever map stands beside them."""
 NOT_ROUTING: Final = frozenset({"routerlogits", "gatelogits", "logits", "topkweights", "routingweights", "gateweights"})
 """Arrays of weights, which are neither counts nor choices."""
 

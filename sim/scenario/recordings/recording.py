@@ -40,8 +40,6 @@ class Recording:
     """What the file was taken for, as a phrase."""
     tells_experts: bool = True
     """Whether the file tells the number of experts; otherwise experts without tokens may follow the last expert."""
-    is_complete: bool = True
-    """Whether every expert up to the last expert has tokens or a row in every layer and step."""
     assumes_experts: bool = False
     """Whether the number of experts was assumed."""
     notes: tuple[str, ...] = ()
@@ -63,15 +61,19 @@ class Recording:
         """Return the recording with more experts, which are idle, where the file does not tell their number.
 
         The recording stays as it is where it tells another number of experts, where it has tokens of an expert beyond
-        that number, and where all of its experts have rows and are at most half as many: it is another model's.
+        that number, and where that number is twice as many as it has experts, most of them with tokens: the recording
+        is of another model.
         """
-        used = int(np.flatnonzero(self.tokens.any(axis=(0, 1)))[-1]) + 1
-        is_of_another = self.is_complete and num_experts >= 2 * used
+        experts = np.flatnonzero(self.tokens.any(axis=(0, 1)))
+        used = int(experts[-1]) + 1
+        is_of_another = num_experts >= 2 * used and 2 * experts.size > used
         if self.tells_experts or used > num_experts or is_of_another:
             return self
         tokens = np.zeros((*self.tokens.shape[:2], num_experts))
         tokens[..., :used] = self.tokens[..., :used]
-        return replace(self, tokens=tokens, assumes_experts=False)
+        idle = f"experts {used} to {num_experts - 1}" if num_experts > used + 1 else f"expert {used}"
+        notes = (f"{idle} {'have' if num_experts > used + 1 else 'has'} no rows: idle",) if num_experts > used else ()
+        return replace(self, tokens=tokens, assumes_experts=False, notes=(*self.notes, *notes))
 
 
 def build_recording(
@@ -86,6 +88,9 @@ def build_recording(
     notes: tuple[str, ...] = (),
 ) -> Recording:
     """Return the recording of tokens [steps, layers, experts], without dense layers and empty steps.
+
+    `is_complete` says whether every expert up to the last one has a row in every layer and step: then that number of
+    experts is taken without the remark that it is assumed.
 
     Raises
     ------
@@ -115,13 +120,16 @@ def build_recording(
         steps=steps,
         source=source,
         tells_experts=tells_experts,
-        is_complete=is_complete,
         notes=notes,
     )
     if tells_experts or is_complete:
         return recording
     power_of_two = max(2, 1 << (tokens.shape[2] - 1).bit_length())
-    return replace(recording.with_experts(power_of_two), assumes_experts=power_of_two > tokens.shape[2])
+    if power_of_two == tokens.shape[2]:
+        return recording
+    assumed = np.zeros((*recording.tokens.shape[:2], power_of_two))
+    assumed[..., : tokens.shape[2]] = recording.tokens
+    return replace(recording, tokens=assumed, assumes_experts=True)
 
 
 def refusal(path: Path, rule: str, value: object, hint: str) -> InvalidValueError:

@@ -6,7 +6,8 @@ Model
               summed, as those of several ranks; in any order, and what has no row has no tokens
     wide      columns of layer and, where there are several, of step; a column of tokens for each expert: 0, 1, 2, ...
     choices   columns of layer and expert without tokens: each row is a token that chose the expert
-    lists     columns of layer and of lists of chosen experts (`[5, 12, 31]`): each row is a token
+    lists     columns of layer and of chosen experts, in one column as a list (`[5, 12, 31]`) or in a column for each
+              choice (`topk_0`, `topk_1`, ...; `expert_0`, ... beside a column of tokens): each row is a token
 
 Names of columns are those of `sim.scenario.recordings.names`. Comments begin with `#`.
 """
@@ -44,14 +45,15 @@ class _Columns(NamedTuple):
     step: int | None
     expert: int | None
     tokens: int | None
-    ids: int | None
+    ids: tuple[int, ...]
+    """Columns of chosen experts."""
     wide: tuple[tuple[int, int], ...]
     """Expert and position of each column of tokens of one expert."""
 
     @property
     def used(self) -> set[int | None]:
         """Positions of the columns whose cells are read."""
-        return {self.layer, self.step, self.expert, self.tokens, self.ids, *(at for _, at in self.wide)}
+        return {self.layer, self.step, self.expert, self.tokens, *self.ids, *(at for _, at in self.wide)}
 
 
 def csv_rows(path: Path, text: str) -> Iterable[tuple[int, list[str]]]:
@@ -86,7 +88,7 @@ def table_to_recording(path: Path, head: Sequence[object], rows: Iterable[tuple[
         The columns are not those of a recording, or a cell is no number.
     """
     columns = _columns(path, head)
-    keys, counts, has_lists = array("d"), array("d"), columns.ids is not None
+    keys, counts, has_lists = array("d"), array("d"), bool(columns.ids)
     for number, (line, row) in enumerate(rows):
         if number >= _MAX_ROWS or len(counts) >= 4 * _MAX_ROWS:
             raise refusal(path, f"have at most {_MAX_ROWS:,} rows", "more", "Record fewer steps, or write it as NPZ.")
@@ -119,21 +121,18 @@ def _columns(path: Path, head: Sequence[object]) -> _Columns:
         if role in {"layer", "step", "expert", "count", "ids"} and len(positions) > 1:
             names = ", ".join(str(head[position]) for position in positions)
             raise refusal(path, f"have one column of {role}", names, "Remove or rename the others.")
-    ids = roles.get("ids", [None])[0]
-    if any(canonical(name) in NOT_ROUTING for name in head) and not {"expert", "ids"} & set(roles):
+    ids = tuple(roles.get("ids", [])) or _choice_columns(head, has_tokens="token" in roles)
+    if any(canonical(name) in NOT_ROUTING for name in head) and "expert" not in roles and not ids:
         raise refusal(path, "have counts or chosen experts", f"weights ({shown})", "Record the experts of each token.")
-    wide = () if {"expert", "ids"} & set(roles) else _wide(head)
-    if wide and "token" in roles:
-        hint = "Write the experts of a token as one list, in a column topk_ids."
-        raise refusal(path, "tell tokens of an expert from experts of a token", shown, hint)
+    wide = () if "expert" in roles or ids else _wide(head)
     columns = _Columns(found.get("layer"), found.get("step"), found.get("expert"), found.get("count"), ids, wide)
     by_choice = "expert" in found and ("token" in roles or "choice" in roles)
     by_count = "expert" in found and "count" in found
-    if not (by_count or (by_choice and "layer" in found) or (ids is not None) or (wide and "layer" in found)):
+    if not (by_count or (by_choice and "layer" in found) or ids or (wide and "layer" in found)):
         raise refusal(path, _NEEDED, shown, _HINT)
     if "layer" not in found:
         raise refusal(path, _NEEDED, shown, "Name the number of the layer `layer`.")
-    return columns._replace(tokens=None if ids is not None else columns.tokens)
+    return columns._replace(tokens=None if ids else columns.tokens)
 
 
 def _wide(head: Sequence[object]) -> tuple[tuple[int, int], ...]:
@@ -143,12 +142,22 @@ def _wide(head: Sequence[object]) -> tuple[tuple[int, int], ...]:
     return wide if len(wide) > 1 and [expert for expert, _ in wide] == list(range(len(wide))) else ()
 
 
+def _choice_columns(head: Sequence[object], *, has_tokens: bool) -> tuple[int, ...]:
+    """Return the positions of the columns of one choice each: topk_0, topk_1; or expert_0, expert_1 of a token."""
+    words = (
+        r"(?:topk|choice|topkid|topkidx|topkids)"
+        if not has_tokens
+        else r"(?:topk|choice|topkid|topkidx|topkids|expert|expertid|e|k)?"
+    )
+    return tuple(at for at, name in enumerate(head) if re.fullmatch(rf"{words}\d{{1,3}}", canonical(name)))
+
+
 def _of_row(columns: _Columns, row: Row) -> Iterable[tuple[float, float]]:
     """Return expert and tokens of each entry of a row."""
     if columns.wide:
         return [(float(expert), _number(row[at])) for expert, at in columns.wide]
-    if columns.ids is not None:
-        return [(_number(expert), 1.0) for expert in _listed(row[columns.ids])]
+    if columns.ids:
+        return [(_number(expert), 1.0) for at in columns.ids for expert in _listed(row[at])]
     if columns.expert is None:
         raise ValueError
     return [(_number(row[columns.expert]), 1.0 if columns.tokens is None else _number(row[columns.tokens]))]

@@ -12,6 +12,7 @@ PyTorch `torch/serialization.py` (`_save`, zip format), `torch/_utils.py` (`_reb
 """
 
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from math import prod
@@ -80,7 +81,8 @@ def torch_file_data(path: Path, content: bytes) -> Any:  # noqa: ANN401  # dicts
         (member,) = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
         if archive.getinfo(member).file_size > _MAX_PICKLE_BYTES:
             raise refusal(path, "have a data.pkl of at most 16 MiB", "a larger one", _HINT)
-        data = _Machine(member.rpartition("/")[0]).interpret(archive.read(member))
+        with warnings.catch_warnings(action="ignore"):  # on escapes in damaged names
+            data = _Machine(member.rpartition("/")[0]).interpret(archive.read(member))
         tensors = list(_tensors_of(data))
         check_unpacked(path, sum(prod(tensor.shape) * np.dtype(tensor.storage.dtype).itemsize for tensor in tensors))
         sizes = {tensor.storage: archive.getinfo(tensor.storage.member).file_size for tensor in tensors}

@@ -139,7 +139,7 @@ def remedies_of(
         raise InvalidValueError(
             field="--placement", rule="be names with commas between", value=",".join(placements), hint=hint
         )
-    takes_replicas = [name for name, kind in PLACEMENTS.items() if kind.uses("replicas")]
+    takes_replicas = [name for name, kind in PLACEMENTS.items() if kind.uses("groups")]  # replicas are its remedy
     if any(replicas) and not set(takes_replicas) & set(placements):
         hint = f"For example: --placement {takes_replicas[0]} --replicas {max(replicas)}"
         value = ",".join(str(num_replicas) for num_replicas in replicas)

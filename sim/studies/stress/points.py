@@ -186,15 +186,14 @@ def _file_digests(scenario: Scenario, resolved: Mapping[str, Any]) -> dict[str, 
     """Return the digest of each file that the scenario refers to; a build of the scenario refuses unreadable files."""
     folder, digests = Path(scenario.path or ".").parent, dict[str, str]()
     for section in ALTERABLE:
-        values = resolved[section]
-        file = values.get("file") if isinstance(values, dict) else None
-        if file is None:
-            continue
-        try:
-            content = read_input(folder / file, _MAX_INPUT_BYTES)
-        except InvalidValueError:
-            continue
-        digests[f"{section}.file"] = hashlib.sha256(content).hexdigest()
+        values = resolved[section] if isinstance(resolved[section], dict) else {}
+        for key in ("file", "hf_config"):
+            try:
+                content = None if values.get(key) is None else read_input(folder / values[key], _MAX_INPUT_BYTES)
+            except InvalidValueError:
+                continue
+            if content is not None:
+                digests[f"{section}.{key}"] = hashlib.sha256(content).hexdigest()
     return digests
 
 

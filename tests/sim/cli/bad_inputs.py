@@ -434,7 +434,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
             16,
             "parallel.strategy",
             "be legal under the megatron convention on 8 GPUs (TP x CP x",
-            "Nearest legal: EP8_TP2_PP1, EP4_TP2_PP1, EP8_TP1_PP1,",
+            "DP8 is what is wrong: write DP4, or leave DP out. Nearest legal: EP8_TP2_PP1_DP4, EP4_TP2_PP1,",
         ),
     ),
     (
@@ -481,14 +481,14 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "EP8_TP1_PP1_DP8",
         "EP1_TP1_PP4_DP2\n  stage_layers: [2, 2, 2]",
-        (17, "parallel.stage_layers", "give 4 counts, one per stage, that sum to layers = 8", "Correct the split."),
+        (17, "parallel.stage_layers", "give 4 counts, one per stage, that sum to layers = 8", "Use [2, 2, 2, 2]."),
     ),
     (
         "EP8_TP1_PP1_DP8",
         "EP1_TP1_PP4_DP2\n  stage_layers: [2, 2, 2, 3]",
-        (17, "parallel.stage_layers", "give 4 counts, one per stage, that sum to layers = 8", "Correct the split."),
+        (17, "parallel.stage_layers", "give 4 counts, one per stage, that sum to layers = 8", "Use [2, 2, 2, 2]."),
     ),
-    ("experts: 8", "experts: 7", (15, "parallel.ep", "divide experts = 7", "Choose EP among its divisors.")),
+    ("experts: 8", "experts: 7", (15, "parallel.ep", "divide experts = 7", "Use placement.replicas: 1")),
     ("top_k: 2", "top_k: 9", (12, "model.top_k", "be at most model.experts = 8", "Lower top_k.")),
     (
         "heads: 16",
@@ -502,7 +502,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
             20,
             "workload.sequences",
             "be a multiple of DP x microbatches = 8 x 2 = 16",
-            "Use 48, or change workload.microbatches.",
+            "Use workload.sequences: 48.",
         ),
     ),
     (
@@ -512,7 +512,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
             20,
             "workload.sequences",
             "be a multiple of DP x microbatches = 8 x 3 = 24",
-            "Use 48, or change workload.microbatches.",
+            "Use workload.microbatches: 2, workload.sequences: 48.",
         ),
     ),
     # ---- claims
@@ -747,12 +747,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "  layers: 8",
         "  hf_config: /etc/passwd\n  layers: 8",
-        (
-            6,
-            "model.hf_config",
-            "be supported",
-            "model.hf_config is not supported yet. Name a model with model.preset, or give its fields.",
-        ),
+        (6, "model.hf_config", "be in the scenario's folder", "Copy it beside the scenario and write its name."),
     ),
     (
         "recompute: none",
@@ -1050,7 +1045,7 @@ ARGUMENTS: Final[list[tuple[list[str], Refused]]] = [
             "--set parallel.strategy=EP8_TP2_PP1_DP8",
             "parallel.strategy",
             "be legal under the megatron convention on 8 GPUs (TP x CP x",
-            "Nearest legal: EP8_TP2_PP1, EP4_TP2_PP1, EP8_TP1_PP1,",
+            "DP8 is what is wrong: write DP4, or leave DP out. Nearest legal: EP8_TP2_PP1_DP4, EP4_TP2_PP1,",
         ),
     ),
     (

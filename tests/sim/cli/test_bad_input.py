@@ -14,8 +14,7 @@ import pytest
 from bad_inputs import ARGUMENTS, EDITS, FILES, GOOD, Refused
 
 from sim.cli import main
-from sim.scenario.problems import NOT_YET
-from sim.scenario.yaml_file import parse_yaml
+from sim.scenario.json_schema import json_schema
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -102,23 +101,6 @@ def test_a_wrong_path_name_or_change_is_named_as_the_place(
     """The file itself is good."""
     Path("good.yaml").write_text(GOOD, encoding="utf-8")
     check(run(*arguments, "--json"), refused)
-
-
-NAMES = [(row, name) for row in NOT_YET for name in (row.names or ("other",))]
-
-
-@pytest.mark.parametrize(("row", "name"), NAMES, ids=[f"{row.key}={name}" for row, name in NAMES])
-def test_each_name_that_is_not_supported_yet_says_so(run: Callable[..., Answer], row, name) -> None:
-    """Never ignored: the name, that it is not supported yet, and what to write instead."""
-    Path("good.yaml").write_text(GOOD, encoding="utf-8")
-    change = f"{row.key}={name}"
-    subject = row.key if row.names is None else name
-    assert run("good.yaml", "--set", change) == Answer(
-        2,
-        "",
-        f"moesim: --set {change}: {row.key} must be supported, got {name}. "
-        f"{subject} is not supported yet. {row.hint}\n",
-    )
 
 
 def test_the_parts_of_a_message_stand_in_the_json(run: Callable[..., Answer]) -> None:
@@ -254,10 +236,10 @@ def test_no_value_runs_code_or_reads_another_file(
 
 
 def test_only_keys_that_are_bound_to_a_folder_name_a_file() -> None:
-    """Others are refused by name; those of cluster, routing and schedule are bound to the scenario's folder."""
-    files = {row.key for row in NOT_YET if row.names is None and row.key.rpartition(".")[2] in ("file", "hf_config")}
-    assert files == {"model.hf_config"}
-    assert parse_yaml(GOOD).data["model"]["hidden"] == 2048
+    """The files of cluster, model, routing and schedule are bound to the scenario's folder; no other key names one."""
+    sections = json_schema()["$defs"]
+    files = {name for name, section in sections.items() if {"file", "hf_config"} & set(section.get("properties", {}))}
+    assert files == {"ClusterSpec", "ModelSpec", "RoutingSpec", "ScheduleSpec"}
 
 
 def test_nothing_is_written_outside_out(

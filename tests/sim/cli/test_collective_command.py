@@ -95,7 +95,7 @@ REFUSED = [
     (
         ALL_REDUCE,
         "workload.num_ranks=1",
-        "workload.num_ranks must be at least 2, got 1. One rank has nobody to talk to.",
+        "workload.num_ranks must be at least 2, got 1. One rank has no other rank to exchange data with.",
     ),
     (
         ALL_REDUCE,

@@ -20,4 +20,4 @@ def test_explain_says_the_sizes_of_a_legal_mesh(capsys: pytest.CaptureFixture[st
     explain_command("EP1_TP8_PP2", gpus=16, gpus_per_node=8, as_json=False)
     text = capsys.readouterr().out
     assert text.startswith("EP1_TP8_PP2 on 16 GPUs, nodes of 8\n\nmegatron: legal\n")
-    assert "  axes     TP8 PP2 EP1 DP1 with sequence parallelism\n" in text
+    assert "  axes     TP8 PP2 EP1 DP1 ETP1 with sequence parallelism\n" in text

@@ -235,7 +235,10 @@ def test_a_trace_is_replayed_from_any_folder(moesim, command, tmp_path_factory):
     data = json.loads(out)
     if command == "run":
         assumed = next(item for item in data["assumptions"] if item["key"] == "routing.file")
-        assert "read as SGLang's expert distribution: 1 layer (3), 16 experts, 1 step" in assumed["why"]
+        assert (
+            "read as SGLang's expert distribution: 1 layer (3), 16 experts, 1 step; experts 14 to 15 have no rows"
+            in assumed["why"]
+        )
         assert data["scenario"]["routing"]["kind"] == "trace"
         assert data["metrics"]["imbalance_max_over_mean"] > 1
     else:
@@ -268,5 +271,5 @@ def test_fewer_experts_with_tokens_than_a_token_takes_fill_up_with_idle_experts(
     data = json.loads(out)
     assert code == 0
     assumed = next(item for item in data["assumptions"] if item["key"] == "routing.file")
-    assert "1 of its layers have fewer experts with tokens than top_k" in assumed["why"]
+    assert "in which fewer experts than top_k have tokens: 1: tokens take idle experts too" in assumed["why"]
     assert data["metrics"]["imbalance_max_over_mean"] > 4  # half of the copies are on one of 8 ranks

@@ -12,6 +12,7 @@ from sim.plan.ops import Compute, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.run.stage_memory import stage_memory
 from sim.scenario.load import load_scenario_text
+from sim.studies.chunks import under_schedule
 from workloads.memory import params_per_rank
 from workloads.pipeline_layout import parse_layout
 from workloads.schedules import SCHEDULES, Pass
@@ -106,7 +107,7 @@ def test_vpp_follows_from_the_stages_of_the_layout():
     [
         ('"Et|t*5|L"', r"parallel.layout must have 4 stages, one for each stage, separated by \|, got 3 in"),
         ('"Et|t*2|tt|L"', "parallel.layout must place model.layers = 6 layers t, got 5 in"),
-        ('"Et|t*3|tt|mL"', "place no MTP layer m: the model has none, got 1 in"),
+        ('"Et|t*3|tt|mL"', "place model.num_nextn_predict_layers = 0 MTP layers m, got 1 in"),
         ('"Et|t*3|tx|L"', ":4: parallel.layout must have only E, t, m, L, .* got `x` at character 9"),
         ("[Et, ttt, tt, [loss, x]]", "parallel.layout must list for each stage"),
         ("7", "parallel.layout must be a layout string or a list of stages, got 7"),
@@ -123,6 +124,29 @@ def test_a_list_of_stages_is_the_layout_string():
     assert build(listed).work.chunk_layers == build(load_scenario_text(SCENARIO)).work.chunk_layers == (1, 3, 2, 0)
 
 
+def test_schedules_with_as_many_chunks_keep_the_layout():
+    text = SCENARIO.replace('"Et|t*3|tt|L"', '"Et|(t|)*5,|L"') + "schedule: {kind: interleaved}\n"
+    scenario = load_scenario_text(text)
+    assert under_schedule(scenario, "breadth_first") == {"schedule.kind": "breadth_first"}
+    changes = under_schedule(scenario, "1f1b")
+    assert (changes["parallel.layout"], changes["parallel.stage_layers"]) == (None, [2, 2, 1, 1])
+    assert build(scenario.variant(changes)).work.head_chunk == 3
+
+
 def test_another_strategy_drops_the_layout():
     scenario = load_scenario_text(SCENARIO).variant({"parallel.strategy": "EP2_TP1_PP2"})
     assert scenario.spec.parallel.layout is None
+
+
+def test_mtp_alone_sends_its_hidden_state_on_to_the_loss():
+    text = SCENARIO.replace("Et|t*3|tt|L", "Et|t*5|m|L").replace("top_k: 2", "top_k: 2, num_nextn_predict_layers: 1")
+    work = build(load_scenario_text(text)).work
+    assert [list(work.layers_of(stage)) for stage in range(4)] == [[0], [1, 2, 3, 4, 5], [6], []]
+    plan = PipelinePlan(work)
+    hidden = work.tokens * 256 * 2
+    forward = [plan.sends(stage, 0, Pass("F", 0, 0))[0].transfer.total_bytes for stage in range(3)]
+    backward = [plan.sends(stage, 0, Pass("B", 0, 0))[0].transfer.total_bytes for stage in (1, 2, 3)]
+    assert forward == backward
+    assert [num_bytes / forward[0] for num_bytes in forward] == [1, 1, 2]
+    assert forward[0] >= hidden
+    assert stage_memory(work, 3).chunks[0].logits == 2 * work.tokens * 4096 * (2 + 4)  # of both losses

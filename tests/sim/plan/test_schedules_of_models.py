@@ -1,6 +1,7 @@
 """A model under every schedule that it runs with: the same work and tokens, in another order."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from works import make_model, make_work
@@ -77,6 +78,14 @@ def test_each_layer_runs_once_a_pass_and_on_its_own_stage(kind):
     }
     assert set(seen) == by_placement[SCHEDULES[kind].layout]
     assert len(set(seen.values())) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_of_an_entry_takes_the_same_time_under_another_name(monkeypatch, kind):
+    """Nothing of a schedule hangs on its name."""
+    monkeypatch.setitem(SCHEDULES, "toy", replace(SCHEDULES[kind]))
+    steps = [run("EP4_TP1_PP4", "megatron", name).trace.step_ns for name in (kind, "toy")]
+    assert steps[0] == steps[1]
 
 
 def test_hops_grow_with_the_number_of_chunks():

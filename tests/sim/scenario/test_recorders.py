@@ -49,7 +49,8 @@ def test_a_table_of_sglang_is_read_with_the_experts_of_the_model(tmp_path):
     recording = read(tmp_path, "a.csv", SGLANG, num_experts=64)
     assert recording.tokens.shape == (1, 1, 64)
     assert recording.tokens[0, 0, [0, 18, 43, 44, 63]].tolist() == [24990, 39249, 22360, 0, 0]
-    assert recording.described == "SGLang's expert distribution: 1 layer (3), 64 experts, 1 step"
+    idle = "experts 44 to 63 have no rows: idle"
+    assert recording.described == f"SGLang's expert distribution: 1 layer (3), 64 experts, 1 step; {idle}"
 
 
 def test_without_the_model_the_next_power_of_two_is_assumed_and_said(tmp_path):
@@ -103,6 +104,10 @@ def test_a_row_may_have_the_tokens_of_all_experts(tmp_path):
     ("name", "text"),
     [
         ("a.csv", "token_id,layer_id,expert_id\n0,3,1\n0,3,5\n1,3,1\n1,3,7\n"),
+        ("a.csv", "token,layer,expert_0,expert_1\n0,3,1,5\n1,3,1,7\n"),
+        ("a.csv", "layer,topk_0,topk_1,topk_2,weight_0\n3,1,5,-1,0.5\n3,1,7,-1,0.5\n"),
+        ("a.csv", "token_idx,layer,k,expert_id,weight\n0,3,0,1,0.5\n0,3,1,5,0.5\n1,3,0,1,0.5\n1,3,1,7,0.5\n"),
+        ("a.csv", "token,layer,expert_ids\n0,3,1;5\n1,3,1;7\n"),
         ("a.csv", 'layer,token_idx,topk_ids\n3,0,"[1, 5]"\n3,1,"[1, 7]"\n'),
         (
             "a.jsonl",
@@ -119,17 +124,19 @@ def test_rows_of_chosen_experts_are_counted_and_never_summed(tmp_path, name, tex
 
 
 def test_a_recording_of_a_smaller_model_is_not_filled_up(tmp_path):
-    """All of 8 experts have rows: 64 experts are another model, and 9 may have an idle one."""
+    """Most of 8 experts have rows: 64 experts are another model, and 9 may have an idle one."""
     rows = "\n".join(f"0,{expert},5" for expert in range(8))
     assert read(tmp_path, "a.csv", f"layer,expert,count\n{rows}\n", num_experts=64).tokens.shape[2] == 8
     assert read(tmp_path, "b.csv", f"layer,expert,count\n{rows}\n", num_experts=9).tokens.shape[2] == 9
+    sparse = rows.replace("0,3,5\n", "")
+    assert read(tmp_path, "c.csv", f"layer,expert,count\n{sparse}\n", num_experts=64).tokens.shape[2] == 8
+    assert read(tmp_path, "d.csv", SGLANG, num_experts=256).tokens.shape[2] == 256  # 5 of 44 experts tell little
 
 
 @pytest.mark.parametrize(
     ("head", "words"),
     [
         ("layer,expert,tokens,count", "have one column of count, got tokens, count"),
-        ("token,layer,expert_0,expert_1", "tell tokens of an expert from experts of a token"),
         ("layer,token,router_logits", "have counts or chosen experts, got weights"),
         ("expert,count", "have columns of layer, expert and tokens, got expert, count"),
         ("3,0,24990", "have columns of layer, expert and tokens"),
@@ -169,6 +176,11 @@ def test_physical_experts_are_summed_to_logical_experts_by_their_map(tmp_path):
     np.testing.assert_array_equal(recording.tokens, [wanted])
     assert "vLLM's expert load: 3 layers (0 to 2), 64 experts" in recording.described
     assert "66 physical experts summed" in recording.described
+    for number, name in enumerate(["expert_load", "expert_load_pass", "counts"]):
+        again = read(tmp_path, f"{number}.npz", {name: slots, "physical_to_logical_map": maps})
+        np.testing.assert_array_equal(again.tokens, [wanted])
+    logical = read(tmp_path, "c.npz", {"logical_count": COUNTS, "physical_to_logical_map": maps})
+    np.testing.assert_array_equal(logical.tokens, [COUNTS])
     alone = read(tmp_path, "b.npz", {"expert_load_pass": slots})
     assert "each physical expert is taken for an expert" in alone.described
 
@@ -220,6 +232,12 @@ def test_steps_may_come_before_tokens_and_layers_may_be_arrays_of_their_own(tmp_
     assert recording.layers == (10, 11, 12)
     recording = read(tmp_path, "c.npz", {f"layer_{layer}": COUNTS[layer] for layer in range(3)})
     np.testing.assert_array_equal(recording.tokens, [COUNTS])
+    recording = read(tmp_path, "layers_58_topk_ids.npy", IDS, num_experts=64)
+    np.testing.assert_array_equal(recording.tokens, [COUNTS])
+    for content in (COUNTS[0], IDS[:, 0]):
+        recording = read(tmp_path, "layer_3.npy", content, num_experts=64, top_k=6)
+        np.testing.assert_array_equal(recording.tokens, [COUNTS[:1]])
+        assert recording.layers == (3,)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,6 @@ def test_passes_of_each_stage_are_a_list(contract_text):
 
 
 @pytest.mark.parametrize(("tokens", "read"), [("4096", 4096), ("4096 tokens", 4096), ("4e3 tokens", 4000)])
-@pytest.mark.usefixtures("everything_supported")
 def test_a_collective_is_sized_in_tokens_with_or_without_the_unit(tokens, read):
     text = (
         "cluster: {preset: dgx-h100, num_nodes: 1}\nmodel: {hidden: 7168, top_k: 8}\n"
@@ -107,7 +106,6 @@ def test_an_efficiency_is_a_ratio_or_a_percentage(contract_text):
         assert math.isclose(load_scenario_text(text).spec.cluster.device.gemm_efficiency, 0.85)
 
 
-@pytest.mark.usefixtures("everything_supported")
 def test_published_figures_are_read_in_si(contract_text):
     figures = "[{metric: mfu, value: 0.493, source: a, tolerance_pct: 5}, {metric: step_time_s, value: 18.5 ms, "
     text = contract_text.replace("published: []", f"published: {figures}source: b, tolerance_pct: 5.5}}]")
@@ -165,7 +163,7 @@ def test_an_override_makes_the_section_it_needs():
         ("model.top_k=0", "model.top_k must be an integer of at least 1, got 0. Write a larger number."),
         ("seed=", "seed must be an integer of at least 0, got null. Write a number without unit, such as 1."),
         ("model.top_k=", "model.top_k must be given, got nothing. Add `top_k` under `model`, or name a model.preset. "
-         "Number of routed experts a token is sent to."),
+         "Number of routed experts that a token meets."),
         ("claims.2.expect=x", "claims.2 must be a position in claims, got 2. It has positions 0 to 1."),
         ("claims.x=1", "claims.x must be a position in claims, got x. It has positions 0 to 1."),
         ("claims.0.expct=x", "claims.0.expct must be a known key, got expct. Did you mean `expect`?"),

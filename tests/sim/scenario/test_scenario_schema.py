@@ -9,9 +9,8 @@ import pytest
 
 from sim.scenario.json_schema import json_schema
 from sim.scenario.load import load_scenario_text
-from sim.scenario.problems import NOT_YET, valid_keys, validate
+from sim.scenario.problems import valid_keys
 from sim.scenario.schema import ScenarioSpec
-from sim.scenario.yaml_file import parse_yaml
 from workloads.schedules import SCHEDULES
 
 KEYS = [
@@ -50,22 +49,6 @@ def _objects(schema):
 def test_the_schema_has_the_contracts_keys():
     assert list(ScenarioSpec.model_fields) == KEYS
     assert valid_keys((), {}) == KEYS
-
-
-@pytest.mark.parametrize("row", NOT_YET, ids=lambda row: row.key)
-def test_what_is_not_supported_yet_is_a_key_of_the_schema(row):
-    section, _, key = row.key.rpartition(".")
-    assert key in valid_keys((section,) if section else (), {})
-
-
-@pytest.mark.parametrize(("key", "name"), [(row.key, name) for row in NOT_YET for name in row.names or ()])
-def test_every_name_that_is_not_supported_yet_is_refused_by_name(contract_text, key, name):
-    section, _, leaf = key.partition(".")
-    data = parse_yaml(contract_text).data
-    data[section][leaf] = name
-    problems = validate(data)
-    assert isinstance(problems, list)
-    assert [str(problem) for problem in problems if f"{name} is not supported yet." in str(problem)]
 
 
 def test_names_that_are_supported_are_accepted(contract_text):
@@ -128,7 +111,6 @@ def test_editors_offer_only_what_is_supported():
     definitions = json_schema()["$defs"]
     assert set(SCHEDULES) <= set(definitions["ScheduleSpec"]["properties"]["kind"]["enum"])
     assert definitions["ParallelSpec"]["properties"]["zero"]["enum"] == [0, 1, 2, 3]
-    assert definitions["ModelSpec"]["properties"]["hf_config"]["enum"] == [None]
     schema = json_schema()
     kinds = {"forward", "training", "passes", "collective"}
     assert set(schema["properties"]["workload"]["discriminator"]["mapping"]) == kinds

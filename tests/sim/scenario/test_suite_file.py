@@ -39,7 +39,7 @@ def test_the_file_says_what_was_fitted_and_what_left_out(tmp_path):
             "left_out: {deepep: {median_pct: 1, p90_pct: 2, worst: 3}}",
             ":1: left_out.deepep.worst must be a known key, got worst. Known are median_pct, p90_pct, cases.",
         ),
-        ("left_out: {deepep: 3}", ":1: left_out.deepep must be a value that the key can have, got 3."),
+        ("left_out: {deepep: 3}", ":1: left_out.deepep must be a mapping of keys, got 3."),
     ],
 )
 def test_one_wrong_value_is_refused_with_its_place(tmp_path, text, message):

@@ -10,6 +10,7 @@ from sim.scenario.load import load_scenario_text
 from sim.scenario.scenario_files import STARTER
 from sim.studies.claims import simulate
 from workloads.collectives import COLLECTIVES
+from workloads.collectives.settings import ALL_TO_ALLS
 from workloads.placement import PLACEMENTS
 from workloads.routing import ROUTINGS
 from workloads.schedules import SCHEDULES
@@ -19,6 +20,7 @@ TABLES = {
     "routing.kind": (ROUTINGS, "multinomial"),
     "placement.kind": (PLACEMENTS, "contiguous"),
     "network.all_reduce": (COLLECTIVES, "ring"),
+    "network.all_to_all": (ALL_TO_ALLS, "hierarchical"),
 }
 """Key of a scenario -> the table that its names are entered in, and an entry of the table."""
 

@@ -197,7 +197,9 @@ def test_nothing_is_wired_for_a_strategy_that_is_illegal(monkeypatch):
 
     monkeypatch.setattr("topology.cluster.build_graph", wire)
     changes = ["cluster.num_nodes=4096", "parallel.strategy=EP5_TP3_PP7"]
-    with pytest.raises(InvalidValueError, match=r"EP5_TP3_PP7\. Nearest legal: EP4_TP4_PP8, EP4_TP2_PP8"):
+    with pytest.raises(
+        InvalidValueError, match=r"EP5_TP3_PP7\. Nearest legal: EP4_TP4_PP8 with workload.sequences: 16384, EP4_TP2_PP8"
+    ):
         build(load_scenario("ep16_tp16_pp4", overrides=changes))
 
 

@@ -1,9 +1,14 @@
 """What people were told about their meshes, memory and models, by public reports: what the program says to the same."""
 
+import re
+
 import numpy as np
 import pytest
 
-from sim.errors import SimulationError
+from sim.build.build import build
+from sim.build.expert_routing import placed_experts
+from sim.cli.describe import explain_strategy
+from sim.errors import InvalidValueError, SimulationError
 from sim.run.conservation import check_expert_tokens
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
@@ -104,6 +109,96 @@ schedule: {kind: interleaved}
     assert memory["peak_bytes_per_gpu"]["total"] == pytest.approx(82.07e9, rel=1e-3)
 
 
+# --- experts and replicas in slots ------------------------------------------------------------------------------------
+
+SLOTS = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 3, dense_layers: 1, hidden: 256, heads: 8, ffn: 512, experts: 5, top_k: 2, vocab: 1024}
+parallel: {strategy: EP8_TP1_PP1_DP8, convention: vllm}
+workload: {kind: forward, sequences: 16, sequence_length: 128, microbatches: 2}
+"""
+
+
+@pytest.mark.parametrize("kind", ["contiguous", "greedy", "eplb"])
+@pytest.mark.parametrize("workload", ["forward", "training"])
+def test_ep_divides_experts_and_replicas(kind, workload):
+    """5 experts and 3 replicas on EP8: one slot on each rank, tokens conserved, and their weights counted."""
+    changes = ["parallel.convention=megatron", f"workload.kind={workload}", f"placement.kind={kind}"]
+    ran = run(SLOTS, "placement.replicas=3", *changes)
+    assert ran.run.tokens_routed == ran.run.tokens_computed == 16 * 128 * 2 * 2
+    assert ran.mesh["experts_per_gpu"] == 1
+    more = run(SLOTS, "placement.replicas=11", *changes)
+    one_expert = 2 * 256 * 512
+    assert more.metrics["num_params_per_gpu"] - ran.metrics["num_params_per_gpu"] == 2 * one_expert
+
+
+def test_ep_that_divides_neither_names_the_replicas_that_are_missing():
+    """And what it names runs."""
+    with pytest.raises(
+        InvalidValueError, match=r"parallel.ep must divide experts = 5, or experts \+ placement.replicas"
+    ) as said:
+        run(SLOTS)
+    assert "Use placement.replicas: 3" in said.value.hint
+    with pytest.raises(InvalidValueError, match=r"equally many of 9 slots, 5 experts and 4 replicas, got 4") as said:
+        run(SLOTS, "placement.replicas=4")
+    assert said.value.hint.startswith("Use placement.replicas: 3, ")
+
+
+@pytest.mark.parametrize(
+    "experts",
+    [
+        "[0, 1, 2, 3, 4, 0, 1, 0]",
+        "[[0, 1, 2, 3, 4, 0, 1, 0]]",
+        "[[0, 1, 2, 3, 4, 0, 1, 0], [4, 3, 2, 1, 0, 4, 4, 4]]",
+        "[[0, 0, 0, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 0, 1, 0], [4, 3, 2, 1, 0, 4, 4, 4]]",
+        "[[0], [1], [2], [3], [4], [0], [1], [0]]",
+    ],
+    ids=["slots", "one list", "a list for each layer with experts", "a list for each layer", "a list for each rank"],
+)
+def test_slots_are_given_as_vllm_and_sglang_write_them(experts):
+    """`physical_to_logical_map`: the logical expert in each physical slot, [slots] or [layers][slots]."""
+    text = SLOTS + f"placement: {{kind: explicit, experts: {experts}}}\n"
+    ran = run(text)
+    assert ran.run.tokens_routed == ran.run.tokens_computed
+    assert ran.mesh["experts_per_gpu"] == 1
+    work = build(load_scenario_text(text)).work
+    assert work.placement.replicas == 3
+    if experts.count("[") == 3:
+        assert [placed_experts(work, 0, layer).ravel().tolist()[:2] for layer in (1, 2)] == [[0, 1], [4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("experts", "says"),
+    [
+        ("[0, 1, 2, 3, 4, 0, 1]", "equally many of 7 slots"),
+        ("[0, 1, 2, 3, 3, 0, 1, 0]", "each at least once, 8 slots in all"),
+        ("[[0, 1, 2, 3, 4, 0, 1, 0], [0, 1, 2, 3, 4, 0, 1, 0], [0], [0]]", "each at least once"),
+        ("[[0], [1], [2], [3], [4]]", "each at least once"),
+    ],
+)
+def test_slots_that_leave_an_expert_out_are_refused(experts, says):
+    """Ranks hold equally many slots, and every expert has one."""
+    with pytest.raises(InvalidValueError, match=says):
+        run(SLOTS + f"placement: {{kind: explicit, experts: {experts}}}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ep", "replicas"), [(320, 64), (144, 32)])
+def test_deepseek_v3s_own_decode_deployment_runs(ep, replicas):
+    """256 experts and 64 replicas on EP320, one a rank; 32 on EP144, two a rank."""
+    text = f"""
+cluster: {{preset: h800, num_nodes: {ep // 8}}}
+model: {{layers: 4, hidden: 7168, heads: 128, kv_heads: 1, head_dim: 128, ffn: 2048, dense_ffn: 18432, dense_layers: 1,
+  gated: true, experts: 256, shared_experts: 1, top_k: 8, vocab: 129280, dtype: fp8}}
+parallel: {{convention: vllm, tp: 4, dp: {ep // 4}, ep: {ep}, pp: 1}}
+workload: {{kind: forward, sequences: {ep // 4 * 128}, sequence_length: 1}}
+placement: {{kind: eplb, replicas: {replicas}}}
+"""
+    ran = run(text)
+    assert ran.mesh["experts_per_gpu"] == (256 + replicas) // ep
+    assert ran.run.tokens_routed == ran.run.tokens_computed
+
+
 # --- memory of experts that serve all stages ------------------------------------------------------------------------
 
 
@@ -143,3 +238,134 @@ def test_memory_that_counts_more_tokens_than_exist_stops_the_run():
     with pytest.raises(SimulationError, match=r"4 copies .* are computed, and 2 exist"):
         check_expert_tokens(rows, {(1, 0): {(5, 0): 2}}, [[0.0], [1.0]], num_padded=0)
     check_expert_tokens(rows, {(1, 0): {(5, 0): 2}}, [[0.0], [1.0]], num_padded=2)
+
+
+# --- meshes in other words, and hints that lead out -----------------------------------------------------------------
+
+
+def refusal(text, *changes):
+    with pytest.raises(InvalidValueError) as said:
+        build(load_scenario_text(text, overrides=list(changes)))
+    return said.value
+
+
+DENSE = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {layers: 32, hidden: 4096, heads: 32, ffn: 14336, gated: true, vocab: 32000}
+parallel: {pp: 4, tp: 1, dp: 1}
+workload: {kind: training, sequences: 16, sequence_length: 4096, microbatches: 16}
+"""
+SERVED = """
+cluster: {preset: dgx-h100, num_nodes: 2}
+model: {preset: qwen3-30b-a3b}
+parallel: {convention: vllm, tp: 16, dp: 16, ep: 16}
+workload: {kind: forward, sequences: 64, sequence_length: 2048}
+"""
+
+
+@pytest.mark.parametrize(("dp", "right"), [(1, 4), (2, 4), (8, 4)])
+def test_a_dp_that_is_wrong_is_named_and_the_nearest_name_is_not_the_refused_one(dp, right):
+    """And what the nearest name needs beside it stands with it."""
+    hint = refusal(DENSE, f"parallel.dp={dp}").hint
+    assert hint.startswith(f"DP{dp} is what is wrong: write DP{right}, or leave DP out. Nearest legal: EP1_TP1_PP4_DP4")
+    assert "EP1_TP1_PP4," not in hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ((), "SGLang's `--tp 16 --dp 16 --enable-dp-attention` is TP1_DP16_EP16 here"),
+        (("parallel.dp=4",), "`--tp 16 --dp 4 --enable-dp-attention` is TP4_DP4_EP16 here"),
+        (("parallel.tp=8", "parallel.dp=8", "parallel.ep=8", "cluster.num_nodes=1"), "is TP1_DP8_EP8 here"),
+        (("parallel.dp=1", "parallel.ep=4"), "SGLang's `--ep-size 4` on 16 GPUs of a stage slices each expert over 4"),
+        (("parallel.dp=1", "parallel.ep=1"), "Serving without `--enable-expert-parallel` on 16 GPUs"),
+        (("parallel.tp=4", "parallel.dp=4", "parallel.ep=8"), "SGLang's `--ep-size 8` on 16 GPUs of a stage"),
+    ],
+)
+def test_the_ways_of_sglang_and_vllm_to_say_a_mesh_are_recognised(changes, says):
+    """Their TP counts the GPUs of a stage, and EP below it slices experts."""
+    assert says in refusal(SERVED, *changes).hint
+
+
+def test_a_mesh_that_is_legal_and_cannot_be_run_yet_says_so():
+    """`explain` beside `run`, which names a strategy without the axis."""
+    entry = explain_strategy("TP2_CP4_EP8_PP2_DP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
+    assert (entry["legal"], entry["runs"]) == (True, False)
+    assert entry["why_not_run"] == "CP4 is legal and cannot be run yet: context parallelism is not built"
+    assert explain_strategy("TP2_EP8", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]["runs"] is True
+    text = SERVED.replace("convention: vllm, tp: 16, dp: 16, ep: 16", "tp: 2, cp: 4, ep: 2, pp: 1, dp: 2")
+    assert refusal(text).hint == "Use EP2_TP2_PP1 (without CP)."
+
+
+def test_the_etp_that_was_taken_and_what_megatrons_default_makes_of_it_are_printed():
+    """ETP = TP: 8 x 16 x 4 = 512 does not fit 64 GPUs."""
+    entry = explain_strategy("EP16_TP8_PP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
+    assert "ETP1" in entry["mesh"]["axes"]
+    assert "ETP = TP = 8: ETP x EP x PP = 8 x 16 x 4 = 512 does not divide" in entry["assumed_etp"]
+    assert "--expert-tensor-parallel-size 1" in entry["assumed_etp"]
+    named = explain_strategy("EP16_TP8_PP4_ETP1", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
+    assert "assumed_etp" not in named
+    text = SERVED.replace("convention: vllm, tp: 16, dp: 16, ep: 16", "tp: 8, ep: 1, pp: 1, dp: 2")
+    assumed = {item.key: item for item in build(load_scenario_text(text)).assumptions}
+    assert assumed["parallel.etp"].value == 1
+    assert "legal too: it slices each expert over 8 GPUs" in assumed["parallel.etp"].why
+    given = build(load_scenario_text(text, overrides=["parallel.etp=1"])).assumptions
+    assert "parallel.etp" not in {item.key for item in given}
+
+
+def test_what_cannot_be_said_yet_is_named():
+    """A context of decode, a forward pass of one token, and a model's sizes without its latent attention."""
+    with pytest.raises(InvalidValueError, match="Decode with a context of earlier tokens cannot be said yet"):
+        load_scenario_text(SERVED + "", overrides=["workload.context=4096"])
+    with pytest.raises(InvalidValueError, match="Decode with a context"):
+        load_scenario_text(SERVED.replace("sequences: 64", "sequences: 64, context: 4096"))
+    mesh = ["parallel.tp=1", "parallel.dp=16"]
+    one_token = build(load_scenario_text(SERVED, overrides=[*mesh, "workload.sequence_length=1"])).warnings
+    assert any("decode with a context cannot be said yet" in line for line in one_token)
+    sizes = ["hidden: 7168, heads: 128, experts: 256, ffn: 2048, top_k: 8, layers: 2, vocab: 1000, head_dim: 128"]
+    text = SERVED.replace("preset: qwen3-30b-a3b", sizes[0])
+    warnings = build(load_scenario_text(text, overrides=mesh)).warnings
+    assert any("the sizes of DeepSeek-V3 and not its latent attention" in line for line in warnings)
+
+
+AXES = SPANNING.replace("strategy: EP16_TP4_PP2_DP2, convention: spanning", "tp: 1")
+HINT = re.compile(r"(?:Use|Nearest legal:|Give for example) (.+)\.$")
+NAME = re.compile(r"(?:(\w+\.\w+): (\S+?)|(EP\w+))(?: \(without \w+\))?(?: with (\w+\.\w+): (\d+))?(?:, |$)")
+
+
+def drawn_changes(seed):
+    """Return sizes of a mesh and its work, of which few go together."""
+    rng = np.random.default_rng(seed)
+
+    def pick(*values):
+        return values[int(rng.integers(len(values)))]
+
+    return {
+        "parallel.convention": pick("megatron", "vllm", "spanning"),
+        **{f"parallel.{axis}": int(pick(1, 2, 3, 4, 8, 16)) for axis in ("tp", "pp", "ep")},
+        **({"parallel.dp": int(pick(1, 2, 4))} if rng.integers(2) else {}),
+        **({"parallel.cp": 2} if rng.integers(4) == 0 else {}),
+        "workload.sequences": int(pick(16, 24, 48)),
+        "workload.microbatches": int(pick(1, 3, 4)),
+        "model.experts": int(pick(6, 16, 64)),
+        "model.layers": int(pick(6, 8)),
+    }
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_what_a_hint_suggests_builds(block):
+    """Of 120 drawn scenarios most are refused; each name of a hint, applied with what stands beside it, is not."""
+    followed = 0
+    for seed in range(30 * block, 30 * block + 30):
+        scenario = load_scenario_text(AXES).variant(drawn_changes(seed))
+        try:
+            build(scenario)
+        except InvalidValueError as error:
+            found = HINT.search(error.hint)
+            if found is None or ", and then: " in error.hint or "[" in found[1]:
+                continue
+            for key, value, name, further, amount in NAME.findall(found[1]):
+                changes = {key: int(value)} if key else {"parallel.strategy": name}
+                build(scenario.variant({**changes, **({further: int(amount)} if further else {})}))
+                followed += 1
+    assert followed > 20

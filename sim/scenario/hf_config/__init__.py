@@ -1,0 +1,12 @@
+"""A model's shape from the `config.json` that Hugging Face keeps beside its weights.
+
+- `sim.scenario.hf_config.read`: the file, its checks, and what is taken where the file leaves a choice.
+- `sim.scenario.hf_config.architectures`: one entry for each `model_type`, which says what the keys of its configs mean.
+- `sim.scenario.hf_config.keys`: reads one key after another, and finds those that nobody has read.
+- `sim.scenario.hf_config.immaterial`: keys that change neither time nor memory, by meaning.
+"""
+
+from sim.scenario.hf_config.architectures import ARCHITECTURES
+from sim.scenario.hf_config.read import HfModel, TakenValue, read_hf_config
+
+__all__ = ["ARCHITECTURES", "HfModel", "TakenValue", "read_hf_config"]
