@@ -4,6 +4,7 @@ Contents
 --------
 - `workloads.model`: a transformer's shape, parameters and FLOPs.
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
+- `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.
 - `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
 - `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from sim.build.expert_routing import limited_nodes
 from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
 from sim.scenario.scenario import Scenario
@@ -208,7 +207,7 @@ def _of_node_limit(work: Work) -> list[str]:
     limit = work.routing.max_nodes_per_token
     if limit is None:
         return []
-    num_nodes = limited_nodes(work)
+    num_nodes = work.num_limited_nodes
     if limit >= min(num_nodes, work.model.top_k):
         why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
         return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]

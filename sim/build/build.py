@@ -8,13 +8,13 @@ from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
-from sim.build.expert_routing import try_routing
 from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
-from sim.build.routing import check_node_limit, routing_of
+from sim.build.routing import check_node_limit, routing_of, try_routing
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
+from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
@@ -142,6 +142,7 @@ def _build(scenario: Scenario) -> Built:
     schedule_kind = schedule_kind_of(spec.schedule.kind, spec.schedule.chunk_order)
     parts = schedule_kind.layout_on(mesh.num_stages, mesh.strategy.vpp)
     layout = pipeline_layout_of(scenario, model, mesh, parts)
+    expert_layers = tuple(filter(model.is_moe_layer, range(model.num_all_layers)))
     work = Work(
         cluster=cluster,
         model=model,
@@ -157,9 +158,9 @@ def _build(scenario: Scenario) -> Built:
             scenario,
             cluster,
             mesh.ep_groups(0)[0],
-            num_experts=model.experts,
+            shape=Shape(num_experts=model.experts, top_k=model.top_k, num_layers=len(expert_layers)),
             num_slots=model.experts + placement.replicas,
-            expert_layers=tuple(filter(model.is_moe_layer, range(model.num_all_layers))),
+            expert_layers=expert_layers,
         ),
         placement=placement,
         seed=spec.seed,

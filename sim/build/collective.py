@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from sim.build.assumptions import Assumption
 from sim.build.build import check_network
 from sim.build.cluster import cluster_of
+from sim.build.layout import model_of
 from sim.build.routing import check_node_limit, routing_of
 from sim.build.work import CollectiveWork
 from sim.errors import InvalidValueError
+from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from topology.cluster import Cluster
@@ -81,7 +83,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         experts=tokens.experts,
         routing=RoutingSettings()
         if workload.tokens is None
-        else routing_of(scenario, cluster, ranks, num_experts=tokens.experts),
+        else routing_of(scenario, cluster, ranks, shape=Shape(num_experts=tokens.experts, top_k=tokens.top_k)),
         seed=spec.seed,
         network=spec.network,
     )
@@ -129,7 +131,7 @@ def _tokens(scenario: Scenario, workload: CollectiveWorkload, num_ranks: int, as
     model = scenario.spec.model
     if model is None:
         raise TypeError("a workload of tokens needs a model")
-    known = get_model(model.preset) if model.preset else None
+    known = model_of(scenario) if model.hf_config else get_model(model.preset) if model.preset else None
     given = model.dtype if "dtype" in model.model_fields_set else None
     dtype = "bf16" if workload.op == "combine" else str(given or ("fp8" if workload.op == "dispatch" else "bf16"))
     if dtype != given:

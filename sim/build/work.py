@@ -318,6 +318,13 @@ class Work:
         return self.tokens * self.model.top_k / self.mesh.expert_shards
 
     @property
+    def num_limited_nodes(self) -> int:
+        """Nodes that an expert group spans, where a token may not go to all of them; 1 without such a limit."""
+        if self.routing.max_nodes_per_token is None:
+            return 1
+        return int(np.unique(self.cluster.node_of(self.mesh.ep_groups(0)[0])).size)
+
+    @property
     def schedule_kind(self) -> ScheduleKind:
         """Properties of the schedule."""
         return schedule_kind_of(self.schedule, self.chunk_order)

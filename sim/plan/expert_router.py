@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.expert_routing import chances_of_nodes, copies_drawn, expert_groups, limited_nodes, placed_experts
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
+from sim.plan.expert_routing import chances_of_nodes, copies_drawn, expert_groups, placed_experts
 from sim.plan.ops import ExpertTokens, LanePosition, Transfer
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import contiguous_slots, split_over_replicas
@@ -159,7 +159,7 @@ class ExpertRouter:
             overflow=work.routing.overflow,
             tokens=work.owned_tokens,
             top_k=work.model.top_k,
-            groups=limited_nodes(work),
+            groups=work.num_limited_nodes,
         )
         plans = dict.fromkeys(work.placement.plan_at(microbatch) for microbatch in microbatches)
         plan_of_each = plans if len(plans) == 1 else [work.placement.plan_at(microbatch) for microbatch in microbatches]

@@ -186,10 +186,11 @@ class TransferCosts:
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
         best: tuple[_Cheapest, Protocol] | None = None
         nic_ranks = self.cluster.nic_ranks(ranks).tolist()
+        cube_links = self.pricing.cube_links(ranks)
         for name in names:
             exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes, nic_ranks)
-            if self.pricing.has_mesh:
-                exchange = spread_inside(exchange, ranks.tolist(), nodes)
+            if self.pricing.has_mesh or cube_links:
+                exchange = spread_inside(exchange, ranks.tolist(), nodes, cube_links)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
             for protocol in known[name]:
                 made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)

@@ -23,6 +23,7 @@ PRESETS = pytest.mark.parametrize("preset", REGULAR)
 MEASURED_S = {
     "ib-hdr": (2.8e-6, 3.7e-6),
     "ib-ndr": (2.8e-6, 3.7e-6),
+    "ib-xdr": (2.8e-6, 3.7e-6),
     "roce": (3.6e-6, 5.6e-6),
     "tcpxo": (3.6e-6, 5.6e-6),
 }

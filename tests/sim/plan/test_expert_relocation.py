@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from works import make_model, make_plain_cluster, make_work, route
 
-from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
+from sim.plan.expert_routing import copies_drawn, placed_experts
 from sim.plan.ops import NO_LAYER, Collective, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns

@@ -7,12 +7,12 @@ import pytest
 from certificates import CERTIFICATES, observe
 from works import change, make_model, make_plain_cluster, make_work, route
 
-from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS
 from sim.errors import InvalidValueError
 from sim.plan.bounds import bounds_of
 from sim.plan.costs import Costs
+from sim.plan.expert_routing import copies_drawn, placed_experts
 from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings

@@ -21,9 +21,7 @@ __all__ = [
     "chances_of_nodes",
     "copies_drawn",
     "expert_groups",
-    "limited_nodes",
     "placed_experts",
-    "try_routing",
 ]
 
 
@@ -50,46 +48,6 @@ def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[
     return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
 
 
-def try_routing(work: Work) -> None:
-    """Route a token of each layer and place the experts of a layer, so that what cannot be is refused before the run.
-
-    Layers differ in what cannot be only by their dead experts, under a limit of nodes; otherwise one layer stands for
-    all.
-
-    Raises
-    ------
-    InvalidValueError
-        Routing or placement do not go with the model or the mesh.
-    """
-    model = work.model
-    layers = [layer for layer in range(model.layers) if model.is_moe_layer(layer)]
-    if not layers:
-        return
-    draw_counts(
-        work.routing.kind,
-        num_sources=1,
-        tokens=1,
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layers=layers if work.routing.skew.dead_experts and limited_nodes(work) > 1 else layers[-1:],
-        microbatches=[0],
-        skew=work.routing.skew,
-        num_nodes=limited_nodes(work),
-        max_nodes=work.routing.max_nodes_per_token,
-    )
-    node, _ = work.cluster.node_positions(work.mesh.ep_groups(0)[0])
-    place_experts(
-        work.placement,
-        num_experts=model.experts,
-        num_ranks=work.mesh.strategy.ep,
-        num_nodes=int(node.max()) + 1,
-        layer=model.layers - 1,
-        nth=model.num_moe_layers - 1,
-        num_layers=model.num_moe_layers,
-    )
-
-
 def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
     """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
     counts = draw_counts(
@@ -104,7 +62,7 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
         lane=lane,
         skew=work.routing.skew,
         num_lanes=work.mesh.num_lanes,
-        num_nodes=limited_nodes(work),
+        num_nodes=work.num_limited_nodes,
         max_nodes=work.routing.max_nodes_per_token,
     )
     return counts.reshape(-1, *counts.shape[2:])
@@ -124,13 +82,6 @@ def chances_of_nodes(
         num_nodes=num_nodes,
         max_nodes=work.routing.max_nodes_per_token or num_nodes,
     )
-
-
-def limited_nodes(work: Work) -> int:
-    """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
-    if work.routing.max_nodes_per_token is None:
-        return 1
-    return int(np.unique(work.cluster.node_of(work.mesh.ep_groups(0)[0])).size)
 
 
 def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
