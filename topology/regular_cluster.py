@@ -311,7 +311,7 @@ class RegularCluster(Cluster):
             links += [spine[up][leaves].T, spine[down][leaves].T]
         first = np.cumsum([0] + [group.shape[1] for group in links[:-1]])
         sums = [np.broadcast_to(np.arange(g.shape[1]) + at, g.shape) for g, at in zip(links, first, strict=True)]
-        number, carried = (np.concatenate([part.ravel() for part in parts]) for parts in (links, sums))
+        number, carried = (np.concatenate([array.ravel() for array in arrays]) for arrays in (links, sums))
         order = np.argsort(number)
         return number[order], carried[order]
 

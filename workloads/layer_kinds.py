@@ -30,7 +30,7 @@ LAYER_TYPES: dict[str, tuple[str, ...]] = {
     ),
     "mamba": ("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel", "chunk_size"),
 }
-"""Kinds of attention that a layer may have, and the fields that each kind needs beside those of every attention."""
+"""Kinds of attention that a layer may have, and the fields that each kind needs in addition to the common fields."""
 
 PATTERN_LETTERS: dict[str, tuple[str | None, str | None]] = {
     "*": ("full_attention", None),
@@ -44,7 +44,7 @@ SCORING_FUNCS = ("softmax", "sigmoid")
 """How a router turns its products into weights of experts."""
 
 _LATENT = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-"""Fields that latent attention needs beside `kv_lora_rank`."""
+"""Fields that latent attention needs in addition to `kv_lora_rank`."""
 _EXCLUSIVE = (
     ("layer_types", "hybrid_override_pattern"),
     ("sliding_window_every", "layer_types"),
@@ -193,5 +193,5 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         chunk=model.attention_chunk_size if kind == "chunked_attention" else None,
         has_sinks=model.attention_sinks,
         has_gate=model.attn_output_gate,
-        is_rotary=model.rotary_embedding,
+        is_rotary=model.unfused_rotary_embedding,
     )

@@ -51,7 +51,7 @@ class RoutingBatch:
         self._prices: dict[Hashable, Any] = {}
 
     def price(self, key: Hashable, price: Callable[[NDArray[np.int64]], _Priced]) -> _Priced:
-        """Return the price of the tokens of the batch [N, R, C], worked out when `key` is first asked for."""
+        """Return the price of the tokens of the batch [N, R, C], computed at the first call with `key`."""
         if key not in self._prices:
             self._prices[key] = price(self._tokens)
         return cast("_Priced", self._prices[key])

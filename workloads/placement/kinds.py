@@ -130,7 +130,7 @@ class PlacementKind:
     place: Callable[[PlacementRequest], IntArray]
     """Returns the expert in each slot of each rank. Shape [R, C]."""
     settings: tuple[str, ...] = ()
-    """Keys of the scenario section `placement` that the placement uses, beside `kind`."""
+    """Keys of the scenario section `placement` that the placement uses in addition to `kind`."""
     required_settings: tuple[str, ...] = ()
     """Keys among `settings` without which the placement has no meaning."""
     is_planned: bool = False
