@@ -18,6 +18,7 @@ from sim.scenario.workload_section import CollectiveWorkload
 from topology.cluster import Cluster
 from workloads.collectives import OPERATIONS
 from workloads.presets import get_model
+from workloads.routing import draw_counts
 from workloads.routing.settings import RoutingSettings
 
 __all__ = ["build_collective", "token_bytes"]
@@ -89,9 +90,29 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
     )
     if tokens.experts:
         check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)
+        with scenario.located_errors():
+            _try_routing(work)
         if not scenario.is_given("routing.kind"):
             assumptions.append(Assumption("routing.kind", work.routing.kind, "every token chooses at random"))
     return work, assumptions
+
+
+def _try_routing(work: CollectiveWork) -> None:
+    """Route one token, so that what cannot be is refused before the run."""
+    node, _ = work.cluster.node_positions(work.ranks)
+    draw_counts(
+        work.routing.kind,
+        num_sources=1,
+        tokens=1,
+        num_experts=work.experts,
+        top_k=work.top_k,
+        seed=work.seed,
+        layers=[0],
+        microbatches=[0],
+        skew=work.routing.skew,
+        num_nodes=int(node.max()) + 1,
+        max_nodes=work.routing.max_nodes_per_token,
+    )
 
 
 def _ranks(scenario: Scenario, workload: CollectiveWorkload, cluster: Cluster) -> NDArray[np.intp]:
