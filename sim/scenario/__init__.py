@@ -16,7 +16,7 @@ Contents
 - `sim.scenario.schema`: every key; `json_schema`: the same for editors; `sections`, `fields`: sections and values.
 - `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
-- `sim.scenario.scenario_files`, `suite_file`: where scenarios are; what a suite of validation cases is.
+- `sim.scenario.scenario_files`, `suite_file`: where scenarios are; a suite of validation cases.
 - `sim.scenario.file_bytes`: the content of input files; `cluster_file`, `hf_config`, `recordings`: files of clusters, of
   models, of recorded routing.
 
