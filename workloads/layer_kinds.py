@@ -193,5 +193,5 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         chunk=model.attention_chunk_size if kind == "chunked_attention" else None,
         has_sinks=model.attention_sinks,
         has_gate=model.attn_output_gate,
-        is_rotary=model.rotary_embedding,
+        is_rotary=model.unfused_rotary_embedding,
     )

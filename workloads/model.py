@@ -104,8 +104,8 @@ class ModelSpec:
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
-    rotary_embedding: bool = False
-    """Whether queries and keys are rotated, which costs memory in training, not time; no part of MLA."""
+    unfused_rotary_embedding: bool = False
+    """Whether a kernel of its own rotates queries and keys and keeps both in addition to the projection: memory, not time."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None

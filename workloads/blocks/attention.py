@@ -18,9 +18,9 @@ Model
 Assumptions
 -----------
 Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
-biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. Rotated queries
-and keys are kept for the backward pass in addition to the whole QKV projection, which the values are a part of (as in
-Megatron-LM; measured memory of Llama 3 70B: docs/models.md).
+biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. With an
+unfused rotary embedding, rotated queries and keys are kept as well as the whole QKV projection, of which the values are a
+view (docs/models.md has measured memory).
 
 References
 ----------

@@ -115,7 +115,6 @@ def _windows(keys: ConfigKeys, *, every: Callable[[int], bool] | None = None) ->
 
 def _llama(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     keys.count("ffn", "intermediate_size")
 
@@ -140,7 +139,6 @@ def _qwen_dense(keys: ConfigKeys) -> None:
 
 def _mixtral(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     _windows(keys)
@@ -160,7 +158,6 @@ def _qwen3_moe(keys: ConfigKeys) -> None:
 
 def _qwen_moe(keys: ConfigKeys, every: Callable[[int], bool] | None = None) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_experts", "moe_intermediate_size")
     keys.count("dense_ffn", "intermediate_size", optional=True)
@@ -231,7 +228,6 @@ def _late_experts(keys: ConfigKeys) -> None:
 
 def _glm4_moe(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _late_experts(keys)
     keys.set("scoring_func", "sigmoid", "model_type")
@@ -245,7 +241,6 @@ def _gpt_oss(keys: ConfigKeys) -> None:
 
 def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     _windows(keys, every=lambda layer: layer % 2 == 0)
@@ -254,7 +249,6 @@ def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
 def _llama4(keys: ConfigKeys) -> None:
     """Take experts in every n-th layer, one shared expert, and chunked attention in layers with rotary embedding."""
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     keys.count("dense_ffn", "intermediate_size_mlp")

@@ -2,9 +2,10 @@
 
 Recorders are SGLang's expert distribution recorder, vLLM's expert load, and whatever writes tables or arrays of counts
 or of chosen experts.
+
 - `sim.scenario.recordings.read`: the file, by its suffix; `recording`: the value.
 - `sim.scenario.recordings.table`, `parquet`: rows of tables, of Parquet files; `arrays`: arrays by name and shape.
-- `sim.scenario.recordings.numpy_file`, `torch_file`: arrays of a file, with limits; `names`: the words of recorders.
+- `sim.scenario.recordings.numpy_file`, `torch_file`: arrays of a file; `names`: what recorders call things.
 """
 
 from sim.scenario.recordings.read import find_recording, read_recording
