@@ -94,6 +94,8 @@ def _gpus(ranks: Sequence[int]) -> str:
 
 
 def _check_vertex(name: str, vertex: str, data: dict[str, Any]) -> None:
+    if not vertex.isprintable():
+        raise _refusal(name, "a vertex", "have a name of printable characters", vertex, "Rename it in the file.")
     if not isinstance(data.get("kind"), str):
         raise _refusal(name, f"vertex {vertex}", "have a kind", data.get("kind"), "Write gpu, nic, switch or another.")
     numbers = {key: data.get(key) for key in ("rank", "node") if data["kind"] == "gpu"} | (

@@ -58,7 +58,10 @@ def routing_of(
 
 
 def try_routing(work: Work) -> None:
-    """Route one token and place the experts of one layer, so that what cannot be is refused before the run.
+    """Route a token of each layer and place the experts of a layer, so that what cannot be is refused before the run.
+
+    Layers differ in what cannot be only by their dead experts, under a limit of nodes; otherwise one layer stands for
+    all.
 
     Raises
     ------
@@ -66,7 +69,8 @@ def try_routing(work: Work) -> None:
         Routing or placement do not go with the model or the mesh.
     """
     model = work.model
-    if not model.num_moe_layers:
+    layers = [layer for layer in range(model.layers) if model.is_moe_layer(layer)]
+    if not layers:
         return
     draw_counts(
         work.routing.kind,
@@ -75,7 +79,7 @@ def try_routing(work: Work) -> None:
         num_experts=model.experts,
         top_k=model.top_k,
         seed=work.seed,
-        layers=[model.layers - 1],
+        layers=layers if work.routing.skew.dead_experts and work.num_limited_nodes > 1 else layers[-1:],
         microbatches=[0],
         skew=work.routing.skew,
         num_nodes=work.num_limited_nodes,

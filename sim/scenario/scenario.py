@@ -168,7 +168,9 @@ class Scenario:
         path = path_of(error)
         if error.is_located or path[:1] == () or path[0] not in ScenarioSpec.model_fields:
             return error if error.is_located or other_file is None else error.at(file=str(other_file), line=error.line)
-        if not self._states(path):
+        if error.value is None and not self.is_given(dotted(path)):
+            error = InvalidValueError(path, error.rule, "nothing", error.hint)
+        elif not self._states(path):
             error = InvalidValueError(path, error.rule, f"nothing, which is {error.value}", error.hint)
         return self.places.located(error)
 
