@@ -104,7 +104,7 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
 
 
 def _of_memory(work: Work) -> list[Assumption]:
-    """Return what is taken of a device's memory beside tensors, and its capacity where that has no source."""
+    """Return the reserved memory of a device, and the device's capacity where the capacity has no source."""
     device, reserved = work.cluster.device, reserved_bytes(work.mesh)
     why = "a CUDA context, and NCCL's buffers for each axis with more than one rank; no part of the peak"
     found = [Assumption("memory.reserved", f"{sum(reserved.values()) / 1e9:.3g} GB", why)]
@@ -186,7 +186,7 @@ def warnings_of(work: Work) -> list[str]:
     if latent is not None and work.model.kv_lora_rank is None:
         warnings.append(
             f"model has the sizes of {latent} and not its latent attention (MLA): parameters, KV cache and times are "
-            "those of a stand-in. Give model.kv_lora_rank and the fields beside it, or model.hf_config."
+            "those of a stand-in. Give model.kv_lora_rank and the fields that belong to it, or model.hf_config."
         )
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
         warnings.append(

@@ -51,7 +51,7 @@ def taken_from_hf_config(scenario: Scenario) -> "tuple[TakenValue, ...]":
 
 
 def _model_of_hf_config(scenario: Scenario, file: str, given: Mapping[str, Any]) -> ModelSpec:
-    """Return the model of a file beside the scenario; an error about a field that the file gives names the file."""
+    """Return the model of a file in the scenario's folder; an error about a field of the file names the file."""
     from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
 
     path = scenario.file_beside("model.hf_config", file)
