@@ -1,5 +1,6 @@
 """What a scenario leaves open and was filled in, with the reason, and what its user should know."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from sim.build.expert_routing import limited_nodes
@@ -197,14 +198,10 @@ def warnings_of(work: Work) -> list[str]:
 
 def _of_stand_in(model: ModelSpec) -> list[str]:
     """Return that a model has the sizes of a preset and not the kinds of layers that make it that model."""
-
-    def sizes(of: ModelSpec) -> tuple[int, ...]:
-        return of.hidden, of.heads, of.experts, of.ffn
-
-    def missing(preset: ModelSpec) -> list[str]:
-        return [key for key in _OTHER_LAYERS if getattr(preset, key) != getattr(model, key)]
-
-    alike = {name: missing(preset) for name, preset in MODELS.items() if sizes(preset) == sizes(model)}
+    alike = {
+        name: [key for key in _OTHER_LAYERS if getattr(MODELS[name], key) != getattr(model, key)]
+        for name in _presets_by_sizes().get(_sizes(model), ())
+    }
     if not alike or not all(alike.values()):
         return []
     name, keys = next(iter(alike.items()))
@@ -212,6 +209,19 @@ def _of_stand_in(model: ModelSpec) -> list[str]:
         f"model has the sizes of {name} and not its {' and '.join(keys)}: parameters, KV cache and times are those of "
         f"a stand-in. Write model.preset: {name}, or give these fields."
     ]
+
+
+@cache
+def _presets_by_sizes() -> dict[tuple[int, ...], list[str]]:
+    """Return the names of presets by their sizes."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, preset in MODELS.items():
+        names.setdefault(_sizes(preset), []).append(name)
+    return names
+
+
+def _sizes(model: ModelSpec) -> tuple[int, ...]:
+    return model.hidden, model.heads, model.experts, model.ffn
 
 
 def _of_node_limit(work: Work) -> list[str]:
