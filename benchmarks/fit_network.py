@@ -20,13 +20,14 @@ import numpy as np
 
 from sim.build.collective import build_collective
 from sim.build.work import CollectiveWork
-from sim.plan.collective import CollectivePlan, bus_factor
+from sim.plan.collective import CollectivePlan
 from sim.plan.transfer_costs import exchange_sms
 from sim.studies.suites import find_suites
 from topology import abstract_cluster
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.protocols import FITTED, build_protocols
+from workloads.collectives import OPERATIONS
 
 
 def _direct(technology: str) -> tuple[str, ...]:
@@ -108,7 +109,7 @@ def modelled(row: Row, constants: Mapping[str, float]) -> float:
     time_s = (plan.transfer.latency_ns + plan.transfer.alone_ns) / 1e9
     if row.metric == "collective_time_s":
         return time_s
-    factor = bus_factor(work.op, work.ranks.size) if row.metric == "busbw_bytes_per_s" else 1.0
+    factor = OPERATIONS[work.op].bus_factor(work.ranks.size) if row.metric == "busbw_bytes_per_s" else 1.0
     return plan.logical_bytes / time_s * factor
 
 

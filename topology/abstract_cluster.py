@@ -38,7 +38,6 @@ class Cluster(ABC):
     name: str
     """Preset name, or the name of the file it was read from."""
     num_nodes: int
-    """Nodes."""
     gpus_per_node: int
     """GPUs of a node; where nodes differ, of the largest."""
     device: Device
@@ -57,7 +56,7 @@ class Cluster(ABC):
 
     @cached_property
     def graph(self) -> "nx.DiGraph[str]":
-        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
+        """The topology, wired at its first use; edge data hold bandwidth, efficiency and latency."""
         return self.wire()
 
     # ---- GPUs ----------------------------------------------------------------------------------------------------
@@ -92,7 +91,7 @@ class Cluster(ABC):
         return ranks
 
     @property
-    def least_num_links(self) -> int:
+    def min_num_links(self) -> int:
         """Lower bound of the number of links, known without wiring the graph: two links of each GPU."""
         return 2 * self.num_gpus
 

@@ -62,7 +62,7 @@ UNOVERLAPPED = 1 / 3
 """Part of the shorter of compute and memory time that is not hidden behind the longer (fits: A100 0.3, H100 0.35)."""
 
 _TILE_M, _TILE_N = np.array(TILES, dtype=np.float64).T
-_INPUT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
+_INPUT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1, "tf32": 4}
 _OUTPUT_BYTES = 2  # fp8 GEMMs of training write bf16
 
 _Floats = NDArray[np.float64]
@@ -84,6 +84,8 @@ class Device:
     """Where `memory_bytes` comes from; None: assumed."""
     memory_bandwidth_bytes_per_s: float
     """Datasheet bandwidth of the memory."""
+    has_bf16: bool = True
+    """Whether matrix units multiply bf16 and tf32; False: fp16 only, which has the peak of `peak_bf16_flops_per_s`."""
     num_sms: int
     """Units that each work one tile at a time: SMs, CUs, AI cores."""
     gemm_efficiency: float
@@ -122,7 +124,7 @@ class Device:
             object.__setattr__(self, field, int(value))  # 80e9 is welcome
 
     def peak_flops_per_s(self, dtype: str) -> float:
-        """Return the datasheet peak for `dtype`: `bf16`, `fp16` or `fp8`.
+        """Return the datasheet peak for `dtype`: `bf16`, `fp16`, `fp8` or `tf32` (fp32 in memory, half of bf16's peak).
 
         >>> from topology.presets.devices import DEVICES
         >>> DEVICES["h100-sxm"].peak_flops_per_s("fp8")
@@ -130,10 +132,15 @@ class Device:
         """
         if dtype not in _INPUT_BYTES:
             raise self._error("dtype", f"be one of {', '.join(_INPUT_BYTES)}", repr(dtype))
+        rule, hint = "be one that the device computes in", f"Use {'bf16' if self.has_bf16 else 'fp16'}."
+        if dtype in ("bf16", "tf32") and not self.has_bf16:
+            raise self._error("dtype", rule, repr(dtype), hint)
+        if dtype == "tf32":
+            return self.peak_bf16_flops_per_s / 2
         if dtype != "fp8":
             return self.peak_bf16_flops_per_s
         if self.peak_fp8_flops_per_s is None:
-            raise self._error("dtype", "be one that the device computes in", repr(dtype), "Use bf16.")
+            raise self._error("dtype", rule, repr(dtype), hint)
         return self.peak_fp8_flops_per_s
 
     @overload

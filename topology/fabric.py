@@ -73,7 +73,7 @@ class FabricSpec:
     """The figures from which `topology.fabric` wires any number of nodes."""
 
     name: str
-    """Preset name."""
+    """A key of `topology.presets.clusters.FABRICS`."""
     gpus_per_node: int
     """GPUs of a node (a host, or a rack that is one NVLink domain)."""
     nvlink: LinkKind
@@ -90,9 +90,10 @@ class FabricSpec:
     spines_per_unit: int = 4
     """Spines that each unit brings."""
     inside: str | None = None
-    """Technology inside a node, as protocols are told apart: nvlink3, nvlink4, nvlink4-h800, nvlink5, xgmi3, pcie4."""
+    """Technology inside a node, by which protocols differ: nvlink2 to nvlink6, nvlink4-h800,
+    nvlink5-nvl72, xgmi3, xgmi4, pcie4, pcie5."""
     between: str | None = None
-    """Technology between nodes, as protocols are told apart: ib-hdr, ib-ndr, roce, tcpxo."""
+    """Technology between nodes, by which protocols differ: ib-edr, ib-hdr, ib-ndr, ib-xdr, roce, tcpxo."""
     node: Node
     """What is inside a node."""
     wiring: Wiring

@@ -58,14 +58,14 @@ class GraphCluster(Cluster):
 
         A NIC that is the nearest NIC of no rank is not in use. Where nothing leaves a node, all of its ranks count.
         """
-        nodes, chosen = self.node_of(ranks), set[int]()
+        nodes, senders = self.node_of(ranks), set[int]()
         for node in np.unique(nodes).tolist():
             nearest = self._nearest_of_nics(ranks[nodes == node].tolist())
             sharing = Counter(nearest)  # candidates -> NICs that have these candidates
             quota = min((max(1, len(candidates) // count) for candidates, count in sharing.items()), default=0)
             for candidates, count in sharing.items():
-                chosen.update(candidates[: quota * count])
-        return np.array([rank for rank in ranks.tolist() if rank in chosen], dtype=np.intp) if chosen else ranks
+                senders.update(candidates[: quota * count])
+        return np.array([rank for rank in ranks.tolist() if rank in senders], dtype=np.intp) if senders else ranks
 
     @cached_property
     def has_nvswitches(self) -> bool:
@@ -129,7 +129,7 @@ class GraphCluster(Cluster):
         first = np.cumsum([0, *(route.links.size for route in routes)], dtype=np.intp)
         if not routes:
             return FlowLinks(first=first, links=np.zeros(0, dtype=np.intp), share=np.zeros(0))
-        links, share = ([getattr(route, part) for route in routes] for part in ("links", "share"))
+        links, share = ([getattr(route, field) for route in routes] for field in ("links", "share"))
         return FlowLinks(first=first, links=np.concatenate(links), share=np.concatenate(share))
 
     def own_links(self, ranks: IntArray) -> IntArray:
@@ -203,8 +203,8 @@ class GraphCluster(Cluster):
         return GraphPairs(
             is_pair=senders != receivers,
             latency_s=np.maximum(self.latency_s(senders, receivers), self.latency_s(receivers, senders)),
-            flows_there=self.flow_links(senders.ravel(), receivers.ravel()),
-            flows_back=self.flow_links(receivers.ravel(), senders.ravel()),
+            forward_flows=self.flow_links(senders.ravel(), receivers.ravel()),
+            reverse_flows=self.flow_links(receivers.ravel(), senders.ravel()),
         )
 
 

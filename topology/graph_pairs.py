@@ -4,7 +4,7 @@ Model
 -----
     load[n, l] = sum over pairs of share[pair, l] * bytes[n, pair]
 
-over sparse rows (`topology.links.FlowLinks`), of the paths there and of the paths back, which need not use the
+over sparse rows (`topology.links.FlowLinks`), of the forward and of the reverse paths, which need not use the
 same links in the other direction.
 A pair's latency is the longer of its two ways'.
 """
@@ -32,9 +32,9 @@ class GraphPairs:
     """Whether sender and receiver are two. Shape [S, D]."""
     latency_s: FloatArray
     """Time to the first byte. Shape [S, D]."""
-    flows_there: FlowLinks
+    forward_flows: FlowLinks
     """Links of each pair from sender to receiver, row by row: S * D flows."""
-    flows_back: FlowLinks
+    reverse_flows: FlowLinks
     """The same from receiver to sender."""
 
     def sums(self, byte_matrices: FloatArray) -> "GraphPairSums":
@@ -51,14 +51,14 @@ class GraphPairs:
         )
 
     @cached_property
-    def there(self) -> "_Rows":
-        """Entries of the way there."""
-        return _rows(self.flows_there)
+    def forward(self) -> "_Rows":
+        """Entries of the paths from senders to receivers."""
+        return _rows(self.forward_flows)
 
     @cached_property
-    def back(self) -> "_Rows":
-        """Entries of the way back."""
-        return _rows(self.flows_back)
+    def reverse(self) -> "_Rows":
+        """Entries of the paths from receivers to senders."""
+        return _rows(self.reverse_flows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,20 +76,20 @@ class GraphPairSums:
     latency_s: list[float]
     """Time to the first byte of the slowest pair. N of them."""
 
-    def there(
+    def forward(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
         """Return the loads on the way from senders to receivers, and the time in which each drains alone.
 
         In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
         """
-        return self._on(self.pairs.there, capacity_bytes_per_s, weight)
+        return self._on(self.pairs.forward, capacity_bytes_per_s, weight)
 
-    def back(
+    def reverse(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the same on the way of as many bytes from the receivers to the senders."""
-        return self._on(self.pairs.back, capacity_bytes_per_s, weight)
+        """Return loads and times of as many bytes on the way from the receivers back to the senders; see `forward`."""
+        return self._on(self.pairs.reverse, capacity_bytes_per_s, weight)
 
     def _on(
         self, rows: "_Rows", capacity_bytes_per_s: FloatArray, weight: FloatArray | None

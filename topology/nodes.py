@@ -4,10 +4,14 @@ Model
 -----
     NvSwitchNode    gpu <-> nvswitch, gpu <-> NIC of its own                      one NVLink domain
     MeshNode        gpu <-> every other gpu, gpu <-> NIC of its own               a link for each pair of GPUs
+    CubeMeshNode    gpu <-> four other gpus, gpu <-> PCIe switch as in a server   NVLinks of the DGX-1
     PcieServer      gpu <-> PCIe switch <-> CPU <-> CPU, NIC <-> PCIe switch      one NIC for the GPUs of a switch
 
 In a `MeshNode` the traffic of a pair of GPUs has the link of that pair alone: two GPUs reach the bandwidth of one link,
 however many links to other GPUs are idle.
+
+In a `CubeMeshNode` two GPUs have two NVLinks, one or none; GPUs without an NVLink reach each other over the NVLinks of
+a third GPU, as in NCCL (PATH_NVB).
 
 Assumptions
 -----------
@@ -16,14 +20,14 @@ Assumptions
   memory.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
 from topology.fabric import FabricSpec
 from topology.links import LinkKind, add_both_ways
 
-__all__ = ["MeshNode", "NvSwitchNode", "PcieServer"]
+__all__ = ["CubeMeshNode", "MeshNode", "NvSwitchNode", "PcieServer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,44 @@ class PcieServer:
     def num_nics(self, spec: FabricSpec) -> int:
         """Return one per PCIe switch."""
         return -(-spec.gpus_per_node // self.gpus_per_switch)
+
+
+_CUBE_MESH = {
+    **{(0, 3): 2, (1, 2): 2, (2, 3): 2, (0, 1): 1, (0, 2): 1, (1, 3): 1},
+    **{(4, 7): 2, (5, 6): 2, (6, 7): 2, (4, 5): 1, (4, 6): 1, (5, 7): 1},
+    **{(0, 4): 2, (1, 5): 2, (2, 6): 1, (3, 7): 1},
+}
+"""NVLinks between two GPUs of a DGX-1 with V100: six for each GPU (`nvidia-smi topo -m` of such a node)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CubeMeshNode:
+    """A DGX-1: eight GPUs in a hybrid cube mesh of NVLinks, on the PCIe switches of a server."""
+
+    server: PcieServer
+    """PCIe switches, CPUs and NICs."""
+
+    def add(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, *, has_network: bool) -> None:
+        """Add the server, whose slots are `spec.pcie`, and the NVLinks."""
+        self.server.add(graph, replace(spec, nvlink=spec.pcie), node, has_network=has_network)
+        first = node * spec.gpus_per_node
+        for (a, b), count in _CUBE_MESH.items():
+            if max(a, b) >= spec.gpus_per_node:
+                continue  # a part of the node is used
+            bundle = replace(spec.nvlink, bandwidth_bytes_per_s=count * spec.nvlink.bandwidth_bytes_per_s)
+            gpus = f"gpu{first + a}", f"gpu{first + b}"
+            add_both_ways(graph, *gpus, bundle)
+            for edge in (gpus, gpus[::-1]):
+                graph.edges[edge]["is_forwarded"] = True
+
+    def num_links(self, spec: FabricSpec) -> int:
+        """Return the NVLinks of a GPU: six."""
+        del spec
+        return sum(count for pair, count in _CUBE_MESH.items() if 0 in pair)
+
+    def num_nics(self, spec: FabricSpec) -> int:
+        """Return one per PCIe switch."""
+        return self.server.num_nics(spec)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Model
 -----
-    bytes [S, D] there, from senders to receivers; the same bytes turned, from receivers to senders, back
+    forward    bytes [S, D], from senders to receivers
+    reverse    the transposed bytes, from receivers to senders
 
 The loads are those of `Cluster.load` of all pairs, without listing the pairs for each matrix.
 """
@@ -38,7 +39,7 @@ class PairSums(Protocol):
         """Time to the first byte of the slowest pair. N of them."""
         ...
 
-    def there(
+    def forward(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
         """Return the loads on the way from senders to receivers, and the time in which each drains alone.
@@ -47,10 +48,10 @@ class PairSums(Protocol):
         """
         ...
 
-    def back(
+    def reverse(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the same on the way of as many bytes from the receivers to the senders."""
+        """Return loads and times of as many bytes on the way from the receivers back to the senders; see `forward`."""
         ...
 
 

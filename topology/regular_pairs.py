@@ -5,7 +5,7 @@ Model
     bytes [S, D] fall apart by class of path: inside a node, between nodes, and of those across leaves
     a link of a GPU carries its row's or its column's sum of a class; a leaf's way to a spine those of its GPUs / spines
 
-The way back, `bytes` turned, loads each link as the way there loads its opposite: the same sums, read once more. This
+The reverse way, `bytes` transposed, loads each link as the forward way loads its opposite: the sums are made once. This
 is `Cluster.load` of all pairs, without listing them.
 
 Assumptions
@@ -27,7 +27,7 @@ __all__ = ["RegularPairs"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 _SMALL = 2**18
-"""Pairs times classes up to which all are held at once."""
+"""Pairs times classes up to which the matrices of all classes are in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,10 +42,10 @@ class RegularPairs:
     """Leaf of each sender [S] and of each receiver [D], numbered from 0."""
     num_spines: int
     """Spines over which traffic across leaves is spread."""
-    there: tuple[IntArray, IntArray]
-    """Links on the way there, ascending, and the sum that each carries (see `sums`). Each of shape [K]."""
-    back: tuple[IntArray, IntArray]
-    """The same on the way back. Each of shape [K]."""
+    forward: tuple[IntArray, IntArray]
+    """Links on the way from senders to receivers, ascending, and their sums (see `sums`). Each of shape [K]."""
+    reverse: tuple[IntArray, IntArray]
+    """Links on the way from receivers to senders, and their sums. Each of shape [K]."""
 
     def sums(self, byte_matrices: FloatArray) -> "RegularPairSums":
         """Return what each of `byte_matrices` [N, S, D] puts on links; a pair of a rank with itself loads nothing."""
@@ -63,8 +63,10 @@ class RegularPairs:
     def that_can_carry(self) -> "RegularPairs":
         """Return the same without links that no pair uses."""
         can_carry = self._values(self.classes.sum(axis=2)[None], self.classes.sum(axis=1)[None])[0] > 0
-        there, back = ((links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (self.there, self.back))
-        return replace(self, there=there, back=back)
+        forward, reverse = (
+            (links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (self.forward, self.reverse)
+        )
+        return replace(self, forward=forward, reverse=reverse)
 
     def _sums_by_class(self, byte_matrices: FloatArray) -> tuple[FloatArray, FloatArray, list[int]]:
         """Return what each sends [N, 3, S] and receives [N, 3, D] by class, and the pairs that have bytes [N]."""
@@ -74,12 +76,12 @@ class RegularPairs:
             num_flows = [int(np.count_nonzero(pairs)) for pairs in by_class[:, :2]]
             return by_class.sum(axis=3), by_class.sum(axis=2), num_flows
         sent, received, flows = np.zeros((num, 3, num_src)), np.zeros((num, 3, num_dst)), np.zeros(num, dtype=np.intp)
-        chosen = np.empty((num_src, num_dst))  # one at a time: large arrays cost most where memory is new
+        matrix_of_class = np.empty((num_src, num_dst))  # one at a time: large arrays cost most where memory is new
         for n, matrix in enumerate(byte_matrices):
             for c, is_in in enumerate(self.classes):
-                np.multiply(matrix, is_in, out=chosen)
-                sent[n, c], received[n, c] = chosen.sum(axis=1), chosen.sum(axis=0)
-                flows[n] += np.count_nonzero(chosen) if c < 2 else 0
+                np.multiply(matrix, is_in, out=matrix_of_class)
+                sent[n, c], received[n, c] = matrix_of_class.sum(axis=1), matrix_of_class.sum(axis=0)
+                flows[n] += np.count_nonzero(matrix_of_class) if c < 2 else 0
         return sent, received, flows.tolist()
 
     def _values(self, sent: NDArray[np.number], received: NDArray[np.number]) -> FloatArray:
@@ -131,20 +133,20 @@ class RegularPairSums:
     latency_s: list[float]
     """Time to the first byte of the slowest pair. N of them."""
 
-    def there(
+    def forward(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
         """Return the loads on the way from senders to receivers, and the time in which each drains alone.
 
         In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
         """
-        return self._on(*self.pairs.there, capacity_bytes_per_s, weight)
+        return self._on(*self.pairs.forward, capacity_bytes_per_s, weight)
 
-    def back(
+    def reverse(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
-        """Return the same on the way of as many bytes from the receivers to the senders."""
-        return self._on(*self.pairs.back, capacity_bytes_per_s, weight)
+        """Return loads and times of as many bytes on the way from the receivers back to the senders; see `forward`."""
+        return self._on(*self.pairs.reverse, capacity_bytes_per_s, weight)
 
     def _on(
         self, links: IntArray, sums: IntArray, capacity_bytes_per_s: FloatArray, weight: FloatArray | None

@@ -31,7 +31,7 @@ from workloads.strategy import Strategy
 
 __all__ = [
     "CONVENTIONS",
-    "EXCHANGES",
+    "EXCHANGE_MODES",
     "MEGATRON",
     "NOT_BUILT",
     "Convention",
@@ -47,7 +47,7 @@ NOT_BUILT = {"cp": "context parallelism", "etp": "tensor parallelism inside an e
 
 IntArray = NDArray[np.intp]
 
-EXCHANGES = ("one_sided", "blocking")
+EXCHANGE_MODES = ("one_sided", "blocking")
 """How the stages enter the expert exchange of a convention whose experts lie on all stages."""
 
 
@@ -353,8 +353,8 @@ class Vllm(_SpreadExperts):
         ours = self.meant_strategy(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
         if ours is not None:
             name = "_".join([f"TP{ours.tp}", f"DP{s.dp}", f"EP{ours.ep}", *([f"PP{s.pp}"] if s.pp > 1 else [])])
-            said = f"--tp {s.tp} --dp {s.dp} --enable-dp-attention"
-            text = f"SGLang's `{said}` is {name} here: attention has TP / DP ranks, and EP all of a stage."
+            command = f"--tp {s.tp} --dp {s.dp} --enable-dp-attention"
+            text = f"SGLang's `{command}` is {name} here: attention has TP / DP ranks, and EP all of a stage."
             return text if s.ep == s.tp else f"{text} {self._sliced(s.ep, s.tp)}"
         ranks = s.tp * (s.dp or max(1, stage // s.tp))
         if s.ep < ranks and ranks % s.ep == 0 and ranks * s.pp <= num_gpus:
@@ -373,9 +373,9 @@ class Vllm(_SpreadExperts):
     @staticmethod
     def _sliced(ep: int, ranks: int) -> str:
         """Return what an EP below the ranks of a stage is: experts that are sliced."""
-        said = f"SGLang's `--ep-size {ep}`" if ep > 1 else "Serving without `--enable-expert-parallel`"
+        command = f"SGLang's `--ep-size {ep}`" if ep > 1 else "Serving without `--enable-expert-parallel`"
         return (
-            f"{said} on {ranks} GPUs of a stage slices each expert over {ranks // ep} of them (ETP{ranks // ep}), "
+            f"{command} on {ranks} GPUs of a stage slices each expert over {ranks // ep} of them (ETP{ranks // ep}), "
             f"which cannot be run yet; whole experts are EP{ranks}."
         )
 

@@ -24,15 +24,17 @@ class Gemm:
     """A matrix product [m, k] x [k, n]."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     m: int
     """Rows: tokens in a forward pass."""
     n: int
     """Columns of the result."""
     k: int
-    """Inner dim."""
+    """Inner dim, over which the product sums."""
     weight_gradient: bool = False
     """Whether the product is the gradient of a weight."""
+    dtype: str | None = None
+    """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
 
     @property
     def flops(self) -> float:
@@ -46,8 +48,8 @@ class Gemm:
     def backward(self) -> "tuple[Gemm, Gemm]":
         """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n]."""
         return (
-            Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n),
-            Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m, weight_gradient=True),
+            Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n, dtype=self.dtype),
+            Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m, weight_gradient=True, dtype=self.dtype),
         )
 
 
@@ -56,13 +58,13 @@ class GroupedGemm:
     """A matrix product per local expert, in one launch, on each of several ranks."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     tokens: NDArray[np.int64]
     """Tokens of each local expert on each rank. Shape [R, E]."""
     n: int
     """Columns of the result."""
     k: int
-    """Inner dim."""
+    """Inner dim, over which the product sums."""
     weight_gradient: bool = False
     """True where the tokens are the inner dim: [k, tokens] x [tokens, n]."""
 
@@ -84,7 +86,7 @@ class Attention:
     """A fused attention kernel (scores, softmax, values)."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     flops: float
     """FLOPs that are executed, of one rank."""
     num_bytes: float
@@ -98,7 +100,7 @@ class Memory:
     """A kernel that is bound by memory bandwidth: norms, activations, permutations, optimizer."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     num_bytes: float | NDArray[np.float64]
     """Bytes read and written, of every rank alike or of each. A number or shape [R]."""
 

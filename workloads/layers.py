@@ -131,8 +131,8 @@ def head_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
     width = math.ceil(model.padded_vocab(tp) / tp)
     return [
         _norm(model, tokens),
-        Gemm(kind="other_compute", m=tokens, n=width, k=model.hidden),
-        Memory(kind="other_compute", num_bytes=2.0 * tokens * width * model.dtype_bytes),
+        Gemm(kind="other_compute", m=tokens, n=width, k=model.hidden, dtype="tf32" if model.fp32_lm_head else None),
+        Memory(kind="other_compute", num_bytes=2.0 * tokens * width * model.logit_bytes),
     ]
 
 

@@ -47,12 +47,12 @@ class Mesh:
 
     @property
     def num_stages(self) -> int:
-        """Pipeline stages."""
+        """Number of pipeline stages."""
         return self.strategy.pp
 
     @property
     def dp(self) -> int:
-        """Data-parallel size."""
+        """Number of data-parallel replicas."""
         return int(self.ranks.shape[1])
 
     @property

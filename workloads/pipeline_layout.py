@@ -64,7 +64,7 @@ class PipelineLayout:
 
     @property
     def num_chunks(self) -> int:
-        """Model chunks."""
+        """Number of model chunks, over all stages."""
         return len(self.layers)
 
 

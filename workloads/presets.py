@@ -141,7 +141,15 @@ MODELS: dict[str, ModelSpec] = {
     ),
     # Mixtral-8x22B-v0.1, config.json.
     "mixtral-8x22b": ModelSpec(
-        layers=56, hidden=6144, heads=48, kv_heads=8, ffn=16384, gated=True, experts=8, top_k=2, vocab=32768
+        layers=56,
+        hidden=6144,
+        heads=48,
+        kv_heads=8,
+        ffn=16384,
+        gated=True,
+        experts=8,
+        top_k=2,
+        vocab=32768,
     ),
     # Qwen2 technical report, 2024, table 1, and config.json.
     "qwen2-57b-a14b": ModelSpec(

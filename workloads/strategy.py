@@ -23,7 +23,7 @@ class Strategy:
     tp: int = 1
     """Tensor parallel ranks."""
     pp: int = 1
-    """Pipeline stages."""
+    """Pipeline parallel ranks: the stages of a pipeline."""
     ep: int = 1
     """Expert parallel ranks."""
     etp: int = 1
@@ -53,12 +53,12 @@ class Strategy:
         Strategy(tp=16, pp=4, ep=64, etp=1, dp=None, cp=1, vpp=1, sp=None)
         """
         sizes: dict[str, int | bool] = {}
-        for part in name.strip().upper().split("_"):
-            match = _PART.fullmatch(part)
+        for axis_and_size in name.strip().upper().split("_"):
+            match = _PART.fullmatch(axis_and_size)
             if match is None:
                 known = "TP PP EP DP CP ETP VPP SP"
                 hint = f"Join axes and sizes with _, as in EP64_TP16_PP4 ({known})."
-                raise _refuse(name, f"be made of known parts, not {part!r}", hint)
+                raise _refuse(name, f"be made of known parts, not {axis_and_size!r}", hint)
             axis, size = ("sp", True) if match[3] else (match[1].lower(), int(match[2]))
             if axis in sizes:
                 raise _refuse(name, f"name {axis.upper()} once", f"Drop one of the {axis.upper()} parts.")

@@ -3,7 +3,6 @@
 from functools import cache
 from typing import Any, NamedTuple
 
-from sim.build.expert_routing import limited_nodes
 from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
 from sim.scenario.scenario import Scenario
@@ -32,7 +31,7 @@ class Assumption(NamedTuple):
     value: object
     """What was taken."""
     why: str
-    """Why."""
+    """Reason for the value, in one sentence."""
 
 
 def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
@@ -103,7 +102,7 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
 
 
 def _of_memory(work: Work) -> list[Assumption]:
-    """Return what is taken of a device's memory beside tensors, and its capacity where that has no source."""
+    """Return the reserved memory of a device, and the device's capacity where the capacity has no source."""
     device, reserved = work.cluster.device, reserved_bytes(work.mesh)
     why = "a CUDA context, and NCCL's buffers for each axis with more than one rank; no part of the peak"
     found = [Assumption("memory.reserved", f"{sum(reserved.values()) / 1e9:.3g} GB", why)]
@@ -229,7 +228,7 @@ def _of_node_limit(work: Work) -> list[str]:
     limit = work.routing.max_nodes_per_token
     if limit is None:
         return []
-    num_nodes = limited_nodes(work)
+    num_nodes = work.num_limited_nodes
     if limit >= min(num_nodes, work.model.top_k):
         why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
         return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]

@@ -8,21 +8,19 @@ from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
-from sim.build.expert_routing import try_routing
 from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
-from sim.build.routing import check_node_limit, routing_of
+from sim.build.routing import check_node_limit, routing_of, try_routing
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
-from sim.scenario.parallel_section import DEFAULT_CHUNK_ORDER
+from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, PassesWorkload, TrainingWorkload
 from topology.cluster import Cluster
 from workloads.placement import PlacementRule
-from workloads.schedules import SCHEDULES, PipelineOrder
+from workloads.schedules import PipelineOrder, schedule_kind_of
 from workloads.schedules.custom import read_custom
-from workloads.schedules.registry import schedule_kind_of
 from workloads.workload_kind import WORKLOAD_KINDS
 
 __all__ = [
@@ -42,7 +40,6 @@ class Built:
     """Work, and what had to be assumed or is worth a warning."""
 
     work: Work
-    """The work."""
     assumptions: list[Assumption] = field(default_factory=list)
     """Facts filled in."""
     warnings: list[str] = field(default_factory=list)
@@ -98,7 +95,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
         )
 
 
-def check_facts(scenario: Scenario) -> None:
+def check_values(scenario: Scenario) -> None:
     """Refuse presets that do not exist and a strategy that contradicts its axes; whether it is legal is a result.
 
     Raises
@@ -142,8 +139,10 @@ def _build(scenario: Scenario) -> Built:
         num_microbatches=batches * workload.microbatches,
         num_chunks=mesh.strategy.vpp,
     )
-    parts = own.layout if own else SCHEDULES[spec.schedule.kind].layout_on(mesh.num_stages, mesh.strategy.vpp)
+    schedule_kind = schedule_kind_of(spec.schedule.kind, spec.schedule.chunk_order)
+    parts = schedule_kind.layout_on(mesh.num_stages, mesh.strategy.vpp)
     layout = pipeline_layout_of(scenario, model, mesh, parts)
+    expert_layers = tuple(filter(model.is_moe_layer, range(model.num_all_layers)))
     work = Work(
         cluster=cluster,
         model=model,
@@ -159,9 +158,9 @@ def _build(scenario: Scenario) -> Built:
             scenario,
             cluster,
             mesh.ep_groups(0)[0],
-            num_experts=model.experts,
+            shape=Shape(num_experts=model.experts, top_k=model.top_k, num_layers=len(expert_layers)),
             num_slots=model.experts + placement.replicas,
-            first_layer=model.dense_layers,
+            expert_layers=expert_layers,
         ),
         placement=placement,
         seed=spec.seed,
@@ -169,6 +168,7 @@ def _build(scenario: Scenario) -> Built:
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         precision=workload.precision,
+        chunk_order=spec.schedule.chunk_order,
         chunk_layers=layout.layers,
         embedding_chunk=layout.embedding_chunk,
         head_chunk=layout.head_chunk,
@@ -200,7 +200,7 @@ def _own_order(scenario: Scenario, *, num_stages: int, num_microbatches: int, nu
             text,
             num_stages=num_stages,
             num_microbatches=num_microbatches,
-            num_chunks=num_chunks if schedule.chunk_order == DEFAULT_CHUNK_ORDER else 2,
+            num_chunks=num_chunks,
             chunk_order=schedule.chunk_order,
             forward=not scenario.spec.workload.has_backward,
         )

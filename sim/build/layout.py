@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.errors import InvalidValueError, Remedy
-from sim.scenario.hf_config import TakenValue, read_hf_config
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
@@ -18,6 +17,9 @@ from workloads.presets import get_model
 from workloads.schedules import ChunkLayout
 from workloads.schedules.registry import schedule_kind_of
 from workloads.strategy import Strategy
+
+if TYPE_CHECKING:
+    from sim.scenario.hf_config import TakenValue
 
 __all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
 
@@ -37,17 +39,21 @@ def model_of(scenario: Scenario) -> ModelSpec:
     return ModelSpec(**given)
 
 
-def taken_from_hf_config(scenario: Scenario) -> tuple[TakenValue, ...]:
+def taken_from_hf_config(scenario: Scenario) -> "tuple[TakenValue, ...]":
     """Return what had to be chosen where `model.hf_config` leaves something open; fields of the scenario are given."""
     file = scenario.spec.model.hf_config if scenario.spec.model else None
     if file is None:
         return ()
+    from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
+
     taken = read_hf_config(scenario.file_beside("model.hf_config", file)).taken
     return tuple(value for value in taken if value.key == "model.hf_config" or not scenario.is_given(value.key))
 
 
 def _model_of_hf_config(scenario: Scenario, file: str, given: Mapping[str, Any]) -> ModelSpec:
-    """Return the model of a file beside the scenario; an error about a field that the file gives names the file."""
+    """Return the model of a file in the scenario's folder; an error about a field of the file names the file."""
+    from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
+
     path = scenario.file_beside("model.hf_config", file)
     hf = read_hf_config(path)
     try:
@@ -117,19 +123,19 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
 
 
 def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) -> list[int]:
-    """Return the layers of parts of the model for a split that was made for another placement.
+    """Return the layers of each model chunk under a new layout, from a split that was made for another layout.
 
     Stages keep their totals.
 
     A stage's layers are divided evenly over its chunks. What does not divide goes to its earlier chunks, on the first
-    stage to its later ones, so that the chunks beside embedding and head are the lighter ones.
+    stage to its later ones, so that the chunks next to embedding and head are the lighter ones.
 
     Parameters
     ----------
     layers
-        Of each part under the placement before, in the model's order.
+        Layers of each model chunk under the layout `before`, in the model's order.
     before, after
-        Where parts stand, on as many stages.
+        The two layouts of model chunks, on as many stages.
 
     Examples
     --------
@@ -150,8 +156,8 @@ def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) 
     return divided
 
 
-def _chunks_of_one_copy(placement: ChunkLayout) -> range:
-    return range(1 if placement.kind == "both_ways" else placement.num_chunks)
+def _chunks_of_one_copy(layout: ChunkLayout) -> range:
+    return range(1 if layout.kind == "both_ways" else layout.num_chunks)
 
 
 def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:

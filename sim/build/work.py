@@ -25,7 +25,7 @@ from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
 from workloads.routing import ROUTINGS, RoutingSettings
 from workloads.schedules import (
-    SCHEDULES,
+    DEFAULT_CHUNK_ORDER,
     ChunkLayout,
     Pair,
     Pipeline,
@@ -33,6 +33,7 @@ from workloads.schedules import (
     ScheduleKind,
     StageTimes,
     build_pipeline_order,
+    schedule_kind_of,
 )
 from workloads.workload_kind import WorkloadKind
 
@@ -64,6 +65,8 @@ class Work:
     """Microbatches of one batch and pipeline."""
     schedule: str
     """Schedule by name."""
+    chunk_order: str = DEFAULT_CHUNK_ORDER
+    """Where the chunks stand under schedule `custom`: one of `CHUNK_ORDERS`."""
     recompute: Recompute = field(default_factory=Recompute)
     """What a backward pass computes again."""
     routing: RoutingSettings = field(default_factory=RoutingSettings)
@@ -183,14 +186,13 @@ class Work:
     def _check_chunks(self) -> None:
         s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
         _require(
-            s.vpp in {1, chunks}
-            and not (s.vpp == 1 and self.schedule_kind is not None and self.schedule_kind.num_chunks is None),
+            s.vpp in {1, chunks} and not (s.vpp == 1 and self.schedule_kind.needs_num_chunks),
             "parallel.vpp",
             f"be {'at least 2' if chunks == s.vpp == 1 else chunks} with schedule.kind {self.schedule}",
             s.vpp,
             "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
         )
-        if self.schedule_kind is not None and self.schedule_kind.requires is not None:
+        if self.schedule_kind.requires is not None:
             self.schedule_kind.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
         _require(
             len(self.chunk_layers) == self.chunk_layout.num_model_chunks and sum(self.chunk_layers) == model.layers,
@@ -316,16 +318,21 @@ class Work:
         return self.tokens * self.model.top_k / self.mesh.expert_shards
 
     @property
-    def schedule_kind(self) -> ScheduleKind | None:
-        """The schedule's entry in the table; None for an order of one's own."""
-        return None if self.own_order is not None else SCHEDULES[self.schedule]
+    def num_limited_nodes(self) -> int:
+        """Nodes that an expert group spans, where a token may not go to all of them; 1 without such a limit."""
+        if self.routing.max_nodes_per_token is None:
+            return 1
+        return int(np.unique(self.cluster.node_of(self.mesh.ep_groups(0)[0])).size)
+
+    @property
+    def schedule_kind(self) -> ScheduleKind:
+        """Properties of the schedule."""
+        return schedule_kind_of(self.schedule, self.chunk_order)
 
     @property
     def chunk_layout(self) -> ChunkLayout:
         """Where the model chunks stand."""
-        if self.own_order is not None:
-            return self.own_order.layout
-        return SCHEDULES[self.schedule].layout_on(self.mesh.num_stages, self.mesh.strategy.vpp)
+        return self.schedule_kind.layout_on(self.mesh.num_stages, self.mesh.strategy.vpp)
 
     @property
     def has_two_replicas(self) -> bool:
@@ -335,13 +342,13 @@ class Work:
     @property
     def splits_backward(self) -> bool:
         """Whether W is a pass of its own."""
-        return self.schedule_kind is None or self.schedule_kind.splits_backward
+        return self.schedule_kind.splits_backward
 
     @property
     def runs_pairs(self) -> bool:
         """Whether forward and backward passes run at the same time."""
         if self.own_order is None:
-            return SCHEDULES[self.schedule].pairs
+            return self.schedule_kind.pairs
         return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
@@ -357,6 +364,12 @@ class Work:
     def layers(self) -> range:
         """All layers that run: those of the model, and in training those of MTP."""
         return range(self.model.num_all_layers if self.kind.trains else self.model.layers)
+
+    @property
+    def chunks_with_embedding(self) -> tuple[int, ...]:
+        """The model chunks that hold the embedding: that of the first layer, and of the layers of MTP."""
+        has_mtp = len(self.layers) > self.model.layers
+        return (self.embedding_chunk, self.mtp_chunk) if has_mtp else (self.embedding_chunk,)
 
     @property
     def num_heads(self) -> int:
@@ -383,7 +396,7 @@ class Work:
         chunks = self.model_chunks_of(stage)
         return StageParameters(
             layers=self.layers_of(stage),
-            has_embedding=self.embedding_chunk in chunks,
+            has_embedding=any(chunk in chunks for chunk in self.chunks_with_embedding),
             has_head=self.head_chunk in chunks,
             expert_replicas=self.placement.replicas,
         )
@@ -391,12 +404,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CollectiveWork:
-    """One collective."""
+    """One collective operation between the ranks of a cluster, as a benchmark of collectives runs it."""
 
     cluster: Cluster
-    """Hardware."""
     op: str
-    """all_reduce, all_gather, reduce_scatter, broadcast, all_to_all, dispatch, combine or send."""
+    """A key of `workloads.collectives.OPERATIONS`."""
     ranks: NDArray[np.intp]
     """Who takes part. Shape [R]."""
     num_bytes: float

@@ -121,7 +121,7 @@ def _models() -> list[Table]:
 def _schedules() -> list[Table]:
     from workloads.schedules import SCHEDULES  # noqa: PLC0415  # each list imports what it shows
 
-    rows = [[name, family.summary] for name, family in SCHEDULES.items()]
+    rows = [[name, schedule.summary] for name, schedule in SCHEDULES.items()]
     return [("schedules", ["name", "what it is"], rows)]
 
 

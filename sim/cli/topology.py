@@ -95,8 +95,8 @@ def _kinds(cluster: Cluster) -> dict[str, int]:
 def _nics(cluster: Cluster, *, in_use: bool) -> list[str]:
     """Return what the machines call the NICs that carry compute traffic, or the other NICs; each name once."""
     nics = [(name, data) for name, data in cluster.graph.nodes(data=True) if data["kind"] == "nic"]
-    chosen = [(name, data) for name, data in nics if data.get("in_use", True) == in_use]
-    return list(dict.fromkeys(str(data.get("label", name)) for name, data in chosen))
+    shown_nics = [(name, data) for name, data in nics if data.get("in_use", True) == in_use]
+    return list(dict.fromkeys(str(data.get("label", name)) for name, data in shown_nics))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -133,13 +133,13 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
 
 
 def _print(cluster: Cluster, name: str, output: Path | None, console: Console) -> None:
-    facts = [["cluster", f"{_cluster_name(cluster)} of {name}"], ["nodes", f"{cluster.num_nodes:,}"]]
-    facts += [["device", cluster.device.name], *([kind, f"{count:,}"] for kind, count in _kinds(cluster).items())]
+    rows = [["cluster", f"{_cluster_name(cluster)} of {name}"], ["nodes", f"{cluster.num_nodes:,}"]]
+    rows += [["device", cluster.device.name], *([kind, f"{count:,}"] for kind, count in _kinds(cluster).items())]
     if num_cpus := _kinds(cluster).get("cpu"):
-        facts.append(["NUMA nodes a node", f"{num_cpus / cluster.num_nodes:g}"])
+        rows.append(["NUMA nodes a node", f"{num_cpus / cluster.num_nodes:g}"])
     if unused := _nics(cluster, in_use=False):
-        facts += [["NICs in use", _listed(_nics(cluster, in_use=True))], ["NICs not in use", _listed(unused)]]
-    print_rows("cluster", ["", ""], facts, console)
+        rows += [["NICs in use", _listed(_nics(cluster, in_use=True))], ["NICs not in use", _listed(unused)]]
+    print_rows("cluster", ["", ""], rows, console)
     print_rows("link kinds", _COLUMNS, [_row(group) for group in link_groups(cluster.graph)], console)
     if cluster.warnings:
         heading(console, "warnings")

@@ -120,7 +120,6 @@ class Trace:
     columns: dict[str, NDArray[np.int64] | NDArray[np.float64]]
     """Column by name; `stream` and `kind` hold positions in `STREAMS` and `KINDS`. Each of shape [N]."""
     num_stages: int
-    """Pipeline stages."""
     num_lanes: int
     """Lanes of each stage."""
     lane_ranks: NDArray[np.intp]
@@ -170,12 +169,12 @@ class Trace:
 
     @property
     def start_ns(self) -> int:
-        """First start."""
+        """Start of the earliest span; 0 for a trace without spans."""
         return int(self.columns["start_ns"].min()) if len(self) else 0
 
     @property
     def end_ns(self) -> int:
-        """Last end."""
+        """End of the latest span; 0 for a trace without spans."""
         return int(self.columns["end_ns"].max()) if len(self) else 0
 
     @property

@@ -25,14 +25,12 @@ from sim.plan.exchange_costs import Tokens
 from sim.plan.folding import Folding
 from sim.plan.ops import NO_LAYER, Collective, Input, Op, Send, Transfer
 from sim.plan.transfer_costs import Choice, TransferSms
-from workloads.collectives import operations
+from workloads.collectives import OPERATIONS
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.routing import draw_counts, node_probabilities
 from workloads.schedules import Pass, Schedule, Step, build_schedule
 
-__all__ = ["CollectivePlan", "bus_factor"]
-
-_KINDS = {"dispatch": "ep_dispatch", "combine": "ep_combine", "all_to_all": "ep_dispatch", "send": "pp"}
+__all__ = ["CollectivePlan"]
 
 
 class CollectivePlan:
@@ -65,11 +63,13 @@ class CollectivePlan:
     def choice(self) -> Choice:
         """Its algorithm and protocol."""
         work, costs = self.work, self.costs
-        if work.op in operations():
+        if OPERATIONS[work.op].has_algorithms:
             (choice,) = costs.transfers.choices.values()
             return choice
-        protocol = costs.transfers.pricing.only_protocol("send") if work.op == "send" else costs.exchanges.protocol
-        name = "send" if work.op == "send" else work.network.all_to_all
+        if OPERATIONS[work.op].is_exchange:
+            name, protocol = work.network.all_to_all, costs.exchanges.protocol
+        else:
+            name, protocol = "send", costs.transfers.pricing.only_protocol("send")
         time_ns = self.transfer.latency_ns + self.transfer.alone_ns
         return Choice(work.op, work.ranks.size, self.logical_bytes, name, protocol.name, time_ns)
 
@@ -86,15 +86,15 @@ class CollectivePlan:
     def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...]:
         """Return the collective."""
         del stage, lane, step
-        return (Collective(kind=_KINDS.get(self.work.op, "tp"), layer=NO_LAYER, transfers=(self.transfer,)),)
+        return (Collective(kind=OPERATIONS[self.work.op].kind, layer=NO_LAYER, transfers=(self.transfer,)),)
 
     def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
-        """Return nothing."""
+        """Return no sends: a collective has no next stage."""
         del stage, lane, pass_
         return ()
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
-        """Return nothing."""
+        """Return no ops: nothing follows a collective."""
         del stage, lane
         return ()
 
@@ -102,12 +102,12 @@ class CollectivePlan:
 
     def _transfer(self) -> Transfer:
         work, ranks = self.work, self.work.ranks
-        if work.op in operations():
+        if OPERATIONS[work.op].has_algorithms:
             return self.costs.transfers.collective(work.op, ranks, work.num_bytes, group=0)
-        if work.op == "send":
+        if not OPERATIONS[work.op].is_exchange:
             ends = (ranks, np.roll(ranks, -1)) if ranks.size > 2 else (ranks[:1], ranks[1:])
             return self.costs.transfers.send(*ends, work.num_bytes, group=0)
-        if work.op == "all_to_all":
+        if not OPERATIONS[work.op].is_expert_exchange:
             return self._all_to_all()
         dispatch, combine = self._round_trip()
         return dispatch if work.op == "dispatch" else combine
@@ -174,13 +174,3 @@ class CollectivePlan:
             group_chances=chances,
         )
         return tokens * work.num_bytes
-
-
-def bus_factor(op: str, num_ranks: int) -> float:
-    """Return bus bandwidth over algorithm bandwidth, as nccl-tests defines them.
-
-    >>> bus_factor("all_reduce", 8), bus_factor("all_gather", 8), bus_factor("send", 8)
-    (1.75, 0.875, 1.0)
-    """
-    share = (num_ranks - 1) / num_ranks
-    return {"all_reduce": 2 * share, "all_gather": share, "reduce_scatter": share, "all_to_all": share}.get(op, 1.0)

@@ -157,7 +157,7 @@ class ExchangeCosts:
 
     def _loads_and_times(self, sums: PairSums) -> list[tuple[list[LinkLoad], FloatArray]]:
         """Return loads and times alone as dispatch and combine, a byte counted as long as it holds its link."""
-        return [of_direction(self._reached, self._overhead) for of_direction in (sums.there, sums.back)]
+        return [of_direction(self._reached, self._overhead) for of_direction in (sums.forward, sums.reverse)]
 
     def _call_s(self, ranks: Ranks, alone_ns: int) -> float:
         """Return what a call takes beyond the time that its busiest link needs."""
@@ -262,7 +262,7 @@ class ExchangeCosts:
 
     def _alone_ns(self, drain_s: float, rank_bytes: float) -> int:
         try:
-            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.least_time_s(rank_bytes)))
+            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.min_time_s(rank_bytes)))
         except TimeRangeError as error:
             raise error.caused_by("a transfer of kind all_to_all, alone on its links") from None
 
@@ -270,7 +270,7 @@ class ExchangeCosts:
         """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
         if self._sms is None or rank_bytes == 0.0:  # nothing leaves a rank
             return 0, math.inf
-        least_s = self._sms.least_time_s(rank_bytes)
+        least_s = self._sms.min_time_s(rank_bytes)
         return self._sms.num_sms, flow_bytes / least_s if least_s else math.inf
 
 

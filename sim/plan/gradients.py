@@ -254,7 +254,7 @@ class GradientLowering:
             return layer_params_per_rank(work.model.layer(layer), work.mesh, expert_replicas=work.placement.replicas)
         ends = StageParameters(
             layers=(),
-            has_embedding=model_chunk == work.embedding_chunk,
+            has_embedding=model_chunk in work.chunks_with_embedding,
             has_head=model_chunk == work.head_chunk,
         )
         return params_per_rank(work.model, work.mesh, ends)[0], 0

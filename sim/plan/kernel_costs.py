@@ -146,7 +146,7 @@ class KernelCosts:
         device, dtype = self._device, self._dtype
         time_s: float | NDArray[np.float64]
         if isinstance(kernel, Gemm):
-            time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype)
+            time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=kernel.dtype or dtype)
         elif isinstance(kernel, GroupedGemm):
             if kernel.tokens.shape[-1] == 1 and kernel.tokens.max(initial=0) < _MOST_TOKENS:
                 return self._one_expert_ns(kernel)

@@ -36,13 +36,14 @@ from sim.plan.expert_router import ExpertRouter
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
+from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
 from workloads.schedules import Pass
 
 __all__ = ["Lowering", "slow_down"]
 
-_EXCHANGES = ("ep_dispatch", "ep_combine")
+_EXCHANGE_KINDS = frozenset(operation.kind for operation in OPERATIONS.values() if operation.is_exchange)
 
 
 class Lowering:
@@ -90,7 +91,7 @@ class Lowering:
 
     def _compute_and_exchange(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, made once where they do not depend on the microbatch."""
-        if not self.work.has_balanced_routing:  # each microbatch is asked for once or twice: do not keep its ops
+        if not self.work.has_balanced_routing:  # the ops of a microbatch are needed once or twice: do not keep them
             return self.chunk_ops(position, pass_, is_split=is_split)
         key = (position, pass_.kind, pass_.chunk, is_split)
         if key not in self._passes:
@@ -183,7 +184,7 @@ class Lowering:
         members = tuple((stage, position.lane) for stage in range(self.work.mesh.num_stages))
         joined: list[Op] = []
         for op in ops:
-            if isinstance(op, Collective) and op.kind in _EXCHANGES:
+            if isinstance(op, Collective) and op.kind in _EXCHANGE_KINDS:
                 number = self._num_exchanges.get(position, 0)
                 self._num_exchanges[position] = number + 1
                 key = ("exchange", position.lane, number)

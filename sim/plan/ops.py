@@ -61,9 +61,9 @@ class Input(NamedTuple):
     kind: str
     """Kind of the pass that makes it: F, B or W."""
     microbatch: int
-    """Microbatch."""
+    """Number of the microbatch, from 0."""
     chunk: int
-    """Virtual stage."""
+    """Chunk (virtual stage) of the stage, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,7 +162,7 @@ class TimedKernel:
     """One kernel on every rank of a lane."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     layer: int
     """Layer, or NO_LAYER."""
     duration_ns: IntArray
@@ -196,7 +196,7 @@ class Compute:
     """Kernels that follow each other on each rank without meeting other ranks."""
 
     kernels: tuple[TimedKernel, ...]
-    """In order."""
+    """Kernels in the order in which they run."""
     tokens_routed: int = 0
     """Copies of tokens that a router here sends to experts, counted at their sources."""
     expert_tokens: ExpertTokens | None = None
@@ -206,7 +206,7 @@ class Compute:
     tokens_rerouted: int = 0
     """Copies of tokens that the router here sends to another expert, for their own has no room."""
     tokens_padded: int = 0
-    """Empty rows that experts compute, beside those copies."""
+    """Empty rows that experts compute in addition to those copies."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
     slowest: int = field(init=False)
@@ -227,7 +227,7 @@ class RendezvousKey:
     """A collective that several lanes enter together."""
 
     key: tuple[object, ...]
-    """Which rendezvous."""
+    """Value that is equal for all lanes of the rendezvous, and for no other rendezvous."""
     members: tuple[tuple[int, int], ...]
     """(stage, lane) of all lanes that must enter."""
     is_barrier: bool = False
@@ -239,7 +239,7 @@ class Collective:
     """Transfers that start together and that the lane waits for."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     layer: int
     """Layer, or NO_LAYER."""
     transfers: tuple[Transfer, ...]
@@ -253,9 +253,9 @@ class Service:
     """Expert kernels on the ranks that hold the experts, whichever stage those work for."""
 
     kind: str
-    """Part of the account of time."""
+    """Category of the account of time."""
     layer: int
-    """Layer."""
+    """Number of the layer in the model, from 0."""
     ranks: NDArray[np.intp]
     """Ranks that serve. Shape [S]."""
     duration_ns: IntArray
@@ -273,9 +273,8 @@ class Send:
     target: tuple[int, int]
     """(stage, lane) that receives."""
     key: Input
-    """What arrives."""
+    """Output of a pass that the transfer carries."""
     transfer: Transfer
-    """The bytes."""
 
 
 Op = Compute | Collective | Service

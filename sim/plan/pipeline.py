@@ -95,8 +95,7 @@ class PipelinePlan:
 
     def pipeline_of(self, num_microbatches: int) -> Pipeline:
         """Return the task of the schedule for a number of microbatches, with all that is known of the passes."""
-        work, kind = self.work, self.work.schedule_kind
-        is_timed = kind is not None and kind.uses_pass_times
+        work, is_timed = self.work, self.work.schedule_kind.uses_pass_times
         return Pipeline(
             num_stages=work.mesh.num_stages,
             num_microbatches=num_microbatches,

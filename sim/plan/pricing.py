@@ -13,6 +13,7 @@ A byte holds a link for `overhead` times as long as one at the link's capacity.
 from collections.abc import Mapping
 from functools import cached_property
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,9 @@ _PAIRWISE = "xgmi"
 _INSIDE_KINDS = ("nvlink", _PAIRWISE, "c2c", "cpu")
 _GPU_TO_NIC = "pcie"
 _ROUNDING = 1e-12
+_SCALINGS = 100
+_LEAST_USE = 0.1
+"""Use of the least used NVLink over that of the most used; below that, rings are left as they are."""
 
 
 class Pricing:
@@ -50,6 +54,28 @@ class Pricing:
         nodes = self.cluster.node_of(np.arange(self.cluster.num_gpus))
         num_pairs = sum(int(count) * (int(count) - 1) for count in np.unique(nodes, return_counts=True)[1])
         return num_links > 0 and 2 * num_links >= num_pairs
+
+    def cube_links(self, ranks: Ranks) -> dict[tuple[int, int], float] | None:
+        """Return the part of each rank's bytes inside its node that each NVLink between two of `ranks` [R] carries.
+
+        It is in proportion to the NVLinks of the pair, but that every rank sends and receives equally much, as rings
+        do (Sinkhorn, "A relationship between arbitrary positive matrices and doubly stochastic matrices", 1964). None
+        where GPUs have no NVLinks to each other, or these do not join all ranks of a node in rings.
+        """
+        if self._direct is None:
+            return None
+        shares: dict[tuple[int, int], float] = {}
+        nodes = self.cluster.node_of(ranks)
+        for node in np.unique(nodes).tolist():
+            members = ranks[nodes == node].tolist()
+            if len(members) == 1:
+                continue
+            links = np.array([[self._direct.get((a, b), 0.0) for b in members] for a in members])
+            balanced = _balanced(links)
+            if balanced is None or not nx.is_connected(nx.from_numpy_array(links)):
+                return None
+            shares |= {(a, b): balanced[i, j] for i, a in enumerate(members) for j, b in enumerate(members)}
+        return shares
 
     def only_protocol(self, algorithm: str) -> Protocol:
         """Return the protocol of an algorithm that has only one."""
@@ -86,6 +112,18 @@ class Pricing:
         return protocol.base_latency_s + chain_s + fill_s
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _direct(self) -> dict[tuple[int, int], float] | None:
+        """Bandwidth of the NVLink from one GPU to another, by rank; None where no GPUs are linked so."""
+        if self.cluster.has_nvswitches or "nvlink" not in self.cluster.link_kinds:
+            return None
+        rank = {name: number for number, name in enumerate(self.cluster.gpu_names)}
+        return {
+            (rank[a], rank[b]): float(data["bandwidth_bytes_per_s"])
+            for a, b, data in self.cluster.graph.edges(data=True)
+            if data["kind"] == "nvlink" and a in rank and b in rank
+        } or None
 
     def _message_s(self, step: Step, protocol: Protocol) -> float:
         path_s = self.cluster.longest_latency_s(step.src, step.dst)
@@ -142,3 +180,16 @@ class Pricing:
         if kind in _INSIDE_KINDS or (kind == _GPU_TO_NIC and (self.cluster.inside or "").startswith(_GPU_TO_NIC)):
             return INSIDE
         return NO_TIER if kind == _GPU_TO_NIC else BETWEEN
+
+
+def _balanced(links: FloatArray) -> FloatArray | None:
+    """Return `links` [G, G] with rows and columns scaled to sums of 1; None where that leaves a link nearly unused."""
+    if not (links.any(axis=0).all() and links.any(axis=1).all()):
+        return None
+    shares = links.copy()
+    for _ in range(_SCALINGS):
+        shares /= shares.sum(axis=1, keepdims=True)
+        shares /= shares.sum(axis=0, keepdims=True)
+    use = shares[links > 0] / links[links > 0]
+    is_even = np.allclose(shares.sum(axis=1), 1.0, rtol=_ROUNDING**0.5)
+    return shares if is_even and use.min() > _LEAST_USE * use.max() else None

@@ -58,10 +58,10 @@ class TransferSms:
                 f"{self.num_sms} and {self.bytes_per_s}. Leave the collective out where it takes no SMs."
             )
 
-    def least_time_s(self, rank_bytes: float) -> float:
+    def min_time_s(self, rank_bytes: float) -> float:
         """Return the time that they need for the bytes of the busiest rank.
 
-        >>> TransferSms(num_sms=20, bytes_per_s=15e9).least_time_s(300e3)
+        >>> TransferSms(num_sms=20, bytes_per_s=15e9).min_time_s(300e3)
         1e-06
         """
         return rank_bytes / (self.num_sms * self.bytes_per_s)
@@ -71,15 +71,15 @@ class Choice(NamedTuple):
     """How a collective is run."""
 
     operation: str
-    """What it does."""
+    """all_reduce, all_gather, reduce_scatter, or another operation of `workloads.collectives`."""
     num_ranks: int
     """Ranks of its group."""
     num_bytes: float
     """Bytes of the tensor."""
     algorithm: str
-    """Algorithm."""
+    """ring, tree, hierarchical, or another algorithm of `workloads.collectives`."""
     protocol: str
-    """Protocol."""
+    """Name of the protocol of NCCL or of the library, such as LL128 or deepep."""
     time_ns: int
     """Latency and time alone."""
 
@@ -161,7 +161,7 @@ class TransferCosts:
         rank_bytes, sms = 0.0, self._sms.get(operation)
         if sms is not None:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
-        least_s = sms.least_time_s(rank_bytes) if sms is not None else 0.0
+        least_s = sms.min_time_s(rank_bytes) if sms is not None else 0.0
         alone_s = max(occupancy.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)
         made = Transfer(
             load=occupancy,
@@ -186,10 +186,11 @@ class TransferCosts:
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
         best: tuple[_Cheapest, Protocol] | None = None
         nic_ranks = self.cluster.nic_ranks(ranks).tolist()
+        cube_links = self.pricing.cube_links(ranks)
         for name in names:
             exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes, nic_ranks)
-            if self.pricing.has_mesh:
-                exchange = spread_inside(exchange, ranks.tolist(), nodes)
+            if self.pricing.has_mesh or cube_links:
+                exchange = spread_inside(exchange, ranks.tolist(), nodes, cube_links)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
             for protocol in known[name]:
                 made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)

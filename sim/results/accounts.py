@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 COMPUTE_CATEGORIES = ("attention", "dense_ffn", "expert", "other_compute", "optimizer")
-"""Own kernels."""
+"""Categories of kernels that a rank runs for its own stage."""
 
 COMMUNICATION_CATEGORIES = ("tp", "ep_dispatch", "ep_combine", "ep_moves", "pp", "dp", "cp")
 """Transfers, as they would be alone and without latency and imbalance."""

@@ -1,11 +1,11 @@
-"""Verdicts on a document's claims: what was simulated beside what is said.
+"""Verdicts on a document's claims: the simulated metrics compared with what the document says.
 
 Verdict
 -------
     holds        met here and under every declared alternative
     refuted      met nowhere; for a superlative, one rival is better
-    depends      met under some of them: which is named
-    not_judged   nothing to hold it against: no value, or no better rival found
+    depends      met under some of them, which the reason names
+    not_judged   nothing to compare the claim with: no value, or no better rival found
 
 Relevance
 ---------
@@ -39,7 +39,7 @@ class Outcome:
     name: str
     """The keys that were set, or the rival's strategy."""
     changes: Mapping[str, object] = field(default_factory=dict)
-    """What was set."""
+    """Dotted keys that were set, with their values."""
     value: Value | None
     """The metric; None where it could not be run."""
     problem: str | None = None
@@ -51,11 +51,11 @@ class Claim:
     """What a document says of a metric."""
 
     id: str
-    """Name."""
+    """Name of the claim, unique in its scenario."""
     says: str
     """The document's words."""
     source: str
-    """Where they stand."""
+    """Place of these words in the document."""
     metric: str
     """Metric that decides it."""
     note: str | None = None
@@ -66,16 +66,16 @@ class Claim:
     """Whether a value agrees with the claim; None for a superlative."""
     is_simulated: bool = True
     """Whether the metric comes from a run; false where it follows from the mesh alone."""
-    asked: str = ""
+    expected: str = ""
     """What is expected, as the reader wrote it."""
-    asked_value: Value | None = None
+    expected_value: Value | None = None
     """The expected value, SI."""
     expect: Mapping[str, object] | None = None
-    """The expectation's parts for the JSON: op, value, unit, tolerance."""
+    """Fields of the expectation for the JSON: op, value, unit, tolerance."""
     superlative: str | None = None
     """least or most, against rivals."""
     supports: str | None = None
-    """Claim that it is offered as a reason for."""
+    """Id of the claim that this claim is a reason for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,19 +105,18 @@ class Verdict:
     """What became of a claim."""
 
     claim: Claim
-    """The claim."""
     evidence: Evidence
-    """What it was held against."""
+    """Simulated values that the claim was compared with."""
     verdict: str
     """holds, refuted, depends or not_judged."""
     reason: str
-    """Why, from the values."""
+    """Reason for the verdict, made of the values compared."""
     rival: Outcome | None = None
     """The best rival (superlatives)."""
     relevance: str = "supports"
     """supports, irrelevant or contradicts."""
     relevance_reason: str = ""
-    """Why."""
+    """Reason for the relevance, in one sentence."""
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -126,9 +125,9 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     Examples
     --------
     >>> fast = Claim(id="fast", says="50 ms", source="1", metric="latency_s", unit="s", is_met=lambda x: x <= 0.05,
-    ...              asked="<= 50 ms", asked_value=0.05)
+    ...              expected="<= 50 ms", expected_value=0.05)
     >>> print(judge(fast, Evidence(value=0.2, bound_compute=0.06)).reason)
-    simulated 200 ms, asked <= 50 ms (4 times); arithmetic alone at the peak of all GPUs allows 60 ms
+    simulated 200 ms, expected <= 50 ms (4 times); arithmetic alone at the peak of all GPUs allows 60 ms
     """
     if claim.superlative is not None:
         return _judge_superlative(claim, evidence)
@@ -167,12 +166,11 @@ def _judge_expectation(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _compare(claim: Claim, evidence: Evidence) -> str:
     value = evidence.value
-    text = (
-        f"{'simulated' if claim.is_simulated else 'computed'} {format_quantity(value, claim.unit)}, asked {claim.asked}"
-    )
-    numbers = [x for x in (value, claim.asked_value) if not isinstance(x, bool) and x]
+    origin = "simulated" if claim.is_simulated else "computed"
+    text = f"{origin} {format_quantity(value, claim.unit)}, expected {claim.expected}"
+    numbers = [x for x in (value, claim.expected_value) if not isinstance(x, bool) and x]
     if claim.is_met is not None and value is not None and not claim.is_met(value) and len(numbers) == 2:
-        text += f" ({format_ratio(float(value) / float(claim.asked_value or 1))})"
+        text += f" ({format_ratio(float(value) / float(claim.expected_value or 1))})"
     if evidence.seeds:
         low, high = min(evidence.seeds), max(evidence.seeds)
         span = f"{format_quantity(low, claim.unit)} to {format_quantity(high, claim.unit)}"
@@ -233,12 +231,12 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
         theirs = format_quantity(best.value, claim.unit)
         why = f"it does not fit into memory, and so is no strategy that could be the best; {best.name} does: {theirs}"
         return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why, rival=best)
-    here, there = float(evidence.value), float(best.value or 0)
+    own_value, rival_value = float(evidence.value), float(best.value or 0)
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
     words = f"{ours} here, {theirs} with {best.name}"
-    if sign * there < sign * here:
-        better = sum(sign * float(rival.value or 0) < sign * here for rival in known)
-        ratio = f" ({format_ratio(here / there)})" if there else ""
+    if sign * rival_value < sign * own_value:
+        better = sum(sign * float(rival.value or 0) < sign * own_value for rival in known)
+        ratio = f" ({format_ratio(own_value / rival_value)})" if rival_value else ""
         parts = [f"{words}{ratio}", f"{better} of {len(known)} rivals have {'less' if sign > 0 else 'more'}"]
         verdict = "refuted"
     else:

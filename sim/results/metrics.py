@@ -32,25 +32,25 @@ from sim.engine.trace import Trace
 from sim.results.accounts import COMPUTE_CATEGORIES
 from sim.results.path import exposed_communication_ns
 
-__all__ = ["RunFacts", "metrics_of", "stage_compute_max_over_mean"]
+__all__ = ["RunQuantities", "metrics_of", "stage_compute_max_over_mean"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
-    """How much work a run stood for, which its trace does not tell."""
+class RunQuantities:
+    """The amount of work of a run, which the metrics need beyond the run's trace."""
 
     num_gpus: int
     """GPUs of the mesh."""
     batch_tokens: int
     """Tokens of one batch over all replicas."""
     batches: int
-    """Batches."""
+    """Batches of the run, one after another."""
     microbatches: int
     """Microbatches of a batch and pipeline."""
     model_flops: float
     """FLOPs of the run by parameters and full attention, without recomputation."""
     model_flops_causal: float
-    """The same with causal attention."""
+    """FLOPs of the run by parameters and causal attention, without recomputation."""
     recomputed_flops: float = 0.0
     """FLOPs of layers or attention that are computed again in the backward pass, full attention."""
     peak_flops_per_s: float
@@ -69,31 +69,31 @@ class RunFacts:
     """Copies of tokens that another expert than their own computes, over those routed."""
 
 
-def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -> dict[str, float | int]:
+def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], quantities: RunQuantities) -> dict[str, float | int]:
     """Return the contract's metrics by name."""
     step_s = trace.step_ns / 1e9
-    batch_starts, batch_ends = _batch_times_ns(trace, facts)
-    tokens = facts.batch_tokens * facts.batches
+    batch_starts, batch_ends = _batch_times_ns(trace, quantities)
+    tokens = quantities.batch_tokens * quantities.batches
     exposed = exposed_communication_ns(trace)
     idle = np.mean([stage["idle"] for stage in stages_ns])
     foreign = np.mean([stage["foreign"] for stage in stages_ns])
     own = np.mean([sum(stage[category] for category in COMPUTE_CATEGORIES) for stage in stages_ns])
-    span_ns = (facts.batches - 1) and batch_ends[-1] - batch_ends[0]
-    steady = facts.batch_tokens * (facts.batches - 1) / (span_ns / 1e9) if span_ns > 0 else tokens / step_s
+    span_ns = (quantities.batches - 1) and batch_ends[-1] - batch_ends[0]
+    steady = quantities.batch_tokens * (quantities.batches - 1) / (span_ns / 1e9) if span_ns > 0 else tokens / step_s
     return {
         "step_time_s": step_s,
         "latency_s": float((batch_ends - batch_starts).mean()) / 1e9,
         "tokens_per_s": tokens / step_s,
         "steady_tokens_per_s": steady,
-        "tokens_per_s_per_gpu": tokens / step_s / facts.num_gpus,
+        "tokens_per_s_per_gpu": tokens / step_s / quantities.num_gpus,
         "bubble_fraction": float(idle) / trace.step_ns,
         "stall_fraction": float(trace.step_ns - idle - foreign - own) / trace.step_ns,
         "foreign_fraction": float(foreign) / trace.step_ns,
         "bubble_fraction_published_form": _published_bubble(trace),
-        "mfu": facts.model_flops / (step_s * facts.peak_flops_per_s),
-        "mfu_causal": facts.model_flops_causal / (step_s * facts.peak_flops_per_s),
-        "hfu": (facts.model_flops + facts.recomputed_flops) / (step_s * facts.peak_flops_per_s),
-        "model_flops_per_s_per_gpu": facts.model_flops / step_s / facts.num_gpus,
+        "mfu": quantities.model_flops / (step_s * quantities.peak_flops_per_s),
+        "mfu_causal": quantities.model_flops_causal / (step_s * quantities.peak_flops_per_s),
+        "hfu": (quantities.model_flops + quantities.recomputed_flops) / (step_s * quantities.peak_flops_per_s),
+        "model_flops_per_s_per_gpu": quantities.model_flops / step_s / quantities.num_gpus,
         "exposed_communication_s": sum(exposed.values()) / 1e9,
         "exposed_communication_fraction": sum(exposed.values()) / trace.step_ns,
         "exposed_tp_s": exposed["tp"] / 1e9,
@@ -106,14 +106,14 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], facts: RunFacts) -
         "exposed_dp_s": exposed["dp"] / 1e9,
         "tp_fraction": _share(stages_ns, ("tp",)),
         "ep_fraction": _share(stages_ns, ("ep_dispatch", "ep_combine")),
-        "imbalance_max_over_mean": facts.imbalance_max_over_mean,
-        "dropped_fraction": facts.dropped_fraction,
-        "rerouted_fraction": facts.rerouted_fraction,
+        "imbalance_max_over_mean": quantities.imbalance_max_over_mean,
+        "dropped_fraction": quantities.dropped_fraction,
+        "rerouted_fraction": quantities.rerouted_fraction,
         "stage_compute_max_over_mean": stage_compute_max_over_mean(stages_ns),
-        "num_params": facts.num_params,
-        "num_active_params": facts.num_active_params,
-        "num_params_per_gpu": facts.num_params_per_gpu,
-        "num_gpus": facts.num_gpus,
+        "num_params": quantities.num_params,
+        "num_active_params": quantities.num_active_params,
+        "num_params_per_gpu": quantities.num_params_per_gpu,
+        "num_gpus": quantities.num_gpus,
     }
 
 
@@ -134,17 +134,17 @@ def _share(stages_ns: list[dict[str, int]], categories: tuple[str, ...]) -> floa
     )
 
 
-def _batch_times_ns(trace: Trace, facts: RunFacts) -> tuple[np.ndarray, np.ndarray]:
+def _batch_times_ns(trace: Trace, quantities: RunQuantities) -> tuple[np.ndarray, np.ndarray]:
     """Return first start and last end of each batch's passes. Each of shape [batches]."""
     rows = trace.rows("pass")
     microbatch = trace.ints("microbatch")[rows]
     rows, microbatch = rows[microbatch >= 0], microbatch[microbatch >= 0]
-    batch = microbatch // facts.microbatches
-    starts = np.full(facts.batches, np.iinfo(np.int64).max)
-    ends = np.zeros(facts.batches, dtype=np.int64)
+    batch = microbatch // quantities.microbatches
+    starts = np.full(quantities.batches, np.iinfo(np.int64).max)
+    ends = np.zeros(quantities.batches, dtype=np.int64)
     np.minimum.at(starts, batch, trace.ints("start_ns")[rows])
     np.maximum.at(ends, batch, trace.ints("end_ns")[rows])
-    if facts.batches == 1:
+    if quantities.batches == 1:
         return np.array([trace.start_ns]), np.array([trace.end_ns])
     return starts, ends
 

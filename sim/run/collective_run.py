@@ -2,12 +2,14 @@
 
 from sim.build.collective import build_collective
 from sim.engine.simulation import run_plan
-from sim.plan.collective import CollectivePlan, bus_factor
+from sim.errors import InvalidValueError
+from sim.plan.collective import CollectivePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.run.resources import Resources, minimum_of_collective
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated, pair_use
 from sim.scenario.scenario import Scenario
+from workloads.collectives import OPERATIONS
 
 __all__ = ["CollectiveRun"]
 
@@ -35,6 +37,13 @@ class CollectiveRun(ScenarioRun):
             link_timeline=options.link_timeline,
             keep_ended=options.pairs,
         )
+        if run.trace.step_ns == 0:
+            raise InvalidValueError(
+                "workload.tokens",
+                rule=f"send something to another rank with op {self.work.op}",
+                value=self.work.tokens,
+                hint="All tokens stay on their ranks: give more tokens, a larger model.top_k or another routing.",
+            )
         time_s, num_ranks = run.trace.step_ns / 1e9, self.work.ranks.size
         algbw = plan.logical_bytes / time_s
         return Simulated(
@@ -42,7 +51,7 @@ class CollectiveRun(ScenarioRun):
             metrics={
                 "collective_time_s": time_s,
                 "algbw_bytes_per_s": algbw,
-                "busbw_bytes_per_s": algbw * bus_factor(self.work.op, num_ranks),
+                "busbw_bytes_per_s": algbw * OPERATIONS[self.work.op].bus_factor(num_ranks),
                 "step_time_s": time_s,
                 "num_gpus": num_ranks,
             },

@@ -17,13 +17,13 @@ from sim.errors import SimulationError
 
 __all__ = ["check_expert_tokens"]
 
-_Of = Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]]
+_RowsOfLanes = Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]]
 _TOLERANCE = 1e-9
 """Relative rounding of a mean over hosts."""
 
 
 def check_expert_tokens(
-    received: _Of,
+    received: _RowsOfLanes,
     sent: Mapping[tuple[int, int], Mapping[tuple[int, int], int]],
     expected_copies: Sequence[Sequence[float]],
     *,
@@ -56,13 +56,13 @@ def check_expert_tokens(
     for (stage, lane), units in sent.items():
         for (microbatch, chunk), num_sent in units.items():
             rows = received[stage, lane][microbatch, chunk]
-            held = int(rows.sum())
+            num_computed = int(rows.sum())
             counted = expected_copies[stage][chunk] * rows.size
             where = f"of microbatch {microbatch} on the {rows.size} hosts of stage {stage}, lane {lane}"
             if abs(counted - num_sent) > _TOLERANCE * num_sent:
                 raise _broken(f"memory counts {counted:,.10g} copies of tokens {where}, and {num_sent:,} exist")
-            if held > num_sent + num_padded:
-                raise _broken(f"{held:,} copies of tokens {where} are computed, and {num_sent:,} exist")
+            if num_computed > num_sent + num_padded:
+                raise _broken(f"{num_computed:,} copies of tokens {where} are computed, and {num_sent:,} exist")
 
 
 def _broken(what: str) -> SimulationError:

@@ -10,7 +10,7 @@ from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
 from sim.plan.pipeline import PipelinePlan
 from sim.results.memory import memory_of
-from sim.results.metrics import RunFacts, metrics_of
+from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.run.conservation import check_expert_tokens
@@ -77,7 +77,7 @@ class ModelRun(ScenarioRun):
             mesh[IMBALANCE_BOUND] = imbalance_bound(work, plan.costs.loads, run.trace.num_of)
         return Simulated(
             run=run,
-            metrics=metrics_of(run.trace, stages, _facts(work, run)),
+            metrics=metrics_of(run.trace, stages, _quantities(work, run)),
             path_ns=path,
             stages_ns=stages,
             memory=memory,
@@ -140,7 +140,7 @@ def _expected_copies(work: Work) -> list[list[float]]:
     ]
 
 
-def _facts(work: Work, run: Run) -> RunFacts:
+def _quantities(work: Work, run: Run) -> RunQuantities:
     """Return how much work the run stood for: tokens, FLOPs and parameters."""
     model, flops_multiple = work.model, work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
@@ -157,7 +157,7 @@ def _facts(work: Work, run: Run) -> RunFacts:
         per_token = model.recomputed_flops_per_token(work.recompute, work.sequence_length, with_mtp=trains)
         recomputed = per_token * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
-    return RunFacts(
+    return RunQuantities(
         num_gpus=work.mesh.world,
         batch_tokens=work.batch_tokens,
         batches=work.batches,

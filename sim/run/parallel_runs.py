@@ -1,8 +1,8 @@
-"""Simulations side by side: each in one of several processes, results in the order asked for.
+"""Simulations side by side: each in one of several processes, results in the order of the scenarios.
 
 They start at once and go on while the caller does other work; the longest begin first, so that none is left to run
 alone at the end. A simulation that cannot be run is an outcome as well, with its reason. With one job all run in this
-process, when their results are asked for.
+process, when their results are collected.
 """
 
 import multiprocessing
@@ -18,6 +18,7 @@ from functools import partial
 from sim.build.assumptions import Assumption
 from sim.errors import InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
+from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
 from sim.run.simulate import simulate_scenario
@@ -58,23 +59,24 @@ def run_many(
 ) -> Iterator[Callable[[], list[Observation]]]:
     """Begin to simulate each scenario once, on `jobs` processes; what is handed out waits for them.
 
-    `on_done` hears how many are done, in whatever order, while they are waited for. `on_each` hears of each as soon as
-    it is done, with its position, in a thread of its own where there are several processes. Those that have not begun
-    when the context is left by an error are dropped.
+    `on_done` is called with the number of finished simulations after each of them, in whatever order they end.
+    `on_each` is called with the position and the observation of each finished simulation, in a thread of its own where
+    there are several processes. Simulations that have not begun when the context is left by an error are dropped.
     """
     if jobs <= 1 or len(scenarios) <= 1:
-        yield lambda: _heard(_one_by_one(scenarios, wanted, limits, on_each), on_done)
+        yield lambda: _collected(_one_by_one(scenarios, wanted, limits, on_each), on_done)
         return
     others = set(multiprocessing.active_children())
     # spawn and not fork: the caller may run threads (a progress display does)
-    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=context, initializer=end_with_parent)
     try:
         order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
-        with _interrupts_held():  # which the processes inherit: an interrupt is for this one alone
+        with _interrupts_blocked():  # which the processes inherit: an interrupt is for this one alone
             futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
         if on_each is not None:
             for i, future in futures.items():
-                future.add_done_callback(partial(_tell, on_each, i))
+                future.add_done_callback(partial(_report, on_each, i))
         yield lambda: _waited_for(futures, on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -85,8 +87,8 @@ def run_many(
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold interrupts back until this is left; where a system cannot, do nothing.
+def _interrupts_blocked() -> Iterator[None]:
+    """Block interrupts until the context is left; do nothing where the system cannot block them.
 
     To block the signal is what started processes inherit, but it holds for this thread alone: where another one (of a
     library for linear algebra) takes the signal, Python raises in the main thread all the same, and would leave a
@@ -105,14 +107,14 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _handler_waiting() -> Iterator[None]:
-    """Let the handler of interrupts, which is the main thread's, hear of them when this is left."""
-    heard: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    """Call the main thread's handler of interrupts when the context is left, if an interrupt came meanwhile."""
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        if heard and callable(handler):
+        if interrupts and callable(handler):
             handler(signal.SIGINT, None)
 
 
@@ -129,13 +131,13 @@ def _one_by_one(
         yield observation
 
 
-def _tell(on_each: Callable[[int, Observation], None], position: int, future: Future[Observation]) -> None:
-    """Tell of a simulation that is done; not of one that was dropped or whose process ended."""
+def _report(on_each: Callable[[int, Observation], None], position: int, future: Future[Observation]) -> None:
+    """Call `on_each` for a finished simulation, unless the simulation was dropped or its process ended early."""
     if not future.cancelled() and future.exception() is None:
         on_each(position, future.result())
 
 
-def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:
+def _collected(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:
     done: list[Observation] = []
     for observation in observations:
         done.append(observation)
@@ -144,7 +146,7 @@ def _heard(observations: Iterator[Observation], on_done: Callable[[int], None]) 
 
 
 def _waited_for(futures: Mapping[int, Future[Observation]], on_done: Callable[[int], None]) -> list[Observation]:
-    """Return what processes made, by position; they are done in an order of their own."""
+    """Return the observations of the processes in the order of the scenarios, whatever the order in which they end."""
     for num_done, future in enumerate(as_completed(futures.values()), start=1):
         _result(future)
         on_done(num_done)
@@ -152,7 +154,7 @@ def _waited_for(futures: Mapping[int, Future[Observation]], on_done: Callable[[i
 
 
 def _result(future: Future[Observation]) -> Observation:
-    """Return what a process made; systems end one without a word where memory runs out."""
+    """Return the observation of a process; a system ends a process without a word where memory runs out."""
     try:
         return future.result()
     except BrokenProcessPool:

@@ -17,7 +17,7 @@ from sim.engine.simulation import run_plan
 from sim.engine.trace import Trace
 from sim.plan.passes import PassesPlan
 from sim.results.memory import ChunkMemory, StageMemory, memory_of
-from sim.results.metrics import RunFacts, metrics_of
+from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.run.resources import Resources, estimate_of_plan, minimum_of_passes
@@ -66,7 +66,7 @@ class PassesRun(ScenarioRun):
         plan, kept = PassesPlan(self.work), self._workload.held
         run = run_plan(plan, max_events=options.limits.engine_events, link_timeline=options.link_timeline)
         stages = stages_ns(run.trace)
-        metrics = metrics_of(run.trace, stages, _facts(self.work))
+        metrics = metrics_of(run.trace, stages, _quantities(self.work))
         memory = {} if kept is None else microbatch_memory(run.trace, kept, self.work.pipeline_order.layout)
         return Simulated(
             run=run,
@@ -105,9 +105,9 @@ def microbatch_memory(trace: Trace, kept: HeldBytes, layout: ChunkLayout) -> dic
     return {"held_bytes": peak, "held_microbatches": peak / kept.B}
 
 
-def _facts(work: PassesWork) -> RunFacts:
+def _quantities(work: PassesWork) -> RunQuantities:
     """Return what is known of the work of passes: no tokens, no FLOPs and no parameters."""
-    return RunFacts(
+    return RunQuantities(
         num_gpus=work.num_stages,
         batch_tokens=0,
         batches=1,

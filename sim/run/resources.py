@@ -48,8 +48,8 @@ from sim.engine.run_state import Plan
 from sim.errors import SimulationError
 from sim.plan.ops import Collective, Compute, ConcurrentPasses, Op
 from sim.results.quantities import format_quantity
-from sim.scenario.workload_section import EXCHANGES
 from workloads.blocks.ffn import DenseFfn
+from workloads.collectives import OPERATIONS
 from workloads.schedules import Pass
 
 __all__ = [
@@ -178,8 +178,10 @@ def minimum_of_passes(*, num_stages: int, num_microbatches: int) -> Resources:
 def minimum_of_collective(work: CollectiveWork) -> Resources:
     """Return the minimum of a collective on its own: its pairs of ranks, or the hops of its rings."""
     num_ranks = work.ranks.size
-    cells = num_ranks * (num_ranks if work.op in EXCHANGES else 1) + num_ranks * work.experts * (work.top_k + 1)
-    memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.least_num_links * _LINK_BYTES
+    cells = num_ranks * (num_ranks if OPERATIONS[work.op].is_exchange else 1) + num_ranks * work.experts * (
+        work.top_k + 1
+    )
+    memory_bytes = cells * (_CELL_BYTES + _PAIR_BYTES) + work.cluster.min_num_links * _LINK_BYTES
     num_events = _EVENTS_OF_COLLECTIVE + cells // _PER_EVENT
     return Resources(num_ops=1, num_events=num_events, memory_bytes=_PROCESS_BYTES + memory_bytes)
 
@@ -192,7 +194,7 @@ def estimate_of_plan(
     Parameters
     ----------
     plan
-        A plan for this alone: the plan of a run must be asked for its passes in their order.
+        A plan made for this estimate alone: the plan of a run must give its passes in their order.
     kinds
         Kinds of passes: F, or F and B.
     num_microbatches
@@ -224,7 +226,7 @@ def cluster_and_routing_bytes(work: Work) -> float:
     """Return the memory of the cluster's links and of one layer's routing."""
     sources, hosts = _exchange(work)
     routing_bytes = sources * (work.model.experts * _CELL_BYTES + hosts * _PAIR_BYTES)
-    return work.cluster.least_num_links * _LINK_BYTES + routing_bytes
+    return work.cluster.min_num_links * _LINK_BYTES + routing_bytes
 
 
 def machine_memory_bytes() -> int | None:

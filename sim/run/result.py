@@ -29,7 +29,7 @@ class Result:
     claims: list[Verdict]
     """Verdicts, in the order of the scenario."""
     findings: list[str]
-    """Sentences on what was found out beside the claims."""
+    """Sentences on findings that no claim is about."""
     num_runs: int
     """Simulations in all: the scenario, its alternatives, rivals, seeds and probes."""
 

@@ -216,7 +216,7 @@ class StressSpec(Section):
     def _named(self) -> Self:
         """Check that remedies have different names, and that the first is no mere comparison."""
         if self.remedies[0].comparison:
-            rule, hint = "be false for the first remedy, which others are told against", "Put another one first."
+            rule, hint = "be false for the first remedy, which the others are compared with", "Put another one first."
             raise InvalidValueError(("remedies", 0, "comparison"), rule=rule, value=True, hint=hint)
         names = [remedy.name for remedy in self.remedies]
         for i, name in enumerate(names):

@@ -1,13 +1,15 @@
 """The kinds of value a scenario's keys take, as pydantic types that say in plain words what they want.
 
 Each check runs before pydantic's own, so that its rule, value and hint reach the message; pydantic's constraints stay
-beside it for the JSON Schema.
+too, for the JSON Schema.
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, cast
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
@@ -15,6 +17,9 @@ from pydantic_core import core_schema
 from sim.errors import InvalidValueError, did_you_mean
 from sim.scenario.units import Dimension, parse_any_quantity, parse_quantity, quantity_pattern, respelt
 from topology.limits import MAX_COUNT, MAX_GPUS
+
+if TYPE_CHECKING:
+    import ast
 
 __all__ = [
     "MAX_SIZES",
@@ -138,14 +143,23 @@ def field_docstrings(owner: type[Any]) -> dict[str, str]:
     """Return the docstring of each field of a class, read from the source: only the schema and hints need them."""
     import ast  # noqa: PLC0415 - see above
     import inspect  # noqa: PLC0415 - see above
-    import textwrap  # noqa: PLC0415 - see above
 
-    body = cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]).body
+    body = _classes_of(owner.__module__)[owner.__name__].body
     found = {}
     for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
             found[field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))
     return found
+
+
+@lru_cache
+def _classes_of(module: str) -> "dict[str, ast.ClassDef]":
+    """Return the classes of a module as its source has them, by name."""
+    import ast  # noqa: PLC0415 - only the schema and hints need the source
+    import inspect  # noqa: PLC0415 - see above
+
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def _integer(minimum: int, maximum: int = MAX_COUNT) -> Callable[[object], object]:

@@ -10,7 +10,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import MAX_TEXT, Flag, Ident, Section, Share, count_of, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES, Recompute
-from workloads.conventions import CONVENTIONS, EXCHANGES
+from workloads.conventions import CONVENTIONS, EXCHANGE_MODES
 from workloads.memory import ZERO_LEVELS
 from workloads.mesh import DEFAULT_RANK_ORDER
 from workloads.pipeline_layout import layout_text, parse_layout
@@ -18,20 +18,16 @@ from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule
 from workloads.routing import ROUTINGS, RoutingKind, RoutingSettings
 from workloads.routing.capacity import OVERFLOWS
 from workloads.routing.skew import Skew
-from workloads.schedules import schedule_names
-from workloads.schedules.pipeline import LAYOUTS
+from workloads.schedules import CHUNK_ORDERS, DEFAULT_CHUNK_ORDER, schedule_names
 from workloads.strategy import Strategy
 
-__all__ = ["AXES", "DEFAULT_CHUNK_ORDER", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
+__all__ = ["AXES", "Axis", "ParallelSpec", "PlacementSpec", "RoutingSpec", "ScheduleSpec"]
 
 Axis = Annotated[str, name_of(lambda: DEFAULT_RANK_ORDER)]
 """The axes ranks are numbered along."""
 
 AXES: Final = tuple(field.name for field in fields(Strategy) if field.name != "sp")
 """The keys that give a strategy one by one."""
-
-DEFAULT_CHUNK_ORDER: Final = "round_robin"
-"""Where the chunks of a custom schedule stand, unless the scenario says otherwise."""
 
 
 def _rank_order(value: object) -> object:
@@ -98,7 +94,7 @@ class ParallelSpec(_StrategyKeys):
     """Layers of each stage, 0 allowed, or of each part of the model where a stage holds several; default: even."""
     layout: Annotated[str, BeforeValidator(_layout, json_schema_input_type=str | list[str | list[str]])] | None = None
     """What each stage holds, as Megatron's layout string (`docs/pipeline_layouts.md`); excludes `stage_layers`."""
-    exchange: Annotated[str, name_of(lambda: EXCHANGES)] = EXCHANGES[0]
+    exchange: Annotated[str, name_of(lambda: EXCHANGE_MODES)] = EXCHANGE_MODES[0]
     """How the expert exchange of the spanning convention is entered."""
 
 
@@ -127,7 +123,7 @@ class ScheduleSpec(Section):
     """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
-    chunk_order: Annotated[str, name_of(lambda: [name for name in LAYOUTS if name != "row"])] = DEFAULT_CHUNK_ORDER
+    chunk_order: Annotated[str, name_of(lambda: CHUNK_ORDERS)] = DEFAULT_CHUNK_ORDER
     """Where the chunks of a custom schedule stand: round robin, down the stages and back up, or two copies."""
 
     @property
@@ -169,7 +165,7 @@ class _KindSection(DerivedSection):
 @keys_from(
     Skew,
     section="routing",
-    leave_out=("expert_nodes", "loads", "recorded", "first_layer"),
+    leave_out=("expert_nodes", "loads", "recorded", "expert_layers"),
     persistence=Share,
     burst_share=Share,
     layer_correlation=Share,

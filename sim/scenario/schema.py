@@ -16,19 +16,18 @@ from sim.scenario.fields import Section, SeedCount, Text, Whole
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
-    DEFAULT_CHUNK_ORDER,
     ParallelSpec,
     PlacementSpec,
     RoutingSpec,
     ScheduleSpec,
 )
 from sim.scenario.sections import ParsedBy
-from sim.scenario.workload_section import EXCHANGES, EXPERT_EXCHANGES, CollectiveWorkload, PassesWorkload, WorkloadSpec
-from workloads.collectives import AUTO, algorithm_names, algorithms_for, operations
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_for
 from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
 from workloads.placement import PlacementRule
-from workloads.schedules.registry import CUSTOM, schedule_kind_of
+from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
 
 __all__ = ["ScenarioSpec"]
 
@@ -140,7 +139,7 @@ class ScenarioSpec(Section):
         for key in sorted(model.model_fields_set - _EXCHANGED):
             rule, hint = "be left out with workload.kind collective", f"It needs {', '.join(sorted(_EXCHANGED))} only."
             raise InvalidValueError(("model", key), rule=rule, value=getattr(model, key), hint=hint)
-        needed = ("hidden", "top_k") if workload.op in EXPERT_EXCHANGES else ("hidden",)
+        needed = ("hidden", "top_k") if OPERATIONS[workload.op].is_expert_exchange else ("hidden",)
         self._check_given(model, needed)
 
     def _check_model_and_strategy(self) -> None:
@@ -189,16 +188,17 @@ class ScenarioSpec(Section):
     def _check_network_of(self, op: str) -> None:
         """Refuse what would mean nothing to a collective on its own."""
         network, hint = self.network, "Leave it out."
-        if op in {*EXCHANGES, "send"} and network.all_reduce != "auto":
+        operation = OPERATIONS[op]
+        if not operation.has_algorithms and network.all_reduce != "auto":
             raise InvalidValueError(
                 ("network", "all_reduce"), rule=f"be auto with op {op}", value=network.all_reduce, hint=hint
             )
-        if op not in EXCHANGES:
+        if not operation.is_exchange:
             for key in ("all_to_all", "num_sms"):
                 value = getattr(network, key)
                 if value != getattr(DEFAULT_NETWORK, key):
                     raise InvalidValueError(("network", key), rule=f"be left out of op {op}", value=value, hint=hint)
-        if op in operations() and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
+        if operation.has_algorithms and network.all_reduce != AUTO and not algorithms_for(op, network.all_reduce):
             having = [name for name in algorithm_names() if name == AUTO or algorithms_for(op, name)]
             rule, hint = (
                 f"be one of {', '.join(having)} with op {op}",

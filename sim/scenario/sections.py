@@ -152,8 +152,8 @@ def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Sec
 
 def keys_of(sections: Sequence[type[Section]]) -> list[str]:
     """Return the keys that any of some models has, each once."""
-    found = (item for section in sections for item in section.model_fields.items())
-    return list(dict.fromkeys(entry.alias or key for key, entry in found))
+    found = [item for section in sections for item in section.model_fields.items()]
+    return list(dict.fromkeys([entry.alias or key for key, entry in found]))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

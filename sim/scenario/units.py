@@ -187,7 +187,7 @@ def parse_any_quantity(
 
 
 def exact_float(value: Fraction, text: object) -> float:
-    """Return the nearest float to an exact value; a `InvalidValueError` if it is too large for one.
+    """Return the nearest float to an exact value; an `InvalidValueError` if it is too large for one.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def quantity_pattern(dimension: Dimension) -> str:
 
 
 def respelt(text: str, units: Collection[str], *, bare: bool = False) -> str | None:
-    """Return a quantity with a unit of `units`, or with `bare` one without; None where it cannot be told.
+    """Return a quantity with a unit of `units`, or with `bare` one without; None where the unit is unknown.
 
     Examples
     --------
@@ -239,7 +239,7 @@ def respelt(text: str, units: Collection[str], *, bare: bool = False) -> str | N
 
 
 def split_quantity(text: object, *, example: str = "400 Gb/s") -> tuple[str, str]:
-    """Return number and unit as written; a `InvalidValueError` if the text is anything else.
+    """Return number and unit as written; an `InvalidValueError` if the text is anything else.
 
     Examples
     --------
@@ -272,7 +272,7 @@ def _offered(wanted: Dimension | None) -> list[str]:
 
 
 def _ours(text: object, wanted: Dimension | None) -> str | None:
-    """Return what is written in another spelling in the table's; None if it cannot be told."""
+    """Return a text in the spelling of the table of units; None where its unit is unknown."""
     return respelt(text, _offered(wanted), bare=wanted is None) if isinstance(text, str) else None
 
 

@@ -7,13 +7,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Bytes, Seconds, Section, TokenCount, Whole, count_of, name_of
 from topology.limits import MAX_GPUS
-from workloads.collectives import operations
+from workloads.collectives import OPERATIONS
 from workloads.memory import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
 from workloads.workload_kind import TRAINING
 
 __all__ = [
-    "EXCHANGES",
-    "EXPERT_EXCHANGES",
     "WORKLOADS",
     "CollectiveWorkload",
     "ForwardWorkload",
@@ -23,11 +21,6 @@ __all__ = [
     "TrainingWorkload",
     "WorkloadSpec",
 ]
-
-EXPERT_EXCHANGES: Final = ("dispatch", "combine")
-"""Operations that send tokens to experts and back: their bytes follow from the tokens."""
-EXCHANGES: Final = ("all_to_all", *EXPERT_EXCHANGES)
-"""Operations that exchange a matrix of bytes."""
 
 
 class _Workload(Section):
@@ -149,7 +142,7 @@ class CollectiveWorkload(_Workload):
 
     kind: Literal["collective"]
     """One collective operation."""
-    op: Annotated[str, name_of(lambda: (*operations(), *EXCHANGES, "send"))]
+    op: Annotated[str, name_of(lambda: OPERATIONS)]
     """Which operation; `send` is from each rank to the next."""
     num_ranks: Annotated[int, count_of("workload.num_ranks")]
     """Ranks that take part: the first so many, unless `ranks` names them."""
@@ -166,10 +159,10 @@ class CollectiveWorkload(_Workload):
         if self.bytes is None and self.tokens is None:
             hint = "Give bytes, or tokens with model.hidden and model.top_k."
             raise InvalidValueError(("bytes",), rule="be given, or tokens", value="nothing", hint=hint)
-        if self.tokens is None and self.op in EXPERT_EXCHANGES:
+        if self.tokens is None and OPERATIONS[self.op].is_expert_exchange:
             hint = "Give tokens with model.hidden and model.top_k: their bytes follow."
             raise InvalidValueError(("bytes",), rule=f"be left out of op {self.op}", value=self.bytes, hint=hint)
-        if self.tokens is not None and self.op not in EXCHANGES:
+        if self.tokens is not None and not OPERATIONS[self.op].is_exchange:
             hint = "Give bytes."
             raise InvalidValueError(("tokens",), rule=f"be left out of op {self.op}", value=self.tokens, hint=hint)
         if self.ranks is not None and (len(self.ranks) != self.num_ranks or len(set(self.ranks)) != len(self.ranks)):

@@ -7,7 +7,7 @@ from sim.build.layout import spread_over, strategy_of
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from workloads.pipeline_layout import parse_layout
-from workloads.schedules import SCHEDULES, ChunkLayout
+from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
 
 __all__ = ["own_chunks", "under_schedule"]
 
@@ -30,7 +30,7 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
 
     Layers that are given by hand are spread over the new parts of the model; where a layout has another number of
     parts, embedding and loss then stand with the first and the last part. A strategy whose name has chunks loses
-    them there where others are needed, and keeps the axes that stand beside the name.
+    them there where others are needed, and keeps the axes that stand next to the name.
 
     Parameters
     ----------
@@ -47,38 +47,31 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
     ({'schedule.kind': 'zb_v'}, {'schedule.kind': 'interleaved', 'parallel.vpp': 2})
     """
     changes: dict[str, object] = {"schedule.kind": kind}
-    if kind != "custom" and scenario.spec.schedule.kind == "custom":
-        changes |= {"schedule.file": None, "schedule.chunk_order": "round_robin"}
-    if kind == "custom":
+    entry, own_schedule = schedule_kind_of(kind), scenario.spec.schedule
+    own_entry = schedule_kind_of(own_schedule.kind, own_schedule.chunk_order)
+    if entry.reads_file:
         return changes
-    own, family = own_chunks(scenario), SCHEDULES[kind]
-    wanted = family.num_chunks or num_chunks or (own if own > 1 else 2)
-    if own != wanted and not (own == 1 and family.num_chunks):
+    if own_entry.reads_file:
+        changes |= {"schedule.file": None, "schedule.chunk_order": DEFAULT_CHUNK_ORDER}
+    own = own_chunks(scenario)
+    wanted = entry.num_chunks or num_chunks or (own if own > 1 else 2)
+    if own != wanted and not (own == 1 and entry.num_chunks):
         changes |= _with_chunks(scenario, wanted)
     layout = scenario.spec.parallel.layout
     layers = scenario.spec.parallel.stage_layers if layout is None else parse_layout(layout).layers
     if layers is not None:
         num_stages = strategy_of(scenario).pp
-        before, after = _placement(scenario, num_stages, own), family.layout_on(num_stages, wanted)
-        spread = spread_over(layers, before, after) if len(layers) == before.num_model_chunks else list(layers)
+        if own > 1 and own_entry.num_chunks == 1:  # chunks that its schedule does not have: in the usual order
+            own_entry = schedule_kind_of(CUSTOM)
+        before, after = own_entry.layout_on(num_stages, own), entry.layout_on(num_stages, wanted)
+        is_spread = before != after and len(layers) == before.num_model_chunks
+        spread = spread_over(layers, before, after) if is_spread else list(layers)
         if spread != list(layers):
             changes |= {"parallel.stage_layers": spread} | ({} if layout is None else {"parallel.layout": None})
     return changes
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _placement(scenario: Scenario, num_stages: int, num_chunks: int) -> ChunkLayout:
-    """Return where the parts of the model stand under the scenario's own schedule, or under one of its chunks."""
-    schedule = scenario.spec.schedule
-    family = SCHEDULES.get(schedule.kind)
-    if family is not None and (num_chunks == 1 or family.num_chunks != 1):
-        return family.layout_on(num_stages, num_chunks)
-    if schedule.chunk_order == "round_robin":
-        kind = "row" if num_chunks == 1 else "round_robin"
-        return ChunkLayout(kind=kind, num_stages=num_stages, num_chunks=num_chunks)
-    return ChunkLayout(kind=schedule.chunk_order, num_stages=num_stages, num_chunks=2)
 
 
 def _with_chunks(scenario: Scenario, num_chunks: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A published figure beside the modelled one, and what the errors of several come to.
+"""A published figure with the modelled figure, and the summary of the errors of several figures.
 
 Model
 -----
@@ -19,7 +19,7 @@ __all__ = ["Figure", "Summary", "summarise"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One published figure beside the modelled one."""
+    """One published figure and the modelled figure."""
 
     suite: str
     """Name of its suite."""
@@ -32,9 +32,9 @@ class Figure:
     unit: str | None
     """SI unit of both values; None for counts and ratios around 1."""
     published: float
-    """As published."""
+    """The published value, in `unit`."""
     modelled: float | None
-    """As simulated; None where it could not be."""
+    """The simulated value, in `unit`; None where it could not be simulated."""
     source: str
     """Paper and table, or address."""
     tolerance_pct: float
@@ -97,7 +97,7 @@ class Summary:
     p90_pct: float | None
     """90th percentile of |error|."""
     worst_pct: float | None
-    """Largest |error|."""
+    """Largest |error|; None where there is none."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the contract's summary."""

@@ -145,8 +145,8 @@ def _single_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Chang
 def _schedule_changes(scenario: Scenario, work: Work) -> Iterator[tuple[str, Changes]]:
     """Yield other schedules, with the chunks that the scenario has and those that they need; then more chunks."""
     chunks = own_chunks(scenario)
-    for kind, family in SCHEDULES.items():
-        takes_any = family.num_chunks is None
+    for kind, schedule in SCHEDULES.items():
+        takes_any = schedule.num_chunks is None
         if kind != work.schedule:
             yield kind, under_schedule(scenario, kind)
         for number in _CHUNKS if takes_any else ():

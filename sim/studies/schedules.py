@@ -34,13 +34,13 @@ class ScheduleRow:
     """One schedule on the work."""
 
     schedule: str
-    """Name."""
+    """A key of `SCHEDULES`, or custom."""
     set: dict[str, object]
     """Dotted keys that it was run with."""
     trace: Trace
-    """Its run."""
+    """Record of the run under the schedule."""
     simulated: Simulated
-    """What the run says."""
+    """Metrics and memory of the run."""
 
     @property
     def step_time_s(self) -> float:
@@ -79,7 +79,6 @@ class Comparison:
     """All schedules on one work."""
 
     scenario: Scenario
-    """The scenario."""
     rows: list[ScheduleRow]
     """Those that ran, fastest first."""
     refused: dict[str, str]

@@ -1,4 +1,4 @@
-"""Validation: published figures, each beside what the model says, and the errors of each suite.
+"""Validation: published figures compared with modelled figures, and the errors of each suite.
 
 Figures of one case with the same `set` share a simulation. Figures that are set apart, with a reason, are simulated and
 shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sim.build.build import check_facts
+from sim.build.build import check_values
 from sim.build.collective import build_collective
 from sim.results.catalog import CATALOG, unit_of
 from sim.run.parallel_runs import Observation, run_many
@@ -162,7 +162,7 @@ class _Simulations:
             if isinstance(scenario.spec.workload, CollectiveWorkload):
                 build_collective(scenario)
             else:
-                check_facts(scenario)
+                check_values(scenario)
             self._numbers[key] = len(self.scenarios)
             self.scenarios.append(scenario)
         return self._numbers[key]

@@ -1,4 +1,4 @@
-"""What is simulated beside a scenario for its claims: its alternatives, its rivals, and further seeds.
+"""The further scenarios that are simulated for a scenario's claims: its alternatives, its rivals, and further seeds.
 
 Each of these is a scenario of its own. A rival may be a bare strategy name: what the name leaves open is filled in.
 """
@@ -6,7 +6,7 @@ Each of these is a scenario of its own. A rival may be a bare strategy name: wha
 import math
 from dataclasses import dataclass
 
-from sim.build.build import check_facts
+from sim.build.build import check_values
 from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
 from sim.scenario.scenario import Scenario
@@ -19,7 +19,7 @@ __all__ = ["Variants", "suit_rival", "variants_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Variants:
-    """The scenarios beside a scenario, in the order in which they are simulated."""
+    """The further scenarios of a scenario's claims, in the order in which they are simulated."""
 
     alternatives: list[Scenario]
     """One for each entry of `alternatives`; none where there is no claim."""
@@ -37,7 +37,7 @@ class Variants:
 
 
 def variants_of(scenario: Scenario) -> Variants:
-    """Return the scenarios that the claims of a scenario need beside it.
+    """Return the further scenarios that the claims of a scenario need.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def variants_of(scenario: Scenario) -> Variants:
         seeds=[scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if has_claims else [],
     )
     for variant in (*variants.alternatives, *variants.rivals):
-        check_facts(variant)
+        check_values(variant)
     return variants
 
 

@@ -53,7 +53,7 @@ def judge_claims(
     simulated
         The run of the scenario itself.
     variants, observations
-        The scenarios beside it, and what the run of each of them says, in the same order.
+        The further scenarios, and what the run of each of them gave, in equal order.
     """
     num_alternatives, num_rivals = len(variants.alternatives), len(variants.rivals)
     of_alternatives = observations[:num_alternatives]
@@ -128,8 +128,8 @@ def _claim(spec: ClaimSpec, metric: str) -> Claim:
         unit=unit_of(metric),
         is_simulated=CATALOG[metric].group != "mesh",
         is_met=None if expect is None else expect.is_met,
-        asked="" if expect is None else expect.text,
-        asked_value=None if expect is None else expect.value,
+        expected="" if expect is None else expect.text,
+        expected_value=None if expect is None else expect.value,
         expect=None
         if expect is None
         else {"op": expect.op, "value": expect.value, "unit": expect.unit, "tolerance": expect.tolerance},

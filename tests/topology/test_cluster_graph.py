@@ -23,6 +23,7 @@ PRESETS = pytest.mark.parametrize("preset", REGULAR)
 MEASURED_S = {
     "ib-hdr": (2.8e-6, 3.7e-6),
     "ib-ndr": (2.8e-6, 3.7e-6),
+    "ib-xdr": (2.8e-6, 3.7e-6),
     "roce": (3.6e-6, 5.6e-6),
     "tcpxo": (3.6e-6, 5.6e-6),
 }
@@ -265,7 +266,7 @@ def test_one_node_has_no_network_beyond_nvlink(preset):
 def test_links_are_counted_without_the_graph(preset, num_nodes):
     """On one node, one unit and two; on any other graph the count is a bound."""
     cluster = cluster_of(preset, num_nodes)
-    assert cluster.least_num_links == cluster.graph.number_of_edges()
+    assert cluster.min_num_links == cluster.graph.number_of_edges()
 
 
 @PRESETS

@@ -10,6 +10,7 @@ from sim.errors import InvalidValueError
 from topology.cluster import build_cluster
 from topology.fabric import build_graph
 from topology.links import LinkKind, LinkLoad
+from topology.nodes import NvSwitchNode
 from topology.presets.clusters import CLUSTERS, FABRICS, get_cluster_preset
 from topology.presets.devices import DEVICES
 
@@ -25,12 +26,27 @@ PUBLISHED = {
     "a3-mega": (8, 25e9, 450e9, 32),
     "mi300x": (8, 50e9, 7 * 64e9, 32),
     "pcie-8x-l40s": (8, 25e9, 31.5e9, 32),
+    "mi325x": (8, 50e9, 7 * 64e9, 32),
+    "mi355x": (8, 50e9, 7 * 76.8e9, 32),
+    "dgx-v100": (8, 12.5e9, 150e9, 32),
+    "hgx-h20": (8, 50e9, 450e9, 32),
+    "hgx-b300": (8, 100e9, 900e9, 32),
+    "gb300-nvl72": (72, 100e9, 900e9, 8),
+    "vr200-nvl144": (72, 200e9, 1800e9, 8),
+    "pcie-8x-a100": (8, 25e9, 31.5e9, 32),
+    "pcie-8x-rtx-4090": (8, 12.5e9, 31.5e9, 32),
+    "pcie-4x-rtx-4090": (4, 12.5e9, 31.5e9, 32),
+    "pcie-8x-rtx-pro-6000": (8, 50e9, 63e9, 32),
 }
 H100 = FABRICS["dgx-h100"]
 LINK = LinkKind(name="wire", bandwidth_bytes_per_s=100.0, latency_s=0.5, efficiency=0.5, source="test")
 
 
 # --- presets -------------------------------------------------------------------------------------------------------
+
+
+def test_every_preset_is_beside_its_published_figures():
+    assert set(PUBLISHED) == set(FABRICS)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -60,7 +76,7 @@ def test_a_gpus_slot_carries_what_its_nic_carries(name):
     assert fabric.pcie.bandwidth_bytes_per_s >= fabric.nic.bandwidth_bytes_per_s * fabric.nic.efficiency
 
 
-@pytest.mark.parametrize("name", [name for name in FABRICS if name not in ("mi300x", "pcie-8x-l40s")])
+@pytest.mark.parametrize("name", [name for name, spec in FABRICS.items() if isinstance(spec.node, NvSwitchNode)])
 def test_a_node_is_one_nvlink_domain(name):
     graph = build_graph(FABRICS[name], 1)
     assert graph.in_degree("nvswitch0") == FABRICS[name].gpus_per_node
@@ -80,6 +96,17 @@ def test_every_preset_says_which_technologies_it_has():
         "gb200-nvl72": ("nvlink5-nvl72", "ib-ndr"),
         "mi300x": ("xgmi3", "ib-ndr"),
         "pcie-8x-l40s": ("pcie4", "roce"),
+        "mi325x": ("xgmi3", "ib-ndr"),
+        "mi355x": ("xgmi4", "ib-ndr"),
+        "dgx-v100": ("nvlink2", "ib-edr"),
+        "hgx-h20": ("nvlink4", "ib-ndr"),
+        "hgx-b300": ("nvlink5", "ib-xdr"),
+        "gb300-nvl72": ("nvlink5-nvl72", "ib-xdr"),
+        "vr200-nvl144": ("nvlink6", "ib-xdr"),
+        "pcie-8x-a100": ("pcie4", "roce"),
+        "pcie-8x-rtx-4090": ("pcie4", "roce"),
+        "pcie-4x-rtx-4090": ("pcie4", "roce"),
+        "pcie-8x-rtx-pro-6000": ("pcie5", "roce"),
     }
 
 
@@ -102,6 +129,21 @@ def test_gpus_of_a_pcie_server_share_switches_a_cpu_link_and_nics():
     assert float(cluster.latency_s(1, 8)) == pytest.approx(3.6e-6)
     assert float(cluster.latency_s(1, 10)) == pytest.approx(5.6e-6)
     assert cluster.exit_bytes_per_s == 4 * 25e9 / 8
+
+
+def test_gpus_of_a_dgx_v100_have_two_nvlinks_one_or_a_way_over_a_third_gpu():
+    """The rows of `nvidia-smi topo -m` of a DGX-1: GPU 0 has NV1 to 1 and 2, NV2 to 3 and 4."""
+    cluster = build_cluster(FABRICS["dgx-v100"], 2, DEVICES["v100-sxm2-32gb"])
+    rates = {}
+    for name, kind, rate in zip(cluster.link_names, cluster.link_kinds, cluster.nominal_bytes_per_s, strict=True):
+        if kind == "nvlink":
+            rates.setdefault(name.partition("->")[0], []).append(float(rate))
+    assert sorted(rates["gpu0"]) == [25e9, 25e9, 50e9, 50e9]
+    assert {sum(links) for links in rates.values()} == {150e9}
+    assert cluster.path(0, 3) == ["gpu0", "gpu3"]
+    assert cluster.path(0, 5) in (["gpu0", "gpu1", "gpu5"], ["gpu0", "gpu4", "gpu5"])
+    assert cluster.path(1, 9) == ["gpu1", "pcie0.0", "nic0.0", "leaf0.0", "nic1.0", "pcie1.0", "gpu9"]
+    assert cluster.nic_ranks(np.arange(16)).tolist() == list(range(16))
 
 
 def test_two_racks_of_nvl72_are_nodes_of_72():

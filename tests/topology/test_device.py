@@ -40,6 +40,50 @@ def tile_time_s(k: int) -> float:
     return 2 * TILE_M * TILE_N * k / 1e12
 
 
+# Dense peaks in bf16 (V100: fp16) and fp8, bytes/s of the memory, SMs or CUs, GB as sold: datasheets and announcements.
+PUBLISHED = {
+    "a100-sxm-40gb": (312e12, None, 1.555e12, 108, 40),
+    "a100-sxm-80gb": (312e12, None, 2.039e12, 108, 80),
+    "a100-pcie-40gb": (312e12, None, 1.555e12, 108, 40),
+    "a100-pcie-80gb": (312e12, None, 1.935e12, 108, 80),
+    "v100-sxm2-32gb": (125e12, None, 0.9e12, 80, 32),
+    "v100-sxm2-16gb": (125e12, None, 0.9e12, 80, 16),
+    "v100-pcie-32gb": (112e12, None, 0.9e12, 80, 32),
+    "v100-pcie-16gb": (112e12, None, 0.9e12, 80, 16),
+    "h100-sxm": (989e12, 1979e12, 3.35e12, 132, 80),
+    "h200-sxm": (989e12, 1979e12, 4.8e12, 132, 141),
+    "h800-sxm": (989e12, 1979e12, 3.35e12, 132, 80),
+    "h20-sxm": (148e12, 296e12, 4.0e12, 78, 96),
+    "b200-sxm": (2250e12, 4500e12, 8.0e12, 148, 180),
+    "gb200": (2500e12, 5000e12, 8.0e12, 148, 186),
+    "b300-sxm": (2250e12, 4500e12, 8.0e12, 148, 270),
+    "gb300": (2500e12, 5000e12, 8.0e12, 148, 279),
+    "vr200": (4000e12, 17500e12, 22e12, 224, 288),
+    "mi300x": (1307e12, 2614.9e12, 5.3e12, 304, 192),
+    "mi325x": (1307e12, 2614.9e12, 6.0e12, 304, 256),
+    "mi355x": (2516.6e12, 5033.2e12, 8.0e12, 256, 288),
+    "l40s": (362.05e12, 733e12, 0.864e12, 142, 48),
+    "rtx-4090": (165.2e12, 330.3e12, 1.008e12, 128, 24),
+    "rtx-pro-6000": (480e12, 960e12, 1.597e12, 188, 96),
+    "mi250x-gcd": (191.5e12, None, 1.6e12, 110, 64),
+    "ascend-910b": (376e12, None, 1.6e12, 24, 64),
+}
+
+
+@PRESETS
+def test_a_preset_has_the_published_figures(device):
+    """What a framework can allocate is GiB where GB are sold, less up to 8 % for error correction and the driver."""
+    *figures, sold_gb = PUBLISHED[device.name]
+    assert figures == [
+        device.peak_bf16_flops_per_s,
+        device.peak_fp8_flops_per_s,
+        device.memory_bandwidth_bytes_per_s,
+        device.num_sms,
+    ]
+    assert 0.92 * sold_gb * 2**30 < device.memory_bytes < sold_gb * 2**30
+    assert device.source
+
+
 # --- oracles -------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +189,7 @@ def test_an_array_of_shapes_gives_what_a_loop_gives():
 @PRESETS
 @given(m=SHAPES, n=SHAPES, k=SHAPES, more=SHAPES)
 def test_more_tokens_are_never_faster(device, m, n, k, more):
-    assert device.gemm_time_s(m + more, n, k) >= device.gemm_time_s(m, n, k)
+    assert device.gemm_time_s(m + more, n, k, dtype="fp16") >= device.gemm_time_s(m, n, k, dtype="fp16")
 
 
 @given(tokens=st.lists(st.integers(0, 3000), min_size=1, max_size=8), n=SHAPES, k=SHAPES, data=st.data())
@@ -159,14 +203,14 @@ def test_more_tokens_for_one_expert_are_never_faster(tokens, n, k, data):
 @given(m=SHAPES, n=SHAPES, k=SHAPES)
 def test_double_bandwidth_is_never_slower(device, m, n, k):
     faster = replace(device, memory_bandwidth_bytes_per_s=2 * device.memory_bandwidth_bytes_per_s)
-    assert faster.gemm_time_s(m, n, k) <= device.gemm_time_s(m, n, k)
+    assert faster.gemm_time_s(m, n, k, dtype="fp16") <= device.gemm_time_s(m, n, k, dtype="fp16")
     assert faster.memory_time_s(m * n) <= device.memory_time_s(m * n)
 
 
 @PRESETS
 @given(m=SHAPES, n=SHAPES, k=SHAPES)
 def test_no_gemm_beats_the_peak_or_the_bandwidth(device, m, n, k):
-    time_s = device.gemm_time_s(m, n, k)
+    time_s = device.gemm_time_s(m, n, k, dtype="fp16")
     assert time_s * device.peak_bf16_flops_per_s >= 2 * m * n * k
     assert time_s * device.memory_bandwidth_bytes_per_s >= 2 * (m * k + k * n + m * n)
 
@@ -225,8 +269,17 @@ def test_a_kernel_of_impossible_shape_is_refused(value):
 
 
 def test_an_unknown_dtype_is_refused_with_those_that_are_known():
-    with pytest.raises(InvalidValueError, match="must be one of bf16, fp16, fp8, got 'fp4'"):
+    with pytest.raises(InvalidValueError, match="must be one of bf16, fp16, fp8, tf32, got 'fp4'"):
         TOY.gemm_time_s(8, 8, 8, dtype="fp4")
+
+
+@pytest.mark.parametrize("name", [name for name in DEVICES if name.startswith("v100")])
+def test_a_v100_multiplies_fp16_and_refuses_bf16(name):
+    device = get_device(name)
+    assert device.peak_flops_per_s("fp16") == (125e12 if "sxm2" in name else 112e12)
+    for dtype in ("bf16", "tf32", "fp8"):
+        with pytest.raises(InvalidValueError, match=rf"one that the device computes in, got '{dtype}'\. Use fp16"):
+            device.gemm_time_s(8, 8, 8, dtype=dtype)
 
 
 def test_fp8_is_refused_where_the_device_has_none():

@@ -62,7 +62,7 @@ def loads(cluster: Cluster, src: int, dst: int) -> dict[str, float]:
 )
 def test_on_a_regular_graph_flows_load_what_they_load_by_class(preset, num_nodes, seed, num_flows):
     """Loads, latencies and drain times of any flows, on one unit of leaves and on two."""
-    num_nodes = min(num_nodes, 9) if preset == "gb200-nvl72" else num_nodes
+    num_nodes = min(num_nodes, 9) if FABRICS[preset].gpus_per_node > 8 else num_nodes
     regular, found = both(preset, num_nodes)
     rng = np.random.default_rng(seed)
     some = rng.choice(regular.num_gpus, min(12, regular.num_gpus), replace=False)
@@ -93,7 +93,7 @@ def test_on_a_regular_graph_byte_matrices_load_what_they_load_by_class(preset, n
     wanted, sums = (each.pairs(src, dst).sums(matrices) for each in (regular, found))
     assert (sums.total_bytes, sums.num_flows) == (wanted.total_bytes, wanted.num_flows)
     np.testing.assert_allclose(sums.latency_s, wanted.latency_s, rtol=ROUNDING)
-    for way in ("there", "back"):
+    for way in ("forward", "reverse"):
         (loads_, drain_s), (wanted_loads, wanted_s) = (
             getattr(each, way)(regular.capacity_bytes_per_s) for each in (sums, wanted)
         )

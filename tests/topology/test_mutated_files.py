@@ -41,7 +41,7 @@ def damaged(text: str, rng: random.Random) -> str:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_read_or_refused(name: str) -> None:
-    """Nothing but a cluster or a `InvalidValueError` comes of 150 damaged texts."""
+    """Nothing but a cluster or an `InvalidValueError` comes of 150 damaged texts."""
     text, read = READERS[name]
     rng, refused = random.Random(5), 0
     for _ in range(150):

@@ -37,7 +37,7 @@ def test_all_pairs_load_links_as_their_flows_do(exchange, turned):
     ends = (dst[j], src[i]) if turned else (src[i], dst[j])
     wanted = cluster.load(*ends, amount.ravel())
     sums = cluster.pairs(src, dst).sums(np.stack([amount, amount[::-1], amount]))
-    loads, drain_s = (sums.back if turned else sums.there)(cluster.capacity_bytes_per_s)
+    loads, drain_s = (sums.reverse if turned else sums.forward)(cluster.capacity_bytes_per_s)
     for i in (0, 2):
         np.testing.assert_array_equal(loads[i].links, wanted.links)
         np.testing.assert_array_equal(loads[i].num_bytes, wanted.num_bytes)
@@ -50,7 +50,7 @@ def test_a_large_group_is_summed_one_class_at_a_time_to_the_same():
     amount = np.random.default_rng(1).integers(0, 3, (2, 320, 320)).astype(float)
     sums = cluster.pairs(ranks, ranks).sums(amount)
     i, j = np.indices(amount.shape[1:]).reshape(2, -1)
-    for n, load in enumerate(sums.there(cluster.capacity_bytes_per_s)[0]):
+    for n, load in enumerate(sums.forward(cluster.capacity_bytes_per_s)[0]):
         wanted = cluster.load(i, j, amount[n].ravel())
         np.testing.assert_array_equal(load.links, wanted.links)
         np.testing.assert_array_equal(load.num_bytes, wanted.num_bytes)

@@ -15,13 +15,13 @@ from topology.presets.devices import DEVICES
 from topology.presets.protocols import protocols_of
 from workloads.collectives import (
     COLLECTIVES,
+    OPERATIONS,
     CollectiveAlgorithm,
     Exchange,
     algorithm_names,
     algorithms_for,
     all_to_all,
     hierarchical_all_reduce,
-    operations,
     point_to_point,
 )
 from workloads.collectives.ring import ring_all_reduce, rings
@@ -158,7 +158,12 @@ def test_an_algorithm_that_is_entered_in_the_table_alone_can_be_named(monkeypatc
 @pytest.mark.parametrize("algorithm", COLLECTIVES)
 def test_no_algorithm_has_an_operation_that_the_ring_lacks(algorithm):
     """The ring runs what another algorithm does not have."""
-    assert set(COLLECTIVES[algorithm].exchanges) <= set(operations())
+    assert set(COLLECTIVES[algorithm].exchanges) <= set(COLLECTIVES["ring"].exchanges)
+
+
+def test_the_ring_has_every_operation_whose_algorithm_is_chosen():
+    with_algorithms = [name for name, operation in OPERATIONS.items() if operation.has_algorithms]
+    assert with_algorithms == list(COLLECTIVES["ring"].exchanges)
 
 
 @pytest.mark.parametrize("algorithm", COLLECTIVES)

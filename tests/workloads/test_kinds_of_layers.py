@@ -9,7 +9,7 @@ from sim.errors import InvalidValueError
 from workloads.blocks.attention import mean_attended
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm
-from workloads.layers import attention_block, backward_of
+from workloads.layers import attention_block, backward_of, head_block
 from workloads.memory import StageParameters, activation_bytes_per_microbatch, kv_cache_bytes, params_per_rank
 from workloads.mesh import build_mesh
 from workloads.model import ModelSpec
@@ -248,6 +248,24 @@ def test_a_padded_vocabulary_is_a_multiple_of_the_divisor_and_tp():
     stage = StageParameters(layers=[], has_embedding=True)
     assert params_per_rank(padded, mesh_of("TP2"), stage)[0] == 1024 * 64 // 2
     assert padded.num_params == PLAIN.num_params
+
+
+def test_a_head_in_4_bytes_has_such_logits_and_products_of_tf32():
+    model = replace(PLAIN, fp32_lm_head=True)
+    product, softmax = head_block(model, 10)[1:]
+    assert (product.dtype, product.flops) == ("tf32", 2.0 * 10 * 1000 * 64)
+    assert [gradient.dtype for gradient in product.backward()] == ["tf32", "tf32"]
+    assert softmax.num_bytes == 2 * 10 * 1000 * 4
+
+
+def test_rotary_embedding_keeps_rotated_queries_and_keys_beside_the_projection():
+    """Of Llama 3 70B 64 + 8 heads of 128 a token and layer."""
+    llama, mesh = MODELS["llama3-70b"], mesh_of("TP8")
+    kept = [
+        activation_bytes_per_microbatch(replace(llama, unfused_rotary_embedding=on), mesh, range(80), 10, "none")
+        for on in (False, True)
+    ]
+    assert kept[1] - kept[0] == 80 * 10 * 2 * 72 * 128 / 8
 
 
 def test_learned_positions_are_parameters_of_which_a_token_reads_a_row():

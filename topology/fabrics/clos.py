@@ -132,7 +132,7 @@ class OneSwitch:
     """All NICs on one switch."""
 
     def check(self, spec: FabricSpec, num_nodes: int) -> None:
-        """Refuse nothing."""
+        """Accept any number of nodes: the switch has as many ports as there are NICs."""
 
     def attach(self, graph: "nx.DiGraph[str]", spec: FabricSpec, node: int, nic: int) -> None:
         """Link a NIC to the switch."""

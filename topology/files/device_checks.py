@@ -7,6 +7,7 @@ from topology.files.generations import (
     gfx_of_device,
     is_same_architecture,
     rack_gpus_of_device,
+    rack_of_device,
     sm_of_device,
 )
 from topology.files.one_node import OneNode
@@ -59,11 +60,11 @@ def _warn_of_no_links(node: OneNode, device: str) -> None:
 
 def _warn_of_tray(node: OneNode, device: str) -> None:
     """Warn where a file describes a tray of a rack that is one NVLink domain."""
-    rack = rack_gpus_of_device(device)
+    rack, preset = rack_gpus_of_device(device), rack_of_device(device)
     most = max(Counter(node.node_of.get(gpu, 0) for gpu in node.gpus).values())
     if most < rack // 2:
         node.warnings.append(
             f"{most} GPUs of {device} are a tray and not the NVLink domain, which has up to {rack} GPUs: GPUs of "
-            "different trays are joined over NICs here. For whole racks write cluster.preset: gb200-nvl72 (with "
-            "gpus_per_node_used for a part of a rack)."
+            f"different trays are joined over NICs here. For whole racks write cluster.preset: {preset} "
+            "(with gpus_per_node_used for a part of a rack)."
         )

@@ -12,9 +12,9 @@ DeepSeek-V3", 2025. RCCL src/graph/topo.h: MI200_XGMI_WIDTH 36, VEGA_XGMI_WIDTH 
 46 GB/s (MI100), 50 GB/s (MI250X) and 64 GB/s (MI300X).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from sim.errors import InvalidValueError
 from topology.presets.protocols import simple_rate
@@ -68,12 +68,15 @@ SOURCES: Final[dict[str, str]] = {
 """Kind of link -> where its figures come from."""
 
 
+_Value = TypeVar("_Value")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """What GPUs of one compute capability are connected with."""
 
     nvlink_bytes_per_s: float
-    """One NVLink."""
+    """Bandwidth of one NVLink in one direction."""
     nccl_bytes_per_s: float
     """What NCCL credits it with."""
     max_nvlinks: int
@@ -104,6 +107,8 @@ _GENERATIONS: Final[dict[int, Generation]] = {
     89: _generation(0, 25.0, 20.0, 31.5),
     90: _generation(18, 25.0, 20.6, 63.0),
     100: _generation(18, 50.0, 40.1, 63.0),
+    107: _generation(36, 50.0, 31.2, 121.0),
+    120: _generation(0, 50.0, 40.1, 63.0),
 }
 """By compute capability times 10; one that is not here has the figures of the next below it."""
 
@@ -123,21 +128,28 @@ class XgmiGeneration:
 
 
 _XGMI: Final[dict[str, XgmiGeneration]] = {
+    "gfx95": XgmiGeneration(xgmi_bytes_per_s=76.8e9, efficiency=simple_rate("xgmi4"), pcie_bytes_per_s=63e9),
     "gfx94": XgmiGeneration(xgmi_bytes_per_s=64e9, efficiency=simple_rate("xgmi3"), pcie_bytes_per_s=63e9),
     "gfx90a": XgmiGeneration(xgmi_bytes_per_s=50e9, efficiency=36 / 50, pcie_bytes_per_s=31.5e9, has_several=True),
     "gfx90": XgmiGeneration(xgmi_bytes_per_s=46e9, efficiency=24 / 46, pcie_bytes_per_s=31.5e9),
 }
 """By the start of the architecture's name; the first that fits holds."""
 
-_GFX: Final = {"mi300x": "gfx942", "mi250x": "gfx90a"}
+_GFX: Final = {"mi300x": "gfx942", "mi325x": "gfx942", "mi355x": "gfx950", "mi250x": "gfx90a"}
 """Start of a device's preset name -> architecture."""
 
-_RACK_GPUS: Final = {"gb200": 72}
-"""Start of a device's preset name -> GPUs of the rack that is one NVLink domain (NVIDIA GB200 NVL72 datasheet)."""
+_RACKS: Final = {"gb200": "gb200-nvl72", "gb300": "gb300-nvl72", "vr200": "vr200-nvl144"}
+"""Start of a device's preset name -> the cluster preset of the rack that is one NVLink domain."""
+
+_RACK_GPUS: Final = 72
+"""GPUs of these racks (NVIDIA GB200 NVL72 datasheet, and the same in the later ones)."""
 
 _BLACKWELL: Final = (100, 103)
 _HGX_GPUS: Final = 8
-_DEVICES: Final = {"a100": 80, "l40s": 89, "h100": 90, "h200": 90, "h800": 90, "b200": 100, "gb200": 100}
+_DEVICES: Final = {
+    **{"v100": 70, "a100": 80, "l40s": 89, "rtx-4090": 89, "h100": 90, "h200": 90, "h800": 90, "h20": 90},
+    **{"b200": 100, "gb200": 100, "b300": 103, "gb300": 103, "vr200": 107, "rtx-pro-6000": 120},
+}
 """Start of a device's preset name -> compute capability times 10."""
 
 
@@ -184,7 +196,7 @@ def gfx_of_device(device: str) -> str:
     >>> gfx_of_device("mi250x-gcd")
     'gfx90a'
     """
-    return _GFX.get(device.partition("-")[0], "")
+    return _of_device(device, _GFX) or ""
 
 
 def rack_gpus_of_device(device: str) -> int:
@@ -193,7 +205,16 @@ def rack_gpus_of_device(device: str) -> int:
     >>> rack_gpus_of_device("gb200"), rack_gpus_of_device("h100-sxm")
     (72, 0)
     """
-    return _RACK_GPUS.get(device.partition("-")[0], 0)
+    return _RACK_GPUS if rack_of_device(device) else 0
+
+
+def rack_of_device(device: str) -> str:
+    """Return the cluster preset of the rack in which a device is sold as one NVLink domain; empty for other devices.
+
+    >>> rack_of_device("gb300"), rack_of_device("h100-sxm")
+    ('gb300-nvl72', '')
+    """
+    return _of_device(device, _RACKS) or ""
 
 
 def _start_of(gfx: str) -> str:
@@ -203,7 +224,7 @@ def _start_of(gfx: str) -> str:
 
 
 def technology_of(device: str, *, sm: int, gfx: str = "", kinds: Iterable[str], gpus_per_node: int = 8) -> str | None:
-    """Return the technology inside a node of such GPUs and kinds of links, as protocols are told apart; None: unknown.
+    """Return the technology inside a node of such GPUs and kinds of links, by which protocols differ; None: unknown.
 
     >>> technology_of("h800-sxm", sm=90, kinds=["nvlink", "pcie"]), technology_of("l40s", sm=89, kinds=["pcie"])
     ('nvlink4-h800', 'pcie4')
@@ -212,7 +233,8 @@ def technology_of(device: str, *, sm: int, gfx: str = "", kinds: Iterable[str], 
     """
     present = set(kinds)
     if gfx:
-        return "xgmi3" if "xgmi" in present and gfx.removeprefix("gfx").startswith("94") else None
+        known = {"94": "xgmi3", "95": "xgmi4"}
+        return known.get(gfx.removeprefix("gfx")[:2]) if "xgmi" in present else None
     if not sm:
         return None
     if "nvlink" not in present:
@@ -230,4 +252,10 @@ def sm_of_device(device: str) -> int:
     >>> sm_of_device("h100-sxm"), sm_of_device("gb200"), sm_of_device("mi300x")
     (90, 100, 0)
     """
-    return _DEVICES.get(device.partition("-")[0], 0)
+    return _of_device(device, _DEVICES) or 0
+
+
+def _of_device(device: str, by_start: Mapping[str, _Value]) -> _Value | None:
+    """Return the entry of the longest start of a preset name that ends the name or is followed by a hyphen."""
+    starts = [start for start in by_start if f"{device}-".startswith(f"{start}-")]
+    return by_start[max(starts, key=len)] if starts else None

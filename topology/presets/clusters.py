@@ -14,7 +14,7 @@ from sim.errors import InvalidValueError, did_you_mean
 from topology.fabric import FabricSpec, Node
 from topology.fabrics.clos import RailOptimised
 from topology.links import LinkKind
-from topology.nodes import MeshNode, NvSwitchNode, PcieServer
+from topology.nodes import CubeMeshNode, MeshNode, NvSwitchNode, PcieServer
 from topology.presets.protocols import BETWEEN_NODES, FITTED, simple_rate
 
 __all__ = ["CLUSTERS", "FABRICS", "ClusterPreset", "get_cluster_preset"]
@@ -45,6 +45,21 @@ _XGMI3 = LinkKind(
     efficiency=simple_rate("xgmi3"),
     source="AMD MI300X platform: 128 GB/s both ways per link; efficiency fitted",
 )
+_XGMI4 = replace(
+    _XGMI3,
+    bandwidth_bytes_per_s=76.8e9,
+    source="AMD MI355X platform: 153.6 GB/s both ways per link; efficiency that of the MI300X",
+)
+_NVLINK2 = LinkKind(
+    name="nvlink",
+    bandwidth_bytes_per_s=25e9,
+    latency_s=3.33e-6,  # assumed: as of NVLink 4 end to end, here over one link
+    efficiency=20.0 / 25,
+    source="V100 datasheet: 300 GB/s both ways over 6 links; NCCL topo.h SM70_NVLINK_BW 20.0 GB/s",
+)
+_NVLINK6 = _nvlink(
+    1800e9, 36 * 31.2e9, "announced: 3.6 TB/s both ways; NCCL topo.h RUBIN_NVLINK_BW 31.2 GB/s, x 36 links assumed"
+)
 _PCIE4_SLOT = LinkKind(
     name="pcie",
     bandwidth_bytes_per_s=31.5e9,
@@ -52,12 +67,22 @@ _PCIE4_SLOT = LinkKind(
     efficiency=24 / 31.5,
     source="PCI-SIG, x16 slot 4.0; NCCL topo.h: PCI_BW 12 GB/s for 3.0 x16, twice that for 4.0",
 )
+_PCIE5_SLOT = replace(
+    _PCIE4_SLOT,
+    bandwidth_bytes_per_s=63e9,
+    efficiency=48 / 63,
+    source="PCI-SIG, x16 slot 5.0; NCCL topo.h: PCI_BW 12 GB/s for 3.0 x16, four times that for 5.0",
+)
 _CPU_LINK = LinkKind(
     name="cpu",
     bandwidth_bytes_per_s=22e9,
     latency_s=_ROCE_S[0] / 6,  # assumed: as a PCIe link
     source="NCCL topo.h: SRP_QPI_BW 22 GB/s, two sockets of Sapphire Rapids",
 )
+_CPU_LINK_BROADWELL = replace(
+    _CPU_LINK, bandwidth_bytes_per_s=6e9, source="NCCL topo.h: BDW_QPI_BW 6 GB/s, two sockets of Broadwell"
+)
+_PCIE_SERVER = PcieServer(gpus_per_switch=2, switches_per_cpu=2, cpu_link=_CPU_LINK)
 
 
 def _fabric(
@@ -104,6 +129,34 @@ def _fabric(
         between=between,
         node=node,
         wiring=RailOptimised(),
+    )
+
+
+def _pcie_box(
+    name: str,
+    *,
+    node: PcieServer = _PCIE_SERVER,
+    gpus_per_node: int = 8,
+    slot: LinkKind = _PCIE4_SLOT,
+    inside: str = "pcie4",
+    nic_bytes_per_s: float = 25e9,
+) -> FabricSpec:
+    """Return servers of GPUs on PCIe alone, on RoCE, which is assumed as fast as InfiniBand.
+
+    NVIDIA's "PCIe optimized 2-8-5" server has 2 CPUs, 8 GPUs and 5 network adapters, of which 4 serve two GPUs each.
+    PCIe switches, and 200 Gb/s per adapter, are assumed: makers differ.
+    """
+    return _fabric(
+        name,
+        gpus_per_node=gpus_per_node,
+        nvlink=slot,
+        inside=inside,
+        between="roce",
+        end_to_end_s=_ROCE_S,
+        links_under_leaf=6,
+        nic_bytes_per_s=nic_bytes_per_s,
+        pcie_bytes_per_s=slot.bandwidth_bytes_per_s,
+        node=node,
     )
 
 
@@ -164,21 +217,96 @@ CLUSTERS: dict[str, ClusterPreset] = {
         ),
         # 8 MI300X, each linked to the 7 others; NICs as in Azure's ND MI300X v5: 8 x 400 Gb/s InfiniBand.
         ClusterPreset(device="mi300x", fabric=_fabric("mi300x", nvlink=_XGMI3, inside="xgmi3", node=MeshNode())),
-        # NVIDIA's "PCIe optimized 2-8-5" server: 2 CPUs, 8 GPUs, 5 network adapters, of which 4 serve two GPUs each;
-        # here with L40S. PCIe switches and 200 Gb/s per adapter are assumed: makers differ.
+        # MI325X: the MI300X's platform with another GPU.
+        ClusterPreset(device="mi325x", fabric=_fabric("mi325x", nvlink=_XGMI3, inside="xgmi3", node=MeshNode())),
+        # 8 MI355X, each linked to the 7 others; NICs assumed as in the MI300X's preset.
+        ClusterPreset(device="mi355x", fabric=_fabric("mi355x", nvlink=_XGMI4, inside="xgmi4", node=MeshNode())),
+        # DGX-1 with V100 datasheet: hybrid cube mesh of NVLinks, 4 x 100 Gb/s EDR, PCIe 3.0, two Broadwell CPUs.
+        # InfiniBand's latencies are taken from NDR; a unit of 32 nodes is assumed.
         ClusterPreset(
-            device="l40s",
+            device="v100-sxm2-32gb",
             fabric=_fabric(
-                "pcie-8x-l40s",
-                nvlink=_PCIE4_SLOT,
-                inside="pcie4",
-                between="roce",
-                end_to_end_s=_ROCE_S,
+                "dgx-v100",
+                nvlink=_NVLINK2,
+                inside="nvlink2",
+                between="ib-edr",
+                nic_bytes_per_s=12.5e9,
+                pcie_bytes_per_s=15.75e9,
                 links_under_leaf=6,
-                nic_bytes_per_s=25e9,
-                pcie_bytes_per_s=31.5e9,
-                node=PcieServer(gpus_per_switch=2, switches_per_cpu=2, cpu_link=_CPU_LINK),
+                node=CubeMeshNode(
+                    server=PcieServer(gpus_per_switch=2, switches_per_cpu=2, cpu_link=_CPU_LINK_BROADWELL)
+                ),
             ),
+        ),
+        # HGX H20: the HGX H100 with another GPU; NICs assumed as in a DGX H100: makers differ.
+        ClusterPreset(device="h20-sxm", fabric=_fabric("hgx-h20")),
+        # DGX and HGX B300 datasheets: NVLink5 1.8 TB/s both ways, 8 x 800 Gb/s ConnectX-8 on PCIe 6.0.
+        ClusterPreset(
+            device="b300-sxm",
+            fabric=_fabric(
+                "hgx-b300",
+                nvlink=_NVLINK5,
+                inside="nvlink5",
+                between="ib-xdr",
+                nic_bytes_per_s=100e9,
+                pcie_bytes_per_s=121e9,
+            ),
+        ),
+        # GB300 NVL72 datasheet: 72 GPUs in one NVLink domain, an 800 Gb/s ConnectX-8 per GPU.
+        ClusterPreset(
+            device="gb300",
+            fabric=_fabric(
+                "gb300-nvl72",
+                gpus_per_node=72,
+                nvlink=_NVLINK5,
+                inside="nvlink5-nvl72",
+                between="ib-xdr",
+                nic_bytes_per_s=100e9,
+                pcie_bytes_per_s=121e9,
+                nodes_per_leaf=8,
+            ),
+        ),
+        # Vera Rubin NVL144 as announced (the name counts dies; NVIDIA has named the rack NVL72 since): 72 packages in
+        # one NVLink domain, 1.6 Tb/s of ConnectX-9 for each. Two PCIe 6.0 x16 for these, and units of 8 racks, assumed.
+        ClusterPreset(
+            device="vr200",
+            fabric=_fabric(
+                "vr200-nvl144",
+                gpus_per_node=72,
+                nvlink=_NVLINK6,
+                inside="nvlink6",
+                between="ib-xdr",
+                nic_bytes_per_s=200e9,
+                pcie_bytes_per_s=242e9,
+                nodes_per_leaf=8,
+            ),
+        ),
+        ClusterPreset(device="l40s", fabric=_pcie_box("pcie-8x-l40s")),
+        # The A100's optional NVLink bridges are left out.
+        ClusterPreset(device="a100-pcie-80gb", fabric=_pcie_box("pcie-8x-a100")),
+        # GeForce cards have no peer-to-peer copies: their traffic goes through host memory, here directly, which errs
+        # fast. One 100 Gb/s NIC for each CPU is assumed.
+        ClusterPreset(
+            device="rtx-4090",
+            fabric=_pcie_box(
+                "pcie-8x-rtx-4090",
+                node=PcieServer(gpus_per_switch=4, switches_per_cpu=1, cpu_link=_CPU_LINK),
+                nic_bytes_per_s=12.5e9,
+            ),
+        ),
+        ClusterPreset(
+            device="rtx-4090",
+            fabric=_pcie_box(
+                "pcie-4x-rtx-4090",
+                gpus_per_node=4,
+                node=PcieServer(gpus_per_switch=2, switches_per_cpu=1, cpu_link=_CPU_LINK),
+                nic_bytes_per_s=12.5e9,
+            ),
+        ),
+        # NVIDIA RTX PRO servers: two GPUs for each ConnectX-8; 400 Gb/s for each is assumed.
+        ClusterPreset(
+            device="rtx-pro-6000",
+            fabric=_pcie_box("pcie-8x-rtx-pro-6000", slot=_PCIE5_SLOT, inside="pcie5", nic_bytes_per_s=50e9),
         ),
     )
 }

@@ -113,6 +113,81 @@ _MI300X = Device(
     source="AMD datasheet; GEMM by mamf / peak; memory, attention and overheads assumed, unsure by a third",
 )
 
+_GB200 = replace(
+    _B200,
+    name="gb200",
+    peak_bf16_flops_per_s=2500e12,  # NVIDIA GB200 NVL72 datasheet, per GPU, dense
+    peak_fp8_flops_per_s=5000e12,  # datasheet, per GPU, dense
+    memory_bytes=_gib(184.31),
+    memory_source=f"{_PYTORCH} on GB200: 184.31 GiB",
+    gemm_efficiency=_B200.gemm_efficiency * (1822.0 / 2500) / (1745.0 / 2250),  # B200's fit, scaled by mamf / peak
+    fp8_efficiency_ratio=(3615.6 / 5000) / (1822.0 / 2500),  # mamf fp8 over mamf bf16
+    attention_efficiency=_B200.attention_efficiency * 2250 / 2500,  # the B200's TFLOP/s over a higher peak
+    attention_backward_efficiency=_B200.attention_backward_efficiency * 2250 / 2500,
+    source="NVIDIA datasheet; efficiencies of the B200 scaled by mamf, not measured on a GB200",
+)
+
+_L40S = Device(
+    name="l40s",
+    peak_bf16_flops_per_s=362.05e12,  # NVIDIA L40S datasheet, dense
+    peak_fp8_flops_per_s=733e12,  # datasheet, dense
+    memory_bytes=_gib(44.39),
+    memory_source=f"{_PYTORCH} on L40S: 44.39 GiB",
+    memory_bandwidth_bytes_per_s=864e9,  # datasheet
+    num_sms=142,  # datasheet: 142 RT cores, one per SM
+    gemm_efficiency=0.70,  # assumed; a little under the A100's
+    memory_efficiency=0.85,  # assumed; a little under the A100's
+    attention_efficiency=0.45,  # assumed; FlashAttention-2, as the A100's and less
+    attention_backward_efficiency=0.40,  # assumed
+    kernel_overhead_s=_A100_80GB.kernel_overhead_s,  # assumed as on the A100
+    tile_overhead_s=_A100_80GB.tile_overhead_s,  # assumed
+    source="NVIDIA datasheet; all efficiencies assumed, unsure by a third",
+)
+
+_V100 = Device(
+    name="v100-sxm2-32gb",
+    peak_bf16_flops_per_s=125e12,  # NVIDIA V100 datasheet, SXM2: tensor cores, fp16
+    has_bf16=False,  # NVIDIA V100 architecture whitepaper: tensor cores multiply fp16
+    memory_bytes=_gib(31.74),
+    memory_source=f"{_PYTORCH} on V100 32 GB: 31.74 GiB",
+    memory_bandwidth_bytes_per_s=900e9,  # datasheet
+    num_sms=80,  # NVIDIA V100 architecture whitepaper
+    gemm_efficiency=0.70,  # assumed; a little under the A100's
+    memory_efficiency=0.83,  # assumed; a little under the A100's
+    attention_efficiency=0.30,  # assumed; FlashAttention-2 does not run on it
+    attention_backward_efficiency=0.25,  # assumed
+    kernel_overhead_s=_A100_80GB.kernel_overhead_s,  # assumed as on the A100
+    tile_overhead_s=_A100_80GB.tile_overhead_s,  # assumed as on the A100
+    source="NVIDIA datasheet; all efficiencies assumed, unsure by a third",
+)
+
+_V100_16GB = replace(
+    _V100,
+    name="v100-sxm2-16gb",
+    memory_bytes=_gib(15.78),
+    memory_source=f"{_PYTORCH} on V100 16 GB: 15.78 GiB",
+)
+_V100_PCIE_FLOPS = 112e12  # NVIDIA V100 datasheet, PCIe
+
+_A100_PCIE = replace(
+    _A100_80GB,
+    name="a100-pcie-80gb",
+    memory_source=None,  # assumed as on the SXM part of 80 GB
+    memory_bandwidth_bytes_per_s=1.935e12,  # datasheet
+    gemm_efficiency=_A100_80GB.gemm_efficiency * 252.9 / 271.2,  # the SXM part's fit, scaled by mamf: less power
+    source="NVIDIA datasheet; efficiencies of the A100 SXM, GEMM scaled by mamf, not measured on this part",
+)
+
+_MI325X = replace(
+    _MI300X,
+    name="mi325x",
+    memory_bytes=_gib(255.98),
+    memory_source=f"{_PYTORCH} on MI325X: 255.98 GiB",
+    memory_bandwidth_bytes_per_s=6.0e12,  # AMD MI325X datasheet
+    gemm_efficiency=784.9 / 1307,  # mamf / peak
+    source="AMD datasheet; GEMM by mamf / peak; memory, attention and overheads assumed, unsure by a third",
+)
+
 DEVICES: dict[str, Device] = {
     device.name: device
     for device in (
@@ -125,6 +200,17 @@ DEVICES: dict[str, Device] = {
             source="NVIDIA datasheet; fitted constants of the 80 GB part, which has the same chip",
         ),
         _A100_80GB,
+        _A100_PCIE,
+        replace(
+            _A100_PCIE,
+            name="a100-pcie-40gb",
+            memory_bytes=42_298_834_944,  # assumed as on the SXM part of 40 GB
+            memory_bandwidth_bytes_per_s=1.555e12,  # datasheet
+        ),
+        _V100,
+        _V100_16GB,
+        replace(_V100, name="v100-pcie-32gb", peak_bf16_flops_per_s=_V100_PCIE_FLOPS),
+        replace(_V100_16GB, name="v100-pcie-16gb", peak_bf16_flops_per_s=_V100_PCIE_FLOPS),
         _H100,
         replace(
             _H100,
@@ -142,38 +228,88 @@ DEVICES: dict[str, Device] = {
             memory_source=None,  # assumed as on the H100
             source="H100 with less NVLink; fitted constants of the H100",
         ),
+        # No datasheet is public: figures as sellers and users print them. GEMMs and attention assumed as on the H100,
+        # which errs slow: the same SM units with a quarter of the matrix rate keep it busy more easily.
+        replace(
+            _H100,
+            name="h20-sxm",
+            peak_bf16_flops_per_s=148e12,
+            peak_fp8_flops_per_s=296e12,
+            memory_bytes=_gib(95.0),  # assumed: sold as 96 GB, and users write of 95 GB
+            memory_source=None,
+            memory_bandwidth_bytes_per_s=4.0e12,
+            num_sms=78,  # Geekbench's entry of an H20
+            source="sellers' figures, no datasheet is public; efficiencies of the H100, not measured on an H20",
+        ),
         _B200,
+        _GB200,
+        # Blackwell Ultra. Its faster exponentials in attention are not counted, which errs slow.
         replace(
             _B200,
-            name="gb200",
-            peak_bf16_flops_per_s=2500e12,  # NVIDIA GB200 NVL72 datasheet, per GPU, dense
-            peak_fp8_flops_per_s=5000e12,  # datasheet, per GPU, dense
-            memory_bytes=_gib(184.31),
-            memory_source=f"{_PYTORCH} on GB200: 184.31 GiB",
-            gemm_efficiency=_B200.gemm_efficiency
-            * (1822.0 / 2500)
-            / (1745.0 / 2250),  # B200's fit, scaled by mamf / peak
-            fp8_efficiency_ratio=(3615.6 / 5000) / (1822.0 / 2500),  # mamf fp8 over mamf bf16
-            attention_efficiency=_B200.attention_efficiency * 2250 / 2500,  # the B200's TFLOP/s over a higher peak
-            attention_backward_efficiency=_B200.attention_backward_efficiency * 2250 / 2500,
-            source="NVIDIA datasheet; efficiencies of the B200 scaled by mamf, not measured on a GB200",
+            name="b300-sxm",  # HGX B300 datasheet: bf16 36, fp8 72 PFLOP/s of 8 GPUs with sparsity, as the HGX B200
+            memory_bytes=_gib(267.69),
+            memory_source=f"{_PYTORCH} on B300: 267.69 GiB",
+            # NVIDIA, Blackwell Ultra: 8 TB/s. Datasheets of HGX boards state 7.7 TB/s for B200 and B300 alike.
+            memory_bandwidth_bytes_per_s=8.0e12,
+            num_sms=148,  # as CUDA reports
+            source="NVIDIA datasheet; efficiencies of the B200, not measured on a B300",
+        ),
+        replace(
+            _GB200,
+            name="gb300",  # NVIDIA GB300 NVL72 datasheet: bf16 180, fp8 360 PFLOP/s of 72 GPUs, dense
+            memory_bytes=_gib(276.50),
+            memory_source=f"{_PYTORCH} on GB300: 276.50 GiB",
+            source="NVIDIA datasheet; efficiencies of the GB200, not measured on a GB300",
+        ),
+        # As announced: NVIDIA, "Inside the NVIDIA Rubin Platform" (2026), preliminary. A GPU is a package of two dies.
+        replace(
+            _GB200,
+            name="vr200",
+            peak_bf16_flops_per_s=4000e12,
+            peak_fp8_flops_per_s=17500e12,  # for training, dense
+            memory_bytes=_gib(288 * 0.991),  # assumed: announced with 288 GB; GiB over GB as on B200, B300 and GB300
+            memory_source=None,
+            memory_bandwidth_bytes_per_s=22e12,  # 13 TB/s when first announced, in 2025
+            num_sms=224,
+            source="announced by NVIDIA, preliminary; all efficiencies assumed as on the GB200, unsure by a third",
         ),
         _MI300X,
-        Device(
-            name="l40s",
-            peak_bf16_flops_per_s=362.05e12,  # NVIDIA L40S datasheet, dense
-            peak_fp8_flops_per_s=733e12,  # datasheet, dense
-            memory_bytes=_gib(44.39),
-            memory_source=f"{_PYTORCH} on L40S: 44.39 GiB",
-            memory_bandwidth_bytes_per_s=864e9,  # datasheet
-            num_sms=142,  # datasheet: 142 RT cores, one per SM
-            gemm_efficiency=0.70,  # assumed; a little under the A100's
-            memory_efficiency=0.85,  # assumed; a little under the A100's
-            attention_efficiency=0.45,  # assumed; FlashAttention-2, as the A100's and less
-            attention_backward_efficiency=0.40,  # assumed
-            kernel_overhead_s=_A100_80GB.kernel_overhead_s,  # assumed as on the A100
-            tile_overhead_s=_A100_80GB.tile_overhead_s,  # assumed
-            source="NVIDIA datasheet; all efficiencies assumed, unsure by a third",
+        _MI325X,
+        replace(
+            _MI325X,
+            name="mi355x",
+            peak_bf16_flops_per_s=2516.6e12,  # AMD MI355X datasheet, dense
+            peak_fp8_flops_per_s=5033.2e12,  # datasheet, dense
+            memory_bytes=_gib(287.98),
+            memory_source=f"{_PYTORCH} on MI355X: 287.98 GiB",
+            memory_bandwidth_bytes_per_s=8.0e12,  # datasheet
+            num_sms=256,  # CUs, datasheet
+            source="AMD datasheet; GEMM of the MI325X; memory, attention and overheads assumed, unsure by a third",
+        ),
+        _L40S,
+        replace(
+            _L40S,
+            name="rtx-4090",
+            peak_bf16_flops_per_s=165.2e12,  # NVIDIA Ada GPU architecture whitepaper, dense, sums in fp32
+            peak_fp8_flops_per_s=330.3e12,  # whitepaper, dense, sums in fp32
+            memory_bytes=_gib(23.64),
+            memory_source=f"{_PYTORCH} on RTX 4090: 23.61 to 23.68 GiB",
+            memory_bandwidth_bytes_per_s=1008e9,  # whitepaper
+            num_sms=128,  # whitepaper
+            source="NVIDIA whitepaper; all efficiencies assumed as on the L40S, unsure by a third",
+        ),
+        replace(
+            _L40S,
+            name="rtx-pro-6000",  # Blackwell, Server Edition
+            # Four and eight times the 120 TFLOP/s in fp32 of the datasheet, as on the Workstation Edition, for which
+            # NVIDIA states 503.8 TFLOP/s in bf16; the Server Edition's datasheet states no dense bf16.
+            peak_bf16_flops_per_s=480e12,
+            peak_fp8_flops_per_s=960e12,
+            memory_bytes=_gib(94.97),
+            memory_source="total memory of CUDA on RTX PRO 6000 Blackwell: 94.97 GiB",
+            memory_bandwidth_bytes_per_s=1597e9,  # datasheet
+            num_sms=188,  # NVIDIA RTX Blackwell PRO architecture whitepaper
+            source="NVIDIA datasheet, peaks derived; all efficiencies assumed as on the L40S, unsure by a third",
         ),
         replace(
             _MI300X,

@@ -167,7 +167,7 @@ class _Inside:
     nvls: float | str | None = None
     """Fraction of what Simple reaches, with the switch reducing; None where it does not."""
     source: str
-    """Of `simple`."""
+    """Where the fraction under Simple comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ class _Between:
     has_ll128: bool = True
     """Whether LL128 runs on it: it needs stores of 128 bytes to arrive whole."""
     source: str
-    """Of `simple`."""
+    """Where the fraction under Simple comes from."""
 
 
 _A3 = "A3-Mega all-reduce, 2 nodes"
@@ -223,11 +223,16 @@ FITTED: Final[Mapping[str, Fitted]] = {
 """Constants by technology and protocol."""
 
 
+_LOOP_OF: Final = {"nvlink6": "nvlink5"}
+"""Technologies whose first loop of NVLS is taken to be that of another."""
+
+
 def _nccl(bytes_per_s: float, nominal_bytes_per_s: float) -> float:
     return bytes_per_s / nominal_bytes_per_s
 
 
 INSIDE_NODES: Final[Mapping[str, _Inside]] = {
+    "nvlink2": _Inside(bus="nvlink", simple=_nccl(20.0, 25), most_ll=39.0 * _GB, source="NCCL topo.h: SM70 20.0 GB/s"),
     "nvlink3": _Inside(
         bus="nvlink", simple=_nccl(12 * 20.0, 300), most_ll=87.7 * _GB, source="NCCL topo.h: SM80 20.0 GB/s x 12"
     ),
@@ -259,7 +264,17 @@ INSIDE_NODES: Final[Mapping[str, _Inside]] = {
         nvls="nvlink5-nvl72 NVLS rate",
         source="NCCL topo.h: SM100 40.1 GB/s x 18",
     ),
+    "nvlink6": _Inside(
+        bus="nvlink",
+        simple=_nccl(36 * 31.2, 1800),
+        most_ll=282.0 * _GB,
+        nvls=0.74,
+        source="NCCL topo.h: Rubin 31.2 GB/s, x 36 links assumed; LL and NVLS as on NVLink 5",
+    ),
     "xgmi3": _Inside(bus="nvlink", simple="xgmi3 Simple rate", most_ll=87.7 * _GB, source="fitted; LL as on NVLink 3"),
+    "xgmi4": _Inside(
+        bus="nvlink", simple="xgmi3 Simple rate", most_ll=87.7 * _GB, source="taken to be as on MI300X's xGMI"
+    ),
     "pcie4": _Inside(
         bus="pci", simple=_nccl(24.0, 31.5), most_ll=87.7 * _GB, source="NCCL topo.h: PCI_BW, generation 4"
     ),
@@ -271,6 +286,8 @@ INSIDE_NODES: Final[Mapping[str, _Inside]] = {
 
 _RATE_OF_NDR = "ib-ndr Simple rate"
 BETWEEN_NODES: Final[Mapping[str, _Between]] = {
+    "ib-edr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
+    "ib-xdr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
     "ib-hdr": _Between(simple=_RATE_OF_NDR, source="taken to be that of NDR"),
     "ib-ndr": _Between(simple=_RATE_OF_NDR, source="fitted"),
     "roce": _Between(simple=_RATE_OF_NDR, source="taken to be that of InfiniBand NDR: the same NIC"),
@@ -399,7 +416,9 @@ class _Pair:
                     efficiency=self._inside_rate * self._value(self._inside_technology.nvls),
                 ),
                 between=self._between("nvls", 2, 1.0),
-                loop_bytes_per_rank=self._fitted.get(f"{self._generation} NVLS loop", 0.0),
+                loop_bytes_per_rank=self._fitted.get(
+                    f"{_LOOP_OF.get(self._generation, self._generation)} NVLS loop", 0.0
+                ),
                 source=self._source,
             )
         ]

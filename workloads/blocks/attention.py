@@ -18,7 +18,9 @@ Model
 Assumptions
 -----------
 Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
-biases. Rotary embedding and the norm of queries and keys are left out: optimistic by under a percent.
+biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. With an
+unfused rotary embedding, rotated queries and keys are kept like the whole QKV projection, of which the values are a
+view (docs/models.md has measured memory).
 
 References
 ----------
@@ -80,6 +82,8 @@ class GroupedQueryAttention:
     """Whether each head has a learned sink, a score that takes part in the softmax."""
     has_gate: bool = False
     """Whether the output is multiplied by a gate, which is projected like the queries."""
+    is_rotary: bool = False
+    """Whether queries and keys are rotated, which keeps both them and the QKV projection."""
 
     @property
     def num_matrix_params(self) -> int:
@@ -163,6 +167,8 @@ class GroupedQueryAttention:
         dtype, hidden = self.dtype_bytes, self.hidden / sequence_shards
         kept = hidden + (0 if recompute.recomputes("layernorm") else hidden)
         kept += self.projected_elements(tp)
+        if self.is_rotary:
+            kept += (self.heads + self.kv_heads) * self.head_dim / tp
         scores = 0.0
         if not self.is_fused and not recompute.recomputes("core_attn"):
             attended = mean_attended(sequence_length, causal=False, window=self.window, chunk=self.chunk)

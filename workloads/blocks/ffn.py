@@ -124,7 +124,7 @@ class MoeFfn:
     expert: DenseFfn
     """One expert; all experts of the layer are alike."""
     experts: int
-    """Routed experts."""
+    """Routed experts of the layer, on all ranks."""
     shared: DenseFfn | None
     """The FFN of all shared experts side by side; None: no shared experts."""
     top_k: int

@@ -161,13 +161,13 @@ class LatentAttention:
 
     def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again."""
-        again: list[Kernel] = []
+        recomputed: list[Kernel] = []
         if recompute.recomputes("mla_up_proj"):
             down = 2 if self.q_lora_rank else 1
-            again += [kernels[down], *kernels[down + 1 : down + 3]]
+            recomputed += [kernels[down], *kernels[down + 1 : down + 3]]
         if recompute.recomputes("core_attn"):
-            again += [kernel for kernel in kernels if isinstance(kernel, Attention)]
-        return again
+            recomputed += [kernel for kernel in kernels if isinstance(kernel, Attention)]
+        return recomputed
 
     def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
         """Return the FLOPs that the backward pass recomputes of one token, all scores among them."""

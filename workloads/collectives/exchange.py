@@ -12,7 +12,7 @@ Assumptions
 Chunks are small enough to pipeline perfectly: real collectives lose the time of a chunk per step (optimistic).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,10 +152,16 @@ def two_level_exchange(
     return Exchange(src=src, dst=dst, num_bytes=num_bytes, steps=tuple(steps), flow_bytes=flow_bytes)
 
 
-def spread_inside(exchange: Exchange, ranks: Sequence[int], node_of: Sequence[int]) -> Exchange:
-    """Return an exchange whose bytes inside each node are spread evenly over all pairs of the node's ranks.
+def spread_inside(
+    exchange: Exchange,
+    ranks: Sequence[int],
+    node_of: Sequence[int],
+    num_links: Mapping[tuple[int, int], float] | None = None,
+) -> Exchange:
+    """Return an exchange whose bytes inside each node are spread over all pairs of the node's ranks.
 
-    Where GPUs are linked pair by pair, collectives run over as many different rings as there are links.
+    Where GPUs are linked pair by pair, collectives run over as many different rings as there are links. A pair has as
+    much of the bytes as `num_links` says that it has of the links; None: all pairs have equally much.
 
     >>> step = Step(count=1, src=np.array([0]), dst=np.array([1]))
     >>> ring = Exchange(
@@ -172,9 +178,11 @@ def spread_inside(exchange: Exchange, ranks: Sequence[int], node_of: Sequence[in
     src, dst, num_bytes = [exchange.src[~is_inside]], [exchange.dst[~is_inside]], [exchange.num_bytes[~is_inside]]
     for node in ranks_by_node(ranks, node_of):
         total = float(exchange.num_bytes[is_inside & (src_node == node_of_rank[node[0]])].sum())
-        pairs = np.array([(a, b) for a in node for b in node if a != b], dtype=np.intp).reshape(-1, 2)
-        if total and len(pairs):
-            src.append(pairs[:, 0])
-            dst.append(pairs[:, 1])
-            num_bytes.append(np.full(len(pairs), total / len(pairs)))
+        pairs = [(a, b) for a in node for b in node if a != b]
+        shares = np.array([1.0 if num_links is None else num_links.get(pair, 0.0) for pair in pairs])
+        if total and pairs:
+            ends = np.array(pairs, dtype=np.intp)[shares > 0]
+            src.append(ends[:, 0])
+            dst.append(ends[:, 1])
+            num_bytes.append(total / shares.sum() * shares[shares > 0])
     return replace(exchange, src=np.concatenate(src), dst=np.concatenate(dst), num_bytes=np.concatenate(num_bytes))

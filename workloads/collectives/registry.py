@@ -1,11 +1,13 @@
-"""The table of collective algorithms: all that the program knows about an algorithm follows from its entry.
+"""The tables of operations and of collective algorithms: what the program knows about either follows from its entry.
+
+The values of `workload.op` and all that depends on them are derived from `OPERATIONS`.
 
 The values of `network.all_reduce`, the operations that an algorithm has, the algorithms among which `auto` takes the
 cheapest and the conformance tests are derived from `COLLECTIVES`. An algorithm runs under the protocols that
 `topology.presets.protocols` gives for its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,10 +20,55 @@ from workloads.collectives.hierarchical import (
 from workloads.collectives.ring import ring_all_gather, ring_all_reduce, ring_broadcast, ring_reduce_scatter
 from workloads.collectives.tree import nvls_all_reduce, tree_all_reduce
 
-__all__ = ["AUTO", "COLLECTIVES", "CollectiveAlgorithm", "algorithm_names", "algorithms_for", "operations"]
+__all__ = [
+    "AUTO",
+    "COLLECTIVES",
+    "OPERATIONS",
+    "CollectiveAlgorithm",
+    "Operation",
+    "algorithm_names",
+    "algorithms_for",
+]
 
 AUTO = "auto"
 """Name of the choice of the cheapest algorithm."""
+
+
+def _share_of_others(num_ranks: int) -> float:
+    return (num_ranks - 1) / num_ranks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """An operation that ranks enter together."""
+
+    kind: str = "tp"
+    """Kind of the operation in a trace."""
+    bus_factor: Callable[[int], float] = lambda _: 1.0
+    """Bus bandwidth over algorithm bandwidth for a number of ranks, as nccl-tests defines them."""
+    has_algorithms: bool = False
+    """Whether `network.all_reduce` chooses the algorithm, among those of `COLLECTIVES`."""
+    is_exchange: bool = False
+    """Whether each rank has bytes of its own for each rank: `network.all_to_all` names the algorithm."""
+    is_expert_exchange: bool = False
+    """Whether tokens are sent to their experts or back, so that the bytes follow from the tokens."""
+
+
+OPERATIONS: dict[str, Operation] = {
+    "all_reduce": Operation(has_algorithms=True, bus_factor=lambda num_ranks: 2 * _share_of_others(num_ranks)),
+    "all_gather": Operation(has_algorithms=True, bus_factor=_share_of_others),
+    "reduce_scatter": Operation(has_algorithms=True, bus_factor=_share_of_others),
+    "broadcast": Operation(has_algorithms=True),
+    "all_to_all": Operation(kind="ep_dispatch", bus_factor=_share_of_others, is_exchange=True),
+    "dispatch": Operation(kind="ep_dispatch", is_exchange=True, is_expert_exchange=True),
+    "combine": Operation(kind="ep_combine", is_exchange=True, is_expert_exchange=True),
+    "send": Operation(kind="pp"),
+}
+"""Operation by name. The ring has every operation that has algorithms.
+
+>>> OPERATIONS["all_reduce"].bus_factor(8), OPERATIONS["all_gather"].bus_factor(8), OPERATIONS["send"].bus_factor(8)
+(1.75, 0.875, 1.0)
+"""
 
 
 class BuildExchange(Protocol):
@@ -69,15 +116,6 @@ COLLECTIVES: dict[str, CollectiveAlgorithm] = {
     ),
 }
 """Algorithm by name. The ring has every operation."""
-
-
-def operations() -> tuple[str, ...]:
-    """Return the operations, those of the ring.
-
-    >>> operations()
-    ('all_reduce', 'all_gather', 'reduce_scatter', 'broadcast')
-    """
-    return tuple(COLLECTIVES["ring"].exchanges)
 
 
 def algorithm_names() -> tuple[str, ...]:

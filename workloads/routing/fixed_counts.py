@@ -11,13 +11,12 @@ expert has a whole number of tokens, each token at most once. The recording does
 copies are divided evenly among the sources. Any other recording gives the shares of the experts (`recorded_shares`), by
 which the sources draw their tokens, so that the counts differ from the recording by chance.
 
-The layers of a recording are those with experts: the first such layer of the run, `Skew.first_layer`, replays the first
-layer of the recording. A recording with fewer layers or microbatches than the run is repeated. Microbatches before the
+The layers of a recording are those with experts: the first of `Skew.expert_layers` replays the first layer of the
+recording, and so on. A recording with fewer layers or microbatches than the run is repeated. Microbatches before the
 run, whose loads a placement is planned from, have negative numbers: they replay the last microbatches of the recording.
 """
 
 from math import gcd
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,6 @@ from sim.errors import InvalidValueError
 from workloads.routing.request import Draws, RoutingRequest
 
 __all__ = ["balanced_counts", "recorded_counts", "recorded_shares", "stride_counts"]
-
-_IDLE_SHARE: Final = 1e-12
-"""Share of an idle expert where tokens must take idle experts: too small to take tokens from the others."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -94,19 +90,12 @@ def recorded_counts(request: RoutingRequest, draws: Draws) -> IntArray | None:
 def recorded_shares(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return the recorded shares, in the order of the recording. Shape [E].
 
-    Where fewer than top_k experts have tokens, every token takes all of these and the rest from the idle experts.
-
-    Examples
-    --------
     >>> from workloads.routing.skew import Skew
-    >>> request = RoutingRequest(num_experts=3, top_k=2, kind="trace", skew=Skew(loads=np.array([[[5.0, 0.0, 0.0]]])))
-    >>> (recorded_shares(request, 0, 0) > 0).tolist()
-    [True, True, True]
+    >>> request = RoutingRequest(num_experts=2, kind="trace", skew=Skew(loads=np.array([[[3.0, 1.0]]])))
+    >>> recorded_shares(request, 0, 0)
+    array([0.75, 0.25])
     """
     tokens = _recorded_tokens(request, layer, microbatch)
-    is_idle = tokens == 0
-    if tokens.size - int(is_idle.sum()) < request.top_k:
-        tokens = np.where(is_idle, _IDLE_SHARE * tokens.sum(), tokens)
     return np.asarray(tokens / tokens.sum(), dtype=float)
 
 
@@ -127,5 +116,6 @@ def _recorded_tokens(request: RoutingRequest, layer: int, microbatch: int) -> Fl
             value=loads.shape[2],
             hint="Use a recording of this model, or set model.experts.",
         )
-    tokens = loads[microbatch % loads.shape[0], (layer - request.skew.first_layer) % loads.shape[1]]
+    number = request.skew.expert_layers.index(layer) if request.skew.expert_layers else layer
+    tokens = loads[microbatch % loads.shape[0], number % loads.shape[1]]
     return np.asarray(tokens, dtype=float)

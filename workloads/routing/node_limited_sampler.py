@@ -34,7 +34,7 @@ Assumptions
 -----------
 A token may take no expert of a node in its set G: top-8 on 4 of 8 nodes of 8 experts meets 3.72
 nodes on average, and by DeepSeek's rule with independent affinities 3.99. All nodes have equally many experts, in
-order. Beside that the counts have the distribution of tokens that choose independently one by one, up to the rounding
+order. Otherwise the counts have the distribution of tokens that choose independently one by one, up to the rounding
 of doubles.
 
 References
@@ -108,7 +108,7 @@ class NodeLimitedSampler:
     """How tokens divide over nodes, and how their choices on a node divide over its experts."""
 
     num_nodes: int
-    """Nodes."""
+    """Nodes that hold experts."""
     num_rows: int
     """Numbers of choices that a token may have on a node, from 0 to top_k."""
     start: FloatArray

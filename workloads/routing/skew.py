@@ -47,8 +47,8 @@ class Skew:
     """Recorded tokens. Shape [microbatches, layers, experts]."""
     recorded: str = ""
     """What the file of the recording was taken for, as a phrase."""
-    first_layer: int = 0
-    """Layer of the model that replays the first layer of the recording: the first layer with experts."""
+    expert_layers: tuple[int, ...] = ()
+    """Layers of the model with experts, which replay the layers of the recording in order; empty: all layers."""
 
     def __post_init__(self) -> None:
         for name in ("persistence", "burst_share", "layer_correlation"):

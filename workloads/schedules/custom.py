@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from sim.errors import InvalidValueError
 from workloads.schedules.passes import Order, Pair, Pass, Step, passes_of
-from workloads.schedules.pipeline import ChunkLayout, PipelineOrder
+from workloads.schedules.pipeline import DEFAULT_CHUNK_ORDER, ChunkLayout, PipelineOrder
 from workloads.schedules.registry import CUSTOM, schedule_kind_of
 
 __all__ = ["format_step", "read_custom"]
@@ -36,7 +36,7 @@ def read_custom(
     num_stages: int,
     num_microbatches: int,
     num_chunks: int = 1,
-    chunk_order: str = "round_robin",
+    chunk_order: str = DEFAULT_CHUNK_ORDER,
     forward: bool = False,
 ) -> PipelineOrder:
     r"""Return the steps of every stage that a text gives, with the layout of the chunks.

@@ -29,7 +29,7 @@ class Pair(NamedTuple):
     """
 
     kind: str
-    """FB."""
+    """Always FB."""
     microbatch: int
     """Microbatch of the forward pass."""
     chunk: int

@@ -24,6 +24,7 @@ from workloads.schedules.passes import FixedOrder, Order, Pass
 
 __all__ = [
     "CHUNK_ORDERS",
+    "DEFAULT_CHUNK_ORDER",
     "LAYOUTS",
     "ChunkLayout",
     "ChunkPosition",
@@ -37,6 +38,8 @@ LAYOUTS: dict[str, int | None] = {"row": 1, "round_robin": None, "vee": 2, "both
 """Layout -> chunks of each stage; None: any number."""
 CHUNK_ORDERS = tuple(layout for layout, num_chunks in LAYOUTS.items() if num_chunks != 1)
 """Layouts of several chunks, of which `schedule.chunk_order` names one for an order of the user's own."""
+DEFAULT_CHUNK_ORDER = "round_robin"
+"""Where the chunks of an order of the user's own stand, unless the user says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +64,11 @@ class Pipeline:
     """
 
     num_stages: int
-    """Stages, p."""
+    """Number of pipeline stages, p."""
     num_microbatches: int
-    """Microbatches, m."""
+    """Number of microbatches of a batch, m."""
     num_chunks: int = 1
-    """Chunks of each stage, v."""
+    """Number of chunks of each stage, v."""
     times: tuple[StageTimes, ...] | None = None
     """Times of each stage; None: not known."""
     hop_ns: int = 0
@@ -112,9 +115,9 @@ class ChunkLayout:
     kind: str
     """A key of `LAYOUTS`."""
     num_stages: int
-    """Stages, p."""
+    """Number of pipeline stages, p."""
     num_chunks: int = 1
-    """Chunks of each stage, v."""
+    """Number of chunks of each stage, v."""
 
     @property
     def num_model_chunks(self) -> int:

@@ -15,7 +15,7 @@ from workloads.schedules.dualpipe import check_dualpipe, check_dualpipe_v, dualp
 from workloads.schedules.gpipe import breadth_first, gpipe
 from workloads.schedules.one_f_one_b import interleaved, interleaved_in_flight, one_f_one_b
 from workloads.schedules.passes import Order, Schedule
-from workloads.schedules.pipeline import LAYOUTS, ChunkLayout, Pipeline, PipelineOrder
+from workloads.schedules.pipeline import DEFAULT_CHUNK_ORDER, LAYOUTS, ChunkLayout, Pipeline, PipelineOrder
 from workloads.schedules.zero_bubble import zb_1p, zb_2p, zb_h1, zb_h2
 
 __all__ = [
@@ -51,7 +51,7 @@ class ScheduleKind:
     uses_pass_times: bool = False
     """Whether the order depends on how long the passes take, and on what a microbatch keeps from B to W."""
     requires: Callable[[Pipeline], None] | None = None
-    """Refuses numbers of stages or microbatches that the schedule cannot run, with a `InvalidValueError`."""
+    """Refuses numbers of stages or microbatches that the schedule cannot run, with an `InvalidValueError`."""
 
     @property
     def reads_file(self) -> bool:
@@ -182,7 +182,7 @@ def schedule_names() -> tuple[str, ...]:
     return (*SCHEDULES, CUSTOM)
 
 
-def schedule_kind_of(name: str, chunk_order: str = "round_robin") -> ScheduleKind:
+def schedule_kind_of(name: str, chunk_order: str = DEFAULT_CHUNK_ORDER) -> ScheduleKind:
     """Return the properties of a schedule; `chunk_order` is the layout of the chunks of `custom`.
 
     >>> [schedule_kind_of("custom", chunk_order).num_chunks for chunk_order in ("round_robin", "vee")]

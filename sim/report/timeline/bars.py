@@ -59,7 +59,7 @@ class Bars:
     row: NDArray[np.intp]
     """Row of the trace. Shape [B]."""
     stage: NDArray[np.int64]
-    """Shape [B]."""
+    """Pipeline stage of each bar. Shape [B]."""
     start_ns: NDArray[np.int64]
     """Start, not before the start of the window. Shape [B]."""
     end_ns: NDArray[np.int64]

@@ -33,7 +33,7 @@ class TakenValue(NamedTuple):
     value: object
     """What is taken."""
     why: str
-    """Why."""
+    """Reason for the value, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

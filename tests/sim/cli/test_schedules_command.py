@@ -14,7 +14,7 @@ from workloads.schedules import SCHEDULES
 
 PASSES = "parallel: {pp: 4}\nworkload: {kind: passes, microbatches: 8, pass_times: {F: 1 ms, B: 2 ms}}\n"
 TRAINING = """
-cluster: {preset: dgx-h100, num_nodes: 1, device: {memory: 3.9 GB}}
+cluster: {preset: dgx-h100, num_nodes: 1, device: {memory: 4 GB}}
 model: {layers: 8, hidden: 1024, heads: 16, ffn: 4096, vocab: 32000}
 parallel: {strategy: TP2_PP2_DP2}
 workload: {kind: training, sequences: 64, sequence_length: 1024, microbatches: 16}

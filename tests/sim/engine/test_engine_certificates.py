@@ -13,7 +13,7 @@ import sim.engine.run_state
 import sim.engine.simulation
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.run_state import RankCompute
-from sim.results.metrics import RunFacts, metrics_of
+from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.stages import stages_ns
 from workloads.schedules import SCHEDULES
 
@@ -85,7 +85,7 @@ def test_fractions_of_every_run_lie_between_0_and_1(case):
     seen = observe_case(*case)
     work, trace = seen.work, seen.run.trace
     accounts = stages_ns(trace)
-    metrics = metrics_of(trace, accounts, facts_of(work))
+    metrics = metrics_of(trace, accounts, quantities_of(work))
     names = [name for name in metrics if name.endswith("_fraction") or name in ("mfu", "mfu_causal", "hfu")]
     assert len(names) >= 8
     assert all(0 <= metrics[name] <= 1 for name in names)
@@ -94,7 +94,7 @@ def test_fractions_of_every_run_lie_between_0_and_1(case):
     assert all(0 <= ns <= trace.step_ns for account in accounts for ns in account.values())
 
 
-def facts_of(work):
+def quantities_of(work):
     """Facts of a run, from the model's closed forms."""
     passes = work.kind.flops_per_forward_flop
     tokens = work.batch_tokens * work.batches
@@ -104,7 +104,7 @@ def facts_of(work):
         * (work.model.flops_per_token(work.sequence_length, causal=causal, with_head=False) * tokens + head)
         for causal in (False, True)
     }
-    return RunFacts(
+    return RunQuantities(
         num_gpus=work.mesh.world,
         batch_tokens=work.batch_tokens,
         batches=work.batches,

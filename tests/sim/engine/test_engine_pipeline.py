@@ -8,7 +8,7 @@ from handmade import HandPlan, exchange, kernel, make_transfer
 from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.plan.passes import PassesPlan
-from sim.results.metrics import RunFacts, metrics_of
+from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from workloads.schedules import SCHEDULES
@@ -16,9 +16,9 @@ from workloads.schedules import SCHEDULES
 F_NS, B_NS = 3000, 5000
 
 
-def facts(num_gpus, *, batches=1, microbatches=1, batch_tokens=0):
+def quantities(num_gpus, *, batches=1, microbatches=1, batch_tokens=0):
     """Facts of a run that has no model."""
-    return RunFacts(
+    return RunQuantities(
         num_gpus=num_gpus,
         batch_tokens=batch_tokens,
         batches=batches,
@@ -52,7 +52,7 @@ def test_the_bubble_of_uniform_stages_is_the_published_one(schedule, p):
     for m in range(p, 33):
         trace = run_uniform(schedule, p, m)
         accounts = stages_ns(trace)
-        metrics = metrics_of(trace, accounts, facts(p, microbatches=m))
+        metrics = metrics_of(trace, accounts, quantities(p, microbatches=m))
         bubble = Fraction(p - 1, m + p - 1)
         assert trace.step_ns == (m + p - 1) * (F_NS + B_NS)
         assert [account["idle"] for account in accounts] == [(p - 1) * (F_NS + B_NS)] * p

@@ -12,7 +12,7 @@ from topology.cluster import build_cluster
 from topology.degraded import Change
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from workloads.collectives import operations
+from workloads.collectives import COLLECTIVES
 from workloads.collectives.settings import NetworkSettings
 from workloads.collectives.tree import two_trees
 
@@ -45,7 +45,7 @@ def figures_of(costs, transfer):
 
 @PATIENT
 @given(
-    operation=st.sampled_from(sorted(operations())),
+    operation=st.sampled_from(sorted(COLLECTIVES["ring"].exchanges)),
     all_reduce=st.sampled_from(["auto", "ring", "tree", "hierarchical"]),
     pattern=st.lists(st.integers(0, 31), min_size=2, max_size=8, unique=True),
     num_nodes=st.integers(1, 4),

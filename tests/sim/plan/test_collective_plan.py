@@ -8,11 +8,12 @@ from works import make_cluster
 
 from sim.build.work import CollectiveWork
 from sim.engine.simulation import run_plan
-from sim.plan.collective import CollectivePlan, bus_factor
+from sim.plan.collective import CollectivePlan
 from sim.plan.transfer_costs import TransferSms
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from workloads.collectives import OPERATIONS
 from workloads.collectives.settings import NetworkSettings
 from workloads.routing.settings import RoutingSettings
 
@@ -170,7 +171,7 @@ def test_the_ranks_that_are_given_take_part():
 )
 def test_bus_bandwidth_is_that_of_nccl_tests(op, of_8, of_16):
     """doc/PERFORMANCE.md: 2 (n - 1) / n of an all-reduce, (n - 1) / n of what is sent once."""
-    assert (bus_factor(op, 8), bus_factor(op, 16)) == (of_8, of_16)
+    assert (OPERATIONS[op].bus_factor(8), OPERATIONS[op].bus_factor(16)) == (of_8, of_16)
 
 
 @pytest.mark.parametrize("op", ["all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send"])

@@ -12,6 +12,7 @@ from sim.plan.ops import Compute, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.run.stage_memory import stage_memory
 from sim.scenario.load import load_scenario_text
+from sim.studies.chunks import under_schedule
 from workloads.memory import params_per_rank
 from workloads.pipeline_layout import parse_layout
 from workloads.schedules import SCHEDULES, Pass
@@ -121,6 +122,15 @@ def test_a_layout_that_does_not_fit_is_refused_by_name(layout, says):
 def test_a_list_of_stages_is_the_layout_string():
     listed = load_scenario_text(SCENARIO.replace('"Et|t*3|tt|L"', "[Et, t*3, [decoder, decoder], [loss]]"))
     assert build(listed).work.chunk_layers == build(load_scenario_text(SCENARIO)).work.chunk_layers == (1, 3, 2, 0)
+
+
+def test_schedules_with_as_many_chunks_keep_the_layout():
+    text = SCENARIO.replace('"Et|t*3|tt|L"', '"Et|(t|)*5,|L"') + "schedule: {kind: interleaved}\n"
+    scenario = load_scenario_text(text)
+    assert under_schedule(scenario, "breadth_first") == {"schedule.kind": "breadth_first"}
+    changes = under_schedule(scenario, "1f1b")
+    assert (changes["parallel.layout"], changes["parallel.stage_layers"]) == (None, [2, 2, 1, 1])
+    assert build(scenario.variant(changes)).work.head_chunk == 3
 
 
 def test_another_strategy_drops_the_layout():

@@ -11,10 +11,11 @@ from sim.plan.transfer_costs import TransferCosts
 from sim.scenario.cluster_file import yaml_to_graph
 from topology.cluster import build_cluster
 from topology.graph_cluster import build_graph_cluster
+from topology.presets.clusters import CLUSTERS as PRESETS
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from topology.presets.protocols import protocols_of
-from workloads.collectives import COLLECTIVES, algorithms_for, operations, ring_all_reduce, spread_inside
+from workloads.collectives import COLLECTIVES, algorithms_for, ring_all_reduce, spread_inside
 
 SIZE_BYTES = 64e6
 
@@ -137,7 +138,7 @@ def cluster_of(preset, num_nodes):
 
 
 @pytest.mark.parametrize(("preset", "num_nodes"), CLUSTERS)
-@pytest.mark.parametrize("operation", sorted(operations()))
+@pytest.mark.parametrize("operation", sorted(COLLECTIVES["ring"].exchanges))
 def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
     """At every size it takes what the cheapest algorithm and protocol takes, and says which that is."""
     cluster = cluster_of(preset, num_nodes)
@@ -235,3 +236,49 @@ def test_a_gpu_that_lost_its_nvlink_makes_nobody_else_faster():
     whole = ring_all_reduce(range(8), [0] * 8, 8.0)
     slower = [Pricing(one).latency_s(whole, Pricing(one).protocols["ring"][0]) for one in (cluster, damaged)]
     assert slower[1] > slower[0]
+
+
+def test_rings_of_a_dgx_v100_use_each_of_its_nvlinks_alike():
+    """8 ranks send 2 * 7/8 of the tensor each over 48 links of 20 GB/s one way: 14 / 48 of it on each NVLink."""
+    cluster = build_cluster(FABRICS["dgx-v100"], 1, DEVICES["v100-sxm2-32gb"])
+    transfer = TransferCosts(cluster, all_reduce="ring").collective("all_reduce", np.arange(8), 48e9, group=0)
+    assert transfer.alone_ns == pytest.approx(14e9 / 20e9 * 1e9, rel=1e-9)
+    names = [cluster.link_names[link] for link in transfer.load.links]
+    carried = dict(zip(names, transfer.load.num_bytes.tolist(), strict=True))
+    assert len(carried) == 32
+    assert carried["gpu0->gpu1"] == pytest.approx(14e9)
+    assert carried["gpu0->gpu3"] == pytest.approx(28e9)
+
+
+@pytest.mark.parametrize("ranks", [[0, 5], [0, 1, 4, 6], [0, 1, 2]])
+def test_rings_of_gpus_without_a_ring_of_nvlinks_stay_as_they_are(ranks):
+    """GPUs 0 and 5 have no NVLink; 1, 0, 4 and 6 are a chain; 0 has one NVLink each to 1 and 2, which have two."""
+    cluster = build_cluster(FABRICS["dgx-v100"], 1, DEVICES["v100-sxm2-32gb"])
+    shares = Pricing(cluster).cube_links(np.array(ranks))
+    if ranks == [0, 1, 2]:  # 1/2 of the bytes on each of the six ways is all that rows and columns of three allow
+        assert shares is not None
+        assert [shares[pair] for pair in ((0, 1), (1, 2), (2, 0))] == pytest.approx([0.5] * 3, rel=1e-6)
+    else:
+        assert shares is None
+
+
+def test_rings_of_half_a_dgx_v100_use_the_four_nvlinks_that_each_gpu_has():
+    """GPUs 2 and 3 have five NVLinks to the others, 0 and 1 four: four rings are 80 GB/s; here it is 62."""
+    cluster = build_cluster(FABRICS["dgx-v100"], 1, DEVICES["v100-sxm2-32gb"])
+    transfer = TransferCosts(cluster, all_reduce="ring").collective("all_reduce", np.arange(4), 16e9, group=0)
+    busbw = 2 * 3 / 4 * 16e9 / (transfer.alone_ns * 1e-9)
+    assert 0.75 * 80e9 < busbw <= 80e9
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_ring_of_a_preset_is_faster_than_the_nics_and_the_links_of_its_nodes(name):
+    """Over two nodes each ring carries 2 (n - 1) / n of its part of the tensor over a NIC, and each GPU all of it."""
+    preset = PRESETS[name]
+    cluster = build_cluster(preset.fabric, 2, DEVICES[preset.device])
+    ranks = np.arange(cluster.num_gpus)
+    transfer = TransferCosts(cluster, all_reduce="ring").collective("all_reduce", ranks, 1e9, group=0)
+    moved = 2 * (ranks.size - 1) / ranks.size * 1e9
+    nics = preset.fabric.nics_per_node * preset.fabric.nic.bandwidth_bytes_per_s * preset.fabric.nic.efficiency
+    assert transfer.alone_ns * 1e-9 >= moved / nics * (1 - 1e-6)
+    assert transfer.alone_ns * 1e-9 >= moved / preset.fabric.in_node_bytes_per_s * (1 - 1 / preset.fabric.gpus_per_node)
+    assert transfer.latency_ns > 0

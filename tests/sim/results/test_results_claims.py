@@ -12,8 +12,8 @@ FAST = Claim(
     metric="latency_s",
     unit="s",
     is_met=lambda x: x <= 0.05,
-    asked="<= 50 ms",
-    asked_value=0.05,
+    expected="<= 50 ms",
+    expected_value=0.05,
 )
 LEAST = Claim(id="best", says="optimal", source="1", metric="step_time_s", unit="s", superlative="least")
 

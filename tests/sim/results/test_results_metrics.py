@@ -6,10 +6,10 @@ import pytest
 from handtraces import build_trace, passes, row
 
 from sim.results.accounts import empty_account
-from sim.results.metrics import RunFacts, metrics_of, stage_compute_max_over_mean
+from sim.results.metrics import RunQuantities, metrics_of, stage_compute_max_over_mean
 from sim.results.stages import stages_ns
 
-FACTS = RunFacts(
+QUANTITIES = RunQuantities(
     num_gpus=4,
     batch_tokens=1000,
     batches=1,
@@ -26,7 +26,7 @@ FACTS = RunFacts(
 
 
 def metrics_of_trace(trace, **changes):
-    return metrics_of(trace, stages_ns(trace), replace(FACTS, **changes))
+    return metrics_of(trace, stages_ns(trace), replace(QUANTITIES, **changes))
 
 
 # Three batches of two microbatches on two stages: batch ends at 40, 60 and 100 ns.

@@ -9,7 +9,7 @@ from hf_configs import CONFIGS, PUBLISHED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sim.build.build import build, check_facts
+from sim.build.build import build, check_values
 from sim.build.layout import model_of
 from sim.errors import InvalidValueError
 from sim.scenario.hf_config import ARCHITECTURES, read_hf_config
@@ -192,7 +192,7 @@ def test_blocks_of_mtp_that_are_not_modelled_are_said(tmp_path):
 )
 def test_values_that_cannot_be_are_refused_with_file_and_key(tmp_path, changes, says):
     with pytest.raises(InvalidValueError, match=f"config.json: {says}") as caught:
-        check_facts(scenario(tmp_path, CONFIGS["deepseek-v3"] | changes))
+        check_values(scenario(tmp_path, CONFIGS["deepseek-v3"] | changes))
     assert caught.value.hint
 
 
@@ -214,7 +214,7 @@ def test_values_that_cannot_be_are_refused_with_file_and_key(tmp_path, changes, 
 )
 def test_what_a_family_cannot_say_is_refused(tmp_path, name, changes, says):
     with pytest.raises(InvalidValueError, match=says):
-        check_facts(scenario(tmp_path, CONFIGS[name] | changes))
+        check_values(scenario(tmp_path, CONFIGS[name] | changes))
 
 
 def test_a_key_below_text_config_is_named_with_it(tmp_path):
@@ -255,7 +255,7 @@ def test_files_elsewhere_and_a_preset_beside_are_refused(tmp_path, model, says):
     path = tmp_path / "scenario.yaml"
     path.write_text(SCENARIO.replace("{hf_config: config.json}", model), encoding="utf-8")
     with pytest.raises(InvalidValueError, match=says):
-        check_facts(load_scenario(path))
+        check_values(load_scenario(path))
 
 
 def test_names_of_hugging_face_are_answered_with_ours(tmp_path):

@@ -1,22 +1,25 @@
 """Recordings of routing: what is read, what is refused with its hint, and how recordings are replayed."""
 
 import io
+import json
 import re
 import sys
 import zipfile
 
 import numpy as np
 import pytest
+from hf_configs import CONFIGS
 
 from sim.build.build import build
 from sim.build.cluster import cluster_of
-from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.build.routing import routing_of
 from sim.errors import InvalidValueError
+from sim.plan.expert_routing import copies_drawn, placed_experts
 from sim.scenario.load import load_scenario
 from sim.scenario.recordings import read_recording
+from sim.scenario.recordings.arrays import Shape
 from sim.studies.stress.report import expert_tokens
-from workloads.placement import PlacementRule, place_experts
+from workloads.placement import PlacementRequest, PlacementRule, place_experts
 
 TOKENS = np.arange(1, 13, dtype=float).reshape(2, 2, 3)
 
@@ -129,10 +132,10 @@ def test_a_scenario_names_a_recording_beside_it(tmp_path, contract_text):
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     scenario = load_scenario(str(tmp_path / "mine.yaml"))
     np.testing.assert_array_equal(
-        routing_of(scenario, cluster_of(scenario), np.arange(3), num_experts=3).skew.loads, TOKENS
+        routing_of(scenario, cluster_of(scenario), np.arange(3), shape=Shape(num_experts=3)).skew.loads, TOKENS
     )
     with pytest.raises(InvalidValueError, match="experts = 64 experts"):
-        routing_of(scenario, cluster_of(scenario), np.arange(64), num_experts=64)
+        routing_of(scenario, cluster_of(scenario), np.arange(64), shape=Shape(num_experts=64))
 
 
 def test_the_first_layer_of_a_recording_is_the_first_with_experts(tmp_path):
@@ -244,5 +247,33 @@ def test_a_plan_sees_the_end_of_a_recording_as_what_was_before(tmp_path):
     _, assumed = replayed(tmp_path, loads, extra=extra)
     assert "a plan sees its last microbatches as those before the run" in assumed.why
     work = build(load_scenario(str(tmp_path / "mine.yaml"))).work
-    wanted = place_experts(PlacementRule(kind="greedy"), num_experts=8, num_ranks=4, loads=loads[1, 0])
+    wanted = place_experts(
+        PlacementRequest(rule=PlacementRule(kind="greedy"), num_experts=8, num_ranks=4, loads=loads[1, 0])
+    )
     np.testing.assert_array_equal(placed_experts(work, 0, 0), wanted)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "{preset: mixtral-8x7b}",
+        "{hf_config: config.json}",
+        "{layers: 32, hidden: 4096, heads: 32, ffn: 14336, experts: 8, top_k: 2, vocab: 32000}",
+    ],
+)
+def test_a_recording_is_read_by_the_model_however_the_model_is_given(tmp_path, model):
+    """Ids [3, 32, 64, 2] of a model of 32 layers are 3 steps of 64 tokens, not 3 steps of 64 layers."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["mixtral-8x7b"]), encoding="utf-8")
+    np.save(
+        tmp_path / "ids.npy",
+        np.random.default_rng(1).permuted(np.arange(8) + np.zeros((3, 32, 64, 1), int), axis=3)[..., :2],
+    )
+    (tmp_path / "a.yaml").write_text(
+        f"cluster: {{preset: dgx-h100, num_nodes: 1}}\nmodel: {model}\nparallel: {{strategy: EP8_TP1_PP1_DP8}}\n"
+        "workload: {kind: forward, sequences: 8, sequence_length: 64, microbatches: 1}\n"
+        "routing: {kind: trace, file: ids.npy}\n",
+        encoding="utf-8",
+    )
+    loads = build(load_scenario(tmp_path / "a.yaml")).work.routing.skew.loads
+    assert loads.shape == (3, 32, 8)
+    assert (loads.sum(axis=2) == 64 * 2).all()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sim.build.build import build
-from sim.build.expert_routing import placed_experts
 from sim.cli.describe import explain_strategy
 from sim.errors import InvalidValueError, SimulationError
+from sim.plan.expert_routing import placed_experts
 from sim.run.conservation import check_expert_tokens
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text

@@ -448,7 +448,7 @@ def test_the_price_is_that_of_all_memory(peak, words):
 
 
 def test_at_one_skew_no_skew_is_told():
-    """A recording has none. There the step is told against that of the first remedy."""
+    """A recording has none. There the step is compared with that of the first remedy."""
     rows = [row(0, "nothing", 3.0, fits=False), row(0, "EPLB", 1.5, peak=2e9)]
     assert verdict(rows) == (
         '"EPLB" is best: its step is 0.50 times that with "nothing", which does not fit into memory, and it needs 1 GB '
@@ -597,7 +597,7 @@ def test_what_cannot_be_had_is_shown_and_not_recommended(tmp_path):
 
 
 def test_the_first_remedy_can_be_had():
-    """All others are told against it."""
+    """All others are compared with it."""
     with pytest.raises(InvalidValueError, match="comparison must be false for the first remedy"):
         load_scenario_text(SMALL.replace("{name: nothing}", "{name: nothing, comparison: true}"))
 

@@ -12,8 +12,9 @@ from sim.report.console.tables import PIPE_WIDTH, make_console
 from sim.results.accounts import CATEGORIES
 
 REASON = (
-    "simulated 5.847 M tokens/s, asked >= 26e6 tokens/s (0.225 times); arithmetic alone at the peak of all GPUs would "
-    "allow 26.92 M tokens/s; the wires alone at their datasheet rate give 18.49 M tokens/s; most of the step goes to tp"
+    "simulated 5.847 M tokens/s, expected >= 26e6 tokens/s (0.225 times); arithmetic alone at the peak of all GPUs "
+    "would allow 26.92 M tokens/s; the wires alone at their datasheet rate give 18.49 M tokens/s; most of the step "
+    "goes to tp"
 )
 
 

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 from sim.errors import SimulationError
-from sim.run import parallel_runs as many
+from sim.run import parallel_runs
 from sim.run.parallel_runs import Observation, run_many
 from sim.scenario.load import load_scenario
 
@@ -115,7 +115,7 @@ def test_a_simulation_that_finds_no_more_memory_is_told_as_one_that_could_not_be
     def run_out(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(many, "simulate_scenario", run_out)
+    monkeypatch.setattr(parallel_runs, "simulate_scenario", run_out)
     with run_many(variants()[:1]) as observe:
         assert [(seen.values, (seen.problem or "")[:40]) for seen in observe()] == [
             ({}, "the run must fit into the memory of this")
@@ -127,4 +127,4 @@ def test_a_process_that_the_system_ends_is_told_as_want_of_memory():
     future: Future[Observation] = Future()
     future.set_exception(BrokenProcessPool())
     with pytest.raises(SimulationError, match="found no more of it"):
-        many._result(future)
+        parallel_runs._result(future)

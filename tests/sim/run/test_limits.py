@@ -171,7 +171,7 @@ def test_links_are_counted_without_wiring_them():
     """As many as the graph has."""
     for preset, num_nodes in (("dgx-h100", 1), ("dgx-h100", 5), ("dgx-h100", 40), ("gb200-nvl72", 2)):
         cluster = build_cluster(FABRICS[preset], num_nodes, DEVICES["h100-sxm"])
-        assert cluster.least_num_links == len(cluster.link_names)
+        assert cluster.min_num_links == len(cluster.link_names)
 
 
 def test_a_time_that_the_clock_cannot_hold_names_file_operation_and_sizes():

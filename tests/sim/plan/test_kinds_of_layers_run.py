@@ -1,0 +1,115 @@
+"""Every kind of layer under schedules and recomputation: traces have the FLOPs of the model, and all tokens."""
+
+from dataclasses import replace
+
+import pytest
+from works import change, make_model, make_work
+
+from sim.engine.simulation import run_plan
+from sim.plan.pipeline import PipelinePlan
+from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute
+
+SMALL = make_model(layers=8)
+LATENT = replace(
+    SMALL,
+    q_lora_rank=48,
+    kv_lora_rank=32,
+    qk_nope_head_dim=16,
+    qk_rope_head_dim=8,
+    v_head_dim=16,
+    shared_experts=1,
+    dense_layers=2,
+    scoring_func="sigmoid",
+    use_routing_bias=True,
+)
+MODELS = {
+    "latent": LATENT,
+    "MTP": replace(LATENT, num_nextn_predict_layers=1),
+    "windows": replace(SMALL, sliding_window=64, sliding_window_every=2, attention_sinks=True),
+    "chunks": replace(
+        SMALL, attention_chunk_size=128, layer_types=("chunked_attention", "full_attention"), moe_every=2
+    ),
+    "linear": replace(
+        SMALL,
+        layer_types=("linear_attention", "linear_attention", "linear_attention", "full_attention"),
+        linear_num_key_heads=4,
+        linear_num_value_heads=8,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        linear_conv_kernel_dim=4,
+        attn_output_gate=True,
+        shared_experts=1,
+        shared_expert_intermediate_size=128,
+        shared_expert_gate=True,
+    ),
+    "hybrid": replace(
+        SMALL,
+        hybrid_override_pattern="ME*-",
+        mamba_num_heads=8,
+        mamba_head_dim=16,
+        ssm_state_size=32,
+        n_groups=4,
+        conv_kernel=4,
+        chunk_size=64,
+        tie_word_embeddings=True,
+        fp32_lm_head=True,
+    ),
+}
+EVERY_MODEL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+
+
+def run(work):
+    """Run a work, each lane for itself."""
+    return run_plan(PipelinePlan(work, folds=False), link_timeline=False)
+
+
+def expected_flops(work):
+    """Return the FLOPs of forward and backward passes, whose scores take 2.5 times those of a forward pass."""
+    model, length = work.model, work.sequence_length
+    layers = model.flops_per_token(length, causal=True, with_head=False, with_mtp=work.kind.trains)
+    head = 2.0 * model.num_embedding_params * work.num_heads
+    head_tokens = work.head_tokens * work.num_microbatches * work.mesh.dp
+    if not work.kind.trains:
+        return layers * work.batch_tokens + head * head_tokens
+    kinds = model.layer_kinds(work.layers)
+    scores = sum(
+        count * layer.attention.score_flops_per_token(length, causal=True)
+        for layer, count in kinds
+        if layer.attention is not None
+    )
+    return (3 * layers + 0.5 * scores) * work.batch_tokens + 3 * head * head_tokens
+
+
+@EVERY_MODEL
+@pytest.mark.parametrize(
+    ("kind", "schedule"),
+    [("forward", "1f1b"), ("training", "1f1b"), ("training", "zb_h1"), ("training", "dualpipe")],
+)
+def test_a_run_executes_the_flops_of_the_model_and_computes_every_token(model, kind, schedule):
+    work = make_work(
+        "EP2_TP1_PP4_DP2",
+        "megatron",
+        num_gpus=8,
+        model=model,
+        kind=kind,
+        schedule=schedule,
+        microbatches=8,
+        sequences=32,
+        routing="multinomial",
+    )
+    ran = run(work)
+    assert float(ran.trace["flops"].sum()) == pytest.approx(expected_flops(work), rel=1e-9)
+    moe_layers = sum(map(work.model.is_moe_layer, work.layers))
+    assert ran.tokens_routed == ran.tokens_computed == work.batch_tokens * model.top_k * moe_layers
+
+
+@EVERY_MODEL
+def test_recomputation_executes_what_the_model_says_it_recomputes(model):
+    """All modules at once, without the scores of attention, which are counted in full and run for a causal mask."""
+    work = make_work("EP2_TP1_PP2_DP4", "megatron", num_gpus=8, model=model, kind="training", sequences=32)
+    modules = tuple(module for module in RECOMPUTE_MODULES if module != "core_attn")
+    again = Recompute("selective", modules)
+    more = float(run(change(work, recompute="selective", recompute_modules=modules)).trace["flops"].sum())
+    more -= float(run(work).trace["flops"].sum())
+    expected = model.recomputed_flops_per_token(again, work.sequence_length, with_mtp=True) * work.batch_tokens
+    assert more == pytest.approx(expected, rel=1e-9, abs=1)
