@@ -9,7 +9,7 @@ from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
-from workloads.placement import place_experts
+from workloads.placement import PlacementRequest, place_experts
 from workloads.routing import draw_counts
 from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
@@ -87,13 +87,15 @@ def try_routing(work: Work) -> None:
     )
     node, _ = work.cluster.node_positions(work.mesh.ep_groups(0)[0])
     place_experts(
-        work.placement,
-        num_experts=model.experts,
-        num_ranks=work.mesh.strategy.ep,
-        num_nodes=int(node.max()) + 1,
-        layer=model.layers - 1,
-        nth=model.num_moe_layers - 1,
-        num_layers=model.num_moe_layers,
+        PlacementRequest(
+            rule=work.placement,
+            num_experts=model.experts,
+            num_ranks=work.mesh.strategy.ep,
+            num_nodes=int(node.max()) + 1,
+            layer=model.layers - 1,
+            expert_layer=model.num_moe_layers - 1,
+            num_expert_layers=model.num_moe_layers,
+        )
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work import Work
-from workloads.placement import place_experts
+from workloads.placement import PlacementRequest, place_experts
 from workloads.routing import draw_counts, node_probabilities
 
 __all__ = [
@@ -30,15 +30,17 @@ def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDAr
     rule, group = work.placement, work.mesh.ep_groups(stage)[0]
     node, _ = work.cluster.node_positions(group)
     return place_experts(
-        rule,
-        num_experts=work.model.experts,
-        num_ranks=group.size,
-        num_nodes=int(node.max()) + 1,
-        layer=layer,
-        seed=work.seed,
-        loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
-        nth=sum(work.model.is_moe_layer(before) for before in range(layer)),
-        num_layers=work.model.num_moe_layers,
+        PlacementRequest(
+            rule=rule,
+            num_experts=work.model.experts,
+            num_ranks=group.size,
+            num_nodes=int(node.max()) + 1,
+            layer=layer,
+            seed=work.seed,
+            loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
+            expert_layer=sum(work.model.is_moe_layer(before) for before in range(layer)),
+            num_expert_layers=work.model.num_moe_layers,
+        )
     )
 
 

@@ -19,7 +19,7 @@ Assumptions
 -----------
 Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
 biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. With an
-unfused rotary embedding, rotated queries and keys are kept beside the whole QKV projection, of which the values are a
+unfused rotary embedding, rotated queries and keys are kept like the whole QKV projection, of which the values are a
 view (docs/models.md has measured memory).
 
 References

@@ -4,7 +4,7 @@ Contents
 --------
 - `workloads.memory.params`: parameters of a rank; `states`: their bytes under ZeRO; `precision`: in which types.
 - `workloads.memory.activations`: what a microbatch keeps for its backward pass; `inference`: what prefill keeps.
-- `workloads.memory.reserved`: what a process takes beside a framework's tensors.
+- `workloads.memory.reserved`: memory that a process takes in addition to a framework's tensors.
 """
 
 from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute

@@ -6,7 +6,22 @@
 - `workloads.placement.bound`: a lower bound on the load of the busiest rank, and the loads that placements reach.
 """
 
-from workloads.placement.kinds import PLACEMENTS, PlacementKind, PlacementRule, contiguous_slots, place_experts
+from workloads.placement.kinds import (
+    PLACEMENTS,
+    PlacementKind,
+    PlacementRequest,
+    PlacementRule,
+    contiguous_slots,
+    place_experts,
+)
 from workloads.placement.slots import split_over_replicas
 
-__all__ = ["PLACEMENTS", "PlacementKind", "PlacementRule", "contiguous_slots", "place_experts", "split_over_replicas"]
+__all__ = [
+    "PLACEMENTS",
+    "PlacementKind",
+    "PlacementRequest",
+    "PlacementRule",
+    "contiguous_slots",
+    "place_experts",
+    "split_over_replicas",
+]

@@ -1,4 +1,4 @@
-"""A model's shape from the `config.json` that Hugging Face keeps beside its weights.
+"""A model's shape from the `config.json` that Hugging Face keeps in the folder of its weights.
 
 - `sim.scenario.hf_config.read`: the file, its checks, and what is taken where the file leaves a choice.
 - `sim.scenario.hf_config.architectures`: one entry for each `model_type`, which says what the keys of its configs mean.

@@ -32,7 +32,7 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
         *("layernorm_full_attention_beta", "layernorm_linear_attention_beta", "layernorm_mlp_beta"),
         *("residual_in_fp32", "rescale_prenorm_residual"),
     ),
-    "biases: a vector beside each matrix, under 0.1 % of the parameters": (
+    "biases: a vector for each matrix, under 0.1 % of the parameters": (
         *("attention_bias", "qkv_bias", "mlp_bias", "use_bias", "use_conv_bias", "mamba_proj_bias", "add_bias_linear"),
     ),
     "activation functions: elementwise, whichever they are": (

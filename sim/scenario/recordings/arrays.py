@@ -1,4 +1,4 @@
-"""A recording as arrays: token counts of experts, or the experts that each token chose, told apart by name and shape.
+"""A recording as arrays: token counts of experts, or the experts that each token chose, known by name and shape.
 
 Model
 -----

@@ -7,7 +7,7 @@ Model
     wide      columns of layer and, where there are several, of step; a column of tokens for each expert: 0, 1, 2, ...
     choices   columns of layer and expert without tokens: each row is a token that chose the expert
     lists     columns of layer and of chosen experts, in one column as a list (`[5, 12, 31]`) or in a column for each
-              choice (`topk_0`, `topk_1`, ...; `expert_0`, ... beside a column of tokens): each row is a token
+              choice (`topk_0`, `topk_1`, ...; `expert_0`, ... with a column of tokens): each row is a token
 
 Names of columns are those of `sim.scenario.recordings.names`. Comments begin with `#`.
 """

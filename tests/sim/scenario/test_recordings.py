@@ -19,7 +19,7 @@ from sim.scenario.load import load_scenario
 from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.studies.stress.report import expert_tokens
-from workloads.placement import PlacementRule, place_experts
+from workloads.placement import PlacementRequest, PlacementRule, place_experts
 
 TOKENS = np.arange(1, 13, dtype=float).reshape(2, 2, 3)
 
@@ -247,7 +247,9 @@ def test_a_plan_sees_the_end_of_a_recording_as_what_was_before(tmp_path):
     _, assumed = replayed(tmp_path, loads, extra=extra)
     assert "a plan sees its last microbatches as those before the run" in assumed.why
     work = build(load_scenario(str(tmp_path / "mine.yaml"))).work
-    wanted = place_experts(PlacementRule(kind="greedy"), num_experts=8, num_ranks=4, loads=loads[1, 0])
+    wanted = place_experts(
+        PlacementRequest(rule=PlacementRule(kind="greedy"), num_experts=8, num_ranks=4, loads=loads[1, 0])
+    )
     np.testing.assert_array_equal(placed_experts(work, 0, 0), wanted)
 
 
