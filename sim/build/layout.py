@@ -157,7 +157,7 @@ def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) 
 
 
 def _chunks_of_one_copy(layout: ChunkLayout) -> range:
-    return range(1 if layout.kind == "both_ways" else layout.num_chunks)
+    return range(1 if layout.num_copies == 2 else layout.num_chunks)
 
 
 def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:

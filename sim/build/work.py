@@ -337,7 +337,7 @@ class Work:
     @property
     def has_two_replicas(self) -> bool:
         """Whether each model chunk stands on two stages, as two replicas of the model (Chimera, DualPipe)."""
-        return self.chunk_layout.kind == "both_ways"
+        return self.chunk_layout.num_copies == 2
 
     @property
     def splits_backward(self) -> bool:
