@@ -186,7 +186,9 @@ class ModelSpec:
     def require(self, ok: bool, field: str, rule: str, hint: str) -> None:
         """Refuse a field unless a rule holds."""
         if not ok:
-            raise InvalidValueError(field=f"model.{field}", rule=rule, value=getattr(self, field), hint=hint)
+            value = getattr(self, field)
+            shown = "nothing" if value is None else value
+            raise InvalidValueError(field=f"model.{field}", rule=rule, value=shown, hint=hint)
 
     @property
     def dtype_bytes(self) -> int:

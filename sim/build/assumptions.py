@@ -1,5 +1,6 @@
 """What a scenario leaves open and was filled in, with the reason, and what its user should know."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from sim.build.layout import taken_from_hf_config
@@ -8,18 +9,15 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
+from workloads.model import ModelSpec
+from workloads.presets import MODELS
 from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
 __all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
 
-_LATENT_MODELS = {
-    (2048, 16, 64): "DeepSeek-V2-Lite",
-    (5120, 128, 160): "DeepSeek-V2",
-    (7168, 128, 256): "DeepSeek-V3",
-    (7168, 64, 384): "Kimi K2",
-}
-"""Hidden size, heads and experts of models with latent attention (their config.json) -> name."""
+_OTHER_LAYERS = ("kv_lora_rank", "sliding_window", "layer_types", "hybrid_override_pattern", "moe_every")
+"""Fields without which a model of the sizes of a preset has other layers than the preset."""
 _FEW_TOKENS = 8
 """Tokens of a sequence up to which a forward pass is most likely meant as decode."""
 _WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
@@ -182,12 +180,7 @@ def warnings_of(work: Work) -> list[str]:
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
     warnings += _of_node_limit(work)
-    latent = _LATENT_MODELS.get((work.model.hidden, work.model.heads, work.model.experts))
-    if latent is not None and work.model.kv_lora_rank is None:
-        warnings.append(
-            f"model has the sizes of {latent} and not its latent attention (MLA): parameters, KV cache and times are "
-            "those of a stand-in. Give model.kv_lora_rank and the fields that belong to it, or model.hf_config."
-        )
+    warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
         warnings.append(
             f"workload.sequence_length: {work.sequence_length} is a prefill of so many tokens, with a KV cache of "
@@ -200,6 +193,34 @@ def warnings_of(work: Work) -> list[str]:
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
     return warnings
+
+
+def _of_stand_in(model: ModelSpec) -> list[str]:
+    """Return that a model has the sizes of a preset and not the kinds of layers that make it that model."""
+    alike = {
+        name: [key for key in _OTHER_LAYERS if getattr(MODELS[name], key) != getattr(model, key)]
+        for name in _presets_by_sizes().get(_sizes(model), ())
+    }
+    if not alike or not all(alike.values()):
+        return []
+    name, keys = next(iter(alike.items()))
+    return [
+        f"model has the sizes of {name} and not its {' and '.join(keys)}: parameters, KV cache and times are those of "
+        f"a stand-in. Write model.preset: {name}, or give these fields."
+    ]
+
+
+@cache
+def _presets_by_sizes() -> dict[tuple[int, ...], list[str]]:
+    """Return the names of presets by their sizes."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, preset in MODELS.items():
+        names.setdefault(_sizes(preset), []).append(name)
+    return names
+
+
+def _sizes(model: ModelSpec) -> tuple[int, ...]:
+    return model.hidden, model.heads, model.experts, model.ffn
 
 
 def _of_node_limit(work: Work) -> list[str]:

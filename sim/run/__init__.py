@@ -11,5 +11,6 @@ Contents
 - `sim.run.conservation`: no rank computes more copies of tokens than exist, checked on every run.
 - `sim.run.imbalance_bound`: how evenly the best placement could have spread a run's tokens.
 - `sim.run.parallel_runs`: many simulations on all cores.
+- `sim.run.parent_watch`: workers that end with the process that started them.
 - `sim.run.result`: what comes out, as Python values and as the contract's JSON.
 """

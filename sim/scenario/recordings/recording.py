@@ -31,7 +31,7 @@ class Recording:
     """The recorded tokens of each expert."""
 
     tokens: FloatArray
-    """Token copies. Shape [steps, layers, experts]."""
+    """Token copies, or shares of them where the file has fractions. Shape [steps, layers, experts]."""
     layers: tuple[int, ...]
     """Number of each layer in the file, ascending."""
     steps: tuple[int, ...]
@@ -118,7 +118,7 @@ def build_recording(
         tokens=np.asarray(tokens[np.ix_(used_steps, used_layers)], dtype=float),
         layers=layers,
         steps=steps,
-        source=source,
+        source=source if (tokens == np.floor(tokens)).all() else "shares, not counts",
         tells_experts=tells_experts,
         notes=notes,
     )

@@ -325,7 +325,7 @@ def test_what_cannot_be_said_yet_is_named():
     sizes = ["hidden: 7168, heads: 128, experts: 256, ffn: 2048, top_k: 8, layers: 2, vocab: 1000, head_dim: 128"]
     text = SERVED.replace("preset: qwen3-30b-a3b", sizes[0])
     warnings = build(load_scenario_text(text, overrides=mesh)).warnings
-    assert any("the sizes of DeepSeek-V3 and not its latent attention" in line for line in warnings)
+    assert any("the sizes of deepseek-v3 and not its kv_lora_rank" in line for line in warnings)
 
 
 AXES = SPANNING.replace("strategy: EP16_TP4_PP2_DP2, convention: spanning", "tp: 1")
