@@ -16,8 +16,6 @@ _PART = re.compile(r"(ETP|VPP|TP|PP|EP|DP|CP)([1-9][0-9]{0,6})|(SP)")
 _LOOSE_PART = re.compile(
     r"(?:(ETP|VPP|TP|PP|EP|DP|CP) ?[=:-]? ?([1-9][0-9]{0,6})|SP)(?:[\s_,;+/-]+(?=[A-Z])|$|(?=[A-Z]))"
 )
-    r"(?:(ETP|VPP|TP|PP|EP|DP|CP) ?[=:-]? ?([1-9][0-9]{0,6})|SP)(?:[\s_,;+/-]+(?=[A-Z])|$|(?=[A-Z]))"
-)
 """An axis and its size as people write them in other tools, with what separates it from the next axis."""
 _ORDER = ("ep", "tp", "pp", "dp", "cp", "etp", "vpp")
 
