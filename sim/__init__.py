@@ -5,6 +5,14 @@
 >>> 0.0 <= result.metrics["bubble_fraction"] < 1.0
 True
 
+Contents
+--------
+- `sim.errors`, `sim.time`: what the program refuses; whole nanoseconds.
+- `sim.scenario`: files and arguments become a scenario; `build`: a scenario becomes domain values.
+- `sim.plan`: work becomes operations; `engine`: operations become a trace; `results`: a trace becomes metrics.
+- `sim.run`: one scenario, one result; `studies`: many runs.
+- `sim.report`: what people see; `cli`: the commands.
+
 Nothing heavy is imported before it is used.
 """
 

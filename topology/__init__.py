@@ -14,6 +14,7 @@ Contents
 - `topology.files`: clusters from files, and back.
 - `topology.fabric`: the figures of a fabric, and a graph from them; `topology.nodes`: what is inside a node;
   `topology.fabrics`: how nodes are wired.
+- `topology.limits`: the largest cluster and the largest count.
 - `topology.degraded`: the same cluster with something slower or gone.
 - `topology.presets`: named devices and clusters, each figure with its source.
 """

@@ -56,7 +56,7 @@ class Cluster(ABC):
 
     @cached_property
     def graph(self) -> "nx.DiGraph[str]":
-        """The topology, wired when it is first asked for; edge data hold bandwidth, efficiency and latency."""
+        """The topology, wired at its first use; edge data hold bandwidth, efficiency and latency."""
         return self.wire()
 
     # ---- GPUs ----------------------------------------------------------------------------------------------------

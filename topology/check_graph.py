@@ -57,10 +57,10 @@ def check_reach(
     first = min(rank_of, key=lambda vertex: rank_of[vertex])
     for ways in (graph, graph.reverse(copy=False)):  # from the first GPU to all, and from all to it
         reached = nx.descendants(ways, first) | {first}
-        here = sorted(rank for vertex, rank in rank_of.items() if vertex in reached)
-        there = sorted(rank for vertex, rank in rank_of.items() if vertex not in reached)
-        if there:
-            senders, receivers = (here, there) if ways is graph else (there, here)
+        reached_ranks = sorted(rank for vertex, rank in rank_of.items() if vertex in reached)
+        missed_ranks = sorted(rank for vertex, rank in rank_of.items() if vertex not in reached)
+        if missed_ranks:
+            senders, receivers = (reached_ranks, missed_ranks) if ways is graph else (missed_ranks, reached_ranks)
             raise InvalidValueError(
                 subject=f"cluster {name!r}",
                 field=field,
@@ -94,6 +94,8 @@ def _gpus(ranks: Sequence[int]) -> str:
 
 
 def _check_vertex(name: str, vertex: str, data: dict[str, Any]) -> None:
+    if not vertex.isprintable():
+        raise _refusal(name, "a vertex", "have a name of printable characters", vertex, "Rename it in the file.")
     if not isinstance(data.get("kind"), str):
         raise _refusal(name, f"vertex {vertex}", "have a kind", data.get("kind"), "Write gpu, nic, switch or another.")
     numbers = {key: data.get(key) for key in ("rank", "node") if data["kind"] == "gpu"} | (

@@ -24,7 +24,7 @@ __all__ = ["Cluster", "build_cluster"]
 def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Sequence[Change] = ()) -> Cluster:
     """Return `num_nodes` nodes of `spec` with `device` in every slot, but for what is `degraded`.
 
-    Its graph is wired when it is first asked for, or at once where something is degraded.
+    Its graph is wired at its first use, or at once where something is degraded.
 
     >>> from topology.presets.devices import DEVICES
     >>> from topology.presets.clusters import FABRICS

@@ -90,10 +90,10 @@ class FabricSpec:
     spines_per_unit: int = 4
     """Spines that each unit brings."""
     inside: str | None = None
-    """Technology inside a node, as protocols are told apart: nvlink2 to nvlink6, nvlink4-h800,
+    """Technology inside a node, by which protocols differ: nvlink2 to nvlink6, nvlink4-h800,
     nvlink5-nvl72, xgmi3, xgmi4, pcie4, pcie5."""
     between: str | None = None
-    """Technology between nodes, as protocols are told apart: ib-edr, ib-hdr, ib-ndr, ib-xdr, roce, tcpxo."""
+    """Technology between nodes, by which protocols differ: ib-edr, ib-hdr, ib-ndr, ib-xdr, roce, tcpxo."""
     node: Node
     """What is inside a node."""
     wiring: Wiring

@@ -129,7 +129,7 @@ class GraphCluster(Cluster):
         first = np.cumsum([0, *(route.links.size for route in routes)], dtype=np.intp)
         if not routes:
             return FlowLinks(first=first, links=np.zeros(0, dtype=np.intp), share=np.zeros(0))
-        links, share = ([getattr(route, part) for route in routes] for part in ("links", "share"))
+        links, share = ([getattr(route, field) for route in routes] for field in ("links", "share"))
         return FlowLinks(first=first, links=np.concatenate(links), share=np.concatenate(share))
 
     def own_links(self, ranks: IntArray) -> IntArray:

@@ -141,6 +141,8 @@ class CubeMeshNode:
         self.server.add(graph, replace(spec, nvlink=spec.pcie), node, has_network=has_network)
         first = node * spec.gpus_per_node
         for (a, b), count in _CUBE_MESH.items():
+            if max(a, b) >= spec.gpus_per_node:
+                continue  # a part of the node is used
             bundle = replace(spec.nvlink, bandwidth_bytes_per_s=count * spec.nvlink.bandwidth_bytes_per_s)
             gpus = f"gpu{first + a}", f"gpu{first + b}"
             add_both_ways(graph, *gpus, bundle)

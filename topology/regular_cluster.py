@@ -88,10 +88,11 @@ class RegularCluster(Cluster):
 
     @cached_property
     def spine_links(self) -> tuple[IntArray, IntArray]:
-        """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]."""
+        """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]; a single leaf has no spines."""
         num_units = -(-self.num_nodes // self.nodes_per_unit)
         leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.gpus_per_node)]
-        spines = [f"spine{i}" for i in range(num_units * self.spec.spines_per_unit)]
+        num_spines = num_units * self.spec.spines_per_unit if len(leaves) > 1 else 0
+        spines = [f"spine{i}" for i in range(num_spines)]
         up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
         down = [[self._link_number[spine, leaf] for spine in spines] for leaf in leaves]
         return np.array(up, dtype=np.intp), np.array(down, dtype=np.intp)
@@ -291,7 +292,7 @@ class RegularCluster(Cluster):
             classes=np.stack([same_node & (src[:, None] != dst), ~same_node, crosses]),
             class_latency_s=np.array(self._class_latency_s),
             leaves=(leaf[: src.size], leaf[src.size :]),
-            num_spines=self.spine_links[0].shape[1] if self.num_nodes > 1 else 1,
+            num_spines=max(1, self.spine_links[0].shape[1]) if self.num_nodes > 1 else 1,
             forward=self._links_of_sums(src, dst, leaves, turned=False),
             reverse=self._links_of_sums(src, dst, leaves, turned=True),
         ).that_can_carry()
@@ -310,7 +311,7 @@ class RegularCluster(Cluster):
             links += [spine[up][leaves].T, spine[down][leaves].T]
         first = np.cumsum([0] + [group.shape[1] for group in links[:-1]])
         sums = [np.broadcast_to(np.arange(g.shape[1]) + at, g.shape) for g, at in zip(links, first, strict=True)]
-        number, carried = (np.concatenate([part.ravel() for part in parts]) for parts in (links, sums))
+        number, carried = (np.concatenate([array.ravel() for array in arrays]) for arrays in (links, sums))
         order = np.argsort(number)
         return number[order], carried[order]
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 __all__ = ["Route", "Routes"]
 
 _NVSWITCH, _FORWARDED, _IN_NODE, _SENDER, _ANYWHERE = 1, 2, 4, 6, 8
-"""Tiers that are told apart below."""
+"""Names of the tiers of links."""
 _IN_NODE_TIERS = (_NVSWITCH, _FORWARDED, 3, _IN_NODE)
 _TIERS_BETWEEN = (5, _SENDER, 7, _ANYWHERE)
 _THROUGH_GPUS = (_FORWARDED, _IN_NODE, 7, _ANYWHERE)
@@ -126,16 +126,16 @@ class Routes:
         if src == dst:
             return _NOWHERE
         tree, end = self._tree_to(src, dst), self._gpu[dst]
-        part, queue = {end: 1.0}, [(-tree.position[end], end)]
+        vertex_share, queue = {end: 1.0}, [(-tree.position[end], end)]
         share: dict[int, float] = {}
         while queue:  # from the end back to the start: a vertex when all behind it have been
             _, vertex = heapq.heappop(queue)
             for before, link in tree.come_from[vertex]:
-                share[link] = part[vertex] * (tree.num_paths[before] / tree.num_paths[vertex])
-                if before not in part:
-                    part[before] = 0.0
+                share[link] = vertex_share[vertex] * (tree.num_paths[before] / tree.num_paths[vertex])
+                if before not in vertex_share:
+                    vertex_share[before] = 0.0
                     heapq.heappush(queue, (-tree.position[before], before))
-                part[before] += share[link]
+                vertex_share[before] += share[link]
         return Route(
             links=np.array(list(share), dtype=np.intp),
             share=np.array(list(share.values())),
@@ -176,13 +176,13 @@ class Routes:
                 ):
                     continue
                 is_inside = self._host[vertex] is not None and self._host[vertex] == self._host[after]
-                there = so_far + (self._in_node_hop if is_inside else hops)
-                if there > cost.get(after, there):
+                new_cost = so_far + (self._in_node_hop if is_inside else hops)
+                if new_cost > cost.get(after, new_cost):
                     continue
-                if there < cost.get(after, there + 1):
-                    cost[after], tree.come_from[after] = there, []
+                if new_cost < cost.get(after, new_cost + 1):
+                    cost[after], tree.come_from[after] = new_cost, []
                     tree.num_paths[after], tree.latency_s[after] = 0, 0.0
-                    heapq.heappush(queue, (there, after))
+                    heapq.heappush(queue, (new_cost, after))
                 tree.come_from[after].append((vertex, link))
                 tree.num_paths[after] += tree.num_paths[vertex]
                 tree.latency_s[after] = max(tree.latency_s[after], tree.latency_s[vertex] + latency_s)
@@ -198,7 +198,7 @@ class Routes:
 
     def _may_go(self, vertex: int, after: int, start: int, tier: int) -> bool:
         """Tell whether a path of `tier` may lead from a vertex to the one after it."""
-        here, there, home = self._host[vertex], self._host[after], self._host[start]
+        host, next_host, start_host = self._host[vertex], self._host[after], self._host[start]
         if tier in _IN_NODE_TIERS:
-            return there == home
-        return tier == _ANYWHERE or here is None or here in (home, there)
+            return next_host == start_host
+        return tier == _ANYWHERE or host is None or host in (start_host, next_host)

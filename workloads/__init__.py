@@ -3,7 +3,11 @@
 Contents
 --------
 - `workloads.model`: a transformer's shape, parameters and FLOPs.
+- `workloads.presets`: named models; `mesh_metrics`: numbers of a mesh and a model that need no run.
+- `workloads.workload_kind`: forward or training; `pipeline_layout`: which model chunk holds what.
+- `workloads.placement`: which rank holds which expert.
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
+- `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.
 - `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
 - `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.

@@ -21,70 +21,22 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 """
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 
 from sim.errors import InvalidValueError
-from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import DenseFfn, MoeFfn
-from workloads.blocks.latent_attention import LatentAttention
 from workloads.blocks.layer import Layer, Mixer
 from workloads.blocks.recompute import Recompute
-from workloads.blocks.state_space import GatedDeltaNet, Mamba2
+from workloads.layer_kinds import PATTERN_LETTERS, attention_of_kind, check_kinds
 
-__all__ = ["DTYPE_BYTES", "LAYER_TYPES", "PATTERN_LETTERS", "SCORING_FUNCS", "ModelSpec"]
+__all__ = ["DTYPE_BYTES", "ModelSpec"]
 
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 """Bytes of one element by dtype."""
 
-LAYER_TYPES: dict[str, tuple[str, ...]] = {
-    "full_attention": (),
-    "sliding_attention": ("sliding_window",),
-    "chunked_attention": ("attention_chunk_size",),
-    "linear_attention": (
-        "linear_num_key_heads",
-        "linear_num_value_heads",
-        "linear_key_head_dim",
-        "linear_value_head_dim",
-        "linear_conv_kernel_dim",
-    ),
-    "mamba": ("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel", "chunk_size"),
-}
-"""Kinds of attention that a layer may have, and the fields that each kind needs beside those of every attention."""
 
-PATTERN_LETTERS: dict[str, tuple[str | None, str | None]] = {
-    "*": ("full_attention", None),
-    "M": ("mamba", None),
-    "-": (None, "dense"),
-    "E": (None, "experts"),
-}
-"""Letters of `hybrid_override_pattern`: the attention and the FFN of a layer that has one of the two (Nemotron-H)."""
-
-SCORING_FUNCS = ("softmax", "sigmoid")
-"""How a router turns its products into weights of experts."""
-
-_LATENT = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-"""Fields that latent attention needs beside `kv_lora_rank`."""
-_EXCLUSIVE = (
-    ("layer_types", "hybrid_override_pattern"),
-    ("sliding_window_every", "layer_types"),
-    ("sliding_window_every", "hybrid_override_pattern"),
-    ("dense_layers", "hybrid_override_pattern"),
-    ("moe_every", "hybrid_override_pattern"),
-)
-"""Fields that say the same of a layer, and exclude each other."""
-_OF_EXPERTS = frozenset(
-    {"moe_every", "shared_expert_intermediate_size", "shared_expert_gate", "scoring_func", "use_routing_bias"}
-)
-"""Fields that a dense model does not have."""
-_OF_LAYER_KINDS = frozenset(
-    {"layer_types", "hybrid_override_pattern", "sliding_window_every", *chain.from_iterable(LAYER_TYPES.values())}
-)
-"""Fields of kinds of layers."""
-
-
-# No slots: layers and counts of parameters are kept on the model when they are first asked for.
+# No slots: layers and counts of parameters are kept on the model from their first use on.
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """The shape of a transformer, which is checked when it is built.
@@ -152,8 +104,8 @@ class ModelSpec:
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
-    rotary_embedding: bool = False
-    """Whether queries and keys are rotated, which costs memory in training, not time; no part of MLA."""
+    unfused_rotary_embedding: bool = False
+    """Whether a kernel of its own rotates queries and keys and keeps both and the projection: memory, not time."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None
@@ -198,7 +150,7 @@ class ModelSpec:
     """Whether the output head is computed in 4 bytes, at the rate of TF32."""
 
     def __post_init__(self) -> None:
-        require = self._require
+        require = self.require
         for key in ("layers", "hidden", "heads", "ffn", "vocab"):
             require(getattr(self, key) >= 1, key, "be at least 1", "Give a positive whole number.")
         if self.head_dim is None and self.kv_lora_rank is None:
@@ -213,11 +165,11 @@ class ModelSpec:
             require(getattr(self, key) >= 0, key, "not be negative", "Give 0 where there is none.")
         require(self.dtype in DTYPE_BYTES, "dtype", f"be one of {', '.join(DTYPE_BYTES)}", "Use bf16.")
         self._check_parts()
-        self._check_kinds()
+        check_kinds(self)
 
     def _check_parts(self) -> None:
         """Refuse parts that are more than their whole, or that a dense model does not have."""
-        require = self._require
+        require = self.require
         if not self.experts:
             for key in ("top_k", "shared_experts"):
                 hint = "Give model.experts, or remove this key."
@@ -231,76 +183,12 @@ class ModelSpec:
         hint = "Each key and value head serves equally many heads."
         require(self.heads % self.kv_heads == 0, "kv_heads", f"divide model.heads = {self.heads}", hint)
 
-    def _check_kinds(self) -> None:
-        """Refuse fields of a kind of attention or FFN that the model does not have, or has in part."""
-        require = self._require
-        given = {key for key, default in _KIND_DEFAULTS.items() if getattr(self, key) != default}
-        if "kv_lora_rank" in given:
-            for key in _LATENT:
-                hint = "Give all of kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim."
-                require(key in given, key, "be given with model.kv_lora_rank", hint)
-            for key in given & {"attention_sinks", "attn_output_gate"}:
-                require(False, key, "be left out with model.kv_lora_rank (MLA)", "Remove one of the two.")
-        for key in given & {"q_lora_rank", *_LATENT}:
-            hint = "Give model.kv_lora_rank, or remove this key."
-            require("kv_lora_rank" in given, key, "be left out without model.kv_lora_rank", hint)
-        for key, other in _EXCLUSIVE:
-            if key in given and other in given:
-                require(False, key, f"be left out with model.{other}", "Give one of the two.")
-        for key in given & _OF_EXPERTS:
-            hint = "Give model.experts, or remove this key."
-            require(bool(self.experts), key, "be left out of a dense model", hint)
-        for key in given & {"shared_expert_intermediate_size", "shared_expert_gate"}:
-            hint = "Give model.shared_experts, such as 1."
-            require(self.shared_experts > 0, key, "be left out without model.shared_experts", hint)
-        if self.scoring_func not in SCORING_FUNCS:
-            require(False, "scoring_func", f"be one of {', '.join(SCORING_FUNCS)}", "Use softmax.")
-        if given & _OF_LAYER_KINDS:
-            self._check_layer_kinds(given)
-
-    def _check_layer_kinds(self, given: set[str]) -> None:
-        """Refuse lists of kinds that do not fit the layers, and kinds whose fields are not given."""
-        require, pattern = self._require, self.hybrid_override_pattern
-        for key, known in (("layer_types", LAYER_TYPES), ("hybrid_override_pattern", PATTERN_LETTERS)):
-            kinds: Sequence[str] | None = getattr(self, key)
-            if kinds is None:
-                continue
-            words = f"consist of {', '.join(known)}"
-            require(set(kinds) <= set(known) and len(kinds) > 0, key, words, "Give the kind of each layer.")
-            hint = f"Give {self.layers} kinds, or a shorter list that is repeated a whole number of times."
-            rule = f"have a length that divides model.layers = {self.layers}"
-            require(self.layers % len(kinds) == 0, key, rule, hint)
-        if pattern is not None:
-            has_attention = any(PATTERN_LETTERS[letter][0] for letter in pattern)
-            rule = "have a layer with attention or Mamba"
-            require(has_attention, "hybrid_override_pattern", rule, "Write * or M for a layer.")
-            rule = f"have layers of experts (E) where model.experts is given, which is {self.experts}"
-            hint = "Give model.experts for the letter E, or drop one of the two."
-            require(("E" in pattern) == bool(self.experts), "hybrid_override_pattern", rule, hint)
-        used = {kind for kind in map(self.attention_kind, range(self.layers)) if kind is not None}
-        for kind, needed in LAYER_TYPES.items():
-            for field in needed:
-                if kind in used:
-                    hint = f"Give {', '.join(needed)}."
-                    require(field in given, field, f"be given with layers of {kind}", hint)
-                elif field in given:
-                    hint = f"Give model.layer_types with {kind}, or remove this key."
-                    require(False, field, f"be left out without layers of {kind}", hint)
-        hint = "Give model.sliding_window, or remove this key."
-        fits = "sliding_window_every" not in given or "sliding_window" in given
-        require(fits, "sliding_window_every", "be left out without model.sliding_window", hint)
-        if self.linear_num_key_heads is not None and self.linear_num_value_heads is not None:
-            rule = f"be a multiple of model.linear_num_key_heads = {self.linear_num_key_heads}"
-            fits = self.linear_num_value_heads % self.linear_num_key_heads == 0
-            require(fits, "linear_num_value_heads", rule, "Each key head serves equally many value heads.")
-        if self.n_groups is not None and self.mamba_num_heads is not None:
-            rule = f"divide model.mamba_num_heads = {self.mamba_num_heads}"
-            hint = "Each group serves equally many heads."
-            require(self.mamba_num_heads % self.n_groups == 0, "n_groups", rule, hint)
-
-    def _require(self, ok: bool, field: str, rule: str, hint: str) -> None:
+    def require(self, ok: bool, field: str, rule: str, hint: str) -> None:
+        """Refuse a field unless a rule holds."""
         if not ok:
-            raise InvalidValueError(field=f"model.{field}", rule=rule, value=getattr(self, field), hint=hint)
+            value = getattr(self, field)
+            shown = "nothing" if value is None else value
+            raise InvalidValueError(field=f"model.{field}", rule=rule, value=shown, hint=hint)
 
     @property
     def dtype_bytes(self) -> int:
@@ -513,65 +401,6 @@ class ModelSpec:
             has_dropout=self.dropout,
         )
 
-    def _softmax_attention(self, kind: str) -> Mixer:
-        """Return the softmax attention of a kind of layer."""
-        if self.kv_lora_rank is not None:
-            return LatentAttention(
-                hidden=self.hidden,
-                heads=self.heads,
-                q_lora_rank=self.q_lora_rank,
-                kv_lora_rank=self.kv_lora_rank,
-                qk_nope_head_dim=self.qk_nope_head_dim or 0,
-                qk_rope_head_dim=self.qk_rope_head_dim or 0,
-                v_head_dim=self.v_head_dim or 0,
-                dtype_bytes=self.dtype_bytes,
-                is_fused=self.fused_attention,
-                has_dropout=self.dropout,
-                window=self.sliding_window if kind == "sliding_attention" else None,
-            )
-        return GroupedQueryAttention(
-            hidden=self.hidden,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
-            head_dim=self.head_dim,
-            dtype_bytes=self.dtype_bytes,
-            is_fused=self.fused_attention,
-            has_dropout=self.dropout,
-            window=self.sliding_window if kind == "sliding_attention" else None,
-            chunk=self.attention_chunk_size if kind == "chunked_attention" else None,
-            has_sinks=self.attention_sinks,
-            has_gate=self.attn_output_gate,
-            is_rotary=self.rotary_embedding,
-        )
-
-    def _attention_of_kind(self, kind: str | None) -> Mixer | None:
-        """Return the attention of a kind; `_check_layer_kinds` has seen that its fields are given."""
-        if kind is None:
-            return None
-        given = {field: getattr(self, field) for field in LAYER_TYPES[kind]}
-        if kind == "linear_attention":
-            return GatedDeltaNet(
-                hidden=self.hidden,
-                dtype_bytes=self.dtype_bytes,
-                conv_kernel=given["linear_conv_kernel_dim"],
-                key_heads=given["linear_num_key_heads"],
-                value_heads=given["linear_num_value_heads"],
-                key_head_dim=given["linear_key_head_dim"],
-                value_head_dim=given["linear_value_head_dim"],
-            )
-        if kind == "mamba":
-            return Mamba2(
-                hidden=self.hidden,
-                dtype_bytes=self.dtype_bytes,
-                conv_kernel=given["conv_kernel"],
-                heads=given["mamba_num_heads"],
-                head_dim=given["mamba_head_dim"],
-                state=given["ssm_state_size"],
-                groups=given["n_groups"],
-                chunk=given["chunk_size"],
-            )
-        return self._softmax_attention(kind)
-
     @cached_property
     def _layers(self) -> tuple[Layer, ...]:
         """All layers, of which those of one kind are one object; the layers of MTP are like the last one with them."""
@@ -582,7 +411,7 @@ class ModelSpec:
             kind = (self.attention_kind(like), self.ffn_kind(like), self.is_mtp_layer(number))
             if kind not in known:
                 ffn = {"dense": self.plain_ffn, "experts": self.moe_ffn, None: None}[kind[1]]
-                attention = self._attention_of_kind(kind[0])
+                attention = attention_of_kind(self, kind[0])
                 known[kind] = Layer(
                     hidden=self.hidden, dtype_bytes=self.dtype_bytes, attention=attention, ffn=ffn, is_mtp=kind[2]
                 )
@@ -605,7 +434,3 @@ class ModelSpec:
         """Parameters of the last norm, embeddings and output head."""
         num_matrices = 1 if self.tie_word_embeddings else 2
         return (1 + self.n_positions) * self.hidden + num_matrices * self.num_embedding_params
-
-
-_KIND_DEFAULTS = {field.name: field.default for field in fields(ModelSpec) if field.default is not MISSING}
-"""Fields that may be left out, and their defaults."""

@@ -1,1 +1,10 @@
-"""A scenario becomes domain values, made once: cluster, model, mesh, work. Nothing here knows a clock or a plan."""
+"""A scenario becomes domain values, made once: cluster, model, mesh, work. Nothing here knows a clock or a plan.
+
+Contents
+--------
+- `sim.build.build`: a scenario of kind forward, training or passes becomes work; `collective`: one of a collective.
+- `sim.build.cluster`, `layout`, `routing`: sections become the cluster; model, mesh and split of layers; the routing.
+- `sim.build.work`: what is to be planned, as one value, with the checks that need several sections.
+- `sim.build.assumptions`: what the scenario leaves open, how it was filled in, and warnings.
+- `sim.build.hints`: hints that lead out of a refused value.
+"""

@@ -1,26 +1,24 @@
 """What a scenario leaves open and was filled in, with the reason, and what its user should know."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
-from sim.build.expert_routing import limited_nodes
 from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
+from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
+from workloads.model import ModelSpec
+from workloads.presets import MODELS
 from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
 __all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
 
-_LATENT_MODELS = {
-    (2048, 16, 64): "DeepSeek-V2-Lite",
-    (5120, 128, 160): "DeepSeek-V2",
-    (7168, 128, 256): "DeepSeek-V3",
-    (7168, 64, 384): "Kimi K2",
-}
-"""Hidden size, heads and experts of models with latent attention (their config.json) -> name."""
+_OTHER_LAYERS = ("kv_lora_rank", "sliding_window", "layer_types", "hybrid_override_pattern", "moe_every")
+"""Fields without which a model of the sizes of a preset has other layers than the preset."""
 _FEW_TOKENS = 8
 """Tokens of a sequence up to which a forward pass is most likely meant as decode."""
 _WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
@@ -105,7 +103,7 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
 
 
 def _of_memory(work: Work) -> list[Assumption]:
-    """Return what is taken of a device's memory beside tensors, and its capacity where that has no source."""
+    """Return the reserved memory of a device, and the device's capacity where the capacity has no source."""
     device, reserved = work.cluster.device, reserved_bytes(work.mesh)
     why = "a CUDA context, and NCCL's buffers for each axis with more than one rank; no part of the peak"
     found = [Assumption("memory.reserved", f"{sum(reserved.values()) / 1e9:.3g} GB", why)]
@@ -143,6 +141,7 @@ def _of_recording(work: Work) -> list[Assumption]:
         if loads.shape[axis] < run
     ]
     why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
+    why += "".join(f"; {unused}" for unused in _not_replayed(work))
     if work.placement.is_planned:
         why += "; a plan sees its last microbatches as those before the run"
     too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
@@ -152,6 +151,22 @@ def _of_recording(work: Work) -> list[Assumption]:
         )
     why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
+
+
+def _not_replayed(work: Work) -> list[str]:
+    """Return which layers and microbatches of a recording the run does not replay, as clauses."""
+    skew, clauses = work.routing.skew, []
+    num_steps, num_layers = (0, 0) if skew.loads is None else skew.loads.shape[:2]
+    num_replayed = len(skew.expert_layers) or work.model.num_moe_layers
+    for what, total, used, numbers in (
+        ("microbatches", num_steps, work.num_microbatches, ()),
+        ("layers", num_layers, num_replayed, skew.recorded_layers[num_replayed:]),
+    ):
+        if total > used:
+            which, verb = (f"{total - used} of its", "are") if total > used + 1 else ("of its", "is")
+            named = f" ({span_of(numbers)})" if numbers else ""
+            clauses.append(f"the last {which} {total} {what}{named} {verb} not replayed")
+    return clauses
 
 
 def _look_up(values: dict[str, Any], dotted: str) -> object:
@@ -183,12 +198,7 @@ def warnings_of(work: Work) -> list[str]:
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
     warnings += _of_node_limit(work)
-    latent = _LATENT_MODELS.get((work.model.hidden, work.model.heads, work.model.experts))
-    if latent is not None and work.model.kv_lora_rank is None:
-        warnings.append(
-            f"model has the sizes of {latent} and not its latent attention (MLA): parameters, KV cache and times are "
-            "those of a stand-in. Give model.kv_lora_rank and the fields beside it, or model.hf_config."
-        )
+    warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
         warnings.append(
             f"workload.sequence_length: {work.sequence_length} is a prefill of so many tokens, with a KV cache of "
@@ -203,12 +213,40 @@ def warnings_of(work: Work) -> list[str]:
     return warnings
 
 
+def _of_stand_in(model: ModelSpec) -> list[str]:
+    """Return that a model has the sizes of a preset and not the kinds of layers that make it that model."""
+    alike = {
+        name: [key for key in _OTHER_LAYERS if getattr(MODELS[name], key) != getattr(model, key)]
+        for name in _presets_by_sizes().get(_sizes(model), ())
+    }
+    if not alike or not all(alike.values()):
+        return []
+    name, keys = next(iter(alike.items()))
+    return [
+        f"model has the sizes of {name} and not its {' and '.join(keys)}: parameters, KV cache and times are those of "
+        f"a stand-in. Write model.preset: {name}, or give these fields."
+    ]
+
+
+@cache
+def _presets_by_sizes() -> dict[tuple[int, ...], list[str]]:
+    """Return the names of presets by their sizes."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, preset in MODELS.items():
+        names.setdefault(_sizes(preset), []).append(name)
+    return names
+
+
+def _sizes(model: ModelSpec) -> tuple[int, ...]:
+    return model.hidden, model.heads, model.experts, model.ffn
+
+
 def _of_node_limit(work: Work) -> list[str]:
     """Return where a limit of nodes changes nothing, or where more nodes are met than it says."""
     limit = work.routing.max_nodes_per_token
     if limit is None:
         return []
-    num_nodes = limited_nodes(work)
+    num_nodes = work.num_limited_nodes
     if limit >= min(num_nodes, work.model.top_k):
         why = f"a group with all experts is on {num_nodes} of them, and a token takes {work.model.top_k} experts"
         return [f"routing.max_nodes_per_token: {limit} limits nothing: {why}."]

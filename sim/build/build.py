@@ -8,10 +8,9 @@ from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
-from sim.build.expert_routing import try_routing
 from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
-from sim.build.routing import check_node_limit, routing_of
+from sim.build.routing import check_node_limit, routing_of, try_routing
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text

@@ -16,7 +16,9 @@ from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from topology.cluster import Cluster
+from workloads.collectives import OPERATIONS
 from workloads.presets import get_model
+from workloads.routing import draw_counts
 from workloads.routing.settings import RoutingSettings
 
 __all__ = ["build_collective", "token_bytes"]
@@ -68,7 +70,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
     tokens = _Tokens() if workload.tokens is None else _tokens(scenario, workload, ranks.size, assumptions)
     if workload.bytes is not None:
         num_bytes = float(workload.bytes)
-    elif workload.op == "all_to_all":
+    elif not OPERATIONS[workload.op].is_expert_exchange:
         num_bytes = tokens.token_bytes * (workload.tokens or 0)
     else:
         num_bytes = tokens.token_bytes
@@ -88,9 +90,29 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
     )
     if tokens.experts:
         check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)
+        with scenario.located_errors():
+            _try_routing(work)
         if not scenario.is_given("routing.kind"):
             assumptions.append(Assumption("routing.kind", work.routing.kind, "every token chooses at random"))
     return work, assumptions
+
+
+def _try_routing(work: CollectiveWork) -> None:
+    """Route one token, so that what cannot be is refused before the run."""
+    node, _ = work.cluster.node_positions(work.ranks)
+    draw_counts(
+        work.routing.kind,
+        num_sources=1,
+        tokens=1,
+        num_experts=work.experts,
+        top_k=work.top_k,
+        seed=work.seed,
+        layers=[0],
+        microbatches=[0],
+        skew=work.routing.skew,
+        num_nodes=int(node.max()) + 1,
+        max_nodes=work.routing.max_nodes_per_token,
+    )
 
 
 def _ranks(scenario: Scenario, workload: CollectiveWorkload, cluster: Cluster) -> NDArray[np.intp]:
@@ -116,7 +138,7 @@ def _tokens(scenario: Scenario, workload: CollectiveWorkload, num_ranks: int, as
     if dtype != given:
         assumptions.append(Assumption("model.dtype", dtype, "what DeepEP sends: dispatch in fp8, combine in bf16"))
     bytes_of_one = token_bytes(model.hidden or (known.hidden if known else 0), dtype)
-    if workload.op == "all_to_all":
+    if not OPERATIONS[workload.op].is_expert_exchange:
         return _Tokens(bytes_of_one)
     top_k = model.top_k or (known.top_k if known else 1)
     if not top_k:

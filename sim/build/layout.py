@@ -51,7 +51,7 @@ def taken_from_hf_config(scenario: Scenario) -> "tuple[TakenValue, ...]":
 
 
 def _model_of_hf_config(scenario: Scenario, file: str, given: Mapping[str, Any]) -> ModelSpec:
-    """Return the model of a file beside the scenario; an error about a field that the file gives names the file."""
+    """Return the model of a file in the scenario's folder; an error about a field of the file names the file."""
     from sim.scenario.hf_config import read_hf_config  # noqa: PLC0415  # few scenarios name such a file
 
     path = scenario.file_beside("model.hf_config", file)
@@ -157,7 +157,7 @@ def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) 
 
 
 def _chunks_of_one_copy(layout: ChunkLayout) -> range:
-    return range(1 if layout.kind == "both_ways" else layout.num_chunks)
+    return range(1 if layout.num_copies == 2 else layout.num_chunks)
 
 
 def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:

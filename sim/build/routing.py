@@ -1,17 +1,20 @@
-"""The section `routing:` of a scenario becomes a value: its recording is read, and its limit of nodes is checked."""
+"""The section `routing:` becomes a value: its recording is read, its limit of nodes checked, one token routed."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario.recordings import read_recording
 from sim.scenario.recordings.arrays import Shape
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.placement import PlacementRequest, place_experts
+from workloads.routing import draw_counts
 from workloads.routing.settings import RoutingSettings
 from workloads.routing.skew import Skew
 
-__all__ = ["check_node_limit", "routing_of"]
+__all__ = ["check_node_limit", "routing_of", "try_routing"]
 
 
 def routing_of(
@@ -52,6 +55,48 @@ def routing_of(
         expert_layers=expert_layers,
     )
     return RoutingSettings(**scenario.spec.routing.values_of(RoutingSettings) | {"skew": skew})
+
+
+def try_routing(work: Work) -> None:
+    """Route a token of each layer and place the experts of a layer, so that what cannot be is refused before the run.
+
+    Layers differ in what cannot be only by their dead experts, under a limit of nodes; otherwise one layer stands for
+    all.
+
+    Raises
+    ------
+    InvalidValueError
+        Routing or placement do not go with the model or the mesh.
+    """
+    model = work.model
+    layers = [layer for layer in range(model.layers) if model.is_moe_layer(layer)]
+    if not layers:
+        return
+    draw_counts(
+        work.routing.kind,
+        num_sources=1,
+        tokens=1,
+        num_experts=model.experts,
+        top_k=model.top_k,
+        seed=work.seed,
+        layers=layers if work.routing.skew.dead_experts and work.num_limited_nodes > 1 else layers[-1:],
+        microbatches=[0],
+        skew=work.routing.skew,
+        num_nodes=work.num_limited_nodes,
+        max_nodes=work.routing.max_nodes_per_token,
+    )
+    node, _ = work.cluster.node_positions(work.mesh.ep_groups(0)[0])
+    place_experts(
+        PlacementRequest(
+            rule=work.placement,
+            num_experts=model.experts,
+            num_ranks=work.mesh.strategy.ep,
+            num_nodes=int(node.max()) + 1,
+            layer=model.layers - 1,
+            expert_layer=model.num_moe_layers - 1,
+            num_expert_layers=model.num_moe_layers,
+        )
+    )
 
 
 def check_node_limit(
@@ -112,4 +157,9 @@ def _skew(
             value=f"{recording.tokens.shape[2]} (read as {recording.described})",
             hint="Replay it on the model that it was recorded of; counts of physical experts need their map.",
         )
-    return Skew(loads=recording.tokens, expert_layers=expert_layers, recorded=recording.described)
+    return Skew(
+        loads=recording.tokens,
+        expert_layers=expert_layers,
+        recorded=recording.described,
+        recorded_layers=recording.layers,
+    )

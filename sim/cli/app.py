@@ -1,4 +1,4 @@
-"""All commands, with their arguments and an example each; the modules beside this one hold what the commands do."""
+"""All commands, with their arguments and an example each; the other modules of `sim.cli` do what the commands say."""
 
 from collections.abc import Callable
 from functools import wraps

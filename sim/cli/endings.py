@@ -52,6 +52,8 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command and return its exit code."""
+    if not os.environ.get("COLUMNS", "").strip("0 "):  # a width of 0 is unknown
+        os.environ.pop("COLUMNS", None)
     if _is_closed(sys.stdout):
         raise OutputError(file=_STDOUT, reason="it is closed", hint="Leave it open, or send it to a file.")
     sys.stdout = cast("TextIO", _GuardedStream(sys.stdout))

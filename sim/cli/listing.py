@@ -83,7 +83,7 @@ def _presets() -> list[Table]:
             f"{device.memory_bytes / 1e9:.4g} GB{'' if device.memory_source else ' (assumed)'}",
             f"{device.memory_bandwidth_bytes_per_s / 1e12:g} TB/s",
             f"{device.peak_bf16_flops_per_s / 1e12:g} TFLOP/s",
-            device.source,
+            f"{device.source}; memory: {device.memory_source or 'assumed'}",
         ]
         for name, device in DEVICES.items()
     ]

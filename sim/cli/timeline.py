@@ -40,7 +40,7 @@ def timeline_command(
         rule = f"be below the number of lanes, {trace.num_lanes}"
         raise InvalidValueError(field="--lane", rule=rule, value=lane, hint="Lanes count from 0.")
     window_ns = None if window is None else _window_ns(trace, window)
-    # The notes are shares of the whole run: beside a window they would be read as shares of the window.
+    # The notes are shares of the whole run: printed with a window they would be read as shares of the window.
     is_whole = window_ns is None or (window_ns[0] <= trace.start_ns and trace.end_ns <= window_ns[1])
     notes = stage_notes(simulated.stages_ns) if is_whole else None
     name = loaded.spec.name or Path(scenario).stem

@@ -1,6 +1,6 @@
 """Arguments that cannot be parsed: an error of typer's parser becomes an `InvalidValueError`.
 
-The classes of the parser stand in click or, in newer versions of typer, within typer. They are told apart by their
+The classes of the parser stand in click or, in newer versions of typer, within typer. They are recognised by their
 attributes, so that both work.
 """
 

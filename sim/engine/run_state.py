@@ -125,7 +125,7 @@ class RankCompute:
         Returns
         -------
         tuple
-            Start, end, and the span that held the rank before (-1 for none). Each of shape [R].
+            Start, end, and the previous span of the rank (-1 for none). Each of shape [R].
         """
         start = np.maximum(self._free_ns[ranks], now_ns)
         end = start + duration_ns

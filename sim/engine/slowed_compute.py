@@ -68,7 +68,7 @@ class Claim:
     def __init__(self, ranks: Ranks, holder: IntArray, start_ns: IntArray, work: IntArray, speed: IntArray) -> None:
         self.ranks, self.mask = ranks, mask_of(ranks)
         self.holder = holder
-        """The span that held each rank before (-1 for none). Shape [R]."""
+        """The previous span of each rank (-1 for none). Shape [R]."""
         self.start_ns, self.end_ns = start_ns, start_ns - (-work // speed)
         """On each rank, as far as is known now; final when `done` has fired. Shape [R]."""
         self._work, self._speed = work, speed  # left since the last change, and how fast it goes down
@@ -90,13 +90,13 @@ class Claim:
         """Whether speeds have changed since it came, so that ends may be others than they seemed."""
         return bool(self._past)
 
-    def took_ns(self, place: int, kernels_ns: Sequence[int], num_sms: int) -> tuple[int, ...]:
-        """Return the time that each kernel at `place` takes, as far as is known; `kernels_ns` is that at full speed."""
-        start_ns, end_ns = int(self.start_ns[place]), int(self.end_ns[place])
+    def took_ns(self, position: int, kernels_ns: Sequence[int], num_sms: int) -> tuple[int, ...]:
+        """Return the time of each kernel of the rank at `position`, as far as known, from times at full speed."""
+        start_ns, end_ns = int(self.start_ns[position]), int(self.end_ns[position])
         if end_ns - start_ns == sum(kernels_ns):
             return tuple(kernels_ns)
         segments = [
-            (max(int(since_ns[place]), start_ns), int(work[place]), int(speed[place]))
+            (max(int(since_ns[position]), start_ns), int(work[position]), int(speed[position]))
             for since_ns, work, speed in (*self._past, (self._since_ns, self._work, self._speed))
         ]
         ends_ns, left = [start_ns], sum(kernels_ns) * num_sms

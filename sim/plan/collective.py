@@ -66,8 +66,10 @@ class CollectivePlan:
         if OPERATIONS[work.op].has_algorithms:
             (choice,) = costs.transfers.choices.values()
             return choice
-        protocol = costs.transfers.pricing.only_protocol("send") if work.op == "send" else costs.exchanges.protocol
-        name = "send" if work.op == "send" else work.network.all_to_all
+        if OPERATIONS[work.op].is_exchange:
+            name, protocol = work.network.all_to_all, costs.exchanges.protocol
+        else:
+            name, protocol = "send", costs.transfers.pricing.only_protocol("send")
         time_ns = self.transfer.latency_ns + self.transfer.alone_ns
         return Choice(work.op, work.ranks.size, self.logical_bytes, name, protocol.name, time_ns)
 
@@ -102,10 +104,10 @@ class CollectivePlan:
         work, ranks = self.work, self.work.ranks
         if OPERATIONS[work.op].has_algorithms:
             return self.costs.transfers.collective(work.op, ranks, work.num_bytes, group=0)
-        if work.op == "send":
+        if not OPERATIONS[work.op].is_exchange:
             ends = (ranks, np.roll(ranks, -1)) if ranks.size > 2 else (ranks[:1], ranks[1:])
             return self.costs.transfers.send(*ends, work.num_bytes, group=0)
-        if work.op == "all_to_all":
+        if not OPERATIONS[work.op].is_expert_exchange:
             return self._all_to_all()
         dispatch, combine = self._round_trip()
         return dispatch if work.op == "dispatch" else combine

@@ -31,10 +31,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.expert_routing import expert_groups
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.expert_router import ExpertRouter
+from sim.plan.expert_routing import expert_groups
 from sim.plan.ops import NO_LAYER, Collective, LanePosition, RendezvousKey, Transfer
 from workloads.placement.slots import moved_experts
 

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.expert_routing import chances_of_nodes, copies_drawn, expert_groups, limited_nodes, placed_experts
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
+from sim.plan.expert_routing import chances_of_nodes, copies_drawn, expert_groups, placed_experts
 from sim.plan.ops import ExpertTokens, LanePosition, Transfer
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import contiguous_slots, split_over_replicas
@@ -51,7 +51,7 @@ class RoutingBatch:
         self._prices: dict[Hashable, Any] = {}
 
     def price(self, key: Hashable, price: Callable[[NDArray[np.int64]], _Priced]) -> _Priced:
-        """Return the price of the tokens of the batch [N, R, C], worked out when `key` is first asked for."""
+        """Return the price of the tokens of the batch [N, R, C], computed at the first call with `key`."""
         if key not in self._prices:
             self._prices[key] = price(self._tokens)
         return cast("_Priced", self._prices[key])
@@ -159,7 +159,7 @@ class ExpertRouter:
             overflow=work.routing.overflow,
             tokens=work.owned_tokens,
             top_k=work.model.top_k,
-            groups=limited_nodes(work),
+            groups=work.num_limited_nodes,
         )
         plans = dict.fromkeys(work.placement.plan_at(microbatch) for microbatch in microbatches)
         plan_of_each = plans if len(plans) == 1 else [work.placement.plan_at(microbatch) for microbatch in microbatches]

@@ -19,8 +19,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build.expert_routing import copies_drawn
 from sim.build.work import Work
+from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import Transfer
 from topology.links import LinkLoad
 

@@ -68,8 +68,8 @@ class LayerLowering:
             ops += self._bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
             attention = self._attention(blocks.attention)
-            again = blocks.attention.recomputed_kernels(recompute, attention[1:])
-            recomputed = [*self._recomputed_norm(attention), *again]
+            rerun_kernels = blocks.attention.recomputed_kernels(recompute, attention[1:])
+            recomputed = [*self._recomputed_norm(attention), *rerun_kernels]
             ops += self._bracket(position, layer, [*recomputed, *backward_of(attention)])
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))

@@ -41,7 +41,7 @@ class PairUse:
 
 
 class PairLog:
-    """Who sends what to whom in each transfer, if that is asked for."""
+    """Bytes between each pair of ranks in each transfer, noted while `is_on`."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -83,7 +83,7 @@ class PairLog:
 
 
 class LoadLog:
-    """Tokens of each expert by lane, layer and microbatch; a layer that is asked for again is the same again."""
+    """Tokens of each expert by lane, layer and microbatch; a layer that is routed again has equal tokens."""
 
     def __init__(self) -> None:
         self.is_on = False

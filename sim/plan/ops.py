@@ -206,7 +206,7 @@ class Compute:
     tokens_rerouted: int = 0
     """Copies of tokens that the router here sends to another expert, for their own has no room."""
     tokens_padded: int = 0
-    """Empty rows that experts compute, beside those copies."""
+    """Empty rows that experts compute in addition to those copies."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
     slowest: int = field(init=False)

@@ -19,6 +19,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +30,7 @@ from sim.report.palette import AXIS, FAINT, IDLE, INK, SUBTLE
 __all__ = [
     "Sheet",
     "check_suffix",
+    "literal",
     "new_figure",
     "save_figure",
     "settings",
@@ -64,11 +66,14 @@ def check_suffix(path: Path) -> str:
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Draw with matplotlib's defaults, whatever the user's are; letters that the font lacks are boxes, not warnings."""
+    """Draw with matplotlib's defaults, whatever the user's are, and texts as they are: `$` begins no formula.
+
+    Letters that the font lacks are boxes, not warnings.
+    """
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update({"svg.hashsalt": "moesim", "hatch.linewidth": 0.7})
-        mpl.rcParams.update({"font.family": "DejaVu Sans", "text.hinting": "no_hinting"})
+        mpl.rcParams.update({"font.family": "DejaVu Sans", "text.hinting": "no_hinting", "text.parse_math": False})
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 
@@ -81,6 +86,9 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write the file of a figure; the suffix of `path` chooses the format."""
     suffix = check_suffix(path)
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_text(literal(text.get_text()))
     figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
 
 
@@ -102,11 +110,24 @@ def style_colour_bar(bar: Colorbar) -> None:
     bar.outline.set_visible(False)
 
 
+def literal(text: str) -> str:
+    """Return a text with a question mark for each control character, which SVG has no place for; lines stay lines.
+
+    >>> literal("a" + chr(0) + "$x^$")
+    'a?$x^$'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 @lru_cache(maxsize=4096)
 def text_width_px(text: str, size_pt: float, *, bold: bool = False) -> float:
-    """Return the width of a line of text."""
+    """Return the width of a text, which is drawn as it is."""
+    if not text.strip():
+        return 0.0
     font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal", size=size_pt)
-    return float(TextPath((0, 0), text, prop=font).get_extents().width) * _DPI / 72 if text.strip() else 0.0
+    with mpl.rc_context({"text.parse_math": False}):
+        path = TextPath((0, 0), literal(text), prop=font)
+    return float(path.get_extents().width) * _DPI / 72
 
 
 class Sheet:
@@ -148,7 +169,7 @@ class Sheet:
             hatch=hatch,
             zorder=self._above(),
         )
-        group.set_gid(gid)
+        group.set_gid(literal(gid))
         group.set_snap(False)
         self._axes.add_collection(group, autolim=False)
 
@@ -178,7 +199,7 @@ class Sheet:
             capstyle="butt",
             zorder=self._above(),
         )
-        group.set_gid(gid)
+        group.set_gid(literal(gid))
         self._axes.add_collection(group, autolim=False)
 
     def frame(self, x_px: tuple[float, float], y_px: tuple[float, float], colour: str) -> None:

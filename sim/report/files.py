@@ -130,7 +130,7 @@ def write_drawing(
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: nobody ever sees half a file.
+    """Let `write` fill a temporary file in the folder of `path`, then rename the file: nobody sees half a file.
 
     Raises
     ------

@@ -118,7 +118,7 @@ CATALOG: dict[str, Metric] = {
         experts_on_stage | | experts of a layer on the GPUs of the layer's own stage
         experts_off_stage | | experts of a layer on other stages' GPUs
         expert_params_per_gpu | | expert parameters that a GPU holds
-        expert_params_per_gpu_of_own_layers | | the same if it held the layers of its stage alone
+        expert_params_per_gpu_of_own_layers | | expert parameters of a GPU that has the layers of its stage alone
         tp_nodes | | nodes that a TP group spans
         ep_nodes | | nodes that an EP group spans
         blocking_exchange_completes | flag | whether the expert exchange ends when entered as one blocking collective

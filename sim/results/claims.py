@@ -231,12 +231,12 @@ def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
         theirs = format_quantity(best.value, claim.unit)
         why = f"it does not fit into memory, and so is no strategy that could be the best; {best.name} does: {theirs}"
         return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why, rival=best)
-    here, there = float(evidence.value), float(best.value or 0)
+    own_value, rival_value = float(evidence.value), float(best.value or 0)
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
     words = f"{ours} here, {theirs} with {best.name}"
-    if sign * there < sign * here:
-        better = sum(sign * float(rival.value or 0) < sign * here for rival in known)
-        ratio = f" ({format_ratio(here / there)})" if there else ""
+    if sign * rival_value < sign * own_value:
+        better = sum(sign * float(rival.value or 0) < sign * own_value for rival in known)
+        ratio = f" ({format_ratio(own_value / rival_value)})" if rival_value else ""
         parts = [f"{words}{ratio}", f"{better} of {len(known)} rivals have {'less' if sign > 0 else 'more'}"]
         verdict = "refuted"
     else:

@@ -354,12 +354,12 @@ def _units(trace: Trace, stage: int) -> _Units:
     rows = rows[trace.ints("microbatch")[rows] >= 0]
     microbatch, chunk = trace.ints("microbatch")[rows], trace.ints("chunk")[rows].clip(min=0)
     num_chunks = int(chunk.max(initial=0)) + 1
-    unit, place = np.unique(microbatch * num_chunks + chunk, return_inverse=True)
+    unit, unit_of_row = np.unique(microbatch * num_chunks + chunk, return_inverse=True)
     start, end, kind = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows], trace["kind"][rows].astype(np.str_)
     opened, backward, closed = np.full(unit.size, np.iinfo(np.int64).max), *np.zeros((2, unit.size), dtype=np.int64)
-    np.minimum.at(opened, place, start)
-    np.maximum.at(backward, place[kind != "W"], end[kind != "W"])
-    np.maximum.at(closed, place, end)
+    np.minimum.at(opened, unit_of_row, start)
+    np.maximum.at(backward, unit_of_row[kind != "W"], end[kind != "W"])
+    np.maximum.at(closed, unit_of_row, end)
     return _Units(
         microbatch=unit // num_chunks, chunk=unit % num_chunks, opened=opened, backward=backward, closed=closed
     )

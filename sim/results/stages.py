@@ -64,8 +64,8 @@ def _rows_of(trace: Trace, stage: int, lane: int) -> tuple[NDArray[np.intp], Int
     begins, ends = np.searchsorted(busy_to, first, "right"), np.searchsorted(busy_from, last, "left")
     pieces = np.maximum(ends - begins + 1, 0)
     which = np.repeat(np.arange(transfers.size), pieces)
-    place = np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces) + begins[which]
-    low, high = np.maximum(free_from[place], first[which]), np.minimum(free_to[place], last[which])
+    gap = np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces) + begins[which]
+    low, high = np.maximum(free_from[gap], first[which]), np.minimum(free_to[gap], last[which])
     some = low < high
     return (
         np.concatenate([kernels, transfers[which][some]]),

@@ -2,6 +2,7 @@
 
 from sim.build.collective import build_collective
 from sim.engine.simulation import run_plan
+from sim.errors import InvalidValueError
 from sim.plan.collective import CollectivePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
@@ -36,6 +37,13 @@ class CollectiveRun(ScenarioRun):
             link_timeline=options.link_timeline,
             keep_ended=options.pairs,
         )
+        if run.trace.step_ns == 0:
+            raise InvalidValueError(
+                "workload.tokens",
+                rule=f"send something to another rank with op {self.work.op}",
+                value=self.work.tokens,
+                hint="All tokens stay on their ranks: give more tokens, a larger model.top_k or another routing.",
+            )
         time_s, num_ranks = run.trace.step_ns / 1e9, self.work.ranks.size
         algbw = plan.logical_bytes / time_s
         return Simulated(

@@ -18,6 +18,7 @@ from functools import partial
 from sim.build.assumptions import Assumption
 from sim.errors import InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
+from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
 from sim.run.simulate import simulate_scenario
@@ -67,7 +68,8 @@ def run_many(
         return
     others = set(multiprocessing.active_children())
     # spawn and not fork: the caller may run threads (a progress display does)
-    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=context, initializer=end_with_parent)
     try:
         order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
         with _interrupts_blocked():  # which the processes inherit: an interrupt is for this one alone

@@ -98,7 +98,7 @@ def microbatch_memory(trace: Trace, kept: HeldBytes, layout: ChunkLayout) -> dic
     {'held_bytes': 3000000000, 'held_microbatches': 3.0}
     """
     chunk = ChunkMemory(activations=kept.B, weight_pass=kept.W)
-    stage = StageMemory(chunks=(chunk,) * (2 if layout.kind == "both_ways" else 1))
+    stage = StageMemory(chunks=(chunk,) * layout.num_copies)
     num_microbatches = int(trace.ints("microbatch").max(initial=0)) + 1  # of one batch
     memory = memory_of(trace, [stage] * layout.num_stages, capacity_bytes=1.0, microbatches=num_microbatches)
     peak = memory["peak_bytes_per_gpu"]["total"]

@@ -194,7 +194,7 @@ def estimate_of_plan(
     Parameters
     ----------
     plan
-        A plan for this alone: the plan of a run must be asked for its passes in their order.
+        A plan made for this estimate alone: the plan of a run must give its passes in their order.
     kinds
         Kinds of passes: F, or F and B.
     num_microbatches

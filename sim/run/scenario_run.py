@@ -129,10 +129,11 @@ class ScenarioRun(ABC):
             The run would go over a limit, or cannot go on (a deadlock names its cycle).
         """
         try:
-            options.limits.check_minimum(self.minimum_resources())
-            if options.limits.are_set:
-                options.limits.check_estimate(self.estimated_resources())
-            return self._simulate(options)
+            with self.scenario.located_errors():
+                options.limits.check_minimum(self.minimum_resources())
+                if options.limits.are_set:
+                    options.limits.check_estimate(self.estimated_resources())
+                return self._simulate(options)
         except TimeRangeError as error:
             message = f"{error}{_quantities_of(self.scenario)}"
             raise SimulationError(message, file=self.scenario.path) from None

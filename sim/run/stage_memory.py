@@ -8,7 +8,7 @@ Model
               and 3 hold whole
     experts   copies of tokens that arrived: of a microbatch of one lane, or where experts serve all stages of all lanes
     logits    of a microbatch in the model's type (4 bytes where the head is computed in these), and in training the
-              softmax in 4 bytes beside them; once more for each layer of MTP
+              softmax in 4 bytes in addition; once more for each layer of MTP
 
 A stage of a bidirectional pipeline holds two chunks of the model, its own and that of the stage opposite.
 """

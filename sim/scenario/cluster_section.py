@@ -151,7 +151,7 @@ class DeviceSpec(Section):
     peak_bf16: FlopRate | None = None
     """Dense peak of bf16 matrix products [FLOP/s]."""
     kernel_overhead: Seconds | None = None
-    """Time every kernel takes beside its work [s]."""
+    """Time that every kernel takes in addition to its work [s]."""
     gemm_efficiency: Efficiency | None = None
     """Share of the peak that large matrix products reach."""
     memory_efficiency: Efficiency | None = None
@@ -176,8 +176,8 @@ class ClusterSpec(Section):
     preset: Text | None = None
     """Name of a cluster, as `moesim list presets` shows them; this or `file`."""
     file: Text | None = None
-    """A cluster described in a file beside the scenario: .yaml, .graphml, NCCL's .xml, .txt of `nvidia-smi topo -m` or
-    rocm-smi."""
+    """A cluster as a file in the scenario's folder: .yaml, .graphml, NCCL's .xml, .txt of `nvidia-smi topo -m`
+    or rocm-smi."""
     num_nodes: Annotated[int, count_of("cluster.num_nodes")] | None = None
     """How many nodes (of gb200-nvl72: racks); at most 65,536 GPUs in all. A .yaml or .graphml file has its number."""
     device: Annotated[DeviceSpec, BeforeValidator(_as_device, json_schema_input_type=str | DeviceSpec)] = DeviceSpec()

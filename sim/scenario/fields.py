@@ -1,7 +1,7 @@
 """The kinds of value a scenario's keys take, as pydantic types that say in plain words what they want.
 
 Each check runs before pydantic's own, so that its rule, value and hint reach the message; pydantic's constraints stay
-beside it for the JSON Schema.
+too, for the JSON Schema.
 """
 
 import itertools

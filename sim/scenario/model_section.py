@@ -1,7 +1,7 @@
 """`model:` of a scenario: the shape of the language model.
 
 Fields of a kind of attention or FFN are named as in Hugging Face's configs. `workloads.model.ModelSpec` declares
-the keys and checks that they fit; here stands what a file may leave out.
+the keys and `workloads.layer_kinds` checks that they fit; here stands what a file may leave out.
 """
 
 from dataclasses import MISSING, fields
@@ -13,7 +13,8 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import MAX_SIZES, Text, count_of, name_of
 from sim.scenario.places import key_path
 from sim.scenario.sections import DerivedSection, keys_from
-from workloads.model import DTYPE_BYTES, LAYER_TYPES, SCORING_FUNCS, ModelSpec
+from workloads.layer_kinds import LAYER_TYPES, SCORING_FUNCS
+from workloads.model import DTYPE_BYTES, ModelSpec
 
 __all__ = ["REQUIRED_FIELDS", "ModelSection"]
 

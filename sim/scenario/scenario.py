@@ -168,7 +168,9 @@ class Scenario:
         path = path_of(error)
         if error.is_located or path[:1] == () or path[0] not in ScenarioSpec.model_fields:
             return error if error.is_located or other_file is None else error.at(file=str(other_file), line=error.line)
-        if not self._states(path):
+        if error.value is None and not self.is_given(dotted(path)):
+            error = InvalidValueError(path, error.rule, "nothing", error.hint)
+        elif not self._states(path):
             error = InvalidValueError(path, error.rule, f"nothing, which is {error.value}", error.hint)
         return self.places.located(error)
 
@@ -208,12 +210,12 @@ class Scenario:
         except (OSError, ValueError, RuntimeError):
             inside = exists = False
         if not inside:
-            hint = "Copy it beside the scenario and write its name."
+            hint = "Copy it into the scenario's folder and write its name."
             raise self.located(InvalidValueError(key, "be in the scenario's folder", file, hint))
         if not exists:
             hint = f"The path is relative to the scenario's folder: {folder}."
             raise self.located(InvalidValueError(key, "exist", file, hint))
         if kind is not None:
-            hint = "Write the content into a file beside the scenario, and name that file."
+            hint = "Write the content into a file in the scenario's folder, and name that file."
             raise self.located(InvalidValueError(key, "be a regular file", f"{file}, {kind}", hint))
         return path

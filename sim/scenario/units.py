@@ -213,7 +213,7 @@ def quantity_pattern(dimension: Dimension) -> str:
 
 
 def respelt(text: str, units: Collection[str], *, bare: bool = False) -> str | None:
-    """Return a quantity with a unit of `units`, or with `bare` one without; None where it cannot be told.
+    """Return a quantity with a unit of `units`, or with `bare` one without; None where the unit is unknown.
 
     Examples
     --------
@@ -272,7 +272,7 @@ def _offered(wanted: Dimension | None) -> list[str]:
 
 
 def _ours(text: object, wanted: Dimension | None) -> str | None:
-    """Return what is written in another spelling in the table's; None if it cannot be told."""
+    """Return a text in the spelling of the table of units; None where its unit is unknown."""
     return respelt(text, _offered(wanted), bare=wanted is None) if isinstance(text, str) else None
 
 

@@ -210,7 +210,7 @@ class _Composer:
                     path, "have texts as keys", "a list or mapping as a key", "Write `key: value`.", event
                 )
             self._refuse_extras(event, path)
-            key = str(event.value)
+            key = _with_joined_pairs(str(event.value))
             if not _is_unicode(key):
                 raise self._error(path, "have Unicode keys", shown(key), "Write the key without escapes.", event)
             if key in mapping:
@@ -229,7 +229,7 @@ class _Composer:
 
     def _scalar(self, event: ScalarEvent, path: KeyPath) -> Any:  # noqa: ANN401 - a YAML value is of any type
         """Return a scalar by the rules of YAML 1.2; what is quoted is a text."""
-        text = str(event.value)
+        text = _with_joined_pairs(str(event.value))
         if not _is_unicode(text):
             hint = "Remove the escape of half a character, \\ud800 to \\udfff."
             raise self._error(path, "be Unicode text", shown(text), hint, event)
@@ -279,6 +279,17 @@ class _Composer:
         if "'\\t'" in problem:
             hint = "Write spaces instead of the tab."
         return _whole(self._file, "be valid YAML", f"an error ({shown(problem)})", hint, line)
+
+
+def _with_joined_pairs(text: str) -> str:
+    r"""Return a text in which two escapes of half a character are one character, as JSON writes emoji.
+
+    >>> _with_joined_pairs("\ud83d\ude00") == "\U0001f600"
+    True
+    """
+    if _is_unicode(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _is_unicode(text: str) -> bool:

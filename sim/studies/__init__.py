@@ -1,4 +1,4 @@
-"""Many runs: what is asked of several simulations together.
+"""Studies that need several simulations: claims, validation, comparisons of schedules, stress and fitting.
 
 Contents
 --------
@@ -9,4 +9,5 @@ Contents
 - `sim.studies.fitting`: changes under which a work would fit into memory; `order_memory`: the peak of memory that the
   order of the passes decides.
 - `sim.studies.stress`: skews of the routing against remedies.
+- `sim.studies.source_digest`: a digest of the source files, which results carry.
 """

@@ -30,7 +30,7 @@ def under_schedule(scenario: Scenario, kind: str, num_chunks: int | None = None)
 
     Layers that are given by hand are spread over the new parts of the model; where a layout has another number of
     parts, embedding and loss then stand with the first and the last part. A strategy whose name has chunks loses
-    them there where others are needed, and keeps the axes that stand beside the name.
+    them there where others are needed, and keeps the axes that stand next to the name.
 
     Parameters
     ----------

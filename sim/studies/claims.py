@@ -148,7 +148,7 @@ def _with_fitting_changes(run: ScenarioRun, simulated: Simulated) -> tuple[Simul
 
 
 def _findings_of_run(simulated: Simulated, metrics: Sequence[str]) -> list[str]:
-    """Return what the run of the scenario itself says beside its claims."""
+    """Return the findings of the scenario's own run that no claim is about."""
     findings = []
     if BLOCKING_EXCHANGE in simulated.mesh and BLOCKING_EXCHANGE not in metrics:
         findings.append(f"Expert exchange over all stages: {simulated.explanations[BLOCKING_EXCHANGE]}")

@@ -1,4 +1,4 @@
-"""A published figure beside the modelled one, and what the errors of several come to.
+"""A published figure with the modelled figure, and the summary of the errors of several figures.
 
 Model
 -----
@@ -19,7 +19,7 @@ __all__ = ["Figure", "Summary", "summarise"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One published figure beside the modelled one."""
+    """One published figure and the modelled figure."""
 
     suite: str
     """Name of its suite."""

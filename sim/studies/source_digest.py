@@ -1,4 +1,4 @@
-"""A digest of the program's own source files, by which results of other code are told apart."""
+"""A digest of the program's own source files, which changes with every change of the code."""
 
 import hashlib
 from functools import cache
@@ -17,8 +17,9 @@ _PACKAGES: Final = ("sim", "topology", "workloads")
 def source_digest() -> str:
     """Return a digest of the content of every Python file of the installed packages, and of NumPy's version.
 
-    Where only the version of the program told results apart, those from before a change of its code would be taken for
-    those after. NumPy's version counts because streams of random numbers may change with it. Read once in a process.
+    If results were labelled by the version of the program alone, results from before a change of the code would be
+    taken for results from after the change. NumPy's version counts because streams of random numbers may change with
+    it. The files are read once in a process.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Validation: published figures, each beside what the model says, and the errors of each suite.
+"""Validation: published figures compared with modelled figures, and the errors of each suite.
 
 Figures of one case with the same `set` share a simulation. Figures that are set apart, with a reason, are simulated and
 shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`.

@@ -1,4 +1,4 @@
-"""What is simulated beside a scenario for its claims: its alternatives, its rivals, and further seeds.
+"""The further scenarios that are simulated for a scenario's claims: its alternatives, its rivals, and further seeds.
 
 Each of these is a scenario of its own. A rival may be a bare strategy name: what the name leaves open is filled in.
 """
@@ -19,7 +19,7 @@ __all__ = ["Variants", "suit_rival", "variants_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Variants:
-    """The scenarios beside a scenario, in the order in which they are simulated."""
+    """The further scenarios of a scenario's claims, in the order in which they are simulated."""
 
     alternatives: list[Scenario]
     """One for each entry of `alternatives`; none where there is no claim."""
@@ -37,7 +37,7 @@ class Variants:
 
 
 def variants_of(scenario: Scenario) -> Variants:
-    """Return the scenarios that the claims of a scenario need beside it.
+    """Return the further scenarios that the claims of a scenario need.
 
     Raises
     ------

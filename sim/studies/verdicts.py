@@ -53,7 +53,7 @@ def judge_claims(
     simulated
         The run of the scenario itself.
     variants, observations
-        The scenarios beside it, and what the run of each of them says, in the same order.
+        The further scenarios, and what the run of each of them gave, in equal order.
     """
     num_alternatives, num_rivals = len(variants.alternatives), len(variants.rivals)
     of_alternatives = observations[:num_alternatives]

@@ -93,7 +93,7 @@ def test_on_a_regular_graph_byte_matrices_load_what_they_load_by_class(preset, n
     wanted, sums = (each.pairs(src, dst).sums(matrices) for each in (regular, found))
     assert (sums.total_bytes, sums.num_flows) == (wanted.total_bytes, wanted.num_flows)
     np.testing.assert_allclose(sums.latency_s, wanted.latency_s, rtol=ROUNDING)
-    for way in ("there", "back"):
+    for way in ("forward", "reverse"):
         (loads_, drain_s), (wanted_loads, wanted_s) = (
             getattr(each, way)(regular.capacity_bytes_per_s) for each in (sums, wanted)
         )

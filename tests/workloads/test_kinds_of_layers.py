@@ -262,7 +262,7 @@ def test_rotary_embedding_keeps_rotated_queries_and_keys_beside_the_projection()
     """Of Llama 3 70B 64 + 8 heads of 128 a token and layer."""
     llama, mesh = MODELS["llama3-70b"], mesh_of("TP8")
     kept = [
-        activation_bytes_per_microbatch(replace(llama, rotary_embedding=on), mesh, range(80), 10, "none")
+        activation_bytes_per_microbatch(replace(llama, unfused_rotary_embedding=on), mesh, range(80), 10, "none")
         for on in (False, True)
     ]
     assert kept[1] - kept[0] == 80 * 10 * 2 * 72 * 128 / 8

@@ -11,7 +11,14 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from sim.errors import InvalidValueError
-from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule, place_experts, split_over_replicas
+from workloads.placement import (
+    PLACEMENTS,
+    PlacementKind,
+    PlacementRequest,
+    PlacementRule,
+    place_experts,
+    split_over_replicas,
+)
 from workloads.placement.bound import min_busiest_loads
 from workloads.placement.eplb import eplb, pack
 
@@ -89,7 +96,9 @@ def test_no_placement_loses_or_doubles_an_expert(kind, data):
         replicas = -num_experts % num_ranks + num_ranks * data.draw(st.integers(0, 2))
     loads = np.array(data.draw(st.lists(st.integers(0, 1000), min_size=num_experts, max_size=num_experts)), dtype=float)
     rule = PlacementRule(kind=kind, replicas=replicas) if replicas else rule_of(kind, num_experts, num_ranks)
-    slots = place_experts(rule, num_experts=num_experts, num_ranks=num_ranks, layer=3, loads=loads)
+    slots = place_experts(
+        PlacementRequest(rule=rule, num_experts=num_experts, num_ranks=num_ranks, layer=3, loads=loads)
+    )
     assert slots.shape == (num_ranks, (num_experts + replicas) // num_ranks)
     copies = np.bincount(slots.ravel(), minlength=num_experts)
     assert (copies >= 1).all()
@@ -110,7 +119,9 @@ def test_no_placement_is_below_the_bound_on_a_thousand_random_loads():
         plain = bound_of(loads, num_slots=num_experts, num_ranks=num_ranks)
         for kind in PLACEMENTS:
             rule = rule_of(kind, num_experts, num_ranks, replicas)
-            slots = place_experts(rule, num_experts=num_experts, num_ranks=num_ranks, loads=loads)
+            slots = place_experts(
+                PlacementRequest(rule=rule, num_experts=num_experts, num_ranks=num_ranks, loads=loads)
+            )
             assert busiest(loads, slots) >= (bound if kind == "eplb" else plain) * (1 - 1e-12), kind
 
 
@@ -123,7 +134,12 @@ def test_eplb_is_as_good_as_the_document_says(num_experts, num_ranks, replicas, 
     shape = {"num_experts": num_experts, "num_ranks": num_ranks}
     for loads in thousand_loads(num_experts):
         eplb_, greedy = (
-            busiest(loads, place_experts(rule_of(kind, num_experts, num_ranks, replicas), loads=loads, **shape))
+            busiest(
+                loads,
+                place_experts(
+                    PlacementRequest(rule=rule_of(kind, num_experts, num_ranks, replicas), loads=loads, **shape)
+                ),
+            )
             for kind in ("eplb", "greedy")
         )
         found += eplb_ < greedy
@@ -207,7 +223,9 @@ def test_tokens_are_conserved_over_replicas(data):
 
 def test_a_placement_by_hand_must_hold_each_expert_once():
     with pytest.raises(InvalidValueError, match="each once"):
-        place_experts(PlacementRule(kind="explicit", experts=((0, 1), (1, 2))), num_experts=4, num_ranks=2)
+        place_experts(
+            PlacementRequest(rule=PlacementRule(kind="explicit", experts=((0, 1), (1, 2))), num_experts=4, num_ranks=2)
+        )
 
 
 def test_a_plan_by_hand_may_be_another_in_each_layer():
@@ -215,16 +233,25 @@ def test_a_plan_by_hand_may_be_another_in_each_layer():
     plans = (((0, 1), (2, 3)), ((0, 2), (1, 3)))
     for experts, nth, expected in [(plans[0] + plans[1], 1, plans[1]), (plans[1], 1, plans[1])]:
         rule = PlacementRule(kind="explicit", experts=experts)
-        slots = place_experts(rule, num_experts=4, num_ranks=2, nth=nth, num_layers=2)
+        slots = place_experts(
+            PlacementRequest(rule=rule, num_experts=4, num_ranks=2, expert_layer=nth, num_expert_layers=2)
+        )
         np.testing.assert_array_equal(slots, expected)
     for bad, layers in [(plans[0] + plans[1], 3), (plans[0] + ((0, 2), (1, 2)), 2), (plans[0][:1], 2)]:
         with pytest.raises(InvalidValueError, match=f"in all layers or for each of the {layers} with experts, got"):
-            place_experts(PlacementRule(kind="explicit", experts=bad), num_experts=4, num_ranks=2, num_layers=layers)
+            place_experts(
+                PlacementRequest(
+                    rule=PlacementRule(kind="explicit", experts=bad),
+                    num_experts=4,
+                    num_ranks=2,
+                    num_expert_layers=layers,
+                )
+            )
 
 
 def test_replicas_must_fill_all_ranks_alike():
     with pytest.raises(InvalidValueError, match="equally many slots"):
-        place_experts(PlacementRule(kind="eplb", replicas=3), num_experts=4, num_ranks=2)
+        place_experts(PlacementRequest(rule=PlacementRule(kind="eplb", replicas=3), num_experts=4, num_ranks=2))
 
 
 @pytest.mark.parametrize("groups", [3, 5, 8])
@@ -234,14 +261,16 @@ def test_groups_that_do_not_fit_nodes_and_experts_are_refused(groups):
     with pytest.raises(
         InvalidValueError, match=f"groups must divide 12 experts and be a multiple of the 2 .* got {groups}. "
     ):
-        place_experts(rule, num_experts=12, num_ranks=4, num_nodes=2)
+        place_experts(PlacementRequest(rule=rule, num_experts=12, num_ranks=4, num_nodes=2))
     for fits in (1, 2, 6):
-        place_experts(PlacementRule(kind="eplb", groups=fits), num_experts=12, num_ranks=4, num_nodes=2)
+        place_experts(
+            PlacementRequest(rule=PlacementRule(kind="eplb", groups=fits), num_experts=12, num_ranks=4, num_nodes=2)
+        )
 
 
 def test_an_unknown_placement_is_refused():
     with pytest.raises(InvalidValueError, match=r"placement\.kind must be one of contiguous"):
-        place_experts(PlacementRule(kind="best"), num_experts=4, num_ranks=2)
+        place_experts(PlacementRequest(rule=PlacementRule(kind="best"), num_experts=4, num_ranks=2))
 
 
 def test_a_placement_entered_in_the_dict_alone_places_experts(monkeypatch):
@@ -251,7 +280,7 @@ def test_a_placement_entered_in_the_dict_alone_places_experts(monkeypatch):
         return np.arange(request.num_experts)[::-1].reshape(request.num_ranks, -1)
 
     monkeypatch.setitem(PLACEMENTS, "reverse", PlacementKind(summary="toy", place=reverse))
-    slots = place_experts(PlacementRule(kind="reverse"), num_experts=4, num_ranks=2)
+    slots = place_experts(PlacementRequest(rule=PlacementRule(kind="reverse"), num_experts=4, num_ranks=2))
     assert slots.tolist() == [[3, 2], [1, 0]]
 
 
@@ -262,5 +291,5 @@ def test_a_placement_says_what_it_is(kind):
     assert placement.summary
     assert set(placement.required_settings) <= set(placement.settings)
     assert placement.is_planned == placement.uses("window")
-    slots = place_experts(rule_of(kind, 8, 4), num_experts=8, num_ranks=4)
+    slots = place_experts(PlacementRequest(rule=rule_of(kind, 8, 4), num_experts=8, num_ranks=4))
     assert placement.is_contiguous <= (slots.ravel().tolist() == list(range(8)))

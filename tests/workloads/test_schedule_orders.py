@@ -37,7 +37,7 @@ TIMES_OR_NONE = st.tuples(*[st.sampled_from([0, 0, 1, 2, 20])] * 3)
 
 def legal(kind, p, m):
     """Return a pipeline that the schedule takes, near the one drawn."""
-    p = p + p % 2 if SCHEDULES[kind].copies == 2 else p
+    p = p + p % 2 if SCHEDULES[kind].layout_on(2).num_copies == 2 else p
     return (p, 2 * p + 2 * (m // 4)) if SCHEDULES[kind].pairs else (p, m)
 
 
@@ -55,7 +55,7 @@ def drain(schedule: FixedOrder, num_stages: int) -> list[list[Pass]]:
 def test_every_pass_runs_once_on_every_stage(kind, p, m, v):
     p, m = legal(kind, p, m)
     pipeline_order = make(kind, p, m, v=v)
-    copies, chunks = SCHEDULES[kind].copies, pipeline_order.layout.num_chunks
+    copies, chunks = SCHEDULES[kind].layout_on(2).num_copies, pipeline_order.layout.num_chunks
     assert len(pipeline_order.order) == p
     for steps in pipeline_order.order:
         counted = Counter(pass_ for step in steps for pass_ in split_step(step))
@@ -80,7 +80,7 @@ def test_a_schedule_never_deadlocks_and_never_beats_its_own_work(kind, *, p, m, 
     p, m = legal(kind, p, m)
     pipeline_order = make(kind, p, m, v=v)
     spans = run_order(kind, pipeline_order.order, durations(pipeline_order.order, times), v=v, hop=hop)
-    of_chunks = sum(times) * pipeline_order.layout.num_chunks / SCHEDULES[kind].copies
+    of_chunks = sum(times) * pipeline_order.layout.num_chunks / SCHEDULES[kind].layout_on(2).num_copies
     end = max(stage[-1][1] for stage in spans)
     assert end >= m * of_chunks
     assert end >= p * (times[0] + times[1]) + 2 * (p - 1) * hop
@@ -197,7 +197,9 @@ def test_forward_alone_of_any_schedule_ends(kind, p, m, v):
     p, m = legal(kind, p, m)
     pipeline_order = make(kind, p, m, v=v).forward()
     spans = run_order(kind, pipeline_order.order, lambda *_: 1, v=v)
-    assert [len(stage) for stage in spans] == [m * pipeline_order.layout.num_chunks // SCHEDULES[kind].copies] * p
+    assert [len(stage) for stage in spans] == [
+        m * pipeline_order.layout.num_chunks // SCHEDULES[kind].layout_on(2).num_copies
+    ] * p
 
 
 @EVERY_SCHEDULE

@@ -1,4 +1,11 @@
-"""How nodes are wired: `WIRINGS` has each wiring by its name in a scenario; the fields of a wiring are its options."""
+"""How nodes are wired: `WIRINGS` has each wiring by its name in a scenario; the fields of a wiring are its options.
+
+Contents
+--------
+- `topology.fabrics.clos`: leaves and spines.
+- `topology.fabrics.dragonfly`: groups of switches, every two groups linked.
+- `topology.fabrics.torus`: a switch per node, linked to its neighbours.
+"""
 
 from dataclasses import MISSING, dataclass, fields
 

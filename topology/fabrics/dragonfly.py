@@ -97,9 +97,9 @@ class Dragonfly:
                 other = (group + distance) % num_groups
                 if other < group:
                     continue
-                here = range(distance - 1, self._num_slots, num_groups - 1)
-                there = range(num_groups - distance - 1, self._num_slots, num_groups - 1)
-                for a, b in zip(here, there, strict=False):  # one may have a cable more, which stays unused
+                slots = range(distance - 1, self._num_slots, num_groups - 1)
+                other_slots = range(num_groups - distance - 1, self._num_slots, num_groups - 1)
+                for a, b in zip(slots, other_slots, strict=False):  # a slot more of one group stays unused
                     switches = a // self.global_links_per_switch, b // self.global_links_per_switch
                     ends = self._name(group, switches[0]), self._name(other, switches[1])
                     self._add_cable(graph, spec, ends, cable)

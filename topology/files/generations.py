@@ -224,7 +224,7 @@ def _start_of(gfx: str) -> str:
 
 
 def technology_of(device: str, *, sm: int, gfx: str = "", kinds: Iterable[str], gpus_per_node: int = 8) -> str | None:
-    """Return the technology inside a node of such GPUs and kinds of links, as protocols are told apart; None: unknown.
+    """Return the technology inside a node of such GPUs and kinds of links, by which protocols differ; None: unknown.
 
     >>> technology_of("h800-sxm", sm=90, kinds=["nvlink", "pcie"]), technology_of("l40s", sm=89, kinds=["pcie"])
     ('nvlink4-h800', 'pcie4')

@@ -29,6 +29,8 @@ __all__ = ["graph_to_graphml", "graphml_to_graph", "parse_xml"]
 
 _NUMBERS = ("rank", "node", "rail", "unit")
 _FIGURES = ("bandwidth_bytes_per_s", "efficiency", "latency_s", "speed")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no XML file may hold, escaped or not."""
 _DECLARED = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
@@ -42,7 +44,7 @@ def graph_to_graphml(graph: "nx.DiGraph[str]") -> str:
     """
     buffer = io.BytesIO()
     nx.write_graphml_xml(graph, buffer)
-    return buffer.getvalue().decode("utf-8") + "\n"
+    return _NOT_XML.sub("?", buffer.getvalue().decode("utf-8")) + "\n"
 
 
 def graphml_to_graph(text: str, name: str = "") -> "nx.DiGraph[str]":

@@ -190,8 +190,8 @@ def _check_elements(system: ET.Element, found: _Found) -> None:
             rule, hint = f"be one of {', '.join(_ELEMENTS)}", "Remove it if it carries no links, or write YAML."
             raise _refused(f"element `{element.tag}`{inside}", rule, "an unknown element", hint)
         if parent is not None and parent.tag not in known[0].split():
-            places = " or ".join(f"`{place}`" for place in known[0].split()) or "no"
-            rule = f"stand in a {places} element" if known[0] else "be the outermost element"
+            parents = " or ".join(f"`{tag}`" for tag in known[0].split()) or "no"
+            rule = f"stand in a {parents} element" if known[0] else "be the outermost element"
             raise _refused(_shown(element), rule, f"one in `{parent.tag}`", "Check that the file is whole.")
         for attribute in element.attrib:
             if attribute not in known[1].split():
@@ -335,16 +335,16 @@ def _pcie_bytes_per_s(pci: ET.Element) -> float:
 
 
 def _add_pci_links(system: ET.Element, node: OneNode, found: _Found) -> None:
-    """Join PCIe switches that have a link to one another beside the links to their CPUs."""
+    """Join PCIe switches that have a link to one another in addition to the links to their CPUs."""
     by_bus = {pci.get("busid", "").lower(): pci for pci in system.iter("pci")}
     for link in system.iter("pcilink"):
-        here, there = found.parents[link], by_bus.get(link.get("target", "").lower())
-        ends = found.names.get(here), None if there is None else found.names.get(there)
-        if ends[0] is None or ends[1] is None or ends[0] == ends[1] or there is None:
+        switch, target_switch = found.parents[link], by_bus.get(link.get("target", "").lower())
+        ends = found.names.get(switch), None if target_switch is None else found.names.get(target_switch)
+        if ends[0] is None or ends[1] is None or ends[0] == ends[1] or target_switch is None:
             target = link.get("target", "nothing")
-            node.warnings.append(f"The link of PCIe switch {here.get('busid')} to {target} leads to no GPU or NIC.")
+            node.warnings.append(f"The link of PCIe switch {switch.get('busid')} to {target} leads to no GPU or NIC.")
         elif not node.graph.has_edge(ends[0], ends[1]):
-            _join_pcie(node, ends[0], ends[1], min(_pcie_bytes_per_s(here), _pcie_bytes_per_s(there)))
+            _join_pcie(node, ends[0], ends[1], min(_pcie_bytes_per_s(switch), _pcie_bytes_per_s(target_switch)))
 
 
 def _add_cpu_links(system: ET.Element, node: OneNode, found: _Found) -> None:
@@ -527,17 +527,17 @@ def _split_hosts(node: OneNode, found: _Found) -> None:
         node.nics = {nic: data for nic, data in node.nics.items() if nic not in idle}
     if len(hosts) == 1:
         return
-    parts = list(nx.weakly_connected_components(node.graph))
-    part_of = {vertex: number for number, part in enumerate(parts) for vertex in part}
-    number_of_part: dict[int, int] = {}
+    components = list(nx.weakly_connected_components(node.graph))
+    component_of = {vertex: number for number, component in enumerate(components) for vertex in component}
+    node_of_component: dict[int, int] = {}
     for gpu in node.gpus:
-        number_of_part.setdefault(part_of[gpu], len(number_of_part))
-    number_of_host = {host_of[gpu]: number_of_part[part_of[gpu]] for gpu in node.gpus}
+        node_of_component.setdefault(component_of[gpu], len(node_of_component))
+    number_of_host = {host_of[gpu]: node_of_component[component_of[gpu]] for gpu in node.gpus}
     node.node_of = {
-        vertex: number_of_host[host_of[vertex]] if vertex in host_of else number_of_part[part_of[vertex]]
+        vertex: number_of_host[host_of[vertex]] if vertex in host_of else node_of_component[component_of[vertex]]
         for vertex in node.graph
     }
-    if len(number_of_part) == 1:
+    if len(node_of_component) == 1:
         node.warnings.append(f"The NVSwitches of the {len(hosts)} hosts of the file are taken as one NVLink domain.")
 
 

@@ -2,8 +2,8 @@
 
 Model
 -----
-Servers have NICs for storage and for the front end beside those of the compute network. Without names, the NICs in use
-are, of all NICs of the node:
+Servers have NICs for storage and for the front end in addition to the NICs of the compute network. Without names,
+the NICs in use are, of all NICs of the node:
 
 1. those that share a PCIe switch with a GPU, where these have at least half of the bandwidth; on a CPU that has GPUs
    and no such NIC, all NICs of the CPU;

@@ -18,9 +18,9 @@ Model
 Assumptions
 -----------
 Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
-biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. Rotated queries
-and keys are kept for the backward pass beside the whole QKV projection, which the values are a part of (as in
-Megatron-LM; measured memory of Llama 3 70B: docs/models.md).
+biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. With an
+unfused rotary embedding, rotated queries and keys are kept like the whole QKV projection, of which the values are a
+view (docs/models.md has measured memory).
 
 References
 ----------
@@ -83,7 +83,7 @@ class GroupedQueryAttention:
     has_gate: bool = False
     """Whether the output is multiplied by a gate, which is projected like the queries."""
     is_rotary: bool = False
-    """Whether queries and keys are rotated, which keeps rotated ones beside the QKV projection."""
+    """Whether queries and keys are rotated, which keeps both them and the QKV projection."""
 
     @property
     def num_matrix_params(self) -> int:

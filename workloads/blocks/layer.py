@@ -9,7 +9,7 @@ A layer that predicts a further token (multi-token prediction, MTP) first joins 
 embedding of the next token, each after a norm, by a projection from 2 * hidden to hidden, and has a last norm of its
 own. It shares embedding and output head with the model, and passes the head once more:
 
-    MTP          2 * hidden * hidden + 3 * hidden parameters beside those of attention and FFN
+    MTP          2 * hidden * hidden + 3 * hidden parameters in addition to those of attention and FFN
 
 References
 ----------

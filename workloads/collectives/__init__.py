@@ -2,6 +2,14 @@
 
 An algorithm is entered in `COLLECTIVES` (`workloads.collectives.registry`): the entry adds the algorithm to the values
 of `network.all_reduce` and to the conformance tests.
+
+Contents
+--------
+- `workloads.collectives.registry`: the tables of operations and of algorithms.
+- `workloads.collectives.settings`: the section `network:` as one value, and the table of all-to-alls.
+- `workloads.collectives.exchange`: what a collective asks of the network.
+- `workloads.collectives.ring`, `tree`, `hierarchical`: algorithms; `direct`: transfers without an algorithm;
+  `node_relay`: an all-to-all in which a token crosses to each node once.
 """
 
 from workloads.collectives.direct import all_to_all, point_to_point

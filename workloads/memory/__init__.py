@@ -1,7 +1,10 @@
 """Bytes per GPU: what a rank holds at all times, and what a microbatch in flight adds.
 
-`params` counts parameters, `states` makes bytes of them under ZeRO, `activations` says what a microbatch keeps for its
-backward pass under each kind of recomputation, `inference` what prefill keeps, and `reserved` what is no tensor's.
+Contents
+--------
+- `workloads.memory.params`: parameters of a rank; `states`: their bytes under ZeRO; `precision`: in which types.
+- `workloads.memory.activations`: what a microbatch keeps for its backward pass; `inference`: what prefill keeps.
+- `workloads.memory.reserved`: memory that a process takes in addition to a framework's tensors.
 """
 
 from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute

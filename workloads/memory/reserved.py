@@ -1,4 +1,4 @@
-"""What a process takes of a GPU's memory beside a framework's tensors: its context, and buffers of communicators.
+"""Memory of a GPU that a process takes in addition to a framework's tensors: its context, and buffers of communicators.
 
 Model
 -----

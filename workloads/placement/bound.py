@@ -29,7 +29,7 @@ placement may differ from row to row of the loads, which real placements do not:
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.placement.kinds import PlacementRule, place_experts
+from workloads.placement.kinds import PlacementRequest, PlacementRule, place_experts
 
 __all__ = ["max_over_mean", "min_busiest_loads"]
 
@@ -102,7 +102,7 @@ def max_over_mean(loads: FloatArray, *, num_ranks: int, replicas: int = 0) -> di
         rules.append(PlacementRule(kind="eplb", replicas=replicas))
     ratios, mean = {}, float(loads.sum()) / num_ranks
     for rule in rules:
-        slots = place_experts(rule, num_experts=loads.size, num_ranks=num_ranks, loads=loads)
+        slots = place_experts(PlacementRequest(rule=rule, num_experts=loads.size, num_ranks=num_ranks, loads=loads))
         per_replica = loads / np.bincount(slots.ravel(), minlength=loads.size)
         ratios[rule.kind] = float(per_replica[slots].sum(axis=1).max()) / mean
     bound = min_busiest_loads(loads[None], num_slots=loads.size + replicas, num_ranks=num_ranks)

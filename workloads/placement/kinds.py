@@ -107,18 +107,23 @@ class PlacementRequest:
     """Experts of the layer."""
     num_ranks: int
     """Ranks of a group, which holds all experts."""
-    num_nodes: int
+    num_nodes: int = 1
     """Nodes that the ranks stand on."""
-    layer: int
+    layer: int = 0
     """Number of the layer in the model, for random placements."""
-    seed: int
+    seed: int = 1
     """Seed of random placements."""
-    loads: FloatArray
-    """Tokens of each expert that a plan is made from. Shape [E]."""
-    expert_layer: int
+    loads: FloatArray | None = None
+    """Tokens of each expert that a plan is made from; None: equal loads. Shape [E]."""
+    expert_layer: int = 0
     """Number of the layer among the layers with experts."""
-    num_expert_layers: int
+    num_expert_layers: int = 1
     """Layers with experts."""
+
+    @property
+    def expert_loads(self) -> FloatArray:
+        """Tokens of each expert, equal where no loads are given. Shape [E]."""
+        return np.ones(self.num_experts) if self.loads is None else np.asarray(self.loads, dtype=float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +135,7 @@ class PlacementKind:
     place: Callable[[PlacementRequest], IntArray]
     """Returns the expert in each slot of each rank. Shape [R, C]."""
     settings: tuple[str, ...] = ()
-    """Keys of the scenario section `placement` that the placement uses, beside `kind`."""
+    """Keys of the scenario section `placement` that the placement uses in addition to `kind`."""
     required_settings: tuple[str, ...] = ()
     """Keys among `settings` without which the placement has no meaning."""
     is_planned: bool = False
@@ -149,58 +154,20 @@ class PlacementKind:
         return setting in self.settings
 
 
-def place_experts(
-    rule: PlacementRule,
-    *,
-    num_experts: int,
-    num_ranks: int,
-    num_nodes: int = 1,
-    layer: int = 0,
-    seed: int = 1,
-    loads: FloatArray | None = None,
-    nth: int = 0,
-    num_layers: int = 1,
-) -> IntArray:
+def place_experts(request: PlacementRequest) -> IntArray:
     """Return the expert in each slot of each rank. Shape [R, C].
-
-    Parameters
-    ----------
-    rule
-        How experts are placed.
-    num_experts, num_ranks, num_nodes
-        Experts of a layer, ranks of a group, and nodes that the ranks stand on.
-    layer, seed
-        Number of the layer and seed, on which a random placement depends.
-    loads
-        Tokens of each expert that a plan is made from; None: equal loads. Shape [E].
-    nth, num_layers
-        Number of the layer among the layers with experts, and how many layers have experts, for explicit placements.
 
     Examples
     --------
-    >>> place_experts(PlacementRule(kind="round_robin"), num_experts=4, num_ranks=2)
+    >>> place_experts(PlacementRequest(rule=PlacementRule(kind="round_robin"), num_experts=4, num_ranks=2))
     array([[0, 2],
            [1, 3]])
     """
-    if rule.kind not in PLACEMENTS:
-        raise InvalidValueError(
-            field="placement.kind",
-            rule=f"be one of {', '.join(PLACEMENTS)}",
-            value=rule.kind,
-            hint="Use contiguous.",
-        )
-    request = PlacementRequest(
-        rule=rule,
-        num_experts=num_experts,
-        num_ranks=num_ranks,
-        num_nodes=num_nodes,
-        layer=layer,
-        seed=seed,
-        loads=np.ones(num_experts) if loads is None else np.asarray(loads, dtype=float),
-        expert_layer=nth,
-        num_expert_layers=num_layers,
-    )
-    return PLACEMENTS[rule.kind].place(request)
+    kind = request.rule.kind
+    if kind not in PLACEMENTS:
+        rule = f"be one of {', '.join(PLACEMENTS)}"
+        raise InvalidValueError(field="placement.kind", rule=rule, value=kind, hint="Use contiguous.")
+    return PLACEMENTS[kind].place(request)
 
 
 def contiguous_slots(num_experts: int, num_ranks: int, *, replicas: int = 0) -> IntArray:
@@ -272,8 +239,8 @@ def _is_complete(plan: Sequence[int], request: PlacementRequest, num_slots: int)
 def _greedy(request: PlacementRequest) -> IntArray:
     if request.rule.replicas:
         num_slots = request.num_experts + request.rule.replicas
-        return eplb(request.loads, num_slots=num_slots, num_groups=1, num_nodes=1, num_gpus=request.num_ranks)
-    rank, position = pack(request.loads, request.num_ranks)
+        return eplb(request.expert_loads, num_slots=num_slots, num_groups=1, num_nodes=1, num_gpus=request.num_ranks)
+    rank, position = pack(request.expert_loads, request.num_ranks)
     slots = np.zeros((request.num_ranks, request.num_experts // request.num_ranks), dtype=np.intp)
     slots[rank, position] = np.arange(request.num_experts)
     return slots
@@ -295,7 +262,7 @@ def _eplb(request: PlacementRequest) -> IntArray:
             + [Remedy({"placement.groups": 1}, "1, which is none")]
         )
     return eplb(
-        request.loads,
+        request.expert_loads,
         num_slots=request.num_experts + request.rule.replicas,
         num_groups=groups,
         num_nodes=nodes,

@@ -46,8 +46,8 @@ def split_over_replicas(counts: IntArray, slots: NDArray[np.intp]) -> IntArray:
 def moved_experts(before: NDArray[np.intp], after: NDArray[np.intp]) -> IntArray:
     """Return how many experts each rank receives from each other rank when the slots change. Shape [R, R], from by to.
 
-    A rank that held an expert before receives no copy of it. Any other rank receives the expert once, for all its
-    slots, from the first rank that held it.
+    A rank that had an expert before receives no copy of it. Any other rank receives the expert once, for all its
+    slots, from the first rank that had the expert.
 
     Examples
     --------

@@ -151,7 +151,15 @@ def node_probabilities(
     >>> node_probabilities("multinomial", **keys, skew=Skew())
     array([[0.5, 0.5]])
     """
-    request = RoutingRequest(num_experts=num_experts, top_k=top_k, seed=seed, kind=kind, skew=skew)
+    request = RoutingRequest(
+        num_experts=num_experts,
+        top_k=top_k,
+        seed=seed,
+        kind=kind,
+        skew=skew,
+        num_nodes=num_nodes,
+        max_nodes=max_nodes,
+    )
     if ROUTINGS[kind].shares is None or (ROUTINGS[kind].has_equal_shares and not skew.dead_experts):
         return np.full((len(draws), num_nodes), min(1.0, max_nodes / num_nodes))
     inclusion = [inclusion_probabilities(expert_shares(request, layer, mb), top_k) for mb, layer in draws]

@@ -17,7 +17,6 @@ run, whose loads a placement is planned from, have negative numbers: they replay
 """
 
 from math import gcd
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,6 @@ from sim.errors import InvalidValueError
 from workloads.routing.request import Draws, RoutingRequest
 
 __all__ = ["balanced_counts", "recorded_counts", "recorded_shares", "stride_counts"]
-
-_IDLE_SHARE: Final = 1e-12
-"""Share of an idle expert where tokens must take idle experts: too small to take tokens from the others."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -94,19 +90,12 @@ def recorded_counts(request: RoutingRequest, draws: Draws) -> IntArray | None:
 def recorded_shares(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
     """Return the recorded shares, in the order of the recording. Shape [E].
 
-    Where fewer than top_k experts have tokens, every token takes all of these and the rest from the idle experts.
-
-    Examples
-    --------
     >>> from workloads.routing.skew import Skew
-    >>> request = RoutingRequest(num_experts=3, top_k=2, kind="trace", skew=Skew(loads=np.array([[[5.0, 0.0, 0.0]]])))
-    >>> (recorded_shares(request, 0, 0) > 0).tolist()
-    [True, True, True]
+    >>> request = RoutingRequest(num_experts=2, kind="trace", skew=Skew(loads=np.array([[[3.0, 1.0]]])))
+    >>> recorded_shares(request, 0, 0)
+    array([0.75, 0.25])
     """
     tokens = _recorded_tokens(request, layer, microbatch)
-    is_idle = tokens == 0
-    if tokens.size - int(is_idle.sum()) < request.top_k:
-        tokens = np.where(is_idle, _IDLE_SHARE * tokens.sum(), tokens)
     return np.asarray(tokens / tokens.sum(), dtype=float)
 
 

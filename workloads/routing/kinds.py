@@ -38,7 +38,7 @@ class RoutingKind:
     skew_measure: str | None = None
     """What `routing.skew` measures, as a phrase; None: the routing has no skew."""
     settings: tuple[str, ...] = ()
-    """Keys of the scenario section `routing` that the routing uses, beside those that every routing uses."""
+    """Keys of the scenario section `routing` that the routing uses in addition to those that every routing uses."""
     required_settings: tuple[str, ...] = ()
     """Keys among `settings` without which the routing has no meaning."""
     is_balanced: bool = False

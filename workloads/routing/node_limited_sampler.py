@@ -34,7 +34,7 @@ Assumptions
 -----------
 A token may take no expert of a node in its set G: top-8 on 4 of 8 nodes of 8 experts meets 3.72
 nodes on average, and by DeepSeek's rule with independent affinities 3.99. All nodes have equally many experts, in
-order. Beside that the counts have the distribution of tokens that choose independently one by one, up to the rounding
+order. Otherwise the counts have the distribution of tokens that choose independently one by one, up to the rounding
 of doubles.
 
 References

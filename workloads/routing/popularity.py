@@ -7,12 +7,18 @@ each layer shuffles them in its own way, so that the hot experts of two layers a
 `layer_correlation` a layer has the popularity of the layer before it. Dead experts then have no share, and the shares
 of the other experts grow in proportion.
 
+Where fewer experts than top_k have a share (few experts are busy in a recording, the hot expert is dead, a strong skew
+leaves the others less than doubles can hold), every token takes all of these experts and the rest from the idle experts
+that are alive. The idle experts then have a share of 1e-12 each, too small to take tokens from the busy experts. With a
+limit of nodes the same holds for the experts of the nodes that a token may take.
+
 Assumptions
 -----------
 The popularity is the same in all lanes: it belongs to the model and its data.
 """
 
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +30,10 @@ from workloads.routing.request import DEAD, LAYERS, ORDER, RoutingRequest, strea
 __all__ = ["expert_shares"]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+_IDLE_SHARE: Final = 1e-12
+"""Share of an idle expert where tokens must take idle experts."""
 
 
 def expert_shares(request: RoutingRequest, layer: int, microbatch: int) -> FloatArray:
@@ -35,6 +45,12 @@ def expert_shares(request: RoutingRequest, layer: int, microbatch: int) -> Float
     >>> request = RoutingRequest(num_experts=2, kind="zipf", skew=Skew(skew=1.0, shuffled=False))
     >>> expert_shares(request, layer=0, microbatch=0) * 3
     array([2., 1.])
+
+    A recording in which one expert is busy, and tokens that take two experts:
+
+    >>> request = RoutingRequest(num_experts=3, top_k=2, kind="trace", skew=Skew(loads=np.array([[[5.0, 0.0, 0.0]]])))
+    >>> (expert_shares(request, layer=0, microbatch=0) > 0).tolist()
+    [True, True, True]
     """
     skew, kind = request.skew, ROUTINGS[request.kind]
     if kind.shares is None:
@@ -48,7 +64,16 @@ def expert_shares(request: RoutingRequest, layer: int, microbatch: int) -> Float
     shares = kind.shares(request, root, microbatch)
     if skew.shuffled and kind.lists_hottest_first:
         shares = shares[stream(request.seed, ORDER, root).permutation(request.num_experts)]
-    return _without_dead(request, shares, root) if skew.dead_experts else shares
+    dead = _dead_experts(request, root)
+    if dead.size:
+        shares = shares.copy()
+        shares[dead] = 0.0
+    if not _has_enough_experts(request, shares):
+        shares = np.where(shares == 0, _IDLE_SHARE * (float(shares.sum()) or 1.0), shares)
+        shares[dead] = 0.0
+    elif not dead.size:
+        return shares
+    return np.asarray(shares / shares.sum(), dtype=float)
 
 
 @lru_cache(maxsize=4096)
@@ -59,8 +84,8 @@ def _root(seed: int, correlation: float, layer: int) -> int:
     return layer
 
 
-def _without_dead(request: RoutingRequest, shares: FloatArray, layer: int) -> FloatArray:
-    """Return the shares where the dead experts of a layer have none. Shape [E]."""
+def _dead_experts(request: RoutingRequest, layer: int) -> IntArray:
+    """Return the experts of a layer that no token chooses."""
     num_alive = request.num_experts - request.skew.dead_experts
     if num_alive < request.top_k:
         raise InvalidValueError(
@@ -69,6 +94,14 @@ def _without_dead(request: RoutingRequest, shares: FloatArray, layer: int) -> Fl
             value=request.skew.dead_experts,
             hint="Write fewer dead experts.",
         )
-    shares = shares.copy()
-    shares[stream(request.seed, DEAD, layer).permutation(request.num_experts)[num_alive:]] = 0.0
-    return np.asarray(shares / shares.sum(), dtype=float)
+    if not request.skew.dead_experts:
+        return np.zeros(0, dtype=np.intp)
+    return stream(request.seed, DEAD, layer).permutation(request.num_experts)[num_alive:]
+
+
+def _has_enough_experts(request: RoutingRequest, shares: FloatArray) -> bool:
+    """Return whether top_k experts have a share, on the nodes that a token may take."""
+    if not request.is_limited:
+        return int(np.count_nonzero(shares)) >= request.top_k
+    per_node = np.count_nonzero(shares.reshape(request.num_nodes, -1), axis=1)
+    return int(np.sort(per_node)[::-1][: request.max_nodes].sum()) >= request.top_k

@@ -111,7 +111,7 @@ def _check_complete(line: int, steps: list[Step], num_microbatches: int, layout:
     """Refuse the steps of a stage that lack a pass of `kinds`, or have a pass that cannot be there."""
     counted = Counter(pass_ for step in steps for pass_ in passes_of(step))
     chunk_taken = {pass_.microbatch: pass_.chunk for pass_ in counted if pass_.kind == "F"}
-    is_one_of_two = layout.kind == "both_ways"
+    is_one_of_two = layout.num_copies == 2
     for pass_, number in counted.items():
         if pass_.microbatch >= num_microbatches or pass_.chunk >= layout.num_chunks:
             rule = f"be of microbatches below {num_microbatches} and chunks below {layout.num_chunks}"

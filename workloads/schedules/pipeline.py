@@ -120,13 +120,22 @@ class ChunkLayout:
     """Number of chunks of each stage, v."""
 
     @property
+    def num_copies(self) -> int:
+        """Number of stages that keep each layer of the model.
+
+        >>> ChunkLayout(kind="both_ways", num_stages=4, num_chunks=2).num_copies
+        2
+        """
+        return 2 if self.kind == "both_ways" else 1
+
+    @property
     def num_model_chunks(self) -> int:
         """Chunks that the model is cut into, all of which a microbatch visits.
 
         >>> ChunkLayout(kind="vee", num_stages=4, num_chunks=2).num_model_chunks
         8
         """
-        return self.num_stages if self.kind == "both_ways" else self.num_stages * self.num_chunks
+        return self.num_stages if self.num_copies == 2 else self.num_stages * self.num_chunks
 
     def model_chunk_of(self, stage: int, chunk: int) -> int:
         """Return which chunk of the model a chunk of a stage is, from 0.

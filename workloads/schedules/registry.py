@@ -73,11 +73,6 @@ class ScheduleKind:
         return self.num_chunks is None and not self.reads_file
 
     @property
-    def copies(self) -> int:
-        """Number of stages that keep each layer of the model."""
-        return 2 if self.layout == "both_ways" else 1
-
-    @property
     def summary(self) -> str:
         """First line of the docstring of the schedule.
 

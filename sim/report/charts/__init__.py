@@ -1,1 +1,10 @@
-"""Pictures of figures: memory, links, pairs of ranks, schedules, stress tests, validation."""
+"""Pictures of figures.
+
+Contents
+--------
+- `sim.report.charts.memory`: memory over time, by component.
+- `sim.report.charts.links`: the load of links over time, and the bytes between every two GPUs.
+- `sim.report.charts.schedules`: several schedules on the same work.
+- `sim.report.charts.stress`: a stress test.
+- `sim.report.charts.validation`: modelled against published figures.
+"""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import LinkUse, Trace
 from sim.plan.logs import PairUse
-from sim.report.canvas import new_figure, save_figure, settings, style_axes, style_colour_bar
+from sim.report.canvas import literal, new_figure, save_figure, settings, style_axes, style_colour_bar
 from sim.report.palette import FAINT, INK, SUBTLE
 from sim.results.quantities import format_quantity, time_unit_ns
 
@@ -77,7 +77,7 @@ def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, ti
     axes.pcolormesh(edges, np.arange(rows + 1), load.T, cmap=_LOAD_COLOURS, vmin=0, vmax=1, rasterized=True)
     axes.set(xlim=(0, trace.end_ns), ylim=(rows, 0))
     style_axes(axes, title)
-    axes.set_yticks(np.arange(rows) + 0.5, names, fontsize=8.5, color=INK, parse_math=False)
+    axes.set_yticks(np.arange(rows) + 0.5, [literal(name) for name in names], fontsize=8.5, color=INK, parse_math=False)
     axes.hlines(np.arange(1, rows), 0, trace.end_ns, colors="white", linewidths=1.2)
     axes.tick_params(length=0, labelbottom=False)
     axes.tick_params(axis="y", colors=INK)

@@ -95,9 +95,9 @@ def _y(num_bytes: NDArray[np.float64] | float, highest: float) -> NDArray[np.flo
 def _layers(timeline: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Return the bytes of each component at each time, from the bottom."""
     num = len(timeline["time_s"])
-    held, varying = timeline["held_bytes"], timeline["varying_bytes"]
+    constant, varying = timeline["held_bytes"], timeline["varying_bytes"]
     components = {
-        component: np.full(num, float(held[component])) for component in COMPONENT_COLOURS if component in held
+        component: np.full(num, float(constant[component])) for component in COMPONENT_COLOURS if component in constant
     }
     return components | {
         component: np.array(varying[component], dtype=float) for component in COMPONENT_COLOURS if component in varying

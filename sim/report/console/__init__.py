@@ -1,1 +1,8 @@
-"""What commands print: tables and sentences, made from the contract's JSON."""
+"""What commands print: tables and sentences, made from the contract's JSON.
+
+Contents
+--------
+- `sim.report.console.run`: the report of `moesim run`; `accounts`, `network` and `claims`: parts of it.
+- `sim.report.console.studies`, `validation`: the reports of `moesim schedules` and `stress`, and of `moesim validate`.
+- `sim.report.console.tables`: the pieces of all reports.
+"""

@@ -1,6 +1,6 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
-Order: the facts of the run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the
+Order: the phrases of the run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the
 hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line
 instead of metrics and accounts.
 """
@@ -124,7 +124,7 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
     device = (cluster.get("device") or {}).get("preset")
     gpus = f"{num_gpus} GPUs" if num_gpus else ""
     nodes = "node" if cluster.get("num_nodes") == 1 else "nodes"
-    facts = [
+    phrases = [
         str(parallel.get("strategy") or _axes(parallel)),
         f"convention {parallel['convention']}" if parallel.get("convention") else "",
         f"{gpus} {device}".strip() if device else gpus,
@@ -139,7 +139,7 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
         "network flow by flow" if (scenario.get("network") or {}).get("fidelity") == "flow" else "",
     ]
     console.print(cell(scenario.get("name") or "scenario", "bold"))
-    console.print(cell(" · ".join(fact for fact in facts if fact), "dim"))
+    console.print(cell(" · ".join(phrase for phrase in phrases if phrase), "dim"))
 
 
 def _print_unfit(data: Mapping[str, Any], console: Console) -> None:
@@ -190,7 +190,7 @@ def _print_quantities(title: str, quantities: Mapping[str, Any] | None, console:
 
 
 def _blocks(rows: Sequence[Row], width: int) -> list[Sequence[Row]]:
-    """Return the rows in as many blocks beside each other as fit, at most 3.
+    """Return the rows in as many columns of blocks as fit, at most 3.
 
     >>> _blocks([("a", "1"), ("b", "2"), ("c", "3")], 15)
     [[('a', '1'), ('b', '2')], [('c', '3')]]
@@ -254,7 +254,7 @@ def _print_memory(memory: Mapping[str, Any], console: Console) -> None:
 def _print_assumptions(assumptions: Sequence[Mapping[str, Any]], console: Console) -> None:
     if not assumptions:
         return
-    heading(console, "assumptions", "facts that the document or the scenario does not give")
+    heading(console, "assumptions", "phrases that the document or the scenario does not give")
     table = new_table(console, "no.", "key", "value", "why", right=[0])
     for number, item in enumerate(assumptions, 1):
         table.add_row(cell(number, "dim"), cell(item["key"]), cell(item["value"], "bold"), cell(item["why"]))

@@ -112,7 +112,7 @@ def _print_left_out(left_out: Mapping[str, Any], console: Console) -> None:
     heading(
         console,
         "left out of the fit",
-        "errors of each table predicted from a fit to all others, beside the errors of the full fit",
+        "errors of each table predicted from a fit to all others, and the errors of the full fit",
     )
     columns = ("median left out", "fitted", "90th percentile left out", "fitted")
     table = new_table(console, "table", *columns, right=range(1, 5))

@@ -1,1 +1,7 @@
-"""The pipeline timeline: which spans are drawn, where, in which colours."""
+"""The pipeline timeline: which spans are drawn, where, in which colours.
+
+Contents
+--------
+- `sim.report.timeline.picture`: the picture.
+- `sim.report.timeline.bars`: which spans are shown; `bands`: where each stage lies; `legend`: what the colours mean.
+"""

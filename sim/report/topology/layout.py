@@ -106,7 +106,7 @@ _ROWS: Final = ("nic", "cpu", "pcie", "gpu", "nvswitch")
 _ORDERED: Final = ("gpu", "pcie", "nic", "cpu")
 """Kinds in whose order rows are sorted: each by those before it."""
 _CPU_PX: Final = 60
-"""Width of a CPU: cables from NICs pass beside it."""
+"""Width of a CPU: cables from NICs pass at its side."""
 
 
 def place_node(

@@ -15,6 +15,7 @@ Hugging Face transformers 5.24, `models/*/configuration_*.py` and `modeling_*.py
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from sim.scenario.fields import MAX_SIZES
 from sim.scenario.hf_config.keys import ConfigKeys
 
 __all__ = ["ARCHITECTURES", "Architecture"]
@@ -70,13 +71,33 @@ def _shared_width(keys: ConfigKeys, key: str) -> None:
 
 
 def _first_dense(keys: ConfigKeys) -> None:
-    """Take `mlp_only_layers`, which must be the first layers, and the step from one layer with experts to the next."""
+    """Take the step from one layer with experts to the next, and `mlp_only_layers`, which have none.
+
+    The model can say that its first layers are dense. A list of other layers is read where the step leaves them without
+    experts anyway.
+    """
+    num_layers = keys.number("num_hidden_layers", least=1, most=MAX_SIZES["model.layers"]) or 1
+    step = keys.count("moe_every", "decoder_sparse_step", optional=True) or 1
     dense = keys.numbers("mlp_only_layers") or []
-    if sorted(dense) != list(range(len(dense))):
-        raise keys.error("mlp_only_layers", "list the first layers", dense, _NOT_SAID)
-    if dense:
-        keys.set("dense_layers", len(dense), "mlp_only_layers")
-    keys.count("moe_every", "decoder_sparse_step", optional=True)
+    if not dense:
+        return
+    if not set(dense) <= set(range(num_layers)):
+        rule = f"list layers from 0 to {num_layers - 1}"
+        raise keys.error("mlp_only_layers", rule, dense, "Layers are counted from 0: correct the list.")
+    by_step = range(step - 1, num_layers, step)
+    sparse = [layer for layer in by_step if layer not in set(dense)]
+    num_first = len(dense) if set(dense) == set(range(len(dense))) else (sparse or [num_layers])[0]
+    if sparse != [layer for layer in by_step if layer >= num_first]:
+        num_first = by_step[len(by_step) - len(sparse)]
+        rule = "list the first layers, for the model cannot say yet that a later layer is dense"
+        hint = (
+            f'In a copy of the file write "mlp_only_layers": {list(range(num_first))}: {len(sparse)} layers have '
+            "experts, as many as here, so that parameters and mean times stay, and only the place of the dense layers "
+            "moves."
+        )
+        raise keys.error("mlp_only_layers", rule, dense, hint)
+    if num_first:
+        keys.set("dense_layers", num_first, "mlp_only_layers")
 
 
 def _layer_types(keys: ConfigKeys, kinds: Sequence[str], key: str = "layer_types") -> None:
@@ -115,7 +136,6 @@ def _windows(keys: ConfigKeys, *, every: Callable[[int], bool] | None = None) ->
 
 def _llama(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     keys.count("ffn", "intermediate_size")
 
@@ -140,7 +160,6 @@ def _qwen_dense(keys: ConfigKeys) -> None:
 
 def _mixtral(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     _windows(keys)
@@ -160,7 +179,6 @@ def _qwen3_moe(keys: ConfigKeys) -> None:
 
 def _qwen_moe(keys: ConfigKeys, every: Callable[[int], bool] | None = None) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_experts", "moe_intermediate_size")
     keys.count("dense_ffn", "intermediate_size", optional=True)
@@ -231,7 +249,6 @@ def _late_experts(keys: ConfigKeys) -> None:
 
 def _glm4_moe(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _late_experts(keys)
     keys.set("scoring_func", "sigmoid", "model_type")
@@ -245,7 +262,6 @@ def _gpt_oss(keys: ConfigKeys) -> None:
 
 def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     _windows(keys, every=lambda layer: layer % 2 == 0)
@@ -254,7 +270,6 @@ def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
 def _llama4(keys: ConfigKeys) -> None:
     """Take experts in every n-th layer, one shared expert, and chunked attention in layers with rotary embedding."""
     _backbone(keys)
-    keys.set("rotary_embedding", True, "model_type")
     keys.count("head_dim", "head_dim", optional=True)
     _experts(keys, "num_local_experts", "intermediate_size")
     keys.count("dense_ffn", "intermediate_size_mlp")

@@ -17,7 +17,14 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "rotary embedding and longest sequence: no parameters, one elementwise kernel": (
         *("rope_theta", "rope_scaling", "rope_parameters", "rope_interleave", "rope_ratio", "rope_local_base_freq"),
-        *("partial_rotary_factor", "rotary_dim", "max_position_embeddings", "max_model_len", "initial_context_length"),
+        *(
+            "partial_rotary_factor",
+            "rotary_dim",
+            "max_position_embeddings",
+            "max_model_len",
+            "max_sequence_length",
+            "initial_context_length",
+        ),
         *("original_max_position_embeddings", "attn_temperature_tuning", "attn_scale", "floor_scale", "swa_rope_theta"),
         *(
             "seq_length",
@@ -32,7 +39,7 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
         *("layernorm_full_attention_beta", "layernorm_linear_attention_beta", "layernorm_mlp_beta"),
         *("residual_in_fp32", "rescale_prenorm_residual"),
     ),
-    "biases: a vector beside each matrix, under 0.1 % of the parameters": (
+    "biases: a vector for each matrix, under 0.1 % of the parameters": (
         *("attention_bias", "qkv_bias", "mlp_bias", "use_bias", "use_conv_bias", "mamba_proj_bias", "add_bias_linear"),
     ),
     "activation functions: elementwise, whichever they are": (
@@ -71,6 +78,7 @@ IMMATERIAL: Final[Mapping[str, tuple[str, ...]]] = {
         ),
         *("use_mamba_kernels", "num_logits_to_keep", "ep_size", "pretraining_tp", "use_bfloat16", "unsloth_fixed"),
         *("unsloth_version", "keys_to_ignore_at_inference", "gradient_checkpointing", "prefix", "use_flash_attention"),
+        *("output_past", "_commit_hash", "predict_special_tokens"),
         *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout"),
     ),
 }
@@ -81,6 +89,7 @@ NEUTRAL: Final[Mapping[str, tuple[object, ...]]] = {
     "tie_encoder_decoder": (False,),
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
+    "n_special": (0,),
     "chunk_size_feed_forward": (0,),
     "pruned_heads": ({}, None),
     "moe_layer_freq": (1,),

@@ -69,7 +69,8 @@ class ConfigKeys:
             hint = "It is a key of every config of this model_type: copy the whole config.json of the model."
             raise self.error(key, "be given", "nothing", hint)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self.error(key, f"be an integer from {least} to {most:,}", value, "Correct the number.")
+            shown, hint = _without_quotes(value, "Correct the number.")
+            raise self.error(key, f"be an integer from {least} to {most:,}", shown, hint)
         return value
 
     def flag(self, key: str, *, default: bool = False) -> bool:
@@ -78,7 +79,8 @@ class ConfigKeys:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.error(key, "be true or false", value, "Write true or false, without quotes.")
+            shown, hint = _without_quotes(value, "Write true or false, without quotes.")
+            raise self.error(key, "be true or false", shown, hint)
         return value
 
     def text(self, key: str) -> str | None:
@@ -94,7 +96,8 @@ class ConfigKeys:
         if value is None:
             return 0.0
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise self.error(key, "be a number from 0 to below 1", value, "Correct the number.")
+            shown, hint = _without_quotes(value, "Correct the number.")
+            raise self.error(key, "be a number from 0 to below 1", shown, hint)
         return float(value)
 
     def numbers(self, key: str) -> list[int] | None:
@@ -156,6 +159,22 @@ class ConfigKeys:
     def error(self, key: str, rule: str, value: object, hint: str) -> InvalidValueError:
         """Return the error of a key's value."""
         return InvalidValueError(self.path(key), rule, value, hint)
+
+
+def _without_quotes(value: object, hint: str) -> tuple[object, str]:
+    """Return a value as a message shows it where a number or a truth value is asked, and the hint.
+
+    >>> _without_quotes("6144", "Correct the number."), _without_quotes(-1, "Correct the number.")
+    (("the text '6144'", 'Remove the quotes: write 6144.'), (-1, 'Correct the number.'))
+    """
+    if not isinstance(value, str):
+        return value, hint
+    try:
+        read = json.loads(value.strip().lower())
+    except ValueError:
+        read = None
+    is_plain = isinstance(read, (bool, int, float))
+    return f"the text {value!r}", f"Remove the quotes: write {value.strip().lower()}." if is_plain else hint
 
 
 def _shown(value: object) -> str:

@@ -41,7 +41,7 @@ OUR_NAMES: Final[Mapping[str, str]] = {
 
 
 def our_name(key: str, keys: Collection[str]) -> str | None:
-    """Return what a key of Hugging Face's is called here, beside other `keys` of the model; None if it is no such key.
+    """Return moesim's name of a key of Hugging Face's, next to other `keys` of the model; None for an unknown key.
 
     >>> our_name("intermediate_size", ["intermediate_size"]), our_name("intermediate_size", ["moe_intermediate_size"])
     ('ffn', 'dense_ffn')

@@ -1,9 +1,11 @@
 """Recorded routing: the tokens of each expert, layer by layer and step by step, from the files that recorders write.
 
 Recorders are SGLang's expert distribution recorder, vLLM's expert load, and whatever writes tables or arrays of counts
-or of chosen experts. Contents: `read` (the file, by its suffix), `table` (rows), `arrays` (arrays by name and shape),
-`numpy_file` and `torch_file` (arrays of a file, with limits), `names` (what recorders call things), `recording` (the
-value).
+or of chosen experts.
+
+- `sim.scenario.recordings.read`: the file, by its suffix; `recording`: the value.
+- `sim.scenario.recordings.table`, `parquet`: rows of tables, of Parquet files; `arrays`: arrays by name and shape.
+- `sim.scenario.recordings.numpy_file`, `torch_file`: arrays of a file; `names`: what recorders call things.
 """
 
 from sim.scenario.recordings.read import find_recording, read_recording

@@ -65,7 +65,7 @@ IDS: Final = frozenset(
 )
 """Arrays of chosen experts [tokens, layers, top_k]; `topk_ids_of_layer` of SGLang is [layers, tokens, top_k]."""
 LOGICAL: Final = frozenset({"tokens", "logicalcount", "logicalcounts", "logicalexpertload", "logicalload"})
-"""Arrays of counts that are those of logical experts, whatever map stands beside them."""
+"""Arrays of counts that are those of logical experts, whatever map the recording has too."""
 NOT_ROUTING: Final = frozenset({"routerlogits", "gatelogits", "logits", "topkweights", "routingweights", "gateweights"})
 """Arrays of weights, which are neither counts nor choices."""
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.build import build
-from sim.build.expert_routing import copies_drawn
 from sim.errors import InvalidValueError
+from sim.plan.expert_routing import copies_drawn
 from sim.scenario.claims_section import RemedySpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario

@@ -34,13 +34,13 @@ _WITH_INTERVALS: Final = (
     IMBALANCE_BOUND,
 )
 
-_OF_KIND: Final = {
+_FAMILY_OF_KIND: Final = {
     **dict.fromkeys(COMPUTE_CATEGORIES, "compute"),
     **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_CATEGORIES},
 }
-_OF_PART: Final = {
-    **_OF_KIND,
-    **{f"{part}_{kind}": family for part in SLOWDOWNS for kind, family in _OF_KIND.items()},
+_FAMILY_OF_CATEGORY: Final = {
+    **_FAMILY_OF_KIND,
+    **{f"{slowdown}_{kind}": family for slowdown in SLOWDOWNS for kind, family in _FAMILY_OF_KIND.items()},
     "foreign": "compute",
     "stalled": "waiting",
     "idle": "bubble",
@@ -48,7 +48,9 @@ _OF_PART: Final = {
 FAMILIES: Final = ("compute", "dispatch", "combine", "moves", "tp", "pp", "dp", "cp", "waiting", "bubble")
 """Families of categories of the account, which a slowdown is made of."""
 
-if set(_OF_PART.values()) != set(FAMILIES) or not set(CATEGORIES) - set(SLOWDOWNS) <= set(_OF_PART):
+if set(_FAMILY_OF_CATEGORY.values()) != set(FAMILIES) or not set(CATEGORIES) - set(SLOWDOWNS) <= set(
+    _FAMILY_OF_CATEGORY
+):
     raise RuntimeError("every category of the account needs a family")
 
 
@@ -125,10 +127,10 @@ def _mean_by_family(accounts: Sequence[Mapping[str, float]]) -> dict[str, float]
     """Return the mean of accounts, by family."""
     total = dict.fromkeys(FAMILIES, 0.0)
     for account in accounts:
-        for part, time_s in account.items():
-            total[_OF_PART[part]] += time_s / len(accounts)
+        for category, time_s in account.items():
+            total[_FAMILY_OF_CATEGORY[category]] += time_s / len(accounts)
     return total
 
 
 def _contention(account: Mapping[str, float]) -> dict[str, float]:
-    return {part: time_s for part, time_s in account.items() if part.startswith("contention_")}
+    return {category: time_s for category, time_s in account.items() if category.startswith("contention_")}

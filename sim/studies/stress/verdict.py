@@ -10,10 +10,10 @@ Model
                   the fewest copies; then the first
 
 A token copy is lost where it is dropped, or rerouted to an expert that its token has not chosen. Losing copies buys
-time with quality, which no simulation of time can weigh: a remedy that is faster at that price is named beside the
-best. Remedies meet the same tokens with a seed, so paired differences have less noise than the step times. With two or
-three seeds their interval is so wide that it contains 0 next to any difference: noise excuses 5 % at most, and nothing
-where the remedy is slower with every seed.
+time with quality, which no simulation of time can weigh: a remedy that is faster at that price is named together with
+the best. Remedies meet the same tokens with a seed, so paired differences have less noise than the step times. With
+two or three seeds the interval of a difference is so wide that it contains 0 next to any difference: noise excuses 5 %
+at most, and nothing where the remedy is slower with every seed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -383,7 +383,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
             19,
             "workload.kind",
             "be one of forward, training, passes, collective",
-            "It decides which keys the workload has.",
+            "Prefill is `kind: forward`. Decode with a context",
         ),
     ),
     (
@@ -742,12 +742,12 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "  preset: dgx-h100",
         "  file: ../secret.yaml\n  device: h100-sxm",
-        (3, "cluster.file", "be in the scenario's folder", "Copy it beside the scenario and write its name."),
+        (3, "cluster.file", "be in the scenario's folder", "Copy it into the scenario's folder and write its name."),
     ),
     (
         "  layers: 8",
         "  hf_config: /etc/passwd\n  layers: 8",
-        (6, "model.hf_config", "be in the scenario's folder", "Copy it beside the scenario and write its name."),
+        (6, "model.hf_config", "be in the scenario's folder", "Copy it into the scenario's folder and write its name."),
     ),
     (
         "recompute: none",
@@ -772,7 +772,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
     (
         "kind: balanced",
         "kind: trace, file: /etc/passwd",
-        (24, "routing.file", "be in the scenario's folder", "Copy it beside the scenario and write its name."),
+        (24, "routing.file", "be in the scenario's folder", "Copy it into the scenario's folder and write its name."),
     ),
 ]
 """One wrong thing each."""

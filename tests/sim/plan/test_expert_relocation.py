@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from works import make_model, make_plain_cluster, make_work, route
 
-from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
+from sim.plan.expert_routing import copies_drawn, placed_experts
 from sim.plan.ops import NO_LAYER, Collective, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.results.path import path_ns
 from sim.results.stages import stages_ns
 from sim.time import to_ns
-from workloads.placement import PlacementRule, place_experts
+from workloads.placement import PlacementRequest, PlacementRule, place_experts
 from workloads.routing import Skew
 from workloads.schedules import Pass
 
@@ -73,7 +73,9 @@ def test_a_plan_sees_the_window_that_ends_where_it_begins():
     """Plan 1 of every 2 with one microbatch of staleness and a window of 2: microbatches -1 and 0."""
     work = make(placement=replace(GREEDY, stale=1))
     loads = sum(copies_drawn(work, lane, [3], range(-1, 1)).sum(axis=(0, 1)) for lane in range(work.mesh.num_lanes))
-    wanted = place_experts(PlacementRule(kind="greedy"), num_experts=16, num_ranks=8, loads=loads)
+    wanted = place_experts(
+        PlacementRequest(rule=PlacementRule(kind="greedy"), num_experts=16, num_ranks=8, loads=loads)
+    )
     np.testing.assert_array_equal(placed_experts(work, 0, 3, plan=1), wanted)
 
 

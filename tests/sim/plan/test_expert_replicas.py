@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from properties import PATIENT
 from works import change, make_model, make_plain_cluster, make_work
 
-from sim.build.expert_routing import placed_experts
 from sim.engine.simulation import run_plan
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas, experts_by_ranks
+from sim.plan.expert_routing import placed_experts
 from sim.plan.lowering import Lowering
 from sim.plan.ops import NO_LAYER, LanePosition
 from sim.plan.pipeline import PipelinePlan

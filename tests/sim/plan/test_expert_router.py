@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from works import make_model, make_work
 
-from sim.build.expert_routing import copies_drawn
 from sim.engine.simulation import run_plan
 from sim.plan import expert_router
 from sim.plan.costs import Costs
+from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import LanePosition
 from sim.plan.pipeline import PipelinePlan
 from workloads.layers import backward_of, expert_block

@@ -7,17 +7,17 @@ import pytest
 from certificates import CERTIFICATES, observe
 from works import change, make_model, make_plain_cluster, make_work, route
 
-from sim.build.expert_routing import copies_drawn, placed_experts
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import KINDS
 from sim.errors import InvalidValueError
 from sim.plan.bounds import bounds_of
 from sim.plan.costs import Costs
+from sim.plan.expert_routing import copies_drawn, placed_experts
 from sim.plan.pipeline import PipelinePlan
 from sim.results.stages import stages_ns
 from workloads.collectives.settings import NetworkSettings
 from workloads.layers import attention_block, embedding_block, expert_block, head_block, permute, router_block
-from workloads.placement import PlacementRule, place_experts
+from workloads.placement import PlacementRequest, PlacementRule, place_experts
 from workloads.routing import Skew
 
 MESHES = [
@@ -169,7 +169,9 @@ def test_plans_of_a_random_placement_by_hand_are_that_placement():
     dense = replace(work.model, dense_layers=1)
     work = replace(work, model=dense)
     plans = [
-        place_experts(work.placement, num_experts=16, num_ranks=8, layer=layer, seed=work.seed).tolist()
+        place_experts(
+            PlacementRequest(rule=work.placement, num_experts=16, num_ranks=8, layer=layer, seed=work.seed)
+        ).tolist()
         for layer in range(1, dense.layers)
     ]
     assert any(plan != plans[0] for plan in plans)
@@ -199,7 +201,9 @@ def test_a_plan_sees_the_loads_before_the_run_and_not_those_of_it():
     skew = Skew(skew=1.0, persistence=0.0)  # each microbatch has a popularity of its own
     work = make(routing="drift", skew=skew, placement=PlacementRule(kind="greedy", window=2, stale=1))
     loads = sum(copies_drawn(work, lane, [0], range(-3, -1)).sum(axis=(0, 1)) for lane in range(work.mesh.num_lanes))
-    wanted = place_experts(PlacementRule(kind="greedy"), num_experts=16, num_ranks=8, loads=loads)
+    wanted = place_experts(
+        PlacementRequest(rule=PlacementRule(kind="greedy"), num_experts=16, num_ranks=8, loads=loads)
+    )
     np.testing.assert_array_equal(placed_experts(work, 0, 0), wanted)
     np.testing.assert_array_equal(
         copies_drawn(work, 0, [0], [0]), copies_drawn(replace(work, placement=PlacementRule()), 0, [0], [0])

@@ -1,6 +1,7 @@
 """Hugging Face's `config.json`: parameters against published ones, what is taken, and what is refused by name."""
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -132,6 +133,51 @@ def test_dense_families_with_windows(tmp_path):
     assert fields["layer_types"] == ("full_attention",) * 40 + ("sliding_attention",) * 40
 
 
+KEYS_OF_OLD_FILES = {
+    "gpt2-xl": {
+        **{"output_past": True, "gradient_checkpointing": False, "finetuning_task": None, "use_bfloat16": False},
+        **{"task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}, "num_labels": 1},
+        **{"summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True},
+        **{"summary_use_proj": True, "n_special": 0, "predict_special_tokens": True, "is_decoder": False},
+    },
+    "llama3-70b": {"pretraining_tp": 2, "max_sequence_length": 2048, "_commit_hash": None},
+}
+
+
+@pytest.mark.parametrize("name", KEYS_OF_OLD_FILES)
+def test_keys_that_old_files_have_change_nothing(tmp_path, name):
+    config, old = CONFIGS[name], read_hf_config(written(tmp_path, CONFIGS[name] | KEYS_OF_OLD_FILES[name]))
+    assert old.fields == read_hf_config(written(tmp_path, config)).fields
+
+
+@pytest.mark.parametrize(
+    ("dense", "step", "layers_with_experts"),
+    [
+        ([0, 1], 1, [*range(2, 12)]),
+        ([0, 1], 2, [3, 5, 7, 9, 11]),
+        ([1], 2, [3, 5, 7, 9, 11]),
+        ([4, 6], 2, [1, 3, 5, 7, 9, 11]),
+        ([*range(12)], 1, []),
+    ],
+)
+def test_layers_without_experts_are_those_that_the_library_builds(tmp_path, dense, step, layers_with_experts):
+    """A layer has experts where it is not listed and its number, from 1, is a multiple of the step."""
+    changes = {"num_hidden_layers": 12, "mlp_only_layers": dense, "decoder_sparse_step": step}
+    model = ModelSpec(**read_hf_config(written(tmp_path, CONFIGS["qwen3-235b-a22b"] | changes)).fields)
+    assert [layer for layer in range(12) if model.is_moe_layer(layer)] == layers_with_experts
+
+
+@pytest.mark.parametrize(("dense", "step"), [([5], 1), ([5], 2), ([0, 7], 1), ([3, 4, 9], 2), ([11], 3)])
+def test_the_list_of_dense_layers_that_a_hint_names_is_read(tmp_path, dense, step):
+    config = CONFIGS["qwen3-235b-a22b"] | {"num_hidden_layers": 12, "decoder_sparse_step": step}
+    with pytest.raises(InvalidValueError, match="must list the first layers") as caught:
+        read_hf_config(written(tmp_path, config | {"mlp_only_layers": dense}))
+    listed = json.loads(re.search(r'"mlp_only_layers": (\[.*?\])', caught.value.hint)[1])
+    model = ModelSpec(**read_hf_config(written(tmp_path, config | {"mlp_only_layers": listed})).fields)
+    sparse = [layer for layer in range(12) if layer not in dense and (layer + 1) % step == 0]
+    assert model.num_moe_layers == len(sparse)
+
+
 def test_quantised_weights_say_what_is_taken(tmp_path):
     work = build(scenario(tmp_path, CONFIGS["gpt-oss-20b"]))
     (said,) = [taken for taken in work.assumptions if taken.key == "model.dtype"]
@@ -169,7 +215,13 @@ def test_blocks_of_mtp_that_are_not_modelled_are_said(tmp_path):
     ("changes", "says"),
     [
         ({"num_hidden_layers": None}, "num_hidden_layers must be given"),
-        ({"num_hidden_layers": "61"}, "num_hidden_layers must be an integer from 1 to 10,000, got 61"),
+        (
+            {"num_hidden_layers": "61"},
+            "num_hidden_layers must be an integer from 1 to 10,000, got the text '61'. Remove the quotes: write 61.",
+        ),
+        ({"hidden_size": "many"}, "hidden_size must be an integer .* got the text 'many'. Correct the number."),
+        ({"tie_word_embeddings": "False"}, "tie_word_embeddings must be .* got the text 'False'. .* write false."),
+        ({"attention_dropout": "0.1"}, "attention_dropout must be .* got the text '0.1'. Remove the quotes: write 0.1"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must be an integer from 1 to 10,000"),
         ({"hidden_size": True}, "hidden_size must be an integer"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings must be true or false"),
@@ -200,6 +252,7 @@ def test_values_that_cannot_be_are_refused_with_file_and_key(tmp_path, changes, 
     ("name", "changes", "says"),
     [
         ("qwen3-235b-a22b", {"mlp_only_layers": [3]}, "mlp_only_layers must list the first layers"),
+        ("qwen3-235b-a22b", {"mlp_only_layers": [94]}, "mlp_only_layers must list layers from 0 to 93, got .94."),
         ("qwen3-235b-a22b", {"shared_expert_intermediate_size": 8}, "shared_expert_intermediate_size must be 0, got 8"),
         ("qwen3-next-80b-a3b", {"layer_types": ["mamba"] * 48}, "layer_types must be a list of linear_attention"),
         ("qwen3-next-80b-a3b", {"layer_types": ["full_attention"]}, "layer_types must have one kind for each of 48"),

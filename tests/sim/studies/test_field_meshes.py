@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sim.build.build import build
-from sim.build.expert_routing import placed_experts
 from sim.cli.describe import explain_strategy
 from sim.errors import InvalidValueError, SimulationError
+from sim.plan.expert_routing import placed_experts
 from sim.run.conservation import check_expert_tokens
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario, load_scenario_text
@@ -325,7 +325,7 @@ def test_what_cannot_be_said_yet_is_named():
     sizes = ["hidden: 7168, heads: 128, experts: 256, ffn: 2048, top_k: 8, layers: 2, vocab: 1000, head_dim: 128"]
     text = SERVED.replace("preset: qwen3-30b-a3b", sizes[0])
     warnings = build(load_scenario_text(text, overrides=mesh)).warnings
-    assert any("the sizes of DeepSeek-V3 and not its latent attention" in line for line in warnings)
+    assert any("the sizes of deepseek-v3 and not its kv_lora_rank" in line for line in warnings)
 
 
 AXES = SPANNING.replace("strategy: EP16_TP4_PP2_DP2, convention: spanning", "tp: 1")

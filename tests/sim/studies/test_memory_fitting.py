@@ -28,7 +28,11 @@ def load(*changes):
 def test_predicted_memory_is_that_of_the_simulation(schedule, change):
     """Where routing is balanced the schedule alone decides."""
     chunks = ["parallel.vpp=2"] if SCHEDULES[schedule].num_chunks is None else []
-    change = "parallel.zero=1" if SCHEDULES[schedule].copies == 2 and change == "parallel.zero=2" else change
+    change = (
+        "parallel.zero=1"
+        if SCHEDULES[schedule].layout_on(2).num_copies == 2 and change == "parallel.zero=2"
+        else change
+    )
     scenario = load(f"schedule.kind={schedule}", *chunks, change)
     simulated, predicted = simulate_scenario(scenario).memory, predict_memory(build(scenario).work)
     assert predicted["peak_bytes_per_gpu"] == simulated["peak_bytes_per_gpu"]

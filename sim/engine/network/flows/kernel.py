@@ -13,8 +13,8 @@ has a full link on which none is faster, which is what max-min fair means (Berts
 How it is fast
 --------------
 - When a flow ends, all links before its bottleneck stay as they are; the others are taken through in the order they
-  had, a vector operation each (`left` keeps what is left of all capacities before each place in the order).
-- Where levels no longer rise, a link moves forward to its place, and takes over the flows that it now holds back.
+  had, a vector operation each (`left` keeps what is left of all capacities before each position in the order).
+- Where levels no longer rise, a link moves forward to its position, and takes over the flows that it now holds back.
 - Rates are not written to flows. Each link counts the bytes that a flow of share 1 which it holds back has sent (its
   *tally*); a flow ends when its bottleneck's tally reaches the flow's mark.
 
@@ -23,7 +23,7 @@ Links and flows that have nothing in common belong to different *components*; li
 The source is a subset of Python that runs interpreted and compiled by numba, and gives the same bits either way: no sum
 is taken in an order that a compiler may choose. numba is optional (`pip install moesim[fast]`) and imported only where
 compiling is worth its time. The functions are compiled one after another, each with the compiled functions before it;
-the compiled code is kept on disk where there is a place for it.
+the compiled code is kept on disk where there is a position for it.
 """
 
 import importlib.util
@@ -75,7 +75,7 @@ class State(NamedTuple):
     end_ns: IntArray
     """End of each flow; -1 before. Shape [F]."""
     tally: FloatArray
-    """Bytes that a flow held back by each link has sent since the start. Shape [L]."""
+    """Bytes that a flow whose bottleneck is the link has sent since the start. Shape [L]."""
     level: FloatArray
     """Bytes/s of each flow that a link holds back. Shape [L]."""
     next_mark: FloatArray
@@ -86,12 +86,12 @@ class State(NamedTuple):
     """Shares on each link of its component of the flows that a link holds back. Shape [L, widest component]."""
     order: IntArray
     """Links of each component in rising order of level, those that hold back none left out. Shape [L]."""
-    place: IntArray
-    """Place of each link in the order of its component; -1 where it has none. Shape [L]."""
+    position: IntArray
+    """Position of each link in the order of its component; -1 where it has none. Shape [L]."""
     num_ordered: IntArray
     """Links in the order of each component. Shape [C]."""
     left: FloatArray
-    """What is left of the capacities of a component before each place in its order. Shape [L + C, widest component]."""
+    """Capacities of a component that are left before each position in its order. Shape [L + C, widest component]."""
     is_stale: NDArray[np.bool_]
     """Links whose `next_mark` is to be looked up again. Shape [L]."""
 
@@ -119,40 +119,40 @@ def run(s: State, now_ns: int, stop_ns: int) -> tuple[int, int]:
 
 
 def solve(s: State, component: int, start: int) -> None:
-    """Find levels and bottlenecks of a component again, from a place in its order on."""
-    place = start
+    """Find levels and bottlenecks of a component again, from a position in its order on."""
+    position = start
     while True:
-        _follow(s, component, place)
+        _follow(s, component, position)
         low, high = s.first_link[component], s.first_link[component + 1]
         last = s.left[low + component + s.num_ordered[component], : high - low]
-        over = np.flatnonzero((last < -_NOISE * s.capacity[low:high]) & (s.place[low:high] < 0))
+        over = np.flatnonzero((last < -_NOISE * s.capacity[low:high]) & (s.position[low:high] < 0))
         if over.size == 0:
             return
-        place = _move_forward(s, component, low + over[0], s.num_ordered[component])
+        position = _move_forward(s, component, low + over[0], s.num_ordered[component])
 
 
 def _follow(s: State, component: int, start: int) -> None:
-    """Take the links through in their order, putting each to its place."""
+    """Take the links through in their order, and put each link at its position."""
     low, base = s.first_link[component], s.first_link[component] + component
     order, levels, left, weight, num_held = s.order, s.level, s.left, s.weight, s.num_held
     width = s.first_link[component + 1] - low
-    place = start
-    before = levels[order[low + place - 1]] if place > 0 else 0.0
-    while place < s.num_ordered[component]:
-        link = order[low + place]
+    position = start
+    before = levels[order[low + position - 1]] if position > 0 else 0.0
+    while position < s.num_ordered[component]:
+        link = order[low + position]
         if num_held[link] == 0:
-            _leave_order(s, component, place)
+            _leave_order(s, component, position)
             continue
-        level = left[base + place, link - low] / weight[link, link - low]
+        level = left[base + position, link - low] / weight[link, link - low]
         if level < before and _is_below(s, link, level, before):
-            earlier = _move_forward(s, component, link, place)
-            if earlier < place:
-                place = earlier
-                before = levels[order[low + place - 1]] if place > 0 else 0.0
+            earlier = _move_forward(s, component, link, position)
+            if earlier < position:
+                position = earlier
+                before = levels[order[low + position - 1]] if position > 0 else 0.0
                 continue
         levels[link] = before = level
-        _subtract(left[base + place], weight[link], level, left[base + place + 1], width)
-        place += 1
+        _subtract(left[base + position], weight[link], level, left[base + position + 1], width)
+        position += 1
 
 
 def _subtract(row: FloatArray, weight: FloatArray, level: float, out: FloatArray, width: int) -> None:
@@ -162,46 +162,46 @@ def _subtract(row: FloatArray, weight: FloatArray, level: float, out: FloatArray
 
 def _is_below(s: State, link: int, level: float, other: float) -> bool:
     """Tell whether a link's level is below another by more than float noise."""
-    held = s.weight[link, link - s.first_link[s.component[link]]]
-    return bool(level < other * (1 - _TIE) and (other - level) * held > _NOISE * s.capacity[link])
+    weight = s.weight[link, link - s.first_link[s.component[link]]]
+    return bool(level < other * (1 - _TIE) and (other - level) * weight > _NOISE * s.capacity[link])
 
 
-def _leave_order(s: State, component: int, place: int) -> None:
+def _leave_order(s: State, component: int, position: int) -> None:
     """Take a link that holds back no flow out of the order."""
     low = s.first_link[component]
-    link = s.order[low + place]
+    link = s.order[low + position]
     s.num_ordered[component] -= 1
-    for i in range(low + place, low + s.num_ordered[component]):
+    for i in range(low + position, low + s.num_ordered[component]):
         s.order[i] = s.order[i + 1]
-        s.place[s.order[i]] = i - low
-    s.place[link] = -1
+        s.position[s.order[i]] = i - low
+    s.position[link] = -1
     s.level[link] = 1.0  # any: its marks are infinite
     s.weight[link, :] = 0.0
 
 
-def _move_forward(s: State, component: int, link: int, place: int) -> int:
-    """Move a link from `place` (or from outside) to where it saturates, and return where that is."""
+def _move_forward(s: State, component: int, link: int, position: int) -> int:
+    """Move a link from `position` (or from outside) to where it saturates, and return that position."""
     low, base = s.first_link[component], s.first_link[component] + component
-    own = s.weight[link, link - low] if s.place[link] >= 0 else 0.0
-    held = own
-    target = place
+    own = s.weight[link, link - low] if s.position[link] >= 0 else 0.0
+    total_weight = own
+    target = position
     while target > 0:
         before = s.order[low + target - 1]
-        held += s.weight[before, link - low]
-        if not s.left[base + target - 1, link - low] < s.level[before] * held:
+        total_weight += s.weight[before, link - low]
+        if not s.left[base + target - 1, link - low] < s.level[before] * total_weight:
             break
         target -= 1
-    if target == place and s.place[link] >= 0:
-        return place
-    if s.place[link] < 0:
+    if target == position and s.position[link] >= 0:
+        return position
+    if s.position[link] < 0:
         s.num_ordered[component] += 1
-    if held > own:
-        _take_over(s, link, target, place)
-    for i in range(low + place, low + target, -1):
+    if total_weight > own:
+        _take_over(s, link, target, position)
+    for i in range(low + position, low + target, -1):
         s.order[i] = s.order[i - 1]
-        s.place[s.order[i]] = i - low
+        s.position[s.order[i]] = i - low
     s.order[low + target] = link
-    s.place[link] = target
+    s.position[link] = target
     return target
 
 
@@ -210,8 +210,8 @@ def _take_over(s: State, link: int, start: int, stop: int) -> None:
     low = s.first_link[s.component[link]]
     flows = s.flows_on[s.first_on[link] : s.first_on[link + 1]]
     flows = flows[s.bottleneck[flows] >= 0]
-    places = s.place[s.bottleneck[flows]]
-    for flow in flows[(places >= start) & (places < stop)]:
+    positions = s.position[s.bottleneck[flows]]
+    for flow in flows[(positions >= start) & (positions < stop)]:
         old = s.bottleneck[flow]
         s.bottleneck[flow] = link
         s.mark[flow] += s.tally[link] - s.tally[old]
@@ -246,8 +246,8 @@ def _end_flows(s: State, now_ns: int, dirty: IntArray) -> bool:
         s.waiting[:] -= num_ended
         has_ended = has_ended or ((num_ended > 0) & (s.waiting == 0)).any()
         s.is_stale[link] = True
-        if dirty[component] < 0 or s.place[link] < dirty[component]:
-            dirty[component] = s.place[link]
+        if dirty[component] < 0 or s.position[link] < dirty[component]:
+            dirty[component] = s.position[link]
     return has_ended
 
 
@@ -306,7 +306,7 @@ def compiled_run() -> Run:
         function = FunctionType(source.__code__, space, interpreted.__name__)
         try:
             space[interpreted.__name__] = numba.njit(cache=True)(function)
-        except RuntimeError:  # no place to keep it: a read-only install without a home
+        except RuntimeError:  # no position to keep it: a read-only install without a home
             space[interpreted.__name__] = numba.njit(function)
     compiled: Run = space["run"]
     return compiled

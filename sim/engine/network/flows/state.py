@@ -72,7 +72,7 @@ class _Entries:
 def _narrowest_of_alike(entries: _Entries, capacity: FloatArray) -> NDArray[np.bool_]:
     """Tell for each link whether it is the narrowest of those with the same flows and shares. Shape [L].
 
-    Sets are told apart by 128 bits of hash.
+    Sets with different hashes of 128 bits are different.
     """
     flow, link, share = entries.flow, entries.link, entries.share
     order = np.argsort(link, kind="stable")
@@ -133,7 +133,7 @@ def _first_state(
     weight = np.bincount(
         bottleneck[entries.flow] * width + column[entries.link], weights=entries.share, minlength=num_links * width
     )
-    order, place, num_ordered = _orders(filled, component, first_link)
+    order, position, num_ordered = _orders(filled, component, first_link)
     left = np.zeros((num_links + num_components, width))
     left[first_link[component] + component, column] = capacity
     next_mark = np.full(num_links, np.inf)
@@ -159,7 +159,7 @@ def _first_state(
         num_held=np.bincount(bottleneck[is_active], minlength=num_links).astype(np.int64),
         weight=weight.reshape(num_links, width).astype(np.float64),
         order=order,
-        place=place,
+        position=position,
         num_ordered=num_ordered,
         left=left,
         is_stale=np.zeros(num_links, dtype=np.bool_),
@@ -170,14 +170,14 @@ def _first_state(
 
 
 def _orders(filled: IntArray, component: IntArray, first_link: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Return the links of each component by rising level, the place of each link, and how many links have a place."""
+    """Return the links of each component by rising level, the position of each link, and the number of such links."""
     by_level = filled[np.argsort(component[filled], kind="stable")]
     num_ordered = np.bincount(component[filled], minlength=first_link.size - 1).astype(np.int64)
-    place_of = np.arange(by_level.size) - (np.cumsum(num_ordered) - num_ordered)[component[by_level]]
-    order, place = np.zeros(component.size, dtype=np.int64), np.full(component.size, -1, dtype=np.int64)
-    order[first_link[component[by_level]] + place_of] = by_level
-    place[by_level] = place_of
-    return order, place, num_ordered
+    position_of = np.arange(by_level.size) - (np.cumsum(num_ordered) - num_ordered)[component[by_level]]
+    order, position = np.zeros(component.size, dtype=np.int64), np.full(component.size, -1, dtype=np.int64)
+    order[first_link[component[by_level]] + position_of] = by_level
+    position[by_level] = position_of
+    return order, position, num_ordered
 
 
 def _fill(entries: _Entries, capacity: FloatArray, num_flows: int) -> tuple[IntArray, IntArray]:
@@ -193,8 +193,8 @@ def _fill(entries: _Entries, capacity: FloatArray, num_flows: int) -> tuple[IntA
         stops = np.flatnonzero((level <= lowest * (1 + _TIE))[entries.link])[::-1]  # a flow's first entry decides
         bottleneck[entries.flow[stops]] = entries.link[stops]
         is_held = bottleneck[entries.flow] >= 0
-        held = entries.where(is_held)
-        left -= lowest * np.bincount(held.link, weights=held.share, minlength=capacity.size)
+        bottlenecked = entries.where(is_held)
+        left -= lowest * np.bincount(bottlenecked.link, weights=bottlenecked.share, minlength=capacity.size)
         filled.append(np.unique(bottleneck[entries.flow[stops]]))
         entries = entries.where(~is_held)
     return bottleneck, np.concatenate(filled)

@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work import Work
-from workloads.placement import place_experts
+from workloads.placement import PlacementRequest, place_experts
 from workloads.routing import draw_counts, node_probabilities
 
 __all__ = [
     "chances_of_nodes",
     "copies_drawn",
     "expert_groups",
-    "limited_nodes",
     "placed_experts",
-    "try_routing",
 ]
 
 
@@ -32,15 +30,17 @@ def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDAr
     rule, group = work.placement, work.mesh.ep_groups(stage)[0]
     node, _ = work.cluster.node_positions(group)
     return place_experts(
-        rule,
-        num_experts=work.model.experts,
-        num_ranks=group.size,
-        num_nodes=int(node.max()) + 1,
-        layer=layer,
-        seed=work.seed,
-        loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
-        nth=sum(work.model.is_moe_layer(before) for before in range(layer)),
-        num_layers=work.model.num_moe_layers,
+        PlacementRequest(
+            rule=rule,
+            num_experts=work.model.experts,
+            num_ranks=group.size,
+            num_nodes=int(node.max()) + 1,
+            layer=layer,
+            seed=work.seed,
+            loads=_earlier_loads(work, layer, plan) if rule.is_planned else None,
+            expert_layer=sum(work.model.is_moe_layer(before) for before in range(layer)),
+            num_expert_layers=work.model.num_moe_layers,
+        )
     )
 
 
@@ -48,42 +48,6 @@ def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[
     """Return number and ranks of each group that holds all experts and that a lane's tokens go to."""
     groups = work.mesh.ep_groups_of_lane(stage, lane)
     return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
-
-
-def try_routing(work: Work) -> None:
-    """Route one token and place the experts of one layer, so that what cannot be is refused before the run.
-
-    Raises
-    ------
-    InvalidValueError
-        Routing or placement do not go with the model or the mesh.
-    """
-    model = work.model
-    if not model.num_moe_layers:
-        return
-    draw_counts(
-        work.routing.kind,
-        num_sources=1,
-        tokens=1,
-        num_experts=model.experts,
-        top_k=model.top_k,
-        seed=work.seed,
-        layers=[model.layers - 1],
-        microbatches=[0],
-        skew=work.routing.skew,
-        num_nodes=limited_nodes(work),
-        max_nodes=work.routing.max_nodes_per_token,
-    )
-    node, _ = work.cluster.node_positions(work.mesh.ep_groups(0)[0])
-    place_experts(
-        work.placement,
-        num_experts=model.experts,
-        num_ranks=work.mesh.strategy.ep,
-        num_nodes=int(node.max()) + 1,
-        layer=model.layers - 1,
-        nth=model.num_moe_layers - 1,
-        num_layers=model.num_moe_layers,
-    )
 
 
 def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
@@ -100,7 +64,7 @@ def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[in
         lane=lane,
         skew=work.routing.skew,
         num_lanes=work.mesh.num_lanes,
-        num_nodes=limited_nodes(work),
+        num_nodes=work.num_limited_nodes,
         max_nodes=work.routing.max_nodes_per_token,
     )
     return counts.reshape(-1, *counts.shape[2:])
@@ -120,13 +84,6 @@ def chances_of_nodes(
         num_nodes=num_nodes,
         max_nodes=work.routing.max_nodes_per_token or num_nodes,
     )
-
-
-def limited_nodes(work: Work) -> int:
-    """Return the nodes that an expert group spans, where a token may not go to all; 1 where it may."""
-    if work.routing.max_nodes_per_token is None:
-        return 1
-    return int(np.unique(work.cluster.node_of(work.mesh.ep_groups(0)[0])).size)
 
 
 def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
