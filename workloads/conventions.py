@@ -251,6 +251,19 @@ class Megatron(Convention):
         world = s.tp * s.cp * s.pp * (s.dp or 1)
         return f"ETP x EP x PP = {s.etp} x {s.ep} x {s.pp} = {s.etp * s.ep * s.pp} divides {world} GPUs"
 
+    def what_was_meant(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
+        """Return what SGLang's TP, DP and EP are under the convention `vllm`, and which DP the other axes leave.
+
+        >>> MEGATRON.what_was_meant(Strategy.parse("TP16_DP16_EP16"), num_gpus=16)[:101]
+        "SGLang's `--tp 16 --dp 16 --enable-dp-attention` is TP1_DP16_EP16 under convention vllm. Otherwise DP"
+        """
+        sizes = {"num_gpus": num_gpus, "gpus_per_node": gpus_per_node}
+        of_dp = Convention.what_was_meant(self, strategy, **sizes)
+        serving = Vllm().meant_in_sglang(strategy, **sizes) if strategy.ep == strategy.tp else None
+        if serving is None:
+            return of_dp
+        return f"{serving} under convention vllm." + (f" Otherwise {of_dp}" if of_dp else "")
+
     def default_etp(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
         """Return what Megatron's own default, ETP = TP, makes of a strategy; None where that is 1 as here.
 
@@ -306,7 +319,10 @@ class _SpreadExperts(Convention):
 
     def _why_groups_fail(self, s: Strategy, dp: int) -> str | None:
         if s.cp * s.etp > 1:
-            return f"CP{s.cp} and ETP{s.etp} have no place in this reading of EP: leave CP and ETP out"
+            sizes = {"CP": s.cp, "ETP": s.etp}
+            axes = [axis for axis, size in sizes.items() if size > 1]
+            named, have = " and ".join(f"{axis}{sizes[axis]}" for axis in axes), "have" if len(axes) > 1 else "has"
+            return f"{named} {have} no place in this reading of EP: leave {' and '.join(axes)} out"
         if s.ep != self._ranks_per_replica(s) * dp:
             return self._why_other_ep(s, dp)
         return self._why_no_sp if s.sp else None
@@ -350,16 +366,36 @@ class Vllm(_SpreadExperts):
         "SGLang's `--tp 16 --dp 16 --enable-dp-attention` is TP1_DP16_EP16 here"
         """
         s, stage = strategy, num_gpus // strategy.pp
-        ours = self.meant_strategy(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
-        if ours is not None:
-            name = "_".join([f"TP{ours.tp}", f"DP{s.dp}", f"EP{ours.ep}", *([f"PP{s.pp}"] if s.pp > 1 else [])])
-            command = f"--tp {s.tp} --dp {s.dp} --enable-dp-attention"
-            text = f"SGLang's `{command}` is {name} here: attention has TP / DP ranks, and EP all of a stage."
-            return text if s.ep == s.tp else f"{text} {self._sliced(s.ep, s.tp)}"
+        sizes = {"num_gpus": num_gpus, "gpus_per_node": gpus_per_node}
         ranks = s.tp * (s.dp or max(1, stage // s.tp))
-        if s.ep < ranks and ranks % s.ep == 0 and ranks * s.pp <= num_gpus:
+        is_ours = self.meant_strategy(strategy, **sizes) is not None
+        if not is_ours and s.ep < ranks and ranks % s.ep == 0 and ranks * s.pp <= num_gpus:
             return self._sliced(s.ep, ranks)
-        return Convention.what_was_meant(self, strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        serving = self.meant_in_sglang(strategy, **sizes)
+        if serving is None:
+            return Convention.what_was_meant(self, strategy, **sizes)
+        text = f"{serving} here: attention has TP / DP ranks, and EP all of a stage."
+        return text if s.ep == s.tp else f"{text} {self._sliced(s.ep, s.tp)}"
+
+    def meant_in_sglang(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
+        """Return which strategy SGLang's TP and DP are, on all GPUs or on those of one replica; None: on neither.
+
+        >>> Vllm().meant_in_sglang(Strategy.parse("TP8_DP8_EP8"), num_gpus=16).split(" is ")[1]
+        'TP1_DP8_EP8 on 8 GPUs, one replica (cluster.num_nodes: 1),'
+        """
+        s, replica, where = strategy, strategy.tp * strategy.pp, ""
+        ours = self.meant_strategy(s, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        if ours is None and replica < num_gpus:
+            ours = self.meant_strategy(s, num_gpus=replica, gpus_per_node=gpus_per_node)
+            nodes, rest = divmod(replica, gpus_per_node)
+            part = (
+                f"cluster.gpus_per_node_used: {replica}" if nodes == 0 else f"cluster.num_nodes: {nodes + (rest > 0)}"
+            )
+            where = f" on {replica} GPUs, one replica ({part}),"
+        if ours is None:
+            return None
+        name = "_".join([f"TP{ours.tp}", f"DP{s.dp}", f"EP{ours.ep}", *([f"PP{s.pp}"] if s.pp > 1 else [])])
+        return f"SGLang's `--tp {s.tp} --dp {s.dp} --enable-dp-attention` is {name}{where}"
 
     def meant_strategy(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> Strategy | None:
         """Return what SGLang's TP and DP with attention over DP are here."""

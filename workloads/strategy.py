@@ -8,11 +8,15 @@ sequence parallelism on. An axis that is not named has size 1, except DP, which 
 import re
 from dataclasses import dataclass, fields
 
-from sim.errors import InvalidValueError
+from sim.errors import InvalidValueError, Remedy
 
 __all__ = ["Strategy"]
 
 _PART = re.compile(r"(ETP|VPP|TP|PP|EP|DP|CP)([1-9][0-9]{0,6})|(SP)")
+_LOOSE_PART = re.compile(
+    r"(?:(ETP|VPP|TP|PP|EP|DP|CP) ?[=:-]? ?([1-9][0-9]{0,6})|SP)(?:[\s_,;+/-]+(?=[A-Z])|$|(?=[A-Z]))"
+)
+"""An axis and its size as people write them in other tools, with what separates it from the next axis."""
 _ORDER = ("ep", "tp", "pp", "dp", "cp", "etp", "vpp")
 
 
@@ -57,8 +61,15 @@ class Strategy:
             match = _PART.fullmatch(axis_and_size)
             if match is None:
                 known = "TP PP EP DP CP ETP VPP SP"
+                joined = _joined(name)
                 hint = f"Join axes and sizes with _, as in EP64_TP16_PP4 ({known})."
-                raise _refuse(name, f"be made of known parts, not {axis_and_size!r}", hint)
+                hint = hint if joined is None else f"Write {joined}."
+                error = _refuse(name, f"be made of known parts, not {axis_and_size!r}", hint)
+                raise (
+                    error
+                    if joined is None
+                    else error.with_remedies([Remedy({"parallel.strategy": joined}, joined)], lead="Write")
+                )
             axis, size = ("sp", True) if match[3] else (match[1].lower(), int(match[2]))
             if axis in sizes:
                 raise _refuse(name, f"name {axis.upper()} once", f"Drop one of the {axis.upper()} parts.")
@@ -82,6 +93,23 @@ class Strategy:
     def differences(self, other: "Strategy") -> int:
         """Count the axes in which two strategies differ."""
         return sum(getattr(self, f.name) != getattr(other, f.name) for f in fields(self) if f.name != "sp")
+
+
+def _joined(name: str) -> str | None:
+    """Return the name that is written with other separators, or without any; None where it is no such name.
+
+    >>> _joined("tp2pp2ep4"), _joined("TP2-PP2-EP4"), _joined("tp=8, sp"), _joined("TP2.5")
+    ('TP2_PP2_EP4', 'TP2_PP2_EP4', 'TP8_SP', None)
+    """
+    parts = _LOOSE_PART.findall(name.strip().upper())
+    if _LOOSE_PART.sub("", name.strip().upper()):
+        return None
+    joined = "_".join(axis + size if axis else "SP" for axis, size in parts)
+    try:
+        Strategy.parse(joined)
+    except InvalidValueError:
+        return None
+    return joined
 
 
 def _refuse(name: str, rule: str, hint: str) -> InvalidValueError:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
+from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
@@ -140,6 +141,7 @@ def _of_recording(work: Work) -> list[Assumption]:
         if loads.shape[axis] < run
     ]
     why += f"; it has {' and '.join(short)}, and is repeated" if short else ""
+    why += "".join(f"; {unused}" for unused in _not_replayed(work))
     if work.placement.is_planned:
         why += "; a plan sees its last microbatches as those before the run"
     too_few = int(((loads > 0).sum(axis=2) < model.top_k).sum())
@@ -149,6 +151,22 @@ def _of_recording(work: Work) -> list[Assumption]:
         )
     why += f"; read as {work.routing.skew.recorded}" if work.routing.skew.recorded else ""
     return [Assumption("routing.file", how, why)]
+
+
+def _not_replayed(work: Work) -> list[str]:
+    """Return which layers and microbatches of a recording the run does not replay, as clauses."""
+    skew, clauses = work.routing.skew, []
+    num_steps, num_layers = (0, 0) if skew.loads is None else skew.loads.shape[:2]
+    num_replayed = len(skew.expert_layers) or work.model.num_moe_layers
+    for what, total, used, numbers in (
+        ("microbatches", num_steps, work.num_microbatches, ()),
+        ("layers", num_layers, num_replayed, skew.recorded_layers[num_replayed:]),
+    ):
+        if total > used:
+            which, verb = (f"{total - used} of its", "are") if total > used + 1 else ("of its", "is")
+            named = f" ({span_of(numbers)})" if numbers else ""
+            clauses.append(f"the last {which} {total} {what}{named} {verb} not replayed")
+    return clauses
 
 
 def _look_up(values: dict[str, Any], dotted: str) -> object:

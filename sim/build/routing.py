@@ -157,4 +157,9 @@ def _skew(
             value=f"{recording.tokens.shape[2]} (read as {recording.described})",
             hint="Replay it on the model that it was recorded of; counts of physical experts need their map.",
         )
-    return Skew(loads=recording.tokens, expert_layers=expert_layers, recorded=recording.described)
+    return Skew(
+        loads=recording.tokens,
+        expert_layers=expert_layers,
+        recorded=recording.described,
+        recorded_layers=recording.layers,
+    )

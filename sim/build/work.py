@@ -111,7 +111,7 @@ class Work:
                 hint = "Choose another TP." if shared else "Choose TP among its divisors."
                 error = InvalidValueError("parallel.tp", rule=rule, value=s.tp, hint=hint)
                 raise error.with_remedies(self._with_axis("tp", heads))
-        slots, n = model.experts + self.placement.replicas, -model.experts % s.ep
+        slots = model.experts + self.placement.replicas
         _require(
             slots % s.ep == 0,
             "placement.replicas" if self.placement.replicas else "parallel.ep",
@@ -122,8 +122,9 @@ class Work:
             self.placement.replicas or s.ep,
             "Choose EP among the divisors of the slots.",
             [
-                *([Remedy({"placement.replicas": n}, f"placement.replicas: {n}")] if model.experts else []),
+                *(remedy for n, remedy in self._with_replicas() if n > 0),
                 *self._with_axis("ep", slots),
+                *(remedy for n, remedy in self._with_replicas() if n == 0),
             ],
         )
         _require(
@@ -228,6 +229,15 @@ class Work:
         nearest = sorted(divisors, key=lambda size: (abs(math.log2(size / given)), size))
         names = [replace(s, **{axis: size}).name for size in nearest[:_MOST_SIZES]]  # type: ignore[arg-type]  # a size
         return [Remedy({"parallel.strategy": name}, name) for name in names]
+
+    def _with_replicas(self) -> list[tuple[int, Remedy]]:
+        """Return the numbers of replicas below and above the given number that fill all ranks, the nearest first."""
+        if not self.model.experts:
+            return []
+        given, ep = self.placement.replicas, self.mesh.strategy.ep
+        below = given - (self.model.experts + given) % ep
+        numbers = sorted((n for n in (below, below + ep) if n >= 0), key=lambda n: (abs(n - given), -n))
+        return [(n, Remedy({"placement.replicas": n}, f"placement.replicas: {n}")) for n in numbers]
 
     def _with_microbatches(self) -> list[Remedy]:
         """Return numbers of microbatches that the sequences of a replica divide by, the nearest first."""

@@ -9,6 +9,7 @@ files of machines, schedules, results, kept points. The file must be a regular f
 limited size. `parse_json` reads JSON of such a file: finite numbers, and a limited depth.
 """
 
+import codecs
 import errno
 import json
 import os
@@ -116,14 +117,21 @@ def read_input(
 def read_input_text(
     path: Path, limit_bytes: int, *, field: str = "the file", hint: str = "Check the path.", too_large: str = ""
 ) -> str:
-    """Return the text of a regular file in UTF-8; the parameters are those of `read_input`.
+    """Return the text of a regular file in UTF-8, or in UTF-16 with its mark, as `>` of PowerShell writes a file.
+
+    The parameters are those of `read_input`.
 
     Raises
     ------
     InvalidValueError
-        The file is refused by `read_input`, or is no UTF-8 text.
+        The file is refused by `read_input`, or is no such text.
     """
     content = read_input(path, limit_bytes, field=field, hint=hint, too_large=too_large)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError:
+            pass  # refused below: its first byte is none of UTF-8
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -165,7 +165,7 @@ class _KindSection(DerivedSection):
 @keys_from(
     Skew,
     section="routing",
-    leave_out=("expert_nodes", "loads", "recorded", "expert_layers"),
+    leave_out=("expert_nodes", "loads", "recorded", "recorded_layers", "expert_layers"),
     persistence=Share,
     burst_share=Share,
     layer_correlation=Share,

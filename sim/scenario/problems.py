@@ -15,7 +15,7 @@ from sim.scenario.schema import ScenarioSpec
 from sim.scenario.sections import keys_of, sections_at
 from sim.scenario.workload_section import WORKLOADS
 
-__all__ = ["NOT_SAID", "refusals_of", "unknown_key_hint", "valid_keys", "validate"]
+__all__ = ["NOT_SAID", "OTHER_NAMES", "refusals_of", "unknown_key_hint", "valid_keys", "validate"]
 
 Known = Callable[[KeyPath], list[str]]
 """Path of a section -> the keys that may stand in it."""
@@ -42,6 +42,44 @@ NOT_SAID: Final[Mapping[str, str]] = dict.fromkeys(
     _DECODE,
 )
 """Dotted key that users write -> what cannot be said yet. Whoever builds such a thing deletes its row."""
+
+_KINDS: Final[Mapping[str, str]] = {
+    "prefill": "A prefill is `kind: forward`.",
+    **dict.fromkeys(["decode", "decoding", "generate", "generation"], _DECODE),
+    **dict.fromkeys(["inference", "serving"], f"Prefill is `kind: forward`. {_DECODE}"),
+}
+"""Value of `workload.kind` that users write -> what to write, or what cannot be said yet."""
+
+_MICROBATCH: Final = "`sequences` / (DP x `microbatches`)"
+OTHER_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "parallel": {
+        **dict.fromkeys(["tensor_parallel_size", "tensor_model_parallel_size", "tensor_parallel", "tp_size"], "`tp`"),
+        **dict.fromkeys(
+            ["pipeline_parallel_size", "pipeline_model_parallel_size", "pipeline_parallel", "pp_size"], "`pp`"
+        ),
+        **dict.fromkeys(["data_parallel_size", "data_parallel", "dp_size"], "`dp`"),
+        **dict.fromkeys(["expert_parallel_size", "expert_model_parallel_size", "expert_parallel", "ep_size"], "`ep`"),
+        **dict.fromkeys(["expert_tensor_parallel_size", "etp_size"], "`etp`"),
+        **dict.fromkeys(["context_parallel_size", "context_parallel", "cp_size"], "`cp`"),
+        "virtual_pipeline_model_parallel_size": "`vpp`",
+        "sequence_parallel": "`sp`",
+        "zero_stage": "`zero`",
+        "pipeline_model_parallel_layout": "`layout`",
+        "enable_expert_parallel": "`convention: vllm` with EP = TP x DP",
+        "enable_dp_attention": "`convention: vllm` with SGLang's --tp / --dp as TP and --tp as EP",
+    },
+    "placement": {
+        **dict.fromkeys(["redundant_experts", "num_redundant_experts", "ep_num_redundant_experts"], "`replicas`"),
+        **dict.fromkeys(["physical_to_logical", "physical_to_logical_map"], "`experts`"),
+    },
+    "workload": {
+        **dict.fromkeys(["micro_batch_size", "train_micro_batch_size_per_gpu"], _MICROBATCH),
+        **dict.fromkeys(["global_batch_size", "train_batch_size"], "`sequences`"),
+        **dict.fromkeys(["seq_length", "seq_len", "max_seq_len"], "`sequence_length`"),
+        **dict.fromkeys(["gradient_accumulation_steps", "num_microbatches"], "`microbatches`"),
+    },
+}
+"""Section -> key of vLLM, SGLang, Megatron-LM or DeepSpeed -> our key, or what it is here."""
 
 _MAX_PROBLEMS: Final = 200
 """The most problems that are put into words. A message names the first problem alone, and more would only take time."""
@@ -138,7 +176,30 @@ def unknown_key_hint(path: KeyPath, data: Mapping[str, Any], known: Sequence[str
     """
     key = path[-1]
     of_file = _hugging_face_hint(data.get("model"), str(key)) if path[:-1] == ("model",) else None
-    return NOT_SAID.get(dotted(path)) or of_file or did_you_mean(key, known)
+    of_framework = _framework_hint(path, data)
+    return NOT_SAID.get(dotted(path)) or of_file or of_framework or did_you_mean(key, known)
+
+
+def _framework_hint(path: KeyPath, data: Mapping[str, Any]) -> str | None:
+    """Return what the keys of a framework in the section of `path` are called here; None for another key.
+
+    >>> section = {"tensor_parallel_size": 8, "data-parallel-size": 2, "pp": 1}
+    >>> _framework_hint(("parallel", "tensor_parallel_size"), {"parallel": section})
+    'Here tensor_parallel_size is `tp`, data-parallel-size is `dp`.'
+    """
+    if len(path) != 2:
+        return None
+    section, key = str(path[0]), str(path[1])
+    given, names = data.get(section), OTHER_NAMES.get(section, {})
+    if _spelt(key) not in names:
+        return None
+    keys = [key, *(str(other) for other in given if other != key)] if isinstance(given, Mapping) else [key]
+    return f"Here {', '.join(f'{other} is {names[_spelt(other)]}' for other in keys if _spelt(other) in names)}."
+
+
+def _spelt(key: str) -> str:
+    """Return a key with underscores, as an option `--tensor-parallel-size` is spelt in a file."""
+    return key.lower().lstrip("-").replace("-", "_")
 
 
 def _hugging_face_hint(section: object, key: str) -> str | None:
@@ -166,7 +227,8 @@ def _not_one_of(path: KeyPath, details: ErrorDetails) -> InvalidValueError:
 def _no_workload_kind(data: Mapping[str, Any]) -> InvalidValueError:
     """Return the refusal of a workload whose kind is missing or unknown."""
     kinds, kind = [*WORKLOADS], data["workload"].get("kind", "nothing")
-    hint = did_you_mean(kind, kinds, otherwise="It decides which keys the workload has.")
+    otherwise = "It decides which keys the workload has."
+    hint = _KINDS.get(str(kind).lower()) or did_you_mean(kind, kinds, otherwise=otherwise)
     return InvalidValueError(field=("workload", "kind"), rule=f"be one of {', '.join(kinds)}", value=kind, hint=hint)
 
 

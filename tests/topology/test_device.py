@@ -292,6 +292,22 @@ def test_an_unknown_preset_is_refused_with_the_nearest_one():
         get_device("a100-80gb")
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("NVIDIA H100 80GB HBM3", "h100"), ("H200", "h200"), ("mi-300x", "mi300x"), ("910b", "ascend-910b")],
+)
+def test_a_name_of_a_known_model_is_answered_with_a_preset_of_this_model(name, nearest):
+    with pytest.raises(InvalidValueError, match=f"Did you mean `{nearest}"):
+        get_device(name)
+
+
+@pytest.mark.parametrize("name", ["b100", "t4", "p100", "mi100", "rtx3090", "gaudi"])
+def test_no_preset_of_another_model_is_suggested(name):
+    """`mi100` is no MI300X, and `b100` no B200: the hint says how to give the figures."""
+    with pytest.raises(InvalidValueError, match="No preset is of this model"):
+        get_device(name)
+
+
 # --- values --------------------------------------------------------------------------------------------------------
 
 

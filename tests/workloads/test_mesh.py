@@ -231,12 +231,27 @@ def test_the_documents_mesh_has_stages_of_16_in_one_lane_each():
         ("EP8_TP2_DP2", "vllm", 4, "EP is TP x DP of a stage = 2 x 2 = 4, never over PP, and EP8 is named"),
         ("EP8_TP4_PP4", "spanning", 16, "EP = TP x PP x DP, so TP x PP = 16 must divide EP8"),
         ("EP8_TP2_PP2_DP4", "spanning", 16, "EP spans all GPUs, TP x PP x DP = 2 x 2 x 4 = 16, and EP8 is named"),
-        ("EP4_TP2_CP2", "vllm", 8, "CP2 and ETP1 have no place in this reading of EP: leave CP and ETP out"),
-        ("EP4_TP2_PP2_ETP2", "spanning", 4, "CP1 and ETP2 have no place in this reading of EP: leave CP and ETP out"),
+        ("EP4_TP2_CP2", "vllm", 8, "CP2 has no place in this reading of EP: leave CP out"),
+        ("EP4_TP2_PP2_ETP2", "spanning", 4, "ETP2 has no place in this reading of EP: leave ETP out"),
     ],
 )
 def test_what_is_illegal_names_the_product_that_fails(name, convention, num_gpus, why):
     assert CONVENTIONS[convention].why_illegal(Strategy.parse(name), num_gpus=num_gpus) == why
+
+
+@pytest.mark.parametrize(
+    ("name", "convention", "num_gpus", "words"),
+    [
+        ("TP16_DP16_EP16", "megatron", 16, "is TP1_DP16_EP16 under convention vllm. Otherwise DP16 is what is wrong"),
+        ("TP8_DP8_EP8", "megatron", 16, "is TP1_DP8_EP8 on 8 GPUs, one replica (cluster.num_nodes: 1), under conv"),
+        ("TP8_DP8_EP8", "vllm", 16, "is TP1_DP8_EP8 on 8 GPUs, one replica (cluster.num_nodes: 1), here: attention"),
+        ("TP8_DP4_EP8", "vllm", 16, "is TP2_DP4_EP8 on 8 GPUs"),
+        ("TP16_DP16_EP16", "vllm", 16, "is TP1_DP16_EP16 here: attention has TP / DP ranks"),
+    ],
+)
+def test_a_mesh_in_sglangs_words_is_named_in_ours(name, convention, num_gpus, words):
+    """SGLang's TP counts the GPUs of a replica's stage, of which attention over DP takes parts."""
+    assert words in CONVENTIONS[convention].what_was_meant(Strategy.parse(name), num_gpus=num_gpus)
 
 
 def test_an_unknown_convention_is_refused_with_those_that_are_known():

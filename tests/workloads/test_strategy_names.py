@@ -51,7 +51,29 @@ def test_the_documents_name():
     assert Strategy.parse("EP64_TP16_PP4") == Strategy(ep=64, tp=16, pp=4)
 
 
-@pytest.mark.parametrize("part", ["XP4", "TP", "TP0", "TP-2", "TP2.5", "TP12345678", "4", "SP2", ""])
+@pytest.mark.parametrize(
+    ("name", "joined"),
+    [
+        ("tp2pp2ep4", "TP2_PP2_EP4"),
+        ("EP16TP1", "EP16_TP1"),
+        ("TP2-PP2-EP4-DP4", "TP2_PP2_EP4_DP4"),
+        ("TP-2", "TP2"),
+        ("tp=8", "TP8"),
+        ("tp=8, etp=2 sp", "TP8_ETP2_SP"),
+        ("TP2 x PP2", None),
+        ("TP2TP4", None),
+    ],
+)
+def test_a_name_with_other_separators_is_answered_with_the_joined_name(name, joined):
+    with pytest.raises(InvalidValueError) as refusal:
+        Strategy.parse(name)
+    assert [remedy.changes for remedy in refusal.value.remedies] == [{"parallel.strategy": joined}] * (
+        joined is not None
+    )
+    assert refusal.value.hint == f"Write {joined}." or joined is None
+
+
+@pytest.mark.parametrize("part", ["XP4", "TP", "TP0", "TP2.5", "TP12345678", "4", "SP2", ""])
 def test_a_part_that_is_no_axis_is_refused(part):
     with pytest.raises(InvalidValueError) as refusal:
         Strategy.parse(f"EP8_{part}")

@@ -14,6 +14,7 @@ Attention efficiencies count the causal half only. Head dim 64 is the harder cas
 (FlashAttention-3, H100, causal, 4k tokens: 420 TFLOP/s at head dim 64, 579 at 128): head dim 128 looks too slow.
 """
 
+import re
 from dataclasses import replace
 
 from sim.errors import InvalidValueError, did_you_mean
@@ -363,5 +364,32 @@ def get_device(name: str) -> Device:
         field="cluster.device.preset",
         rule="be a known preset",
         value=name,
-        hint=f"{did_you_mean(name, DEVICES, cutoff=0.0)} `moesim list presets` shows all.",
+        hint=f"{_preset_hint(name)} `moesim list presets` shows all.",
     )
+
+
+def _preset_hint(name: str) -> str:
+    """Return the preset that a name was meant for: a preset of the same model of GPU, or else how to give the figures.
+
+    >>> _preset_hint("NVIDIA H100 80GB HBM3"), _preset_hint("b100")[:31]
+    ('Did you mean `h100-sxm`?', 'No preset is of this model: nam')
+    """
+    model = _models_of(name)
+    same = [preset for preset in DEVICES if model & _models_of(preset)]
+    if same:
+        return did_you_mean(name, same, cutoff=0.0)
+    otherwise = (
+        "No preset is of this model: name the preset that is nearest in kind, and give the figures of the GPU beside "
+        "it: `memory`, `memory_bandwidth`, `peak_bf16` and the efficiencies of cluster.device."
+    )
+    return otherwise if model else did_you_mean(name, DEVICES, otherwise=otherwise)
+
+
+def _models_of(name: str) -> set[str]:
+    """Return the model of a GPU that a name tells, spelt with and without separators; empty where there is no number.
+
+    >>> _models_of("a100-sxm-80gb"), sorted(_models_of("mi-300x"))
+    ({'a100'}, ['300', 'mi300'])
+    """
+    spellings = (name.lower(), re.sub(r"[^a-z0-9]", "", name.lower()))
+    return {match[0] for match in (re.search(r"[a-z]*[0-9]+", text) for text in spellings) if match}

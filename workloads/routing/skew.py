@@ -47,6 +47,8 @@ class Skew:
     """Recorded tokens. Shape [microbatches, layers, experts]."""
     recorded: str = ""
     """What the file of the recording was taken for, as a phrase."""
+    recorded_layers: tuple[int, ...] = ()
+    """Number that the file gives to each recorded layer. Shape [layers]."""
     expert_layers: tuple[int, ...] = ()
     """Layers of the model with experts, which replay the layers of the recording in order; empty: all layers."""
 

@@ -11,7 +11,7 @@ Model
 
 An array without a telling name is taken for choices where the model says so (its last dim is top_k), or where every row
 of at least 32 has different small integers and rows of a step have different sums, as counts of one step would not.
-What could be either is refused.
+What could be either is refused. Fractions are no ids.
 """
 
 import re
@@ -25,10 +25,14 @@ from numpy.typing import NDArray
 from sim.scenario.recordings.names import COUNTS, IDS, LOGICAL, MAP, NOT_ROUTING, PHYSICAL, canonical, source_of
 from sim.scenario.recordings.recording import MAX_COUNTS, Recording, build_recording, refusal
 
-__all__ = ["Shape", "arrays_to_recording", "wanted_arrays"]
+__all__ = ["Shape", "arrays_to_recording", "choices_to_counts", "wanted_arrays"]
 
 _MAX_ID: Final = 1 << 12
 """No model has more experts in a layer."""
+_LARGEST_ID: Final = 1 << 10
+"""Ids of a model that is not known are taken to be smaller."""
+_MIN_EXPERTS: Final = 4
+"""So many experts, or more, has a layer whose counts are known by their values."""
 _MAX_LAYERS: Final = 512
 """No model has more layers."""
 _MAX_TOP_K: Final = 64
@@ -93,6 +97,21 @@ def arrays_to_recording(path: Path, arrays: Mapping[str, Array], shape: Shape) -
     return _of_counts(path, name, array, arrays[maps[0]] if maps else None, layers)
 
 
+def choices_to_counts(path: Path, name: str, ids: Array) -> NDArray[np.float64]:
+    """Return the tokens of each expert, [layers, experts], of chosen experts [layers, tokens, top_k]; -1 is no choice.
+
+    Raises
+    ------
+    InvalidValueError
+        The array has other dims, or other numbers than ids of experts.
+    """
+    _check_choices(path, name, ids, num_dims={3}, dims="[layers, tokens, top_k]")
+    tokens = np.zeros((ids.shape[0], int(ids.max()) + 1))
+    for layer, chosen in enumerate(np.asarray(ids, dtype=np.int64)):
+        tokens[layer] = np.bincount(chosen[chosen >= 0], minlength=tokens.shape[1])
+    return tokens
+
+
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
@@ -140,16 +159,24 @@ def _is_choices(path: Path, name: str, array: Array, shape: Shape) -> bool:
 def _looks_like_choices(array: Array) -> bool | None:
     """Return whether values look like ids of experts; None where they may be ids or counts."""
     last = array.shape[-1]
-    if array.dtype.kind not in "iu" or last > _MAX_TOP_K or array.max() >= _MAX_ID:
+    if last > _MAX_TOP_K or not _is_whole(array) or array.max() >= _MAX_ID:
         return False
+    array = array.astype(np.int64)
     if array.min() < 0:
         return bool(array.min() == -1)
     rows = np.sort(array.reshape(-1, last), axis=1)
     has_repeats = bool((rows[:, 1:] == rows[:, :-1]).any())
     sums = array.sum(axis=-1, dtype=np.int64)
-    if has_repeats or (sums.ndim and sums.shape[-1] > 1 and (sums == sums[..., :1]).all()):
+    if sums.ndim and sums.shape[-1] > 1 and (sums == sums[..., :1]).all():
         return False
+    if has_repeats:
+        return False if last >= _MIN_EXPERTS and array.max() >= _LARGEST_ID else None
     return True if len(rows) >= _MANY_ROWS and array.max() >= last else None
+
+
+def _is_whole(array: Array) -> bool:
+    """Return whether an array has whole, finite numbers alone."""
+    return array.dtype.kind in "iu" or bool(np.isfinite(array).all() and (array == np.floor(array)).all())
 
 
 def _of_counts(path: Path, name: str, array: Array, slots: Array | None, layers: tuple[int, ...] | None) -> Recording:
@@ -186,13 +213,7 @@ def _by_expert(path: Path, tokens: NDArray[np.float64], slots: Array) -> NDArray
 
 def _of_choices(path: Path, name: str, array: Array, shape: Shape, layers: tuple[int, ...] | None) -> Recording:
     """Return the recording of chosen experts: how many tokens chose each expert."""
-    if array.ndim not in {2, 3, 4} or array.shape[-1] > _MAX_TOP_K:
-        rule = f"have {name} [tokens, layers, top_k] with top_k of at most {_MAX_TOP_K}"
-        raise refusal(path, rule, str(list(array.shape)), "Reshape it.")
-    is_whole = array.dtype.kind in "iu" or bool((array == np.floor(array)).all())
-    if not is_whole or not np.isfinite(array).all() or array.min() < -1 or array.max() >= _MAX_ID:
-        rule, value = f"have experts from 0 to {_MAX_ID - 1} in {name}, or -1 for none", "other numbers"
-        raise refusal(path, rule, value, "Record the ids of the experts of each token.")
+    _check_choices(path, name, array, num_dims={2, 3, 4}, dims="[tokens, layers, top_k]")
     array = array[:, None, :] if array.ndim == 2 else array
     array = array[None] if array.ndim == 3 else array
     if _has_layers_first(name, array, shape):
@@ -209,7 +230,14 @@ def _of_choices(path: Path, name: str, array: Array, shape: Shape, layers: tuple
         for layer in range(num_layers):
             ids = np.asarray(array[step, :, layer], dtype=np.int64).ravel()
             tokens[step, layer] = np.bincount(ids[ids >= 0], minlength=tokens.shape[2])
-    notes = (f"{num_tokens:,} tokens of top-{top_k} counted",)
+    notes: tuple[str, ...] = (f"{num_tokens:,} tokens of top-{top_k} counted",)
+    num_left_out = int((array < 0).sum())
+    notes += (f"{num_left_out:,} choices of -1 left out",) if num_left_out else ()
+    if num_layers > num_tokens and shape.num_layers != num_layers:
+        other = f"if these are {num_layers:,} tokens in {num_tokens:,} layers"
+        notes += (
+            f"taken as [tokens, layers, top_k], with more layers than tokens: {other}, name it topk_ids_of_layer",
+        )
     return build_recording(
         path,
         tokens,
@@ -219,6 +247,16 @@ def _of_choices(path: Path, name: str, array: Array, shape: Shape, layers: tuple
         is_complete=bool((tokens > 0).all()),
         notes=notes,
     )
+
+
+def _check_choices(path: Path, name: str, array: Array, *, num_dims: set[int], dims: str) -> None:
+    """Refuse an array of other dims than those of chosen experts, or of other numbers than ids."""
+    if array.ndim not in num_dims or array.shape[-1] > _MAX_TOP_K:
+        rule = f"have {name} {dims} with top_k of at most {_MAX_TOP_K}"
+        raise refusal(path, rule, str(list(array.shape)), "Reshape it.")
+    if not _is_whole(array) or array.min() < -1 or array.max() >= _MAX_ID:
+        rule, value = f"have experts from 0 to {_MAX_ID - 1} in {name}, or -1 for none", "other numbers"
+        raise refusal(path, rule, value, "Record the ids of the experts of each token.")
 
 
 def _has_layers_first(name: str, array: Array, shape: Shape) -> bool:

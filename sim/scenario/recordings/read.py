@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenario.file_bytes import parse_json, read_input, read_input_text
-from sim.scenario.recordings.arrays import Shape, arrays_to_recording, wanted_arrays
+from sim.scenario.recordings.arrays import Shape, arrays_to_recording, choices_to_counts, wanted_arrays
 from sim.scenario.recordings.names import MAP, canonical
 from sim.scenario.recordings.numpy_file import npy_array, npz_arrays
-from sim.scenario.recordings.recording import MAX_COUNTS, Recording, refusal
+from sim.scenario.recordings.recording import MAX_COUNTS, Recording, build_recording, refusal
 from sim.scenario.recordings.table import csv_rows, table_to_recording
 from sim.scenario.recordings.torch_file import torch_file_data
 from sim.scenario.scenario_files import bundled_folder
@@ -159,13 +159,21 @@ def _of_data(path: Path, data: Mapping[str, Any], shape: Shape) -> Recording:
 
 
 def _of_records(path: Path, records: Sequence[Mapping[str, Any]], data: Mapping[str, Any], shape: Shape) -> Recording:
-    """Return the recording of SGLang's records of passes: counts of physical experts, summed over the ranks."""
+    """Return the recording of SGLang's records of passes: counts of physical experts, summed over the ranks.
+
+    Records of chosen experts (mode per_token) are counted, each record by itself: passes differ in their tokens. Ranks
+    that record the same tokens, as those of one TP group do, count once.
+    """
+    maps = {name: _as_array(path, name, value) for name, value in data.items() if canonical(name) in MAP}
+    if all("topk_ids_of_layer" in record and "forward_pass_id" in record for record in records):
+        return _of_chosen(path, records, maps, shape)
     by_pass: dict[int, NDArray[Any]] = {}
     for record in records:
         number, counts = record.get("forward_pass_id"), record.get("global_physical_count")
         if not isinstance(number, int) or counts is None:
-            hint = "Record with --expert-distribution-recorder-mode per_pass or stat."
-            raise refusal(path, "have forward_pass_id and global_physical_count in records", "others", hint)
+            hint = "Record with --expert-distribution-recorder-mode per_pass, per_token or stat."
+            rule = "have forward_pass_id and global_physical_count, or topk_ids_of_layer, in every record"
+            raise refusal(path, rule, ", ".join(map(str, record))[:100] or "nothing", hint)
         counts = _as_array(path, "global_physical_count", counts)
         if number in by_pass and by_pass[number].shape != counts.shape:
             raise refusal(path, "have records of one shape", str(list(counts.shape)), "Record again.")
@@ -174,8 +182,50 @@ def _of_records(path: Path, records: Sequence[Mapping[str, Any]], data: Mapping[
         raise refusal(path, "have records of one shape", "several shapes", "Record again.")
     steps = sorted(by_pass)
     arrays = {"global_physical_count": np.stack([by_pass[number] for number in steps])}
-    maps = {name: _as_array(path, name, value) for name, value in data.items() if canonical(name) in MAP}
     return arrays_to_recording(path, arrays | maps, shape)
+
+
+def _of_chosen(
+    path: Path, records: Sequence[Mapping[str, Any]], maps: Mapping[str, NDArray[Any]], shape: Shape
+) -> Recording:
+    """Return the recording of records with the experts of each token, [layers, tokens, top_k] in each record."""
+    ids_of_pass: dict[int, list[NDArray[Any]]] = {}
+    num_equal = 0
+    for record in records:
+        number, ids = record["forward_pass_id"], _as_array(path, "topk_ids_of_layer", record["topk_ids_of_layer"])
+        if not isinstance(number, int):
+            raise refusal(path, "have whole numbers as forward_pass_id", str(number)[:40], "Record again.")
+        if any(np.array_equal(ids, other) for other in ids_of_pass.setdefault(number, [])):
+            num_equal += 1
+        elif ids.size:
+            ids_of_pass[number].append(ids)
+    counted = {
+        number: [choices_to_counts(path, "topk_ids_of_layer", ids) for ids in of_pass]
+        for number, of_pass in sorted(ids_of_pass.items())
+        if of_pass
+    }
+    all_counts = [counts for of_pass in counted.values() for counts in of_pass]
+    if len({counts.shape[0] for counts in all_counts}) != 1:
+        raise refusal(path, "have topk_ids_of_layer of equally many layers in every record", "others", "Record again.")
+    width = max(counts.shape[1] for counts in all_counts)
+    width = max([width, *(slots.shape[-1] for slots in maps.values() if slots.ndim)])
+    if len(counted) * all_counts[0].shape[0] * width > MAX_COUNTS:
+        raise refusal(path, f"have at most {MAX_COUNTS:,} counts", "more", _TOO_LARGE)
+    tokens = np.zeros((len(counted), all_counts[0].shape[0], width))
+    for step, of_pass in enumerate(counted.values()):
+        for counts in of_pass:
+            tokens[step, :, : counts.shape[1]] += counts
+    if maps:
+        return arrays_to_recording(path, {"global_physical_count": tokens, **maps}, shape)
+    return build_recording(
+        path,
+        tokens,
+        source="chosen experts (top-k ids)",
+        steps=tuple(counted),
+        tells_experts=False,
+        is_complete=bool((tokens > 0).all()),
+        notes=(f"records of the same tokens on other ranks left out: {num_equal:,}",) if num_equal else (),
+    )
 
 
 def _as_array(path: Path, name: str, value: object) -> NDArray[Any]:

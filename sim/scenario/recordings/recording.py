@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
 
-__all__ = ["MAX_COUNTS", "Recording", "build_recording", "refusal"]
+__all__ = ["MAX_COUNTS", "Recording", "build_recording", "refusal", "span_of"]
 
 MAX_COUNTS: Final = 1 << 25
 """A recording has no more counts, so that numbers of layers and experts cannot ask for all memory."""
@@ -31,7 +31,7 @@ class Recording:
     """The recorded tokens of each expert."""
 
     tokens: FloatArray
-    """Token copies. Shape [steps, layers, experts]."""
+    """Token copies, or shares of them where the file has fractions. Shape [steps, layers, experts]."""
     layers: tuple[int, ...]
     """Number of each layer in the file, ascending."""
     steps: tuple[int, ...]
@@ -53,8 +53,8 @@ class Recording:
         if self.assumes_experts:
             largest = int(np.flatnonzero(self.tokens.any(axis=(0, 1)))[-1])
             experts += f" (assumed: the largest in the file is {largest}, and it lists only experts with tokens)"
-        layers = f"{_count(num_layers, 'layer')} ({_span(self.layers)})"
-        steps = f"{_count(num_steps, 'step')}{f' ({_span(self.steps)})' if self.steps[0] else ''}"
+        layers = f"{_count(num_layers, 'layer')} ({span_of(self.layers)})"
+        steps = f"{_count(num_steps, 'step')}{f' ({span_of(self.steps)})' if self.steps[0] else ''}"
         return "; ".join([f"{self.source}: {layers}, {experts}, {steps}", *self.notes])
 
     def with_experts(self, num_experts: int) -> "Recording":
@@ -118,7 +118,7 @@ def build_recording(
         tokens=np.asarray(tokens[np.ix_(used_steps, used_layers)], dtype=float),
         layers=layers,
         steps=steps,
-        source=source,
+        source=source if (tokens == np.floor(tokens)).all() else "shares, not counts",
         tells_experts=tells_experts,
         notes=notes,
     )
@@ -137,17 +137,17 @@ def refusal(path: Path, rule: str, value: object, hint: str) -> InvalidValueErro
     return InvalidValueError(file=str(path), field="the file", rule=rule, value=value, hint=hint)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _span(numbers: tuple[int, ...]) -> str:
+def span_of(numbers: tuple[int, ...]) -> str:
     """Return numbers as a range, with a word where the range has gaps.
 
-    >>> _span((3, 4, 5)), _span((3, 7)), _span((3,))
+    >>> span_of((3, 4, 5)), span_of((3, 7)), span_of((3,))
     ('3 to 5', '3 to 7, with gaps', '3')
     """
     if len(numbers) == 1:
         return str(numbers[0])
     gaps = "" if numbers[-1] - numbers[0] == len(numbers) - 1 else ", with gaps"
     return f"{numbers[0]} to {numbers[-1]}{gaps}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,7 +5,8 @@ Model
     counts    columns of layer, expert and tokens, and of step where there are several; rows of equal numbers are
               summed, as those of several ranks; in any order, and what has no row has no tokens
     wide      columns of layer and, where there are several, of step; a column of tokens for each expert: 0, 1, 2, ...
-    choices   columns of layer and expert without tokens: each row is a token that chose the expert
+    choices   columns of layer and expert without tokens: each row is a token that chose the expert; beside a column of
+              experts, a column such as `topk_idx` is the number of the choice
     lists     columns of layer and of chosen experts, in one column as a list (`[5, 12, 31]`) or in a column for each
               choice (`topk_0`, `topk_1`, ...; `expert_0`, ... with a column of tokens): each row is a token
 
@@ -13,6 +14,7 @@ Names of columns are those of `sim.scenario.recordings.names`. Comments begin wi
 """
 
 import csv
+import itertools
 import re
 from array import array
 from collections.abc import Iterable, Sequence
@@ -28,6 +30,8 @@ from sim.scenario.recordings.recording import MAX_COUNTS, Recording, build_recor
 __all__ = ["csv_rows", "table_to_recording"]
 
 _MAX_ROWS: Final = 10**7
+_MAX_NAMES: Final = 20
+"""So many columns that are not read are named."""
 _MAX_NUMBER: Final = 1 << 40
 """No number of a layer, expert or step is larger."""
 _NEEDED: Final = "have columns of layer, expert and tokens"
@@ -87,9 +91,11 @@ def table_to_recording(path: Path, head: Sequence[object], rows: Iterable[tuple[
     InvalidValueError
         The columns are not those of a recording, or a cell is no number.
     """
-    columns = _columns(path, head)
+    rows = iter(rows)
+    first = list(itertools.islice(rows, 1))
+    columns = _columns(path, head, first[0][1] if first else ())
     keys, counts, has_lists = array("d"), array("d"), bool(columns.ids)
-    for number, (line, row) in enumerate(rows):
+    for number, (line, row) in enumerate(itertools.chain(first, rows)):
         if number >= _MAX_ROWS or len(counts) >= 4 * _MAX_ROWS:
             raise refusal(path, f"have at most {_MAX_ROWS:,} rows", "more", "Record fewer steps, or write it as NPZ.")
         try:
@@ -101,27 +107,37 @@ def table_to_recording(path: Path, head: Sequence[object], rows: Iterable[tuple[
         except (ValueError, TypeError, IndexError, OverflowError):
             raise refusal(path, "have numbers in every line", f"line {line}", "Correct it.") from None
     places, tokens = np.array(keys, dtype=float).reshape(-1, 3), np.array(counts, dtype=float)
+    num_left_out = 0
     if has_lists:  # a list is padded with -1 where its token chose fewer experts
-        places, tokens = places[places[:, 2] != -1], tokens[places[:, 2] != -1]
+        is_choice = places[:, 2] != -1
+        num_left_out = int((~is_choice).sum())
+        places, tokens = places[is_choice], tokens[is_choice]
     word = "chosen experts (a row is a token)" if has_lists else "chosen experts (a row is a choice)"
     source = source_of("".join(map(canonical, head))) if columns.tokens is not None or columns.wide else word
     unused = [str(name) for at, name in enumerate(head) if at not in columns.used and str(name).strip()]
-    notes = (f"not used: {', '.join(unused)[:100]}",) if unused else ()
+    notes: tuple[str, ...] = (f"{num_left_out:,} choices of -1 left out",) if num_left_out else ()
+    if unused:
+        more = f" and {len(unused) - _MAX_NAMES} more" if len(unused) > _MAX_NAMES else ""
+        notes += (f"not used: {', '.join(name[:40] for name in unused[:_MAX_NAMES])}{more}",)
     return _filled(path, places, tokens, source=source, columns=columns, notes=notes)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _columns(path: Path, head: Sequence[object]) -> _Columns:
-    """Return which column has which role."""
+def _columns(path: Path, head: Sequence[object], first_row: Row) -> _Columns:
+    """Return which column has which role, by the names of the columns and the cells of the first row."""
     roles, shown = column_roles(head), ", ".join(str(name) for name in head)[:200] or "none"
+    if {"expert", "ids"} <= set(roles) and all(_is_single(first_row, position) for position in roles["ids"]):
+        roles["choice"] = roles.pop("ids")  # numbers of the choices of a token
     found = {role: positions[0] for role, positions in roles.items() if role in {"layer", "step", "expert", "count"}}
     for role, positions in roles.items():
         if role in {"layer", "step", "expert", "count", "ids"} and len(positions) > 1:
             names = ", ".join(str(head[position]) for position in positions)
             raise refusal(path, f"have one column of {role}", names, "Remove or rename the others.")
     ids = tuple(roles.get("ids", [])) or _choice_columns(head, has_tokens="token" in roles)
+    if ids:
+        found.pop("expert", None)  # the lists are what is read
     if any(canonical(name) in NOT_ROUTING for name in head) and "expert" not in roles and not ids:
         raise refusal(path, "have counts or chosen experts", f"weights ({shown})", "Record the experts of each token.")
     wide = () if "expert" in roles or ids else _wide(head)
@@ -133,6 +149,15 @@ def _columns(path: Path, head: Sequence[object]) -> _Columns:
     if "layer" not in found:
         raise refusal(path, _NEEDED, shown, "Name the number of the layer `layer`.")
     return columns._replace(tokens=None if ids else columns.tokens)
+
+
+def _is_single(row: Row, position: int) -> bool:
+    """Return whether a cell is one number, and no list; an absent cell is none."""
+    try:
+        _number(row[position])
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return False
+    return True
 
 
 def _wide(head: Sequence[object]) -> tuple[tuple[int, int], ...]:

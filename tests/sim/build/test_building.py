@@ -47,6 +47,17 @@ def test_an_option_that_changes_nothing_here_is_a_warning(changes, says) -> None
     assert build(load_scenario_text(SMALL, overrides=["parallel.zero=3"])).warnings == []
 
 
+@pytest.mark.parametrize(("replicas", "offered"), [(10, 16), (6, 8), (2, 4), (1, 4)])
+def test_replicas_that_fill_no_whole_ranks_are_answered_with_the_nearest_number_and_0_last(replicas, offered) -> None:
+    """No replicas at all are not what someone wants who asks for some."""
+    ep = 16 if replicas == 10 else 4
+    changes = [f"parallel.strategy=EP{ep}_TP1_PP1_DP16", "placement.kind=eplb", f"placement.replicas={replicas}"]
+    with pytest.raises(InvalidValueError) as refusal:
+        build(load_scenario_text(SMALL, overrides=changes))
+    assert refusal.value.field == "placement.replicas"
+    assert refusal.value.hint.startswith(f"Use placement.replicas: {offered}")
+
+
 def test_a_stage_may_hold_no_layers() -> None:
     """The embedding and the head stand alone; their stages take less time than the two between."""
     text = SMALL.replace("EP4_TP2_PP2_DP4", "EP4_TP1_PP4_DP4, stage_layers: [0, 2, 2, 0]")

@@ -383,7 +383,7 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
             19,
             "workload.kind",
             "be one of forward, training, passes, collective",
-            "It decides which keys the workload has.",
+            "Prefill is `kind: forward`. Decode with a context",
         ),
     ),
     (

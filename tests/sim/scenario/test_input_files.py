@@ -271,3 +271,14 @@ def test_an_input_names_what_is_wrong_and_what_to_do(tmp_path):
     path.write_bytes(b"a\nb\xff")
     with pytest.raises(InvalidValueError, match=r"a\.txt:2: the file must be UTF-8 text, got byte 0xff"):
         read_input_text(path, 100)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_texts_of_windows_are_read(tmp_path, encoding):
+    """`>` of PowerShell writes UTF-16 with a mark; half a character after the mark is refused."""
+    path, mark = tmp_path / "a.txt", "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_bytes((mark + "layer,expert,tokens é\n").encode(encoding))
+    assert read_input_text(path, 100) == "layer,expert,tokens é\n"
+    path.write_bytes(b"\xff\xfea\0b")
+    with pytest.raises(InvalidValueError, match=r"a\.txt:1: the file must be UTF-8 text, got byte 0xff"):
+        read_input_text(path, 100)

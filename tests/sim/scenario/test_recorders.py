@@ -107,6 +107,11 @@ def test_a_row_may_have_the_tokens_of_all_experts(tmp_path):
         ("a.csv", "token,layer,expert_0,expert_1\n0,3,1,5\n1,3,1,7\n"),
         ("a.csv", "layer,topk_0,topk_1,topk_2,weight_0\n3,1,5,-1,0.5\n3,1,7,-1,0.5\n"),
         ("a.csv", "token_idx,layer,k,expert_id,weight\n0,3,0,1,0.5\n0,3,1,5,0.5\n1,3,0,1,0.5\n1,3,1,7,0.5\n"),
+        (
+            "a.csv",
+            "token_idx,layer_idx,topk_idx,expert_idx,topk_weight\n0,3,0,1,.5\n0,3,1,5,.5\n1,3,0,1,1\n1,3,1,7,1\n",
+        ),
+        ("a.csv", "layer_idx,topk_idx,expert_idx\n3,0,1\n3,1,5\n3,0,1\n3,1,7\n"),
         ("a.csv", "token,layer,expert_ids\n0,3,1;5\n1,3,1;7\n"),
         ("a.csv", 'layer,token_idx,topk_ids\n3,0,"[1, 5]"\n3,1,"[1, 7]"\n'),
         (
@@ -121,6 +126,13 @@ def test_rows_of_chosen_experts_are_counted_and_never_summed(tmp_path, name, tex
     recording = read(tmp_path, name, text, num_experts=8)
     assert recording.tokens.tolist() == [[[0, 2, 0, 0, 0, 1, 0, 1]]]
     assert "chosen experts" in recording.described
+
+
+def test_lists_win_over_a_column_of_experts_and_every_unread_column_is_named(tmp_path):
+    extra = ",".join(f"extra_{number}" for number in range(18))
+    text = f"layer,expert,topk_ids,{extra},a_last_column_with_a_long_name\n0,9,1;3,{'0,' * 18}0\n"
+    described = read(tmp_path, "a.csv", text, num_experts=8).described
+    assert f"not used: expert, {extra.replace(',', ', ')}, a_last_column" in described
 
 
 def test_a_recording_of_a_smaller_model_is_not_filled_up(tmp_path):
@@ -202,6 +214,44 @@ def test_an_array_without_a_name_is_told_by_its_values(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, "c.npz", {"arr_0": COUNTS}).tokens, [COUNTS])
 
 
+@pytest.mark.parametrize("shape", [(4, 64, 2), (4, 512, 6), (512, 48, 8), (64, 2)])
+def test_ids_with_repeats_are_never_summed_as_counts(tmp_path, shape):
+    """Drawn with replacement: rows with an id twice do not make counts of ids, nor do ids that are saved as floats."""
+    ids = np.random.default_rng(2).integers(0, 64, shape)
+    ids[..., :2] = np.where(ids[..., :1] % 8, ids[..., :2], 7)
+    for name, array in (("a.npy", ids), ("b.npy", ids.astype(float))):
+        assert "which may be either. Name it" in refused(tmp_path, name, array)
+    assert read(tmp_path, "c.npz", {"topk_ids": ids}).tokens.sum() == ids.size
+
+
+def test_more_layers_than_tokens_are_remarked_where_no_model_tells_them(tmp_path):
+    """Ids [4, 64, 2] are four tokens in 64 layers, or 64 tokens in four: a name or a model tells."""
+    ids = np.random.default_rng(2).integers(0, 64, (4, 64, 2))
+    recording = read(tmp_path, "a.npz", {"topk_ids": ids})
+    assert "if these are 64 tokens in 4 layers, name it topk_ids_of_layer" in recording.described
+    assert "64 layers" in recording.described
+    for name, shape in (("topk_ids_of_layer", {}), ("topk_ids", {"num_layers": 4}), ("topk_ids", {"num_layers": 64})):
+        described = read(tmp_path, "b.npz", {name: ids}, **shape).described
+        assert "name it" not in described
+
+
+def test_choices_that_are_none_are_counted_in_a_remark(tmp_path):
+    ids = IDS.copy()
+    ids[:5, :, 0] = -1
+    assert "15 choices of -1 left out" in read(tmp_path, "a.npz", {"topk_ids": ids}).described
+    assert "2 choices of -1 left out" in read(tmp_path, "a.csv", "layer,topk_ids\n0,1;-1\n0,3;-1\n").described
+
+
+def test_fractions_are_shares_and_no_counts(tmp_path):
+    shares = np.random.default_rng(2).random((4, 16))
+    for name, content in (
+        ("a.npy", shares),
+        ("b.npz", {"tokens": shares}),
+        ("c.csv", "layer,expert,tokens\n0,0,5.5\n"),
+    ):
+        assert read(tmp_path, name, content).source == "shares, not counts"
+
+
 def test_an_array_that_could_be_either_needs_a_name_or_a_model(tmp_path):
     """Two tokens, two layers, top-3 of 16, or two steps, two layers and three experts."""
     array = np.array([[[3, 9, 15], [2, 8, 1]], [[0, 5, 7], [11, 4, 6]]])
@@ -274,6 +324,40 @@ def test_json_holds_arrays_as_lists_and_lines_of_steps(tmp_path):
     recording = read(tmp_path, "c.json", json.dumps(data))
     np.testing.assert_array_equal(recording.tokens, [2 * COUNTS, 2 * COUNTS])
     assert recording.source == "SGLang's expert distribution"
+
+
+@pytest.mark.parametrize("with_map", [False, True])
+def test_records_of_the_experts_of_each_token_are_counted_pass_by_pass(tmp_path, with_map):
+    """Passes and ranks differ in their tokens; a rank that records the tokens of another rank counts once."""
+    ids = IDS.swapaxes(0, 1)
+    parts = ((7, 0, ids[:, :60]), (7, 1, ids[:, 60:]), (7, 2, ids[:, :60]), (8, 0, ids), (9, 0, ids[:, :0]))
+    records = [
+        {"forward_pass_id": number, "rank": rank, "topk_ids_of_layer": part.tolist(), "input_ids": [1]}
+        for number, rank, part in parts
+    ]
+    data = {"records": records}
+    if with_map:
+        data["last_physical_to_logical_map"] = np.tile(np.arange(64), (3, 1)).tolist()
+    recording = read(tmp_path, "a.json", json.dumps(data), num_experts=64)
+    np.testing.assert_array_equal(recording.tokens, [COUNTS, COUNTS])
+    if not with_map:
+        assert recording.steps == (7, 8)
+        assert "records of the same tokens on other ranks left out: 1" in recording.described
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"forward_pass_id": "a", "topk_ids_of_layer": [[[1, 2]]]}],
+        [{"forward_pass_id": 1, "topk_ids_of_layer": [[1, 2]]}],
+        [{"forward_pass_id": 1, "topk_ids_of_layer": []}],
+        [{"forward_pass_id": 1, "topk_ids_of_layer": [[[1, 2]]]}, {"forward_pass_id": 1, "rank": 3}],
+        [{"forward_pass_id": n, "topk_ids_of_layer": [[[1, 2]]] * n} for n in (1, 2)],
+        [{"forward_pass_id": 1, "topk_ids_of_layer": [[[-1, -1]]]}],
+    ],
+)
+def test_records_that_are_no_routing_are_refused(tmp_path, records):
+    refused(tmp_path, "a.json", json.dumps({"records": records}))
 
 
 # ---- files of torch.save -----------------------------------------------------------------------------------------

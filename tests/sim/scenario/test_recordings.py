@@ -230,7 +230,8 @@ def test_other_counts_are_replayed_as_shares(tmp_path, loads):
     assert (np.abs(counts - wanted) <= 6 * np.sqrt(wanted) + 1).all()
     assert not np.array_equal(counts, np.rint(wanted))
     assert assumed.value == "shares"
-    assert "to 1,024: tokens are drawn by them; read as token counts" in assumed.why
+    read = "token counts" if (loads == np.floor(loads)).all() else "shares, not counts"
+    assert f"to 1,024: tokens are drawn by them; read as {read}" in assumed.why
 
 
 def test_a_recording_that_is_too_short_says_that_it_is_repeated(tmp_path):
@@ -238,6 +239,18 @@ def test_a_recording_that_is_too_short_says_that_it_is_repeated(tmp_path):
     np.testing.assert_array_equal(counts[0], counts[1])
     np.testing.assert_array_equal(counts[:, 0], counts[:, 2])
     assert "it has 1 of 2 microbatches and 2 of 3 layers, and is repeated" in assumed.why
+
+
+def test_what_a_run_does_not_replay_of_a_recording_is_said(tmp_path):
+    """Layers by the numbers of the file, and microbatches by how many they are."""
+    _, assumed = replayed(tmp_path, recorded(num_microbatches=5, num_layers=4), layers=2)
+    unused = "the last 3 of its 5 microbatches are not replayed; the last 2 of its 4 layers (2 to 3) are not replayed"
+    assert unused in assumed.why
+    _, assumed = replayed(tmp_path, recorded(num_microbatches=3))
+    assert "; the last of its 3 microbatches is not replayed;" in assumed.why
+    assert "layers (" not in assumed.why.split("; read as")[0]
+    _, assumed = replayed(tmp_path, recorded(num_microbatches=1, num_layers=2))
+    assert "not replayed" not in assumed.why
 
 
 def test_a_plan_sees_the_end_of_a_recording_as_what_was_before(tmp_path):

@@ -1,11 +1,15 @@
 """What a scenario file may not say: one wrong value each, and the exact message."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import InvalidValueError
 from sim.scenario.load import load_scenario_text
+from sim.scenario.problems import OTHER_NAMES, unknown_key_hint, valid_keys, validate
+from sim.scenario.workload_section import WORKLOADS
 from workloads.schedules import SCHEDULES
 
 SIZE = 'Write a number and a unit, such as "64 GB".'
@@ -319,3 +323,51 @@ def test_no_change_of_one_value_ends_in_anything_but_a_refusal(contract_text, da
         assert "\n" not in str(refused)
         assert "pydantic" not in str(refused)
         assert refused.rule != "be a value that the key can have"
+
+
+@pytest.mark.parametrize(
+    ("path", "section", "hint"),
+    [
+        (
+            ("parallel", "tensor_parallel_size"),
+            {"tensor_parallel_size": 8, "data_parallel_size": 2, "enable_expert_parallel": True},
+            "Here tensor_parallel_size is `tp`, data_parallel_size is `dp`, "
+            "enable_expert_parallel is `convention: vllm` with EP = TP x DP.",
+        ),
+        (
+            ("parallel", "tensor-model-parallel-size"),
+            {"tensor-model-parallel-size": 2},
+            "Here tensor-model-parallel-size is `tp`.",
+        ),
+        (("placement", "num_redundant_experts"), {}, "Here num_redundant_experts is `replicas`."),
+        (("placement", "physical_to_logical"), {}, "Here physical_to_logical is `experts`."),
+        (("workload", "seq_length"), {"sequences": 8}, "Here seq_length is `sequence_length`."),
+        (("workload", "micro_batch_size"), {}, "Here micro_batch_size is `sequences` / (DP x `microbatches`)."),
+    ],
+)
+def test_a_key_of_a_framework_is_answered_with_our_key(path, section, hint):
+    """So are the other keys of this framework in the section."""
+    assert unknown_key_hint(path, {path[0]: section}, []) == hint
+
+
+def test_every_name_that_a_framework_s_key_is_answered_with_exists():
+    for section, names in OTHER_NAMES.items():
+        known = set().union(
+            valid_keys((section,), {}), *(valid_keys((section,), {"workload": {"kind": k}}) for k in WORKLOADS)
+        )
+        ours = {name.strip("`") for text in names.values() for name in re.findall(r"`[a-z_]+`", text)}
+        assert ours <= known
+        assert not known & set(names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("decode", "Decode with a context of earlier tokens cannot be said yet"),
+        ("Generate", "Decode with a context of earlier tokens cannot be said yet"),
+        ("serving", "Prefill is `kind: forward`. Decode with a context"),
+        ("prefill", "A prefill is `kind: forward`."),
+    ],
+)
+def test_a_kind_of_serving_is_answered_with_what_can_be_said(kind, words):
+    assert validate({"workload": {"kind": kind}})[0].hint.startswith(words)
