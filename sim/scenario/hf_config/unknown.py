@@ -31,7 +31,7 @@ def section_to_paste(data: Mapping[str, object]) -> str | None:
     except (InvalidValueError, TypeError):
         return None
     known = {key for keys in IMMATERIAL.values() for key in keys} | set(NEUTRAL) | _HF_ONLY
-    rest = [key for key, value in data.items() if key not in known and key not in read and value is not None]
+    rest = [key for key, value in data.items() if key not in known and key not in read and value]
     section = ", ".join(f"{key}: {str(value).lower()}" for key, value in fields.items())
     more = f" and {len(rest) - _MOST_LISTED} more" if len(rest) > _MOST_LISTED else ""
     left_out = f" It leaves out {', '.join(rest[:_MOST_LISTED])}{more}." if rest else ""

@@ -321,7 +321,7 @@ def test_a_key_below_text_config_is_named_with_it(tmp_path):
     ("content", "says"),
     [
         (b"{", "the file must be JSON, got no valid JSON"),
-        (b"\xff\xfe", "the file must be UTF-8 text"),
+        (b"\xfa\xfe", "the file must be UTF-8 text"),
         (b"[1]", "the file must be a JSON object"),
         (b"[" * 100_000, "the file must be JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "the file must be JSON"),
