@@ -120,6 +120,8 @@ class Link(Section):
     """Share of the bandwidth that transfers reach."""
     both_ways: Flag = True
     """Whether there is the same link back."""
+    is_forwarded: Flag = False
+    """Whether GPUs forward what comes over it to other GPUs of the node, as over xGMI and a DGX-1's NVLinks."""
     loops: Loops
     """Names, each with a count or a list of numbers; every combination of numbers is a link."""
 
@@ -303,7 +305,7 @@ def _figures(spec: ClusterFile, link: Link, path: KeyPath) -> dict[str, object]:
             hint = f"Give it here, or add `{link.kind}: {{bandwidth: ..., latency: ...}}` under kinds."
             raise InvalidValueError(field=(*path, key), rule="be given", value="nothing", hint=hint)
         found[name] = 1.0 if value is None else value
-    return found
+    return found | ({"is_forwarded": True} if link.is_forwarded else {})
 
 
 def _add_link(
@@ -340,12 +342,18 @@ def _cables(graph: "nx.DiGraph[str]", kinds: Mapping[str, Figures]) -> list[str]
         if (a, b) in done:
             continue
         back = graph.edges[b, a] if graph.has_edge(b, a) else None
-        both = back is not None and (back["kind"], _figures_of(back)) == (data["kind"], _figures_of(data))
+        both = back is not None and _link_of(back) == _link_of(data)
         done |= {(b, a)} if both else set()
         own = "" if kinds[data["kind"]] == _figures_of(data) else f", {_written(_figures_of(data))}"
         ways = "" if both else ", both_ways: false"
+        ways += ", is_forwarded: true" if data.get("is_forwarded") else ""
         lines.append(f"  - {{from: {_text(a)}, to: {_text(b)}, kind: {_text(data['kind'])}{own}{ways}}}")
     return lines
+
+
+def _link_of(data: Mapping[str, Any]) -> tuple[str, Figures, bool]:
+    """Return what the two directions of a cable have in common."""
+    return data["kind"], _figures_of(data), bool(data.get("is_forwarded"))
 
 
 def _figures_of(data: Mapping[str, Any]) -> Figures:

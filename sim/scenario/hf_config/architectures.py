@@ -12,15 +12,32 @@ Hugging Face transformers 5.24, `models/*/configuration_*.py` and `modeling_*.py
 `config.json` of MiniMax-M2 (MTP), DeepSeek-V3 (`topk_method`), Kimi-K2 and Nemotron-H.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from sim.scenario.fields import MAX_SIZES
 from sim.scenario.hf_config.keys import ConfigKeys
+from sim.scenario.hf_config.llama_like import (
+    read_dbrx,
+    read_ernie,
+    read_gemma2,
+    read_granite_moe,
+    read_hunyuan,
+    read_olmoe,
+    read_phi3,
+    read_phi_moe,
+)
+from sim.scenario.hf_config.parts import (
+    NOT_SAID,
+    backbone,
+    dropout,
+    experts,
+    first_dense,
+    layer_types,
+    shared_width,
+    windows,
+)
 
 __all__ = ["ARCHITECTURES", "Architecture"]
-
-_NOT_SAID: Final = "The model cannot say this yet: give its fields in the scenario, as near as they come."
 
 
 class Architecture(NamedTuple):
@@ -34,115 +51,18 @@ class Architecture(NamedTuple):
     """Key below which the language model stands; None: the whole config is the language model's."""
 
 
-# ---- parts that several families share ---------------------------------------------------------------------------
-
-
-def _backbone(keys: ConfigKeys) -> None:
-    """Take the shape that all families but GPT-2 name alike."""
-    keys.count("layers", "num_hidden_layers")
-    keys.count("hidden", "hidden_size")
-    keys.count("heads", "num_attention_heads")
-    keys.count("kv_heads", "num_key_value_heads", optional=True)
-    keys.count("vocab", "vocab_size")
-    keys.flag_field("tie_word_embeddings", "tie_word_embeddings")
-    keys.set("gated", True, "hidden_act")
-    _dropout(keys, "attention_dropout", "hidden_dropout")
-
-
-def _dropout(keys: ConfigKeys, *names: str) -> None:
-    for key in names:
-        if keys.rate(key):
-            keys.set("dropout", True, key)
-
-
-def _experts(keys: ConfigKeys, number: str, width: str) -> None:
-    """Take routed experts: their number, those of a token, and their width."""
-    keys.count("experts", number)
-    keys.count("top_k", "num_experts_per_tok", "experts_per_token")
-    keys.count("ffn", width)
-
-
-def _shared_width(keys: ConfigKeys, key: str) -> None:
-    """Take one shared expert of a width; 0 is none."""
-    width = keys.number(key, optional=True)
-    if width:
-        keys.set("shared_experts", 1, key)
-        keys.count("shared_expert_intermediate_size", key)
-
-
-def _first_dense(keys: ConfigKeys) -> None:
-    """Take the step from one layer with experts to the next, and `mlp_only_layers`, which have none.
-
-    The model can say that its first layers are dense. A list of other layers is read where the step leaves them without
-    experts anyway.
-    """
-    num_layers = keys.number("num_hidden_layers", least=1, most=MAX_SIZES["model.layers"]) or 1
-    step = keys.count("moe_every", "decoder_sparse_step", optional=True) or 1
-    dense = keys.numbers("mlp_only_layers") or []
-    if not dense:
-        return
-    if not set(dense) <= set(range(num_layers)):
-        rule = f"list layers from 0 to {num_layers - 1}"
-        raise keys.error("mlp_only_layers", rule, dense, "Layers are counted from 0: correct the list.")
-    by_step = range(step - 1, num_layers, step)
-    sparse = [layer for layer in by_step if layer not in set(dense)]
-    num_first = len(dense) if set(dense) == set(range(len(dense))) else (sparse or [num_layers])[0]
-    if sparse != [layer for layer in by_step if layer >= num_first]:
-        num_first = by_step[len(by_step) - len(sparse)]
-        rule = "list the first layers, for the model cannot say yet that a later layer is dense"
-        hint = (
-            f'In a copy of the file write "mlp_only_layers": {list(range(num_first))}: {len(sparse)} layers have '
-            "experts, as many as here, so that parameters and mean times stay, and only the place of the dense layers "
-            "moves."
-        )
-        raise keys.error("mlp_only_layers", rule, dense, hint)
-    if num_first:
-        keys.set("dense_layers", num_first, "mlp_only_layers")
-
-
-def _layer_types(keys: ConfigKeys, kinds: Sequence[str], key: str = "layer_types") -> None:
-    """Take the kind of attention of each layer, as the shortest list that repeated gives all layers."""
-    length = next(
-        n for n in range(1, len(kinds) + 1) if len(kinds) % n == 0 and [*kinds[:n]] * (len(kinds) // n) == [*kinds]
-    )
-    if set(kinds) != {"full_attention"}:
-        keys.set("layer_types", tuple(kinds[:length]), key)
-
-
-def _windows(keys: ConfigKeys, *, every: Callable[[int], bool] | None = None) -> None:
-    """Take a sliding window, of the layers that `layer_types` or `every` says.
-
-    `every` tells for a layer whether it has the window where `layer_types` is missing; None: all layers have it.
-    """
-    num_layers = keys.number("num_hidden_layers", least=1) or 1
-    uses = keys.flag("use_sliding_window", default=True)
-    window = keys.number("sliding_window", optional=True)
-    last = keys.number("max_window_layers", optional=True)
-    kinds = keys.names("layer_types", ("full_attention", "sliding_attention"), length=num_layers)
-    if not uses or not window or (kinds is not None and "sliding_attention" not in kinds):
-        if uses and kinds is not None and "sliding_attention" in kinds:
-            raise keys.error("sliding_window", "be given with layer_types", "nothing", "Write its tokens.")
-        return
-    if kinds is None and every is not None:
-        has = [every(layer) and (last is None or layer < last) for layer in range(num_layers)]
-        kinds = ["sliding_attention" if it else "full_attention" for it in has]
-    keys.count("sliding_window", "sliding_window")
-    if kinds is not None:
-        _layer_types(keys, kinds)
-
-
 # ---- families ----------------------------------------------------------------------------------------------------
 
 
 def _llama(keys: ConfigKeys) -> None:
-    _backbone(keys)
+    backbone(keys)
     keys.count("head_dim", "head_dim", optional=True)
     keys.count("ffn", "intermediate_size")
 
 
 def _windowed_llama(keys: ConfigKeys) -> None:
     _llama(keys)
-    _windows(keys)
+    windows(keys)
 
 
 def _qwen_dense(keys: ConfigKeys) -> None:
@@ -152,22 +72,22 @@ def _qwen_dense(keys: ConfigKeys) -> None:
         num_layers = keys.number("num_hidden_layers", least=1) or 1
         kinds = keys.names("layer_types", ("full_attention", "sliding_attention"), length=num_layers)
         keys.count("sliding_window", "sliding_window")
-        _layer_types(keys, kinds or ["full_attention" if i < first else "sliding_attention" for i in range(num_layers)])
+        layer_types(keys, kinds or ["full_attention" if i < first else "sliding_attention" for i in range(num_layers)])
     else:
         keys.value("sliding_window")
-        keys.must_be("layer_types", [["full_attention"] * keys.fields["layers"]], _NOT_SAID)  # type: ignore[operator]  # `_backbone` has read the count
+        keys.must_be("layer_types", [["full_attention"] * keys.fields["layers"]], NOT_SAID)  # type: ignore[operator]  # `backbone` has read the count
 
 
 def _mixtral(keys: ConfigKeys) -> None:
-    _backbone(keys)
+    backbone(keys)
     keys.count("head_dim", "head_dim", optional=True)
-    _experts(keys, "num_local_experts", "intermediate_size")
-    _windows(keys)
+    experts(keys, "num_local_experts", "intermediate_size")
+    windows(keys)
 
 
 def _qwen2_moe(keys: ConfigKeys) -> None:
     _qwen_moe(keys, every=lambda layer: layer % 2 == 0)
-    _shared_width(keys, "shared_expert_intermediate_size")
+    shared_width(keys, "shared_expert_intermediate_size")
     if "shared_experts" in keys.fields:
         keys.set("shared_expert_gate", True, "shared_expert_intermediate_size")
 
@@ -178,13 +98,13 @@ def _qwen3_moe(keys: ConfigKeys) -> None:
 
 
 def _qwen_moe(keys: ConfigKeys, every: Callable[[int], bool] | None = None) -> None:
-    _backbone(keys)
+    backbone(keys)
     keys.count("head_dim", "head_dim", optional=True)
-    _experts(keys, "num_experts", "moe_intermediate_size")
+    experts(keys, "num_experts", "moe_intermediate_size")
     keys.count("dense_ffn", "intermediate_size", optional=True)
-    _first_dense(keys)
+    first_dense(keys)
     if keys.value("use_sliding_window"):
-        _windows(keys, every=every)
+        windows(keys, every=every)
     else:
         for key in ("use_sliding_window", "sliding_window", "max_window_layers"):
             keys.value(key)
@@ -198,7 +118,7 @@ def _gated_delta_net(keys: ConfigKeys) -> None:
 
 def _dense_gated_delta_net(keys: ConfigKeys) -> None:
     _llama(keys)
-    keys.must_be("mlp_only_layers", [[]], _NOT_SAID)
+    keys.must_be("mlp_only_layers", [[]], NOT_SAID)
     _linear_attention(keys)
 
 
@@ -208,7 +128,7 @@ def _linear_attention(keys: ConfigKeys) -> None:
     step = keys.number("full_attention_interval", least=1, optional=True) or 4
     kinds = keys.names("layer_types", ("linear_attention", "full_attention"), length=num_layers)
     kinds = kinds or ["full_attention" if (i + 1) % step == 0 else "linear_attention" for i in range(num_layers)]
-    _layer_types(keys, kinds)
+    layer_types(keys, kinds)
     if "linear_attention" in kinds:
         for key in (
             *("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"),
@@ -221,7 +141,7 @@ def _linear_attention(keys: ConfigKeys) -> None:
 
 def _deepseek(keys: ConfigKeys) -> None:
     """Take latent attention, first dense layers, shared experts of the width of the routed ones, and MTP."""
-    _backbone(keys)
+    backbone(keys)
     for key in ("q_lora_rank",):
         keys.count(key, key, optional=True)
     for key in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
@@ -238,7 +158,7 @@ def _deepseek(keys: ConfigKeys) -> None:
 
 def _late_experts(keys: ConfigKeys) -> None:
     """Take experts as DeepSeek names them: from a layer on, with shared experts, and MTP layers after the last."""
-    _experts(keys, "n_routed_experts", "moe_intermediate_size")
+    experts(keys, "n_routed_experts", "moe_intermediate_size")
     keys.count("dense_ffn", "intermediate_size")
     keys.count("shared_experts", "n_shared_experts", least=0, optional=True)
     keys.count("dense_layers", "first_k_dense_replace", least=0, optional=True)
@@ -248,7 +168,7 @@ def _late_experts(keys: ConfigKeys) -> None:
 
 
 def _glm4_moe(keys: ConfigKeys) -> None:
-    _backbone(keys)
+    backbone(keys)
     keys.count("head_dim", "head_dim", optional=True)
     _late_experts(keys)
     keys.set("scoring_func", "sigmoid", "model_type")
@@ -261,17 +181,17 @@ def _gpt_oss(keys: ConfigKeys) -> None:
 
 
 def _mixtral_like_gpt_oss(keys: ConfigKeys) -> None:
-    _backbone(keys)
+    backbone(keys)
     keys.count("head_dim", "head_dim", optional=True)
-    _experts(keys, "num_local_experts", "intermediate_size")
-    _windows(keys, every=lambda layer: layer % 2 == 0)
+    experts(keys, "num_local_experts", "intermediate_size")
+    windows(keys, every=lambda layer: layer % 2 == 0)
 
 
 def _llama4(keys: ConfigKeys) -> None:
     """Take experts in every n-th layer, one shared expert, and chunked attention in layers with rotary embedding."""
-    _backbone(keys)
+    backbone(keys)
     keys.count("head_dim", "head_dim", optional=True)
-    _experts(keys, "num_local_experts", "intermediate_size")
+    experts(keys, "num_local_experts", "intermediate_size")
     keys.count("dense_ffn", "intermediate_size_mlp")
     keys.set("shared_experts", 1, "model_type")
     keys.set("scoring_func", "sigmoid", "model_type")
@@ -280,7 +200,7 @@ def _llama4(keys: ConfigKeys) -> None:
     listed, expected = keys.numbers("moe_layers"), list(range(step - 1, num_layers, step))
     if listed is not None and listed != expected:
         rule = f"list every layer that interleave_moe_layer_step = {step} gives experts"
-        raise keys.error("moe_layers", rule, listed, _NOT_SAID)
+        raise keys.error("moe_layers", rule, listed, NOT_SAID)
     interval = keys.number("no_rope_layer_interval", least=1, optional=True) or 4
     has_rope = keys.numbers("no_rope_layers") or [int((i + 1) % interval != 0) for i in range(num_layers)]
     if len(has_rope) != num_layers or not set(has_rope) <= {0, 1}:
@@ -291,7 +211,7 @@ def _llama4(keys: ConfigKeys) -> None:
     kinds = kinds or ["chunked_attention" if it else "full_attention" for it in has_rope]
     if "chunked_attention" in kinds:
         keys.count("attention_chunk_size", "attention_chunk_size")
-        _layer_types(keys, kinds)
+        layer_types(keys, kinds)
 
 
 def _minimax_m2(keys: ConfigKeys) -> None:
@@ -300,7 +220,7 @@ def _minimax_m2(keys: ConfigKeys) -> None:
     why = "0 is lightning attention, which the model cannot say yet."
     keys.must_be("attn_type_list", [[1] * num_layers], why)
     keys.value("mlp_intermediate_size")  # of dense layers, of which there are none
-    _shared_width(keys, "shared_intermediate_size")
+    shared_width(keys, "shared_intermediate_size")
     keys.flag_field("use_routing_bias", "use_routing_bias", default=True)
     keys.must_be("scoring_func", ("sigmoid", "softmax"), "The router weighs experts by one of the two.")
     keys.set("scoring_func", keys.text("scoring_func") or "sigmoid", "scoring_func")
@@ -342,8 +262,8 @@ def _nemotron_h(keys: ConfigKeys) -> None:
     keys.count("head_dim", "head_dim", "attention_head_dim", optional=True)
     keys.count("vocab", "vocab_size")
     keys.flag_field("tie_word_embeddings", "tie_word_embeddings")
-    _dropout(keys, "attention_dropout", "hidden_dropout")
-    keys.must_be("sliding_window", (), _NOT_SAID)
+    dropout(keys, "attention_dropout", "hidden_dropout")
+    keys.must_be("sliding_window", (), NOT_SAID)
     _mamba(keys, has_mamba="M" in pattern)
     _nemotron_ffn(keys, has_experts="E" in pattern)
     keys.count("num_nextn_predict_layers", "num_nextn_predict_layers", least=0, optional=True)
@@ -372,7 +292,7 @@ def _nemotron_ffn(keys: ConfigKeys, *, has_experts: bool) -> None:
             keys.value(key)
         keys.count("ffn", "intermediate_size")
         return
-    _experts(keys, "n_routed_experts", "moe_intermediate_size")
+    experts(keys, "n_routed_experts", "moe_intermediate_size")
     keys.count("dense_ffn", "intermediate_size", optional=True)
     for key in ("n_group", "topk_group"):
         keys.number(key, least=1, optional=True)
@@ -393,7 +313,7 @@ def _gpt2(keys: ConfigKeys) -> None:
     keys.count("vocab", "vocab_size")
     keys.flag_field("tie_word_embeddings", "tie_word_embeddings", default=True)
     keys.count("n_positions", "n_positions", "n_ctx", optional=True)
-    _dropout(keys, "resid_pdrop", "embd_pdrop", "attn_pdrop")
+    dropout(keys, "resid_pdrop", "embd_pdrop", "attn_pdrop")
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
@@ -421,6 +341,14 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
     "llama4": Architecture("Llama 4, without its vision tower", _llama4, "text_config"),
     "llama4_text": Architecture("Llama 4, the language model: chunked attention", _llama4),
     "minimax_m2": Architecture("MiniMax-M2: MTP", _minimax_m2),
+    "phi3": Architecture("Phi-3, Phi-4: Llama with a sliding window", read_phi3),
+    "gemma2": Architecture("Gemma 2: a sliding window in every second layer", read_gemma2),
+    "olmoe": Architecture("OLMoE", read_olmoe),
+    "phimoe": Architecture("Phi-3.5-MoE: Mixtral with biases", read_phi_moe),
+    "granitemoe": Architecture("Granite 3 MoE: Mixtral with multipliers", read_granite_moe),
+    "dbrx": Architecture("DBRX: attn_config and ffn_config", read_dbrx),
+    "ernie4_5_moe": Architecture("ERNIE 4.5 MoE: first dense layers, shared experts", read_ernie),
+    "hunyuan_v1_moe": Architecture("Hunyuan-A13B: one shared expert", read_hunyuan),
     "nemotron_h": Architecture("Nemotron-H, Nemotron 3 Nano: Mamba-2, attention, FFN and experts", _nemotron_h),
 }
 """model_type -> what is read."""

@@ -23,12 +23,17 @@ class ConfigKeys:
 
     def __init__(self, data: Mapping[str, object], *, below: str = "") -> None:
         """Read `data`, the part of the file below the key `below`."""
-        self._data, self._below = data, below
+        self._data, self._below = dict(data), below
         self._read: set[str] = set()
         self.fields: dict[str, object] = {}
         """Fields of the model that are known so far."""
         self.origins: dict[str, str] = {}
         """Field of the model -> the key that gives it."""
+
+    @property
+    def data(self) -> Mapping[str, object]:
+        """All keys with their values, whether they were read or not."""
+        return self._data
 
     # ---- fields of the model -------------------------------------------------------------------------------------
 
@@ -139,14 +144,35 @@ class ConfigKeys:
             raise self.error(key, "be an object with the language model's keys", value, "Copy the whole config.json.")
         return ConfigKeys(value, below=self.path(key))
 
+    def unfold(self, *parts: str) -> None:
+        """Name the keys below each of some keys `part.key`, so that one reader reads them all."""
+        for part in parts:
+            value = self._data.pop(part, None)
+            if value is not None and not isinstance(value, Mapping):
+                raise self.error(part, "be an object", value, "Copy the whole config.json of the model.")
+            self._data |= {f"{part}.{key}": inner for key, inner in (value or {}).items()}
+
+    def unify(self, *keys: str) -> None:
+        """Take one value for a list that has the same value for each layer."""
+        for key in keys:
+            value = self._data.get(key)
+            if isinstance(value, list):
+                if not value or any(other != value[0] for other in value):
+                    hint = "Layers that differ cannot be said yet: write one number."
+                    raise self.error(key, "be the same number for each layer", value, hint)
+                self._data[key] = value[0]
+
     def refuse_unread(self) -> None:
         """Refuse the first key that was not read and that may change time or memory."""
         known = {key for keys in IMMATERIAL.values() for key in keys}
         for key, value in self._data.items():
-            if key in NEUTRAL:
+            name = key.rpartition(".")[2]  # a key that was unfolded
+            if key in self._read:
+                continue
+            if name in NEUTRAL:
                 why = f"What {key} does at other values is not modelled: give the model's fields in the scenario."
-                self.must_be(key, NEUTRAL[key], why)
-            elif key not in self._read and key not in known and value is not None:
+                self.must_be(key, NEUTRAL[name], why)
+            elif name not in known and value is not None:
                 otherwise = "If it changes neither time nor memory, remove it from a copy of the file."
                 hint = did_you_mean(key, [*sorted(self._read), *sorted(known)], otherwise=otherwise, cutoff=0.85)
                 rule = "be a key that is understood for this model_type, for it may shape the model"

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sim.errors import InvalidValueError, did_you_mean
+from sim.errors import InvalidValueError, nearest_name
 from sim.scenario.file_bytes import parse_json, read_input_text
 from sim.scenario.hf_config.architectures import ARCHITECTURES, Architecture
 from sim.scenario.hf_config.keys import ConfigKeys
+from sim.scenario.hf_config.unknown import section_to_paste
 
 __all__ = ["HfModel", "TakenValue", "read_hf_config"]
 
@@ -107,11 +108,12 @@ def _architecture(keys: ConfigKeys) -> Architecture:
     name = keys.text("model_type")
     if name is not None and name in ARCHITECTURES:
         return ARCHITECTURES[name]
-    otherwise = "`moesim list models` shows what is read; give the model's fields in the scenario."
     if name is None:
         raise keys.error("model_type", "be given", "nothing", "Copy the whole config.json of the model.")
-    hint = did_you_mean(name, ARCHITECTURES, otherwise=otherwise, cutoff=0.75)
-    raise keys.error("model_type", f"be one of {', '.join(ARCHITECTURES)}", name, hint)
+    near = nearest_name(name, ARCHITECTURES, cutoff=0.75)
+    hint = section_to_paste(keys.data) or "Give the model's fields in the scenario: `moesim list models` shows presets."
+    hint = hint if near is None else f"Did you mean `{near}`? {hint}"
+    raise keys.error("model_type", "be one of those that `moesim list models` shows", name, hint)
 
 
 def _dtype(whole: ConfigKeys, keys: ConfigKeys) -> list[TakenValue]:

@@ -123,6 +123,17 @@ def test_kinds_of_layers_follow_from_what_the_config_says(tmp_path):
     assert (deepseek.num_nextn_predict_layers, deepseek.dense_layers, deepseek.use_routing_bias) == (1, 3, True)
 
 
+def test_windows_and_heads_of_gemma_2(tmp_path):
+    model = ModelSpec(**read_hf_config(written(tmp_path, CONFIGS["gemma-2-2b"])).fields)
+    assert [model.attention_kind(layer) for layer in range(3)] == [*model.layer_types, model.layer_types[0]]
+    assert model.layer_types == ("sliding_attention", "full_attention")
+    assert (
+        model.head_dim == 256
+        and model.tie_word_embeddings
+        and model.num_active_params == model.num_params + model.hidden
+    )
+
+
 def test_dense_families_with_windows(tmp_path):
     llama = {key: value for key, value in CONFIGS["llama3-70b"].items() if key != "model_type"}
     fields = read_hf_config(written(tmp_path, {**llama, "model_type": "mistral", "sliding_window": 4096})).fields
@@ -237,7 +248,8 @@ def test_blocks_of_mtp_that_are_not_modelled_are_said(tmp_path):
         ),
         ({"quantization_config": "fp8"}, "quantization_config must be an object"),
         ({"model_type": "deepseek_v32"}, "model_type must be one of .* Did you mean `deepseek_v3`"),
-        ({"model_type": "t5"}, "model_type must be one of .* `moesim list models`"),
+        ({"model_type": "t5"}, "model_type must be one of .* `moesim list models` .* architecture is deepseek_v3"),
+        ({"model_type": "t5", "hidden_size": None}, "model_type must be .* Give the model's fields in the scenario"),
         ({"model_type": 3}, "model_type must be a text, got 3"),
         ({"model_type": None}, "model_type must be given"),
     ],
@@ -248,9 +260,37 @@ def test_values_that_cannot_be_are_refused_with_file_and_key(tmp_path, changes, 
     assert caught.value.hint
 
 
+JAMBA = {
+    "model_type": "jamba",
+    **{"attn_layer_offset": 4, "attn_layer_period": 8, "expert_layer_offset": 1, "expert_layer_period": 2},
+    **{"hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336, "mamba_d_conv": 4, "mamba_d_state": 16},
+    **{"mamba_dt_rank": 256, "mamba_expand": 2, "num_attention_heads": 32, "num_experts": 16, "num_experts_per_tok": 2},
+    **{"num_hidden_layers": 32, "num_key_value_heads": 8, "tie_word_embeddings": False, "vocab_size": 65536},
+}
+
+
+def test_the_section_that_an_unknown_model_type_is_answered_with_runs(tmp_path):
+    with pytest.raises(InvalidValueError, match="model_type must be one of") as caught:
+        read_hf_config(written(tmp_path, JAMBA))
+    hint = caught.value.hint
+    assert "The nearest architecture is mixtral." in hint and "It leaves out attn_layer_offset, attn_layer_per" in hint
+    section = re.search(r"model: (\{.*?\})", hint)[1]
+    path = tmp_path / "scenario.yaml"
+    path.write_text(SCENARIO.replace("{hf_config: config.json}", section), encoding="utf-8")
+    model = model_of(load_scenario(path))
+    assert (model.layers, model.experts, model.top_k, model.gated, model.ffn) == (32, 16, 2, True, 14336)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "says"),
     [
+        ("dbrx", {"attn_config": 8}, "attn_config must be an object, got 8"),
+        ("dbrx", {"ffn_config": {"num_experts": 2}}, "ffn_config.moe_num_experts must be given"),
+        ("dbrx", {"attn_config": {"kv_n_heads": 8, "new": 1}}, "attn_config.new must be a key that is understood"),
+        ("hunyuan-a13b", {"moe_topk": [8, 4]}, "moe_topk must be the same number for each layer"),
+        ("hunyuan-a13b", {"use_cla": True}, "use_cla must be false, got true"),
+        ("ernie-4.5-300b-a47b", {"moe_layer_end_index": 40}, "moe_layer_end_index must be -1 or 53, got 40"),
+        ("gemma-2-2b", {"sliding_window_size": 8}, "sliding_window_size must be 4096, got 8"),
         ("qwen3-235b-a22b", {"mlp_only_layers": [3]}, "mlp_only_layers must list the first layers"),
         ("qwen3-235b-a22b", {"mlp_only_layers": [94]}, "mlp_only_layers must list layers from 0 to 93, got .94."),
         ("qwen3-235b-a22b", {"shared_expert_intermediate_size": 8}, "shared_expert_intermediate_size must be 0, got 8"),
@@ -352,4 +392,5 @@ def test_any_change_of_a_config_is_read_or_refused(tmp_path, name, changes, drop
     except InvalidValueError as error:
         assert error.rule and error.hint
         return
-    assert model.num_params >= model.num_active_params > 0
+    row_counted_twice = model.hidden * model.tie_word_embeddings  # a token's row is a row of the head as well
+    assert model.num_params + row_counted_twice >= model.num_active_params > 0
