@@ -44,7 +44,7 @@ def run_command(
         )
     data = result.to_dict()
     written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
-    print_result(data, print_report, as_json=as_json, written=written)
+    print_result(data, print_report, as_json=as_json, written=written, num_nodes=result.simulated.num_nodes)
     return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
 
 

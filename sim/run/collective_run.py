@@ -57,6 +57,7 @@ class CollectiveRun(ScenarioRun):
             },
             path_ns=path_ns(run.trace),
             stages_ns=stages_ns(run.trace),
+            num_nodes=self.work.cluster.num_nodes,
             assumptions=self.assumptions,
             warnings=list(self.work.cluster.warnings),
             choices=[plan.choice],

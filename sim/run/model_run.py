@@ -85,6 +85,7 @@ class ModelRun(ScenarioRun):
             explanations=explanations | explain_run(work, path, stages, memory),
             bounds=bounds_of(work, num_dropped=run.tokens_dropped),
             wire_times_s=all_reduce_wire_times_s(work),
+            num_nodes=work.cluster.num_nodes,
             batches=work.batches,
             num_runs=num_runs,
             assumptions=self.assumptions,

@@ -69,6 +69,8 @@ class Simulated:
     """Lower bounds on the time of a batch; None where there is no model."""
     wire_times_s: dict[str, float] = field(default_factory=dict)
     """NIC time of one all-reduce per layer over a batch, by algorithm."""
+    num_nodes: int = 0
+    """Nodes of the cluster that was built, which a file of several hosts decides; 0 where there is no cluster."""
     batches: int = 1
     """Batches that were run."""
     num_runs: int = 1

@@ -11,6 +11,7 @@ from machines import DGX1_V100, NCCL_NDV4
 
 from sim.errors import InvalidValueError
 from topology.cluster import build_cluster
+from topology.files.generations import sm_of_device
 from topology.files.nccl_xml import nccl_xml_to_node
 from topology.files.nics import nics_in_use
 from topology.files.one_node import OneNode, repeat_node
@@ -501,6 +502,49 @@ def test_a_print_without_nvlinks_is_a_warning_for_gpus_that_have_them():
     text = eight(lambda a, b: "NODE" if a // 4 == b // 4 else "SYS", {}, numa=HALVES)
     assert any("topo -mp" in warning for warning in topo_matrix_to_node(text, sm=90, device="h100-sxm").warnings)
     assert topo_matrix_to_node(text, sm=89, device="l40s").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("device", "links", "contradiction"),
+    [
+        ("h100-sxm", 8, "have 8 NVLinks each and h100-sxm has 18"),
+        ("h800-sxm", 8, None),
+        ("h100-sxm", 18, None),
+        ("a100-sxm-80gb", 6, "have 6 NVLinks each and a100-sxm-80gb has 12"),
+        ("v100-sxm2-32gb", 6, None),
+    ],
+)
+def test_a_number_of_nvlinks_that_contradicts_the_device_is_a_warning(device, links, contradiction):
+    """An H800 has 8, and an A100 twice as many as a V100."""
+    text = eight(lambda a, b: f"NV{links}", {}, numa=HALVES)
+    warnings = topo_matrix_to_node(text, sm=sm_of_device(device), device=device).warnings
+    assert [contradiction in warning for warning in warnings] == [True] if contradiction else warnings == []
+
+
+def test_a_cube_mesh_of_v100s_contradicts_an_a100():
+    """Six links in all, to four peers."""
+    rings = {(a, b): 2 if (a + b) % 2 else 1 for a, b in [(0, 1), (1, 2), (2, 3), (0, 3)]}
+    text = eight(
+        lambda a, b: (
+            f"NV{rings[a % 4, b % 4]}"
+            if a // 4 == b // 4 and (a % 4, b % 4) in rings
+            else "NV2"
+            if b == a + 4
+            else "SYS"
+        ),
+        {},
+        numa=HALVES,
+    )
+    node = topo_matrix_to_node(text, sm=80, device="a100-sxm-80gb")
+    assert any("have 6 NVLinks each and a100-sxm-80gb has 12" in warning for warning in node.warnings)
+    assert topo_matrix_to_node(text, sm=70, device="v100-sxm2-32gb").warnings == []
+
+
+def test_trays_without_nic_are_answered_with_the_preset_of_the_rack():
+    text = "      GPU0  GPU1\nGPU0   X   NV18\nGPU1  NV18   X\n"
+    node = topo_matrix_to_node(text, sm=100, device="gb200")
+    with pytest.raises(InvalidValueError, match=r"be 1 where the node has no NIC.*`preset: gb200-nvl72` instead of"):
+        repeat_node(node, 4, name="x")
 
 
 def test_bridged_a100s_have_direct_nvlinks_and_no_nvswitch():

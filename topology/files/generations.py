@@ -31,6 +31,7 @@ __all__ = [
     "generation_of",
     "gfx_of_device",
     "is_same_architecture",
+    "nvlinks_of_device",
     "rack_gpus_of_device",
     "sm_of_device",
     "technology_of",
@@ -152,6 +153,9 @@ _DEVICES: Final = {
 }
 """Start of a device's preset name -> compute capability times 10."""
 
+_FEWER_NVLINKS: Final = {"h800": 8}
+"""Start of a device's preset name -> NVLinks of a GPU, where its generation has more (H800: 400 GB/s both ways)."""
+
 
 def generation_of(sm: int) -> Generation:
     """Return the figures of a compute capability (times 10).
@@ -253,6 +257,16 @@ def sm_of_device(device: str) -> int:
     (90, 100, 0)
     """
     return _of_device(device, _DEVICES) or 0
+
+
+def nvlinks_of_device(device: str) -> int:
+    """Return the NVLinks of one GPU of a device preset; 0 for other devices, and for devices without NVLink.
+
+    >>> nvlinks_of_device("h100-sxm"), nvlinks_of_device("h800-sxm"), nvlinks_of_device("l40s")
+    (18, 8, 0)
+    """
+    sm = sm_of_device(device)
+    return (_of_device(device, _FEWER_NVLINKS) or generation_of(sm).max_nvlinks) if sm else 0
 
 
 def _of_device(device: str, by_start: Mapping[str, _Value]) -> _Value | None:

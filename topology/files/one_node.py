@@ -54,6 +54,8 @@ class OneNode:
     """Compute capability of the GPUs (times 10); 0: not known."""
     gfx: str = ""
     """Architecture of the GPUs of AMD, as `gfx942`; empty for other GPUs."""
+    rack: str = ""
+    """The cluster preset of the rack of which the GPUs are a tray; empty where they are no tray."""
     warnings: list[str] = field(default_factory=list)
     """What the file leaves open or contradicts, in full sentences."""
 
@@ -162,7 +164,7 @@ def repeat_node(
     rates = {nic: nic_bytes_per_s or node.nics[nic].bytes_per_s for nic in used}
     if num_nodes > 1:
         node.warnings += warnings_of_nics(node, used, unused, nics)
-        _check_rates(rates, name)
+        _check_rates(rates, node)
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.graph.update({"name": name} | {f"source.{kind}": source for kind, source in SOURCES.items()})
     kept = _kept_gpus(node, gpus_used, name)
@@ -207,9 +209,14 @@ def _kept_gpus(node: OneNode, gpus_used: int | None, name: str) -> dict[str, int
     return {gpu: rank for rank, gpu in enumerate(gpu for gpu in node.gpus if gpu in kept)}
 
 
-def _check_rates(rates: dict[str, float | None], name: str) -> None:
+def _check_rates(rates: dict[str, float | None], node: OneNode) -> None:
     if not rates:
         hint = "A node without NIC cannot be joined: write 1, or describe the network in YAML."
+        if node.rack:
+            hint = (
+                "Trays of a rack are joined by NVLinks, and the file describes one tray: write "
+                f"`preset: {node.rack}` instead of the file, with gpus_per_node_used for a part of a rack."
+            )
         raise InvalidValueError("cluster.num_nodes", "be 1 where the node has no NIC", "several", hint)
     if None in rates.values():
         unknown = ", ".join(nic for nic, rate in rates.items() if rate is None)

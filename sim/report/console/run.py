@@ -52,7 +52,9 @@ _ROUTED: Final = ("dispatch", "combine")
 Row = tuple[str, str]
 
 
-def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str]) -> None:
+def print_report(
+    data: Mapping[str, Any], console: Console, *, written: Mapping[str, str], num_nodes: int | None = None
+) -> None:
     """Print a run.
 
     Parameters
@@ -63,8 +65,10 @@ def print_report(data: Mapping[str, Any], console: Console, *, written: Mapping[
         Where to print; the console of `make_console` also suits pipes.
     written
         Content of each file -> its path.
+    num_nodes
+        Nodes of the cluster that was built; None or 0: as many as the scenario says.
     """
-    _print_header(data, console)
+    _print_header(data, console, num_nodes)
     _print_unfit(data, console)
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
@@ -110,7 +114,7 @@ def _is_collective(scenario: Mapping[str, Any]) -> bool:
     return _kind(scenario) == "collective"
 
 
-def _print_header(data: Mapping[str, Any], console: Console) -> None:
+def _print_header(data: Mapping[str, Any], console: Console, num_nodes: int | None) -> None:
     scenario = data.get("scenario") or {}
     if _is_collective(scenario):  # sections that do not apply hold defaults
         left_out = _OF_PASSES - ({"routing"} if scenario["workload"].get("op") in _ROUTED else set())
@@ -123,14 +127,13 @@ def _print_header(data: Mapping[str, Any], console: Console) -> None:
     num_gpus = None if is_bare else (data.get("metrics") or {}).get("num_gpus")
     device = (cluster.get("device") or {}).get("preset")
     gpus = f"{num_gpus} GPUs" if num_gpus else ""
-    nodes = "node" if cluster.get("num_nodes") == 1 else "nodes"
+    num_nodes = num_nodes or cluster.get("num_nodes")
+    nodes = "node" if num_nodes == 1 else "nodes"
     phrases = [
         str(parallel.get("strategy") or _axes(parallel)),
         f"convention {parallel['convention']}" if parallel.get("convention") else "",
         f"{gpus} {device}".strip() if device else gpus,
-        f"{cluster['num_nodes']} {nodes} of {cluster.get('preset') or cluster.get('file')}"
-        if cluster.get("num_nodes")
-        else "",
+        f"{num_nodes} {nodes} of {cluster.get('preset') or cluster.get('file')}" if cluster.get("num_nodes") else "",
         f"wired {cluster['fabric']['kind']}" if cluster.get("fabric") else "",
         f"{len(cluster['degraded'])} degraded components" if cluster.get("degraded") else "",
         _work(workload),

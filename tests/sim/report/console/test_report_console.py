@@ -260,3 +260,13 @@ def test_a_table_without_rows_has_its_head():
     file = io.StringIO()
     print_rows("none", ["name", "memory"], [], Console(file=file, width=60))
     assert "name  memory" in file.getvalue()
+
+
+def test_the_header_has_the_nodes_of_the_cluster_that_was_built():
+    """A file of two hosts makes two nodes whatever the scenario says."""
+    cluster = {"file": "dump.xml", "num_nodes": 1, "device": {"preset": "l40s"}}
+    data = {"scenario": {"cluster": cluster}, "metrics": {"num_gpus": 4}}
+    for num_nodes, words_of_header in ((2, "2 nodes of dump.xml"), (None, "1 node of dump.xml")):
+        file = io.StringIO()
+        print_report(data, Console(file=file, width=200), written={}, num_nodes=num_nodes)
+        assert words_of_header in file.getvalue()
