@@ -67,8 +67,7 @@ def first_dense(keys: ConfigKeys) -> None:
         rule = "list the first layers, for the model cannot say yet that a later layer is dense"
         hint = (
             f'In a copy of the file write "mlp_only_layers": {list(range(num_first))}: {len(sparse)} layers have '
-            "experts, as many as here, so that parameters and mean times stay, and only the place of the dense layers "
-            "moves."
+            "experts, as many as here, and only the place of the dense layers moves."
         )
         raise keys.error("mlp_only_layers", rule, dense, hint)
     if num_first:
