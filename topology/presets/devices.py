@@ -379,7 +379,7 @@ def _preset_hint(name: str) -> str:
     if same:
         return did_you_mean(name, same, cutoff=0.0)
     otherwise = (
-        "No preset is of this model: name the preset that is nearest in kind, and give the figures of the GPU beside "
+        "No preset is of this model: name the preset that is nearest in kind, and give the figures of the GPU next to "
         "it: `memory`, `memory_bandwidth`, `peak_bf16` and the efficiencies of cluster.device."
     )
     return otherwise if model else did_you_mean(name, DEVICES, otherwise=otherwise)

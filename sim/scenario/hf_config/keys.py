@@ -188,7 +188,7 @@ class ConfigKeys:
 
 
 def _without_quotes(value: object, hint: str) -> tuple[object, str]:
-    """Return a value as a message shows it where a number or a truth value is asked, and the hint.
+    """Return a value as a message shows it where a number or a truth value is expected, and the hint.
 
     >>> _without_quotes("6144", "Correct the number."), _without_quotes(-1, "Correct the number.")
     (("the text '6144'", 'Remove the quotes: write 6144.'), (-1, 'Correct the number.'))

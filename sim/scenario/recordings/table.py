@@ -5,7 +5,7 @@ Model
     counts    columns of layer, expert and tokens, and of step where there are several; rows of equal numbers are
               summed, as those of several ranks; in any order, and what has no row has no tokens
     wide      columns of layer and, where there are several, of step; a column of tokens for each expert: 0, 1, 2, ...
-    choices   columns of layer and expert without tokens: each row is a token that chose the expert; beside a column of
+    choices   columns of layer and expert without tokens: each row is a token that chose the expert; next to a column of
               experts, a column such as `topk_idx` is the number of the choice
     lists     columns of layer and of chosen experts, in one column as a list (`[5, 12, 31]`) or in a column for each
               choice (`topk_0`, `topk_1`, ...; `expert_0`, ... with a column of tokens): each row is a token
