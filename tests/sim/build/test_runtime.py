@@ -3,12 +3,13 @@
 import pytest
 
 from sim.build.build import build
+from sim.build.work import Work
 from sim.errors import InvalidValueError
-from sim.scenario import apply_overrides, load_scenario
+from sim.scenario import load_scenario
 
 
-def _built(*settings: str):  # noqa: ANN202 - a value of the program
-    return build(apply_overrides(load_scenario("ep64_tp16_pp4"), list(settings))).work
+def _built(*settings: str) -> Work:
+    return build(load_scenario("ep64_tp16_pp4", overrides=settings)).work
 
 
 @pytest.mark.parametrize(("attention", "is_fused"), [("fused", True), ("unfused", False)])
