@@ -1,10 +1,10 @@
-"""Run NVIDIA's tuned recipes of Megatron-Bridge: is each legal, does it run, does it fit the memory of its GPUs?
+"""Run NVIDIA's tuned recipes of Megatron-Bridge: which are legal, run, and fit the memory of their GPUs.
 
     python benchmarks/megatron_bridge_recipes.py TABLE.csv [--full] [--list] [--write FOLDER] [--only WORDS]
 
-TABLE.csv has either the columns of the tuned recipes (model, gpu, gpus, precision, TP, PP, ...) or those of the published
-results (release, model, System, Precision, num_gpus, ...). Needs moesim on the path (installed, or `PYTHONPATH=.`).
-`docs/recipes.md` quotes what it prints.
+TABLE.csv has either the columns of the tuned recipes (model, gpu, gpus, precision, TP, PP, ...) or those of the
+published results (release, model, System, Precision, num_gpus, ...). Needs moesim on the path (installed, or
+`PYTHONPATH=.`). `docs/recipes.md` quotes what it prints.
 
 A row of NVFP4, of vision, of LoRA or of a model without a preset is refused by name, and not counted. A run has at most
 4 microbatches for each stage of its pipeline, unless `--full` is given; all else is as the recipe says. Blank cells are
@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from recipes.recipe import Recipe, RefusedError
 from recipes.scenarios import scenario_of
 from recipes.tables import Row, read_table
+from ruamel.yaml import YAML
+
 from sim.errors import InvalidValueError, SimulationError
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario

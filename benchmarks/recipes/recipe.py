@@ -33,13 +33,15 @@ ALIASES: Final = {
     "nemotron-3-nano": "nemotron-3-nano-30b-a3b",
     "nemotron-3-5-lightning": "nemotron-3-nano-30b-a3b",  # its base recipe is that of Nemotron 3 Nano, with MTP
     "nemotron-3-super": "nemotron-3-super-120b-a12b",
-    "nemotronh-4b": "nemotron-h-4b",
+    "nemotron-3-ultra": "nemotron-3-ultra-550b-a55b",
     "nemotronh-8b": "nemotron-h-8b",
     "nemotronh-47b": "nemotron-h-47b",
     "nemotronh-56b": "nemotron-h-56b",
     "glm45-355b": "glm-4.5",
-    "glm45-air-106b": "glm-4.5-air",
-    "gpt3-175b": "gpt3-175b",
+    "llama32-1b": "llama3.2-1b",
+    "llama32-3b": "llama3.2-3b",
+    "qwen3-600m": "qwen3-0.6b",
+    "qwen3-1p7b": "qwen3-1.7b",
     "qwen3-next": "qwen3-next-80b-a3b",
     "moonlight-16b": "moonlight-16b-a3b",
 }

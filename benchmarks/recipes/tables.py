@@ -54,9 +54,7 @@ def read_table(path: Path) -> list[Row]:
     if records and "System" in records[0]:
         return [_result_row(record) for record in records]
     return [
-        Row(
-            name=" ".join(record[key] for key in _NAMES), recipe=lambda record=record: _tuned_recipe(record, records)
-        )
+        Row(name=" ".join(record[key] for key in _NAMES), recipe=lambda record=record: _tuned_recipe(record, records))
         for record in records
     ]
 
@@ -214,15 +212,18 @@ def _result_recipe(name: str, cells: Cells, record: dict[str, str]) -> Recipe:
     if "vision" in record["section"].lower() or "lora" in record["section"].lower():
         raise RefusedError("LoRA" if "lora" in record["section"].lower() else "vision", record["section"])
     base = next(
-        (_complete(base) for key, base in _BASES["bases"].items() if _model_of_base(key) == model_of(cells["model"])), {}
+        (_complete(base) for key, base in _BASES["bases"].items() if _model_of_base(key) == model_of(cells["model"])),
+        {},
     )
     base.pop("layouts", None) if "layouts" in base else None
     values = {key: value for column, key in _MESH.items() if (value := _number(cells.get(column, ""))) is not None}
     kept = {key: base[key] for key in ("split", "recompute", "gradients", "moments", "mtp") if key in base}
-    assumed |= {key: f"{_BASES['source']}, base recipe" for key in kept}
+    assumed |= dict.fromkeys(kept, f"{_BASES['source']}, base recipe")
     tp = values.get("tp", 1)
     assumed["sp"] = "on with TP, as in every recipe"
-    layouts = _BASES["layouts"].get({"deepseek-v3": "deepseek", "kimi-k2": "kimi"}.get(model_of(cells["model"]), ""), {})
+    layouts = _BASES["layouts"].get(
+        {"deepseek-v3": "deepseek", "kimi-k2": "kimi"}.get(model_of(cells["model"]), ""), {}
+    )
     layout = layouts.get(f"{values.get('pp', 1)}x{values.get('vpp', 1)}")
     if layout is not None:
         kept["layout"], assumed["layout"] = layout, f"{_BASES['source']}, map of layouts"

@@ -89,7 +89,7 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
     at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
-    return at_a_time * work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
+    return at_a_time * work.tokens * model.dtype_bytes / s.tp * (2 * model.hidden + copies * model.expert_hidden)
 
 
 def _recomputed_bytes(work: Work, stage: int) -> float:
