@@ -204,8 +204,8 @@ def test_shared_experts_side_by_side_keep_their_input_once():
 
 
 def test_latent_experts_by_hand():
-    """Hidden 8, latent 4, two experts of 2 x 4 x 6, router 8 x 2, two projections of 8 x 4, a shared FFN of 2 x 8 x 6."""
-    model = replace(PLAIN, hidden=8, heads=1, ffn=6, experts=2, top_k=2, shared_experts=1, moe_latent_size=4)
+    """Hidden 8, latent 4, two experts of 2 x 4 x 6, router 8 x 2, projections 2 x 8 x 4, a shared FFN of 2 x 8 x 6."""
+    model = replace(PLAIN, hidden=8, ffn=6, experts=2, top_k=2, shared_experts=1, moe_latent_size=4)
     ffn = model.moe_ffn
     assert (model.num_expert_params, ffn.num_params) == (48, 2 * 48 + 16 + 2 * 32 + 96)
     products = [(kernel.n, kernel.k) for kernel in ffn.router_kernels(5) if isinstance(kernel, Gemm)]
@@ -317,7 +317,12 @@ def test_learned_positions_are_parameters_of_which_a_token_reads_a_row():
         (MAMBA, {"hybrid_override_pattern": "ME"}, "hybrid_override_pattern", "have layers of experts (E)"),
         (MAMBA, {"hybrid_override_pattern": "--"}, "hybrid_override_pattern", "have a layer with attention or Mamba"),
         (MAMBA, {"hybrid_override_pattern": "Mx"}, "hybrid_override_pattern", "consist of *, M, -, E"),
-        (MAMBA, {"mtp_hybrid_override_pattern": "*E"}, "mtp_hybrid_override_pattern", "consist of letters of the layers"),
+        (
+            MAMBA,
+            {"mtp_hybrid_override_pattern": "*E"},
+            "mtp_hybrid_override_pattern",
+            "consist of letters of the layers",
+        ),
         (MAMBA, {"mtp_hybrid_override_pattern": "*M"}, "mtp_hybrid_override_pattern", "have at most one of * and M"),
         (PLAIN, {"mtp_hybrid_override_pattern": "*"}, "mtp_hybrid_override_pattern", "be left out without"),
         (PLAIN, {"moe_latent_size": 4}, "moe_latent_size", "be left out of a dense model"),

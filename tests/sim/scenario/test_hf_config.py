@@ -303,7 +303,7 @@ def test_the_section_that_an_unknown_model_type_is_answered_with_runs(tmp_path):
         ("minimax-m2", {"attn_type_list": [0] * 62}, "attn_type_list must be .*lightning attention"),
         ("nemotron-h-8b", {"hybrid_override_pattern": "MX"}, "hybrid_override_pattern must be a text of M"),
         ("nemotron-h-8b", {"num_hidden_layers": 50}, "num_hidden_layers must be the 52 letters"),
-        ("qwen3-30b-a3b", {"moe_latent_size": 1024}, "moe_latent_size must be null, got 1024"),
+        ("qwen3-235b-a22b", {"moe_latent_size": 1024}, "moe_latent_size must be null, got 1024"),
         ("gpt-oss-20b", {"sliding_window": None}, "sliding_window must be given with layer_types"),
         ("llama4-scout", {"text_config": None}, "text_config must be an object"),
         ("gpt2-xl", {"n_head": 24}, r"n_embd \(model.hidden\) must be a multiple of model.heads"),
