@@ -420,6 +420,13 @@ class Work:
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
 
+    def recompute_of(self, layer: int) -> Recompute:
+        """Return what the backward pass of layer number `layer` computes again."""
+        if self.recompute.num_layers is None:
+            return self.recompute
+        chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
+        return self.recompute.of_layer(next(layers.index(layer) for layers in chunks if layer in layers))
+
     def num_hidden_states_after(self, chunk: int) -> int:
         """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""
         return self.num_heads if self.mtp_chunk <= chunk < self.head_chunk else 1

@@ -121,6 +121,8 @@ class ScheduleSpec(Section):
         Annotated[tuple[Module, ...], BeforeValidator(_modules, json_schema_input_type=list[Module])] | None
     ) = None
     """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
+    recompute_layers: Annotated[int, count_of("schedule.recompute_layers")] | None = None
+    """Layers at the start of each model chunk that full recomputation is of; default: all."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
     chunk_order: Annotated[str, name_of(lambda: CHUNK_ORDERS)] = DEFAULT_CHUNK_ORDER
@@ -129,7 +131,7 @@ class ScheduleSpec(Section):
     @property
     def recomputation(self) -> Recompute:
         """What a backward pass recomputes."""
-        return Recompute(self.recompute, self.recompute_modules or Recompute().modules)
+        return Recompute(self.recompute, self.recompute_modules or Recompute().modules, self.recompute_layers)
 
 
 class _KindSection(DerivedSection):

@@ -177,6 +177,10 @@ class ScenarioSpec(Section):
         if modules is not None and self.schedule.recompute != "selective":
             rule, hint = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
             raise InvalidValueError(("schedule", "recompute_modules"), rule=rule, value=list(modules), hint=hint)
+        layers = self.schedule.recompute_layers
+        if layers is not None and self.schedule.recompute != "full":
+            rule, hint = "be left out without schedule.recompute full", "Write schedule.recompute: full."
+            raise InvalidValueError(("schedule", "recompute_layers"), rule=rule, value=layers, hint=hint)
 
     def _check_given(self, model: ModelSection, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""

@@ -247,7 +247,7 @@ class MoeFfn:
         """Return the layer as one of `etp` ranks has it, each with a slice of the width of every routed expert.
 
         >>> expert = DenseFfn(hidden=4, width=8, is_gated=False, dtype_bytes=2, has_dropout=False)
-        >>> MoeFfn(expert=expert, experts=2, shared=None, top_k=1).sliced(2).expert.width
+        >>> MoeFfn(hidden=4, expert=expert, experts=2, shared=None, top_k=1).sliced(2).expert.width
         4
         """
         return self if etp == 1 else replace(self, expert=replace(self.expert, width=self.expert.width // etp))
