@@ -2,10 +2,15 @@
 
 Model
 -----
-Ranks are numbered with TP fastest, then CP, DP and PP (EP lies over TP x CP x DP). A stage's R = TP x CP x DP ranks are
-consecutive where PP is slowest.
+Ranks are numbered with TP fastest, then CP, DP and PP. A stage's R = TP x CP x DP ranks are consecutive where PP is
+slowest. Experts fold the same ranks of a stage in another way: ETP fastest, then EP, then EDP = R / (ETP x EP)::
 
-A *lane* is a connected component of a stage's ranks under the groups that meet in every layer (TP, CP, EP).
+    rank of a stage = tp + TP (cp + CP dp) = etp + ETP (ep + EP edp)
+
+so that the dense weights have DP x CP replicas, and the experts EDP.
+
+A *lane* is a connected component of a stage's ranks under the groups that meet in every layer (TP, CP, ETP, EP): ranks
+in a row, as many as the least common multiple of TP x CP and ETP x EP.
 
 References
 ----------
@@ -84,24 +89,49 @@ class Mesh:
         """Return the tensor-parallel groups of a stage. Shape [R / TP, TP]."""
         return self.stage_ranks(stage).reshape(-1, self.strategy.tp)
 
+    def cp_groups(self, stage: int) -> IntArray:
+        """Return the context-parallel groups of a stage, whose ranks have parts of the same sequences. Shape [., CP].
+
+        >>> build_mesh(Strategy.parse("TP2_CP2"), "megatron", num_gpus=8).cp_groups(0).tolist()
+        [[0, 2], [1, 3], [4, 6], [5, 7]]
+        """
+        return self._cp_groups_of(self.stage_ranks(stage))
+
+    def cp_groups_of_lane(self, stage: int, lane: int) -> IntArray:
+        """Return the context-parallel groups of a lane. Shape [groups, CP]."""
+        return self._cp_groups_of(self.lanes(stage)[lane])
+
     def ep_groups(self, stage: int) -> IntArray:
         """Return the groups over which a stage's tokens find their experts. Shape [groups, EP]."""
-        return self.convention.ep_groups(self._stages, stage, self.strategy.ep)
+        return self.convention.ep_groups(self._stages, stage, self.strategy)
 
     def ep_groups_of_lane(self, stage: int, lane: int) -> IntArray:
         """Return the groups over which the tokens of a lane find their experts. Shape [groups, EP]."""
-        return self.convention.ep_groups_of_lane(self._stages, self.lanes(stage)[lane], self.strategy.ep)
+        return self.convention.ep_groups_of_lane(self._stages, self.lanes(stage)[lane], self.strategy)
+
+    def etp_groups(self, stage: int) -> IntArray:
+        """Return the ranks that hold slices of the same experts, which are next to each other. Shape [R / ETP, ETP]."""
+        return self.stage_ranks(stage).reshape(-1, self.strategy.etp)
+
+    def etp_groups_of_lane(self, stage: int, lane: int) -> IntArray:
+        """Return the groups of a lane that hold slices of the same experts. Shape [groups, ETP]."""
+        groups: IntArray = self.lanes(stage)[lane].reshape(-1, self.strategy.etp)
+        return groups
 
     def dp_groups(self, stage: int) -> IntArray:
-        """Return the ranks that hold the same dense weights. Shape [TP, DP * CP], or [TP, 2 * DP * CP] if mirrored."""
+        """Return the ranks that hold the same dense weights, of all DP x CP. Shape [TP, DP * CP].
+
+        Mirrored, a mesh has twice as many in a group.
+        """
         per_tp = [self.ranks[same].reshape(-1, self.strategy.tp) for same in self.stages_with_same_layers(stage)]
         return np.ascontiguousarray(np.concatenate(per_tp).T)
 
     def expert_dp_groups(self, stage: int) -> IntArray:
-        """Return the ranks that hold the same experts. Shape [EP, holders]; [R, 1] where experts span stages."""
-        return self.convention.expert_dp_groups(
-            self._stages, self.stages_with_same_layers(stage), stage, self.strategy.ep
-        )
+        """Return the ranks that hold the same slices of the same experts. Shape [EP * ETP, holders].
+
+        [R, 1] where experts span stages.
+        """
+        return self.convention.expert_dp_groups(self._stages, self.stages_with_same_layers(stage), stage, self.strategy)
 
     def stages_with_same_layers(self, stage: int) -> tuple[int, ...]:
         """Return `stage` and, in a mirrored mesh, its opposite stage, which holds the same layers; in order."""
@@ -132,6 +162,11 @@ class Mesh:
                [12, 13, 14, 15]])
         """
         return self.stage_ranks(stage).reshape(-1, self.lane_size)
+
+    def _cp_groups_of(self, ranks: IntArray) -> IntArray:
+        cp, tp = self.strategy.cp, self.strategy.tp
+        groups: IntArray = ranks.reshape(-1, cp, tp).swapaxes(1, 2).reshape(-1, cp)
+        return groups
 
     @property
     def _stages(self) -> IntArray:

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sim.build.runtime import with_attention_of
 from sim.errors import InvalidValueError, Remedy
+from sim.scenario.model_section import ModelSection
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
@@ -31,6 +33,10 @@ def model_of(scenario: Scenario) -> ModelSpec:
     section = scenario.spec.model
     if section is None:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
+    return with_attention_of(scenario, _model_of_section(scenario, section))
+
+
+def _model_of_section(scenario: Scenario, section: ModelSection) -> ModelSpec:
     given = section.given()
     if section.hf_config is not None:
         return _model_of_hf_config(scenario, section.hf_config, given)

@@ -24,6 +24,7 @@ from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
 from workloads.routing import ROUTINGS, RoutingSettings
+from workloads.runtime import Runtime
 from workloads.schedules import (
     DEFAULT_CHUNK_ORDER,
     ChunkLayout,
@@ -77,6 +78,8 @@ class Work:
     """Seed of all draws."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """How transfers are simulated."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """What the software does."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0

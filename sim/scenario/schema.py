@@ -21,6 +21,7 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
+from sim.scenario.runtime_section import RuntimeSection
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_for
@@ -58,6 +59,8 @@ class ScenarioSpec(Section):
     """Which rank holds which expert."""
     network: Annotated[NetworkSettings, ParsedBy(NetworkSpec)] = DEFAULT_NETWORK
     """How transfers are simulated."""
+    runtime: RuntimeSection = RuntimeSection()
+    """What the software does."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1

@@ -124,9 +124,28 @@ class LatentAttention:
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
         return [
             *self._down_kernels(tokens),
-            Memory(kind="attention", num_bytes=2.0 * tokens * latents * self.dtype_bytes),
+            Memory(
+                kind="attention",
+                operation="norm",
+                rows=tokens,
+                width=latents,
+                num_bytes=2.0 * tokens * latents * self.dtype_bytes,
+            ),
             *self._up_kernels(tokens, tp=tp),
-            Attention(kind="attention", flops=scores, num_bytes=float(tokens * widths * self.dtype_bytes)),
+            Attention(
+                kind="attention",
+                operation="mla",
+                flops=scores,
+                num_bytes=float(tokens * widths * self.dtype_bytes),
+                batch=tokens / sequence_length,
+                query_length=sequence_length,
+                kv_length=sequence_length,
+                heads=heads,
+                kv_heads=heads,
+                head_dim=self.head_width,
+                value_dim=self.v_head_dim,
+                window=self.window,
+            ),
             Gemm(kind="attention", m=tokens, n=self.hidden, k=heads * self.v_head_dim),
         ]
 
@@ -152,7 +171,20 @@ class LatentAttention:
             *self._down_kernels(sequences),
             self._up_kernels(sequences, tp=tp)[0],
             absorbed[0],
-            Attention(kind="attention", flops=flops, num_bytes=float(moved * self.dtype_bytes)),
+            Attention(
+                kind="attention",
+                operation="mla_decode",
+                flops=flops,
+                num_bytes=float(moved * self.dtype_bytes),
+                batch=sequences,
+                query_length=1,
+                kv_length=attended,
+                heads=heads,
+                kv_heads=1,
+                head_dim=self.latent_width,
+                value_dim=self.kv_lora_rank,
+                is_causal=False,
+            ),
             absorbed[1],
             Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]
