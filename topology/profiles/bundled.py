@@ -16,7 +16,7 @@ from topology.profiles.operations import FORMATS
 from topology.profiles.profile import DeviceProfile, Estimate
 from topology.profiles.profile_csv import MeasuredRows, parse_profile
 
-__all__ = ["FORMAT_ALIASES", "MEASURED_ON", "PROFILES", "bundled_profile", "kernel_time"]
+__all__ = ["FORMAT_ALIASES", "MEASURED_ON", "PROFILES", "bundled_profile", "kernel_time", "measured_rows"]
 
 MEASURED_ON: Final = {
     "a100_sxm": "a100-sxm-80gb",
@@ -62,8 +62,8 @@ def bundled_profile(device: Device, preferred: tuple[str, ...] = ()) -> DevicePr
     if device.name not in PROFILES or _kernel_figures(device) != _kernel_figures(DEVICES[device.name]):
         return None
     own, *others = PROFILES[device.name]
-    borrowed = [(DEVICES[MEASURED_ON[name]], _rows(name)) for name in others]
-    return DeviceProfile(device, _rows(own), borrowed=borrowed, preferred=preferred)
+    borrowed = [(DEVICES[MEASURED_ON[name]], measured_rows(name)) for name in others]
+    return DeviceProfile(device, measured_rows(own), borrowed=borrowed, preferred=preferred)
 
 
 def kernel_time(
@@ -109,13 +109,14 @@ def kernel_time(
     raise _refusal("dtype", f"be measured for {operation} on {device}", dtype, measured)
 
 
-# ---- private -----------------------------------------------------------------------------------------------------
-
-
 @cache
-def _rows(name: str) -> list[MeasuredRows]:
+def measured_rows(name: str) -> list[MeasuredRows]:
+    """Return the rows of a bundled file, a key of `MEASURED_ON`."""
     file = files("topology.profiles").joinpath("data", f"{name}.csv")
     return parse_profile(file.read_text(encoding="utf-8"), f"{name}.csv")
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _kernel_figures(device: Device) -> tuple[object, ...]:

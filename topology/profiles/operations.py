@@ -29,7 +29,17 @@ from numpy.typing import NDArray
 
 from topology.device import Device
 
-__all__ = ["BACKWARD_SLOWDOWN", "FORMATS", "LAUNCH_S", "OPERATIONS", "Coordinate", "Format", "Operation", "Shape", "roofline_s"]
+__all__ = [
+    "BACKWARD_SLOWDOWN",
+    "FORMATS",
+    "LAUNCH_S",
+    "OPERATIONS",
+    "Coordinate",
+    "Format",
+    "Operation",
+    "Shape",
+    "roofline_s",
+]
 
 Floats = NDArray[np.float64]
 Shape = Mapping[str, Floats]
@@ -74,7 +84,9 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
         "nvfp4": Format(input_bytes=0.5, weight_bytes=0.5, peak_over_bf16=4, meaning="fp4, a scale for 16 elements"),
         "int8": Format(input_bytes=1, weight_bytes=1, peak_over_bf16=2, meaning="int8 in, as SmoothQuant makes it"),
         "int8_wo": Format(input_bytes=2, weight_bytes=1, peak_over_bf16=1, meaning="weights in int8, products in bf16"),
-        "int4_wo": Format(input_bytes=2, weight_bytes=0.5, peak_over_bf16=1, meaning="weights in int4, products in bf16"),
+        "int4_wo": Format(
+            input_bytes=2, weight_bytes=0.5, peak_over_bf16=1, meaning="weights in int4, products in bf16"
+        ),
         "bf16_kv_fp8": Format(input_bytes=2, weight_bytes=1, peak_over_bf16=1, meaning="bf16 with a cache of fp8"),
     }
 )
@@ -99,6 +111,8 @@ class Operation:
     """Sizes of a shape, in the order of the CSV file's columns."""
     coordinates: tuple[Coordinate, ...]
     """Directions in which shapes differ."""
+    group: tuple[str, ...]
+    """Fields whose values make a group of shapes: a table measures the other fields as a series of each group."""
     flops: Callable[[Shape], Floats]
     """FLOPs that are executed."""
     num_bytes: Callable[[Shape, Format], Floats]
@@ -170,6 +184,7 @@ def _gemm(meaning: str, num_bytes: Callable[[Shape, Format], Floats], falls_back
     return Operation(
         fields=("m", "n", "k"),
         coordinates=(*_coordinates(m=0.7, n=1.5, k=1.5), Coordinate(_gemm_flops, 1.0)),
+        group=("n", "k"),
         flops=_gemm_flops,
         num_bytes=num_bytes,
         falls_back_to=falls_back_to,
@@ -183,6 +198,7 @@ def _grouped_gemm(
     return Operation(
         fields=("experts", "m", "n", "k"),
         coordinates=_coordinates(experts=1.5, m=0.7, n=1.5, k=1.5),
+        group=("experts", "n", "k"),
         flops=lambda shape: shape["experts"] * _gemm_flops(shape),
         num_bytes=_grouped(num_bytes),
         falls_back_to=falls_back_to,
@@ -258,6 +274,7 @@ def _attention(
             Coordinate(lambda shape: np.where(shape["causal"] > 0, 1.0, 2.0), 1.0),
             Coordinate(_attention_flops, 1.0),
         ),
+        group=("heads", "kv_heads", "length", "head_dim", "value_dim"),
         flops=lambda shape: pass_factor * _attention_flops(shape),
         num_bytes=lambda shape, fmt: byte_factor * _attention_bytes(shape, fmt),
         falls_back_to=falls_back_to,
@@ -292,7 +309,11 @@ def _moe_bytes(shape: Shape, fmt: Format) -> Floats:
 def _memory_bound(meaning: str, bytes_per_element: float) -> Operation:
     return Operation(
         fields=("rows", "width"),
-        coordinates=_coordinates(rows=1.0, width=1.0),
+        coordinates=(
+            *_coordinates(rows=1.5, width=1.5),
+            Coordinate(lambda shape: shape["rows"] * shape["width"], 0.7),
+        ),
+        group=("width",),
         flops=lambda shape: np.zeros_like(shape["rows"]),
         num_bytes=lambda shape, fmt: bytes_per_element * shape["rows"] * shape["width"],
         meaning=meaning,
@@ -329,6 +350,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
                 Coordinate(_heads_per_kv_head, 2.0),
                 Coordinate(lambda shape: _decode_bytes(shape, FORMATS["bf16"]), 0.7),
             ),
+            group=("heads", "kv_heads", "length", "head_dim"),
             flops=_decode_flops,
             num_bytes=_decode_bytes,
             meaning="fused attention of one new token of each sequence to `length` cached tokens",
@@ -339,6 +361,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
                 *_coordinates(batch=1.5, heads=1.5, length=1.5),
                 Coordinate(_mla_prefill_flops, 1.0),
             ),
+            group=("heads", "length"),
             flops=_mla_prefill_flops,
             num_bytes=_mla_prefill_bytes,
             meaning="latent attention of whole sequences, keys and values expanded",
@@ -346,6 +369,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "mla_decode": Operation(
             fields=("batch", "heads", "length"),
             coordinates=(*_coordinates(batch=1.5, heads=1.0, length=1.0), Coordinate(_mla_decode_flops, 1.5)),
+            group=("heads", "length"),
             flops=_mla_decode_flops,
             num_bytes=_mla_decode_bytes,
             meaning="latent attention of one new token of each sequence to `length` cached latents",
@@ -360,9 +384,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             ),
             coordinates=(
                 Coordinate(lambda shape: shape["pairs"] / shape["active"], 1.0),
-                *_coordinates(active=1.0, hidden=1.5, ffn=1.5, experts=1.5),
+                *_coordinates(active=2.0, hidden=4.0, ffn=4.0, experts=4.0),
                 Coordinate(lambda shape: shape["busiest"] * shape["active"] / shape["pairs"], 2.0),
+                Coordinate(_moe_flops, 1.0),
             ),
+            group=("experts", "hidden", "ffn"),
             flops=_moe_flops,
             num_bytes=_moe_bytes,
             meaning="gated experts of one rank: both matrix products and the activation between them. `pairs` are its "

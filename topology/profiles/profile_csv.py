@@ -1,8 +1,8 @@
 """A device profile as a CSV file: one measured kernel a line.
 
 Columns: `operation`, `format`, the sizes of the operation's shape, `time_us`, and if wanted `kernel` (which library or
-kernel was measured; the first of an operation and format is the default) and `source`. A size that the operation does not
-have stays empty. Lines that begin with `#` are comments.
+kernel was measured; the first of an operation and format is the default) and `source`. A size that the operation does
+not have stays empty. Lines that begin with `#` are comments.
 """
 
 import csv
@@ -48,7 +48,7 @@ class MeasuredRows:
 
 
 def parse_profile(text: str, file: str | None = None) -> list[MeasuredRows]:
-    """Return the rows of a profile, grouped by operation, format and kernel in the order in which these come.
+    r"""Return the rows of a profile, grouped by operation, format and kernel in the order in which these come.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def parse_profile(text: str, file: str | None = None) -> list[MeasuredRows]:
 
     Examples
     --------
-    >>> rows = parse_profile("operation,format,m,n,k,time_us\\ngemm,bf16,4096,8192,8192,788\\n")
+    >>> rows = parse_profile("operation,format,m,n,k,time_us\ngemm,bf16,4096,8192,8192,788\n")
     >>> rows[0].operation, rows[0].shapes["m"].tolist(), float(rows[0].time_s[0])
     ('gemm', [4096.0], 0.000788)
     """

@@ -9,9 +9,9 @@ plane fitted to all measured points, near ones counting most::
     a, b minimise sum w (y - a - b (x - q))^2 + RIDGE sum(w) |b|^2
     time(q) = roofline(q) * exp(a)
 
-`a` is kept inside the range of `y` among the points with `w` of at least `NEIGHBOUR`. Outside of the measured range, `q`
-is moved to the nearest point of the range: the roofline there keeps the efficiency of the rim, and the estimate says
-that it is extrapolated. So does an estimate whose nearest measured point is more than `FAR` spreads away.
+`a` is kept inside the range of `y` among the points with `w` of at least `NEIGHBOUR`. Outside of the measured range,
+`q` is moved to the nearest point of the range: the roofline there keeps the efficiency of the rim, and the estimate
+says that it is extrapolated. So does an estimate whose nearest measured point is more than `FAR` spreads away.
 
 References
 ----------
@@ -67,7 +67,7 @@ class MeasuredTable:
         """Return the time of complete shapes over the roofline [N], and which of them are extrapolated [N]."""
         wanted = self._operation.point(shape)
         inside = np.clip(wanted, self._lowest, self._highest)
-        extrapolated = (np.abs(wanted - inside) > 1e-9).any(axis=-1)
+        extrapolated: NDArray[np.bool_] = np.any(np.abs(wanted - inside) > 1e-9, axis=-1)
         ratios = np.empty(len(inside))
         step = max(1, _CHUNK // len(self._ratios))
         for first in range(0, len(inside), step):
