@@ -43,7 +43,9 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
     if not work.kind.trains:
         return _forward_memory(work, stage, skew)
     model = work.model
-    state = state_bytes(model, work.mesh, work.stage_parameters(stage), stage, zero=work.zero, precision=work.precision)
+    state = state_bytes(
+        model, work.mesh, work.stage_parameters(stage), stage, sharding=work.sharding, precision=work.precision
+    )
     return StageMemory(
         weights=state.weights,
         gradients=state.gradients,

@@ -104,6 +104,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "parallel.dp": MAX_GPUS,
     "parallel.cp": MAX_GPUS,
     "parallel.vpp": _MAX_LAYERS,
+    "parallel.fsdp_shards": MAX_GPUS,
     "parallel.stage_layers": _MAX_LAYERS,
     "workload.batches": 10_000_000,
     "workload.sequences": 10_000_000,
