@@ -7,7 +7,8 @@ Model
                  + hidden                                                   gate of the shared experts, where it has one
                  + experts                                                  bias of the router, where it has one
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
-    experts      grouped products, of the tokens that arrived for each local expert
+    experts      grouped products, of the tokens that arrived for each local expert; where a rank has several, the
+                 copies that came from each rank are sorted by expert before, and put back after
 
 Assumptions
 -----------
@@ -194,7 +195,20 @@ class MoeFfn:
 
     def router_kernels(self, tokens: int) -> list[Kernel]:
         """Return the forward kernels of router and gate of the shared experts for the tokens of a rank."""
-        return [Gemm(kind="other_compute", m=tokens, n=self.experts + self.has_shared_gate, k=self.expert.hidden)]
+        width = self.experts + self.has_shared_gate
+        # In 4 bytes: softmax reads and writes, the choice reads, and writes probabilities and a map of 1 byte.
+        num_bytes, backward_bytes = (float(size * tokens * self.experts) for size in (17, 12))
+        return [
+            Gemm(kind="other_compute", m=tokens, n=width, k=self.expert.hidden),
+            Memory(
+                kind="other_compute",
+                operation="router",
+                rows=tokens,
+                width=self.experts,
+                num_bytes=num_bytes,
+                backward_bytes=backward_bytes,
+            ),
+        ]
 
     def shared_kernels(self, tokens: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""
@@ -202,12 +216,22 @@ class MoeFfn:
 
     def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
         """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
-        expert = self.expert
-        return [
+        expert, copies = self.expert, tokens.sum(axis=-1).astype(float)
+        kernels: list[Kernel] = [
             GroupedGemm(kind="expert", tokens=tokens, n=expert.num_gates * expert.width, k=expert.hidden),
-            self.expert_activation(tokens.sum(axis=-1).astype(float)),
+            self.expert_activation(copies),
             GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
+        if tokens.shape[-1] == 1:
+            return kernels
+        sort = Memory(
+            kind="expert",
+            operation="sort_chunks",
+            rows=copies,
+            width=expert.hidden,
+            num_bytes=copies * (2.0 * expert.hidden * expert.dtype_bytes),
+        )
+        return [sort, *kernels, sort]
 
     def expert_activation(self, copies: float | NDArray[np.float64]) -> Memory:
         """Return the activation of copies of tokens in the experts, of every rank alike or of each, of shape [R]."""
