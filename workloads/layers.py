@@ -99,7 +99,7 @@ def shared_expert_block(ffn: MoeFfn, tokens: int, *, tp: int = 1) -> list[Kernel
 
 def router_block(ffn: MoeFfn, tokens: int) -> list[Kernel]:
     """Return the kernels of norm and router for `tokens` tokens of one rank."""
-    return [*add_and_norm(ffn.expert, tokens), *ffn.router_kernels(tokens)]
+    return [*add_and_norm(ffn, tokens), *ffn.router_kernels(tokens)]
 
 
 def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False) -> Memory:
@@ -108,8 +108,8 @@ def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False)
         kind="other_compute",
         operation="unpermute" if is_inverse else "permute",
         rows=routed_tokens,
-        width=model.hidden,
-        num_bytes=2.0 * routed_tokens * model.hidden * model.dtype_bytes,
+        width=model.expert_hidden,
+        num_bytes=2.0 * routed_tokens * model.expert_hidden * model.dtype_bytes,
     )
 
 
@@ -233,7 +233,7 @@ def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
     return [gradient for kernel in reversed(kernels) for gradient in kernel.backward()]
 
 
-def add_and_norm(block: Mixer | DenseFfn, tokens: int) -> list[Kernel]:
+def add_and_norm(block: Mixer | DenseFfn | MoeFfn, tokens: int) -> list[Kernel]:
     """Return the residual addition (with dropout, where the model has it) and the norm that begin a block."""
     stream = float(tokens * block.hidden)
     add = Memory(
@@ -257,12 +257,12 @@ def norm_of(kernels: Sequence[Kernel]) -> list[Kernel]:
     return norms[:1]
 
 
-def _norm(block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
+def _norm(block: Mixer | DenseFfn | MoeFfn | Layer | ModelSpec, tokens: int) -> Memory:
     """Read and write the residual stream once."""
     return _rows("norm", block, tokens)
 
 
-def _rows(operation: str, block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
+def _rows(operation: str, block: Mixer | DenseFfn | MoeFfn | Layer | ModelSpec, tokens: int) -> Memory:
     """Return a kernel that reads and writes a row of the hidden state of each token."""
     return Memory(
         kind="other_compute",

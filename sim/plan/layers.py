@@ -51,7 +51,7 @@ class LayerLowering:
 
     def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         """Return the ops of one layer's backward pass, with what is recomputed first."""
-        recompute, blocks = self._work.recompute, self._work.model.layer(layer)
+        recompute, blocks = self._work.recompute_of(layer), self._work.model.layer(layer)
         ops: list[Op] = []
         if recompute.kind == "full":
             ops += self.forward(position, layer, microbatch, is_recomputed=True)

@@ -33,6 +33,7 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
+from sim.plan.fsdp import FsdpLowering
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
@@ -56,6 +57,7 @@ class Lowering:
         self.router = ExpertRouter(work, costs)
         self.layers = LayerLowering(work, costs, self.router)
         self.gradients = GradientLowering(work, costs)
+        self._fsdp = None if work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients)
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
@@ -67,7 +69,9 @@ class Lowering:
         `is_split` says whether W is split off a pass B.
         """
         ops = self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
-        if self.work.zero >= 2:
+        if self._fsdp is not None:
+            ops = self._fsdp.around(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
+        elif self.work.sharding.gradients:
             ops = self.gradients.with_sharding(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
         return (*self._relocation(position, pass_), *ops) if self.work.placement.moves else ops
 
@@ -83,7 +87,8 @@ class Lowering:
     def after_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
         lanes = self._running_lanes()
-        ops = self.gradients.reduction(position, lanes)
+        ops = [] if self._fsdp is None else self._fsdp.before_step()
+        ops += self.gradients.reduction(position, lanes)
         ops += self.expert_replicas.sum_gradients(position)
         return self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
 

@@ -152,8 +152,14 @@ class PipelinePlan:
     def _weight_share(self) -> float:
         """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
         work, layers = self.work, self.work.layers
-        kept = activation_bytes_per_microbatch(
-            work.model, work.mesh, layers, work.tokens, work.recompute, sequence_length=work.sequence_length
+        chunks: list[Sequence[int]] = [layers]
+        if work.recompute.num_layers is not None:
+            chunks = [work.layers_of_model_chunk(chunk) for chunk in range(len(work.chunk_layers))]
+        kept = sum(
+            activation_bytes_per_microbatch(
+                work.model, work.mesh, chunk, work.tokens, work.recompute, sequence_length=work.sequence_length
+            )
+            for chunk in chunks
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 
