@@ -107,7 +107,7 @@ class ModelSpec:
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
     unfused_rotary_embedding: bool = False
-    """Whether a kernel of its own rotates queries and keys and keeps both and the projection (its time is counted either way)."""
+    """Whether a kernel of its own rotates queries and keys and keeps both and the projection: memory alone."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None
