@@ -18,8 +18,9 @@ passes, before anything else. Data-parallel replicas may lie in several lanes, w
 group holds the transfer of the group.
 
 Gradients are reduced in the type they are kept in, by default 4 bytes (Megatron's), weights gathered in the model's
-type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: by default 28 +
-weight bytes per parameter.
+type. The step reads all gradients for their norm (with fp16 it divides them by the scale of the loss), then gradient,
+two moments and master weight, writes moments and master weight, reads the master weight again and writes the weight,
+and sets the gradients to zero: by default 4 + 28 + 6 + 4 bytes per parameter.
 
 Assumptions
 -----------
@@ -94,8 +95,9 @@ class GradientLowering:
         num_params = optimized_params_per_rank(
             work.model, work.mesh, work.stage_parameters(stage), stage, sharding=work.sharding
         )
-        kernel = optimizer_step(num_params, work.precision.step_bytes(work.model.dtype_bytes))
-        ops: list[Op] = [self._costs.kernels.compute([kernel], work.mesh.lane_size)]
+        num_gradients = num_params if work.sharding.gradients else float(sum(self._stage_params(stage)))
+        kernels = optimizer_step(num_params, work.precision, num_gradients=num_gradients, dtype=work.model.dtype)
+        ops: list[Op] = [self._costs.kernels.compute(kernels, work.mesh.lane_size)]
         if work.sharding.optimizer and not work.sharding.weights:
             ops += self._over_replicas(
                 position,

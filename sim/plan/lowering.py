@@ -39,7 +39,7 @@ from sim.plan.layers import LayerLowering
 from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel
-from workloads.layers import backward_of, embedding_block, head_block
+from workloads.layers import backward_of, embedding_backward, embedding_block, head_block
 from workloads.schedules import Pass
 
 __all__ = ["Lowering", "slow_down"]
@@ -148,7 +148,12 @@ class Lowering:
 
     def _embedding_backward(self, position: LanePosition) -> list[Op]:
         ops = self._over_tp(position, "all_gather") if self.work.mesh.sp else []
-        return [*ops, self._compute(backward_of(embedding_block(self.work.model, self.work.tokens)))]
+        return [*ops, self._compute(self._embedding_gradient())]
+
+    def _embedding_gradient(self) -> list[Kernel]:
+        work = self.work
+        gradient_bytes = work.precision.gradient_bytes
+        return embedding_backward(work.model, work.tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
 
     def _head(self, position: LanePosition) -> list[Op]:
         """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
@@ -161,7 +166,8 @@ class Lowering:
         return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
 
     def _head_kernels(self) -> list[Kernel]:
-        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
+        work = self.work
+        return head_block(work.model, work.head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
 
     def _compute(self, kernels: list[Kernel]) -> Op:
         return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)
