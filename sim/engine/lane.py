@@ -214,7 +214,7 @@ class Lane:
             yield started.done
             if self._env.now > since_ns:
                 self._note_span(
-                    "await", started.op.kind, step, since_ns=since_ns, released_by=started.row, layer=started.op.layer
+                    "await", started.op.kind, step, since_ns=since_ns, released_by=self._last_row, layer=started.op.layer
                 )
         self._last_row = self._run_state.recorder.latest([self._last_row, started.row])
 

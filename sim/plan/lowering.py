@@ -35,7 +35,7 @@ from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
-from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
+from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel
 from workloads.layers import backward_of, embedding_block, head_block
@@ -152,8 +152,8 @@ class Lowering:
         return [*ops, self._compute(self._head_kernels())]
 
     def _head_backward(self, position: LanePosition) -> list[Op]:
-        ops: list[Op] = [self._compute(backward_of(self._head_kernels()))]
-        return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
+        kernels = backward_of(self._head_kernels())
+        return self.layers.backward_bracket(position, NO_LAYER, kernels, gathers_gradient=False)
 
     def _head_kernels(self) -> list[Kernel]:
         return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
