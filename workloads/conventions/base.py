@@ -3,6 +3,7 @@
 Code elsewhere reads these properties and never compares a convention's name.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from workloads.strategy import Strategy
 
 __all__ = ["EXCHANGE_MODES", "NOT_BUILT", "Convention", "IntArray", "whole_quotient", "why_not_run"]
 
-NOT_BUILT = {"cp": "context parallelism", "etp": "tensor parallelism inside an expert"}
+NOT_BUILT = {"cp": "context parallelism"}
 """Axes that may be legal and cannot be run yet, by name; whoever builds an axis deletes its row."""
 
 IntArray = NDArray[np.intp]
@@ -71,26 +72,25 @@ class Convention(ABC):
         """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
 
         DP follows from the number of GPUs, and SP from the convention. DP is named where DP is all that
-        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; so do CP and
-        ETP, unless they cannot be run.
+        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; so does CP,
+        unless it cannot be run; ETP stays or becomes 1.
         """
         strategy = replace(strategy, **dict.fromkeys(NOT_BUILT, 1))  # type: ignore[arg-type]  # sizes of axes
         sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
         found: list[tuple[int, float, str, Strategy]] = []
-        for tp in sorted({*sizes, strategy.tp}):
-            for pp in sorted({*sizes, strategy.pp}):
-                for ep in sorted({*sizes, strategy.ep}):
-                    candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=None)
-                    if strategy.sp is False and self.requires_sp(candidate):
-                        candidate = replace(candidate, sp=True)
-                    if self.why_illegal(candidate, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
-                        changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
-                        factor = sum(abs(math.log2(change)) for change in changes)
-                        num_changed = candidate.differences(replace(strategy, dp=None))
-                        dp = self.dp_of(candidate, num_gpus)
-                        if num_changed == 0 and strategy.dp not in {None, dp}:  # DP is what is wrong
-                            candidate = replace(candidate, dp=dp)
-                        found.append((num_changed, factor, candidate.name, candidate))
+        axes = [sorted({*sizes, strategy.tp}), sorted({*sizes, strategy.pp}), sorted({*sizes, strategy.ep})]
+        for tp, pp, ep, etp in itertools.product(*axes, sorted({1, strategy.etp})):
+            candidate = replace(strategy, tp=tp, pp=pp, ep=ep, etp=etp, dp=None, sp=None)
+            if strategy.sp is False and self.requires_sp(candidate):
+                candidate = replace(candidate, sp=True)
+            if self.why_illegal(candidate, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
+                pairs = ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep), (etp, strategy.etp))
+                factor = sum(abs(math.log2(new / old)) for new, old in pairs)
+                num_changed = candidate.differences(replace(strategy, dp=None))
+                dp = self.dp_of(candidate, num_gpus)
+                if num_changed == 0 and strategy.dp not in {None, dp}:  # DP is what is wrong
+                    candidate = replace(candidate, dp=dp)
+                found.append((num_changed, factor, candidate.name, candidate))
         return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
 
     def what_was_meant(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
@@ -151,9 +151,20 @@ class Convention(ABC):
         del strategy
         return False
 
-    def expert_shards(self, strategy: Strategy) -> int:
-        """Return the ranks that share the copies of one replica's tokens when every expert receives equally many."""
-        return strategy.tp
+    def gathers_tokens(self, strategy: Strategy) -> bool:
+        """Tell whether every rank of a lane gathers all tokens of the lane for the experts. DP is given.
+
+        Each rank then runs its own experts on all of them, and a reduce-scatter sums the results.
+        """
+        del strategy
+        return False
+
+    def expert_shards(self, strategy: Strategy) -> float:
+        """Return the ranks that share the copies of one replica's tokens when every expert receives equally many.
+
+        Ranks with slices of the same experts have equal copies, those of all of them.
+        """
+        return strategy.tp / strategy.etp
 
     def expert_layers(self, stage_layers: Sequence[int], num_layers: int) -> Sequence[int]:
         """Return the layers whose experts a rank holds, of a stage with `stage_layers` of the model's `num_layers`."""
