@@ -20,7 +20,15 @@ from topology.cluster import Cluster
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.conventions import NOT_BUILT
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
+from workloads.memory import (
+    MEGATRON_PRECISION,
+    ZERO_LEVELS,
+    Fsdp,
+    Precision,
+    Recompute,
+    Sharding,
+    StageParameters,
+)
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
@@ -85,6 +93,8 @@ class Work:
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
     """0: every replica holds the optimizer; 1: the replicas split the optimizer; 2: gradients too; 3: weights too."""
+    fsdp: Fsdp | None = None
+    """Fully sharded data parallelism, which excludes `zero`."""
     precision: Precision = MEGATRON_PRECISION
     """Types of gradients and optimizer states (training)."""
     chunk_layers: tuple[int, ...]
@@ -218,6 +228,14 @@ class Work:
             [Remedy({"parallel.stage_layers": self._even_split()}, str(self._even_split()))],
         )
         _require(
+            not (self.has_two_replicas and self.fsdp is not None),
+            "parallel.fsdp",
+            f"be none with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
+            "supported yet)",
+            "hybrid" if self.fsdp is not None and self.fsdp.num_instances > 1 else "full",
+            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
+        )
+        _require(
             not (self.has_two_replicas and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
             "parallel.zero",
             f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
@@ -289,6 +307,11 @@ class Work:
         raise InvalidValueError(
             f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}."
         ).with_remedies([Remedy({"parallel.strategy": without.name}, f"{without.name} (without {axis.upper()})")])
+
+    @property
+    def sharding(self) -> Sharding:
+        """Which states the data-parallel replicas split."""
+        return ZERO_LEVELS[self.zero] if self.fsdp is None else self.fsdp.sharding
 
     @property
     def num_microbatches(self) -> int:
@@ -399,6 +422,8 @@ class Work:
         """Why data-parallel exchanges cannot overlap with passes; None where they can."""
         if not self.kind.trains:
             return "in a forward pass, which has no gradients"
+        if self.fsdp is not None:
+            return "with parallel.fsdp, which exchanges next to layers without it"
         if self.zero >= _SHARDED_GRADIENTS:
             return f"with parallel.zero {self.zero}, which exchanges in every pass (not supported yet)"
         if self.mesh.convention.experts_span_stages:
@@ -444,6 +469,13 @@ class Work:
         layers = range(first, first + self.chunk_layers[chunk])
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
+
+    def recompute_of(self, layer: int) -> Recompute:
+        """Return what the backward pass of layer number `layer` computes again."""
+        if self.recompute.num_layers is None:
+            return self.recompute
+        chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
+        return self.recompute.of_layer(next(layers.index(layer) for layers in chunks if layer in layers))
 
     def num_hidden_states_after(self, chunk: int) -> int:
         """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""

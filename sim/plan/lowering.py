@@ -33,13 +33,14 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
+from sim.plan.fsdp import FsdpLowering
 from sim.plan.gradient_overlap import GradientOverlap
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel
-from workloads.layers import backward_of, embedding_block, head_block
+from workloads.layers import backward_of, embedding_backward, embedding_block, head_block
 from workloads.schedules import Pass, PipelineOrder
 
 __all__ = ["Lowering", "slow_down"]
@@ -68,6 +69,7 @@ class Lowering:
         self.layers = LayerLowering(work, costs, self.router)
         self.gradients = GradientLowering(work, costs)
         self.overlap = None if order is None else GradientOverlap(work, self.gradients, order)
+        self._fsdp = None if work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients)
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
@@ -79,7 +81,9 @@ class Lowering:
         `is_split` says whether W is split off a pass B.
         """
         ops = self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
-        if self.work.zero >= 2:
+        if self._fsdp is not None:
+            ops = self._fsdp.around(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
+        elif self.work.sharding.gradients:
             ops = self.gradients.with_sharding(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
         if self.overlap is not None and (self.overlap.reduces or self.overlap.gathers):
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
@@ -101,7 +105,8 @@ class Lowering:
     def after_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
         lanes = self._running_lanes()
-        ops = self.gradients.reduction(position, lanes)
+        ops = [] if self._fsdp is None else self._fsdp.before_step()
+        ops += self.gradients.reduction(position, lanes)
         if self.overlap is not None and self.overlap.reduces:
             ops += self.overlap.reduction(position, lanes)
         ops += self.expert_replicas.sum_gradients(position)
@@ -163,7 +168,12 @@ class Lowering:
 
     def _embedding_backward(self, position: LanePosition) -> list[Op]:
         ops = self._over_tp(position, "all_gather") if self.work.mesh.sp else []
-        return [*ops, self._compute(backward_of(embedding_block(self.work.model, self.work.tokens)))]
+        return [*ops, self._compute(self._embedding_gradient())]
+
+    def _embedding_gradient(self) -> list[Kernel]:
+        work = self.work
+        gradient_bytes = work.precision.gradient_bytes
+        return embedding_backward(work.model, work.tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
 
     def _head(self, position: LanePosition) -> list[Op]:
         """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
@@ -176,7 +186,8 @@ class Lowering:
         return self.layers.backward_bracket(position, NO_LAYER, kernels, gathers_gradient=False)
 
     def _head_kernels(self) -> list[Kernel]:
-        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
+        work = self.work
+        return head_block(work.model, work.head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
 
     def _compute(self, kernels: list[Kernel]) -> Op:
         return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)
