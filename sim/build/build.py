@@ -166,7 +166,7 @@ def _build(scenario: Scenario) -> Built:
         placement=placement,
         seed=spec.seed,
         network=spec.network,
-        runtime=runtime_of(scenario),
+        runtime=runtime_of(scenario, num_chunks=mesh.strategy.vpp),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),

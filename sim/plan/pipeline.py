@@ -22,6 +22,7 @@ from sim.plan.ops import (
     Collective,
     Compute,
     ConcurrentPasses,
+    HostWork,
     Input,
     LanePosition,
     Op,
@@ -130,7 +131,8 @@ class PipelinePlan:
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
-        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
+        blocks = not work.runtime.overlap_p2p
+        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer, blocks=blocks),)
 
     def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""
@@ -199,7 +201,7 @@ def _alone_ns(ops: Sequence[Op]) -> int:
             lane_ns = max(lane_ns, stream_ns.get(op.stream, 0))
         elif isinstance(op, Collective) and op.stream is not None:
             stream_ns[op.stream] = max(lane_ns, stream_ns.get(op.stream, 0)) + _duration_ns(op)
-        else:
+        elif not isinstance(op, HostWork):
             lane_ns += _duration_ns(op)
     return lane_ns
 
