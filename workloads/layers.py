@@ -72,7 +72,7 @@ def attention_block(
     """
     return [
         _norm(attention, tokens if norm_tokens is None else norm_tokens),
-        *attention.kernels(tokens, sequence_length, tp=tp),
+        *attention.kernels(tokens, sequence_length, tp=tp).all,
     ]
 
 

@@ -67,7 +67,7 @@ def test_the_flops_of_latent_attention_by_hand():
     """Prefill projects keys and values of all heads up: scores 2 s 128 x 192, values 2 s 128 x 128."""
     s, matrices = 4096, 187_107_328 - 2048
     assert V3.attention.score_flops_per_token(s, causal=False) == 2 * s * 128 * (192 + 128)
-    kernels = V3.attention.kernels(s, s)
+    kernels = V3.attention.kernels(s, s).all
     assert sum(kernel.flops for kernel in kernels if isinstance(kernel, Gemm)) == 2 * s * matrices
     assert sum(kernel.flops for kernel in kernels if isinstance(kernel, Attention)) == s * s * 128 * (192 + 128)
 
@@ -90,7 +90,9 @@ def test_recomputing_the_up_projections_frees_queries_keys_values_and_normed_lat
         for again in (("none",), ("selective", ("mla_up_proj",)))
     ]
     assert kept[0] - kept[1] == 10 * 100 * 2 * (128 * 512 + 2048)
-    again = V3.attention.recomputed_kernels(Recompute("selective", ("mla_up_proj",)), V3.attention.kernels(100, 100))
+    again = V3.attention.recomputed_kernels(
+        Recompute("selective", ("mla_up_proj",)), V3.attention.kernels(100, 100).all
+    )
     assert sum(kernel.flops for kernel in again) == 2 * 100 * (1536 * 128 * 192 + 512 * 128 * 256)
 
 

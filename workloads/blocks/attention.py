@@ -32,6 +32,7 @@ card", 2025, section 2.3 (window on every second layer, sinks). Qwen team, "Qwen
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
@@ -127,7 +128,7 @@ class GroupedQueryAttention:
         attended = mean_attended(sequence_length, causal=causal, window=self.window, chunk=self.chunk)
         return 4.0 * attended * self.heads * self.head_dim
 
-    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
+    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> MixerKernels:
         """Return the forward kernels of QKV, attention and output projection on one rank."""
         kv_heads = max(1, self.kv_heads // tp)
         q_width = self.heads // tp * self.head_dim
@@ -135,12 +136,32 @@ class GroupedQueryAttention:
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
         io_bytes = tokens * (width + q_width) * self.dtype_bytes
         gate = [Memory(kind="attention", num_bytes=3.0 * tokens * q_width * self.dtype_bytes)] if self.has_gate else []
-        return [
-            Gemm(kind="attention", m=tokens, n=width + (q_width if self.has_gate else 0), k=self.hidden),
-            Attention(kind="attention", flops=scores, num_bytes=io_bytes),
-            *gate,
-            Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width),
-        ]
+        return MixerKernels(
+            before=[Gemm(kind="attention", m=tokens, n=width + (q_width if self.has_gate else 0), k=self.hidden)],
+            core=[Attention(kind="attention", flops=scores, num_bytes=io_bytes)],
+            after=[*gate, Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width)],
+        )
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores apart from those of all earlier tokens: window, chunks, sinks."""
+        has = {"window": self.window is not None, "chunks": self.chunk is not None, "sinks": self.has_sinks}
+        return tuple(feature for feature, is_there in has.items() if is_there)
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return queries, keys, values and output of a token on one of `tp` ranks."""
+        del cp
+        keys, queries = max(1, self.kv_heads // tp) * self.head_dim, self.heads // tp * self.head_dim
+        return CoreTensors(inputs=(queries, keys, keys), output=queries, is_attention=True)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        heads, kv_heads = self.heads // tp, max(1, self.kv_heads // tp)
+        if heads % cp:
+            return "heads", heads
+        return ("KV heads", kv_heads) if kv_heads % cp else None
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 

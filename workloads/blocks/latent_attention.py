@@ -34,6 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.blocks.attention import mean_attended
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
@@ -117,18 +118,17 @@ class LatentAttention:
         attended = mean_attended(sequence_length, causal=causal, window=self.window)
         return 2.0 * attended * self.heads * (self.head_width + self.v_head_dim)
 
-    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
+    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> MixerKernels:
         """Return the forward kernels of projections and attention on one rank, in prefill and training."""
         heads, latents = self.heads // tp, (self.q_lora_rank or 0) + self.kv_lora_rank
         widths = heads * 2 * (self.head_width + self.v_head_dim)
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
-        return [
-            *self._down_kernels(tokens),
-            Memory(kind="attention", num_bytes=2.0 * tokens * latents * self.dtype_bytes),
-            *self._up_kernels(tokens, tp=tp),
-            Attention(kind="attention", flops=scores, num_bytes=float(tokens * widths * self.dtype_bytes)),
-            Gemm(kind="attention", m=tokens, n=self.hidden, k=heads * self.v_head_dim),
-        ]
+        norms = Memory(kind="attention", num_bytes=2.0 * tokens * latents * self.dtype_bytes)
+        return MixerKernels(
+            before=[*self._down_kernels(tokens), norms, *self._up_kernels(tokens, tp=tp)],
+            core=[Attention(kind="attention", flops=scores, num_bytes=float(tokens * widths * self.dtype_bytes))],
+            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=heads * self.v_head_dim)],
+        )
 
     def decode_kernels(self, sequences: int, context: int, *, tp: int = 1) -> list[Kernel]:
         """Return the kernels of one new token of each of some sequences on one rank, with absorbed projections.
@@ -156,6 +156,25 @@ class LatentAttention:
             absorbed[1],
             Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores apart from those of all earlier tokens: a window."""
+        return () if self.window is None else ("window",)
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return queries, keys, values and output of a token on one of `tp` ranks: of every head, projected up."""
+        del cp
+        heads = self.heads // tp
+        queries, values = heads * self.head_width, heads * self.v_head_dim
+        return CoreTensors(inputs=(queries, queries, values), output=values, is_attention=True)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        heads = self.heads // tp
+        return ("heads", heads) if heads % cp else None
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ section 3. Qwen3-Next and Nemotron-H, `config.json` and modeling code (shapes).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
@@ -122,18 +123,27 @@ class StateSpace:
         """Return the FLOPs of the scan for one token."""
         return self.scan_flops_per_token(sequence_length, causal=causal)
 
-    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
+    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> MixerKernels:
         """Return the forward kernels of projections, convolution, scan and gated norm on one rank."""
         scan = tokens * self.scan_flops_per_token(sequence_length, causal=True) / tp
         in_width, conv, out = -(-self.in_width // tp), self.conv_width / tp, self.out_width // tp
         moved = float(tokens * self.dtype_bytes)
-        return [
-            Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden),
-            Memory(kind="attention", num_bytes=2.0 * moved * conv),
-            Attention(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
-            Memory(kind="attention", num_bytes=3.0 * moved * out),
-            Gemm(kind="attention", m=tokens, n=self.hidden, k=out),
-        ]
+        return MixerKernels(
+            before=[Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden)],
+            core=[
+                Memory(kind="attention", num_bytes=2.0 * moved * conv),
+                Attention(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
+                Memory(kind="attention", num_bytes=3.0 * moved * out),
+            ],
+            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=out)],
+        )
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores of an attention apart: a state has no scores."""
+        return ()
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 
@@ -222,6 +232,22 @@ class Mamba2(StateSpace):
         """Return the field and number of heads that `tp` ranks cannot share, or None."""
         return ("mamba_num_heads", self.heads) if self.heads % tp else None
 
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return z, x, B, C and dt, of which B and C are copied where groups are fewer than `cp` ranks; and y."""
+        groups, heads = max(1, self.groups // tp), self.heads // tp
+        width, states = self.out_width // tp, max(groups, cp) * self.state
+        return CoreTensors(inputs=(width, width, states, states, heads), output=width, is_attention=False)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads or groups of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None.
+
+        Fewer groups than ranks are copied, equally often.
+        """
+        heads, groups = self.heads // tp, max(1, self.groups // tp)
+        if heads % cp:
+            return "Mamba heads", heads
+        return None if groups % cp == 0 or cp % groups == 0 else ("Mamba groups", groups)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedDeltaNet(StateSpace):
@@ -273,4 +299,16 @@ class GatedDeltaNet(StateSpace):
         for field, heads in (("linear_num_key_heads", self.key_heads), ("linear_num_value_heads", self.value_heads)):
             if heads % tp:
                 return field, heads
+        return None
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return the outputs of the input projection, which travel as one tensor, and the output of the gated norm."""
+        del cp
+        return CoreTensors(inputs=(self.in_width / tp,), output=self.out_width // tp, is_attention=False)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        for name, heads in (("key heads", self.key_heads // tp), ("value heads", self.value_heads // tp)):
+            if heads % cp:
+                return name, heads
         return None
