@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
-from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+from workloads.kernels import Gemm, Kernel, Memory
 from workloads.model import ModelSpec
 
 __all__ = [
@@ -47,9 +47,6 @@ __all__ = [
     "router_block",
     "shared_expert_block",
 ]
-
-ATTENTION_BACKWARD_FACTOR = 2.5
-"""Executed FLOPs of the backward over the forward of fused attention (Dao, FlashAttention-2, 2023, section 3.1)."""
 
 
 def attention_block(
@@ -94,9 +91,15 @@ def router_block(ffn: MoeFfn, tokens: int) -> list[Kernel]:
     return [_norm(ffn.expert, tokens), *ffn.router_kernels(tokens)]
 
 
-def permute(model: ModelSpec, routed_tokens: float) -> Memory:
+def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False) -> Memory:
     """Return the kernel that sorts `routed_tokens` copies of tokens by expert, or gathers them back."""
-    return Memory(kind="other_compute", num_bytes=2.0 * routed_tokens * model.hidden * model.dtype_bytes)
+    return Memory(
+        kind="other_compute",
+        operation="unpermute" if is_inverse else "permute",
+        rows=routed_tokens,
+        width=model.hidden,
+        num_bytes=2.0 * routed_tokens * model.hidden * model.dtype_bytes,
+    )
 
 
 def expert_block(ffn: MoeFfn, tokens: NDArray[np.int64]) -> list[Kernel]:
@@ -121,7 +124,7 @@ def mtp_projection_block(layer: Layer, tokens: int, *, tp: int = 1) -> list[Kern
 
 def embedding_block(model: ModelSpec, tokens: int) -> list[Kernel]:
     """Return the look-up of `tokens` embeddings: a row read and written per token."""
-    return [Memory(kind="other_compute", num_bytes=2.0 * tokens * model.hidden * model.dtype_bytes)]
+    return [_rows("embedding", model, tokens)]
 
 
 def head_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
@@ -132,13 +135,21 @@ def head_block(model: ModelSpec, tokens: int, *, tp: int = 1) -> list[Kernel]:
     return [
         _norm(model, tokens),
         Gemm(kind="other_compute", m=tokens, n=width, k=model.hidden, dtype="tf32" if model.fp32_lm_head else None),
-        Memory(kind="other_compute", num_bytes=2.0 * tokens * width * model.logit_bytes),
+        Memory(
+            kind="other_compute",
+            operation="softmax",
+            rows=tokens,
+            width=width,
+            num_bytes=2.0 * tokens * width * model.logit_bytes,
+        ),
     ]
 
 
 def optimizer_step(num_params: float, bytes_per_param: float) -> Memory:
     """Return Adam's update: moments, master weights, gradients and weights are read and written once."""
-    return Memory(kind="optimizer", num_bytes=num_params * bytes_per_param)
+    return Memory(
+        kind="optimizer", operation="optimizer", rows=num_params, width=1, num_bytes=num_params * bytes_per_param
+    )
 
 
 def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
@@ -147,24 +158,20 @@ def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
     >>> [kernel.flops for kernel in backward_of([Gemm(kind="attention", m=2, n=3, k=4)])]
     [48.0, 48.0]
     """
-    result: list[Kernel] = []
-    for kernel in reversed(kernels):
-        if isinstance(kernel, (Gemm, GroupedGemm)):
-            result.extend(kernel.backward())
-        elif isinstance(kernel, Attention):
-            result.append(
-                Attention(
-                    kind=kernel.kind,
-                    flops=ATTENTION_BACKWARD_FACTOR * kernel.flops,
-                    num_bytes=2 * kernel.num_bytes,
-                    is_backward=True,
-                )
-            )
-        else:
-            result.append(Memory(kind=kernel.kind, num_bytes=1.5 * kernel.num_bytes))
-    return result
+    return [gradient for kernel in reversed(kernels) for gradient in kernel.backward()]
 
 
 def _norm(block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
     """Read and write the residual stream once (residual addition fused with the norm)."""
-    return Memory(kind="other_compute", num_bytes=2.0 * tokens * block.hidden * block.dtype_bytes)
+    return _rows("norm", block, tokens)
+
+
+def _rows(operation: str, block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
+    """Return a kernel that reads and writes a row of the hidden state of each token."""
+    return Memory(
+        kind="other_compute",
+        operation=operation,
+        rows=tokens,
+        width=block.hidden,
+        num_bytes=2.0 * tokens * block.hidden * block.dtype_bytes,
+    )

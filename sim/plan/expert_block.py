@@ -31,7 +31,7 @@ from sim.plan.costs import Costs
 from sim.plan.expert_router import RoutedLayer
 from sim.plan.kernel_costs import Block
 from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
-from workloads.kernels import Kernel, Memory
+from workloads.kernels import Kernel
 from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
 
 __all__ = ["ExpertBlock"]
@@ -59,13 +59,13 @@ class ExpertBlock:
     def backward(self, routed: RoutedLayer) -> list[Op]:
         """Return the ops of the backward pass: gradients to the experts, two products each, gradients back, router."""
         model, owned = self._work.model, routed.owned_tokens
-        copies = permute(model, float(owned * model.top_k))
+        copies, returned = (permute(model, float(owned * model.top_k), is_inverse=inverse) for inverse in (False, True))
         before = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
         ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), copies])]
         ops += _exchange("ep_combine", routed, routed.dispatch)
         ops.append(self._experts(routed, is_backward=True))
         ops += _exchange("ep_dispatch", routed, routed.combine)
-        ops.append(self._compute(routed, [copies, *backward_of(before)]))
+        ops.append(self._compute(routed, [returned, *backward_of(before)]))
         return ops + self._gather_over_tp(routed)
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -83,8 +83,7 @@ class ExpertBlock:
         if recompute.recomputes("shared_experts"):
             kernels += shared_expert_block(model.moe_ffn, routed.owned_tokens)
         if recompute.recomputes("moe_act"):
-            width = model.moe_ffn.expert.inner_width
-            kernels.append(Memory(kind="expert", num_bytes=self._copies(routed) * width * model.dtype_bytes))
+            kernels.append(model.moe_ffn.expert_activation(self._copies(routed)))
         return kernels
 
     def _before_experts(self, routed: RoutedLayer, *, is_recomputed: bool) -> Op:
@@ -110,7 +109,7 @@ class ExpertBlock:
         """Return what makes one tensor of the copies that came back."""
         key = (routed.layer, int(routed.lane_ranks[0]))
         if key not in self._after:
-            permuted = self._compute(routed, [permute(self._work.model, self._copies(routed))])
+            permuted = self._compute(routed, [permute(self._work.model, self._copies(routed), is_inverse=True)])
             self._after[key] = [permuted, *self._gather_over_tp(routed)]
         return self._after[key]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
 from topology.device import Device
-from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
 
 __all__ = ["Block", "KernelCosts"]
 
@@ -131,7 +131,7 @@ class KernelCosts:
         if isinstance(kernel, GroupedGemm):
             key = (kernel.tokens.tobytes(), kernel.tokens.shape, kernel.n, kernel.k, kernel.weight_gradient)
         elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
-            key = kernel.num_bytes.tobytes()
+            key = (kernel.operation, kernel.width, kernel.is_backward, kernel.num_bytes.tobytes())
         if key not in self._prices:
             self._prices[key] = (self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks))
         return self._prices[key]
@@ -151,7 +151,7 @@ class KernelCosts:
             if kernel.tokens.shape[-1] == 1 and kernel.tokens.max(initial=0) < _MOST_TOKENS:
                 return self._one_expert_ns(kernel)
             time_s = self._grouped_s(kernel, kernel.tokens)
-        elif isinstance(kernel, Attention):
+        elif isinstance(kernel, (Attention, Scan)):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:
             time_s = device.memory_time_s(kernel.num_bytes)
@@ -190,7 +190,7 @@ def _described(kernel: Kernel) -> str:
     if isinstance(kernel, GroupedGemm):
         most = int(kernel.tokens.max(initial=0))
         return f"{what}, up to {most} tokens for an expert of [{kernel.k}, {kernel.n}]"
-    flops = f"{kernel.flops:.3g} FLOPs and " if isinstance(kernel, Attention) else ""
+    flops = f"{kernel.flops:.3g} FLOPs and " if isinstance(kernel, (Attention, Scan)) else ""
     return f"{what}, {flops}{np.max(kernel.num_bytes):.3g} bytes"
 
 

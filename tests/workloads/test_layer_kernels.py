@@ -1,14 +1,23 @@
 """Kernels of a layer: their FLOPs add up to the model's, their weights to its parameters, backward does each twice."""
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.layer import Mixer
-from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+from workloads.kernels import (
+    ATTENTION_OPERATIONS,
+    MEMORY_OPERATIONS,
+    Attention,
+    Gemm,
+    GroupedGemm,
+    Kernel,
+    Memory,
+    Scan,
+)
 from workloads.layers import (
     attention_block,
     backward_of,
@@ -26,7 +35,7 @@ from workloads.presets import MODELS
 from workloads.routing import ROUTINGS, Skew, draw_counts
 
 # Two dense layers, then mixture of experts with a shared one: what no preset has.
-MIXED = replace(MODELS["qwen3-30b-a3b"], layers=6, dense_layers=2, shared_experts=1)
+MIXED = dataclasses.replace(MODELS["qwen3-30b-a3b"], layers=6, dense_layers=2, shared_experts=1)
 SHAPES = {**MODELS, "dense-then-shared": MIXED}
 EVERY_SHAPE = pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
 EVERY_TP = pytest.mark.parametrize("tp", [1, 2, 4])
@@ -154,6 +163,43 @@ def test_skew_moves_expert_flops_between_ranks_and_keeps_their_sum(kind):
     assert total_flops(expert_block(model.moe_ffn, routed(model, kind))) == pytest.approx(expected, rel=ROUNDING)
 
 
+# --- shapes --------------------------------------------------------------------------------------------------------
+
+
+@EVERY_SHAPE
+@EVERY_TP
+def test_the_shape_of_attention_gives_its_flops_forward_and_backward(model, tp):
+    """Of each query head and token: a(s) scores of the width of a key head, and as many products of a value head."""
+    for mixer in attentions_of(model):
+        if mixer.why_not_split(tp) is not None:
+            continue
+        kernels = mixer.kernels(TOKENS, SEQUENCE, tp=tp)
+        for kernel in [kernel for kernel in kernels if isinstance(kernel, Attention)]:
+            whole = dataclasses.replace(kernel, window=None) == kernel
+            attended = kernel.flops / (2 * TOKENS * kernel.heads * (kernel.head_dim + kernel.value_dim))
+            assert kernel.batch * kernel.query_length == TOKENS
+            assert kernel.heads % kernel.kv_heads == 0
+            assert attended == pytest.approx(SEQUENCE / 2) if whole else 0 < attended <= SEQUENCE / 2
+            (backward,) = kernel.backward()
+            assert backward == dataclasses.replace(
+                kernel, flops=2.5 * kernel.flops, num_bytes=2 * kernel.num_bytes, is_backward=True
+            )
+
+
+@EVERY_SHAPE
+def test_kernels_have_names_of_the_vocabulary_and_as_many_rows_as_tokens(model):
+    kernels = [*embedding_block(model, TOKENS), *dense_ffn_block(model.plain_ffn, TOKENS), *head_block(model, TOKENS)]
+    for mixer in attentions_of(model):
+        kernels += attention_block(mixer, TOKENS, SEQUENCE)
+    for kernel in [*kernels, *backward_of(kernels)]:
+        if isinstance(kernel, Memory):
+            assert kernel.operation in MEMORY_OPERATIONS
+            assert kernel.rows == TOKENS
+            assert kernel.num_bytes >= 2 * kernel.rows * kernel.width * model.dtype_bytes
+        elif isinstance(kernel, Attention):
+            assert kernel.operation in ATTENTION_OPERATIONS
+
+
 # --- backward ------------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +210,7 @@ def test_backward_executes_every_product_twice_and_attention_two_and_a_half_time
     if model.experts:
         forward += [*router_block(model.moe_ffn, TOKENS), *expert_block(model.moe_ffn, routed(model))]
     backward = backward_of(forward)
-    for kinds, factor in (((Gemm, GroupedGemm), 2), ((Attention,), 2.5)):
+    for kinds, factor in (((Gemm, GroupedGemm), 2), ((Attention, Scan), 2.5)):
         there, back = (total_flops([k for k in kernels if isinstance(k, kinds)]) for kernels in (forward, backward))
         assert back == pytest.approx(factor * there, rel=ROUNDING)
 
@@ -196,12 +242,14 @@ def test_bytes_of_elementwise_kernels_by_hand():
     """bf16, 10 tokens: a row of h read and written; the activation reads its gates and writes its width."""
     model = MODELS["mixtral-8x7b"]
     h, w = model.hidden, model.ffn
-    assert embedding_block(model, 10)[0] == Memory(kind="other_compute", num_bytes=2 * 10 * h * 2)
-    assert permute(model, 10) == Memory(kind="other_compute", num_bytes=2 * 10 * h * 2)
+    rows = {"kind": "other_compute", "rows": 10, "width": h, "num_bytes": 2 * 10 * h * 2}
+    assert embedding_block(model, 10)[0] == Memory(operation="embedding", **rows)
+    assert permute(model, 10) == Memory(operation="permute", **rows)
+    assert permute(model, 10, is_inverse=True) == Memory(operation="unpermute", **rows)
     activation = expert_block(model.moe_ffn, np.array([[4, 6], [1, 0]]))[1]
     assert isinstance(activation, Memory)
     np.testing.assert_array_equal(activation.num_bytes, [10 * 3 * w * 2, 1 * 3 * w * 2])
-    assert optimizer_step(100, 26) == Memory(kind="optimizer", num_bytes=2600)
+    assert optimizer_step(100, 26) == Memory(kind="optimizer", operation="optimizer", rows=100, width=1, num_bytes=2600)
 
 
 def test_attention_reads_q_k_v_and_writes_its_output():

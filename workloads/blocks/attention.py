@@ -135,11 +135,31 @@ class GroupedQueryAttention:
         width = q_width + 2 * kv_heads * self.head_dim
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
         io_bytes = tokens * (width + q_width) * self.dtype_bytes
-        gate = [Memory(kind="attention", num_bytes=3.0 * tokens * q_width * self.dtype_bytes)] if self.has_gate else []
+        core = Attention(
+            kind="attention",
+            operation="attention",
+            flops=scores,
+            num_bytes=io_bytes,
+            batch=tokens / sequence_length,
+            query_length=sequence_length,
+            kv_length=sequence_length,
+            heads=self.heads // tp,
+            kv_heads=kv_heads,
+            head_dim=self.head_dim,
+            value_dim=self.head_dim,
+            window=self.window or self.chunk,
+        )
+        gate = Memory(
+            kind="attention",
+            operation="gate",
+            rows=tokens,
+            width=q_width,
+            num_bytes=3.0 * tokens * q_width * self.dtype_bytes,
+        )
         return MixerKernels(
             before=[Gemm(kind="attention", m=tokens, n=width + (q_width if self.has_gate else 0), k=self.hidden)],
-            core=[Attention(kind="attention", flops=scores, num_bytes=io_bytes)],
-            after=[*gate, Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width)],
+            core=[core],
+            after=[*([gate] if self.has_gate else []), Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width)],
         )
 
     # ---- context parallelism -------------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ class DenseFfn:
         return (self.num_gates + 1) * self.width
 
     @property
+    def activation(self) -> str:
+        """The kernel of the activation, of `MEMORY_OPERATIONS`."""
+        return "swiglu" if self.is_gated else "gelu"
+
+    @property
     def num_params(self) -> int:
         """Parameters of all ranks."""
         return (self.num_gates + 1) * self.hidden * self.width
@@ -82,7 +87,13 @@ class DenseFfn:
         width = math.ceil(self.width / tp)
         return [
             Gemm(kind=kind, m=tokens, n=self.num_gates * width, k=self.hidden),
-            Memory(kind=kind, num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes)),
+            Memory(
+                kind=kind,
+                operation=self.activation,
+                rows=tokens,
+                width=width,
+                num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes),
+            ),
             Gemm(kind=kind, m=tokens, n=self.hidden, k=width),
         ]
 
@@ -192,12 +203,17 @@ class MoeFfn:
     def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
         """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
         expert = self.expert
-        activation_bytes = expert.inner_width * expert.dtype_bytes
         return [
             GroupedGemm(kind="expert", tokens=tokens, n=expert.num_gates * expert.width, k=expert.hidden),
-            Memory(kind="expert", num_bytes=tokens.sum(axis=-1) * float(activation_bytes)),
+            self.expert_activation(tokens.sum(axis=-1).astype(float)),
             GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
+
+    def expert_activation(self, copies: float | NDArray[np.float64]) -> Memory:
+        """Return the activation of copies of tokens in the experts, of every rank alike or of each, of shape [R]."""
+        expert = self.expert
+        num_bytes = copies * float(expert.inner_width * expert.dtype_bytes)
+        return Memory(kind="expert", operation=expert.activation, rows=copies, width=expert.width, num_bytes=num_bytes)
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 

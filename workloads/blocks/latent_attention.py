@@ -123,10 +123,30 @@ class LatentAttention:
         heads, latents = self.heads // tp, (self.q_lora_rank or 0) + self.kv_lora_rank
         widths = heads * 2 * (self.head_width + self.v_head_dim)
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
-        norms = Memory(kind="attention", num_bytes=2.0 * tokens * latents * self.dtype_bytes)
+        norms = Memory(
+            kind="attention",
+            operation="norm",
+            rows=tokens,
+            width=latents,
+            num_bytes=2.0 * tokens * latents * self.dtype_bytes,
+        )
+        core = Attention(
+            kind="attention",
+            operation="mla",
+            flops=scores,
+            num_bytes=float(tokens * widths * self.dtype_bytes),
+            batch=tokens / sequence_length,
+            query_length=sequence_length,
+            kv_length=sequence_length,
+            heads=heads,
+            kv_heads=heads,
+            head_dim=self.head_width,
+            value_dim=self.v_head_dim,
+            window=self.window,
+        )
         return MixerKernels(
             before=[*self._down_kernels(tokens), norms, *self._up_kernels(tokens, tp=tp)],
-            core=[Attention(kind="attention", flops=scores, num_bytes=float(tokens * widths * self.dtype_bytes))],
+            core=[core],
             after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=heads * self.v_head_dim)],
         )
 
@@ -152,7 +172,20 @@ class LatentAttention:
             *self._down_kernels(sequences),
             self._up_kernels(sequences, tp=tp)[0],
             absorbed[0],
-            Attention(kind="attention", flops=flops, num_bytes=float(moved * self.dtype_bytes)),
+            Attention(
+                kind="attention",
+                operation="mla_decode",
+                flops=flops,
+                num_bytes=float(moved * self.dtype_bytes),
+                batch=sequences,
+                query_length=1,
+                kv_length=attended,
+                heads=heads,
+                kv_heads=1,
+                head_dim=self.latent_width,
+                value_dim=self.kv_lora_rank,
+                is_causal=False,
+            ),
             absorbed[1],
             Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 
 from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Attention, Gemm, Kernel, Memory
+from workloads.kernels import Gemm, Kernel, Memory, Scan
 
 __all__ = ["DELTA_NET_CHUNK", "GatedDeltaNet", "Mamba2", "StateSpace"]
 
@@ -128,12 +128,13 @@ class StateSpace:
         scan = tokens * self.scan_flops_per_token(sequence_length, causal=True) / tp
         in_width, conv, out = -(-self.in_width // tp), self.conv_width / tp, self.out_width // tp
         moved = float(tokens * self.dtype_bytes)
+        conv_width, conv_bytes = -(-self.conv_width // tp), 2.0 * moved * conv
         return MixerKernels(
             before=[Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden)],
             core=[
-                Memory(kind="attention", num_bytes=2.0 * moved * conv),
-                Attention(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
-                Memory(kind="attention", num_bytes=3.0 * moved * out),
+                Memory(kind="attention", operation="convolution", rows=tokens, width=conv_width, num_bytes=conv_bytes),
+                Scan(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
+                Memory(kind="attention", operation="norm", rows=tokens, width=out, num_bytes=3.0 * moved * out),
             ],
             after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=out)],
         )

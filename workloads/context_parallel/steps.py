@@ -2,9 +2,9 @@
 
 Model
 -----
-A sequence is cut into 2 c chunks for c ranks. Rank i has chunks i and 2 c - 1 - i (zigzag), so that a causal mask leaves
-every rank equally many scores, 1 / c of all. With F the FLOPs of a rank, and q, k, v, o the bytes of queries, keys,
-values and output that it owns::
+A sequence is cut into 2 c chunks for c ranks. Rank i has chunks i and 2 c - 1 - i (zigzag), so that a causal mask
+leaves every rank equally many scores, 1 / c of all. With F the FLOPs of a rank, and q, k, v, o the bytes of queries,
+keys, values and output that it owns::
 
     heads      all-to-all of q, k, v -> the core of all tokens, heads / n on a rank -> all-to-all of o
                backward: all-to-all of the gradient of o -> core backward -> all-to-all of the gradients of q, k, v
@@ -36,7 +36,7 @@ Megatron-LM, `mamba_context_parallel.py` (all-to-all around the scan).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.blocks.core import CoreTensors
 from workloads.kernels import Attention, Kernel, Memory
@@ -106,17 +106,8 @@ class HeadsAndRing:
     """All-to-all of heads inside of groups, and a ring of keys and values across them; either may be of size 1."""
 
     def forward(self, core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
-        """Return the steps of the forward pass.
-
-        >>> core = CoreOfRank(
-        ...     kernels=(Attention(kind="attention", flops=80.0, num_bytes=0.0),),
-        ...     tensors=CoreTensors(inputs=(8.0, 2.0, 2.0), output=8.0, is_attention=True), tokens=4, dtype_bytes=2,
-        ... )
-        >>> steps = HeadsAndRing().forward(core, CpSizes(inner=1, outer=2))
-        >>> [(step.kernels[0].flops, step.exchange.num_bytes if step.exchange else 0.0) for step in steps[:2]]
-        [(40.0, 32.0), (40.0, 0.0)]
-        """
-        middle = _ring(core, sizes.outer) if sizes.outer > 1 else [CpStep(kernels=core.kernels)]
+        """Return the steps of the forward pass."""
+        middle = _ring(core, sizes) if sizes.outer > 1 else [CpStep(kernels=_whole(core, sizes))]
         if sizes.inner == 1:
             return middle
         tensors = core.tensors
@@ -125,9 +116,9 @@ class HeadsAndRing:
     def backward(self, core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
         """Return the steps of the backward pass."""
         if sizes.outer > 1:
-            middle = _ring_backward(core, sizes.outer)
+            middle = _ring_backward(core, sizes)
         else:
-            middle = [CpStep(kernels=tuple(backward_of(core.kernels)))]
+            middle = [CpStep(kernels=tuple(backward_of(_whole(core, sizes))))]
         if sizes.inner == 1:
             return middle
         tensors = core.tensors
@@ -150,16 +141,17 @@ class GatheredKeys:
 
     def forward(self, core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
         """Return the steps of the forward pass."""
-        return [*self._gather(core, sizes), CpStep(kernels=self._chunks(core))]
+        return [*self._gather(core, sizes), CpStep(kernels=self._chunks(core, sizes))]
 
     def backward(self, core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
         """Return the steps of the backward pass; the gradients of keys and values are sums over the ranks."""
-        whole = sizes.outer * core.bytes_of(core.tensors.kv_elements)
+        whole = sizes.outer * core.tensors.kv_elements
         # each chunk adds its gradients, on average to half of the sequence; then they are brought into order
-        sums = [_elementwise(1.5 * whole), _elementwise(1.5 * whole), _elementwise(2 * whole)]
+        added = _elementwise(core, "merge", whole, 1.5)
+        sums = (added, added, _elementwise(core, "relayout", whole, 2))
         return [
             *self._gather(core, sizes),
-            CpStep(kernels=(*backward_of(self._chunks(core)), *sums)),
+            CpStep(kernels=(*backward_of(self._chunks(core, sizes)), *sums)),
             *(
                 CpStep(exchange=CpExchange(operation="reduce_scatter", level="all", num_bytes=core.bytes_of(elements)))
                 for elements in core.tensors.inputs[1:]
@@ -173,33 +165,37 @@ class GatheredKeys:
 
     @staticmethod
     def _gather(core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
-        whole = sizes.outer * core.bytes_of(core.tensors.kv_elements)
         gathers = [
             CpStep(exchange=CpExchange(operation="all_gather", level="all", num_bytes=core.bytes_of(elements)))
             for elements in core.tensors.inputs[1:]
         ]
-        return [*gathers, CpStep(kernels=(_elementwise(2 * whole),))]
+        whole = sizes.outer * core.tensors.kv_elements
+        return [*gathers, CpStep(kernels=(_elementwise(core, "relayout", whole, 2),))]
 
     @staticmethod
-    def _chunks(core: CoreOfRank) -> tuple[Kernel, ...]:
+    def _chunks(core: CoreOfRank, sizes: CpSizes) -> tuple[Kernel, ...]:
         """Return a kernel for each of the two chunks; together they meet as many keys on every rank."""
-        flops = sum(kernel.flops for kernel in core.kernels if isinstance(kernel, Attention))
-        tensors = core.tensors
-        num_bytes = core.bytes_of(tensors.inputs[0] + tensors.output + tensors.kv_elements)
-        half = Attention(kind="attention", flops=flops / 2, num_bytes=num_bytes / 2)
+        half = _part_of(core, sizes, queries=1 / (2 * sizes.outer), keys=0.5, num_parts=2)
         return (half, half)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _elementwise(num_bytes: float) -> Memory:
-    return Memory(kind="attention", num_bytes=num_bytes)
+def _elementwise(core: CoreOfRank, operation: str, elements: float, times: float) -> Memory:
+    """Return a kernel that reads or writes tensors of so many elements of each token, so many times in all."""
+    return Memory(
+        kind="attention",
+        operation=operation,
+        rows=core.tokens,
+        width=round(elements),
+        num_bytes=times * core.bytes_of(elements),
+    )
 
 
 def _all_to_alls(core: CoreOfRank, tensors: Sequence[float]) -> list[CpStep]:
     """Return an all-to-all of each tensor, one after another, with the copies that lay out and that sort the parts."""
-    copies = CpStep(kernels=(_elementwise(2 * core.bytes_of(sum(tensors))),))
+    copies = CpStep(kernels=(_elementwise(core, "relayout", sum(tensors), 2),))
     exchanges = [
         CpStep(exchange=CpExchange(operation="all_to_all", level="inner", num_bytes=core.bytes_of(elements)))
         for elements in tensors
@@ -207,35 +203,60 @@ def _all_to_alls(core: CoreOfRank, tensors: Sequence[float]) -> list[CpStep]:
     return [copies, *exchanges, copies]
 
 
-def _attention_of_step(core: CoreOfRank, num_steps: int, step: int) -> Attention:
-    """Return the kernel of a step of a ring: of the rank's own chunks, or of all queries and half of the keys."""
-    flops = sum(kernel.flops for kernel in core.kernels if isinstance(kernel, Attention))
-    tensors = core.tensors
-    ends, kv = tensors.inputs[0] + tensors.output, tensors.kv_elements
-    elements = ends + kv if step == 0 else max(ends + kv / 2, ends / 2 + kv)
-    return Attention(kind="attention", flops=flops / num_steps, num_bytes=core.bytes_of(elements))
+def _whole(core: CoreOfRank, sizes: CpSizes) -> tuple[Kernel, ...]:
+    """Return the kernels of all tokens and of a rank's heads."""
+    if not core.tensors.is_attention:
+        return core.kernels
+    return (_part_of(core, sizes, queries=1.0, keys=1.0, num_parts=1, is_causal=True),)
 
 
-def _ring(core: CoreOfRank, num_steps: int) -> list[CpStep]:
-    kv, output = (core.bytes_of(elements) for elements in (core.tensors.kv_elements, core.tensors.output))
-    to_next = CpExchange(operation="ring", level="outer", num_bytes=kv)
+def _part_of(
+    core: CoreOfRank, sizes: CpSizes, *, queries: float, keys: float, num_parts: int, is_causal: bool = False
+) -> Attention:
+    """Return a kernel of a share of the rank's scores, of parts of a sequence's queries and keys, as shares of it."""
+    (whole,) = (kernel for kernel in core.kernels if isinstance(kernel, Attention))
+    of_q, of_kv = (share * sizes.outer for share in (queries, keys))  # of what a rank owns
+    elements = of_q * (core.tensors.inputs[0] + core.tensors.output) + of_kv * core.tensors.kv_elements
+    return replace(
+        whole,
+        flops=whole.flops / num_parts,
+        num_bytes=core.bytes_of(elements),
+        batch=whole.batch * sizes.inner * sizes.outer,
+        query_length=round(whole.query_length * queries),
+        kv_length=round(whole.kv_length * keys),
+        heads=whole.heads // sizes.inner,
+        kv_heads=max(1, whole.kv_heads // sizes.inner),
+        is_causal=is_causal,
+    )
+
+
+def _ring_kernels(core: CoreOfRank, sizes: CpSizes) -> list[Attention]:
+    """Return the kernel of each step: of the rank's own chunks, then of all its queries and half of the keys."""
+    num, own = sizes.outer, 1 / sizes.outer
+    first = _part_of(core, sizes, queries=own, keys=own, num_parts=num, is_causal=True)
+    return [first, *[_part_of(core, sizes, queries=own, keys=own / 2, num_parts=num)] * (num - 1)]
+
+
+def _ring(core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
+    to_next = CpExchange(operation="ring", level="outer", num_bytes=core.bytes_of(core.tensors.kv_elements))
+    last = sizes.outer - 1
     steps = [
-        CpStep(kernels=(_attention_of_step(core, num_steps, step),), exchange=to_next if step < num_steps - 1 else None)
-        for step in range(num_steps)
+        CpStep(kernels=(kernel,), exchange=to_next if step < last else None)
+        for step, kernel in enumerate(_ring_kernels(core, sizes))
     ]
-    sums = (_elementwise(2 * output), *(_elementwise(3 * output) for _ in range(num_steps - 1)))
-    return [*steps, CpStep(kernels=sums)]
+    output = core.tensors.output
+    sums = [_elementwise(core, "merge", output, 2 if step == 0 else 3) for step in range(sizes.outer)]
+    return [*steps, CpStep(kernels=tuple(sums))]
 
 
-def _ring_backward(core: CoreOfRank, num_steps: int) -> list[CpStep]:
-    kv, queries = (core.bytes_of(elements) for elements in (core.tensors.kv_elements, core.tensors.inputs[0]))
+def _ring_backward(core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
+    kv, last = core.tensors.kv_elements, sizes.outer - 1
     steps: list[CpStep] = []
-    for step in range(num_steps):
+    for step, kernel in enumerate(reversed(_ring_kernels(core, sizes))):
         if step > 0:  # gradients that have come are added to before they go on; the first are only laid out
-            steps.append(CpStep(kernels=(_elementwise((1.0 if step == 1 else 1.5) * kv),)))
-        kernel = backward_of([_attention_of_step(core, num_steps, num_steps - 1 - step)])
-        summed = _elementwise((2 if step == 0 else 3) * queries)
-        num_bytes = kv if step in (0, num_steps - 1) else 2 * kv
+            steps.append(CpStep(kernels=(_elementwise(core, "merge", kv, 1.0 if step == 1 else 1.5),)))
+        summed = _elementwise(core, "merge", core.tensors.inputs[0], 2 if step == 0 else 3)
+        num_bytes = core.bytes_of(kv if step in (0, last) else 2 * kv)
         exchange = CpExchange(operation="ring", level="outer", num_bytes=num_bytes, is_backward=True)
-        steps.append(CpStep(kernels=(*kernel, summed), exchange=exchange))
-    return [*steps, CpStep(kernels=(_elementwise(1.5 * kv),))]
+        steps.append(CpStep(kernels=(*backward_of([kernel]), summed), exchange=exchange))
+    return [*steps, CpStep(kernels=(_elementwise(core, "merge", kv, 1.5),))]
