@@ -9,6 +9,7 @@ from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
+from workloads.context_parallel import DEFAULT_CP_KIND
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
@@ -46,7 +47,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention.name} convention requires"))
     if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
-    found += _of_etp(scenario, work)
+    found += [*_of_etp(scenario, work), *_of_context(scenario, work)]
     if mesh.world < work.cluster.num_gpus:
         idle = work.cluster.num_gpus - mesh.world
         found.append(
@@ -100,6 +101,21 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
     theirs = convention.default_etp(work.mesh.strategy, **sizes)
     why = "every rank holds whole experts" + (f". {theirs}" if theirs else "")
     return [Assumption("parallel.etp", work.mesh.strategy.etp, why)]
+
+
+def _of_context(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the kind of context parallelism and the sizes of its levels, where they were chosen."""
+    context, parallel = work.context, scenario.spec.parallel
+    if context.size == 1:
+        return []
+    found = []
+    if parallel.cp_kind is None:
+        found.append(Assumption("parallel.cp_kind", context.kind, "Megatron-LM's default, p2p"))
+    if context.rules.has_two_levels and parallel.cp_sizes is None:
+        sizes = [context.sizes.inner, context.sizes.outer]
+        why = "all-to-all inside of a node, where the ranks can share the heads, and a ring across"
+        found.append(Assumption("parallel.cp_sizes", sizes, why))
+    return found
 
 
 def _of_memory(work: Work) -> list[Assumption]:
@@ -191,12 +207,14 @@ def warnings_of(work: Work) -> list[str]:
     """Return what the user should know: groups that leave a node, options that change nothing here."""
     mesh, per_node = work.mesh, work.cluster.gpus_per_node
     warnings = []
-    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
+    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0]), ("CP", mesh.cp_groups(0)[0])):
         num_nodes = len(set(work.cluster.node_of(group).tolist()))
         if num_nodes > 1:
             warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    if work.context.size == 1 and work.context.kind != DEFAULT_CP_KIND:
+        warnings.append(f"parallel.cp_kind: {work.context.kind} changes nothing with CP 1.")
     warnings += _of_node_limit(work)
     warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:

@@ -3,6 +3,7 @@
 Model
 -----
     tokens of a microbatch = sequences / (DP * microbatches) * sequence_length         of one replica
+    ... of a rank          = tokens / CP                                              and of its TP group
 
 A work checks what its fields alone cannot: heads and TP, layers and PP, experts and EP, sequences and microbatches.
 """
@@ -18,6 +19,7 @@ from sim.errors import InvalidValueError, Remedy
 from sim.time import to_ns
 from topology.cluster import Cluster
 from workloads.collectives.settings import NetworkSettings
+from workloads.context_parallel import ContextParallel
 from workloads.conventions import NOT_BUILT
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
@@ -78,6 +80,8 @@ class Work:
     """Seed of all draws."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """How transfers are simulated."""
+    context: ContextParallel = field(default_factory=ContextParallel)
+    """How CP ranks compute attention together; its size follows from the mesh."""
     runtime: Runtime = field(default_factory=Runtime)
     """What the software does."""
     exchange: str = "one_sided"
@@ -104,6 +108,8 @@ class Work:
             object.__setattr__(self, "head_chunk", self.chunk_layout.num_model_chunks - 1)
         if self.mtp_chunk is None:
             object.__setattr__(self, "mtp_chunk", self.head_chunk)
+        if self.context.size != self.mesh.strategy.cp:
+            object.__setattr__(self, "context", replace(self.context, size=self.mesh.strategy.cp))
         model, s = self.model, self.mesh.strategy
         for layer, _ in model.layer_kinds(range(model.layers)):
             why = None if layer.attention is None else layer.attention.why_not_split(s.tp)
@@ -153,11 +159,12 @@ class Work:
                 ),
             ],
         )
+        self._check_context()
         _require(
-            self.tokens % s.tp == 0,
+            self.rank_tokens % s.tp == 0,
             "workload.sequence_length",
             f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
-            self.tokens,
+            self.rank_tokens,
             f"Use a sequence length that is a multiple of {s.tp}.",
             [
                 Remedy({"workload.sequence_length": length}, f"workload.sequence_length: {length}")
@@ -168,6 +175,28 @@ class Work:
         self._check_placement()
         self._check_chunks()
         self._refuse_unbuilt()
+
+    def _check_context(self) -> None:
+        """Check that sequences have 2 CP chunks, and that the ranks can compute every kind of layer together."""
+        cp, length = self.mesh.strategy.cp, self.sequence_length
+        if cp == 1:
+            return
+        part = 2 * cp
+        _require(
+            length % part == 0,
+            "workload.sequence_length",
+            f"be a multiple of 2 CP = {part}: a rank has two chunks of each sequence",
+            length,
+            f"Use a multiple of {part}.",
+            [
+                Remedy({"workload.sequence_length": near}, f"workload.sequence_length: {near}")
+                for near in (length // part * part, -(-length // part) * part)
+                if near
+            ],
+        )
+        for layer, _ in self.model.layer_kinds(self.layers):
+            if layer.attention is not None:
+                self.context.check(layer.attention, self.mesh.strategy.tp)
 
     def _check_placement(self) -> None:
         _require(
@@ -296,9 +325,14 @@ class Work:
         return self.sequences_per_microbatch * self.sequence_length
 
     @property
+    def rank_tokens(self) -> int:
+        """Tokens of one microbatch that a rank, with its TP group, owns: 1 / CP of the replica's."""
+        return self.tokens // self.mesh.strategy.cp
+
+    @property
     def activation_bytes(self) -> float:
-        """Bytes of the hidden states of one microbatch of one replica."""
-        return float(self.tokens * self.model.hidden * self.model.dtype_bytes)
+        """Bytes of the hidden states of one microbatch of one TP group."""
+        return float(self.rank_tokens * self.model.hidden * self.model.dtype_bytes)
 
     @property
     def batch_tokens(self) -> int:
@@ -309,6 +343,11 @@ class Work:
     def head_tokens(self) -> int:
         """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
         return self.tokens if self.kind.trains else self.sequences_per_microbatch
+
+    @property
+    def rank_head_tokens(self) -> int:
+        """Tokens of a microbatch that meet the output head on one rank; in prefill the first CP rank has the last."""
+        return self.rank_tokens if self.kind.trains else self.sequences_per_microbatch
 
     @property
     def has_balanced_routing(self) -> bool:
@@ -323,12 +362,12 @@ class Work:
     @property
     def owned_tokens(self) -> int:
         """Tokens of a microbatch that each source rank sends off."""
-        return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
+        return self.rank_tokens if self.has_replicated_tokens else self.rank_tokens // self.mesh.strategy.tp
 
     @property
     def copies_per_host(self) -> float:
         """Copies of tokens of one lane's microbatch that a host of experts receives in a layer, mean of the hosts."""
-        return self.tokens * self.model.top_k / self.mesh.expert_shards
+        return self.rank_tokens * self.model.top_k / self.mesh.expert_shards
 
     @property
     def num_limited_nodes(self) -> int:

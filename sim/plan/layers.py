@@ -19,6 +19,7 @@ Korthikanti et al., "Reducing activation recomputation in large transformer mode
 from collections.abc import Sequence
 
 from sim.build.work import Work
+from sim.plan.context import ContextLowering
 from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
@@ -36,7 +37,7 @@ class LayerLowering:
 
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
-        self._experts = ExpertBlock(work, costs)
+        self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
         self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
@@ -45,7 +46,7 @@ class LayerLowering:
         if ffn is None:
             return list(ops)
         if isinstance(ffn, DenseFfn):
-            return ops + self._bracket(position, layer, self._dense_ffn(ffn))
+            return ops + self._bracket(position, layer, [self._compute(layer, self._dense_ffn(ffn))])
         routed = self._router.route(position, layer, microbatch)
         return ops + self._experts.forward(routed, is_recomputed=is_recomputed)
 
@@ -63,14 +64,11 @@ class LayerLowering:
         elif blocks.ffn is not None:
             ffn = self._dense_ffn(blocks.ffn)
             if recompute.recomputes("mlp"):
-                ops += self._bracket(position, layer, ffn)
+                ops += self._bracket(position, layer, [self._compute(layer, ffn)])
             norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
-            ops += self._bracket(position, layer, [*norm, *backward_of(ffn)])
+            ops += self._bracket(position, layer, [self._compute(layer, [*norm, *backward_of(ffn)])])
         if blocks.attention is not None:
-            attention = self._attention(blocks.attention)
-            rerun_kernels = blocks.attention.recomputed_kernels(recompute, attention[1:])
-            recomputed = [*self._recomputed_norm(attention), *rerun_kernels]
-            ops += self._bracket(position, layer, [*recomputed, *backward_of(attention)])
+            ops += self._attention_backward(position, layer, blocks.attention)
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops
@@ -91,7 +89,7 @@ class LayerLowering:
             if blocks.is_mtp:
                 ops.append(self._compute(layer, self._projection(blocks)))
             if blocks.attention is not None:
-                ops += self._bracket(position, layer, self._attention(blocks.attention))
+                ops += self._attention_forward(position, layer, blocks.attention)
             self._attention_ops[key] = ops
         return self._attention_ops[key]
 
@@ -109,13 +107,31 @@ class LayerLowering:
 
     def _norm_tokens(self) -> int:
         """Tokens that a rank's norms see."""
-        return self._work.tokens // self._work.mesh.strategy.tp if self._work.mesh.sp else self._work.tokens
+        work = self._work
+        return work.rank_tokens // work.mesh.strategy.tp if work.mesh.sp else work.rank_tokens
+
+    def _attention_forward(self, position: LanePosition, layer: int, attention: Mixer) -> list[Op]:
+        """Return the ops of a layer's attention in a forward pass."""
+        kernels = self._attention(attention)
+        if self._work.context.size == 1:
+            return self._bracket(position, layer, [self._compute(layer, kernels)])
+        return self._bracket(position, layer, self._context.forward(position, layer, attention, norm=kernels[:1]))
+
+    def _attention_backward(self, position: LanePosition, layer: int, attention: Mixer) -> list[Op]:
+        """Return the ops of a layer's attention in a backward pass, with what is recomputed first."""
+        kernels = self._attention(attention)
+        rerun_kernels = attention.recomputed_kernels(self._work.recompute, kernels[1:])
+        recomputed = [*self._recomputed_norm(kernels), *rerun_kernels]
+        if self._work.context.size == 1:
+            return self._bracket(position, layer, [self._compute(layer, [*recomputed, *backward_of(kernels)])])
+        ops = self._context.backward(position, layer, attention, norm=kernels[:1], recomputed=recomputed)
+        return self._bracket(position, layer, ops)
 
     def _attention(self, attention: Mixer) -> list[Kernel]:
         work = self._work
         return attention_block(
             attention,
-            work.tokens,
+            work.rank_tokens,
             work.sequence_length,
             tp=work.mesh.strategy.tp,
             norm_tokens=self._norm_tokens(),
@@ -123,17 +139,16 @@ class LayerLowering:
 
     def _dense_ffn(self, ffn: DenseFfn) -> list[Kernel]:
         work = self._work
-        return dense_ffn_block(ffn, work.tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
+        return dense_ffn_block(ffn, work.rank_tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
 
-    def _bracket(self, position: LanePosition, layer: int, kernels: Sequence[Kernel]) -> list[Op]:
-        """Return a block between its collectives over TP."""
-        compute = self._compute(layer, kernels)
+    def _bracket(self, position: LanePosition, layer: int, ops: list[Op]) -> list[Op]:
+        """Return the ops of a block between its collectives over TP."""
         if self._work.mesh.strategy.tp == 1:
-            return [compute]
+            return ops
         if not self._work.mesh.sp:
-            return [compute, self.tp_collective(position, "all_reduce", layer=layer)]
+            return [*ops, self.tp_collective(position, "all_reduce", layer=layer)]
         return [
             self.tp_collective(position, "all_gather", layer=layer),
-            compute,
+            *ops,
             self.tp_collective(position, "reduce_scatter", layer=layer),
         ]

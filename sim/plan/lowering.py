@@ -138,12 +138,12 @@ class Lowering:
 
     def _embedding(self, position: LanePosition) -> list[Op]:
         """Return the look-up of embeddings, which TP splits by the vocabulary and sums."""
-        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.tokens))]
+        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.rank_tokens))]
         return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
 
     def _embedding_backward(self, position: LanePosition) -> list[Op]:
         ops = self._over_tp(position, "all_gather") if self.work.mesh.sp else []
-        return [*ops, self._compute(backward_of(embedding_block(self.work.model, self.work.tokens)))]
+        return [*ops, self._compute(backward_of(embedding_block(self.work.model, self.work.rank_tokens)))]
 
     def _head(self, position: LanePosition) -> list[Op]:
         """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
@@ -156,7 +156,7 @@ class Lowering:
         return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
 
     def _head_kernels(self) -> list[Kernel]:
-        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
+        return head_block(self.work.model, self.work.rank_head_tokens, tp=self.work.mesh.strategy.tp)
 
     def _compute(self, kernels: list[Kernel]) -> Op:
         return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 
 from sim.errors import InvalidValueError
 from workloads.blocks.core import CoreTensors
-from workloads.blocks.layer import Mixer
+from workloads.blocks.layer import Layer, Mixer
 from workloads.context_parallel.steps import CoreOfRank, CpBuffers, CpSizes, CpStep, GatheredKeys, HeadsAndRing
 
 __all__ = ["CP_KINDS", "DEFAULT_CP_KIND", "ContextParallel", "CpKind"]
@@ -150,10 +150,11 @@ class ContextParallel:
         exchange, sizes = self._of(core.tensors)
         return exchange.backward(core, sizes)
 
-    def buffers(self, tensors: CoreTensors) -> CpBuffers:
-        """Return what a core takes in addition while it runs."""
-        if self.size == 1:
+    def buffers_of(self, layer: Layer, tp: int) -> CpBuffers:
+        """Return what the core of a layer takes in addition while it runs, in elements of a token that a rank owns."""
+        if self.size == 1 or layer.attention is None:
             return CpBuffers()
+        tensors = layer.attention.core_tensors(tp, self.size)
         exchange, sizes = self._of(tensors)
         return exchange.buffers(tensors, sizes)
 

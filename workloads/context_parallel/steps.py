@@ -61,8 +61,10 @@ class CpExchange:
 
     operation: str
     """ring (to the next rank), all_gather, reduce_scatter or all_to_all."""
-    level: str
-    """inner or outer, as in `CpSizes`, or all: the whole group."""
+    size: int
+    """Ranks that take part."""
+    stride: int = 1
+    """Positions in the group from one of these ranks to the next."""
     num_bytes: float
     """Bytes of a rank's own tensor: a ring sends all of them, an all-to-all all but its own part."""
     is_backward: bool = False
@@ -111,7 +113,7 @@ class HeadsAndRing:
         if sizes.inner == 1:
             return middle
         tensors = core.tensors
-        return [*_all_to_alls(core, tensors.inputs), *middle, *_all_to_alls(core, (tensors.output,))]
+        return [*_all_to_alls(core, sizes, tensors.inputs), *middle, *_all_to_alls(core, sizes, (tensors.output,))]
 
     def backward(self, core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
         """Return the steps of the backward pass."""
@@ -122,7 +124,7 @@ class HeadsAndRing:
         if sizes.inner == 1:
             return middle
         tensors = core.tensors
-        return [*_all_to_alls(core, (tensors.output,)), *middle, *_all_to_alls(core, tensors.inputs)]
+        return [*_all_to_alls(core, sizes, (tensors.output,)), *middle, *_all_to_alls(core, sizes, tensors.inputs)]
 
     def buffers(self, tensors: CoreTensors, sizes: CpSizes) -> CpBuffers:
         """Return what is there while the core runs: copies for the all-to-alls, all parts that went round the ring."""
@@ -153,7 +155,7 @@ class GatheredKeys:
             *self._gather(core, sizes),
             CpStep(kernels=(*backward_of(self._chunks(core, sizes)), *sums)),
             *(
-                CpStep(exchange=CpExchange(operation="reduce_scatter", level="all", num_bytes=core.bytes_of(elements)))
+                CpStep(exchange=_in_group("reduce_scatter", core, sizes.outer, elements))
                 for elements in core.tensors.inputs[1:]
             ),
         ]
@@ -166,7 +168,7 @@ class GatheredKeys:
     @staticmethod
     def _gather(core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
         gathers = [
-            CpStep(exchange=CpExchange(operation="all_gather", level="all", num_bytes=core.bytes_of(elements)))
+            CpStep(exchange=_in_group("all_gather", core, sizes.outer, elements))
             for elements in core.tensors.inputs[1:]
         ]
         whole = sizes.outer * core.tensors.kv_elements
@@ -193,13 +195,23 @@ def _elementwise(core: CoreOfRank, operation: str, elements: float, times: float
     )
 
 
-def _all_to_alls(core: CoreOfRank, tensors: Sequence[float]) -> list[CpStep]:
+def _in_group(operation: str, core: CoreOfRank, size: int, elements: float) -> CpExchange:
+    """Return a transfer between ranks next to each other."""
+    return CpExchange(operation=operation, size=size, num_bytes=core.bytes_of(elements))
+
+
+def _to_next(core: CoreOfRank, sizes: CpSizes, elements: float, *, is_backward: bool = False) -> CpExchange:
+    """Return a transfer to the next rank of a ring."""
+    num_bytes = core.bytes_of(elements)
+    return CpExchange(
+        operation="ring", size=sizes.outer, stride=sizes.inner, num_bytes=num_bytes, is_backward=is_backward
+    )
+
+
+def _all_to_alls(core: CoreOfRank, sizes: CpSizes, tensors: Sequence[float]) -> list[CpStep]:
     """Return an all-to-all of each tensor, one after another, with the copies that lay out and that sort the parts."""
     copies = CpStep(kernels=(_elementwise(core, "relayout", sum(tensors), 2),))
-    exchanges = [
-        CpStep(exchange=CpExchange(operation="all_to_all", level="inner", num_bytes=core.bytes_of(elements)))
-        for elements in tensors
-    ]
+    exchanges = [CpStep(exchange=_in_group("all_to_all", core, sizes.inner, elements)) for elements in tensors]
     return [copies, *exchanges, copies]
 
 
@@ -238,7 +250,7 @@ def _ring_kernels(core: CoreOfRank, sizes: CpSizes) -> list[Attention]:
 
 
 def _ring(core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
-    to_next = CpExchange(operation="ring", level="outer", num_bytes=core.bytes_of(core.tensors.kv_elements))
+    to_next = _to_next(core, sizes, core.tensors.kv_elements)
     last = sizes.outer - 1
     steps = [
         CpStep(kernels=(kernel,), exchange=to_next if step < last else None)
@@ -256,7 +268,6 @@ def _ring_backward(core: CoreOfRank, sizes: CpSizes) -> list[CpStep]:
         if step > 0:  # gradients that have come are added to before they go on; the first are only laid out
             steps.append(CpStep(kernels=(_elementwise(core, "merge", kv, 1.0 if step == 1 else 1.5),)))
         summed = _elementwise(core, "merge", core.tensors.inputs[0], 2 if step == 0 else 3)
-        num_bytes = core.bytes_of(kv if step in (0, last) else 2 * kv)
-        exchange = CpExchange(operation="ring", level="outer", num_bytes=num_bytes, is_backward=True)
+        exchange = _to_next(core, sizes, kv if step in (0, last) else 2 * kv, is_backward=True)
         steps.append(CpStep(kernels=(*backward_of([kernel]), summed), exchange=exchange))
     return [*steps, CpStep(kernels=(_elementwise(core, "merge", kv, 1.5),))]

@@ -16,7 +16,7 @@ from workloads.strategy import Strategy
 
 __all__ = ["EXCHANGE_MODES", "NOT_BUILT", "Convention", "IntArray", "whole_quotient", "why_not_run"]
 
-NOT_BUILT = {"cp": "context parallelism", "etp": "tensor parallelism inside an expert"}
+NOT_BUILT = {"etp": "tensor parallelism inside an expert"}
 """Axes that may be legal and cannot be run yet, by name; whoever builds an axis deletes its row."""
 
 IntArray = NDArray[np.intp]
@@ -200,8 +200,8 @@ class Convention(ABC):
 def why_not_run(strategy: Strategy) -> str | None:
     """Return why a strategy that is legal cannot be run yet, None where it can.
 
-    >>> why_not_run(Strategy.parse("TP2_CP4_PP2"))
-    'CP4 is legal and cannot be run yet: context parallelism is not built'
+    >>> why_not_run(Strategy.parse("TP2_ETP4_PP2"))
+    'ETP4 is legal and cannot be run yet: tensor parallelism inside an expert is not built'
     """
     for axis, what in NOT_BUILT.items():
         size = getattr(strategy, axis)
