@@ -231,7 +231,7 @@ def _half(ops: list[Op], *, makes_weight_gradients: bool) -> list[Op]:
 
 
 def _is_empty(op: Op) -> bool:
-    """Tell whether an op takes no time: a collective of groups of one."""
-    if not isinstance(op, Collective) or op.rendezvous is not None:
+    """Tell whether an op takes no time and nothing looks for it: a collective of groups of one."""
+    if not isinstance(op, Collective) or op.rendezvous is not None or op.label is not None:
         return False
     return op.transfers[0].total_bytes == 0 if len(op.transfers) == 1 else not any(t.total_bytes for t in op.transfers)
