@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sim.build.work import Work
 from sim.plan.costs import Costs
-from sim.plan.ops import Collective, LanePosition, Op, Transfer
+from sim.plan.ops import AwaitStream, Collective, LanePosition, Op, Transfer
 from workloads.blocks.core import MixerKernels
 from workloads.blocks.layer import Mixer
 from workloads.context_parallel import CoreOfRank, CpExchange, CpStep
@@ -30,6 +30,8 @@ from workloads.layers import backward_of
 __all__ = ["ContextLowering"]
 
 Ranks = NDArray[np.intp]
+_STREAM = "cp"
+"""Stream of a ring."""
 
 
 class ContextLowering:
@@ -90,10 +92,12 @@ class ContextLowering:
                 waiting += step.kernels
                 continue
             run()
-            ops.append(Collective(kind="cp", layer=layer, transfers=self._of_lane(position, step.exchange)))
-            if step.kernels:
+            transfers, stream = self._of_lane(position, step.exchange), _STREAM if step.kernels else None
+            ops.append(Collective(kind="cp", layer=layer, transfers=transfers, stream=stream))
+            if stream is not None:
                 waiting += step.kernels
                 run()
+                ops.append(AwaitStream(stream=stream, layer=layer))
         run()
         return ops
 

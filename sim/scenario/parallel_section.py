@@ -108,12 +108,12 @@ class ParallelSpec(_StrategyKeys):
     layout: Annotated[str, BeforeValidator(_layout, json_schema_input_type=str | list[str | list[str]])] | None = None
     """What each stage holds, as Megatron's layout string (`docs/pipeline_layouts.md`); excludes `stage_layers`."""
     cp_kind: Annotated[str, name_of(lambda: CP_KINDS)] | None = None
-    """How CP ranks compute attention together: by a ring of keys and values (default), by gathering these, by exchanging
-    heads for tokens, or by heads inside of groups and a ring across them."""
+    """How CP ranks compute attention together: a ring of keys and values (default), gathered keys and values, heads
+    exchanged for tokens, or heads inside of groups and a ring across these."""
     cp_sizes: (
         Annotated[tuple[_CpSize, ...], BeforeValidator(_cp_sizes, json_schema_input_type=list[_CpSize])] | None
     ) = None
-    """Ranks of the all-to-all and of the ring of `cp_kind: hierarchical`; default: as many as a node has, and the rest."""
+    """Ranks of the all-to-all and of the ring of `cp_kind: hierarchical`; default: those on a node, and the rest."""
     exchange: Annotated[str, name_of(lambda: EXCHANGE_MODES)] = EXCHANGE_MODES[0]
     """How the expert exchange of the spanning convention is entered."""
 
