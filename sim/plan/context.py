@@ -117,9 +117,8 @@ class ContextLowering:
         return self._costs.transfers.send(ranks, to, exchange.num_bytes, group=group)
 
     def _all_to_all(self, exchange: CpExchange, ranks: Ranks, group: int) -> Transfer:
-        """Return an all-to-all in which every rank keeps its own part."""
+        """Return an all-to-all in which every rank has equally much for each rank, and keeps its own part."""
         matrix = np.full((ranks.size, ranks.size), exchange.num_bytes / ranks.size)
-        np.fill_diagonal(matrix, 0.0)
         return self._costs.head_exchanges.round_trip(ranks, ranks, matrix, group=group)[0]
 
     def _collective(self, exchange: CpExchange, ranks: Ranks, group: int) -> Transfer:

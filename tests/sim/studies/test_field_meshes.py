@@ -289,12 +289,14 @@ def test_the_ways_of_sglang_and_vllm_to_say_a_mesh_are_recognised(changes, says)
 
 def test_a_mesh_that_is_legal_and_cannot_be_run_yet_says_so():
     """`explain` beside `run`, which names a strategy without the axis."""
-    entry = explain_strategy("TP2_CP4_EP8_PP2_DP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
+    entry = explain_strategy("TP2_ETP2_EP8_PP2_DP16", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
     assert (entry["legal"], entry["runs"]) == (True, False)
-    assert entry["why_not_run"] == "CP4 is legal and cannot be run yet: context parallelism is not built"
+    assert (
+        entry["why_not_run"] == "ETP2 is legal and cannot be run yet: tensor parallelism inside an expert is not built"
+    )
     assert explain_strategy("TP2_EP8", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]["runs"] is True
-    text = SERVED.replace("convention: vllm, tp: 16, dp: 16, ep: 16", "tp: 2, cp: 4, ep: 2, pp: 1, dp: 2")
-    assert refusal(text).hint == "Use EP2_TP2_PP1 (without CP)."
+    text = SERVED.replace("convention: vllm, tp: 16, dp: 16, ep: 16", "tp: 2, etp: 2, ep: 2, pp: 1, dp: 8")
+    assert refusal(text).hint == "Use EP2_TP2_PP1 (without ETP)."
 
 
 def test_the_etp_that_was_taken_and_what_megatrons_default_makes_of_it_are_printed():
