@@ -71,14 +71,22 @@ class Mesh:
         return self.strategy.tp if self.sp else 1
 
     @property
-    def expert_shards(self) -> int:
-        """Ranks that share the copies of one replica's tokens when every expert receives equally many."""
+    def expert_shards(self) -> float:
+        """Ranks that share the copies of one TP group's tokens when every expert receives equally many.
+
+        Below 1 where a rank has more copies than a replica, of several replicas: ETP above TP.
+        """
         return self.convention.expert_shards(self.strategy)
 
     @property
     def replicates_tokens_over_tp(self) -> bool:
         """Whether all ranks of a lane have all tokens of the lane."""
         return self.convention.replicates_tokens_over_tp(self.strategy)
+
+    @property
+    def gathers_tokens(self) -> bool:
+        """Whether every rank of a lane gathers all tokens of the lane for the experts, each token once."""
+        return self.convention.gathers_tokens(self.strategy)
 
     def stage_ranks(self, stage: int) -> IntArray:
         """Return the ranks of a stage, TP fastest. Shape [R]."""

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sim.errors import InvalidValueError, Remedy
 from sim.time import to_ns
 from topology.cluster import Cluster
+from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.context_parallel import ContextParallel
-from workloads.conventions import NOT_BUILT
 from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -136,13 +136,22 @@ class Work:
                 *(remedy for n, remedy in self._with_replicas() if n == 0),
             ],
         )
+        for axis in ("ep", "etp"):
+            _require(
+                getattr(s, axis) == 1 or model.experts > 0,
+                f"parallel.{axis}",
+                "be 1 for a dense model",
+                getattr(s, axis),
+                f"Drop {axis.upper()} or set model.experts.",
+                self._with_axis(axis, 1),
+            )
         _require(
-            s.ep == 1 or model.experts > 0,
-            "parallel.ep",
-            "be 1 for a dense model",
-            s.ep,
-            "Drop EP or set model.experts.",
-            self._with_axis("ep", 1),
+            model.ffn % s.etp == 0,
+            "parallel.etp",
+            f"divide model.ffn = {model.ffn}, the width of an expert",
+            s.etp,
+            "Choose ETP among its divisors.",
+            self._with_axis("etp", model.ffn),
         )
         per_pipeline = self.mesh.dp * self.microbatches
         _require(
@@ -281,8 +290,6 @@ class Work:
 
     def _refuse_unbuilt(self) -> None:
         s, convention = self.mesh.strategy, self.mesh.convention
-        for axis in NOT_BUILT:
-            self._require_axis_of_one(axis)
         _require(
             not self.kind.trains or convention.supports_training,
             "workload.kind",
@@ -297,17 +304,6 @@ class Work:
             self.mesh.sp,
             "Set sp: true, or leave it out.",
         )
-
-    def _require_axis_of_one(self, axis: str) -> None:
-        """Refuse an axis that is legal and not built yet; DP takes its GPUs where that is legal."""
-        s = self.mesh.strategy
-        size = getattr(s, axis)
-        if size == 1:
-            return
-        without = replace(self.mesh.convention.as_named(s), **{axis: 1}, dp=None)  # type: ignore[arg-type]  # a size
-        raise InvalidValueError(
-            f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}."
-        ).with_remedies([Remedy({"parallel.strategy": without.name}, f"{without.name} (without {axis.upper()})")])
 
     @property
     def num_microbatches(self) -> int:
@@ -358,6 +354,16 @@ class Work:
     def has_replicated_tokens(self) -> bool:
         """Whether all ranks of a lane have all its tokens."""
         return self.mesh.replicates_tokens_over_tp
+
+    @property
+    def gathers_tokens(self) -> bool:
+        """Whether every rank of a lane gathers all its tokens for the experts, each token once."""
+        return self.mesh.gathers_tokens
+
+    @property
+    def expert_slice(self) -> MoeFfn:
+        """The experts as a rank has them: 1 / ETP of their width."""
+        return self.model.moe_ffn.sliced(self.mesh.strategy.etp)
 
     @property
     def owned_tokens(self) -> int:

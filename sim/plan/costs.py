@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from sim.plan.exchange_costs import ExchangeCosts
+from sim.plan.gather_costs import GatherCosts
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import LoadLog, PairLog
 from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
@@ -50,6 +51,7 @@ class Costs:
         self.loads = LoadLog()
         """Tokens that experts computed, where that log is switched on."""
         self.transfers = TransferCosts(cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs)
+        self.gathers = GatherCosts(self.transfers, self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
             algorithm=network.all_to_all_algorithm,

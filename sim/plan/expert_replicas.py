@@ -86,7 +86,7 @@ class ExpertReplicas:
             after = self._router.slots(stage, layer, plan=plan)
             if after is not None:
                 num_experts += moved_experts(self._router.slots_before(stage, layer, plan), after)
-        return num_experts * work.model.num_expert_params * self._relocated_bytes_per_param(stage)
+        return num_experts * work.expert_slice.expert.num_params * self._relocated_bytes_per_param(stage)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class ExpertReplicas:
         """Return the sums whose first rank is in a lane: all of its groups under `megatron`."""
         work, (stage, lane) = self._work, position
         parts = work.mesh.expert_dp_groups(stage).shape[1] if work.zero else 1
-        expert_bytes = work.model.num_expert_params * work.precision.gradient_bytes / parts
+        expert_bytes = work.expert_slice.expert.num_params * work.precision.gradient_bytes / parts
         own = set(work.mesh.lanes(stage)[lane].tolist())
         groups = [
             (group[list(ranks)], count * expert_bytes)

@@ -280,6 +280,7 @@ def _ops_of_layers(work: Work) -> int:
     mesh, model = work.mesh, work.model
     over_tp = 0 if mesh.strategy.tp == 1 else 2 if mesh.sp else 1
     after_experts = 1 if mesh.strategy.tp > 1 and not mesh.sp else 0
+    after_experts += 2 if mesh.strategy.etp > 1 else 0
     kinds = model.layer_kinds(range(model.layers))
     blocks = sum(count * ((layer.attention is not None) + isinstance(layer.ffn, DenseFfn)) for layer, count in kinds)
     return blocks * (1 + over_tp) + model.num_moe_layers * (3 + after_experts)

@@ -73,7 +73,7 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
     num_moe = sum(model.is_moe_layer(layer) for layer in layers)
-    experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute)
+    experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute, etp=mesh.strategy.etp)
     num_served = mesh.num_lanes if mesh.convention.experts_span_stages else 1
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
     head_bytes = model.padded_vocab(mesh.strategy.tp) / mesh.strategy.tp * (model.logit_bytes + 4)
@@ -93,6 +93,10 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     """
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    if work.gathers_tokens:  # all tokens of a lane, and the results before they are summed
+        copies = 2.0 * work.mesh.lane_size
+    elif s.etp > 1:  # the tensor of all ranks that hold slices of the same experts
+        copies += skew[1] * model.top_k * s.etp
     at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
     return at_a_time * work.rank_tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
 

@@ -15,7 +15,7 @@ No biases. Elementwise kernels read and write each tensor once.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ class DenseFfn:
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
     def kept_bytes(
-        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: float | None = None
     ) -> float:
         """Return the bytes of norm and FFN that are kept for the backward pass."""
         del expert_shards
@@ -111,17 +111,20 @@ class DenseFfn:
             kept += hidden
         return (kept + (0 if is_recomputed else inside)) * self.dtype_bytes + (hidden if self.has_dropout else 0.0)
 
-    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
+    def weight_pass_elements(
+        self, *, tp: int, sequence_shards: int, expert_shards: float | None = None
+    ) -> tuple[float, float]:
         """Return the elements kept from B to W, outside of routed experts and in them."""
+        del expert_shards
         return 2 * self.hidden / sequence_shards + self.inner_width / tp, 0.0
 
-    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: float | None = None) -> float:
         """Return the gradients inside, as large as up projection and activation."""
         del expert_shards
         return self.inner_width / tp
 
     def working_elements(
-        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: float | None = None
     ) -> float:
         """Return the elements of a forward pass: norm, input, inside."""
         del skew, expert_shards
@@ -209,6 +212,15 @@ class MoeFfn:
             GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
 
+    def sliced(self, etp: int) -> "MoeFfn":
+        """Return the layer as one of `etp` ranks has it, each with a slice of the width of every routed expert.
+
+        >>> expert = DenseFfn(hidden=4, width=8, is_gated=False, dtype_bytes=2, has_dropout=False)
+        >>> MoeFfn(expert=expert, experts=2, shared=None, top_k=1).sliced(2).expert.width
+        4
+        """
+        return self if etp == 1 else replace(self, expert=replace(self.expert, width=self.expert.width // etp))
+
     def expert_activation(self, copies: float | NDArray[np.float64]) -> Memory:
         """Return the activation of copies of tokens in the experts, of every rank alike or of each, of shape [R]."""
         expert = self.expert
@@ -231,7 +243,7 @@ class MoeFfn:
         return float((expert.hidden + inside) * expert.dtype_bytes)
 
     def kept_bytes(
-        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: float | None = None
     ) -> float:
         """Return the bytes of norm and experts that are kept for the backward pass, with balanced experts.
 
@@ -247,18 +259,20 @@ class MoeFfn:
         routed = self.top_k / (expert_shards or tp) * self.kept_bytes_per_copy(recompute)
         return kept * expert.dtype_bytes + routed + (hidden if expert.has_dropout else 0.0)
 
-    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
+    def weight_pass_elements(
+        self, *, tp: int, sequence_shards: int, expert_shards: float | None = None
+    ) -> tuple[float, float]:
         """Return the elements kept from B to W, outside of routed experts and in them."""
-        of_copy = (self.expert.hidden + self.copy_elements) / tp
+        of_copy = (self.expert.hidden + self.copy_elements) / (expert_shards or tp)
         shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
         return self.expert.hidden / sequence_shards + shared, self.top_k * of_copy
 
-    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: float | None = None) -> float:
         """Return the gradients inside of routed experts, as large as up projections and activations."""
         return self.top_k * self.expert.inner_width / (expert_shards or tp)
 
     def working_elements(
-        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: float | None = None
     ) -> float:
         """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
         inside = skew * self.top_k / (expert_shards or tp) * self.copy_elements

@@ -191,10 +191,10 @@ class ContextParallel:
         split = mixer.why_not_split_over_context(tp, inner)
         if split is not None:
             heads, number = split
-            what = f"the {number} {heads} of each TP rank are exchanged over"
+            by = f"cp_kind {self.kind}" if is_attention else "every cp_kind"
             if self.rules.has_two_levels and is_attention:
-                return "parallel.cp_sizes", f"begin with a divisor of what {what}", inner
-            return "parallel.cp", f"divide what {what}", inner
+                return "parallel.cp_sizes", f"begin with a divisor of the {number} {heads} of each TP rank", inner
+            return "parallel.cp", f"divide the {number} {heads} of each TP rank, which {by} exchanges", inner
         if not is_attention:
             return None
         for feature in mixer.mask_features:

@@ -5,7 +5,7 @@ Model
 A strategy such as `EP64_TP16_PP4` does not say how EP combines with TP, PP and DP. A convention does::
 
     megatron   world = TP x CP x DP x PP and world % (ETP x EP x PP) = 0; EP inside a stage; TP > 1 with EP > 1 needs SP
-    vllm       EP = TP x DP of a stage, never PP; tokens are replicated over TP
+    vllm       EP x ETP = TP x DP of a stage, never PP; tokens are replicated over TP
     spanning   EP = TP x PP x DP: a GPU holds its experts for *all* layers, a layer's experts lie on all stages
 
 A convention answers for the legality of a strategy, for the sizes of DP and SP that a name leaves open, for the groups
@@ -26,7 +26,7 @@ References
 Megatron-LM `parallel_state` (expert groups); vLLM documentation, expert parallel deployment.
 """
 
-from workloads.conventions.base import EXCHANGE_MODES, NOT_BUILT, Convention, IntArray, why_not_run
+from workloads.conventions.base import EXCHANGE_MODES, Convention, IntArray
 from workloads.conventions.megatron import MEGATRON, Megatron
 from workloads.conventions.registry import CONVENTIONS, get_convention
 from workloads.conventions.serving import Vllm
@@ -36,12 +36,10 @@ __all__ = [
     "CONVENTIONS",
     "EXCHANGE_MODES",
     "MEGATRON",
-    "NOT_BUILT",
     "Convention",
     "IntArray",
     "Megatron",
     "Spanning",
     "Vllm",
     "get_convention",
-    "why_not_run",
 ]

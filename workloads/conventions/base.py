@@ -3,6 +3,7 @@
 Code elsewhere reads these properties and never compares a convention's name.
 """
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,10 +15,7 @@ from numpy.typing import NDArray
 
 from workloads.strategy import Strategy
 
-__all__ = ["EXCHANGE_MODES", "NOT_BUILT", "Convention", "IntArray", "whole_quotient", "why_not_run"]
-
-NOT_BUILT = {"etp": "tensor parallelism inside an expert"}
-"""Axes that may be legal and cannot be run yet, by name; whoever builds an axis deletes its row."""
+__all__ = ["EXCHANGE_MODES", "Convention", "IntArray", "whole_quotient"]
 
 IntArray = NDArray[np.intp]
 
@@ -71,26 +69,28 @@ class Convention(ABC):
         """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
 
         DP follows from the number of GPUs, and SP from the convention. DP is named where DP is all that
-        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; so do CP and
-        ETP, unless they cannot be run.
+        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; CP and ETP
+        stay or become 1.
         """
-        strategy = replace(strategy, **dict.fromkeys(NOT_BUILT, 1))  # type: ignore[arg-type]  # sizes of axes
         sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
         found: list[tuple[int, float, str, Strategy]] = []
-        for tp in sorted({*sizes, strategy.tp}):
-            for pp in sorted({*sizes, strategy.pp}):
-                for ep in sorted({*sizes, strategy.ep}):
-                    candidate = replace(strategy, tp=tp, pp=pp, ep=ep, dp=None, sp=None)
-                    if strategy.sp is False and self.requires_sp(candidate):
-                        candidate = replace(candidate, sp=True)
-                    if self.why_illegal(candidate, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
-                        changes = [new / old for new, old in ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep))]
-                        factor = sum(abs(math.log2(change)) for change in changes)
-                        num_changed = candidate.differences(replace(strategy, dp=None))
-                        dp = self.dp_of(candidate, num_gpus)
-                        if num_changed == 0 and strategy.dp not in {None, dp}:  # DP is what is wrong
-                            candidate = replace(candidate, dp=dp)
-                        found.append((num_changed, factor, candidate.name, candidate))
+        axes = [sorted({*sizes, strategy.tp}), sorted({*sizes, strategy.pp}), sorted({*sizes, strategy.ep})]
+        for tp, pp, ep, etp, cp in itertools.product(*axes, sorted({1, strategy.etp}), sorted({1, strategy.cp})):
+            candidate = replace(strategy, tp=tp, pp=pp, ep=ep, etp=etp, cp=cp, dp=None, sp=None)
+            if strategy.sp is False and self.requires_sp(candidate):
+                candidate = replace(candidate, sp=True)
+            if self.why_illegal(candidate, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
+                pairs = zip(
+                    (tp, pp, ep, etp, cp),
+                    (getattr(strategy, axis) for axis in ("tp", "pp", "ep", "etp", "cp")),
+                    strict=True,
+                )
+                factor = sum(abs(math.log2(new / old)) for new, old in pairs)
+                num_changed = candidate.differences(replace(strategy, dp=None))
+                dp = self.dp_of(candidate, num_gpus)
+                if num_changed == 0 and strategy.dp not in {None, dp}:  # DP is what is wrong
+                    candidate = replace(candidate, dp=dp)
+                found.append((num_changed, factor, candidate.name, candidate))
         return [item[3] for item in sorted(found, key=lambda item: item[:3])[:count]]
 
     def what_was_meant(self, strategy: Strategy, *, num_gpus: int, gpus_per_node: int = 8) -> str | None:
@@ -151,9 +151,20 @@ class Convention(ABC):
         del strategy
         return False
 
-    def expert_shards(self, strategy: Strategy) -> int:
-        """Return the ranks that share the copies of one replica's tokens when every expert receives equally many."""
-        return strategy.tp
+    def gathers_tokens(self, strategy: Strategy) -> bool:
+        """Tell whether every rank of a lane gathers all tokens of the lane for the experts. DP is given.
+
+        Each rank then runs its own experts on all of them, and a reduce-scatter sums the results.
+        """
+        del strategy
+        return False
+
+    def expert_shards(self, strategy: Strategy) -> float:
+        """Return the ranks that share the copies of one replica's tokens when every expert receives equally many.
+
+        Ranks with slices of the same experts have equal copies, those of all of them.
+        """
+        return strategy.tp / strategy.etp
 
     def expert_layers(self, stage_layers: Sequence[int], num_layers: int) -> Sequence[int]:
         """Return the layers whose experts a rank holds, of a stage with `stage_layers` of the model's `num_layers`."""
@@ -195,19 +206,6 @@ class Convention(ABC):
     @abstractmethod
     def _why_groups_fail(self, s: Strategy, dp: int) -> str | None:
         """Return why the axes do not form the groups of the convention on enough GPUs; None where they do."""
-
-
-def why_not_run(strategy: Strategy) -> str | None:
-    """Return why a strategy that is legal cannot be run yet, None where it can.
-
-    >>> why_not_run(Strategy.parse("TP2_ETP4_PP2"))
-    'ETP4 is legal and cannot be run yet: tensor parallelism inside an expert is not built'
-    """
-    for axis, what in NOT_BUILT.items():
-        size = getattr(strategy, axis)
-        if size > 1:
-            return f"{axis.upper()}{size} is legal and cannot be run yet: {what} is not built"
-    return None
 
 
 def whole_quotient(numerator: int, denominator: int) -> int | None:

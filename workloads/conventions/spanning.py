@@ -27,7 +27,7 @@ class Spanning(SpreadExperts):
         """Return None: only experts can lie on all stages."""
         return
 
-    def expert_shards(self, strategy: Strategy) -> int:
+    def expert_shards(self, strategy: Strategy) -> float:
         """Return EP: a replica's copies go to the GPUs of all stages."""
         return strategy.ep
 

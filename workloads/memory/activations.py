@@ -17,7 +17,8 @@ t = TP, [/t] where sequence parallelism splits it::
                 shared   (gates + 1) w_shared / t                        of all shared experts; the input is that above
     dropout     masks    2 h [/t], of one byte each                      with `dropout`
 
-Where experts serve all stages, the copies of a replica's tokens are divided by EP instead of t.
+Where experts serve all stages, the copies of a replica's tokens are divided by EP instead of t. With ETP each rank has
+the copies of all ETP ranks after the all-gather, and w / ETP of their width: top_k ETP (h + (gates + 1) w / ETP) / t.
 
 For a GPT of two matrices of 4 h, multi-head attention, unfused, with dropout and bf16 that is s b h (34 + 5 a s / h)
 bytes per layer, Korthikanti's equation 1.
@@ -81,7 +82,7 @@ def activation_bytes_per_microbatch(
     if recompute.kind == "full":
         return len(layers) * tokens * model.hidden * model.dtype_bytes / shards
     kept = {
-        id(layer): layer.kept_bytes(
+        id(layer): layer.sliced(mesh.strategy.etp).kept_bytes(
             recompute,
             tp=tp,
             sequence_shards=shards,
@@ -93,14 +94,14 @@ def activation_bytes_per_microbatch(
     return sum((kept[id(model.layer(number))] for number in layers), 0.0) * tokens
 
 
-def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
-    """Return what an expert's host keeps of each copy of a token that arrived, in one layer.
+def bytes_per_token_copy(model: ModelSpec, recompute: Recompute, *, etp: int = 1) -> float:
+    """Return what a rank with 1 / `etp` of an expert keeps of each copy of a token that arrived, in one layer.
 
     >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10, experts=2, top_k=1)
     >>> bytes_per_token_copy(small, Recompute()), bytes_per_token_copy(small, Recompute("selective", ("moe_act",)))
     (40.0, 24.0)
     """
-    return model.moe_ffn.kept_bytes_per_copy(recompute)
+    return model.moe_ffn.sliced(etp).kept_bytes_per_copy(recompute)
 
 
 def weight_pass_bytes_per_microbatch(
@@ -113,7 +114,10 @@ def weight_pass_bytes_per_microbatch(
     """
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     elements = {
-        id(layer): layer.weight_pass_elements(tp=tp, sequence_shards=shards) for layer, _ in model.layer_kinds(layers)
+        id(layer): layer.sliced(mesh.strategy.etp).weight_pass_elements(
+            tp=tp, sequence_shards=shards, expert_shards=mesh.expert_shards
+        )
+        for layer, _ in model.layer_kinds(layers)
     }
     dense = experts = 0.0
     for number in layers:
@@ -143,7 +147,12 @@ def gradient_bytes_in_block(
     shards = mesh.expert_shards
     largest = max(
         (
-            max(layer.gradient_elements(**split, expert_shards=shards, core_buffer=buffers.backward), buffers.forward)
+            max(
+                layer.sliced(mesh.strategy.etp).gradient_elements(
+                    **split, expert_shards=shards, core_buffer=buffers.backward
+                ),
+                buffers.forward,
+            )
             for layer, _ in model.layer_kinds(layers)
             for buffers in [CpBuffers() if context is None else context.buffers_of(layer, tp)]
         ),

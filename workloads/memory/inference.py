@@ -47,7 +47,7 @@ def forward_working_bytes(
     residual = 2 * model.hidden / shards
     kinds = model.layer_kinds(range(model.layers))
     largest = max(
-        layer.working_elements(
+        layer.sliced(mesh.strategy.etp).working_elements(
             tp=tp,
             sequence_shards=shards,
             skew=skew,

@@ -5,7 +5,7 @@ Model
     dense   attention, norms, router, shared experts and dense FFN of the stage's layers; embedding, last norm and
             output head where they stand: divided by TP, norms, routers and shared experts whole. A stage with layers
             of MTP has the embedding too; of a tied embedding and head that are on one stage there is one
-    expert  routed experts of the stage's layers (of all layers, where experts span stages) / EP
+    expert  routed experts of the stage's layers (of all layers, where experts span stages) / (EP x ETP)
 """
 
 from collections.abc import Sequence
@@ -64,13 +64,13 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_parameters: StageParamet
     dense += stage.has_embedding * model.n_positions * model.hidden
     num_moe = sum(map(model.is_moe_layer, mesh.convention.expert_layers(stage.layers, model.layers)))
     num_experts = model.experts + stage.expert_replicas
-    return dense, num_moe * model.num_expert_params * num_experts // mesh.strategy.ep
+    return dense, num_moe * model.num_expert_params * num_experts // (mesh.strategy.ep * mesh.strategy.etp)
 
 
 def layer_params_per_rank(layer: Layer, mesh: Mesh, *, expert_replicas: int = 0) -> tuple[int, int]:
     """Return the dense and the expert parameters of one layer on a rank, norms among the dense ones."""
     tp = mesh.strategy.tp
-    return layer.num_params_per_rank(
+    return layer.sliced(mesh.strategy.etp).num_params_per_rank(
         tp=tp,
         ep=mesh.strategy.ep,
         shared_tp=tp if mesh.replicates_tokens_over_tp else 1,  # as `workloads.layers` computes shared experts
