@@ -18,8 +18,8 @@ stands on the same stage. Time on a degraded GPU is the device's over the GPU's 
 
 Assumptions
 -----------
-Of context-parallel ranks the first has the last tokens of a prefill; the others, which wait for it at the end of the
-layer, are taken to compute the head of as many. Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
+Of context-parallel ranks the first has the last tokens of a prefill; the others are taken to compute the head of as
+many. Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
 embedding stays in B. All kernels of a slow GPU are slower alike, whether they wait for arithmetic or for memory.
 """
 
