@@ -88,7 +88,7 @@ def shared_expert_block(ffn: MoeFfn, tokens: int, *, tp: int = 1) -> list[Kernel
 
 def router_block(ffn: MoeFfn, tokens: int) -> list[Kernel]:
     """Return the kernels of norm and router for `tokens` tokens of one rank."""
-    return [_norm(ffn.expert, tokens), *ffn.router_kernels(tokens)]
+    return [_norm(ffn, tokens), *ffn.router_kernels(tokens)]
 
 
 def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False) -> Memory:
@@ -97,8 +97,8 @@ def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False)
         kind="other_compute",
         operation="unpermute" if is_inverse else "permute",
         rows=routed_tokens,
-        width=model.hidden,
-        num_bytes=2.0 * routed_tokens * model.hidden * model.dtype_bytes,
+        width=model.expert_hidden,
+        num_bytes=2.0 * routed_tokens * model.expert_hidden * model.dtype_bytes,
     )
 
 
@@ -161,12 +161,12 @@ def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
     return [gradient for kernel in reversed(kernels) for gradient in kernel.backward()]
 
 
-def _norm(block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
+def _norm(block: Mixer | DenseFfn | MoeFfn | Layer | ModelSpec, tokens: int) -> Memory:
     """Read and write the residual stream once (residual addition fused with the norm)."""
     return _rows("norm", block, tokens)
 
 
-def _rows(operation: str, block: Mixer | DenseFfn | Layer | ModelSpec, tokens: int) -> Memory:
+def _rows(operation: str, block: Mixer | DenseFfn | MoeFfn | Layer | ModelSpec, tokens: int) -> Memory:
     """Return a kernel that reads and writes a row of the hidden state of each token."""
     return Memory(
         kind="other_compute",

@@ -9,6 +9,10 @@ slowest. Experts fold the same ranks of a stage in another way: ETP fastest, the
 
 so that the dense weights have DP x CP replicas, and the experts EDP.
 
+EP has no ranks of its own; in `rank_order` its place is that of the replicas which a lane has parts of. With PP between
+EP and DP (`tp, cp, ep, pp, dp`) a lane is ranks in a row and the same lane of the next stage follows, so that pipelines
+stay in racks. Megatron-LM accepts PP before DP where EDP = DP.
+
 A *lane* is a connected component of a stage's ranks under the groups that meet in every layer (TP, CP, ETP, EP): ranks
 in a row, as many as the least common multiple of TP x CP and ETP x EP.
 
@@ -203,7 +207,8 @@ def build_mesh(
     gpus_per_node
         Size of a node, for that rule.
     rank_order
-        Axes, fastest first; TP, CP, EP, DP keep their order, PP may stand anywhere.
+        Axes, fastest first; TP, CP, EP, DP keep their order, PP may stand anywhere. With EP before PP and DP after it
+        the ranks of a lane follow each other, then the stages, then the other lanes.
     """
     rules = get_convention(convention)
     why = rules.why_illegal(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
@@ -213,15 +218,21 @@ def build_mesh(
         near = near if ours is None else [ours, *(other for other in near if other != ours)]
         meant = rules.what_was_meant(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
         lead = f"{meant} Nearest legal:" if meant else "Nearest legal:"
-        names = ", ".join(s.name for s in near[:4])
+        remedies = [_named_instead(s, strategy) for s in near]
+        used = _gpus_of_node_to_use(rules, strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
+        if used is not None:
+            words = f"{strategy.name} with cluster.gpus_per_node_used: {used} of {gpus_per_node}"
+            remedies.insert(0, Remedy({"cluster.gpus_per_node_used": used}, words))
         raise InvalidValueError(
             field="parallel.strategy",
             rule=f"be legal under the {convention} convention on {num_gpus} GPUs ({why})",
             value=strategy.name,
-            hint=f"{lead} {names}." if near else meant or "Try another convention.",
-        ).with_remedies([_named_instead(s, strategy) for s in near], lead=lead)
+            hint=f"{lead} {', '.join(r.words for r in remedies[:4])}."
+            if remedies
+            else meant or "Try another convention.",
+        ).with_remedies(remedies, lead=lead)
     full = replace(strategy, dp=rules.dp_of(strategy, num_gpus), sp=rules.sp_of(strategy))
-    return Mesh(strategy=full, convention=rules, ranks=_number_ranks(full, rank_order))
+    return Mesh(strategy=full, convention=rules, ranks=_number_ranks(full, rank_order, rules.lane_size(full)))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -233,7 +244,17 @@ def _named_instead(near: Strategy, strategy: Strategy) -> Remedy:
     return Remedy({"parallel.strategy": near.name, **switched}, near.name)
 
 
-def _number_ranks(s: Strategy, rank_order: tuple[str, ...]) -> IntArray:
+def _gpus_of_node_to_use(rules: Convention, s: Strategy, *, num_gpus: int, gpus_per_node: int) -> int | None:
+    """Return how many GPUs of each node make a strategy legal, where its groups do not divide a node (72, say)."""
+    sizes = [size for size in (s.tp * s.cp, s.ep * s.etp) if size <= gpus_per_node]
+    used = gpus_per_node // math.lcm(*sizes) * math.lcm(*sizes)
+    if not 0 < used < gpus_per_node or num_gpus % gpus_per_node:
+        return None
+    why = rules.why_illegal(s, num_gpus=num_gpus // gpus_per_node * used, gpus_per_node=used)
+    return used if why is None else None
+
+
+def _number_ranks(s: Strategy, rank_order: tuple[str, ...], lane_size: int) -> IntArray:
     rest = tuple(axis for axis in rank_order if axis != "pp")
     if sorted(rank_order) != sorted(DEFAULT_RANK_ORDER) or rest != DEFAULT_RANK_ORDER[:-1]:
         raise InvalidValueError(
@@ -242,7 +263,10 @@ def _number_ranks(s: Strategy, rank_order: tuple[str, ...]) -> IntArray:
             value=list(rank_order),
             hint=f"Use {list(DEFAULT_RANK_ORDER)}.",
         )
-    axes = [axis for axis in reversed(rank_order) if axis != "ep"]
-    sizes = {"tp": s.tp, "cp": s.cp, "dp": s.dp or 1, "pp": s.pp}
+    dp = s.dp or 1
+    in_lane = lane_size // (s.tp * s.cp)  # replicas that one lane has parts of: EP's place is theirs
+    sizes = {"tp": s.tp, "cp": s.cp, "ep": in_lane, "dp": dp // in_lane, "pp": s.pp}
+    axes = rank_order[::-1]
     numbered = np.arange(math.prod(sizes.values())).reshape([sizes[axis] for axis in axes])
-    return np.ascontiguousarray(numbered.transpose([axes.index(axis) for axis in ("pp", "dp", "cp", "tp")]))
+    by_stage = numbered.transpose([axes.index(axis) for axis in ("pp", "dp", "ep", "cp", "tp")])
+    return np.ascontiguousarray(by_stage.reshape(s.pp, dp, s.cp, s.tp))

@@ -232,7 +232,7 @@ class ExpertRouter:
         if work.network.all_to_all_algorithm.relays_by_node:
             tokens = self._distinct_tokens(per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
             return exchanges.relayed_trips(senders, group, tokens, group=group_number)
-        matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
+        matrices = per_slot.sum(axis=3) * float(work.model.expert_hidden * work.model.dtype_bytes)
         return exchanges.round_trips(senders, group, matrices, group=group_number)
 
     def _gathers(self, position: LanePosition, on_hosts: NDArray[np.int64]) -> list[Trip]:
@@ -278,7 +278,7 @@ class ExpertRouter:
                 for nth in range(every)
             ]
             return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1) * float(
-                work.model.hidden * work.model.dtype_bytes
+                work.model.expert_hidden * work.model.dtype_bytes
             )
 
         return Tokens(to_ranks=bytes_to(rank_of_slot), to_nodes=bytes_to(node[rank_of_slot]))

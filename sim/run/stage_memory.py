@@ -98,7 +98,7 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     elif s.etp > 1:  # the tensor of all ranks that hold slices of the same experts
         copies += skew[1] * model.top_k * s.etp
     at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
-    return at_a_time * work.rank_tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
+    return at_a_time * work.rank_tokens * model.dtype_bytes / s.tp * (2 * model.hidden + copies * model.expert_hidden)
 
 
 def _recomputed_bytes(work: Work, stage: int) -> float:

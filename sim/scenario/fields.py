@@ -92,6 +92,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "model.chunk_size": 1_000_000,
     "model.moe_every": _MAX_LAYERS,
     "model.shared_expert_intermediate_size": 10_000_000,
+    "model.moe_latent_size": 1_000_000,
     "model.num_nextn_predict_layers": 16,
     "model.n_positions": 100_000_000,
     "model.make_vocab_size_divisible_by": 1_000_000,

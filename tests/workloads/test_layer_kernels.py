@@ -131,7 +131,8 @@ def test_weights_of_all_ranks_add_up_to_the_parameters_of_the_block(model, tp):
         assert num_weights(expert_block(model.moe_ffn, routed(model))) == model.experts * model.num_expert_params
         assert num_weights(shared_expert_block(model.moe_ffn, TOKENS)) == model.moe_ffn.num_shared_params
         columns = model.experts + model.shared_expert_gate
-        assert num_weights(router_block(model.moe_ffn, TOKENS)) == model.hidden * columns
+        latent = 2 * (model.moe_latent_size or 0)
+        assert num_weights(router_block(model.moe_ffn, TOKENS)) == model.hidden * (columns + latent)
 
 
 @pytest.mark.parametrize("model", [model for model in SHAPES.values() if model.kv_heads < model.heads])

@@ -230,6 +230,19 @@ def test_with_pp_fastest_neighbouring_ranks_are_neighbouring_stages():
     assert [mesh.stage_ranks(stage).tolist() for stage in range(4)] == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
+def test_with_ep_before_pp_and_dp_after_it_a_lane_and_its_next_stages_are_ranks_in_a_row():
+    """EP4 and PP2 on 16 GPUs; where EDP = DP that is Megatron-LM's order tp-cp-ep-pp-dp, here with TP4 ETP2 EP2 DP2."""
+    order = ("tp", "cp", "ep", "pp", "dp")
+    mesh = build_mesh(Strategy.parse("EP4_PP2"), "megatron", num_gpus=16, rank_order=order)
+    assert mesh.lanes(0).tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert mesh.lanes(1).tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]
+    assert mesh.expert_dp_groups(0).tolist() == [[0, 8], [1, 9], [2, 10], [3, 11]]
+    theirs = build_mesh(Strategy.parse("EP2_ETP2_TP4_PP2"), "megatron", num_gpus=16, rank_order=order)
+    assert theirs.tp_groups(1).tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]
+    assert theirs.ep_groups(1).tolist() == [[4, 6], [5, 7], [12, 14], [13, 15]]
+    assert theirs.dp_groups(1).tolist() == theirs.expert_dp_groups(1).tolist() == [[4, 12], [5, 13], [6, 14], [7, 15]]
+
+
 @pytest.mark.parametrize("order", [("cp", "tp", "ep", "dp", "pp"), ("tp", "pp"), ("tp", "cp", "ep", "dp", "pp", "pp")])
 def test_an_order_of_ranks_without_a_meaning_is_refused(order):
     with pytest.raises(InvalidValueError, match="rank_order must keep tp, cp, ep, dp in this order, with pp anywhere"):

@@ -6,12 +6,22 @@ Model
     mixture      router of hidden * experts, experts such FFNs, and a shared FFN of all shared experts' width
                  + hidden                                                   gate of the shared experts, where it has one
                  + experts                                                  bias of the router, where it has one
+                 + 2 * hidden * latent                                      to and from the latent, where it has one
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
     experts      grouped products, of the tokens that arrived for each local expert
 
+Latent experts (LatentMoE) have inputs and outputs of a smaller width: a token is projected down before it is sent to
+its experts, and their sum is projected up after it came back. Router and shared experts see the whole hidden state.
+
 Assumptions
 -----------
-No biases. Elementwise kernels read and write each tensor once.
+No biases. Elementwise kernels read and write each tensor once. Both projections of latent experts are whole on every TP
+rank, and both are computed where the router is.
+
+References
+----------
+NVIDIA, "Nemotron 3 Super: open, efficient mixture-of-experts hybrid Mamba-Transformer model for agentic reasoning",
+2026, arXiv 2604.12374 (latent experts).
 """
 
 import math
@@ -135,8 +145,10 @@ class DenseFfn:
 class MoeFfn:
     """Routed experts, of which a token meets `top_k`, and shared experts, which every token meets."""
 
+    hidden: int
+    """Width of the hidden state, which router and shared experts see."""
     expert: DenseFfn
-    """One expert; all experts of the layer are alike."""
+    """One expert; all experts of the layer are alike. Its inputs have the width of the latent, where there is one."""
     experts: int
     """Routed experts of the layer, on all ranks."""
     shared: DenseFfn | None
@@ -148,10 +160,21 @@ class MoeFfn:
     """Whether a bias of each expert takes part in the choice of experts."""
 
     @property
+    def dtype_bytes(self) -> int:
+        """Bytes of an element."""
+        return self.expert.dtype_bytes
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether experts see a projection of the hidden state."""
+        return self.expert.hidden != self.hidden
+
+    @property
     def num_router_params(self) -> int:
-        """Parameters of the router, and of the gate of the shared experts."""
+        """Parameters of the router, of the gate of the shared experts, and of the projections of latent experts."""
         bias = self.experts if self.has_router_bias else 0
-        return self.expert.hidden * (self.experts + self.has_shared_gate) + bias
+        latent = 2 * self.hidden * self.expert.hidden if self.has_latent else 0
+        return self.hidden * (self.experts + self.has_shared_gate) + bias + latent
 
     @property
     def num_shared_params(self) -> int:
@@ -196,8 +219,16 @@ class MoeFfn:
         return dense, self.expert.num_params * (self.experts + expert_replicas) // ep
 
     def router_kernels(self, tokens: int) -> list[Kernel]:
-        """Return the forward kernels of router and gate of the shared experts for the tokens of a rank."""
-        return [Gemm(kind="other_compute", m=tokens, n=self.experts + self.has_shared_gate, k=self.expert.hidden)]
+        """Return the forward kernels of router, gate of the shared experts and latent for the tokens of a rank."""
+        router = Gemm(kind="other_compute", m=tokens, n=self.experts + self.has_shared_gate, k=self.hidden)
+        if not self.has_latent:
+            return [router]
+        latent = self.expert.hidden
+        return [
+            router,
+            Gemm(kind="other_compute", m=tokens, n=latent, k=self.hidden),
+            Gemm(kind="other_compute", m=tokens, n=self.hidden, k=latent),
+        ]
 
     def shared_kernels(self, tokens: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""
@@ -249,11 +280,13 @@ class MoeFfn:
 
         A rank routes the tokens that it owns, 1 / `tp` of all; its experts receive 1 / `expert_shards` of all copies.
         """
-        expert, hidden = self.expert, self.expert.hidden / sequence_shards
+        expert, hidden = self.expert, self.hidden / sequence_shards
         is_recomputed = recompute.recomputes("moe")
         kept = hidden
         if is_recomputed or not recompute.recomputes("layernorm"):
-            kept += expert.hidden / tp
+            kept += self.hidden / tp
+        if not is_recomputed:
+            kept += self._latent_elements / tp
         if self.shared is not None and not (is_recomputed or recompute.recomputes("shared_experts")):
             kept += self.shared.inner_width / tp
         routed = self.top_k / (expert_shards or tp) * self.kept_bytes_per_copy(recompute)
@@ -264,8 +297,9 @@ class MoeFfn:
     ) -> tuple[float, float]:
         """Return the elements kept from B to W, outside of routed experts and in them."""
         of_copy = (self.expert.hidden + self.copy_elements) / (expert_shards or tp)
-        shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
-        return self.expert.hidden / sequence_shards + shared, self.top_k * of_copy
+        shared = 0.0 if self.shared is None else (self.hidden + self.shared.inner_width) / tp
+        latent = (self.hidden + self._latent_elements) / tp if self.has_latent else 0.0
+        return self.hidden / sequence_shards + shared + latent, self.top_k * of_copy
 
     def gradient_elements(self, tp: int, *, expert_shards: float | None = None) -> float:
         """Return the gradients inside of routed experts, as large as up projections and activations."""
@@ -276,8 +310,15 @@ class MoeFfn:
     ) -> float:
         """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
         inside = skew * self.top_k / (expert_shards or tp) * self.copy_elements
-        shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
-        return self.expert.hidden / sequence_shards + inside + shared
+        shared = 0.0 if self.shared is None else (self.hidden + self.shared.inner_width) / tp
+        return self.hidden / sequence_shards + inside + shared + self._latent_elements / tp
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    @property
+    def _latent_elements(self) -> int:
+        """Elements of a token's sum of latent experts, the input of the projection up: none without a latent."""
+        return self.expert.hidden if self.has_latent else 0
 
 
 Ffn = DenseFfn | MoeFfn
