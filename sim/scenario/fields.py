@@ -102,6 +102,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "parallel.etp": MAX_GPUS,
     "parallel.dp": MAX_GPUS,
     "parallel.cp": MAX_GPUS,
+    "parallel.cp_sizes": MAX_GPUS,
     "parallel.vpp": _MAX_LAYERS,
     "parallel.stage_layers": _MAX_LAYERS,
     "workload.batches": 10_000_000,

@@ -59,7 +59,7 @@ def _cp_sizes(value: object) -> object:
 
 
 _CP_LEVELS: Final = 2
-_CpSize = Annotated[int, count_of("parallel.cp")]
+_CpSize = Annotated[int, count_of("parallel.cp_sizes")]
 """Ranks of a level."""
 
 _StageLayers = Annotated[int, count_of("parallel.stage_layers", least=0)]
