@@ -24,8 +24,7 @@ from sim.plan.ops import AwaitStream, Collective, LanePosition, Op, Transfer
 from workloads.blocks.core import MixerKernels
 from workloads.blocks.layer import Mixer
 from workloads.context_parallel import CoreOfRank, CpExchange, CpStep
-from workloads.kernels import Kernel
-from workloads.layers import backward_of
+from workloads.kernels import Kernel, backward_of
 
 __all__ = ["ContextLowering"]
 
@@ -41,32 +40,27 @@ class ContextLowering:
         self._work, self._costs = work, costs
         self._transfers: dict[tuple[LanePosition, CpExchange], tuple[Transfer, ...]] = {}
 
-    def forward(self, position: LanePosition, layer: int, mixer: Mixer, *, norm: Sequence[Kernel]) -> list[Op]:
-        """Return the ops of the forward pass of a mixer, after its `norm`."""
-        kernels = self._kernels(mixer)
+    def forward(
+        self, position: LanePosition, layer: int, mixer: Mixer, kernels: MixerKernels, *, first: Sequence[Kernel]
+    ) -> list[Op]:
+        """Return the ops of the forward pass of a mixer, after the kernels that run `first` in its block."""
         steps = self._work.context.forward(self._core(mixer, kernels))
-        return self._ops(position, layer, [_step(*norm, *kernels.before), *steps, _step(*kernels.after)])
+        return self._ops(position, layer, [_step(*first, *kernels.before), *steps, _step(*kernels.after)])
 
     def backward(
-        self, position: LanePosition, layer: int, mixer: Mixer, *, norm: Sequence[Kernel], recomputed: Sequence[Kernel]
+        self, position: LanePosition, layer: int, mixer: Mixer, kernels: MixerKernels, *, recomputed: Sequence[Kernel]
     ) -> list[Op]:
-        """Return the ops of the backward pass.
+        """Return the ops of the backward pass, down to the gradients of what goes into the core.
 
         The kernels `recomputed` run first; where the core is among them, its transfers run again too.
         """
-        kernels = self._kernels(mixer)
         core, context = self._core(mixer, kernels), self._work.context
         steps = [_step(*(kernel for kernel in recomputed if kernel not in kernels.core))]
         if any(kernel in kernels.core for kernel in recomputed):
             steps += context.forward(core)
-        steps += [_step(*backward_of(kernels.after)), *context.backward(core)]
-        return self._ops(position, layer, [*steps, _step(*backward_of([*norm, *kernels.before]))])
+        return self._ops(position, layer, [*steps, _step(*backward_of(kernels.after)), *context.backward(core)])
 
     # ---- private -------------------------------------------------------------------------------------------------
-
-    def _kernels(self, mixer: Mixer) -> MixerKernels:
-        work = self._work
-        return mixer.kernels(work.rank_tokens, work.sequence_length, tp=work.mesh.strategy.tp)
 
     def _core(self, mixer: Mixer, kernels: MixerKernels) -> CoreOfRank:
         work, s = self._work, self._work.mesh.strategy

@@ -24,6 +24,7 @@ class Costs:
         dtype: str,
         network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
+        gradient_bytes: int | None = None,
         sms: Mapping[str, TransferSms] | None = None,
     ) -> None:
         """Price what runs on `cluster`.
@@ -36,6 +37,8 @@ class Costs:
             How transfers are simulated.
         is_random
             Whether tokens choose at random, so that no exchange and no experts' kernel comes twice.
+        gradient_bytes
+            Bytes of a gradient in the sum of the microbatches; None: nothing is trained.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -45,7 +48,7 @@ class Costs:
         self.cluster = cluster
         self._fidelity = network.fidelity
         self.is_random = is_random
-        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
+        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes)
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()

@@ -216,5 +216,14 @@ def test_exchanged_heads_must_be_shared_evenly():
     context_of("ring", 8).check(GQA, 1)
 
 
+def test_unfused_attention_is_refused():
+    """Megatron-LM's own attention has no context parallelism."""
+    says, hint = refused(replace(GQA, is_fused=False), "ring")
+    assert (says, hint) == (
+        "runtime.attention must be fused with CP above 1 (Transformer Engine's)",
+        "Use runtime.attention: fused.",
+    )
+
+
 def test_one_rank_refuses_nothing():
     context_of("ring", 1, inner=1).check(replace(GQA, window=8, has_sinks=True), 1)

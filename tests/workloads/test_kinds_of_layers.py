@@ -8,8 +8,8 @@ import pytest
 from sim.errors import InvalidValueError
 from workloads.blocks.attention import mean_attended
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Attention, Gemm
-from workloads.layers import attention_block, backward_of, head_block, permute
+from workloads.kernels import Attention, Gemm, backward_of
+from workloads.layers import attention_block, head_block, permute
 from workloads.memory import StageParameters, activation_bytes_per_microbatch, kv_cache_bytes, params_per_rank
 from workloads.mesh import build_mesh
 from workloads.model import ModelSpec

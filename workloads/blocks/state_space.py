@@ -34,7 +34,6 @@ Dao and Gu, "Transformers are SSMs: generalized models and efficient algorithms 
 section 3. Qwen3-Next and Nemotron-H, `config.json` and modeling code (shapes).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workloads.blocks.core import CoreTensors, MixerKernels
@@ -148,7 +147,7 @@ class StateSpace:
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 
-    def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
+    def recomputed_kernels(self, recompute: Recompute, kernels: MixerKernels) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again: none, as the scan keeps nothing."""
         del recompute, kernels
         return []

@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from sim.errors import InvalidValueError
 from workloads.blocks.core import CoreTensors
 from workloads.blocks.layer import Layer, Mixer
+from workloads.blocks.state_space import StateSpace
 from workloads.context_parallel.steps import CoreOfRank, CpBuffers, CpSizes, CpStep, GatheredKeys, HeadsAndRing
 
 __all__ = ["CP_KINDS", "DEFAULT_CP_KIND", "ContextParallel", "CpKind"]
@@ -172,6 +173,7 @@ class ContextParallel:
             if not rules.has_two_levels and ContextParallel(size=self.size, kind=kind)._why_not(mixer, tp) is None
         ]
         hint = f"Use cp_kind: {' or '.join(fitting)}." if fitting else "Choose a smaller CP."
+        hint = "Use runtime.attention: fused." if field == "runtime.attention" else hint
         raise InvalidValueError(field, rule, value, hint)
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class ContextParallel:
 
     def _why_not(self, mixer: Mixer, tp: int) -> tuple[str, str, object] | None:
         """Return the field, the rule and the value that keep ranks from computing a mixer together, or None."""
-        is_attention = mixer.core_tensors(tp, self.size).is_attention
+        is_attention = not isinstance(mixer, StateSpace)
         inner = self.sizes.inner if is_attention else self.size
         split = mixer.why_not_split_over_context(tp, inner)
         if split is not None:
@@ -195,8 +197,10 @@ class ContextParallel:
             if self.rules.has_two_levels and is_attention:
                 return "parallel.cp_sizes", f"begin with a divisor of the {number} {heads} of each TP rank", inner
             return "parallel.cp", f"divide the {number} {heads} of each TP rank, which {by} exchanges", inner
-        if not is_attention:
+        if isinstance(mixer, StateSpace):
             return None
+        if not mixer.is_fused:
+            return "runtime.attention", "be fused with CP above 1 (Transformer Engine's)", "unfused"
         for feature in mixer.mask_features:
             if feature not in self.rules.features:
                 kinds = [name for name, kind in CP_KINDS.items() if feature in kind.features]

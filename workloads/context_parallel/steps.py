@@ -39,8 +39,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workloads.blocks.core import CoreTensors
-from workloads.kernels import Attention, Kernel, Memory
-from workloads.layers import backward_of
+from workloads.kernels import Attention, Kernel, Memory, backward_of
 
 __all__ = ["CoreOfRank", "CpBuffers", "CpExchange", "CpSizes", "CpStep", "GatheredKeys", "HeadsAndRing"]
 

@@ -122,7 +122,9 @@ def test_groups_are_cut_as_megatron_cuts_them(context):
 def lowered(work):
     """Return the ops of a layer's attention."""
     lowering = ContextLowering(work, Costs(work.cluster, dtype=work.model.dtype))
-    return lowering.forward(LanePosition(0, 0), 0, work.model.attention, norm=[])
+    mixer = work.model.attention
+    kernels = mixer.kernels(work.rank_tokens, work.sequence_length, tp=work.mesh.strategy.tp)
+    return lowering.forward(LanePosition(0, 0), 0, mixer, kernels, first=[])
 
 
 @pytest.mark.parametrize(("length", "is_hidden"), [(512, False), (65536, True)])
