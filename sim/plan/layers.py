@@ -26,7 +26,7 @@ from sim.plan.ops import NO_LAYER, Collective, LanePosition, Op
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
 from workloads.kernels import Kernel
-from workloads.layers import attention_block, backward_of, dense_ffn_block, mtp_projection_block
+from workloads.layers import attention_block, backward_of, dense_ffn_block, mtp_projection_block, norm_of
 
 __all__ = ["LayerLowering"]
 
@@ -51,7 +51,7 @@ class LayerLowering:
 
     def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         """Return the ops of one layer's backward pass, with what is recomputed first."""
-        recompute, blocks = self._work.recompute, self._work.model.layer(layer)
+        recompute, blocks = self._work.recompute_of(layer), self._work.model.layer(layer)
         ops: list[Op] = []
         if recompute.kind == "full":
             ops += self.forward(position, layer, microbatch, is_recomputed=True)
@@ -68,8 +68,9 @@ class LayerLowering:
             ops += self._bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
             attention = self._attention(blocks.attention)
-            rerun_kernels = blocks.attention.recomputed_kernels(recompute, attention[1:])
-            recomputed = [*self._recomputed_norm(attention), *rerun_kernels]
+            work, mixer = self._work, blocks.attention
+            kernels = mixer.kernels(work.tokens, work.sequence_length, tp=work.mesh.strategy.tp)
+            recomputed = [*self._recomputed_norm(attention), *mixer.recomputed_kernels(recompute, kernels)]
             ops += self._bracket(position, layer, [*recomputed, *backward_of(attention)])
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
@@ -105,7 +106,7 @@ class LayerLowering:
 
     def _recomputed_norm(self, block: Sequence[Kernel]) -> list[Kernel]:
         """Return the norm that begins a block of attention or FFN, where the norm is recomputed on its own."""
-        return list(block[:1]) if self._work.recompute.recomputes("layernorm") else []
+        return norm_of(block) if self._work.recompute.recomputes("layernorm") else []
 
     def _norm_tokens(self) -> int:
         """Tokens that a rank's norms see."""

@@ -139,7 +139,7 @@ def _find(target: str) -> list[_Found]:
         raise InvalidValueError(field="the folder", rule="hold validation cases", value="none", hint=hint, file=target)
     if included := _included(wanted):
         return [included]
-    known = [*list_suites(), *list_cases()]
+    known = [*list_suites(), "kernels", *list_cases()]
     hint = did_you_mean(target, known) if known else "Check the path."
     rule = "be a file, a folder, or a bundled suite or case"
     raise InvalidValueError(field="the validation case", rule=rule, value=shown(target), hint=hint, file=target or None)

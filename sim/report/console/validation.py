@@ -47,6 +47,9 @@ def print_validation(data: Mapping[str, Any], console: Console, *, written: Mapp
         if suite["skipped"]:
             heading(console, "no cases", "files without `published` figures")
             bullets(console, suite["skipped"], mark="•")
+        if suite.get("not_split"):
+            heading(console, "not split", "tables with too few shapes to leave one out")
+            bullets(console, suite["not_split"], mark="•")
     _print_worst(data.get("worst", ()), console)
     if data["by_name"]:
         heading(console, "run by name", "long tables: `moesim validate NAME`")
@@ -147,7 +150,7 @@ def _summary_rows(name: str, summary: Mapping[str, Any]) -> list[tuple[str, ...]
 
 def _summary_row(name: str, summary: Mapping[str, Any]) -> tuple[str, ...]:
     errors = [_percent(summary[key]) for key in ("median_pct", "p90_pct", "worst_pct")]
-    errors.insert(1, _percent(summary["signed_median_pct"], signed=True))
+    errors.insert(1, _percent(summary.get("signed_median_pct"), signed=True))
     return name, *errors, str(summary["num_rows"]), str(summary["num_within"])
 
 

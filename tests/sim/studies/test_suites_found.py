@@ -18,7 +18,9 @@ def test_without_a_target_all_bundled_suites_are_meant():
     assert [suite.name for suite in suites] == list_suites()
     own = [f"{suite.name}/{name}" for suite in suites for name in (*names_of([suite])[suite.name], *suite.by_name)]
     assert set(list_cases()) <= set(own)
-    assert all(name in own for name in ("training/vtrain_single", "ranking/vtrain_single", "schedules/zero_bubble_1p5b"))
+    assert all(
+        name in own for name in ("training/vtrain_single", "ranking/vtrain_single", "schedules/zero_bubble_1p5b")
+    )
     run = names_of(suites)
     assert run["training"] == []
     assert run["schedules"]

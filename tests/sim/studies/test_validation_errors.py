@@ -191,9 +191,7 @@ def test_a_figure_may_be_the_difference_of_two_simulations(tmp_path):
 def test_figures_that_constants_are_fitted_to_are_summarised_apart(tmp_path):
     """Of 4 beside 4 ms and 10 beside 8 ms the second is scored, and of no error there is no median."""
     write_case(tmp_path / "mine" / "one.yaml", RIGHT, FOUR)
-    (tmp_path / "mine" / "suite.yaml").write_text(
-        "fitted: {one: [{workload.microbatches: 1}]}\n", encoding="utf-8"
-    )
+    (tmp_path / "mine" / "suite.yaml").write_text("fitted: {one: [{workload.microbatches: 1}]}\n", encoding="utf-8")
     data = validate([str(tmp_path / "mine")]).to_dict(num_worst=1)
     summary = data["suites"]["mine"]["systems"]["two stages"]
     assert (summary["fitted"]["num_rows"], summary["scored"]["num_rows"]) == (1, 1)
