@@ -27,7 +27,7 @@ def test_without_a_target_all_bundled_suites_are_meant():
 
 
 def test_a_suite_that_is_named_has_its_long_tables_and_those_that_it_includes(tmp_path):
-    """A case of another folder belongs to both suites; without the suite's name neither its cases nor its tables run."""
+    """A case of another folder belongs to both suites; and a case by name must be one of the suite."""
     write_case(tmp_path / "one" / "a.yaml", RIGHT)
     write_case(tmp_path / "two" / "b.yaml", RIGHT)
     text = "include: [../one/a.yaml]\nby_name: [a]\n"
