@@ -55,7 +55,7 @@ class PipelinePlan:
         self.work = work
         self.costs = Costs(
             cluster,
-            dtype=work.model.dtype,
+            dtype=work.model.base_dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
