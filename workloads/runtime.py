@@ -29,6 +29,10 @@ class Runtime:
     dispatch_dtype: str | None = None
     """Type in which tokens, and gradients of their results, are sent to experts: `bf16` or `fp8`; null: bf16. What
     comes back from experts is sent in bf16."""
+    overlap_grad_reduce: bool = False
+    """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
+    overlap_param_gather: bool = False
+    """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
 
 
 DEFAULT_RUNTIME: Final = "ideal"

@@ -11,7 +11,7 @@ from sim.build.cluster import cluster_of
 from sim.build.hints import with_tried_hint
 from sim.build.layout import fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
-from sim.build.runtime import formats_of, runtime_of
+from sim.build.runtime import check_dispatch, check_overlap, formats_of, runtime_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
@@ -180,6 +180,8 @@ def _build(scenario: Scenario) -> Built:
         mtp_chunk=layout.mtp_chunk,
         own_order=own,
     )
+    check_overlap(scenario, work)
+    check_dispatch(scenario, work)
     try_routing(work)
     return Built(
         work=work, assumptions=assumptions_of(scenario, work), warnings=[*cluster.warnings, *warnings_of(work)]

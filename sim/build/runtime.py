@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from topology.device import Device
@@ -9,13 +10,33 @@ from workloads.formats import BF16, FP8_RECIPES, Formats
 from workloads.model import ModelSpec
 from workloads.runtime import RUNTIMES, Runtime
 
-__all__ = ["formats_of", "runtime_of", "with_attention_of"]
+__all__ = ["check_dispatch", "check_overlap", "formats_of", "runtime_of", "with_attention_of"]
 
 
 def runtime_of(scenario: Scenario) -> Runtime:
     """Return the runtime: a preset with the keys that differ."""
     section = scenario.spec.runtime
     return replace(RUNTIMES[section.preset], **section.given())
+
+
+def check_overlap(scenario: Scenario, work: Work) -> None:
+    """Refuse to overlap exchanges of data-parallel replicas where a scenario says so and there is nothing to overlap.
+
+    What a preset says holds wherever it can be.
+    """
+    zero = work.why_no_overlap or (None if work.zero == 1 else f"with parallel.zero {work.zero}: only zero 1 gathers")
+    for key, why in (("overlap_grad_reduce", work.why_no_overlap), ("overlap_param_gather", zero)):
+        if why is not None and getattr(work.runtime, key) and scenario.is_given(f"runtime.{key}"):
+            raise InvalidValueError(f"runtime.{key}", rule=f"be false {why}", value=True, hint="Leave it out.")
+
+
+def check_dispatch(scenario: Scenario, work: Work) -> None:
+    """Refuse to send tokens in fp8 where a scenario says so and no token is sent to an expert."""
+    sends = work.model.experts > 0 and not (work.gathers_tokens or work.has_replicated_tokens)
+    if not sends and scenario.is_given("runtime.dispatch_dtype"):
+        why = "for every rank has all tokens" if work.model.experts else "as in a dense model"
+        rule = f"be left out where no token is sent to an expert, {why}"
+        raise InvalidValueError("runtime.dispatch_dtype", rule, work.runtime.dispatch_dtype, "Leave it out.")
 
 
 def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
@@ -43,7 +64,7 @@ def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: 
         if model.dtype == "fp8":
             hint = "Drop the recipe, or write model.dtype: bf16."
             raise InvalidValueError("runtime.fp8_recipe", "name a recipe with model.dtype fp8", name, hint)
-        if runtime.gather_dtype == "fp8":
+        if scenario.is_given("runtime.gather_dtype") and runtime.gather_dtype == "fp8":
             hint = "Give runtime.fp8_recipe, such as tensorwise, or drop the key."
             raise InvalidValueError("runtime.gather_dtype", "be bf16 without a recipe for fp8", "fp8", hint)
     else:
@@ -51,9 +72,6 @@ def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: 
         if recipe.product == "mxfp8" and not device.has_block_scaling:
             rule = "be one that the device's tensor cores scale: tensorwise or blockwise"
             raise InvalidValueError("runtime.fp8_recipe", rule, name, "Use tensorwise.")
-    if runtime.dispatch_dtype is not None and not model.experts:
-        hint = "Drop the key."
-        raise InvalidValueError("runtime.dispatch_dtype", "be left out of a dense model", runtime.dispatch_dtype, hint)
     return replace(
         BF16,
         recipe=recipe,

@@ -425,6 +425,33 @@ class Work:
         return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
+    def overlaps_grad_reduce(self) -> bool:
+        """Whether gradients are reduced next to backward passes: the runtime does so wherever that can be."""
+        return self.runtime.overlap_grad_reduce and self.why_no_overlap is None
+
+    @property
+    def overlaps_param_gather(self) -> bool:
+        """Whether parameters are gathered next to forward passes: the runtime does so wherever that can be."""
+        return self.runtime.overlap_param_gather and self.why_no_overlap is None and self.zero == 1
+
+    @property
+    def why_no_overlap(self) -> str | None:
+        """Why data-parallel exchanges cannot overlap with passes; None where they can."""
+        if not self.kind.trains:
+            return "in a forward pass, which has no gradients"
+        if self.fsdp is not None:
+            return "with parallel.fsdp, which exchanges next to layers without it"
+        if self.zero >= _SHARDED_GRADIENTS:
+            return f"with parallel.zero {self.zero}, which exchanges in every pass (not supported yet)"
+        if self.mesh.convention.experts_span_stages:
+            return (
+                f"under the convention {self.mesh.convention.name}, whose experts serve all stages (not supported yet)"
+            )
+        if self.has_two_replicas:
+            return f"with schedule.kind {self.schedule}, whose stages hold two copies of the model (not supported yet)"
+        return None
+
+    @property
     def visits_of_stage(self) -> int:
         """How often a microbatch visits each stage on its way forward."""
         return self.chunk_layout.num_model_chunks // self.mesh.num_stages

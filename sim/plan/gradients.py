@@ -24,7 +24,7 @@ and sets the gradients to zero: by default 4 + 28 + 6 + 4 bytes per parameter.
 
 Assumptions
 -----------
-Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap. A rank
+Reduction starts after the last backward pass, unless the runtime overlaps it (`sim.plan.gradient_overlap`). A rank
 waits for each collective of ZeRO 2 and 3: nothing is prefetched and nothing overlaps, which is pessimistic. ZeRO 2 and
 3 reduce gradients in every microbatch, for a rank that kept them until the last would hold them whole.
 
@@ -85,7 +85,7 @@ class GradientLowering:
             # an expert has its gradient when the last stage has used the expert
             rendezvous = RendezvousKey(key=("gradients",), members=mesh.lane_positions, is_barrier=True)
             ops.append(Collective(kind="dp", layer=NO_LAYER, transfers=(), rendezvous=rendezvous))
-        if work.fsdp is None and not work.sharding.gradients:
+        if work.fsdp is None and not work.sharding.gradients and not work.overlaps_grad_reduce:
             ops += self._over_replicas(
                 position,
                 lanes,
@@ -94,6 +94,48 @@ class GradientLowering:
                 bytes_per_param=work.precision.gradient_bytes,
             )
         return ops
+
+    def on_stream(
+        self,
+        position: LanePosition,
+        lanes: Sequence[int],
+        *,
+        gathers: bool,
+        params: tuple[int, int],
+        stream: str,
+        label: tuple[str, int, int],
+    ) -> list[Collective]:
+        """Return the collective of a bucket of a stage, on a stream of a lane; none where nothing has a replica.
+
+        Parameters
+        ----------
+        position, lanes
+            The lane, and the lanes that run.
+        gathers
+            Whether weights are gathered; else gradients are reduced.
+        params
+            Dense and expert parameters of a rank.
+        stream, label
+            Where the collective runs, and the label by which it is awaited.
+        """
+        work = self._work
+        found = self._over_replicas(
+            position,
+            lanes,
+            operation="all_gather" if gathers else self._reduction,
+            params=params,
+            bytes_per_param=work.model.dtype_bytes if gathers else work.precision.gradient_bytes,
+        )
+        key = ("bucket", stream, position.stage, *label)
+        return [
+            replace(
+                op,
+                stream=stream,
+                label=label,
+                rendezvous=None if op.rendezvous is None else replace(op.rendezvous, key=key),
+            )
+            for op in found
+        ]
 
     def step(self, position: LanePosition, lanes: Sequence[int]) -> list[Op]:
         """Return the optimizer step of a lane, and the all-gather of weights that follows it under ZeRO 1 and 2."""
@@ -104,7 +146,7 @@ class GradientLowering:
         num_gradients = num_params if work.sharding.gradients else float(sum(self._stage_params(stage)))
         kernels = optimizer_step(num_params, work.precision, num_gradients=num_gradients, dtype=work.model.dtype)
         ops: list[Op] = [self._costs.kernels.compute(kernels, work.mesh.lane_size)]
-        if work.sharding.optimizer and not work.sharding.weights:
+        if work.sharding.optimizer and not work.sharding.weights and not work.overlaps_param_gather:
             ops += self._over_replicas(
                 position,
                 lanes,

@@ -14,7 +14,7 @@ from sim.time import TimeRangeError, to_ns_array
 from topology.device import OUTPUT_BYTES, Device
 from workloads.kernels import STREAMED_IN_TRAINING, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
 
-__all__ = ["Block", "KernelCosts"]
+__all__ = ["Block", "KernelCosts", "makes_weight_gradient"]
 
 Times = NDArray[np.int64]
 Block = Callable[[NDArray[np.int64]], list[Kernel]]
@@ -102,7 +102,7 @@ class KernelCosts:
                 kernel.kind,
                 self.kernel_ns(kernel, len(flat)).reshape(ranks),
                 np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
-                _makes_weights(kernel),
+                makes_weight_gradient(kernel),
             )
             for kernel in block(flat)
         ]
@@ -126,7 +126,7 @@ class KernelCosts:
                     layer=layer,
                     duration_ns=duration_ns,
                     flops=flops,
-                    is_weight_gradient=_makes_weights(kernel),
+                    is_weight_gradient=makes_weight_gradient(kernel),
                 )
             )
         return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
@@ -206,7 +206,8 @@ def _shape_of(kernel: GroupedGemm) -> tuple[object, ...]:
     return (kernel.n, kernel.k, kernel.weight_gradient, kernel.dtype)
 
 
-def _makes_weights(kernel: Kernel) -> bool:
+def makes_weight_gradient(kernel: Kernel) -> bool:
+    """Tell whether a kernel makes gradients of weights, which a pass W may run apart."""
     return isinstance(kernel, (Gemm, GroupedGemm)) and kernel.weight_gradient
 
 

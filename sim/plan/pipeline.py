@@ -67,7 +67,7 @@ class PipelinePlan:
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.network.fidelity
         self.num_sms = self.costs.num_sms
-        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes)
+        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
 
     @cached_property
@@ -131,6 +131,10 @@ class PipelinePlan:
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
         return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
+
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return what a lane starts before its first pass."""
+        return self.lowering.before_passes(LanePosition(stage, lane))
 
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""

@@ -94,12 +94,13 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     """
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    streams = 2  # residual streams as they leave a stage and as they arrive
     if work.gathers_tokens:  # all tokens of a lane, and the results before they are summed
-        copies = 2.0 * work.mesh.lane_size
+        copies, streams = 0, 2 + 2 * work.mesh.lane_size
     elif s.etp > 1:  # the tensor of all ranks that hold slices of the same experts
         copies += skew[1] * model.top_k * s.etp
     at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
-    return at_a_time * work.tokens * model.dtype_bytes / s.tp * (2 * model.hidden + copies * model.expert_hidden)
+    return at_a_time * work.tokens * model.dtype_bytes / s.tp * (streams * model.hidden + copies * model.expert_hidden)
 
 
 def _recomputed_bytes(work: Work, stage: int) -> float:
