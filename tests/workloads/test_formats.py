@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from workloads.formats import BF16, FP8_RECIPES, Formats
-from workloads.kernels import Attention, Gemm, GroupedGemm, Memory
-from workloads.layers import attention_block, backward_of, dense_ffn_block, expert_block, head_block, router_block
+from workloads.kernels import Attention, Gemm, GroupedGemm, Memory, backward_of
+from workloads.layers import attention_block, dense_ffn_block, expert_block, head_block, router_block
 from workloads.memory import activation_bytes_per_microbatch, state_bytes
 from workloads.memory.params import StageParameters
 from workloads.mesh import build_mesh
