@@ -52,6 +52,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
         optimizer=state.optimizer,
         buffers=_exchange_bytes(work, skew)
         + _recomputed_bytes(work, stage)
+        + _copied_bytes(work, stage)
         + state.working
         + gradient_bytes_in_block(
             model,
@@ -71,10 +72,11 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
 def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     """Return the bytes that a microbatch adds while it trains the layers of a chunk of the model."""
     model, mesh, tokens, layers = work.model, work.mesh, work.rank_tokens, work.layers_of_model_chunk(model_chunk)
+    on_device = layers[work.offload_layers :]
     activations = activation_bytes_per_microbatch(
-        model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
+        model, mesh, on_device, tokens, work.recompute, sequence_length=work.sequence_length
     )
-    moe_layers = list(filter(model.is_moe_layer, layers))
+    moe_layers = list(filter(model.is_moe_layer, on_device))
     recompute = work.recompute_of(moe_layers[-1]) if moe_layers else work.recompute
     num_moe = sum(work.recompute_of(layer) == recompute for layer in moe_layers)  # the others keep nothing of experts
     experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, recompute, etp=mesh.strategy.etp)
@@ -114,6 +116,20 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     )
 
 
+def _copied_bytes(work: Work, stage: int) -> float:
+    """Return the activations of two layers on their way to the host or back."""
+    offloaded = filter(work.is_offloaded, work.layers_of(stage))
+    return 2 * max(
+        (
+            activation_bytes_per_microbatch(
+                work.model, work.mesh, [layer], work.rank_tokens, work.recompute, sequence_length=work.sequence_length
+            )
+            for layer in offloaded
+        ),
+        default=0.0,
+    )
+
+
 def _recomputed_bytes(work: Work, stage: int) -> float:
     """Return the bytes of the fullest layer that exist only while its backward pass runs, for they are recomputed."""
     if work.recompute.kind == "none":
@@ -135,7 +151,7 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
     logits = work.rank_head_tokens * model.padded_vocab(tp) / tp * model.logit_bytes
     return StageMemory(
-        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
+        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.weight_bytes),
         buffers=_exchange_bytes(work, skew),
         chunks=tuple(
             ChunkMemory(

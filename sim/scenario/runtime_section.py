@@ -7,6 +7,7 @@ from pydantic import BeforeValidator
 from sim.errors import InvalidValueError
 from sim.scenario.fields import Seconds, name_of
 from sim.scenario.sections import DerivedSection, keys_from
+from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
 from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
 
 __all__ = ["RuntimeSection"]
@@ -35,6 +36,9 @@ def _scopes(value: object) -> object:
     attention=name_of(lambda: ATTENTIONS),
     launch=name_of(lambda: LAUNCHES),
     graph_scope=Annotated[tuple[Scope, ...], BeforeValidator(_scopes, json_schema_input_type=list[Scope])],
+    fp8_recipe=name_of(lambda: FP8_RECIPES),
+    gather_dtype=name_of(lambda: GATHER_DTYPES),
+    dispatch_dtype=name_of(lambda: DISPATCH_DTYPES),
 )
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""
