@@ -57,6 +57,8 @@ class Gemm:
     """Inner dim, over which the product sums."""
     weight_gradient: bool = False
     """Whether the product is the gradient of a weight."""
+    input_gradient: bool = False
+    """Whether the product is the gradient of an input."""
     dtype: str | None = None
     """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
 
@@ -72,7 +74,7 @@ class Gemm:
     def backward(self) -> "tuple[Gemm, Gemm]":
         """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n]."""
         return (
-            Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n, dtype=self.dtype),
+            Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n, input_gradient=True, dtype=self.dtype),
             Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m, weight_gradient=True, dtype=self.dtype),
         )
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
+from sim.build.device_profile import profile_of
 from sim.build.hints import with_tried_hint
 from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
@@ -167,6 +168,7 @@ def _build(scenario: Scenario) -> Built:
         seed=spec.seed,
         network=spec.network,
         runtime=runtime_of(scenario),
+        profile=profile_of(scenario, cluster.device),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         precision=workload.precision,

@@ -8,6 +8,7 @@ from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import LoadLog, PairLog
 from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
 from topology.cluster import Cluster
+from topology.profiles import DeviceProfile
 from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 
 __all__ = ["Costs"]
@@ -24,6 +25,7 @@ class Costs:
         network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
         sms: Mapping[str, TransferSms] | None = None,
+        profile: DeviceProfile | None = None,
     ) -> None:
         """Price what runs on `cluster`.
 
@@ -38,12 +40,14 @@ class Costs:
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
+        profile
+            Measured kernels of the device; None: the closed form of the device.
         """
         if sms is None:
             sms = exchange_sms(network)
         self.cluster = cluster
         self.is_random = is_random
-        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
+        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, profile=profile)
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()

@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
-from topology.profiles.operations import FORMATS, OPERATIONS, Format, Operation, roofline_s
+from topology.profiles.operations import FORMATS, OPERATIONS, Format, Operation, Shape, roofline_s
 from topology.profiles.profile_csv import MeasuredRows
 from topology.profiles.table import MeasuredTable
 
-__all__ = ["DeviceProfile", "Estimate"]
+__all__ = ["DeviceProfile", "Estimate", "Slowdown"]
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +35,22 @@ class Estimate:
     """Time of each shape."""
     extrapolated: NDArray[np.bool_] | bool
     """Whether a shape lies outside of what was measured."""
+    operation: str
+    """The operation whose measured points answered."""
+    format: str
+    """The format whose measured points answered."""
+    kernel: str
+    """The kernel whose measured points answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slowdown:
+    """Times of shapes over their rooflines."""
+
+    slowdown: Floats
+    """Shape [N]."""
+    extrapolated: NDArray[np.bool_]
+    """Whether a shape lies outside of what was measured. Shape [N]."""
     operation: str
     """The operation whose measured points answered."""
     format: str
@@ -112,18 +128,37 @@ class DeviceProfile:
             The operation or format is unknown, or a size is missing, unknown or no number above 0.
         """
         check_shape(operation, fmt, shape)
-        found = self.find(operation, fmt, kernel)
-        if found is None:
-            return None
         complete = OPERATIONS[operation].complete(shape)
-        slowdown, extrapolated = self._table(*found).slowdown(complete)
-        if found[0] != operation:
-            slowdown = slowdown * OPERATIONS[operation].fallback_slowdown
-        time_s = slowdown * roofline_s(operation, fmt, complete, self.device)
+        answer = self.slowdown(operation, fmt, complete, kernel=kernel)
+        if answer is None:
+            return None
+        time_s = answer.slowdown * roofline_s(operation, fmt, complete, self.device)
         is_number = all(np.ndim(size) == 0 for size in shape.values())
         return Estimate(
             time_s=float(time_s[0]) if is_number else time_s,
-            extrapolated=bool(extrapolated[0]) if is_number else extrapolated,
+            extrapolated=bool(answer.extrapolated[0]) if is_number else answer.extrapolated,
+            operation=answer.operation,
+            format=answer.format,
+            kernel=answer.kernel,
+        )
+
+    def slowdown(self, operation: str, fmt: str, shape: Shape, *, kernel: str | None = None) -> Slowdown | None:
+        """Return the time of complete shapes [N] over the roofline, unchecked; None where nothing answers."""
+        found = self.find(operation, fmt, kernel)
+        if found is None:
+            return None
+        factor, name = 1.0, operation
+        while name != found[0]:
+            known = OPERATIONS[name]
+            factor, shape, name = (
+                factor * known.fallback_slowdown,
+                known.fallback_shape(shape),
+                str(known.falls_back_to),
+            )
+        slowdown, extrapolated = self._table(*found).slowdown(shape)
+        return Slowdown(
+            slowdown=factor * slowdown,
+            extrapolated=extrapolated,
             operation=found[0],
             format=found[1],
             kernel=found[2],
