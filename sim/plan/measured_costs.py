@@ -90,8 +90,8 @@ class MeasuredCosts:
             return []
         names = ", ".join(f"{name} {count} of {self._asked[name]}" for name, count in self._extrapolated.items())
         return [
-            f"profile: kernels of {self._device.name} outside of the measured shapes are extrapolated with the efficiency "
-            f"of the nearest shapes: {names}."
+            f"profile: kernels of {self._device.name} outside of the measured shapes are extrapolated with the "
+            f"efficiency of the nearest shapes: {names}."
         ]
 
     # ---- private -------------------------------------------------------------------------------------------------
