@@ -42,5 +42,5 @@ def why_profile(profile: DeviceProfile | None, device: Device) -> tuple[str, str
     if profile is not None:
         return f"{profile.num_rows:,} measured kernels", f"the bundled profile of {device.name} prices kernels"
     if device.name in PROFILES:
-        return CLOSED_FORM, f"cluster.device changes figures of {device.name} that prices follow from: the closed form"
+        return CLOSED_FORM, f"cluster.device has constants of its own for the closed form of {device.name}"
     return CLOSED_FORM, f"there is no bundled profile of {device.name}: its closed form prices kernels"

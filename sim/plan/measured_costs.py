@@ -145,7 +145,7 @@ class MeasuredCosts:
         slowdown = self._slowdown(operation, fmt, OPERATIONS[operation].complete(sizes))
         if slowdown is None:
             return None
-        compute_s = flops / (self._device.peak_bf16_flops_per_s * FORMATS[fmt].peak_over_bf16)
+        compute_s = flops / FORMATS[fmt].peak_flops_per_s(self._device)
         memory_s = num_bytes / self._device.memory_bandwidth_bytes_per_s
         return float(slowdown[0]) * (max(compute_s, memory_s) + LAUNCH_S)
 

@@ -50,7 +50,9 @@ FORMAT_ALIASES: Final = {"bfloat16": "bf16", "float16": "bf16", "fp16": "bf16", 
 
 @cache
 def bundled_profile(device: Device, preferred: tuple[str, ...] = ()) -> DeviceProfile | None:
-    """Return the bundled profile of a device; None where there is none, or where figures that price kernels differ.
+    """Return the bundled profile of a device; None where there is none, or where the device has constants of its own.
+
+    Another peak or bandwidth moves the roofline, over which kernels are as slow as on the device as sold.
 
     >>> from dataclasses import replace
     >>> h100 = get_device("h100-sxm")
@@ -59,11 +61,10 @@ def bundled_profile(device: Device, preferred: tuple[str, ...] = ()) -> DevicePr
     >>> bundled_profile(replace(h100, gemm_efficiency=0.5)) is None  # whoever states an efficiency means it
     True
     """
-    if device.name not in PROFILES or _kernel_figures(device) != _kernel_figures(DEVICES[device.name]):
+    if device.name not in PROFILES or _fitted(device) != _fitted(DEVICES[device.name]):
         return None
-    own, *others = PROFILES[device.name]
-    borrowed = [(DEVICES[MEASURED_ON[name]], measured_rows(name)) for name in others]
-    return DeviceProfile(device, measured_rows(own), borrowed=borrowed, preferred=preferred)
+    measured = [(DEVICES[MEASURED_ON[name]], measured_rows(name)) for name in PROFILES[device.name]]
+    return DeviceProfile(device, [], borrowed=measured, preferred=preferred)
 
 
 def kernel_time(
@@ -119,12 +120,9 @@ def measured_rows(name: str) -> list[MeasuredRows]:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _kernel_figures(device: Device) -> tuple[object, ...]:
-    """Return the figures of a device that the price of a kernel follows from."""
+def _fitted(device: Device) -> tuple[object, ...]:
+    """Return the constants of a device by which its closed form was fitted to measured kernels."""
     return (
-        device.peak_bf16_flops_per_s,
-        device.peak_fp8_flops_per_s,
-        device.memory_bandwidth_bytes_per_s,
         device.num_sms,
         device.gemm_efficiency,
         device.fp8_efficiency_ratio,
