@@ -177,6 +177,13 @@ def test_every_device_with_a_profile_is_measured_itself_or_has_the_chip_of_one_t
         assert profile.num_rows >= sum(len(rows.time_s) for rows in measured_rows(names[0]))
 
 
+def test_a_device_with_more_power_is_faster_at_what_it_borrows():
+    shape = {"batch": 1, "heads": 128, "kv_heads": 128, "length": 4096, "head_dim": 192, "value_dim": 128}
+    slow, fast = (kernel_time(device, "attention_backward", **shape) for device in ("a100-pcie-80gb", "a100-sxm-80gb"))
+    assert slow.kernel == fast.kernel == "te"
+    assert slow.time_s / fast.time_s == pytest.approx(271.2 / 252.9, rel=1e-3)
+
+
 def test_twice_the_bandwidth_or_peak_halves_what_is_bound_by_it_and_a_constant_of_the_closed_form_ends_the_profile():
     faster = replace(H100, memory_bandwidth_bytes_per_s=6.7e12, peak_bf16_flops_per_s=1978e12)
     norm, product = {"rows": 4096, "width": 8192}, {"m": 4096, "n": 8192, "k": 8192}

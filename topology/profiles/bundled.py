@@ -3,6 +3,7 @@
 The files in `data/` restate public measurements; each names its sources and their licences in its first lines.
 """
 
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -16,7 +17,7 @@ from topology.profiles.operations import FORMATS
 from topology.profiles.profile import DeviceProfile, Estimate
 from topology.profiles.profile_csv import MeasuredRows, parse_profile
 
-__all__ = ["FORMAT_ALIASES", "MEASURED_ON", "PROFILES", "bundled_profile", "kernel_time", "measured_rows"]
+__all__ = ["CLOCKS", "FORMAT_ALIASES", "MEASURED_ON", "PROFILES", "bundled_profile", "kernel_time", "measured_rows"]
 
 MEASURED_ON: Final = {
     "a100_sxm": "a100-sxm-80gb",
@@ -44,6 +45,9 @@ PROFILES: Final = {
 }
 """Device -> its files: its own one first, then those of devices with the same chip, from which it borrows."""
 
+CLOCKS: Final = {"a100-pcie-80gb": 252.9 / 271.2, "a100-pcie-40gb": 252.9 / 271.2}
+"""Clock under load of a device over that of its chip at full power, by the largest products of each (mamf)."""
+
 FORMAT_ALIASES: Final = {"bfloat16": "bf16", "float16": "bf16", "fp16": "bf16", "sq": "int8"}
 """Other names of formats, as tables and frameworks write them."""
 
@@ -63,8 +67,8 @@ def bundled_profile(device: Device, preferred: tuple[str, ...] = ()) -> DevicePr
     """
     if device.name not in PROFILES or _fitted(device) != _fitted(DEVICES[device.name]):
         return None
-    measured = [(DEVICES[MEASURED_ON[name]], measured_rows(name)) for name in PROFILES[device.name]]
-    return DeviceProfile(device, [], borrowed=measured, preferred=preferred)
+    measured = [(_under_load(DEVICES[MEASURED_ON[name]]), measured_rows(name)) for name in PROFILES[device.name]]
+    return DeviceProfile(_under_load(device), [], borrowed=measured, preferred=preferred)
 
 
 def kernel_time(
@@ -118,6 +122,11 @@ def measured_rows(name: str) -> list[MeasuredRows]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _under_load(device: Device) -> Device:
+    """Return a device with the peak that its power allows, so that devices with another power borrow from it."""
+    return replace(device, peak_bf16_flops_per_s=device.peak_bf16_flops_per_s * CLOCKS.get(device.name, 1.0))
 
 
 def _fitted(device: Device) -> tuple[object, ...]:

@@ -78,15 +78,20 @@ class DeviceProfile:
         borrowed: Iterable[tuple[Device, Iterable[MeasuredRows]]] = (),
         preferred: Sequence[str] = (),
     ) -> None:
-        """Take the rows measured on `device`, those of others with the same chip, and kernels that answer first."""
+        """Take the rows measured on `device`, and kernels that answer first.
+
+        Operations and formats that are not among the rows are borrowed from other devices, in their order.
+        """
         self.device = device
         self._preferred = tuple(preferred)
         self._sources: dict[tuple[str, str], dict[str, _Source]] = {}
         self._tables: dict[tuple[str, str, str], MeasuredTable] = {}
         for owner, measured in ((device, rows), *borrowed):
+            known = set(self._sources)
             for group in measured:
-                kernels = self._sources.setdefault((group.operation, group.format), {})
-                kernels.setdefault(group.kernel, _Source(rows=group, device=owner))
+                key = (group.operation, group.format)
+                if key not in known:
+                    self._sources.setdefault(key, {})[group.kernel] = _Source(rows=group, device=owner)
 
     @property
     def num_rows(self) -> int:
