@@ -2,7 +2,7 @@
 
 Model
 -----
-    Gemm         [m, k] x [k, n]                         2 m n k FLOPs
+    Gemm         [m, k] x [k, n], `batch` of them        2 m n k * batch FLOPs
     GroupedGemm  [tokens[r, e], k] x [k, n] per expert   2 n k * sum over experts
     Attention    fused scores, softmax and values        as given
     Scan         a recurrent state over a sequence       as given
@@ -14,12 +14,23 @@ that a device and its measured profile need to price the kernel.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ATTENTION_OPERATIONS", "MEMORY_OPERATIONS", "Attention", "Gemm", "GroupedGemm", "Kernel", "Memory", "Scan"]
+__all__ = [
+    "ATTENTION_OPERATIONS",
+    "MEMORY_OPERATIONS",
+    "STREAMED_IN_TRAINING",
+    "Attention",
+    "Gemm",
+    "GroupedGemm",
+    "Kernel",
+    "Memory",
+    "MemoryOperation",
+    "Scan",
+]
 
 ATTENTION_OPERATIONS: Final[dict[str, str]] = {
     "attention": "query heads share key and value heads (GQA, MHA), all of one width; training and prefill",
@@ -28,19 +39,51 @@ ATTENTION_OPERATIONS: Final[dict[str, str]] = {
 }
 """What a kernel of `Attention` computes, by name."""
 
-MEMORY_OPERATIONS: Final[dict[str, str]] = {
-    "norm": "RMS norm or layer norm of rows",
-    "swiglu": "gated activation: two halves of a row become one",
-    "gelu": "activation of each element",
-    "gate": "product of a row with its gate",
-    "convolution": "short convolution over the tokens of a sequence",
-    "permute": "copies of tokens are put in the order of their experts",
-    "unpermute": "copies of a token are weighed and summed in the order of the tokens",
-    "softmax": "softmax of a row and its loss, over the vocabulary",
-    "embedding": "rows of the embedding are looked up, or their gradients are added",
-    "optimizer": "a step of the optimizer, by the parameter",
+
+class MemoryOperation(NamedTuple):
+    """What a kernel of `Memory` does."""
+
+    meaning: str
+    """What is done to a row, for documents."""
+    backward: float = 1.0
+    """Bytes of the backward kernel over those of the forward kernel, where `Memory.backward_bytes` is not given."""
+
+
+MEMORY_OPERATIONS: Final[dict[str, MemoryOperation]] = {
+    "norm": MemoryOperation("RMS norm or layer norm", 3 / 2),  # reads input and gradient, writes a gradient
+    "swiglu": MemoryOperation("gated activation: two halves of a row become one", 5 / 3),  # reads 1 + 2, writes 2
+    "gelu": MemoryOperation("activation of each element", 3 / 2),
+    "gate": MemoryOperation("product of a row with its gate", 5 / 3),
+    "residual_add": MemoryOperation("a block's output is added to the residual stream"),  # two gradients meet there
+    "dropout_add": MemoryOperation("the same after dropout, in one kernel that also writes the mask"),
+    "dropout": MemoryOperation("dropout, which writes its mask"),
+    "rotary": MemoryOperation("rotary embedding of queries and keys"),
+    "convolution": MemoryOperation("short convolution over the tokens of a sequence", 3 / 2),
+    "softmax": MemoryOperation("softmax of a row, with its scale and mask", 3 / 2),  # reads result and gradient
+    "cross_entropy": MemoryOperation("softmax over the vocabulary, and the loss"),
+    "router": MemoryOperation("softmax over experts, and the choice of the best"),
+    "permute": MemoryOperation("copies of tokens are put in the order of their experts"),
+    "unpermute": MemoryOperation("copies of a token are weighed and summed in the order of the tokens"),
+    "sort_chunks": MemoryOperation("copies that arrived from each rank are put in the order of the local experts"),
+    "embedding": MemoryOperation("rows of the embedding are looked up, or their gradients are added", 3 / 2),
+    "gradient_add": MemoryOperation("a gradient is added to the sum of the microbatches"),
+    "gradient_norm": MemoryOperation("sum of the squares of gradients"),
+    "unscale": MemoryOperation("gradients are divided by the scale of the loss (fp16)"),
+    "optimizer": MemoryOperation("a step of the optimizer, by the parameter"),
+    "copy": MemoryOperation("a tensor is written in another type"),
+    "zero_fill": MemoryOperation("a tensor is set to zero"),
 }
 """What a kernel of `Memory` does, by name."""
+
+
+STREAMED_IN_TRAINING: Final = frozenset({"norm", "swiglu", "rotary", "embedding"})
+"""Operations whose kernels differ between software that serves and software that trains.
+
+vLLM's kernels (Vidur's profile) reach a third to a half of the memory bandwidth. Those of apex and Transformer Engine
+keep a row in registers and stream: sequence parallelism, which leaves a rank an eighth of norms and dropouts, saves
+0.5 ms of the forward pass of a layer (Korthikanti et al. 2022, table 4), of which norms at a third would take 0.5 ms
+alone; SimuMax counts 0.67 of a B200's bandwidth for them, as for every streaming kernel.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +98,18 @@ class Gemm:
     """Columns of the result."""
     k: int
     """Inner dim, over which the product sums."""
+    batch: int = 1
+    """Products of this shape in one launch: one of each head and sequence where attention is not fused."""
+    has_weight: bool = True
+    """Whether the right factor is a weight; False: both factors are activations."""
     weight_gradient: bool = False
+<<<<<<< HEAD
     """Whether the product is the gradient of a weight."""
     input_gradient: bool = False
     """Whether the product is the gradient of an input."""
+=======
+    """Whether the product is the gradient of a weight, which is added to the sum of the microbatches."""
+>>>>>>> main
     dtype: str | None = None
     """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
 
@@ -69,13 +120,18 @@ class Gemm:
         >>> Gemm(kind="attention", m=2, n=3, k=4).flops
         48.0
         """
-        return 2.0 * self.m * self.n * self.k
+        return 2.0 * self.m * self.n * self.k * self.batch
 
     def backward(self) -> "tuple[Gemm, Gemm]":
         """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n]."""
         return (
+<<<<<<< HEAD
             Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n, input_gradient=True, dtype=self.dtype),
             Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m, weight_gradient=True, dtype=self.dtype),
+=======
+            replace(self, n=self.k, k=self.n),
+            replace(self, m=self.k, k=self.m, weight_gradient=self.has_weight),
+>>>>>>> main
         )
 
 
@@ -181,6 +237,8 @@ class Memory:
     """Elements of a row that the kernel writes."""
     num_bytes: float | NDArray[np.float64]
     """Bytes read and written, of every rank alike or of each. A number or shape [R]."""
+    backward_bytes: float | None = None
+    """Bytes of the backward kernel, 0 where there is none; None: as `MEMORY_OPERATIONS` says."""
     is_backward: bool = False
     """Whether the kernel makes gradients."""
 
@@ -189,9 +247,19 @@ class Memory:
         """FLOPs of elementwise kernels are not counted."""
         return 0.0
 
-    def backward(self) -> "tuple[Memory]":
-        """Return the kernel of the gradient, which also reads an input of the forward pass."""
-        return (replace(self, num_bytes=1.5 * self.num_bytes, is_backward=True),)
+    def backward(self) -> "tuple[Memory, ...]":
+        """Return the kernel of the gradient.
+
+        >>> Memory(kind="attention", operation="norm", rows=2, width=4, num_bytes=32.0).backward()[0].num_bytes
+        48.0
+        """
+        if self.backward_bytes == 0:
+            return ()
+        num_bytes: float | NDArray[np.float64]
+        num_bytes = MEMORY_OPERATIONS[self.operation].backward * self.num_bytes
+        if self.backward_bytes is not None:
+            num_bytes = self.backward_bytes
+        return (replace(self, num_bytes=num_bytes, is_backward=True),)
 
 
 Kernel = Gemm | GroupedGemm | Attention | Scan | Memory

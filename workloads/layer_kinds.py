@@ -234,4 +234,5 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         has_sinks=model.attention_sinks,
         has_gate=model.attn_output_gate,
         is_rotary=model.unfused_rotary_embedding,
+        has_rotary=model.n_positions == 0,
     )

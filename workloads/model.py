@@ -77,9 +77,9 @@ class ModelSpec:
     dtype: str = "bf16"
     """Type of weights and activations: bf16, fp16 or fp8."""
     fused_attention: bool = True
-    """Whether attention never keeps its scores for the backward pass; false costs memory, not time."""
+    """Whether scores stay inside of a kernel; false: they pass through memory and are kept for the backward pass."""
     dropout: bool = False
-    """Whether dropout keeps its masks, which costs memory, not time."""
+    """Whether dropout runs, and keeps its masks."""
     q_lora_rank: int | None = None
     """Width of the latent of the queries of MLA; None: queries are projected from the hidden state."""
     kv_lora_rank: int | None = None
@@ -107,7 +107,7 @@ class ModelSpec:
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
     unfused_rotary_embedding: bool = False
-    """Whether a kernel of its own rotates queries and keys and keeps both and the projection: memory, not time."""
+    """Whether a kernel of its own rotates queries and keys and keeps both and the projection: memory alone."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None

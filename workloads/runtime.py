@@ -20,6 +20,10 @@ class Runtime:
     attention: str | None = None
     """`fused`: scores stay in the attention kernel; `unfused`: they are written and read; null: as
     `model.fused_attention` says."""
+    overlap_grad_reduce: bool = False
+    """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
+    overlap_param_gather: bool = False
+    """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
 
 
 DEFAULT_RUNTIME: Final = "ideal"

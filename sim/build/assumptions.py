@@ -201,6 +201,8 @@ def warnings_of(work: Work) -> list[str]:
         warnings += _of_groups(axis, work.cluster.node_of(groups), per_node)
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    if work.fsdp is not None and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
+        warnings.append("parallel.fsdp splits nothing: there is one replica of every parameter.")
     warnings += _of_node_limit(work)
     warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:

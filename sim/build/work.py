@@ -21,7 +21,15 @@ from topology.profiles import DeviceProfile
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.conventions import NOT_BUILT
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
+from workloads.memory import (
+    MEGATRON_PRECISION,
+    ZERO_LEVELS,
+    Fsdp,
+    Precision,
+    Recompute,
+    Sharding,
+    StageParameters,
+)
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
@@ -88,6 +96,8 @@ class Work:
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
     """0: every replica holds the optimizer; 1: the replicas split the optimizer; 2: gradients too; 3: weights too."""
+    fsdp: Fsdp | None = None
+    """Fully sharded data parallelism, which excludes `zero`."""
     precision: Precision = MEGATRON_PRECISION
     """Types of gradients and optimizer states (training)."""
     chunk_layers: tuple[int, ...]
@@ -221,6 +231,14 @@ class Work:
             [Remedy({"parallel.stage_layers": self._even_split()}, str(self._even_split()))],
         )
         _require(
+            not (self.has_two_replicas and self.fsdp is not None),
+            "parallel.fsdp",
+            f"be none with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
+            "supported yet)",
+            "hybrid" if self.fsdp is not None and self.fsdp.num_instances > 1 else "full",
+            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
+        )
+        _require(
             not (self.has_two_replicas and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
             "parallel.zero",
             f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
@@ -292,6 +310,11 @@ class Work:
         raise InvalidValueError(
             f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}."
         ).with_remedies([Remedy({"parallel.strategy": without.name}, f"{without.name} (without {axis.upper()})")])
+
+    @property
+    def sharding(self) -> Sharding:
+        """Which states the data-parallel replicas split."""
+        return ZERO_LEVELS[self.zero] if self.fsdp is None else self.fsdp.sharding
 
     @property
     def num_microbatches(self) -> int:
@@ -388,6 +411,33 @@ class Work:
         return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
+    def overlaps_grad_reduce(self) -> bool:
+        """Whether gradients are reduced next to backward passes: the runtime does so wherever that can be."""
+        return self.runtime.overlap_grad_reduce and self.why_no_overlap is None
+
+    @property
+    def overlaps_param_gather(self) -> bool:
+        """Whether parameters are gathered next to forward passes: the runtime does so wherever that can be."""
+        return self.runtime.overlap_param_gather and self.why_no_overlap is None and self.zero == 1
+
+    @property
+    def why_no_overlap(self) -> str | None:
+        """Why data-parallel exchanges cannot overlap with passes; None where they can."""
+        if not self.kind.trains:
+            return "in a forward pass, which has no gradients"
+        if self.fsdp is not None:
+            return "with parallel.fsdp, which exchanges next to layers without it"
+        if self.zero >= _SHARDED_GRADIENTS:
+            return f"with parallel.zero {self.zero}, which exchanges in every pass (not supported yet)"
+        if self.mesh.convention.experts_span_stages:
+            return (
+                f"under the convention {self.mesh.convention.name}, whose experts serve all stages (not supported yet)"
+            )
+        if self.has_two_replicas:
+            return f"with schedule.kind {self.schedule}, whose stages hold two copies of the model (not supported yet)"
+        return None
+
+    @property
     def visits_of_stage(self) -> int:
         """How often a microbatch visits each stage on its way forward."""
         return self.chunk_layout.num_model_chunks // self.mesh.num_stages
@@ -422,6 +472,13 @@ class Work:
         layers = range(first, first + self.chunk_layers[chunk])
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
+
+    def recompute_of(self, layer: int) -> Recompute:
+        """Return what the backward pass of layer number `layer` computes again."""
+        if self.recompute.num_layers is None:
+            return self.recompute
+        chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
+        return self.recompute.of_layer(next(layers.index(layer) for layers in chunks if layer in layers))
 
     def num_hidden_states_after(self, chunk: int) -> int:
         """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""

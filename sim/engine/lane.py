@@ -73,6 +73,7 @@ class Lane:
 
     def run(self) -> Steps:
         """Run all passes, then what follows them."""
+        yield from self._run_ops(Pass("O", -1, -1), self._run_state.plan.before_passes(self.stage, self.lane))
         while (step := self._schedule.next_pass(self.stage, self._run_state.clock.now_ns)) is not None:
             inputs = self._run_state.plan.inputs(self.stage, step)
             yield from self._await_inputs(step, inputs)
@@ -214,7 +215,12 @@ class Lane:
             yield started.done
             if self._env.now > since_ns:
                 self._note_span(
-                    "await", started.op.kind, step, since_ns=since_ns, released_by=started.row, layer=started.op.layer
+                    "await",
+                    started.op.kind,
+                    step,
+                    since_ns=since_ns,
+                    released_by=self._last_row,
+                    layer=started.op.layer,
                 )
         self._last_row = self._run_state.recorder.latest([self._last_row, started.row])
 

@@ -24,6 +24,7 @@ class Costs:
         dtype: str,
         network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
+        gradient_bytes: int | None = None,
         sms: Mapping[str, TransferSms] | None = None,
         profile: DeviceProfile | None = None,
     ) -> None:
@@ -37,6 +38,8 @@ class Costs:
             How transfers are simulated.
         is_random
             Whether tokens choose at random, so that no exchange and no experts' kernel comes twice.
+        gradient_bytes
+            Bytes of a gradient in the sum of the microbatches; None: nothing is trained.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -47,7 +50,11 @@ class Costs:
             sms = exchange_sms(network)
         self.cluster = cluster
         self.is_random = is_random
+<<<<<<< HEAD
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, profile=profile)
+=======
+        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes)
+>>>>>>> main
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()

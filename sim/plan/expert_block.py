@@ -36,7 +36,7 @@ from sim.plan.expert_router import RoutedLayer
 from sim.plan.kernel_costs import Block
 from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
 from workloads.kernels import Kernel
-from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
+from workloads.layers import backward_of, expert_block, norm_of, permute, router_block, shared_expert_block
 
 __all__ = ["ExpertBlock"]
 
@@ -86,7 +86,7 @@ class ExpertBlock:
         recompute, model = self._work.recompute, self._work.model
         if recompute.recomputes("moe"):
             return []
-        norm = router_block(model.moe_ffn, routed.owned_tokens)[:1]
+        norm = norm_of(router_block(model.moe_ffn, routed.owned_tokens))
         kernels: list[Kernel] = norm if recompute.recomputes("layernorm") else []
         if recompute.recomputes("shared_experts"):
             kernels += shared_expert_block(model.moe_ffn, routed.owned_tokens)

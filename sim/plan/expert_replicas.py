@@ -93,7 +93,7 @@ class ExpertReplicas:
     def _sums(self, position: LanePosition, replicated: dict[tuple[int, ...], int]) -> tuple[Transfer, ...]:
         """Return the sums whose first rank is in a lane: all of its groups under `megatron`."""
         work, (stage, lane) = self._work, position
-        parts = work.mesh.expert_dp_groups(stage).shape[1] if work.zero else 1
+        parts = work.sharding.num_shards(work.mesh.expert_dp_groups(stage).shape[1])
         expert_bytes = work.expert_slice.expert.num_params * work.precision.gradient_bytes / parts
         own = set(work.mesh.lanes(stage)[lane].tolist())
         groups = [
@@ -110,11 +110,11 @@ class ExpertReplicas:
     def _relocated_bytes_per_param(self, stage: int) -> float:
         """Return what a rank receives for each parameter of a relocated expert."""
         work = self._work
-        parts = work.mesh.expert_dp_groups(stage).shape[1]
-        weight_bytes = work.model.dtype_bytes / (parts if work.zero == 3 else 1)
+        parts = work.sharding.num_shards(work.mesh.expert_dp_groups(stage).shape[1])
+        weight_bytes = work.model.dtype_bytes / (parts if work.sharding.weights else 1)
         if not work.kind.trains:
             return weight_bytes
-        return weight_bytes + work.precision.optimizer_bytes / (parts if work.zero else 1)
+        return weight_bytes + work.precision.optimizer_bytes / parts
 
 
 def experts_by_ranks(slots: Ranks) -> dict[tuple[int, ...], int]:

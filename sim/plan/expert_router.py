@@ -238,10 +238,9 @@ class ExpertRouter:
     def _gathers(self, position: LanePosition, on_hosts: NDArray[np.int64]) -> list[Trip]:
         """Return the gathers around the experts of N draws, of tokens in slots of hosts [N, H, C]; none without any."""
         work, (stage, lane) = self.work, position
-        of_token = float(work.model.hidden * work.model.dtype_bytes)
-        if work.gathers_tokens:
+        if work.gathers_tokens:  # before the router, and before a projection to the latent of experts
             ranks = work.mesh.lanes(stage)[lane]
-            num_bytes = work.owned_tokens * ranks.size * of_token
+            num_bytes = float(work.owned_tokens * ranks.size * work.model.hidden * work.model.dtype_bytes)
             of_lane = (
                 (self.costs.transfers.collective(operation, ranks, num_bytes, group=lane),)
                 for operation in ("all_gather", "reduce_scatter")
@@ -249,9 +248,12 @@ class ExpertRouter:
             return [cast("Trip", tuple(of_lane))] * len(on_hosts)
         if work.mesh.strategy.etp == 1 or work.has_replicated_tokens:
             return []
-        groups = work.mesh.etp_groups_of_lane(stage, lane)
+        groups, of_copy = (
+            work.mesh.etp_groups_of_lane(stage, lane),
+            float(work.model.expert_hidden * work.model.dtype_bytes),
+        )
         return self.costs.gathers.trips(
-            groups, on_hosts.sum(axis=2) * of_token, mean_bytes=work.copies_per_host * of_token, group=lane
+            groups, on_hosts.sum(axis=2) * of_copy, mean_bytes=work.copies_per_host * of_copy, group=lane
         )
 
     def _distinct_tokens(self, by_slot: NDArray[np.int64], group: Ranks, drawn: "_Draws") -> Tokens:

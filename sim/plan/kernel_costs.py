@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from sim.plan.measured_costs import MeasuredCosts
 from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
+<<<<<<< HEAD
 from topology.device import Device
 from topology.profiles import DeviceProfile
 from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
+=======
+from topology.device import OUTPUT_BYTES, Device
+from workloads.kernels import STREAMED_IN_TRAINING, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
+>>>>>>> main
 
-__all__ = ["Block", "KernelCosts"]
+__all__ = ["Block", "KernelCosts", "makes_weight_gradient"]
 
 Times = NDArray[np.int64]
 Block = Callable[[NDArray[np.int64]], list[Kernel]]
@@ -31,13 +36,32 @@ class KernelCosts:
     """Prices of kernels on one device."""
 
     def __init__(
+<<<<<<< HEAD
         self, device: Device, *, dtype: str, is_random: bool = False, profile: DeviceProfile | None = None
     ) -> None:
         """Under `is_random` tokens choose their experts at random, so that no kernel of these comes twice."""
         self.measured = None if profile is None else MeasuredCosts(profile, dtype=dtype)
         """Prices of the device's profile, where there is one."""
+=======
+        self, device: Device, *, dtype: str, is_random: bool = False, gradient_bytes: int | None = None
+    ) -> None:
+        """Price kernels on `device`.
+
+        Parameters
+        ----------
+        dtype
+            Type in which kernels compute.
+        is_random
+            Whether tokens choose their experts at random, so that no kernel of these comes twice.
+        gradient_bytes
+            In training, bytes of a gradient in the sum of the microbatches, to which a product adds the gradient of a
+            weight: it reads and writes the sum (Megatron-LM, `gradient_accumulation_fusion`). None: nothing is trained.
+        """
+>>>>>>> main
         self._device = device
         self._dtype = dtype
+        self._trains = gradient_bytes is not None
+        self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
         self._is_random = is_random
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
@@ -99,7 +123,7 @@ class KernelCosts:
                 kernel.kind,
                 self.kernel_ns(kernel, len(flat)).reshape(ranks),
                 np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
-                _makes_weights(kernel),
+                makes_weight_gradient(kernel),
             )
             for kernel in block(flat)
         ]
@@ -123,7 +147,7 @@ class KernelCosts:
                     layer=layer,
                     duration_ns=duration_ns,
                     flops=flops,
-                    is_weight_gradient=_makes_weights(kernel),
+                    is_weight_gradient=makes_weight_gradient(kernel),
                 )
             )
         return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
@@ -156,6 +180,7 @@ class KernelCosts:
 
     def _rounded_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         device, dtype = self._device, self._dtype
+<<<<<<< HEAD
         time_s: float | NDArray[np.float64] | None
         if isinstance(kernel, GroupedGemm) and _has_one_expert(kernel.tokens):
             return self._one_expert_ns(kernel)
@@ -164,22 +189,45 @@ class KernelCosts:
             pass
         elif isinstance(kernel, Gemm):
             time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=kernel.dtype or dtype)
+=======
+        time_s: float | NDArray[np.float64]
+        if isinstance(kernel, Gemm):
+            time_s = self._gemm_s(kernel)
+>>>>>>> main
         elif isinstance(kernel, GroupedGemm):
             time_s = self._grouped_s(kernel, kernel.tokens)
         elif isinstance(kernel, (Attention, Scan)):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:
-            time_s = device.memory_time_s(kernel.num_bytes)
+            is_streamed = self._trains and kernel.operation in STREAMED_IN_TRAINING
+            time_s = device.memory_time_s(kernel.num_bytes, operation=None if is_streamed else kernel.operation)
         times_s = np.asarray(time_s, dtype=float)
         return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
 
+    def _gemm_s(self, kernel: Gemm) -> float:
+        """Return the time of a product; several of one shape are a grouped product, each with its own factors."""
+        device, dtype = self._device, kernel.dtype or self._dtype
+        if kernel.batch > 1:
+            rows = np.full(kernel.batch, kernel.m)
+            return float(device.grouped_gemm_time_s(rows, kernel.n, kernel.k, dtype=dtype))
+        moved = self._sum_bytes if kernel.weight_gradient else OUTPUT_BYTES
+        return device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype, output_bytes=moved)
+
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+<<<<<<< HEAD
         device = self._device
         measured_s = None if self.measured is None else self.measured.grouped_s(kernel, tokens)
         if measured_s is not None:
             return measured_s
         price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
         return price(tokens, kernel.n, kernel.k, dtype=self._dtype)
+=======
+        device, dtype = self._device, self._dtype
+        if kernel.weight_gradient:
+            sums = self._sum_bytes
+            return device.grouped_weight_gradient_time_s(tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums)
+        return device.grouped_gemm_time_s(tokens, kernel.n, kernel.k, dtype=dtype)
+>>>>>>> main
 
     def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
         """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
@@ -192,12 +240,17 @@ class KernelCosts:
         return known[tokens]
 
 
+<<<<<<< HEAD
 def _has_one_expert(tokens: NDArray[np.int64]) -> bool:
     """Tell whether each rank has one expert, with so few tokens that they can be looked up."""
     return tokens.shape[-1] == 1 and bool(tokens.max(initial=0) < _MOST_TOKENS)
 
 
 def _makes_weights(kernel: Kernel) -> bool:
+=======
+def makes_weight_gradient(kernel: Kernel) -> bool:
+    """Tell whether a kernel makes gradients of weights, which a pass W may run apart."""
+>>>>>>> main
     return isinstance(kernel, (Gemm, GroupedGemm)) and kernel.weight_gradient
 
 

@@ -58,7 +58,11 @@ class PipelinePlan:
             dtype=work.model.dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
+<<<<<<< HEAD
             profile=work.profile,
+=======
+            gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
+>>>>>>> main
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
@@ -67,7 +71,7 @@ class PipelinePlan:
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.network.fidelity
         self.num_sms = self.costs.num_sms
-        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes)
+        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
 
     @cached_property
@@ -132,6 +136,10 @@ class PipelinePlan:
         )
         return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return what a lane starts before its first pass."""
+        return self.lowering.before_passes(LanePosition(stage, lane))
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
         if not self.work.kind.trains:
@@ -152,8 +160,14 @@ class PipelinePlan:
     def _weight_share(self) -> float:
         """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
         work, layers = self.work, self.work.layers
-        kept = activation_bytes_per_microbatch(
-            work.model, work.mesh, layers, work.tokens, work.recompute, sequence_length=work.sequence_length
+        chunks: list[Sequence[int]] = [layers]
+        if work.recompute.num_layers is not None:
+            chunks = [work.layers_of_model_chunk(chunk) for chunk in range(len(work.chunk_layers))]
+        kept = sum(
+            activation_bytes_per_microbatch(
+                work.model, work.mesh, chunk, work.tokens, work.recompute, sequence_length=work.sequence_length
+            )
+            for chunk in chunks
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 

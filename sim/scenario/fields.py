@@ -96,6 +96,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "model.num_nextn_predict_layers": 16,
     "model.n_positions": 100_000_000,
     "model.make_vocab_size_divisible_by": 1_000_000,
+    "schedule.recompute_layers": _MAX_LAYERS,
     "parallel.tp": MAX_GPUS,
     "parallel.pp": _MAX_LAYERS,  # a stage has a layer at least
     "parallel.ep": MAX_GPUS,
@@ -103,6 +104,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "parallel.dp": MAX_GPUS,
     "parallel.cp": MAX_GPUS,
     "parallel.vpp": _MAX_LAYERS,
+    "parallel.fsdp_shards": MAX_GPUS,
     "parallel.stage_layers": _MAX_LAYERS,
     "workload.batches": 10_000_000,
     "workload.sequences": 10_000_000,

@@ -8,7 +8,8 @@ Model
                  + experts                                                  bias of the router, where it has one
                  + 2 * hidden * latent                                      to and from the latent, where it has one
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
-    experts      grouped products, of the tokens that arrived for each local expert
+    experts      grouped products, of the tokens that arrived for each local expert; where a rank has several, the
+                 copies that came from each rank are sorted by expert before, and put back after
 
 Latent experts (LatentMoE) have inputs and outputs of a smaller width: a token is projected down before it is sent to
 its experts, and their sum is projected up after it came back. Router and shared experts see the whole hidden state.
@@ -160,6 +161,11 @@ class MoeFfn:
     """Whether a bias of each expert takes part in the choice of experts."""
 
     @property
+    def has_dropout(self) -> bool:
+        """Whether masks of dropout are kept."""
+        return self.expert.has_dropout
+
+    @property
     def dtype_bytes(self) -> int:
         """Bytes of an element."""
         return self.expert.dtype_bytes
@@ -220,12 +226,22 @@ class MoeFfn:
 
     def router_kernels(self, tokens: int) -> list[Kernel]:
         """Return the forward kernels of router, gate of the shared experts and latent for the tokens of a rank."""
-        router = Gemm(kind="other_compute", m=tokens, n=self.experts + self.has_shared_gate, k=self.hidden)
+        # In 4 bytes: softmax reads and writes, the choice reads, and writes probabilities and a map of 1 byte.
+        num_bytes, backward_bytes = (float(size * tokens * self.experts) for size in (17, 12))
+        choice = Memory(
+            kind="other_compute",
+            operation="router",
+            rows=tokens,
+            width=self.experts,
+            num_bytes=num_bytes,
+            backward_bytes=backward_bytes,
+        )
+        width, latent = self.experts + self.has_shared_gate, self.expert.hidden
+        router: list[Kernel] = [Gemm(kind="other_compute", m=tokens, n=width, k=self.hidden), choice]
         if not self.has_latent:
-            return [router]
-        latent = self.expert.hidden
+            return router
         return [
-            router,
+            *router,
             Gemm(kind="other_compute", m=tokens, n=latent, k=self.hidden),
             Gemm(kind="other_compute", m=tokens, n=self.hidden, k=latent),
         ]
@@ -236,18 +252,28 @@ class MoeFfn:
 
     def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
         """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
-        expert = self.expert
-        return [
+        expert, copies = self.expert, tokens.sum(axis=-1).astype(float)
+        kernels: list[Kernel] = [
             GroupedGemm(kind="expert", tokens=tokens, n=expert.num_gates * expert.width, k=expert.hidden),
-            self.expert_activation(tokens.sum(axis=-1).astype(float)),
+            self.expert_activation(copies),
             GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
+        if tokens.shape[-1] == 1:
+            return kernels
+        sort = Memory(
+            kind="expert",
+            operation="sort_chunks",
+            rows=copies,
+            width=expert.hidden,
+            num_bytes=copies * (2.0 * expert.hidden * expert.dtype_bytes),
+        )
+        return [sort, *kernels, sort]
 
     def sliced(self, etp: int) -> "MoeFfn":
         """Return the layer as one of `etp` ranks has it, each with a slice of the width of every routed expert.
 
         >>> expert = DenseFfn(hidden=4, width=8, is_gated=False, dtype_bytes=2, has_dropout=False)
-        >>> MoeFfn(expert=expert, experts=2, shared=None, top_k=1).sliced(2).expert.width
+        >>> MoeFfn(hidden=4, expert=expert, experts=2, shared=None, top_k=1).sliced(2).expert.width
         4
         """
         return self if etp == 1 else replace(self, expert=replace(self.expert, width=self.expert.width // etp))

@@ -71,11 +71,20 @@ def activation_bytes_per_microbatch(
     tokens
         Tokens of a microbatch of one replica.
     recompute
-        What is recomputed; a bare kind takes the default modules.
+        What is recomputed; a bare kind takes the default modules. Where it is of the first layers of a model chunk,
+        `layers` are those of one chunk.
     sequence_length
         Tokens of a sequence, over which scores are kept where attention is not fused.
     """
     recompute = Recompute(recompute) if isinstance(recompute, str) else recompute
+    if recompute.num_layers is not None:
+        parts = (layers[: recompute.num_layers], layers[recompute.num_layers :])
+        return sum(
+            activation_bytes_per_microbatch(
+                model, mesh, part, tokens, recompute.of_layer(position), sequence_length=sequence_length
+            )
+            for part, position in zip(parts, (0, recompute.num_layers), strict=True)
+        )
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     if recompute.kind == "full":
         return len(layers) * tokens * model.hidden * model.dtype_bytes / shards

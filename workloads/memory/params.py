@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from workloads.blocks.layer import Layer
+from workloads.memory.sharding import Sharding
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
@@ -79,14 +80,16 @@ def layer_params_per_rank(layer: Layer, mesh: Mesh, *, expert_replicas: int = 0)
 
 
 def optimized_params_per_rank(
-    model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters, stage: int, *, zero: int
+    model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters, stage: int, *, sharding: Sharding
 ) -> float:
     """Return the parameters whose optimizer state each rank of a stage holds and updates.
 
-    Under ZeRO 1 to 3 dense parameters are split over DP, and experts over the ranks that hold the same experts (one
-    rank where experts span stages, and wherever EP covers the stage). Each replica of an expert has a state of its own.
+    Where the optimizer is split, dense parameters are split over DP, and experts over the ranks that hold the same
+    experts (one rank where experts span stages, and wherever EP covers the stage), or over those of them that form an
+    instance. Each replica of an expert has a state of its own.
     """
     dense, expert = params_per_rank(model, mesh, stage_parameters)
-    if not zero:
-        return float(dense + expert)
-    return float(dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1])
+    num_dense, num_expert = (
+        sharding.num_shards(groups.shape[1]) for groups in (mesh.dp_groups(stage), mesh.expert_dp_groups(stage))
+    )
+    return float(dense / num_dense + expert / num_expert)

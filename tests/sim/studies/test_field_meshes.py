@@ -403,3 +403,28 @@ def test_what_a_hint_suggests_builds(block):
                 build(scenario.variant({**changes, **({further: int(amount)} if further else {})}))
                 followed += 1
     assert followed > 20
+
+
+def test_explain_and_run_say_the_same_of_a_mesh():
+    """Drawn strategies: what `explain` calls illegal, or not built, is what refuses the run, in the same words."""
+    base = load_scenario_text(AXES.replace("tp: 1", "strategy: TP1"), overrides=["workload.sequences=64"])
+    rng = np.random.default_rng(1)
+    to_see = {True: 30, False: 12}  # a refusal tries its hints, and is slow
+    while max(to_see.values()) > 0:
+        ep, tp, pp, etp, cp = rng.choice([1, 2, 4], 4).tolist() + rng.choice([1, 1, 1, 2], 1).tolist()
+        name = f"EP{ep}_TP{tp}_PP{pp}_ETP{etp}_CP{cp}"
+        for convention, entry in explain_strategy(name, num_gpus=16, gpus_per_node=8)["conventions"].items():
+            runs = entry["legal"] and entry["runs"]
+            to_see[runs] -= 1
+            if to_see[runs] < 0:
+                continue
+            try:
+                build(base.variant({"parallel.strategy": name, "parallel.convention": convention}))
+                refused = None
+            except InvalidValueError as error:
+                refused = error
+            assert (refused is None) == runs, (name, convention, refused)
+            if not entry["legal"]:
+                assert entry["why"] in str(refused)
+            elif not runs:
+                assert refused.field == "parallel.cp"
