@@ -103,13 +103,9 @@ class Gemm:
     has_weight: bool = True
     """Whether the right factor is a weight; False: both factors are activations."""
     weight_gradient: bool = False
-<<<<<<< HEAD
-    """Whether the product is the gradient of a weight."""
+    """Whether the product is the gradient of a weight, which is added to the sum of the microbatches."""
     input_gradient: bool = False
     """Whether the product is the gradient of an input."""
-=======
-    """Whether the product is the gradient of a weight, which is added to the sum of the microbatches."""
->>>>>>> main
     dtype: str | None = None
     """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
 
@@ -125,13 +121,8 @@ class Gemm:
     def backward(self) -> "tuple[Gemm, Gemm]":
         """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n]."""
         return (
-<<<<<<< HEAD
-            Gemm(kind=self.kind, m=self.m, n=self.k, k=self.n, input_gradient=True, dtype=self.dtype),
-            Gemm(kind=self.kind, m=self.k, n=self.n, k=self.m, weight_gradient=True, dtype=self.dtype),
-=======
-            replace(self, n=self.k, k=self.n),
+            replace(self, n=self.k, k=self.n, input_gradient=True),
             replace(self, m=self.k, k=self.m, weight_gradient=self.has_weight),
->>>>>>> main
         )
 
 

@@ -50,11 +50,9 @@ class Costs:
             sms = exchange_sms(network)
         self.cluster = cluster
         self.is_random = is_random
-<<<<<<< HEAD
-        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, profile=profile)
-=======
-        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes)
->>>>>>> main
+        self.kernels = KernelCosts(
+            cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes, profile=profile
+        )
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()

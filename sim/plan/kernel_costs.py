@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 from sim.plan.measured_costs import MeasuredCosts
 from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
-<<<<<<< HEAD
-from topology.device import Device
-from topology.profiles import DeviceProfile
-from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
-=======
 from topology.device import OUTPUT_BYTES, Device
+from topology.profiles import DeviceProfile
 from workloads.kernels import STREAMED_IN_TRAINING, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
->>>>>>> main
 
 __all__ = ["Block", "KernelCosts", "makes_weight_gradient"]
 
@@ -36,14 +31,13 @@ class KernelCosts:
     """Prices of kernels on one device."""
 
     def __init__(
-<<<<<<< HEAD
-        self, device: Device, *, dtype: str, is_random: bool = False, profile: DeviceProfile | None = None
-    ) -> None:
-        """Under `is_random` tokens choose their experts at random, so that no kernel of these comes twice."""
-        self.measured = None if profile is None else MeasuredCosts(profile, dtype=dtype)
-        """Prices of the device's profile, where there is one."""
-=======
-        self, device: Device, *, dtype: str, is_random: bool = False, gradient_bytes: int | None = None
+        self,
+        device: Device,
+        *,
+        dtype: str,
+        is_random: bool = False,
+        gradient_bytes: int | None = None,
+        profile: DeviceProfile | None = None,
     ) -> None:
         """Price kernels on `device`.
 
@@ -56,11 +50,15 @@ class KernelCosts:
         gradient_bytes
             In training, bytes of a gradient in the sum of the microbatches, to which a product adds the gradient of a
             weight: it reads and writes the sum (Megatron-LM, `gradient_accumulation_fusion`). None: nothing is trained.
+        profile
+            Measured kernels of the device, which price what they have; None: the closed form prices all kernels.
         """
->>>>>>> main
+        trains = gradient_bytes is not None
+        self.measured = None if profile is None else MeasuredCosts(profile, dtype=dtype, trains=trains)
+        """Prices of the profile, where there is one."""
         self._device = device
         self._dtype = dtype
-        self._trains = gradient_bytes is not None
+        self._trains = trains
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
         self._is_random = is_random
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
@@ -180,7 +178,6 @@ class KernelCosts:
 
     def _rounded_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         device, dtype = self._device, self._dtype
-<<<<<<< HEAD
         time_s: float | NDArray[np.float64] | None
         if isinstance(kernel, GroupedGemm) and _has_one_expert(kernel.tokens):
             return self._one_expert_ns(kernel)
@@ -188,12 +185,7 @@ class KernelCosts:
         if time_s is not None:
             pass
         elif isinstance(kernel, Gemm):
-            time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=kernel.dtype or dtype)
-=======
-        time_s: float | NDArray[np.float64]
-        if isinstance(kernel, Gemm):
             time_s = self._gemm_s(kernel)
->>>>>>> main
         elif isinstance(kernel, GroupedGemm):
             time_s = self._grouped_s(kernel, kernel.tokens)
         elif isinstance(kernel, (Attention, Scan)):
@@ -214,20 +206,14 @@ class KernelCosts:
         return device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype, output_bytes=moved)
 
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-<<<<<<< HEAD
-        device = self._device
         measured_s = None if self.measured is None else self.measured.grouped_s(kernel, tokens)
         if measured_s is not None:
             return measured_s
-        price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
-        return price(tokens, kernel.n, kernel.k, dtype=self._dtype)
-=======
         device, dtype = self._device, self._dtype
         if kernel.weight_gradient:
             sums = self._sum_bytes
             return device.grouped_weight_gradient_time_s(tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums)
         return device.grouped_gemm_time_s(tokens, kernel.n, kernel.k, dtype=dtype)
->>>>>>> main
 
     def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
         """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
@@ -240,17 +226,13 @@ class KernelCosts:
         return known[tokens]
 
 
-<<<<<<< HEAD
 def _has_one_expert(tokens: NDArray[np.int64]) -> bool:
     """Tell whether each rank has one expert, with so few tokens that they can be looked up."""
     return tokens.shape[-1] == 1 and bool(tokens.max(initial=0) < _MOST_TOKENS)
 
 
-def _makes_weights(kernel: Kernel) -> bool:
-=======
 def makes_weight_gradient(kernel: Kernel) -> bool:
     """Tell whether a kernel makes gradients of weights, which a pass W may run apart."""
->>>>>>> main
     return isinstance(kernel, (Gemm, GroupedGemm)) and kernel.weight_gradient
 
 

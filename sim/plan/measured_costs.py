@@ -25,7 +25,16 @@ from numpy.typing import NDArray
 
 from topology.profiles import DeviceProfile
 from topology.profiles.operations import FORMATS, LAUNCH_S, OPERATIONS, Shape, roofline_s
-from workloads.kernels import ATTENTION_BACKWARD_FACTOR, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
+from workloads.kernels import (
+    ATTENTION_BACKWARD_FACTOR,
+    STREAMED_IN_TRAINING,
+    Attention,
+    Gemm,
+    GroupedGemm,
+    Kernel,
+    Memory,
+    Scan,
+)
 
 __all__ = ["MeasuredCosts"]
 
@@ -37,6 +46,14 @@ _PER_OCTAVE: Final = 8
 """Points of a curve over tokens for each factor of two."""
 _OCTAVES: Final = 24
 """Factors of two that a curve spans: 16 million tokens of an expert."""
+_MEMORY_OPERATIONS: Final = {
+    "norm": "norm",
+    "swiglu": "swiglu",
+    "rotary": "rope",
+    "residual_add": "residual_add",
+    "embedding": "embedding",
+}
+"""Kernel that is bound by memory -> the operation of profiles."""
 _LATENT: Final = (576, 512)
 """Width of a key and of a value of absorbed latent attention that was measured: DeepSeek-V3's latents."""
 
@@ -44,9 +61,13 @@ _LATENT: Final = (576, 512)
 class MeasuredCosts:
     """Prices of kernels from one profile."""
 
-    def __init__(self, profile: DeviceProfile, *, dtype: str) -> None:
-        """Price kernels of type `dtype`, where they have none of their own."""
+    def __init__(self, profile: DeviceProfile, *, dtype: str, trains: bool = False) -> None:
+        """Price kernels of type `dtype`, where they have none of their own.
+
+        Where a model is trained, kernels that differ from those of serving, which were measured, are left out.
+        """
         self._profile, self._device, self._dtype = profile, profile.device, dtype
+        self._left_out = STREAMED_IN_TRAINING if trains else frozenset()
         self._curves: dict[tuple[str, str, int, int, int], tuple[Floats, NDArray[np.bool_]] | None] = {}
         self._asked: Counter[str] = Counter()
         self._extrapolated: Counter[str] = Counter()
@@ -105,7 +126,7 @@ class MeasuredCosts:
             else "gemm"
         )
         fmt = _FORMATS.get(kernel.dtype or self._dtype)
-        if fmt is None or kernel.m * kernel.n * kernel.k == 0:
+        if fmt is None or kernel.batch != 1 or kernel.m * kernel.n * kernel.k == 0:
             return None
         shape = OPERATIONS[operation].complete({"m": kernel.m, "n": kernel.n, "k": kernel.k})
         slowdown = self._slowdown(operation, fmt, shape)
@@ -150,11 +171,12 @@ class MeasuredCosts:
         return float(slowdown[0]) * (max(compute_s, memory_s) + LAUNCH_S)
 
     def _memory_s(self, kernel: Memory) -> float | Floats | None:
-        if kernel.operation not in OPERATIONS or kernel.width <= 0:
+        operation = _MEMORY_OPERATIONS.get(kernel.operation)
+        if operation is None or kernel.operation in self._left_out or kernel.width <= 0:
             return None
         rows, num_bytes = np.asarray(kernel.rows, dtype=np.float64), np.asarray(kernel.num_bytes, dtype=np.float64)
-        shape = OPERATIONS[kernel.operation].complete({"rows": np.maximum(rows, 1.0), "width": kernel.width})
-        slowdown = self._slowdown(kernel.operation, "bf16", shape)
+        shape = OPERATIONS[operation].complete({"rows": np.maximum(rows, 1.0), "width": kernel.width})
+        slowdown = self._slowdown(operation, "bf16", shape)
         if slowdown is None:
             return None
         busy_s = num_bytes / self._device.memory_bandwidth_bytes_per_s

@@ -58,11 +58,8 @@ class PipelinePlan:
             dtype=work.model.dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
-<<<<<<< HEAD
             profile=work.profile,
-=======
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
->>>>>>> main
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
