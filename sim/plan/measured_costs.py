@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.profiles import DeviceProfile
-from topology.profiles.operations import FORMATS, LAUNCH_S, OPERATIONS, Shape, roofline_s
+from topology.profiles.formats import FORMATS
+from topology.profiles.operation import Shape
+from topology.profiles.operations import LAUNCH_S, OPERATIONS, roofline_s
 from workloads.kernels import (
     ATTENTION_BACKWARD_FACTOR,
     STREAMED_IN_TRAINING,

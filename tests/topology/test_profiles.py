@@ -11,7 +11,8 @@ from topology.presets.devices import DEVICES
 from topology.profiles import DeviceProfile, busiest_rank, kernel_time, parse_profile
 from topology.profiles.bundled import MEASURED_ON, PROFILES, bundled_profile, measured_rows
 from topology.profiles.busiest_rank import _draw
-from topology.profiles.operations import BACKWARD_SLOWDOWN, FORMATS, OPERATIONS, roofline_s
+from topology.profiles.formats import FORMATS
+from topology.profiles.operations import BACKWARD_SLOWDOWN, OPERATIONS, roofline_s
 from topology.profiles.table import MeasuredTable
 
 H100 = DEVICES["h100-sxm"]

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
 from topology.presets.devices import DEVICES, get_device
-from topology.profiles.operations import FORMATS
+from topology.profiles.formats import FORMATS
 from topology.profiles.profile import DeviceProfile, Estimate
 from topology.profiles.profile_csv import MeasuredRows, parse_profile
 

@@ -4,21 +4,24 @@ Which points answer
 -------------------
 A profile has measured points by operation, format and kernel (which library or kernel was measured). The kernel that is
 asked for answers; without one, a preferred kernel, and else the first of the operation and format. Where a profile has
-no point of an operation or format, `falls_back_to` of `OPERATIONS` and `FORMATS` names the one whose points answer: the
-slowdown against the roofline is that of the other one, the roofline its own.
+no point of a format, `falls_back_to` of `FORMATS` names the format whose points answer; where it has none of an
+operation, the `fallbacks` of `OPERATIONS` name operations, of which that with the least slowdown answers: the slowdown
+against the roofline is that of the other one, the roofline its own.
 
 A profile may borrow what it has not from another device with the same chip: again the slowdown, not the time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
-from topology.profiles.operations import FORMATS, OPERATIONS, Format, Operation, Shape, roofline_s
+from topology.profiles.formats import FORMATS
+from topology.profiles.operation import Shape
+from topology.profiles.operations import OPERATIONS, roofline_s
 from topology.profiles.profile_csv import MeasuredRows
 from topology.profiles.table import MeasuredTable
 
@@ -43,7 +46,7 @@ class Estimate:
     """The kernel whose measured points answered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Slowdown:
     """Times of shapes over their rooflines."""
 
@@ -57,6 +60,13 @@ class Slowdown:
     """The format whose measured points answered."""
     kernel: str
     """The kernel whose measured points answered."""
+
+    def or_less(self, other: "Slowdown") -> "Slowdown":
+        """Return the lesser slowdown of each shape; names are those of the one that is less more often."""
+        is_less = other.slowdown < self.slowdown
+        slowdown = np.where(is_less, other.slowdown, self.slowdown)
+        extrapolated = np.where(is_less, other.extrapolated, self.extrapolated)
+        return replace(other if is_less.mean() > 1 / 2 else self, slowdown=slowdown, extrapolated=extrapolated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +123,14 @@ class DeviceProfile:
 
         A kernel may be written in other letters, or be a part of the name: `TRTLLM` finds `trtllm`.
         """
-        for name in _chain(operation, OPERATIONS):
-            for kind in _chain(fmt, FORMATS):
-                known = self.kernels(name, kind)
-                found = [k for k in known if kernel is None or kernel.lower() == k.lower()]
-                found += [k for k in known if kernel is not None and kernel.lower() in k.lower()]
-                if found:
-                    return name, kind, found[0]
-        return None
+        for kind in _formats(fmt):
+            known = self.kernels(operation, kind)
+            found = [k for k in known if kernel is None or kernel.lower() == k.lower()]
+            found += [k for k in known if kernel is not None and kernel.lower() in k.lower()]
+            if found:
+                return operation, kind, found[0]
+        others = (self.find(other.operation, fmt, kernel) for other in OPERATIONS[operation].fallbacks)
+        return next((found for found in others if found is not None), None)
 
     def estimate(
         self, operation: str, fmt: str = "bf16", *, kernel: str | None = None, **shape: ArrayLike
@@ -152,22 +162,16 @@ class DeviceProfile:
         found = self.find(operation, fmt, kernel)
         if found is None:
             return None
-        factor, name = 1.0, operation
-        while name != found[0]:
-            known = OPERATIONS[name]
-            factor, shape, name = (
-                factor * known.fallback_slowdown,
-                known.fallback_shape(shape),
-                str(known.falls_back_to),
-            )
-        slowdown, extrapolated = self._table(*found).slowdown(shape)
-        return Slowdown(
-            slowdown=factor * slowdown,
-            extrapolated=extrapolated,
-            operation=found[0],
-            format=found[1],
-            kernel=found[2],
-        )
+        if found[0] == operation:
+            slowdown, extrapolated = self._table(*found).slowdown(shape)
+            return Slowdown(slowdown, extrapolated, *found)
+        least: Slowdown | None = None
+        for other in OPERATIONS[operation].fallbacks:
+            answer = self.slowdown(other.operation, fmt, other.shape(shape), kernel=kernel)
+            if answer is not None:
+                answer = replace(answer, slowdown=other.slowdown * answer.slowdown)
+                least = answer if least is None else least.or_less(answer)
+        return least
 
     def _table(self, operation: str, fmt: str, kernel: str) -> MeasuredTable:
         key = (operation, fmt, kernel)
@@ -196,12 +200,12 @@ def check_shape(operation: str, fmt: str, shape: dict[str, ArrayLike]) -> None:
             raise _refusal(name, "be given", "nothing", hint)
 
 
-def _chain(name: str, table: Mapping[str, Operation] | Mapping[str, Format]) -> Iterator[str]:
-    """Yield a name and those that it falls back to."""
-    following: str | None = name
+def _formats(fmt: str) -> Iterator[str]:
+    """Yield a format and those that it falls back to."""
+    following: str | None = fmt
     while following is not None:
         yield following
-        following = table[following].falls_back_to
+        following = FORMATS[following].falls_back_to
 
 
 def _refusal(field: str, rule: str, value: object, hint: str) -> InvalidValueError:
