@@ -23,6 +23,8 @@ KEYS = [
     "routing",
     "placement",
     "network",
+    "runtime",
+    "profile",
     "seed",
     "seeds",
     "assumed",
