@@ -20,6 +20,15 @@ class Runtime:
     attention: str | None = None
     """`fused`: scores stay in the attention kernel; `unfused`: they are written and read; null: as
     `model.fused_attention` says."""
+    fp8_recipe: str | None = None
+    """How tensors are scaled for products in fp8: `none`, `tensorwise`, `blockwise` or `mxfp8`; null: `tensorwise`
+    where `model.dtype` is fp8, and `none` elsewhere."""
+    gather_dtype: str | None = None
+    """Type in which sequence parallelism gathers operands of fp8 products: `fp8`, as Transformer Engine 2 does, or
+    `bf16`, as Transformer Engine 1 does; null: fp8."""
+    dispatch_dtype: str | None = None
+    """Type in which tokens, and gradients of their results, are sent to experts: `bf16` or `fp8`; null: bf16. What
+    comes back from experts is sent in bf16."""
     overlap_grad_reduce: bool = False
     """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
     overlap_param_gather: bool = False

@@ -5,10 +5,12 @@ from dataclasses import replace
 from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
+from topology.device import Device
+from workloads.formats import BF16, FP8_RECIPES, Formats
 from workloads.model import ModelSpec
 from workloads.runtime import RUNTIMES, Runtime
 
-__all__ = ["check_overlap", "runtime_of", "with_attention_of"]
+__all__ = ["check_dispatch", "check_overlap", "formats_of", "runtime_of", "with_attention_of"]
 
 
 def runtime_of(scenario: Scenario) -> Runtime:
@@ -28,6 +30,15 @@ def check_overlap(scenario: Scenario, work: Work) -> None:
             raise InvalidValueError(f"runtime.{key}", rule=f"be false {why}", value=True, hint="Leave it out.")
 
 
+def check_dispatch(scenario: Scenario, work: Work) -> None:
+    """Refuse to send tokens in fp8 where a scenario says so and no token is sent to an expert."""
+    sends = work.model.experts > 0 and not (work.gathers_tokens or work.has_replicated_tokens)
+    if not sends and scenario.is_given("runtime.dispatch_dtype"):
+        why = "for every rank has all tokens" if work.model.experts else "as in a dense model"
+        rule = f"be left out where no token is sent to an expert, {why}"
+        raise InvalidValueError("runtime.dispatch_dtype", rule, work.runtime.dispatch_dtype, "Leave it out.")
+
+
 def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
     """Return a model with the attention kernels of the runtime, which must agree with the model's own key."""
     attention = runtime_of(scenario).attention
@@ -42,3 +53,30 @@ def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
             hint="Drop one of the two.",
         )
     return replace(model, fused_attention=is_fused)
+
+
+def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: bool) -> Formats:
+    """Return the types of a model's tensors on a device, as the runtime and the model's type give them."""
+    runtime = runtime_of(scenario)
+    name = runtime.fp8_recipe or ("tensorwise" if model.dtype == "fp8" else "none")
+    recipe = FP8_RECIPES[name]
+    if recipe is None:
+        if model.dtype == "fp8":
+            hint = "Drop the recipe, or write model.dtype: bf16."
+            raise InvalidValueError("runtime.fp8_recipe", "name a recipe with model.dtype fp8", name, hint)
+        if scenario.is_given("runtime.gather_dtype") and runtime.gather_dtype == "fp8":
+            hint = "Give runtime.fp8_recipe, such as tensorwise, or drop the key."
+            raise InvalidValueError("runtime.gather_dtype", "be bf16 without a recipe for fp8", "fp8", hint)
+    else:
+        device.peak_flops_per_s("fp8")  # refuses a device without fp8
+        if recipe.product == "mxfp8" and not device.has_block_scaling:
+            rule = "be one that the device's tensor cores scale: tensorwise or blockwise"
+            raise InvalidValueError("runtime.fp8_recipe", rule, name, "Use tensorwise.")
+    return replace(
+        BF16,
+        recipe=recipe,
+        trains=trains,
+        has_any_layout=device.has_block_scaling,
+        gather_dtype=runtime.gather_dtype or BF16.gather_dtype,
+        dispatch_dtype=runtime.dispatch_dtype or BF16.dispatch_dtype,
+    )

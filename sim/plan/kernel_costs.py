@@ -61,7 +61,7 @@ class KernelCosts:
         self._trains = trains
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
         self._is_random = is_random
-        self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
+        self._by_tokens: dict[Hashable, NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
@@ -163,7 +163,7 @@ class KernelCosts:
             return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
         key: Hashable = (kernel, num_ranks)
         if isinstance(kernel, GroupedGemm):
-            key = (kernel.tokens.tobytes(), kernel.tokens.shape, kernel.n, kernel.k, kernel.weight_gradient)
+            key = (*_shape_of(kernel), kernel.tokens.tobytes(), kernel.tokens.shape)
         elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
             key = (kernel.operation, kernel.width, kernel.is_backward, kernel.num_bytes.tobytes())
         if key not in self._prices:
@@ -209,7 +209,7 @@ class KernelCosts:
         measured_s = None if self.measured is None else self.measured.grouped_s(kernel, tokens)
         if measured_s is not None:
             return measured_s
-        device, dtype = self._device, self._dtype
+        device, dtype = self._device, kernel.dtype or self._dtype
         if kernel.weight_gradient:
             sums = self._sum_bytes
             return device.grouped_weight_gradient_time_s(tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums)
@@ -217,7 +217,7 @@ class KernelCosts:
 
     def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
         """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
-        tokens, key = kernel.tokens[:, 0], (kernel.n, kernel.k, kernel.weight_gradient)
+        tokens, key = kernel.tokens[:, 0], _shape_of(kernel)
         most = int(tokens.max(initial=0))
         known = self._by_tokens.get(key)
         if known is None or known.size <= most:
@@ -229,6 +229,11 @@ class KernelCosts:
 def _has_one_expert(tokens: NDArray[np.int64]) -> bool:
     """Tell whether each rank has one expert, with so few tokens that they can be looked up."""
     return tokens.shape[-1] == 1 and bool(tokens.max(initial=0) < _MOST_TOKENS)
+
+
+def _shape_of(kernel: GroupedGemm) -> tuple[object, ...]:
+    """Return all of a grouped product but its tokens."""
+    return (kernel.n, kernel.k, kernel.weight_gradient, kernel.dtype)
 
 
 def makes_weight_gradient(kernel: Kernel) -> bool:

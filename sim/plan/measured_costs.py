@@ -54,6 +54,8 @@ _MEMORY_OPERATIONS: Final = {
     "rotary": "rope",
     "residual_add": "residual_add",
     "embedding": "embedding",
+    "quantise": "quantise",
+    "amax": "amax",
 }
 """Kernel that is bound by memory -> the operation of profiles."""
 _LATENT: Final = (576, 512)
@@ -86,7 +88,7 @@ class MeasuredCosts:
 
     def grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> Floats | None:
         """Return the time [...] of a grouped product for `tokens` [..., E] of each expert."""
-        fmt, experts = _FORMATS.get(self._dtype), tokens.shape[-1]
+        fmt, experts = _FORMATS.get(kernel.dtype or self._dtype), tokens.shape[-1]
         operation = "grouped_gemm_weight_gradient" if kernel.weight_gradient else "grouped_gemm"
         if fmt is None or kernel.n * kernel.k == 0:
             return None

@@ -4,12 +4,21 @@ from typing import Annotated, Any
 
 from sim.scenario.fields import name_of
 from sim.scenario.sections import DerivedSection, keys_from
+from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
 from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, RUNTIMES, Runtime
 
 __all__ = ["RuntimeSection"]
 
 
-@keys_from(Runtime, section="runtime", all_optional=True, attention=name_of(lambda: ATTENTIONS))
+@keys_from(
+    Runtime,
+    section="runtime",
+    all_optional=True,
+    attention=name_of(lambda: ATTENTIONS),
+    fp8_recipe=name_of(lambda: FP8_RECIPES),
+    gather_dtype=name_of(lambda: GATHER_DTYPES),
+    dispatch_dtype=name_of(lambda: DISPATCH_DTYPES),
+)
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""
 
