@@ -374,11 +374,16 @@ def _parallel(draw: random.Random, experts: int, layers: int, *, trains: bool) -
     if experts:
         full = {"megatron": tp * cp * dp, "vllm": tp * dp, "spanning": tp * pp}[convention]
         dividing = [n for n in range(1, full + 1) if full % n == 0 and experts % n == 0]
-        parallel["ep"] = draw.choice(dividing) if convention == "megatron" else full
+        parallel["ep"] = (
+            full if convention == "spanning" else draw.choice([*dividing, *[full] * (convention == "vllm")])
+        )
+        slices = full // parallel["ep"]
+        if convention == "vllm" and slices > 1:
+            parallel["etp"] = slices
         if convention == "megatron" and tp > 1:
             parallel["sp"] = True
-            if _maybe(draw):
-                parallel["etp"] = draw.choice([1, tp])
+        if convention == "megatron" and _maybe(draw, 0.4):
+            parallel["etp"] = draw.choice([n for n in range(1, slices + 1) if slices % n == 0])
     if _maybe(draw, 0.1):
         parallel["sp"] = _maybe(draw, 0.7)
     if _maybe(draw):
