@@ -15,6 +15,7 @@ Contents
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.
 - `workloads.conventions`: how EP shares GPUs with the other axes: megatron, vllm and spanning.
 - `workloads.mesh`: who is in which group.
+- `workloads.context_parallel`: the tokens of a sequence split over ranks.
 - `workloads.routing`: tokens per expert, drawn per source rank, layer and microbatch, even or skewed.
 - `workloads.topk_sampling`: sets of experts for many tokens at once, all equally likely.
 - `workloads.schedules`: the order of passes on a pipeline stage.

@@ -13,6 +13,7 @@ the ranks of a group along its first axis, for they receive different numbers of
 that a device and its measured profile need to price the kernel.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -30,6 +31,7 @@ __all__ = [
     "Memory",
     "MemoryOperation",
     "Scan",
+    "backward_of",
 ]
 
 ATTENTION_OPERATIONS: Final[dict[str, str]] = {
@@ -65,6 +67,8 @@ MEMORY_OPERATIONS: Final[dict[str, MemoryOperation]] = {
     "permute": MemoryOperation("copies of tokens are put in the order of their experts"),
     "unpermute": MemoryOperation("copies of a token are weighed and summed in the order of the tokens"),
     "sort_chunks": MemoryOperation("copies that arrived from each rank are put in the order of the local experts"),
+    "relayout": MemoryOperation("parts of sequences are laid out for an exchange of CP, or sorted after it"),
+    "merge": MemoryOperation("partial outputs or gradients of attention are scaled and summed"),
     "embedding": MemoryOperation("rows of the embedding are looked up, or their gradients are added", 3 / 2),
     "gradient_add": MemoryOperation("a gradient is added to the sum of the microbatches"),
     "gradient_norm": MemoryOperation("sum of the squares of gradients"),
@@ -256,3 +260,12 @@ Kernel = Gemm | GroupedGemm | Attention | Scan | Memory
 
 ATTENTION_BACKWARD_FACTOR: Final = 2.5
 """Executed FLOPs of the backward over the forward of fused attention (Dao, FlashAttention-2, 2023, section 3.1)."""
+
+
+def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Return the backward kernels of `kernels`, last first.
+
+    >>> [kernel.flops for kernel in backward_of([Gemm(kind="attention", m=2, n=3, k=4)])]
+    [48.0, 48.0]
+    """
+    return [gradient for kernel in reversed(kernels) for gradient in kernel.backward()]

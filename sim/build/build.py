@@ -9,7 +9,7 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.hints import with_tried_hint
-from sim.build.layout import fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
+from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
 from sim.build.runtime import check_overlap, runtime_of
 from sim.build.work import PassesWork, Work
@@ -166,6 +166,7 @@ def _build(scenario: Scenario) -> Built:
         placement=placement,
         seed=spec.seed,
         network=spec.network,
+        context=context_of(scenario, cluster, model, mesh),
         runtime=runtime_of(scenario),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,

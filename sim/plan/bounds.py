@@ -90,7 +90,7 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     ranks = work.mesh.tp_groups(0)[0]
     if work.mesh.strategy.tp == 1 or np.unique(work.cluster.node_of(ranks)).size == 1:
         return {}
-    num_bytes = float(work.tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
+    num_bytes = float(work.rank_tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
     replicas = 2 if work.has_two_replicas else 1  # a microbatch visits one replica of the model
     most_layers = max(len(work.layers_of(stage)) for stage in range(work.mesh.num_stages)) / replicas
     times = {}

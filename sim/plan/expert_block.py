@@ -35,8 +35,8 @@ from sim.plan.costs import Costs
 from sim.plan.expert_router import RoutedLayer
 from sim.plan.kernel_costs import Block
 from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
-from workloads.kernels import Kernel
-from workloads.layers import backward_of, expert_block, norm_of, permute, router_block, shared_expert_block
+from workloads.kernels import Kernel, backward_of
+from workloads.layers import expert_block, norm_of, permute, router_block, shared_expert_block
 
 __all__ = ["ExpertBlock"]
 

@@ -18,7 +18,8 @@ stands on the same stage. Time on a degraded GPU is the device's over the GPU's 
 
 Assumptions
 -----------
-Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
+Of context-parallel ranks the first has the last tokens of a prefill; the others are taken to compute the head of as
+many. Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
 embedding stays in B. All kernels of a slow GPU are slower alike, whether they wait for arithmetic or for memory.
 """
 
@@ -39,8 +40,8 @@ from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
-from workloads.kernels import Kernel
-from workloads.layers import backward_of, embedding_backward, embedding_block, head_block
+from workloads.kernels import Kernel, backward_of
+from workloads.layers import embedding_backward, embedding_block, head_block
 from workloads.schedules import Pass, PipelineOrder
 
 __all__ = ["Lowering", "slow_down"]
@@ -163,7 +164,7 @@ class Lowering:
 
     def _embedding(self, position: LanePosition) -> list[Op]:
         """Return the look-up of embeddings, which TP splits by the vocabulary and sums."""
-        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.tokens))]
+        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.rank_tokens))]
         return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
 
     def _embedding_backward(self, position: LanePosition) -> list[Op]:
@@ -173,7 +174,7 @@ class Lowering:
     def _embedding_gradient(self) -> list[Kernel]:
         work = self.work
         gradient_bytes = work.precision.gradient_bytes
-        return embedding_backward(work.model, work.tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
+        return embedding_backward(work.model, work.rank_tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
 
     def _head(self, position: LanePosition) -> list[Op]:
         """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
@@ -187,7 +188,7 @@ class Lowering:
 
     def _head_kernels(self) -> list[Kernel]:
         work = self.work
-        return head_block(work.model, work.head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
+        return head_block(work.model, work.rank_head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
 
     def _compute(self, kernels: list[Kernel]) -> Op:
         return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)

@@ -126,7 +126,7 @@ class PipelinePlan:
             return ()
         model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
         num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
-        num_bytes = num_states * work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
+        num_bytes = num_states * work.rank_tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
@@ -161,11 +161,11 @@ class PipelinePlan:
             chunks = [work.layers_of_model_chunk(chunk) for chunk in range(len(work.chunk_layers))]
         kept = sum(
             activation_bytes_per_microbatch(
-                work.model, work.mesh, chunk, work.tokens, work.recompute, sequence_length=work.sequence_length
+                work.model, work.mesh, chunk, work.rank_tokens, work.recompute, sequence_length=work.sequence_length
             )
             for chunk in chunks
         )
-        return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
+        return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.rank_tokens)) / kept
 
     def _link_map(self, lane: int) -> NDArray[np.intp]:
         """Return the link of `lane` at the position of each link of the lane that runs for `lane`. Shape [L]."""

@@ -103,6 +103,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "parallel.etp": MAX_GPUS,
     "parallel.dp": MAX_GPUS,
     "parallel.cp": MAX_GPUS,
+    "parallel.cp_sizes": MAX_GPUS,
     "parallel.vpp": _MAX_LAYERS,
     "parallel.fsdp_shards": MAX_GPUS,
     "parallel.stage_layers": _MAX_LAYERS,

@@ -36,7 +36,7 @@ card", 2025, section 2.3 (window on every second layer, sinks). Qwen team, "Qwen
 
 from dataclasses import dataclass
 
-from workloads.blocks.core import MixerKernels
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
@@ -201,6 +201,27 @@ class GroupedQueryAttention:
             else unfused_kernels(core, dtype_bytes=self.dtype_bytes, has_dropout=self.has_dropout),
             after=after,
         )
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores apart from those of all earlier tokens: window, chunks, sinks."""
+        has = {"window": self.window is not None, "chunks": self.chunk is not None, "sinks": self.has_sinks}
+        return tuple(feature for feature, is_there in has.items() if is_there)
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return queries, keys, values and output of a token on one of `tp` ranks."""
+        del cp
+        keys, queries = max(1, self.kv_heads // tp) * self.head_dim, self.heads // tp * self.head_dim
+        return CoreTensors(inputs=(queries, keys, keys), output=queries, is_attention=True)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        heads, kv_heads = self.heads // tp, max(1, self.kv_heads // tp)
+        if heads % cp:
+            return "heads", heads
+        return ("KV heads", kv_heads) if kv_heads % cp else None
 
     def _elementwise(self, operation: str, tokens: int, width: int, *, num_tensors: int) -> Memory:
         """Return a kernel that reads and writes `num_tensors` tensors of [tokens, width]."""

@@ -33,7 +33,7 @@ appendix C (the equations), section 2.1.2 (absorption). Megatron-LM, `multi_late
 from dataclasses import dataclass
 
 from workloads.blocks.attention import mean_attended, unfused_kernels
-from workloads.blocks.core import MixerKernels
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
@@ -191,6 +191,25 @@ class LatentAttention:
             absorbed[1],
             Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores apart from those of all earlier tokens: a window."""
+        return () if self.window is None else ("window",)
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return queries, keys, values and output of a token on one of `tp` ranks: of every head, projected up."""
+        del cp
+        heads = self.heads // tp
+        queries, values = heads * self.head_width, heads * self.v_head_dim
+        return CoreTensors(inputs=(queries, queries, values), output=values, is_attention=True)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        heads = self.heads // tp
+        return ("heads", heads) if heads % cp else None
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 

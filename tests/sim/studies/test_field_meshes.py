@@ -287,14 +287,11 @@ def test_the_ways_of_sglang_and_vllm_to_say_a_mesh_are_recognised(changes, says)
     assert says in refusal(SERVED, *changes).hint
 
 
-def test_a_mesh_that_is_legal_and_cannot_be_run_yet_says_so():
-    """`explain` beside `run`, which names a strategy without the axis."""
-    entry = explain_strategy("TP2_CP4_EP8_PP2_DP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
-    assert (entry["legal"], entry["runs"]) == (True, False)
-    assert entry["why_not_run"] == "CP4 is legal and cannot be run yet: context parallelism is not built"
-    assert explain_strategy("TP2_EP8", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]["runs"] is True
-    text = SERVED.replace("convention: vllm, tp: 16, dp: 16, ep: 16", "tp: 2, cp: 4, ep: 2, pp: 1, dp: 2")
-    assert refusal(text).hint == "Use EP2_TP2_PP1 (without CP)."
+def test_a_mesh_with_every_axis_is_legal_and_runs():
+    """Field case 22: TP2 CP4 EP8 PP2 DP4 on 64 GPUs, of a small model here."""
+    megatron = explain_strategy("TP2_CP4_EP8_PP2_DP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
+    assert (megatron["legal"], megatron["runs"]) == (True, True)
+    assert megatron["mesh"]["CP group"] == "4 GPUs inside a node, the first is 0, 2, 4, 6"
 
 
 def test_the_etp_that_was_taken_and_what_megatrons_default_makes_of_it_are_printed():
