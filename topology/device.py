@@ -106,6 +106,9 @@ class Device:
     """Datasheet bandwidth of the memory."""
     has_bf16: bool = True
     """Whether matrix units multiply bf16 and tf32; False: fp16 only, which has the peak of `peak_bf16_flops_per_s`."""
+    host_bytes_per_s: float = 55e9
+    """Bandwidth of copies between device and host in one direction; default: PCIe 5.0 x16, of
+    63 GB/s what pinned memory reaches (assumed)."""
     num_sms: int
     """Units that each work one tile at a time: SMs, CUs, AI cores."""
     gemm_efficiency: float
@@ -128,7 +131,8 @@ class Device:
     """Where the figures come from, and how sure they are."""
 
     def __post_init__(self) -> None:
-        for field in ("peak_bf16_flops_per_s", "memory_bytes", "memory_bandwidth_bytes_per_s", "num_sms"):
+        rates = ("peak_bf16_flops_per_s", "memory_bandwidth_bytes_per_s", "host_bytes_per_s")
+        for field in (*rates, "memory_bytes", "num_sms"):
             self._check(field, rule="be finite and above 0", low=0.0, low_open=True)
         if self.peak_fp8_flops_per_s is not None:
             self._check("peak_fp8_flops_per_s", rule="be finite and above 0, or None", low=0.0, low_open=True)

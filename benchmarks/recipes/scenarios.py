@@ -125,6 +125,8 @@ def _split_with_ends(layers: int, num_chunks: int) -> list[int]:
 
 def _schedule(recipe: Recipe) -> dict[str, Any]:
     schedule: dict[str, Any] = {"kind": "interleaved" if recipe.vpp > 1 else "1f1b"}
+    if recipe.offload_layers:
+        schedule["offload_layers"] = recipe.offload_layers
     if isinstance(recipe.recompute, str):
         layers = {} if recipe.recompute_layers is None else {"recompute_layers": recipe.recompute_layers}
         return schedule | {"recompute": recipe.recompute, **layers}

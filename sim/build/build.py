@@ -155,6 +155,7 @@ def _build(scenario: Scenario) -> Built:
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recomputation,
+        offload_layers=spec.schedule.offload_layers or 0,
         routing=routing_of(
             scenario,
             cluster,

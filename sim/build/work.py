@@ -80,6 +80,8 @@ class Work:
     """Where the chunks stand under schedule `custom`: one of `CHUNK_ORDERS`."""
     recompute: Recompute = field(default_factory=Recompute)
     """What a backward pass computes again."""
+    offload_layers: int = 0
+    """Layers at the start of each model chunk whose activations are on the host between F and B (training)."""
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     """Which experts tokens are sent to."""
     placement: PlacementRule = field(default_factory=PlacementRule)
@@ -193,6 +195,7 @@ class Work:
         )
         self._check_placement()
         self._check_chunks()
+        self._check_offload()
         self._refuse_unbuilt()
 
     def _check_context(self) -> None:
@@ -234,6 +237,25 @@ class Work:
             "Use a multiple of workload.microbatches, or a forward pass.",
             [Remedy({"placement.every": self.microbatches}, f"placement.every: {self.microbatches}")],
         )
+
+    def _check_offload(self) -> None:
+        """Refuse what Megatron-LM refuses together with activations on the host."""
+        if not self.offload_layers:
+            return
+        for ok, rule, hint in (
+            (self.kind.trains, "be left out of a forward pass", "A forward pass keeps no activations: remove it."),
+            (
+                self.recompute.kind == "none",
+                "be left out with schedule.recompute",
+                "Megatron-LM runs one of the two: remove one.",
+            ),
+            (
+                self.mesh.num_stages == 1,
+                "be left out with PP > 1",
+                "Megatron-LM offloads without PP: remove it.",
+            ),
+        ):
+            _require(ok, "schedule.offload_layers", rule, self.offload_layers, hint)
 
     def _check_chunks(self) -> None:
         s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
@@ -501,6 +523,13 @@ class Work:
             return self.recompute
         chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
         return self.recompute.of_layer(next(layers.index(layer) for layers in chunks if layer in layers))
+
+    def is_offloaded(self, layer: int) -> bool:
+        """Tell whether the activations of layer number `layer` are on the host between F and B."""
+        if not self.offload_layers:
+            return False
+        chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
+        return any(layer in layers[: self.offload_layers] for layers in chunks)
 
     def num_hidden_states_after(self, chunk: int) -> int:
         """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""

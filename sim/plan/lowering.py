@@ -38,6 +38,7 @@ from sim.plan.fsdp import FsdpLowering
 from sim.plan.gradient_overlap import GradientOverlap
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
+from sim.plan.offload import wait_for_copy
 from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel, backward_of
@@ -131,7 +132,8 @@ class Lowering:
         ops += self._embedding(position) if chunk == work.embedding_chunk else []
         for layer in work.layers_of_model_chunk(chunk):
             ops += self._embedding(position) if work.model.is_mtp_layer(layer) else []
-            ops += self.layers.forward(position, layer, pass_.microbatch)
+            of_layer = self.layers.forward(position, layer, pass_.microbatch)
+            ops += [*of_layer, *wait_for_copy(work, layer, of_layer)]
         for _ in range(work.num_heads if chunk == work.head_chunk else 0):
             ops += self._head(position)
         return [op for op in ops if not _is_empty(op)]
@@ -143,7 +145,8 @@ class Lowering:
         for _ in range(work.num_heads if chunk == work.head_chunk else 0):
             ops += self._head_backward(position)
         for layer in reversed(work.layers_of_model_chunk(chunk)):
-            ops += self.layers.backward(position, layer, pass_.microbatch)
+            of_layer = self.layers.backward(position, layer, pass_.microbatch)
+            ops += [*of_layer, *wait_for_copy(work, layer, of_layer)]
             ops += self._embedding_backward(position) if work.model.is_mtp_layer(layer) else []
         ops += self._embedding_backward(position) if chunk == work.embedding_chunk else []
         return [op for op in ops if not _is_empty(op)]

@@ -17,16 +17,13 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.folding import Folding, equivalent_lanes
 from sim.plan.lowering import Lowering
+from sim.plan.offload import alone_ns
 from sim.plan.ops import (
-    AwaitStream,
-    Collective,
-    Compute,
     ConcurrentPasses,
     Input,
     LanePosition,
     Op,
     Send,
-    Service,
     inputs_of,
     target_of,
 )
@@ -182,32 +179,10 @@ class PipelinePlan:
             chunks = range(self.work.visits_of_stage)
             took = [
                 sum(
-                    _alone_ns(self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True))
+                    alone_ns(self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True))
                     for chunk in chunks
                 )
                 for kind in "FBW"
             ]
             found.append(StageTimes(forward_ns=took[0], backward_ns=took[1], weight_ns=took[2]))
         return tuple(found)
-
-
-def _alone_ns(ops: Sequence[Op]) -> int:
-    """Return how long ops take one after another when nothing else runs, but for what runs on streams next to them."""
-    lane_ns, stream_ns = 0, dict[str, int]()
-    for op in ops:
-        if isinstance(op, AwaitStream):
-            lane_ns = max(lane_ns, stream_ns.get(op.stream, 0))
-        elif isinstance(op, Collective) and op.stream is not None:
-            stream_ns[op.stream] = max(lane_ns, stream_ns.get(op.stream, 0)) + _duration_ns(op)
-        else:
-            lane_ns += _duration_ns(op)
-    return lane_ns
-
-
-def _duration_ns(op: Compute | Collective | Service) -> int:
-    """Return how long an op takes when nothing else runs."""
-    if isinstance(op, Compute):
-        return int(op.total_ns.max())
-    if isinstance(op, Collective):
-        return max((transfer.latency_ns + transfer.alone_ns for transfer in op.transfers), default=0)
-    return int(op.duration_ns.max(initial=0))

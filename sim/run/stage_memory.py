@@ -52,6 +52,7 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
         optimizer=state.optimizer,
         buffers=_exchange_bytes(work, skew)
         + _recomputed_bytes(work, stage)
+        + _copied_bytes(work, stage)
         + state.working
         + gradient_bytes_in_block(
             model,
@@ -71,10 +72,11 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
 def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     """Return the bytes that a microbatch adds while it trains the layers of a chunk of the model."""
     model, mesh, tokens, layers = work.model, work.mesh, work.rank_tokens, work.layers_of_model_chunk(model_chunk)
+    on_device = layers[work.offload_layers :]
     activations = activation_bytes_per_microbatch(
-        model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
+        model, mesh, on_device, tokens, work.recompute, sequence_length=work.sequence_length
     )
-    moe_layers = list(filter(model.is_moe_layer, layers))
+    moe_layers = list(filter(model.is_moe_layer, on_device))
     recompute = work.recompute_of(moe_layers[-1]) if moe_layers else work.recompute
     num_moe = sum(work.recompute_of(layer) == recompute for layer in moe_layers)  # the others keep nothing of experts
     experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, recompute, etp=mesh.strategy.etp)
@@ -111,6 +113,20 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
         * model.dtype_bytes
         / s.tp
         * (streams * model.hidden + copies * model.expert_hidden)
+    )
+
+
+def _copied_bytes(work: Work, stage: int) -> float:
+    """Return the activations of two layers on their way to the host or back."""
+    offloaded = filter(work.is_offloaded, work.layers_of(stage))
+    return 2 * max(
+        (
+            activation_bytes_per_microbatch(
+                work.model, work.mesh, [layer], work.rank_tokens, work.recompute, sequence_length=work.sequence_length
+            )
+            for layer in offloaded
+        ),
+        default=0.0,
     )
 
 

@@ -97,6 +97,7 @@ MAX_SIZES: Final[Mapping[str, int]] = {
     "model.n_positions": 100_000_000,
     "model.make_vocab_size_divisible_by": 1_000_000,
     "schedule.recompute_layers": _MAX_LAYERS,
+    "schedule.offload_layers": _MAX_LAYERS,
     "parallel.tp": MAX_GPUS,
     "parallel.pp": _MAX_LAYERS,  # a stage has a layer at least
     "parallel.ep": MAX_GPUS,

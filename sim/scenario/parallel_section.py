@@ -152,6 +152,8 @@ class ScheduleSpec(Section):
     """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
     recompute_layers: Annotated[int, count_of("schedule.recompute_layers")] | None = None
     """Layers at the start of each model chunk that full recomputation is of; default: all."""
+    offload_layers: Annotated[int, count_of("schedule.offload_layers")] | None = None
+    """Layers at the start of each model chunk whose activations are on the host between F and B; default: none."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
     chunk_order: Annotated[str, name_of(lambda: CHUNK_ORDERS)] = DEFAULT_CHUNK_ORDER
