@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.layout import taken_from_hf_config
+from sim.build.runtime import runtime_assumptions
 from sim.build.work import Work
 from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
@@ -73,6 +74,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         )
         if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
+    found += [Assumption(*assumed) for assumed in runtime_assumptions(scenario, work)]
     found += _of_memory(work)
     if not work.kind.trains:
         found.append(
@@ -212,7 +214,7 @@ def warnings_of(work: Work) -> list[str]:
     warnings = []
     axes = {"TP": mesh.tp_groups(0), "CP": mesh.cp_groups(0), "EP": mesh.ep_groups(0), "ETP": mesh.etp_groups(0)}
     for axis, groups in axes.items():
-        num_ranks = groups.shape[1] * (mesh.strategy.tp if axis == "CP" else 1)
+        num_ranks = groups.shape[1] * {"CP": mesh.strategy.tp, "EP": mesh.strategy.etp}.get(axis, 1)
         warnings += _of_groups(axis, work.cluster.node_of(groups), per_node, num_ranks)
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
