@@ -171,7 +171,7 @@ def _build(scenario: Scenario) -> Built:
         seed=spec.seed,
         network=spec.network,
         context=context_of(scenario, cluster, model, mesh),
-        runtime=runtime_of(scenario),
+        runtime=runtime_of(scenario, num_chunks=mesh.strategy.vpp),
         profile=profile_of(scenario, cluster.device),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,

@@ -1,6 +1,6 @@
 """What the software does, as the section `runtime:` and the model's keys give it together."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from sim.build.work import Work
 from sim.errors import InvalidValueError
@@ -8,15 +8,47 @@ from sim.scenario.scenario import Scenario
 from topology.device import Device
 from workloads.formats import BF16, FP8_RECIPES, Formats
 from workloads.model import ModelSpec
-from workloads.runtime import RUNTIMES, Runtime
+from workloads.runtime import DEFAULT_RUNTIME, RUNTIMES, Runtime
 
-__all__ = ["check_dispatch", "check_overlap", "formats_of", "runtime_of", "with_attention_of"]
+__all__ = [
+    "check_dispatch",
+    "check_overlap",
+    "formats_of",
+    "runtime_assumptions",
+    "runtime_of",
+    "with_attention_of",
+]
 
 
-def runtime_of(scenario: Scenario) -> Runtime:
-    """Return the runtime: a preset with the keys that differ."""
+def runtime_of(scenario: Scenario, *, num_chunks: int = 1) -> Runtime:
+    """Return the runtime: a preset with the keys that differ.
+
+    Where a preset overlaps sends, it does so with virtual stages alone (`num_chunks` above 1), as Megatron Core.
+    """
     section = scenario.spec.runtime
-    return replace(RUNTIMES[section.preset], **section.given())
+    given = section.given()
+    if given.get("launch", "cuda_graphs") == "eager" and given.get("graph_scope"):
+        raise InvalidValueError(
+            "runtime.graph_scope",
+            rule="be left out with runtime.launch eager",
+            value=list(given["graph_scope"]),
+            hint="Write launch: cuda_graphs.",
+        )
+    runtime = replace(RUNTIMES[section.preset], **given)
+    if section.preset == DEFAULT_RUNTIME or "overlap_p2p" in given or num_chunks > 1:
+        return runtime
+    return replace(runtime, overlap_p2p=False)
+
+
+def runtime_assumptions(scenario: Scenario, work: Work) -> list[tuple[str, object, str]]:
+    """Return what the preset of a runtime says that the scenario does not: key, value and reason."""
+    section, ideal = scenario.spec.runtime, Runtime()
+    given = section.given()
+    return [
+        (f"runtime.{field.name}", getattr(work.runtime, field.name), f"what preset {section.preset} does")
+        for field in fields(Runtime)
+        if field.name not in given and getattr(work.runtime, field.name) != getattr(ideal, field.name)
+    ]
 
 
 def check_overlap(scenario: Scenario, work: Work) -> None:
@@ -46,6 +78,8 @@ def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
         return model
     is_fused = attention == "fused"
     if scenario.is_given("model.fused_attention") and model.fused_attention != is_fused:
+        if not scenario.is_given("runtime.attention"):  # a preset gives way to what is said
+            return model
         raise InvalidValueError(
             "runtime.attention",
             rule=f"agree with model.fused_attention {str(model.fused_attention).lower()}",

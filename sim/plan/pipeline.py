@@ -128,7 +128,8 @@ class PipelinePlan:
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
-        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
+        blocks = not work.runtime.overlap_p2p
+        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer, blocks=blocks),)
 
     def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""
