@@ -214,7 +214,7 @@ def warnings_of(work: Work) -> list[str]:
     warnings = []
     axes = {"TP": mesh.tp_groups(0), "CP": mesh.cp_groups(0), "EP": mesh.ep_groups(0), "ETP": mesh.etp_groups(0)}
     for axis, groups in axes.items():
-        num_ranks = groups.shape[1] * (mesh.strategy.tp if axis == "CP" else 1)
+        num_ranks = groups.shape[1] * {"CP": mesh.strategy.tp, "EP": mesh.strategy.etp}.get(axis, 1)
         warnings += _of_groups(axis, work.cluster.node_of(groups), per_node, num_ranks)
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
