@@ -12,7 +12,9 @@ from sim.plan.pipeline import PipelinePlan
 from workloads.runtime import RUNTIMES, Runtime
 
 OVERLAPS = Runtime(overlap_grad_reduce=True, overlap_param_gather=True)
-FAST_HOST = replace(OVERLAPS, kernel_launch_s=2e-6, collective_launch_s=3e-6, pass_host_s=5e-6, checks_loss=True)
+FAST_HOST = replace(
+    OVERLAPS, overlap_tp=True, kernel_launch_s=2e-6, collective_launch_s=3e-6, pass_host_s=5e-6, checks_loss=True
+)
 """A host as fast as these small kernels, so that now the host waits and now the lane."""
 GRAPHS = replace(FAST_HOST, launch="cuda_graphs", graph_scope=("attn", "moe_router"))
 
@@ -20,6 +22,7 @@ CASES = [
     (strategy, "megatron", 16, dense, (*how, ("kind", "training"), ("zero", 1), ("runtime", runtime)))
     for strategy, dense, how in [
         ("EP4_TP2_PP2_DP4", False, (("sp", True), ("routing", "multinomial"))),
+        ("EP4_TP2_PP2_DP4", False, (("sp", True), ("recompute", "full"))),
         ("TP2_PP4_DP2", True, (("sp", True),)),
         ("TP2_PP2_DP4_VPP2", True, (("sp", False), ("schedule", "interleaved"))),
         ("TP1_PP4_DP4", True, (("schedule", "zb_h1"),)),
