@@ -33,6 +33,7 @@ KEYS = [
     "rivals",
     "stress",
     "published",
+    "published_table",
 ]
 """The contract's top-level keys."""
 
