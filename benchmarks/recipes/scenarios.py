@@ -15,6 +15,8 @@ MICROBATCHES_PER_STAGE: Final = 4
 steady phase, and few enough for a run of seconds."""
 ILLEGAL_IN_MEGATRON: Final = "refused by Megatron's own rule"
 """Cause of a recipe whose experts do not fit its GPUs: Megatron's `initialize_model_parallel` raises on it."""
+_OF_DDP: Final = ("overlap_grad_reduce", "overlap_param_gather")
+"""Keys of `runtime` that mean nothing to FSDP, whose exchanges run next to layers without them."""
 _GPUS_OF_A_TRAY: Final = 4
 
 
@@ -100,6 +102,10 @@ def _parallel(recipe: Recipe, dp: int) -> dict[str, Any]:
     if has_experts and recipe.tp > 1:
         parallel["etp"] = recipe.etp
     parallel |= {"dp": dp, "sp": recipe.sp or (recipe.tp > 1 and has_experts)}  # Megatron's experts ask for SP with TP
+    if recipe.cp > 1 and get_model(recipe.model).sliding_window is not None:
+        parallel["cp_kind"] = (
+            "all_to_all"  # Transformer Engine's for windows and sinks; else Megatron's default, a ring
+        )
     if recipe.fsdp != "none":
         parallel["fsdp"] = recipe.fsdp
     else:
@@ -140,7 +146,7 @@ def _runtime(recipe: Recipe) -> dict[str, Any]:
     except ImportError:
         return {}
     known = {field.name for field in fields(Runtime)}
-    wanted = dict(recipe.runtime)
+    wanted = {key: value for key, value in recipe.runtime.items() if recipe.fsdp == "none" or key not in _OF_DDP}
     if recipe.fp8_recipe is not None:
         wanted["fp8_recipe"] = recipe.fp8_recipe
     runtime = {key: value for key, value in wanted.items() if key in known}
