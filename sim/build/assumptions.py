@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.layout import taken_from_hf_config
+from sim.build.runtime import runtime_assumptions
 from sim.build.work import Work
 from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
@@ -73,6 +74,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         )
         if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
+    found += [Assumption(*assumed) for assumed in runtime_assumptions(scenario, work)]
     found += _of_memory(work)
     if not work.kind.trains:
         found.append(

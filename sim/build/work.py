@@ -376,6 +376,23 @@ class Work:
         return float(self.rank_tokens * self.model.hidden * self.model.dtype_bytes)
 
     @property
+    def gathered_bytes(self) -> float:
+        """Bytes of the hidden states of one microbatch as sequence parallelism gathers them before a linear layer."""
+        recipe = self.model.formats.recipe
+        of_element = self.model.dtype_bytes if recipe is None else self.model.formats.gather_bytes
+        return float(self.tokens * self.model.hidden * of_element)
+
+    @property
+    def dispatch_bytes(self) -> float:
+        """Bytes of a token, or of the gradient of its result, on the way to an expert."""
+        return float(self.model.expert_hidden * self.model.formats.dispatch_bytes(self.model.dtype_bytes))
+
+    @property
+    def combine_bytes(self) -> float:
+        """Bytes of a token on the way back from an expert."""
+        return float(self.model.expert_hidden * self.model.dtype_bytes)
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens of one batch over all replicas."""
         return self.sequences * self.sequence_length

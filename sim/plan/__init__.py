@@ -8,6 +8,7 @@ Contents
   `context`: those of attention whose sequences are split over ranks; `gradients`: those after the passes;
   `gradient_overlap`: those of gradients and parameters next to passes; `fsdp`: those around layers;
   `expert_replicas`: those of experts that several ranks hold, or that move; `offload`: waits for copies to the host.
+- `sim.plan.host_lowering`: what the host does while a pass runs.
 - `sim.plan.expert_routing`: the tokens of each expert, and the ranks of the experts; `expert_router`: both with costs.
 - `sim.plan.costs`: all costs of a run; `kernel_costs`, `transfer_costs` and `exchange_costs`: those of kernels, of
   collectives and sends, and of all-to-alls; `gather_costs`: those of the collectives around sliced experts;

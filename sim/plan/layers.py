@@ -92,9 +92,14 @@ class LayerLowering:
     def tp_collective(
         self, position: LanePosition, operation: str, *, layer: int = NO_LAYER, stream: str | None = None
     ) -> Collective:
-        """Return a collective of a microbatch's activations over each TP group of a lane."""
+        """Return a collective of a microbatch's activations over each TP group of a lane.
+
+        What is gathered before a layer's block is the operand of its first product, in fp8 where a recipe says so.
+        """
+        is_operand = operation == "all_gather" and layer != NO_LAYER
+        num_bytes = self._work.gathered_bytes if is_operand else self._work.activation_bytes
         groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
-        transfers = self._costs.transfers.collectives(operation, groups, self._work.activation_bytes)
+        transfers = self._costs.transfers.collectives(operation, groups, num_bytes)
         return Collective(kind="tp", layer=layer, transfers=transfers, stream=stream)
 
     def backward_bracket(

@@ -37,6 +37,7 @@ from sim.plan.expert_router import ExpertRouter
 from sim.plan.fsdp import FsdpLowering
 from sim.plan.gradient_overlap import GradientOverlap
 from sim.plan.gradients import GradientLowering
+from sim.plan.host_lowering import HostLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.offload import wait_for_copy
 from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
@@ -72,6 +73,7 @@ class Lowering:
         self.gradients = GradientLowering(work, costs)
         self.overlap = None if order is None else GradientOverlap(work, self.gradients, order)
         self._fsdp = None if work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients)
+        self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
@@ -89,7 +91,9 @@ class Lowering:
             ops = self.gradients.with_sharding(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
         if self.overlap is not None and (self.overlap.reduces or self.overlap.gathers):
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
-        return (*self._relocation(position, pass_), *ops) if self.work.placement.moves else ops
+        if self.work.placement.moves:
+            ops = (*self._relocation(position, pass_), *ops)
+        return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
 
     def chunk_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, without exchanges between replicas or stages."""
@@ -112,7 +116,8 @@ class Lowering:
         if self.overlap is not None and self.overlap.reduces:
             ops += self.overlap.reduction(position, lanes)
         ops += self.expert_replicas.sum_gradients(position)
-        return self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
+        found = self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
+        return found if self._host is None else self._host.after_passes(found)
 
     # ---- private: passes -----------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.build.work import Work
-from sim.plan.ops import AwaitStream, Collective, Compute, Op, Service, TimedKernel
+from sim.plan.ops import AwaitStream, Collective, Compute, HostWork, Op, Service, TimedKernel
 from sim.time import to_ns
 from workloads.memory import activation_bytes_per_microbatch
 
@@ -66,7 +66,7 @@ def alone_ns(ops: Sequence[Op]) -> int:
             lane_ns = max(lane_ns, stream_ns.get(op.stream, 0))
         elif isinstance(op, Collective) and op.stream is not None:
             stream_ns[op.stream] = max(lane_ns, stream_ns.get(op.stream, 0)) + _duration_ns(op)
-        else:
+        elif not isinstance(op, HostWork):
             lane_ns += _duration_ns(op)
     return lane_ns
 

@@ -52,7 +52,7 @@ class PipelinePlan:
         self.work = work
         self.costs = Costs(
             cluster,
-            dtype=work.model.dtype,
+            dtype=work.model.base_dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
@@ -127,7 +127,8 @@ class PipelinePlan:
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
-        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
+        blocks = not work.runtime.overlap_p2p
+        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer, blocks=blocks),)
 
     def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""

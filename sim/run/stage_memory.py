@@ -151,7 +151,7 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
     logits = work.rank_head_tokens * model.padded_vocab(tp) / tp * model.logit_bytes
     return StageMemory(
-        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
+        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.weight_bytes),
         buffers=_exchange_bytes(work, skew),
         chunks=tuple(
             ChunkMemory(

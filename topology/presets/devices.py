@@ -96,6 +96,7 @@ _B200 = Device(
     attention_efficiency=0.40,
     # cuDNN's attention of DeepSeek-V3 on Blackwell: 1,083 after 1,324 TFLOP/s at 4k tokens, 1,298 after 1,698 at 16k.
     attention_backward_efficiency=0.40 * 0.79,
+    has_block_scaling=True,  # NVIDIA Blackwell architecture brief: MX formats
     has_multicast=True,  # as the H100
     source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
 )

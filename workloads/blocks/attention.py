@@ -38,6 +38,7 @@ from dataclasses import dataclass
 
 from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
+from workloads.formats import BF16, Formats
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
 __all__ = ["GroupedQueryAttention", "mean_attended", "unfused_kernels"]
@@ -118,6 +119,8 @@ class GroupedQueryAttention:
     """Whether a kernel of its own rotates queries and keys, and keeps both them and the QKV projection."""
     has_rotary: bool = False
     """Whether queries and keys are rotated at all."""
+    formats: Formats = BF16
+    """Types of operands."""
 
     @property
     def num_matrix_params(self) -> int:
@@ -187,11 +190,12 @@ class GroupedQueryAttention:
         kv_width = max(1, self.kv_heads // tp) * self.head_dim
         q_width = self.heads // tp * self.head_dim
         num_q = 2 if self.has_gate else 1
-        before: list[Kernel] = [Gemm(kind="attention", m=tokens, n=num_q * q_width + 2 * kv_width, k=self.hidden)]
+        width, linear = num_q * q_width + 2 * kv_width, self.formats.linear
+        before = linear(kind="attention", m=tokens, n=width, k=self.hidden, follows_norm=True)
         if self.has_rotary:
             before.append(self._elementwise("rotary", tokens, q_width + kv_width, num_tensors=2))
         core = self.core(tokens, sequence_length, tp=tp)
-        after: list[Kernel] = [Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width)]
+        after = linear(kind="attention", m=tokens, n=self.hidden, k=q_width)
         if self.has_gate:
             after.insert(0, self._elementwise("gate", tokens, q_width, num_tensors=3))
         return MixerKernels(
@@ -257,7 +261,10 @@ class GroupedQueryAttention:
         if not self.is_fused and not recompute.recomputes("core_attn"):
             attended = mean_attended(sequence_length, causal=False, window=self.window, chunk=self.chunk)
             scores = attended * self.heads / tp * (2 * dtype + 1 if self.has_dropout else dtype)
-        return kept * dtype + scores + (hidden if self.has_dropout else 0)
+        # the norm's output is the projection's operand; that of attention is kept by attention, and as an operand
+        operand = 0.0 if recompute.recomputes("layernorm") else hidden
+        in_fp8 = self.formats.kept_bytes(operand, extra=self.heads * self.head_dim / tp)
+        return kept * dtype + scores + (hidden if self.has_dropout else 0) + in_fp8
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> float:
         """Return the elements kept from B to W: inputs of products and gradients of their outputs."""

@@ -38,7 +38,8 @@ from dataclasses import dataclass
 
 from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Gemm, Kernel, Memory, Scan
+from workloads.formats import BF16, Formats
+from workloads.kernels import Kernel, Memory, Scan
 
 __all__ = ["DELTA_NET_CHUNK", "GatedDeltaNet", "Mamba2", "StateSpace"]
 
@@ -54,6 +55,8 @@ class StateSpace:
     dtype_bytes: int
     conv_kernel: int
     """Tokens of the short convolution."""
+    formats: Formats = BF16
+    """Types of operands."""
 
     @property
     def in_width(self) -> int:
@@ -129,13 +132,13 @@ class StateSpace:
         moved = float(tokens * self.dtype_bytes)
         conv_width, conv_bytes = -(-self.conv_width // tp), 2.0 * moved * conv
         return MixerKernels(
-            before=[Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden)],
+            before=self.formats.linear(kind="attention", m=tokens, n=in_width, k=self.hidden, follows_norm=True),
             core=[
                 Memory(kind="attention", operation="convolution", rows=tokens, width=conv_width, num_bytes=conv_bytes),
                 Scan(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
                 Memory(kind="attention", operation="norm", rows=tokens, width=out, num_bytes=3.0 * moved * out),
             ],
-            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=out)],
+            after=self.formats.linear(kind="attention", m=tokens, n=self.hidden, k=out),
         )
 
     # ---- context parallelism -------------------------------------------------------------------------------------
@@ -168,7 +171,9 @@ class StateSpace:
         del sequence_length
         hidden = self.hidden / sequence_shards
         kept = hidden + (0 if recompute.recomputes("layernorm") else hidden)
-        return (kept + (self.in_width + 2 * self.out_width) / tp) * self.dtype_bytes
+        operands = self.out_width / tp + (0 if recompute.recomputes("layernorm") else hidden)
+        in_fp8 = self.formats.kept_bytes(operands)
+        return (kept + (self.in_width + 2 * self.out_width) / tp) * self.dtype_bytes + in_fp8
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> float:
         """Return the elements kept from B to W: inputs of products and gradients of their outputs."""
