@@ -112,15 +112,17 @@ def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False)
     )
 
 
-def expert_block(ffn: MoeFfn, tokens: NDArray[np.int64]) -> list[Kernel]:
+def expert_block(ffn: MoeFfn, tokens: NDArray[np.int64], *, arrival: str = "chunks") -> list[Kernel]:
     """Return the grouped products of the local experts.
 
     Parameters
     ----------
     tokens
         Tokens that arrived for each local expert of each rank. Shape [R, E].
+    arrival
+        How the copies of tokens lie: a key of `ARRIVALS` (`workloads.collectives.settings`).
     """
-    return ffn.expert_kernels(tokens)
+    return ffn.expert_kernels(tokens, arrival=arrival)
 
 
 def mtp_projection_block(layer: Layer, tokens: int, *, tp: int = 1) -> list[Kernel]:

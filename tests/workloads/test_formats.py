@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workloads.formats import BF16, FP8_RECIPES, Formats
+from workloads.collectives.settings import ALL_TO_ALLS, ARRIVALS
+from workloads.formats import BF16, DISPATCH_DTYPES, FP8_RECIPES, Formats
 from workloads.kernels import Attention, Gemm, GroupedGemm, Memory, backward_of
 from workloads.layers import attention_block, dense_ffn_block, expert_block, head_block, router_block
 from workloads.memory import activation_bytes_per_microbatch, state_bytes
@@ -103,6 +104,27 @@ def test_tokens_that_arrive_in_fp8_are_cast_again_by_columns_in_training_alone()
         )
         of_input = in_fp8(MIXTRAL, "blockwise", trains=trains).formats.cast_bytes - from_fp8
         assert kept["quantise"] - sent["quantise"] == pytest.approx(100 * MIXTRAL.hidden * of_input)
+
+
+@pytest.mark.parametrize("dtype", DISPATCH_DTYPES)
+def test_tokens_that_arrive_as_sent_are_permuted_in_the_type_in_which_they_are_sent(dtype):
+    """DeepEP: two kernels forward, two backward, and the gradients of results arrive like tokens."""
+    model = replace(MIXTRAL, formats=replace(BF16, dispatch_dtype=dtype))
+    kernels = model.moe_ffn.expert_kernels(np.array([[40, 60]]), arrival="tokens")
+    sent, plain = (2 * 100 * model.hidden * size for size in (model.formats.dispatch_bytes(2), 2))
+    assert moved(kernels) == pytest.approx({"permute": sent, "unpermute": plain, "swiglu": 100 * 3 * model.ffn * 2})
+    back = moved(backward_of(kernels))
+    assert (back["permute"], back["unpermute"]) == pytest.approx((plain, sent))
+
+
+@pytest.mark.parametrize(("arrival", "experts"), [("experts", 2), ("experts", 1), ("chunks", 1)])
+def test_tokens_that_arrive_in_order_are_not_permuted(arrival, experts):
+    tokens = np.full((1, experts), 50)
+    assert set(moved(MIXTRAL.moe_ffn.expert_kernels(tokens, arrival=arrival))) == {"swiglu"}
+
+
+def test_every_all_to_all_says_how_tokens_arrive():
+    assert {algorithm.arrival for algorithm in ALL_TO_ALLS.values()} <= set(ARRIVALS)
 
 
 def test_tokens_are_sent_in_fp8_with_a_scale_for_128_elements():

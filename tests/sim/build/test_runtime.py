@@ -71,3 +71,11 @@ def test_dispatch_in_fp8_sends_fewer_bytes_there_and_as_many_back() -> None:
     work = _built("runtime.dispatch_dtype=fp8")
     assert (work.dispatch_bytes, work.combine_bytes) == (1024 + 8 * 4, 2048)
     assert _built().dispatch_bytes == 2048
+
+
+def test_the_recipe_of_a_model_in_fp8_is_an_assumption() -> None:
+    """It is printed until the scenario says it."""
+    for settings, expected in (((), {"tensorwise", "bf16"}), (("runtime.fp8_recipe=blockwise",), {"bf16"})):
+        built = build(load_scenario("ep64_tp16_pp4", overrides=["model.dtype=fp8", *settings]))
+        keys = {"runtime.fp8_recipe", "runtime.dispatch_dtype"}
+        assert {taken.value for taken in built.assumptions if taken.key in keys} == expected
