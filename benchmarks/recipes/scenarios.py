@@ -15,6 +15,9 @@ MICROBATCHES_PER_STAGE: Final = 4
 steady phase, and few enough for a run of seconds."""
 ILLEGAL_IN_MEGATRON: Final = "refused by Megatron's own rule"
 """Cause of a recipe whose experts do not fit its GPUs: Megatron's `initialize_model_parallel` raises on it."""
+_WITH_BF16_WEIGHTS: Final = ("blockwise",)
+"""Recipes of fp8 whose weights keep a copy in bf16: there alone Megatron-Bridge has `fp8_param_gather` off
+(`bf16_with_fp8_subchannel_scaling_mixed`); it is on with current and delayed scaling and mxfp8."""
 _OF_DDP: Final = ("overlap_grad_reduce", "overlap_param_gather")
 """Keys of `runtime` that mean nothing to FSDP, whose exchanges run next to layers without them."""
 _GPUS_OF_A_TRAY: Final = 4
@@ -149,5 +152,7 @@ def _runtime(recipe: Recipe) -> dict[str, Any]:
     wanted = {key: value for key, value in recipe.runtime.items() if recipe.fsdp == "none" or key not in _OF_DDP}
     if recipe.fp8_recipe is not None:
         wanted["fp8_recipe"] = recipe.fp8_recipe
+        if recipe.fp8_recipe not in _WITH_BF16_WEIGHTS:
+            wanted["fp8_param_gather"] = True
     runtime = {key: value for key, value in wanted.items() if key in known}
     return {"runtime": runtime} if runtime else {}
