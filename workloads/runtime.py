@@ -42,6 +42,8 @@ class Runtime:
     """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
     overlap_param_gather: bool = False
     """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
+    overlap_tp: bool = False
+    """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
     launch: str = "eager"

@@ -56,6 +56,9 @@ def check_overlap(scenario: Scenario, work: Work) -> None:
 
     What a preset says holds wherever it can be.
     """
+    if work.runtime.overlap_tp and not work.overlaps_tp and scenario.is_given("runtime.overlap_tp"):
+        rule = "be false without sequence parallelism over TP > 1 (not supported yet)"
+        raise InvalidValueError("runtime.overlap_tp", rule=rule, value=True, hint="Leave it out, or set parallel.sp.")
     zero = work.why_no_overlap or (None if work.zero == 1 else f"with parallel.zero {work.zero}: only zero 1 gathers")
     for key, why in (("overlap_grad_reduce", work.why_no_overlap), ("overlap_param_gather", zero)):
         if why is not None and getattr(work.runtime, key) and scenario.is_given(f"runtime.{key}"):

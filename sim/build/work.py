@@ -494,6 +494,11 @@ class Work:
         return self.runtime.overlap_param_gather and self.why_no_overlap is None and self.zero == 1
 
     @property
+    def overlaps_tp(self) -> bool:
+        """Whether collectives over TP run in pieces next to products: the runtime does so with sequence parallelism."""
+        return self.runtime.overlap_tp and self.mesh.sp and self.mesh.strategy.tp > 1
+
+    @property
     def why_no_overlap(self) -> str | None:
         """Why data-parallel exchanges cannot overlap with passes; None where they can."""
         if not self.kind.trains:
