@@ -30,6 +30,8 @@ class Runtime:
     fp8_recipe: str | None = None
     """How tensors are scaled for products in fp8: `none`, `tensorwise`, `blockwise` or `mxfp8`; null: `tensorwise`
     where `model.dtype` is fp8, and `none` elsewhere."""
+    fp8_param_gather: bool = False
+    """Whether weights of layers are kept in fp8 alone and gathered so, as Megatron-LM's `--fp8-param-gather`."""
     gather_dtype: str | None = None
     """Type in which sequence parallelism gathers operands of fp8 products: `fp8`, as Transformer Engine 2 does, or
     `bf16`, as Transformer Engine 1 does; null: fp8."""
