@@ -147,6 +147,8 @@ class Gemm:
     """Whether the right factor is a weight; False: both factors are activations."""
     weight_gradient: bool = False
     """Whether the product is the gradient of a weight, which is added to the sum of the microbatches."""
+    input_gradient: bool = False
+    """Whether the product is the gradient of an input."""
     dtype: str | None = None
     """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
     cast: Cast | None = None
@@ -166,7 +168,7 @@ class Gemm:
         casts = () if self.cast is None else self.cast.kernels(self.kind, float(self.m), self.n, is_backward=True)
         return (
             *casts,
-            replace(self, n=self.k, k=self.n),
+            replace(self, n=self.k, k=self.n, input_gradient=True),
             replace(self, m=self.k, k=self.m, weight_gradient=self.has_weight),
         )
 
@@ -277,7 +279,7 @@ class Memory:
     """Elements of a row that the kernel writes."""
     num_bytes: float | NDArray[np.float64]
     """Bytes read and written, of every rank alike or of each. A number or shape [R]."""
-    backward_bytes: float | None = None
+    backward_bytes: float | NDArray[np.float64] | None = None
     """Bytes of the backward kernel, 0 where there is none; None: as `MEMORY_OPERATIONS` says."""
     is_backward: bool = False
     """Whether the kernel makes gradients."""
@@ -293,7 +295,7 @@ class Memory:
         >>> Memory(kind="attention", operation="norm", rows=2, width=4, num_bytes=32.0).backward()[0].num_bytes
         48.0
         """
-        if self.backward_bytes == 0:
+        if isinstance(self.backward_bytes, float) and self.backward_bytes == 0:
             return ()
         num_bytes: float | NDArray[np.float64]
         num_bytes = MEMORY_OPERATIONS[self.operation].backward * self.num_bytes
