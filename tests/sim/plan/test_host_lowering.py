@@ -163,7 +163,13 @@ def test_what_a_preset_says_is_among_the_assumptions(preset):
     built = build(load_scenario("ep16_tp16_pp4", overrides=[f"runtime.preset={preset}"]))
     assumed = {a.key: a.value for a in built.assumptions if a.key.startswith("runtime.")}
     differing = {name for name in Runtime.__slots__ if getattr(built.work.runtime, name) != getattr(Runtime(), name)}
-    assert assumed.keys() == {f"runtime.{name}" for name in differing}
+    assert assumed.keys() == {f"runtime.{name.removesuffix('_s')}" for name in differing}
+    again = [
+        f"runtime.{key}={value}" for key, value in (("kernel_launch", assumed.get("runtime.kernel_launch")),) if value
+    ]
+    assert build(load_scenario("ep16_tp16_pp4", overrides=again)).work.runtime.kernel_launch_s == pytest.approx(
+        built.work.runtime.kernel_launch_s
+    )
 
 
 def test_sends_of_a_preset_overlap_with_virtual_stages_alone_and_a_key_overrides_that():
