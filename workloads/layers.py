@@ -102,13 +102,17 @@ def router_block(ffn: MoeFfn, tokens: int) -> list[Kernel]:
 
 
 def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False) -> Memory:
-    """Return the kernel that sorts `routed_tokens` copies of tokens by expert, or gathers them back."""
+    """Return the kernel that sorts `routed_tokens` copies of tokens by expert, or gathers them back.
+
+    Copies are sorted in the type in which they are sent, and come back in that of the model.
+    """
+    of_element = float(model.dtype_bytes) if is_inverse else model.formats.dispatch_bytes(model.dtype_bytes)
     return Memory(
         kind="other_compute",
         operation="unpermute" if is_inverse else "permute",
         rows=routed_tokens,
         width=model.expert_hidden,
-        num_bytes=2.0 * routed_tokens * model.expert_hidden * model.dtype_bytes,
+        num_bytes=2.0 * routed_tokens * model.expert_hidden * of_element,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.device_profile import why_profile
 from sim.build.layout import taken_from_hf_config
 from sim.build.runtime import runtime_assumptions
 from sim.build.work import Work
@@ -14,6 +15,7 @@ from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.presets.clusters import get_cluster_preset
 from workloads.context_parallel import DEFAULT_CP_KIND
+from workloads.formats import FP8_RECIPES
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
@@ -74,8 +76,10 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         )
         if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
+    if scenario.spec.profile is None:
+        found.append(Assumption("profile", *why_profile(work.profile, work.cluster.device)))
     found += [Assumption(*assumed) for assumed in runtime_assumptions(scenario, work)]
-    found += _of_memory(work)
+    found += [*_of_formats(scenario, work), *_of_memory(work)]
     if not work.kind.trains:
         found.append(
             Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
@@ -106,6 +110,22 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
     theirs = convention.default_etp(work.mesh.strategy, **sizes)
     why = "every rank holds whole experts" + (f". {theirs}" if theirs else "")
     return [Assumption("parallel.etp", work.mesh.strategy.etp, why)]
+
+
+def _of_formats(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the recipe of fp8 that was taken, and in which type tokens are then sent to experts."""
+    formats = work.model.formats
+    if formats.recipe is None:
+        return []
+    found = []
+    if not scenario.is_given("runtime.fp8_recipe"):
+        name = next(name for name, recipe in FP8_RECIPES.items() if recipe is formats.recipe)
+        why = "model.dtype is fp8; operands of linear layers are fp8, all else stays bf16"
+        found.append(Assumption("runtime.fp8_recipe", name, why))
+    if work.model.experts and not scenario.is_given("runtime.dispatch_dtype"):
+        why = "Megatron-LM's; DeepSeek sends tokens in fp8"
+        found.append(Assumption("runtime.dispatch_dtype", formats.dispatch_dtype, why))
+    return found
 
 
 def _of_context(scenario: Scenario, work: Work) -> list[Assumption]:

@@ -10,7 +10,7 @@ Model
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
     experts      grouped products, of the tokens that arrived for each local expert; where a rank has several, the
                  copies that came from each rank are sorted by expert before, and put back after. Where tokens arrive
-                 as their senders have them, they are permuted there, in the type in which they are sent
+                 as their senders have them, they are permuted there. All of this in the type in which they are sent
 
 Latent experts (LatentMoE) have inputs and outputs of a smaller width: a token is projected down before it is sent to
 its experts, and their sum is projected up after it came back. Router and shared experts see the whole hidden state.
@@ -277,16 +277,10 @@ class MoeFfn:
         ]
         if arrival == "experts" or (arrival == "chunks" and tokens.shape[-1] == 1):
             return kernels
-        moved = copies * (2.0 * expert.hidden * expert.dtype_bytes)
-        if arrival == "chunks":
-            sort = self._ordering("sort_chunks", copies, moved, moved)
-            return [sort, *kernels, sort]
+        back = copies * (2.0 * expert.hidden * expert.dtype_bytes)
         sent = copies * (2.0 * expert.hidden * expert.formats.dispatch_bytes(expert.dtype_bytes))
-        permute, unpermute = (
-            self._ordering(operation, copies, forward, backward)
-            for operation, forward, backward in (("permute", sent, moved), ("unpermute", moved, sent))
-        )
-        return [permute, *kernels, unpermute]
+        first, last = ("sort_chunks", "sort_chunks") if arrival == "chunks" else ("permute", "unpermute")
+        return [self._ordering(first, copies, sent, back), *kernels, self._ordering(last, copies, back, sent)]
 
     def _ordering(
         self, operation: str, copies: NDArray[np.float64], num_bytes: NDArray[np.float64], back: NDArray[np.float64]
