@@ -53,6 +53,11 @@ def test_a_recipe_reaches_the_tensors_of_the_model(settings: tuple[str, ...], re
         (("runtime.fp8_recipe=mxfp8",), r"runtime\.fp8_recipe must be one that the device's tensor cores scale"),
         (("runtime.fp8_recipe=tensorwise", "cluster.device.preset=a100-sxm-80gb"), "the device computes in"),
         (("runtime.gather_dtype=fp8",), r"runtime\.gather_dtype must be bf16 without a recipe"),
+        (("runtime.fp8_param_gather=true",), r"runtime\.fp8_param_gather must be false without a recipe for fp8"),
+        (
+            ("runtime.fp8_param_gather=true", "runtime.fp8_recipe=tensorwise"),
+            r"runtime\.fp8_param_gather must be false where nothing is trained",
+        ),
         (("runtime.fp8_recipe=delayed",), r"runtime\.fp8_recipe must be one of none, tensorwise, blockwise, mxfp8"),
         (
             ("runtime.dispatch_dtype=fp8", "parallel.strategy=EP8_TP8_PP8", "parallel.convention=vllm"),
