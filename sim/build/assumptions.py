@@ -1,13 +1,18 @@
 """What a scenario leaves open and was filled in, with the reason, and what its user should know."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sim.build.layout import taken_from_hf_config
 from sim.build.work import Work
 from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
+from topology.cluster import Cluster
 from topology.presets.clusters import get_cluster_preset
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
 from workloads.model import ModelSpec
@@ -15,12 +20,14 @@ from workloads.presets import MODELS
 from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
-__all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
+__all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes", "warnings_of_racks"]
 
 _OTHER_LAYERS = ("kv_lora_rank", "sliding_window", "layer_types", "hybrid_override_pattern", "moe_every")
 """Fields without which a model of the sizes of a preset has other layers than the preset."""
 _FEW_TOKENS = 8
 """Tokens of a sequence up to which a forward pass is most likely meant as decode."""
+_MOST_GPUS_OF_A_NODE = 16
+"""GPUs of a node; a rack of one NVLink domain has more."""
 _WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
 
 
@@ -197,6 +204,8 @@ def warnings_of(work: Work) -> list[str]:
             warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    groups = (mesh.tp_groups(0), mesh.ep_groups(0), mesh.dp_groups(0))
+    warnings += warnings_of_racks(work.cluster, [group for some in groups for group in some[:1]])
     warnings += _of_node_limit(work)
     warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
@@ -211,6 +220,18 @@ def warnings_of(work: Work) -> list[str]:
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
     return warnings
+
+
+def warnings_of_racks(cluster: Cluster, groups: Sequence[NDArray[np.intp]]) -> list[str]:
+    """Return that collectives of a group of ranks over several NVLink racks are beyond what was validated."""
+    num_racks = max((len(set(cluster.node_of(group).tolist())) for group in groups), default=1)
+    if num_racks == 1 or cluster.gpus_per_node <= _MOST_GPUS_OF_A_NODE or "nvlink" not in cluster.link_kinds:
+        return []
+    return [
+        f"Collectives over {num_racks} NVLink racks of {cluster.gpus_per_node} GPUs are beyond what is validated, and "
+        "look far too fast: of an all-reduce of 8 GiB over 20 racks of GB200, 844 GB/s of bus bandwidth are modelled "
+        "and 203 GB/s were measured."
+    ]
 
 
 def _of_stand_in(model: ModelSpec) -> list[str]:
