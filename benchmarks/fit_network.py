@@ -31,6 +31,8 @@ from topology.presets.protocols import DIRECT, FITTED, SM_RATES, build_protocols
 from workloads.collectives import OPERATIONS
 
 _OF_EXCHANGES = ("own copy", "tiny call", "tiny slowdown")
+_SIMPLEX = 0.03
+"""Change of a constant's logarithm with which a fit starts."""
 _ROUNDS = 3
 """How often all groups are fitted: the rate of large messages and the copy of what a rank keeps depend on another."""
 
@@ -88,7 +90,7 @@ GROUPS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """Constants that are fitted together, and the cases that depend on them."""
 SUITES = ("network", "collectives")
 """Suites whose figures are read."""
-TABLES = ("deepep", "aic_deepep", "mcore_moe_report", "nccl_busbw", "aic_collectives", "simai_ata_ratio")
+TABLES = ("deepep", "aic_deepep", "nccl_busbw", "aic_collectives", "simai_ata_ratio")
 _NVLINK = ("rings", "exchanges", "all_to_all", "node_all_reduce", "tray_all_reduce", "nvls")
 LATENCIES_US = {3.33: 0.6, 2.8: 2.7, 3.7: 2.7, 3.6: 2.7, 5.6: 2.7}
 """End-to-end latencies that the presets take from the table of latencies -> NCCL's for a message of a ring under LL."""
@@ -114,7 +116,7 @@ class Row(NamedTuple):
 def load_rows() -> list[Row]:
     """Return the figures of the suite that are not set apart."""
     rows = []
-    for suite, case in ((suite, case) for suite in find_suites(SUITES) for case in suite.cases):
+    for suite, case in ((one, case) for one in find_suites(SUITES) for case in one.cases):
         for i, figure in enumerate(case.scenario.spec.published):
             if figure.apart is None:
                 work = build_collective(case.scenario.case(i))[0]
@@ -165,7 +167,8 @@ def fit(rows: Sequence[Row]) -> Constants:
     for names, cases in GROUPS * _ROUNDS:
         chosen = [row for row in rows if row.case in cases]
         start = np.log([constants[name] for name in names])
-        options = {"xatol": 1e-4, "fatol": 1e-9, "maxiter": 400 * len(names)}
+        simplex = np.vstack([start, start + _SIMPLEX * np.eye(len(names))])
+        options = {"xatol": 1e-4, "fatol": 1e-9, "maxiter": 400 * len(names), "initial_simplex": simplex}
         found = minimize(loss, start, args=(constants, names, chosen), method="Nelder-Mead", options=options)
         constants |= dict(zip(names, np.exp(found.x).tolist(), strict=True))
     return constants

@@ -278,13 +278,13 @@ FITTED: Final[Mapping[str, Fitted]] = {
     "nvlink5 DeepEP rate": Fitted(0.720, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
     "ib DeepEP rate": Fitted(0.884, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
     "DeepEP SM rate": Fitted(24.2e9, "deepep", "DeepEP V2, EP8 with 24 SMs, EP8x2 with 12, EP8x4 with 6", 1e12),
-    "nvlink4 DeepEP normal rate": Fitted(0.645, "aic_deepep", f"H100, 1 node, {_NORMAL}", 0.684),
-    "DeepEP normal SM rate": Fitted(16.5e9, "aic_deepep", f"H100, 1 node, {_NORMAL}", 24.2e9),
+    "nvlink4 DeepEP normal rate": Fitted(0.6356, "aic_deepep", f"H100, 1 node, {_NORMAL}", 0.684),
+    "DeepEP normal SM rate": Fitted(1.595e10, "aic_deepep", f"H100, 1 node, {_NORMAL}", 24.2e9),
     "DeepEP normal SM rate across": Fitted(9.5e9, "aic_deepep", f"H100, 2 and 4 nodes, {_NORMAL}", 24.2e9),
-    "DeepEP normal call": Fitted(23e-6, "aic_deepep", f"H100, 1 node, {_NORMAL}", 1e-6),
-    "DeepEP normal call across": Fitted(29e-6, "aic_deepep", f"H100, 2 and 4 nodes, {_NORMAL}", 1e-6),
-    "DeepEP normal combine": Fitted(22e-6, "aic_deepep", f"H100, 1, 2 and 4 nodes, {_NORMAL}", 1e-6),
-    "nvlink5 HybridEP rate": Fitted(0.72, "mcore_moe_report", "HybridEP dispatch, GB200, EP64", 0.802),
+    "DeepEP normal call": Fitted(2.433e-05, "aic_deepep", f"H100, 1 node, {_NORMAL}", 1e-6),
+    "DeepEP normal call across": Fitted(2.611e-05, "aic_deepep", f"H100, 2 and 4 nodes, {_NORMAL}", 1e-6),
+    "DeepEP normal combine": Fitted(2.544e-05, "aic_deepep", f"H100, 1, 2 and 4 nodes, {_NORMAL}", 1e-6),
+    "nvlink5 HybridEP rate": Fitted(0.748, "mcore_moe_report", "HybridEP dispatch, GB200, EP64", 0.802),
     "low_latency base": Fitted(15.0e-6, "deepep", _LL_EXCHANGE, 0.0),
 }
 """Constants by technology and protocol."""
@@ -294,8 +294,8 @@ SM_RATES: Final = {
         name: FITTED[name].value for name in ("DeepEP SM rate", "DeepEP normal SM rate", "DeepEP normal SM rate across")
     },
     # 4 to 16 SMs saturate the links (NVIDIA, "Optimizing communication for mixture-of-experts training with hybrid
-    # expert parallel", 2026): at least the 648 GB/s of a GB200 over 16
-    "HybridEP SM rate": 40.5e9,
+    # expert parallel", 2026): at least the 673 GB/s that a GB200 reaches, over 16
+    "HybridEP SM rate": 43e9,
 }
 """What one SM of a dispatch or combine sends, and receives at the same time, by library."""
 
