@@ -135,6 +135,11 @@ class FlatSwitchPlan:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop(stage, target, lane)),)
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return nothing: no transfer runs next to passes."""
+        del stage, lane
+        return ()
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return nothing: there is no optimizer step."""
         del stage, lane

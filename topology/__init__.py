@@ -3,6 +3,7 @@
 Contents
 --------
 - `topology.device`: a GPU and the time of a kernel from its shape.
+- `topology.profiles`: measured times of kernels by device, operation, format and shape.
 - `topology.cluster`: a cluster, built from a fabric (`topology.abstract_cluster`: the interface of all clusters).
 - `topology.regular_cluster`: paths by class; `topology.regular_pairs`: exchanges of all pairs of two groups of GPUs;
   `topology.symmetry`: groups of GPUs with the same wiring.

@@ -11,7 +11,8 @@ A GEMM [m, k] x [k, n] is cut into tiles `(tile_m, tile_n)`; each SM works one t
     t         = max(compute_s, memory_s) + UNOVERLAPPED * min(compute_s, memory_s) + kernel_overhead_s
 
 Attention: `max(flops / (peak * attention_efficiency), memory_s) + kernel_overhead_s`; its published efficiencies are of
-whole kernels. Elementwise kernels: `memory_s + kernel_overhead_s`. No work takes no time: nothing is launched.
+whole kernels. Elementwise kernels: `bytes / (memory_bandwidth_bytes_per_s * fraction) + kernel_overhead_s`, where the
+fraction is that of the operation. No work takes no time: nothing is launched.
 
 Error of the fit
 ----------------
@@ -46,14 +47,14 @@ References
 
 import math
 from dataclasses import dataclass
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.errors import InvalidValueError
 
-__all__ = ["TILES", "UNOVERLAPPED", "Device"]
+__all__ = ["MEMORY_FRACTIONS", "OUTPUT_BYTES", "TILES", "UNOVERLAPPED", "Device"]
 
 TILES = ((128, 256), (128, 128), (64, 128), (64, 64), (32, 64))
 """Tile shapes (tile_m, tile_n) that a GEMM may be cut into: the common ones of cuBLAS and CUTLASS."""
@@ -63,7 +64,26 @@ UNOVERLAPPED = 1 / 3
 
 _TILE_M, _TILE_N = np.array(TILES, dtype=np.float64).T
 _INPUT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1, "tf32": 4}
-_OUTPUT_BYTES = 2  # fp8 GEMMs of training write bf16
+OUTPUT_BYTES = 2
+"""Bytes of an element that a GEMM writes: fp8 GEMMs of training write bf16."""
+
+MEMORY_FRACTIONS: Final[dict[str, float]] = {
+    "norm": 0.33,
+    "swiglu": 0.545,
+    "rotary": 0.45,
+    "embedding": 0.16,
+    "permute": 0.50,
+    "unpermute": 0.50,
+    "sort_chunks": 0.50,
+    "amax": 0.39,
+}
+"""Fraction of the datasheet's bandwidth that an operation reaches, where it is less than `memory_efficiency`.
+
+The mean of A100 and H100 in Vidur's profile of vLLM's kernels (4,096 tokens, hidden 8,192: norm 0.34 and 0.32, SwiGLU
+0.51 and 0.58, rotary embedding 0.43 and 0.46, look-up of embeddings 0.15 and 0.17); SimuMax's measured permutations on
+a B200 (0.501 forward, 0.511 backward); aiconfigurator's largest magnitude of a tensor on an H100 (1,314 GB/s). A sum of
+two tensors reaches 0.88 and 0.96, and a cast to fp8 0.91 on an H100: `memory_efficiency` as it is.
+"""
 
 _Floats = NDArray[np.float64]
 
@@ -144,12 +164,26 @@ class Device:
         return self.peak_fp8_flops_per_s
 
     @overload
-    def gemm_time_s(self, m: float, n: float, k: float, *, dtype: str = "bf16") -> float: ...
+    def gemm_time_s(
+        self, m: float, n: float, k: float, *, dtype: str = "bf16", output_bytes: int = OUTPUT_BYTES
+    ) -> float: ...
     @overload
-    def gemm_time_s(self, m: NDArray[np.number], n: ArrayLike, k: ArrayLike, *, dtype: str = "bf16") -> _Floats: ...
+    def gemm_time_s(
+        self,
+        m: NDArray[np.number],
+        n: ArrayLike,
+        k: ArrayLike,
+        *,
+        dtype: str = "bf16",
+        output_bytes: int = OUTPUT_BYTES,
+    ) -> _Floats: ...
 
-    def gemm_time_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, *, dtype: str = "bf16") -> float | _Floats:
+    def gemm_time_s(
+        self, m: ArrayLike, n: ArrayLike, k: ArrayLike, *, dtype: str = "bf16", output_bytes: int = OUTPUT_BYTES
+    ) -> float | _Floats:
         """Return the time of one GEMM [m, k] x [k, n]; numbers or arrays that broadcast. 0 if any of them is 0.
+
+        `output_bytes` are moved for each element of the result: 8 where it is added to a sum in 4 bytes.
 
         8192 x 8192 weights, 4096 tokens on an H100: 32 x 32 tiles are 8 waves of 132, a tile takes
         2 x 128 x 256 x 8192 / (989e12 / 132 x 0.82) = 87.4 us + 1.3 us, a third of the memory's 86 us is not hidden.
@@ -158,7 +192,7 @@ class Device:
         >>> round(DEVICES["h100-sxm"].gemm_time_s(4096, 8192, 8192) * 1e6)  # measured: 788
         742
         """
-        return _as_given(self._gemm_time_s(_checked("m", m)[..., np.newaxis], n, k, dtype), m, n, k)
+        return _as_given(self._gemm_time_s(_checked("m", m)[..., np.newaxis], n, k, dtype, output_bytes), m, n, k)
 
     def grouped_gemm_time_s(self, tokens: ArrayLike, n: int, k: int, *, dtype: str = "bf16") -> _Floats:
         """Return the time [...] of one launch for `tokens` [..., E] per local expert, each with its own weights [k, n].
@@ -172,7 +206,9 @@ class Device:
         """
         return self._gemm_time_s(_checked("tokens", tokens), n, k, dtype)
 
-    def grouped_weight_gradient_time_s(self, tokens: ArrayLike, n: int, k: int, *, dtype: str = "bf16") -> _Floats:
+    def grouped_weight_gradient_time_s(
+        self, tokens: ArrayLike, n: int, k: int, *, dtype: str = "bf16", output_bytes: int = OUTPUT_BYTES
+    ) -> _Floats:
         """Return the time [...] of one launch that gives each local expert its gradient [k, n] from `tokens` [..., E].
 
         The tokens are the inner dim, [k, tokens] x [tokens, n]: every expert with tokens has equally many tiles, and a
@@ -188,7 +224,7 @@ class Device:
         mean_tokens = inner.sum(axis=-1) / np.maximum(num_experts, 1)
         rows = np.broadcast_to(np.where(inner > 0, float(k), 0.0), inner.shape)
         compute_s = self._compute_s(rows, _checked("n", n), mean_tokens, dtype)
-        num_bytes = inner.sum(axis=-1) * (k + n) * _INPUT_BYTES[dtype] + num_experts * k * n * _OUTPUT_BYTES
+        num_bytes = inner.sum(axis=-1) * (k + n) * _INPUT_BYTES[dtype] + num_experts * k * n * output_bytes
         memory_s = self._memory_s(num_bytes)
         busy_s = np.maximum(compute_s, memory_s) + UNOVERLAPPED * np.minimum(compute_s, memory_s)
         return self._launched_s(busy_s * (num_experts * n * k > 0))
@@ -217,25 +253,31 @@ class Device:
         return _as_given(self._launched_s(busy_s), flops, num_bytes)
 
     @overload
-    def memory_time_s(self, num_bytes: float) -> float: ...
+    def memory_time_s(self, num_bytes: float, *, operation: str | None = None) -> float: ...
     @overload
-    def memory_time_s(self, num_bytes: NDArray[np.number]) -> _Floats: ...
+    def memory_time_s(self, num_bytes: NDArray[np.number], *, operation: str | None = None) -> _Floats: ...
 
-    def memory_time_s(self, num_bytes: ArrayLike) -> float | _Floats:
+    def memory_time_s(self, num_bytes: ArrayLike, *, operation: str | None = None) -> float | _Floats:
         """Return the time of one elementwise kernel that reads and writes `num_bytes` in all.
+
+        An operation of `MEMORY_FRACTIONS` reaches that fraction of the bandwidth, others reach `memory_efficiency`.
 
         >>> from topology.presets.devices import DEVICES
         >>> round(DEVICES["h100-sxm"].memory_time_s(3.35e9 * 0.935), 7)  # 1 ms + 3.5 us
         0.0010035
         """
-        return _as_given(self._launched_s(self._memory_s(_checked("num_bytes", num_bytes))), num_bytes)
+        fraction = min(MEMORY_FRACTIONS.get(operation or "", 1.0), self.memory_efficiency)
+        busy_s = _checked("num_bytes", num_bytes) / (self.memory_bandwidth_bytes_per_s * fraction)
+        return _as_given(self._launched_s(busy_s), num_bytes)
 
-    def _gemm_time_s(self, tokens: _Floats, n: ArrayLike, k: ArrayLike, dtype: str) -> _Floats:
+    def _gemm_time_s(
+        self, tokens: _Floats, n: ArrayLike, k: ArrayLike, dtype: str, output_bytes: int = OUTPUT_BYTES
+    ) -> _Floats:
         n, k = _checked("n", n), _checked("k", k)
         m = tokens.sum(axis=-1)
         compute_s = self._compute_s(tokens, n, k, dtype)
         num_experts = np.count_nonzero(tokens, axis=-1)
-        num_bytes = (m + num_experts * n) * k * _INPUT_BYTES[dtype] + m * n * _OUTPUT_BYTES
+        num_bytes = (m + num_experts * n) * k * _INPUT_BYTES[dtype] + m * n * output_bytes
         memory_s = self._memory_s(num_bytes)
         busy_s = np.maximum(compute_s, memory_s) + UNOVERLAPPED * np.minimum(compute_s, memory_s)
         return self._launched_s(busy_s * (m * n * k > 0))

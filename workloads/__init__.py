@@ -3,8 +3,10 @@
 Contents
 --------
 - `workloads.model`: a transformer's shape, parameters and FLOPs.
-- `workloads.presets`: named models; `mesh_metrics`: numbers of a mesh and a model that need no run.
+- `workloads.presets`: named models, with `dense_presets` and `nemotron_presets`; `published`: their published sizes.
+- `workloads.mesh_metrics`: numbers of a mesh and a model that need no run.
 - `workloads.workload_kind`: forward or training; `pipeline_layout`: which model chunk holds what.
+- `workloads.runtime`: what the software does; presets of frameworks.
 - `workloads.placement`: which rank holds which expert.
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
 - `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.

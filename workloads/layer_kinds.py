@@ -15,7 +15,7 @@ from workloads.blocks.state_space import GatedDeltaNet, Mamba2
 if TYPE_CHECKING:
     from workloads.model import ModelSpec
 
-__all__ = ["LAYER_TYPES", "PATTERN_LETTERS", "SCORING_FUNCS", "attention_of_kind", "check_kinds"]
+__all__ = ["LAYER_TYPES", "PATTERN_LETTERS", "SCORING_FUNCS", "attention_of_kind", "check_kinds", "kinds_of_parts"]
 
 LAYER_TYPES: dict[str, tuple[str, ...]] = {
     "full_attention": (),
@@ -54,11 +54,24 @@ _EXCLUSIVE = (
 )
 """Fields that say the same of a layer, and exclude each other."""
 _OF_EXPERTS = frozenset(
-    {"moe_every", "shared_expert_intermediate_size", "shared_expert_gate", "scoring_func", "use_routing_bias"}
+    {
+        "moe_every",
+        "shared_expert_intermediate_size",
+        "moe_latent_size",
+        "shared_expert_gate",
+        "scoring_func",
+        "use_routing_bias",
+    }
 )
 """Fields that a dense model does not have."""
 _OF_LAYER_KINDS = frozenset(
-    {"layer_types", "hybrid_override_pattern", "sliding_window_every", *chain.from_iterable(LAYER_TYPES.values())}
+    {
+        "layer_types",
+        "hybrid_override_pattern",
+        "mtp_hybrid_override_pattern",
+        "sliding_window_every",
+        *chain.from_iterable(LAYER_TYPES.values()),
+    }
 )
 """Fields of kinds of layers."""
 
@@ -90,6 +103,17 @@ def attention_of_kind(model: "ModelSpec", kind: str | None) -> Mixer | None:
             chunk=given["chunk_size"],
         )
     return _softmax_attention(model, kind)
+
+
+def kinds_of_parts(letters: str) -> tuple[str | None, str | None]:
+    """Return the attention and the FFN of a layer that has the parts of some letters, at most one of each.
+
+    >>> kinds_of_parts("*E")
+    ('full_attention', 'experts')
+    """
+    attention = [kind for kind, _ in map(PATTERN_LETTERS.__getitem__, letters) if kind is not None]
+    ffn = [kind for _, kind in map(PATTERN_LETTERS.__getitem__, letters) if kind is not None]
+    return (attention[0] if attention else None), (ffn[0] if ffn else None)
 
 
 def check_kinds(model: "ModelSpec") -> None:
@@ -143,6 +167,7 @@ def _check_layer_kinds(model: "ModelSpec", given: set[str]) -> None:
         rule = f"have layers of experts (E) where model.experts is given, which is {model.experts}"
         hint = "Give model.experts for the letter E, or drop one of the two."
         require(("E" in pattern) == bool(model.experts), "hybrid_override_pattern", rule, hint)
+    _check_mtp_parts(model)
     used = {kind for kind in map(model.attention_kind, range(model.layers)) if kind is not None}
     for kind, needed in LAYER_TYPES.items():
         for field in needed:
@@ -163,6 +188,21 @@ def _check_layer_kinds(model: "ModelSpec", given: set[str]) -> None:
         rule = f"divide model.mamba_num_heads = {model.mamba_num_heads}"
         hint = "Each group serves equally many heads."
         require(model.mamba_num_heads % model.n_groups == 0, "n_groups", rule, hint)
+
+
+def _check_mtp_parts(model: "ModelSpec") -> None:
+    """Refuse parts of an MTP layer that are no layer, or that the model has no shape for."""
+    letters, key = model.mtp_hybrid_override_pattern, "mtp_hybrid_override_pattern"
+    if letters is None:
+        return
+    require, pattern = model.require, model.hybrid_override_pattern or ""
+    require(bool(pattern), key, "be left out without model.hybrid_override_pattern", "Remove it.")
+    hint = f"Use letters of the layers, {', '.join(sorted(set(pattern)))}."
+    require(set(letters) <= set(pattern) and len(letters) > 0, key, "consist of letters of the layers", hint)
+    parts = [PATTERN_LETTERS[letter] for letter in letters]
+    rule = "have at most one of * and M, and at most one of - and E"
+    fits = all(sum(part[i] is not None for part in parts) <= 1 for i in (0, 1))
+    require(fits, key, rule, "Write for example *E.")
 
 
 def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
@@ -194,4 +234,5 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         has_sinks=model.attention_sinks,
         has_gate=model.attn_output_gate,
         is_rotary=model.unfused_rotary_embedding,
+        has_rotary=model.n_positions == 0,
     )

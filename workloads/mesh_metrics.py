@@ -38,7 +38,7 @@ def mesh_metrics(
     moe_layers = [sum(map(model.is_moe_layer, stage.layers)) for stage in stages]
     size = mesh.stage_ranks(0).size
     slots_per_gpu = (model.experts + stages[0].expert_replicas) // s.ep
-    experts_on_stage = min(model.experts, slots_per_gpu * mesh.stage_ranks(0).size)
+    experts_on_stage = min(model.experts, slots_per_gpu * mesh.stage_ranks(0).size // s.etp)
     metrics: dict[str, Metric] = {
         "num_gpus": mesh.world,
         "tp": s.tp,
@@ -61,7 +61,7 @@ def mesh_metrics(
         "experts_on_stage": experts_on_stage,
         "experts_off_stage": model.experts - experts_on_stage,
         "expert_params_per_gpu": max(params_per_rank(model, mesh, stage)[1] for stage in stages),
-        "expert_params_per_gpu_of_own_layers": slots_per_gpu * max(moe_layers) * model.num_expert_params,
+        "expert_params_per_gpu_of_own_layers": slots_per_gpu * max(moe_layers) * model.num_expert_params // s.etp,
         "tp_nodes": _num_nodes(mesh.tp_groups(0)[0], gpus_per_node),
         "ep_nodes": _num_nodes(mesh.ep_groups(0)[0], gpus_per_node),
     }

@@ -21,14 +21,14 @@ Narayanan et al., "Efficient large-scale language model training on GPU clusters
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sim.errors import InvalidValueError
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
 from workloads.blocks.recompute import Recompute
-from workloads.layer_kinds import PATTERN_LETTERS, attention_of_kind, check_kinds
+from workloads.layer_kinds import PATTERN_LETTERS, attention_of_kind, check_kinds, kinds_of_parts
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
 
@@ -77,9 +77,9 @@ class ModelSpec:
     dtype: str = "bf16"
     """Type of weights and activations: bf16, fp16 or fp8."""
     fused_attention: bool = True
-    """Whether attention never keeps its scores for the backward pass; false costs memory, not time."""
+    """Whether scores stay inside of a kernel; false: they pass through memory and are kept for the backward pass."""
     dropout: bool = False
-    """Whether dropout keeps its masks, which costs memory, not time."""
+    """Whether dropout runs, and keeps its masks."""
     q_lora_rank: int | None = None
     """Width of the latent of the queries of MLA; None: queries are projected from the hidden state."""
     kv_lora_rank: int | None = None
@@ -100,12 +100,14 @@ class ModelSpec:
     """Kind of attention of each layer; a shorter list is repeated."""
     hybrid_override_pattern: str | None = None
     """Layers of a hybrid model, a letter for each: `*` attention, `M` Mamba-2, `-` dense FFN, `E` experts; repeated."""
+    mtp_hybrid_override_pattern: str | None = None
+    """Parts of each MTP layer of a hybrid model, in the same letters, such as `*E`. Default: as the last layer."""
     attention_sinks: bool = False
     """Whether each head has a learned sink."""
     attn_output_gate: bool = False
     """Whether the output of softmax attention is multiplied by a gate."""
     unfused_rotary_embedding: bool = False
-    """Whether a kernel of its own rotates queries and keys and keeps both and the projection: memory, not time."""
+    """Whether a kernel of its own rotates queries and keys and keeps both and the projection: memory alone."""
     linear_num_key_heads: int | None = None
     """Key heads of linear attention (gated delta net)."""
     linear_num_value_heads: int | None = None
@@ -132,6 +134,8 @@ class ModelSpec:
     """The last of every so many layers has experts, and the others a dense FFN."""
     shared_expert_intermediate_size: int | None = None
     """Width of one shared expert. Default: `ffn`."""
+    moe_latent_size: int | None = None
+    """Width of a latent that tokens are projected to before routed experts, and from after them; null: no latent."""
     shared_expert_gate: bool = False
     """Whether the output of the shared experts is multiplied by a gate of each token."""
     scoring_func: str = "softmax"
@@ -201,6 +205,11 @@ class ModelSpec:
         return 4 if self.fp32_lm_head else self.dtype_bytes
 
     # ---- layers --------------------------------------------------------------------------------------------------
+
+    @property
+    def expert_hidden(self) -> int:
+        """Width of the inputs of routed experts, which are sent to them."""
+        return self.moe_latent_size or self.hidden
 
     @property
     def has_latent_attention(self) -> bool:
@@ -277,7 +286,8 @@ class ModelSpec:
         """The FFN of layers with routed experts."""
         width = self.shared_experts * (self.shared_expert_intermediate_size or self.ffn)
         return MoeFfn(
-            expert=self._ffn_of_width(self.ffn),
+            hidden=self.hidden,
+            expert=replace(self._ffn_of_width(self.ffn), hidden=self.expert_hidden),
             experts=self.experts,
             shared=self._ffn_of_width(width) if width else None,
             top_k=self.top_k,
@@ -299,7 +309,7 @@ class ModelSpec:
         >>> ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10).num_expert_params  # two matrices of 4 x 8
         64
         """
-        return self._ffn_of_width(self.ffn).num_params
+        return self.moe_ffn.expert.num_params
 
     @property
     def num_dense_ffn_params(self) -> int:
@@ -408,7 +418,10 @@ class ModelSpec:
         layers = []
         for number in range(self.num_all_layers):
             like = min(number, self.layers - 1)
-            kind = (self.attention_kind(like), self.ffn_kind(like), self.is_mtp_layer(number))
+            is_mtp = self.is_mtp_layer(number)
+            kind = (self.attention_kind(like), self.ffn_kind(like), is_mtp)
+            if is_mtp and self.mtp_hybrid_override_pattern is not None:
+                kind = (*kinds_of_parts(self.mtp_hybrid_override_pattern), is_mtp)
             if kind not in known:
                 ffn = {"dense": self.plain_ffn, "experts": self.moe_ffn, None: None}[kind[1]]
                 attention = attention_of_kind(self, kind[0])

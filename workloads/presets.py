@@ -1,57 +1,18 @@
 """Named models, each with the document that gives its shape, and with its published number of parameters.
 
-A published active figure counts a token's parameters as `ModelSpec.num_active_params` does, unless its `counts` says
-otherwise.
+Dense models of Llama 2 and 3.2 and of Qwen are in `workloads.dense_presets`, Nemotron in `workloads.nemotron_presets`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sim.errors import InvalidValueError, did_you_mean
+from workloads.dense_presets import DENSE_MODELS, DENSE_PUBLISHED
 from workloads.model import ModelSpec
+from workloads.nemotron_presets import NEMOTRON_MODELS, NEMOTRON_PUBLISHED
+from workloads.published import COUNTED_OTHERWISE, Published
 
 __all__ = ["COUNTED_OTHERWISE", "MODELS", "PUBLISHED", "Published", "get_model"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """The number of parameters that a model's authors give, in billions, as they write it."""
-
-    total: str
-    """Parameters of the model."""
-    active: str | None = None
-    """Parameters that a token meets; None for a dense model."""
-    source: str
-    """Document that gives both."""
-    counts: tuple[str, ...] = ()
-    """How the figures differ from `num_params` and `num_active_params`: names of `COUNTED_OTHERWISE`."""
-    vision_params: int = 0
-    """Parameters of a vision encoder that the total counts."""
-
-    def counted_alike(self, model: ModelSpec) -> tuple[float, float]:
-        """Return total and active parameters of `model`, counted as the figures are, in billions.
-
-        >>> [round(value, 2) for value in PUBLISHED["mixtral-8x7b"].counted_alike(MODELS["mixtral-8x7b"])]
-        [46.7, 12.88]
-        """
-        head, rows = model.num_embedding_params, model.num_embedding_params - model.hidden
-        total, active = model.num_params + self.vision_params, model.num_active_params
-        if "embedding" in self.counts:
-            active += rows
-        if "no head" in self.counts:
-            active -= head
-        if "MTP without embedding and head" in self.counts:
-            mtp = model.layer(model.layers)
-            total += mtp.num_params - 2 * head
-            active += mtp.num_active_params - head - model.hidden
-        return total / 1e9, active / 1e9
-
-
-COUNTED_OTHERWISE = {
-    "embedding": "the active parameters count the whole input embedding",
-    "no head": "the active parameters leave the output head out",
-    "MTP without embedding and head": "both count the MTP layer, and leave embedding and output head out",
-}
-"""Ways to count the parameters of a publication that differ from those of `ModelSpec`."""
 
 _DEEPSEEK_V3 = ModelSpec(
     layers=61,
@@ -73,6 +34,23 @@ _DEEPSEEK_V3 = ModelSpec(
     scoring_func="sigmoid",
     use_routing_bias=True,
     num_nextn_predict_layers=1,
+)
+_DEEPSEEK_V2_LITE = ModelSpec(
+    layers=27,
+    hidden=2048,
+    heads=16,
+    ffn=1408,
+    dense_ffn=10944,
+    gated=True,
+    experts=64,
+    shared_experts=2,
+    top_k=6,
+    dense_layers=1,
+    vocab=102400,
+    kv_lora_rank=512,
+    qk_nope_head_dim=128,
+    qk_rope_head_dim=64,
+    v_head_dim=128,
 )
 _GPT_OSS_120B = ModelSpec(
     layers=36,
@@ -236,6 +214,14 @@ MODELS: dict[str, ModelSpec] = {
         qk_rope_head_dim=64,
         v_head_dim=128,
     ),
+    # DeepSeek-V2-Lite, config.json: queries without a latent.
+    "deepseek-v2-lite": _DEEPSEEK_V2_LITE,
+    # Moonlight-16B-A3B, config.json.
+    "moonlight-16b-a3b": replace(
+        _DEEPSEEK_V2_LITE, dense_ffn=11264, vocab=163840, scoring_func="sigmoid", use_routing_bias=True
+    ),
+    # OLMoE: open mixture-of-experts language models, 2024, table 9, and config.json.
+    "olmoe-7b": ModelSpec(layers=16, hidden=2048, heads=16, ffn=1024, gated=True, experts=64, top_k=8, vocab=50304),
     "deepseek-v3": _DEEPSEEK_V3,
     # Kimi K2 technical report, 2025, table 2, and config.json.
     "kimi-k2": replace(
@@ -287,46 +273,8 @@ MODELS: dict[str, ModelSpec] = {
         use_routing_bias=True,
         vocab=200064,
     ),
-    # NVIDIA, "Nemotron-H", 2025, table 1, and config.json.
-    "nemotron-h-8b": ModelSpec(
-        layers=52,
-        hidden=4096,
-        heads=32,
-        kv_heads=8,
-        head_dim=128,
-        ffn=21504,
-        hybrid_override_pattern="M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
-        mamba_num_heads=128,
-        mamba_head_dim=64,
-        ssm_state_size=128,
-        n_groups=8,
-        conv_kernel=4,
-        chunk_size=128,
-        vocab=131072,
-    ),
-    # NVIDIA, "Nemotron 3 Nano", 2025, table 1, and config.json.
-    "nemotron-3-nano-30b-a3b": ModelSpec(
-        layers=52,
-        hidden=2688,
-        heads=32,
-        kv_heads=2,
-        head_dim=128,
-        ffn=1856,
-        experts=128,
-        shared_experts=1,
-        shared_expert_intermediate_size=3712,
-        top_k=6,
-        scoring_func="sigmoid",
-        use_routing_bias=True,
-        hybrid_override_pattern="MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
-        mamba_num_heads=64,
-        mamba_head_dim=64,
-        ssm_state_size=128,
-        n_groups=8,
-        conv_kernel=4,
-        chunk_size=128,
-        vocab=131072,
-    ),
+    **NEMOTRON_MODELS,
+    **DENSE_MODELS,
 }
 """Model by name."""
 
@@ -363,13 +311,14 @@ PUBLISHED: dict[str, Published] = {
         source="GLM-4.5 technical report, table 1",
         counts=("MTP without embedding and head",),
     ),
+    "deepseek-v2-lite": Published(total="15.7", active="2.4", source="DeepSeek-V2-Lite model card"),
+    "moonlight-16b-a3b": Published(total="16", source="Moonlight-16B-A3B model card"),
+    "olmoe-7b": Published(total="6.9", active="1.3", source="OLMoE, 2024, abstract", counts=_EMBEDDING),
     "gpt-oss-20b": Published(total="20.91", active="3.61", source="gpt-oss model card, table 1"),
     "gpt-oss-120b": Published(total="116.83", active="5.13", source="gpt-oss model card, table 1"),
     "minimax-m2": Published(total="229", active="10", source="MiniMax-M2 repository"),
-    "nemotron-h-8b": Published(total="8.10", source="checkpoint of Nemotron-H 8B"),
-    "nemotron-3-nano-30b-a3b": Published(
-        total="31.6", active="3.2", source="Nemotron 3 Nano technical report, table 1"
-    ),
+    **NEMOTRON_PUBLISHED,
+    **DENSE_PUBLISHED,
 }
 """Published parameters by name of the model."""
 

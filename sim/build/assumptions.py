@@ -198,12 +198,12 @@ def warnings_of(work: Work) -> list[str]:
     """Return what the user should know: groups that leave a node, options that change nothing here."""
     mesh, per_node = work.mesh, work.cluster.gpus_per_node
     warnings = []
-    for axis, group in (("TP", mesh.tp_groups(0)[0]), ("EP", mesh.ep_groups(0)[0])):
-        num_nodes = len(set(work.cluster.node_of(group).tolist()))
-        if num_nodes > 1:
-            warnings.append(f"{axis}{group.size} leaves a node of {per_node} GPUs: its groups span {num_nodes} nodes.")
+    for axis, groups in (("TP", mesh.tp_groups(0)), ("EP", mesh.ep_groups(0)), ("ETP", mesh.etp_groups(0))):
+        warnings += _of_groups(axis, work.cluster.node_of(groups), per_node)
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    if work.fsdp is not None and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
+        warnings.append("parallel.fsdp splits nothing: there is one replica of every parameter.")
     groups = (mesh.tp_groups(0), mesh.ep_groups(0), mesh.dp_groups(0))
     warnings += warnings_of_racks(work.cluster, [group for some in groups for group in some[:1]])
     warnings += _of_node_limit(work)
@@ -220,6 +220,20 @@ def warnings_of(work: Work) -> list[str]:
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
     return warnings
+
+
+def _of_groups(axis: str, nodes: NDArray[np.intp], per_node: int) -> list[str]:
+    """Return that groups leave their node, of the nodes of each group [groups, G]; the most telling of them."""
+    num_groups, size = nodes.shape
+    spanned = [len(set(of_group)) for of_group in nodes.tolist()]
+    if max(spanned) == 1:
+        return []
+    if spanned[0] > 1:
+        return [f"{axis}{size} leaves a node of {per_node} GPUs: its groups span {spanned[0]} nodes."]
+    straddle = sum(number > 1 for number in spanned)
+    used = per_node // size * size
+    cure = f": cluster.gpus_per_node_used: {used} keeps each in one" if 0 < used < per_node else ""
+    return [f"{axis}{size} leaves a node of {per_node} GPUs in {straddle} of the {num_groups} groups of a stage{cure}."]
 
 
 def warnings_of_racks(cluster: Cluster, groups: Sequence[NDArray[np.intp]]) -> list[str]:

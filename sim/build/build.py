@@ -9,8 +9,9 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.hints import with_tried_hint
-from sim.build.layout import mesh_of, model_of, pipeline_layout_of, strategy_of
+from sim.build.layout import fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
+from sim.build.runtime import check_overlap, runtime_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
@@ -165,8 +166,10 @@ def _build(scenario: Scenario) -> Built:
         placement=placement,
         seed=spec.seed,
         network=spec.network,
+        runtime=runtime_of(scenario),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
+        fsdp=fsdp_of(scenario, cluster, mesh),
         precision=workload.precision,
         chunk_order=spec.schedule.chunk_order,
         chunk_layers=layout.layers,
@@ -175,6 +178,7 @@ def _build(scenario: Scenario) -> Built:
         mtp_chunk=layout.mtp_chunk,
         own_order=own,
     )
+    check_overlap(scenario, work)
     try_routing(work)
     return Built(
         work=work, assumptions=assumptions_of(scenario, work), warnings=[*cluster.warnings, *warnings_of(work)]

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sim.build.runtime import with_attention_of
 from sim.errors import InvalidValueError, Remedy
+from sim.scenario.model_section import ModelSection
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
 from workloads.conventions import CONVENTIONS, get_convention
+from workloads.memory import Fsdp
 from workloads.mesh import Mesh, build_mesh
 from workloads.model import ModelSpec
 from workloads.pipeline_layout import PipelineLayout, parse_layout
@@ -21,7 +24,7 @@ from workloads.strategy import Strategy
 if TYPE_CHECKING:
     from sim.scenario.hf_config import TakenValue
 
-__all__ = ["mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
+__all__ = ["fsdp_of", "mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
 
 _MOST_SHOWN = 64  # stages of an example
 
@@ -31,6 +34,10 @@ def model_of(scenario: Scenario) -> ModelSpec:
     section = scenario.spec.model
     if section is None:
         raise InvalidValueError("model", rule="be given", value="nothing", hint="Add a section `model:`.")
+    return with_attention_of(scenario, _model_of_section(scenario, section))
+
+
+def _model_of_section(scenario: Scenario, section: ModelSection) -> ModelSpec:
     given = section.given()
     if section.hf_config is not None:
         return _model_of_hf_config(scenario, section.hf_config, given)
@@ -158,6 +165,40 @@ def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) 
 
 def _chunks_of_one_copy(layout: ChunkLayout) -> range:
     return range(1 if layout.num_copies == 2 else layout.num_chunks)
+
+
+def fsdp_of(scenario: Scenario, cluster: Cluster, mesh: Mesh) -> Fsdp | None:
+    """Return how FSDP splits the states; None without FSDP. Hybrid FSDP splits them inside of nodes by default."""
+    parallel = scenario.spec.parallel
+    if parallel.fsdp == "none":
+        return None
+    groups, expert_groups = mesh.dp_groups(0), mesh.expert_dp_groups(0)
+    num_replicas, shards = groups.shape[1], groups.shape[1]
+    if parallel.fsdp == "hybrid":
+        nodes = cluster.node_of(groups[0])
+        shards = parallel.fsdp_shards or int((nodes == nodes[0]).sum())
+        if num_replicas % shards:
+            sizes = [n for n in range(1, num_replicas + 1) if num_replicas % n == 0]
+            raise InvalidValueError(
+                "parallel.fsdp_shards",
+                rule=f"divide the {num_replicas} replicas of a rank's dense parameters",
+                value=shards,
+                hint=f"Choose among {', '.join(map(str, sizes))}.",
+            )
+    num_instances = num_replicas // shards
+    num_expert_replicas = expert_groups.shape[1]
+    if num_expert_replicas > 1 and num_expert_replicas % num_instances:
+        raise InvalidValueError(
+            "parallel.fsdp_shards",
+            rule=f"give {num_replicas} / shards instances that divide the {num_expert_replicas} replicas of experts",
+            value=shards,
+            hint="Use more shards, or parallel.fsdp: full.",
+        )
+    return Fsdp(
+        num_instances=num_instances,
+        reshards_after_forward=parallel.fsdp_reshard_after_forward,
+        reduces_every_microbatch=parallel.fsdp_reduce_every_microbatch,
+    )
 
 
 def pipeline_layout_of(scenario: Scenario, model: ModelSpec, mesh: Mesh, parts: ChunkLayout) -> PipelineLayout:

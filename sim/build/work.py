@@ -17,13 +17,23 @@ from numpy.typing import NDArray
 from sim.errors import InvalidValueError, Remedy
 from sim.time import to_ns
 from topology.cluster import Cluster
+from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.conventions import NOT_BUILT
-from workloads.memory import MEGATRON_PRECISION, Precision, Recompute, StageParameters
+from workloads.memory import (
+    MEGATRON_PRECISION,
+    ZERO_LEVELS,
+    Fsdp,
+    Precision,
+    Recompute,
+    Sharding,
+    StageParameters,
+)
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
 from workloads.routing import ROUTINGS, RoutingSettings
+from workloads.runtime import Runtime
 from workloads.schedules import (
     DEFAULT_CHUNK_ORDER,
     ChunkLayout,
@@ -77,10 +87,14 @@ class Work:
     """Seed of all draws."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """How transfers are simulated."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """What the software does."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
     """0: every replica holds the optimizer; 1: the replicas split the optimizer; 2: gradients too; 3: weights too."""
+    fsdp: Fsdp | None = None
+    """Fully sharded data parallelism, which excludes `zero`."""
     precision: Precision = MEGATRON_PRECISION
     """Types of gradients and optimizer states (training)."""
     chunk_layers: tuple[int, ...]
@@ -127,13 +141,22 @@ class Work:
                 *(remedy for n, remedy in self._with_replicas() if n == 0),
             ],
         )
+        for axis in ("ep", "etp"):
+            _require(
+                getattr(s, axis) == 1 or model.experts > 0,
+                f"parallel.{axis}",
+                "be 1 for a dense model",
+                getattr(s, axis),
+                f"Drop {axis.upper()} or set model.experts.",
+                self._with_axis(axis, 1),
+            )
         _require(
-            s.ep == 1 or model.experts > 0,
-            "parallel.ep",
-            "be 1 for a dense model",
-            s.ep,
-            "Drop EP or set model.experts.",
-            self._with_axis("ep", 1),
+            model.ffn % s.etp == 0,
+            "parallel.etp",
+            f"divide model.ffn = {model.ffn}, the width of an expert",
+            s.etp,
+            "Choose ETP among its divisors.",
+            self._with_axis("etp", model.ffn),
         )
         per_pipeline = self.mesh.dp * self.microbatches
         _require(
@@ -203,6 +226,14 @@ class Work:
             list(self.chunk_layers),
             "Correct the split.",
             [Remedy({"parallel.stage_layers": self._even_split()}, str(self._even_split()))],
+        )
+        _require(
+            not (self.has_two_replicas and self.fsdp is not None),
+            "parallel.fsdp",
+            f"be none with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
+            "supported yet)",
+            "hybrid" if self.fsdp is not None and self.fsdp.num_instances > 1 else "full",
+            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
         )
         _require(
             not (self.has_two_replicas and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
@@ -278,6 +309,11 @@ class Work:
         ).with_remedies([Remedy({"parallel.strategy": without.name}, f"{without.name} (without {axis.upper()})")])
 
     @property
+    def sharding(self) -> Sharding:
+        """Which states the data-parallel replicas split."""
+        return ZERO_LEVELS[self.zero] if self.fsdp is None else self.fsdp.sharding
+
+    @property
     def num_microbatches(self) -> int:
         """Microbatches of one pipeline over all batches."""
         return self.batches * self.microbatches
@@ -316,6 +352,16 @@ class Work:
     def has_replicated_tokens(self) -> bool:
         """Whether all ranks of a lane have all its tokens."""
         return self.mesh.replicates_tokens_over_tp
+
+    @property
+    def gathers_tokens(self) -> bool:
+        """Whether every rank of a lane gathers all its tokens for the experts, each token once."""
+        return self.mesh.gathers_tokens
+
+    @property
+    def expert_slice(self) -> MoeFfn:
+        """The experts as a rank has them: 1 / ETP of their width."""
+        return self.model.moe_ffn.sliced(self.mesh.strategy.etp)
 
     @property
     def owned_tokens(self) -> int:
@@ -362,6 +408,33 @@ class Work:
         return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
+    def overlaps_grad_reduce(self) -> bool:
+        """Whether gradients are reduced next to backward passes: the runtime does so wherever that can be."""
+        return self.runtime.overlap_grad_reduce and self.why_no_overlap is None
+
+    @property
+    def overlaps_param_gather(self) -> bool:
+        """Whether parameters are gathered next to forward passes: the runtime does so wherever that can be."""
+        return self.runtime.overlap_param_gather and self.why_no_overlap is None and self.zero == 1
+
+    @property
+    def why_no_overlap(self) -> str | None:
+        """Why data-parallel exchanges cannot overlap with passes; None where they can."""
+        if not self.kind.trains:
+            return "in a forward pass, which has no gradients"
+        if self.fsdp is not None:
+            return "with parallel.fsdp, which exchanges next to layers without it"
+        if self.zero >= _SHARDED_GRADIENTS:
+            return f"with parallel.zero {self.zero}, which exchanges in every pass (not supported yet)"
+        if self.mesh.convention.experts_span_stages:
+            return (
+                f"under the convention {self.mesh.convention.name}, whose experts serve all stages (not supported yet)"
+            )
+        if self.has_two_replicas:
+            return f"with schedule.kind {self.schedule}, whose stages hold two copies of the model (not supported yet)"
+        return None
+
+    @property
     def visits_of_stage(self) -> int:
         """How often a microbatch visits each stage on its way forward."""
         return self.chunk_layout.num_model_chunks // self.mesh.num_stages
@@ -396,6 +469,13 @@ class Work:
         layers = range(first, first + self.chunk_layers[chunk])
         mtp = self.layers[self.model.layers :]
         return [*layers, *mtp] if mtp and chunk == self.mtp_chunk else layers
+
+    def recompute_of(self, layer: int) -> Recompute:
+        """Return what the backward pass of layer number `layer` computes again."""
+        if self.recompute.num_layers is None:
+            return self.recompute
+        chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
+        return self.recompute.of_layer(next(layers.index(layer) for layers in chunks if layer in layers))
 
     def num_hidden_states_after(self, chunk: int) -> int:
         """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""

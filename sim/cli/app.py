@@ -146,7 +146,8 @@ def validate(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Bundled suites or cases, or files or folders of your own; without any, all bundled suites.",
+            help="Bundled suites or cases, `kernels` for measured kernels, or files or folders of your own; without "
+            "any, all bundled suites.",
             metavar="[NAME|FILE|FOLDER]...",
         ),
     ] = None,

@@ -95,7 +95,14 @@ def _describe(mesh: Mesh, gpus_per_node: int) -> dict[str, str]:
         + ("; ..." if s.pp > 4 else ""),
         "lanes": f"{mesh.num_lanes} of {mesh.lane_size} GPUs per stage",
     }
-    groups = {"TP": mesh.tp_groups(0), "EP": mesh.ep_groups(0), "DP": mesh.dp_groups(0)}
+    groups = {
+        "TP": mesh.tp_groups(0),
+        "CP": mesh.cp_groups(0),
+        "EP": mesh.ep_groups(0),
+        "ETP": mesh.etp_groups(0),
+        "DP": mesh.dp_groups(0),
+        "EDP": mesh.expert_dp_groups(0),
+    }
     for axis, ranks in groups.items():
         if ranks.shape[1] > 1:
             num_nodes = np.unique(ranks[0] // gpus_per_node).size

@@ -41,18 +41,18 @@ def describe_deadlock(waits: Sequence[Wait], now_ns: int) -> str:
     graph: nx.DiGraph[Lane] = nx.DiGraph()
     for wait in waits:
         graph.add_edges_from((wait.lane, other) for other in wait.needs)
-    by_lane = {wait.lane: wait for wait in waits}
     try:
-        cycle = [a for a, _ in nx.find_cycle(graph)]
+        edges = list(nx.find_cycle(graph))
     except nx.NetworkXNoCycle:
         shown = list(waits)
         head = f"stuck at {now_ns / 1e6:.3f} ms: a lane waits for what nobody makes."
     else:
-        shown = [by_lane[lane] for lane in cycle]
-        several = len({lane for _, lane in by_lane}) > 1
+        cycle = [a for a, _ in edges]
+        shown = [next(wait for wait in waits if wait.lane == a and b in wait.needs) for a, b in edges]
+        several = len({wait.lane[1] for wait in waits}) > 1
         names = " -> ".join(_name(lane, several) for lane in [*cycle, cycle[0]])
         head = f"deadlock at {now_ns / 1e6:.3f} ms: {names}."
-    several = len({lane for _, lane in by_lane}) > 1
+    several = len({wait.lane[1] for wait in waits}) > 1
     tail = "; ".join(f"{_name(w.lane, several)} in {w.during} waits for {w.what}" for w in shown[:8])
     return f"{head} {tail}."
 

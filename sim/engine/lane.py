@@ -6,6 +6,9 @@ A lane is a set of ranks that meet in every layer. It asks its schedule for a pa
 its ops one after another, hands its output on and asks for the next pass. Ranks differ within an op (slow ranks, hot
 experts); an op ends when the slowest rank of the lane has ended, and its imbalance is the slowest rank over the mean.
 
+A collective with a stream is started and runs next to whatever the lane does after it (`sim.engine.stream`), until
+the lane awaits it.
+
 The two passes of a pair open together, when the inputs of both have come. Each pass then runs its own ops in their
 order, at the same time as the other: a kernel waits for a rank that runs a kernel of the other pass, first come first
 served; transfers share links. Each pass closes and hands its output on when it has ended; the lane goes on when both
@@ -28,12 +31,22 @@ from numpy.typing import NDArray
 from sim.engine.deadlock import Wait
 from sim.engine.network.batch import Batch
 from sim.engine.run_state import Rendezvous, RunState
-from sim.plan.ops import NO_LAYER, Collective, Compute, ConcurrentPasses, Input, Op, RendezvousKey, Send, Service
+from sim.engine.stream import RunCollective, Started, Steps, Streams
+from sim.plan.ops import (
+    NO_LAYER,
+    AwaitStream,
+    Collective,
+    Compute,
+    ConcurrentPasses,
+    Input,
+    Op,
+    RendezvousKey,
+    Send,
+    Service,
+)
 from workloads.schedules import Pass, Schedule, Step, passes_of
 
 __all__ = ["Lane"]
-
-Steps = Generator[simpy.Event, Any, None]
 
 
 class Lane:
@@ -53,9 +66,14 @@ class Lane:
         self._wake: simpy.Event | None = None
         self._last_row = -1
         self._home, self._sides = self, list[Lane]()
+        self._streams = Streams(self._env, run_state.recorder.latest)  # of this lane, and of both sides of a pair
+        self._on_streams: list[Lane] = []  # copies of the lane, each running the collectives of a stream
+        self._is_stream = False  # whether this is such a copy
+        self._started: dict[str, Started] = {}  # the last collective on each stream that this program has started
 
     def run(self) -> Steps:
         """Run all passes, then what follows them."""
+        yield from self._run_ops(Pass("O", -1, -1), self._run_state.plan.before_passes(self.stage, self.lane))
         while (step := self._schedule.next_pass(self.stage, self._run_state.clock.now_ns)) is not None:
             inputs = self._run_state.plan.inputs(self.stage, step)
             yield from self._await_inputs(step, inputs)
@@ -81,8 +99,8 @@ class Lane:
 
     @property
     def waits(self) -> Sequence[Wait]:
-        """What the lane waits for; each side of a pair may wait for something."""
-        return [lane.wait for lane in (self, *self._sides) if lane.wait is not None]
+        """What the lane waits for; each side of a pair, and each stream, may wait for something."""
+        return [lane.wait for lane in (self, *self._sides, *self._on_streams) if lane.wait is not None]
 
     def receive(self, key: Input, row: int) -> None:
         """Take an input that row `row` brought."""
@@ -109,6 +127,8 @@ class Lane:
     def _run_pair(self, pair: ConcurrentPasses) -> Steps:
         """Run the two passes of a pair at the same time."""
         self._sides = [copy(self) for _ in pair.sides]  # on the same ranks, each at its own place in the record
+        for side in self._sides:
+            side._started = dict(self._started)
         yield self._env.all_of(
             [
                 self._env.process(side._run_step(*pass_and_ops))
@@ -116,6 +136,9 @@ class Lane:
             ]
         )
         self._last_row = self._run_state.recorder.latest([side._last_row for side in self._sides])
+        for side in self._sides:
+            for stream, last in side._started.items():
+                self._started[stream] = max(last, self._started.get(stream, last), key=lambda started: started.number)
         self._sides = []
 
     def _run_step(self, step: Step, ops: tuple[Op, ...]) -> Steps:
@@ -123,7 +146,7 @@ class Lane:
         opened_ns, released_by = self._env.now, self._last_row
         yield from self._run_ops(step, ops)
         for pass_ in passes_of(step):
-            self._close(pass_, opened_ns, released_by)
+            self._note_span("pass", pass_.kind, pass_, since_ns=opened_ns, released_by=released_by)
             if pass_.microbatch >= 0:
                 self._hand_on(pass_)
 
@@ -140,36 +163,80 @@ class Lane:
                 ended = self._compute(op, step)
                 if ended is not None:
                     yield ended
+            elif isinstance(op, Collective):
+                if op.stream is not None and not self._is_stream:
+                    self._start(op, op.stream, step)
+                elif op.rendezvous is not None:
+                    yield from self._run_joint(op, op.rendezvous, step)
+                else:
+                    batch = begin(op.transfers)
+                    if batch.done.callbacks is not None:
+                        yield batch.done
+                    if op.transfers:
+                        self._last_row = note(
+                            op,
+                            step,
+                            self.position,
+                            start_ns=batch.start_ns,
+                            end_ns=batch.end_ns,
+                            released_by=self._last_row,
+                        )
             elif isinstance(op, Service):
                 ended = self._serve(op, step)
                 if ended is not None:
                     yield ended
-            elif op.rendezvous is None:
-                batch = begin(op.transfers)
-                if batch.done.callbacks is not None:
-                    yield batch.done
-                if op.transfers:
-                    self._last_row = note(
-                        op,
-                        step,
-                        self.position,
-                        start_ns=batch.start_ns,
-                        end_ns=batch.end_ns,
-                        released_by=self._last_row,
-                    )
             else:
-                yield from self._run_joint(op, op.rendezvous, step)
+                yield from self._await_stream(op, step)
 
-    def _close(self, pass_: Pass, opened_ns: int, released_by: int) -> None:
-        """Record a pass that ends now."""
+    def _start(self, op: Collective, name: str, step: Step) -> None:
+        """Start transfers on a stream."""
+        self._started[name] = self._streams.start(op, name, step, self._last_row, self._open_stream)
+
+    def _open_stream(self) -> RunCollective:
+        """Return what runs the collectives of a new stream."""
+        on_stream = copy(self)  # on the same ranks, at its own place in the record
+        on_stream.wait, on_stream._is_stream = None, True
+        self._on_streams.append(on_stream)
+        return on_stream._run_on_stream
+
+    def _run_on_stream(self, op: Collective, step: Step, released_by: int) -> Generator[simpy.Event, Any, int]:
+        """Run a collective of a stream; return its row."""
+        self._last_row = released_by
+        yield from self._run_ops(step, (op,))
+        return self._last_row
+
+    def _await_stream(self, op: AwaitStream, step: Step) -> Steps:
+        """Wait for a collective that was started on a stream."""
+        started = self._started.get(op.stream) if op.label is None else self._streams.labelled(op, self.position, step)
+        if started is None:
+            return
+        if not started.done.processed:
+            since_ns = self._env.now
+            yield started.done
+            if self._env.now > since_ns:
+                self._note_span(
+                    "await",
+                    started.op.kind,
+                    step,
+                    since_ns=since_ns,
+                    released_by=self._last_row,
+                    layer=started.op.layer,
+                )
+        self._last_row = self._run_state.recorder.latest([self._last_row, started.row])
+
+    def _note_span(
+        self, stream: str, kind: str, step: Step, *, since_ns: int, released_by: int, layer: int = NO_LAYER
+    ) -> None:
+        """Record a span that ends now: a pass, or a wait for a stream."""
         self._run_state.recorder.add(
             stage=self.stage,
             lane=self.lane,
-            stream="pass",
-            kind=pass_.kind,
-            microbatch=pass_.microbatch,
-            chunk=pass_.chunk,
-            start_ns=opened_ns,
+            stream=stream,
+            kind=kind,
+            microbatch=step.microbatch,
+            chunk=step.chunk,
+            layer=layer,
+            start_ns=since_ns,
             end_ns=self._env.now,
             released_by=released_by,
         )
@@ -258,7 +325,7 @@ class Lane:
             stage=self.stage,
             lane=self.lane,
             group=transfer.group,
-            stream="comm",
+            stream="comm" if op.stream is None else "async",
             kind=op.kind,
             microbatch=step.microbatch,
             chunk=step.chunk,

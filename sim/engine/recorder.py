@@ -276,7 +276,9 @@ class Recorder:
             "stage": stage[of],
             "lane": lane[of],
             "group": group,
-            "stream": _STREAM_CODE["comm"],
+            "stream": _ints(_STREAM_CODE["comm" if op_.stream is None else "async"] for op_ in self._collective_ops)[
+                op
+            ][of],
             "kind": _ints(_KIND_CODE[op_.kind] for op_ in self._collective_ops)[op][of],
             "microbatch": microbatch[of],
             "chunk": chunk[of],

@@ -81,6 +81,10 @@ class Plan(Protocol):
         """Return what a pass hands to other stages."""
         ...
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the collectives that a lane starts on streams before its first pass."""
+        ...
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return the ops that follow the last pass: gradient reduction and optimizer."""
         ...

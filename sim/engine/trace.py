@@ -6,14 +6,16 @@ Streams
   F and B that run at the same time are two rows.
 - `compute`: kernels of the lane's own passes. `rank` is the slowest rank, whose times the row shows.
 - `comm`: a transfer that the lane waits for; a row per group.
+- `async`: a transfer that the lane has started on a stream, next to whatever the lane runs; a row per group.
+- `await`: the time in which the lane waits for such transfers; of their kind.
 - `p2p`: a transfer to another stage that nobody on the sending side waits for.
 - `foreign`: an expert kernel of another stage's pass on a rank of this stage.
 
 Contention is what a transfer takes beyond its time alone, and a kernel beyond its time at full speed.
 
-Each row but those of `pass` splits its duration: base + imbalance + contention + latency = end - start. `released_by`
-is the row that it waited for last (-1: none). Missing numbers (a rank for a transfer, a layer for the optimizer) are
--1.
+Each row but those of `pass` and `await` splits its duration: base + imbalance + contention + latency = end - start.
+`released_by` is the row that it waited for last (-1: none). Missing numbers (a rank for a transfer, a layer for the
+optimizer) are -1.
 """
 
 from dataclasses import dataclass, field, replace
@@ -50,7 +52,7 @@ KINDS = (
 PASS_KINDS = ("F", "B", "W", "O")
 """Kinds of rows on the stream `pass`."""
 
-STREAMS = ("pass", "compute", "comm", "p2p", "foreign")
+STREAMS = ("pass", "compute", "comm", "p2p", "foreign", "async", "await")
 """Streams of a lane."""
 
 COLUMNS = (

@@ -5,10 +5,12 @@ Contents
 - `sim.plan.pipeline`, `passes`, `collective`: the plans of a model, of passes of given times, and of one collective.
 - `sim.plan.ops`: what a pass is made of.
 - `sim.plan.lowering`: a pass becomes operations; `layers`: those of a layer; `expert_block`: those of its experts;
-  `gradients`: those after the passes; `expert_replicas`: those of experts that several ranks hold, or that move.
+  `gradients`: those after the passes; `gradient_overlap`: those of gradients and parameters next to passes; `fsdp`:
+  those around layers; `expert_replicas`: those of experts that several ranks hold, or that move.
 - `sim.plan.expert_routing`: the tokens of each expert, and the ranks of the experts; `expert_router`: both with costs.
 - `sim.plan.costs`: all costs of a run; `kernel_costs`, `transfer_costs` and `exchange_costs`: those of kernels, of
-  collectives and sends, and of all-to-alls; `pricing`: what protocols make of messages.
+  collectives and sends, and of all-to-alls; `gather_costs`: those of the collectives around sliced experts;
+  `pricing`: what protocols make of messages.
 - `sim.plan.folding`: lanes that run alike are run once.
 - `sim.plan.logs`: bytes between every two ranks, and tokens of experts, where a run wants them.
 - `sim.plan.bounds`: lower bounds on the time of a batch.

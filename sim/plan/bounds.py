@@ -116,7 +116,8 @@ def _wires_s(work: Work, num_dropped: float) -> float:
     ep_nodes = np.unique(work.cluster.node_of(ep_group)).size
     if model.num_moe_layers and ep_nodes > 1 and not mesh.replicates_tokens_over_tp:
         left = (ep_nodes - 1) / ep_nodes * _nodes_per_token(work, ep_nodes, num_dropped)
-        nic += 2 * model.num_moe_layers * activations * left / mesh.world
+        copies = float(work.batch_tokens * model.expert_hidden * model.dtype_bytes)
+        nic += 2 * model.num_moe_layers * copies * left / mesh.world
     return float(max(nic / cluster.exit_bytes_per_s, nvlink / cluster.in_node_bytes_per_s))
 
 

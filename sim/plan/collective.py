@@ -93,6 +93,11 @@ class CollectivePlan:
         del stage, lane, pass_
         return ()
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return nothing: no transfer runs next to passes."""
+        del stage, lane
+        return ()
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return no ops: nothing follows a collective."""
         del stage, lane

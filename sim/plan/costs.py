@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from sim.plan.exchange_costs import ExchangeCosts
+from sim.plan.gather_costs import GatherCosts
 from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import LoadLog, PairLog
 from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
@@ -22,6 +23,7 @@ class Costs:
         dtype: str,
         network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
+        gradient_bytes: int | None = None,
         sms: Mapping[str, TransferSms] | None = None,
     ) -> None:
         """Price what runs on `cluster`.
@@ -34,6 +36,8 @@ class Costs:
             How transfers are simulated.
         is_random
             Whether tokens choose at random, so that no exchange and no experts' kernel comes twice.
+        gradient_bytes
+            Bytes of a gradient in the sum of the microbatches; None: nothing is trained.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -42,12 +46,13 @@ class Costs:
             sms = exchange_sms(network)
         self.cluster = cluster
         self.is_random = is_random
-        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random)
+        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes)
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()
         """Tokens that experts computed, where that log is switched on."""
         self.transfers = TransferCosts(cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs)
+        self.gathers = GatherCosts(self.transfers, self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
             algorithm=network.all_to_all_algorithm,

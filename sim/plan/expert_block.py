@@ -7,6 +7,10 @@ Model
     vllm       DP 1: tokens are on all ranks, each rank runs its own experts, results are summed
                    experts, all-reduce
                DP > 1: as megatron, then an all-gather over TP
+    ETP        ranks with slices of the same experts gather what each received, and sum what each computed
+                   all-to-all, all-gather, experts, reduce-scatter, all-to-all
+               vllm, DP > 1: all ranks of a stage gather all tokens, each once, and no all-to-all
+                   all-gather, experts, reduce-scatter
     spanning   tokens of rank t mod TP go to experts on the GPUs of *all* stages, one-sided
                    all-to-all, service, all-to-all, all-gather over TP
 
@@ -31,8 +35,8 @@ from sim.plan.costs import Costs
 from sim.plan.expert_router import RoutedLayer
 from sim.plan.kernel_costs import Block
 from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
-from workloads.kernels import Kernel, Memory
-from workloads.layers import backward_of, expert_block, permute, router_block, shared_expert_block
+from workloads.kernels import Kernel
+from workloads.layers import backward_of, expert_block, norm_of, permute, router_block, shared_expert_block
 
 __all__ = ["ExpertBlock"]
 
@@ -52,20 +56,24 @@ class ExpertBlock:
         """
         ops: list[Op] = [self._before_experts(routed, is_recomputed=is_recomputed)]
         ops += _exchange("ep_dispatch", routed, routed.dispatch)
+        ops += _exchange("ep_dispatch", routed, routed.gather)
         ops.append(self._experts(routed, expert_tokens=None if is_recomputed else routed.expert_tokens))
+        ops += _exchange("ep_combine", routed, routed.scatter)
         ops += _exchange("ep_combine", routed, routed.combine)
         return ops + self._after_experts(routed)
 
     def backward(self, routed: RoutedLayer) -> list[Op]:
         """Return the ops of the backward pass: gradients to the experts, two products each, gradients back, router."""
         model, owned = self._work.model, routed.owned_tokens
-        copies = permute(model, float(owned * model.top_k))
+        copies, returned = (permute(model, float(owned * model.top_k), is_inverse=inverse) for inverse in (False, True))
         before = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
         ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), copies])]
         ops += _exchange("ep_combine", routed, routed.dispatch)
+        ops += _exchange("ep_combine", routed, routed.gather)
         ops.append(self._experts(routed, is_backward=True))
+        ops += _exchange("ep_dispatch", routed, routed.scatter)
         ops += _exchange("ep_dispatch", routed, routed.combine)
-        ops.append(self._compute(routed, [copies, *backward_of(before)]))
+        ops.append(self._compute(routed, [returned, *backward_of(before)]))
         return ops + self._gather_over_tp(routed)
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -78,13 +86,14 @@ class ExpertBlock:
         recompute, model = self._work.recompute, self._work.model
         if recompute.recomputes("moe"):
             return []
-        norm = router_block(model.moe_ffn, routed.owned_tokens)[:1]
+        norm = norm_of(router_block(model.moe_ffn, routed.owned_tokens))
         kernels: list[Kernel] = norm if recompute.recomputes("layernorm") else []
         if recompute.recomputes("shared_experts"):
             kernels += shared_expert_block(model.moe_ffn, routed.owned_tokens)
         if recompute.recomputes("moe_act"):
-            width = model.moe_ffn.expert.inner_width
-            kernels.append(Memory(kind="expert", num_bytes=self._copies(routed) * width * model.dtype_bytes))
+            kernels.append(
+                self._work.expert_slice.expert_activation(self._copies(routed) * self._work.mesh.strategy.etp)
+            )
         return kernels
 
     def _before_experts(self, routed: RoutedLayer, *, is_recomputed: bool) -> Op:
@@ -93,7 +102,9 @@ class ExpertBlock:
         key = (routed.layer, int(routed.lane_ranks[0]), num_routed)
         if key not in self._before:
             model, owned = self._work.model, routed.owned_tokens
-            shared = shared_expert_block(model.moe_ffn, owned, tp=1 if routed.dispatch else self._work.mesh.strategy.tp)
+            shared = shared_expert_block(
+                model.moe_ffn, owned, tp=self._work.mesh.strategy.tp if self._work.has_replicated_tokens else 1
+            )
             kernels = [*router_block(model.moe_ffn, owned), *shared, permute(model, self._copies(routed))]
             self._before[key] = self._compute(routed, kernels, tokens_routed=num_routed)
         before = self._before[key]
@@ -110,7 +121,7 @@ class ExpertBlock:
         """Return what makes one tensor of the copies that came back."""
         key = (routed.layer, int(routed.lane_ranks[0]))
         if key not in self._after:
-            permuted = self._compute(routed, [permute(self._work.model, self._copies(routed))])
+            permuted = self._compute(routed, [permute(self._work.model, self._copies(routed), is_inverse=True)])
             self._after[key] = [permuted, *self._gather_over_tp(routed)]
         return self._after[key]
 
@@ -120,8 +131,11 @@ class ExpertBlock:
 
     def _copies(self, routed: RoutedLayer) -> float:
         """Return the copies of tokens that a rank sorts: of tokens that it owns, or those for its experts among all."""
-        copies = float(routed.owned_tokens * self._work.model.top_k)
-        return copies if routed.dispatch else copies / self._work.mesh.strategy.ep
+        work = self._work
+        if work.gathers_tokens:
+            return work.copies_per_host
+        copies = float(routed.owned_tokens * work.model.top_k)
+        return copies / work.mesh.strategy.ep if work.has_replicated_tokens else copies
 
     def _experts(
         self, routed: RoutedLayer, *, is_backward: bool = False, expert_tokens: ExpertTokens | None = None
@@ -144,7 +158,7 @@ class ExpertBlock:
         )
 
     def _expert_kernels(self, is_backward: bool, tokens: NDArray[np.int64]) -> list[Kernel]:
-        forward = expert_block(self._work.model.moe_ffn, tokens)
+        forward = expert_block(self._work.expert_slice, tokens)
         return backward_of(forward) if is_backward else forward
 
     def _own_experts(
@@ -175,7 +189,7 @@ class ExpertBlock:
         work = self._work
         if work.mesh.strategy.tp == 1 or work.mesh.sp:
             return []
-        operation, kind = ("all_gather", "tp") if routed.dispatch else ("all_reduce", "ep_combine")
+        operation, kind = ("all_reduce", "ep_combine") if work.has_replicated_tokens else ("all_gather", "tp")
         groups = routed.lane_ranks.reshape(-1, work.mesh.strategy.tp)
         return [
             Collective(

@@ -86,15 +86,15 @@ class ExpertReplicas:
             after = self._router.slots(stage, layer, plan=plan)
             if after is not None:
                 num_experts += moved_experts(self._router.slots_before(stage, layer, plan), after)
-        return num_experts * work.model.num_expert_params * self._relocated_bytes_per_param(stage)
+        return num_experts * work.expert_slice.expert.num_params * self._relocated_bytes_per_param(stage)
 
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _sums(self, position: LanePosition, replicated: dict[tuple[int, ...], int]) -> tuple[Transfer, ...]:
         """Return the sums whose first rank is in a lane: all of its groups under `megatron`."""
         work, (stage, lane) = self._work, position
-        parts = work.mesh.expert_dp_groups(stage).shape[1] if work.zero else 1
-        expert_bytes = work.model.num_expert_params * work.precision.gradient_bytes / parts
+        parts = work.sharding.num_shards(work.mesh.expert_dp_groups(stage).shape[1])
+        expert_bytes = work.expert_slice.expert.num_params * work.precision.gradient_bytes / parts
         own = set(work.mesh.lanes(stage)[lane].tolist())
         groups = [
             (group[list(ranks)], count * expert_bytes)
@@ -110,11 +110,11 @@ class ExpertReplicas:
     def _relocated_bytes_per_param(self, stage: int) -> float:
         """Return what a rank receives for each parameter of a relocated expert."""
         work = self._work
-        parts = work.mesh.expert_dp_groups(stage).shape[1]
-        weight_bytes = work.model.dtype_bytes / (parts if work.zero == 3 else 1)
+        parts = work.sharding.num_shards(work.mesh.expert_dp_groups(stage).shape[1])
+        weight_bytes = work.model.dtype_bytes / (parts if work.sharding.weights else 1)
         if not work.kind.trains:
             return weight_bytes
-        return weight_bytes + work.precision.optimizer_bytes / (parts if work.zero else 1)
+        return weight_bytes + work.precision.optimizer_bytes / parts
 
 
 def experts_by_ranks(slots: Ranks) -> dict[tuple[int, ...], int]:

@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.exchange_costs import Tokens
-from sim.plan.expert_routing import chances_of_nodes, copies_drawn, expert_groups, placed_experts
+from sim.plan.expert_routing import (
+    chances_of_nodes,
+    copies_drawn,
+    expert_groups,
+    placed_experts,
+    sources_of_groups,
+    tokens_of_hosts,
+)
+from sim.plan.gather_costs import Trip
 from sim.plan.ops import ExpertTokens, LanePosition, Transfer
 from workloads.collectives.node_relay import distinct_tokens
 from workloads.placement import contiguous_slots, split_over_replicas
@@ -79,6 +87,10 @@ class RoutedLayer:
     """From the tokens' owners to the experts; empty where every rank has all tokens."""
     combine: tuple[Transfer, ...]
     """From the experts to the tokens' owners."""
+    gather: tuple[Transfer, ...]
+    """From each to all of the ranks that hold slices of the same experts, of what arrived there (ETP)."""
+    scatter: tuple[Transfer, ...]
+    """The sums of what these ranks computed, to where the tokens had arrived."""
     num_routed: int
     """Copies of tokens that the sources send, counted at the sources."""
     owned_tokens: int
@@ -165,10 +177,11 @@ class ExpertRouter:
         plan_of_each = plans if len(plans) == 1 else [work.placement.plan_at(microbatch) for microbatch in microbatches]
         slots = [self.slots(stage, layer, plan=plan) for plan, layer in product(plan_of_each, layers)]
         drawn = _Draws(layers, microbatches, slots)
-        self.costs.loads.note(lane, layers, microbatches, computed=computed, num_groups=len(groups))
+        num_blocks = len(groups) // work.mesh.strategy.etp
+        self.costs.loads.note(lane, layers, microbatches, computed=computed, num_groups=num_blocks)
         slot_tokens, slot_tokens_computed, round_trips = [], [], []
-        for nth, (number, group) in enumerate(groups):
-            sources = slice(None) if len(groups) == 1 else slice(nth * group.size, (nth + 1) * group.size)
+        sources_of = sources_of_groups(work, lane_ranks, [group for _, group in groups])
+        for (number, group), sources in zip(groups, sources_of, strict=True):
             per_slot = _split_over_slots(carried[:, sources], slots, group.size)
             slot_tokens.append(per_slot.sum(axis=1))
             slot_tokens_computed.append(
@@ -176,14 +189,17 @@ class ExpertRouter:
                 if carried is computed
                 else _split_over_slots(computed[:, sources], slots, group.size).sum(axis=1)
             )
-            if not work.has_replicated_tokens:
+            if not (work.has_replicated_tokens or work.gathers_tokens):
                 senders = lane_ranks if len(groups) == 1 else group
                 round_trips.append(self._round_trips(senders, group, per_slot, drawn, group_number=number))
-        arrived, num_routed = np.concatenate(slot_tokens, axis=1), counts.sum(axis=(1, 2)).tolist()
+        etp, num_routed = work.mesh.strategy.etp, counts.sum(axis=(1, 2)).tolist()
+        on_hosts, computed_on_hosts = (tokens_of_hosts(work, each) for each in (slot_tokens, slot_tokens_computed))
+        arrived = on_hosts if etp == 1 else np.repeat(on_hosts, etp, axis=1)
+        trips = self._gathers(position, on_hosts)
         num_computed, num_carried = (each.sum(axis=(1, 2)).tolist() for each in (computed, carried))
         batch = RoutingBatch(arrived)
-        expert_ranks = np.concatenate([group for _, group in groups])
-        on_ranks, with_padding = np.concatenate(slot_tokens_computed, axis=1).sum(axis=2), arrived.sum(axis=2)
+        expert_ranks = lane_ranks if etp > 1 else np.concatenate([group for _, group in groups])
+        on_ranks, with_padding = computed_on_hosts.sum(axis=2), on_hosts.sum(axis=2)
         num_rerouted = rerouted.sum(axis=1).tolist()
         sent_over_mean = (carried.sum(axis=2).max(axis=1) / np.maximum(counts.sum(axis=2).mean(axis=1), 1)).tolist()
         return {
@@ -197,6 +213,8 @@ class ExpertRouter:
                 expert_tokens=ExpertTokens(on_ranks[i], with_padding[i], num_routed[i], sent_over_mean[i]),
                 dispatch=tuple(of_group[i][0] for of_group in round_trips),
                 combine=tuple(of_group[i][1] for of_group in round_trips),
+                gather=trips[i][0] if trips else (),
+                scatter=trips[i][1] if trips else (),
                 num_routed=num_routed[i],
                 owned_tokens=work.owned_tokens,
                 num_dropped=num_routed[i] - num_computed[i],
@@ -214,8 +232,27 @@ class ExpertRouter:
         if work.network.all_to_all_algorithm.relays_by_node:
             tokens = self._distinct_tokens(per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
             return exchanges.relayed_trips(senders, group, tokens, group=group_number)
-        matrices = per_slot.sum(axis=3) * float(work.model.hidden * work.model.dtype_bytes)
+        matrices = per_slot.sum(axis=3) * float(work.model.expert_hidden * work.model.dtype_bytes)
         return exchanges.round_trips(senders, group, matrices, group=group_number)
+
+    def _gathers(self, position: LanePosition, on_hosts: NDArray[np.int64]) -> list[Trip]:
+        """Return the gathers around the experts of N draws, of tokens in slots of hosts [N, H, C]; none without any."""
+        work, (stage, lane) = self.work, position
+        of_token = float(work.model.hidden * work.model.dtype_bytes)
+        if work.gathers_tokens:
+            ranks = work.mesh.lanes(stage)[lane]
+            num_bytes = work.owned_tokens * ranks.size * of_token
+            of_lane = (
+                (self.costs.transfers.collective(operation, ranks, num_bytes, group=lane),)
+                for operation in ("all_gather", "reduce_scatter")
+            )
+            return [cast("Trip", tuple(of_lane))] * len(on_hosts)
+        if work.mesh.strategy.etp == 1 or work.has_replicated_tokens:
+            return []
+        groups = work.mesh.etp_groups_of_lane(stage, lane)
+        return self.costs.gathers.trips(
+            groups, on_hosts.sum(axis=2) * of_token, mean_bytes=work.copies_per_host * of_token, group=lane
+        )
 
     def _distinct_tokens(self, by_slot: NDArray[np.int64], group: Ranks, drawn: "_Draws") -> Tokens:
         """Return what sources have for ranks and nodes of a group, each token once, of tokens by slot [N, S, R C]."""
@@ -241,7 +278,7 @@ class ExpertRouter:
                 for nth in range(every)
             ]
             return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1) * float(
-                work.model.hidden * work.model.dtype_bytes
+                work.model.expert_hidden * work.model.dtype_bytes
             )
 
         return Tokens(to_ranks=bytes_to(rank_of_slot), to_nodes=bytes_to(node[rank_of_slot]))

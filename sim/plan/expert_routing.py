@@ -8,6 +8,7 @@ A planned placement sees the tokens that all lanes sent to each expert in `windo
 that no placement changes what is routed in the run.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -22,6 +23,8 @@ __all__ = [
     "copies_drawn",
     "expert_groups",
     "placed_experts",
+    "sources_of_groups",
+    "tokens_of_hosts",
 ]
 
 
@@ -48,6 +51,33 @@ def expert_groups(work: Work, stage: int, lane: int) -> list[tuple[int, NDArray[
     """Return number and ranks of each group that holds all experts and that a lane's tokens go to."""
     groups = work.mesh.ep_groups_of_lane(stage, lane)
     return [(lane * len(groups) + number, group) for number, group in enumerate(groups)]
+
+
+def sources_of_groups(
+    work: Work, lane_ranks: NDArray[np.intp], groups: Sequence[NDArray[np.intp]]
+) -> list[slice | NDArray[np.intp]]:
+    """Return for each group of a lane where the sources whose tokens go to it stand among all sources of the lane."""
+    if len(groups) == 1 or work.has_replicated_tokens or work.gathers_tokens:
+        return [slice(None)] * len(groups)
+    if work.mesh.strategy.etp > 1:  # groups of EP ranks take turns along the lane
+        return [np.searchsorted(lane_ranks, group) for group in groups]
+    return [slice(nth * group.size, (nth + 1) * group.size) for nth, group in enumerate(groups)]
+
+
+def tokens_of_hosts(work: Work, of_groups: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the tokens in each slot of each host [N, H, C] of the tokens of each group's ranks, of shape [N, EP, C].
+
+    A host is a rank, or the ETP ranks that hold slices of the same experts: these gather what each of them received.
+    Where every rank has all tokens from the start, each of them has the same.
+    """
+    etp = work.mesh.strategy.etp
+    if etp == 1:
+        return np.concatenate(of_groups, axis=1)
+    num, ep, num_slots = of_groups[0].shape
+    stacked = np.stack(of_groups, axis=1).reshape(num, -1, etp, ep, num_slots)
+    has_all = work.has_replicated_tokens or work.gathers_tokens
+    tokens: NDArray[np.int64] = stacked[:, :, 0] if has_all else stacked.sum(axis=2)
+    return tokens.reshape(num, -1, num_slots)
 
 
 def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:

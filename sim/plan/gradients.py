@@ -18,12 +18,13 @@ passes, before anything else. Data-parallel replicas may lie in several lanes, w
 group holds the transfer of the group.
 
 Gradients are reduced in the type they are kept in, by default 4 bytes (Megatron's), weights gathered in the model's
-type. Adam reads gradient, two moments and master weight and writes moments, master weight and weight: by default 28 +
-weight bytes per parameter.
+type. The step reads all gradients for their norm (with fp16 it divides them by the scale of the loss), then gradient,
+two moments and master weight, writes moments and master weight, reads the master weight again and writes the weight,
+and sets the gradients to zero: by default 4 + 28 + 6 + 4 bytes per parameter.
 
 Assumptions
 -----------
-Reduction starts after the last backward pass: no overlap with it, which is pessimistic where frameworks overlap. A rank
+Reduction starts after the last backward pass, unless the runtime overlaps it (`sim.plan.gradient_overlap`). A rank
 waits for each collective of ZeRO 2 and 3: nothing is prefetched and nothing overlaps, which is pessimistic. ZeRO 2 and
 3 reduce gradients in every microbatch, for a rank that kept them until the last would hold them whole.
 
@@ -78,7 +79,7 @@ class GradientLowering:
             # an expert has its gradient when the last stage has used the expert
             rendezvous = RendezvousKey(key=("gradients",), members=mesh.lane_positions, is_barrier=True)
             ops.append(Collective(kind="dp", layer=NO_LAYER, transfers=(), rendezvous=rendezvous))
-        if work.zero < 2:
+        if work.fsdp is None and not work.sharding.gradients and not work.overlaps_grad_reduce:
             ops += self._over_replicas(
                 position,
                 lanes,
@@ -88,15 +89,58 @@ class GradientLowering:
             )
         return ops
 
+    def on_stream(
+        self,
+        position: LanePosition,
+        lanes: Sequence[int],
+        *,
+        gathers: bool,
+        params: tuple[int, int],
+        stream: str,
+        label: tuple[str, int, int],
+    ) -> list[Collective]:
+        """Return the collective of a bucket of a stage, on a stream of a lane; none where nothing has a replica.
+
+        Parameters
+        ----------
+        position, lanes
+            The lane, and the lanes that run.
+        gathers
+            Whether weights are gathered; else gradients are reduced.
+        params
+            Dense and expert parameters of a rank.
+        stream, label
+            Where the collective runs, and the label by which it is awaited.
+        """
+        work = self._work
+        found = self._over_replicas(
+            position,
+            lanes,
+            operation="all_gather" if gathers else self._reduction,
+            params=params,
+            bytes_per_param=work.model.dtype_bytes if gathers else work.precision.gradient_bytes,
+        )
+        key = ("bucket", stream, position.stage, *label)
+        return [
+            replace(
+                op,
+                stream=stream,
+                label=label,
+                rendezvous=None if op.rendezvous is None else replace(op.rendezvous, key=key),
+            )
+            for op in found
+        ]
+
     def step(self, position: LanePosition, lanes: Sequence[int]) -> list[Op]:
         """Return the optimizer step of a lane, and the all-gather of weights that follows it under ZeRO 1 and 2."""
         work, stage = self._work, position.stage
         num_params = optimized_params_per_rank(
-            work.model, work.mesh, work.stage_parameters(stage), stage, zero=work.zero
+            work.model, work.mesh, work.stage_parameters(stage), stage, sharding=work.sharding
         )
-        kernel = optimizer_step(num_params, work.precision.step_bytes(work.model.dtype_bytes))
-        ops: list[Op] = [self._costs.kernels.compute([kernel], work.mesh.lane_size)]
-        if work.zero in (1, 2):
+        num_gradients = num_params if work.sharding.gradients else float(sum(self._stage_params(stage)))
+        kernels = optimizer_step(num_params, work.precision, num_gradients=num_gradients, dtype=work.model.dtype)
+        ops: list[Op] = [self._costs.kernels.compute(kernels, work.mesh.lane_size)]
+        if work.sharding.optimizer and not work.sharding.weights and not work.overlaps_param_gather:
             ops += self._over_replicas(
                 position,
                 lanes,
@@ -110,11 +154,12 @@ class GradientLowering:
         """Return all that the data-parallel replicas of a stage exchange, as if it were all after the last pass.
 
         The sums over replicas of experts are left out: they stay in each lane, and are alike where their wiring is.
-        ZeRO 2 and 3 put the same bytes on the same links as ZeRO 1, in other shares.
+        ZeRO 2 and 3, and FSDP, put the same bytes on the same links as ZeRO 1, in other shares.
         """
         work, params = self._work, self._stage_params(stage)
         operations = [(self._reduction, work.precision.gradient_bytes)]
-        operations += [("all_gather", work.model.dtype_bytes)] if work.zero else []
+        operations += [("all_gather", work.model.dtype_bytes)] if work.sharding.optimizer else []
+        operations += [("all_reduce", work.precision.gradient_bytes)] if work.sharding.num_instances > 1 else []
         return [
             transfer
             for operation, bytes_per_param in operations
@@ -139,7 +184,7 @@ class GradientLowering:
             key = ("sharded", operation, position.stage, layer, *pass_)
             return [
                 op if op.rendezvous is None else replace(op, rendezvous=replace(op.rendezvous, key=key))
-                for op in self._exchange_of_layer(operation, position, model_chunk, layer, lanes=lanes)
+                for op in self.exchange_of_layer(operation, position, model_chunk, layer, lanes=lanes)
             ]
 
         layers = [op.kernels[0].layer if isinstance(op, Compute) else op.layer for op in ops]
@@ -154,12 +199,28 @@ class GradientLowering:
                 result += exchange("reduce_scatter", layer)
         return tuple(result)
 
+    def exchange_of_layer(
+        self, operation: str, position: LanePosition, model_chunk: int, layer: int, *, lanes: Sequence[int]
+    ) -> list[Collective]:
+        """Return a collective of the parameters of a layer, or of those of a model chunk that belong to no layer."""
+        precision, key = self._work.precision, (operation, position, layer, model_chunk if layer == NO_LAYER else -1)
+        if key not in self._of_layer:
+            self._of_layer[key] = self._over_replicas(
+                position,
+                lanes,
+                operation=operation,
+                params=self._params_of_layer(model_chunk, layer),
+                bytes_per_param=self._work.model.dtype_bytes if operation == "all_gather" else precision.gradient_bytes,
+                layer=layer,
+            )
+        return self._of_layer[key]
+
     # ---- private -------------------------------------------------------------------------------------------------
 
     @property
     def _reduction(self) -> str:
         """The collective that reduces gradients."""
-        return "reduce_scatter" if self._work.zero else "all_reduce"
+        return "reduce_scatter" if self._work.sharding.optimizer else "all_reduce"
 
     def _stage_params(self, stage: int) -> tuple[int, int]:
         """Return the dense and the expert parameters of a rank, replicas of experts with them."""
@@ -218,7 +279,8 @@ class GradientLowering:
             homes[mesh.lanes(same), 0] = same
             homes[mesh.lanes(same), 1] = np.arange(mesh.num_lanes)[:, None]
         of_parameters = zip((mesh.dp_groups(stage), mesh.expert_dp_groups(stage)), num_bytes, strict=True)
-        families = [(groups, of_rank) for groups, of_rank in of_parameters if groups.shape[1] > 1 and of_rank > 0]
+        families = [self._groups_of(operation, groups, of_rank) for groups, of_rank in of_parameters]
+        families = [(groups, of_rank) for groups, of_rank in families if groups.shape[1] > 1 and of_rank > 0]
         transfers: list[Transfer] = []
         for groups, of_rank in families:
             transfers += [
@@ -231,21 +293,17 @@ class GradientLowering:
             crosses_lanes=any((homes[groups] != homes[groups[:, :1]]).any() for groups, _ in families),
         )
 
-    def _exchange_of_layer(
-        self, operation: str, position: LanePosition, model_chunk: int, layer: int, *, lanes: Sequence[int]
-    ) -> list[Collective]:
-        """Return a collective of the parameters of a layer, or of those of a model chunk that belong to no layer."""
-        precision, key = self._work.precision, (operation, position, layer, model_chunk if layer == NO_LAYER else -1)
-        if key not in self._of_layer:
-            self._of_layer[key] = self._over_replicas(
-                position,
-                lanes,
-                operation=operation,
-                params=self._params_of_layer(model_chunk, layer),
-                bytes_per_param=self._work.model.dtype_bytes if operation == "all_gather" else precision.gradient_bytes,
-                layer=layer,
-            )
-        return self._of_layer[key]
+    def _groups_of(self, operation: str, groups: Ranks, num_bytes: float) -> tuple[Ranks, float]:
+        """Return the groups that take part in an operation, of `groups` [G, D] with the same parameters, and its bytes.
+
+        With several instances (HSDP) their ranks gather and scatter among them, and each share is summed over them.
+        """
+        sharding = self._work.sharding
+        if sharding.num_instances == 1:
+            return groups, num_bytes
+        if operation == "all_reduce":
+            return sharding.instance_groups(groups), num_bytes / sharding.num_shards(groups.shape[1])
+        return sharding.shard_groups(groups), num_bytes
 
     def _params_of_layer(self, model_chunk: int, layer: int) -> tuple[int, int]:
         """Return the dense and expert parameters of a layer, or those of a model chunk that belong to no layer."""

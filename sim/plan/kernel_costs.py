@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
-from topology.device import Device
-from workloads.kernels import Attention, Gemm, GroupedGemm, Kernel, Memory
+from topology.device import OUTPUT_BYTES, Device
+from workloads.kernels import STREAMED_IN_TRAINING, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
 
-__all__ = ["Block", "KernelCosts"]
+__all__ = ["Block", "KernelCosts", "makes_weight_gradient"]
 
 Times = NDArray[np.int64]
 Block = Callable[[NDArray[np.int64]], list[Kernel]]
@@ -27,10 +27,25 @@ _MOST_TOKENS = 2**18
 class KernelCosts:
     """Prices of kernels on one device."""
 
-    def __init__(self, device: Device, *, dtype: str, is_random: bool = False) -> None:
-        """Under `is_random` tokens choose their experts at random, so that no kernel of these comes twice."""
+    def __init__(
+        self, device: Device, *, dtype: str, is_random: bool = False, gradient_bytes: int | None = None
+    ) -> None:
+        """Price kernels on `device`.
+
+        Parameters
+        ----------
+        dtype
+            Type in which kernels compute.
+        is_random
+            Whether tokens choose their experts at random, so that no kernel of these comes twice.
+        gradient_bytes
+            In training, bytes of a gradient in the sum of the microbatches, to which a product adds the gradient of a
+            weight: it reads and writes the sum (Megatron-LM, `gradient_accumulation_fusion`). None: nothing is trained.
+        """
         self._device = device
         self._dtype = dtype
+        self._trains = gradient_bytes is not None
+        self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
         self._is_random = is_random
         self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
@@ -87,7 +102,7 @@ class KernelCosts:
                 kernel.kind,
                 self.kernel_ns(kernel, len(flat)).reshape(ranks),
                 np.broadcast_to(kernel.flops, len(flat)).reshape(ranks).sum(axis=1).tolist(),
-                _makes_weights(kernel),
+                makes_weight_gradient(kernel),
             )
             for kernel in block(flat)
         ]
@@ -111,7 +126,7 @@ class KernelCosts:
                     layer=layer,
                     duration_ns=duration_ns,
                     flops=flops,
-                    is_weight_gradient=_makes_weights(kernel),
+                    is_weight_gradient=makes_weight_gradient(kernel),
                 )
             )
         return Compute(kernels=tuple(timed), tokens_routed=tokens_routed, expert_tokens=expert_tokens)
@@ -131,7 +146,7 @@ class KernelCosts:
         if isinstance(kernel, GroupedGemm):
             key = (kernel.tokens.tobytes(), kernel.tokens.shape, kernel.n, kernel.k, kernel.weight_gradient)
         elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
-            key = kernel.num_bytes.tobytes()
+            key = (kernel.operation, kernel.width, kernel.is_backward, kernel.num_bytes.tobytes())
         if key not in self._prices:
             self._prices[key] = (self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks))
         return self._prices[key]
@@ -146,22 +161,34 @@ class KernelCosts:
         device, dtype = self._device, self._dtype
         time_s: float | NDArray[np.float64]
         if isinstance(kernel, Gemm):
-            time_s = device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=kernel.dtype or dtype)
+            time_s = self._gemm_s(kernel)
         elif isinstance(kernel, GroupedGemm):
             if kernel.tokens.shape[-1] == 1 and kernel.tokens.max(initial=0) < _MOST_TOKENS:
                 return self._one_expert_ns(kernel)
             time_s = self._grouped_s(kernel, kernel.tokens)
-        elif isinstance(kernel, Attention):
+        elif isinstance(kernel, (Attention, Scan)):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:
-            time_s = device.memory_time_s(kernel.num_bytes)
+            is_streamed = self._trains and kernel.operation in STREAMED_IN_TRAINING
+            time_s = device.memory_time_s(kernel.num_bytes, operation=None if is_streamed else kernel.operation)
         times_s = np.asarray(time_s, dtype=float)
         return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
 
+    def _gemm_s(self, kernel: Gemm) -> float:
+        """Return the time of a product; several of one shape are a grouped product, each with its own factors."""
+        device, dtype = self._device, kernel.dtype or self._dtype
+        if kernel.batch > 1:
+            rows = np.full(kernel.batch, kernel.m)
+            return float(device.grouped_gemm_time_s(rows, kernel.n, kernel.k, dtype=dtype))
+        moved = self._sum_bytes if kernel.weight_gradient else OUTPUT_BYTES
+        return device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype, output_bytes=moved)
+
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        device = self._device
-        price = device.grouped_weight_gradient_time_s if kernel.weight_gradient else device.grouped_gemm_time_s
-        return price(tokens, kernel.n, kernel.k, dtype=self._dtype)
+        device, dtype = self._device, self._dtype
+        if kernel.weight_gradient:
+            sums = self._sum_bytes
+            return device.grouped_weight_gradient_time_s(tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums)
+        return device.grouped_gemm_time_s(tokens, kernel.n, kernel.k, dtype=dtype)
 
     def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
         """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
@@ -174,7 +201,8 @@ class KernelCosts:
         return known[tokens]
 
 
-def _makes_weights(kernel: Kernel) -> bool:
+def makes_weight_gradient(kernel: Kernel) -> bool:
+    """Tell whether a kernel makes gradients of weights, which a pass W may run apart."""
     return isinstance(kernel, (Gemm, GroupedGemm)) and kernel.weight_gradient
 
 
@@ -190,7 +218,7 @@ def _described(kernel: Kernel) -> str:
     if isinstance(kernel, GroupedGemm):
         most = int(kernel.tokens.max(initial=0))
         return f"{what}, up to {most} tokens for an expert of [{kernel.k}, {kernel.n}]"
-    flops = f"{kernel.flops:.3g} FLOPs and " if isinstance(kernel, Attention) else ""
+    flops = f"{kernel.flops:.3g} FLOPs and " if isinstance(kernel, (Attention, Scan)) else ""
     return f"{what}, {flops}{np.max(kernel.num_bytes):.3g} bytes"
 
 

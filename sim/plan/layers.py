@@ -4,8 +4,16 @@ Model
 -----
 With TP > 1 the blocks of a layer are bracketed by collectives over TP::
 
-    sequence parallel    all-gather | block | reduce-scatter         (backward the same)
-    otherwise                         block | all-reduce             (backward the same)
+    sequence parallel    all-gather | block | reduce-scatter
+    otherwise                         block | all-reduce
+
+and backward, where the two products of the block's first matrix run last, next to transfers on the stream `tp`::
+
+    sequence parallel    all-gather | block | by input, next to an all-gather of the block's input, which was not kept
+                                            | by weight, next to the reduce-scatter | norm
+    otherwise                         block | by input | by weight, next to the all-reduce | norm
+
+With sequence parallelism a layer has 4 collectives forward and 6 backward.
 
 Expert blocks under sequence parallelism need none of these: each rank routes the tokens that it owns. The projection of
 MTP needs none: a rank projects the tokens that it owns (without sequence parallelism its columns, gathered for nothing:
@@ -13,7 +21,9 @@ optimistic).
 
 References
 ----------
-Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 4.2.2.
+Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, sections 4.2.2 and 4.3 (the
+input is gathered again, next to the product by input).
+Megatron-LM, megatron/core/tensor_parallel/layers.py, `LinearWithGradAccumulationAndAsyncCommunication.backward`.
 """
 
 from collections.abc import Sequence
@@ -22,13 +32,17 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
-from sim.plan.ops import NO_LAYER, Collective, LanePosition, Op
+from sim.plan.kernel_costs import makes_weight_gradient
+from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
 from workloads.kernels import Kernel
-from workloads.layers import attention_block, backward_of, dense_ffn_block, mtp_projection_block
+from workloads.layers import attention_block, backward_of, dense_ffn_block, mtp_projection_block, norm_of
 
-__all__ = ["LayerLowering"]
+__all__ = ["TP_STREAM", "LayerLowering"]
+
+TP_STREAM = "tp"
+"""Stream of the collectives over TP that run next to kernels."""
 
 
 class LayerLowering:
@@ -51,7 +65,7 @@ class LayerLowering:
 
     def backward(self, position: LanePosition, layer: int, microbatch: int) -> list[Op]:
         """Return the ops of one layer's backward pass, with what is recomputed first."""
-        recompute, blocks = self._work.recompute, self._work.model.layer(layer)
+        recompute, blocks = self._work.recompute_of(layer), self._work.model.layer(layer)
         ops: list[Op] = []
         if recompute.kind == "full":
             ops += self.forward(position, layer, microbatch, is_recomputed=True)
@@ -65,21 +79,48 @@ class LayerLowering:
             if recompute.recomputes("mlp"):
                 ops += self._bracket(position, layer, ffn)
             norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
-            ops += self._bracket(position, layer, [*norm, *backward_of(ffn)])
+            ops += self.backward_bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
             attention = self._attention(blocks.attention)
-            rerun_kernels = blocks.attention.recomputed_kernels(recompute, attention[1:])
-            recomputed = [*self._recomputed_norm(attention), *rerun_kernels]
-            ops += self._bracket(position, layer, [*recomputed, *backward_of(attention)])
+            work, mixer = self._work, blocks.attention
+            kernels = mixer.kernels(work.tokens, work.sequence_length, tp=work.mesh.strategy.tp)
+            recomputed = [*self._recomputed_norm(attention), *mixer.recomputed_kernels(recompute, kernels)]
+            ops += self.backward_bracket(position, layer, [*recomputed, *backward_of(attention)])
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops
 
-    def tp_collective(self, position: LanePosition, operation: str, *, layer: int = NO_LAYER) -> Collective:
+    def tp_collective(
+        self, position: LanePosition, operation: str, *, layer: int = NO_LAYER, stream: str | None = None
+    ) -> Collective:
         """Return a collective of a microbatch's activations over each TP group of a lane."""
         groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
         transfers = self._costs.transfers.collectives(operation, groups, self._work.activation_bytes)
-        return Collective(kind="tp", layer=layer, transfers=transfers)
+        return Collective(kind="tp", layer=layer, transfers=transfers, stream=stream)
+
+    def backward_bracket(
+        self, position: LanePosition, layer: int, kernels: Sequence[Kernel], *, gathers_gradient: bool = True
+    ) -> list[Op]:
+        """Return the backward kernels of a block with its collectives over TP.
+
+        Under sequence parallelism the block first gathers the gradient of its result, unless that is whole
+        (`gathers_gradient` False: that of the logits).
+        """
+        if self._work.mesh.strategy.tp == 1:
+            return [self._compute(layer, kernels)]
+        by_weight = max(at for at, kernel in enumerate(kernels) if makes_weight_gradient(kernel))
+        before, by_input, after = kernels[: by_weight - 1], kernels[by_weight - 1], kernels[by_weight + 1 :]
+        ops: list[Op] = [self._compute(layer, before)] if before else []
+        if self._work.mesh.sp:
+            ops = [self.tp_collective(position, "all_gather", layer=layer)] * gathers_gradient + ops
+            ops.append(self.tp_collective(position, "all_gather", layer=layer, stream=TP_STREAM))
+        ops.append(self._compute(layer, [by_input]))
+        if self._work.mesh.sp:
+            ops.append(AwaitStream(stream=TP_STREAM, layer=layer))
+        operation = "reduce_scatter" if self._work.mesh.sp else "all_reduce"
+        ops.append(self.tp_collective(position, operation, layer=layer, stream=TP_STREAM))
+        ops += [self._compute(layer, [kernels[by_weight]]), AwaitStream(stream=TP_STREAM, layer=layer)]
+        return [*ops, self._compute(layer, after)] if after else ops
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -105,7 +146,7 @@ class LayerLowering:
 
     def _recomputed_norm(self, block: Sequence[Kernel]) -> list[Kernel]:
         """Return the norm that begins a block of attention or FFN, where the norm is recomputed on its own."""
-        return list(block[:1]) if self._work.recompute.recomputes("layernorm") else []
+        return norm_of(block) if self._work.recompute.recomputes("layernorm") else []
 
     def _norm_tokens(self) -> int:
         """Tokens that a rank's norms see."""

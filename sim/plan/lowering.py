@@ -33,13 +33,15 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
+from sim.plan.fsdp import FsdpLowering
+from sim.plan.gradient_overlap import GradientOverlap
 from sim.plan.gradients import GradientLowering
 from sim.plan.layers import LayerLowering
-from sim.plan.ops import Collective, Compute, LanePosition, Op, RendezvousKey, Service
+from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel
-from workloads.layers import backward_of, embedding_block, head_block
-from workloads.schedules import Pass
+from workloads.layers import backward_of, embedding_backward, embedding_block, head_block
+from workloads.schedules import Pass, PipelineOrder
 
 __all__ = ["Lowering", "slow_down"]
 
@@ -49,13 +51,25 @@ _EXCHANGE_KINDS = frozenset(operation.kind for operation in OPERATIONS.values() 
 class Lowering:
     """Lowers the passes of a work, and what follows them; ops that do not depend on the microbatch are made once."""
 
-    def __init__(self, work: Work, costs: Costs, running_lanes: Callable[[], Sequence[int]] | None = None) -> None:
-        """Lower `work` at `costs`; where some lanes run for others, `running_lanes` returns those that run."""
+    def __init__(
+        self,
+        work: Work,
+        costs: Costs,
+        running_lanes: Callable[[], Sequence[int]] | None = None,
+        order: Callable[[], PipelineOrder] | None = None,
+    ) -> None:
+        """Lower `work` at `costs`.
+
+        Where some lanes run for others, `running_lanes` returns those that run. `order` returns the steps of all
+        stages: where exchanges of gradients overlap with passes, the first and last passes must be known.
+        """
         self.work, self.costs = work, costs
         self._running_lanes = running_lanes or partial(range, work.mesh.num_lanes)
         self.router = ExpertRouter(work, costs)
         self.layers = LayerLowering(work, costs, self.router)
         self.gradients = GradientLowering(work, costs)
+        self.overlap = None if order is None else GradientOverlap(work, self.gradients, order)
+        self._fsdp = None if work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients)
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
@@ -67,8 +81,12 @@ class Lowering:
         `is_split` says whether W is split off a pass B.
         """
         ops = self._as_blocking(position, self._compute_and_exchange(position, pass_, is_split=is_split))
-        if self.work.zero >= 2:
+        if self._fsdp is not None:
+            ops = self._fsdp.around(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
+        elif self.work.sharding.gradients:
             ops = self.gradients.with_sharding(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
+        if self.overlap is not None and (self.overlap.reduces or self.overlap.gathers):
+            ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
         return (*self._relocation(position, pass_), *ops) if self.work.placement.moves else ops
 
     def chunk_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
@@ -80,10 +98,17 @@ class Lowering:
             ops = _half(ops, makes_weight_gradients=False)
         return self._at_speed(position, ops)
 
+    def before_passes(self, position: LanePosition) -> tuple[Op, ...]:
+        """Return what a lane starts before its first pass."""
+        return () if self.overlap is None else tuple(self.overlap.before_passes(position, self._running_lanes()))
+
     def after_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
         lanes = self._running_lanes()
-        ops = self.gradients.reduction(position, lanes)
+        ops = [] if self._fsdp is None else self._fsdp.before_step()
+        ops += self.gradients.reduction(position, lanes)
+        if self.overlap is not None and self.overlap.reduces:
+            ops += self.overlap.reduction(position, lanes)
         ops += self.expert_replicas.sum_gradients(position)
         return self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
 
@@ -143,7 +168,12 @@ class Lowering:
 
     def _embedding_backward(self, position: LanePosition) -> list[Op]:
         ops = self._over_tp(position, "all_gather") if self.work.mesh.sp else []
-        return [*ops, self._compute(backward_of(embedding_block(self.work.model, self.work.tokens)))]
+        return [*ops, self._compute(self._embedding_gradient())]
+
+    def _embedding_gradient(self) -> list[Kernel]:
+        work = self.work
+        gradient_bytes = work.precision.gradient_bytes
+        return embedding_backward(work.model, work.tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
 
     def _head(self, position: LanePosition) -> list[Op]:
         """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
@@ -152,11 +182,12 @@ class Lowering:
         return [*ops, self._compute(self._head_kernels())]
 
     def _head_backward(self, position: LanePosition) -> list[Op]:
-        ops: list[Op] = [self._compute(backward_of(self._head_kernels()))]
-        return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
+        kernels = backward_of(self._head_kernels())
+        return self.layers.backward_bracket(position, NO_LAYER, kernels, gathers_gradient=False)
 
     def _head_kernels(self) -> list[Kernel]:
-        return head_block(self.work.model, self.work.head_tokens, tp=self.work.mesh.strategy.tp)
+        work = self.work
+        return head_block(work.model, work.head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
 
     def _compute(self, kernels: list[Kernel]) -> Op:
         return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)
@@ -231,7 +262,7 @@ def _half(ops: list[Op], *, makes_weight_gradients: bool) -> list[Op]:
 
 
 def _is_empty(op: Op) -> bool:
-    """Tell whether an op takes no time: a collective of groups of one."""
-    if not isinstance(op, Collective) or op.rendezvous is not None:
+    """Tell whether an op takes no time and nothing looks for it: a collective of groups of one."""
+    if not isinstance(op, Collective) or op.rendezvous is not None or op.label is not None:
         return False
     return op.transfers[0].total_bytes == 0 if len(op.transfers) == 1 else not any(t.total_bytes for t in op.transfers)

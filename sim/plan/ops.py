@@ -3,13 +3,16 @@
 A pass is a list of ops that a lane runs one after another:
 
 - `Compute`: kernels between two synchronisation points, one event and several spans;
-- `Collective`: transfers of groups inside the lane, or (with `rendezvous`) of groups over several lanes;
+- `Collective`: transfers of groups inside the lane, or (with `rendezvous`) of groups over several lanes; with `stream`
+  the lane only starts the transfers and goes on;
+- `AwaitStream`: the lane waits for what it has started on a stream;
 - `Service`: expert kernels on ranks that may belong to other stages, first come first served.
 
 A pair of passes is such a list for each of the two (`ConcurrentPasses`).
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,6 +25,7 @@ from topology.links import FlowLinks, LinkLoad
 from workloads.schedules import ChunkLayout, Pass, Step, passes_of
 
 __all__ = [
+    "AwaitStream",
     "Collective",
     "Compute",
     "ConcurrentPasses",
@@ -236,7 +240,7 @@ class RendezvousKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Collective:
-    """Transfers that start together and that the lane waits for."""
+    """Transfers that start together and that the lane waits for, or starts on a stream."""
 
     kind: str
     """Category of the account of time."""
@@ -246,6 +250,24 @@ class Collective:
     """One for each group; with `rendezvous`, the groups whose first rank is in this lane."""
     rendezvous: RendezvousKey | None = None
     """Which lanes enter it together, where groups reach over lanes."""
+    stream: str | None = None
+    """Stream of the lane on which the transfers run, after those that were started there before; None: the lane waits
+    for them."""
+    label: Hashable = None
+    """Name by which an `AwaitStream` finds this collective on its stream, in this pass or a later one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AwaitStream:
+    """The lane goes on when a collective that it has started on a stream has ended."""
+
+    stream: str
+    """Stream of the lane."""
+    layer: int
+    """Layer, or NO_LAYER."""
+    label: Hashable = None
+    """Label of the collective, which must have been started; None: the last that this lane has started there, if it has
+    started any (of a pair of passes: that this pass or a step before the pair has started)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -277,7 +299,7 @@ class Send:
     transfer: Transfer
 
 
-Op = Compute | Collective | Service
+Op = Compute | Collective | AwaitStream | Service
 """What a lane runs."""
 
 

@@ -97,6 +97,11 @@ class PassesPlan:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=self._hop),)
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return nothing: no transfer runs next to passes."""
+        del stage, lane
+        return ()
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return nothing: there is no optimizer step."""
         del stage, lane

@@ -7,6 +7,7 @@ Model
                  and so kernels of one pass run while the other pass waits for a transfer
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +18,7 @@ from sim.plan.costs import Costs
 from sim.plan.folding import Folding, equivalent_lanes
 from sim.plan.lowering import Lowering
 from sim.plan.ops import (
+    AwaitStream,
     Collective,
     Compute,
     ConcurrentPasses,
@@ -24,6 +26,7 @@ from sim.plan.ops import (
     LanePosition,
     Op,
     Send,
+    Service,
     inputs_of,
     target_of,
 )
@@ -55,6 +58,7 @@ class PipelinePlan:
             dtype=work.model.dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
+            gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
@@ -63,7 +67,7 @@ class PipelinePlan:
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.network.fidelity
         self.num_sms = self.costs.num_sms
-        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes)
+        self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
 
     @cached_property
@@ -128,6 +132,10 @@ class PipelinePlan:
         )
         return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return what a lane starts before its first pass."""
+        return self.lowering.before_passes(LanePosition(stage, lane))
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
         if not self.work.kind.trains:
@@ -148,8 +156,14 @@ class PipelinePlan:
     def _weight_share(self) -> float:
         """Return what a microbatch keeps from B to W over what it keeps from F to B, of all layers."""
         work, layers = self.work, self.work.layers
-        kept = activation_bytes_per_microbatch(
-            work.model, work.mesh, layers, work.tokens, work.recompute, sequence_length=work.sequence_length
+        chunks: list[Sequence[int]] = [layers]
+        if work.recompute.num_layers is not None:
+            chunks = [work.layers_of_model_chunk(chunk) for chunk in range(len(work.chunk_layers))]
+        kept = sum(
+            activation_bytes_per_microbatch(
+                work.model, work.mesh, chunk, work.tokens, work.recompute, sequence_length=work.sequence_length
+            )
+            for chunk in chunks
         )
         return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
 
@@ -168,9 +182,8 @@ class PipelinePlan:
             chunks = range(self.work.visits_of_stage)
             took = [
                 sum(
-                    _alone_ns(op)
+                    _alone_ns(self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True))
                     for chunk in chunks
-                    for op in self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True)
                 )
                 for kind in "FBW"
             ]
@@ -178,7 +191,20 @@ class PipelinePlan:
         return tuple(found)
 
 
-def _alone_ns(op: Op) -> int:
+def _alone_ns(ops: Sequence[Op]) -> int:
+    """Return how long ops take one after another when nothing else runs, but for what runs on streams next to them."""
+    lane_ns, stream_ns = 0, dict[str, int]()
+    for op in ops:
+        if isinstance(op, AwaitStream):
+            lane_ns = max(lane_ns, stream_ns.get(op.stream, 0))
+        elif isinstance(op, Collective) and op.stream is not None:
+            stream_ns[op.stream] = max(lane_ns, stream_ns.get(op.stream, 0)) + _duration_ns(op)
+        else:
+            lane_ns += _duration_ns(op)
+    return lane_ns
+
+
+def _duration_ns(op: Compute | Collective | Service) -> int:
     """Return how long an op takes when nothing else runs."""
     if isinstance(op, Compute):
         return int(op.total_ns.max())

@@ -13,7 +13,8 @@ The average over stages gives what a transfer or a kernel takes longer to its ki
 
 Rows that run at the same time count once in the account, and all of them in these proportions: the categories of a
 stage are exact, their division among kinds is not where groups of a lane wait for different things at a time. Transfers
-that nobody waits for (`p2p`) and work for other stages (`foreign`) are in none of the three.
+that nobody waits for (`p2p`) and work for other stages (`foreign`) are in none of the three. A transfer on a stream
+counts in proportion to the time in which its lane waits for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS, PASS_KINDS, Trace
+from sim.results.exposed import exposed_pieces
 
 __all__ = [
     "CATEGORIES",
@@ -105,4 +107,8 @@ def _by_kind(trace: Trace, stage: int, column: str) -> dict[str, float]:
         rows = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
         spent = trace.ints(column)[rows]
         sums += count * np.bincount(trace.ints("kind")[rows], weights=spent, minlength=len(KINDS))
+        exposed = exposed_pieces(trace, stage, lane)
+        lasted_ns = trace.ints("end_ns")[exposed.rows] - trace.ints("start_ns")[exposed.rows]
+        shares = trace.ints(column)[exposed.rows] * (exposed.end_ns - exposed.start_ns) / lasted_ns
+        sums += count * np.bincount(trace.ints("kind")[exposed.rows], weights=shares, minlength=len(KINDS))
     return {kind: value for kind, value in zip(KINDS, sums.tolist(), strict=True) if value}

@@ -27,7 +27,7 @@ def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
     first_ns, last_ns = trace.start_ns, trace.end_ns  # each looks at all rows
     candidates = np.flatnonzero(end == last_ns)
     streams = trace["stream"][candidates]
-    candidates = candidates[streams != "pass"]
+    candidates = candidates[(streams != "pass") & (streams != "await")]
     if candidates.size == 0:
         return []
     row = int(min(candidates, key=lambda r: (kind[r], r)))

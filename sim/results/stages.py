@@ -8,7 +8,8 @@ for other stages (mean over the ranks) is `foreign`. A stage is the mean of its 
 the step time.
 
 Rows that run at the same time (groups of a lane) count once: the longest, then what others add at its end. While both
-passes of a pair run, a transfer counts only where no kernel of the other pass runs.
+passes of a pair run, a transfer counts only where no kernel of the other pass runs. A transfer on a stream counts only
+while the lane waits for streams (`sim.results.exposed`).
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS, Trace
 from sim.results.accounts import CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS, apportion, empty_account
+from sim.results.exposed import Pieces, cut_to, exposed_pieces
 
 __all__ = ["stages_ns"]
 
@@ -51,26 +53,22 @@ def _lane_ns(trace: Trace, stage: int, lane: int) -> dict[str, int]:
 
 def _rows_of(trace: Trace, stage: int, lane: int) -> tuple[NDArray[np.intp], IntArray, IntArray]:
     """Return the rows of kernels and transfers, from when to when each counts; one may be there several times."""
-    kernels, transfers = (trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm"))
-    rows = np.concatenate([kernels, transfers])
-    start, end = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows]
-    if not _has_pairs(trace, trace.rows("pass", stage=stage, lane=lane)):
-        return rows, start, end
-    order = np.argsort(start[: kernels.size], kind="stable")
-    busy_from, busy_to = start[order], np.maximum.accumulate(end[order])
-    first, last = start[kernels.size :], end[kernels.size :]
-    # the free time before each kernel, and after the last, cut to each transfer that reaches into it
-    free_from, free_to = np.concatenate([[np.iinfo(np.int64).min], busy_to]), np.concatenate([busy_from, [_NEVER]])
-    begins, ends = np.searchsorted(busy_to, first, "right"), np.searchsorted(busy_from, last, "left")
-    pieces = np.maximum(ends - begins + 1, 0)
-    which = np.repeat(np.arange(transfers.size), pieces)
-    gap = np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces) + begins[which]
-    low, high = np.maximum(free_from[gap], first[which]), np.minimum(free_to[gap], last[which])
-    some = low < high
+    kernels, waited = (trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm"))
+    start, end = trace.ints("start_ns"), trace.ints("end_ns")
+    transfers = Pieces(waited, start[waited], end[waited])
+    exposed = exposed_pieces(trace, stage, lane)
+    if exposed.rows.size:
+        transfers = Pieces(*(np.concatenate(columns) for columns in zip(transfers, exposed, strict=True)))
+    if _has_pairs(trace, trace.rows("pass", stage=stage, lane=lane)):
+        order = np.argsort(start[kernels], kind="stable")
+        busy_from, busy_to = start[kernels][order], np.maximum.accumulate(end[kernels][order])
+        # the free time before each kernel, and after the last
+        free_from = np.concatenate([[np.iinfo(np.int64).min], busy_to])
+        transfers = cut_to(transfers, free_from, np.concatenate([busy_from, [_NEVER]]))
     return (
-        np.concatenate([kernels, transfers[which][some]]),
-        np.concatenate([start[: kernels.size], low[some]]),
-        np.concatenate([end[: kernels.size], high[some]]),
+        np.concatenate([kernels, transfers.rows]),
+        np.concatenate([start[kernels], transfers.start_ns]),
+        np.concatenate([end[kernels], transfers.end_ns]),
     )
 
 

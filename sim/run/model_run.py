@@ -154,7 +154,13 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
         for is_causal in (False, True)
     )
     recomputed = layer_flops  # where the whole layer is recomputed: without dropped copies of tokens
-    if work.recompute.kind != "full":
+    if work.recompute.num_layers is not None:
+        again = [layer for layer in work.layers if work.recompute_of(layer).kind == "full"]
+        recomputed = tokens * sum(
+            count * layer.flops_per_token(work.sequence_length, causal=False)
+            for layer, count in model.layer_kinds(again)
+        )
+    elif work.recompute.kind != "full":
         per_token = model.recomputed_flops_per_token(work.recompute, work.sequence_length, with_mtp=trains)
         recomputed = per_token * tokens
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]

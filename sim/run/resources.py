@@ -23,7 +23,8 @@ The minimum of a model's work::
 The estimate of a plan::
 
     ops, rows        those of one pass of each kind and stage, times microbatches, times lanes that run
-    events           1 for an op, 2 more for each of its transfers that may meet others, 4 for a pass and what it sends
+    events           1 for an op, 2 more for each of its transfers that may meet others, 2 more for one on a stream,
+                     4 for a pass and what it sends
     bytes            as at the minimum, and 7 kB for an exchange that is drawn
 
 Assumptions
@@ -46,7 +47,7 @@ from sim.build.work import CollectiveWork, Work
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.run_state import Plan
 from sim.errors import SimulationError
-from sim.plan.ops import Collective, Compute, ConcurrentPasses, Op
+from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, Op
 from sim.results.quantities import format_quantity
 from workloads.blocks.ffn import DenseFfn
 from workloads.collectives import OPERATIONS
@@ -214,7 +215,7 @@ def estimate_of_plan(
     ]
     ops = [op for pass_ in passes for op in pass_]
     num_ops, num_rows = len(ops) * times, sum(map(_rows_of, ops)) * times
-    num_events = sum(1 + 2 * len(op.transfers) if isinstance(op, Collective) else 1 for op in ops) + 4 * len(passes)
+    num_events = sum(map(_events_of, ops)) + 4 * len(passes)
     num_drawn = sum(len(op.transfers) for op in ops if isinstance(op, Collective) and op.kind.startswith("ep_")) * times
     run_bytes = num_ops * _OP_BYTES + num_rows * _ROW_BYTES + (num_drawn * _DRAWN_EXCHANGE_BYTES if is_drawn else 0.0)
     return Resources(
@@ -258,10 +259,19 @@ def _check(
         )
 
 
+def _events_of(op: Op) -> int:
+    """Return the events that an op makes; a collective on a stream ends in a process of its own."""
+    if not isinstance(op, Collective):
+        return 1
+    return 1 + 2 * len(op.transfers) + (0 if op.stream is None else 2)
+
+
 def _rows_of(op: Op) -> int:
     """Return the rows of the trace that an op makes."""
     if isinstance(op, Compute):
         return len(op.kernels)
+    if isinstance(op, AwaitStream):
+        return 1
     return len(op.transfers) if isinstance(op, Collective) else op.ranks.size
 
 
@@ -270,6 +280,7 @@ def _ops_of_layers(work: Work) -> int:
     mesh, model = work.mesh, work.model
     over_tp = 0 if mesh.strategy.tp == 1 else 2 if mesh.sp else 1
     after_experts = 1 if mesh.strategy.tp > 1 and not mesh.sp else 0
+    after_experts += 2 if mesh.strategy.etp > 1 else 0
     kinds = model.layer_kinds(range(model.layers))
     blocks = sum(count * ((layer.attention is not None) + isinstance(layer.ffn, DenseFfn)) for layer, count in kinds)
     return blocks * (1 + over_tp) + model.num_moe_layers * (3 + after_experts)

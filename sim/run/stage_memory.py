@@ -8,7 +8,7 @@ Model
               and 3 hold whole
     experts   copies of tokens that arrived: of a microbatch of one lane, or where experts serve all stages of all lanes
     logits    of a microbatch in the model's type (4 bytes where the head is computed in these), and in training the
-              softmax in 4 bytes in addition; once more for each layer of MTP
+              softmax in 4 bytes in addition, which each layer of MTP keeps too: one head has its logits at a time
 
 A stage of a bidirectional pipeline holds two chunks of the model, its own and that of the stage opposite.
 """
@@ -43,7 +43,9 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
     if not work.kind.trains:
         return _forward_memory(work, stage, skew)
     model = work.model
-    state = state_bytes(model, work.mesh, work.stage_parameters(stage), stage, zero=work.zero, precision=work.precision)
+    state = state_bytes(
+        model, work.mesh, work.stage_parameters(stage), stage, sharding=work.sharding, precision=work.precision
+    )
     return StageMemory(
         weights=state.weights,
         gradients=state.gradients,
@@ -67,17 +69,21 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     activations = activation_bytes_per_microbatch(
         model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
     )
-    num_moe = sum(model.is_moe_layer(layer) for layer in layers)
-    experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, work.recompute)
+    moe_layers = list(filter(model.is_moe_layer, layers))
+    recompute = work.recompute_of(moe_layers[-1]) if moe_layers else work.recompute
+    num_moe = sum(work.recompute_of(layer) == recompute for layer in moe_layers)  # the others keep nothing of experts
+    experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, recompute, etp=mesh.strategy.etp)
     num_served = mesh.num_lanes if mesh.convention.experts_span_stages else 1
     waiting, of_experts = weight_pass_bytes_per_microbatch(model, mesh, layers, tokens)
-    head_bytes = model.padded_vocab(mesh.strategy.tp) / mesh.strategy.tp * (model.logit_bytes + 4)
+    width = model.padded_vocab(mesh.strategy.tp) / mesh.strategy.tp
     return ChunkMemory(
         activations=activations - experts,
         expert_activations=num_served * experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
-        logits=work.head_tokens * head_bytes * work.num_heads if model_chunk == work.head_chunk else 0.0,
+        logits=work.head_tokens * width * (model.logit_bytes + 4 * work.num_heads)
+        if model_chunk == work.head_chunk
+        else 0.0,
     )
 
 
@@ -88,8 +94,12 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     """
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    if work.gathers_tokens:  # all tokens of a lane, and the results before they are summed
+        copies = 2.0 * work.mesh.lane_size
+    elif s.etp > 1:  # the tensor of all ranks that hold slices of the same experts
+        copies += skew[1] * model.top_k * s.etp
     at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
-    return at_a_time * work.tokens * model.hidden * model.dtype_bytes / s.tp * (2 + copies)
+    return at_a_time * work.tokens * model.dtype_bytes / s.tp * (2 * model.hidden + copies * model.expert_hidden)
 
 
 def _recomputed_bytes(work: Work, stage: int) -> float:

@@ -14,7 +14,8 @@ Contents
 - `sim.scenario.load`: reads a scenario: `yaml_file` the text, `overrides` the changes by keys, `problems` the refusals.
 - `sim.scenario.scenario`: a scenario, and its variants; `places`: where each of its values comes from.
 - `sim.scenario.schema`: every key; `json_schema`: the same for editors; `sections`, `fields`: sections and values.
-- `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`: the keys.
+- `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`,
+  `runtime_section`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
 - `sim.scenario.scenario_files`, `suite_file`: where scenarios are, and what a suite is.
 - `sim.scenario.file_bytes`: the content of input files; `cluster_file`, `hf_config`, `recordings`: clusters as YAML,

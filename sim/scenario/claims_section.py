@@ -23,7 +23,18 @@ __all__ = [
     "check_assumed",
 ]
 
-ALTERABLE: Final = ("cluster", "model", "parallel", "workload", "schedule", "routing", "placement", "network", "seed")
+ALTERABLE: Final = (
+    "cluster",
+    "model",
+    "parallel",
+    "workload",
+    "schedule",
+    "routing",
+    "placement",
+    "network",
+    "runtime",
+    "seed",
+)
 """Sections an alternative may change."""
 
 RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement")

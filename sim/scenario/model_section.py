@@ -54,6 +54,7 @@ LayerType = Annotated[str, name_of(lambda: LAYER_TYPES)]
     dtype=name_of(lambda: DTYPE_BYTES),
     layer_types=Annotated[tuple[LayerType, ...], BeforeValidator(_layer_types, json_schema_input_type=list[LayerType])],
     hybrid_override_pattern=Text,
+    mtp_hybrid_override_pattern=Text,
     scoring_func=name_of(lambda: SCORING_FUNCS),
 )
 class ModelSection(DerivedSection):

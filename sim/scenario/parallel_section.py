@@ -11,7 +11,7 @@ from sim.scenario.fields import MAX_TEXT, Flag, Ident, Section, Share, count_of,
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES, Recompute
 from workloads.conventions import CONVENTIONS, EXCHANGE_MODES
-from workloads.memory import ZERO_LEVELS
+from workloads.memory import FSDP_KINDS, ZERO_LEVELS
 from workloads.mesh import DEFAULT_RANK_ORDER
 from workloads.pipeline_layout import layout_text, parse_layout
 from workloads.placement import PLACEMENTS, PlacementKind, PlacementRule
@@ -83,6 +83,15 @@ class ParallelSpec(_StrategyKeys):
     """Sequence parallelism; null: as the convention requires."""
     zero: Annotated[int, name_of(lambda: ZERO_LEVELS)] = 0
     """Which states are split over the replicas: 1 the optimizer's, 2 gradients too, 3 weights too."""
+    fsdp: Annotated[str, name_of(lambda: FSDP_KINDS)] = "none"
+    """Fully sharded data parallelism: `full` splits all states over all replicas, `hybrid` inside of groups of
+    replicas; excludes `zero`."""
+    fsdp_shards: Annotated[int, count_of("parallel.fsdp_shards")] | None = None
+    """Replicas that split the states with `fsdp: hybrid`; default: those of a node."""
+    fsdp_reshard_after_forward: Flag = True
+    """Whether FSDP frees the gathered weights of a layer after its forward pass and gathers them again backward."""
+    fsdp_reduce_every_microbatch: Flag = True
+    """Whether FSDP reduces gradients after each microbatch, or keeps them whole until the last."""
     rank_order: Annotated[tuple[Axis, ...], BeforeValidator(_rank_order, json_schema_input_type=list[Axis])] = (
         DEFAULT_RANK_ORDER
     )
@@ -121,6 +130,8 @@ class ScheduleSpec(Section):
         Annotated[tuple[Module, ...], BeforeValidator(_modules, json_schema_input_type=list[Module])] | None
     ) = None
     """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
+    recompute_layers: Annotated[int, count_of("schedule.recompute_layers")] | None = None
+    """Layers at the start of each model chunk that full recomputation is of; default: all."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
     chunk_order: Annotated[str, name_of(lambda: CHUNK_ORDERS)] = DEFAULT_CHUNK_ORDER
@@ -129,7 +140,7 @@ class ScheduleSpec(Section):
     @property
     def recomputation(self) -> Recompute:
         """What a backward pass recomputes."""
-        return Recompute(self.recompute, self.recompute_modules or Recompute().modules)
+        return Recompute(self.recompute, self.recompute_modules or Recompute().modules, self.recompute_layers)
 
 
 class _KindSection(DerivedSection):

@@ -21,6 +21,7 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
+from sim.scenario.runtime_section import RuntimeSection
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_for
@@ -58,6 +59,8 @@ class ScenarioSpec(Section):
     """Which rank holds which expert."""
     network: Annotated[NetworkSettings, ParsedBy(NetworkSpec)] = DEFAULT_NETWORK
     """How transfers are simulated."""
+    runtime: RuntimeSection = RuntimeSection()
+    """What the software does."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1
@@ -163,10 +166,30 @@ class ScenarioSpec(Section):
             raise InvalidValueError(
                 ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
             )
+        self._check_fsdp()
         if parallel.exchange != "one_sided" and not CONVENTIONS[parallel.convention].experts_span_stages:
             rule = f"be one_sided with parallel.convention {parallel.convention}"
             hint = "Only under the spanning convention do the stages enter one exchange."
             raise InvalidValueError(("parallel", "exchange"), rule=rule, value=parallel.exchange, hint=hint)
+
+    def _check_fsdp(self) -> None:
+        """Refuse FSDP where it would mean nothing, and its options without it."""
+        parallel, fsdp = self.parallel, self.parallel.fsdp
+        if fsdp != "none" and not self.workload.trains:
+            hint = "It splits what only training keeps."
+            raise InvalidValueError(("parallel", "fsdp"), "be none with workload.kind forward", fsdp, hint)
+        if fsdp != "none" and parallel.zero:
+            rule, hint = (
+                f"be left out with parallel.fsdp {fsdp}",
+                "FSDP splits what ZeRO 3 splits.",
+            )
+            raise InvalidValueError(("parallel", "zero"), rule, parallel.zero, hint)
+        needed = {"fsdp_shards": ("hybrid",)}
+        for key in ("fsdp_shards", "fsdp_reshard_after_forward", "fsdp_reduce_every_microbatch"):
+            kinds = needed.get(key, ("full", "hybrid"))
+            if key in parallel.model_fields_set and getattr(parallel, key) is not None and fsdp not in kinds:
+                rule, hint = f"be left out with parallel.fsdp {fsdp}", f"Write parallel.fsdp: {kinds[-1]}."
+                raise InvalidValueError(("parallel", key), rule, getattr(parallel, key), hint)
 
     def _check_modules(self) -> None:
         """Refuse modules of recomputation that would mean nothing."""
@@ -174,6 +197,10 @@ class ScenarioSpec(Section):
         if modules is not None and self.schedule.recompute != "selective":
             rule, hint = "be left out without schedule.recompute selective", "Write schedule.recompute: selective."
             raise InvalidValueError(("schedule", "recompute_modules"), rule=rule, value=list(modules), hint=hint)
+        layers = self.schedule.recompute_layers
+        if layers is not None and self.schedule.recompute != "full":
+            rule, hint = "be left out without schedule.recompute full", "Write schedule.recompute: full."
+            raise InvalidValueError(("schedule", "recompute_layers"), rule=rule, value=layers, hint=hint)
 
     def _check_given(self, model: ModelSection, keys: tuple[str, ...]) -> None:
         """Check that fields of the model are given, unless a preset knows them."""

@@ -107,7 +107,7 @@ def _find(target: str) -> list[_Found]:
     if target and _exists(path, "folder"):
         hint = "Put scenarios with `published:` in it, as *.yaml."
         raise InvalidValueError(field="the folder", rule="hold validation cases", value="none", hint=hint, file=target)
-    known = [*list_suites(), *list_cases()]
+    known = [*list_suites(), "kernels", *list_cases()]
     hint = did_you_mean(target, known) if known else "Check the path."
     rule = "be a file, a folder, or a bundled suite or case"
     raise InvalidValueError(field="the validation case", rule=rule, value=shown(target), hint=hint, file=target or None)

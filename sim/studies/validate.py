@@ -1,7 +1,8 @@
 """Validation: published figures compared with modelled figures, and the errors of each suite.
 
 Figures of one case with the same `set` share a simulation. Figures that are set apart, with a reason, are simulated and
-shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`.
+shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`. The suite `kernels` is no
+folder of cases: it holds measured kernels against their own tables (`sim.studies.kernel_tables`).
 """
 
 import json
@@ -20,6 +21,8 @@ from sim.scenario.claim_units import check_published_units
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.figures import Figure, summarise
+from sim.studies.kernel_tables import SUITE as KERNELS
+from sim.studies.kernel_tables import KernelErrors, judge_kernels
 from sim.studies.suites import Case, Suite, find_suites, system_of
 from sim.studies.verdicts import known_metric
 
@@ -37,6 +40,8 @@ class Validation:
     """The suites that were validated."""
     figures: list[Figure]
     """All figures, in the order of suites, cases and files."""
+    kernels: KernelErrors | None = None
+    """Errors of the measured kernels, where these were asked for."""
 
     @property
     def counted(self) -> list[Figure]:
@@ -50,12 +55,15 @@ class Validation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract's JSON object."""
-        fitted = sum(suite.spec.num_fitted_constants for suite in self.suites)
+        suites = {suite.name: self._of_suite(suite) for suite in self.suites}
+        if self.kernels is not None:
+            suites[KERNELS] = self.kernels.to_dict()
+        fitted = sum(suite["num_fitted_constants"] for suite in suites.values())
         return {
             "schema_version": SCHEMA_VERSION,
             "rows": [figure.to_dict() for figure in self.counted],
             "apart": [figure.to_dict() for figure in self.figures if figure.apart is not None],
-            "suites": {suite.name: self._of_suite(suite) for suite in self.suites},
+            "suites": suites,
             "over_all": {**summarise(self.counted).to_dict(), "num_fitted_constants": fitted},
         }
 
@@ -63,7 +71,7 @@ class Validation:
         """Return `to_dict` as text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
 
-    def _of_suite(self, suite: Suite) -> dict[str, object]:
+    def _of_suite(self, suite: Suite) -> dict[str, Any]:
         figures = [figure for figure in self.counted if figure.suite == suite.name]
         systems = dict.fromkeys(figure.system for figure in figures)
         return {
@@ -95,7 +103,7 @@ def validate(
     Parameters
     ----------
     targets
-        Bundled suites or cases by name, files, folders; none: all bundled suites.
+        Bundled suites or cases by name, files, folders, and `kernels`; none: all bundled suites and `kernels`.
     jobs
         Processes.
     on_progress
@@ -112,7 +120,9 @@ def validate(
     >>> validation.has_failed, validation.figures[0].metric
     (False, 'bubble_fraction_published_form')
     """
-    suites = find_suites(targets)
+    has_kernels = not targets or KERNELS in targets
+    folders = [target for target in targets if target != KERNELS]
+    suites = find_suites(folders) if folders or not targets else []
     simulations = _Simulations()
     requests = [
         _FigureRequest(suite=suite, case=case, position=i, metric=metric, simulation=simulations.number_of(case, i))
@@ -128,9 +138,9 @@ def validate(
         simulations.scenarios, wanted=wanted, jobs=processes, on_done=lambda n: on_progress(n, total)
     ) as observe:
         observations = observe()
-    return Validation(
-        suites=suites, figures=[_figure(request, observations[request.simulation]) for request in requests]
-    )
+    kernels = judge_kernels() if has_kernels else None
+    figures = [_figure(request, observations[request.simulation]) for request in requests]
+    return Validation(suites=suites, figures=[*figures, *(() if kernels is None else kernels.figures)], kernels=kernels)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

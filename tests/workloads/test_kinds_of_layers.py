@@ -9,7 +9,7 @@ from sim.errors import InvalidValueError
 from workloads.blocks.attention import mean_attended
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm
-from workloads.layers import attention_block, backward_of, head_block
+from workloads.layers import attention_block, backward_of, head_block, permute
 from workloads.memory import StageParameters, activation_bytes_per_microbatch, kv_cache_bytes, params_per_rank
 from workloads.mesh import build_mesh
 from workloads.model import ModelSpec
@@ -67,7 +67,7 @@ def test_the_flops_of_latent_attention_by_hand():
     """Prefill projects keys and values of all heads up: scores 2 s 128 x 192, values 2 s 128 x 128."""
     s, matrices = 4096, 187_107_328 - 2048
     assert V3.attention.score_flops_per_token(s, causal=False) == 2 * s * 128 * (192 + 128)
-    kernels = V3.attention.kernels(s, s)
+    kernels = V3.attention.kernels(s, s).all
     assert sum(kernel.flops for kernel in kernels if isinstance(kernel, Gemm)) == 2 * s * matrices
     assert sum(kernel.flops for kernel in kernels if isinstance(kernel, Attention)) == s * s * 128 * (192 + 128)
 
@@ -203,6 +203,18 @@ def test_shared_experts_side_by_side_keep_their_input_once():
     assert ffn.kept_bytes(Recompute(), tp=1, sequence_shards=1) - without == 2 * 3 * 3072
 
 
+def test_latent_experts_by_hand():
+    """Hidden 8, latent 4, two experts of 2 x 4 x 6, router 8 x 2, projections 2 x 8 x 4, a shared FFN of 2 x 8 x 6."""
+    model = replace(PLAIN, hidden=8, ffn=6, experts=2, top_k=2, shared_experts=1, moe_latent_size=4)
+    ffn = model.moe_ffn
+    assert (model.num_expert_params, ffn.num_params) == (48, 2 * 48 + 16 + 2 * 32 + 96)
+    products = [(kernel.n, kernel.k) for kernel in ffn.router_kernels(5) if isinstance(kernel, Gemm)]
+    assert products == [(2, 8), (4, 8), (8, 4)]
+    # Norm and its input 2 x 8, shared 2 x 6, two copies of 4 + 2 x 6, and the sum of the experts, 4.
+    assert ffn.kept_bytes(Recompute(), tp=1, sequence_shards=1) == 2 * (16 + 12 + 2 * 16 + 4)
+    assert permute(model, 10.0).num_bytes == 2 * 10 * 4 * 2
+
+
 # --- embedding, head, MTP ------------------------------------------------------------------------------------------
 
 
@@ -218,6 +230,14 @@ def test_a_layer_of_mtp_by_hand():
     assert layer.flops_per_token(4096, causal=True) == pytest.approx(
         V3.layer(60).flops_per_token(4096, causal=True) + 4 * 7168**2
     )
+
+
+def test_an_mtp_layer_of_a_hybrid_model_has_the_parts_that_its_pattern_says():
+    hybrid = replace(MAMBA, num_nextn_predict_layers=1)
+    attention, ffn, projection = hybrid.layer(2), hybrid.layer(3), 2 * 64**2 + 3 * 64
+    assert hybrid.layer(12).num_params == ffn.num_params + projection  # as the last layer
+    both = replace(hybrid, mtp_hybrid_override_pattern="*-")
+    assert both.layer(12).num_params == attention.num_params + ffn.num_params + projection
 
 
 def test_the_stage_of_mtp_has_a_copy_of_the_embedding():
@@ -297,6 +317,15 @@ def test_learned_positions_are_parameters_of_which_a_token_reads_a_row():
         (MAMBA, {"hybrid_override_pattern": "ME"}, "hybrid_override_pattern", "have layers of experts (E)"),
         (MAMBA, {"hybrid_override_pattern": "--"}, "hybrid_override_pattern", "have a layer with attention or Mamba"),
         (MAMBA, {"hybrid_override_pattern": "Mx"}, "hybrid_override_pattern", "consist of *, M, -, E"),
+        (
+            MAMBA,
+            {"mtp_hybrid_override_pattern": "*E"},
+            "mtp_hybrid_override_pattern",
+            "consist of letters of the layers",
+        ),
+        (MAMBA, {"mtp_hybrid_override_pattern": "*M"}, "mtp_hybrid_override_pattern", "have at most one of * and M"),
+        (PLAIN, {"mtp_hybrid_override_pattern": "*"}, "mtp_hybrid_override_pattern", "be left out without"),
+        (PLAIN, {"moe_latent_size": 4}, "moe_latent_size", "be left out of a dense model"),
         (DELTA, {"linear_num_value_heads": 6}, "linear_num_value_heads", "be a multiple of"),
         (PLAIN, {"moe_every": 2}, "moe_every", "be left out of a dense model"),
         (PLAIN, {"scoring_func": "sigmoid"}, "scoring_func", "be left out of a dense model"),

@@ -9,6 +9,7 @@ from workloads.layers import attention_block, dense_ffn_block, head_block, route
 from workloads.memory import (
     GRADIENT_BYTES,
     OPTIMIZER_BYTES,
+    ZERO_LEVELS,
     Precision,
     Recompute,
     activation_bytes_per_microbatch,
@@ -270,7 +271,7 @@ def test_routed_experts_wait_for_w_apart_and_not_at_all_under_spanning():
 def test_zero_changes_nothing_with_one_replica(zero):
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2")
     layers = even_layers(model, mesh)
-    assert state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero) == state_bytes(
+    assert state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, sharding=ZERO_LEVELS[zero]) == state_bytes(
         model, mesh, stage_parameters_in_order(layers)[0], 0
     )
 
@@ -280,7 +281,7 @@ def test_zero_splits_states_over_the_replicas(zero, per_param):
     """Rajbhandari et al. 2020, figure 1, with gradients in 4 bytes."""
     model, mesh = MODELS["gpt-22b"], mesh_of("TP8_PP2_DP4")
     layers = even_layers(model, mesh)
-    states = state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero)
+    states = state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, sharding=ZERO_LEVELS[zero])
     held = states.weights + states.gradients + states.optimizer
     assert held == pytest.approx(
         sum(params_per_rank(model, mesh, stage_parameters_in_order(layers)[0])) * per_param, rel=1e-12
@@ -305,7 +306,8 @@ def test_sharded_replicas_hold_whole_layers_while_they_compute_them():
     layers = even_layers(model, mesh)
     layer = sum(layer_params_per_rank(model.layer(0), mesh))
     working = [
-        state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, zero=zero).working for zero in range(4)
+        state_bytes(model, mesh, stage_parameters_in_order(layers)[0], 0, sharding=ZERO_LEVELS[zero]).working
+        for zero in range(4)
     ]
     assert working == [0, 0, 4 * layer, (4 + 2 * 2) * layer]
 

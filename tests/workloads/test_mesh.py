@@ -1,5 +1,6 @@
 """Meshes: groups partition ranks, lanes are connected components, and what is illegal names the product that fails."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -25,12 +26,10 @@ DOCUMENT = Strategy.parse("EP64_TP16_PP4")
 def legal_meshes(draw: st.DrawFn, convention: str) -> Mesh:
     tp, pp, dp = draw(SMALL), draw(SMALL), draw(SMALL)
     cp = draw(SMALL) if convention == "megatron" else 1
-    ep = {
-        "megatron": draw(st.sampled_from([n for n in range(1, tp * cp * dp + 1) if tp * cp * dp % n == 0])),
-        "vllm": tp * dp,
-        "spanning": tp * pp * dp,
-    }[convention]
-    strategy = Strategy(tp=tp, pp=pp, ep=ep, cp=cp, dp=draw(st.sampled_from([None, dp])))
+    folded = draw(st.sampled_from([n for n in range(1, tp * cp * dp + 1) if tp * cp * dp % n == 0]))
+    etp = draw(st.sampled_from([n for n in range(1, folded + 1) if folded % n == 0])) if convention == "megatron" else 1
+    ep = {"megatron": folded // etp, "vllm": tp * dp, "spanning": tp * pp * dp}[convention]
+    strategy = Strategy(tp=tp, pp=pp, ep=ep, etp=etp, cp=cp, dp=draw(st.sampled_from([None, dp])))
     order = draw(st.sampled_from(RANK_ORDERS))
     return build_mesh(strategy, convention, num_gpus=tp * pp * dp * cp, rank_order=order)
 
@@ -74,7 +73,11 @@ def test_groups_of_a_stage_partition_it_and_have_the_size_of_their_axis(conventi
         assert mesh.ep_groups(stage).shape[1] == s.ep
         assert mesh.lanes(stage).shape == (mesh.num_lanes, mesh.lane_size)
         assert_partition(mesh.ep_groups(stage), np.arange(mesh.world) if convention == "spanning" else ranks)
-        for groups in (mesh.tp_groups(stage), mesh.dp_groups(stage), mesh.expert_dp_groups(stage), mesh.lanes(stage)):
+        assert mesh.cp_groups(stage).shape[1] == s.cp
+        assert mesh.etp_groups(stage).shape[1] == s.etp
+        for groups in (mesh.tp_groups(stage), mesh.cp_groups(stage), mesh.dp_groups(stage), mesh.lanes(stage)):
+            assert_partition(groups, ranks)
+        for groups in (mesh.etp_groups(stage), mesh.expert_dp_groups(stage)):
             assert_partition(groups, ranks)
 
 
@@ -92,31 +95,112 @@ def test_each_dense_shard_is_held_once_per_replica(convention, data):
 @EVERY_CONVENTION
 @given(data=st.data())
 def test_a_stage_reaches_every_expert_once_per_copy(convention, data):
-    """Rank j of an EP group holds the j-th share of the experts; ranks with equal shares are an expert-DP group."""
+    """Rank j of an EP group holds the j-th share of the experts, of which ETP ranks have a slice each.
+
+    Ranks with equal slices of equal shares are an expert-DP group.
+    """
     mesh = data.draw(legal_meshes(convention))
     for stage in range(mesh.num_stages):
         copies = mesh.expert_dp_groups(stage)
         if convention == "spanning":
             assert copies.shape == (mesh.stage_ranks(stage).size, 1)
             continue
-        assert copies.shape == (mesh.strategy.ep, len(mesh.ep_groups(stage)))
-        for place in range(mesh.strategy.ep):
-            assert copies[place].tolist() == [group[place] for group in mesh.ep_groups(stage)]
+        ep, etp = mesh.strategy.ep, mesh.strategy.etp
+        share = {int(rank): nth for group in mesh.ep_groups(stage) for nth, rank in enumerate(group)}
+        part = {int(rank): nth for group in mesh.etp_groups(stage) for nth, rank in enumerate(group)}
+        assert copies.shape == (ep * etp, mesh.stage_ranks(stage).size // (ep * etp))
+        held = [{(share[rank], part[rank]) for rank in group} for group in copies.tolist()]
+        assert held == [{pair} for pair in itertools.product(range(ep), range(etp))]
 
 
 @EVERY_CONVENTION
 @given(data=st.data())
 def test_a_lane_is_a_connected_component_of_the_groups_that_meet_in_every_layer(convention, data):
-    """TP, CP and EP; under `spanning` the exchange with experts is one-sided and ties no ranks."""
+    """TP, CP, ETP and EP; under `spanning` the exchange with experts is one-sided and ties no ranks."""
     mesh = data.draw(legal_meshes(convention))
     for stage in range(mesh.num_stages):
-        together = [*mesh.tp_groups(stage), *mesh.ranks[stage].transpose(0, 2, 1).reshape(-1, mesh.strategy.cp)]
+        together = [*mesh.tp_groups(stage), *mesh.cp_groups(stage), *mesh.etp_groups(stage)]
         together += [] if convention == "spanning" else [*mesh.ep_groups(stage)]
         graph = nx.Graph()
         for group in together:
             nx.add_path(graph, group.tolist())
         components = {frozenset(component) for component in nx.connected_components(graph)}
         assert {frozenset(lane.tolist()) for lane in mesh.lanes(stage)} == components
+
+
+def _each_lane(groups_of, groups_of_lane, mesh):
+    """Return the groups of a stage, and those of its lanes, in order."""
+    return groups_of(1).tolist(), [row for lane in range(mesh.num_lanes) for row in groups_of_lane(1, lane).tolist()]
+
+
+@given(data=st.data())
+def test_the_groups_of_cp_and_etp_of_all_lanes_are_those_of_the_stage(data):
+    mesh = data.draw(legal_meshes("megatron"))
+    assume(mesh.num_stages > 1)
+    for groups in ((mesh.cp_groups, mesh.cp_groups_of_lane), (mesh.etp_groups, mesh.etp_groups_of_lane)):
+        of_stage, of_lanes = _each_lane(*groups, mesh)
+        assert of_stage == of_lanes
+
+
+FOLDED = {
+    "tp": [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15],
+        [16, 17, 18, 19], [20, 21, 22, 23], [24, 25, 26, 27], [28, 29, 30, 31],
+        [32, 33, 34, 35], [36, 37, 38, 39], [40, 41, 42, 43], [44, 45, 46, 47],
+        [48, 49, 50, 51], [52, 53, 54, 55], [56, 57, 58, 59], [60, 61, 62, 63],
+    ],
+    "cp": [
+        [0, 4], [1, 5], [2, 6], [3, 7], [8, 12], [9, 13], [10, 14], [11, 15],
+        [16, 20], [17, 21], [18, 22], [19, 23], [24, 28], [25, 29], [26, 30], [27, 31],
+        [32, 36], [33, 37], [34, 38], [35, 39], [40, 44], [41, 45], [42, 46], [43, 47],
+        [48, 52], [49, 53], [50, 54], [51, 55], [56, 60], [57, 61], [58, 62], [59, 63],
+    ],
+    "dp": [
+        [0, 4, 8, 12, 16, 20, 24, 28], [1, 5, 9, 13, 17, 21, 25, 29],
+        [2, 6, 10, 14, 18, 22, 26, 30], [3, 7, 11, 15, 19, 23, 27, 31],
+        [32, 36, 40, 44, 48, 52, 56, 60], [33, 37, 41, 45, 49, 53, 57, 61],
+        [34, 38, 42, 46, 50, 54, 58, 62], [35, 39, 43, 47, 51, 55, 59, 63],
+    ],
+    "etp": [
+        [0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11], [12, 13], [14, 15],
+        [16, 17], [18, 19], [20, 21], [22, 23], [24, 25], [26, 27], [28, 29], [30, 31],
+        [32, 33], [34, 35], [36, 37], [38, 39], [40, 41], [42, 43], [44, 45], [46, 47],
+        [48, 49], [50, 51], [52, 53], [54, 55], [56, 57], [58, 59], [60, 61], [62, 63],
+    ],
+    "ep": [
+        [0, 2, 4, 6, 8, 10, 12, 14], [1, 3, 5, 7, 9, 11, 13, 15],
+        [16, 18, 20, 22, 24, 26, 28, 30], [17, 19, 21, 23, 25, 27, 29, 31],
+        [32, 34, 36, 38, 40, 42, 44, 46], [33, 35, 37, 39, 41, 43, 45, 47],
+        [48, 50, 52, 54, 56, 58, 60, 62], [49, 51, 53, 55, 57, 59, 61, 63],
+    ],
+    "edp": [
+        [0, 16], [1, 17], [2, 18], [3, 19], [4, 20], [5, 21], [6, 22], [7, 23],
+        [8, 24], [9, 25], [10, 26], [11, 27], [12, 28], [13, 29], [14, 30], [15, 31],
+        [32, 48], [33, 49], [34, 50], [35, 51], [36, 52], [37, 53], [38, 54], [39, 55],
+        [40, 56], [41, 57], [42, 58], [43, 59], [44, 60], [45, 61], [46, 62], [47, 63],
+    ],
+}  # fmt: skip
+"""Groups of 64 ranks under Megatron-LM's order tp-cp-ep-dp-pp, in the order in which it makes them."""
+
+
+def test_the_folding_of_64_ranks_is_that_of_megatron_rank_by_rank():
+    """Attention TP4 CP2 DP4 PP2 and experts ETP2 EP8 EDP2 PP2, written out by hand.
+
+    Megatron-LM's `RankGenerator` numbers attention as tp + 4 cp + 8 dp + 32 pp, experts as etp + 2 ep + 16 edp + 32 pp.
+    """
+    mesh = build_mesh(Strategy.parse("EP8_TP4_PP2_CP2_ETP2"), "megatron", num_gpus=64)
+    groups_of = {
+        "tp": mesh.tp_groups,
+        "cp": mesh.cp_groups,
+        "dp": mesh.dp_groups,
+        "etp": mesh.etp_groups,
+        "ep": mesh.ep_groups,
+        "edp": mesh.expert_dp_groups,
+    }
+    found = {axis: [row for stage in range(2) for row in groups(stage).tolist()] for axis, groups in groups_of.items()}
+    assert found == FOLDED
+    assert mesh.ranks.reshape(2, -1).T.tolist() == [[rank, rank + 32] for rank in range(32)]
+    assert [mesh.dp, mesh.num_lanes, mesh.lane_size] == [4, 2, 16]
 
 
 @EVERY_CONVENTION
@@ -144,6 +228,19 @@ def test_pp_strides_over_the_axes_that_are_faster(rank_order):
 def test_with_pp_fastest_neighbouring_ranks_are_neighbouring_stages():
     mesh = build_mesh(Strategy.parse("TP2_PP4"), "megatron", num_gpus=8, rank_order=("pp", "tp", "cp", "ep", "dp"))
     assert [mesh.stage_ranks(stage).tolist() for stage in range(4)] == [[0, 4], [1, 5], [2, 6], [3, 7]]
+
+
+def test_with_ep_before_pp_and_dp_after_it_a_lane_and_its_next_stages_are_ranks_in_a_row():
+    """EP4 and PP2 on 16 GPUs; where EDP = DP that is Megatron-LM's order tp-cp-ep-pp-dp, here with TP4 ETP2 EP2 DP2."""
+    order = ("tp", "cp", "ep", "pp", "dp")
+    mesh = build_mesh(Strategy.parse("EP4_PP2"), "megatron", num_gpus=16, rank_order=order)
+    assert mesh.lanes(0).tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert mesh.lanes(1).tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]
+    assert mesh.expert_dp_groups(0).tolist() == [[0, 8], [1, 9], [2, 10], [3, 11]]
+    theirs = build_mesh(Strategy.parse("EP2_ETP2_TP4_PP2"), "megatron", num_gpus=16, rank_order=order)
+    assert theirs.tp_groups(1).tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]
+    assert theirs.ep_groups(1).tolist() == [[4, 6], [5, 7], [12, 14], [13, 15]]
+    assert theirs.dp_groups(1).tolist() == theirs.expert_dp_groups(1).tolist() == [[4, 12], [5, 13], [6, 14], [7, 15]]
 
 
 @pytest.mark.parametrize("order", [("cp", "tp", "ep", "dp", "pp"), ("tp", "pp"), ("tp", "cp", "ep", "dp", "pp", "pp")])

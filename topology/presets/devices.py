@@ -45,7 +45,7 @@ _A100_80GB = Device(
     # FlashAttention-2 (Dao, 2023): 50-73 % of the A100's peak forward (abstract), at most 63 % backward (section 4.1).
     # Within that range the lower part, for causal and head dim 64; the charts themselves were not at hand.
     attention_efficiency=0.55,
-    attention_backward_efficiency=0.48,
+    attention_backward_efficiency=0.55 * 0.75,  # SimuMax, operators of an A100 PCIe: 0.75 of the forward rate
     source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention within FlashAttention-2's range",
 )
 
@@ -66,8 +66,8 @@ _H100 = Device(
     fp8_efficiency_ratio=(1402.6 / 1979) / (794.5 / 989),  # mamf fp8 over mamf bf16
     # FlashAttention-3 (Shah et al., 2024), figure 5, causal, head dim 64, 4k tokens: 420 of 989 TFLOP/s.
     attention_efficiency=0.42,
-    # Figure 6, not causal, head dim 64, 4k tokens: 453 of 989, times the causal loss of the forward pass, 420 / 476.
-    attention_backward_efficiency=0.40,
+    # cuDNN's attention of DeepSeek-V3: 422 after 553 TFLOP/s at 4k tokens, 523 after 638 at 16k (cudnn-frontend).
+    attention_backward_efficiency=0.42 * 0.79,
     has_multicast=True,  # NVIDIA H100 architecture whitepaper: NVLink SHARP
     source="NVIDIA datasheet; GEMM and memory fitted to Vidur's profile; attention from FlashAttention-3",
 )
@@ -88,11 +88,11 @@ _B200 = Device(
     tile_overhead_s=0.0,  # the fit gives none: a tile's drain hides behind the next tile's fill
     kernel_overhead_s=_H100.kernel_overhead_s,  # assumed as on the H100
     fp8_efficiency_ratio=(3432.5 / 4500) / (1745.0 / 2250),  # mamf fp8 over mamf bf16
-    # SimuMax, head dim 128: median of measured fused attention 0.73 forward, 0.69 backward, counted over the full
-    # score matrix (values reach 1.2: the kernels skip half of it); the causal half is half of that, large shapes a
-    # little more.
+    # SimuMax, head dim 128: median of measured fused attention 0.73 forward, counted over the full score matrix
+    # (values reach 1.2: the kernels skip half of it); the causal half is half of that, large shapes a little more.
     attention_efficiency=0.40,
-    attention_backward_efficiency=0.36,
+    # cuDNN's attention of DeepSeek-V3 on Blackwell: 1,083 after 1,324 TFLOP/s at 4k tokens, 1,298 after 1,698 at 16k.
+    attention_backward_efficiency=0.40 * 0.79,
     has_multicast=True,  # as the H100
     source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
 )

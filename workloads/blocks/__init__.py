@@ -5,6 +5,7 @@ Contents
 - `workloads.blocks.attention`: attention with grouped key and value heads, over all tokens, a window or chunks.
 - `workloads.blocks.latent_attention`: multi-head latent attention.
 - `workloads.blocks.state_space`: Mamba-2 and the gated delta net, which mix tokens through a recurrent state.
+- `workloads.blocks.core`: what of these needs other tokens than its own, for context parallelism.
 - `workloads.blocks.ffn`: a dense FFN, and an FFN of routed and shared experts.
 - `workloads.blocks.layer`: a layer of an attention and an FFN, or of one of the two.
 - `workloads.blocks.recompute`: which modules of a block a backward pass recomputes.

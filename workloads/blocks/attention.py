@@ -13,14 +13,19 @@ Model
 
     scores       4 * a(s) * heads * head_dim FLOPs of a token (QK' and PV)
     KV cache     2 * kv_heads * head_dim values of each token that is still attended: all, or the last W or C
-    kernels      QKV [T, h] x [h, (heads + 2 kv) d / t] -> fused attention -> out [T, heads d / t] x [heads d / t, h]
+    kernels      QKV [T, h] x [h, (heads + 2 kv) d / t] -> rotary embedding -> fused attention
+                 -> out [T, heads d / t] x [heads d / t, h]
+    unfused      scores -> scale, mask, softmax -> dropout -> values        see `unfused_kernels`
 
 Assumptions
 -----------
 Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
-biases. Rotary embedding and the norm of queries and keys take no time: optimistic by under a percent. With an
-unfused rotary embedding, rotated queries and keys are kept like the whole QKV projection, of which the values are a
-view (docs/models.md has measured memory).
+biases. The norm of queries and keys takes no time: optimistic by under a percent. With an unfused rotary embedding,
+rotated queries and keys are kept like the whole QKV projection, of which the values are a view (docs/models.md has
+measured memory).
+
+Attention that is not fused computes and moves all scores, for its kernels know no mask but that of the softmax
+(Korthikanti et al. 2022; Megatron-LM, `fused_softmax.py`: scale, mask and softmax are one kernel).
 
 References
 ----------
@@ -29,13 +34,13 @@ Beltagy et al., "Longformer: the long-document transformer", 2020 (window). Open
 card", 2025, section 2.3 (window on every second layer, sinks). Qwen team, "Qwen3-Next", 2025 (gate of the output).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workloads.blocks.core import MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
-__all__ = ["GroupedQueryAttention", "mean_attended"]
+__all__ = ["GroupedQueryAttention", "mean_attended", "unfused_kernels"]
 
 
 def mean_attended(sequence_length: int, *, causal: bool, window: int | None = None, chunk: int | None = None) -> float:
@@ -52,6 +57,33 @@ def mean_attended(sequence_length: int, *, causal: bool, window: int | None = No
         attended = (chunks * chunk * chunk + rest * rest) / length
         return attended / 2 if causal else attended
     return length / 2 if causal else float(length)
+
+
+def unfused_kernels(core: Attention, *, dtype_bytes: int, has_dropout: bool) -> list[Kernel]:
+    """Return the kernels of an attention whose scores pass through memory.
+
+    All scores are computed, whatever the mask: a product writes them, a kernel scales, masks and normalises each row,
+    another drops some, and a product with the values reads them. Of bf16 scores with dropout these are 2 + 4 + 5 + 2 =
+    13 bytes of a score, and in the backward pass 2 + 2 + 5 + 6 + 2 + 2 = 19.
+
+    >>> core = GroupedQueryAttention(
+    ...     hidden=4, heads=2, kv_heads=2, head_dim=2, dtype_bytes=2, is_fused=True, has_dropout=False
+    ... ).core(tokens=16, sequence_length=8)
+    >>> [kernel.num_bytes for kernel in unfused_kernels(core, dtype_bytes=2, has_dropout=True)[1:3]]  # 4 x 64 scores
+    [1024.0, 1280.0]
+    """
+    batch = max(1, round(core.batch * core.heads))
+    rows, width = batch * core.query_length, core.kv_length
+    scores = float(rows * width)
+    kernels: list[Kernel] = [
+        Gemm(kind=core.kind, m=core.query_length, n=width, k=core.head_dim, batch=batch, has_weight=False),
+        Memory(kind=core.kind, operation="softmax", rows=rows, width=width, num_bytes=2 * dtype_bytes * scores),
+    ]
+    if has_dropout:
+        num_bytes = (2 * dtype_bytes + 1) * scores
+        kernels.append(Memory(kind=core.kind, operation="dropout", rows=rows, width=width, num_bytes=num_bytes))
+    values = Gemm(kind=core.kind, m=core.query_length, n=core.value_dim, k=width, batch=batch, has_weight=False)
+    return [*kernels, values]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +115,9 @@ class GroupedQueryAttention:
     has_gate: bool = False
     """Whether the output is multiplied by a gate, which is projected like the queries."""
     is_rotary: bool = False
-    """Whether queries and keys are rotated, which keeps both them and the QKV projection."""
+    """Whether a kernel of its own rotates queries and keys, and keeps both them and the QKV projection."""
+    has_rotary: bool = False
+    """Whether queries and keys are rotated at all."""
 
     @property
     def num_matrix_params(self) -> int:
@@ -127,28 +161,57 @@ class GroupedQueryAttention:
         attended = mean_attended(sequence_length, causal=causal, window=self.window, chunk=self.chunk)
         return 4.0 * attended * self.heads * self.head_dim
 
-    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
-        """Return the forward kernels of QKV, attention and output projection on one rank."""
+    def core(self, tokens: int, sequence_length: int, *, tp: int = 1) -> Attention:
+        """Return the fused kernel of scores, softmax and values on one rank."""
         kv_heads = max(1, self.kv_heads // tp)
-        q_width = self.heads // tp * self.head_dim
-        width = q_width + 2 * kv_heads * self.head_dim
+        width = (2 * self.heads // tp + 2 * kv_heads) * self.head_dim
         scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
-        io_bytes = tokens * (width + q_width) * self.dtype_bytes
-        gate = [Memory(kind="attention", num_bytes=3.0 * tokens * q_width * self.dtype_bytes)] if self.has_gate else []
-        return [
-            Gemm(kind="attention", m=tokens, n=width + (q_width if self.has_gate else 0), k=self.hidden),
-            Attention(kind="attention", flops=scores, num_bytes=io_bytes),
-            *gate,
-            Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width),
-        ]
+        io_bytes = tokens * width * self.dtype_bytes
+        return Attention(
+            kind="attention",
+            operation="attention",
+            flops=scores,
+            num_bytes=io_bytes,
+            batch=tokens / sequence_length,
+            query_length=sequence_length,
+            kv_length=sequence_length,
+            heads=self.heads // tp,
+            kv_heads=kv_heads,
+            head_dim=self.head_dim,
+            value_dim=self.head_dim,
+            window=self.window or self.chunk,
+        )
+
+    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> MixerKernels:
+        """Return the forward kernels of QKV, attention and output projection on one rank."""
+        kv_width = max(1, self.kv_heads // tp) * self.head_dim
+        q_width = self.heads // tp * self.head_dim
+        num_q = 2 if self.has_gate else 1
+        before: list[Kernel] = [Gemm(kind="attention", m=tokens, n=num_q * q_width + 2 * kv_width, k=self.hidden)]
+        if self.has_rotary:
+            before.append(self._elementwise("rotary", tokens, q_width + kv_width, num_tensors=2))
+        core = self.core(tokens, sequence_length, tp=tp)
+        after: list[Kernel] = [Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width)]
+        if self.has_gate:
+            after.insert(0, self._elementwise("gate", tokens, q_width, num_tensors=3))
+        return MixerKernels(
+            before=before,
+            core=[core]
+            if self.is_fused
+            else unfused_kernels(core, dtype_bytes=self.dtype_bytes, has_dropout=self.has_dropout),
+            after=after,
+        )
+
+    def _elementwise(self, operation: str, tokens: int, width: int, *, num_tensors: int) -> Memory:
+        """Return a kernel that reads and writes `num_tensors` tensors of [tokens, width]."""
+        num_bytes = float(num_tensors * tokens * width * self.dtype_bytes)
+        return Memory(kind="attention", operation=operation, rows=tokens, width=width, num_bytes=num_bytes)
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 
-    def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
+    def recomputed_kernels(self, recompute: Recompute, kernels: MixerKernels) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again."""
-        return (
-            [kernel for kernel in kernels if isinstance(kernel, Attention)] if recompute.recomputes("core_attn") else []
-        )
+        return kernels.core if recompute.recomputes("core_attn") else []
 
     def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
         """Return the FLOPs that the backward pass recomputes of one token, all scores among them."""

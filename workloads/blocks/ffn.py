@@ -6,16 +6,27 @@ Model
     mixture      router of hidden * experts, experts such FFNs, and a shared FFN of all shared experts' width
                  + hidden                                                   gate of the shared experts, where it has one
                  + experts                                                  bias of the router, where it has one
+                 + 2 * hidden * latent                                      to and from the latent, where it has one
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
-    experts      grouped products, of the tokens that arrived for each local expert
+    experts      grouped products, of the tokens that arrived for each local expert; where a rank has several, the
+                 copies that came from each rank are sorted by expert before, and put back after
+
+Latent experts (LatentMoE) have inputs and outputs of a smaller width: a token is projected down before it is sent to
+its experts, and their sum is projected up after it came back. Router and shared experts see the whole hidden state.
 
 Assumptions
 -----------
-No biases. Elementwise kernels read and write each tensor once.
+No biases. Elementwise kernels read and write each tensor once. Both projections of latent experts are whole on every TP
+rank, and both are computed where the router is.
+
+References
+----------
+NVIDIA, "Nemotron 3 Super: open, efficient mixture-of-experts hybrid Mamba-Transformer model for agentic reasoning",
+2026, arXiv 2604.12374 (latent experts).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +65,11 @@ class DenseFfn:
         return (self.num_gates + 1) * self.width
 
     @property
+    def activation(self) -> str:
+        """The kernel of the activation, of `MEMORY_OPERATIONS`."""
+        return "swiglu" if self.is_gated else "gelu"
+
+    @property
     def num_params(self) -> int:
         """Parameters of all ranks."""
         return (self.num_gates + 1) * self.hidden * self.width
@@ -82,14 +98,20 @@ class DenseFfn:
         width = math.ceil(self.width / tp)
         return [
             Gemm(kind=kind, m=tokens, n=self.num_gates * width, k=self.hidden),
-            Memory(kind=kind, num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes)),
+            Memory(
+                kind=kind,
+                operation=self.activation,
+                rows=tokens,
+                width=width,
+                num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes),
+            ),
             Gemm(kind=kind, m=tokens, n=self.hidden, k=width),
         ]
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
     def kept_bytes(
-        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: float | None = None
     ) -> float:
         """Return the bytes of norm and FFN that are kept for the backward pass."""
         del expert_shards
@@ -100,17 +122,20 @@ class DenseFfn:
             kept += hidden
         return (kept + (0 if is_recomputed else inside)) * self.dtype_bytes + (hidden if self.has_dropout else 0.0)
 
-    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
+    def weight_pass_elements(
+        self, *, tp: int, sequence_shards: int, expert_shards: float | None = None
+    ) -> tuple[float, float]:
         """Return the elements kept from B to W, outside of routed experts and in them."""
+        del expert_shards
         return 2 * self.hidden / sequence_shards + self.inner_width / tp, 0.0
 
-    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: float | None = None) -> float:
         """Return the gradients inside, as large as up projection and activation."""
         del expert_shards
         return self.inner_width / tp
 
     def working_elements(
-        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: float | None = None
     ) -> float:
         """Return the elements of a forward pass: norm, input, inside."""
         del skew, expert_shards
@@ -121,8 +146,10 @@ class DenseFfn:
 class MoeFfn:
     """Routed experts, of which a token meets `top_k`, and shared experts, which every token meets."""
 
+    hidden: int
+    """Width of the hidden state, which router and shared experts see."""
     expert: DenseFfn
-    """One expert; all experts of the layer are alike."""
+    """One expert; all experts of the layer are alike. Its inputs have the width of the latent, where there is one."""
     experts: int
     """Routed experts of the layer, on all ranks."""
     shared: DenseFfn | None
@@ -134,10 +161,26 @@ class MoeFfn:
     """Whether a bias of each expert takes part in the choice of experts."""
 
     @property
+    def has_dropout(self) -> bool:
+        """Whether masks of dropout are kept."""
+        return self.expert.has_dropout
+
+    @property
+    def dtype_bytes(self) -> int:
+        """Bytes of an element."""
+        return self.expert.dtype_bytes
+
+    @property
+    def has_latent(self) -> bool:
+        """Whether experts see a projection of the hidden state."""
+        return self.expert.hidden != self.hidden
+
+    @property
     def num_router_params(self) -> int:
-        """Parameters of the router, and of the gate of the shared experts."""
+        """Parameters of the router, of the gate of the shared experts, and of the projections of latent experts."""
         bias = self.experts if self.has_router_bias else 0
-        return self.expert.hidden * (self.experts + self.has_shared_gate) + bias
+        latent = 2 * self.hidden * self.expert.hidden if self.has_latent else 0
+        return self.hidden * (self.experts + self.has_shared_gate) + bias + latent
 
     @property
     def num_shared_params(self) -> int:
@@ -182,8 +225,26 @@ class MoeFfn:
         return dense, self.expert.num_params * (self.experts + expert_replicas) // ep
 
     def router_kernels(self, tokens: int) -> list[Kernel]:
-        """Return the forward kernels of router and gate of the shared experts for the tokens of a rank."""
-        return [Gemm(kind="other_compute", m=tokens, n=self.experts + self.has_shared_gate, k=self.expert.hidden)]
+        """Return the forward kernels of router, gate of the shared experts and latent for the tokens of a rank."""
+        # In 4 bytes: softmax reads and writes, the choice reads, and writes probabilities and a map of 1 byte.
+        num_bytes, backward_bytes = (float(size * tokens * self.experts) for size in (17, 12))
+        choice = Memory(
+            kind="other_compute",
+            operation="router",
+            rows=tokens,
+            width=self.experts,
+            num_bytes=num_bytes,
+            backward_bytes=backward_bytes,
+        )
+        width, latent = self.experts + self.has_shared_gate, self.expert.hidden
+        router: list[Kernel] = [Gemm(kind="other_compute", m=tokens, n=width, k=self.hidden), choice]
+        if not self.has_latent:
+            return router
+        return [
+            *router,
+            Gemm(kind="other_compute", m=tokens, n=latent, k=self.hidden),
+            Gemm(kind="other_compute", m=tokens, n=self.hidden, k=latent),
+        ]
 
     def shared_kernels(self, tokens: int, *, tp: int = 1) -> list[Kernel]:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""
@@ -191,13 +252,37 @@ class MoeFfn:
 
     def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
         """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
-        expert = self.expert
-        activation_bytes = expert.inner_width * expert.dtype_bytes
-        return [
+        expert, copies = self.expert, tokens.sum(axis=-1).astype(float)
+        kernels: list[Kernel] = [
             GroupedGemm(kind="expert", tokens=tokens, n=expert.num_gates * expert.width, k=expert.hidden),
-            Memory(kind="expert", num_bytes=tokens.sum(axis=-1) * float(activation_bytes)),
+            self.expert_activation(copies),
             GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
+        if tokens.shape[-1] == 1:
+            return kernels
+        sort = Memory(
+            kind="expert",
+            operation="sort_chunks",
+            rows=copies,
+            width=expert.hidden,
+            num_bytes=copies * (2.0 * expert.hidden * expert.dtype_bytes),
+        )
+        return [sort, *kernels, sort]
+
+    def sliced(self, etp: int) -> "MoeFfn":
+        """Return the layer as one of `etp` ranks has it, each with a slice of the width of every routed expert.
+
+        >>> expert = DenseFfn(hidden=4, width=8, is_gated=False, dtype_bytes=2, has_dropout=False)
+        >>> MoeFfn(hidden=4, expert=expert, experts=2, shared=None, top_k=1).sliced(2).expert.width
+        4
+        """
+        return self if etp == 1 else replace(self, expert=replace(self.expert, width=self.expert.width // etp))
+
+    def expert_activation(self, copies: float | NDArray[np.float64]) -> Memory:
+        """Return the activation of copies of tokens in the experts, of every rank alike or of each, of shape [R]."""
+        expert = self.expert
+        num_bytes = copies * float(expert.inner_width * expert.dtype_bytes)
+        return Memory(kind="expert", operation=expert.activation, rows=copies, width=expert.width, num_bytes=num_bytes)
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
@@ -215,39 +300,51 @@ class MoeFfn:
         return float((expert.hidden + inside) * expert.dtype_bytes)
 
     def kept_bytes(
-        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: int | None = None
+        self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: float | None = None
     ) -> float:
         """Return the bytes of norm and experts that are kept for the backward pass, with balanced experts.
 
         A rank routes the tokens that it owns, 1 / `tp` of all; its experts receive 1 / `expert_shards` of all copies.
         """
-        expert, hidden = self.expert, self.expert.hidden / sequence_shards
+        expert, hidden = self.expert, self.hidden / sequence_shards
         is_recomputed = recompute.recomputes("moe")
         kept = hidden
         if is_recomputed or not recompute.recomputes("layernorm"):
-            kept += expert.hidden / tp
+            kept += self.hidden / tp
+        if not is_recomputed:
+            kept += self._latent_elements / tp
         if self.shared is not None and not (is_recomputed or recompute.recomputes("shared_experts")):
             kept += self.shared.inner_width / tp
         routed = self.top_k / (expert_shards or tp) * self.kept_bytes_per_copy(recompute)
         return kept * expert.dtype_bytes + routed + (hidden if expert.has_dropout else 0.0)
 
-    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float]:
+    def weight_pass_elements(
+        self, *, tp: int, sequence_shards: int, expert_shards: float | None = None
+    ) -> tuple[float, float]:
         """Return the elements kept from B to W, outside of routed experts and in them."""
-        of_copy = (self.expert.hidden + self.copy_elements) / tp
-        shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
-        return self.expert.hidden / sequence_shards + shared, self.top_k * of_copy
+        of_copy = (self.expert.hidden + self.copy_elements) / (expert_shards or tp)
+        shared = 0.0 if self.shared is None else (self.hidden + self.shared.inner_width) / tp
+        latent = (self.hidden + self._latent_elements) / tp if self.has_latent else 0.0
+        return self.hidden / sequence_shards + shared + latent, self.top_k * of_copy
 
-    def gradient_elements(self, tp: int, *, expert_shards: int | None = None) -> float:
+    def gradient_elements(self, tp: int, *, expert_shards: float | None = None) -> float:
         """Return the gradients inside of routed experts, as large as up projections and activations."""
         return self.top_k * self.expert.inner_width / (expert_shards or tp)
 
     def working_elements(
-        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: float | None = None
     ) -> float:
         """Return the elements of a forward pass: norm, inputs, inside; `skew`: tokens of a rank's experts over mean."""
         inside = skew * self.top_k / (expert_shards or tp) * self.copy_elements
-        shared = 0.0 if self.shared is None else (self.expert.hidden + self.shared.inner_width) / tp
-        return self.expert.hidden / sequence_shards + inside + shared
+        shared = 0.0 if self.shared is None else (self.hidden + self.shared.inner_width) / tp
+        return self.hidden / sequence_shards + inside + shared + self._latent_elements / tp
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    @property
+    def _latent_elements(self) -> int:
+        """Elements of a token's sum of latent experts, the input of the projection up: none without a latent."""
+        return self.expert.hidden if self.has_latent else 0
 
 
 Ffn = DenseFfn | MoeFfn

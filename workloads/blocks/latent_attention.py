@@ -22,7 +22,7 @@ the queries and `W_UV` into the output, so that each head attends over the laten
 Assumptions
 -----------
 The down projections and the norms of the latents are computed whole by every TP rank, of all tokens (Megatron-LM
-computes them of a rank's own tokens under sequence parallelism: pessimistic). No biases. Rotary embedding is left out.
+computes them of a rank's own tokens under sequence parallelism: pessimistic). No biases.
 
 References
 ----------
@@ -30,10 +30,10 @@ DeepSeek-AI, "DeepSeek-V2: a strong, economical, and efficient mixture-of-expert
 appendix C (the equations), section 2.1.2 (absorption). Megatron-LM, `multi_latent_attention.py` (what TP splits).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workloads.blocks.attention import mean_attended
+from workloads.blocks.attention import mean_attended, unfused_kernels
+from workloads.blocks.core import MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
@@ -117,18 +117,40 @@ class LatentAttention:
         attended = mean_attended(sequence_length, causal=causal, window=self.window)
         return 2.0 * attended * self.heads * (self.head_width + self.v_head_dim)
 
-    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
-        """Return the forward kernels of projections and attention on one rank, in prefill and training."""
-        heads, latents = self.heads // tp, (self.q_lora_rank or 0) + self.kv_lora_rank
+    def core(self, tokens: int, sequence_length: int, *, tp: int = 1) -> Attention:
+        """Return the fused kernel of scores, softmax and values on one rank, in prefill and training."""
+        heads = self.heads // tp
         widths = heads * 2 * (self.head_width + self.v_head_dim)
-        scores = tokens * self.score_flops_per_token(sequence_length, causal=True) / tp
-        return [
-            *self._down_kernels(tokens),
-            Memory(kind="attention", num_bytes=2.0 * tokens * latents * self.dtype_bytes),
-            *self._up_kernels(tokens, tp=tp),
-            Attention(kind="attention", flops=scores, num_bytes=float(tokens * widths * self.dtype_bytes)),
-            Gemm(kind="attention", m=tokens, n=self.hidden, k=heads * self.v_head_dim),
-        ]
+        return Attention(
+            kind="attention",
+            operation="mla",
+            flops=tokens * self.score_flops_per_token(sequence_length, causal=True) / tp,
+            num_bytes=float(tokens * widths * self.dtype_bytes),
+            batch=tokens / sequence_length,
+            query_length=sequence_length,
+            kv_length=sequence_length,
+            heads=heads,
+            kv_heads=heads,
+            head_dim=self.head_width,
+            value_dim=self.v_head_dim,
+            window=self.window,
+        )
+
+    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> MixerKernels:
+        """Return the forward kernels of projections and attention on one rank, in prefill and training."""
+        core, width = self.core(tokens, sequence_length, tp=tp), self.heads // tp * self.v_head_dim
+        return MixerKernels(
+            before=[
+                *self._down_kernels(tokens),
+                self._latent_norms(tokens),
+                *self._up_kernels(tokens, tp=tp),
+                self._rotary(tokens, tp=tp),
+            ],
+            core=[core]
+            if self.is_fused
+            else unfused_kernels(core, dtype_bytes=self.dtype_bytes, has_dropout=self.has_dropout),
+            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=width)],
+        )
 
     def decode_kernels(self, sequences: int, context: int, *, tp: int = 1) -> list[Kernel]:
         """Return the kernels of one new token of each of some sequences on one rank, with absorbed projections.
@@ -152,21 +174,34 @@ class LatentAttention:
             *self._down_kernels(sequences),
             self._up_kernels(sequences, tp=tp)[0],
             absorbed[0],
-            Attention(kind="attention", flops=flops, num_bytes=float(moved * self.dtype_bytes)),
+            Attention(
+                kind="attention",
+                operation="mla_decode",
+                flops=flops,
+                num_bytes=float(moved * self.dtype_bytes),
+                batch=sequences,
+                query_length=1,
+                kv_length=attended,
+                heads=heads,
+                kv_heads=1,
+                head_dim=self.latent_width,
+                value_dim=self.kv_lora_rank,
+                is_causal=False,
+            ),
             absorbed[1],
             Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 
-    def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
+    def recomputed_kernels(self, recompute: Recompute, kernels: MixerKernels) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again."""
         recomputed: list[Kernel] = []
-        if recompute.recomputes("mla_up_proj"):
-            down = 2 if self.q_lora_rank else 1
-            recomputed += [kernels[down], *kernels[down + 1 : down + 3]]
+        if recompute.recomputes("mla_up_proj"):  # norms of the latents, projections up, rotary embedding
+            norm = next(i for i, kernel in enumerate(kernels.before) if isinstance(kernel, Memory))
+            recomputed += kernels.before[norm:]
         if recompute.recomputes("core_attn"):
-            recomputed += [kernel for kernel in kernels if isinstance(kernel, Attention)]
+            recomputed += kernels.core
         return recomputed
 
     def recomputed_flops_per_token(self, recompute: Recompute, sequence_length: int) -> float:
@@ -238,6 +273,23 @@ class LatentAttention:
     def _num_split_params(self) -> int:
         """Parameters that TP splits by heads: up projections and output."""
         return self._num_up_params + self.heads * self.v_head_dim * self.hidden
+
+    def _latent_norms(self, tokens: int) -> Memory:
+        width = self._num_norm_params
+        num_bytes = 2.0 * tokens * width * self.dtype_bytes
+        return Memory(kind="attention", operation="norm", rows=tokens, width=width, num_bytes=num_bytes)
+
+    def _rotary(self, tokens: int, *, tp: int) -> Memory:
+        """Return the rotation of queries in place, and of keys, which the kernel puts together for every head.
+
+        Keys and values of a head leave the projection side by side: the kernel reads both and writes both apart
+        (Megatron-LM, `fused_mla_yarn_rope_apply.py`).
+        """
+        read = self.qk_rope_head_dim + self.qk_nope_head_dim + self.v_head_dim
+        written = self.qk_rope_head_dim + self.head_width + self.v_head_dim
+        width = self.heads // tp * written
+        num_bytes = float(tokens * (width + self.heads // tp * read) * self.dtype_bytes)
+        return Memory(kind="attention", operation="rotary", rows=tokens, width=width, num_bytes=num_bytes)
 
     def _down_kernels(self, tokens: int) -> list[Kernel]:
         widths = [self.q_lora_rank, self.latent_width] if self.q_lora_rank else [self.latent_width]

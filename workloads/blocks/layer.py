@@ -16,7 +16,7 @@ References
 DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 2.2 (multi-token prediction).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.blocks.attention import GroupedQueryAttention
 from workloads.blocks.ffn import Ffn, MoeFfn
@@ -72,6 +72,10 @@ class Layer:
         attention = 0 if self.attention is None else self.attention.num_params_per_rank(tp)
         return attention + self._num_norm_params + self.num_projection_params // tp + dense, expert
 
+    def sliced(self, etp: int) -> "Layer":
+        """Return the layer as one of `etp` ranks has it that share the width of every routed expert."""
+        return replace(self, ffn=self.ffn.sliced(etp)) if isinstance(self.ffn, MoeFfn) and etp > 1 else self
+
     def flops_per_token(self, sequence_length: int, *, causal: bool) -> float:
         """Return the forward FLOPs of one token, averaged over the sequence."""
         matrices = self.num_projection_params + (0 if self.ffn is None else self.ffn.num_active_matrix_params)
@@ -96,7 +100,7 @@ class Layer:
         tp: int,
         sequence_shards: int,
         sequence_length: int,
-        expert_shards: int | None = None,
+        expert_shards: float | None = None,
     ) -> float:
         """Return the bytes that a rank keeps of each token for the backward pass, with balanced experts.
 
@@ -111,14 +115,20 @@ class Layer:
             kept += self.ffn.kept_bytes(recompute, tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards)
         return kept + self._projection_elements / sequence_shards * self.dtype_bytes
 
-    def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> tuple[float, float, float]:
+    def weight_pass_elements(
+        self, *, tp: int, sequence_shards: int, expert_shards: float | None = None
+    ) -> tuple[float, float, float]:
         """Return the elements kept from B to W, of each token: of attention, outside of routed experts and in them."""
         split = {"tp": tp, "sequence_shards": sequence_shards}
         attention = 0.0 if self.attention is None else self.attention.weight_pass_elements(**split)
         attention += self._projection_elements / sequence_shards
-        return (attention, *((0.0, 0.0) if self.ffn is None else self.ffn.weight_pass_elements(**split)))
+        if self.ffn is None:
+            return attention, 0.0, 0.0
+        return attention, *self.ffn.weight_pass_elements(
+            tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards
+        )
 
-    def gradient_elements(self, *, tp: int, sequence_length: int, expert_shards: int | None = None) -> float:
+    def gradient_elements(self, *, tp: int, sequence_length: int, expert_shards: float | None = None) -> float:
         """Return the elements of the largest gradients inside of a block, of each token on a rank."""
         attention = 0.0
         if self.attention is not None:
@@ -126,7 +136,7 @@ class Layer:
         return max(attention, 0.0 if self.ffn is None else self.ffn.gradient_elements(tp, expert_shards=expert_shards))
 
     def working_elements(
-        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: int | None = None
+        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: float | None = None
     ) -> float:
         """Return the elements of the larger block in a forward pass, of each token on a rank."""
         attention = 0.0 if self.attention is None else self.attention.projected_elements(tp)

@@ -3,7 +3,7 @@
 Model
 -----
     none        nothing
-    full        the whole layer, from its input
+    full        the whole layer, from its input; of the first so many layers of each model chunk, or of all
     selective   some modules, each from its own input::
 
         core_attn       scores (nothing where attention is fused: fused attention never keeps scores)
@@ -16,10 +16,11 @@ Model
 
 References
 ----------
-Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 5.
+Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 5. Megatron-LM,
+`--recompute-method block` with `--recompute-num-layers`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sim.errors import InvalidValueError
@@ -40,6 +41,8 @@ class Recompute:
     """`none`, `selective` (the modules) or `full` (the layer)."""
     modules: tuple[str, ...] = ("core_attn",)
     """Modules of selective recomputation."""
+    num_layers: int | None = None
+    """Layers at the start of each model chunk that full recomputation is of; None: all."""
 
     def __post_init__(self) -> None:
         if self.kind not in RECOMPUTE_KINDS or not set(self.modules) <= set(RECOMPUTE_MODULES):
@@ -49,6 +52,17 @@ class Recompute:
                 value=[self.kind, *self.modules],
                 hint="Use none.",
             )
+
+    def of_layer(self, position: int) -> "Recompute":
+        """Return what is recomputed of the layer at a position in its model chunk, from 0.
+
+        >>> partly = Recompute("full", num_layers=2)
+        >>> [partly.of_layer(position).kind for position in range(3)]
+        ['full', 'full', 'none']
+        """
+        if self.num_layers is None:
+            return self
+        return replace(self, num_layers=None) if position < self.num_layers else Recompute()
 
     def recomputes(self, module: str) -> bool:
         """Tell whether a module is recomputed on its own.

@@ -34,11 +34,11 @@ Dao and Gu, "Transformers are SSMs: generalized models and efficient algorithms 
 section 3. Qwen3-Next and Nemotron-H, `config.json` and modeling code (shapes).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from workloads.blocks.core import MixerKernels
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Attention, Gemm, Kernel, Memory
+from workloads.kernels import Gemm, Kernel, Memory, Scan
 
 __all__ = ["DELTA_NET_CHUNK", "GatedDeltaNet", "Mamba2", "StateSpace"]
 
@@ -122,22 +122,25 @@ class StateSpace:
         """Return the FLOPs of the scan for one token."""
         return self.scan_flops_per_token(sequence_length, causal=causal)
 
-    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> list[Kernel]:
+    def kernels(self, tokens: int, sequence_length: int, *, tp: int = 1) -> MixerKernels:
         """Return the forward kernels of projections, convolution, scan and gated norm on one rank."""
         scan = tokens * self.scan_flops_per_token(sequence_length, causal=True) / tp
         in_width, conv, out = -(-self.in_width // tp), self.conv_width / tp, self.out_width // tp
         moved = float(tokens * self.dtype_bytes)
-        return [
-            Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden),
-            Memory(kind="attention", num_bytes=2.0 * moved * conv),
-            Attention(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
-            Memory(kind="attention", num_bytes=3.0 * moved * out),
-            Gemm(kind="attention", m=tokens, n=self.hidden, k=out),
-        ]
+        conv_width, conv_bytes = -(-self.conv_width // tp), 2.0 * moved * conv
+        return MixerKernels(
+            before=[Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden)],
+            core=[
+                Memory(kind="attention", operation="convolution", rows=tokens, width=conv_width, num_bytes=conv_bytes),
+                Scan(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
+                Memory(kind="attention", operation="norm", rows=tokens, width=out, num_bytes=3.0 * moved * out),
+            ],
+            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=out)],
+        )
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 
-    def recomputed_kernels(self, recompute: Recompute, kernels: Sequence[Kernel]) -> list[Kernel]:
+    def recomputed_kernels(self, recompute: Recompute, kernels: MixerKernels) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again: none, as the scan keeps nothing."""
         del recompute, kernels
         return []

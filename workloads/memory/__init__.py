@@ -2,7 +2,8 @@
 
 Contents
 --------
-- `workloads.memory.params`: parameters of a rank; `states`: their bytes under ZeRO; `precision`: in which types.
+- `workloads.memory.params`: parameters of a rank; `states`: their bytes; `precision`: in which types;
+  `sharding`: what ZeRO and FSDP split.
 - `workloads.memory.activations`: what a microbatch keeps for its backward pass; `inference`: what prefill keeps.
 - `workloads.memory.reserved`: memory that a process takes in addition to a framework's tensors.
 """
@@ -24,17 +25,21 @@ from workloads.memory.params import (
 )
 from workloads.memory.precision import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
 from workloads.memory.reserved import reserved_bytes
-from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, ZERO_LEVELS, StateBytes, state_bytes
+from workloads.memory.sharding import FSDP_KINDS, ZERO_LEVELS, Fsdp, Sharding
+from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
 
 __all__ = [
+    "FSDP_KINDS",
     "GRADIENT_BYTES",
     "MEGATRON_PRECISION",
     "OPTIMIZER_BYTES",
     "RECOMPUTE_MODULES",
     "STATE_DTYPE_BYTES",
     "ZERO_LEVELS",
+    "Fsdp",
     "Precision",
     "Recompute",
+    "Sharding",
     "StageParameters",
     "StateBytes",
     "activation_bytes_per_microbatch",

@@ -16,7 +16,8 @@ Of each token of the replica, in elements of the model's type, t = TP, [/t] wher
                 shared   (gates + 1) w_shared / t                        of all shared experts; the input is that above
     dropout     masks    2 h [/t], of one byte each                      with `dropout`
 
-Where experts serve all stages, the copies of a replica's tokens are divided by EP instead of t.
+Where experts serve all stages, the copies of a replica's tokens are divided by EP instead of t. With ETP each rank has
+the copies of all ETP ranks after the all-gather, and w / ETP of their width: top_k ETP (h + (gates + 1) w / ETP) / t.
 
 For a GPT of two matrices of 4 h, multi-head attention, unfused, with dropout and bf16 that is s b h (34 + 5 a s / h)
 bytes per layer, Korthikanti's equation 1.
@@ -70,16 +71,25 @@ def activation_bytes_per_microbatch(
     tokens
         Tokens of a microbatch of one replica.
     recompute
-        What is recomputed; a bare kind takes the default modules.
+        What is recomputed; a bare kind takes the default modules. Where it is of the first layers of a model chunk,
+        `layers` are those of one chunk.
     sequence_length
         Tokens of a sequence, over which scores are kept where attention is not fused.
     """
     recompute = Recompute(recompute) if isinstance(recompute, str) else recompute
+    if recompute.num_layers is not None:
+        parts = (layers[: recompute.num_layers], layers[recompute.num_layers :])
+        return sum(
+            activation_bytes_per_microbatch(
+                model, mesh, part, tokens, recompute.of_layer(position), sequence_length=sequence_length
+            )
+            for part, position in zip(parts, (0, recompute.num_layers), strict=True)
+        )
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     if recompute.kind == "full":
         return len(layers) * tokens * model.hidden * model.dtype_bytes / shards
     kept = {
-        id(layer): layer.kept_bytes(
+        id(layer): layer.sliced(mesh.strategy.etp).kept_bytes(
             recompute,
             tp=tp,
             sequence_shards=shards,
@@ -91,14 +101,14 @@ def activation_bytes_per_microbatch(
     return sum((kept[id(model.layer(number))] for number in layers), 0.0) * tokens
 
 
-def bytes_per_token_copy(model: ModelSpec, recompute: Recompute) -> float:
-    """Return what an expert's host keeps of each copy of a token that arrived, in one layer.
+def bytes_per_token_copy(model: ModelSpec, recompute: Recompute, *, etp: int = 1) -> float:
+    """Return what a rank with 1 / `etp` of an expert keeps of each copy of a token that arrived, in one layer.
 
     >>> small = ModelSpec(layers=1, hidden=4, heads=2, ffn=8, vocab=10, experts=2, top_k=1)
     >>> bytes_per_token_copy(small, Recompute()), bytes_per_token_copy(small, Recompute("selective", ("moe_act",)))
     (40.0, 24.0)
     """
-    return model.moe_ffn.kept_bytes_per_copy(recompute)
+    return model.moe_ffn.sliced(etp).kept_bytes_per_copy(recompute)
 
 
 def weight_pass_bytes_per_microbatch(
@@ -111,7 +121,10 @@ def weight_pass_bytes_per_microbatch(
     """
     tp, shards = mesh.strategy.tp, mesh.sequence_shards
     elements = {
-        id(layer): layer.weight_pass_elements(tp=tp, sequence_shards=shards) for layer, _ in model.layer_kinds(layers)
+        id(layer): layer.sliced(mesh.strategy.etp).weight_pass_elements(
+            tp=tp, sequence_shards=shards, expert_shards=mesh.expert_shards
+        )
+        for layer, _ in model.layer_kinds(layers)
     }
     dense = experts = 0.0
     for number in layers:
@@ -133,7 +146,10 @@ def gradient_bytes_in_block(
     split = {"tp": tp, "sequence_length": sequence_length}
     shards = mesh.expert_shards
     largest = max(
-        (layer.gradient_elements(**split, expert_shards=shards) for layer, _ in model.layer_kinds(layers)),
+        (
+            layer.sliced(mesh.strategy.etp).gradient_elements(**split, expert_shards=shards)
+            for layer, _ in model.layer_kinds(layers)
+        ),
         default=model.attention.gradient_elements(**split),
     )
     return largest * tokens * model.dtype_bytes

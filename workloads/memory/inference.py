@@ -41,7 +41,9 @@ def forward_working_bytes(model: ModelSpec, mesh: Mesh, tokens: int, *, skew: fl
     residual = 2 * model.hidden / shards
     kinds = model.layer_kinds(range(model.layers))
     largest = max(
-        layer.working_elements(tp=tp, sequence_shards=shards, skew=skew, expert_shards=mesh.expert_shards)
+        layer.sliced(mesh.strategy.etp).working_elements(
+            tp=tp, sequence_shards=shards, skew=skew, expert_shards=mesh.expert_shards
+        )
         for layer, _ in kinds
     )
     return (residual + largest) * tokens * model.dtype_bytes

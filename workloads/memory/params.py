@@ -5,7 +5,7 @@ Model
     dense   attention, norms, router, shared experts and dense FFN of the stage's layers; embedding, last norm and
             output head where they stand: divided by TP, norms, routers and shared experts whole. A stage with layers
             of MTP has the embedding too; of a tied embedding and head that are on one stage there is one
-    expert  routed experts of the stage's layers (of all layers, where experts span stages) / EP
+    expert  routed experts of the stage's layers (of all layers, where experts span stages) / (EP x ETP)
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from workloads.blocks.layer import Layer
+from workloads.memory.sharding import Sharding
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
@@ -64,13 +65,13 @@ def params_per_rank(model: ModelSpec, mesh: Mesh, stage_parameters: StageParamet
     dense += stage.has_embedding * model.n_positions * model.hidden
     num_moe = sum(map(model.is_moe_layer, mesh.convention.expert_layers(stage.layers, model.layers)))
     num_experts = model.experts + stage.expert_replicas
-    return dense, num_moe * model.num_expert_params * num_experts // mesh.strategy.ep
+    return dense, num_moe * model.num_expert_params * num_experts // (mesh.strategy.ep * mesh.strategy.etp)
 
 
 def layer_params_per_rank(layer: Layer, mesh: Mesh, *, expert_replicas: int = 0) -> tuple[int, int]:
     """Return the dense and the expert parameters of one layer on a rank, norms among the dense ones."""
     tp = mesh.strategy.tp
-    return layer.num_params_per_rank(
+    return layer.sliced(mesh.strategy.etp).num_params_per_rank(
         tp=tp,
         ep=mesh.strategy.ep,
         shared_tp=tp if mesh.replicates_tokens_over_tp else 1,  # as `workloads.layers` computes shared experts
@@ -79,14 +80,16 @@ def layer_params_per_rank(layer: Layer, mesh: Mesh, *, expert_replicas: int = 0)
 
 
 def optimized_params_per_rank(
-    model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters, stage: int, *, zero: int
+    model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters, stage: int, *, sharding: Sharding
 ) -> float:
     """Return the parameters whose optimizer state each rank of a stage holds and updates.
 
-    Under ZeRO 1 to 3 dense parameters are split over DP, and experts over the ranks that hold the same experts (one
-    rank where experts span stages, and wherever EP covers the stage). Each replica of an expert has a state of its own.
+    Where the optimizer is split, dense parameters are split over DP, and experts over the ranks that hold the same
+    experts (one rank where experts span stages, and wherever EP covers the stage), or over those of them that form an
+    instance. Each replica of an expert has a state of its own.
     """
     dense, expert = params_per_rank(model, mesh, stage_parameters)
-    if not zero:
-        return float(dense + expert)
-    return float(dense / mesh.dp_groups(stage).shape[1] + expert / mesh.expert_dp_groups(stage).shape[1])
+    num_dense, num_expert = (
+        sharding.num_shards(groups.shape[1]) for groups in (mesh.dp_groups(stage), mesh.expert_dp_groups(stage))
+    )
+    return float(dense / num_dense + expert / num_expert)

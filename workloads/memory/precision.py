@@ -3,7 +3,6 @@
 Model
 -----
     optimizer  4 (master weight) + 2 moments                        bytes per parameter
-    step       gradient + 2 optimizer + weight                      read and written by Adam, per parameter
 
 The default is Megatron's: gradients accumulated and reduced in fp32, moments in fp32, 2 + 4 + 12 bytes with bf16
 weights. Gradients in bf16 make it 16; DeepSeek-V3 kept moments in bf16 and gradients and master weights in fp32.
@@ -26,8 +25,8 @@ STATE_DTYPE_BYTES = {"fp32": 4, "bf16": 2}
 class Precision:
     """Types of gradients and moments.
 
-    >>> Precision().optimizer_bytes, Precision().step_bytes(2)
-    (12, 30.0)
+    >>> Precision().optimizer_bytes, Precision(moment="bf16").optimizer_bytes
+    (12, 8)
     """
 
     gradient: str = "fp32"
@@ -44,10 +43,6 @@ class Precision:
     def optimizer_bytes(self) -> int:
         """Bytes of the optimizer's state of a parameter: master weight and two moments."""
         return 4 + 2 * STATE_DTYPE_BYTES[self.moment]
-
-    def step_bytes(self, weight_bytes: int) -> float:
-        """Return the bytes that Adam reads and writes for a parameter."""
-        return float(self.gradient_bytes + 2 * self.optimizer_bytes + weight_bytes)
 
 
 MEGATRON_PRECISION = Precision()

@@ -38,7 +38,7 @@ def num_communicators(mesh: Mesh) -> int:
     >>> num_communicators(build_mesh(Strategy.parse("EP4_TP2_PP2_DP4"), "megatron", num_gpus=16))
     4
     """
-    groups = (mesh.tp_groups(0), mesh.ep_groups(0), mesh.dp_groups(0))
+    groups = (mesh.tp_groups(0), mesh.cp_groups(0), mesh.ep_groups(0), mesh.etp_groups(0), mesh.dp_groups(0))
     return sum(int(ranks.shape[1] > 1) for ranks in groups) + int(mesh.num_stages > 1)
 
 

@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer states of a rank, under ZeRO 0 to 3.
+"""Weights, gradients and optimizer states of a rank, under ZeRO 0 to 3 and under FSDP.
 
 Model
 -----
@@ -10,13 +10,16 @@ With P parameters on the rank and P' = dense / DP + experts / their replicas, an
     2      dtype * P      4 P'        12 P'       one layer's gradients, whole
     3      dtype * P'     4 P'        12 P'       one layer's gradients, two layers' weights, whole
 
+FSDP is as zero 3, with embedding and output head whole as well; P' counts the ranks of an instance (HSDP). Where layers
+stay gathered from forward to backward pass, all weights are whole; where gradients are reduced after the last
+microbatch alone, 4 P of gradients are kept.
+
 In bf16 that is Megatron's mixed precision: 2 + 4 + 12 = 18 bytes per parameter without ZeRO, 6 + 12 / DP with its
 distributed optimizer.
 
 Assumptions
 -----------
-The layer that is computed and the next one are gathered under ZeRO 3; frameworks
-that prefetch more hold more.
+The layer that is computed and the next one are gathered under ZeRO 3 and FSDP; frameworks that prefetch more hold more.
 
 References
 ----------
@@ -33,17 +36,16 @@ from workloads.memory.params import (
     params_per_rank,
 )
 from workloads.memory.precision import MEGATRON_PRECISION, Precision
+from workloads.memory.sharding import ZERO_LEVELS, Sharding
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
-__all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "ZERO_LEVELS", "StateBytes", "state_bytes"]
+__all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "StateBytes", "state_bytes"]
 
 GRADIENT_BYTES = MEGATRON_PRECISION.gradient_bytes
 """Bytes of a gradient by default."""
 OPTIMIZER_BYTES = MEGATRON_PRECISION.optimizer_bytes
 """Bytes of Adam's state per parameter by default."""
-ZERO_LEVELS = (0, 1, 2, 3)
-"""Levels of ZeRO; each level splits more states over the replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class StateBytes:
     optimizer: float
     """Master weights and moments."""
     working: float
-    """Gradients and weights of layers, split over replicas, that are whole while computed (ZeRO 2 and 3)."""
+    """Gradients and weights of layers, split over replicas, that are whole while computed (ZeRO 2 and 3, FSDP)."""
 
 
 def state_bytes(
@@ -64,7 +66,7 @@ def state_bytes(
     stage_parameters: StageParameters,
     stage: int,
     *,
-    zero: int = 0,
+    sharding: Sharding = ZERO_LEVELS[0],
     precision: Precision = MEGATRON_PRECISION,
 ) -> StateBytes:
     """Return the bytes of weights, gradients and optimizer on each rank of a stage.
@@ -73,24 +75,48 @@ def state_bytes(
     ----------
     model, mesh, stage_parameters, stage
         Which parameters a rank holds.
-    zero
-        0: every replica holds all; 1: the optimizer is split over the replicas; 2: gradients too; 3: weights too.
+    sharding
+        What the replicas split.
     precision
         Types of gradients and optimizer states.
     """
     whole = float(sum(params_per_rank(model, mesh, stage_parameters)))
-    split = optimized_params_per_rank(model, mesh, stage_parameters, stage, zero=1)
-    split_dense, split_expert = mesh.dp_groups(stage).shape[1] > 1, mesh.expert_dp_groups(stage).shape[1] > 1
+    split = optimized_params_per_rank(model, mesh, stage_parameters, stage, sharding=sharding)
+    largest = _largest_split_layer(model, mesh, stage_parameters, stage, sharding)
+    gathered = 0.0
+    if sharding.weights:
+        gathered = whole if sharding.keeps_gathered else 2.0 * largest
+        if sharding.gathers_ends_once and not sharding.keeps_gathered:
+            gathered += _params_of_ends(model, mesh, stage_parameters)
+    working = model.dtype_bytes * gathered + (precision.gradient_bytes * largest if sharding.gradients else 0)
+    return StateBytes(
+        weights=model.dtype_bytes * (split if sharding.weights else whole),
+        gradients=precision.gradient_bytes * (split if sharding.gradients else whole),
+        optimizer=precision.optimizer_bytes * (split if sharding.optimizer else whole),
+        working=float(working),
+    )
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _largest_split_layer(
+    model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters, stage: int, sharding: Sharding
+) -> int:
+    """Return the parameters of the stage's largest layer that are split over several ranks."""
+    split_dense, split_expert = (
+        sharding.num_shards(groups.shape[1]) > 1 for groups in (mesh.dp_groups(stage), mesh.expert_dp_groups(stage))
+    )
     of_layers = [
         layer_params_per_rank(layer, mesh, expert_replicas=stage_parameters.expert_replicas)
         for layer, _ in model.layer_kinds(stage_parameters.layers)
     ]
-    largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
-    gathered = 2 * model.dtype_bytes * largest if zero == 3 else 0
-    working = gathered + (precision.gradient_bytes * largest if zero >= 2 else 0)
-    return StateBytes(
-        weights=model.dtype_bytes * (split if zero == 3 else whole),
-        gradients=precision.gradient_bytes * (split if zero >= 2 else whole),
-        optimizer=precision.optimizer_bytes * (split if zero >= 1 else whole),
-        working=float(working),
+    return max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
+
+
+def _params_of_ends(model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters) -> int:
+    """Return the parameters of a rank that belong to no layer: embedding and output head."""
+    layers = sum(
+        count * layer_params_per_rank(layer, mesh)[0] for layer, count in model.layer_kinds(stage_parameters.layers)
     )
+    return params_per_rank(model, mesh, stage_parameters)[0] - layers

@@ -42,6 +42,9 @@ def print_validation(data: Mapping[str, Any], console: Console, *, written: Mapp
         if suite["skipped"]:
             heading(console, "no cases", "files without `published` figures")
             bullets(console, suite["skipped"], mark="•")
+        if suite.get("not_split"):
+            heading(console, "not split", "tables with too few shapes to leave one out")
+            bullets(console, suite["not_split"], mark="•")
     if len(data["suites"]) > 1:
         heading(console, "all suites")
         table = new_table(console, "", *_SUMMARY, right=range(1, 6))

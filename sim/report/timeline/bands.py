@@ -30,6 +30,7 @@ STRIPS: Final[Mapping[str, tuple[str, int]]] = {
     "comm": ("waits for", 11),
     "p2p": ("sends", 8),
     "foreign": ("for others", 16),
+    "async": ("on streams", 11),
 }
 """Stream -> the name of its strip and its height where it is not the first."""
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import STREAMS, Trace
 from sim.errors import InvalidValueError
+from sim.results.exposed import exposed_pieces
 
 __all__ = [
     "Bars",
@@ -226,11 +227,14 @@ def stalls_ns(trace: Trace, stage: int, lane: int) -> tuple[IntArray, IntArray]:
     start, end = trace.ints("start_ns"), trace.ints("end_ns")
     passes = trace.rows("pass", stage=stage, lane=lane)
     work = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
-    edges = np.unique(np.concatenate([start[passes], end[passes], start[work], end[work]]))
+    exposed = exposed_pieces(trace, stage, lane)
+    work_from = np.concatenate([start[work], exposed.start_ns])
+    work_to = np.concatenate([end[work], exposed.end_ns])
+    edges = np.unique(np.concatenate([start[passes], end[passes], work_from, work_to]))
     if edges.size == 0:
         return edges, edges
     at = edges[:-1]
-    stalled = (_num_open(start[passes], end[passes], at) > 0) & (_num_open(start[work], end[work], at) == 0)
+    stalled = (_num_open(start[passes], end[passes], at) > 0) & (_num_open(work_from, work_to, at) == 0)
     change = np.diff(np.concatenate([[0], stalled.astype(np.int64), [0]]))
     return edges[np.flatnonzero(change == 1)], edges[np.flatnonzero(change == -1)]
 

@@ -60,7 +60,7 @@ class Entry:
 def legend_entries(kinds: Mapping[str, Collection[str]], styles: Collection[str]) -> list[Entry]:
     """Return the entries for the kinds that each stream shows, and for `styles` out of foreign, stalled, idle."""
     entries = _pass_entries(kinds.get("pass", ()))
-    headings = (("compute", "kernels"), ("comm", "waits for"), ("p2p", "sends, nobody waits"))
+    headings = (("compute", "kernels"), ("comm", "waits for"), ("p2p", "sends, nobody waits"), ("async", "on streams"))
     for stream, heading in headings:
         shown = [kind for kind in KINDS if kind in kinds.get(stream, ())]
         if shown:

@@ -267,8 +267,21 @@ def _nemotron_h(keys: ConfigKeys) -> None:
     _mamba(keys, has_mamba="M" in pattern)
     _nemotron_ffn(keys, has_experts="E" in pattern)
     keys.count("num_nextn_predict_layers", "num_nextn_predict_layers", least=0, optional=True)
-    for key in ("mtp_hybrid_override_pattern", "mtp_layers_block_type"):
-        keys.value(key)  # MTP layers are taken to be like the last layers
+    _mtp_parts(keys)
+
+
+def _mtp_parts(keys: ConfigKeys) -> None:
+    """Take the parts of a layer that predicts a further token, where there is such a layer."""
+    key, parts, blocks = (
+        "mtp_hybrid_override_pattern",
+        keys.text("mtp_hybrid_override_pattern"),
+        "mtp_layers_block_type",
+    )
+    if isinstance(kinds := keys.value(blocks), list) and parts is None:
+        keys.names(blocks, tuple(_BLOCKS), length=len(kinds))
+        key, parts = blocks, "".join(_BLOCKS[kind] for kind in kinds)
+    if parts and keys.fields.get("num_nextn_predict_layers"):
+        keys.set("mtp_hybrid_override_pattern", parts, key)
 
 
 def _mamba(keys: ConfigKeys, *, has_mamba: bool) -> None:
@@ -293,6 +306,7 @@ def _nemotron_ffn(keys: ConfigKeys, *, has_experts: bool) -> None:
         keys.count("ffn", "intermediate_size")
         return
     experts(keys, "n_routed_experts", "moe_intermediate_size")
+    keys.count("moe_latent_size", "moe_latent_size", optional=True)
     keys.count("dense_ffn", "intermediate_size", optional=True)
     for key in ("n_group", "topk_group"):
         keys.number(key, least=1, optional=True)

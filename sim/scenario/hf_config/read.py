@@ -94,7 +94,7 @@ def _model(data: Mapping[str, object]) -> HfModel:
     taken += _dtype(whole, keys)
     taken += _node_limit(keys)
     num_mtp = keys.fields.get("num_nextn_predict_layers")
-    if num_mtp and "hybrid_override_pattern" in keys.fields:
+    if num_mtp and "hybrid_override_pattern" in keys.fields and "mtp_hybrid_override_pattern" not in keys.fields:
         why = "layers that predict further tokens are taken to be like the last layer, whatever the file says of them"
         taken.append(TakenValue("model.num_nextn_predict_layers", num_mtp, why))
     for part in dict.fromkeys((whole, keys)):

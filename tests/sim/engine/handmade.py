@@ -193,6 +193,11 @@ class HandPlan:
             return ()
         return (Send(target=(target, lane), key=Input(stage, *chosen), transfer=self._hop),)
 
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return nothing: no transfer runs next to passes."""
+        del stage, lane
+        return ()
+
     def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return what follows the passes."""
         return tuple(self._after(stage, lane))

@@ -7,7 +7,9 @@ from works import change, make_model, make_work
 
 from sim.engine.simulation import run_plan
 from sim.plan.pipeline import PipelinePlan
+from sim.run.stage_memory import stage_memory
 from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute
+from workloads.memory import activation_bytes_per_microbatch
 
 SMALL = make_model(layers=8)
 LATENT = replace(
@@ -113,3 +115,21 @@ def test_recomputation_executes_what_the_model_says_it_recomputes(model):
     more -= float(run(work).trace["flops"].sum())
     expected = model.recomputed_flops_per_token(again, work.sequence_length, with_mtp=True) * work.batch_tokens
     assert more == pytest.approx(expected, rel=1e-9, abs=1)
+
+
+@EVERY_MODEL
+def test_full_recomputation_of_the_first_layers_of_each_chunk_runs_these_again_and_keeps_the_others(model):
+    """Two stages of four layers, of which the first is recomputed: layers 0 and 4."""
+    work = make_work("EP2_TP1_PP2_DP4", "megatron", num_gpus=8, model=model, kind="training", sequences=32)
+    partly = replace(work, recompute=Recompute("full", num_layers=1))
+    more = float(run(partly).trace["flops"].sum()) - float(run(work).trace["flops"].sum())
+    again = sum(model.layer(layer).flops_per_token(work.sequence_length, causal=True) for layer in (0, 4))
+    assert more == pytest.approx(again * work.batch_tokens, rel=1e-9)
+    plain, whole, first = (
+        [sum((chunk.activations, chunk.expert_activations)) for chunk in stage_memory(of, 0).chunks]
+        for of in (work, replace(work, recompute=Recompute("full")), partly)
+    )
+    inputs = 2 * model.hidden * work.tokens  # bf16
+    layer = activation_bytes_per_microbatch(model, work.mesh, [0], work.tokens, "none")
+    assert whole == [4 * inputs]
+    assert first == pytest.approx([plain[0] - layer + inputs], rel=1e-9)

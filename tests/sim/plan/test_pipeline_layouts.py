@@ -149,4 +149,4 @@ def test_mtp_alone_sends_its_hidden_state_on_to_the_loss():
     assert forward == backward
     assert [num_bytes / forward[0] for num_bytes in forward] == [1, 1, 2]
     assert forward[0] >= hidden
-    assert stage_memory(work, 3).chunks[0].logits == 2 * work.tokens * 4096 * (2 + 4)  # of both losses
+    assert stage_memory(work, 3).chunks[0].logits == work.tokens * 4096 * (2 + 2 * 4)  # the softmax of both losses

@@ -94,9 +94,10 @@ def test_hops_grow_with_the_number_of_chunks():
     assert hops == {"1f1b": 8 * 2 * 3, "interleaved": 8 * 2 * 7}
 
 
+@pytest.mark.parametrize("strategy", ["EP4_TP1_PP4", "EP4_TP2_PP2"])
 @pytest.mark.parametrize("kind", ["zb_h1", "zb_2p"])
-def test_w_is_compute_alone_and_b_is_the_shorter_for_it(kind):
-    whole, split = (run("EP4_TP2_PP2", "megatron", name).trace for name in ("1f1b", kind))
+def test_w_is_compute_alone_and_b_is_the_shorter_for_it(kind, strategy):
+    whole, split = (run(strategy, "megatron", name).trace for name in ("1f1b", kind))
     assert {split["stream"][row] for row in range(len(split)) if split["kind"][row] == "W"} == {"pass"}
 
     def took(trace, name):
@@ -104,8 +105,9 @@ def test_w_is_compute_alone_and_b_is_the_shorter_for_it(kind):
         rows = rows[trace["kind"][rows] == name]
         return (trace["end_ns"][rows] - trace["start_ns"][rows]).tolist()
 
-    # alone on the network, the two halves take what the whole did
-    assert min(took(split, "B")) + min(took(split, "W")) == min(took(whole, "B"))
+    # alone on the network, the two halves take what the whole did; over TP the whole hides a collective behind W
+    halves = min(took(split, "B")) + min(took(split, "W"))
+    assert halves == min(took(whole, "B")) if "TP1" in strategy else halves > min(took(whole, "B"))
 
 
 def test_split_schedules_wait_less_than_1f1b():

@@ -70,7 +70,7 @@ def test_the_latest_row_is_the_last_to_end_then_the_first_kind_then_the_lowest(r
 def test_every_kind_of_row_has_its_part_of_the_account():
     assert set(KINDS) - set(PASS_KINDS) <= set(CATEGORIES)
     assert set(CATEGORIES) - set(KINDS) == {"imbalance", "contention", "latency", "stalled", "foreign", "idle"}
-    assert len(STREAMS) == 5
+    assert len(STREAMS) == 7
     assert empty_account() == dict.fromkeys(CATEGORIES, 0)
 
 

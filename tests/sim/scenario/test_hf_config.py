@@ -212,8 +212,12 @@ def test_groups_of_experts_and_vision_are_said(tmp_path):
     assert "max_nodes_per_token: 4" in groups.why and "without vision" in vision.why
 
 
-def test_blocks_of_mtp_that_are_not_modelled_are_said(tmp_path):
-    config = {**CONFIGS["nemotron-3-nano-30b-a3b"], "num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": "*E"}
+def test_parts_of_an_mtp_layer_are_read_and_where_a_file_has_none_that_is_said(tmp_path):
+    config = {**CONFIGS["nemotron-3-nano-30b-a3b"], "num_nextn_predict_layers": 1}
+    read = read_hf_config(written(tmp_path, config | {"mtp_hybrid_override_pattern": "*E"}))
+    assert (read.fields["mtp_hybrid_override_pattern"], read.taken) == ("*E", ())
+    read = read_hf_config(written(tmp_path, config | {"mtp_layers_block_type": ["attention", "moe"]}))
+    assert (read.fields["mtp_hybrid_override_pattern"], read.taken) == ("*E", ())
     assert [value.key for value in read_hf_config(written(tmp_path, config)).taken] == [
         "model.num_nextn_predict_layers"
     ]
@@ -299,7 +303,7 @@ def test_the_section_that_an_unknown_model_type_is_answered_with_runs(tmp_path):
         ("minimax-m2", {"attn_type_list": [0] * 62}, "attn_type_list must be .*lightning attention"),
         ("nemotron-h-8b", {"hybrid_override_pattern": "MX"}, "hybrid_override_pattern must be a text of M"),
         ("nemotron-h-8b", {"num_hidden_layers": 50}, "num_hidden_layers must be the 52 letters"),
-        ("nemotron-3-nano-30b-a3b", {"moe_latent_size": 1024}, "moe_latent_size must be null, got 1024"),
+        ("qwen3-235b-a22b", {"moe_latent_size": 1024}, "moe_latent_size must be null, got 1024"),
         ("gpt-oss-20b", {"sliding_window": None}, "sliding_window must be given with layer_types"),
         ("llama4-scout", {"text_config": None}, "text_config must be an object"),
         ("gpt2-xl", {"n_head": 24}, r"n_embd \(model.hidden\) must be a multiple of model.heads"),

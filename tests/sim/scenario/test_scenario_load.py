@@ -243,7 +243,7 @@ def test_passes_of_one_stage_can_be_assumed():
         ("{model.top_k.x: y}", "38: assumed.model.top_k.x must be a known key, got model.top_k.x. "
          "model.top_k has no keys."),
         ("{claims: x}", "38: assumed.claims must be a key that can be assumed, got claims. Start the key with one of "
-         "cluster, model, parallel, workload, schedule, routing, placement, network, seed."),
+         "cluster, model, parallel, workload, schedule, routing, placement, network, runtime, seed."),
         ("{model.top_k: 3}", "38: assumed.model.top_k must be a text, got 3. Put it in quotes."),
         ('{model.top_k: ""}', "38: assumed.model.top_k must be a text, got an empty text. "
          "Write something, or leave the key out."),

@@ -89,6 +89,8 @@ REFUSALS = [
      "schedule.kind 1f1b, got 2. Each stage has 1 chunk under that schedule."),
     ("recompute: none", "recompute_modules: [mlp]", "34: schedule.recompute_modules must be left out without "
      "schedule.recompute selective, got [mlp]. Write schedule.recompute: selective."),
+    ("recompute: none", "recompute_layers: 2", "34: schedule.recompute_layers must be left out without "
+     "schedule.recompute full, got 2. Write schedule.recompute: full."),
     ("recompute: none", "recompute_modules: [mlp, mlp]", "34: schedule.recompute_modules must be a list of modules, "
      "each once, got [mlp, mlp]. Choose among core_attn, layernorm, mlp, moe, moe_act, shared_experts, mla_up_proj."),
     ("zero: 0", "zero: 4", "25: parallel.zero must be one of 0, 1, 2, 3, got 4. Write one of these."),
@@ -161,7 +163,7 @@ REFUSALS = [
     ("{model.top_k: 1}", "model.top_k", "43: alternatives.0 must be a map of dotted keys to values, got model.top_k. "
      "Write for example {model.top_k: 1}."),
     ("{model.top_k: 1}", "{name: x}", "43: alternatives.0.name must be a key that can be altered, got name. Start the "
-     "key with one of cluster, model, parallel, workload, schedule, routing, placement, network, seed."),
+     "key with one of cluster, model, parallel, workload, schedule, routing, placement, network, runtime, seed."),
     ("{model.top_k: 1}", "{model.topk: 1}", "43: alternatives.0 (model.topk) must be a known key, got topk. "
      "Did you mean `top_k`?"),
     ("{model.top_k: 1}", "{model.top_k: 65}", "43: alternatives.0 (model.top_k) must be at most model.experts = 64, "

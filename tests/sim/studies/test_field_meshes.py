@@ -313,6 +313,40 @@ def test_the_etp_that_was_taken_and_what_megatrons_default_makes_of_it_are_print
     assert "parallel.etp" not in {item.key for item in given}
 
 
+RACKS = """
+cluster: {preset: gb200-nvl72, num_nodes: 4}
+model: {preset: qwen3-30b-a3b}
+parallel: {ep: 64}
+workload: {kind: forward, sequences: 2304, sequence_length: 512}
+"""
+
+
+def test_groups_that_do_not_divide_a_rack_name_the_gpus_to_use_of_it():
+    """EP64 in racks of 72 leaves 8 of each unused; EP16 would lie across racks in 2 of 18 groups: at 64 and at 208."""
+    assert "EP64_TP1_PP1 with cluster.gpus_per_node_used: 64 of 72" in refusal(RACKS).hint
+    used = build(load_scenario_text(RACKS, overrides=["cluster.gpus_per_node_used=64", "workload.sequences=256"]))
+    assert not any("leaves a node" in line for line in used.warnings)
+    (straddling,) = build(load_scenario_text(RACKS, overrides=["parallel.ep=16"])).warnings
+    assert straddling.startswith("EP16 leaves a node of 72 GPUs in 2 of the 18 groups of a stage: ")
+    assert straddling.endswith(": cluster.gpus_per_node_used: 64 keeps each in one.")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("EP4_TP16", "EP4_TP16_PP1_ETP4"),
+        ("EP1_TP16", "EP1_TP16_PP1_ETP16"),
+        ("EP4_TP16_DP16", "EP4_TP1_PP1_DP16_ETP4"),
+        ("EP8_TP4_DP4", "EP8_TP4_PP1_DP4_ETP2"),
+    ],
+)
+def test_slices_of_experts_in_the_words_of_sglang_are_named_first_and_run(name, ours):
+    """`--tp 16 --ep-size 4`, no EP at all, both with attention over DP, and a mesh that leaves ETP out."""
+    text = SERVED.replace("tp: 16, dp: 16, ep: 16", f"strategy: {name}")
+    assert f"Nearest legal: {ours}" in refusal(text).hint
+    assert build(load_scenario_text(text, overrides=[f"parallel.strategy={ours}"])).work.mesh.strategy.name == ours
+
+
 def test_what_cannot_be_said_yet_is_named():
     """A context of decode, a forward pass of one token, and a model's sizes without its latent attention."""
     with pytest.raises(InvalidValueError, match="Decode with a context of earlier tokens cannot be said yet"):

@@ -1,0 +1,264 @@
+"""The two tables of recipes, and what their blank cells mean.
+
+Blank cells
+-----------
+A cell that is blank has the value of the recipe's base (`bases.yaml`). A row without a base repeats the recipe of the
+same model, GPU and precision on the fewest GPUs, with its global batch scaled by the GPUs. Under FSDP, TP and PP are 1
+where they are blank, for Megatron's FSDP has no pipeline.
+"""
+
+import ast
+import csv
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from recipes.recipe import Recipe, RefusedError, cluster_of, model_of, precision_of
+from workloads.pipeline_layout import parse_layout
+
+__all__ = ["Row", "read_table"]
+
+Cells = Mapping[str, str]
+_BASES: Final[dict[str, Any]] = YAML(typ="safe").load(Path(__file__).with_name("bases.yaml").read_text("utf-8"))
+_NAMES: Final = ("model", "gpu", "gpus", "precision")
+_MESH: Final = {"TP": "tp", "PP": "pp", "CP": "cp", "VP": "vpp", "EP": "ep", "ETP": "etp", "MBS": "mbs"}
+"""Columns of whole numbers -> fields of a recipe."""
+_PERFORMANCE: Final = {
+    "model": "model",
+    "System": "gpu",
+    "num_gpus": "gpus",
+    "Precision": "precision",
+    "Sequence Length": "seq",
+    **{name: name for name in ("TP", "PP", "CP", "VP", "EP", "GBS", "MBS")},
+}
+"""Columns of the table of published results -> columns of the table of recipes."""
+_NONE: Final = {"", "n/a", "none", "null"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row: its name, and the recipe, which is refused by an exception that says why."""
+
+    name: str
+    recipe: Callable[[], Recipe]
+
+
+def read_table(path: Path) -> list[Row]:
+    """Return the rows of either table: tuned recipes, or published results; lines that open with `#` are skipped."""
+    with path.open(newline="", encoding="utf-8") as file:
+        records = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    if records and "System" in records[0]:
+        return [_result_row(record) for record in records]
+    return [
+        Row(name=" ".join(record[key] for key in _NAMES), recipe=lambda record=record: _tuned_recipe(record, records))
+        for record in records
+    ]
+
+
+# ---- tuned recipes -------------------------------------------------------------------------------------------------
+
+
+def _tuned_recipe(cells: Cells, table: list[dict[str, str]]) -> Recipe:
+    fp8_recipe, model = precision_of(cells["precision"]), model_of(cells["model"])
+    _refuse_adapters(cells)
+    defaults, why = _defaults(cells, table)
+    fsdp = _fsdp_of(cells)
+    values: dict[str, Any] = dict(_numbers(cells))
+    values |= {"sequences": _number(cells["GBS"]), "sequence_length": _number(cells["seq"])}
+    values["sp"] = {"True": True, "False": False}.get(cells["SP"])
+    values |= {"offload_layers": _number(cells["offload_layers"]), **_recompute(cells)}
+    given = {key: value for key, value in values.items() if value is not None}
+    pp_vpp = f"{given.get('pp', defaults.get('pp', 1))}x{given.get('vpp', 1)}"
+    layout, layouts = cells["layout"], defaults.pop("layouts", {})
+    if layout and layout != "default map":
+        given["layout"] = layout
+        chunks = parse_layout(layout).num_chunks // given.get("pp", defaults.get("pp", 1))
+        if chunks != given.get("vpp", 1):
+            given["vpp"], defaults["vpp"] = chunks, chunks
+    elif pp_vpp in layouts:
+        defaults["layout"] = layouts[pp_vpp]
+    if "pp" in given:
+        defaults.pop("vpp", None)  # a recipe that sets PP and no VPP has one chunk in each stage
+        given.setdefault("vpp", 1)
+    if given.get("tp") == 1:
+        given.setdefault("sp", False)
+    if fsdp != "none":
+        defaults |= {"tp": 1, "pp": 1, "sp": False, "layout": None}
+    assumed = {key: why for key in defaults if key not in given}
+    if cells["precision"].startswith("fp8ds"):
+        assumed["fp8_recipe"] = "delayed scaling has a factor of each tensor, as current scaling has"
+    return Recipe(
+        name=" ".join(cells[key] for key in _NAMES),
+        model=model,
+        gpu=cluster_of(cells["gpu"])[0],
+        num_gpus=int(cells["gpus"]),
+        fp8_recipe=fp8_recipe,
+        fsdp=fsdp,
+        runtime=_runtime(cells),
+        assumed=assumed,
+        **{**defaults, **given},
+    )
+
+
+def _refuse_adapters(cells: Cells) -> None:
+    words = re.findall(r"[a-z]+", " ".join(cells[key] for key in ("model", "base", "calls")).lower())
+    for word in ("lora", "peft", "dora"):
+        if word in words:
+            raise RefusedError("LoRA", f"{cells['model']} {cells['base']} trains adapters")
+
+
+def _fsdp_of(cells: Cells) -> str:
+    words = cells["precision"].split("_")
+    if "hsdp" in words:
+        return "hybrid"
+    return "full" if "fsdp" in words or cells["fsdp"] == "True" else "none"
+
+
+def _defaults(cells: Cells, table: list[dict[str, str]]) -> tuple[dict[str, Any], str]:
+    """Return what blank cells of a row mean, and why."""
+    whole = _BASES["whole"].get(" ".join(cells[key] for key in _NAMES))
+    if whole is not None:
+        return _complete(whole), f"{_BASES['source']}, recipe of the same name"
+    name = cells["base"]
+    if name in _BASES["bases"]:
+        return _complete(_BASES["bases"][name]), f"{_BASES['source']}, {name}"
+    if name:
+        if all(cells[key] for key in ("TP", "GBS", "MBS", "seq")):
+            return {}, ""
+        raise RefusedError("base recipe is not in the package", name)
+    return _of_sibling(cells, table)
+
+
+def _complete(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a base, of modules as a tuple."""
+    recompute = base.get("recompute", "none")
+    return {**base, "recompute": recompute if isinstance(recompute, str) else tuple(recompute)}
+
+
+def _of_sibling(cells: Cells, table: list[dict[str, str]]) -> tuple[dict[str, Any], str]:
+    """Return the values of the same model, GPU and precision on the fewest GPUs, its batch scaled by the GPUs."""
+    alike = [
+        other
+        for other in table
+        if other["base"] and all(other[key] == cells[key] for key in ("model", "gpu", "precision"))
+    ]
+    if not alike:
+        raise RefusedError("no base recipe and no recipe alike", " ".join(cells[key] for key in _NAMES))
+    sibling = min(alike, key=lambda other: int(other["gpus"]))
+    recipe = _tuned_recipe(sibling, table)
+    factor = int(cells["gpus"]) / recipe.num_gpus
+    names = ("tp", "pp", "cp", "vpp", "ep", "etp", "sp", "mbs", "sequence_length", "layout", "split", "recompute")
+    names += ("recompute_layers", "gradients", "moments", "mtp")
+    values = {key: getattr(recipe, key) for key in names}
+    values["sequences"] = round(recipe.sequences * factor)
+    return values, f"as on {recipe.num_gpus} GPUs, the global batch scaled by the GPUs"
+
+
+def _numbers(cells: Cells) -> Iterator[tuple[str, int | None]]:
+    for column, key in _MESH.items():
+        yield key, _number(cells[column])
+
+
+def _number(text: str) -> int | None:
+    """Return a whole number, None of a blank cell and of an expression of the recipe's code."""
+    return int(text) if text.strip().isdigit() else None
+
+
+def _recompute(cells: Cells) -> dict[str, Any]:
+    kind, modules = cells["recompute_granularity"], cells["recompute"]
+    if kind == "full":
+        return {"recompute": "full", "recompute_layers": _number(cells["recompute_layers"])}
+    if modules:
+        names = tuple(ast.literal_eval(modules))
+        return {"recompute": names or "none"}
+    return {"recompute": ("core_attn",)} if kind == "selective" else {}
+
+
+def _runtime(cells: Cells) -> dict[str, Any]:
+    """Return the keys of `runtime` that a row sets."""
+    runtime: dict[str, Any] = {"overlap_grad_reduce": True, "overlap_param_gather": True}
+    if cells["dispatcher"]:
+        runtime["dispatcher"] = cells["dispatcher"]
+    if cells["ep_overlap"] == "True":
+        runtime["overlap_moe"] = True
+    if cells["cuda_graph"] and cells["cuda_graph"] != "none":
+        runtime["launch"] = "cuda_graphs"
+        scope = cells["cuda_graph_scope"]
+        names = ast.literal_eval(scope) if scope.startswith("[") else [scope] if scope else []
+        if names and names != ["full_iteration"]:
+            runtime["graph_scope"] = list(names)
+    return runtime
+
+
+# ---- published results ---------------------------------------------------------------------------------------------
+
+
+def _result_row(record: dict[str, str]) -> Row:
+    cells = {column: record[name] for name, column in _PERFORMANCE.items()}
+    name = " ".join([record["release"].replace(" NeMo Container", ""), *(cells[key] for key in _NAMES)])
+    return Row(name=name, recipe=lambda: _result_recipe(name, cells, record))
+
+
+def _result_recipe(name: str, cells: Cells, record: dict[str, str]) -> Recipe:
+    words = cells["precision"].strip()
+    tokens, flops = record["Tokens / sec / GPU"], record["Model TFLOP / sec / GPU"]
+    assumed: dict[str, str] = {}
+    if not words:
+        words, assumed["fp8_recipe"] = "FP8-CS", "the table of this release states no precision"
+    if "vision" in record["section"].lower() or "lora" in record["section"].lower():
+        raise RefusedError("LoRA" if "lora" in record["section"].lower() else "vision", record["section"])
+    base = next(
+        (_complete(base) for key, base in _BASES["bases"].items() if _model_of_base(key) == model_of(cells["model"])),
+        {},
+    )
+    base.pop("layouts", None) if "layouts" in base else None
+    values = {key: value for column, key in _MESH.items() if (value := _number(cells.get(column, ""))) is not None}
+    kept = {key: base[key] for key in ("split", "recompute", "gradients", "moments", "mtp") if key in base}
+    assumed |= dict.fromkeys(kept, f"{_BASES['source']}, base recipe")
+    tp = values.get("tp", 1)
+    assumed["sp"] = "on with TP, as in every recipe"
+    layouts = _BASES["layouts"].get(
+        {"deepseek-v3": "deepseek", "kimi-k2": "kimi"}.get(model_of(cells["model"]), ""), {}
+    )
+    layout = layouts.get(f"{values.get('pp', 1)}x{values.get('vpp', 1)}")
+    if layout is not None:
+        kept["layout"], assumed["layout"] = layout, f"{_BASES['source']}, map of layouts"
+    return Recipe(
+        name=name,
+        model=model_of(cells["model"]),
+        gpu=cluster_of(cells["gpu"])[0],
+        num_gpus=int(cells["gpus"]),
+        fp8_recipe=precision_of(words),
+        sequences=int(cells["GBS"]),
+        sequence_length=int(cells["seq"]),
+        sp=tp > 1,
+        fsdp="full" if record["FSDP"] not in _NONE | {"0"} else "none",
+        runtime={"overlap_grad_reduce": True, "overlap_param_gather": True},
+        assumed=assumed,
+        published={
+            "tokens_per_s_per_gpu": _figure(tokens),
+            "model_flops_per_s_per_gpu": _figure(flops) * 1e12,
+        },
+        **kept,
+        **values,
+    )
+
+
+def _figure(text: str) -> float:
+    """Return the first number of a cell such as `1633` or `1,619 (1,200)`.
+
+    >>> _figure("1,619 (1,200)")
+    1619.0
+    """
+    return float(re.sub(r"\(.*", "", text).replace(",", ""))
+
+
+def _model_of_base(name: str) -> str | None:
+    try:
+        return model_of(re.sub(r"^_|_(default_)?pretrain_config$", "", name))
+    except RefusedError:
+        return None
