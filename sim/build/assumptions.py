@@ -204,8 +204,7 @@ def warnings_of(work: Work) -> list[str]:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
     if work.fsdp is not None and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append("parallel.fsdp splits nothing: there is one replica of every parameter.")
-    groups = (mesh.tp_groups(0), mesh.ep_groups(0), mesh.dp_groups(0))
-    warnings += warnings_of_racks(work.cluster, [group for some in groups for group in some[:1]])
+    warnings += warnings_of_racks(work.cluster, [mesh.tp_groups(0)[0], mesh.ep_groups(0)[0], mesh.dp_groups(0)[0]])
     warnings += _of_node_limit(work)
     warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
