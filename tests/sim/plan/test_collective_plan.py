@@ -151,7 +151,7 @@ def test_a_normal_kernel_of_deepep_has_a_start_and_its_sms(num_sms):
 
 
 def test_hybridep_starts_as_a_normal_kernel_and_fills_nvlink():
-    """16 SMs of 43 GB/s are more than NVLink 4 carries."""
+    """16 SMs of 45 GB/s are more than NVLink 4 carries."""
     plan = plan_of("dispatch", num_bytes=COMBINE, all_to_all="hybridep")
     reached = FITTED["nvlink4 copy rate"].value * 450.0
     assert plan.transfer.alone_ns == pytest.approx(7 * TOKENS * hit(8) * COMBINE / reached, abs=1)
