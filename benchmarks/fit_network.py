@@ -1,4 +1,4 @@
-"""Fit the constants of `topology.presets.protocols.FITTED` to the suites `network` and `collectives`, and print them.
+"""Fit the constants of `topology.presets.fitted.FITTED` to the suites `network` and `collectives`, and print them.
 
     python benchmarks/fit_network.py
 
@@ -27,7 +27,8 @@ from sim.studies.suites import find_suites
 from topology import abstract_cluster
 from topology.cluster import Cluster, build_cluster
 from topology.presets.clusters import FABRICS
-from topology.presets.protocols import DIRECT, FITTED, SM_RATES, build_protocols
+from topology.presets.fitted import DIRECT, FITTED, SM_RATES
+from topology.presets.protocols import build_protocols
 from workloads.collectives import OPERATIONS
 
 _OF_EXCHANGES = ("own copy", "tiny call", "tiny slowdown")

@@ -242,7 +242,7 @@ def warnings_of_racks(cluster: Cluster, groups: Sequence[NDArray[np.intp]]) -> l
         return []
     return [
         f"Collectives over {num_racks} NVLink racks of {cluster.gpus_per_node} GPUs are beyond what is validated, and "
-        "look far too fast: of an all-reduce of 8 GiB over 20 racks of GB200, 844 GB/s of bus bandwidth are modelled "
+        "look far too fast: of an all-reduce of 8 GiB over 20 racks of GB200, 841 GB/s of bus bandwidth are modelled "
         "and 203 GB/s were measured."
     ]
 

@@ -34,7 +34,8 @@ from sim.plan.pricing import Pricing
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.presets.protocols import SM_RATES, Protocol
+from topology.presets.fitted import SM_RATES
+from topology.presets.protocols import Protocol
 from workloads.collectives import COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
 from workloads.collectives.settings import NetworkSettings
 

@@ -13,7 +13,7 @@ from sim.plan.transfer_costs import TransferSms, exchange_sms
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
-from topology.presets.protocols import FITTED
+from topology.presets.fitted import FITTED
 from workloads.collectives import OPERATIONS
 from workloads.collectives.settings import NetworkSettings
 from workloads.routing.settings import RoutingSettings

@@ -14,8 +14,9 @@ from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import CLUSTERS as PRESETS
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from topology.presets.fitted import FITTED
 from topology.presets.nccl_tuner import TUNERS
-from topology.presets.protocols import FITTED, protocols_of
+from topology.presets.protocols import protocols_of
 from workloads.collectives import COLLECTIVES, algorithms_for, ring_all_reduce, spread_inside
 
 SIZE_BYTES = 64e6

@@ -9,7 +9,7 @@ import pytest
 
 from sim.studies.validate import validate
 from topology import abstract_cluster
-from topology.presets.protocols import FITTED
+from topology.presets.fitted import FITTED
 
 MOST_MEDIAN_PCT, MOST_P90_PCT, MOST_MEDIAN_OF_A_SYSTEM_PCT = 2.0, 6.1, 10.0
 MOST_MEDIAN_IN_A_NODE_PCT, MOST_P90_IN_A_NODE_PCT = 6.0, 18.0
