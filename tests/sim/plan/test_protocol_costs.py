@@ -81,7 +81,7 @@ def test_an_all_reduce_costs_what_nccls_tables_say(num_nodes, algorithm, protoco
 )
 @pytest.mark.parametrize("protocol", ["LL", "LL128", "Simple"])
 def test_a_ring_in_one_node_costs_what_its_steps_and_its_ends_take(operation, num_ranks, steps, protocol):
-    """Each step takes a chunk of 1 / n of the tensor; under Simple the two ends take as long as 0.44 of a step more."""
+    """Each step takes a chunk of 1 / n of the tensor; under Simple the two ends take as long as half of a step more."""
     figure = {key: FITTED[f"nvlink4 ring {protocol} {key}"].value for key in ("base", "rate")}
     hop_s = 1.9e-6 if protocol == "LL128" else FITTED[f"nvlink4 ring {protocol} hop"].value
     rate = figure["rate"] if protocol == "LL" else figure["rate"] * 450e9
