@@ -12,6 +12,7 @@ filled from `benchmarks/recipes/bases.yaml`.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.recipe import Recipe, RefusedError
-from recipes.scenarios import scenario_of
+from recipes.scenarios import ILLEGAL_IN_MEGATRON, scenario_of
 from recipes.tables import Row, read_table
 from ruamel.yaml import YAML
 
@@ -64,10 +65,13 @@ def outcome_of(row: Row, *, full: bool = False) -> Outcome:
         outcome.cause, outcome.detail = error.cause, str(error)
         return outcome
     except InvalidValueError as error:
-        outcome.cause, outcome.detail = f"refused: {error.field}", str(error)
+        outcome.cause, outcome.detail = f"refused: {re.sub(r'[.][0-9]+$', '', error.field)}", str(error)
         return outcome
     except SimulationError as error:
         outcome.cause, outcome.detail = "does not run", str(error)
+        return outcome
+    except (ValueError, KeyError, TypeError) as error:  # a cell that is no number, a column that is missing
+        outcome.cause, outcome.detail = "the row cannot be read", f"{type(error).__name__}: {error}"
         return outcome
     memory = simulated.memory
     outcome.peak_bytes = memory["peak_bytes_per_gpu"]["total"] + memory["reserved_bytes"]["total"]
@@ -95,6 +99,9 @@ def print_summary(outcomes: Sequence[Outcome], seconds: float) -> None:
     good = [outcome for outcome in counted if not outcome.cause]
     print(f"rows {len(outcomes)}, counted {len(counted)}, legal, run and fit {len(good)}", end="")
     print(f" = {len(good) / len(counted):.1%}" if counted else "", f"in {seconds:.0f} s")
+    possible = [outcome for outcome in counted if outcome.cause != ILLEGAL_IN_MEGATRON]
+    if 0 < len(possible) < len(counted):
+        print(f"of the {len(possible)} that Megatron itself runs, {len(good)} = {len(good) / len(possible):.1%}")
     for title, group in (
         ("not counted", [outcome for outcome in outcomes if not outcome.is_counted]),
         ("counted, and not legal, run and fitting", [outcome for outcome in counted if outcome.cause]),

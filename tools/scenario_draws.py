@@ -364,13 +364,17 @@ def _parallel(draw: random.Random, experts: int, layers: int, *, trains: bool) -
     """Return axes of a mesh, mostly those that go together."""
     conventions = ["megatron", "megatron", *["vllm"] * (not trains), *["spanning"] * (experts > 0)]
     convention = draw.choice(conventions if _maybe(draw, 0.97) else ["vllm", "spanning"])
-    tp, cp, dp = draw.choice([1, 1, 2, 4]), draw.choice([1] * 30 + [2]), draw.choice([1, 1, 2, 4])
+    tp, cp, dp = draw.choice([1, 1, 2, 4]), draw.choice([1] * 8 + [2, 2, 4]), draw.choice([1, 1, 2, 4])
     pp = draw.choice([n for n in (1, 1, 2, 2, 3, 4) if layers % n == 0 or _maybe(draw, 0.05)])
     if convention == "spanning":
         tp, dp = draw.choice([n for n in (1, 2, 4) if experts % (n * pp) == 0] or [1]), 1
     parallel: Data = {"tp": tp, "pp": pp, "dp": dp, "convention": convention}
     if cp > 1:
         parallel["cp"] = cp
+        if _maybe(draw, 0.7):
+            parallel["cp_kind"] = draw.choice(["ring", "all_gather", "all_to_all", "hierarchical"])
+            if _maybe(draw, 0.3):
+                parallel["cp_sizes"] = draw.choice([[1, cp], [cp, 1], [2, cp // 2]])
     if experts:
         full = {"megatron": tp * cp * dp, "vllm": tp * dp, "spanning": tp * pp}[convention]
         dividing = [n for n in range(1, full + 1) if full % n == 0 and experts % n == 0]

@@ -36,7 +36,7 @@ Assumptions
 - The clock is constant: power capping under a long run is inside `gemm_efficiency`, as far as the profile had it.
 - A grouped GEMM loses nothing but tiles and waves, which errs fast: by 14 % at 512 tokens per expert and by 20 % to
   40 % below, against Transformer Engine's grouped GEMMs on a B200.
-- fp8: inputs of 1 byte, outputs of 2; scaling factors and quantisation are not counted, which errs fast.
+- fp8: inputs of 1 byte, outputs of 2; scaling factors are not counted.
 
 References
 ----------
@@ -63,7 +63,9 @@ UNOVERLAPPED = 1 / 3
 """Part of the shorter of compute and memory time that is not hidden behind the longer (fits: A100 0.3, H100 0.35)."""
 
 _TILE_M, _TILE_N = np.array(TILES, dtype=np.float64).T
-_INPUT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1, "tf32": 4}
+_INPUT_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1, "fp8_block": 1, "mxfp8": 1, "tf32": 4}
+_FP8 = ("fp8", "fp8_block", "mxfp8")
+"""Products in fp8: with a scale of each tensor, of blocks of 128, of blocks of 32; they reach about the same rate."""
 OUTPUT_BYTES = 2
 """Bytes of an element that a GEMM writes: fp8 GEMMs of training write bf16."""
 
@@ -106,6 +108,9 @@ class Device:
     """Datasheet bandwidth of the memory."""
     has_bf16: bool = True
     """Whether matrix units multiply bf16 and tf32; False: fp16 only, which has the peak of `peak_bf16_flops_per_s`."""
+    host_bytes_per_s: float = 55e9
+    """Bandwidth of copies between device and host in one direction; default: PCIe 5.0 x16, of
+    63 GB/s what pinned memory reaches (assumed)."""
     num_sms: int
     """Units that each work one tile at a time: SMs, CUs, AI cores."""
     gemm_efficiency: float
@@ -122,13 +127,16 @@ class Device:
     """Fixed time of a kernel: launch, first and last bytes."""
     tile_overhead_s: float
     """Time that each tile adds to its wave: fill and drain of the tile's pipeline."""
+    has_block_scaling: bool = False
+    """Whether tensor cores scale blocks of 32 elements (MXFP8), and take fp8 operands in any layout: Blackwell."""
     has_multicast: bool = False
     """Whether NVSwitches reduce for it (NVLS): NVIDIA's GPUs of compute capability 9.0 and up."""
     source: str
     """Where the figures come from, and how sure they are."""
 
     def __post_init__(self) -> None:
-        for field in ("peak_bf16_flops_per_s", "memory_bytes", "memory_bandwidth_bytes_per_s", "num_sms"):
+        rates = ("peak_bf16_flops_per_s", "memory_bandwidth_bytes_per_s", "host_bytes_per_s")
+        for field in (*rates, "memory_bytes", "num_sms"):
             self._check(field, rule="be finite and above 0", low=0.0, low_open=True)
         if self.peak_fp8_flops_per_s is not None:
             self._check("peak_fp8_flops_per_s", rule="be finite and above 0, or None", low=0.0, low_open=True)
@@ -151,13 +159,13 @@ class Device:
         1979000000000000.0
         """
         if dtype not in _INPUT_BYTES:
-            raise self._error("dtype", f"be one of {', '.join(_INPUT_BYTES)}", repr(dtype))
+            raise self._error("dtype", "be one of bf16, fp16, fp8, tf32", repr(dtype))
         rule, hint = "be one that the device computes in", f"Use {'bf16' if self.has_bf16 else 'fp16'}."
         if dtype in ("bf16", "tf32") and not self.has_bf16:
             raise self._error("dtype", rule, repr(dtype), hint)
         if dtype == "tf32":
             return self.peak_bf16_flops_per_s / 2
-        if dtype != "fp8":
+        if dtype not in _FP8:
             return self.peak_bf16_flops_per_s
         if self.peak_fp8_flops_per_s is None:
             raise self._error("dtype", rule, repr(dtype), hint)
@@ -284,7 +292,7 @@ class Device:
 
     def _compute_s(self, tokens: _Floats, n: _Floats, k: _Floats, dtype: str) -> _Floats:
         """Return the time of the waves under the best tile; the last axis inside is the menu of tiles."""
-        ratio = self.fp8_efficiency_ratio if dtype == "fp8" else 1.0
+        ratio = self.fp8_efficiency_ratio if dtype in _FP8 else 1.0
         sm_flops_per_s = self.peak_flops_per_s(dtype) / self.num_sms * self.gemm_efficiency * ratio
         tile_rows = np.ceil(tokens[..., np.newaxis] / _TILE_M).sum(axis=-2)
         num_waves = np.ceil(tile_rows * np.ceil(n[..., np.newaxis] / _TILE_N) / self.num_sms)

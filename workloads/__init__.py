@@ -10,11 +10,13 @@ Contents
 - `workloads.placement`: which rank holds which expert.
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
 - `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.
+- `workloads.formats`: which tensor has which type, under each recipe of fp8.
 - `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
 - `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.
 - `workloads.conventions`: how EP shares GPUs with the other axes: megatron, vllm and spanning.
 - `workloads.mesh`: who is in which group.
+- `workloads.context_parallel`: the tokens of a sequence split over ranks.
 - `workloads.routing`: tokens per expert, drawn per source rank, layer and microbatch, even or skewed.
 - `workloads.topk_sampling`: sets of experts for many tokens at once, all equally likely.
 - `workloads.schedules`: the order of passes on a pipeline stage.

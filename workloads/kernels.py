@@ -13,6 +13,7 @@ the ranks of a group along its first axis, for they receive different numbers of
 that a device and its measured profile need to price the kernel.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -24,12 +25,14 @@ __all__ = [
     "MEMORY_OPERATIONS",
     "STREAMED_IN_TRAINING",
     "Attention",
+    "Cast",
     "Gemm",
     "GroupedGemm",
     "Kernel",
     "Memory",
     "MemoryOperation",
     "Scan",
+    "backward_of",
 ]
 
 ATTENTION_OPERATIONS: Final[dict[str, str]] = {
@@ -50,6 +53,8 @@ class MemoryOperation(NamedTuple):
 
 
 MEMORY_OPERATIONS: Final[dict[str, MemoryOperation]] = {
+    "quantise": MemoryOperation("a tensor is cast to fp8, with its scales"),
+    "amax": MemoryOperation("largest magnitude of a tensor, for its scale"),
     "norm": MemoryOperation("RMS norm or layer norm", 3 / 2),  # reads input and gradient, writes a gradient
     "swiglu": MemoryOperation("gated activation: two halves of a row become one", 5 / 3),  # reads 1 + 2, writes 2
     "gelu": MemoryOperation("activation of each element", 3 / 2),
@@ -65,6 +70,8 @@ MEMORY_OPERATIONS: Final[dict[str, MemoryOperation]] = {
     "permute": MemoryOperation("copies of tokens are put in the order of their experts"),
     "unpermute": MemoryOperation("copies of a token are weighed and summed in the order of the tokens"),
     "sort_chunks": MemoryOperation("copies that arrived from each rank are put in the order of the local experts"),
+    "relayout": MemoryOperation("parts of sequences are laid out for an exchange of CP, or sorted after it"),
+    "merge": MemoryOperation("partial outputs or gradients of attention are scaled and summed"),
     "embedding": MemoryOperation("rows of the embedding are looked up, or their gradients are added", 3 / 2),
     "gradient_add": MemoryOperation("a gradient is added to the sum of the microbatches"),
     "gradient_norm": MemoryOperation("sum of the squares of gradients"),
@@ -87,6 +94,42 @@ alone; SimuMax counts 0.67 of a B200's bandwidth for them, as for every streamin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """What casts an operand of a product to fp8."""
+
+    dtype: str
+    """Type of the product."""
+    num_bytes: float
+    """Bytes that are read and written for an element."""
+    reads_first: bool
+    """Whether a kernel of its own finds the largest magnitude of the tensor before."""
+
+    def kernels(
+        self, kind: str, rows: "float | NDArray[np.float64]", width: int, *, is_backward: bool = False
+    ) -> "list[Kernel]":
+        """Return the kernels that cast `rows` of `width`; the gradient of a cast is none.
+
+        >>> cast = Cast(dtype="fp8", num_bytes=4, reads_first=True)
+        >>> [(kernel.operation, kernel.num_bytes) for kernel in cast.kernels("attention", 2.0, 8)]
+        [('amax', 32.0), ('quantise', 64.0)]
+        """
+        moved = {"amax": 2 if self.reads_first else 0, "quantise": self.num_bytes}
+        return [
+            Memory(
+                kind=kind,
+                operation=operation,
+                rows=rows,
+                width=width,
+                num_bytes=rows * (width * float(num_bytes)),
+                backward_bytes=0.0,
+                is_backward=is_backward,
+            )
+            for operation, num_bytes in moved.items()
+            if num_bytes
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
     """A matrix product [m, k] x [k, n]."""
 
@@ -106,6 +149,8 @@ class Gemm:
     """Whether the product is the gradient of a weight, which is added to the sum of the microbatches."""
     dtype: str | None = None
     """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
+    cast: Cast | None = None
+    """What casts the gradient of the result, which both products of the backward pass read; None: nothing does."""
 
     @property
     def flops(self) -> float:
@@ -116,9 +161,11 @@ class Gemm:
         """
         return 2.0 * self.m * self.n * self.k * self.batch
 
-    def backward(self) -> "tuple[Gemm, Gemm]":
-        """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n]."""
+    def backward(self) -> "tuple[Kernel, ...]":
+        """Return the gradient by the input [m, n] x [n, k] and by the weight [k, m] x [m, n], after a cast."""
+        casts = () if self.cast is None else self.cast.kernels(self.kind, float(self.m), self.n, is_backward=True)
         return (
+            *casts,
             replace(self, n=self.k, k=self.n),
             replace(self, m=self.k, k=self.m, weight_gradient=self.has_weight),
         )
@@ -138,18 +185,22 @@ class GroupedGemm:
     """Inner dim, over which the product sums."""
     weight_gradient: bool = False
     """True where the tokens are the inner dim: [k, tokens] x [tokens, n]."""
+    dtype: str | None = None
+    """Type of the product; None: that of the model."""
+    cast: Cast | None = None
+    """What casts the gradient of the result; None: nothing does."""
 
     @property
     def flops(self) -> NDArray[np.float64]:
         """FLOPs of each rank. Shape [R]."""
         return np.asarray(2.0 * self.n * self.k * self.tokens.sum(axis=-1), dtype=float)
 
-    def backward(self) -> "tuple[GroupedGemm, GroupedGemm]":
-        """Return the gradients by the input and by the weight."""
-        return (
-            GroupedGemm(kind=self.kind, tokens=self.tokens, n=self.k, k=self.n),
-            GroupedGemm(kind=self.kind, tokens=self.tokens, n=self.n, k=self.k, weight_gradient=True),
-        )
+    def backward(self) -> "tuple[Kernel, ...]":
+        """Return the gradients by the input and by the weight, after a cast of the gradient of the result."""
+        casts: list[Kernel] = []
+        if self.cast is not None:
+            casts = self.cast.kernels(self.kind, self.tokens.sum(axis=-1).astype(float), self.n, is_backward=True)
+        return (*casts, replace(self, n=self.k, k=self.n), replace(self, weight_gradient=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,3 +307,12 @@ Kernel = Gemm | GroupedGemm | Attention | Scan | Memory
 
 ATTENTION_BACKWARD_FACTOR: Final = 2.5
 """Executed FLOPs of the backward over the forward of fused attention (Dao, FlashAttention-2, 2023, section 3.1)."""
+
+
+def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Return the backward kernels of `kernels`, last first.
+
+    >>> [kernel.flops for kernel in backward_of([Gemm(kind="attention", m=2, n=3, k=4)])]
+    [48.0, 48.0]
+    """
+    return [gradient for kernel in reversed(kernels) for gradient in kernel.backward()]

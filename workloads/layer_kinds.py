@@ -85,6 +85,7 @@ def attention_of_kind(model: "ModelSpec", kind: str | None) -> Mixer | None:
         return GatedDeltaNet(
             hidden=model.hidden,
             dtype_bytes=model.dtype_bytes,
+            formats=model.formats,
             conv_kernel=given["linear_conv_kernel_dim"],
             key_heads=given["linear_num_key_heads"],
             value_heads=given["linear_num_value_heads"],
@@ -95,6 +96,7 @@ def attention_of_kind(model: "ModelSpec", kind: str | None) -> Mixer | None:
         return Mamba2(
             hidden=model.hidden,
             dtype_bytes=model.dtype_bytes,
+            formats=model.formats,
             conv_kernel=given["conv_kernel"],
             heads=given["mamba_num_heads"],
             head_dim=given["mamba_head_dim"],
@@ -217,6 +219,7 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
             qk_rope_head_dim=model.qk_rope_head_dim or 0,
             v_head_dim=model.v_head_dim or 0,
             dtype_bytes=model.dtype_bytes,
+            formats=model.formats,
             is_fused=model.fused_attention,
             has_dropout=model.dropout,
             window=model.sliding_window if kind == "sliding_attention" else None,
@@ -227,6 +230,7 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         kv_heads=model.kv_heads,
         head_dim=model.head_dim,
         dtype_bytes=model.dtype_bytes,
+        formats=model.formats,
         is_fused=model.fused_attention,
         has_dropout=model.dropout,
         window=model.sliding_window if kind == "sliding_attention" else None,

@@ -45,7 +45,6 @@ from workloads.model import DTYPE_BYTES, ModelSpec
 __all__ = [
     "add_and_norm",
     "attention_block",
-    "backward_of",
     "dense_ffn_block",
     "embedding_backward",
     "embedding_block",
@@ -222,15 +221,6 @@ def optimizer_step(
         for operation, num_bytes in by_operation.items()
         if num_bytes
     ]
-
-
-def backward_of(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Return the backward kernels of `kernels`, last first.
-
-    >>> [kernel.flops for kernel in backward_of([Gemm(kind="attention", m=2, n=3, k=4)])]
-    [48.0, 48.0]
-    """
-    return [gradient for kernel in reversed(kernels) for gradient in kernel.backward()]
 
 
 def add_and_norm(block: Mixer | DenseFfn | MoeFfn, tokens: int) -> list[Kernel]:

@@ -76,7 +76,7 @@ class Mesh:
 
     @property
     def expert_shards(self) -> float:
-        """Ranks that share the copies of one replica's tokens when every expert receives equally many.
+        """Ranks that share the copies of one TP group's tokens when every expert receives equally many.
 
         Below 1 where a rank has more copies than a replica, of several replicas: ETP above TP.
         """

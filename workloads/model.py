@@ -28,12 +28,15 @@ from sim.errors import InvalidValueError
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
 from workloads.blocks.recompute import Recompute
+from workloads.formats import BF16, Formats
 from workloads.layer_kinds import PATTERN_LETTERS, attention_of_kind, check_kinds, kinds_of_parts
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
 
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
-"""Bytes of one element by dtype."""
+"""Bytes of one weight by dtype, where the model is served."""
+_ACTIVATION_BYTES = 2
+"""Bytes of one element of the residual stream, and of keys and values: bf16 or fp16 whatever the products run in."""
 
 
 # No slots: layers and counts of parameters are kept on the model from their first use on.
@@ -75,7 +78,7 @@ class ModelSpec:
     vocab: int
     """Entries of the vocabulary."""
     dtype: str = "bf16"
-    """Type of weights and activations: bf16, fp16 or fp8."""
+    """Type of weights and activations: bf16 or fp16; fp8: products and served weights in fp8, all else in bf16."""
     fused_attention: bool = True
     """Whether scores stay inside of a kernel; false: they pass through memory and are kept for the backward pass."""
     dropout: bool = False
@@ -152,6 +155,8 @@ class ModelSpec:
     """The vocabulary is padded to a multiple of this x TP, as Megatron does; None: it is not padded."""
     fp32_lm_head: bool = False
     """Whether the output head is computed in 4 bytes, at the rate of TF32."""
+    formats: Formats = BF16
+    """Types of operands, which the runtime says: no key of the model."""
 
     def __post_init__(self) -> None:
         require = self.require
@@ -196,8 +201,23 @@ class ModelSpec:
 
     @property
     def dtype_bytes(self) -> int:
-        """Bytes of one weight or activation."""
+        """Bytes of one activation, and of one weight that is trained."""
+        return _ACTIVATION_BYTES
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one weight, where the model is served."""
         return DTYPE_BYTES[self.dtype]
+
+    @property
+    def base_dtype(self) -> str:
+        """Type of all that no recipe casts: bf16 or fp16."""
+        return "bf16" if self.dtype == "fp8" else self.dtype
+
+    @property
+    def product_dtype(self) -> str:
+        """Type of the products of linear layers, of whose peak a run uses a part."""
+        return self.base_dtype if self.formats.recipe is None else "fp8"
 
     @property
     def logit_bytes(self) -> int:
@@ -409,6 +429,7 @@ class ModelSpec:
             is_gated=self.gated,
             dtype_bytes=self.dtype_bytes,
             has_dropout=self.dropout,
+            formats=self.formats,
         )
 
     @cached_property

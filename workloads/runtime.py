@@ -4,13 +4,20 @@ A scenario's section `runtime:` has the fields of `Runtime` as keys. `runtime.pr
 which fills the keys that are not given; without a preset the entry `ideal` does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["ATTENTIONS", "DEFAULT_RUNTIME", "RUNTIMES", "Runtime"]
+__all__ = ["ATTENTIONS", "DEFAULT_RUNTIME", "GRAPH_SCOPES", "LAUNCHES", "RUNTIMES", "Runtime"]
 
 ATTENTIONS: Final = ("fused", "unfused")
 """Kinds of attention kernels: scores stay inside of a kernel, or pass through memory."""
+
+LAUNCHES: Final = ("eager", "cuda_graphs")
+"""How the host issues kernels: one by one, or a graph of many at a time."""
+
+GRAPH_SCOPES: Final = ("attn", "mamba", "mlp", "moe_router", "moe_preprocess", "layer")
+"""What CUDA graphs cover, by Megatron Core's names: attention, a recurrent mixer, a dense FFN, the router with shared
+experts, the permutation before the dispatch; `layer`: all of a layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,16 +27,72 @@ class Runtime:
     attention: str | None = None
     """`fused`: scores stay in the attention kernel; `unfused`: they are written and read; null: as
     `model.fused_attention` says."""
+    fp8_recipe: str | None = None
+    """How tensors are scaled for products in fp8: `none`, `tensorwise`, `blockwise` or `mxfp8`; null: `tensorwise`
+    where `model.dtype` is fp8, and `none` elsewhere."""
+    gather_dtype: str | None = None
+    """Type in which sequence parallelism gathers operands of fp8 products: `fp8`, as Transformer Engine 2 does, or
+    `bf16`, as Transformer Engine 1 does; null: fp8."""
+    dispatch_dtype: str | None = None
+    """Type in which tokens, and gradients of their results, are sent to experts: `bf16` or `fp8`; null: bf16. What
+    comes back from experts is sent in bf16."""
     overlap_grad_reduce: bool = False
     """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
     overlap_param_gather: bool = False
     """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
+    overlap_p2p: bool = True
+    """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
+    launch: str = "eager"
+    """`eager`: the host issues each kernel; `cuda_graphs`: those in `graph_scope` by one launch."""
+    graph_scope: tuple[str, ...] = ()
+    """What CUDA graphs cover (with `launch: cuda_graphs`)."""
+    checks_loss: bool = False
+    """Whether the host looks for a loss that is no number, and so waits for each microbatch's."""
+    kernel_launch_s: float = 0.0
+    """Time of the host for each kernel, with the Python around it."""
+    collective_launch_s: float = 0.0
+    """Time of the host for each collective."""
+    pass_host_s: float = 0.0
+    """Time of the host for each pass, forward or backward, of a microbatch."""
+
+    @property
+    def has_host(self) -> bool:
+        """Whether the host takes any time."""
+        return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s) > 0
 
 
 DEFAULT_RUNTIME: Final = "ideal"
 """The preset of a scenario that names none."""
 
+_EAGER_KERNEL_S: Final = 68e-6
+"""3.04 ms that a layer and microbatch take at least on one node (forward, recomputation, backward; vTrain's measured
+iterations of Megatron-DeepSpeed on A100s, TP1) over the 45 kernels that are modelled of them."""
+_EAGER_COLLECTIVE_S: Final = 60e-6
+"""What TP2 and TP4 add to these 3.04 ms, 0.31 and 0.41 ms, over 6 collectives."""
+_EAGER_PASS_S: Final = 2e-3
+"""Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
+
+_EAGER: Final = Runtime(
+    kernel_launch_s=_EAGER_KERNEL_S,
+    collective_launch_s=_EAGER_COLLECTIVE_S,
+    pass_host_s=_EAGER_PASS_S,
+    overlap_p2p=False,
+)
+"""PyTorch without graphs. Fitted once, on the A100 hosts of 2022: taken for other hosts for want of measurements."""
+
 RUNTIMES: Final[dict[str, Runtime]] = {
     "ideal": Runtime(),  # nothing between kernels takes time: what any software can at best reach
+    # Narayanan et al. 2021 and Korthikanti et al. 2022: before flash attention; sends are batched and block
+    "megatron-2021": replace(_EAGER, attention="unfused"),
+    "megatron-2022": replace(_EAGER, attention="unfused"),
+    # Megatron-DeepSpeed, as vTrain (Bang et al., MICRO 2024) measured it
+    "deepspeed-2022": replace(_EAGER, attention="unfused"),
+    # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
+    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
+    "megatron-core-2025": replace(
+        _EAGER, overlap_grad_reduce=True, overlap_param_gather=True, overlap_p2p=True, checks_loss=True
+    ),
+    # whole layers in (piecewise) graphs, as vLLM captures them
+    "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),
 }
 """What frameworks do, by name of the preset; the source of each value stands next to it."""

@@ -8,11 +8,13 @@ from recipes.recipe import CLUSTERS_OF, Recipe, RefusedError
 from topology.presets.clusters import CLUSTERS
 from workloads.presets import get_model
 
-__all__ = ["MICROBATCHES_PER_STAGE", "scenario_of"]
+__all__ = ["ILLEGAL_IN_MEGATRON", "MICROBATCHES_PER_STAGE", "scenario_of"]
 
 MICROBATCHES_PER_STAGE: Final = 4
 """Microbatches of a pipeline that a short run has for each of its stages: enough for the peak of memory and for a
 steady phase, and few enough for a run of seconds."""
+ILLEGAL_IN_MEGATRON: Final = "refused by Megatron's own rule"
+"""Cause of a recipe whose experts do not fit its GPUs: Megatron's `initialize_model_parallel` raises on it."""
 _GPUS_OF_A_TRAY: Final = 4
 
 
@@ -35,6 +37,10 @@ def scenario_of(recipe: Recipe, *, full: bool = False) -> dict[str, Any]:
     dp, rest = divmod(recipe.num_gpus, per_replica)
     if rest:
         raise RefusedError("illegal", f"{recipe.num_gpus} GPUs are no multiple of TP x CP x PP = {per_replica}")
+    per_experts = recipe.etp * recipe.ep * recipe.pp
+    if recipe.num_gpus % per_experts:
+        detail = f"{recipe.num_gpus} GPUs are no multiple of ETP x EP x PP = {per_experts}"
+        raise RefusedError(ILLEGAL_IN_MEGATRON, detail)
     microbatches, rest = divmod(recipe.sequences, dp * recipe.mbs)
     if rest or not microbatches:
         raise RefusedError("illegal", f"{recipe.sequences} sequences are no multiple of DP x MBS = {dp} x {recipe.mbs}")
@@ -90,7 +96,10 @@ def _model(recipe: Recipe) -> dict[str, Any]:
 def _parallel(recipe: Recipe, dp: int) -> dict[str, Any]:
     axes = {axis: getattr(recipe, axis) for axis in ("tp", "cp", "pp", "vpp", "ep", "etp")}
     parallel: dict[str, Any] = {axis: size for axis, size in axes.items() if size > 1}
-    parallel |= {"dp": dp, "sp": recipe.sp or recipe.tp > 1}
+    has_experts = get_model(recipe.model).experts > 0
+    if has_experts and recipe.tp > 1:
+        parallel["etp"] = recipe.etp
+    parallel |= {"dp": dp, "sp": recipe.sp or (recipe.tp > 1 and has_experts)}  # Megatron's experts ask for SP with TP
     if recipe.fsdp != "none":
         parallel["fsdp"] = recipe.fsdp
     else:
@@ -116,6 +125,8 @@ def _split_with_ends(layers: int, num_chunks: int) -> list[int]:
 
 def _schedule(recipe: Recipe) -> dict[str, Any]:
     schedule: dict[str, Any] = {"kind": "interleaved" if recipe.vpp > 1 else "1f1b"}
+    if recipe.offload_layers:
+        schedule["offload_layers"] = recipe.offload_layers
     if isinstance(recipe.recompute, str):
         layers = {} if recipe.recompute_layers is None else {"recompute_layers": recipe.recompute_layers}
         return schedule | {"recompute": recipe.recompute, **layers}

@@ -2,12 +2,11 @@
 
 Blank cells
 -----------
-A cell that is blank has the value of the recipe's base (`bases.yaml`). A row without a base repeats the recipe of the
-same model, GPU and precision on the fewest GPUs, with its global batch scaled by the GPUs. Under FSDP, TP and PP are 1
-where they are blank, for Megatron's FSDP has no pipeline.
+A cell that is blank has the value of the recipe's base (`bases.yaml`), or of a base of the model where the base is not
+known. A row without a base repeats the recipe of the same model, GPU and precision on the fewest GPUs, with its global
+batch scaled by the GPUs. Under FSDP, TP and PP are 1 where they are blank, for Megatron's FSDP has no pipeline.
 """
 
-import ast
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +35,13 @@ _PERFORMANCE: Final = {
     **{name: name for name in ("TP", "PP", "CP", "VP", "EP", "GBS", "MBS")},
 }
 """Columns of the table of published results -> columns of the table of recipes."""
+_COLUMNS: Final = (
+    *(*_NAMES, *_MESH, "GBS", "seq", "SP", "layout", "recompute", "recompute_granularity", "recompute_layers"),
+    *("dispatcher", "ep_overlap", "cuda_graph", "cuda_graph_scope", "fsdp", "offload_layers", "calls", "base"),
+)
+"""Columns of the table of recipes."""
+_NOT_IN_RESULTS: Final = ("split", "recompute", "gradients", "moments", "mtp")
+"""What the table of results does not say."""
 _NONE: Final = {"", "n/a", "none", "null"}
 
 
@@ -50,8 +56,10 @@ class Row:
 def read_table(path: Path) -> list[Row]:
     """Return the rows of either table: tuned recipes, or published results; lines that open with `#` are skipped."""
     with path.open(newline="", encoding="utf-8") as file:
-        records = list(csv.DictReader(line for line in file if not line.startswith("#")))
-    if records and "System" in records[0]:
+        read = csv.DictReader(line for line in file if not line.startswith("#"))
+        blank = dict.fromkeys(_COLUMNS, "")
+        records = [blank | {key: (text or "").strip() for key, text in row.items()} for row in read]
+    if records and "System" in (read.fieldnames or ()):
         return [_result_row(record) for record in records]
     return [
         Row(name=" ".join(record[key] for key in _NAMES), recipe=lambda record=record: _tuned_recipe(record, records))
@@ -88,6 +96,9 @@ def _tuned_recipe(cells: Cells, table: list[dict[str, str]]) -> Recipe:
         given.setdefault("sp", False)
     if fsdp != "none":
         defaults |= {"tp": 1, "pp": 1, "sp": False, "layout": None}
+    for key in ("sequences", "sequence_length"):
+        if key not in defaults | given:
+            raise RefusedError("no base recipe", f"{key} is blank, and the base is {cells['base'] or 'blank'}")
     assumed = {key: why for key in defaults if key not in given}
     if cells["precision"].startswith("fp8ds"):
         assumed["fp8_recipe"] = "delayed scaling has a factor of each tensor, as current scaling has"
@@ -127,9 +138,8 @@ def _defaults(cells: Cells, table: list[dict[str, str]]) -> tuple[dict[str, Any]
     if name in _BASES["bases"]:
         return _complete(_BASES["bases"][name]), f"{_BASES['source']}, {name}"
     if name:
-        if all(cells[key] for key in ("TP", "GBS", "MBS", "seq")):
-            return {}, ""
-        raise RefusedError("base recipe is not in the package", name)
+        bases = [base for of, base in _BASES["bases"].items() if _model_of_base(of) == model_of(cells["model"])]
+        return (_complete(bases[0]) if bases else {}), f"{_BASES['source']} has no {name}: base recipe of the model"
     return _of_sibling(cells, table)
 
 
@@ -173,8 +183,7 @@ def _recompute(cells: Cells) -> dict[str, Any]:
     if kind == "full":
         return {"recompute": "full", "recompute_layers": _number(cells["recompute_layers"])}
     if modules:
-        names = tuple(ast.literal_eval(modules))
-        return {"recompute": names or "none"}
+        return {"recompute": _words(modules) or "none"}
     return {"recompute": ("core_attn",)} if kind == "selective" else {}
 
 
@@ -187,65 +196,71 @@ def _runtime(cells: Cells) -> dict[str, Any]:
         runtime["overlap_moe"] = True
     if cells["cuda_graph"] and cells["cuda_graph"] != "none":
         runtime["launch"] = "cuda_graphs"
-        scope = cells["cuda_graph_scope"]
-        names = ast.literal_eval(scope) if scope.startswith("[") else [scope] if scope else []
-        if names and names != ["full_iteration"]:
-            runtime["graph_scope"] = list(names)
+        scope = _words(cells["cuda_graph_scope"])
+        if scope and scope != ("full_iteration",):
+            runtime["graph_scope"] = list(scope)
     return runtime
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Return the names in a list that is written as in Python, or the one name that is written without brackets.
+
+    >>> _words("['attn', 'moe_router']"), _words("full_iteration"), _words("[]")
+    (('attn', 'moe_router'), ('full_iteration',), ())
+    """
+    return tuple(re.findall(r"\w+", text))
 
 
 # ---- published results ---------------------------------------------------------------------------------------------
 
 
 def _result_row(record: dict[str, str]) -> Row:
-    cells = {column: record[name] for name, column in _PERFORMANCE.items()}
+    cells = dict.fromkeys(_COLUMNS, "") | {column: record[name] for name, column in _PERFORMANCE.items()}
     name = " ".join([record["release"].replace(" NeMo Container", ""), *(cells[key] for key in _NAMES)])
     return Row(name=name, recipe=lambda: _result_recipe(name, cells, record))
 
 
-def _result_recipe(name: str, cells: Cells, record: dict[str, str]) -> Recipe:
-    words = cells["precision"].strip()
-    tokens, flops = record["Tokens / sec / GPU"], record["Model TFLOP / sec / GPU"]
-    assumed: dict[str, str] = {}
-    if not words:
-        words, assumed["fp8_recipe"] = "FP8-CS", "the table of this release states no precision"
-    if "vision" in record["section"].lower() or "lora" in record["section"].lower():
-        raise RefusedError("LoRA" if "lora" in record["section"].lower() else "vision", record["section"])
-    base = next(
-        (_complete(base) for key, base in _BASES["bases"].items() if _model_of_base(key) == model_of(cells["model"])),
-        {},
-    )
-    base.pop("layouts", None) if "layouts" in base else None
-    values = {key: value for column, key in _MESH.items() if (value := _number(cells.get(column, ""))) is not None}
-    kept = {key: base[key] for key in ("split", "recompute", "gradients", "moments", "mtp") if key in base}
-    assumed |= dict.fromkeys(kept, f"{_BASES['source']}, base recipe")
-    tp = values.get("tp", 1)
-    assumed["sp"] = "on with TP, as in every recipe"
-    layouts = _BASES["layouts"].get(
-        {"deepseek-v3": "deepseek", "kimi-k2": "kimi"}.get(model_of(cells["model"]), ""), {}
-    )
-    layout = layouts.get(f"{values.get('pp', 1)}x{values.get('vpp', 1)}")
-    if layout is not None:
-        kept["layout"], assumed["layout"] = layout, f"{_BASES['source']}, map of layouts"
+def _result_recipe(name: str, cells: Cells, record: Cells) -> Recipe:
+    section = record["section"].lower()
+    for word, cause in (("lora", "LoRA"), ("vision", "vision"), ("vlm", "vision")):
+        if word in section:
+            raise RefusedError(cause, record["section"])
+    model, precision = model_of(cells["model"]), cells["precision"]
+    assumed = {} if precision else {"fp8_recipe": "the table of this release states no precision"}
+    values: dict[str, Any] = {key: number for key, number in _numbers(cells) if number is not None}
+    taken = _of_base(model, f"{values.get('pp', 1)}x{values.get('vpp', 1)}")
+    assumed |= dict.fromkeys(taken, f"{_BASES['source']}, base recipe of the model")
+    assumed["sp"] = "on with TP, as in the recipes"
     return Recipe(
         name=name,
-        model=model_of(cells["model"]),
+        model=model,
         gpu=cluster_of(cells["gpu"])[0],
         num_gpus=int(cells["gpus"]),
-        fp8_recipe=precision_of(words),
+        fp8_recipe=precision_of(precision or "FP8-CS"),
         sequences=int(cells["GBS"]),
         sequence_length=int(cells["seq"]),
-        sp=tp > 1,
-        fsdp="full" if record["FSDP"] not in _NONE | {"0"} else "none",
+        sp=values.get("tp", 1) > 1,
+        fsdp="none" if record["FSDP"].lower() in _NONE | {"0"} else "full",
         runtime={"overlap_grad_reduce": True, "overlap_param_gather": True},
         assumed=assumed,
         published={
-            "tokens_per_s_per_gpu": _figure(tokens),
-            "model_flops_per_s_per_gpu": _figure(flops) * 1e12,
+            "tokens_per_s_per_gpu": _figure(record["Tokens / sec / GPU"]),
+            "model_flops_per_s_per_gpu": _figure(record["Model TFLOP / sec / GPU"]) * 1e12,
         },
-        **kept,
+        **taken,
         **values,
     )
+
+
+def _of_base(model: str, pp_vpp: str) -> dict[str, Any]:
+    """Return what the table of results does not say and the base recipe of a model does."""
+    for name, base in _BASES["bases"].items():
+        if _model_of_base(name) == model:
+            values = _complete(base)
+            taken = {key: values[key] for key in _NOT_IN_RESULTS if key in values}
+            layout = base.get("layouts", {}).get(pp_vpp)
+            return taken if layout is None else taken | {"layout": layout}
+    return {}
 
 
 def _figure(text: str) -> float:

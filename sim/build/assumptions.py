@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.layout import taken_from_hf_config
+from sim.build.runtime import runtime_assumptions
 from sim.build.work import Work
 from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
 from topology.cluster import Cluster
 from topology.presets.clusters import get_cluster_preset
+from workloads.context_parallel import DEFAULT_CP_KIND
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
@@ -53,7 +55,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention.name} convention requires"))
     if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
-    found += _of_etp(scenario, work)
+    found += [*_of_etp(scenario, work), *_of_context(scenario, work)]
     if mesh.world < work.cluster.num_gpus:
         idle = work.cluster.num_gpus - mesh.world
         found.append(
@@ -76,6 +78,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         )
         if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
+    found += [Assumption(*assumed) for assumed in runtime_assumptions(scenario, work)]
     found += _of_memory(work)
     if not work.kind.trains:
         found.append(
@@ -107,6 +110,21 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
     theirs = convention.default_etp(work.mesh.strategy, **sizes)
     why = "every rank holds whole experts" + (f". {theirs}" if theirs else "")
     return [Assumption("parallel.etp", work.mesh.strategy.etp, why)]
+
+
+def _of_context(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the kind of context parallelism and the sizes of its levels, where they were chosen."""
+    context, parallel = work.context, scenario.spec.parallel
+    if context.size == 1:
+        return []
+    found = []
+    if parallel.cp_kind is None:
+        found.append(Assumption("parallel.cp_kind", context.kind, "Megatron-LM's default, p2p"))
+    if context.rules.has_two_levels and parallel.cp_sizes is None:
+        sizes = [context.sizes.inner, context.sizes.outer]
+        why = "all-to-all inside of a node, where the ranks can share the heads, and a ring across"
+        found.append(Assumption("parallel.cp_sizes", sizes, why))
+    return found
 
 
 def _of_memory(work: Work) -> list[Assumption]:
@@ -198,10 +216,14 @@ def warnings_of(work: Work) -> list[str]:
     """Return what the user should know: groups that leave a node, options that change nothing here."""
     mesh, per_node = work.mesh, work.cluster.gpus_per_node
     warnings = []
-    for axis, groups in (("TP", mesh.tp_groups(0)), ("EP", mesh.ep_groups(0)), ("ETP", mesh.etp_groups(0))):
-        warnings += _of_groups(axis, work.cluster.node_of(groups), per_node)
+    axes = {"TP": mesh.tp_groups(0), "CP": mesh.cp_groups(0), "EP": mesh.ep_groups(0), "ETP": mesh.etp_groups(0)}
+    for axis, groups in axes.items():
+        num_ranks = groups.shape[1] * (mesh.strategy.tp if axis == "CP" else 1)
+        warnings += _of_groups(axis, work.cluster.node_of(groups), per_node, num_ranks)
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")
+    if work.context.size == 1 and work.context.kind != DEFAULT_CP_KIND:
+        warnings.append(f"parallel.cp_kind: {work.context.kind} changes nothing with CP 1.")
     if work.fsdp is not None and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append("parallel.fsdp splits nothing: there is one replica of every parameter.")
     warnings += warnings_of_racks(work.cluster, [mesh.tp_groups(0)[0], mesh.ep_groups(0)[0], mesh.dp_groups(0)[0]])
@@ -221,8 +243,11 @@ def warnings_of(work: Work) -> list[str]:
     return warnings
 
 
-def _of_groups(axis: str, nodes: NDArray[np.intp], per_node: int) -> list[str]:
-    """Return that groups leave their node, of the nodes of each group [groups, G]; the most telling of them."""
+def _of_groups(axis: str, nodes: NDArray[np.intp], per_node: int, num_ranks: int) -> list[str]:
+    """Return that groups leave their node, of the nodes of each group [groups, G]; the most telling of them.
+
+    A group and what lies between its ranks are `num_ranks` ranks.
+    """
     num_groups, size = nodes.shape
     spanned = [len(set(of_group)) for of_group in nodes.tolist()]
     if max(spanned) == 1:
@@ -230,7 +255,7 @@ def _of_groups(axis: str, nodes: NDArray[np.intp], per_node: int) -> list[str]:
     if spanned[0] > 1:
         return [f"{axis}{size} leaves a node of {per_node} GPUs: its groups span {spanned[0]} nodes."]
     straddle = sum(number > 1 for number in spanned)
-    used = per_node // size * size
+    used = per_node // num_ranks * num_ranks
     cure = f": cluster.gpus_per_node_used: {used} keeps each in one" if 0 < used < per_node else ""
     return [f"{axis}{size} leaves a node of {per_node} GPUs in {straddle} of the {num_groups} groups of a stage{cure}."]
 

@@ -9,9 +9,9 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.hints import with_tried_hint
-from sim.build.layout import fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
+from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
-from sim.build.runtime import check_overlap, runtime_of
+from sim.build.runtime import check_dispatch, check_overlap, formats_of, runtime_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
@@ -128,8 +128,10 @@ def _build(scenario: Scenario) -> Built:
             hint="Use forward.",
         )
     cluster, model = cluster_of(scenario), model_of(scenario)
+    trains = isinstance(workload, TrainingWorkload)
+    model = replace(model, formats=formats_of(scenario, model, cluster.device, trains=trains))
     check_network(scenario, cluster)
-    cluster.device.peak_flops_per_s(model.dtype)  # refuse a type that the device does not compute in
+    cluster.device.peak_flops_per_s(model.base_dtype)  # refuse a type that the device does not compute in
     mesh = mesh_of(scenario, cluster, model)
     placement = placement_of(spec.placement, num_experts=model.experts, num_ranks=mesh.strategy.ep)
     check_node_limit(scenario, cluster, mesh.ep_groups(0), experts=model.experts, top_k=model.top_k)
@@ -155,6 +157,7 @@ def _build(scenario: Scenario) -> Built:
         microbatches=workload.microbatches,
         schedule=spec.schedule.kind,
         recompute=spec.schedule.recomputation,
+        offload_layers=spec.schedule.offload_layers or 0,
         routing=routing_of(
             scenario,
             cluster,
@@ -166,7 +169,8 @@ def _build(scenario: Scenario) -> Built:
         placement=placement,
         seed=spec.seed,
         network=spec.network,
-        runtime=runtime_of(scenario),
+        context=context_of(scenario, cluster, model, mesh),
+        runtime=runtime_of(scenario, num_chunks=mesh.strategy.vpp),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),
@@ -179,6 +183,7 @@ def _build(scenario: Scenario) -> Built:
         own_order=own,
     )
     check_overlap(scenario, work)
+    check_dispatch(scenario, work)
     try_routing(work)
     return Built(
         work=work, assumptions=assumptions_of(scenario, work), warnings=[*cluster.warnings, *warnings_of(work)]

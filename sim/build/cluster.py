@@ -129,6 +129,7 @@ def _device(scenario: Scenario, default: str) -> Device:
     changes: dict[str, float | int | str] = {}
     for key, name in (
         ("memory_bandwidth", "memory_bandwidth_bytes_per_s"),
+        ("host_bandwidth", "host_bytes_per_s"),
         ("peak_bf16", "peak_bf16_flops_per_s"),
         ("kernel_overhead", "kernel_overhead_s"),
         ("gemm_efficiency", "gemm_efficiency"),

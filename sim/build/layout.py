@@ -1,5 +1,6 @@
 """Model, strategy, mesh and split of layers, as a scenario's sections give them together."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from sim.scenario.model_section import ModelSection
 from sim.scenario.parallel_section import AXES
 from sim.scenario.scenario import Scenario
 from topology.cluster import Cluster
+from workloads.context_parallel import CP_KINDS, DEFAULT_CP_KIND, ContextParallel
 from workloads.conventions import CONVENTIONS, get_convention
 from workloads.memory import Fsdp
 from workloads.mesh import Mesh, build_mesh
@@ -24,7 +26,16 @@ from workloads.strategy import Strategy
 if TYPE_CHECKING:
     from sim.scenario.hf_config import TakenValue
 
-__all__ = ["fsdp_of", "mesh_of", "model_of", "pipeline_layout_of", "spread_over", "strategy_of", "taken_from_hf_config"]
+__all__ = [
+    "context_of",
+    "fsdp_of",
+    "mesh_of",
+    "model_of",
+    "pipeline_layout_of",
+    "spread_over",
+    "strategy_of",
+    "taken_from_hf_config",
+]
 
 _MOST_SHOWN = 64  # stages of an example
 
@@ -127,6 +138,36 @@ def mesh_of(scenario: Scenario, cluster: Cluster, model: ModelSpec) -> Mesh:
         gpus_per_node=cluster.gpus_per_node,
         rank_order=tuple(scenario.spec.parallel.rank_order),
     )
+
+
+def context_of(scenario: Scenario, cluster: Cluster, model: ModelSpec, mesh: Mesh) -> ContextParallel:
+    """Return how CP ranks compute attention together.
+
+    The inner groups of a kind of two levels have as many ranks as `parallel.cp_sizes` says, or else as a node has that
+    can share the heads.
+    """
+    parallel, s = scenario.spec.parallel, mesh.strategy
+    kind = parallel.cp_kind or DEFAULT_CP_KIND
+    if not CP_KINDS[kind].has_two_levels:
+        if parallel.cp_sizes is not None:
+            known = [name for name, rules in CP_KINDS.items() if rules.has_two_levels]
+            rule, hint = f"be left out with cp_kind {kind}", f"Remove it, or use cp_kind: {known[0]}."
+            raise InvalidValueError("parallel.cp_sizes", rule, list(parallel.cp_sizes), hint)
+        return ContextParallel(size=s.cp, kind=kind)
+    if parallel.cp_sizes is not None:
+        if math.prod(parallel.cp_sizes) != s.cp:
+            rule, hint = f"have the product CP = {s.cp}", "Write two sizes whose product is CP."
+            raise InvalidValueError("parallel.cp_sizes", rule, list(parallel.cp_sizes), hint)
+        return ContextParallel(size=s.cp, kind=kind, inner=parallel.cp_sizes[0])
+    mixers = [layer.attention for layer, _ in model.layer_kinds(range(model.layers)) if layer.attention is not None]
+    fitting = [
+        inner
+        for inner in range(1, s.cp + 1)
+        if s.cp % inner == 0
+        and inner * s.tp <= max(s.tp, cluster.gpus_per_node)
+        and all(mixer.why_not_split_over_context(s.tp, inner) is None for mixer in mixers)
+    ]
+    return ContextParallel(size=s.cp, kind=kind, inner=max(fitting, default=1))
 
 
 def spread_over(layers: Sequence[int], before: ChunkLayout, after: ChunkLayout) -> list[int]:

@@ -1,20 +1,54 @@
 """What the software does, as the section `runtime:` and the model's keys give it together."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
+from topology.device import Device
+from workloads.formats import BF16, FP8_RECIPES, Formats
 from workloads.model import ModelSpec
-from workloads.runtime import RUNTIMES, Runtime
+from workloads.runtime import DEFAULT_RUNTIME, RUNTIMES, Runtime
 
-__all__ = ["check_overlap", "runtime_of", "with_attention_of"]
+__all__ = [
+    "check_dispatch",
+    "check_overlap",
+    "formats_of",
+    "runtime_assumptions",
+    "runtime_of",
+    "with_attention_of",
+]
 
 
-def runtime_of(scenario: Scenario) -> Runtime:
-    """Return the runtime: a preset with the keys that differ."""
+def runtime_of(scenario: Scenario, *, num_chunks: int = 1) -> Runtime:
+    """Return the runtime: a preset with the keys that differ.
+
+    Where a preset overlaps sends, it does so with virtual stages alone (`num_chunks` above 1), as Megatron Core.
+    """
     section = scenario.spec.runtime
-    return replace(RUNTIMES[section.preset], **section.given())
+    given = section.given()
+    if given.get("launch", "cuda_graphs") == "eager" and given.get("graph_scope"):
+        raise InvalidValueError(
+            "runtime.graph_scope",
+            rule="be left out with runtime.launch eager",
+            value=list(given["graph_scope"]),
+            hint="Write launch: cuda_graphs.",
+        )
+    runtime = replace(RUNTIMES[section.preset], **given)
+    if section.preset == DEFAULT_RUNTIME or "overlap_p2p" in given or num_chunks > 1:
+        return runtime
+    return replace(runtime, overlap_p2p=False)
+
+
+def runtime_assumptions(scenario: Scenario, work: Work) -> list[tuple[str, object, str]]:
+    """Return what the preset of a runtime says that the scenario does not: key, value and reason."""
+    section, ideal = scenario.spec.runtime, Runtime()
+    given = section.given()
+    return [
+        (f"runtime.{field.name}", getattr(work.runtime, field.name), f"what preset {section.preset} does")
+        for field in fields(Runtime)
+        if field.name not in given and getattr(work.runtime, field.name) != getattr(ideal, field.name)
+    ]
 
 
 def check_overlap(scenario: Scenario, work: Work) -> None:
@@ -28,6 +62,15 @@ def check_overlap(scenario: Scenario, work: Work) -> None:
             raise InvalidValueError(f"runtime.{key}", rule=f"be false {why}", value=True, hint="Leave it out.")
 
 
+def check_dispatch(scenario: Scenario, work: Work) -> None:
+    """Refuse to send tokens in fp8 where a scenario says so and no token is sent to an expert."""
+    sends = work.model.experts > 0 and not (work.gathers_tokens or work.has_replicated_tokens)
+    if not sends and scenario.is_given("runtime.dispatch_dtype"):
+        why = "for every rank has all tokens" if work.model.experts else "as in a dense model"
+        rule = f"be left out where no token is sent to an expert, {why}"
+        raise InvalidValueError("runtime.dispatch_dtype", rule, work.runtime.dispatch_dtype, "Leave it out.")
+
+
 def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
     """Return a model with the attention kernels of the runtime, which must agree with the model's own key."""
     attention = runtime_of(scenario).attention
@@ -35,6 +78,8 @@ def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
         return model
     is_fused = attention == "fused"
     if scenario.is_given("model.fused_attention") and model.fused_attention != is_fused:
+        if not scenario.is_given("runtime.attention"):  # a preset gives way to what is said
+            return model
         raise InvalidValueError(
             "runtime.attention",
             rule=f"agree with model.fused_attention {str(model.fused_attention).lower()}",
@@ -42,3 +87,30 @@ def with_attention_of(scenario: Scenario, model: ModelSpec) -> ModelSpec:
             hint="Drop one of the two.",
         )
     return replace(model, fused_attention=is_fused)
+
+
+def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: bool) -> Formats:
+    """Return the types of a model's tensors on a device, as the runtime and the model's type give them."""
+    runtime = runtime_of(scenario)
+    name = runtime.fp8_recipe or ("tensorwise" if model.dtype == "fp8" else "none")
+    recipe = FP8_RECIPES[name]
+    if recipe is None:
+        if model.dtype == "fp8":
+            hint = "Drop the recipe, or write model.dtype: bf16."
+            raise InvalidValueError("runtime.fp8_recipe", "name a recipe with model.dtype fp8", name, hint)
+        if scenario.is_given("runtime.gather_dtype") and runtime.gather_dtype == "fp8":
+            hint = "Give runtime.fp8_recipe, such as tensorwise, or drop the key."
+            raise InvalidValueError("runtime.gather_dtype", "be bf16 without a recipe for fp8", "fp8", hint)
+    else:
+        device.peak_flops_per_s("fp8")  # refuses a device without fp8
+        if recipe.product == "mxfp8" and not device.has_block_scaling:
+            rule = "be one that the device's tensor cores scale: tensorwise or blockwise"
+            raise InvalidValueError("runtime.fp8_recipe", rule, name, "Use tensorwise.")
+    return replace(
+        BF16,
+        recipe=recipe,
+        trains=trains,
+        has_any_layout=device.has_block_scaling,
+        gather_dtype=runtime.gather_dtype or BF16.gather_dtype,
+        dispatch_dtype=runtime.dispatch_dtype or BF16.dispatch_dtype,
+    )

@@ -3,6 +3,7 @@
 Model
 -----
     tokens of a microbatch = sequences / (DP * microbatches) * sequence_length         of one replica
+    ... of a rank          = tokens / CP                                              and of its TP group
 
 A work checks what its fields alone cannot: heads and TP, layers and PP, experts and EP, sequences and microbatches.
 """
@@ -19,7 +20,7 @@ from sim.time import to_ns
 from topology.cluster import Cluster
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
-from workloads.conventions import NOT_BUILT
+from workloads.context_parallel import ContextParallel
 from workloads.memory import (
     MEGATRON_PRECISION,
     ZERO_LEVELS,
@@ -79,6 +80,8 @@ class Work:
     """Where the chunks stand under schedule `custom`: one of `CHUNK_ORDERS`."""
     recompute: Recompute = field(default_factory=Recompute)
     """What a backward pass computes again."""
+    offload_layers: int = 0
+    """Layers at the start of each model chunk whose activations are on the host between F and B (training)."""
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     """Which experts tokens are sent to."""
     placement: PlacementRule = field(default_factory=PlacementRule)
@@ -87,6 +90,8 @@ class Work:
     """Seed of all draws."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """How transfers are simulated."""
+    context: ContextParallel = field(default_factory=ContextParallel)
+    """How CP ranks compute attention together; its size follows from the mesh."""
     runtime: Runtime = field(default_factory=Runtime)
     """What the software does."""
     exchange: str = "one_sided"
@@ -115,6 +120,8 @@ class Work:
             object.__setattr__(self, "head_chunk", self.chunk_layout.num_model_chunks - 1)
         if self.mtp_chunk is None:
             object.__setattr__(self, "mtp_chunk", self.head_chunk)
+        if self.context.size != self.mesh.strategy.cp:
+            object.__setattr__(self, "context", replace(self.context, size=self.mesh.strategy.cp))
         model, s = self.model, self.mesh.strategy
         for layer, _ in model.layer_kinds(range(model.layers)):
             why = None if layer.attention is None else layer.attention.why_not_split(s.tp)
@@ -173,11 +180,12 @@ class Work:
                 ),
             ],
         )
+        self._check_context()
         _require(
-            self.tokens % s.tp == 0,
+            self.rank_tokens % s.tp == 0,
             "workload.sequence_length",
             f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
-            self.tokens,
+            self.rank_tokens,
             f"Use a sequence length that is a multiple of {s.tp}.",
             [
                 Remedy({"workload.sequence_length": length}, f"workload.sequence_length: {length}")
@@ -187,7 +195,30 @@ class Work:
         )
         self._check_placement()
         self._check_chunks()
+        self._check_offload()
         self._refuse_unbuilt()
+
+    def _check_context(self) -> None:
+        """Check that sequences have 2 CP chunks, and that the ranks can compute every kind of layer together."""
+        cp, length = self.mesh.strategy.cp, self.sequence_length
+        if cp == 1:
+            return
+        part = 2 * cp
+        _require(
+            length % part == 0,
+            "workload.sequence_length",
+            f"be a multiple of 2 CP = {part}: a rank has two chunks of each sequence",
+            length,
+            f"Use a multiple of {part}.",
+            [
+                Remedy({"workload.sequence_length": near}, f"workload.sequence_length: {near}")
+                for near in (length // part * part, -(-length // part) * part)
+                if near
+            ],
+        )
+        for layer, _ in self.model.layer_kinds(self.layers):
+            if layer.attention is not None:
+                self.context.check(layer.attention, self.mesh.strategy.tp)
 
     def _check_placement(self) -> None:
         _require(
@@ -206,6 +237,25 @@ class Work:
             "Use a multiple of workload.microbatches, or a forward pass.",
             [Remedy({"placement.every": self.microbatches}, f"placement.every: {self.microbatches}")],
         )
+
+    def _check_offload(self) -> None:
+        """Refuse what Megatron-LM refuses together with activations on the host."""
+        if not self.offload_layers:
+            return
+        for ok, rule, hint in (
+            (self.kind.trains, "be left out of a forward pass", "A forward pass keeps no activations: remove it."),
+            (
+                self.recompute.kind == "none",
+                "be left out with schedule.recompute",
+                "Megatron-LM runs one of the two: remove one.",
+            ),
+            (
+                self.mesh.num_stages == 1,
+                "be left out with PP > 1",
+                "Megatron-LM offloads without PP: remove it.",
+            ),
+        ):
+            _require(ok, "schedule.offload_layers", rule, self.offload_layers, hint)
 
     def _check_chunks(self) -> None:
         s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
@@ -280,8 +330,6 @@ class Work:
 
     def _refuse_unbuilt(self) -> None:
         s, convention = self.mesh.strategy, self.mesh.convention
-        for axis in NOT_BUILT:
-            self._require_axis_of_one(axis)
         _require(
             not self.kind.trains or convention.supports_training,
             "workload.kind",
@@ -296,17 +344,6 @@ class Work:
             self.mesh.sp,
             "Set sp: true, or leave it out.",
         )
-
-    def _require_axis_of_one(self, axis: str) -> None:
-        """Refuse an axis that is legal and not built yet; DP takes its GPUs where that is legal."""
-        s = self.mesh.strategy
-        size = getattr(s, axis)
-        if size == 1:
-            return
-        without = replace(self.mesh.convention.as_named(s), **{axis: 1}, dp=None)  # type: ignore[arg-type]  # a size
-        raise InvalidValueError(
-            f"parallel.{axis}", "be 1 (others: not supported yet)", size, f"Drop {axis.upper()}."
-        ).with_remedies([Remedy({"parallel.strategy": without.name}, f"{without.name} (without {axis.upper()})")])
 
     @property
     def sharding(self) -> Sharding:
@@ -329,9 +366,31 @@ class Work:
         return self.sequences_per_microbatch * self.sequence_length
 
     @property
+    def rank_tokens(self) -> int:
+        """Tokens of one microbatch that a rank, with its TP group, owns: 1 / CP of the replica's."""
+        return self.tokens // self.mesh.strategy.cp
+
+    @property
     def activation_bytes(self) -> float:
-        """Bytes of the hidden states of one microbatch of one replica."""
-        return float(self.tokens * self.model.hidden * self.model.dtype_bytes)
+        """Bytes of the hidden states of one microbatch of one TP group."""
+        return float(self.rank_tokens * self.model.hidden * self.model.dtype_bytes)
+
+    @property
+    def gathered_bytes(self) -> float:
+        """Bytes of the hidden states of one microbatch as sequence parallelism gathers them before a linear layer."""
+        recipe = self.model.formats.recipe
+        of_element = self.model.dtype_bytes if recipe is None else self.model.formats.gather_bytes
+        return float(self.tokens * self.model.hidden * of_element)
+
+    @property
+    def dispatch_bytes(self) -> float:
+        """Bytes of a token, or of the gradient of its result, on the way to an expert."""
+        return float(self.model.expert_hidden * self.model.formats.dispatch_bytes(self.model.dtype_bytes))
+
+    @property
+    def combine_bytes(self) -> float:
+        """Bytes of a token on the way back from an expert."""
+        return float(self.model.expert_hidden * self.model.dtype_bytes)
 
     @property
     def batch_tokens(self) -> int:
@@ -342,6 +401,11 @@ class Work:
     def head_tokens(self) -> int:
         """Tokens of a microbatch that meet the output head: all in training, the last of each sequence in prefill."""
         return self.tokens if self.kind.trains else self.sequences_per_microbatch
+
+    @property
+    def rank_head_tokens(self) -> int:
+        """Tokens of a microbatch that meet the output head on one rank; in prefill the first CP rank has the last."""
+        return self.rank_tokens if self.kind.trains else self.sequences_per_microbatch
 
     @property
     def has_balanced_routing(self) -> bool:
@@ -366,12 +430,12 @@ class Work:
     @property
     def owned_tokens(self) -> int:
         """Tokens of a microbatch that each source rank sends off."""
-        return self.tokens if self.has_replicated_tokens else self.tokens // self.mesh.strategy.tp
+        return self.rank_tokens if self.has_replicated_tokens else self.rank_tokens // self.mesh.strategy.tp
 
     @property
     def copies_per_host(self) -> float:
         """Copies of tokens of one lane's microbatch that a host of experts receives in a layer, mean of the hosts."""
-        return self.tokens * self.model.top_k / self.mesh.expert_shards
+        return self.rank_tokens * self.model.top_k / self.mesh.expert_shards
 
     @property
     def num_limited_nodes(self) -> int:
@@ -476,6 +540,13 @@ class Work:
             return self.recompute
         chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
         return self.recompute.of_layer(next(layers.index(layer) for layers in chunks if layer in layers))
+
+    def is_offloaded(self, layer: int) -> bool:
+        """Tell whether the activations of layer number `layer` are on the host between F and B."""
+        if not self.offload_layers:
+            return False
+        chunks = map(self.layers_of_model_chunk, range(self.chunk_layout.num_model_chunks))
+        return any(layer in layers[: self.offload_layers] for layers in chunks)
 
     def num_hidden_states_after(self, chunk: int) -> int:
         """Return the hidden states of a token that leave a model chunk: those of MTP too, on their way to the loss."""

@@ -147,13 +147,21 @@ def validate(
         list[str] | None,
         typer.Argument(
             help="Bundled suites or cases, `kernels` for measured kernels, or files or folders of your own; without "
-            "any, all bundled suites.",
+            "any, all bundled suites but for their long tables.",
             metavar="[NAME|FILE|FOLDER]...",
         ),
     ] = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("validate.json and validate.png")] = None,
+    out: Annotated[
+        str | None, _out("validate.json, validate.png and, of suites that rank strategies, ranking.png")
+    ] = None,
     jobs: Jobs = None,
+    worst: Annotated[
+        int | None,
+        typer.Option(
+            "--worst", metavar="N", min=0, help="Show the N largest errors of each system with where the time goes."
+        ),
+    ] = None,
 ) -> None:
     """Compare validation cases with published figures; exit with 1 when a figure is outside its tolerance."""
 

@@ -11,7 +11,7 @@ from sim.errors import InvalidValueError
 from sim.report.console.tables import make_console, print_rows
 from sim.scenario.recordings import Recording, find_recording, read_recording
 from sim.scenario.recordings.arrays import Shape
-from workloads.conventions import CONVENTIONS, why_not_run
+from workloads.conventions import CONVENTIONS
 from workloads.mesh import Mesh, build_mesh
 from workloads.placement.bound import max_over_mean
 from workloads.routing.skew import load_imbalance
@@ -40,10 +40,7 @@ def explain_strategy(name: str, *, num_gpus: int, gpus_per_node: int) -> dict[st
         entry: dict[str, object] = {"meaning": rules.meaning, "legal": why is None}
         if why is None:
             mesh = build_mesh(strategy, convention, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
-            not_run = why_not_run(strategy)
-            entry["runs"] = not_run is None
-            if not_run is not None:
-                entry["why_not_run"] = not_run
+            entry["runs"] = True  # what is legal runs; the key is for who reads it
             entry["mesh"] = _describe(mesh, gpus_per_node)
             etp = rules.default_etp(strategy, num_gpus=num_gpus, gpus_per_node=gpus_per_node)
             if etp is not None and "ETP" not in name.upper():
@@ -67,16 +64,13 @@ def explain_command(strategy: str, *, gpus: int, gpus_per_node: int, as_json: bo
         return
     typer.echo(f"{explanation['strategy']} on {gpus} GPUs, nodes of {gpus_per_node}\n")
     for convention, entry in explanation["conventions"].items():
-        runs = "" if entry.get("runs", True) else ", cannot be run yet"
-        typer.echo(f"{convention}: {'legal' if entry['legal'] else 'illegal'}{runs}")
+        typer.echo(f"{convention}: {'legal' if entry['legal'] else 'illegal'}")
         typer.echo(f"  rule     {entry['meaning']}")
         if entry["legal"]:
             for key, value in entry["mesh"].items():
                 typer.echo(f"  {key:8s} {value}")
             if "assumed_etp" in entry:
                 typer.echo(f"  assumed  ETP1. {entry['assumed_etp']}")
-            if "why_not_run" in entry:
-                typer.echo(f"  run      {entry['why_not_run']}")
         else:
             typer.echo(f"  why      {entry['why']}")
             if "meant" in entry:

@@ -6,6 +6,7 @@ Contents
 - `sim.engine.clock`: integer nanoseconds, the event loop and its guards.
 - `sim.engine.run_state`: what the lanes of a run share, and what a plan answers; ranks that run one kernel at a time.
 - `sim.engine.lane`: the process that runs the passes of one lane of a stage.
+- `sim.engine.host`: when the host of a lane issues what the lane runs.
 - `sim.engine.stream`: collectives that a lane has started and that run next to its kernels.
 - `sim.engine.slowed_compute`, `slowed_lane`: ranks and lanes whose kernels slow down while transfers take SMs.
 - `sim.engine.network`: transfers that share links, in bulk or flow by flow, and what the links carried.

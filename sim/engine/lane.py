@@ -9,6 +9,12 @@ experts); an op ends when the slowest rank of the lane has ended, and its imbala
 A collective with a stream is started and runs next to whatever the lane does after it (`sim.engine.stream`), until
 the lane awaits it.
 
+Where the plan gives the host's time, a kernel or a collective starts when the host has issued it: the host issues the
+ops of a lane in their order and runs ahead of the lane, until it has to wait for the lane (`HostWork`)::
+
+    issued = end of the host's work before + time to issue it
+    start  = max(end of the op before, issued)
+
 The two passes of a pair open together, when the inputs of both have come. Each pass then runs its own ops in their
 order, at the same time as the other: a kernel waits for a rank that runs a kernel of the other pass, first come first
 served; transfers share links. Each pass closes and hands its output on when it has ended; the lane goes on when both
@@ -17,7 +23,8 @@ passes have ended.
 Assumptions
 -----------
 Groups of a lane that end an op early wait for the others (they meet again within the layer): pessimistic by at most the
-groups' spread. Sends wait for nobody.
+groups' spread. Ranks of a lane have one host, and wait for each other where the host is late: pessimistic where they
+differ. Sends wait for nobody, unless they block the sender.
 """
 
 from collections.abc import Generator, Sequence
@@ -29,6 +36,7 @@ import simpy
 from numpy.typing import NDArray
 
 from sim.engine.deadlock import Wait
+from sim.engine.host import Host
 from sim.engine.network.batch import Batch
 from sim.engine.run_state import Rendezvous, RunState
 from sim.engine.stream import RunCollective, Started, Steps, Streams
@@ -38,6 +46,7 @@ from sim.plan.ops import (
     Collective,
     Compute,
     ConcurrentPasses,
+    HostWork,
     Input,
     Op,
     RendezvousKey,
@@ -66,6 +75,7 @@ class Lane:
         self._wake: simpy.Event | None = None
         self._last_row = -1
         self._home, self._sides = self, list[Lane]()
+        self._host = Host()
         self._streams = Streams(self._env, run_state.recorder.latest)  # of this lane, and of both sides of a pair
         self._on_streams: list[Lane] = []  # copies of the lane, each running the collectives of a stream
         self._is_stream = False  # whether this is such a copy
@@ -148,45 +158,88 @@ class Lane:
         for pass_ in passes_of(step):
             self._note_span("pass", pass_.kind, pass_, since_ns=opened_ns, released_by=released_by)
             if pass_.microbatch >= 0:
-                self._hand_on(pass_)
-
-    def _hand_on(self, pass_: Pass) -> None:
-        """Give the output of a pass to whom it is for, on this stage and others."""
-        self._home.receive(Input(self.stage, *pass_), self._last_row)
-        for send in self._run_state.plan.sends(self.stage, self.lane, pass_):
-            self._send(send, pass_)
+                self._home.receive(Input(self.stage, *pass_), self._last_row)
+                for send in self._run_state.plan.sends(self.stage, self.lane, pass_):
+                    ended = self._send(send, pass_)
+                    if send.blocks:
+                        yield ended
 
     def _run_ops(self, step: Step, ops: tuple[Op, ...]) -> Steps:
-        begin, note = self._run_state.network.begin, self._run_state.recorder.add_collective
         for op in ops:
-            if isinstance(op, Compute):
+            if isinstance(op, Compute) and not op.issue_ns:
                 ended = self._compute(op, step)
                 if ended is not None:
                     yield ended
-            elif isinstance(op, Collective):
-                if op.stream is not None and not self._is_stream:
-                    self._start(op, op.stream, step)
-                elif op.rendezvous is not None:
-                    yield from self._run_joint(op, op.rendezvous, step)
-                else:
-                    batch = begin(op.transfers)
-                    if batch.done.callbacks is not None:
-                        yield batch.done
-                    if op.transfers:
-                        self._last_row = note(
-                            op,
-                            step,
-                            self.position,
-                            start_ns=batch.start_ns,
-                            end_ns=batch.end_ns,
-                            released_by=self._last_row,
-                        )
-            elif isinstance(op, Service):
-                ended = self._serve(op, step)
-                if ended is not None:
-                    yield ended
+            elif (
+                isinstance(op, Collective)
+                and op.rendezvous is None
+                and (self._is_stream or not (op.stream or op.issue_ns))
+            ):
+                batch = self._run_state.network.begin(op.transfers)
+                if batch.done.callbacks is not None:
+                    yield batch.done
+                self._note_batch(op, step, batch)
             else:
-                yield from self._await_stream(op, step)
+                yield from self._run_other(op, step)
+
+    def _run_other(self, op: Op, step: Step) -> Steps:
+        """Run an op that is neither kernels nor transfers of the lane alone, or that the host has to issue."""
+        if isinstance(op, Compute):
+            yield from self._run_issued(op, step)
+        elif isinstance(op, Service):
+            ended = self._serve(op, step)
+            if ended is not None:
+                yield ended
+        elif isinstance(op, AwaitStream):
+            yield from self._await_stream(op, step)
+        elif isinstance(op, HostWork):
+            self._host.work(op.work_ns, not_before_ns=self._env.now if op.waits else 0)
+        else:
+            if op.issue_ns and not self._is_stream:
+                yield from self._issue(op.issue_ns)
+            if op.stream is not None and not self._is_stream:
+                self._start(op, op.stream, step)
+            elif op.rendezvous is not None:
+                yield from self._run_joint(op, op.rendezvous, step)
+            else:
+                batch = self._run_state.network.begin(op.transfers)
+                if batch.done.callbacks is not None:
+                    yield batch.done
+                self._note_batch(op, step, batch)
+
+    def _note_batch(self, op: Collective, step: Step, batch: Batch) -> None:
+        """Record transfers of this lane alone that have ended."""
+        if op.transfers:
+            self._last_row = self._run_state.recorder.add_collective(
+                op,
+                step,
+                self.position,
+                start_ns=batch.start_ns,
+                end_ns=batch.end_ns,
+                released_by=self._last_row,
+            )
+
+    def _issue(self, issue_ns: int) -> Steps:
+        """Wait until the host has issued an op."""
+        issued_ns = self._host.work(issue_ns)
+        if issued_ns > self._env.now:
+            yield self._env.timeout(issued_ns - self._env.now)
+
+    def _run_issued(self, op: Compute, step: Step) -> Steps:
+        """Run kernels as the host issues them: in one piece as long as the host is ahead of the slowest rank."""
+        issued_ns = [self._host.work(issue_ns) for issue_ns in op.issue_ns]
+        first, num_kernels = 0, len(issued_ns)
+        while first < num_kernels:
+            if issued_ns[first] > self._env.now:
+                yield self._env.timeout(issued_ns[first] - self._env.now)
+            reached_ns, end = self._env.now, first
+            while end < num_kernels and issued_ns[end] <= reached_ns:
+                reached_ns += op.slowest_ns[end]
+                end += 1
+            ended = self._compute(self._run_state.part_of(op, first, end), step)
+            if ended is not None:
+                yield ended
+            first = end
 
     def _start(self, op: Collective, name: str, step: Step) -> None:
         """Start transfers on a stream."""
@@ -375,7 +428,8 @@ class Lane:
         self._last_row = first + last
         return self._env.timeout(int(end[last]) - now_ns)
 
-    def _send(self, send: Send, pass_: Pass) -> None:
+    def _send(self, send: Send, pass_: Pass) -> simpy.Event:
+        """Send the output of a pass to another stage; return the event of its end."""
         batch, released_by = self._run_state.network.begin((send.transfer,)), self._last_row
         target = self._run_state.receivers[send.target]
 
@@ -385,7 +439,7 @@ class Lane:
             row = self._run_state.recorder.add(
                 stage=self.stage,
                 lane=self.lane,
-                stream="p2p",
+                stream="comm" if send.blocks else "p2p",
                 kind="pp",
                 microbatch=pass_.microbatch,
                 chunk=pass_.chunk,
@@ -396,8 +450,11 @@ class Lane:
                 contention_ns=max(0, end_ns - start_ns - transfer.latency_ns - transfer.alone_ns),
                 latency_ns=transfer.latency_ns,
             )
+            if send.blocks:
+                self._last_row = self._run_state.recorder.latest([self._last_row, row])
             target.receive(send.key, row)
 
         if batch.done.callbacks is None:
             raise RuntimeError("a batch that has just begun cannot be processed")
         batch.done.callbacks.append(deliver)
+        return batch.done

@@ -25,7 +25,7 @@ from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.recorder import Recorder
 from sim.plan.folding import Folding
-from sim.plan.ops import ConcurrentPasses, ExpertTokens, Input, Op, Send, Transfer
+from sim.plan.ops import Compute, ConcurrentPasses, ExpertTokens, Input, Op, Send, Transfer
 from workloads.schedules import Pass, Schedule, Step
 
 __all__ = ["Plan", "RankCompute", "Receiver", "Rendezvous", "RunState"]
@@ -160,6 +160,14 @@ class RunState:
         self.expert_tokens: list[tuple[int, ExpertTokens]] = []
         self.expert_steps: list[tuple[LanePosition, Step]] = []
         self.plan_wall_s = 0.0
+        self._parts: dict[tuple[Compute, int, int], Compute] = {}
+
+    def part_of(self, op: Compute, first: int, end: int) -> Compute:
+        """Return the kernels of an op from `first` to before `end`; equal requests give the same op."""
+        key = (op, first, end)
+        if key not in self._parts:
+            self._parts[key] = op.part(first, end)
+        return self._parts[key]
 
     def count_tokens(self, position: LanePosition, step: Step, routed: int, computed: ExpertTokens | None) -> None:
         """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""

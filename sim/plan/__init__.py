@@ -5,8 +5,10 @@ Contents
 - `sim.plan.pipeline`, `passes`, `collective`: the plans of a model, of passes of given times, and of one collective.
 - `sim.plan.ops`: what a pass is made of.
 - `sim.plan.lowering`: a pass becomes operations; `layers`: those of a layer; `expert_block`: those of its experts;
-  `gradients`: those after the passes; `gradient_overlap`: those of gradients and parameters next to passes; `fsdp`:
-  those around layers; `expert_replicas`: those of experts that several ranks hold, or that move.
+  `context`: those of attention whose sequences are split over ranks; `gradients`: those after the passes;
+  `gradient_overlap`: those of gradients and parameters next to passes; `fsdp`: those around layers;
+  `expert_replicas`: those of experts that several ranks hold, or that move; `offload`: waits for copies to the host.
+- `sim.plan.host_lowering`: what the host does while a pass runs.
 - `sim.plan.expert_routing`: the tokens of each expert, and the ranks of the experts; `expert_router`: both with costs.
 - `sim.plan.costs`: all costs of a run; `kernel_costs`, `transfer_costs` and `exchange_costs`: those of kernels, of
   collectives and sends, and of all-to-alls; `gather_costs`: those of the collectives around sliced experts;

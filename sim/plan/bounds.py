@@ -74,7 +74,7 @@ def bounds_of(work: Work, *, num_dropped: int = 0) -> Bounds:
     flops -= 2.0 * model.num_expert_params * num_dropped / work.batches
     head_tokens = work.head_tokens * work.microbatches * work.mesh.dp
     flops += 2.0 * work.num_heads * model.num_embedding_params * head_tokens
-    peak = work.cluster.device.peak_flops_per_s(model.dtype) * work.mesh.world
+    peak = work.cluster.device.peak_flops_per_s(model.product_dtype) * work.mesh.world
     return Bounds(
         compute_s=passes * flops / peak,
         wires_s=_wires_s(work, num_dropped / work.batches) * len(work.kind.pass_kinds),
@@ -90,12 +90,12 @@ def all_reduce_wire_times_s(work: Work) -> dict[str, float]:
     ranks = work.mesh.tp_groups(0)[0]
     if work.mesh.strategy.tp == 1 or np.unique(work.cluster.node_of(ranks)).size == 1:
         return {}
-    num_bytes = float(work.tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
+    num_bytes = float(work.rank_tokens * work.microbatches * work.model.hidden * work.model.dtype_bytes)
     replicas = 2 if work.has_two_replicas else 1  # a microbatch visits one replica of the model
     most_layers = max(len(work.layers_of(stage)) for stage in range(work.mesh.num_stages)) / replicas
     times = {}
     for algorithm in ("hierarchical", "ring"):
-        costs = Costs(work.cluster, dtype=work.model.dtype, network=NetworkSettings(all_reduce=algorithm))
+        costs = Costs(work.cluster, dtype=work.model.base_dtype, network=NetworkSettings(all_reduce=algorithm))
         load = costs.transfers.collective("all_reduce", ranks, num_bytes, group=0).link_bytes
         on_nic = work.cluster.crosses_node[load.links]
         per_layer = (load.num_bytes / work.cluster.nominal_bytes_per_s[load.links])[on_nic].max()
@@ -116,8 +116,8 @@ def _wires_s(work: Work, num_dropped: float) -> float:
     ep_nodes = np.unique(work.cluster.node_of(ep_group)).size
     if model.num_moe_layers and ep_nodes > 1 and not mesh.replicates_tokens_over_tp:
         left = (ep_nodes - 1) / ep_nodes * _nodes_per_token(work, ep_nodes, num_dropped)
-        copies = float(work.batch_tokens * model.expert_hidden * model.dtype_bytes)
-        nic += 2 * model.num_moe_layers * copies * left / mesh.world
+        round_trip = float(work.batch_tokens * (work.dispatch_bytes + work.combine_bytes))
+        nic += model.num_moe_layers * round_trip * left / mesh.world
     return float(max(nic / cluster.exit_bytes_per_s, nvlink / cluster.in_node_bytes_per_s))
 
 

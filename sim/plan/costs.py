@@ -1,6 +1,7 @@
 """What kernels, collectives and exchanges cost in one run, and the logs of what they move."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from sim.plan.exchange_costs import ExchangeCosts
 from sim.plan.gather_costs import GatherCosts
@@ -8,7 +9,7 @@ from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import LoadLog, PairLog
 from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
 from topology.cluster import Cluster
-from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
+from workloads.collectives.settings import ALL_TO_ALLS, DEFAULT_NETWORK, NetworkSettings
 
 __all__ = ["Costs"]
 
@@ -45,6 +46,7 @@ class Costs:
         if sms is None:
             sms = exchange_sms(network)
         self.cluster = cluster
+        self._fidelity = network.fidelity
         self.is_random = is_random
         self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes)
         self.pairs = PairLog()
@@ -63,3 +65,8 @@ class Costs:
         )
         self.num_sms = cluster.device.num_sms if sms else None
         """SMs of a rank, where transfers take some; None where none does."""
+
+    @cached_property
+    def head_exchanges(self) -> ExchangeCosts:
+        """Prices of the all-to-alls of context parallelism, which are NCCL's, whatever dispatch and combine are."""
+        return ExchangeCosts(self.cluster, algorithm=ALL_TO_ALLS["direct"], fidelity=self._fidelity, pairs=self.pairs)

@@ -35,8 +35,8 @@ from sim.plan.costs import Costs
 from sim.plan.expert_router import RoutedLayer
 from sim.plan.kernel_costs import Block
 from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
-from workloads.kernels import Kernel
-from workloads.layers import backward_of, expert_block, norm_of, permute, router_block, shared_expert_block
+from workloads.kernels import Kernel, backward_of
+from workloads.layers import expert_block, norm_of, permute, router_block, shared_expert_block
 
 __all__ = ["ExpertBlock"]
 
@@ -67,7 +67,7 @@ class ExpertBlock:
         model, owned = self._work.model, routed.owned_tokens
         copies, returned = (permute(model, float(owned * model.top_k), is_inverse=inverse) for inverse in (False, True))
         before = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
-        ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), copies])]
+        ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), *self._dispatch_casts(routed), copies])]
         ops += _exchange("ep_combine", routed, routed.dispatch)
         ops += _exchange("ep_combine", routed, routed.gather)
         ops.append(self._experts(routed, is_backward=True))
@@ -96,6 +96,13 @@ class ExpertBlock:
             )
         return kernels
 
+    def _dispatch_casts(self, routed: RoutedLayer) -> list[Kernel]:
+        """Return what casts the tokens, or the gradients of their results, that are sent to experts."""
+        model = self._work.model
+        if not routed.dispatch:
+            return []
+        return model.formats.dispatch_casts("other_compute", routed.owned_tokens, model.expert_hidden)
+
     def _before_experts(self, routed: RoutedLayer, *, is_recomputed: bool) -> Op:
         """Return router, shared experts and permutation, on the ranks that own the tokens."""
         num_routed = 0 if is_recomputed else routed.num_routed
@@ -105,7 +112,8 @@ class ExpertBlock:
             shared = shared_expert_block(
                 model.moe_ffn, owned, tp=self._work.mesh.strategy.tp if self._work.has_replicated_tokens else 1
             )
-            kernels = [*router_block(model.moe_ffn, owned), *shared, permute(model, self._copies(routed))]
+            casts = self._dispatch_casts(routed)
+            kernels = [*router_block(model.moe_ffn, owned), *shared, *casts, permute(model, self._copies(routed))]
             self._before[key] = self._compute(routed, kernels, tokens_routed=num_routed)
         before = self._before[key]
         if is_recomputed or not (routed.num_dropped or routed.num_padded or routed.num_rerouted):

@@ -111,7 +111,9 @@ class ExpertReplicas:
         """Return what a rank receives for each parameter of a relocated expert."""
         work = self._work
         parts = work.sharding.num_shards(work.mesh.expert_dp_groups(stage).shape[1])
-        weight_bytes = work.model.dtype_bytes / (parts if work.sharding.weights else 1)
+        weight_bytes = (work.model.dtype_bytes if work.kind.trains else work.model.weight_bytes) / (
+            parts if work.sharding.weights else 1
+        )
         if not work.kind.trains:
             return weight_bytes
         return weight_bytes + work.precision.optimizer_bytes / parts

@@ -5,7 +5,7 @@ Model
     copies of tokens of a source for an expert
         less what is beyond its capacity, with padding      workloads.routing.capacity
         spread over the slots that hold the expert          workloads.placement
-    bytes [source, rank] = copies for slots of the rank * hidden * dtype_bytes
+    bytes [source, rank] = copies for slots of the rank * bytes of a token there, or back
 
 Layers of a pass, and the microbatches that come next, are drawn and priced in one batch: a call of numpy costs a
 microsecond whatever its arrays hold. No figure depends on which layers and microbatches form a batch.
@@ -231,17 +231,28 @@ class ExpertRouter:
         work, exchanges = self.work, self.costs.exchanges
         if work.network.all_to_all_algorithm.relays_by_node:
             tokens = self._distinct_tokens(per_slot.reshape(*per_slot.shape[:2], -1), group, drawn)
-            return exchanges.relayed_trips(senders, group, tokens, group=group_number)
-        matrices = per_slot.sum(axis=3) * float(work.model.expert_hidden * work.model.dtype_bytes)
-        return exchanges.round_trips(senders, group, matrices, group=group_number)
+
+            def trips(num_bytes: float) -> list[tuple[Transfer, Transfer]]:
+                sized = Tokens(to_ranks=tokens.to_ranks * num_bytes, to_nodes=tokens.to_nodes * num_bytes)
+                return exchanges.relayed_trips(senders, group, sized, group=group_number)
+        else:
+            copies = per_slot.sum(axis=3)
+
+            def trips(num_bytes: float) -> list[tuple[Transfer, Transfer]]:
+                return exchanges.round_trips(senders, group, copies * num_bytes, group=group_number)
+
+        there = trips(work.dispatch_bytes)
+        if work.dispatch_bytes == work.combine_bytes:
+            return there
+        back = trips(work.combine_bytes)
+        return [(sent, returned) for (sent, _), (_, returned) in zip(there, back, strict=True)]
 
     def _gathers(self, position: LanePosition, on_hosts: NDArray[np.int64]) -> list[Trip]:
         """Return the gathers around the experts of N draws, of tokens in slots of hosts [N, H, C]; none without any."""
         work, (stage, lane) = self.work, position
-        of_token = float(work.model.hidden * work.model.dtype_bytes)
-        if work.gathers_tokens:
+        if work.gathers_tokens:  # before the router, and before a projection to the latent of experts
             ranks = work.mesh.lanes(stage)[lane]
-            num_bytes = work.owned_tokens * ranks.size * of_token
+            num_bytes = float(work.owned_tokens * ranks.size * work.model.hidden * work.model.dtype_bytes)
             of_lane = (
                 (self.costs.transfers.collective(operation, ranks, num_bytes, group=lane),)
                 for operation in ("all_gather", "reduce_scatter")
@@ -249,9 +260,12 @@ class ExpertRouter:
             return [cast("Trip", tuple(of_lane))] * len(on_hosts)
         if work.mesh.strategy.etp == 1 or work.has_replicated_tokens:
             return []
-        groups = work.mesh.etp_groups_of_lane(stage, lane)
+        groups, of_copy = (
+            work.mesh.etp_groups_of_lane(stage, lane),
+            float(work.model.expert_hidden * work.model.dtype_bytes),
+        )
         return self.costs.gathers.trips(
-            groups, on_hosts.sum(axis=2) * of_token, mean_bytes=work.copies_per_host * of_token, group=lane
+            groups, on_hosts.sum(axis=2) * of_copy, mean_bytes=work.copies_per_host * of_copy, group=lane
         )
 
     def _distinct_tokens(self, by_slot: NDArray[np.int64], group: Ranks, drawn: "_Draws") -> Tokens:
@@ -263,8 +277,8 @@ class ExpertRouter:
         every = 1 if limit is None or slots[0] is None else len(slots)  # layers with equal slots go together
         chances = None if limit is None else chances_of_nodes(work, drawn.layers, drawn.microbatches, num_nodes)
 
-        def bytes_to(owner: Ranks) -> NDArray[np.float64]:
-            """Return the bytes of different tokens from each source to each owner of slots. Shape [N, S, owners]."""
+        def tokens_to(owner: Ranks) -> NDArray[np.float64]:
+            """Return the different tokens from each source to each owner of slots. Shape [N, S, owners]."""
             of_layers = [
                 distinct_tokens(
                     by_slot[nth::every],
@@ -277,11 +291,9 @@ class ExpertRouter:
                 )
                 for nth in range(every)
             ]
-            return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1) * float(
-                work.model.expert_hidden * work.model.dtype_bytes
-            )
+            return np.stack(of_layers, axis=1).reshape(*by_slot.shape[:2], -1)
 
-        return Tokens(to_ranks=bytes_to(rank_of_slot), to_nodes=bytes_to(node[rank_of_slot]))
+        return Tokens(to_ranks=tokens_to(rank_of_slot), to_nodes=tokens_to(node[rank_of_slot]))
 
     def _home_nodes(self, slots: Ranks | None, num_nodes: int) -> Ranks:
         """Return the node that would hold the expert of each slot, were experts placed in order. Shape [R C]."""

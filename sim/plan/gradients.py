@@ -43,7 +43,13 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Transfer
 from workloads.layers import optimizer_step
-from workloads.memory import StageParameters, layer_params_per_rank, optimized_params_per_rank, params_per_rank
+from workloads.memory import (
+    StageParameters,
+    layer_params_per_rank,
+    optimized_params_per_rank,
+    params_of_layers,
+    params_per_rank,
+)
 from workloads.schedules import Pass
 
 __all__ = ["GradientLowering"]
@@ -148,7 +154,10 @@ class GradientLowering:
                 params=self._stage_params(stage),
                 bytes_per_param=work.model.dtype_bytes,
             )
-        return ops
+        casts = work.model.formats.weight_casts(
+            float(params_of_layers(work.model, work.mesh, work.stage_parameters(stage)))
+        )
+        return [*ops, self._costs.kernels.compute(casts, work.mesh.lane_size)] if casts else ops
 
     def transfers(self, stage: int) -> list[Transfer]:
         """Return all that the data-parallel replicas of a stage exchange, as if it were all after the last pass.

@@ -47,7 +47,7 @@ class KernelCosts:
         self._trains = gradient_bytes is not None
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
         self._is_random = is_random
-        self._by_tokens: dict[tuple[int, int, bool], NDArray[np.int64]] = {}
+        self._by_tokens: dict[Hashable, NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
@@ -144,7 +144,7 @@ class KernelCosts:
             return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
         key: Hashable = (kernel, num_ranks)
         if isinstance(kernel, GroupedGemm):
-            key = (kernel.tokens.tobytes(), kernel.tokens.shape, kernel.n, kernel.k, kernel.weight_gradient)
+            key = (*_shape_of(kernel), kernel.tokens.tobytes(), kernel.tokens.shape)
         elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
             key = (kernel.operation, kernel.width, kernel.is_backward, kernel.num_bytes.tobytes())
         if key not in self._prices:
@@ -184,7 +184,7 @@ class KernelCosts:
         return device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype, output_bytes=moved)
 
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        device, dtype = self._device, self._dtype
+        device, dtype = self._device, kernel.dtype or self._dtype
         if kernel.weight_gradient:
             sums = self._sum_bytes
             return device.grouped_weight_gradient_time_s(tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums)
@@ -192,13 +192,18 @@ class KernelCosts:
 
     def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
         """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""
-        tokens, key = kernel.tokens[:, 0], (kernel.n, kernel.k, kernel.weight_gradient)
+        tokens, key = kernel.tokens[:, 0], _shape_of(kernel)
         most = int(tokens.max(initial=0))
         known = self._by_tokens.get(key)
         if known is None or known.size <= most:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
             known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
         return known[tokens]
+
+
+def _shape_of(kernel: GroupedGemm) -> tuple[object, ...]:
+    """Return all of a grouped product but its tokens."""
+    return (kernel.n, kernel.k, kernel.weight_gradient, kernel.dtype)
 
 
 def makes_weight_gradient(kernel: Kernel) -> bool:

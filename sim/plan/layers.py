@@ -29,15 +29,18 @@ Megatron-LM, megatron/core/tensor_parallel/layers.py, `LinearWithGradAccumulatio
 from collections.abc import Sequence
 
 from sim.build.work import Work
+from sim.plan.context import ContextLowering
 from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.kernel_costs import makes_weight_gradient
 from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op
+from workloads.blocks.core import MixerKernels
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
-from workloads.kernels import Kernel
-from workloads.layers import attention_block, backward_of, dense_ffn_block, mtp_projection_block, norm_of
+from workloads.blocks.recompute import Recompute
+from workloads.kernels import Kernel, backward_of
+from workloads.layers import attention_block, dense_ffn_block, mtp_projection_block, norm_of
 
 __all__ = ["TP_STREAM", "LayerLowering"]
 
@@ -50,7 +53,7 @@ class LayerLowering:
 
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
-        self._experts = ExpertBlock(work, costs)
+        self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
         self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
@@ -59,7 +62,7 @@ class LayerLowering:
         if ffn is None:
             return list(ops)
         if isinstance(ffn, DenseFfn):
-            return ops + self._bracket(position, layer, self._dense_ffn(ffn))
+            return ops + self._bracket(position, layer, [self._compute(layer, self._dense_ffn(ffn))])
         routed = self._router.route(position, layer, microbatch)
         return ops + self._experts.forward(routed, is_recomputed=is_recomputed)
 
@@ -77,15 +80,11 @@ class LayerLowering:
         elif blocks.ffn is not None:
             ffn = self._dense_ffn(blocks.ffn)
             if recompute.recomputes("mlp"):
-                ops += self._bracket(position, layer, ffn)
+                ops += self._bracket(position, layer, [self._compute(layer, ffn)])
             norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
             ops += self.backward_bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
-            attention = self._attention(blocks.attention)
-            work, mixer = self._work, blocks.attention
-            kernels = mixer.kernels(work.tokens, work.sequence_length, tp=work.mesh.strategy.tp)
-            recomputed = [*self._recomputed_norm(attention), *mixer.recomputed_kernels(recompute, kernels)]
-            ops += self.backward_bracket(position, layer, [*recomputed, *backward_of(attention)])
+            ops += self._attention_backward(position, layer, blocks.attention, recompute)
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops
@@ -93,24 +92,35 @@ class LayerLowering:
     def tp_collective(
         self, position: LanePosition, operation: str, *, layer: int = NO_LAYER, stream: str | None = None
     ) -> Collective:
-        """Return a collective of a microbatch's activations over each TP group of a lane."""
+        """Return a collective of a microbatch's activations over each TP group of a lane.
+
+        What is gathered before a layer's block is the operand of its first product, in fp8 where a recipe says so.
+        """
+        is_operand = operation == "all_gather" and layer != NO_LAYER
+        num_bytes = self._work.gathered_bytes if is_operand else self._work.activation_bytes
         groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
-        transfers = self._costs.transfers.collectives(operation, groups, self._work.activation_bytes)
+        transfers = self._costs.transfers.collectives(operation, groups, num_bytes)
         return Collective(kind="tp", layer=layer, transfers=transfers, stream=stream)
 
     def backward_bracket(
-        self, position: LanePosition, layer: int, kernels: Sequence[Kernel], *, gathers_gradient: bool = True
+        self,
+        position: LanePosition,
+        layer: int,
+        kernels: Sequence[Kernel],
+        *,
+        gathers_gradient: bool = True,
+        first: Sequence[Op] = (),
     ) -> list[Op]:
         """Return the backward kernels of a block with its collectives over TP.
 
         Under sequence parallelism the block first gathers the gradient of its result, unless that is whole
-        (`gathers_gradient` False: that of the logits).
+        (`gathers_gradient` False: that of the logits). The ops `first` are the block's own, before its `kernels`.
         """
         if self._work.mesh.strategy.tp == 1:
-            return [self._compute(layer, kernels)]
+            return [*first, self._compute(layer, kernels)]
         by_weight = max(at for at, kernel in enumerate(kernels) if makes_weight_gradient(kernel))
         before, by_input, after = kernels[: by_weight - 1], kernels[by_weight - 1], kernels[by_weight + 1 :]
-        ops: list[Op] = [self._compute(layer, before)] if before else []
+        ops = [*first, *([self._compute(layer, before)] if before else [])]
         if self._work.mesh.sp:
             ops = [self.tp_collective(position, "all_gather", layer=layer)] * gathers_gradient + ops
             ops.append(self.tp_collective(position, "all_gather", layer=layer, stream=TP_STREAM))
@@ -132,7 +142,7 @@ class LayerLowering:
             if blocks.is_mtp:
                 ops.append(self._compute(layer, self._projection(blocks)))
             if blocks.attention is not None:
-                ops += self._bracket(position, layer, self._attention(blocks.attention))
+                ops += self._attention_forward(position, layer, blocks.attention)
             self._attention_ops[key] = ops
         return self._attention_ops[key]
 
@@ -150,31 +160,48 @@ class LayerLowering:
 
     def _norm_tokens(self) -> int:
         """Tokens that a rank's norms see."""
-        return self._work.tokens // self._work.mesh.strategy.tp if self._work.mesh.sp else self._work.tokens
-
-    def _attention(self, attention: Mixer) -> list[Kernel]:
         work = self._work
-        return attention_block(
-            attention,
-            work.tokens,
-            work.sequence_length,
-            tp=work.mesh.strategy.tp,
-            norm_tokens=self._norm_tokens(),
-        )
+        return work.rank_tokens // work.mesh.strategy.tp if work.mesh.sp else work.rank_tokens
+
+    def _attention_forward(self, position: LanePosition, layer: int, attention: Mixer) -> list[Op]:
+        """Return the ops of a layer's attention in a forward pass."""
+        block, kernels = self._attention(attention)
+        if self._work.context.size == 1:
+            return self._bracket(position, layer, [self._compute(layer, block)])
+        first = block[: -len(kernels.all)]
+        return self._bracket(position, layer, self._context.forward(position, layer, attention, kernels, first=first))
+
+    def _attention_backward(
+        self, position: LanePosition, layer: int, attention: Mixer, recompute: Recompute
+    ) -> list[Op]:
+        """Return the ops of a layer's attention in a backward pass, with what is recomputed first."""
+        block, kernels = self._attention(attention)
+        recomputed = [*self._recomputed_norm(block), *attention.recomputed_kernels(recompute, kernels)]
+        if self._work.context.size == 1:
+            return self.backward_bracket(position, layer, [*recomputed, *backward_of(block)])
+        first = self._context.backward(position, layer, attention, kernels, recomputed=recomputed)
+        before_core = block[: -len([*kernels.core, *kernels.after])]
+        return self.backward_bracket(position, layer, backward_of(before_core), first=first)
+
+    def _attention(self, attention: Mixer) -> tuple[list[Kernel], MixerKernels]:
+        """Return the kernels of a block of attention, and those of the attention alone."""
+        work, tp = self._work, self._work.mesh.strategy.tp
+        tokens, length = work.rank_tokens, work.sequence_length
+        block = attention_block(attention, tokens, length, tp=tp, norm_tokens=self._norm_tokens())
+        return block, attention.kernels(tokens, length, tp=tp)
 
     def _dense_ffn(self, ffn: DenseFfn) -> list[Kernel]:
         work = self._work
-        return dense_ffn_block(ffn, work.tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
+        return dense_ffn_block(ffn, work.rank_tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
 
-    def _bracket(self, position: LanePosition, layer: int, kernels: Sequence[Kernel]) -> list[Op]:
-        """Return a block between its collectives over TP."""
-        compute = self._compute(layer, kernels)
+    def _bracket(self, position: LanePosition, layer: int, ops: list[Op]) -> list[Op]:
+        """Return the ops of a block between its collectives over TP."""
         if self._work.mesh.strategy.tp == 1:
-            return [compute]
+            return ops
         if not self._work.mesh.sp:
-            return [compute, self.tp_collective(position, "all_reduce", layer=layer)]
+            return [*ops, self.tp_collective(position, "all_reduce", layer=layer)]
         return [
             self.tp_collective(position, "all_gather", layer=layer),
-            compute,
+            *ops,
             self.tp_collective(position, "reduce_scatter", layer=layer),
         ]

@@ -18,7 +18,8 @@ stands on the same stage. Time on a degraded GPU is the device's over the GPU's 
 
 Assumptions
 -----------
-Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
+Of context-parallel ranks the first has the last tokens of a prefill; the others are taken to compute the head of as
+many. Experts that serve other stages (the spanning convention) make both gradients at once, in B. The gradient of the
 embedding stays in B. All kernels of a slow GPU are slower alike, whether they wait for arithmetic or for memory.
 """
 
@@ -36,11 +37,13 @@ from sim.plan.expert_router import ExpertRouter
 from sim.plan.fsdp import FsdpLowering
 from sim.plan.gradient_overlap import GradientOverlap
 from sim.plan.gradients import GradientLowering
+from sim.plan.host_lowering import HostLowering
 from sim.plan.layers import LayerLowering
+from sim.plan.offload import wait_for_copy
 from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
 from workloads.collectives import OPERATIONS
-from workloads.kernels import Kernel
-from workloads.layers import backward_of, embedding_backward, embedding_block, head_block
+from workloads.kernels import Kernel, backward_of
+from workloads.layers import embedding_backward, embedding_block, head_block
 from workloads.schedules import Pass, PipelineOrder
 
 __all__ = ["Lowering", "slow_down"]
@@ -70,6 +73,7 @@ class Lowering:
         self.gradients = GradientLowering(work, costs)
         self.overlap = None if order is None else GradientOverlap(work, self.gradients, order)
         self._fsdp = None if work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients)
+        self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
@@ -87,7 +91,9 @@ class Lowering:
             ops = self.gradients.with_sharding(position, pass_, ops, is_split=is_split, lanes=self._running_lanes())
         if self.overlap is not None and (self.overlap.reduces or self.overlap.gathers):
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
-        return (*self._relocation(position, pass_), *ops) if self.work.placement.moves else ops
+        if self.work.placement.moves:
+            ops = (*self._relocation(position, pass_), *ops)
+        return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
 
     def chunk_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
         """Return the ops of a pass through a model chunk, without exchanges between replicas or stages."""
@@ -110,7 +116,8 @@ class Lowering:
         if self.overlap is not None and self.overlap.reduces:
             ops += self.overlap.reduction(position, lanes)
         ops += self.expert_replicas.sum_gradients(position)
-        return self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
+        found = self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
+        return found if self._host is None else self._host.after_passes(found)
 
     # ---- private: passes -----------------------------------------------------------------------------------------
 
@@ -130,7 +137,8 @@ class Lowering:
         ops += self._embedding(position) if chunk == work.embedding_chunk else []
         for layer in work.layers_of_model_chunk(chunk):
             ops += self._embedding(position) if work.model.is_mtp_layer(layer) else []
-            ops += self.layers.forward(position, layer, pass_.microbatch)
+            of_layer = self.layers.forward(position, layer, pass_.microbatch)
+            ops += [*of_layer, *wait_for_copy(work, layer, of_layer)]
         for _ in range(work.num_heads if chunk == work.head_chunk else 0):
             ops += self._head(position)
         return [op for op in ops if not _is_empty(op)]
@@ -142,7 +150,8 @@ class Lowering:
         for _ in range(work.num_heads if chunk == work.head_chunk else 0):
             ops += self._head_backward(position)
         for layer in reversed(work.layers_of_model_chunk(chunk)):
-            ops += self.layers.backward(position, layer, pass_.microbatch)
+            of_layer = self.layers.backward(position, layer, pass_.microbatch)
+            ops += [*of_layer, *wait_for_copy(work, layer, of_layer)]
             ops += self._embedding_backward(position) if work.model.is_mtp_layer(layer) else []
         ops += self._embedding_backward(position) if chunk == work.embedding_chunk else []
         return [op for op in ops if not _is_empty(op)]
@@ -163,7 +172,7 @@ class Lowering:
 
     def _embedding(self, position: LanePosition) -> list[Op]:
         """Return the look-up of embeddings, which TP splits by the vocabulary and sums."""
-        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.tokens))]
+        ops: list[Op] = [self._compute(embedding_block(self.work.model, self.work.rank_tokens))]
         return ops + self._over_tp(position, "reduce_scatter" if self.work.mesh.sp else "all_reduce")
 
     def _embedding_backward(self, position: LanePosition) -> list[Op]:
@@ -173,7 +182,7 @@ class Lowering:
     def _embedding_gradient(self) -> list[Kernel]:
         work = self.work
         gradient_bytes = work.precision.gradient_bytes
-        return embedding_backward(work.model, work.tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
+        return embedding_backward(work.model, work.rank_tokens, tp=work.mesh.strategy.tp, gradient_bytes=gradient_bytes)
 
     def _head(self, position: LanePosition) -> list[Op]:
         """Return the output head; sequence parallelism has split the tokens of which training's head needs all."""
@@ -187,7 +196,7 @@ class Lowering:
 
     def _head_kernels(self) -> list[Kernel]:
         work = self.work
-        return head_block(work.model, work.head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
+        return head_block(work.model, work.rank_head_tokens, tp=work.mesh.strategy.tp, has_loss=work.kind.trains)
 
     def _compute(self, kernels: list[Kernel]) -> Op:
         return self.costs.kernels.compute(kernels, self.work.mesh.lane_size)

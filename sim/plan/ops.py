@@ -6,14 +6,15 @@ A pass is a list of ops that a lane runs one after another:
 - `Collective`: transfers of groups inside the lane, or (with `rendezvous`) of groups over several lanes; with `stream`
   the lane only starts the transfers and goes on;
 - `AwaitStream`: the lane waits for what it has started on a stream;
-- `Service`: expert kernels on ranks that may belong to other stages, first come first served.
+- `Service`: expert kernels on ranks that may belong to other stages, first come first served;
+- `HostWork`: the host works, and may first wait until the lane has come here.
 
 A pair of passes is such a list for each of the two (`ConcurrentPasses`).
 """
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ __all__ = [
     "Compute",
     "ConcurrentPasses",
     "Flows",
+    "HostWork",
     "Input",
     "LanePosition",
     "Op",
@@ -211,6 +213,8 @@ class Compute:
     """Copies of tokens that the router here sends to another expert, for their own has no room."""
     tokens_padded: int = 0
     """Empty rows that experts compute in addition to those copies."""
+    issue_ns: tuple[int, ...] = ()
+    """Time of the host to issue each kernel; empty: none."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
     slowest: int = field(init=False)
@@ -224,6 +228,13 @@ class Compute:
         object.__setattr__(self, "total_ns", total_ns)
         object.__setattr__(self, "slowest", slowest)
         object.__setattr__(self, "slowest_ns", tuple(int(kernel.duration_ns[slowest]) for kernel in self.kernels))
+
+    def part(self, first: int, end: int) -> "Compute":
+        """Return the kernels from `first` to before `end`, as they are when issued; tokens count in the first part."""
+        kernels = self.kernels[first:end]
+        if first == 0:
+            return replace(self, kernels=kernels, issue_ns=())
+        return Compute(kernels=kernels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +266,8 @@ class Collective:
     for them."""
     label: Hashable = None
     """Name by which an `AwaitStream` finds this collective on its stream, in this pass or a later one."""
+    issue_ns: int = 0
+    """Time of the host to issue it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -268,6 +281,18 @@ class AwaitStream:
     label: Hashable = None
     """Label of the collective, which must have been started; None: the last that this lane has started there, if it has
     started any (of a pair of passes: that this pass or a step before the pair has started)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HostWork:
+    """The host works before it issues what follows."""
+
+    layer: int
+    """Layer, or NO_LAYER."""
+    work_ns: int = 0
+    """Time that it works."""
+    waits: bool = False
+    """Whether the host first waits until the lane has come here: it loses its lead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -290,16 +315,18 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Send:
-    """A transfer that nobody on the sending side waits for."""
+    """A transfer to another stage; nobody on the sending side waits for it, unless it blocks."""
 
     target: tuple[int, int]
     """(stage, lane) that receives."""
     key: Input
     """Output of a pass that the transfer carries."""
     transfer: Transfer
+    blocks: bool = False
+    """Whether the sender goes on only when the transfer has ended."""
 
 
-Op = Compute | Collective | AwaitStream | Service
+Op = Compute | Collective | AwaitStream | HostWork | Service
 """What a lane runs."""
 
 

@@ -17,16 +17,13 @@ from sim.build.work import Work
 from sim.plan.costs import Costs
 from sim.plan.folding import Folding, equivalent_lanes
 from sim.plan.lowering import Lowering
+from sim.plan.offload import alone_ns
 from sim.plan.ops import (
-    AwaitStream,
-    Collective,
-    Compute,
     ConcurrentPasses,
     Input,
     LanePosition,
     Op,
     Send,
-    Service,
     inputs_of,
     target_of,
 )
@@ -55,7 +52,7 @@ class PipelinePlan:
         self.work = work
         self.costs = Costs(
             cluster,
-            dtype=work.model.dtype,
+            dtype=work.model.base_dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
@@ -126,11 +123,12 @@ class PipelinePlan:
             return ()
         model_chunk = work.chunk_layout.model_chunk_of(stage, pass_.chunk)
         num_states = work.num_hidden_states_after(model_chunk if pass_.kind == "F" else model_chunk - 1)
-        num_bytes = num_states * work.tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
+        num_bytes = num_states * work.rank_tokens * work.model.hidden * work.model.dtype_bytes / work.mesh.strategy.tp
         transfer = self.costs.transfers.send(
             self.lane_ranks[stage, lane], self.lane_ranks[target, lane], num_bytes, group=lane
         )
-        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer),)
+        blocks = not work.runtime.overlap_p2p
+        return (Send(target=(target, lane), key=Input(stage, *pass_), transfer=transfer, blocks=blocks),)
 
     def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""
@@ -161,11 +159,11 @@ class PipelinePlan:
             chunks = [work.layers_of_model_chunk(chunk) for chunk in range(len(work.chunk_layers))]
         kept = sum(
             activation_bytes_per_microbatch(
-                work.model, work.mesh, chunk, work.tokens, work.recompute, sequence_length=work.sequence_length
+                work.model, work.mesh, chunk, work.rank_tokens, work.recompute, sequence_length=work.sequence_length
             )
             for chunk in chunks
         )
-        return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.tokens)) / kept
+        return sum(weight_pass_bytes_per_microbatch(work.model, work.mesh, layers, work.rank_tokens)) / kept
 
     def _link_map(self, lane: int) -> NDArray[np.intp]:
         """Return the link of `lane` at the position of each link of the lane that runs for `lane`. Shape [L]."""
@@ -182,32 +180,10 @@ class PipelinePlan:
             chunks = range(self.work.visits_of_stage)
             took = [
                 sum(
-                    _alone_ns(self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True))
+                    alone_ns(self.lowering.chunk_ops(LanePosition(stage, 0), Pass(kind, 0, chunk), is_split=True))
                     for chunk in chunks
                 )
                 for kind in "FBW"
             ]
             found.append(StageTimes(forward_ns=took[0], backward_ns=took[1], weight_ns=took[2]))
         return tuple(found)
-
-
-def _alone_ns(ops: Sequence[Op]) -> int:
-    """Return how long ops take one after another when nothing else runs, but for what runs on streams next to them."""
-    lane_ns, stream_ns = 0, dict[str, int]()
-    for op in ops:
-        if isinstance(op, AwaitStream):
-            lane_ns = max(lane_ns, stream_ns.get(op.stream, 0))
-        elif isinstance(op, Collective) and op.stream is not None:
-            stream_ns[op.stream] = max(lane_ns, stream_ns.get(op.stream, 0)) + _duration_ns(op)
-        else:
-            lane_ns += _duration_ns(op)
-    return lane_ns
-
-
-def _duration_ns(op: Compute | Collective | Service) -> int:
-    """Return how long an op takes when nothing else runs."""
-    if isinstance(op, Compute):
-        return int(op.total_ns.max())
-    if isinstance(op, Collective):
-        return max((transfer.latency_ns + transfer.alone_ns for transfer in op.transfers), default=0)
-    return int(op.duration_ns.max(initial=0))

@@ -48,8 +48,8 @@ OUTPUT_NAMES: Final = {
 }
 """Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
 
-VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png"}
-"""Content of each file in the folder of a validation -> the file's name."""
+VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
+"""Content of each file in the folder of a validation -> the file's name; the order only where strategies are ranked."""
 
 STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
 """Content of each file in the folder of a stress test -> the file's name."""
@@ -96,7 +96,15 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     from sim.report.charts.validation import draw_validation  # noqa: PLC0415  # matplotlib
 
     title = f"Validation: {', '.join(data['suites'])}"
-    return _write_study(data, folder, VALIDATION_NAMES, lambda path: draw_validation(data, path, title=title))
+    names = {key: name for key, name in VALIDATION_NAMES.items() if key != "order"}
+    written = _write_study(data, folder, names, lambda path: draw_validation(data, path, title=title))
+    if not data.get("groups"):
+        return written
+    from sim.report.charts.ranking import draw_rankings  # noqa: PLC0415  # matplotlib
+
+    path = folder / VALIDATION_NAMES["order"]
+    write_whole(path, lambda target: draw_rankings(data["groups"], target))
+    return written | {"order": str(path)}
 
 
 def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -56,6 +56,7 @@ CATALOG: dict[str, Metric] = {
         exposed_pp_fraction | ratio | the same over the step time
         exposed_ep_moves_s | s | copies of experts to where a new plan has them, on the path
         exposed_dp_s | s | gradient reduction on the path
+        exposed_cp_s | s | what context parallelism exchanges around attention, on the path
         tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
         imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, mean over layers, microbatches

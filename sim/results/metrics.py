@@ -104,6 +104,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], quantities: RunQua
         "exposed_pp_s": exposed["pp"] / 1e9,
         "exposed_pp_fraction": exposed["pp"] / trace.step_ns,
         "exposed_dp_s": exposed["dp"] / 1e9,
+        "exposed_cp_s": exposed["cp"] / 1e9,
         "tp_fraction": _share(stages_ns, ("tp",)),
         "ep_fraction": _share(stages_ns, ("ep_dispatch", "ep_combine")),
         "imbalance_max_over_mean": quantities.imbalance_max_over_mean,

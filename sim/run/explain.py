@@ -47,8 +47,10 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     params = max(sum(params_per_rank(work.model, work.mesh, stage)) for stage in stages)
     state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
-    sequences, tp = work.sequences // work.mesh.dp, work.mesh.strategy.tp
-    cache = max(kv_cache_bytes(work.model, stage.layers, sequences, work.sequence_length, tp) for stage in stages)
+    sequences, s = work.sequences // work.mesh.dp, work.mesh.strategy
+    cache = max(
+        kv_cache_bytes(work.model, stage.layers, sequences, work.sequence_length, s.tp, cp=s.cp) for stage in stages
+    )
     stream = sequences * work.sequence_length * work.model.hidden * work.model.dtype_bytes
     return (
         f"{line}; a whole batch has {format_quantity(cache, 'bytes')} of KV cache and an unsharded hidden state of "

@@ -172,7 +172,7 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
         model_flops=flops_multiple * (layer_flops + head_flops),
         model_flops_causal=flops_multiple * (layer_flops_causal + head_flops),
         recomputed_flops=recomputed,
-        peak_flops_per_s=work.cluster.device.peak_flops_per_s(model.dtype) * work.mesh.world,
+        peak_flops_per_s=work.cluster.device.peak_flops_per_s(model.product_dtype) * work.mesh.world,
         num_params=model.num_params,
         num_active_params=model.num_active_params,
         num_params_per_gpu=max(sum(params_per_rank(model, work.mesh, stage)) for stage in stages),

@@ -47,7 +47,7 @@ from sim.build.work import CollectiveWork, Work
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.run_state import Plan
 from sim.errors import SimulationError
-from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, Op
+from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, HostWork, Op
 from sim.results.quantities import format_quantity
 from workloads.blocks.ffn import DenseFfn
 from workloads.collectives import OPERATIONS
@@ -261,6 +261,8 @@ def _check(
 
 def _events_of(op: Op) -> int:
     """Return the events that an op makes; a collective on a stream ends in a process of its own."""
+    if isinstance(op, Compute):
+        return max(1, len(op.issue_ns))
     if not isinstance(op, Collective):
         return 1
     return 1 + 2 * len(op.transfers) + (0 if op.stream is None else 2)
@@ -270,7 +272,7 @@ def _rows_of(op: Op) -> int:
     """Return the rows of the trace that an op makes."""
     if isinstance(op, Compute):
         return len(op.kernels)
-    if isinstance(op, AwaitStream):
+    if isinstance(op, AwaitStream | HostWork):
         return 1
     return len(op.transfers) if isinstance(op, Collective) else op.ranks.size
 

@@ -5,7 +5,7 @@ Model
     buffers   send and receive buffers of a microbatch, and of each copy of a token as it leaves and as it arrives on
               the hottest ranks, with padding and without what is dropped; the activations of a recomputed layer, as
               long as they exist; the gradients inside of the block whose backward pass needs most; layers that ZeRO 2
-              and 3 hold whole
+              and 3 hold whole; what context parallelism adds while attention runs (`workloads.context_parallel`)
     experts   copies of tokens that arrived: of a microbatch of one lane, or where experts serve all stages of all lanes
     logits    of a microbatch in the model's type (4 bytes where the head is computed in these), and in training the
               softmax in 4 bytes in addition, which each layer of MTP keeps too: one head has its logits at a time
@@ -52,9 +52,15 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
         optimizer=state.optimizer,
         buffers=_exchange_bytes(work, skew)
         + _recomputed_bytes(work, stage)
+        + _copied_bytes(work, stage)
         + state.working
         + gradient_bytes_in_block(
-            model, work.mesh, work.layers_of(stage), work.tokens, sequence_length=work.sequence_length
+            model,
+            work.mesh,
+            work.layers_of(stage),
+            work.rank_tokens,
+            sequence_length=work.sequence_length,
+            context=work.context,
         ),
         chunks=tuple(_chunk(work, model_chunk) for model_chunk in work.model_chunks_of(stage)),
     )
@@ -65,11 +71,12 @@ def stage_memory(work: Work, stage: int, *, skew: tuple[float, float] = (1.0, 1.
 
 def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
     """Return the bytes that a microbatch adds while it trains the layers of a chunk of the model."""
-    model, mesh, tokens, layers = work.model, work.mesh, work.tokens, work.layers_of_model_chunk(model_chunk)
+    model, mesh, tokens, layers = work.model, work.mesh, work.rank_tokens, work.layers_of_model_chunk(model_chunk)
+    on_device = layers[work.offload_layers :]
     activations = activation_bytes_per_microbatch(
-        model, mesh, layers, tokens, work.recompute, sequence_length=work.sequence_length
+        model, mesh, on_device, tokens, work.recompute, sequence_length=work.sequence_length
     )
-    moe_layers = list(filter(model.is_moe_layer, layers))
+    moe_layers = list(filter(model.is_moe_layer, on_device))
     recompute = work.recompute_of(moe_layers[-1]) if moe_layers else work.recompute
     num_moe = sum(work.recompute_of(layer) == recompute for layer in moe_layers)  # the others keep nothing of experts
     experts = num_moe * work.copies_per_host * bytes_per_token_copy(model, recompute, etp=mesh.strategy.etp)
@@ -81,7 +88,7 @@ def _chunk(work: Work, model_chunk: int) -> ChunkMemory:
         expert_activations=num_served * experts,
         weight_pass=waiting,
         expert_weight_pass=of_experts,
-        logits=work.head_tokens * width * (model.logit_bytes + 4 * work.num_heads)
+        logits=work.rank_head_tokens * width * (model.logit_bytes + 4 * work.num_heads)
         if model_chunk == work.head_chunk
         else 0.0,
     )
@@ -94,12 +101,33 @@ def _exchange_bytes(work: Work, skew: tuple[float, float]) -> float:
     """
     model, s = work.model, work.mesh.strategy
     copies = sum(skew) * max(1, model.top_k) if model.experts and s.ep > 1 else 0
+    streams = 2  # residual streams as they leave a stage and as they arrive
     if work.gathers_tokens:  # all tokens of a lane, and the results before they are summed
-        copies = 2.0 * work.mesh.lane_size
+        copies, streams = 0, 2 + 2 * work.mesh.lane_size
     elif s.etp > 1:  # the tensor of all ranks that hold slices of the same experts
         copies += skew[1] * model.top_k * s.etp
     at_a_time = 2 if work.runs_pairs and work.kind.trains else 1
-    return at_a_time * work.tokens * model.dtype_bytes / s.tp * (2 * model.hidden + copies * model.expert_hidden)
+    return (
+        at_a_time
+        * work.rank_tokens
+        * model.dtype_bytes
+        / s.tp
+        * (streams * model.hidden + copies * model.expert_hidden)
+    )
+
+
+def _copied_bytes(work: Work, stage: int) -> float:
+    """Return the activations of two layers on their way to the host or back."""
+    offloaded = filter(work.is_offloaded, work.layers_of(stage))
+    return 2 * max(
+        (
+            activation_bytes_per_microbatch(
+                work.model, work.mesh, [layer], work.rank_tokens, work.recompute, sequence_length=work.sequence_length
+            )
+            for layer in offloaded
+        ),
+        default=0.0,
+    )
 
 
 def _recomputed_bytes(work: Work, stage: int) -> float:
@@ -111,7 +139,7 @@ def _recomputed_bytes(work: Work, stage: int) -> float:
 
     def kept(layer: int, recompute: Recompute) -> float:
         return activation_bytes_per_microbatch(
-            work.model, work.mesh, [layer], work.tokens, recompute, sequence_length=work.sequence_length
+            work.model, work.mesh, [layer], work.rank_tokens, recompute, sequence_length=work.sequence_length
         )
 
     return max(
@@ -121,13 +149,13 @@ def _recomputed_bytes(work: Work, stage: int) -> float:
 
 def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageMemory:
     model, mesh, tp = work.model, work.mesh, work.mesh.strategy.tp
-    logits = work.head_tokens * model.padded_vocab(tp) / tp * model.logit_bytes
+    logits = work.rank_head_tokens * model.padded_vocab(tp) / tp * model.logit_bytes
     return StageMemory(
-        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.dtype_bytes),
+        weights=float(sum(params_per_rank(model, mesh, work.stage_parameters(stage))) * model.weight_bytes),
         buffers=_exchange_bytes(work, skew),
         chunks=tuple(
             ChunkMemory(
-                activations=forward_working_bytes(model, mesh, work.tokens, skew=skew[1]),
+                activations=forward_working_bytes(model, mesh, work.rank_tokens, skew=skew[1], context=work.context),
                 logits=logits if model_chunk == work.head_chunk else 0.0,
                 kv_cache=kv_cache_bytes(
                     model,
@@ -135,6 +163,7 @@ def _forward_memory(work: Work, stage: int, skew: tuple[float, float]) -> StageM
                     work.sequences_per_microbatch,
                     work.sequence_length,
                     tp,
+                    cp=mesh.strategy.cp,
                 ),
             )
             for model_chunk in work.model_chunks_of(stage)

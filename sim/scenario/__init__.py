@@ -17,7 +17,7 @@ Contents
 - `sim.scenario.cluster_section`, `model_section`, `parallel_section`, `workload_section`, `claims_section`,
   `runtime_section`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
-- `sim.scenario.scenario_files`, `suite_file`: where scenarios are, and what a suite is.
+- `sim.scenario.scenario_files`, `suite_file`: where scenarios are, and what a suite is; `published_table`: its tables.
 - `sim.scenario.file_bytes`: the content of input files; `cluster_file`, `hf_config`, `recordings`: clusters as YAML,
   configs of models, and recorded routing.
 

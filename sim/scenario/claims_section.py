@@ -17,10 +17,12 @@ __all__ = [
     "Assumed",
     "ClaimSpec",
     "PublishedSpec",
+    "PublishedTableSpec",
     "RemedySpec",
     "Rival",
     "StressSpec",
     "check_assumed",
+    "is_rival_key",
 ]
 
 ALTERABLE: Final = (
@@ -41,6 +43,16 @@ RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement")
 """Sections a rival may change: it runs the same work on the same cluster."""
 RIVAL_KEYS: Final = ("workload.microbatches",)
 """Keys of other sections that a rival may change: how the work is cut, not what it is."""
+
+
+def is_rival_key(key: str) -> bool:
+    """Tell whether a dotted key is of the strategy: a rival may change it, for cluster and work stay as they are.
+
+    >>> is_rival_key("parallel.tp"), is_rival_key("workload.microbatches"), is_rival_key("workload.sequences")
+    (True, True, False)
+    """
+    return key in RIVAL_KEYS or key.partition(".")[0] in RIVAL_SECTIONS
+
 
 _MAX_DEPTH: Final = 8
 """No key of a scenario lies deeper."""
@@ -109,7 +121,7 @@ def _rival(value: object) -> object:
         return value
     if isinstance(value, dict) and value:
         for key in value:
-            if not isinstance(key, str) or not (key in RIVAL_KEYS or key.partition(".")[0] in RIVAL_SECTIONS):
+            if not isinstance(key, str) or not is_rival_key(key):
                 rule = f"be a key of {', '.join(RIVAL_SECTIONS)}, or {', '.join(RIVAL_KEYS)}"
                 hint = "A rival is another strategy on the same cluster and work: declare it under alternatives."
                 raise InvalidValueError(field=(key,), rule=rule, value=key, hint=hint)
@@ -137,6 +149,8 @@ def _figure(value: object) -> object:
 class PublishedSpec(Section):
     """One published figure, which makes the scenario a validation case."""
 
+    name: Text | None = None
+    """What the figure is called in tables; default: the changes of `set`."""
     metric: Ident
     """The metric it is compared with."""
     value: Annotated[AnyValue, BeforeValidator(_figure, json_schema_input_type=float | str)]
@@ -149,12 +163,35 @@ class PublishedSpec(Section):
     """Whether the figure is a limit: anything up to it is within, and it has no part in the errors of a summary."""
     set: Alternative | None = None
     """Dotted keys and the values they take for this figure, as in an alternative; each distinct map is a simulation."""
+    minus: Alternative | None = None
+    """Dotted keys, on top of `set`, of a simulation whose value is taken off, so that a difference is compared."""
+    divide_by: Annotated[float, Field(gt=0)] = 1.0
+    """What the value, or the difference, is divided by, such as the number of layers it is of."""
     system: Text | None = None
     """The group it is summarised in; default the cluster's preset, else the scenario's name."""
+    group: Text | None = None
+    """Strategies that are ranked against each other; default: those whose `set` makes them one work on one cluster."""
     apart: Text | None = None
     """Why it cannot be right: it is shown apart with its error, counted in no summary, and fails nothing."""
     note: Text | None = None
     """A remark for readers, such as what bytes the figure counts."""
+
+
+class PublishedTableSpec(Section):
+    """A table of published figures in a file: what is common to its rows, where a column does not say it."""
+
+    file: Text
+    """A .csv file in the scenario's folder: a row for each figure, columns named as keys of `published` or dotted."""
+    metric: Ident | None = None
+    """The metric of rows without one."""
+    source: Text | None = None
+    """The source of rows without one."""
+    tolerance_pct: Ratio | None = None
+    """How far the model may be from rows without a tolerance [%]."""
+    system: Text | None = None
+    """The group that rows without one are summarised in."""
+    note: Text | None = None
+    """The remark of rows without one."""
 
 
 _MAX_ASSUMED: Final = 100

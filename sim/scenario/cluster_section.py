@@ -148,6 +148,8 @@ class DeviceSpec(Section):
     """Memory of one GPU that a framework can allocate [bytes]."""
     memory_bandwidth: Bandwidth | None = None
     """Peak bandwidth of that memory [bytes/s]."""
+    host_bandwidth: Bandwidth | None = None
+    """Bandwidth of copies between the GPU and its host in one direction [bytes/s]."""
     peak_bf16: FlopRate | None = None
     """Dense peak of bf16 matrix products [FLOP/s]."""
     kernel_overhead: Seconds | None = None

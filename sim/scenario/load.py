@@ -14,6 +14,7 @@ from typing import Any, Final
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
+from sim.scenario.published_table import read_table
 from sim.scenario.scenario import Scenario
 from sim.scenario.scenario_files import find_bundled, list_bundled, near_file
 from sim.scenario.yaml_file import YamlDocument, parse_yaml, read_yaml_file
@@ -133,11 +134,24 @@ def _load(
         set_paths.append((("seed",), None))
     given = frozenset() if trace is None else frozenset({str(trace)})
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths), given_files=given)
-    scenario = Scenario.validated(raw, places, changes=changes)
+    scenario = _with_table(Scenario.validated(raw, places, changes=changes))
     if not overrides and trace is None:
         scenario.check_variants()
         return scenario
-    return _leave_out_impossible(scenario, document.data)
+    listed = {"published": scenario.raw["published"]} if scenario.places.table else {}
+    return _leave_out_impossible(scenario, {**document.data, **listed})
+
+
+def _with_table(scenario: Scenario) -> Scenario:
+    """Return a scenario with the figures of its table after those that it lists."""
+    spec = scenario.spec.published_table
+    if spec is None:
+        return scenario
+    path = scenario.file_beside("published_table.file", spec.file)
+    rows, lines = read_table(path, spec)
+    listed = scenario.raw.get("published") or []
+    places = replace(scenario.places, table={len(listed) + i: (str(path), line) for i, line in enumerate(lines)})
+    return Scenario.validated({**scenario.raw, "published": [*listed, *rows]}, places)
 
 
 def _with_trace(raw: dict[str, Any], trace: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import MAX_TEXT, Flag, Ident, Section, Share, count_of, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES, Recompute
+from workloads.context_parallel import CP_KINDS
 from workloads.conventions import CONVENTIONS, EXCHANGE_MODES
 from workloads.memory import FSDP_KINDS, ZERO_LEVELS
 from workloads.mesh import DEFAULT_RANK_ORDER
@@ -48,6 +49,18 @@ def _stage_layers(value: object) -> object:
         return value
     raise InvalidValueError(rule="be a list of layers per stage", value=value, hint="Write for example [4, 4, 4, 4].")
 
+
+def _cp_sizes(value: object) -> object:
+    """Return the sizes of the two levels of hierarchical context parallelism."""
+    if isinstance(value, list) and len(value) == _CP_LEVELS:
+        return value
+    hint = "Write for example [2, 4]: all-to-all over 2 ranks, a ring of 4."
+    raise InvalidValueError(rule="be a list of two sizes, whose product is CP", value=value, hint=hint)
+
+
+_CP_LEVELS: Final = 2
+_CpSize = Annotated[int, count_of("parallel.cp_sizes")]
+"""Ranks of a level."""
 
 _StageLayers = Annotated[int, count_of("parallel.stage_layers", least=0)]
 """Layers of one stage."""
@@ -103,6 +116,13 @@ class ParallelSpec(_StrategyKeys):
     """Layers of each stage, 0 allowed, or of each part of the model where a stage holds several; default: even."""
     layout: Annotated[str, BeforeValidator(_layout, json_schema_input_type=str | list[str | list[str]])] | None = None
     """What each stage holds, as Megatron's layout string (`docs/pipeline_layouts.md`); excludes `stage_layers`."""
+    cp_kind: Annotated[str, name_of(lambda: CP_KINDS)] | None = None
+    """How CP ranks compute attention together: a ring of keys and values (default), gathered keys and values, heads
+    exchanged for tokens, or heads inside of groups and a ring across these."""
+    cp_sizes: (
+        Annotated[tuple[_CpSize, ...], BeforeValidator(_cp_sizes, json_schema_input_type=list[_CpSize])] | None
+    ) = None
+    """Ranks of the all-to-all and of the ring of `cp_kind: hierarchical`; default: those on a node, and the rest."""
     exchange: Annotated[str, name_of(lambda: EXCHANGE_MODES)] = EXCHANGE_MODES[0]
     """How the expert exchange of the spanning convention is entered."""
 
@@ -132,6 +152,8 @@ class ScheduleSpec(Section):
     """Modules that selective recomputation recomputes, by Megatron-LM's names; default: core_attn."""
     recompute_layers: Annotated[int, count_of("schedule.recompute_layers")] | None = None
     """Layers at the start of each model chunk that full recomputation is of; default: all."""
+    offload_layers: Annotated[int, count_of("schedule.offload_layers")] | None = None
+    """Layers at the start of each model chunk whose activations are on the host between F and B; default: none."""
     file: str | None = None
     """The passes of a custom schedule: a text file in the scenario's folder, one line per stage."""
     chunk_order: Annotated[str, name_of(lambda: CHUNK_ORDERS)] = DEFAULT_CHUNK_ORDER

@@ -38,6 +38,8 @@ class Places:
     """Files that an argument names, which need not be in the scenario's folder."""
     variant: KeyPath | None = None
     """The alternative or rival the values come from, such as `("alternatives", 0)`."""
+    table: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    """Position of a published figure that stands in a table -> that file and its line."""
 
     def located(self, error: InvalidValueError) -> InvalidValueError:
         """Return an error of a scenario's key with file and line; an error that has a file already stays as it is.
@@ -73,6 +75,8 @@ class Places:
         for set_path, argument in reversed(self.overrides):
             if _related(set_path, where):
                 return _Place(argument, None, name)
+        if where[:1] == ("published",) and len(where) > 1 and (row := self.table.get(int(where[1]))) is not None:
+            return _Place(*row, name)
         return _Place(self.file, self._line(where), name)
 
     def line_of(self, path: KeyPath) -> int | None:
@@ -93,8 +97,8 @@ def path_of(error: InvalidValueError) -> KeyPath:
 def key_path(text: str) -> KeyPath:
     """Return the path that a dotted key names; digits are positions in a list.
 
-    Below an alternative, a rival, `assumed` or the `set` of a published figure the rest is one key, for these sections
-    are flat maps of dotted keys.
+    Below an alternative, a rival, `assumed`, and the `set` and `minus` of a published figure the rest is one key, for
+    these sections are flat maps of dotted keys.
 
     Examples
     --------
@@ -104,7 +108,7 @@ def key_path(text: str) -> KeyPath:
     parts = text.split(".")
     if parts[0] in {"alternatives", "rivals"} and len(parts) > 3:
         parts = [*parts[:2], ".".join(parts[2:])]
-    elif parts[0] == "published" and parts[2:3] == ["set"] and len(parts) > 4:
+    elif parts[0] == "published" and parts[2:3] in (["set"], ["minus"]) and len(parts) > 4:
         parts = [*parts[:3], ".".join(parts[3:])]
     elif parts[0] == "assumed" and len(parts) > 2:
         parts = [parts[0], ".".join(parts[1:])]

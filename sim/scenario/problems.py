@@ -61,6 +61,8 @@ OTHER_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         **dict.fromkeys(["expert_parallel_size", "expert_model_parallel_size", "expert_parallel", "ep_size"], "`ep`"),
         **dict.fromkeys(["expert_tensor_parallel_size", "etp_size"], "`etp`"),
         **dict.fromkeys(["context_parallel_size", "context_parallel", "cp_size"], "`cp`"),
+        "cp_comm_type": "`cp_kind`",
+        "hierarchical_context_parallel_sizes": "`cp_sizes`",
         "virtual_pipeline_model_parallel_size": "`vpp`",
         "sequence_parallel": "`sp`",
         "zero_stage": "`zero`",

@@ -2,19 +2,55 @@
 
 from typing import Annotated, Any
 
-from sim.scenario.fields import name_of
+from pydantic import BeforeValidator
+
+from sim.errors import InvalidValueError
+from sim.scenario.fields import Seconds, name_of
 from sim.scenario.sections import DerivedSection, keys_from
-from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, RUNTIMES, Runtime
+from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
+from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
 
 __all__ = ["RuntimeSection"]
 
 
-@keys_from(Runtime, section="runtime", all_optional=True, attention=name_of(lambda: ATTENTIONS))
+_SECONDS = {"kernel_launch": "kernel_launch_s", "collective_launch": "collective_launch_s", "pass_host": "pass_host_s"}
+"""Keys with a unit, and the fields that they fill."""
+
+Scope = Annotated[str, name_of(lambda: GRAPH_SCOPES)]
+"""A part of a layer that a CUDA graph can cover."""
+
+
+def _scopes(value: object) -> object:
+    """Return scopes as a list, each of them once."""
+    if isinstance(value, list) and all(isinstance(v, str) for v in value) and len(set(value)) == len(value):
+        return value
+    hint = f"Choose among {', '.join(GRAPH_SCOPES)}."
+    raise InvalidValueError(rule="be a list of scopes, each once", value=value, hint=hint)
+
+
+@keys_from(
+    Runtime,
+    section="runtime",
+    all_optional=True,
+    leave_out=tuple(_SECONDS.values()),
+    attention=name_of(lambda: ATTENTIONS),
+    launch=name_of(lambda: LAUNCHES),
+    graph_scope=Annotated[tuple[Scope, ...], BeforeValidator(_scopes, json_schema_input_type=list[Scope])],
+    fp8_recipe=name_of(lambda: FP8_RECIPES),
+    gather_dtype=name_of(lambda: GATHER_DTYPES),
+    dispatch_dtype=name_of(lambda: DISPATCH_DTYPES),
+)
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""
 
     preset: Annotated[str, name_of(lambda: RUNTIMES)] = DEFAULT_RUNTIME
     """Framework and version that fill the keys which are not given."""
+    kernel_launch: Seconds | None = None
+    """Time of the host for each kernel that is modelled, with the Python around it. Default: 0."""
+    collective_launch: Seconds | None = None
+    """Time of the host for each collective. Default: 0."""
+    pass_host: Seconds | None = None
+    """Time of the host for each pass, forward or backward, of a microbatch. Default: 0."""
 
     def given(self) -> dict[str, Any]:
         """Return the keys that are given, without `preset`.
@@ -24,4 +60,5 @@ class RuntimeSection(DerivedSection):
         >>> RuntimeSection(attention="unfused").given()
         {'attention': 'unfused'}
         """
-        return {key: value for key, value in self.values_of(Runtime).items() if value is not None}
+        values = self.values_of(Runtime) | {field: getattr(self, key) for key, field in _SECONDS.items()}
+        return {key: value for key, value in values.items() if value is not None}

@@ -126,6 +126,14 @@ class Scenario:
             return Scenario.validated(bare.raw, self.places)
         return bare.variant(changes, at=("published", position, "set"))
 
+    def subtrahend(self, position: int) -> "Scenario | None":
+        """Return the scenario whose value is taken off that of `case`; None where a figure is no difference."""
+        figure = self.spec.published[position]
+        if figure.minus is None:
+            return None
+        changes = {**(figure.set or {}), **figure.minus}
+        return self.without_judgement().variant(changes, at=("published", position, "minus"))
+
     def check_variants(self) -> None:
         """Check every alternative, rival and published figure's `set`.
 
@@ -142,10 +150,11 @@ class Scenario:
         for i, figure in enumerate(self.spec.published):
             if figure.set:
                 bare.variant(figure.set, at=("published", i, "set"))
+            self.subtrahend(i)
 
     def without_judgement(self) -> "Scenario":
         """Return the scenario with raw data that has only what is simulated; `spec` is as before."""
-        judged = {"claims", "alternatives", "rivals", "published"}
+        judged = {"claims", "alternatives", "rivals", "published", "published_table"}
         return replace(self, raw={key: value for key, value in self.raw.items() if key not in judged})
 
     def located(self, error: InvalidValueError, *, other_file: Path | None = None) -> InvalidValueError:

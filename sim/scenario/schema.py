@@ -10,7 +10,16 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.claims_section import Alternative, Assumed, ClaimSpec, PublishedSpec, Rival, StressSpec, check_assumed
+from sim.scenario.claims_section import (
+    Alternative,
+    Assumed,
+    ClaimSpec,
+    PublishedSpec,
+    PublishedTableSpec,
+    Rival,
+    StressSpec,
+    check_assumed,
+)
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
 from sim.scenario.fields import Section, SeedCount, Text, Whole
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
@@ -77,6 +86,8 @@ class ScenarioSpec(Section):
     """Skews, remedies and seeds of `moesim stress`."""
     published: Annotated[tuple[PublishedSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Published figures; they make the scenario a validation case."""
+    published_table: PublishedTableSpec | None = None
+    """More published figures, in a file of a row for each."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -5,12 +5,12 @@ A folder without one is a suite of no fitted constants, named as the folder is.
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean
-from sim.scenario.fields import Ratio, Section, Text, Whole
+from sim.scenario.fields import Flag, Ratio, Section, Text, Whole
 from sim.scenario.places import Places
 from sim.scenario.problems import refusals_of
 from sim.scenario.scenario_files import SUITE_FILE
@@ -41,6 +41,10 @@ def _mapping(value: object) -> object:
     return value
 
 
+Selector = dict[str, Any]
+"""Field `name` or dotted key of a figure -> the value, or the list of values, that chosen figures have."""
+
+
 class SuiteSpec(Section):
     """What a suite is."""
 
@@ -48,6 +52,18 @@ class SuiteSpec(Section):
     """One line."""
     num_fitted_constants: Whole = 0
     """Constants of the model that were fitted to any of the suite's figures."""
+    by_name: Annotated[tuple[Text, ...], Field(max_length=_MAX_TABLES)] = ()
+    """Cases of many or long simulations, which run where the suite or the case is named, and not with all suites."""
+    include: Annotated[tuple[Text, ...], Field(max_length=_MAX_TABLES)] = ()
+    """Cases of other suites that belong to this one as well, as paths from the suite's folder."""
+    ranking: Flag = False
+    """Whether the order of strategies for one work on one cluster is held against the measured order as well."""
+    fitted: Annotated[
+        dict[str, Annotated[tuple[Selector, ...], Field(min_length=1, max_length=_MAX_TABLES)]],
+        Field(max_length=_MAX_TABLES),
+    ] = Field(default_factory=dict)
+    """Case -> configurations that constants may be fitted to: figures that have all values of one of the maps. All
+    other figures are scored."""
     left_out: Annotated[dict[str, LeftOutSpec], Field(max_length=_MAX_TABLES), BeforeValidator(_mapping)] = Field(
         default_factory=dict
     )
@@ -84,6 +100,12 @@ def load_suite(folder: Path, names: frozenset[str] | None) -> SuiteSpec:
                 rule, hint = "be a system or a case of the suite", did_you_mean(name, sorted(names))
                 path_of_name = ("left_out", table, "cases") if figures.cases else ("left_out", table)
                 raise places.located(InvalidValueError(path_of_name, rule=rule, value=name, hint=hint))
+    for key, listed in (("by_name", spec.by_name), ("fitted", tuple(spec.fitted))):
+        for i, name in enumerate(listed):
+            if names is not None and name not in names:
+                where: KeyPath = (key, i) if key == "by_name" else (key, name)
+                hint = did_you_mean(name, sorted(names))
+                raise places.located(InvalidValueError(where, rule="be a case of the suite", value=name, hint=hint))
     return spec
 
 

@@ -4,7 +4,8 @@ Contents
 --------
 - `sim.studies.claims`: a scenario with its alternatives, rivals and seeds, and its claims judged; `variants`: these
   scenarios; `verdicts`: what their runs make of each claim.
-- `sim.studies.suites`, `figures`, `validate`: validation cases, and errors against published figures.
+- `sim.studies.suites`, `figures`, `validate`: validation cases, and errors against published figures; `ranking`: the
+  order of strategies against the measured order.
 - `sim.studies.kernel_tables`: errors of the measured kernels on shapes that were left out.
 - `sim.studies.schedules`: every schedule on the same work; `chunks`: the keys that put a scenario under a schedule.
 - `sim.studies.fitting`: changes under which a work would fit into memory; `order_memory`: the peak of memory that the

@@ -6,11 +6,12 @@ Model
 
 A figure is within its tolerance if `|error_pct| <= tolerance_pct`, one that is a limit (`at_most`) if `error_pct <=
 tolerance_pct`; one without a modelled value is not. Summaries are over `|error_pct|` of figures that are no limits:
-median, 90th percentile (linear between figures), worst.
+median, 90th percentile (linear between figures), worst. The signed median is that of `error_pct`: whether a table is
+modelled too fast or too slow as a whole.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,6 +50,14 @@ class Figure:
     """A remark for readers."""
     problem: str | None
     """Why there is no modelled value."""
+    name: str | None = None
+    """What the figure is called."""
+    group: str | None = None
+    """The strategies it is ranked with; None: those of the same work on the same cluster."""
+    is_fitted: bool = False
+    """Whether the suite says that constants may be fitted to it."""
+    parts_s: dict[str, float] = field(default_factory=dict)
+    """Where the modelled step goes, averaged over stages, by category; empty where the figure is a difference."""
 
     @property
     def error_pct(self) -> float | None:
@@ -67,6 +76,8 @@ class Figure:
         row: dict[str, object] = {
             "suite": self.suite,
             "case": self.case,
+            "name": self.name,
+            "group": self.group,
             "system": self.system,
             "set": self.changes,
             "metric": self.metric,
@@ -78,6 +89,7 @@ class Figure:
             "source": self.source,
             "tolerance_pct": self.tolerance_pct,
             "within": self.is_within,
+            "fitted": self.is_fitted,
             "note": self.note,
         }
         row |= {"problem": self.problem} if self.problem else {}
@@ -94,6 +106,8 @@ class Summary:
     """Those within their tolerance."""
     median_pct: float | None
     """Median of |error|; None where there is none."""
+    signed_median_pct: float | None
+    """Median of the errors with their signs: below 0 where most are modelled too small."""
     p90_pct: float | None
     """90th percentile of |error|."""
     worst_pct: float | None
@@ -103,6 +117,7 @@ class Summary:
         """Return the contract's summary."""
         return {
             "median_pct": self.median_pct,
+            "signed_median_pct": self.signed_median_pct,
             "p90_pct": self.p90_pct,
             "worst_pct": self.worst_pct,
             "num_rows": self.num_rows,
@@ -116,11 +131,17 @@ def summarise(figures: Iterable[Figure]) -> Summary:
     Examples
     --------
     >>> summarise([])
-    Summary(num_rows=0, num_within=0, median_pct=None, p90_pct=None, worst_pct=None)
+    Summary(num_rows=0, num_within=0, median_pct=None, signed_median_pct=None, p90_pct=None, worst_pct=None)
     """
     rows = list(figures)
     counted = [row.error_pct for row in rows if row.error_pct is not None and not row.at_most]
-    errors = np.abs(np.array(counted, dtype=float))
-    median, p90, worst = (float(np.percentile(errors, q)) if errors.size else None for q in (50, 90, 100))
-    num_within = sum(row.is_within for row in rows)
-    return Summary(num_rows=len(rows), num_within=num_within, median_pct=median, p90_pct=p90, worst_pct=worst)
+    errors = np.array(counted, dtype=float)
+    median, p90, worst = (float(np.percentile(np.abs(errors), q)) if errors.size else None for q in (50, 90, 100))
+    return Summary(
+        num_rows=len(rows),
+        num_within=sum(row.is_within for row in rows),
+        median_pct=median,
+        signed_median_pct=float(np.median(errors)) if errors.size else None,
+        p90_pct=p90,
+        worst_pct=worst,
+    )

@@ -1,8 +1,9 @@
 """Validation: published figures compared with modelled figures, and the errors of each suite.
 
-Figures of one case with the same `set` share a simulation. Figures that are set apart, with a reason, are simulated and
-shown, but stand in no summary and fail nothing. The errors stand in `sim.studies.figures`. The suite `kernels` is no
-folder of cases: it holds measured kernels against their own tables (`sim.studies.kernel_tables`).
+Figures of one case with the same `set` share a simulation. A figure with `minus` is the difference of two. Figures that
+are set apart, with a reason, are simulated and shown, but stand in no summary and fail nothing. The errors stand in
+`sim.studies.figures`. The suite `kernels` is no folder of cases: it holds measured kernels against their own tables
+(`sim.studies.kernel_tables`).
 """
 
 import json
@@ -23,7 +24,8 @@ from sim.scenario.workload_section import CollectiveWorkload
 from sim.studies.figures import Figure, summarise
 from sim.studies.kernel_tables import SUITE as KERNELS
 from sim.studies.kernel_tables import KernelErrors, judge_kernels
-from sim.studies.suites import Case, Suite, find_suites, system_of
+from sim.studies.ranking import Ranking, rank_groups, summarise_rankings
+from sim.studies.suites import Case, Suite, find_suites, is_fitted, system_of
 from sim.studies.verdicts import known_metric
 
 __all__ = ["Validation", "validate"]
@@ -53,18 +55,36 @@ class Validation:
         """Whether a figure is not within its tolerance; those apart do not matter."""
         return not all(figure.is_within for figure in self.counted)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the contract's JSON object."""
-        suites = {suite.name: self._of_suite(suite) for suite in self.suites}
+    def rankings_of(self, suite: Suite) -> list[Ranking]:
+        """Return the rankings of the groups of a suite; none where the suite does not rank."""
+        return rank_groups(f for f in self.counted if f.suite == suite.name) if suite.spec.ranking else []
+
+    def worst(self, num: int) -> list[Figure]:
+        """Return the figures of each system with the largest errors, the worst first."""
+        by_system: dict[tuple[str, str], list[Figure]] = {}
+        for figure in self.counted:
+            if figure.error_pct is not None and not figure.at_most:
+                by_system.setdefault((figure.suite, figure.system), []).append(figure)
+        worst_first = (sorted(figures, key=lambda f: -abs(f.error_pct or 0)) for figures in by_system.values())
+        return [figure for figures in worst_first for figure in figures[:num]]
+
+    def to_dict(self, *, num_worst: int = 0) -> dict[str, Any]:
+        """Return the contract's JSON object; the worst figures of each system with the account of their time."""
+        suites = {suite.name: self._of_suite(suite) for suite in self.suites if suite.cases}
         if self.kernels is not None:
             suites[KERNELS] = self.kernels.to_dict()
         fitted = sum(suite["num_fitted_constants"] for suite in suites.values())
+        rankings = {ranking.name: ranking for suite in self.suites for ranking in self.rankings_of(suite)}
+        worst = [{**figure.to_dict(), "parts_s": figure.parts_s} for figure in self.worst(num_worst)]
         return {
             "schema_version": SCHEMA_VERSION,
             "rows": [figure.to_dict() for figure in self.counted],
             "apart": [figure.to_dict() for figure in self.figures if figure.apart is not None],
             "suites": suites,
+            "by_name": {suite.name: list(suite.by_name) for suite in self.suites if suite.by_name},
             "over_all": {**summarise(self.counted).to_dict(), "num_fitted_constants": fitted},
+            **({"groups": {name: ranking.to_dict() for name, ranking in rankings.items()}} if rankings else {}),
+            **({"worst": worst} if worst else {}),
         }
 
     def to_json(self) -> str:
@@ -74,11 +94,12 @@ class Validation:
     def _of_suite(self, suite: Suite) -> dict[str, Any]:
         figures = [figure for figure in self.counted if figure.suite == suite.name]
         systems = dict.fromkeys(figure.system for figure in figures)
+        rankings = self.rankings_of(suite)
         return {
             "title": suite.spec.title,
-            **summarise(figures).to_dict(),
+            **_summary(suite, figures),
             "num_fitted_constants": suite.spec.num_fitted_constants,
-            "systems": {name: summarise(f for f in figures if f.system == name).to_dict() for name in systems},
+            "systems": {name: _summary(suite, [f for f in figures if f.system == name]) for name in systems},
             "left_out": {
                 name: {
                     **spec.model_dump(exclude={"cases"}),
@@ -89,7 +110,17 @@ class Validation:
                 for name, spec in suite.spec.left_out.items()
             },
             "skipped": list(suite.skipped),
+            **({"ranking": summarise_rankings(rankings)} if rankings else {}),
         }
+
+
+def _summary(suite: Suite, figures: Sequence[Figure]) -> dict[str, object]:
+    """Return the errors of figures; apart those that constants may be fitted to, where the suite names such."""
+    halves = {
+        name: summarise(figure for figure in figures if figure.is_fitted == is_fitted_half).to_dict()
+        for name, is_fitted_half in (("fitted", True), ("scored", False))
+    }
+    return {**summarise(figures).to_dict(), **(halves if suite.spec.fitted else {})}
 
 
 def validate(
@@ -125,7 +156,14 @@ def validate(
     suites = find_suites(folders) if folders or not targets else []
     simulations = _Simulations()
     requests = [
-        _FigureRequest(suite=suite, case=case, position=i, metric=metric, simulation=simulations.number_of(case, i))
+        _FigureRequest(
+            suite=suite,
+            case=case,
+            position=i,
+            metric=metric,
+            simulation=simulations.number_of(case, i),
+            subtrahend=simulations.number_of_subtrahend(case, i),
+        )
         for suite in suites
         for case in suite.cases
         for i, metric in enumerate(_metrics_of(case))
@@ -139,7 +177,7 @@ def validate(
     ) as observe:
         observations = observe()
     kernels = judge_kernels() if has_kernels else None
-    figures = [_figure(request, observations[request.simulation]) for request in requests]
+    figures = [_figure(request, observations) for request in requests]
     return Validation(suites=suites, figures=[*figures, *(() if kernels is None else kernels.figures)], kernels=kernels)
 
 
@@ -155,6 +193,7 @@ class _FigureRequest:
     position: int
     metric: str
     simulation: int
+    subtrahend: int | None
 
 
 class _Simulations:
@@ -162,13 +201,26 @@ class _Simulations:
 
     def __init__(self) -> None:
         self.scenarios: list[Scenario] = []
-        self._numbers: dict[tuple[int, str], int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
 
     def number_of(self, case: Case, position: int) -> int:
         """Return the position of a figure's simulation in `scenarios`; refuse facts that cannot be."""
-        key = (id(case), json.dumps(case.scenario.spec.published[position].set, sort_keys=True))
+        changes = case.scenario.spec.published[position].set
+        return self._number(case, changes, lambda: case.scenario.case(position))
+
+    def number_of_subtrahend(self, case: Case, position: int) -> int | None:
+        """Return the position of the simulation that a figure is less; None where it is no difference."""
+        figure = case.scenario.spec.published[position]
+        subtrahend = case.scenario.subtrahend(position)
+        if subtrahend is None:
+            return None
+        return self._number(case, {**(figure.set or {}), **(figure.minus or {})}, lambda: subtrahend)
+
+    def _number(self, case: Case, changes: dict[str, Any] | None, make: Callable[[], Scenario]) -> int:
+        """Return the position of a simulation of a case under changes, which two suites share that have the case."""
+        key = (case.scenario.path or str(id(case)), json.dumps(changes, sort_keys=True))
         if key not in self._numbers:
-            scenario = case.scenario.case(position)
+            scenario = make()
             if isinstance(scenario.spec.workload, CollectiveWorkload):
                 build_collective(scenario)
             else:
@@ -186,12 +238,14 @@ def _metrics_of(case: Case) -> list[str]:
     return metrics
 
 
-def _figure(request: _FigureRequest, observation: Observation) -> Figure:
+def _figure(request: _FigureRequest, observations: Sequence[Observation]) -> Figure:
     """Return one figure with its modelled value."""
     case, spec = request.case, request.case.scenario.spec.published[request.position]
-    value = observation.values.get(request.metric)
-    modelled = None if value is None or not math.isfinite(value) else float(value)
-    nothing = f"a simulation of kind {case.scenario.spec.workload.kind} does not give {request.metric}"
+    observation = observations[request.simulation]
+    value, problem = _value(observation, request)
+    if value is not None and request.subtrahend is not None:
+        less, problem = _value(observations[request.subtrahend], request)
+        value = None if less is None else value - less
     return Figure(
         suite=request.suite.name,
         case=case.name,
@@ -200,11 +254,24 @@ def _figure(request: _FigureRequest, observation: Observation) -> Figure:
         unit=unit_of(request.metric),
         published=spec.value,
         at_most=spec.at_most,
-        modelled=modelled,
+        modelled=None if value is None else value / spec.divide_by,
         source=spec.source,
         tolerance_pct=spec.tolerance_pct,
         changes=dict(spec.set or {}),
         apart=spec.apart,
         note=spec.note,
-        problem=None if modelled is not None else observation.problem or nothing,
+        problem=problem,
+        name=spec.name,
+        group=spec.group,
+        is_fitted=is_fitted(request.suite, case, request.position),
+        parts_s={} if request.subtrahend is not None else observation.parts_s,
     )
+
+
+def _value(observation: Observation, request: _FigureRequest) -> tuple[float | None, str | None]:
+    """Return what a simulation gives for the metric of a figure, or why it gives nothing."""
+    value = observation.values.get(request.metric)
+    if value is not None and math.isfinite(value):
+        return float(value), None
+    kind = request.case.scenario.spec.workload.kind
+    return None, observation.problem or f"a simulation of kind {kind} does not give {request.metric}"

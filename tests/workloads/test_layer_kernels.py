@@ -17,10 +17,10 @@ from workloads.kernels import (
     Kernel,
     Memory,
     Scan,
+    backward_of,
 )
 from workloads.layers import (
     attention_block,
-    backward_of,
     dense_ffn_block,
     embedding_backward,
     embedding_block,

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sim.errors import InvalidValueError
-from workloads.conventions import CONVENTIONS, MEGATRON, why_not_run
+from workloads.conventions import CONVENTIONS, MEGATRON
 from workloads.mesh import DEFAULT_RANK_ORDER, Mesh, build_mesh
 from workloads.strategy import Strategy
 
@@ -278,7 +278,6 @@ def test_the_nearest_legal_strategies_are_legal_by_value_and_by_name(convention,
 def test_the_nearest_of_a_legal_strategy_is_itself(convention, data):
     mesh = data.draw(legal_meshes(convention))
     named = replace(mesh.strategy, dp=None, sp=None)
-    assume(why_not_run(named) is None)
     assert CONVENTIONS[convention].nearest_legal(named, num_gpus=mesh.world, count=1) == [named]
 
 

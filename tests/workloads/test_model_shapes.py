@@ -189,7 +189,7 @@ def test_a_forward_pass_of_the_document_on_64_h100s_at_full_peak(top_k, sequence
 
 def test_kv_cache_of_a_token_is_keys_and_values():
     assert MODELS["llama3-70b"].kv_cache_bytes_per_token_layer == 2 * 8 * 128 * 2
-    assert replace(MODELS["llama3-70b"], dtype="fp8").kv_cache_bytes_per_token_layer == 2 * 8 * 128
+    assert replace(MODELS["llama3-70b"], dtype="fp8").kv_cache_bytes_per_token_layer == 2 * 8 * 128 * 2  # stays bf16
 
 
 # --- layers, refusals ----------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from topology.device import Device
 
 __all__ = ["DEVICES", "get_device"]
 
+_PCIE4_HOST = 26e9
+"""Copies between host and device over PCIe 4.0 x16 [bytes/s]: of 31.5 GB/s, as pinned memory reaches; assumed."""
 _PYTORCH = "total capacity in PyTorch's out-of-memory messages"
 
 
@@ -35,6 +37,7 @@ _A100_80GB = Device(
     memory_bytes=_gib(79.15),
     memory_source=f"{_PYTORCH} on A100-SXM4-80GB: 79.14 to 79.25 GiB by driver",
     memory_bandwidth_bytes_per_s=2.039e12,  # datasheet
+    host_bytes_per_s=_PCIE4_HOST,
     num_sms=108,  # NVIDIA A100 architecture whitepaper
     # benchmarks/fit_device.py fits the four constants to Vidur's A100-SXM-80GB profile (fp16 linears);
     # topology/device.py states the error of the fit.
@@ -93,6 +96,7 @@ _B200 = Device(
     attention_efficiency=0.40,
     # cuDNN's attention of DeepSeek-V3 on Blackwell: 1,083 after 1,324 TFLOP/s at 4k tokens, 1,298 after 1,698 at 16k.
     attention_backward_efficiency=0.40 * 0.79,
+    has_block_scaling=True,  # NVIDIA Blackwell architecture brief: MX formats
     has_multicast=True,  # as the H100
     source="NVIDIA datasheet; GEMM, memory and attention from SimuMax's measured operators; overheads of the H100",
 )
@@ -121,6 +125,8 @@ _GB200 = replace(
     peak_fp8_flops_per_s=5000e12,  # datasheet, per GPU, dense
     memory_bytes=_gib(184.31),
     memory_source=f"{_PYTORCH} on GB200: 184.31 GiB",
+    # NVIDIA GB200 NVL72 datasheet: NVLink-C2C of 900 GB/s both ways between a Grace and its two GPUs; a half each.
+    host_bytes_per_s=225e9,
     gemm_efficiency=_B200.gemm_efficiency * (1822.0 / 2500) / (1745.0 / 2250),  # B200's fit, scaled by mamf / peak
     fp8_efficiency_ratio=(3615.6 / 5000) / (1822.0 / 2500),  # mamf fp8 over mamf bf16
     attention_efficiency=_B200.attention_efficiency * 2250 / 2500,  # the B200's TFLOP/s over a higher peak
@@ -135,6 +141,7 @@ _L40S = Device(
     memory_bytes=_gib(44.39),
     memory_source=f"{_PYTORCH} on L40S: 44.39 GiB",
     memory_bandwidth_bytes_per_s=864e9,  # datasheet
+    host_bytes_per_s=_PCIE4_HOST,
     num_sms=142,  # datasheet: 142 RT cores, one per SM
     gemm_efficiency=0.70,  # assumed; a little under the A100's
     memory_efficiency=0.85,  # assumed; a little under the A100's
@@ -152,6 +159,7 @@ _V100 = Device(
     memory_bytes=_gib(31.74),
     memory_source=f"{_PYTORCH} on V100 32 GB: 31.74 GiB",
     memory_bandwidth_bytes_per_s=900e9,  # datasheet
+    host_bytes_per_s=12.5e9,  # PCIe 3.0 x16: half of PCIe 4.0
     num_sms=80,  # NVIDIA V100 architecture whitepaper
     gemm_efficiency=0.70,  # assumed; a little under the A100's
     memory_efficiency=0.83,  # assumed; a little under the A100's
@@ -271,6 +279,7 @@ DEVICES: dict[str, Device] = {
             memory_bytes=_gib(288 * 0.991),  # assumed: announced with 288 GB; GiB over GB as on B200, B300 and GB300
             memory_source=None,
             memory_bandwidth_bytes_per_s=22e12,  # 13 TB/s when first announced, in 2025
+            host_bytes_per_s=450e9,  # NVLink-C2C of 1.8 TB/s both ways between a Vera and its two GPUs; a half each
             num_sms=224,
             source="announced by NVIDIA, preliminary; all efficiencies assumed as on the GB200, unsure by a third",
         ),

@@ -36,8 +36,9 @@ card", 2025, section 2.3 (window on every second layer, sinks). Qwen team, "Qwen
 
 from dataclasses import dataclass
 
-from workloads.blocks.core import MixerKernels
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
+from workloads.formats import BF16, Formats
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
 __all__ = ["GroupedQueryAttention", "mean_attended", "unfused_kernels"]
@@ -118,6 +119,8 @@ class GroupedQueryAttention:
     """Whether a kernel of its own rotates queries and keys, and keeps both them and the QKV projection."""
     has_rotary: bool = False
     """Whether queries and keys are rotated at all."""
+    formats: Formats = BF16
+    """Types of operands."""
 
     @property
     def num_matrix_params(self) -> int:
@@ -187,11 +190,12 @@ class GroupedQueryAttention:
         kv_width = max(1, self.kv_heads // tp) * self.head_dim
         q_width = self.heads // tp * self.head_dim
         num_q = 2 if self.has_gate else 1
-        before: list[Kernel] = [Gemm(kind="attention", m=tokens, n=num_q * q_width + 2 * kv_width, k=self.hidden)]
+        width, linear = num_q * q_width + 2 * kv_width, self.formats.linear
+        before = linear(kind="attention", m=tokens, n=width, k=self.hidden, follows_norm=True)
         if self.has_rotary:
             before.append(self._elementwise("rotary", tokens, q_width + kv_width, num_tensors=2))
         core = self.core(tokens, sequence_length, tp=tp)
-        after: list[Kernel] = [Gemm(kind="attention", m=tokens, n=self.hidden, k=q_width)]
+        after = linear(kind="attention", m=tokens, n=self.hidden, k=q_width)
         if self.has_gate:
             after.insert(0, self._elementwise("gate", tokens, q_width, num_tensors=3))
         return MixerKernels(
@@ -201,6 +205,27 @@ class GroupedQueryAttention:
             else unfused_kernels(core, dtype_bytes=self.dtype_bytes, has_dropout=self.has_dropout),
             after=after,
         )
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores apart from those of all earlier tokens: window, chunks, sinks."""
+        has = {"window": self.window is not None, "chunks": self.chunk is not None, "sinks": self.has_sinks}
+        return tuple(feature for feature, is_there in has.items() if is_there)
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return queries, keys, values and output of a token on one of `tp` ranks."""
+        del cp
+        keys, queries = max(1, self.kv_heads // tp) * self.head_dim, self.heads // tp * self.head_dim
+        return CoreTensors(inputs=(queries, keys, keys), output=queries, is_attention=True)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        heads, kv_heads = self.heads // tp, max(1, self.kv_heads // tp)
+        if heads % cp:
+            return "heads", heads
+        return ("KV heads", kv_heads) if kv_heads % cp else None
 
     def _elementwise(self, operation: str, tokens: int, width: int, *, num_tensors: int) -> Memory:
         """Return a kernel that reads and writes `num_tensors` tensors of [tokens, width]."""
@@ -236,7 +261,10 @@ class GroupedQueryAttention:
         if not self.is_fused and not recompute.recomputes("core_attn"):
             attended = mean_attended(sequence_length, causal=False, window=self.window, chunk=self.chunk)
             scores = attended * self.heads / tp * (2 * dtype + 1 if self.has_dropout else dtype)
-        return kept * dtype + scores + (hidden if self.has_dropout else 0)
+        # the norm's output is the projection's operand; that of attention is kept by attention, and as an operand
+        operand = 0.0 if recompute.recomputes("layernorm") else hidden
+        in_fp8 = self.formats.kept_bytes(operand, extra=self.heads * self.head_dim / tp)
+        return kept * dtype + scores + (hidden if self.has_dropout else 0) + in_fp8
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> float:
         """Return the elements kept from B to W: inputs of products and gradients of their outputs."""

@@ -32,7 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Gemm, GroupedGemm, Kernel, Memory
+from workloads.formats import BF16, Formats
+from workloads.kernels import Gemm, Kernel, Memory
 
 __all__ = ["DenseFfn", "Ffn", "MoeFfn"]
 
@@ -53,6 +54,8 @@ class DenseFfn:
     dtype_bytes: int
     has_dropout: bool
     """Whether masks of dropout are kept."""
+    formats: Formats = BF16
+    """Types of operands."""
 
     @property
     def num_gates(self) -> int:
@@ -95,9 +98,9 @@ class DenseFfn:
 
     def kernels(self, tokens: int, *, tp: int = 1, kind: str = "dense_ffn") -> list[Kernel]:
         """Return the forward kernels on one rank, which belong to part `kind` of the account of time."""
-        width = math.ceil(self.width / tp)
+        width, linear = math.ceil(self.width / tp), self.formats.linear
         return [
-            Gemm(kind=kind, m=tokens, n=self.num_gates * width, k=self.hidden),
+            *linear(kind=kind, m=tokens, n=self.num_gates * width, k=self.hidden, follows_norm=True),
             Memory(
                 kind=kind,
                 operation=self.activation,
@@ -105,7 +108,7 @@ class DenseFfn:
                 width=width,
                 num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes),
             ),
-            Gemm(kind=kind, m=tokens, n=self.hidden, k=width),
+            *linear(kind=kind, m=tokens, n=self.hidden, k=width),
         ]
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
@@ -120,7 +123,11 @@ class DenseFfn:
         is_recomputed = recompute.recomputes("mlp")
         if is_recomputed or not recompute.recomputes("layernorm"):
             kept += hidden
-        return (kept + (0 if is_recomputed else inside)) * self.dtype_bytes + (hidden if self.has_dropout else 0.0)
+        operands = hidden if is_recomputed or not recompute.recomputes("layernorm") else 0.0
+        operands += 0.0 if is_recomputed else self.width / tp
+        in_fp8 = self.formats.kept_bytes(operands)
+        masks = hidden if self.has_dropout else 0.0
+        return (kept + (0 if is_recomputed else inside)) * self.dtype_bytes + masks + in_fp8
 
     def weight_pass_elements(
         self, *, tp: int, sequence_shards: int, expert_shards: float | None = None
@@ -252,11 +259,17 @@ class MoeFfn:
 
     def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
         """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
-        expert, copies = self.expert, tokens.sum(axis=-1).astype(float)
+        expert, copies, grouped = self.expert, tokens.sum(axis=-1).astype(float), self.expert.formats.grouped
         kernels: list[Kernel] = [
-            GroupedGemm(kind="expert", tokens=tokens, n=expert.num_gates * expert.width, k=expert.hidden),
+            *grouped(
+                kind="expert",
+                tokens=tokens,
+                n=expert.num_gates * expert.width,
+                k=expert.hidden,
+                follows_dispatch=True,
+            ),
             self.expert_activation(copies),
-            GroupedGemm(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
+            *grouped(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
         if tokens.shape[-1] == 1:
             return kernels
@@ -297,7 +310,8 @@ class MoeFfn:
             return 0.0
         expert = self.expert
         inside = (expert.num_gates + (not recompute.recomputes("moe_act"))) * expert.width
-        return float((expert.hidden + inside) * expert.dtype_bytes)
+        operands = expert.hidden + (0 if recompute.recomputes("moe_act") else expert.width)
+        return float((expert.hidden + inside) * expert.dtype_bytes) + expert.formats.kept_bytes(operands)
 
     def kept_bytes(
         self, recompute: Recompute, *, tp: int, sequence_shards: int, expert_shards: float | None = None

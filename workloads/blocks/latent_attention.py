@@ -33,8 +33,9 @@ appendix C (the equations), section 2.1.2 (absorption). Megatron-LM, `multi_late
 from dataclasses import dataclass
 
 from workloads.blocks.attention import mean_attended, unfused_kernels
-from workloads.blocks.core import MixerKernels
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
+from workloads.formats import BF16, Formats
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
 __all__ = ["LatentAttention"]
@@ -69,6 +70,8 @@ class LatentAttention:
     """Whether masks of dropout are kept."""
     window: int | None = None
     """Tokens that a token attends to, itself among them; None: all tokens before it."""
+    formats: Formats = BF16
+    """Types of operands."""
 
     @property
     def head_width(self) -> int:
@@ -149,7 +152,7 @@ class LatentAttention:
             core=[core]
             if self.is_fused
             else unfused_kernels(core, dtype_bytes=self.dtype_bytes, has_dropout=self.has_dropout),
-            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=width)],
+            after=self.formats.linear(kind="attention", m=tokens, n=self.hidden, k=width),
         )
 
     def decode_kernels(self, sequences: int, context: int, *, tp: int = 1) -> list[Kernel]:
@@ -163,6 +166,7 @@ class LatentAttention:
             Tokens of a sequence that the new token attends to.
         """
         heads, attended = self.heads // tp, min(context, self.window or context)
+        q_rank = self.q_lora_rank or self.hidden
         per_head = self.latent_width + self.kv_lora_rank  # query or score's side, and the result
         flops = 2.0 * sequences * attended * heads * per_head
         moved = sequences * (attended * self.latent_width + heads * per_head)
@@ -172,7 +176,7 @@ class LatentAttention:
         ]
         return [
             *self._down_kernels(sequences),
-            self._up_kernels(sequences, tp=tp)[0],
+            *self.formats.linear(kind="attention", m=sequences, n=heads * self.head_width, k=q_rank),
             absorbed[0],
             Attention(
                 kind="attention",
@@ -192,13 +196,33 @@ class LatentAttention:
             Gemm(kind="attention", m=sequences, n=self.hidden, k=heads * self.v_head_dim),
         ]
 
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores apart from those of all earlier tokens: a window."""
+        return () if self.window is None else ("window",)
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return queries, keys, values and output of a token on one of `tp` ranks: of every head, projected up."""
+        del cp
+        heads = self.heads // tp
+        queries, values = heads * self.head_width, heads * self.v_head_dim
+        return CoreTensors(inputs=(queries, queries, values), output=values, is_attention=True)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        heads = self.heads // tp
+        return ("heads", heads) if heads % cp else None
+
     # ---- recomputation -------------------------------------------------------------------------------------------
 
     def recomputed_kernels(self, recompute: Recompute, kernels: MixerKernels) -> list[Kernel]:
         """Return those of the forward `kernels` that the backward pass runs again."""
         recomputed: list[Kernel] = []
         if recompute.recomputes("mla_up_proj"):  # norms of the latents, projections up, rotary embedding
-            norm = next(i for i, kernel in enumerate(kernels.before) if isinstance(kernel, Memory))
+            is_norm = (isinstance(kernel, Memory) and kernel.operation == "norm" for kernel in kernels.before)
+            norm = list(is_norm).index(True)
             recomputed += kernels.before[norm:]
         if recompute.recomputes("core_attn"):
             recomputed += kernels.core
@@ -236,7 +260,11 @@ class LatentAttention:
         if not self.is_fused and not recompute.recomputes("core_attn"):
             attended = mean_attended(sequence_length, causal=False, window=self.window)
             scores = attended * self.heads / tp * (2 * dtype + 1 if self.has_dropout else dtype)
-        return kept * dtype + scores + (hidden if self.has_dropout else 0)
+        # outputs of norms are the projections' operands; that of attention is kept by attention, and as an operand
+        operands = 0.0 if recompute.recomputes("layernorm") else hidden
+        operands += 0.0 if recompute.recomputes("mla_up_proj") else self._num_norm_params
+        in_fp8 = self.formats.kept_bytes(operands, extra=self.heads * self.v_head_dim / tp)
+        return kept * dtype + scores + (hidden if self.has_dropout else 0) + in_fp8
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> float:
         """Return the elements kept from B to W: inputs of products and gradients of their outputs."""
@@ -293,12 +321,16 @@ class LatentAttention:
 
     def _down_kernels(self, tokens: int) -> list[Kernel]:
         widths = [self.q_lora_rank, self.latent_width] if self.q_lora_rank else [self.latent_width]
-        return [Gemm(kind="attention", m=tokens, n=width, k=self.hidden) for width in widths]
+        linear = self.formats.linear
+        return [
+            kernel
+            for width in widths
+            for kernel in linear(kind="attention", m=tokens, n=width, k=self.hidden, follows_norm=True)
+        ]
 
     def _up_kernels(self, tokens: int, *, tp: int) -> list[Kernel]:
         heads = self.heads // tp
         kv_width = heads * (self.qk_nope_head_dim + self.v_head_dim)
-        return [
-            Gemm(kind="attention", m=tokens, n=heads * self.head_width, k=self.q_lora_rank or self.hidden),
-            Gemm(kind="attention", m=tokens, n=kv_width, k=self.kv_lora_rank),
-        ]
+        shapes = ((heads * self.head_width, self.q_lora_rank or self.hidden), (kv_width, self.kv_lora_rank))
+        linear = self.formats.linear
+        return [kernel for n, k in shapes for kernel in linear(kind="attention", m=tokens, n=n, k=k, follows_norm=True)]

@@ -128,18 +128,32 @@ class Layer:
             tp=tp, sequence_shards=sequence_shards, expert_shards=expert_shards
         )
 
-    def gradient_elements(self, *, tp: int, sequence_length: int, expert_shards: float | None = None) -> float:
-        """Return the elements of the largest gradients inside of a block, of each token on a rank."""
-        attention = 0.0
+    def gradient_elements(
+        self, *, tp: int, sequence_length: int, expert_shards: float | None = None, core_buffer: float = 0.0
+    ) -> float:
+        """Return the elements of the largest gradients inside of a block, of each token on a rank.
+
+        `core_buffer` is what the core of attention takes in addition while it runs, under context parallelism.
+        """
+        attention = core_buffer
         if self.attention is not None:
-            attention = self.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
+            attention += self.attention.gradient_elements(tp=tp, sequence_length=sequence_length)
         return max(attention, 0.0 if self.ffn is None else self.ffn.gradient_elements(tp, expert_shards=expert_shards))
 
     def working_elements(
-        self, *, tp: int, sequence_shards: int, skew: float = 1.0, expert_shards: float | None = None
+        self,
+        *,
+        tp: int,
+        sequence_shards: int,
+        skew: float = 1.0,
+        expert_shards: float | None = None,
+        core_buffer: float = 0.0,
     ) -> float:
-        """Return the elements of the larger block in a forward pass, of each token on a rank."""
-        attention = 0.0 if self.attention is None else self.attention.projected_elements(tp)
+        """Return the elements of the larger block in a forward pass, of each token on a rank.
+
+        `core_buffer` is that of `gradient_elements`.
+        """
+        attention = core_buffer + (0.0 if self.attention is None else self.attention.projected_elements(tp))
         if self.ffn is None:
             return attention
         ffn = self.ffn.working_elements(tp=tp, sequence_shards=sequence_shards, skew=skew, expert_shards=expert_shards)

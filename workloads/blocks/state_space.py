@@ -36,9 +36,10 @@ section 3. Qwen3-Next and Nemotron-H, `config.json` and modeling code (shapes).
 
 from dataclasses import dataclass
 
-from workloads.blocks.core import MixerKernels
+from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
-from workloads.kernels import Gemm, Kernel, Memory, Scan
+from workloads.formats import BF16, Formats
+from workloads.kernels import Kernel, Memory, Scan
 
 __all__ = ["DELTA_NET_CHUNK", "GatedDeltaNet", "Mamba2", "StateSpace"]
 
@@ -54,6 +55,8 @@ class StateSpace:
     dtype_bytes: int
     conv_kernel: int
     """Tokens of the short convolution."""
+    formats: Formats = BF16
+    """Types of operands."""
 
     @property
     def in_width(self) -> int:
@@ -129,14 +132,21 @@ class StateSpace:
         moved = float(tokens * self.dtype_bytes)
         conv_width, conv_bytes = -(-self.conv_width // tp), 2.0 * moved * conv
         return MixerKernels(
-            before=[Gemm(kind="attention", m=tokens, n=in_width, k=self.hidden)],
+            before=self.formats.linear(kind="attention", m=tokens, n=in_width, k=self.hidden, follows_norm=True),
             core=[
                 Memory(kind="attention", operation="convolution", rows=tokens, width=conv_width, num_bytes=conv_bytes),
                 Scan(kind="attention", flops=scan, num_bytes=moved * (conv + out)),
                 Memory(kind="attention", operation="norm", rows=tokens, width=out, num_bytes=3.0 * moved * out),
             ],
-            after=[Gemm(kind="attention", m=tokens, n=self.hidden, k=out)],
+            after=self.formats.linear(kind="attention", m=tokens, n=self.hidden, k=out),
         )
+
+    # ---- context parallelism -------------------------------------------------------------------------------------
+
+    @property
+    def mask_features(self) -> tuple[str, ...]:
+        """What sets the scores of an attention apart: a state has no scores."""
+        return ()
 
     # ---- recomputation -------------------------------------------------------------------------------------------
 
@@ -161,7 +171,9 @@ class StateSpace:
         del sequence_length
         hidden = self.hidden / sequence_shards
         kept = hidden + (0 if recompute.recomputes("layernorm") else hidden)
-        return (kept + (self.in_width + 2 * self.out_width) / tp) * self.dtype_bytes
+        operands = self.out_width / tp + (0 if recompute.recomputes("layernorm") else hidden)
+        in_fp8 = self.formats.kept_bytes(operands)
+        return (kept + (self.in_width + 2 * self.out_width) / tp) * self.dtype_bytes + in_fp8
 
     def weight_pass_elements(self, *, tp: int, sequence_shards: int) -> float:
         """Return the elements kept from B to W: inputs of products and gradients of their outputs."""
@@ -225,6 +237,22 @@ class Mamba2(StateSpace):
         """Return the field and number of heads that `tp` ranks cannot share, or None."""
         return ("mamba_num_heads", self.heads) if self.heads % tp else None
 
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return z, x, B, C and dt, of which B and C are copied where groups are fewer than `cp` ranks; and y."""
+        groups, heads = max(1, self.groups // tp), self.heads // tp
+        width, states = self.out_width // tp, max(groups, cp) * self.state
+        return CoreTensors(inputs=(width, width, states, states, heads), output=width, is_attention=False)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads or groups of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None.
+
+        Fewer groups than ranks are copied, equally often.
+        """
+        heads, groups = self.heads // tp, max(1, self.groups // tp)
+        if heads % cp:
+            return "Mamba heads", heads
+        return None if groups % cp == 0 or cp % groups == 0 else ("Mamba groups", groups)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedDeltaNet(StateSpace):
@@ -276,4 +304,16 @@ class GatedDeltaNet(StateSpace):
         for field, heads in (("linear_num_key_heads", self.key_heads), ("linear_num_value_heads", self.value_heads)):
             if heads % tp:
                 return field, heads
+        return None
+
+    def core_tensors(self, tp: int, cp: int = 1) -> CoreTensors:
+        """Return the outputs of the input projection, which travel as one tensor, and the output of the gated norm."""
+        del cp
+        return CoreTensors(inputs=(self.in_width / tp,), output=self.out_width // tp, is_attention=False)
+
+    def why_not_split_over_context(self, tp: int, cp: int) -> tuple[str, int] | None:
+        """Return the heads of one of `tp` ranks, by name and number, that `cp` ranks cannot share, or None."""
+        for name, heads in (("key heads", self.key_heads // tp), ("value heads", self.value_heads // tp)):
+            if heads % cp:
+                return name, heads
         return None

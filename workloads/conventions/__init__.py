@@ -26,7 +26,7 @@ References
 Megatron-LM `parallel_state` (expert groups); vLLM documentation, expert parallel deployment.
 """
 
-from workloads.conventions.base import EXCHANGE_MODES, NOT_BUILT, Convention, IntArray, why_not_run
+from workloads.conventions.base import EXCHANGE_MODES, Convention, IntArray
 from workloads.conventions.megatron import MEGATRON, Megatron
 from workloads.conventions.registry import CONVENTIONS, get_convention
 from workloads.conventions.serving import Vllm
@@ -36,12 +36,10 @@ __all__ = [
     "CONVENTIONS",
     "EXCHANGE_MODES",
     "MEGATRON",
-    "NOT_BUILT",
     "Convention",
     "IntArray",
     "Megatron",
     "Spanning",
     "Vllm",
     "get_convention",
-    "why_not_run",
 ]

@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 
 from workloads.strategy import Strategy
 
-__all__ = ["EXCHANGE_MODES", "NOT_BUILT", "Convention", "IntArray", "whole_quotient", "why_not_run"]
-
-NOT_BUILT = {"cp": "context parallelism"}
-"""Axes that may be legal and cannot be run yet, by name; whoever builds an axis deletes its row."""
+__all__ = ["EXCHANGE_MODES", "Convention", "IntArray", "whole_quotient"]
 
 IntArray = NDArray[np.intp]
 
@@ -72,19 +69,22 @@ class Convention(ABC):
         """Return up to `count` legal strategies, those that change the fewest axes by the smallest factors first.
 
         DP follows from the number of GPUs, and SP from the convention. DP is named where DP is all that
-        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; so does CP,
-        unless it cannot be run; ETP stays or becomes 1.
+        changes, and SP where `strategy` switches it off and the convention needs it. VPP stays as it is; CP and ETP
+        stay or become 1.
         """
-        strategy = replace(strategy, **dict.fromkeys(NOT_BUILT, 1))  # type: ignore[arg-type]  # sizes of axes
         sizes = [2**i for i in range(num_gpus.bit_length()) if 2**i <= num_gpus]
         found: list[tuple[int, float, str, Strategy]] = []
         axes = [sorted({*sizes, strategy.tp}), sorted({*sizes, strategy.pp}), sorted({*sizes, strategy.ep})]
-        for tp, pp, ep, etp in itertools.product(*axes, sorted({1, strategy.etp})):
-            candidate = replace(strategy, tp=tp, pp=pp, ep=ep, etp=etp, dp=None, sp=None)
+        for tp, pp, ep, etp, cp in itertools.product(*axes, sorted({1, strategy.etp}), sorted({1, strategy.cp})):
+            candidate = replace(strategy, tp=tp, pp=pp, ep=ep, etp=etp, cp=cp, dp=None, sp=None)
             if strategy.sp is False and self.requires_sp(candidate):
                 candidate = replace(candidate, sp=True)
             if self.why_illegal(candidate, num_gpus=num_gpus, gpus_per_node=gpus_per_node) is None:
-                pairs = ((tp, strategy.tp), (pp, strategy.pp), (ep, strategy.ep), (etp, strategy.etp))
+                pairs = zip(
+                    (tp, pp, ep, etp, cp),
+                    (getattr(strategy, axis) for axis in ("tp", "pp", "ep", "etp", "cp")),
+                    strict=True,
+                )
                 factor = sum(abs(math.log2(new / old)) for new, old in pairs)
                 num_changed = candidate.differences(replace(strategy, dp=None))
                 dp = self.dp_of(candidate, num_gpus)
@@ -206,19 +206,6 @@ class Convention(ABC):
     @abstractmethod
     def _why_groups_fail(self, s: Strategy, dp: int) -> str | None:
         """Return why the axes do not form the groups of the convention on enough GPUs; None where they do."""
-
-
-def why_not_run(strategy: Strategy) -> str | None:
-    """Return why a strategy that is legal cannot be run yet, None where it can.
-
-    >>> why_not_run(Strategy.parse("TP2_CP4_PP2"))
-    'CP4 is legal and cannot be run yet: context parallelism is not built'
-    """
-    for axis, what in NOT_BUILT.items():
-        size = getattr(strategy, axis)
-        if size > 1:
-            return f"{axis.upper()}{size} is legal and cannot be run yet: {what} is not built"
-    return None
 
 
 def whole_quotient(numerator: int, denominator: int) -> int | None:

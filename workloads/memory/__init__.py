@@ -26,7 +26,7 @@ from workloads.memory.params import (
 from workloads.memory.precision import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
 from workloads.memory.reserved import reserved_bytes
 from workloads.memory.sharding import FSDP_KINDS, ZERO_LEVELS, Fsdp, Sharding
-from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, state_bytes
+from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, params_of_layers, state_bytes
 
 __all__ = [
     "FSDP_KINDS",
@@ -49,6 +49,7 @@ __all__ = [
     "kv_cache_bytes",
     "layer_params_per_rank",
     "optimized_params_per_rank",
+    "params_of_layers",
     "params_per_rank",
     "reserved_bytes",
     "stage_parameters_in_order",

@@ -2,7 +2,8 @@
 
 Model
 -----
-Of each token of the replica, in elements of the model's type, t = TP, [/t] where sequence parallelism splits it::
+Of each token that a rank owns with its TP group (of the replica, or 1 / CP of it), in elements of the model's type,
+t = TP, [/t] where sequence parallelism splits it::
 
     norms                2 h [/t]                                        inputs of the layer's two norms
     attention   input    h [/t]
@@ -42,6 +43,7 @@ Qi et al., "Zero bubble pipeline parallelism", 2024, table 1.
 from collections.abc import Sequence
 
 from workloads.blocks.recompute import Recompute
+from workloads.context_parallel import ContextParallel, CpBuffers
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
@@ -69,7 +71,7 @@ def activation_bytes_per_microbatch(
     model, mesh, layers
         What is computed, and how it is split.
     tokens
-        Tokens of a microbatch of one replica.
+        Tokens of a microbatch of one TP group: of the replica, or 1 / CP of it.
     recompute
         What is recomputed; a bare kind takes the default modules. Where it is of the first layers of a model chunk,
         `layers` are those of one chunk.
@@ -136,19 +138,32 @@ def weight_pass_bytes_per_microbatch(
 
 
 def gradient_bytes_in_block(
-    model: ModelSpec, mesh: Mesh, layers: Sequence[int], tokens: int, *, sequence_length: int
+    model: ModelSpec,
+    mesh: Mesh,
+    layers: Sequence[int],
+    tokens: int,
+    *,
+    sequence_length: int,
+    context: ContextParallel | None = None,
 ) -> float:
     """Return the gradients that the backward pass of the largest block holds besides what was kept, on a rank.
 
-    A stage without layers counts those of an attention, which is pessimistic.
+    A stage without layers counts those of an attention, which is pessimistic. `context` is how the rank computes
+    attention together with other CP ranks: what that takes in addition counts where attention is the largest block.
     """
     tp = mesh.strategy.tp
     split = {"tp": tp, "sequence_length": sequence_length}
     shards = mesh.expert_shards
     largest = max(
         (
-            layer.sliced(mesh.strategy.etp).gradient_elements(**split, expert_shards=shards)
+            max(
+                layer.sliced(mesh.strategy.etp).gradient_elements(
+                    **split, expert_shards=shards, core_buffer=buffers.backward
+                ),
+                buffers.forward,
+            )
             for layer, _ in model.layer_kinds(layers)
+            for buffers in [CpBuffers() if context is None else context.buffers_of(layer, tp)]
         ),
         default=model.attention.gradient_elements(**split),
     )

@@ -40,7 +40,7 @@ from workloads.memory.sharding import ZERO_LEVELS, Sharding
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 
-__all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "StateBytes", "state_bytes"]
+__all__ = ["GRADIENT_BYTES", "OPTIMIZER_BYTES", "StateBytes", "params_of_layers", "state_bytes"]
 
 GRADIENT_BYTES = MEGATRON_PRECISION.gradient_bytes
 """Bytes of a gradient by default."""
@@ -89,12 +89,18 @@ def state_bytes(
         if sharding.gathers_ends_once and not sharding.keeps_gathered:
             gathered += _params_of_ends(model, mesh, stage_parameters)
     working = model.dtype_bytes * gathered + (precision.gradient_bytes * largest if sharding.gradients else 0)
+    in_fp8 = model.formats.weight_copy_bytes * params_of_layers(model, mesh, stage_parameters)
     return StateBytes(
-        weights=model.dtype_bytes * (split if sharding.weights else whole),
+        weights=in_fp8 + model.dtype_bytes * (split if sharding.weights else whole),
         gradients=precision.gradient_bytes * (split if sharding.gradients else whole),
         optimizer=precision.optimizer_bytes * (split if sharding.optimizer else whole),
         working=float(working),
     )
+
+
+def params_of_layers(model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters) -> int:
+    """Return the parameters of a rank that belong to layers, experts among them: those that a recipe casts to fp8."""
+    return sum(params_per_rank(model, mesh, stage_parameters)) - _params_of_ends(model, mesh, stage_parameters)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------

@@ -7,4 +7,5 @@ Contents
 - `sim.report.charts.schedules`: several schedules on the same work.
 - `sim.report.charts.stress`: a stress test.
 - `sim.report.charts.validation`: modelled against published figures.
+- `sim.report.charts.ranking`: the measured against the modelled order of strategies.
 """

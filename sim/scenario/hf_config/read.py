@@ -1,8 +1,7 @@
 """Reading a `config.json` into fields of the model.
 
 The type of weights is that of `dtype` or `torch_dtype`. Weights that are stored quantised are taken in that type too:
-what `model.dtype` says holds for weights, activations and KV cache alike, and who runs a quantised checkpoint keeps the
-latter two in the wider type.
+with `model.dtype: fp8` products run in fp8 as well, and who runs a quantised checkpoint may do without that.
 """
 
 from collections.abc import Mapping
@@ -128,8 +127,8 @@ def _dtype(whole: ConfigKeys, keys: ConfigKeys) -> list[TakenValue]:
     method = next((found for found in methods if found is not None), None)
     if method is not None:
         why = (
-            f"the weights of the file are quantised ({method}), and model.dtype is the type of weights, activations "
-            "and KV cache alike: write model.dtype: fp8 to take one byte for each"
+            f"the weights of the file are quantised ({method}), and model.dtype is the type of the products and of the "
+            "weights: write model.dtype: fp8 to take both in fp8 (docs/formats.md has what stays in 2 bytes)"
         )
         return [TakenValue("model.dtype", dtype, why)]
     if name is not None and name not in _DTYPES:

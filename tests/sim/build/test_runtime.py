@@ -6,6 +6,7 @@ from sim.build.build import build
 from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario import load_scenario
+from workloads.formats import FP8_RECIPES
 
 
 def _built(*settings: str) -> Work:
@@ -22,3 +23,51 @@ def test_a_runtime_that_contradicts_the_model_is_refused() -> None:
     """Two keys of one fact that disagree are refused, and the message names both."""
     with pytest.raises(InvalidValueError, match=r"runtime\.attention must agree with model\.fused_attention true"):
         _built("runtime.attention=unfused", "model.fused_attention=true")
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipe", "dispatch"),
+    [
+        ((), "none", "bf16"),
+        (("model.dtype=fp8",), "tensorwise", "bf16"),
+        (("runtime.fp8_recipe=blockwise", "runtime.dispatch_dtype=fp8"), "blockwise", "fp8"),
+        (("model.dtype=fp8", "runtime.fp8_recipe=blockwise"), "blockwise", "bf16"),
+        (("runtime.fp8_recipe=mxfp8", "cluster.device.preset=b200-sxm"), "mxfp8", "bf16"),
+    ],
+)
+def test_a_recipe_reaches_the_tensors_of_the_model(settings: tuple[str, ...], recipe: str, dispatch: str) -> None:
+    """Without keys the type of the model says it."""
+    formats = _built(*settings).model.formats
+    assert formats.recipe is FP8_RECIPES[recipe]
+    assert formats.dispatch_dtype == dispatch
+    assert not formats.trains
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ("model.dtype=fp8", "runtime.fp8_recipe=none"),
+            r"runtime\.fp8_recipe must name a recipe with model\.dtype fp8",
+        ),
+        (("runtime.fp8_recipe=mxfp8",), r"runtime\.fp8_recipe must be one that the device's tensor cores scale"),
+        (("runtime.fp8_recipe=tensorwise", "cluster.device.preset=a100-sxm-80gb"), "the device computes in"),
+        (("runtime.gather_dtype=fp8",), r"runtime\.gather_dtype must be bf16 without a recipe"),
+        (("runtime.fp8_recipe=delayed",), r"runtime\.fp8_recipe must be one of none, tensorwise, blockwise, mxfp8"),
+        (
+            ("runtime.dispatch_dtype=fp8", "parallel.strategy=EP8_TP8_PP8", "parallel.convention=vllm"),
+            "sent to an expert",
+        ),
+    ],
+)
+def test_formats_that_cannot_be_are_refused(settings: tuple[str, ...], said: str) -> None:
+    """Each by the key and the rule."""
+    with pytest.raises(InvalidValueError, match=said):
+        _built(*settings)
+
+
+def test_dispatch_in_fp8_sends_fewer_bytes_there_and_as_many_back() -> None:
+    """A token of hidden 1024: 1,024 bytes and 8 scales of 4 there, 2,048 back."""
+    work = _built("runtime.dispatch_dtype=fp8")
+    assert (work.dispatch_bytes, work.combine_bytes) == (1024 + 8 * 4, 2048)
+    assert _built().dispatch_bytes == 2048

@@ -12,7 +12,8 @@ from sim.plan.costs import Costs
 from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import LanePosition
 from sim.plan.pipeline import PipelinePlan
-from workloads.layers import backward_of, expert_block
+from workloads.kernels import backward_of
+from workloads.layers import expert_block
 
 MODEL = make_model(experts=16)
 

@@ -1,5 +1,7 @@
 """Experts in slices (ETP): who gathers what, by hand, and what does not change when experts are cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from works import make_model, make_work, route
@@ -143,3 +145,11 @@ def test_activations_of_slices_are_the_gathered_copies_and_a_part_of_their_width
         kept.append(stage_memory(work, 0).chunks[0].expert_activations)
     copies = make_work("EP8_TP2_DP8", "megatron").tokens * 2 / 2 * MODEL.layers
     assert kept == [copies * (256 + 1024) * 2, 4 * copies * (256 + 256) * 2]
+
+
+def test_latent_experts_gather_copies_of_the_width_of_the_latent():
+    """Of 64 elements instead of 256."""
+    latent = replace(MODEL, moe_latent_size=64)
+    works = [make_work("EP2_TP2_DP4_ETP2", "megatron", num_gpus=8, model=model) for model in (MODEL, latent)]
+    whole, narrow = (sum(transfer.total_bytes for transfer in route(work).gather) for work in works)
+    assert narrow == whole / 4 > 0

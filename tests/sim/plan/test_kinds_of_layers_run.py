@@ -6,6 +6,7 @@ import pytest
 from works import change, make_model, make_work
 
 from sim.engine.simulation import run_plan
+from sim.errors import InvalidValueError
 from sim.plan.pipeline import PipelinePlan
 from sim.run.stage_memory import stage_memory
 from workloads.blocks.recompute import RECOMPUTE_MODULES, Recompute
@@ -133,3 +134,32 @@ def test_full_recomputation_of_the_first_layers_of_each_chunk_runs_these_again_a
     layer = activation_bytes_per_microbatch(model, work.mesh, [0], work.tokens, "none")
     assert whole == [4 * inputs]
     assert first == pytest.approx([plain[0] - layer + inputs], rel=1e-9)
+
+
+@EVERY_MODEL
+def test_layers_on_the_host_take_as_long_as_their_copy_and_leave_two_of_them_on_the_device(model):
+    """A host so slow that each copy takes longer than its layer: F and B are copies and what is outside of layers."""
+    work = make_work("EP2_TP1_PP1_DP8", "megatron", num_gpus=8, model=model, kind="training", sequences=32)
+    layer_bytes = [activation_bytes_per_microbatch(model, work.mesh, [at], work.tokens, "none") for at in (0, 1)]
+    slow = replace(work.cluster.device, host_bytes_per_s=max(layer_bytes) / 0.5)  # half a second a copy
+    offloaded = replace(work, cluster=replace(work.cluster, device=slow), offload_layers=2)
+    traces = [run(of).trace for of in (work, offloaded)]
+    plain_s, copied_s = ((int(trace["end_ns"].max()) - int(trace["start_ns"].min())) / 1e9 for trace in traces)
+    copies_s = 2 * work.microbatches * sum(layer_bytes) / slow.host_bytes_per_s
+    assert copies_s < copied_s < copies_s + plain_s
+    kept, device = (stage_memory(of, 0) for of in (work, offloaded))
+    moved = [sum(chunk.activations + chunk.expert_activations for chunk in memory.chunks) for memory in (kept, device)]
+    assert moved[0] - moved[1] == pytest.approx(sum(layer_bytes))
+    assert device.buffers - kept.buffers == pytest.approx(2 * max(layer_bytes))
+
+
+def test_layers_on_the_host_go_with_neither_recomputation_nor_a_pipeline_nor_a_forward_pass():
+    for changes in (
+        {"strategy": "EP2_TP1_PP2_DP4", "kind": "training"},
+        {"strategy": "EP2_TP1_PP1_DP8", "kind": "training", "recompute": "full"},
+        {"strategy": "EP2_TP1_PP1_DP8", "kind": "forward"},
+    ):
+        strategy = changes.pop("strategy")
+        work = make_work(strategy, "megatron", num_gpus=8, model=SMALL, sequences=32, **changes)
+        with pytest.raises(InvalidValueError, match=r"schedule.offload_layers must be left out"):
+            replace(work, offload_layers=1)

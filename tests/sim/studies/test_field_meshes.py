@@ -287,14 +287,11 @@ def test_the_ways_of_sglang_and_vllm_to_say_a_mesh_are_recognised(changes, says)
     assert says in refusal(SERVED, *changes).hint
 
 
-def test_a_mesh_that_is_legal_and_cannot_be_run_yet_says_so():
-    """`explain` beside `run`, which names a strategy without the axis."""
-    entry = explain_strategy("TP2_CP4_EP8_PP2_DP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
-    assert (entry["legal"], entry["runs"]) == (True, False)
-    assert entry["why_not_run"] == "CP4 is legal and cannot be run yet: context parallelism is not built"
-    assert explain_strategy("TP2_EP8", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]["runs"] is True
-    text = SERVED.replace("convention: vllm, tp: 16, dp: 16, ep: 16", "tp: 2, cp: 4, ep: 2, pp: 1, dp: 2")
-    assert refusal(text).hint == "Use EP2_TP2_PP1 (without CP)."
+def test_a_mesh_with_every_axis_is_legal_and_runs():
+    """Field case 22: TP2 CP4 EP8 PP2 DP4 on 64 GPUs, of a small model here."""
+    megatron = explain_strategy("TP2_CP4_EP8_PP2_DP4", num_gpus=64, gpus_per_node=8)["conventions"]["megatron"]
+    assert (megatron["legal"], megatron["runs"]) == (True, True)
+    assert megatron["mesh"]["CP group"] == "4 GPUs inside a node, the first is 0, 2, 4, 6"
 
 
 def test_the_etp_that_was_taken_and_what_megatrons_default_makes_of_it_are_printed():
@@ -403,3 +400,28 @@ def test_what_a_hint_suggests_builds(block):
                 build(scenario.variant({**changes, **({further: int(amount)} if further else {})}))
                 followed += 1
     assert followed > 20
+
+
+def test_explain_and_run_say_the_same_of_a_mesh():
+    """Drawn strategies: what `explain` calls illegal, or not built, is what refuses the run, in the same words."""
+    base = load_scenario_text(AXES.replace("tp: 1", "strategy: TP1"), overrides=["workload.sequences=64"])
+    rng = np.random.default_rng(1)
+    to_see = {True: 30, False: 12}  # a refusal tries its hints, and is slow
+    while max(to_see.values()) > 0:
+        ep, tp, pp, etp, cp = rng.choice([1, 2, 4], 4).tolist() + rng.choice([1, 1, 1, 2], 1).tolist()
+        name = f"EP{ep}_TP{tp}_PP{pp}_ETP{etp}_CP{cp}"
+        for convention, entry in explain_strategy(name, num_gpus=16, gpus_per_node=8)["conventions"].items():
+            runs = entry["legal"] and entry["runs"]
+            to_see[runs] -= 1
+            if to_see[runs] < 0:
+                continue
+            try:
+                build(base.variant({"parallel.strategy": name, "parallel.convention": convention}))
+                refused = None
+            except InvalidValueError as error:
+                refused = error
+            assert (refused is None) == runs, (name, convention, refused)
+            if not entry["legal"]:
+                assert entry["why"] in str(refused)
+            elif not runs:
+                assert refused.field == "parallel.cp"

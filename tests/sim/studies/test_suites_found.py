@@ -5,7 +5,7 @@ from validation_cases import FOUR, HEAD, RIGHT, write_case
 
 from sim.errors import InvalidValueError
 from sim.scenario.scenario_files import list_cases, list_suites
-from sim.studies.suites import find_suites, system_of
+from sim.studies.suites import find_suites, is_fitted, system_of
 
 
 def names_of(suites):
@@ -13,10 +13,41 @@ def names_of(suites):
 
 
 def test_without_a_target_all_bundled_suites_are_meant():
-    """Each with all of its cases."""
-    found = names_of(find_suites())
-    assert list(found) == list_suites()
-    assert sorted(f"{suite}/{case}" for suite, cases in found.items() for case in cases) == list_cases()
+    """Each with all of its cases, but for long tables, which are named as such."""
+    suites = find_suites()
+    assert [suite.name for suite in suites] == list_suites()
+    own = [f"{suite.name}/{name}" for suite in suites for name in (*names_of([suite])[suite.name], *suite.by_name)]
+    assert set(list_cases()) <= set(own)
+    assert all(
+        name in own for name in ("training/vtrain_single", "ranking/vtrain_single", "schedules/zero_bubble_1p5b")
+    )
+    run = names_of(suites)
+    assert run["training"] == []
+    assert run["schedules"]
+
+
+def test_a_suite_that_is_named_has_its_long_tables_and_those_that_it_includes(tmp_path):
+    """A case of another folder belongs to both suites; and a case by name must be one of the suite."""
+    write_case(tmp_path / "one" / "a.yaml", RIGHT)
+    write_case(tmp_path / "two" / "b.yaml", RIGHT)
+    text = "include: [../one/a.yaml]\nby_name: [a]\n"
+    (tmp_path / "two" / "suite.yaml").write_text(text, encoding="utf-8")
+    assert names_of(find_suites([str(tmp_path / "two")])) == {"two": ["b", "a"]}
+    (tmp_path / "two" / "suite.yaml").write_text(text.replace("[a]", "[c]"), encoding="utf-8")
+    with pytest.raises(InvalidValueError, match=r"suite\.yaml:2: by_name\.0 must be a case of the suite, got c\."):
+        find_suites([str(tmp_path / "two")])
+
+
+def test_a_choice_of_fitted_figures_that_chooses_none_is_refused(tmp_path):
+    """A slip in a value would leave all figures scored."""
+    write_case(tmp_path / "mine" / "a.yaml", RIGHT, FOUR)
+    fitted = "fitted: {a: [{workload.microbatches: 4}, {workload.microbatches: 5}]}\n"
+    (tmp_path / "mine" / "suite.yaml").write_text(fitted, encoding="utf-8")
+    with pytest.raises(InvalidValueError, match=r"^fitted\.a\.1 of suite\.yaml must choose a figure, got "):
+        find_suites([str(tmp_path / "mine")])
+    (tmp_path / "mine" / "suite.yaml").write_text("fitted: {a: [{workload.microbatches: [4, 1]}]}\n", encoding="utf-8")
+    (suite,) = find_suites([str(tmp_path / "mine")])
+    assert [is_fitted(suite, suite.cases[0], i) for i in range(2)] == [True, True]
 
 
 @pytest.mark.parametrize("name", ["zero_bubble_1p5b", "schedules/zero_bubble_1p5b", "zero_bubble_1p5b.yaml"])

@@ -178,3 +178,36 @@ def test_bundled_cases_are_within_their_tolerances():
     validation = validate()
     failed = [(f.suite, f.case, f.metric, f.error_pct) for f in validation.counted if not f.is_within]
     assert failed == []
+
+
+def test_a_figure_may_be_the_difference_of_two_simulations(tmp_path):
+    """Under 1F1B four microbatches take 10 ms and one 4 ms: 2 ms for each of the three more."""
+    slope = FOUR.replace("8 ms", "2.5 ms").replace("}}", "}, minus: {workload.microbatches: 1}, divide_by: 3}")
+    (figure_,) = validate([str(write_case(tmp_path / "a.yaml", slope))]).figures
+    assert figure_.modelled == pytest.approx(0.002)
+    assert figure_.error_pct == pytest.approx(-20)
+
+
+def test_figures_that_constants_are_fitted_to_are_summarised_apart(tmp_path):
+    """Of 4 beside 4 ms and 10 beside 8 ms the second is scored, and of no error there is no median."""
+    write_case(tmp_path / "mine" / "one.yaml", RIGHT, FOUR)
+    (tmp_path / "mine" / "suite.yaml").write_text("fitted: {one: [{workload.microbatches: 1}]}\n", encoding="utf-8")
+    data = validate([str(tmp_path / "mine")]).to_dict(num_worst=1)
+    summary = data["suites"]["mine"]["systems"]["two stages"]
+    assert (summary["fitted"]["num_rows"], summary["scored"]["num_rows"]) == (1, 1)
+    assert summary["scored"]["signed_median_pct"] == pytest.approx(25)
+    assert [row["fitted"] for row in data["rows"]] == [True, False]
+    (worst,) = data["worst"]
+    assert worst["error_pct"] == pytest.approx(25)
+    assert sum(worst["parts_s"].values()) == pytest.approx(0.010)
+
+
+def test_a_suite_that_ranks_gives_the_groups_of_the_contract(tmp_path):
+    """Two numbers of microbatches of one work, in the order in which they were measured."""
+    write_case(tmp_path / "mine" / "one.yaml", RIGHT, FOUR)
+    (tmp_path / "mine" / "suite.yaml").write_text("ranking: true\n", encoding="utf-8")
+    data = validate([str(tmp_path / "mine")]).to_dict()
+    group = data["groups"]["one"]
+    assert {"num", "kendall_tau", "regret_pct", "median_pct"} <= set(group)
+    assert (group["num"], group["kendall_tau"], group["regret_pct"]) == (2, 1, 0)
+    assert data["suites"]["mine"]["ranking"]["num_groups"] == 1
