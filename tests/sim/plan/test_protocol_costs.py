@@ -103,7 +103,7 @@ def test_a_message_of_blackwell_hides_behind_half_of_a_chunk():
     small, large = (
         transfer_by(cluster, "ring", "Simple", num_bytes, "all_gather", is_one_node=True) for num_bytes in (16e6, 1e9)
     )
-    assert small.latency_ns == pytest.approx((base + 7 * hop) * 1e9 - small.alone_ns / 2, abs=1)
+    assert small.latency_ns == pytest.approx((base + 7 * hop) * 1e9 - small.alone_ns / 2, abs=2)
     assert large.latency_ns == pytest.approx(base * 1e9, abs=1)
 
 
