@@ -27,6 +27,7 @@ from recipes.tables import Row, read_table
 from ruamel.yaml import YAML
 
 from sim.errors import InvalidValueError, SimulationError
+from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 
@@ -47,6 +48,8 @@ class Outcome:
     capacity_bytes: float = 0.0
     tokens_per_s_per_gpu: float = 0.0
     scenario: dict[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    """Keys of `runtime` that the scenario cannot have with its other keys; they are of time, not of legality."""
 
     @property
     def is_counted(self) -> bool:
@@ -60,7 +63,7 @@ def outcome_of(row: Row, *, full: bool = False) -> Outcome:
     try:
         outcome.recipe = row.recipe()
         outcome.scenario = scenario_of(outcome.recipe, full=full)
-        simulated = simulate_scenario(Scenario.validated(outcome.scenario), link_timeline=False)
+        simulated = simulated_without_refused(outcome)
     except RefusedError as error:
         outcome.cause, outcome.detail = error.cause, str(error)
         return outcome
@@ -81,6 +84,19 @@ def outcome_of(row: Row, *, full: bool = False) -> Outcome:
         outcome.cause = "does not fit"
         outcome.detail = f"{outcome.peak_bytes / 1e9:.1f} GB of {outcome.capacity_bytes / 1e9:.1f} GB"
     return outcome
+
+
+def simulated_without_refused(outcome: Outcome) -> Simulated:
+    """Simulate the scenario of `outcome`, without keys of `runtime` that are refused, which are noted."""
+    while True:
+        try:
+            return simulate_scenario(Scenario.validated(outcome.scenario), link_timeline=False)
+        except InvalidValueError as error:
+            section, _, key = error.field.partition(".")
+            if section != "runtime" or key not in outcome.scenario.get("runtime", {}):
+                raise
+            del outcome.scenario["runtime"][key]
+            outcome.left_out.append(f"runtime.{key}: {error.rule}")
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -109,6 +125,11 @@ def print_summary(outcomes: Sequence[Outcome], seconds: float) -> None:
         print(f"{title}: {len(group)}")
         for cause, count in Counter(outcome.cause for outcome in group).most_common():
             print(f"  {count:4d}  {cause}")
+    left_out = Counter(key for outcome in outcomes for key in outcome.left_out)
+    if left_out:
+        print("left out of scenarios, for they are refused there:")
+        for key, count in left_out.most_common():
+            print(f"  {count:4d}  {key}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

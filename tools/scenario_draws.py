@@ -377,12 +377,9 @@ def _parallel(draw: random.Random, experts: int, layers: int, *, trains: bool) -
                 parallel["cp_sizes"] = draw.choice([[1, cp], [cp, 1], [2, cp // 2]])
     if experts:
         full = {"megatron": tp * cp * dp, "vllm": tp * dp, "spanning": tp * pp}[convention]
-        dividing = [n for n in range(1, full + 1) if full % n == 0 and experts % n == 0]
-        parallel["ep"] = draw.choice(dividing) if convention == "megatron" else full
+        parallel |= _expert_axes(draw, convention, full, experts)
         if convention == "megatron" and tp > 1:
             parallel["sp"] = True
-            if _maybe(draw):
-                parallel["etp"] = draw.choice([1, tp])
     if _maybe(draw, 0.1):
         parallel["sp"] = _maybe(draw, 0.7)
     if _maybe(draw):
@@ -396,6 +393,19 @@ def _parallel(draw: random.Random, experts: int, layers: int, *, trains: bool) -
     if _maybe(draw, 0.05):
         parallel["exchange"] = "blocking"
     return parallel
+
+
+def _expert_axes(draw: random.Random, convention: str, ranks: int, experts: int) -> Data:
+    """Return EP, and ETP where experts may be in slices, on the ranks that share the experts of a layer."""
+    dividing = [n for n in range(1, ranks + 1) if ranks % n == 0 and experts % n == 0]
+    whole = [ranks] * {"megatron": 0, "vllm": len(dividing), "spanning": 1}[convention]
+    ep = draw.choice(whole if convention == "spanning" else [*dividing, *whole])
+    slices = ranks // ep
+    if convention == "vllm" and slices > 1:
+        return {"ep": ep, "etp": slices}
+    if convention == "megatron" and _maybe(draw, 0.4):
+        return {"ep": ep, "etp": draw.choice([n for n in range(1, slices + 1) if slices % n == 0])}
+    return {"ep": ep}
 
 
 def _add_kinds_of_layers(draw: random.Random, model: Data) -> None:

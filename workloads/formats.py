@@ -112,6 +112,8 @@ class Formats:
     """Whether products take operands by rows and by columns (Blackwell)."""
     gather_dtype: str = "fp8"
     """Type in which operands of fp8 products are gathered over TP."""
+    has_fp8_weights: bool = False
+    """Whether weights of layers that are trained are kept in fp8 alone, without a copy in 2 bytes."""
     dispatch_dtype: str = "bf16"
     """Type in which tokens, and gradients on their way back, are sent to experts; results come back in 2 bytes."""
 
@@ -193,6 +195,15 @@ class Formats:
     def weight_copy_bytes(self) -> float:
         """Bytes of the copies in fp8 of a weight that is trained, next to the weight in 2 bytes."""
         return self.num_copies * self.operand_bytes
+
+    def gathered_weight_bytes(self, dtype_bytes: int) -> float:
+        """Return the bytes in which replicas gather a weight: fp8 where nothing else is kept of it.
+
+        Under mxfp8 weights are gathered in 2 bytes, and cast by rows and by columns where they arrive.
+        """
+        if self.recipe is None or not self.has_fp8_weights or self.recipe.product == "mxfp8":
+            return dtype_bytes
+        return self.operand_bytes
 
     def kept_bytes(self, inputs: float, *, extra: float = 0.0) -> float:
         """Return the bytes that keeping operands in fp8 adds to what is counted in 2 bytes; negative where it saves.

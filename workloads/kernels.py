@@ -277,7 +277,7 @@ class Memory:
     """Elements of a row that the kernel writes."""
     num_bytes: float | NDArray[np.float64]
     """Bytes read and written, of every rank alike or of each. A number or shape [R]."""
-    backward_bytes: float | None = None
+    backward_bytes: float | NDArray[np.float64] | None = None
     """Bytes of the backward kernel, 0 where there is none; None: as `MEMORY_OPERATIONS` says."""
     is_backward: bool = False
     """Whether the kernel makes gradients."""
@@ -293,7 +293,7 @@ class Memory:
         >>> Memory(kind="attention", operation="norm", rows=2, width=4, num_bytes=32.0).backward()[0].num_bytes
         48.0
         """
-        if self.backward_bytes == 0:
+        if isinstance(self.backward_bytes, float) and self.backward_bytes == 0:
             return ()
         num_bytes: float | NDArray[np.float64]
         num_bytes = MEMORY_OPERATIONS[self.operation].backward * self.num_bytes

@@ -102,25 +102,31 @@ def router_block(ffn: MoeFfn, tokens: int) -> list[Kernel]:
 
 
 def permute(model: ModelSpec, routed_tokens: float, *, is_inverse: bool = False) -> Memory:
-    """Return the kernel that sorts `routed_tokens` copies of tokens by expert, or gathers them back."""
+    """Return the kernel that sorts `routed_tokens` copies of tokens by expert, or gathers them back.
+
+    Copies are sorted in the type in which they are sent, and come back in that of the model.
+    """
+    of_element = float(model.dtype_bytes) if is_inverse else model.formats.dispatch_bytes(model.dtype_bytes)
     return Memory(
         kind="other_compute",
         operation="unpermute" if is_inverse else "permute",
         rows=routed_tokens,
         width=model.expert_hidden,
-        num_bytes=2.0 * routed_tokens * model.expert_hidden * model.dtype_bytes,
+        num_bytes=2.0 * routed_tokens * model.expert_hidden * of_element,
     )
 
 
-def expert_block(ffn: MoeFfn, tokens: NDArray[np.int64]) -> list[Kernel]:
+def expert_block(ffn: MoeFfn, tokens: NDArray[np.int64], *, arrival: str = "chunks") -> list[Kernel]:
     """Return the grouped products of the local experts.
 
     Parameters
     ----------
     tokens
         Tokens that arrived for each local expert of each rank. Shape [R, E].
+    arrival
+        How the copies of tokens lie: a key of `ARRIVALS` (`workloads.collectives.settings`).
     """
-    return ffn.expert_kernels(tokens)
+    return ffn.expert_kernels(tokens, arrival=arrival)
 
 
 def mtp_projection_block(layer: Layer, tokens: int, *, tp: int = 1) -> list[Kernel]:

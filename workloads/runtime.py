@@ -30,6 +30,8 @@ class Runtime:
     fp8_recipe: str | None = None
     """How tensors are scaled for products in fp8: `none`, `tensorwise`, `blockwise` or `mxfp8`; null: `tensorwise`
     where `model.dtype` is fp8, and `none` elsewhere."""
+    fp8_param_gather: bool = False
+    """Whether weights of layers are kept in fp8 alone and gathered so, as Megatron-LM's `--fp8-param-gather`."""
     gather_dtype: str | None = None
     """Type in which sequence parallelism gathers operands of fp8 products: `fp8`, as Transformer Engine 2 does, or
     `bf16`, as Transformer Engine 1 does; null: fp8."""
@@ -40,8 +42,12 @@ class Runtime:
     """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
     overlap_param_gather: bool = False
     """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
+    overlap_tp: bool = False
+    """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
+    collective_sms: int = 0
+    """Multiprocessors that a collective of NCCL's takes on each rank while it runs next to kernels."""
     launch: str = "eager"
     """`eager`: the host issues each kernel; `cuda_graphs`: those in `graph_scope` by one launch."""
     graph_scope: tuple[str, ...] = ()
@@ -72,7 +78,12 @@ _EAGER_COLLECTIVE_S: Final = 60e-6
 _EAGER_PASS_S: Final = 2e-3
 """Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
 
+_COLLECTIVE_SMS: Final = 16
+"""What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
+2025: "from 16 or more to 6 or fewer")."""
+
 _EAGER: Final = Runtime(
+    collective_sms=_COLLECTIVE_SMS,
     kernel_launch_s=_EAGER_KERNEL_S,
     collective_launch_s=_EAGER_COLLECTIVE_S,
     pass_host_s=_EAGER_PASS_S,

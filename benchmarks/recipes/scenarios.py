@@ -15,6 +15,11 @@ MICROBATCHES_PER_STAGE: Final = 4
 steady phase, and few enough for a run of seconds."""
 ILLEGAL_IN_MEGATRON: Final = "refused by Megatron's own rule"
 """Cause of a recipe whose experts do not fit its GPUs: Megatron's `initialize_model_parallel` raises on it."""
+_WITH_BF16_WEIGHTS: Final = ("blockwise",)
+"""Recipes of fp8 whose weights keep a copy in bf16: there alone Megatron-Bridge has `fp8_param_gather` off
+(`bf16_with_fp8_subchannel_scaling_mixed`); it is on with current and delayed scaling and mxfp8."""
+_OF_DDP: Final = ("overlap_grad_reduce", "overlap_param_gather")
+"""Keys of `runtime` that mean nothing to FSDP, whose exchanges run next to layers without them."""
 _GPUS_OF_A_TRAY: Final = 4
 
 
@@ -100,6 +105,10 @@ def _parallel(recipe: Recipe, dp: int) -> dict[str, Any]:
     if has_experts and recipe.tp > 1:
         parallel["etp"] = recipe.etp
     parallel |= {"dp": dp, "sp": recipe.sp or (recipe.tp > 1 and has_experts)}  # Megatron's experts ask for SP with TP
+    if recipe.cp > 1 and get_model(recipe.model).sliding_window is not None:
+        parallel["cp_kind"] = (
+            "all_to_all"  # Transformer Engine's for windows and sinks; else Megatron's default, a ring
+        )
     if recipe.fsdp != "none":
         parallel["fsdp"] = recipe.fsdp
     else:
@@ -140,8 +149,10 @@ def _runtime(recipe: Recipe) -> dict[str, Any]:
     except ImportError:
         return {}
     known = {field.name for field in fields(Runtime)}
-    wanted = dict(recipe.runtime)
+    wanted = {key: value for key, value in recipe.runtime.items() if recipe.fsdp == "none" or key not in _OF_DDP}
     if recipe.fp8_recipe is not None:
         wanted["fp8_recipe"] = recipe.fp8_recipe
+        if recipe.fp8_recipe not in _WITH_BF16_WEIGHTS:
+            wanted["fp8_param_gather"] = True
     runtime = {key: value for key, value in wanted.items() if key in known}
     return {"runtime": runtime} if runtime else {}

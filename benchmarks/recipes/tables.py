@@ -99,7 +99,8 @@ def _tuned_recipe(cells: Cells, table: list[dict[str, str]]) -> Recipe:
     for key in ("sequences", "sequence_length"):
         if key not in defaults | given:
             raise RefusedError("no base recipe", f"{key} is blank, and the base is {cells['base'] or 'blank'}")
-    assumed = {key: why for key in defaults if key not in given}
+    tuned = dict.fromkeys(_BASES["tuned"], _BASES["tuned_source"])
+    assumed = {key: tuned.get(key, why) for key in defaults if key not in given}
     if cells["precision"].startswith("fp8ds"):
         assumed["fp8_recipe"] = "delayed scaling has a factor of each tensor, as current scaling has"
     return Recipe(
@@ -144,9 +145,9 @@ def _defaults(cells: Cells, table: list[dict[str, str]]) -> tuple[dict[str, Any]
 
 
 def _complete(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a base, of modules as a tuple."""
+    """Return the values of a base as tuned recipes have it, its modules as a tuple."""
     recompute = base.get("recompute", "none")
-    return {**base, "recompute": recompute if isinstance(recompute, str) else tuple(recompute)}
+    return {**base, **_BASES["tuned"], "recompute": recompute if isinstance(recompute, str) else tuple(recompute)}
 
 
 def _of_sibling(cells: Cells, table: list[dict[str, str]]) -> tuple[dict[str, Any], str]:
@@ -230,6 +231,7 @@ def _result_recipe(name: str, cells: Cells, record: Cells) -> Recipe:
     values: dict[str, Any] = {key: number for key, number in _numbers(cells) if number is not None}
     taken = _of_base(model, f"{values.get('pp', 1)}x{values.get('vpp', 1)}")
     assumed |= dict.fromkeys(taken, f"{_BASES['source']}, base recipe of the model")
+    assumed |= dict.fromkeys(_BASES["tuned"], _BASES["tuned_source"])
     assumed["sp"] = "on with TP, as in the recipes"
     return Recipe(
         name=name,
@@ -260,7 +262,7 @@ def _of_base(model: str, pp_vpp: str) -> dict[str, Any]:
             taken = {key: values[key] for key in _NOT_IN_RESULTS if key in values}
             layout = base.get("layouts", {}).get(pp_vpp)
             return taken if layout is None else taken | {"layout": layout}
-    return {}
+    return dict(_BASES["tuned"])
 
 
 def _figure(text: str) -> float:

@@ -16,6 +16,7 @@ from sim.scenario.workload_section import PassesWorkload
 from topology.cluster import Cluster
 from topology.presets.clusters import get_cluster_preset
 from workloads.context_parallel import DEFAULT_CP_KIND
+from workloads.formats import FP8_RECIPES
 from workloads.memory import Recompute, activation_bytes_per_microbatch, reserved_bytes
 from workloads.model import ModelSpec
 from workloads.presets import MODELS
@@ -79,7 +80,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
     found += [Assumption(*assumed) for assumed in runtime_assumptions(scenario, work)]
-    found += _of_memory(work)
+    found += [*_of_formats(scenario, work), *_of_memory(work)]
     if not work.kind.trains:
         found.append(
             Assumption("workload.head", "last token of each sequence", "prefill computes the output head for it alone")
@@ -110,6 +111,22 @@ def _of_etp(scenario: Scenario, work: Work) -> list[Assumption]:
     theirs = convention.default_etp(work.mesh.strategy, **sizes)
     why = "every rank holds whole experts" + (f". {theirs}" if theirs else "")
     return [Assumption("parallel.etp", work.mesh.strategy.etp, why)]
+
+
+def _of_formats(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the recipe of fp8 that was taken, and in which type tokens are then sent to experts."""
+    formats = work.model.formats
+    if formats.recipe is None:
+        return []
+    found = []
+    if not scenario.is_given("runtime.fp8_recipe"):
+        name = next(name for name, recipe in FP8_RECIPES.items() if recipe is formats.recipe)
+        why = "model.dtype is fp8; operands of linear layers are fp8, all else stays bf16"
+        found.append(Assumption("runtime.fp8_recipe", name, why))
+    if work.model.experts and not scenario.is_given("runtime.dispatch_dtype"):
+        why = "Megatron-LM's; DeepSeek sends tokens in fp8"
+        found.append(Assumption("runtime.dispatch_dtype", formats.dispatch_dtype, why))
+    return found
 
 
 def _of_context(scenario: Scenario, work: Work) -> list[Assumption]:
@@ -218,7 +235,7 @@ def warnings_of(work: Work) -> list[str]:
     warnings = []
     axes = {"TP": mesh.tp_groups(0), "CP": mesh.cp_groups(0), "EP": mesh.ep_groups(0), "ETP": mesh.etp_groups(0)}
     for axis, groups in axes.items():
-        num_ranks = groups.shape[1] * (mesh.strategy.tp if axis == "CP" else 1)
+        num_ranks = groups.shape[1] * {"CP": mesh.strategy.tp, "EP": mesh.strategy.etp}.get(axis, 1)
         warnings += _of_groups(axis, work.cluster.node_of(groups), per_node, num_ranks)
     if work.zero and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append(f"parallel.zero: {work.zero} splits nothing: there is one replica of every parameter.")

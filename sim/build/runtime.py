@@ -56,6 +56,13 @@ def check_overlap(scenario: Scenario, work: Work) -> None:
 
     What a preset says holds wherever it can be.
     """
+    sms, device = work.runtime.collective_sms, work.cluster.device
+    if sms >= device.num_sms:
+        rule = f"be below the {device.num_sms} SMs of {device.name}"
+        raise InvalidValueError("runtime.collective_sms", rule=rule, value=sms, hint="Leave SMs to the kernels.")
+    if work.runtime.overlap_tp and not work.overlaps_tp and scenario.is_given("runtime.overlap_tp"):
+        rule = "be false without sequence parallelism over TP > 1 (not supported yet)"
+        raise InvalidValueError("runtime.overlap_tp", rule=rule, value=True, hint="Leave it out, or set parallel.sp.")
     zero = work.why_no_overlap or (None if work.zero == 1 else f"with parallel.zero {work.zero}: only zero 1 gathers")
     for key, why in (("overlap_grad_reduce", work.why_no_overlap), ("overlap_param_gather", zero)):
         if why is not None and getattr(work.runtime, key) and scenario.is_given(f"runtime.{key}"):
@@ -94,6 +101,9 @@ def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: 
     runtime = runtime_of(scenario)
     name = runtime.fp8_recipe or ("tensorwise" if model.dtype == "fp8" else "none")
     recipe = FP8_RECIPES[name]
+    if runtime.fp8_param_gather and (recipe is None or not trains):
+        rule = "be false without a recipe for fp8" if recipe is None else "be false where nothing is trained"
+        raise InvalidValueError("runtime.fp8_param_gather", rule, value=True, hint="Leave it out.")
     if recipe is None:
         if model.dtype == "fp8":
             hint = "Drop the recipe, or write model.dtype: bf16."
@@ -113,4 +123,5 @@ def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: 
         has_any_layout=device.has_block_scaling,
         gather_dtype=runtime.gather_dtype or BF16.gather_dtype,
         dispatch_dtype=runtime.dispatch_dtype or BF16.dispatch_dtype,
+        has_fp8_weights=runtime.fp8_param_gather,
     )

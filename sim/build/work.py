@@ -383,6 +383,18 @@ class Work:
         return float(self.tokens * self.model.hidden * of_element)
 
     @property
+    def arrival(self) -> str:
+        """How copies of tokens lie where their experts are, a key of `ARRIVALS`; each rank sorts what no one sends."""
+        if self.gathers_tokens or self.has_replicated_tokens:
+            return "experts"
+        return self.network.all_to_all_algorithm.arrival
+
+    @property
+    def permutes_at_source(self) -> bool:
+        """Whether the tokens' owners sort copies by expert, and put them back, rather than who receives them."""
+        return self.gathers_tokens or self.has_replicated_tokens or self.arrival == "chunks"
+
+    @property
     def dispatch_bytes(self) -> float:
         """Bytes of a token, or of the gradient of its result, on the way to an expert."""
         return float(self.model.expert_hidden * self.model.formats.dispatch_bytes(self.model.dtype_bytes))
@@ -480,6 +492,11 @@ class Work:
     def overlaps_param_gather(self) -> bool:
         """Whether parameters are gathered next to forward passes: the runtime does so wherever that can be."""
         return self.runtime.overlap_param_gather and self.why_no_overlap is None and self.zero == 1
+
+    @property
+    def overlaps_tp(self) -> bool:
+        """Whether collectives over TP run in pieces next to products: the runtime does so with sequence parallelism."""
+        return self.runtime.overlap_tp and self.mesh.sp and self.mesh.strategy.tp > 1
 
     @property
     def why_no_overlap(self) -> str | None:

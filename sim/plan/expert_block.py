@@ -65,15 +65,15 @@ class ExpertBlock:
     def backward(self, routed: RoutedLayer) -> list[Op]:
         """Return the ops of the backward pass: gradients to the experts, two products each, gradients back, router."""
         model, owned = self._work.model, routed.owned_tokens
-        copies, returned = (permute(model, float(owned * model.top_k), is_inverse=inverse) for inverse in (False, True))
         before = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
-        ops: list[Op] = [self._compute(routed, [*self._recomputed(routed), *self._dispatch_casts(routed), copies])]
+        before_experts = [*self._recomputed(routed), *self._dispatch_casts(routed), *self._permutes(routed)]
+        ops: list[Op] = [self._compute(routed, before_experts)] if before_experts else []
         ops += _exchange("ep_combine", routed, routed.dispatch)
         ops += _exchange("ep_combine", routed, routed.gather)
         ops.append(self._experts(routed, is_backward=True))
         ops += _exchange("ep_dispatch", routed, routed.scatter)
         ops += _exchange("ep_dispatch", routed, routed.combine)
-        ops.append(self._compute(routed, [returned, *backward_of(before)]))
+        ops.append(self._compute(routed, [*self._permutes(routed, is_inverse=True), *backward_of(before)]))
         return ops + self._gather_over_tp(routed)
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class ExpertBlock:
                 model.moe_ffn, owned, tp=self._work.mesh.strategy.tp if self._work.has_replicated_tokens else 1
             )
             casts = self._dispatch_casts(routed)
-            kernels = [*router_block(model.moe_ffn, owned), *shared, *casts, permute(model, self._copies(routed))]
+            kernels = [*router_block(model.moe_ffn, owned), *shared, *casts, *self._permutes(routed)]
             self._before[key] = self._compute(routed, kernels, tokens_routed=num_routed)
         before = self._before[key]
         if is_recomputed or not (routed.num_dropped or routed.num_padded or routed.num_rerouted):
@@ -129,13 +129,20 @@ class ExpertBlock:
         """Return what makes one tensor of the copies that came back."""
         key = (routed.layer, int(routed.lane_ranks[0]))
         if key not in self._after:
-            permuted = self._compute(routed, [permute(self._work.model, self._copies(routed), is_inverse=True)])
-            self._after[key] = [permuted, *self._gather_over_tp(routed)]
+            back = self._permutes(routed, is_inverse=True)
+            permuted = [self._compute(routed, back)] if back else []
+            self._after[key] = [*permuted, *self._gather_over_tp(routed)]
         return self._after[key]
 
     def _compute(self, routed: RoutedLayer, kernels: Sequence[Kernel], *, tokens_routed: int = 0) -> Compute:
         num_ranks = routed.lane_ranks.size
         return self._costs.kernels.compute(kernels, num_ranks, layer=routed.layer, tokens_routed=tokens_routed)
+
+    def _permutes(self, routed: RoutedLayer, *, is_inverse: bool = False) -> list[Kernel]:
+        """Return what sorts copies by expert on the tokens' owners, or puts them back; nothing where receivers do."""
+        if not self._work.permutes_at_source:
+            return []
+        return [permute(self._work.model, self._copies(routed), is_inverse=is_inverse)]
 
     def _copies(self, routed: RoutedLayer) -> float:
         """Return the copies of tokens that a rank sorts: of tokens that it owns, or those for its experts among all."""
@@ -166,7 +173,7 @@ class ExpertBlock:
         )
 
     def _expert_kernels(self, is_backward: bool, tokens: NDArray[np.int64]) -> list[Kernel]:
-        forward = expert_block(self._work.expert_slice, tokens)
+        forward = expert_block(self._work.expert_slice, tokens, arrival=self._work.arrival)
         return backward_of(forward) if is_backward else forward
 
     def _own_experts(

@@ -124,7 +124,7 @@ class GradientLowering:
             lanes,
             operation="all_gather" if gathers else self._reduction,
             params=params,
-            bytes_per_param=work.model.dtype_bytes if gathers else work.precision.gradient_bytes,
+            bytes_per_param=self._gathered_bytes if gathers else work.precision.gradient_bytes,
         )
         key = ("bucket", stream, position.stage, *label)
         return [
@@ -152,7 +152,7 @@ class GradientLowering:
                 lanes,
                 operation="all_gather",
                 params=self._stage_params(stage),
-                bytes_per_param=work.model.dtype_bytes,
+                bytes_per_param=self._gathered_bytes,
             )
         casts = work.model.formats.weight_casts(
             float(params_of_layers(work.model, work.mesh, work.stage_parameters(stage)))
@@ -166,8 +166,8 @@ class GradientLowering:
         ZeRO 2 and 3, and FSDP, put the same bytes on the same links as ZeRO 1, in other shares.
         """
         work, params = self._work, self._stage_params(stage)
-        operations = [(self._reduction, work.precision.gradient_bytes)]
-        operations += [("all_gather", work.model.dtype_bytes)] if work.sharding.optimizer else []
+        operations: list[tuple[str, float]] = [(self._reduction, work.precision.gradient_bytes)]
+        operations += [("all_gather", self._gathered_bytes)] if work.sharding.optimizer else []
         operations += [("all_reduce", work.precision.gradient_bytes)] if work.sharding.num_instances > 1 else []
         return [
             transfer
@@ -219,12 +219,17 @@ class GradientLowering:
                 lanes,
                 operation=operation,
                 params=self._params_of_layer(model_chunk, layer),
-                bytes_per_param=self._work.model.dtype_bytes if operation == "all_gather" else precision.gradient_bytes,
+                bytes_per_param=self._gathered_bytes if operation == "all_gather" else precision.gradient_bytes,
                 layer=layer,
             )
         return self._of_layer[key]
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    @property
+    def _gathered_bytes(self) -> float:
+        """Bytes of a weight that replicas gather; embedding and output head are taken to be like the layers."""
+        return self._work.model.formats.gathered_weight_bytes(self._work.model.dtype_bytes)
 
     @property
     def _reduction(self) -> str:
@@ -242,7 +247,7 @@ class GradientLowering:
         *,
         operation: str,
         params: tuple[float, float],
-        bytes_per_param: int,
+        bytes_per_param: float,
         layer: int = NO_LAYER,
     ) -> list[Collective]:
         """Return the collective in which a lane takes part; none where nothing has a replica.
@@ -271,7 +276,7 @@ class GradientLowering:
             rendezvous = RendezvousKey(key=("dp", operation, stages[0], layer), members=members)
         return [Collective(kind="dp", layer=layer, transfers=transfers, rendezvous=rendezvous)]
 
-    def _exchange(self, stage: int, operation: str, params: tuple[float, float], bytes_per_param: int) -> _Exchanged:
+    def _exchange(self, stage: int, operation: str, params: tuple[float, float], bytes_per_param: float) -> _Exchanged:
         """Return what all lanes of a stage exchange, and of the stage that holds the same parameters."""
         stage = self._work.mesh.stages_with_same_layers(stage)[0]
         num_bytes = tuple(float(num_params * bytes_per_param) for num_params in params)

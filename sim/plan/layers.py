@@ -13,7 +13,8 @@ and backward, where the two products of the block's first matrix run last, next 
                                             | by weight, next to the reduce-scatter | norm
     otherwise                         block | by input | by weight, next to the all-reduce | norm
 
-With sequence parallelism a layer has 4 collectives forward and 6 backward.
+With sequence parallelism a layer has 4 collectives forward and 6 backward. With `runtime.overlap_tp` those that a block
+waits for run in pieces next to its first and last product (`sim.plan.tp_overlap`).
 
 Expert blocks under sequence parallelism need none of these: each rank routes the tokens that it owns. The projection of
 MTP needs none: a rank projects the tokens that it owns (without sequence parallelism its columns, gathered for nothing:
@@ -27,6 +28,7 @@ Megatron-LM, megatron/core/tensor_parallel/layers.py, `LinearWithGradAccumulatio
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sim.build.work import Work
 from sim.plan.context import ContextLowering
@@ -34,7 +36,8 @@ from sim.plan.costs import Costs
 from sim.plan.expert_block import ExpertBlock
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.kernel_costs import makes_weight_gradient
-from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op
+from sim.plan.ops import NO_LAYER, AwaitStream, Collective, LanePosition, Op, Transfer
+from sim.plan.tp_overlap import USERBUFFERS_SMS, Piece, with_gather, with_scatter
 from workloads.blocks.core import MixerKernels
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
@@ -54,6 +57,7 @@ class LayerLowering:
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
         self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
+        self._pieces: dict[tuple[LanePosition, str, int], tuple[Transfer, ...]] = {}
         self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
@@ -122,7 +126,10 @@ class LayerLowering:
         before, by_input, after = kernels[: by_weight - 1], kernels[by_weight - 1], kernels[by_weight + 1 :]
         ops = [*first, *([self._compute(layer, before)] if before else [])]
         if self._work.mesh.sp:
-            ops = [self.tp_collective(position, "all_gather", layer=layer)] * gathers_gradient + ops
+            if gathers_gradient and self._work.overlaps_tp:
+                ops = with_gather(ops, self._piece(position, layer, "all_gather"))
+            elif gathers_gradient:
+                ops = [self.tp_collective(position, "all_gather", layer=layer), *ops]
             ops.append(self.tp_collective(position, "all_gather", layer=layer, stream=TP_STREAM))
         ops.append(self._compute(layer, [by_input]))
         if self._work.mesh.sp:
@@ -194,10 +201,28 @@ class LayerLowering:
         work = self._work
         return dense_ffn_block(ffn, work.rank_tokens, tp=work.mesh.strategy.tp, norm_tokens=self._norm_tokens())
 
+    def _piece(self, position: LanePosition, layer: int, operation: str) -> Piece:
+        """Return what makes the pieces of a collective that is exchanged next to a product."""
+
+        def piece(number: int, num_pieces: int) -> Collective:
+            key = (position, operation, num_pieces)
+            if key not in self._pieces:
+                groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
+                num_bytes = self._work.activation_bytes / num_pieces
+                transfers = self._costs.transfers.collectives(operation, groups, num_bytes)
+                self._pieces[key] = tuple(replace(transfer, num_sms=USERBUFFERS_SMS) for transfer in transfers)
+            label = (operation, number)
+            return Collective(kind="tp", layer=layer, transfers=self._pieces[key], stream=TP_STREAM, label=label)
+
+        return piece
+
     def _bracket(self, position: LanePosition, layer: int, ops: list[Op]) -> list[Op]:
         """Return the ops of a block between its collectives over TP."""
         if self._work.mesh.strategy.tp == 1:
             return ops
+        if self._work.overlaps_tp:
+            scattered = with_scatter(ops, self._piece(position, layer, "reduce_scatter"))
+            return with_gather(scattered, self._piece(position, layer, "all_gather"))
         if not self._work.mesh.sp:
             return [*ops, self.tp_collective(position, "all_reduce", layer=layer)]
         return [

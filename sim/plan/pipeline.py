@@ -63,7 +63,8 @@ class PipelinePlan:
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.network.fidelity
-        self.num_sms = self.costs.num_sms
+        takes_sms = work.overlaps_tp or work.runtime.collective_sms > 0
+        self.num_sms = cluster.device.num_sms if takes_sms else self.costs.num_sms
         self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workloads.formats import BF16, FP8_RECIPES, Formats
+from workloads.collectives.settings import ALL_TO_ALLS, ARRIVALS
+from workloads.formats import BF16, DISPATCH_DTYPES, FP8_RECIPES, Formats
 from workloads.kernels import Attention, Gemm, GroupedGemm, Memory, backward_of
 from workloads.layers import attention_block, dense_ffn_block, expert_block, head_block, router_block
-from workloads.memory import activation_bytes_per_microbatch, state_bytes
+from workloads.memory import ZERO_LEVELS, activation_bytes_per_microbatch, state_bytes
 from workloads.memory.params import StageParameters
 from workloads.mesh import build_mesh
 from workloads.presets import MODELS
@@ -105,6 +106,27 @@ def test_tokens_that_arrive_in_fp8_are_cast_again_by_columns_in_training_alone()
         assert kept["quantise"] - sent["quantise"] == pytest.approx(100 * MIXTRAL.hidden * of_input)
 
 
+@pytest.mark.parametrize("dtype", DISPATCH_DTYPES)
+def test_tokens_that_arrive_as_sent_are_permuted_in_the_type_in_which_they_are_sent(dtype):
+    """DeepEP: two kernels forward, two backward, and the gradients of results arrive like tokens."""
+    model = replace(MIXTRAL, formats=replace(BF16, dispatch_dtype=dtype))
+    kernels = model.moe_ffn.expert_kernels(np.array([[40, 60]]), arrival="tokens")
+    sent, plain = (2 * 100 * model.hidden * size for size in (model.formats.dispatch_bytes(2), 2))
+    assert moved(kernels) == pytest.approx({"permute": sent, "unpermute": plain, "swiglu": 100 * 3 * model.ffn * 2})
+    back = moved(backward_of(kernels))
+    assert (back["permute"], back["unpermute"]) == pytest.approx((plain, sent))
+
+
+@pytest.mark.parametrize(("arrival", "experts"), [("experts", 2), ("experts", 1), ("chunks", 1)])
+def test_tokens_that_arrive_in_order_are_not_permuted(arrival, experts):
+    tokens = np.full((1, experts), 50)
+    assert set(moved(MIXTRAL.moe_ffn.expert_kernels(tokens, arrival=arrival))) == {"swiglu"}
+
+
+def test_every_all_to_all_says_how_tokens_arrive():
+    assert {algorithm.arrival for algorithm in ALL_TO_ALLS.values()} <= set(ARRIVALS)
+
+
 def test_tokens_are_sent_in_fp8_with_a_scale_for_128_elements():
     """DeepSeek-V3's 7,392 bytes of a token."""
     assert 7168 * replace(BF16, dispatch_dtype="fp8").dispatch_bytes(2) == 7392
@@ -126,3 +148,22 @@ def test_weights_that_are_trained_have_copies_in_fp8_next_to_them(changes, copie
     mesh, stage = build_mesh(Strategy.parse("TP1"), "megatron", num_gpus=1), StageParameters(layers=range(2))
     weights = [state_bytes(model, mesh, stage, 0).weights for model in (LLAMA, in_fp8(LLAMA, "tensorwise", **changes))]
     assert weights[1] - weights[0] == copies * 2 * LLAMA.layer(0).num_params
+
+
+@pytest.mark.parametrize(("name", "copies", "gathered"), [("tensorwise", 2, 1), ("mxfp8", 2 * 33 / 32, 2)])
+def test_weights_in_fp8_alone_have_no_copy_in_two_bytes_and_are_gathered_so(name, copies, gathered):
+    """Embedding, output head and last norm stay in 2 bytes; ZeRO 3 keeps a share by rows, and copies of two layers."""
+    mesh = build_mesh(Strategy.parse("DP4"), "megatron", num_gpus=4)
+    stage = StageParameters(layers=range(32), has_embedding=True, has_head=True)
+    model = in_fp8(LLAMA, name, has_fp8_weights=True)
+    ends = 2 * 128256 * 4096 + 4096
+    layers = LLAMA.num_params - ends
+    assert state_bytes(model, mesh, stage, 0).weights == pytest.approx(copies * layers + 2 * ends)
+    assert model.formats.gathered_weight_bytes(2) == gathered
+    split = state_bytes(model, mesh, stage, 0, sharding=ZERO_LEVELS[3])
+    operand = model.formats.operand_bytes
+    assert split.weights == pytest.approx((operand * layers + 2 * ends) / 4)
+    assert split.working == pytest.approx((2 * copies + 4) * layers / 32)  # and a gradient of 4 bytes of one layer
+    kept = state_bytes(in_fp8(LLAMA, name), mesh, stage, 0, sharding=ZERO_LEVELS[3])
+    assert kept.weights == pytest.approx(2 * LLAMA.num_params / 4)
+    assert kept.working == pytest.approx((2 * (2 + copies) + 4) * layers / 32)

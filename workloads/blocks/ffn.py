@@ -9,7 +9,8 @@ Model
                  + 2 * hidden * latent                                      to and from the latent, where it has one
     dense FFN    up [T, h] x [h, w / t] -> activation -> down [T, w / t] x [w / t, h]
     experts      grouped products, of the tokens that arrived for each local expert; where a rank has several, the
-                 copies that came from each rank are sorted by expert before, and put back after
+                 copies that came from each rank are sorted by expert before, and put back after. Where tokens arrive
+                 as their senders have them, they are permuted there. All of this in the type in which they are sent
 
 Latent experts (LatentMoE) have inputs and outputs of a smaller width: a token is projected down before it is sent to
 its experts, and their sum is projected up after it came back. Router and shared experts see the whole hidden state.
@@ -257,8 +258,11 @@ class MoeFfn:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""
         return [] if self.shared is None else self.shared.kernels(tokens, tp=tp)
 
-    def expert_kernels(self, tokens: NDArray[np.int64]) -> list[Kernel]:
-        """Return the grouped products of tokens that arrived for each local expert of each rank, of shape [R, E]."""
+    def expert_kernels(self, tokens: NDArray[np.int64], *, arrival: str = "chunks") -> list[Kernel]:
+        """Return the kernels of tokens that arrived for each local expert of each rank, of shape [R, E].
+
+        `arrival` is a key of `ARRIVALS` (`workloads.collectives.settings`): how the copies of tokens lie.
+        """
         expert, copies, grouped = self.expert, tokens.sum(axis=-1).astype(float), self.expert.formats.grouped
         kernels: list[Kernel] = [
             *grouped(
@@ -271,16 +275,21 @@ class MoeFfn:
             self.expert_activation(copies),
             *grouped(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
         ]
-        if tokens.shape[-1] == 1:
+        if arrival == "experts" or (arrival == "chunks" and tokens.shape[-1] == 1):
             return kernels
-        sort = Memory(
-            kind="expert",
-            operation="sort_chunks",
-            rows=copies,
-            width=expert.hidden,
-            num_bytes=copies * (2.0 * expert.hidden * expert.dtype_bytes),
+        back = copies * (2.0 * expert.hidden * expert.dtype_bytes)
+        sent = copies * (2.0 * expert.hidden * expert.formats.dispatch_bytes(expert.dtype_bytes))
+        first, last = ("sort_chunks", "sort_chunks") if arrival == "chunks" else ("permute", "unpermute")
+        return [self._ordering(first, copies, sent, back), *kernels, self._ordering(last, copies, back, sent)]
+
+    def _ordering(
+        self, operation: str, copies: NDArray[np.float64], num_bytes: NDArray[np.float64], back: NDArray[np.float64]
+    ) -> Memory:
+        """Return a kernel that puts copies of tokens in another order, and `back` bytes of their gradients."""
+        width = self.expert.hidden
+        return Memory(
+            kind="expert", operation=operation, rows=copies, width=width, num_bytes=num_bytes, backward_bytes=back
         )
-        return [sort, *kernels, sort]
 
     def sliced(self, etp: int) -> "MoeFfn":
         """Return the layer as one of `etp` ranks has it, each with a slice of the width of every routed expert.

@@ -11,7 +11,7 @@ DeepSeek-AI, "DeepSeek-V3 technical report", 2024, section 3.2.2: 20 SMs for the
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ALL_TO_ALLS", "DEFAULT_NETWORK", "FIDELITIES", "AllToAll", "NetworkSettings"]
+__all__ = ["ALL_TO_ALLS", "ARRIVALS", "DEFAULT_NETWORK", "FIDELITIES", "AllToAll", "NetworkSettings"]
 
 FIDELITIES: Final = ("bulk", "flow")
 """Levels of detail in which transfers are simulated."""
@@ -25,6 +25,8 @@ class AllToAll:
     """Name that `topology.presets.protocols` has for the algorithm."""
     default_num_sms: int | None = None
     """SMs that dispatch and combine take on each rank unless the scenario gives their number; None: no SMs."""
+    arrival: str = "chunks"
+    """A key of `ARRIVALS`: how copies of tokens lie where they arrive."""
     relays_by_node: bool = False
     """Whether a token crosses to each node once, and a rank of the node passes the token on."""
     sm_rate: str = "DeepEP SM rate"
@@ -33,18 +35,30 @@ class AllToAll:
     """The same of ranks on several nodes; None: as on one node."""
 
 
+ARRIVALS: Final[dict[str, str]] = {
+    "chunks": "a chunk from each rank, which the rank has sorted by expert before (NCCL's all-to-all, Megatron-LM)",
+    "tokens": "as the senders have them: they are copied to their experts' rows there, and back (DeepEP)",
+    "experts": "in the rows of their experts (DeepEP's low-latency kernels; tokens that every rank has)",
+}
+"""How copies of tokens lie where they arrive, by name."""
+
 ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
     "direct": AllToAll(protocol="direct"),
-    "hierarchical": AllToAll(protocol="hierarchical_all_to_all", default_num_sms=20, relays_by_node=True),
-    "low_latency": AllToAll(protocol="low_latency"),
+    "hierarchical": AllToAll(
+        protocol="hierarchical_all_to_all", default_num_sms=20, arrival="tokens", relays_by_node=True
+    ),
+    "low_latency": AllToAll(protocol="low_latency", arrival="experts"),
     "deepep": AllToAll(
         protocol="deepep",
         default_num_sms=20,
+        arrival="tokens",
         relays_by_node=True,
         sm_rate="DeepEP normal SM rate",
         sm_rate_across="DeepEP normal SM rate across",
     ),
-    "hybridep": AllToAll(protocol="hybridep", default_num_sms=16, relays_by_node=True, sm_rate="HybridEP SM rate"),
+    "hybridep": AllToAll(
+        protocol="hybridep", default_num_sms=16, arrival="tokens", relays_by_node=True, sm_rate="HybridEP SM rate"
+    ),
 }
 """Algorithm of dispatch and combine by name; hierarchical: DeepEP's kernels of version 2, without a start; deepep: the
 normal kernels of version 1, which take 30 to 60 us for any number of tokens; hybridep: NVIDIA's, which move by TMA."""

@@ -88,13 +88,21 @@ def state_bytes(
         gathered = whole if sharding.keeps_gathered else 2.0 * largest
         if sharding.gathers_ends_once and not sharding.keeps_gathered:
             gathered += _params_of_ends(model, mesh, stage_parameters)
-    working = model.dtype_bytes * gathered + (precision.gradient_bytes * largest if sharding.gradients else 0)
-    in_fp8 = model.formats.weight_copy_bytes * params_of_layers(model, mesh, stage_parameters)
+    formats, layers = model.formats, float(params_of_layers(model, mesh, stage_parameters))
+    in_fp8 = formats.weight_copy_bytes * (min(gathered, layers) if sharding.weights else layers)
+    held = split if sharding.weights else whole
+    weights, whole_bytes = model.dtype_bytes * held, model.dtype_bytes * gathered
+    if formats.has_fp8_weights:
+        of_layers = layers * held / whole
+        weights -= model.dtype_bytes * of_layers
+        weights += formats.operand_bytes * of_layers if sharding.weights else 0.0
+        whole_bytes -= model.dtype_bytes * min(gathered, layers)
+    working = whole_bytes + (precision.gradient_bytes * largest if sharding.gradients else 0)
     return StateBytes(
-        weights=in_fp8 + model.dtype_bytes * (split if sharding.weights else whole),
+        weights=weights + (0.0 if sharding.weights else in_fp8),
         gradients=precision.gradient_bytes * (split if sharding.gradients else whole),
         optimizer=precision.optimizer_bytes * (split if sharding.optimizer else whole),
-        working=float(working),
+        working=float(working + (in_fp8 if sharding.weights else 0.0)),
     )
 
 

@@ -53,6 +53,11 @@ def test_a_recipe_reaches_the_tensors_of_the_model(settings: tuple[str, ...], re
         (("runtime.fp8_recipe=mxfp8",), r"runtime\.fp8_recipe must be one that the device's tensor cores scale"),
         (("runtime.fp8_recipe=tensorwise", "cluster.device.preset=a100-sxm-80gb"), "the device computes in"),
         (("runtime.gather_dtype=fp8",), r"runtime\.gather_dtype must be bf16 without a recipe"),
+        (("runtime.fp8_param_gather=true",), r"runtime\.fp8_param_gather must be false without a recipe for fp8"),
+        (
+            ("runtime.fp8_param_gather=true", "runtime.fp8_recipe=tensorwise"),
+            r"runtime\.fp8_param_gather must be false where nothing is trained",
+        ),
         (("runtime.fp8_recipe=delayed",), r"runtime\.fp8_recipe must be one of none, tensorwise, blockwise, mxfp8"),
         (
             ("runtime.dispatch_dtype=fp8", "parallel.strategy=EP8_TP8_PP8", "parallel.convention=vllm"),
@@ -71,3 +76,11 @@ def test_dispatch_in_fp8_sends_fewer_bytes_there_and_as_many_back() -> None:
     work = _built("runtime.dispatch_dtype=fp8")
     assert (work.dispatch_bytes, work.combine_bytes) == (1024 + 8 * 4, 2048)
     assert _built().dispatch_bytes == 2048
+
+
+def test_the_recipe_of_a_model_in_fp8_is_an_assumption() -> None:
+    """It is printed until the scenario says it."""
+    for settings, expected in (((), {"tensorwise", "bf16"}), (("runtime.fp8_recipe=blockwise",), {"bf16"})):
+        built = build(load_scenario("ep64_tp16_pp4", overrides=["model.dtype=fp8", *settings]))
+        keys = {"runtime.fp8_recipe", "runtime.dispatch_dtype"}
+        assert {taken.value for taken in built.assumptions if taken.key in keys} == expected

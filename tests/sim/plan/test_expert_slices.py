@@ -153,3 +153,17 @@ def test_latent_experts_gather_copies_of_the_width_of_the_latent():
     works = [make_work("EP2_TP2_DP4_ETP2", "megatron", num_gpus=8, model=model) for model in (MODEL, latent)]
     whole, narrow = (sum(transfer.total_bytes for transfer in route(work).gather) for work in works)
     assert narrow == whole / 4 > 0
+
+
+def test_gradients_of_slices_are_summed_over_edp_and_dense_ones_over_dp():
+    """EP2 x ETP4 on 16 GPUs: 8 all-reduces over ranks that are 8 apart, of 4 x 524,288 parameters in 4 bytes.
+
+    All-reduce of B bytes over n ranks sends 2 (n - 1) B in all. Dense weights: TP2, and so 2 groups of 8 ranks.
+    """
+    work = make_work("EP2_TP2_DP8_ETP4", "megatron", kind="training")
+    transfers = Lowering(work, Costs(work.cluster, dtype="bf16")).gradients.transfers(0)
+    experts = [transfer for transfer in transfers if transfer.ranks.size == 2]
+    assert [transfer.ranks.tolist() for transfer in experts] == [[rank, rank + 8] for rank in range(8)]
+    assert {transfer.total_bytes for transfer in experts} == {2 * 1 * 4 * (16 * 2 * 256 * 512 // 8) * 4}
+    dense = [transfer.ranks.tolist() for transfer in transfers if transfer.ranks.size == 8]
+    assert dense == [list(range(0, 16, 2)), list(range(1, 16, 2))]
