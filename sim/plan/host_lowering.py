@@ -69,7 +69,9 @@ class HostLowering:
         """Yield ops with the time that the host needs to issue each, and the waits for counts of tokens."""
         blocks, is_in_graph = list(self._blocks(ops)), False
         for at, op in enumerate(ops):
-            if isinstance(op, Compute):
+            if isinstance(op, Compute) and op.issue_ns:  # issued with the op before
+                yield op
+            elif isinstance(op, Compute):
                 captured = self._captured(op, blocks[at])
                 yield self._issued_op(op, captured, is_in_graph)
                 is_in_graph = captured[-1]
@@ -79,7 +81,7 @@ class HostLowering:
                     is_in_graph = False
                 is_captured = is_in_graph and not op.kind.startswith("ep_")
                 is_captured = (is_captured or "layer" in self._scope) and op.layer != NO_LAYER and op.kind != "dp"
-                yield op if is_captured else self._issued_op(op, (), False)
+                yield op if is_captured or op.issue_ns is not None else self._issued_op(op, (), False)
             else:
                 yield op
 

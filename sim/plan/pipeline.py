@@ -55,6 +55,7 @@ class PipelinePlan:
             dtype=work.model.base_dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
+            profile=work.profile,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
