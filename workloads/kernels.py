@@ -147,6 +147,8 @@ class Gemm:
     """Whether the right factor is a weight; False: both factors are activations."""
     weight_gradient: bool = False
     """Whether the product is the gradient of a weight, which is added to the sum of the microbatches."""
+    input_gradient: bool = False
+    """Whether the product is the gradient of an input."""
     dtype: str | None = None
     """Type of the product: tf32 for an output head in 4 bytes; None: that of the model."""
     cast: Cast | None = None
@@ -166,7 +168,7 @@ class Gemm:
         casts = () if self.cast is None else self.cast.kernels(self.kind, float(self.m), self.n, is_backward=True)
         return (
             *casts,
-            replace(self, n=self.k, k=self.n),
+            replace(self, n=self.k, k=self.n, input_gradient=True),
             replace(self, m=self.k, k=self.m, weight_gradient=self.has_weight),
         )
 

@@ -46,6 +46,8 @@ class Runtime:
     """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
+    collective_sms: int = 0
+    """Multiprocessors that a collective of NCCL's takes on each rank while it runs next to kernels."""
     launch: str = "eager"
     """`eager`: the host issues each kernel; `cuda_graphs`: those in `graph_scope` by one launch."""
     graph_scope: tuple[str, ...] = ()
@@ -76,7 +78,12 @@ _EAGER_COLLECTIVE_S: Final = 60e-6
 _EAGER_PASS_S: Final = 2e-3
 """Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
 
+_COLLECTIVE_SMS: Final = 16
+"""What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
+2025: "from 16 or more to 6 or fewer")."""
+
 _EAGER: Final = Runtime(
+    collective_sms=_COLLECTIVE_SMS,
     kernel_launch_s=_EAGER_KERNEL_S,
     collective_launch_s=_EAGER_COLLECTIVE_S,
     pass_host_s=_EAGER_PASS_S,

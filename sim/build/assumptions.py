@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.device_profile import why_profile
 from sim.build.layout import taken_from_hf_config
 from sim.build.runtime import runtime_assumptions
 from sim.build.work import Work
@@ -75,6 +76,8 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         )
         if not scenario.is_given(key) and not is_of_model:
             found.append(Assumption(key, value, why))
+    if scenario.spec.profile is None:
+        found.append(Assumption("profile", *why_profile(work.profile, work.cluster.device)))
     found += [Assumption(*assumed) for assumed in runtime_assumptions(scenario, work)]
     found += [*_of_formats(scenario, work), *_of_memory(work)]
     if not work.kind.trains:

@@ -8,6 +8,7 @@ from typing import Final
 
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
+from sim.build.device_profile import profile_of
 from sim.build.hints import with_tried_hint
 from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
@@ -171,6 +172,7 @@ def _build(scenario: Scenario) -> Built:
         network=spec.network,
         context=context_of(scenario, cluster, model, mesh),
         runtime=runtime_of(scenario, num_chunks=mesh.strategy.vpp),
+        profile=profile_of(scenario, cluster.device),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),

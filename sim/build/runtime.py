@@ -56,6 +56,10 @@ def check_overlap(scenario: Scenario, work: Work) -> None:
 
     What a preset says holds wherever it can be.
     """
+    sms, device = work.runtime.collective_sms, work.cluster.device
+    if sms >= device.num_sms:
+        rule = f"be below the {device.num_sms} SMs of {device.name}"
+        raise InvalidValueError("runtime.collective_sms", rule=rule, value=sms, hint="Leave SMs to the kernels.")
     if work.runtime.overlap_tp and not work.overlaps_tp and scenario.is_given("runtime.overlap_tp"):
         rule = "be false without sequence parallelism over TP > 1 (not supported yet)"
         raise InvalidValueError("runtime.overlap_tp", rule=rule, value=True, hint="Leave it out, or set parallel.sp.")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sim.errors import InvalidValueError, Remedy
 from sim.time import to_ns
 from topology.cluster import Cluster
+from topology.profiles import DeviceProfile
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.context_parallel import ContextParallel
@@ -94,6 +95,8 @@ class Work:
     """How CP ranks compute attention together; its size follows from the mesh."""
     runtime: Runtime = field(default_factory=Runtime)
     """What the software does."""
+    profile: DeviceProfile | None = None
+    """Measured kernels of the device; None: the closed form of the device prices kernels."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0

@@ -5,7 +5,7 @@ Contents
 - `sim.engine.simulation`: a plan in, a trace out.
 - `sim.engine.clock`: integer nanoseconds, the event loop and its guards.
 - `sim.engine.run_state`: what the lanes of a run share, and what a plan answers; ranks that run one kernel at a time.
-- `sim.engine.lane`: the process that runs the passes of one lane of a stage.
+- `sim.engine.lane`: the process that runs the passes of one lane of a stage; `program`: what runs the ops of each.
 - `sim.engine.host`: when the host of a lane issues what the lane runs.
 - `sim.engine.stream`: collectives that a lane has started and that run next to its kernels.
 - `sim.engine.slowed_compute`, `slowed_lane`: ranks and lanes whose kernels slow down while transfers take SMs.

@@ -12,7 +12,8 @@ Contents
 - `sim.plan.host_lowering`: what the host does while a pass runs.
 - `sim.plan.expert_routing`: the tokens of each expert, and the ranks of the experts; `expert_router`: both with costs.
 - `sim.plan.costs`: all costs of a run; `kernel_costs`, `transfer_costs` and `exchange_costs`: those of kernels, of
-  collectives and sends, and of all-to-alls; `gather_costs`: those of the collectives around sliced experts;
+  collectives and sends, and of all-to-alls; `measured_costs`: those of kernels that a profile of the device has;
+  `gather_costs`: those of the collectives around sliced experts;
   `pricing`: what protocols make of messages.
 - `sim.plan.folding`: lanes that run alike are run once.
 - `sim.plan.logs`: bytes between every two ranks, and tokens of experts, where a run wants them.

@@ -9,6 +9,7 @@ from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import LoadLog, PairLog
 from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
 from topology.cluster import Cluster
+from topology.profiles import DeviceProfile
 from workloads.collectives.settings import ALL_TO_ALLS, DEFAULT_NETWORK, NetworkSettings
 
 __all__ = ["Costs"]
@@ -26,6 +27,7 @@ class Costs:
         is_random: bool = False,
         gradient_bytes: int | None = None,
         sms: Mapping[str, TransferSms] | None = None,
+        profile: DeviceProfile | None = None,
     ) -> None:
         """Price what runs on `cluster`.
 
@@ -42,13 +44,17 @@ class Costs:
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
+        profile
+            Measured kernels of the device; None: the closed form of the device.
         """
         if sms is None:
             sms = exchange_sms(network)
         self.cluster = cluster
         self._fidelity = network.fidelity
         self.is_random = is_random
-        self.kernels = KernelCosts(cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes)
+        self.kernels = KernelCosts(
+            cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes, profile=profile
+        )
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()

@@ -1,7 +1,8 @@
 """What kernels cost: the device turns shapes into seconds, here they become nanoseconds on each rank.
 
-Kernels that come again are priced once. Under drawn routing those of experts do not: where each rank has one expert,
-they are read from a table of all counts of tokens so far.
+A measured profile of the device prices them as far as it has their operations (`sim.plan.measured_costs`), and the
+closed form of the device prices the others. Kernels that come again are priced once. Under drawn routing those of
+experts do not: where each rank has one expert, they are read from a table of all counts of tokens so far.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -9,9 +10,11 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.plan.measured_costs import MeasuredCosts
 from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
 from topology.device import OUTPUT_BYTES, Device
+from topology.profiles import DeviceProfile
 from workloads.kernels import STREAMED_IN_TRAINING, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
 
 __all__ = ["Block", "KernelCosts", "makes_weight_gradient"]
@@ -28,7 +31,13 @@ class KernelCosts:
     """Prices of kernels on one device."""
 
     def __init__(
-        self, device: Device, *, dtype: str, is_random: bool = False, gradient_bytes: int | None = None
+        self,
+        device: Device,
+        *,
+        dtype: str,
+        is_random: bool = False,
+        gradient_bytes: int | None = None,
+        profile: DeviceProfile | None = None,
     ) -> None:
         """Price kernels on `device`.
 
@@ -41,16 +50,26 @@ class KernelCosts:
         gradient_bytes
             In training, bytes of a gradient in the sum of the microbatches, to which a product adds the gradient of a
             weight: it reads and writes the sum (Megatron-LM, `gradient_accumulation_fusion`). None: nothing is trained.
+        profile
+            Measured kernels of the device, which price what they have; None: the closed form prices all kernels.
         """
+        trains = gradient_bytes is not None
+        self.measured = None if profile is None else MeasuredCosts(profile, dtype=dtype, trains=trains)
+        """Prices of the profile, where there is one."""
         self._device = device
         self._dtype = dtype
-        self._trains = gradient_bytes is not None
+        self._trains = trains
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
         self._is_random = is_random
         self._by_tokens: dict[Hashable, NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What users should know of the prices so far."""
+        return [] if self.measured is None else self.measured.warnings
 
     def compute(
         self,
@@ -159,12 +178,15 @@ class KernelCosts:
 
     def _rounded_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         device, dtype = self._device, self._dtype
-        time_s: float | NDArray[np.float64]
-        if isinstance(kernel, Gemm):
+        time_s: float | NDArray[np.float64] | None
+        if isinstance(kernel, GroupedGemm) and _has_one_expert(kernel.tokens):
+            return self._one_expert_ns(kernel)
+        time_s = None if self.measured is None else self.measured.time_s(kernel)
+        if time_s is not None:
+            pass
+        elif isinstance(kernel, Gemm):
             time_s = self._gemm_s(kernel)
         elif isinstance(kernel, GroupedGemm):
-            if kernel.tokens.shape[-1] == 1 and kernel.tokens.max(initial=0) < _MOST_TOKENS:
-                return self._one_expert_ns(kernel)
             time_s = self._grouped_s(kernel, kernel.tokens)
         elif isinstance(kernel, (Attention, Scan)):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
@@ -184,6 +206,9 @@ class KernelCosts:
         return device.gemm_time_s(kernel.m, kernel.n, kernel.k, dtype=dtype, output_bytes=moved)
 
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        measured_s = None if self.measured is None else self.measured.grouped_s(kernel, tokens)
+        if measured_s is not None:
+            return measured_s
         device, dtype = self._device, kernel.dtype or self._dtype
         if kernel.weight_gradient:
             sums = self._sum_bytes
@@ -199,6 +224,11 @@ class KernelCosts:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
             known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
         return known[tokens]
+
+
+def _has_one_expert(tokens: NDArray[np.int64]) -> bool:
+    """Tell whether each rank has one expert, with so few tokens that they can be looked up."""
+    return tokens.shape[-1] == 1 and bool(tokens.max(initial=0) < _MOST_TOKENS)
 
 
 def _shape_of(kernel: GroupedGemm) -> tuple[object, ...]:

@@ -40,7 +40,7 @@ from sim.plan.gradients import GradientLowering
 from sim.plan.host_lowering import HostLowering
 from sim.plan.layers import LayerLowering
 from sim.plan.offload import wait_for_copy
-from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service
+from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, RendezvousKey, Service, Transfer
 from workloads.collectives import OPERATIONS
 from workloads.kernels import Kernel, backward_of
 from workloads.layers import embedding_backward, embedding_block, head_block
@@ -48,6 +48,7 @@ from workloads.schedules import Pass, PipelineOrder
 
 __all__ = ["Lowering", "slow_down"]
 
+_NCCL_KINDS = frozenset({"tp", "dp", "cp"})
 _EXCHANGE_KINDS = frozenset(operation.kind for operation in OPERATIONS.values() if operation.is_exchange)
 
 
@@ -76,6 +77,8 @@ class Lowering:
         self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
+        self._taking_sms: dict[Collective, Collective] = {}
+        self._slowing_transfers: dict[Transfer, Transfer] = {}
         self._num_exchanges: dict[LanePosition, int] = {}
         self._relocated: set[tuple[LanePosition, int, int]] = set()
 
@@ -93,6 +96,7 @@ class Lowering:
             ops = self.overlap.with_exchanges(position, pass_, ops, self._running_lanes())
         if self.work.placement.moves:
             ops = (*self._relocation(position, pass_), *ops)
+        ops = self._with_sms(ops)
         return ops if self._host is None else self._host.of_pass(pass_, self._model_chunk(position, pass_), ops)
 
     def chunk_ops(self, position: LanePosition, pass_: Pass, *, is_split: bool) -> tuple[Op, ...]:
@@ -106,7 +110,9 @@ class Lowering:
 
     def before_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return what a lane starts before its first pass."""
-        return () if self.overlap is None else tuple(self.overlap.before_passes(position, self._running_lanes()))
+        if self.overlap is None:
+            return ()
+        return self._with_sms(tuple(self.overlap.before_passes(position, self._running_lanes())))
 
     def after_passes(self, position: LanePosition) -> tuple[Op, ...]:
         """Return gradient reduction and optimizer step (training)."""
@@ -116,8 +122,32 @@ class Lowering:
         if self.overlap is not None and self.overlap.reduces:
             ops += self.overlap.reduction(position, lanes)
         ops += self.expert_replicas.sum_gradients(position)
-        found = self._at_speed(position, [*ops, *self.gradients.step(position, lanes)])
+        found = self._with_sms(self._at_speed(position, [*ops, *self.gradients.step(position, lanes)]))
         return found if self._host is None else self._host.after_passes(found)
+
+    def _with_sms(self, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        """Return ops whose collectives of NCCL's that run next to kernels take multiprocessors of these."""
+        num_sms = self.work.runtime.collective_sms
+        if not num_sms:
+            return ops
+        return tuple(self._taking(op, num_sms) if isinstance(op, Collective) and op.stream else op for op in ops)
+
+    def _taking(self, op: Collective, num_sms: int) -> Collective:
+        if op.kind not in _NCCL_KINDS or not op.transfers or op.transfers[0].num_sms:
+            return op
+        if op not in self._taking_sms:
+            self._taking_sms[op] = replace(op, transfers=tuple(map(self._slowing(num_sms), op.transfers)))
+        return self._taking_sms[op]
+
+    def _slowing(self, num_sms: int) -> Callable[[Transfer], Transfer]:
+        """Return what gives a transfer its multiprocessors; equal transfers stay equal."""
+
+        def take(transfer: Transfer) -> Transfer:
+            if transfer not in self._slowing_transfers:
+                self._slowing_transfers[transfer] = replace(transfer, num_sms=num_sms)
+            return self._slowing_transfers[transfer]
+
+        return take
 
     # ---- private: passes -----------------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class PipelinePlan:
             dtype=work.model.base_dtype,
             network=work.network,
             is_random=not work.has_balanced_routing,
+            profile=work.profile,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
@@ -63,7 +64,8 @@ class PipelinePlan:
         self.link_names = cluster.link_names
         self.link_kinds = cluster.link_kinds
         self.fidelity = work.network.fidelity
-        self.num_sms = cluster.device.num_sms if work.overlaps_tp else self.costs.num_sms
+        takes_sms = work.overlaps_tp or work.runtime.collective_sms > 0
+        self.num_sms = cluster.device.num_sms if takes_sms else self.costs.num_sms
         self.lowering = Lowering(work, self.costs, lambda: self._running_lanes, lambda: self.pipeline_order)
         self._folds = folds
 

@@ -89,7 +89,7 @@ class ModelRun(ScenarioRun):
             batches=work.batches,
             num_runs=num_runs,
             assumptions=self.assumptions,
-            warnings=list(self.warnings),
+            warnings=[*self.warnings, *plan.costs.kernels.warnings],
             choices=list(plan.costs.transfers.choices.values()),
             pairs=pair_use(plan, run) if options.pairs else None,
         )

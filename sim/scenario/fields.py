@@ -58,6 +58,7 @@ _MAX_EXPERTS: Final = 65_536
 MAX_SIZES: Final[Mapping[str, int]] = {
     "cluster.num_nodes": MAX_GPUS,
     "cluster.gpus_per_node_used": MAX_GPUS,
+    "runtime.collective_sms": 1024,
     "model.layers": _MAX_LAYERS,
     "model.hidden": 1_000_000,
     "model.heads": 65_536,

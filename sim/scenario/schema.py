@@ -70,6 +70,9 @@ class ScenarioSpec(Section):
     """How transfers are simulated."""
     runtime: RuntimeSection = RuntimeSection()
     """What the software does."""
+    profile: str | None = None
+    """CSV file of measured kernels of the device, in the scenario's folder; none: a closed form prices all kernels;
+    null: the measured kernels that come with the program, for devices that have some."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1

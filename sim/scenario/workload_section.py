@@ -116,7 +116,7 @@ class PassesWorkload(_Workload):
     """A pipeline of passes whose durations are given; no model and no cluster."""
 
     required_sections = ("parallel",)
-    foreign_sections = ("cluster", "model", "routing", "placement", "network", "runtime", "stress")
+    foreign_sections = ("cluster", "model", "routing", "placement", "network", "runtime", "profile", "stress")
     has_backward = True
 
     kind: Literal["passes"]
@@ -138,7 +138,7 @@ class CollectiveWorkload(_Workload):
     """One collective operation on its own."""
 
     required_sections = ("cluster",)
-    foreign_sections = ("parallel", "schedule", "placement", "runtime", "stress")
+    foreign_sections = ("parallel", "schedule", "placement", "runtime", "profile", "stress")
 
     kind: Literal["collective"]
     """One collective operation."""

@@ -1,5 +1,6 @@
 """Measured profiles: what the interpolation must do whatever was measured, and what a profile file may hold."""
 
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -10,7 +11,8 @@ from topology.presets.devices import DEVICES
 from topology.profiles import DeviceProfile, busiest_rank, kernel_time, parse_profile
 from topology.profiles.bundled import MEASURED_ON, PROFILES, bundled_profile, measured_rows
 from topology.profiles.busiest_rank import _draw
-from topology.profiles.operations import BACKWARD_SLOWDOWN, FORMATS, OPERATIONS, roofline_s
+from topology.profiles.formats import FORMATS
+from topology.profiles.operations import BACKWARD_SLOWDOWN, OPERATIONS, roofline_s
 from topology.profiles.table import MeasuredTable
 
 H100 = DEVICES["h100-sxm"]
@@ -160,13 +162,36 @@ def test_bundled_files_are_small_and_state_source_and_licence_of_every_row():
         assert all(f"{source}: " in head for source in sources), name
 
 
-@pytest.mark.parametrize("device", PROFILES)
-def test_each_bundled_profile_answers_for_the_shapes_that_were_measured(device):
+@pytest.mark.parametrize(("name", "device"), MEASURED_ON.items())
+def test_each_bundled_profile_answers_for_the_shapes_that_were_measured(name, device):
     profile = bundled_profile(DEVICES[device])
-    for rows in measured_rows(PROFILES[device][0]):
+    for rows in measured_rows(name):
         estimate = profile.estimate(rows.operation, rows.format, kernel=rows.kernel, **rows.shapes)
         assert not estimate.extrapolated.any()
         assert np.median(np.abs(estimate.time_s / rows.time_s - 1)) < 0.12, (rows.operation, rows.kernel)
+
+
+def test_every_device_with_a_profile_is_measured_itself_or_has_the_chip_of_one_that_is():
+    for device, names in PROFILES.items():
+        profile = bundled_profile(DEVICES[device])
+        assert set(names) <= set(MEASURED_ON)
+        assert profile.num_rows >= sum(len(rows.time_s) for rows in measured_rows(names[0]))
+
+
+def test_a_device_with_more_power_is_faster_at_what_it_borrows():
+    shape = {"batch": 1, "heads": 128, "kv_heads": 128, "length": 4096, "head_dim": 192, "value_dim": 128}
+    slow, fast = (kernel_time(device, "attention_backward", **shape) for device in ("a100-pcie-80gb", "a100-sxm-80gb"))
+    assert slow.kernel == fast.kernel == "te"
+    assert slow.time_s / fast.time_s == pytest.approx(271.2 / 252.9, rel=1e-3)
+
+
+def test_twice_the_bandwidth_or_peak_halves_what_is_bound_by_it_and_a_constant_of_the_closed_form_ends_the_profile():
+    faster = replace(H100, memory_bandwidth_bytes_per_s=6.7e12, peak_bf16_flops_per_s=1978e12)
+    norm, product = {"rows": 4096, "width": 8192}, {"m": 4096, "n": 8192, "k": 8192}
+    for operation, shape in (("norm", norm), ("gemm", product)):
+        times = [bundled_profile(device).estimate(operation, **shape).time_s for device in (H100, faster)]
+        assert times[0] / times[1] == pytest.approx(2.0, rel=0.1)  # launches stay
+    assert bundled_profile(replace(H100, num_sms=66)) is None
 
 
 def test_every_operation_and_format_of_the_vocabulary_was_measured_somewhere_or_falls_back():

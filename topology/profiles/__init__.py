@@ -9,7 +9,8 @@ Contents
 --------
 - `topology.profiles.bundled`: the bundled profiles, `kernel_time`.
 - `topology.profiles.profile`: a profile, which operation, format and kernel answers.
-- `topology.profiles.operations`: operations, their shapes, FLOPs, bytes and coordinates; formats; the roofline.
+- `topology.profiles.operations`: operations, their shapes, FLOPs, bytes and coordinates; the roofline; `operation`:
+  what an operation is; `formats`: number types.
 - `topology.profiles.table`: the interpolation.
 - `topology.profiles.profile_csv`: a profile as a CSV file.
 - `topology.profiles.busiest_rank`: the load of the busiest rank, as tables of fused experts draw it.
@@ -17,7 +18,8 @@ Contents
 
 from topology.profiles.bundled import PROFILES, bundled_profile, kernel_time
 from topology.profiles.busiest_rank import RankLoad, busiest_rank
-from topology.profiles.operations import FORMATS, OPERATIONS
+from topology.profiles.formats import FORMATS
+from topology.profiles.operations import OPERATIONS
 from topology.profiles.profile import DeviceProfile, Estimate
 from topology.profiles.profile_csv import parse_profile
 

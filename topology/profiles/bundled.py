@@ -3,6 +3,7 @@
 The files in `data/` restate public measurements; each names its sources and their licences in its first lines.
 """
 
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -12,11 +13,11 @@ from numpy.typing import ArrayLike
 from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
 from topology.presets.devices import DEVICES, get_device
-from topology.profiles.operations import FORMATS
+from topology.profiles.formats import FORMATS
 from topology.profiles.profile import DeviceProfile, Estimate
 from topology.profiles.profile_csv import MeasuredRows, parse_profile
 
-__all__ = ["FORMAT_ALIASES", "MEASURED_ON", "PROFILES", "bundled_profile", "kernel_time", "measured_rows"]
+__all__ = ["CLOCKS", "FORMAT_ALIASES", "MEASURED_ON", "PROFILES", "bundled_profile", "kernel_time", "measured_rows"]
 
 MEASURED_ON: Final = {
     "a100_sxm": "a100-sxm-80gb",
@@ -44,13 +45,18 @@ PROFILES: Final = {
 }
 """Device -> its files: its own one first, then those of devices with the same chip, from which it borrows."""
 
+CLOCKS: Final = {"a100-pcie-80gb": 252.9 / 271.2, "a100-pcie-40gb": 252.9 / 271.2}
+"""Clock under load of a device over that of its chip at full power, by the largest products of each (mamf)."""
+
 FORMAT_ALIASES: Final = {"bfloat16": "bf16", "float16": "bf16", "fp16": "bf16", "sq": "int8"}
 """Other names of formats, as tables and frameworks write them."""
 
 
 @cache
 def bundled_profile(device: Device, preferred: tuple[str, ...] = ()) -> DeviceProfile | None:
-    """Return the bundled profile of a device; None where there is none, or where figures that price kernels differ.
+    """Return the bundled profile of a device; None where there is none, or where the device has constants of its own.
+
+    Another peak or bandwidth moves the roofline, over which kernels are as slow as on the device as sold.
 
     >>> from dataclasses import replace
     >>> h100 = get_device("h100-sxm")
@@ -59,11 +65,10 @@ def bundled_profile(device: Device, preferred: tuple[str, ...] = ()) -> DevicePr
     >>> bundled_profile(replace(h100, gemm_efficiency=0.5)) is None  # whoever states an efficiency means it
     True
     """
-    if device.name not in PROFILES or _kernel_figures(device) != _kernel_figures(DEVICES[device.name]):
+    if device.name not in PROFILES or _fitted(device) != _fitted(DEVICES[device.name]):
         return None
-    own, *others = PROFILES[device.name]
-    borrowed = [(DEVICES[MEASURED_ON[name]], measured_rows(name)) for name in others]
-    return DeviceProfile(device, measured_rows(own), borrowed=borrowed, preferred=preferred)
+    measured = [(_under_load(DEVICES[MEASURED_ON[name]]), measured_rows(name)) for name in PROFILES[device.name]]
+    return DeviceProfile(_under_load(device), [], borrowed=measured, preferred=preferred)
 
 
 def kernel_time(
@@ -119,12 +124,14 @@ def measured_rows(name: str) -> list[MeasuredRows]:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _kernel_figures(device: Device) -> tuple[object, ...]:
-    """Return the figures of a device that the price of a kernel follows from."""
+def _under_load(device: Device) -> Device:
+    """Return a device with the peak that its power allows, so that devices with another power borrow from it."""
+    return replace(device, peak_bf16_flops_per_s=device.peak_bf16_flops_per_s * CLOCKS.get(device.name, 1.0))
+
+
+def _fitted(device: Device) -> tuple[object, ...]:
+    """Return the constants of a device by which its closed form was fitted to measured kernels."""
     return (
-        device.peak_bf16_flops_per_s,
-        device.peak_fp8_flops_per_s,
-        device.memory_bandwidth_bytes_per_s,
         device.num_sms,
         device.gemm_efficiency,
         device.fp8_efficiency_ratio,

@@ -4,25 +4,28 @@ Which points answer
 -------------------
 A profile has measured points by operation, format and kernel (which library or kernel was measured). The kernel that is
 asked for answers; without one, a preferred kernel, and else the first of the operation and format. Where a profile has
-no point of an operation or format, `falls_back_to` of `OPERATIONS` and `FORMATS` names the one whose points answer: the
-slowdown against the roofline is that of the other one, the roofline its own.
+no point of a format, `falls_back_to` of `FORMATS` names the format whose points answer; where it has none of an
+operation, the `fallbacks` of `OPERATIONS` name operations, of which that with the least slowdown answers: the slowdown
+against the roofline is that of the other one, the roofline its own.
 
 A profile may borrow what it has not from another device with the same chip: again the slowdown, not the time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.errors import InvalidValueError, did_you_mean
 from topology.device import Device
-from topology.profiles.operations import FORMATS, OPERATIONS, Format, Operation, roofline_s
+from topology.profiles.formats import FORMATS
+from topology.profiles.operation import Shape
+from topology.profiles.operations import OPERATIONS, roofline_s
 from topology.profiles.profile_csv import MeasuredRows
 from topology.profiles.table import MeasuredTable
 
-__all__ = ["DeviceProfile", "Estimate"]
+__all__ = ["DeviceProfile", "Estimate", "Slowdown"]
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +44,29 @@ class Estimate:
     """The format whose measured points answered."""
     kernel: str
     """The kernel whose measured points answered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slowdown:
+    """Times of shapes over their rooflines."""
+
+    slowdown: Floats
+    """Shape [N]."""
+    extrapolated: NDArray[np.bool_]
+    """Whether a shape lies outside of what was measured. Shape [N]."""
+    operation: str
+    """The operation whose measured points answered."""
+    format: str
+    """The format whose measured points answered."""
+    kernel: str
+    """The kernel whose measured points answered."""
+
+    def or_less(self, other: "Slowdown") -> "Slowdown":
+        """Return the lesser slowdown of each shape; names are those of the one that is less more often."""
+        is_less = other.slowdown < self.slowdown
+        slowdown = np.where(is_less, other.slowdown, self.slowdown)
+        extrapolated = np.where(is_less, other.extrapolated, self.extrapolated)
+        return replace(other if is_less.mean() > 1 / 2 else self, slowdown=slowdown, extrapolated=extrapolated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +88,20 @@ class DeviceProfile:
         borrowed: Iterable[tuple[Device, Iterable[MeasuredRows]]] = (),
         preferred: Sequence[str] = (),
     ) -> None:
-        """Take the rows measured on `device`, those of others with the same chip, and kernels that answer first."""
+        """Take the rows measured on `device`, and kernels that answer first.
+
+        Operations and formats that are not among the rows are borrowed from other devices, in their order.
+        """
         self.device = device
         self._preferred = tuple(preferred)
         self._sources: dict[tuple[str, str], dict[str, _Source]] = {}
         self._tables: dict[tuple[str, str, str], MeasuredTable] = {}
         for owner, measured in ((device, rows), *borrowed):
+            known = set(self._sources)
             for group in measured:
-                kernels = self._sources.setdefault((group.operation, group.format), {})
-                kernels.setdefault(group.kernel, _Source(rows=group, device=owner))
+                key = (group.operation, group.format)
+                if key not in known:
+                    self._sources.setdefault(key, {})[group.kernel] = _Source(rows=group, device=owner)
 
     @property
     def num_rows(self) -> int:
@@ -92,14 +123,14 @@ class DeviceProfile:
 
         A kernel may be written in other letters, or be a part of the name: `TRTLLM` finds `trtllm`.
         """
-        for name in _chain(operation, OPERATIONS):
-            for kind in _chain(fmt, FORMATS):
-                known = self.kernels(name, kind)
-                found = [k for k in known if kernel is None or kernel.lower() == k.lower()]
-                found += [k for k in known if kernel is not None and kernel.lower() in k.lower()]
-                if found:
-                    return name, kind, found[0]
-        return None
+        for kind in _formats(fmt):
+            known = self.kernels(operation, kind)
+            found = [k for k in known if kernel is None or kernel.lower() == k.lower()]
+            found += [k for k in known if kernel is not None and kernel.lower() in k.lower()]
+            if found:
+                return operation, kind, found[0]
+        others = (self.find(other.operation, fmt, kernel) for other in OPERATIONS[operation].fallbacks)
+        return next((found for found in others if found is not None), None)
 
     def estimate(
         self, operation: str, fmt: str = "bf16", *, kernel: str | None = None, **shape: ArrayLike
@@ -112,22 +143,35 @@ class DeviceProfile:
             The operation or format is unknown, or a size is missing, unknown or no number above 0.
         """
         check_shape(operation, fmt, shape)
-        found = self.find(operation, fmt, kernel)
-        if found is None:
-            return None
         complete = OPERATIONS[operation].complete(shape)
-        slowdown, extrapolated = self._table(*found).slowdown(complete)
-        if found[0] != operation:
-            slowdown = slowdown * OPERATIONS[operation].fallback_slowdown
-        time_s = slowdown * roofline_s(operation, fmt, complete, self.device)
+        answer = self.slowdown(operation, fmt, complete, kernel=kernel)
+        if answer is None:
+            return None
+        time_s = answer.slowdown * roofline_s(operation, fmt, complete, self.device)
         is_number = all(np.ndim(size) == 0 for size in shape.values())
         return Estimate(
             time_s=float(time_s[0]) if is_number else time_s,
-            extrapolated=bool(extrapolated[0]) if is_number else extrapolated,
-            operation=found[0],
-            format=found[1],
-            kernel=found[2],
+            extrapolated=bool(answer.extrapolated[0]) if is_number else answer.extrapolated,
+            operation=answer.operation,
+            format=answer.format,
+            kernel=answer.kernel,
         )
+
+    def slowdown(self, operation: str, fmt: str, shape: Shape, *, kernel: str | None = None) -> Slowdown | None:
+        """Return the time of complete shapes [N] over the roofline, unchecked; None where nothing answers."""
+        found = self.find(operation, fmt, kernel)
+        if found is None:
+            return None
+        if found[0] == operation:
+            slowdown, extrapolated = self._table(*found).slowdown(shape)
+            return Slowdown(slowdown, extrapolated, *found)
+        least: Slowdown | None = None
+        for other in OPERATIONS[operation].fallbacks:
+            answer = self.slowdown(other.operation, fmt, other.shape(shape), kernel=kernel)
+            if answer is not None:
+                answer = replace(answer, slowdown=other.slowdown * answer.slowdown)
+                least = answer if least is None else least.or_less(answer)
+        return least
 
     def _table(self, operation: str, fmt: str, kernel: str) -> MeasuredTable:
         key = (operation, fmt, kernel)
@@ -156,12 +200,12 @@ def check_shape(operation: str, fmt: str, shape: dict[str, ArrayLike]) -> None:
             raise _refusal(name, "be given", "nothing", hint)
 
 
-def _chain(name: str, table: Mapping[str, Operation] | Mapping[str, Format]) -> Iterator[str]:
-    """Yield a name and those that it falls back to."""
-    following: str | None = name
+def _formats(fmt: str) -> Iterator[str]:
+    """Yield a format and those that it falls back to."""
+    following: str | None = fmt
     while following is not None:
         yield following
-        following = table[following].falls_back_to
+        following = FORMATS[following].falls_back_to
 
 
 def _refusal(field: str, rule: str, value: object, hint: str) -> InvalidValueError:

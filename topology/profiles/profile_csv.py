@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError, did_you_mean, shown
-from topology.profiles.operations import FORMATS, OPERATIONS
+from topology.profiles.formats import FORMATS
+from topology.profiles.operations import OPERATIONS
 
 __all__ = ["COLUMNS", "MAX_PROFILE_BYTES", "MAX_PROFILE_ROWS", "MeasuredRows", "parse_profile"]
 

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.device import Device
-from topology.profiles.operations import OPERATIONS, Shape, roofline_s
+from topology.profiles.operation import Shape
+from topology.profiles.operations import OPERATIONS, roofline_s
 
 __all__ = ["FAR", "NEIGHBOUR", "RIDGE", "MeasuredTable"]
 

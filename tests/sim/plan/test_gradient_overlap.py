@@ -182,3 +182,19 @@ def test_overlap_that_cannot_be_is_refused_by_name(settings, why):
     name = "ep64_tp16_pp4" if "workload.kind=forward" in settings else "ep64_tp16_pp4_training"
     with pytest.raises(InvalidValueError, match=f"runtime.overlap_grad_reduce must be false {why}"):
         build(load_scenario(name, overrides=["runtime.overlap_grad_reduce=true", *settings]))
+
+
+def test_collectives_next_to_kernels_take_sms_where_the_runtime_says_so(every_layer):
+    traces = [run("TP1_PP1_DP4", Runtime(overlap_grad_reduce=True, collective_sms=sms)).trace for sms in (0, 66)]
+    lost = [trace.ints("contention_ns")[trace.rows("compute")] for trace in traces]
+    assert lost[0].sum() == 0
+    # half of the 132 SMs are gone while buckets are reduced: kernels next to them take at most twice their time
+    rows = traces[1].rows("compute")
+    lasted = (traces[1].ints("end_ns") - traces[1].ints("start_ns"))[rows]
+    assert lost[1].sum() > 0
+    assert (2 * lost[1] <= lasted + 1).all()
+
+
+def test_collectives_cannot_take_all_sms():
+    with pytest.raises(InvalidValueError, match=r"runtime\.collective_sms must be below the 132 SMs"):
+        build(load_scenario("ep64_tp16_pp4_training", overrides=["runtime.collective_sms=132"]))

@@ -23,6 +23,8 @@ KEYS = [
     "routing",
     "placement",
     "network",
+    "runtime",
+    "profile",
     "seed",
     "seeds",
     "assumed",
@@ -31,6 +33,7 @@ KEYS = [
     "rivals",
     "stress",
     "published",
+    "published_table",
 ]
 """The contract's top-level keys."""
 

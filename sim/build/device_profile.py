@@ -1,0 +1,46 @@
+"""The measured kernels that a scenario's device is priced by: a file of the scenario, the bundled profile, or none."""
+
+from typing import Final
+
+from sim.scenario.file_bytes import read_input_text
+from sim.scenario.scenario import Scenario
+from topology.device import Device
+from topology.profiles import PROFILES, DeviceProfile, bundled_profile, parse_profile
+from topology.profiles.profile_csv import MAX_PROFILE_BYTES
+from workloads.workload_kind import WORKLOAD_KINDS
+
+__all__ = ["CLOSED_FORM", "profile_of", "why_profile"]
+
+CLOSED_FORM: Final = "none"
+"""Value of the key `profile` under which the closed form of the device prices all kernels."""
+
+_TRAINING_KERNELS: Final = ("te", "pytorch")
+"""Kernels that answer first in training: Transformer Engine's and PyTorch's, which frameworks of training call."""
+
+
+def profile_of(scenario: Scenario, device: Device) -> DeviceProfile | None:
+    """Return the measured kernels of a scenario's device; None where the closed form prices all kernels.
+
+    Raises
+    ------
+    InvalidValueError
+        The scenario names a file that is no profile.
+    """
+    file, trains = scenario.spec.profile, WORKLOAD_KINDS[scenario.spec.workload.kind].trains
+    if file is None:
+        return bundled_profile(device, _TRAINING_KERNELS if trains else ())
+    if file == CLOSED_FORM:
+        return None
+    path = scenario.file_beside("profile", file)
+    hint = "Write a CSV file of measured kernels (docs/device_profiles.md)."
+    text = read_input_text(path, MAX_PROFILE_BYTES, field="profile", hint=hint, too_large="Thin the rows out.")
+    return DeviceProfile(device, parse_profile(text, str(path)))
+
+
+def why_profile(profile: DeviceProfile | None, device: Device) -> tuple[str, str]:
+    """Return what a scenario without the key `profile` is priced by, and why."""
+    if profile is not None:
+        return f"{profile.num_rows:,} measured kernels", f"the bundled profile of {device.name} prices kernels"
+    if device.name in PROFILES:
+        return CLOSED_FORM, f"cluster.device has constants of its own for the closed form of {device.name}"
+    return CLOSED_FORM, f"there is no bundled profile of {device.name}: its closed form prices kernels"

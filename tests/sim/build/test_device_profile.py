@@ -1,0 +1,74 @@
+"""The key `profile` of a scenario: which measured kernels price a run."""
+
+import pytest
+
+from sim.build.build import build
+from sim.errors import InvalidValueError
+from sim.scenario.load import load_scenario
+from sim.studies.claims import simulate
+
+SCENARIO = """
+cluster: {preset: dgx-h100, num_nodes: 1}
+model: {layers: 2, hidden: 1024, heads: 16, ffn: 4096, vocab: 50304}
+parallel: {strategy: TP1_PP1_DP8, convention: megatron}
+workload: {kind: forward, sequences: 8, sequence_length: 1024}
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    (tmp_path / "s.yaml").write_text(SCENARIO, encoding="utf-8")
+    (tmp_path / "slow.csv").write_text(
+        "operation,format,m,n,k,time_us\ngemm,bf16,1024,4096,1024,1000\n", encoding="utf-8"
+    )
+    (tmp_path / "bad.csv").write_text(
+        "operation,format,m,n,k,time_us\n\ngemm,bf16,1024,4096,x,1000\n", encoding="utf-8"
+    )
+    return str(tmp_path / "s.yaml")
+
+
+def profile_assumption(result) -> str:
+    return next((row["value"] for row in result.to_dict()["assumptions"] if row["key"] == "profile"), "given")
+
+
+def test_a_file_replaces_the_bundled_profile_and_a_slow_one_makes_the_run_slow(scenario):
+    bundled, slow = simulate(scenario), simulate(scenario, overrides=["profile=slow.csv"])
+    assert slow.to_dict()["metrics"]["step_time_s"] > 5 * bundled.to_dict()["metrics"]["step_time_s"]
+    assert "measured kernels" in profile_assumption(bundled) and profile_assumption(slow) == "given"
+    assert any(text.startswith("profile: ") for text in slow.to_dict()["warnings"])
+
+
+def test_none_is_the_closed_form_and_so_is_a_device_with_figures_of_its_own(scenario):
+    assert build(load_scenario(scenario, overrides=["profile=none"])).work.profile is None
+    built = build(load_scenario(scenario, overrides=["cluster.device.gemm_efficiency=0.5"]))
+    assert built.work.profile is None
+    assert next(row.value for row in built.assumptions if row.key == "profile") == "none"
+
+
+def test_another_memory_leaves_the_profile_as_it_is(scenario):
+    assert build(load_scenario(scenario, overrides=["cluster.device.memory=64 GB"])).work.profile is not None
+
+
+def test_training_is_priced_by_the_kernels_that_training_calls(scenario):
+    training = build(load_scenario(scenario, overrides=["workload.kind=training"])).work
+    assert training.profile.kernels("gemm")[0] == "pytorch"
+    assert build(load_scenario(scenario)).work.profile.kernels("gemm")[0] == "trtllm"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("profile=bad.csv", "bad.csv:3: k must be a number above 0"),
+        ("profile=missing.csv", "profile must exist"),
+        ("profile=..", "profile must be"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_refused_with_its_place(scenario, change, words):
+    with pytest.raises(InvalidValueError) as error:
+        build(load_scenario(scenario, overrides=[change]))
+    assert words in str(error.value)
+
+
+def test_passes_of_given_times_have_no_kernels_to_price():
+    with pytest.raises(InvalidValueError, match=r"profile must be left out with workload\.kind passes"):
+        load_scenario("validation/schedules/zero_bubble_1p5b", overrides=["profile=none"])
