@@ -11,9 +11,9 @@ from workloads.runtime import Runtime
 
 __all__ = ["ILLEGAL_IN_MEGATRON", "MICROBATCHES_PER_STAGE", "scenario_of"]
 
-MICROBATCHES_PER_STAGE: Final = 4
-"""Microbatches of a pipeline that a short run has for each of its stages: enough for the peak of memory and for a
-steady phase, and few enough for a run of seconds."""
+MICROBATCHES_PER_STAGE: Final = 2
+"""Microbatches of a pipeline that a short run has for each of its stages: enough for the peak of memory, as no stage of
+an interleaved schedule has more in flight, and few enough for a run of seconds."""
 ILLEGAL_IN_MEGATRON: Final = "refused by Megatron's own rule"
 """Cause of a recipe whose experts do not fit its GPUs: Megatron's `initialize_model_parallel` raises on it."""
 _WITH_BF16_WEIGHTS: Final = ("blockwise",)
