@@ -45,10 +45,15 @@ def runtime_assumptions(scenario: Scenario, work: Work) -> list[tuple[str, objec
     section, ideal = scenario.spec.runtime, Runtime()
     given = section.given()
     return [
-        (f"runtime.{field.name}", getattr(work.runtime, field.name), f"what preset {section.preset} does")
+        (f"runtime.{field.name.removesuffix('_s')}", _written(field.name, value), f"what preset {section.preset} does")
         for field in fields(Runtime)
-        if field.name not in given and getattr(work.runtime, field.name) != getattr(ideal, field.name)
+        if (value := getattr(work.runtime, field.name)) != getattr(ideal, field.name) and field.name not in given
     ]
+
+
+def _written(field: str, value: object) -> object:
+    """Return a value as the scenario's key takes it: times with their unit."""
+    return f"{value * 1e6:g} us" if field.endswith("_s") and isinstance(value, float) else value
 
 
 def check_overlap(scenario: Scenario, work: Work) -> None:

@@ -5,7 +5,7 @@ Model
     kernel           `kernel_launch_s` for each kernel that is modelled, with the Python around it
     collective       `collective_launch_s`, sends aside
     pass             `pass_host_s` before it: a microbatch, forward or backward
-    the host waits   before the dispatch of a forward pass where tokens are not dropped, for the counts of tokens;
+    the host waits   before the dispatch of a forward pass, for the counts of tokens, unless experts are padded to them;
                      before a pass of a pipeline whose sends do not overlap (batched sends and receives synchronise);
                      after the forward pass of the output head, where a loss that is no number is looked for;
                      before the optimizer step, for the norm of the gradients
@@ -69,7 +69,9 @@ class HostLowering:
         """Yield ops with the time that the host needs to issue each, and the waits for counts of tokens."""
         blocks, is_in_graph = list(self._blocks(ops)), False
         for at, op in enumerate(ops):
-            if isinstance(op, Compute):
+            if isinstance(op, Compute) and op.issue_ns:  # issued with the op before
+                yield op
+            elif isinstance(op, Compute):
                 captured = self._captured(op, blocks[at])
                 yield self._issued_op(op, captured, is_in_graph)
                 is_in_graph = captured[-1]
@@ -79,7 +81,7 @@ class HostLowering:
                     is_in_graph = False
                 is_captured = is_in_graph and not op.kind.startswith("ep_")
                 is_captured = (is_captured or "layer" in self._scope) and op.layer != NO_LAYER and op.kind != "dp"
-                yield op if is_captured else self._issued_op(op, (), False)
+                yield op if is_captured or op.issue_ns is not None else self._issued_op(op, (), False)
             else:
                 yield op
 
@@ -134,7 +136,8 @@ class HostLowering:
         if not isinstance(op, Collective) or op.kind != "ep_dispatch":
             return False
         is_forward = isinstance(before, Compute) and before.kernels[0].kind != "expert"
-        return is_forward and self._work.routing.capacity_factor is None
+        routing = self._work.routing
+        return is_forward and (routing.capacity_factor is None or routing.overflow != "pad")
 
 
 def _is_of_experts(op: Op | None) -> bool:

@@ -214,7 +214,7 @@ class Compute:
     tokens_padded: int = 0
     """Empty rows that experts compute in addition to those copies."""
     issue_ns: tuple[int, ...] = ()
-    """Time of the host to issue each kernel; empty: none."""
+    """Time of the host to issue each kernel; empty: nobody has said, which is no time."""
     total_ns: IntArray = field(init=False)
     """Time on each rank. Shape [R]."""
     slowest: int = field(init=False)
@@ -266,8 +266,8 @@ class Collective:
     for them."""
     label: Hashable = None
     """Name by which an `AwaitStream` finds this collective on its stream, in this pass or a later one."""
-    issue_ns: int = 0
-    """Time of the host to issue it."""
+    issue_ns: int | None = None
+    """Time of the host to issue it; None: nobody has said, which is no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,7 +7,8 @@ With sequence parallelism a block's first product needs what is gathered, and it
     gather    the product's first quarter runs on the rank's own tokens; each further one waits for a third of the bytes
     scatter   each quarter of the product starts a quarter of the reduce-scatter; the last piece is exposed
 
-Pieces run on the stream of TP, in order, and take `USERBUFFERS_SMS` multiprocessors of each rank.
+The host issues a product with its pieces by one call, as one kernel and one collective. Pieces run on the stream of TP,
+in order, and take `USERBUFFERS_SMS` multiprocessors of each rank.
 
 Assumptions
 -----------
@@ -42,11 +43,11 @@ def with_gather(ops: Sequence[Op], piece: Piece) -> list[Op]:
     """Return ops whose first product runs next to a gather of its input."""
     at, product = _product(ops, last=False)
     if at < 0:
-        return [*_whole([piece(i, NUM_SPLITS - 1) for i in range(NUM_SPLITS - 1)]), *ops]
+        return [*_whole(_pieces(piece, NUM_SPLITS - 1)), *ops]
     op = ops[at]
     if not isinstance(op, Compute):
         raise TypeError("a product is among kernels")
-    pieces = [piece(i, NUM_SPLITS - 1) for i in range(NUM_SPLITS - 1)]
+    pieces = _pieces(piece, NUM_SPLITS - 1)
     parts = _quarters(op, product)
     result: list[Op] = [*ops[:at], *_part(op, 0, product), *pieces]
     for number, part in enumerate(parts):
@@ -57,7 +58,7 @@ def with_gather(ops: Sequence[Op], piece: Piece) -> list[Op]:
 def with_scatter(ops: Sequence[Op], piece: Piece) -> list[Op]:
     """Return ops whose last product runs next to the reduce-scatter of its result."""
     at, product = _product(ops, last=True)
-    pieces = [piece(i, NUM_SPLITS) for i in range(NUM_SPLITS)]
+    pieces = _pieces(piece, NUM_SPLITS)
     if at < 0:
         return [*ops, *_whole(pieces)]
     op = ops[at]
@@ -93,9 +94,18 @@ def _quarters(op: Compute, product: int) -> list[Op]:
     kernel = op.kernels[product]
     edges = [kernel.duration_ns * i // NUM_SPLITS for i in range(NUM_SPLITS + 1)]
     return [
-        Compute(kernels=(replace(kernel, duration_ns=end - begin, flops=kernel.flops / NUM_SPLITS),))
-        for begin, end in pairwise(edges)
+        Compute(
+            kernels=(replace(kernel, duration_ns=end - begin, flops=kernel.flops / NUM_SPLITS),),
+            issue_ns=(0,) if number else (),
+        )
+        for number, (begin, end) in enumerate(pairwise(edges))
     ]
+
+
+def _pieces(piece: Piece, num_pieces: int) -> list[Collective]:
+    """Return all pieces of a collective, which the host issues by one call."""
+    first, *others = (piece(i, num_pieces) for i in range(num_pieces))
+    return [first, *(replace(other, issue_ns=0) for other in others)]
 
 
 def _await(piece: Collective) -> AwaitStream:

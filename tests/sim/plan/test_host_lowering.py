@@ -76,7 +76,7 @@ def test_a_graph_of_whole_layers_takes_one_launch_for_a_pass_of_layers(kind):
     outside = sum(len(op.kernels) for op in issued(plans[0], Pass(kind, 0), Compute) if op.kernels[0].layer < 0)
     assert num_launches(plans[0], Pass(kind, 0)) > num_launches(plans[1], Pass(kind, 0)) == outside + 1
     collectives = issued(plans[1], Pass(kind, 0), Collective)
-    assert all((op.issue_ns == 0) == (op.layer >= 0) for op in collectives)
+    assert all((not op.issue_ns) == (op.layer >= 0) for op in collectives)
 
 
 @pytest.mark.parametrize(("scope", "removed"), [("attn", "attention"), ("mlp", "dense_ffn")])
@@ -100,14 +100,28 @@ def test_router_and_permutation_are_scopes_of_their_own():
     assert launches() > launches("moe_router") > launches("moe_router", "moe_preprocess")
 
 
+def test_pieces_of_a_collective_and_of_its_product_are_issued_by_one_call():
+    runtime = Runtime(kernel_launch_s=SLOW_S, collective_launch_s=SLOW_S)
+    plans = [plan_of("TP2_PP2_DP1", replace(runtime, overlap_tp=overlaps), sp=True) for overlaps in (False, True)]
+    for kind in "FB":
+        launches = [num_launches(plan, Pass(kind, 0)) for plan in plans]
+        issues = [sum(op.issue_ns or 0 for op in issued(plan, Pass(kind, 0), Collective)) for plan in plans]
+        assert launches[0] == launches[1]
+        assert issues[0] == issues[1]
+
+
 # --- waits -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("capacity_factor", "waits"), [(None, 1), (1.5, 0)], ids=["dropless", "capacity"])
-def test_the_host_waits_for_the_counts_of_tokens_unless_experts_have_a_capacity(capacity_factor, waits):
+@pytest.mark.parametrize(
+    ("capacity_factor", "overflow", "waits"),
+    [(None, "drop", 1), (1.5, "drop", 1), (1.5, "pad", 0)],
+    ids=["dropless", "drop", "drop and pad"],
+)
+def test_the_host_waits_for_the_counts_of_tokens_unless_experts_are_padded(capacity_factor, overflow, waits):
     runtime = Runtime(kernel_launch_s=SLOW_S)
     model = make_model(layers=4)
-    plan = plan_of("EP4_TP1_PP1_DP4", runtime, model=model, capacity_factor=capacity_factor)
+    plan = plan_of("EP4_TP1_PP1_DP4", runtime, model=model, capacity_factor=capacity_factor, overflow=overflow)
     ops = plan.ops(0, 0, Pass("F", 0))
     before = [ops[at - 1] for at, op in enumerate(ops) if isinstance(op, Collective) and op.kind == "ep_dispatch"]
     assert [isinstance(op, HostWork) and op.waits for op in before] == [bool(waits)] * model.num_moe_layers
@@ -153,7 +167,13 @@ def test_what_a_preset_says_is_among_the_assumptions(preset):
     built = build(load_scenario("ep16_tp16_pp4", overrides=[f"runtime.preset={preset}"]))
     assumed = {a.key: a.value for a in built.assumptions if a.key.startswith("runtime.")}
     differing = {name for name in Runtime.__slots__ if getattr(built.work.runtime, name) != getattr(Runtime(), name)}
-    assert assumed.keys() == {f"runtime.{name}" for name in differing}
+    assert assumed.keys() == {f"runtime.{name.removesuffix('_s')}" for name in differing}
+    again = [
+        f"runtime.{key}={value}" for key, value in (("kernel_launch", assumed.get("runtime.kernel_launch")),) if value
+    ]
+    assert build(load_scenario("ep16_tp16_pp4", overrides=again)).work.runtime.kernel_launch_s == pytest.approx(
+        built.work.runtime.kernel_launch_s
+    )
 
 
 def test_sends_of_a_preset_overlap_with_virtual_stages_alone_and_a_key_overrides_that():
