@@ -147,9 +147,9 @@ class Cluster(ABC):
     def protocols(self) -> tuple[Protocol, ...]:
         """Protocols that the cluster can run; NVLS needs NVSwitches and GPUs that use their multicast."""
         known = protocols_of(self.inside, self.between)
-        if self.has_nvswitches and self.device.has_multicast:
-            return known
-        return tuple(protocol for protocol in known if protocol.algorithm != "nvls")
+        if not self.has_nvswitches:
+            return tuple(one for one in known if one.algorithm != "nvls" and not one.on_one_node)
+        return known if self.device.has_multicast else tuple(one for one in known if one.algorithm != "nvls")
 
     # ---- paths and loads -----------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What a scenario leaves open and was filled in, with the reason, and what its user should know."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from sim.build.work import Work
 from sim.scenario.recordings.recording import span_of
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload
+from topology.cluster import Cluster
 from topology.presets.clusters import get_cluster_preset
 from workloads.context_parallel import DEFAULT_CP_KIND
 from workloads.formats import FP8_RECIPES
@@ -22,12 +24,14 @@ from workloads.presets import MODELS
 from workloads.routing import ROUTINGS
 from workloads.schedules import Pair, PipelineOrder
 
-__all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes"]
+__all__ = ["Assumption", "assumptions_of", "warnings_of", "warnings_of_passes", "warnings_of_racks"]
 
 _OTHER_LAYERS = ("kv_lora_rank", "sliding_window", "layer_types", "hybrid_override_pattern", "moe_every")
 """Fields without which a model of the sizes of a preset has other layers than the preset."""
 _FEW_TOKENS = 8
 """Tokens of a sequence up to which a forward pass is most likely meant as decode."""
+_MOST_GPUS_OF_A_NODE = 16
+"""GPUs of a node; a rack of one NVLink domain has more."""
 _WHY_NOTHING = {"core_attn": "fused attention keeps no scores"}
 
 
@@ -242,6 +246,7 @@ def warnings_of(work: Work) -> list[str]:
         warnings.append(f"parallel.cp_kind: {work.context.kind} changes nothing with CP 1.")
     if work.fsdp is not None and max(mesh.dp_groups(0).shape[1], mesh.expert_dp_groups(0).shape[1]) == 1:
         warnings.append("parallel.fsdp splits nothing: there is one replica of every parameter.")
+    warnings += warnings_of_racks(work.cluster, [mesh.tp_groups(0)[0], mesh.ep_groups(0)[0], mesh.dp_groups(0)[0]])
     warnings += _of_node_limit(work)
     warnings += _of_stand_in(work.model)
     if not work.kind.trains and work.sequence_length <= _FEW_TOKENS:
@@ -273,6 +278,18 @@ def _of_groups(axis: str, nodes: NDArray[np.intp], per_node: int, num_ranks: int
     used = per_node // num_ranks * num_ranks
     cure = f": cluster.gpus_per_node_used: {used} keeps each in one" if 0 < used < per_node else ""
     return [f"{axis}{size} leaves a node of {per_node} GPUs in {straddle} of the {num_groups} groups of a stage{cure}."]
+
+
+def warnings_of_racks(cluster: Cluster, groups: Sequence[NDArray[np.intp]]) -> list[str]:
+    """Return that collectives of a group of ranks over several NVLink racks are beyond what was validated."""
+    num_racks = max((len(set(cluster.node_of(group).tolist())) for group in groups), default=1)
+    if num_racks == 1 or cluster.gpus_per_node <= _MOST_GPUS_OF_A_NODE or "nvlink" not in cluster.link_kinds:
+        return []
+    return [
+        f"Collectives over {num_racks} NVLink racks of {cluster.gpus_per_node} GPUs are beyond what is validated, and "
+        "look far too fast: of an all-reduce of 8 GiB over 20 racks of GB200, 841 GB/s of bus bandwidth are modelled "
+        "and 203 GB/s were measured."
+    ]
 
 
 def _of_stand_in(model: ModelSpec) -> list[str]:

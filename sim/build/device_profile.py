@@ -14,8 +14,10 @@ __all__ = ["CLOSED_FORM", "profile_of", "why_profile"]
 CLOSED_FORM: Final = "none"
 """Value of the key `profile` under which the closed form of the device prices all kernels."""
 
-_TRAINING_KERNELS: Final = ("te", "pytorch")
-"""Kernels that answer first in training: Transformer Engine's and PyTorch's, which frameworks of training call."""
+_SERVING_KERNELS: Final = ("pytorch",)
+"""Kernels that answer first in forward passes: products as PyTorch calls them, which frameworks build on."""
+_TRAINING_KERNELS: Final = ("te", *_SERVING_KERNELS)
+"""Kernels that answer first in training: Transformer Engine's before PyTorch's."""
 
 
 def profile_of(scenario: Scenario, device: Device) -> DeviceProfile | None:
@@ -28,7 +30,7 @@ def profile_of(scenario: Scenario, device: Device) -> DeviceProfile | None:
     """
     file, trains = scenario.spec.profile, WORKLOAD_KINDS[scenario.spec.workload.kind].trains
     if file is None:
-        return bundled_profile(device, _TRAINING_KERNELS if trains else ())
+        return bundled_profile(device, _TRAINING_KERNELS if trains else _SERVING_KERNELS)
     if file == CLOSED_FORM:
         return None
     path = scenario.file_beside("profile", file)

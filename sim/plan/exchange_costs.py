@@ -6,6 +6,7 @@ Model
     low_latency     the same, over the network's own kernels: another protocol
     hierarchical    by way of nodes, each token once (`workloads.collectives.node_relay`): two messages in a row
     alone           what the busiest link needs, at what the protocol reaches there
+    own copy        on one node: own_copy_share * bytes that the busiest rank keeps / what the protocol reaches
     imbalance       alone - alone with the same senders' bytes spread evenly
 
 Exchanges that are drawn at random are not kept, for none comes twice. Under `flow` the pairs go along, each to end on
@@ -121,8 +122,10 @@ class ExchangeCosts:
         sums = self.cluster.pairs(senders, group_ranks).sums(byte_matrices)
         even_ns = self._all_even_ns(senders, group_ranks, byte_matrices, even)
         rank_bytes = [self._rank_bytes(senders, group_ranks, matrix) for matrix in byte_matrices]
+        sms = None if self._sms is None else self._sms.among(self.cluster.node_of(group_ranks))
+        own_s = self._own_copies_s(senders, group_ranks, byte_matrices)
         flows = [
-            self._flows(senders, group_ranks, matrix) if self._fidelity == "flow" else (None, None)
+            self._flows(senders, group_ranks, matrix, sms) if self._fidelity == "flow" else (None, None)
             for matrix in byte_matrices
         ]
         dispatches, combines = (
@@ -132,8 +135,10 @@ class ExchangeCosts:
                     i,
                     load,
                     rank_bytes[i],
-                    alone_ns=self._alone_ns(alone_s, rank_bytes[i]),
+                    sms,
+                    alone_ns=_alone_ns(alone_s, rank_bytes[i], sms),
                     even_ns=even_ns[i][direction],
+                    own_s=own_s[i] + direction * self.protocol.combine_latency_s,
                     chain_s=sums.latency_s[i] if chain_s is None else chain_s,
                     flows=flows[i][direction],
                     ranks=group_ranks,
@@ -159,23 +164,34 @@ class ExchangeCosts:
         """Return loads and times alone as dispatch and combine, a byte counted as long as it holds its link."""
         return [of_direction(self._reached, self._overhead) for of_direction in (sums.forward, sums.reverse)]
 
-    def _call_s(self, ranks: Ranks, alone_ns: int) -> float:
+    def _call_s(self, ranks: Ranks, alone_ns: int, own_s: float) -> float:
         """Return what a call takes beyond the time that its busiest link needs."""
         nodes = self.cluster.node_of(ranks)
         tier = self.protocol.between if (nodes != nodes[0]).any() else self.protocol.inside
-        return self.protocol.base_latency_s + tier.call_s(alone_ns / 1e9)
+        return self.protocol.base_latency_s + tier.call_s(alone_ns / 1e9 + own_s) + own_s
 
-    def _flows(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> tuple[Flows | None, Flows | None]:
+    def _own_copies_s(self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray) -> list[float]:
+        """Return how long the busiest rank copies what it keeps, for each matrix: none where several nodes exchange."""
+        nodes, share = self.cluster.node_of(group_ranks), self.protocol.inside.own_copy_share
+        rate = self.pricing.inside_bytes_per_s(self.protocol) if share else 0.0
+        if not rate or (nodes != nodes[0]).any():
+            return [0.0] * len(byte_matrices)
+        kept = (byte_matrices * (senders[:, None] == group_ranks)).sum(axis=2).max(axis=1)
+        return [float(own_bytes) for own_bytes in share * kept / rate]
+
+    def _flows(
+        self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray, sms: TransferSms | None
+    ) -> tuple[Flows | None, Flows | None]:
         """Return the pairs of different ranks that have bytes, as dispatch and combine; None without any."""
         row, column = np.nonzero((byte_matrix > 0) & (senders[:, None] != group_ranks))
         if row.size == 0:
             return None, None
         src, dst, num_bytes = senders[row], group_ranks[column], byte_matrix[row, column]
-        return self._pairs(src, dst, num_bytes), self._pairs(dst, src, num_bytes)
+        return self._pairs(src, dst, num_bytes, sms), self._pairs(dst, src, num_bytes, sms)
 
-    def _pairs(self, src: Ranks, dst: Ranks, num_bytes: FloatArray) -> Flows:
+    def _pairs(self, src: Ranks, dst: Ranks, num_bytes: FloatArray, sms: TransferSms | None) -> Flows:
         """Return a flow for each pair of an all-to-all; SMs bound what a rank sends, or receives, in its node."""
-        links, sms = self.cluster.flow_links(src, dst), self._sms
+        links = self.cluster.flow_links(src, dst)
         if self._overhead is not None:
             links = FlowLinks(first=links.first, links=links.links, share=links.share * self._overhead[links.links])
         if sms is None or sms.bytes_per_s == math.inf:
@@ -203,9 +219,11 @@ class ExchangeCosts:
         i: int,
         load: LinkLoad,
         rank_bytes: float,
+        sms: TransferSms | None,
         *,
         alone_ns: int,
         even_ns: int,
+        own_s: float,
         chain_s: float,
         flows: Flows | None,
         ranks: Ranks,
@@ -213,11 +231,11 @@ class ExchangeCosts:
     ) -> Transfer:
         num_flows, total_bytes = sums.num_flows[i], sums.total_bytes[i]
         flow_bytes = total_bytes / num_flows if num_flows else 0.0
-        num_sms, most_bytes_per_s = self._bound(rank_bytes, flow_bytes)
+        num_sms, most_bytes_per_s = _bound(rank_bytes, flow_bytes, sms)
         return Transfer(
             load=load,
             overhead=self._overhead,
-            latency_ns=to_ns(self._call_s(ranks, alone_ns) + chain_s if num_flows else 0.0),
+            latency_ns=to_ns(self._call_s(ranks, alone_ns, own_s) + chain_s if num_flows else 0.0),
             alone_ns=alone_ns,
             imbalance_ns=max(0, alone_ns - even_ns),
             flow_bytes=flow_bytes,
@@ -250,7 +268,8 @@ class ExchangeCosts:
         sums = self.cluster.pairs(senders, group_ranks).sums(matrix[None])
         rank_bytes = self._rank_bytes(senders, group_ranks, matrix)
         dispatch_s, combine_s = (drain_s.tolist()[0] for _, drain_s in self._loads_and_times(sums))
-        return self._alone_ns(dispatch_s, rank_bytes), self._alone_ns(combine_s, rank_bytes)
+        sms = None if self._sms is None else self._sms.among(self.cluster.node_of(group_ranks))
+        return _alone_ns(dispatch_s, rank_bytes, sms), _alone_ns(combine_s, rank_bytes, sms)
 
     def _rank_bytes(self, senders: Ranks, group_ranks: Ranks, byte_matrix: FloatArray) -> float:
         """Return what SMs of the busiest rank move in its node: NICs fetch and store what crosses by themselves."""
@@ -260,18 +279,20 @@ class ExchangeCosts:
         src, dst = np.broadcast_arrays(senders[:, None], group_ranks)
         return busiest_rank_bytes(src.ravel(), dst.ravel(), (byte_matrix * stays).ravel())
 
-    def _alone_ns(self, drain_s: float, rank_bytes: float) -> int:
-        try:
-            return to_ns(drain_s if self._sms is None else max(drain_s, self._sms.min_time_s(rank_bytes)))
-        except TimeRangeError as error:
-            raise error.caused_by("a transfer of kind all_to_all, alone on its links") from None
 
-    def _bound(self, rank_bytes: float, flow_bytes: float) -> tuple[int, float]:
-        """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
-        if self._sms is None or rank_bytes == 0.0:  # nothing leaves a rank
-            return 0, math.inf
-        least_s = self._sms.min_time_s(rank_bytes)
-        return self._sms.num_sms, flow_bytes / least_s if least_s else math.inf
+def _alone_ns(drain_s: float, rank_bytes: float, sms: TransferSms | None) -> int:
+    try:
+        return to_ns(drain_s if sms is None else max(drain_s, sms.min_time_s(rank_bytes)))
+    except TimeRangeError as error:
+        raise error.caused_by("a transfer of kind all_to_all, alone on its links") from None
+
+
+def _bound(rank_bytes: float, flow_bytes: float, sms: TransferSms | None) -> tuple[int, float]:
+    """Return the SMs of a transfer, and what each of its flows runs at most while they move `rank_bytes`."""
+    if sms is None or rank_bytes == 0.0:  # nothing leaves a rank
+        return 0, math.inf
+    least_s = sms.min_time_s(rank_bytes)
+    return sms.num_sms, flow_bytes / least_s if least_s else math.inf
 
 
 def _even_rows(amounts: FloatArray) -> FloatArray:

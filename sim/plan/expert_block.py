@@ -19,8 +19,8 @@ In the backward pass the gradients travel the same ways in the opposite order, w
 Assumptions
 -----------
 Shared experts are computed by the tokens' owners, whole, as is the router; where tokens are on all TP ranks (vllm,
-DP 1) their width is split over TP. They run before the exchanges, or next to them (`sim.plan.expert_overlap`). Bytes of a token copy are hidden * dtype both ways; routing weights and indices are
-left out (under 1 %).
+DP 1) their width is split over TP. They run before the exchanges, or next to them (`sim.plan.expert_overlap`). Bytes
+of a token copy are hidden * dtype both ways; routing weights and indices are left out (under 1 %).
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ Model
     kernel           `kernel_launch_s` for each kernel that is modelled, with the Python around it
     collective       `collective_launch_s`, sends aside
     pass             `pass_host_s` before it: a microbatch, forward or backward
-    the host waits   before the dispatch of a forward pass where tokens are not dropped, for the counts of tokens;
+    the host waits   before the dispatch of a forward pass, for the counts of tokens, unless experts are padded to them;
                      before a pass of a pipeline whose sends do not overlap (batched sends and receives synchronise);
                      after the forward pass of the output head, where a loss that is no number is looked for;
                      before the optimizer step, for the norm of the gradients
@@ -138,8 +138,9 @@ class HostLowering:
         if not isinstance(op, Collective) or op.kind != "ep_dispatch":
             return False
         is_forward = isinstance(before, Compute) and before.kernels[0].kind != "expert"
-        waits = self._work.network.all_to_all_algorithm.waits_for_counts or not self._work.exchanges_tokens
-        return is_forward and waits and self._work.routing.capacity_factor is None
+        routing = self._work.routing
+        needs_counts = self._work.network.all_to_all_algorithm.waits_for_counts or not self._work.exchanges_tokens
+        return is_forward and needs_counts and (routing.capacity_factor is None or routing.overflow != "pad")
 
 
 def _is_of_experts(op: Op | None) -> bool:

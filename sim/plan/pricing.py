@@ -2,10 +2,12 @@
 
 Model
 -----
-    latency     = base + sum over the chain's steps of count * message
+    latency     = base + chain + fill of the first loop
+    chain       = sum over the chain's steps of count * message - hidden share * time alone         at least 0
     message     = the protocol's, and what the slowest pair's path takes beyond the shortest of its tier
                   or the path's latency, where the protocol has none of its own
     overhead[l] = capacity of link l / what the protocol reaches there                               at least 1
+                  inside a node * (1 + end_steps / steps of the chain)
 
 A byte holds a link for `overhead` times as long as one at the link's capacity.
 """
@@ -18,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.cluster import Cluster
-from topology.links import LinkLoad
-from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol
+from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, simple_rate, tuner_of
 from workloads.collectives import Exchange, Step
 
 __all__ = ["Pricing"]
@@ -44,7 +45,7 @@ class Pricing:
         for protocol in cluster.protocols:
             known.setdefault(protocol.algorithm, []).append(protocol)
         self.protocols: Mapping[str, list[Protocol]] = known
-        self._overheads: dict[Protocol, FloatArray | None] = {}
+        self._overheads: dict[tuple[Protocol, float], FloatArray | None] = {}
         self._nearest: dict[int, float] = {}
 
     @cached_property
@@ -81,23 +82,46 @@ class Pricing:
         """Return the protocol of an algorithm that has only one."""
         return self.protocols[algorithm][0]
 
-    def overhead(self, protocol: Protocol) -> FloatArray | None:
-        """Return how long a byte holds each link, over a byte at its capacity; None: as long. Shape [L]."""
-        if protocol not in self._overheads:
-            self._overheads[protocol] = self._overhead(protocol)
-        return self._overheads[protocol]
+    def protocols_for(self, algorithm: str, *, is_one_node: bool) -> list[Protocol]:
+        """Return the protocols of an algorithm among ranks of one node, or of several."""
+        known = self.protocols[algorithm]
+        own = [one for one in known if one.on_one_node]
+        return own if is_one_node and own else [one for one in known if not one.on_one_node]
+
+    def expected_s(self, operation: str, protocol: Protocol, *, num_ranks: int, num_bytes: float) -> float | None:
+        """Return the time by which NCCL chooses among algorithms within one node; None where it is not known."""
+        tuner = tuner_of(self.cluster.inside) if self._has_own_figures else None
+        if tuner is None:
+            return None
+        return tuner.expected_s(
+            operation,
+            protocol.algorithm,
+            protocol.name,
+            num_ranks=num_ranks,
+            num_bytes=num_bytes,
+            bus_bytes_per_s=self._bus_bytes_per_s,
+        )
+
+    def overhead(self, protocol: Protocol, exchange: Exchange | None = None) -> FloatArray | None:
+        """Return how long a byte holds each link, over a byte at its capacity; None: as long. Shape [L].
+
+        The ends of a ring make its bytes hold links longer, the more so the fewer steps the `exchange` has.
+        """
+        ends = 0.0
+        if protocol.end_steps and exchange is not None and exchange.steps:
+            ends = protocol.end_steps / sum(step.count for step in exchange.steps)
+        if (protocol, ends) not in self._overheads:
+            self._overheads[protocol, ends] = self._overhead(protocol, ends)
+        return self._overheads[protocol, ends]
 
     def reached(self, protocol: Protocol) -> FloatArray:
         """Return what a protocol reaches on each link, bytes/s. Shape [L]."""
         overhead, capacity = self.overhead(protocol), self.cluster.capacity_bytes_per_s
         return capacity if overhead is None else capacity / overhead
 
-    def occupancy(self, load: LinkLoad, protocol: Protocol) -> LinkLoad:
-        """Return a load as bytes at capacity that hold the links as long."""
-        overhead = self.overhead(protocol)
-        if overhead is None:
-            return load
-        return LinkLoad(links=load.links, num_bytes=load.num_bytes * overhead[load.links])
+    def inside_bytes_per_s(self, protocol: Protocol) -> float:
+        """Return what a protocol reaches on the best link inside a node."""
+        return float(self.reached(protocol)[self._tiers == INSIDE].max(initial=0.0))
 
     def latency_s(self, exchange: Exchange, protocol: Protocol, *, alone_s: float = 0.0) -> float:
         """Return the time of the chain of messages of an exchange, and of its first loop.
@@ -107,6 +131,7 @@ class Pricing:
         if not exchange.steps:
             return 0.0
         chain_s = sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+        chain_s = max(0.0, chain_s - protocol.hidden_share * alone_s)
         loop_bytes, rank_bytes = protocol.loop_bytes_per_rank, exchange.looped_bytes_per_rank
         fill_s = alone_s * min(1.0, loop_bytes / rank_bytes) if rank_bytes else 0.0
         return protocol.base_latency_s + chain_s + fill_s
@@ -157,7 +182,18 @@ class Pricing:
         first = np.full_like(others, np.flatnonzero(nodes == number[0])[0])
         return np.append(src, first), np.append(dst, others)
 
-    def _overhead(self, protocol: Protocol) -> FloatArray | None:
+    @cached_property
+    def _has_own_figures(self) -> bool:
+        """Whether groups of one node have protocols of their own."""
+        return any(protocol.on_one_node for protocol in self.cluster.protocols)
+
+    @cached_property
+    def _bus_bytes_per_s(self) -> float:
+        """Bus bandwidth that NCCL credits the rings of a node with."""
+        inside = self.cluster.nominal_bytes_per_s[self._tiers == INSIDE]
+        return float(inside.max()) * simple_rate(self.cluster.inside or "")
+
+    def _overhead(self, protocol: Protocol, ends: float) -> FloatArray | None:
         capacity = self.cluster.capacity_bytes_per_s
         reached = capacity.copy()
         for number, tier in ((INSIDE, protocol.inside), (BETWEEN, protocol.between)):
@@ -167,6 +203,7 @@ class Pricing:
                     reached[of_tier], tier.efficiency * self.cluster.nominal_bytes_per_s[of_tier]
                 )
             reached[of_tier] = np.minimum(reached[of_tier], tier.most_bytes_per_s)
+        reached[self._tiers == INSIDE] /= 1.0 + ends
         overhead = np.divide(capacity, reached, out=np.ones_like(capacity), where=reached > 0)
         return None if (overhead <= 1.0 + _ROUNDING).all() else overhead
 

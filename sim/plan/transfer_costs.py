@@ -12,7 +12,8 @@ does both at the same time::
 
 SMs are assumed to move as much for any message size and algorithm, and each rank to spread its bytes evenly over them.
 
-`auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's; an algorithm that an operation
+`auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's, but within one node the one of
+which NCCL expects the lowest (`topology.presets.nccl_tuner`), which need not have it; an algorithm that an operation
 does not have gives way to the ring. Equal requests give the same `Transfer`, so that the network recognises sets it has
 solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is priced: the others have the same times,
 and the same bytes on the links at the same positions.
@@ -33,7 +34,8 @@ from sim.plan.pricing import Pricing
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
-from topology.presets.protocols import FITTED, Protocol
+from topology.presets.fitted import SM_RATES
+from topology.presets.protocols import Protocol
 from workloads.collectives import COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
 from workloads.collectives.settings import NetworkSettings
 
@@ -50,6 +52,8 @@ class TransferSms:
     """SMs that it takes on each of its ranks."""
     bytes_per_s: float = math.inf
     """What one of them sends, and receives at the same time."""
+    across_bytes_per_s: float | None = None
+    """The same where ranks are on several nodes; None: as on one node."""
 
     def __post_init__(self) -> None:
         if self.num_sms < 1 or not self.bytes_per_s > 0:
@@ -57,6 +61,12 @@ class TransferSms:
                 "transfer SMs: num_sms must be at least 1 and bytes_per_s above 0, got "
                 f"{self.num_sms} and {self.bytes_per_s}. Leave the collective out where it takes no SMs."
             )
+
+    def among(self, nodes: Ranks) -> "TransferSms":
+        """Return the SMs with their rate among ranks on `nodes` [G]."""
+        if self.across_bytes_per_s is None or (nodes == nodes[0]).all():
+            return self
+        return replace(self, bytes_per_s=self.across_bytes_per_s)
 
     def min_time_s(self, rank_bytes: float) -> float:
         """Return the time that they need for the bytes of the busiest rank.
@@ -157,7 +167,11 @@ class TransferCosts:
         """
         if load is None:
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
-        occupancy = self.pricing.occupancy(load, protocol)
+        overhead = self.pricing.overhead(protocol, exchange)
+        if overhead is None:
+            occupancy = load
+        else:
+            occupancy = LinkLoad(links=load.links, num_bytes=load.num_bytes * overhead[load.links])
         rank_bytes, sms = 0.0, self._sms.get(operation)
         if sms is not None:
             rank_bytes = busiest_rank_bytes(exchange.src, exchange.dst, exchange.num_bytes)
@@ -165,7 +179,7 @@ class TransferCosts:
         alone_s = max(occupancy.drain_time_s(self.cluster.capacity_bytes_per_s), least_s)
         made = Transfer(
             load=occupancy,
-            overhead=self.pricing.overhead(protocol),
+            overhead=overhead,
             latency_ns=_alone_ns(operation, self.pricing.latency_s(exchange, protocol, alone_s=alone_s)),
             alone_ns=_alone_ns(operation, alone_s),
             flow_bytes=exchange.flow_bytes,
@@ -181,18 +195,18 @@ class TransferCosts:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _priced(self, operation: str, ranks: Ranks, num_bytes: float, group: int) -> _Cheapest:
-        """Return the cheapest of all ways to run a collective."""
+        """Return the way in which NCCL runs a collective: by its own estimate in one node, else the cheapest."""
         nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
         best: tuple[_Cheapest, Protocol] | None = None
         nic_ranks = self.cluster.nic_ranks(ranks).tolist()
         cube_links = self.pricing.cube_links(ranks)
-        for name in names:
+        for name, protocols in self._candidates(operation, ranks, num_bytes, names).items():
             exchange = COLLECTIVES[name].exchanges[operation](ranks.tolist(), nodes, num_bytes, nic_ranks)
             if self.pricing.has_mesh or cube_links:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes, cube_links)
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
-            for protocol in known[name]:
+            for protocol in protocols:
                 made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)
                 if best is None or _time_ns(made) < _time_ns(best[0].transfer):
                     best = (_Cheapest(made, exchange), protocol)
@@ -202,6 +216,24 @@ class TransferCosts:
         key = (operation, ranks.size, num_bytes, fastest.algorithm, fastest.name)
         self.choices.setdefault(key, Choice(*key, _time_ns(cheapest.transfer)))  # groups elsewhere may pick another
         return cheapest
+
+    def _candidates(
+        self, operation: str, ranks: Ranks, num_bytes: float, names: list[str]
+    ) -> dict[str, list[Protocol]]:
+        """Return the protocols to price by algorithm: the one that NCCL expects to be fastest, or all of them."""
+        nodes = self.cluster.node_of(ranks)
+        is_one_node = bool((nodes == nodes[0]).all())
+        found = {name: self.pricing.protocols_for(name, is_one_node=is_one_node) for name in names}
+        if not is_one_node:
+            return found
+        expected: dict[Protocol, float] = {}
+        for protocol in (protocol for protocols in found.values() for protocol in protocols):
+            time_s = self.pricing.expected_s(operation, protocol, num_ranks=ranks.size, num_bytes=num_bytes)
+            if time_s is None:
+                return found
+            expected[protocol] = time_s
+        fastest = min(expected, key=lambda protocol: expected[protocol])
+        return {fastest.algorithm: [fastest]}
 
     def _on_other_ranks(self, first: _Cheapest, ranks: Ranks, group: int) -> Transfer:
         """Return the transfer of `ranks`, which are wired as those of the `first`."""
@@ -218,11 +250,17 @@ class TransferCosts:
         return made
 
 
-def exchange_sms(network: NetworkSettings) -> dict[str, TransferSms]:
+def exchange_sms(network: NetworkSettings, rates: Mapping[str, float] = SM_RATES) -> dict[str, TransferSms]:
     """Return the SMs that dispatch and combine take, as operation `all_to_all`; no entry where they take none."""
     if network.exchange_num_sms is None:
         return {}
-    sms = TransferSms(num_sms=network.exchange_num_sms, bytes_per_s=FITTED["DeepEP SM rate"].value)
+    algorithm = network.all_to_all_algorithm
+    across = algorithm.sm_rate_across
+    sms = TransferSms(
+        num_sms=network.exchange_num_sms,
+        bytes_per_s=rates[algorithm.sm_rate],
+        across_bytes_per_s=None if across is None else rates[across],
+    )
     return {"all_to_all": sms}
 
 

@@ -1,5 +1,6 @@
 """A collective on its own, run once: time, algorithm bandwidth and bus bandwidth."""
 
+from sim.build.assumptions import warnings_of_racks
 from sim.build.collective import build_collective
 from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
@@ -59,7 +60,10 @@ class CollectiveRun(ScenarioRun):
             stages_ns=stages_ns(run.trace),
             num_nodes=self.work.cluster.num_nodes,
             assumptions=self.assumptions,
-            warnings=list(self.work.cluster.warnings),
+            warnings=[
+                *self.work.cluster.warnings,
+                *warnings_of_racks(self.work.cluster, [self.work.ranks]),
+            ],
             choices=[plan.choice],
             pairs=pair_use(plan, run) if options.pairs else None,
         )

@@ -7,6 +7,8 @@ Model
 
     call       = tier.call_latency_s, or for small messages what their protocol takes, if that is less
     fill       = min(1, loop_bytes_per_rank / bytes of the tensor per rank of a node) * time alone       first loop
+    ends       = end_steps / steps of the chain * time alone              of a ring: its first step and its last
+    hidden     = hidden_share * time alone, at most the chain              messages that are under way behind bytes
 
 There are two tiers: links inside a node (or rack) and links between nodes. A tier without a latency of its own takes
 the latency of the path; a tier without an efficiency takes the efficiency of the link.
@@ -15,8 +17,13 @@ Latencies and limits of LL, LL128 and Simple are those of NCCL's cost model (src
 Its formulas for the rates, of a bus bandwidth B: ring LL B / 2 and at most the table's; ring LL128 0.92 B; tree 0.92 B,
 LL B / 3.8, LL128 120/128 B (7/9 B on one node); NVLS efficiency * B with 6/5 of the tensor over each link.
 
-`FITTED` has the constants that `benchmarks/fit_network.py` fitted: at most one latency and one rate per technology and
-protocol, with the rows of the measurements.
+`FITTED` has the constants that `benchmarks/fit_network.py` fitted, with the rows of the measurements. Groups within one
+node have figures of their own where rings were measured there (NVLink 3, 4 and 5 behind an NVSwitch, 2 to 8 GPUs); what
+NCCL expects of them, by which it chooses, is in `topology.presets.nccl_tuner`.
+
+A ring's step takes a chunk of S / n. The first step of a rank also copies its own chunk, and the last one copies a
+chunk from the buffer and sends nothing: together they take `end_steps` more than two others, so that a ring of 2 does
+not reach the rate of a ring of 8.
 
 Assumptions
 -----------
@@ -26,25 +33,26 @@ as if each filled the link. For a protocol far below the rate of the link (LL) t
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from sim.errors import InvalidValueError
+from topology.presets.fitted import DIRECT, FITTED
+from topology.presets.nccl_tuner import BASE_US, HOP_US, NVLS_US, TUNERS, Tuner
 
 __all__ = [
     "BETWEEN",
     "BETWEEN_NODES",
-    "FITTED",
     "INSIDE",
     "INSIDE_NODES",
     "NO_TIER",
-    "Fitted",
     "Protocol",
     "Tier",
     "build_protocols",
     "protocols_of",
     "simple_rate",
+    "tuner_of",
 ]
 
 NO_TIER, INSIDE, BETWEEN = 0, 1, 2
@@ -53,7 +61,7 @@ NO_TIER, INSIDE, BETWEEN = 0, 1, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallMessages:
-    """The protocol that a library takes for small messages: it answers sooner, and moves bytes more slowly."""
+    """A protocol that a library takes for small messages: it answers sooner, and moves bytes more slowly."""
 
     call_latency_s: float
     """Time that every call takes."""
@@ -73,19 +81,20 @@ class Tier:
     """What one link carries at most, whatever its bandwidth."""
     call_latency_s: float = 0.0
     """Time that every call takes whose messages use links of the tier."""
-    small: "SmallMessages | None" = None
-    """What small messages take instead; None: nothing else."""
+    small: tuple[SmallMessages, ...] = ()
+    """What small messages take instead."""
+    own_copy_share: float = 0.0
+    """Time of a byte that an exchange leaves on its rank, over a byte that crosses the links: a kernel copies it."""
 
     def call_s(self, alone_s: float) -> float:
         """Return what a call takes beyond the time `alone_s` that its busiest link needs.
 
-        >>> tier = Tier(call_latency_s=33e-6, small=SmallMessages(call_latency_s=14e-6, slowdown=2.6))
+        >>> tier = Tier(call_latency_s=33e-6, small=(SmallMessages(call_latency_s=14e-6, slowdown=2.6),))
         >>> tier.call_s(5e-6), tier.call_s(1e-3)  # 14 us + 1.6 * 5 us, and 33 us
         (2.2e-05, 3.3e-05)
         """
-        if self.small is None:
-            return self.call_latency_s
-        return min(self.call_latency_s, self.small.call_latency_s + (self.small.slowdown - 1.0) * alone_s)
+        calls_s = (one.call_latency_s + (one.slowdown - 1.0) * alone_s for one in self.small)
+        return min((self.call_latency_s, *calls_s))
 
     def __post_init__(self) -> None:
         self._require(self.hop_latency_s is None or 0 <= self.hop_latency_s < math.inf, "hop_latency_s", "be 0 or more")
@@ -116,6 +125,14 @@ class Protocol:
     """On links between nodes."""
     loop_bytes_per_rank: float = 0.0
     """Bytes that one loop of the algorithm moves for each rank of a node; nothing hides the first loop."""
+    on_one_node: bool = False
+    """Whether it is that of groups within one node, which take no other protocol of its algorithm."""
+    end_steps: float = 0.0
+    """What the first and the last step of a ring take beyond two other steps, as steps."""
+    hidden_share: float = 0.0
+    """Part of the time alone behind which messages of the chain are under way."""
+    combine_latency_s: float = 0.0
+    """Time that a combine takes beyond a dispatch of as many bytes."""
     source: str
     """Where the figures come from."""
 
@@ -130,28 +147,6 @@ _NICS = 8
 _RING_FLOOR_US = (1.0, 1.0, 3.0)
 """A ring's message inside a node takes at least this where there are several: work of the network's proxy (LL, LL128,
 Simple)."""
-
-_BASE_US: Final = {"tree": (6.8, 14.0, 8.4), "ring": (6.6, 14.0, 8.4)}
-_HOP_US: Final = {
-    "nvlink": {"tree": (0.6, 1.25, 4.0), "ring": (0.6, 1.9, 3.4)},
-    "pci": {"tree": (1.0, 1.9, 4.0), "ring": (1.0, 2.5, 5.7)},
-    "net": {"tree": (5.0, 8.5, 14.0), "ring": (2.7, 4.0, 14.0), "nvls": (0.0, 0.0, 20.9)},
-}
-_NVLS_US: Final = 25.0
-"""NVLS inside a node."""
-
-
-class Fitted(NamedTuple):
-    """A constant that measurements gave."""
-
-    value: float
-    """Seconds, bytes/s, or a fraction of the datasheet's bandwidth."""
-    table: str
-    """The measurements' table."""
-    rows: str
-    """Which of its rows."""
-    otherwise: float
-    """The figure without the measurements: that of NCCL, or that of a similar technology."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,49 +177,12 @@ class _Between:
     """Where the fraction under Simple comes from."""
 
 
-_A3 = "A3-Mega all-reduce, 2 nodes"
-_NVL72 = "all-reduce, 4 GB200, 128 and 512 MiB, and 72, 512 MiB to 8 GiB"
-_AIC = "all-to-all of 8 GPUs of a node, 1 MiB to 512 MiB"
-_ATA = "SimAI, all-to-all over 4, 8 and 16 nodes, 16 MiB to 1 GiB"
-_LL_EXCHANGE = "DeepEP V1 low latency, EP32 and EP128"
-
-FITTED: Final[Mapping[str, Fitted]] = {
-    "tcpxo LL hop": Fitted(65.2e-6, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 5.0e-6),
-    "tcpxo LL rate": Fitted(0.0962, "nccl_busbw", f"{_A3}, 8 B to 16 MiB", 0.26),
-    "tcpxo Simple hop": Fitted(412e-6, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 14.0e-6),
-    "tcpxo Simple rate": Fitted(0.914, "nccl_busbw", f"{_A3}, 32 MiB to 8 GiB", 0.9),
-    "ib-ndr Simple rate": Fitted(0.957, "nccl_busbw", "H100, 8 nodes, all-reduce, 512 MiB to 2 GiB", 0.9),
-    "nvlink4 NVLS loop": Fitted(1.53e6, "aic_collectives", "8 x H100, all-reduce, 8 MiB to 512 MiB", 1.05e6),
-    "nvlink5 NVLS loop": Fitted(3.54e6, "aic_collectives", _NVL72, 2.1e6),
-    "nvlink5-nvl72 NVLS rate": Fitted(0.730, "nccl_busbw", _NVL72, 0.74),
-    "nvlink3 send rate": Fitted(0.641, "nccl_busbw", "8 x A100, sendrecv, 256 MiB to 1 GiB", 0.8),
-    "nvlink4 copy rate": Fitted(0.876, "nccl_busbw", "H200, pairwise copy, one way and both ways", 0.824),
-    "xgmi3 Simple rate": Fitted(0.722, "nccl_busbw", "MI300X, all-reduce, 2 and 8 GPUs, 4 GiB", 0.8),
-    "nvlink3 direct call": Fitted(28.5e-6, "aic_collectives", f"A100, {_AIC}", 15e-6),
-    "nvlink3 direct rate": Fitted(0.654, "aic_collectives", f"A100, {_AIC}", 0.8),
-    "nvlink3 small call": Fitted(8.88e-6, "aic_collectives", f"A100, {_AIC}", 10e-6),
-    "nvlink3 small slowdown": Fitted(2.91, "aic_collectives", f"A100, {_AIC}", 2.0),
-    "nvlink4 direct call": Fitted(30.3e-6, "aic_collectives", f"H100, {_AIC}", 15e-6),
-    "nvlink4 direct rate": Fitted(0.713, "aic_collectives", f"H100, {_AIC}", 0.824),
-    "nvlink4 small call": Fitted(8.60e-6, "aic_collectives", f"H100, {_AIC}", 10e-6),
-    "nvlink4 small slowdown": Fitted(1.286, "aic_collectives", f"H100, {_AIC}", 2.0),
-    "nvlink5 direct call": Fitted(35.8e-6, "aic_collectives", f"B200, {_AIC}", 15e-6),
-    "nvlink5 direct rate": Fitted(0.658, "aic_collectives", f"B200, {_AIC}", 0.802),
-    "nvlink5 small call": Fitted(13.2e-6, "aic_collectives", f"B200, {_AIC}", 10e-6),
-    "nvlink5 small slowdown": Fitted(1.467, "aic_collectives", f"B200, {_AIC}", 2.0),
-    "ib direct call": Fitted(139e-6, "simai_ata_ratio", _ATA, 30e-6),
-    "ib direct rate": Fitted(0.757, "simai_ata_ratio", _ATA, 0.9),
-    "nvlink4-h800 DeepEP rate": Fitted(0.684, "deepep", "DeepEP V1, EP8, dispatch and combine", 0.8),
-    "nvlink5 DeepEP rate": Fitted(0.720, "deepep", "DeepEP V2, SM100, EP8, 64 SMs", 0.8),
-    "ib DeepEP rate": Fitted(0.884, "deepep", f"DeepEP V1 and V2, between nodes; {_LL_EXCHANGE}", 0.98),
-    "DeepEP SM rate": Fitted(24.2e9, "deepep", "DeepEP V2, EP8 with 24 SMs, EP8x2 with 12, EP8x4 with 6", 1e12),
-    "low_latency base": Fitted(15.0e-6, "deepep", _LL_EXCHANGE, 0.0),
-}
-"""Constants by technology and protocol."""
-
-
-_LOOP_OF: Final = {"nvlink6": "nvlink5"}
-"""Technologies whose first loop of NVLS is taken to be that of another."""
+_LIKE: Final = {"nvlink6": "nvlink5"}
+"""Technologies whose rings and first loop of NVLS are taken to be those of another."""
+_HIDDEN: Final = {"nvlink5": 0.5}
+"""`hidden_share` of a ring under Simple. NCCL sends a chunk as two slices (ALLREDUCE_CHUNKSTEPS, -SLICESTEPS), so that
+half of a chunk can hide a message: so it is on NVLink 5, where a message takes 10 us; of the shorter messages of NVLink
+3 and 4 nothing is hidden in aic_collectives."""
 
 
 def _nccl(bytes_per_s: float, nominal_bytes_per_s: float) -> float:
@@ -318,7 +276,8 @@ def protocols_of(inside: str | None, between: str | None) -> tuple[Protocol, ...
 def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str, float]) -> tuple[Protocol, ...]:
     """Return the protocols of two technologies under the given values of the fitted constants."""
     if not inside:
-        names = ("ring", "tree", "hierarchical", "direct", "hierarchical_all_to_all", "low_latency", "send")
+        exchanges = ("direct", "hierarchical_all_to_all", "low_latency", "deepep", "hybridep")
+        names = ("ring", "tree", "hierarchical", *exchanges, "send")
         return tuple(Protocol(algorithm=name, name="plain", source="the links' own figures") for name in names)
     between = between or "ethernet"
     for name, known in ((inside, INSIDE_NODES), (between, BETWEEN_NODES)):
@@ -331,7 +290,7 @@ def build_protocols(inside: str | None, between: str | None, fitted: Mapping[str
                 hint="Correct the name.",
             )
     pair = _Pair(inside, between, fitted)
-    return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges())
+    return (*pair.rings(), *pair.trees(), *pair.nvls(), *pair.exchanges(), *pair.on_one_node())
 
 
 def simple_rate(technology: str) -> float:
@@ -344,7 +303,22 @@ def simple_rate(technology: str) -> float:
     return FITTED[known.simple].value if isinstance(known.simple, str) else known.simple
 
 
+def tuner_of(inside: str | None) -> Tuner | None:
+    """Return what NCCL expects inside nodes of a technology; None where groups of one node have no own protocols.
+
+    >>> tuner_of("nvlink4-h800") is TUNERS["nvlink4"], tuner_of("pcie5")
+    (True, None)
+    """
+    return TUNERS.get(_generation(inside)) if inside else None
+
+
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _generation(inside: str) -> str:
+    """Return a technology without what tells variants apart, or the one that it is taken to be like."""
+    name = inside.partition("-")[0]
+    return _LIKE.get(name, name)
 
 
 class _Pair:
@@ -365,7 +339,7 @@ class _Pair:
         shares = (0.5, 0.92, 1.0)
         found = []
         for i in self._protocols:
-            hop_us = max(_HOP_US[self._inside_technology.bus]["ring"][i], _RING_FLOOR_US[i])
+            hop_us = max(HOP_US[self._inside_technology.bus]["ring"][_NAMES[i]], _RING_FLOOR_US[i])
             inside = Tier(
                 hop_latency_s=hop_us * _US,
                 efficiency=self._inside_rate * shares[i],
@@ -375,7 +349,7 @@ class _Pair:
                 Protocol(
                     algorithm=algorithm,
                     name=_NAMES[i],
-                    base_latency_s=_BASE_US["ring"][i] * _US,
+                    base_latency_s=BASE_US["ring"][_NAMES[i]] * _US,
                     inside=inside,
                     between=self._between("ring", i, shares[i]),
                     source=self._source,
@@ -391,9 +365,9 @@ class _Pair:
             Protocol(
                 algorithm="tree",
                 name=_NAMES[i],
-                base_latency_s=_BASE_US["tree"][i] * _US,
+                base_latency_s=BASE_US["tree"][_NAMES[i]] * _US,
                 inside=Tier(
-                    hop_latency_s=_HOP_US[self._inside_technology.bus]["tree"][i] * _US,
+                    hop_latency_s=HOP_US[self._inside_technology.bus]["tree"][_NAMES[i]] * _US,
                     efficiency=self._inside_rate * inside_shares[i],
                     most_bytes_per_s=self._inside_technology.most_ll if i == 0 else math.inf,
                 ),
@@ -412,16 +386,51 @@ class _Pair:
                 algorithm="nvls",
                 name="Simple",
                 inside=Tier(
-                    hop_latency_s=_NVLS_US * _US,
+                    hop_latency_s=NVLS_US * _US,
                     efficiency=self._inside_rate * self._value(self._inside_technology.nvls),
                 ),
                 between=self._between("nvls", 2, 1.0),
-                loop_bytes_per_rank=self._fitted.get(
-                    f"{_LOOP_OF.get(self._generation, self._generation)} NVLS loop", 0.0
-                ),
+                loop_bytes_per_rank=self._fitted.get(f"{_generation(self._names[0])} NVLS loop", 0.0),
                 source=self._source,
             )
         ]
+
+    def on_one_node(self) -> list[Protocol]:
+        """Return rings and NVLS of groups within one node, as measured."""
+        generation = _generation(self._names[0])
+        if f"{generation} ring Simple rate" not in self._fitted:
+            return []
+        found = [
+            Protocol(
+                algorithm=algorithm,
+                name=name,
+                base_latency_s=self._fitted[f"{generation} ring {name} base"],
+                inside=self._ring_tier(name, generation),
+                on_one_node=True,
+                end_steps=self._fitted[f"{generation} ring ends"] if name == "Simple" else 0.0,
+                hidden_share=_HIDDEN.get(generation, 0.0) if name == "Simple" else 0.0,
+                source=f"{self._source}; aic_collectives",
+            )
+            for name in _NAMES
+            if f"{generation} ring {name} base" in self._fitted
+            for algorithm in ("ring", "hierarchical")
+        ]
+        call_s = self._fitted.get(f"{generation} NVLS call", NVLS_US * _US)
+        return found + [
+            replace(nvls, on_one_node=True, inside=replace(nvls.inside, hop_latency_s=call_s)) for nvls in self.nvls()
+        ]
+
+    def _ring_tier(self, name: str, generation: str) -> Tier:
+        """Return what a ring of one node reaches; LL is bounded by what its lines carry, whatever the links."""
+        figure, simple = f"{generation} ring {name}", simple_rate(generation)
+        hop_s = self._fitted.get(f"{figure} hop", HOP_US[self._inside_technology.bus]["ring"][name] * _US)
+        if name == "LL":
+            return Tier(
+                hop_latency_s=hop_s,
+                efficiency=self._inside_rate / 2,
+                most_bytes_per_s=self._fitted[f"{figure} rate"],
+            )
+        return Tier(hop_latency_s=hop_s, efficiency=self._fitted[f"{figure} rate"] * self._inside_rate / simple)
 
     def exchanges(self) -> list[Protocol]:
         """Return point to point and all-to-alls, whose messages take their paths' latencies."""
@@ -444,6 +453,7 @@ class _Pair:
             Protocol(
                 algorithm="hierarchical_all_to_all", name="DeepEP", inside=deepep, between=off_node, source=source
             ),
+            *self._dispatchers(source, off_node),
             Protocol(
                 algorithm="low_latency",
                 name="DeepEP",
@@ -454,23 +464,49 @@ class _Pair:
             ),
         ]
 
-    @property
-    def _generation(self) -> str:
-        """Technology inside nodes without what tells variants apart: nvlink4 of nvlink4-h800."""
-        return self._names[0].partition("-")[0]
+    def _dispatchers(self, source: str, off_node: Tier) -> list[Protocol]:
+        """Return DeepEP's normal kernels of version 1, which start slowly, and HybridEP's, taken to start as slowly."""
+        inside, generation = self._names[0], self._names[0].partition("-")[0]
+        names = [f"{inside} DeepEP normal rate", f"{inside} DeepEP rate"]
+        normal = next((self._fitted[name] for name in names if name in self._fitted), self._inside_rate)
+        return [
+            Protocol(
+                algorithm="deepep",
+                name="DeepEP",
+                inside=Tier(efficiency=normal, call_latency_s=self._fitted["DeepEP normal call"]),
+                between=replace(off_node, call_latency_s=self._fitted["DeepEP normal call across"]),
+                combine_latency_s=self._fitted["DeepEP normal combine"],
+                source=source,
+            ),
+            Protocol(
+                algorithm="hybridep",
+                name="HybridEP",
+                inside=Tier(
+                    efficiency=self._fitted.get(f"{generation} HybridEP rate"),
+                    call_latency_s=self._fitted["DeepEP normal call"],
+                ),
+                between=replace(off_node, call_latency_s=self._fitted["DeepEP normal call across"]),
+                source=f"{source}; arXiv:2603.07685",
+            ),
+        ]
 
     def _direct(self, source: str) -> Protocol:
         """Return NCCL's all-to-all of sends and receives; technologies that were not measured are taken as NVLink 4."""
-        inside = self._generation if f"{self._generation} direct rate" in self._fitted else "nvlink4"
-        figure = {name: self._fitted[f"{inside} {name}"] for name in ("direct call", "small call", "small slowdown")}
-        known = self._fitted[f"{inside} direct rate"] if inside == self._generation else self._inside_rate
+        generation = self._names[0].partition("-")[0]
+        inside = generation if f"{generation} direct rate" in self._fitted else "nvlink4"
+        figure = {name: self._fitted[f"{inside} {name}"] for name in DIRECT if name != "direct rate"}
+        known = self._fitted[f"{inside} direct rate"] if inside == generation else self._inside_rate
         return Protocol(
             algorithm="direct",
             name="copy",
             inside=Tier(
                 efficiency=known,
                 call_latency_s=figure["direct call"],
-                small=SmallMessages(call_latency_s=figure["small call"], slowdown=figure["small slowdown"]),
+                small=tuple(
+                    SmallMessages(call_latency_s=figure[f"{size} call"], slowdown=figure[f"{size} slowdown"])
+                    for size in ("small", "tiny")
+                ),
+                own_copy_share=figure["own copy"],
             ),
             between=Tier(efficiency=self._fitted["ib direct rate"], call_latency_s=self._fitted["ib direct call"]),
             source=source,
@@ -484,7 +520,7 @@ class _Pair:
         name = f"{self._names[1]} {_NAMES[number]}"
         rate = self._fitted.get(f"{name} rate") if number == 0 else None
         return Tier(
-            hop_latency_s=self._fitted.get(f"{name} hop", _HOP_US["net"][algorithm][number] * _US),
+            hop_latency_s=self._fitted.get(f"{name} hop", HOP_US["net"][algorithm][_NAMES[number]] * _US),
             efficiency=self._between_rate * share if rate is None else rate,
             most_bytes_per_s=_MOST_LL_OF_NODE / _NICS if number == 0 and rate is None else math.inf,
         )

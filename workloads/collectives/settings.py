@@ -30,7 +30,11 @@ class AllToAll:
     relays_by_node: bool = False
     """Whether a token crosses to each node once, and a rank of the node passes the token on."""
     waits_for_counts: bool = True
-    """Whether the host waits for the numbers of tokens that arrive, unless experts have a capacity."""
+    """Whether the host waits for the numbers of tokens that arrive, unless experts are padded to a capacity."""
+    sm_rate: str = "DeepEP SM rate"
+    """Name that `topology.presets.protocols` has for what one of its SMs moves on one node."""
+    sm_rate_across: str | None = None
+    """The same of ranks on several nodes; None: as on one node."""
 
 
 ARRIVALS: Final[dict[str, str]] = {
@@ -46,8 +50,20 @@ ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
         protocol="hierarchical_all_to_all", default_num_sms=20, arrival="tokens", relays_by_node=True
     ),
     "low_latency": AllToAll(protocol="low_latency", arrival="experts", waits_for_counts=False),
+    "deepep": AllToAll(
+        protocol="deepep",
+        default_num_sms=20,
+        arrival="tokens",
+        relays_by_node=True,
+        sm_rate="DeepEP normal SM rate",
+        sm_rate_across="DeepEP normal SM rate across",
+    ),
+    "hybridep": AllToAll(
+        protocol="hybridep", default_num_sms=16, arrival="tokens", relays_by_node=True, sm_rate="HybridEP SM rate"
+    ),
 }
-"""Algorithm of dispatch and combine by name."""
+"""Algorithm of dispatch and combine by name; hierarchical: DeepEP's kernels of version 2, without a start; deepep: the
+normal kernels of version 1, which take 30 to 60 us for any number of tokens; hybridep: NVIDIA's, which move by TMA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +77,7 @@ class NetworkSettings:
     all_to_all: str = "direct"
     """Algorithm of the experts' dispatch and combine; hierarchical: a token crosses to each node once."""
     num_sms: int | None = None
-    """SMs that dispatch and combine take on each rank; None: 20 for hierarchical, else none."""
+    """SMs that dispatch and combine take on each rank; None: 20 for hierarchical and deepep, 16 for hybridep."""
 
     @property
     def exchange_num_sms(self) -> int | None:

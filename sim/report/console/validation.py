@@ -51,7 +51,7 @@ def print_validation(data: Mapping[str, Any], console: Console, *, written: Mapp
             heading(console, "not split", "tables with too few shapes to leave one out")
             bullets(console, suite["not_split"], mark="•")
     _print_worst(data.get("worst", ()), console)
-    if data["by_name"]:
+    if data.get("by_name"):
         heading(console, "run by name", "long tables: `moesim validate NAME`")
         bullets(console, (f"{name}: {', '.join(cases)}" for name, cases in data["by_name"].items()), mark="•")
     if len(data["suites"]) > 1:
@@ -162,7 +162,7 @@ def _print_rankings(
         ((name, group) for name, group in groups.items() if group["suite"] == suite),
         key=lambda item: (item[1]["kendall_tau"] is None, item[1]["kendall_tau"] or 0.0),
     )
-    parts = [f"{summary['num_groups']} groups", f"median tau {_tau(summary['median_tau'])}"]
+    parts = [f"{len(own)} group{'' if len(own) == 1 else 's'}", f"median tau {_tau(summary['median_tau'])}"]
     parts += [f"regret {_percent(summary['median_regret_pct'])}, at worst {_percent(summary['worst_regret_pct'])}"]
     parts += [f"the {_MOST_GROUPS} of least tau are shown"] if len(own) > _MOST_GROUPS else []
     heading(console, f"{suite}: order of strategies", " · ".join(parts))

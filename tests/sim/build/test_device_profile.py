@@ -49,10 +49,12 @@ def test_another_memory_leaves_the_profile_as_it_is(scenario):
     assert build(load_scenario(scenario, overrides=["cluster.device.memory=64 GB"])).work.profile is not None
 
 
-def test_training_is_priced_by_the_kernels_that_training_calls(scenario):
-    training = build(load_scenario(scenario, overrides=["workload.kind=training"])).work
-    assert training.profile.kernels("gemm")[0] == "pytorch"
-    assert build(load_scenario(scenario)).work.profile.kernels("gemm")[0] == "trtllm"
+def test_runs_are_priced_by_the_kernels_that_their_software_calls(scenario):
+    blackwell = ["cluster.preset=dgx-b200"]
+    training = build(load_scenario(scenario, overrides=["workload.kind=training", *blackwell])).work
+    assert training.profile.kernels("gemm")[0] == "te"
+    assert build(load_scenario(scenario, overrides=blackwell)).work.profile.kernels("gemm")[0] == "trtllm"
+    assert build(load_scenario(scenario)).work.profile.kernels("gemm")[0] == "pytorch"
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from works import make_cluster
 from sim.build.work import CollectiveWork
 from sim.engine.simulation import run_plan
 from sim.plan.collective import CollectivePlan
-from sim.plan.transfer_costs import TransferSms
+from sim.plan.transfer_costs import TransferSms, exchange_sms
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from topology.presets.fitted import FITTED
 from workloads.collectives import OPERATIONS
 from workloads.collectives.settings import NetworkSettings
 from workloads.routing.settings import RoutingSettings
@@ -22,8 +23,11 @@ DISPATCH, COMBINE = 7392.0, 14336.0
 """Bytes of a token of 7168 values: in fp8 with 56 scales of 4 bytes, in bf16."""
 NVLINK, NIC = 370.8, 0.884 * 50.0
 """GB/s of an H100's NVLink under NCCL's Simple, and of a NIC under DeepEP."""
-DIRECT_NVLINK, DIRECT_NIC = 0.713 * 450.0, 0.757 * 50.0
+DIRECT_NVLINK, DIRECT_NIC = FITTED["nvlink4 direct rate"].value * 450.0, FITTED["ib direct rate"].value * 50.0
 """GB/s that NCCL's all-to-all reaches."""
+DIRECT_CALL_NS, DIRECT_CALL_ACROSS_NS = (FITTED[f"{name} direct call"].value * 1e9 for name in ("nvlink4", "ib"))
+OWN_COPY = FITTED["nvlink4 own copy"].value
+"""Time of a byte that a rank keeps over one that it sends."""
 INSIDE_NS, BETWEEN_NS, RAILS_NS = 3330, 2800, 3700
 """Paths: over the NVSwitch, under one leaf, across leaves."""
 
@@ -51,19 +55,20 @@ def hit(num_owners, *, experts=EXPERTS):
 @pytest.mark.parametrize(
     ("algorithm", "call_ns", "reached"),
     [
-        ("direct", (30_300, 139_000), (DIRECT_NVLINK, DIRECT_NIC)),
+        ("direct", (DIRECT_CALL_NS, DIRECT_CALL_ACROSS_NS), (DIRECT_NVLINK, DIRECT_NIC)),
         ("low_latency", (15_000, 15_000), (NVLINK, NIC)),
     ],
 )
 def test_a_direct_exchange_sends_every_copy(op, token_bytes, algorithm, call_ns, reached):
-    """Of tokens x 8 copies 7/8 leave a rank over NVLink; on two nodes half of them over its NIC."""
+    """Of tokens x 8 copies 7/8 leave a rank over NVLink, NCCL's kernel copies 1/8; on two nodes half use its NIC."""
     copies = TOKENS * TOP_K * token_bytes
+    own_ns = OWN_COPY * copies / 8 / reached[0] if algorithm == "direct" else 0.0
     one = plan_of(op, num_bytes=token_bytes, all_to_all=algorithm)
     assert one.transfer.alone_ns == pytest.approx(7 / 8 * copies / reached[0], abs=1)
-    assert one.transfer.latency_ns == call_ns[0] + INSIDE_NS
+    assert one.transfer.latency_ns == pytest.approx(call_ns[0] + own_ns + INSIDE_NS, abs=1)
     two = plan_of(op, num_nodes=2, num_bytes=token_bytes, all_to_all=algorithm)
     assert two.transfer.alone_ns == pytest.approx(8 / 16 * copies / reached[1], abs=1)
-    assert two.transfer.latency_ns == call_ns[1] + RAILS_NS
+    assert two.transfer.latency_ns == pytest.approx(call_ns[1] + RAILS_NS, abs=1)
     assert one.logical_bytes == two.logical_bytes == copies
 
 
@@ -91,7 +96,8 @@ def test_where_nvlink_is_slow_handing_on_is_what_takes_long():
     cluster = build_cluster(FABRICS["h800"], 2, DEVICES["h800-sxm"])
     plan = plan_of("dispatch", num_nodes=2, cluster=cluster, num_bytes=DISPATCH, all_to_all="hierarchical")
     handed = 2 * 7 * TOKENS * hit(16) * DISPATCH
-    assert plan.transfer.alone_ns == pytest.approx(handed / (0.684 * 200), abs=1)
+    reached = FITTED["nvlink4-h800 DeepEP rate"].value * 200
+    assert plan.transfer.alone_ns == pytest.approx(handed / reached, abs=1)
 
 
 def test_a_limit_of_nodes_is_what_crosses():
@@ -112,11 +118,44 @@ def test_few_sms_hold_back_what_moves_inside_a_node():
 
 
 def test_small_messages_take_the_protocol_that_answers_sooner():
-    """8 ranks with 80 kB each: 70 kB to the others, 1.286 times as long as at the rate for large messages."""
-    plan = plan_of("all_to_all", num_bytes=80e3)
-    alone_ns = 70e3 / DIRECT_NVLINK
-    assert plan.transfer.alone_ns == pytest.approx(alone_ns, abs=1)
-    assert plan.transfer.latency_ns == pytest.approx(8_600 + 0.286 * alone_ns + INSIDE_NS, abs=2)
+    """8 ranks with 800 kB each: 700 kB to the others, and 8 kB each, at what messages of that size take."""
+    for num_bytes, size in ((800e3, "small"), (8e3, "tiny")):
+        plan = plan_of("all_to_all", num_bytes=num_bytes)
+        alone_ns, own_ns = 7 / 8 * num_bytes / DIRECT_NVLINK, OWN_COPY * num_bytes / 8 / DIRECT_NVLINK
+        call_ns = FITTED[f"nvlink4 {size} call"].value * 1e9
+        slower_ns = (FITTED[f"nvlink4 {size} slowdown"].value - 1) * (alone_ns + own_ns)
+        assert plan.transfer.alone_ns == pytest.approx(alone_ns, abs=1)
+        assert plan.transfer.latency_ns == pytest.approx(call_ns + slower_ns + own_ns + INSIDE_NS, rel=0.02)
+
+
+@pytest.mark.parametrize("num_sms", [8, 24])
+def test_a_normal_kernel_of_deepep_has_a_start_and_its_sms(num_sms):
+    """On one node SMs move 7 of 8 ranks' tokens, as far as NVLink carries them; a combine starts later."""
+    network = NetworkSettings(all_to_all="deepep", num_sms=num_sms)
+    bytes_per_s = {name: FITTED[f"DeepEP normal {name}"].value for name in ("SM rate", "SM rate across")}
+    link = FITTED["nvlink4 DeepEP normal rate"].value * 450.0
+    to_others = 7 * TOKENS * hit(8) * DISPATCH
+    there, back = (
+        plan_of(op, num_bytes=DISPATCH, all_to_all="deepep", sms=exchange_sms(network))
+        for op in ("dispatch", "combine")
+    )
+    rate = min(num_sms * bytes_per_s["SM rate"] / 1e9, link)
+    assert there.transfer.alone_ns == back.transfer.alone_ns == pytest.approx(to_others / rate, abs=1)
+    call_ns, combine_ns = (FITTED[f"DeepEP normal {name}"].value * 1e9 for name in ("call", "combine"))
+    assert there.transfer.latency_ns == pytest.approx(call_ns + INSIDE_NS, abs=1)
+    assert back.transfer.latency_ns == pytest.approx(call_ns + combine_ns + INSIDE_NS, abs=1)
+    two = plan_of("dispatch", num_nodes=2, num_bytes=DISPATCH, all_to_all="deepep", sms=exchange_sms(network))
+    handed = 2 * 7 * TOKENS * hit(16) * DISPATCH
+    slowest = num_sms * bytes_per_s["SM rate across"] / 1e9
+    assert two.transfer.alone_ns == pytest.approx(max(handed / slowest, TOKENS * hit(2) * DISPATCH / NIC), abs=1)
+
+
+def test_hybridep_starts_as_a_normal_kernel_and_fills_nvlink():
+    """16 SMs of 45 GB/s are more than NVLink 4 carries."""
+    plan = plan_of("dispatch", num_bytes=COMBINE, all_to_all="hybridep")
+    reached = FITTED["nvlink4 copy rate"].value * 450.0
+    assert plan.transfer.alone_ns == pytest.approx(7 * TOKENS * hit(8) * COMBINE / reached, abs=1)
+    assert plan.transfer.num_sms == 16
 
 
 # --- other operations ------------------------------------------------------------------------------------------------

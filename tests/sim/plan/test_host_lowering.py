@@ -113,11 +113,15 @@ def test_pieces_of_a_collective_and_of_its_product_are_issued_by_one_call():
 # --- waits -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("capacity_factor", "waits"), [(None, 1), (1.5, 0)], ids=["dropless", "capacity"])
-def test_the_host_waits_for_the_counts_of_tokens_unless_experts_have_a_capacity(capacity_factor, waits):
+@pytest.mark.parametrize(
+    ("capacity_factor", "overflow", "waits"),
+    [(None, "drop", 1), (1.5, "drop", 1), (1.5, "pad", 0)],
+    ids=["dropless", "drop", "drop and pad"],
+)
+def test_the_host_waits_for_the_counts_of_tokens_unless_experts_are_padded(capacity_factor, overflow, waits):
     runtime = Runtime(kernel_launch_s=SLOW_S)
     model = make_model(layers=4)
-    plan = plan_of("EP4_TP1_PP1_DP4", runtime, model=model, capacity_factor=capacity_factor)
+    plan = plan_of("EP4_TP1_PP1_DP4", runtime, model=model, capacity_factor=capacity_factor, overflow=overflow)
     ops = plan.ops(0, 0, Pass("F", 0))
     before = [ops[at - 1] for at, op in enumerate(ops) if isinstance(op, Collective) and op.kind == "ep_dispatch"]
     assert [isinstance(op, HostWork) and op.waits for op in before] == [bool(waits)] * model.num_moe_layers

@@ -62,13 +62,18 @@ def test_a_model_on_single_gpus_takes_the_sum_of_its_kernels():
 @pytest.mark.parametrize("num_ranks", [2, 8, 16])
 @pytest.mark.parametrize("num_bytes", [1e3, 1e6, 1e9])
 def test_auto_takes_the_fastest_algorithm(operation, num_ranks, num_bytes):
-    """Of those that NCCL has; what has no entry of its own is run as a ring."""
+    """Of those that NCCL has, over two nodes; what has no entry of its own is run as a ring.
+
+    In one node it takes one of them: the one of which NCCL expects most.
+    """
     times = {}
     for algorithm in ("ring", "tree", "nvls", "auto"):
         costs = Costs(make_cluster(16), dtype="bf16", network=NetworkSettings(all_reduce=algorithm))
         transfer = costs.transfers.collective(operation, np.arange(num_ranks), num_bytes, group=0)
         times[algorithm] = transfer.latency_ns + transfer.alone_ns
-    assert times["auto"] == min(times["ring"], times["tree"], times["nvls"])
+    assert times["auto"] in (times["ring"], times["tree"], times["nvls"])
+    if num_ranks > 8:
+        assert times["auto"] == min(times["ring"], times["tree"], times["nvls"])
 
 
 @pytest.mark.parametrize(("operation", "rounds"), [("all_reduce", 2), ("all_gather", 1), ("reduce_scatter", 1)])

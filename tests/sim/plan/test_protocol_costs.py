@@ -14,6 +14,8 @@ from topology.graph_cluster import build_graph_cluster
 from topology.presets.clusters import CLUSTERS as PRESETS
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from topology.presets.fitted import FITTED
+from topology.presets.nccl_tuner import TUNERS
 from topology.presets.protocols import protocols_of
 from workloads.collectives import COLLECTIVES, algorithms_for, ring_all_reduce, spread_inside
 
@@ -47,11 +49,12 @@ BY_HAND = [
 ]
 
 
-def transfer_by(cluster, algorithm, protocol, num_bytes, operation="all_reduce"):
-    """Return an operation over all GPUs by one algorithm and protocol."""
+def transfer_by(cluster, algorithm, protocol, num_bytes, operation="all_reduce", *, is_one_node=False):
+    """Return an operation over all GPUs by one algorithm and protocol, of groups of several nodes or of one."""
     costs, ranks = TransferCosts(cluster), np.arange(cluster.num_gpus)
     exchange = COLLECTIVES[algorithm].exchanges[operation](ranks.tolist(), cluster.node_of(ranks).tolist(), num_bytes)
-    (chosen,) = [one for one in costs.pricing.protocols[algorithm] if one.name == protocol]
+    known = costs.pricing.protocols_for(algorithm, is_one_node=is_one_node)
+    (chosen,) = [one for one in known if one.name == protocol]
     return costs.transfer(exchange, chosen, ranks=ranks, group=0)
 
 
@@ -67,9 +70,90 @@ def time_ns(transfer):
 def test_an_all_reduce_costs_what_nccls_tables_say(num_nodes, algorithm, protocol, latency_us, ns_per_byte):
     """Base and hops of the chain; then the bytes of the busiest link at what the protocol reaches there."""
     transfer = transfer_by(make_cluster(8 * num_nodes), algorithm, protocol, SIZE_BYTES)
-    first_loop = 1.53e6 * 8 / SIZE_BYTES if algorithm == "nvls" else 0.0
+    first_loop = FITTED["nvlink4 NVLS loop"].value * 8 / SIZE_BYTES if algorithm == "nvls" else 0.0
     assert transfer.latency_ns == pytest.approx(latency_us * 1e3 + first_loop * SIZE_BYTES * ns_per_byte, abs=1)
     assert transfer.alone_ns == pytest.approx(SIZE_BYTES * ns_per_byte, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "num_ranks", "steps"),
+    [("all_gather", 2, 1), ("all_gather", 8, 7), ("reduce_scatter", 4, 3), ("all_reduce", 2, 2), ("all_reduce", 8, 14)],
+)
+@pytest.mark.parametrize("protocol", ["LL", "LL128", "Simple"])
+def test_a_ring_in_one_node_costs_what_its_steps_and_its_ends_take(operation, num_ranks, steps, protocol):
+    """Each step takes a chunk of 1 / n of the tensor; under Simple the two ends take as long as half of a step more."""
+    figure = {key: FITTED[f"nvlink4 ring {protocol} {key}"].value for key in ("base", "rate")}
+    hop_s = 1.9e-6 if protocol == "LL128" else FITTED[f"nvlink4 ring {protocol} hop"].value
+    rate = figure["rate"] if protocol == "LL" else figure["rate"] * 450e9
+    ends = FITTED["nvlink4 ring ends"].value if protocol == "Simple" else 0.0
+    cluster = make_cluster(8)
+    costs, ranks = TransferCosts(cluster), np.arange(num_ranks)
+    exchange = COLLECTIVES["ring"].exchanges[operation](ranks.tolist(), [0] * num_ranks, SIZE_BYTES)
+    (chosen,) = [one for one in costs.pricing.protocols_for("ring", is_one_node=True) if one.name == protocol]
+    transfer = costs.transfer(exchange, chosen, ranks=ranks, group=0)
+    assert transfer.latency_ns == pytest.approx((figure["base"] + steps * hop_s) * 1e9, abs=1)
+    assert transfer.alone_ns == pytest.approx((steps + ends) * SIZE_BYTES / num_ranks / rate * 1e9, abs=1)
+    assert transfer.link_bytes.num_bytes.max() == pytest.approx(steps * SIZE_BYTES / num_ranks, rel=1e-12)
+
+
+def test_a_message_of_blackwell_hides_behind_half_of_a_chunk():
+    """8 B200, all-gather: 7 messages of 9.9 us less half of the time alone, and nothing of them behind large chunks."""
+    cluster = build_cluster(FABRICS["dgx-b200"], 1, DEVICES["b200-sxm"])
+    base, hop = (FITTED[f"nvlink5 ring Simple {key}"].value for key in ("base", "hop"))
+    small, large = (
+        transfer_by(cluster, "ring", "Simple", num_bytes, "all_gather", is_one_node=True) for num_bytes in (16e6, 1e9)
+    )
+    assert small.latency_ns == pytest.approx((base + 7 * hop) * 1e9 - small.alone_ns / 2, abs=2)
+    assert large.latency_ns == pytest.approx(base * 1e9, abs=1)
+
+
+# preset, operation, GPUs; sizes in MiB between which the measured time jumps, and the choice on either side
+SWITCHES = [
+    ("dgx-a100", "all_gather", 2, 1, 2, "ring LL", "ring Simple"),  # 20.0 us, then 38.1 us
+    ("dgx-a100", "all_gather", 4, 1, 2, "ring LL", "ring Simple"),  # 22.5, 52.9
+    ("dgx-a100", "all_reduce", 2, 0.5, 1, "ring LL", "ring Simple"),  # 19.4, 40.8
+    ("dgx-h100", "all_gather", 4, 2, 4, "ring LL", "ring Simple"),  # 19.1, 37.0
+    ("dgx-h100", "all_reduce", 2, 1, 2, "ring LL", "ring Simple"),  # 14.7, 27.9
+    ("dgx-h100", "all_reduce", 8, 1, 2, "ring LL", "nvls Simple"),  # 25.4, 38.2
+    ("dgx-b200", "all_gather", 4, 4, 8, "ring LL", "ring Simple"),  # 25.3, 50.9
+    ("dgx-b200", "all_gather", 8, 8, 16, "ring LL", "ring Simple"),  # 44.2, 103.9
+    ("dgx-b200", "all_reduce", 4, 4, 8, "ring LL", "ring Simple"),  # 35.8, 84.9
+    ("dgx-b200", "all_reduce", 8, 2, 4, "ring LL", "nvls Simple"),  # 32.1, 53.4
+]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: "-".join(str(part) for part in switch[:3]))
+def test_nccl_changes_its_protocol_where_the_measured_time_jumps(switch):
+    """By NCCL's own estimates, at which the time often jumps up: aic_collectives, whose times stand in the table."""
+    preset, operation, num_ranks, below, above, before, after = switch
+    cluster = build_cluster(FABRICS[preset], 1, DEVICES[PRESETS[preset].device])
+    costs = TransferCosts(cluster)
+    for mib in (below, above):
+        costs.collective(operation, np.arange(num_ranks), mib * 2.0**20, group=0)
+    assert [f"{one.algorithm} {one.protocol}" for one in costs.choices.values()] == [before, after]
+
+
+def test_four_gpus_of_an_nvswitch_run_rings_and_eight_run_nvls():
+    """A channel of NVLS has at most 60 GB/s on Hopper: four of them 0.85 * 3/4 * 2 * 240 = 306 GB/s, a ring 370.8."""
+    call = {"num_bytes": 1e9, "bus_bytes_per_s": 370.8e9}
+    time_s = {
+        (algorithm, num_ranks): TUNERS["nvlink4"].expected_s(
+            "all_reduce", algorithm, "Simple", num_ranks=num_ranks, **call
+        )
+        for algorithm in ("ring", "nvls")
+        for num_ranks in (4, 8)
+    }
+    assert time_s["nvls", 4] == pytest.approx(25e-6 + 1.5 * 1e9 / 306e9, rel=1e-9)
+    assert time_s["ring", 4] == pytest.approx(28.8e-6 + 1.5 * 1e9 / 370.8e9, rel=1e-9)
+    assert time_s["ring", 4] < time_s["nvls", 4]
+    assert time_s["nvls", 8] < time_s["ring", 8]
+
+
+def test_a_node_without_an_nvswitch_takes_the_tables_of_nccl():
+    """The figures of one node were measured behind NVSwitches."""
+    cluster = build_cluster(FABRICS["mi300x"], 1, DEVICES["mi300x"])
+    assert not any(one.on_one_node for one in cluster.protocols)
+    assert Pricing(cluster).expected_s("all_reduce", cluster.protocols[0], num_ranks=8, num_bytes=1e6) is None
 
 
 def test_every_protocol_of_nccl_is_worked_out_by_hand():
@@ -77,7 +161,7 @@ def test_every_protocol_of_nccl_is_worked_out_by_hand():
     known = {
         (one.algorithm, one.name)
         for one in protocols_of("nvlink4", "ib-ndr")
-        if one.algorithm in algorithms_for("all_reduce", "auto")
+        if one.algorithm in algorithms_for("all_reduce", "auto") and not one.on_one_node
     }
     assert known == {(algorithm, protocol) for _, algorithm, protocol, _, _ in BY_HAND}
 
@@ -129,7 +213,8 @@ def test_links_of_which_no_more_is_known_are_held_by_their_bytes():
 # --- auto ------------------------------------------------------------------------------------------------------------
 
 SIZES = [2.0**power for power in range(3, 36)]
-CLUSTERS = [("dgx-a100", 1), ("dgx-h100", 1), ("dgx-h100", 2), ("dgx-h100", 8), ("a3-mega", 2), ("mi300x", 1)]
+CLUSTERS = [("dgx-a100", 2), ("dgx-h100", 2), ("dgx-h100", 8), ("a3-mega", 2), ("mi300x", 1)]
+"""Clusters of several nodes, or without figures of one node: there `auto` takes the cheapest."""
 
 
 def cluster_of(preset, num_nodes):
@@ -150,7 +235,7 @@ def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
             exchange = COLLECTIVES[algorithm].exchanges[operation](ranks.tolist(), nodes, num_bytes)
             if costs.pricing.has_mesh:
                 exchange = spread_inside(exchange, ranks.tolist(), nodes)
-            for one in known[algorithm]:
+            for one in costs.pricing.protocols_for(algorithm, is_one_node=num_nodes == 1):
                 times_ns[algorithm, one.name] = time_ns(costs.transfer(exchange, one, ranks=ranks, group=0))
         picked = costs.collective(operation, ranks, num_bytes, group=0)
         *_, choice = costs.choices.values()
@@ -221,7 +306,8 @@ def test_a_node_of_one_gpu_in_front_tells_nothing_of_the_paths_inside_others():
     cluster = build_graph_cluster(yaml_to_graph(UNEVEN), DEVICES["h100-sxm"], name="uneven")
     pricing = Pricing(cluster)
     ring = ring_all_reduce([1, 2, 3], cluster.node_of(np.array([1, 2, 3])).tolist(), 8.0)
-    assert pricing.latency_s(ring, pricing.protocols["ring"][0]) == pytest.approx(10.6e-6, rel=1e-9)
+    protocol = pricing.protocols_for("ring", is_one_node=False)[0]
+    assert pricing.latency_s(ring, protocol) == pytest.approx(10.6e-6, rel=1e-9)
 
 
 def test_a_gpu_that_lost_its_nvlink_makes_nobody_else_faster():
