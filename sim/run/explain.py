@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.build.work import Work
 from sim.results.accounts import COMPUTE_CATEGORIES
@@ -22,7 +23,11 @@ def explain_run(
     lines |= dict.fromkeys(("total", "peak_fraction", "fits"), _what_memory_holds(work, memory))
     lines["stage_compute_max_over_mean"] = _stage_loads(stages_ns)
     if work.mesh.strategy.tp > 1:
-        lines |= dict.fromkeys(("exposed_tp_s", "exposed_tp_fraction", "tp_fraction"), _where_tp_talks(work))
+        group = work.mesh.tp_groups(0)[0]
+        lines |= dict.fromkeys(("exposed_tp_s", "exposed_tp_fraction", "tp_fraction"), _where(work, "TP", group))
+    if work.context.size > 1:
+        meaning = work.context.rules.meaning
+        lines["exposed_cp_s"] = f"{_where(work, 'CP', work.mesh.cp_groups(0)[0])}: {meaning}"
     if work.model.experts:
         lines["imbalance_max_over_mean"] = _how_tokens_spread(work)
     return lines
@@ -65,14 +70,15 @@ def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
     return f"own compute of the stages, embedding and output head included: {shown}{' ...' if len(loads) > 8 else ''}"
 
 
-def _where_tp_talks(work: Work) -> str:
-    nodes = int(np.unique(work.cluster.node_of(work.mesh.tp_groups(0)[0])).size)
+def _where(work: Work, axis: str, group: NDArray[np.intp]) -> str:
+    """Return whether a group of an axis stays in a node."""
+    nodes = int(np.unique(work.cluster.node_of(group)).size)
     where = (
         f"leaves the node of {work.cluster.gpus_per_node} GPUs and spans {nodes} nodes"
         if nodes > 1
         else "stays in a node"
     )
-    return f"TP{work.mesh.strategy.tp} {where}"
+    return f"{axis}{group.size} {where}"
 
 
 def _how_tokens_spread(work: Work) -> str:

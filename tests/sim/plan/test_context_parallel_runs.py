@@ -11,7 +11,9 @@ from sim.plan.context import ContextLowering
 from sim.plan.costs import Costs
 from sim.plan.ops import AwaitStream, Collective, Compute, LanePosition
 from sim.plan.pipeline import PipelinePlan
+from sim.results.accounts import empty_account
 from sim.results.stages import stages_ns
+from sim.run.explain import explain_run
 from sim.run.stage_memory import stage_memory
 from workloads.context_parallel import CP_KINDS, ContextParallel
 from workloads.memory import kv_cache_bytes
@@ -153,6 +155,13 @@ def test_the_account_has_the_exposed_time_and_sums_to_the_step(context):
     (account,) = stages_ns(trace)
     assert sum(account.values()) == trace.step_ns
     assert account["cp"] > 0
+
+
+def test_a_claim_on_the_exposed_time_says_where_the_group_is_and_what_it_sends():
+    work = work_of(CONTEXTS[0])
+    assert explain_run(work, {"cp": 1}, [empty_account()], {"peak_bytes_per_gpu": {}})["exposed_cp_s"] == (
+        "CP4 stays in a node: keys and values go round a ring, next to the attention of the part that has come"
+    )
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
