@@ -7,7 +7,7 @@ published results (release, model, System, Precision, num_gpus, ...). Needs moes
 `PYTHONPATH=.`). `docs/recipes.md` quotes what it prints.
 
 A row of NVFP4, of vision, of LoRA or of a model without a preset is refused by name, and not counted. A run has at most
-4 microbatches for each stage of its pipeline, unless `--full` is given; all else is as the recipe says. Blank cells are
+2 microbatches for each stage of its pipeline, unless `--full` is given; all else is as the recipe says. Blank cells are
 filled from `benchmarks/recipes/bases.yaml`.
 """
 

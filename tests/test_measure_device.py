@@ -71,7 +71,7 @@ def test_every_shape_that_is_measured_has_the_sizes_of_its_operation(tables):
 
 
 def test_pytorch_on_the_cpu_measures_every_kernel_that_it_has(tmp_path):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", exc_type=ImportError)
     from device.measure import timer_of
 
     rows = list(measure(torch, "cpu", TINY, timer_of(torch, "cpu"), note=lambda text: None, weights=((16, 32),)))

@@ -2,7 +2,7 @@
 
     python benchmarks/device/measure.py -o my_gpu.csv                    # some minutes on a GPU
     python benchmarks/device/measure.py -o my_gpu.csv --quick --device cpu
-    moesim run SCENARIO --set profile=my_gpu.csv                         # the file in the scenario's folder
+    moesim run SCENARIO --set profile=my_gpu.csv
 
 Needs PyTorch, and moesim on the path (installed, or `PYTHONPATH=.`). A kernel is called until it has run for
 `WARM_UP_S`, then timed in batches of calls, as many as last `BATCH_S`, whose median is taken: on a GPU between two

@@ -7,19 +7,20 @@ from typing import Any, Final
 from recipes.recipe import CLUSTERS_OF, Recipe, RefusedError
 from topology.presets.clusters import CLUSTERS
 from workloads.presets import get_model
+from workloads.runtime import Runtime
 
 __all__ = ["ILLEGAL_IN_MEGATRON", "MICROBATCHES_PER_STAGE", "scenario_of"]
 
-MICROBATCHES_PER_STAGE: Final = 4
-"""Microbatches of a pipeline that a short run has for each of its stages: enough for the peak of memory and for a
-steady phase, and few enough for a run of seconds."""
+MICROBATCHES_PER_STAGE: Final = 2
+"""Microbatches of a pipeline that a short run has for each of its stages: enough for the peak of memory, as no stage of
+an interleaved schedule has more in flight, and few enough for a run of seconds."""
 ILLEGAL_IN_MEGATRON: Final = "refused by Megatron's own rule"
 """Cause of a recipe whose experts do not fit its GPUs: Megatron's `initialize_model_parallel` raises on it."""
 _WITH_BF16_WEIGHTS: Final = ("blockwise",)
 """Recipes of fp8 whose weights keep a copy in bf16: there alone Megatron-Bridge has `fp8_param_gather` off
 (`bf16_with_fp8_subchannel_scaling_mixed`); it is on with current and delayed scaling and mxfp8."""
-_OF_DDP: Final = ("overlap_grad_reduce", "overlap_param_gather")
-"""Keys of `runtime` that mean nothing to FSDP, whose exchanges run next to layers without them."""
+_PRESET: Final = "megatron-core-2025"
+"""`runtime.preset`: Megatron Core with the settings of Megatron-Bridge, whose exchanges overlap where they can."""
 _GPUS_OF_A_TRAY: Final = 4
 
 
@@ -143,16 +144,12 @@ def _schedule(recipe: Recipe) -> dict[str, Any]:
 
 
 def _runtime(recipe: Recipe) -> dict[str, Any]:
-    """Return the section `runtime` with those keys that are built."""
-    try:
-        from workloads.runtime import Runtime  # noqa: PLC0415 - a part of the project that may be absent
-    except ImportError:
-        return {}
-    known = {field.name for field in fields(Runtime)}
-    wanted = {key: value for key, value in recipe.runtime.items() if recipe.fsdp == "none" or key not in _OF_DDP}
+    """Return the section `runtime`: a preset, and those keys of the recipe that are built."""
+    known = {"preset", *(field.name for field in fields(Runtime))}
+    wanted: dict[str, Any] = {"preset": _PRESET, **recipe.runtime}
     if recipe.fp8_recipe is not None:
         wanted["fp8_recipe"] = recipe.fp8_recipe
         if recipe.fp8_recipe not in _WITH_BF16_WEIGHTS:
             wanted["fp8_param_gather"] = True
     runtime = {key: value for key, value in wanted.items() if key in known}
-    return {"runtime": runtime} if runtime else {}
+    return {"runtime": runtime}

@@ -190,7 +190,7 @@ def _recompute(cells: Cells) -> dict[str, Any]:
 
 def _runtime(cells: Cells) -> dict[str, Any]:
     """Return the keys of `runtime` that a row sets."""
-    runtime: dict[str, Any] = {"overlap_grad_reduce": True, "overlap_param_gather": True}
+    runtime: dict[str, Any] = {}
     if cells["dispatcher"]:
         runtime["dispatcher"] = cells["dispatcher"]
     if cells["ep_overlap"] == "True":
@@ -243,7 +243,6 @@ def _result_recipe(name: str, cells: Cells, record: Cells) -> Recipe:
         sequence_length=int(cells["seq"]),
         sp=values.get("tp", 1) > 1,
         fsdp="none" if record["FSDP"].lower() in _NONE | {"0"} else "full",
-        runtime={"overlap_grad_reduce": True, "overlap_param_gather": True},
         assumed=assumed,
         published={
             "tokens_per_s_per_gpu": _figure(record["Tokens / sec / GPU"]),

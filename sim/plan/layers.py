@@ -59,6 +59,7 @@ class LayerLowering:
         self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
         self._pieces: dict[tuple[LanePosition, str, int], tuple[Transfer, ...]] = {}
         self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
+        self._attention_backward_ops: dict[tuple[LanePosition, int], list[Op]] = {}
 
     def forward(self, position: LanePosition, layer: int, microbatch: int, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of one layer's forward pass of one microbatch (`is_recomputed`: see `ExpertBlock.forward`)."""
@@ -88,7 +89,11 @@ class LayerLowering:
             norm = [] if recompute.recomputes("mlp") else self._recomputed_norm(ffn)
             ops += self.backward_bracket(position, layer, [*norm, *backward_of(ffn)])
         if blocks.attention is not None:
-            ops += self._attention_backward(position, layer, blocks.attention, recompute)
+            key = (position, layer)
+            if key not in self._attention_backward_ops:
+                made = self._attention_backward(position, layer, blocks.attention, recompute)
+                self._attention_backward_ops[key] = made
+            ops += self._attention_backward_ops[key]
         if blocks.is_mtp:
             ops.append(self._compute(layer, backward_of(self._projection(blocks))))
         return ops

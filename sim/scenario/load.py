@@ -132,7 +132,8 @@ def _load(
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
-    given = frozenset() if trace is None else frozenset({str(trace)})
+    named = [changes.get("profile"), None if trace is None else str(trace)]
+    given = frozenset(name for name in named if isinstance(name, str) and _look(Path(name))[0])
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths), given_files=given)
     scenario = _with_table(Scenario.validated(raw, places, changes=changes))
     if not overrides and trace is None:

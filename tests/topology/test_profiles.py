@@ -239,6 +239,14 @@ def test_the_busiest_rank_has_more_than_the_mean_and_eplb_takes_some_of_it_away(
     assert balanced.experts == 9
 
 
+def test_the_load_of_a_rank_is_a_shape_of_fused_experts():
+    load = busiest_rank(4096, experts=256, top_k=8, ep=32)
+    skewed = busiest_rank(4096, experts=256, top_k=8, ep=32, exponent=1.2)
+    weights = {"hidden": 7168, "ffn": 2048}
+    times = [kernel_time("H100-SXM", "fused_moe", "fp8_block", **rank.sizes, **weights) for rank in (load, skewed)]
+    assert times[1].time_s > times[0].time_s
+
+
 def test_ranks_that_do_not_divide_the_experts_are_refused():
     with pytest.raises(InvalidValueError, match="be divisible by ep = 3"):
         busiest_rank(8, experts=64, top_k=8, ep=3)

@@ -79,7 +79,7 @@ def kernel_time(
     Parameters
     ----------
     device
-        A device with a bundled profile (`PROFILES`).
+        A device with a bundled profile (`PROFILES`), in large or small letters.
     operation
         A name of `topology.profiles.operations.OPERATIONS`.
     dtype
@@ -99,7 +99,7 @@ def kernel_time(
     >>> kernel_time("h100-sxm", "gemm", "bf16", m=4096, n=8192, k=8192).extrapolated
     False
     """
-    profile = bundled_profile(get_device(device))
+    profile = bundled_profile(get_device(device.lower()))
     if profile is None:
         raise _refusal("device", "have a bundled profile", device, f"These have one: {', '.join(PROFILES)}.")
     fmt = FORMAT_ALIASES.get(dtype, dtype)

@@ -53,6 +53,11 @@ class RankLoad:
     busiest: float
     """Tokens of the local expert with most."""
 
+    @property
+    def sizes(self) -> dict[str, float]:
+        """The load as sizes of `fused_moe`; its `hidden` and `ffn` are those of the model."""
+        return {"pairs": self.pairs, "experts": self.experts, "active": self.active, "busiest": self.busiest}
+
 
 @cache
 def busiest_rank(

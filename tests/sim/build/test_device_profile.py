@@ -38,6 +38,15 @@ def test_a_file_replaces_the_bundled_profile_and_a_slow_one_makes_the_run_slow(s
     assert any(text.startswith("profile: ") for text in slow.to_dict()["warnings"])
 
 
+def test_a_file_that_an_argument_names_may_be_anywhere(scenario, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "slow.csv").rename(elsewhere / "mine.csv")
+    for change in (f"profile={elsewhere / 'mine.csv'}", "profile=mine.csv"):
+        monkeypatch.chdir(elsewhere)
+        assert build(load_scenario(scenario, overrides=[change])).work.profile.num_rows == 1
+
+
 def test_none_is_the_closed_form_and_so_is_a_device_with_figures_of_its_own(scenario):
     assert build(load_scenario(scenario, overrides=["profile=none"])).work.profile is None
     built = build(load_scenario(scenario, overrides=["cluster.device.gemm_efficiency=0.5"]))

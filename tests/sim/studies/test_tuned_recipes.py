@@ -126,7 +126,7 @@ def test_a_rack_is_filled_evenly_in_whole_trays(rows):
 def test_a_short_run_has_all_of_the_recipe_but_its_microbatches(rows):
     recipe = rows["ends"].recipe()
     short, whole = scenario_of(recipe), scenario_of(recipe, full=True)
-    assert (short["workload"]["microbatches"], whole["workload"]["microbatches"]) == (32, 8192 // 32 // 2)
+    assert (short["workload"]["microbatches"], whole["workload"]["microbatches"]) == (16, 8192 // 32 // 2)
     changed = {key: value for key, value in short["workload"].items() if value != whole["workload"][key]}
     assert set(changed) == {"microbatches", "sequences"}
     assert {key: short[key] for key in short if key != "workload"} == {
