@@ -7,7 +7,7 @@ which fills the keys that are not given; without a preset the entry `ideal` does
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["ATTENTIONS", "DEFAULT_RUNTIME", "GRAPH_SCOPES", "LAUNCHES", "RUNTIMES", "Runtime"]
+__all__ = ["ATTENTIONS", "DEFAULT_RUNTIME", "DISPATCHERS", "GRAPH_SCOPES", "LAUNCHES", "RUNTIMES", "Runtime"]
 
 ATTENTIONS: Final = ("fused", "unfused")
 """Kinds of attention kernels: scores stay inside of a kernel, or pass through memory."""
@@ -18,6 +18,14 @@ LAUNCHES: Final = ("eager", "cuda_graphs")
 GRAPH_SCOPES: Final = ("attn", "mamba", "mlp", "moe_router", "moe_preprocess", "layer")
 """What CUDA graphs cover, by Megatron Core's names: attention, a recurrent mixer, a dense FFN, the router with shared
 experts, the permutation before the dispatch; `layer`: all of a layer."""
+
+DISPATCHERS: Final[dict[str, tuple[str, ...]]] = {
+    "alltoall": ("direct",),
+    "deepep": ("deepep", "hierarchical", "low_latency"),
+    "hybridep": ("hybridep",),
+}
+"""What sends tokens to experts, by name: NCCL's all-to-all, DeepEP, or HybridEP; with the algorithms of
+`network.all_to_all` that it is, the usual one first. SMs, copies and waits of the host are those of the algorithm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,17 @@ class Runtime:
     """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
     overlap_tp: bool = False
     """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
+    dispatcher: str | None = None
+    """What sends tokens to experts: `alltoall` (NCCL), `deepep` or `hybridep`; null: as `network.all_to_all` says."""
+    overlap_moe: bool = False
+    """Whether tokens of a forward pass are exchanged next to a backward pass of another microbatch, and the other way
+    round, as Megatron Core's `overlap_moe_expert_parallel_comm`."""
+    overlap_shared_experts: bool = False
+    """Whether shared experts run next to the exchanges of tokens, as Megatron Core's `moe_shared_expert_overlap`."""
+    delay_wgrad: bool = False
+    """Whether products that make gradients of weights run next to the next exchange of a backward pass: with
+    `overlap_moe` all of them (Megatron Core's `delay_wgrad_compute`), without those of experts alone
+    (`overlap_dispatch_backward_with_experts_wgrad`)."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
     collective_sms: int = 0

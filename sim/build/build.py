@@ -9,6 +9,7 @@ from typing import Final
 from sim.build.assumptions import Assumption, assumptions_of, warnings_of
 from sim.build.cluster import cluster_of
 from sim.build.device_profile import profile_of
+from sim.build.exchange_overlap import check_exchange_overlap, network_of
 from sim.build.hints import with_tried_hint
 from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
@@ -146,6 +147,7 @@ def _build(scenario: Scenario) -> Built:
     schedule_kind = schedule_kind_of(spec.schedule.kind, spec.schedule.chunk_order)
     parts = schedule_kind.layout_on(mesh.num_stages, mesh.strategy.vpp)
     layout = pipeline_layout_of(scenario, model, mesh, parts)
+    runtime = runtime_of(scenario, num_chunks=mesh.strategy.vpp)
     expert_layers = tuple(filter(model.is_moe_layer, range(model.num_all_layers)))
     work = Work(
         cluster=cluster,
@@ -169,9 +171,9 @@ def _build(scenario: Scenario) -> Built:
         ),
         placement=placement,
         seed=spec.seed,
-        network=spec.network,
+        network=network_of(scenario, runtime),
         context=context_of(scenario, cluster, model, mesh),
-        runtime=runtime_of(scenario, num_chunks=mesh.strategy.vpp),
+        runtime=runtime,
         profile=profile_of(scenario, cluster.device),
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
@@ -185,6 +187,7 @@ def _build(scenario: Scenario) -> Built:
         own_order=own,
     )
     check_overlap(scenario, work)
+    check_exchange_overlap(scenario, work)
     check_dispatch(scenario, work)
     try_routing(work)
     return Built(

@@ -480,10 +480,21 @@ class Work:
         return self.schedule_kind.splits_backward
 
     @property
+    def overlaps_moe(self) -> bool:
+        """Whether each forward pass runs next to the backward pass of another microbatch, for its exchanges."""
+        return self.runtime.overlap_moe and self.kind.trains
+
+    @property
+    def exchanges_tokens(self) -> bool:
+        """Whether copies of tokens are sent to experts on other ranks, and not all tokens to every rank."""
+        is_sent = not (self.gathers_tokens or self.has_replicated_tokens)
+        return self.model.experts > 0 and self.mesh.strategy.ep > 1 and is_sent
+
+    @property
     def runs_pairs(self) -> bool:
         """Whether forward and backward passes run at the same time."""
         if self.own_order is None:
-            return self.schedule_kind.pairs
+            return self.schedule_kind.pairs or self.overlaps_moe
         return any(isinstance(step, Pair) for steps in self.own_order.order for step in steps)
 
     @property
@@ -646,8 +657,9 @@ class PassesWork:
             num_chunks=self.num_chunks,
             times=tuple(_stage_times(*map(to_ns, times)) for times in self.pass_times_s),
             hop_ns=to_ns(self.p2p_s),
-            **({} if self.weight_share is None else {"weight_share": self.weight_share}),
         )
+        if self.weight_share is not None:
+            pipeline = replace(pipeline, weight_share=self.weight_share)
         return build_pipeline_order(self.schedule, pipeline)
 
 

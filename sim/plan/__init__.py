@@ -5,7 +5,7 @@ Contents
 - `sim.plan.pipeline`, `passes`, `collective`: the plans of a model, of passes of given times, and of one collective.
 - `sim.plan.ops`: what a pass is made of.
 - `sim.plan.lowering`: a pass becomes operations; `layers`: those of a layer; `expert_block`: those of its experts;
-  `tp_overlap`: collectives over TP in pieces next to products;
+  `tp_overlap`: collectives over TP in pieces next to products; `expert_overlap`: exchanges of tokens next to kernels;
   `context`: those of attention whose sequences are split over ranks; `gradients`: those after the passes;
   `gradient_overlap`: those of gradients and parameters next to passes; `fsdp`: those around layers;
   `expert_replicas`: those of experts that several ranks hold, or that move; `offload`: waits for copies to the host.

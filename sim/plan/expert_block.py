@@ -19,8 +19,8 @@ In the backward pass the gradients travel the same ways in the opposite order, w
 Assumptions
 -----------
 Shared experts are computed by the tokens' owners, whole, as is the router; where tokens are on all TP ranks (vllm,
-DP 1) their width is split over TP. Bytes of a token copy are hidden * dtype both ways; routing weights and indices are
-left out (under 1 %).
+DP 1) their width is split over TP. They run before the exchanges, or next to them (`sim.plan.expert_overlap`). Bytes
+of a token copy are hidden * dtype both ways; routing weights and indices are left out (under 1 %).
 """
 
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from sim.build.work import Work
 from sim.plan.costs import Costs
+from sim.plan.expert_overlap import run_next_to
 from sim.plan.expert_router import RoutedLayer
 from sim.plan.kernel_costs import Block
 from sim.plan.ops import Collective, Compute, ExpertTokens, Op, Service, TimedKernel, Transfer
@@ -48,35 +49,53 @@ class ExpertBlock:
         self._work, self._costs = work, costs
         self._before: dict[tuple[int, int, int], Compute] = {}
         self._after: dict[tuple[int, int], list[Op]] = {}
+        self._overlapped: dict[tuple[int, int, bool], tuple[list[Op], list[Op]]] = {}
 
     def forward(self, routed: RoutedLayer, *, is_recomputed: bool = False) -> list[Op]:
         """Return the ops of the forward pass: router, dispatch, experts, combine.
 
         Tokens of a forward pass that is recomputed are left out of the account of conservation.
         """
+        up, down = self._shared_next_to_exchanges(routed)
         ops: list[Op] = [self._before_experts(routed, is_recomputed=is_recomputed)]
-        ops += _exchange("ep_dispatch", routed, routed.dispatch)
-        ops += _exchange("ep_dispatch", routed, routed.gather)
+        ops += run_next_to(_exchanges("ep_dispatch", routed, routed.dispatch, routed.gather), up)
         ops.append(self._experts(routed, expert_tokens=None if is_recomputed else routed.expert_tokens))
-        ops += _exchange("ep_combine", routed, routed.scatter)
-        ops += _exchange("ep_combine", routed, routed.combine)
+        ops += run_next_to(_exchanges("ep_combine", routed, routed.scatter, routed.combine), down)
         return ops + self._after_experts(routed)
 
     def backward(self, routed: RoutedLayer) -> list[Op]:
         """Return the ops of the backward pass: gradients to the experts, two products each, gradients back, router."""
         model, owned = self._work.model, routed.owned_tokens
-        before = [*router_block(model.moe_ffn, owned), *shared_expert_block(model.moe_ffn, owned)]
+        is_overlapped = self._work.runtime.overlap_shared_experts
+        shared = [] if is_overlapped else shared_expert_block(model.moe_ffn, owned)
+        up, down = self._shared_next_to_exchanges(routed, is_backward=True)
+        before = [*router_block(model.moe_ffn, owned), *shared]
         before_experts = [*self._recomputed(routed), *self._dispatch_casts(routed), *self._permutes(routed)]
         ops: list[Op] = [self._compute(routed, before_experts)] if before_experts else []
-        ops += _exchange("ep_combine", routed, routed.dispatch)
-        ops += _exchange("ep_combine", routed, routed.gather)
+        ops += run_next_to(_exchanges("ep_combine", routed, routed.dispatch, routed.gather), down)
         ops.append(self._experts(routed, is_backward=True))
-        ops += _exchange("ep_dispatch", routed, routed.scatter)
-        ops += _exchange("ep_dispatch", routed, routed.combine)
+        ops += run_next_to(_exchanges("ep_dispatch", routed, routed.scatter, routed.combine), up)
         ops.append(self._compute(routed, [*self._permutes(routed, is_inverse=True), *backward_of(before)]))
         return ops + self._gather_over_tp(routed)
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _shared_next_to_exchanges(self, routed: RoutedLayer, *, is_backward: bool = False) -> tuple[list[Op], list[Op]]:
+        """Return the halves of shared experts that run next to the exchanges: up to the activation, and after it.
+
+        Both are empty where shared experts run before the exchanges.
+        """
+        key = (routed.layer, int(routed.lane_ranks[0]), is_backward)
+        if key not in self._overlapped:
+            ffn = self._work.model.moe_ffn
+            is_overlapped = self._work.runtime.overlap_shared_experts
+            halves = ffn.shared_halves(routed.owned_tokens) if is_overlapped else ([], [])
+            up, down = (backward_of(half) if is_backward else half for half in halves)
+            self._overlapped[key] = (
+                [self._compute(routed, up)] if up else [],
+                [self._compute(routed, down)] if down else [],
+            )
+        return self._overlapped[key]
 
     def _recomputed(self, routed: RoutedLayer) -> list[Kernel]:
         """Return what selective recomputation adds on the tokens' owners, other than the block as a whole.
@@ -112,6 +131,8 @@ class ExpertBlock:
             shared = shared_expert_block(
                 model.moe_ffn, owned, tp=self._work.mesh.strategy.tp if self._work.has_replicated_tokens else 1
             )
+            if self._work.runtime.overlap_shared_experts:
+                shared = []
             casts = self._dispatch_casts(routed)
             kernels = [*router_block(model.moe_ffn, owned), *shared, *casts, *self._permutes(routed)]
             self._before[key] = self._compute(routed, kernels, tokens_routed=num_routed)
@@ -215,5 +236,6 @@ class ExpertBlock:
         ]
 
 
-def _exchange(kind: str, routed: RoutedLayer, transfers: tuple[Transfer, ...]) -> list[Op]:
-    return [Collective(kind=kind, layer=routed.layer, transfers=transfers)] if transfers else []
+def _exchanges(kind: str, routed: RoutedLayer, *steps: tuple[Transfer, ...]) -> list[Op]:
+    """Return the exchanges of a layer on one way, step by step."""
+    return [Collective(kind=kind, layer=routed.layer, transfers=transfers) for transfers in steps if transfers]

@@ -126,6 +126,8 @@ class HostLowering:
             return "mamba" if isinstance(mixer, Mamba2 | GatedDeltaNet) else "attn"
         if "expert" in kinds:
             return "experts"
+        if kinds == {"dense_ffn"} and meets_experts:  # shared experts next to an exchange, which no graph covers
+            return _NO_BLOCK
         if meets_experts:
             return "moe"
         return "mlp" if "dense_ffn" in kinds else _NO_BLOCK
@@ -137,7 +139,8 @@ class HostLowering:
             return False
         is_forward = isinstance(before, Compute) and before.kernels[0].kind != "expert"
         routing = self._work.routing
-        return is_forward and (routing.capacity_factor is None or routing.overflow != "pad")
+        needs_counts = self._work.network.all_to_all_algorithm.waits_for_counts or not self._work.exchanges_tokens
+        return is_forward and needs_counts and (routing.capacity_factor is None or routing.overflow != "pad")
 
 
 def _is_of_experts(op: Op | None) -> bool:

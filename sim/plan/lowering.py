@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from sim.build.work import Work
 from sim.plan.costs import Costs
+from sim.plan.expert_overlap import delay_weight_gradients, on_expert_stream
 from sim.plan.expert_replicas import ExpertReplicas
 from sim.plan.expert_router import ExpertRouter
 from sim.plan.fsdp import FsdpLowering
@@ -106,6 +107,10 @@ class Lowering:
             ops = [op for op in _half(ops, makes_weight_gradients=True) if isinstance(op, Compute)]
         elif is_split:
             ops = _half(ops, makes_weight_gradients=False)
+        elif pass_.kind == "B" and self.work.runtime.delay_wgrad:
+            ops = delay_weight_gradients(ops, of_experts_only=not self.work.overlaps_moe)
+        if self.work.overlaps_moe:
+            ops = on_expert_stream(ops)
         return self._at_speed(position, ops)
 
     def before_passes(self, position: LanePosition) -> tuple[Op, ...]:

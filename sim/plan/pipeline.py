@@ -3,8 +3,8 @@
 Model
 -----
     F, B, W      a pass through the model chunk that the schedule's chunk stands for (`sim.plan.lowering`)
-    F and B      concurrently (DualPipe): each as it is alone. Kernels take turns on the ranks, transfers share links,
-                 and so kernels of one pass run while the other pass waits for a transfer
+    F and B      concurrently (DualPipe, `runtime.overlap_moe`): each as it is alone. Kernels take turns on the ranks,
+                 transfers share links, and so kernels of one pass run while the other pass waits for a transfer
 """
 
 from collections.abc import Sequence
@@ -103,6 +103,7 @@ class PipelinePlan:
             num_stages=work.mesh.num_stages,
             num_microbatches=num_microbatches,
             num_chunks=work.mesh.strategy.vpp,
+            pairs=work.overlaps_moe,
             times=self._stage_times if work.kind.trains and is_timed else None,
             weight_share=self._weight_share() if is_timed else 1.0,
         )
@@ -114,7 +115,10 @@ class PipelinePlan:
     def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a pass; of a pair those of both passes, which run concurrently."""
         if isinstance(step, Pair):
-            return ConcurrentPasses(sides=tuple((pass_, self._lower(stage, lane, pass_)) for pass_ in passes_of(step)))
+            passes = passes_of(step)
+            if self.work.overlaps_moe:  # Megatron Core issues the backward pass first
+                passes = passes[::-1]
+            return ConcurrentPasses(sides=tuple((pass_, self._lower(stage, lane, pass_)) for pass_ in passes))
         return self._lower(stage, lane, step)
 
     def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:

@@ -8,7 +8,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import Seconds, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
-from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
+from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, DISPATCHERS, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
 
 __all__ = ["RuntimeSection"]
 
@@ -39,6 +39,7 @@ def _scopes(value: object) -> object:
     fp8_recipe=name_of(lambda: FP8_RECIPES),
     gather_dtype=name_of(lambda: GATHER_DTYPES),
     dispatch_dtype=name_of(lambda: DISPATCH_DTYPES),
+    dispatcher=name_of(lambda: DISPATCHERS),
 )
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""

@@ -16,6 +16,7 @@ from workloads.schedules import (
     SCHEDULES,
     ChunkLayout,
     FixedOrder,
+    Pair,
     Pass,
     Pipeline,
     ScheduleKind,
@@ -370,6 +371,42 @@ def test_an_unknown_schedule_is_refused():
 def test_a_pipeline_that_is_none_for_a_schedule_is_refused(kind, p, m, v, says):
     with pytest.raises(InvalidValueError, match=says):
         build_pipeline_order(kind, Pipeline(num_stages=p, num_microbatches=m, num_chunks=v))
+
+
+# --- passes in pairs -------------------------------------------------------------------------------------------------
+
+
+PAIRED = pytest.mark.parametrize("kind", [kind for kind in SCHEDULES if SCHEDULES[kind].can_pair])
+
+
+@PAIRED
+@FEW
+@given(p=STAGES, m=MICROBATCHES, v=CHUNKS, times=TIMES, hop=st.integers(0, 5))
+def test_pairs_run_the_same_passes_and_never_deadlock(kind, *, p, m, v, times, hop):
+    """As many passes of each stage, each once; F and B of a pair are of different microbatches or chunks."""
+    plain = make(kind, p, m, v=v)
+    pipeline = Pipeline(num_stages=p, num_microbatches=m, num_chunks=plain.layout.num_chunks, pairs=True)
+    order = build_pipeline_order(kind, pipeline).order
+    for steps, others in zip(order, plain.order, strict=True):
+        assert Counter(pass_ for step in steps for pass_ in split_step(step)) == Counter(others)
+        assert all(len({pass_[1:] for pass_ in split_step(step)}) == len(split_step(step)) for step in steps)
+    spans = run_order(kind, order, durations(order, times), v=v, hop=hop)
+    assert [len(stage) for stage in spans] == [len(steps) for steps in order]
+    assert max_in_flight(order, weight_share=1.0) <= SCHEDULES[kind].max_in_flight(pipeline)
+
+
+def test_the_pairs_of_one_stage_are_those_of_megatron_core():
+    """Four microbatches: F0, then B0 with F1, B1 with F2, B2 with F3, then B3 (combined_1f1b.py, no pipelining)."""
+    steps = build_pipeline_order("1f1b", Pipeline(num_stages=1, num_microbatches=4, pairs=True)).order[0]
+    assert steps == [Pass("F", 0), *(Pair("FB", i + 1, 0, i, 0) for i in range(3)), Pass("B", 3)]
+
+
+def test_an_interleaved_stage_warms_up_with_one_pass_more():
+    """Stage 1 of 2 with 2 chunks: 2 (p - i - 1) + (v - 1) p + 1 = 3 forward passes before the first pair."""
+    steps = build_pipeline_order(
+        "interleaved", Pipeline(num_stages=2, num_microbatches=4, num_chunks=2, pairs=True)
+    ).order[1]
+    assert [step.kind for step in steps] == ["F"] * 3 + ["FB"] * 5 + ["B"] * 3
 
 
 def test_the_executor_itself_finds_a_deadlock():

@@ -258,6 +258,13 @@ class MoeFfn:
         """Return the forward kernels of shared experts, their width split over `tp` ranks."""
         return [] if self.shared is None else self.shared.kernels(tokens, tp=tp)
 
+    def shared_halves(self, tokens: int) -> tuple[list[Kernel], list[Kernel]]:
+        """Return the forward kernels of shared experts up to their activation, and after it."""
+        kernels = self.shared_kernels(tokens)
+        activations = [k.operation == self.expert.activation if isinstance(k, Memory) else False for k in kernels]
+        end = activations.index(True) + 1 if kernels else 0
+        return kernels[:end], kernels[end:]
+
     def expert_kernels(self, tokens: NDArray[np.int64], *, arrival: str = "chunks") -> list[Kernel]:
         """Return the kernels of tokens that arrived for each local expert of each rank, of shape [R, E].
 

@@ -29,6 +29,8 @@ class AllToAll:
     """A key of `ARRIVALS`: how copies of tokens lie where they arrive."""
     relays_by_node: bool = False
     """Whether a token crosses to each node once, and a rank of the node passes the token on."""
+    waits_for_counts: bool = True
+    """Whether the host waits for the numbers of tokens that arrive, unless experts are padded to a capacity."""
     sm_rate: str = "DeepEP SM rate"
     """Name that `topology.presets.protocols` has for what one of its SMs moves on one node."""
     sm_rate_across: str | None = None
@@ -47,7 +49,7 @@ ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
     "hierarchical": AllToAll(
         protocol="hierarchical_all_to_all", default_num_sms=20, arrival="tokens", relays_by_node=True
     ),
-    "low_latency": AllToAll(protocol="low_latency", arrival="experts"),
+    "low_latency": AllToAll(protocol="low_latency", arrival="experts", waits_for_counts=False),
     "deepep": AllToAll(
         protocol="deepep",
         default_num_sms=20,

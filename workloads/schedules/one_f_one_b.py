@@ -12,6 +12,10 @@ passes, g the size of the first group, then alternates. The bubble is (p - 1)(F 
 communication, for m a multiple of p and F and B (the whole backward pass) that divide by v; hops are v times as many as
 in 1F1B.
 
+*Pairs* (`Pipeline.pairs`): each stage warms up with one forward pass more, and then runs each forward pass together
+with the next backward pass. The two never wait for each other, for the backward pass is that of an earlier microbatch.
+So does Megatron Core, of interleaved schedules and of a single stage, which warms up with one pass.
+
 Assumptions
 -----------
 Groups of interleaved 1F1B have p microbatches. Where m does not divide by p the first group takes the remainder too: a
@@ -22,11 +26,12 @@ References
 ----------
 Narayanan et al., "Efficient large-scale language model training on GPU clusters using Megatron-LM", 2021, section 2.2.
 Korthikanti et al., "Reducing activation recomputation in large transformer models", 2022, section 4.2.3 (activations).
+Megatron-LM, megatron/core/pipeline_parallel/combined_1f1b.py and schedules.py, `get_pp_rank_microbatches` (pairs).
 """
 
 from collections.abc import Sequence
 
-from workloads.schedules.passes import Order, Pass, Step
+from workloads.schedules.passes import Order, Pair, Pass, Step
 from workloads.schedules.pipeline import Pipeline
 
 __all__ = ["interleaved", "interleaved_in_flight", "one_f_one_b"]
@@ -40,9 +45,9 @@ def one_f_one_b(pipeline: Pipeline) -> Order:
     F0F1B0F2B1B2
     F0B0F1B1F2B2
     """
-    p, m = pipeline.num_stages, pipeline.num_microbatches
+    p, m, pairs = pipeline.num_stages, pipeline.num_microbatches, pipeline.pairs
     forward, backward = ([Pass(kind, i) for i in range(m)] for kind in "FB")
-    return [_alternate(forward, backward, min(m, p - stage - 1)) for stage in range(p)]
+    return [_alternate(forward, backward, p - stage - 1, pairs=pairs) for stage in range(p)]
 
 
 def interleaved(pipeline: Pipeline) -> Order:
@@ -58,7 +63,9 @@ def interleaved(pipeline: Pipeline) -> Order:
     groups = [range(first), *(range(start, start + p) for start in range(first, m, p))]
     forward = [Pass("F", i, chunk) for group in groups for chunk in range(v) for i in group]
     backward = [Pass("B", i, chunk) for group in groups for chunk in reversed(range(v)) for i in group]
-    return [_alternate(forward, backward, min(m * v, 2 * (p - stage - 1) + (v - 1) * first)) for stage in range(p)]
+    return [
+        _alternate(forward, backward, 2 * (p - stage - 1) + (v - 1) * first, pairs=pipeline.pairs) for stage in range(p)
+    ]
 
 
 def interleaved_in_flight(pipeline: Pipeline) -> int:
@@ -68,7 +75,7 @@ def interleaved_in_flight(pipeline: Pipeline) -> int:
     11
     """
     p, v = pipeline.num_stages, pipeline.num_chunks
-    return min(pipeline.num_microbatches * v, 2 * (p - 1) + (v - 1) * _first_group(pipeline) + 1)
+    return min(pipeline.num_microbatches * v, 2 * (p - 1) + (v - 1) * _first_group(pipeline) + 1 + pipeline.pairs)
 
 
 def _first_group(pipeline: Pipeline) -> int:
@@ -77,9 +84,18 @@ def _first_group(pipeline: Pipeline) -> int:
     return p + m % p if m >= p else m
 
 
-def _alternate(forward: Sequence[Step], backward: Sequence[Step], warm_up: int) -> list[Step]:
-    """Return `warm_up` forward passes, then a forward and a backward pass in turn, then the other backward passes."""
-    steps = [*forward[:warm_up]]
-    for pair in zip(forward[warm_up:], backward, strict=False):
-        steps += pair
+def _alternate(forward: Sequence[Pass], backward: Sequence[Pass], warm_up: int, *, pairs: bool) -> list[Step]:
+    """Return `warm_up` forward passes, then a forward and a backward pass in turn, then the other backward passes.
+
+    With `pairs` a forward and a backward pass run together, after one forward pass more.
+
+    >>> steps = _alternate([Pass("F", i) for i in range(3)], [Pass("B", i) for i in range(3)], 0, pairs=True)
+    >>> steps[1:]
+    [Pair(kind='FB', microbatch=1, chunk=0, backward_microbatch=0, backward_chunk=0), \
+Pair(kind='FB', microbatch=2, chunk=0, backward_microbatch=1, backward_chunk=0), Pass(kind='B', microbatch=2, chunk=0)]
+    """
+    warm_up = min(len(forward), warm_up + pairs)
+    steps: list[Step] = [*forward[:warm_up]]
+    for f, b in zip(forward[warm_up:], backward, strict=False):
+        steps += [Pair("FB", f.microbatch, f.chunk, b.microbatch, b.chunk)] if pairs else [f, b]
     return [*steps, *backward[len(forward) - warm_up :]]

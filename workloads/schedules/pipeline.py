@@ -73,6 +73,8 @@ class Pipeline:
     """Times of each stage; None: not known."""
     hop_ns: int = 0
     """Time from the end of a pass to the start of the pass that waits for it on another stage."""
+    pairs: bool = False
+    """Whether a schedule that alternates F and B runs each F together with the B after it (Megatron Core's overlap)."""
     weight_share: float = 0.4
     """What a microbatch keeps from B to W, over what it keeps from F to B: 0.37 to 0.43 in Qi et al. 2023, who keep
     attention scores, and up to 0.94 where attention scores are not kept."""

@@ -48,6 +48,8 @@ class ScheduleKind:
     """Whether W is a pass of its own, for some microbatches at least."""
     pairs: bool = False
     """Whether forward and backward passes run at the same time on a stage."""
+    can_pair: bool = False
+    """Whether the schedule alternates forward and backward passes, which `Pipeline.pairs` runs at the same time."""
     uses_pass_times: bool = False
     """Whether the order depends on how long the passes take, and on what a microbatch keeps from B to W."""
     requires: Callable[[Pipeline], None] | None = None
@@ -117,8 +119,14 @@ class ScheduleKind:
 
 SCHEDULES: dict[str, ScheduleKind] = {
     "gpipe": ScheduleKind(build=gpipe, max_in_flight=lambda pipe: pipe.num_microbatches),
-    "1f1b": ScheduleKind(build=one_f_one_b, max_in_flight=lambda pipe: min(pipe.num_microbatches, pipe.num_stages)),
-    "interleaved": ScheduleKind(build=interleaved, max_in_flight=interleaved_in_flight, layout="round_robin"),
+    "1f1b": ScheduleKind(
+        build=one_f_one_b,
+        max_in_flight=lambda pipe: min(pipe.num_microbatches, pipe.num_stages + pipe.pairs),
+        can_pair=True,
+    ),
+    "interleaved": ScheduleKind(
+        build=interleaved, max_in_flight=interleaved_in_flight, layout="round_robin", can_pair=True
+    ),
     "breadth_first": ScheduleKind(
         build=breadth_first,
         max_in_flight=lambda pipe: pipe.num_microbatches * pipe.num_chunks,
