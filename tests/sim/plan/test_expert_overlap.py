@@ -202,6 +202,15 @@ def test_gradients_are_reduced_behind_the_layers_that_made_them():
     assert max(makers) < max(starts)
 
 
+@pytest.mark.parametrize(("all_to_all", "num_sms"), [("direct", 16), ("deepep", 20), ("low_latency", 0)])
+def test_exchanges_of_nccl_take_the_multiprocessors_of_its_collectives(all_to_all, num_sms):
+    """Next to kernels; DeepEP has its own number, and low-latency kernels are taken to need none."""
+    plan = _plan(*STEPS[0], Runtime(overlap_moe=True, collective_sms=16), all_to_all=all_to_all)
+    exchanges = [op for op in plan.ops(0, 0, Pass("F", 0)) if isinstance(op, Collective) and op.stream == EXPERT_STREAM]
+    assert len(exchanges) == 2 * MODEL.layers
+    assert {transfer.num_sms for op in exchanges for transfer in op.transfers} == {num_sms}
+
+
 # --- the host --------------------------------------------------------------------------------------------------------
 
 
