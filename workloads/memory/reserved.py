@@ -17,9 +17,9 @@ buffers (`ncclCommSplit`). Fragmentation of the allocator is left out.
 
 References
 ----------
-pytorch/pytorch#81257: 543 MiB for a context alone. NVIDIA/nccl src/include/device.h: sizes of a connection's buffers
-by protocol; NVIDIA/nccl#986: the memory grows with channels and with communicators, and not with ranks. deepseek-ai/DeepEP,
-csrc/config.hpp and deep_ep/buffer.py: hints of sizes, and recommended numbers of tokens.
+pytorch/pytorch#81257: 543 MiB for a context alone. NVIDIA/nccl src/include/device.h: sizes of a connection's buffers by
+protocol; NVIDIA/nccl#986: the memory grows with channels and with communicators, and not with ranks.
+deepseek-ai/DeepEP, csrc/config.hpp and deep_ep/buffer.py: hints of sizes, and recommended numbers of tokens.
 """
 
 from typing import Final
