@@ -70,6 +70,6 @@ def deepep_buffer_bytes(token_bytes: float, num_ranks: int, num_sms: int) -> int
 
 
 def reserved_bytes(mesh: Mesh, dispatcher_bytes: int = 0) -> dict[str, int]:
-    """Return the bytes that are no tensor's, by what takes them: `context`, `communicators` and `dispatcher`, if any."""
+    """Return the bytes that are no tensor's, by what takes them: `context`, `communicators`, `dispatcher`."""
     found = {"context": CONTEXT_BYTES, "communicators": num_communicators(mesh) * COMMUNICATOR_BYTES}
     return found | ({"dispatcher": dispatcher_bytes} if dispatcher_bytes else {})
