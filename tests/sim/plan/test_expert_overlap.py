@@ -1,7 +1,7 @@
 """Exchanges of tokens next to kernels: by hand on one layer and one pair of passes, and in whole steps of a model."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -192,8 +192,9 @@ def test_without_pairs_gradients_of_experts_alone_are_delayed(pairs, delayed):
     """Kernels that stand between the start of an exchange and the wait for it."""
     plan = _plan(*STEPS[0], Runtime(overlap_moe=pairs, delay_wgrad=True))
     ops = plan.ops(0, 0, Pass("B", 0))
-    after = [op for before, op in pairwise(ops) if isinstance(before, Collective) and before.stream == EXPERT_STREAM]
-    kinds = {kernel.kind for op in after if isinstance(op, Compute) for kernel in op.kernels}
+    starts = [at for at, op in enumerate(ops) if isinstance(op, Collective) and op.stream == EXPERT_STREAM]
+    next_to = [op for at in starts for op in takewhile(lambda op: isinstance(op, Compute), ops[at + 1 :])]
+    kinds = {kernel.kind for op in next_to for kernel in op.kernels}
     assert "expert" in kinds
     assert ("attention" in kinds) is pairs
     assert kinds <= delayed
