@@ -138,8 +138,11 @@ class Lowering:
         return tuple(self._taking(op, num_sms) if isinstance(op, Collective) and op.stream else op for op in ops)
 
     def _taking(self, op: Collective, num_sms: int) -> Collective:
-        if op.kind not in _NCCL_KINDS or not op.transfers or op.transfers[0].num_sms:
+        is_exchange = op.kind in _EXCHANGE_KINDS and self.work.network.all_to_all_algorithm.is_of_nccl
+        if not (op.kind in _NCCL_KINDS or is_exchange) or not op.transfers or op.transfers[0].num_sms:
             return op
+        if is_exchange and not self.work.has_balanced_routing:  # each is there once or twice: do not keep it
+            return replace(op, transfers=tuple(replace(transfer, num_sms=num_sms) for transfer in op.transfers))
         if op not in self._taking_sms:
             self._taking_sms[op] = replace(op, transfers=tuple(map(self._slowing(num_sms), op.transfers)))
         return self._taking_sms[op]
