@@ -61,7 +61,7 @@ class Runtime:
     """Whether shared experts run next to the exchanges of tokens, as Megatron Core's `moe_shared_expert_overlap`."""
     delay_wgrad: bool = False
     """Whether products that make gradients of weights run next to the next exchange of a backward pass: with
-    `overlap_moe` all of them (Megatron Core's `delay_wgrad_compute`), without those of experts alone
+    `overlap_moe` (Megatron Core's `delay_wgrad_compute`) and DualPipe all of them, else those of experts alone
     (`overlap_dispatch_backward_with_experts_wgrad`)."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
