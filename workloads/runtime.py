@@ -80,10 +80,14 @@ class Runtime:
     pass_host_s: float = 0.0
     """Time of the host for each pass, forward or backward, of a microbatch."""
 
+    counts_host_s: float = 0.0
+    """Time of the host between the counts of tokens, which it waits for in a forward pass, and the exchange of tokens:
+    the GPU has nothing to do meanwhile."""
+
     @property
     def has_host(self) -> bool:
         """Whether the host takes any time."""
-        return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s) > 0
+        return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s, self.counts_host_s) > 0
 
 
 DEFAULT_RUNTIME: Final = "ideal"
@@ -96,6 +100,11 @@ _EAGER_COLLECTIVE_S: Final = 60e-6
 """What TP2 and TP4 add to these 3.04 ms, 0.31 and 0.41 ms, over 6 collectives."""
 _EAGER_PASS_S: Final = 2e-3
 """Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
+
+_COUNTS_HOST_S: Final = 2.6e-3
+"""Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200: 2.6,
+2.5 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's attention
+are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
@@ -120,7 +129,12 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
     # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
     "megatron-core-2025": replace(
-        _EAGER, overlap_grad_reduce=True, overlap_param_gather=True, overlap_p2p=True, checks_loss=True
+        _EAGER,
+        overlap_grad_reduce=True,
+        overlap_param_gather=True,
+        overlap_p2p=True,
+        checks_loss=True,
+        counts_host_s=_COUNTS_HOST_S,
     ),
     # whole layers in (piecewise) graphs, as vLLM captures them
     "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),
