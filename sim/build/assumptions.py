@@ -161,8 +161,10 @@ def _of_fsdp(scenario: Scenario, work: Work) -> list[Assumption]:
 
 def _of_memory(work: Work) -> list[Assumption]:
     """Return the reserved memory of a device, and the device's capacity where the capacity has no source."""
-    device, reserved = work.cluster.device, reserved_bytes(work.mesh)
+    device, reserved = work.cluster.device, reserved_bytes(work.mesh, work.dispatcher_buffer_bytes)
     why = "a CUDA context, and NCCL's buffers for each axis with more than one rank; no part of the peak"
+    if work.dispatcher_buffer_bytes:
+        why = f"{why}; buffers of DeepEP"
     found = [Assumption("memory.reserved", f"{sum(reserved.values()) / 1e9:.3g} GB", why)]
     if device.memory_source is None:
         found.append(
