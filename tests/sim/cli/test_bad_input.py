@@ -236,7 +236,7 @@ def test_no_value_runs_code_or_reads_another_file(
 
 
 def test_only_keys_that_are_bound_to_a_folder_name_a_file() -> None:
-    """Files of cluster, model, routing, schedule and published table are bound to the scenario's folder; no other key names one."""
+    """Files of these sections are bound to the folder of the scenario; no other key names a file."""
     sections = json_schema()["$defs"]
     files = {name for name, section in sections.items() if {"file", "hf_config"} & set(section.get("properties", {}))}
     assert files == {"ClusterSpec", "ModelSpec", "PublishedTableSpec", "RoutingSpec", "ScheduleSpec"}
