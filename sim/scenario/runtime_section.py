@@ -8,7 +8,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.fields import Seconds, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
-from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, DISPATCHERS, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
+from workloads.runtime import ATTENTIONS, DISPATCHERS, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
 
 __all__ = ["RuntimeSection"]
 
@@ -44,8 +44,9 @@ def _scopes(value: object) -> object:
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""
 
-    preset: Annotated[str, name_of(lambda: RUNTIMES)] = DEFAULT_RUNTIME
-    """Framework and version that fill the keys which are not given."""
+    preset: Annotated[str, name_of(lambda: RUNTIMES)] | None = None
+    """Framework and version that fill the keys which are not given. Default: megatron-core-2025 in training,
+    megatron-2022 if attention is unfused there; ideal for a forward pass."""
     kernel_launch: Seconds | None = None
     """Time of the host for each kernel that is modelled, with the Python around it. Default: 0."""
     collective_launch: Seconds | None = None
