@@ -72,7 +72,6 @@ class MeasuredCosts:
         """
         self._profile, self._device, self._dtype = profile, profile.device, dtype
         self._left_out = STREAMED_IN_TRAINING if trains else frozenset()
-        self._curves: dict[tuple[str, str, int, int, int], tuple[Floats, NDArray[np.bool_]] | None] = {}
         self._asked: Counter[str] = Counter()
         self._extrapolated: Counter[str] = Counter()
 
@@ -92,10 +91,10 @@ class MeasuredCosts:
         operation = _product("grouped_gemm", kernel)
         if fmt is None or kernel.n * kernel.k == 0:
             return None
-        key = (operation, fmt, experts, kernel.n, kernel.k)
-        if key not in self._curves:
-            self._curves[key] = self._curve(*key)
-        curve = self._curves[key]
+        key, curves = (operation, fmt, experts, kernel.n, kernel.k), self._profile.curves
+        if key not in curves:
+            curves[key] = self._curve(*key)
+        curve = curves[key]
         if curve is None:
             return None
         slowdowns, extrapolated = curve
