@@ -7,7 +7,17 @@ which fills the keys that are not given; without a preset the entry `ideal` does
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["ATTENTIONS", "DEFAULT_RUNTIME", "DISPATCHERS", "GRAPH_SCOPES", "LAUNCHES", "RUNTIMES", "Runtime"]
+__all__ = [
+    "ATTENTIONS",
+    "DEFAULT_RUNTIME",
+    "DISPATCHERS",
+    "GRAPH_SCOPES",
+    "HOST_SPREADS",
+    "LAUNCHES",
+    "RUNTIMES",
+    "HostFactors",
+    "Runtime",
+]
 
 ATTENTIONS: Final = ("fused", "unfused")
 """Kinds of attention kernels: scores stay inside of a kernel, or pass through memory."""
@@ -86,6 +96,18 @@ class Runtime:
         return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s) > 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFactors:
+    """What times of the host are multiplied by; 1 is the runtime's own figure."""
+
+    kernel_launch: float = 1.0
+    """Of the time of the host for each kernel."""
+    collective_launch: float = 1.0
+    """Of the time of the host for each collective."""
+    pass_host: float = 1.0
+    """Of the time of the host for each pass."""
+
+
 DEFAULT_RUNTIME: Final = "ideal"
 """The preset of a scenario that names none."""
 
@@ -96,6 +118,14 @@ _EAGER_COLLECTIVE_S: Final = 60e-6
 """What TP2 and TP4 add to these 3.04 ms, 0.31 and 0.41 ms, over 6 collectives."""
 _EAGER_PASS_S: Final = 2e-3
 """Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
+
+HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
+    "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),
+    "collective_launch": (0.15, 2, "vTrain on one node: what TP2 and TP4 add, 52 and 68 us a collective"),
+    "pass_host": (1.0, 2, "vTrain on one node: half of 2 and of 7 ms that a microbatch adds"),
+}
+"""Field of `HostFactors` -> how far above 1 its 95th percentile is, the groups of measurements, and their source. All
+of them are hosts of 2022: how much faster others are is not in it."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
