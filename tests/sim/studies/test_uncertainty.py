@@ -7,6 +7,7 @@ from math import exp, log
 import numpy as np
 import pytest
 
+from sim.cli.run import run_command
 from sim.errors import InvalidValueError
 from sim.results.uncertainty import interval_of, share_of_best
 from sim.scenario.scenario import Scenario
@@ -191,3 +192,13 @@ def test_given_passes_have_no_constants():
     result = simulate(Scenario.validated({"parallel": {"pp": 2}, "workload": passes}))
     with pytest.raises(InvalidValueError, match="no constant makes them"):
         with_uncertainty(result)
+
+
+def test_samples_without_uncertainty_are_refused():
+    with pytest.raises(InvalidValueError, match="--samples must be given with --uncertainty, got 5"):
+        run_command("ep64_tp16_pp4", as_json=True, check=False, samples=5)
+
+
+def test_processes_change_nothing():
+    one, two = (with_uncertainty(simulate(collective()), num_samples=2, jobs=jobs).to_dict() for jobs in (1, 2))
+    assert one["uncertainty"] == two["uncertainty"]
