@@ -31,6 +31,7 @@ from workloads.memory import (
     Recompute,
     Sharding,
     StageParameters,
+    deepep_buffer_bytes,
 )
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
@@ -494,6 +495,14 @@ class Work:
         """Whether copies of tokens are sent to experts on other ranks, and not all tokens to every rank."""
         is_sent = not (self.gathers_tokens or self.has_replicated_tokens)
         return self.model.experts > 0 and self.mesh.strategy.ep > 1 and is_sent
+
+    @property
+    def dispatcher_buffer_bytes(self) -> int:
+        """Bytes of the buffers that the dispatcher keeps on every rank."""
+        if not (self.exchanges_tokens and self.network.all_to_all_algorithm.keeps_buffers):
+            return 0
+        num_sms = self.network.exchange_num_sms or 0
+        return deepep_buffer_bytes(2.0 * self.model.expert_hidden, self.mesh.strategy.ep, num_sms)
 
     @property
     def runs_pairs(self) -> bool:

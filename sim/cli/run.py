@@ -63,7 +63,12 @@ def run_command(
 
 
 def validate_command(
-    targets: Sequence[str] = (), *, as_json: bool, out: str | None = None, jobs: int | None = None, worst: int = 0
+    targets: Sequence[str] = (),
+    *,
+    as_json: bool,
+    out: str | None = None,
+    jobs: int | None = None,
+    worst: int | None = None,
 ) -> int:
     """Compare validation cases with published figures, and return the exit code."""
     from sim.studies.validate import validate  # noqa: PLC0415  # `moesim run` does without
@@ -71,7 +76,7 @@ def validate_command(
     folder = output_folder(out, VALIDATION_NAMES)
     with show_progress() as on_progress:
         validation = validate(targets, jobs=num_processes(jobs), on_progress=on_progress)
-    data = validation.to_dict(num_worst=worst)
+    data = validation.to_dict(num_worst=worst or 0)
     written = {} if folder is None else write_validation(data, folder)
     print_result(data, print_validation, as_json=as_json, written=written)
     return 1 if validation.has_failed else 0

@@ -31,6 +31,8 @@ class AllToAll:
     """Whether a token crosses to each node once, and a rank of the node passes the token on."""
     is_of_nccl: bool = False
     """Whether it is NCCL's, whose kernels take the SMs of `runtime.collective_sms` next to others."""
+    keeps_buffers: bool = False
+    """Whether its buffers take memory for good, as `workloads.memory.reserved` has it."""
     waits_for_counts: bool = True
     """Whether the host waits for the numbers of tokens that arrive, unless experts are padded to a capacity."""
     sm_rate: str = "DeepEP SM rate"
@@ -54,6 +56,7 @@ ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
     "low_latency": AllToAll(protocol="low_latency", arrival="experts", waits_for_counts=False),
     "deepep": AllToAll(
         protocol="deepep",
+        keeps_buffers=True,
         default_num_sms=20,
         arrival="tokens",
         relays_by_node=True,
