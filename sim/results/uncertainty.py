@@ -77,7 +77,7 @@ class ClaimInterval:
     @property
     def straddles(self) -> bool:
         """Whether the interval reaches over what the claim expects."""
-        return self.share_met is not None and LEVELS[0] < self.share_met < LEVELS[1]
+        return self.share_met is not None and bool(LEVELS[0] < self.share_met < LEVELS[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the JSON of a claim has more."""
@@ -159,7 +159,7 @@ def share_met(draws: Sequence[Values], metric: str, is_met: Callable[[Value], bo
     >>> share_met([{"a": 1.0}, {"a": 3.0}], "a", lambda value: value > 2)
     0.5
     """
-    met = [is_met(values[metric]) for values in draws if metric in values]
+    met = [bool(is_met(values[metric])) for values in draws if metric in values]
     return sum(met) / len(met) if met else None
 
 

@@ -159,7 +159,7 @@ def test_the_interval_holds_the_point_estimate_and_a_claim_near_it_straddles():
         for name, expect in (("near", near), ("far", far))
     ]
     result = with_uncertainty(simulate(training(nodes=1, claims=claims)), num_samples=8)
-    data = result.to_dict()
+    data = json.loads(result.to_json())
     low, high = data["uncertainty"]["figures"]["step_time_s"]
     assert low < point < high
     near, far = data["claims"]
