@@ -1,7 +1,7 @@
 """What the software does while a model runs: attention kernels, and whatever else a framework and its version decide.
 
 A scenario's section `runtime:` has the fields of `Runtime` as keys. `runtime.preset` names an entry of `RUNTIMES`,
-which fills the keys that are not given; without a preset the entry `ideal` does.
+which fills the keys that are not given; without a preset `default_runtime` names the entry.
 """
 
 from dataclasses import dataclass, replace
@@ -9,14 +9,15 @@ from typing import Final
 
 __all__ = [
     "ATTENTIONS",
-    "DEFAULT_RUNTIME",
     "DISPATCHERS",
     "GRAPH_SCOPES",
     "HOST_SPREADS",
+    "IDEAL",
     "LAUNCHES",
     "RUNTIMES",
     "HostFactors",
     "Runtime",
+    "default_runtime",
 ]
 
 ATTENTIONS: Final = ("fused", "unfused")
@@ -108,8 +109,8 @@ class HostFactors:
     """Of the time of the host for each pass."""
 
 
-DEFAULT_RUNTIME: Final = "ideal"
-"""The preset of a scenario that names none."""
+IDEAL: Final = "ideal"
+"""The preset under which nothing between kernels takes time."""
 
 _EAGER_KERNEL_S: Final = 68e-6
 """3.04 ms that a layer and microbatch take at least on one node (forward, recomputation, backward; vTrain's measured
@@ -141,7 +142,7 @@ _EAGER: Final = Runtime(
 """PyTorch without graphs. Fitted once, on the A100 hosts of 2022: taken for other hosts for want of measurements."""
 
 RUNTIMES: Final[dict[str, Runtime]] = {
-    "ideal": Runtime(),  # nothing between kernels takes time: what any software can at best reach
+    IDEAL: Runtime(),  # nothing between kernels takes time: what any software can at best reach
     # Narayanan et al. 2021 and Korthikanti et al. 2022: before flash attention; sends are batched and block
     "megatron-2021": replace(_EAGER, attention="unfused"),
     "megatron-2022": replace(_EAGER, attention="unfused"),
@@ -156,3 +157,16 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),
 }
 """What frameworks do, by name of the preset; the source of each value stands next to it."""
+
+
+def default_runtime(*, trains: bool, has_fused_attention: bool) -> str:
+    """Return the preset of a scenario that names none: what most people who train such a model run.
+
+    A forward pass has none: claims about serving are judged by what any software can at best reach.
+
+    >>> default_runtime(trains=True, has_fused_attention=True), default_runtime(trains=False, has_fused_attention=True)
+    ('megatron-core-2025', 'ideal')
+    """
+    if not trains:
+        return IDEAL
+    return "megatron-core-2025" if has_fused_attention else "megatron-2022"

@@ -12,7 +12,6 @@ from topology.uncertainty import Factors
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
 from workloads.runtime import (
     ATTENTIONS,
-    DEFAULT_RUNTIME,
     DISPATCHERS,
     GRAPH_SCOPES,
     LAUNCHES,
@@ -55,8 +54,9 @@ def _scopes(value: object) -> object:
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""
 
-    preset: Annotated[str, name_of(lambda: RUNTIMES)] = DEFAULT_RUNTIME
-    """Framework and version that fill the keys which are not given."""
+    preset: Annotated[str, name_of(lambda: RUNTIMES)] | None = None
+    """Framework and version that fill the keys which are not given. Default: megatron-core-2025 in training,
+    megatron-2022 if attention is unfused there; ideal for a forward pass."""
     kernel_launch: Seconds | None = None
     """Time of the host for each kernel that is modelled, with the Python around it. Default: 0."""
     collective_launch: Seconds | None = None

@@ -208,7 +208,7 @@ class ScenarioSpec(Section):
         for key in ("fsdp_shards", "fsdp_reshard_after_forward", "fsdp_reduce_every_microbatch"):
             kinds = needed.get(key, ("full", "hybrid"))
             if key in parallel.model_fields_set and getattr(parallel, key) is not None and fsdp not in kinds:
-                rule, hint = f"be left out with parallel.fsdp {fsdp}", f"Write parallel.fsdp: {kinds[-1]}."
+                rule, hint = f"be left out with parallel.fsdp {fsdp}", f"Write parallel.fsdp: {' or '.join(kinds)}."
                 raise InvalidValueError(("parallel", key), rule, getattr(parallel, key), hint)
 
     def _check_modules(self) -> None:

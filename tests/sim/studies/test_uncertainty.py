@@ -28,6 +28,7 @@ def training(*, nodes=2, **sections):
             "parallel": {"strategy": f"EP8_TP2_PP1_DP{4 * nodes}", "convention": "megatron"},
             "workload": {"kind": "training", "sequences": 32, "sequence_length": 1024, "microbatches": 2},
             "routing": {"kind": "balanced"},
+            "runtime": {"preset": "ideal"},
             **sections,
         }
     )
@@ -63,7 +64,7 @@ def test_factors_of_1_change_no_figure():
 @pytest.mark.parametrize("name", [name for name in SPREADS if name != "closed_form"])
 def test_a_larger_factor_lengthens_a_step(name):
     """Of kernels and links without a host, which would hide them; `closed_form` is of devices without a profile."""
-    runtime = {"preset": "megatron-2022"} if name in HOST_SPREADS else {}
+    runtime = {"preset": "megatron-2022" if name in HOST_SPREADS else "ideal"}
     half, one, two = (seconds(training(runtime=runtime, factors={name: factor})) for factor in (0.5, 1.0, 2.0))
     assert half < one < two
 
@@ -170,7 +171,7 @@ def test_the_interval_holds_the_point_estimate_and_a_claim_near_it_straddles():
 
 
 def test_the_host_moves_a_step_most_that_waits_for_it():
-    host = {"kernel_launch": "1 ms", "collective_launch": "0 us", "pass_host": "0 us"}
+    host = {"preset": "ideal", "kernel_launch": "1 ms"}
     result = with_uncertainty(simulate(training(nodes=1, runtime=host)), num_samples=2)
     effect = result.uncertainty.moves_most
     assert effect.constant.name == "kernel_launch"
