@@ -7,7 +7,18 @@ which fills the keys that are not given; without a preset `default_runtime` name
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["ATTENTIONS", "DISPATCHERS", "GRAPH_SCOPES", "IDEAL", "LAUNCHES", "RUNTIMES", "Runtime", "default_runtime"]
+__all__ = [
+    "ATTENTIONS",
+    "DISPATCHERS",
+    "GRAPH_SCOPES",
+    "HOST_SPREADS",
+    "IDEAL",
+    "LAUNCHES",
+    "RUNTIMES",
+    "HostFactors",
+    "Runtime",
+    "default_runtime",
+]
 
 ATTENTIONS: Final = ("fused", "unfused")
 """Kinds of attention kernels: scores stay inside of a kernel, or pass through memory."""
@@ -90,6 +101,20 @@ class Runtime:
         return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s, self.counts_host_s) > 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFactors:
+    """What times of the host are multiplied by; 1 is the runtime's own figure."""
+
+    kernel_launch: float = 1.0
+    """Of the time of the host for each kernel."""
+    collective_launch: float = 1.0
+    """Of the time of the host for each collective."""
+    pass_host: float = 1.0
+    """Of the time of the host for each pass."""
+    counts_host: float = 1.0
+    """Of the time of the host between counts of tokens and their exchange."""
+
+
 IDEAL: Final = "ideal"
 """The preset under which nothing between kernels takes time."""
 
@@ -105,6 +130,15 @@ _COUNTS_HOST_S: Final = 2.6e-3
 """Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200: 2.6,
 2.5 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's attention
 are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
+
+HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
+    "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),
+    "collective_launch": (0.15, 2, "vTrain on one node: what TP2 and TP4 add, 52 and 68 us a collective"),
+    "pass_host": (1.0, 2, "vTrain on one node: half of 2 and of 7 ms that a microbatch adds"),
+    "counts_host": (0.73, 3, "2.6 ms, and 2.5 to 4.5 ms where one of three tables of Megatron Core is left out"),
+}
+"""Field of `HostFactors` -> how far above 1 its 95th percentile is, the groups of measurements, and their source. All
+but the last are hosts of 2022: how much faster others are is not in it."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",

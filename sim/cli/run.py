@@ -26,8 +26,12 @@ def run_command(
     jobs: int | None = None,
     max_events: int | None = None,
     max_memory: str | None = None,
+    uncertainty: bool = False,
+    samples: int | None = None,
 ) -> int:
     """Run a scenario and return the exit code."""
+    if samples is not None and not uncertainty:
+        raise InvalidValueError("--samples", "be given with --uncertainty", samples, "Add --uncertainty.")
     check_changes(changes, seed, trace)
     folder = output_folder(out, OUTPUT_NAMES)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
@@ -42,6 +46,16 @@ def run_command(
             pairs=folder is not None,
             on_progress=on_progress,
         )
+        if uncertainty:
+            from sim.studies.uncertainty import DEFAULT_SAMPLES, with_uncertainty  # noqa: PLC0415  # most runs draw nothing
+
+            result = with_uncertainty(
+                result,
+                num_samples=samples or DEFAULT_SAMPLES,
+                jobs=num_processes(jobs),
+                limits=limits,
+                on_progress=on_progress,
+            )
     data = result.to_dict()
     written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
     print_result(data, print_report, as_json=as_json, written=written, num_nodes=result.simulated.num_nodes)
