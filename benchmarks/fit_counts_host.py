@@ -1,4 +1,4 @@
-"""Fit `runtime.counts_host` of the preset megatron-core-2025 to measured steps of models with experts, and print the fit.
+"""Fit `runtime.counts_host` of the preset megatron-core-2025 to measured steps of models with experts, and print it.
 
     python benchmarks/fit_counts_host.py
 

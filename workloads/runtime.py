@@ -127,9 +127,9 @@ _EAGER_PASS_S: Final = 2e-3
 """Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
 
 _COUNTS_HOST_S: Final = 2.6e-3
-"""Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200: 2.6,
-2.5 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's attention
-are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
+"""Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200:
+2.6, 2.5 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's
+attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
 
 HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
     "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),

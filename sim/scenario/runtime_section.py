@@ -64,7 +64,7 @@ class RuntimeSection(DerivedSection):
     pass_host: Seconds | None = None
     """Time of the host for each pass, forward or backward, of a microbatch. Default: 0."""
     counts_host: Seconds | None = None
-    """Time of the host between the counts of tokens, which it waits for in a forward pass, and their exchange. Default: 0."""
+    """Time of the host between the counts of tokens that a forward pass waits for and their exchange. Default: 0."""
 
     def given(self) -> dict[str, Any]:
         """Return the keys that are given, without `preset`.

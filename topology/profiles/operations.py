@@ -200,9 +200,9 @@ are 1.00 and 1.01.
 _BLOCK_GRADIENT_SLOWDOWN: Final = MappingProxyType({"fp8_block": 1.7})
 """The same in fp8 with scales of blocks, where both operands have scales of 1 x 128 along the tokens.
 
-DeepSeek's profile of training on H800 (profile-data, train.json): 60 weight gradients of four layers last 32.8 ms, 2.19 times
-what forward products of their shapes take by DeepGEMM's table; the 80 other fp8 products of that profile last 41.8 ms, 1.29 times
-as long, for exchanges took 20 of 132 SMs.
+DeepSeek's profile of training on H800 (profile-data, train.json): 60 weight gradients of four layers last 32.8 ms, 2.19
+times what forward products of their shapes take by DeepGEMM's table; the 80 other fp8 products of that profile last
+41.8 ms, 1.29 times as long, for exchanges took 20 of 132 SMs.
 """
 
 BACKWARD_SLOWDOWN: Final = 1 / 0.79
