@@ -51,6 +51,8 @@ __all__ = ["DEFAULT_SAMPLES", "SPREADS", "draw_factors", "with_uncertainty"]
 DEFAULT_SAMPLES: Final = 20
 """Draws: the fewest with one beyond each end of the interval."""
 _FEWEST_SAMPLES: Final = 2
+_HEADLINE: Final = "step_time_s"
+"""The metric whose effects are listed; a claim names the constant that moves its own."""
 
 SPREADS: Final[Mapping[str, Spread]] = {
     **KERNEL_AND_LINK_SPREADS,
@@ -112,13 +114,12 @@ def with_uncertainty(
         values: list[Values] = [observation.values for observation in observe()]
     drawn = _Drawn.of(values, variants=variants, num_samples=num_samples, constants=constants)
     claims = [_claim(verdict, drawn) for verdict in result.claims]
-    headline = _headline(result)
     uncertainty = Uncertainty(
         num_samples=num_samples,
         num_failed=sum(not one for one in drawn.own),
         figures=_figures(result, drawn.own),
-        headline=headline,
-        effects=effects_on(headline, result.simulated.values.get(headline), constants, drawn.ends),
+        headline=_HEADLINE,
+        effects=effects_on(_HEADLINE, result.simulated.values.get(_HEADLINE), constants, drawn.ends),
         claims=claims,
         num_runs=len(scenarios),
     )
@@ -191,15 +192,6 @@ def _drawn(base: Scenario, factors: Mapping[str, float], number: int) -> Scenari
         if not is_collective or name in LINK_FACTORS
     }
     return base.without_judgement().variant({**changes, "seed": base.spec.seed + number})
-
-
-def _headline(result: Result) -> str:
-    """Return the metric of the first claim that a run decides; without one the time of the step."""
-    for verdict in result.claims:
-        metric, value = verdict.claim.metric, verdict.evidence.value
-        if verdict.claim.is_simulated and value and not isinstance(value, bool):
-            return metric
-    return "step_time_s"
 
 
 def _figures(result: Result, draws: Sequence[Values]) -> dict[str, tuple[float, float]]:
