@@ -233,6 +233,7 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         formats=model.formats,
         is_fused=model.fused_attention,
         has_dropout=model.dropout,
+        has_bias=model.add_bias_linear,
         window=model.sliding_window if kind == "sliding_attention" else None,
         chunk=model.attention_chunk_size if kind == "chunked_attention" else None,
         has_sinks=model.attention_sinks,

@@ -50,6 +50,12 @@ class Runtime:
     """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
     overlap_param_gather: bool = False
     """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
+    overlap_tp_backward: bool = True
+    """Whether, without pieces, the backward collectives over TP run next to the products of a block's first matrix, as
+    Megatron-LM's asynchronous all-reduce and sequence parallelism do; else all wait for them."""
+    fused_wgrad: bool = True
+    """Whether products add gradients of weights to the sum of the microbatches (Megatron-LM's
+    `gradient_accumulation_fusion`); else a kernel of its own adds each."""
     overlap_tp: bool = False
     """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
     dispatcher: str | None = None
@@ -113,10 +119,10 @@ _EAGER: Final = Runtime(
 RUNTIMES: Final[dict[str, Runtime]] = {
     "ideal": Runtime(),  # nothing between kernels takes time: what any software can at best reach
     # Narayanan et al. 2021 and Korthikanti et al. 2022: before flash attention; sends are batched and block
-    "megatron-2021": replace(_EAGER, attention="unfused"),
+    "megatron-2021": replace(_EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False),
     "megatron-2022": replace(_EAGER, attention="unfused"),
     # Megatron-DeepSpeed, as vTrain (Bang et al., MICRO 2024) measured it
-    "deepspeed-2022": replace(_EAGER, attention="unfused"),
+    "deepspeed-2022": replace(_EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False),
     # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
     # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
     "megatron-core-2025": replace(

@@ -26,6 +26,7 @@ class Costs:
         network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
         gradient_bytes: int | None = None,
+        fused_wgrad: bool = True,
         sms: Mapping[str, TransferSms] | None = None,
         profile: DeviceProfile | None = None,
     ) -> None:
@@ -41,6 +42,8 @@ class Costs:
             Whether tokens choose at random, so that no exchange and no experts' kernel comes twice.
         gradient_bytes
             Bytes of a gradient in the sum of the microbatches; None: nothing is trained.
+        fused_wgrad
+            Whether products add gradients of weights to that sum.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -53,7 +56,12 @@ class Costs:
         self._fidelity = network.fidelity
         self.is_random = is_random
         self.kernels = KernelCosts(
-            cluster.device, dtype=dtype, is_random=is_random, gradient_bytes=gradient_bytes, profile=profile
+            cluster.device,
+            dtype=dtype,
+            is_random=is_random,
+            gradient_bytes=gradient_bytes,
+            fused_wgrad=fused_wgrad,
+            profile=profile,
         )
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""

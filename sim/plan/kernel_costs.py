@@ -37,6 +37,7 @@ class KernelCosts:
         dtype: str,
         is_random: bool = False,
         gradient_bytes: int | None = None,
+        fused_wgrad: bool = True,
         profile: DeviceProfile | None = None,
     ) -> None:
         """Price kernels on `device`.
@@ -50,6 +51,8 @@ class KernelCosts:
         gradient_bytes
             In training, bytes of a gradient in the sum of the microbatches, to which a product adds the gradient of a
             weight: it reads and writes the sum (Megatron-LM, `gradient_accumulation_fusion`). None: nothing is trained.
+        fused_wgrad
+            Whether a product adds its gradient; else a kernel of its own reads it and adds it to the sum.
         profile
             Measured kernels of the device, which price what they have; None: the closed form prices all kernels.
         """
@@ -60,6 +63,7 @@ class KernelCosts:
         self._dtype = dtype
         self._trains = trains
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
+        self._adds_apart = trains and not fused_wgrad
         self._is_random = is_random
         self._by_tokens: dict[Hashable, NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
@@ -194,6 +198,8 @@ class KernelCosts:
             is_streamed = self._trains and kernel.operation in STREAMED_IN_TRAINING
             time_s = device.memory_time_s(kernel.num_bytes, operation=None if is_streamed else kernel.operation)
         times_s = np.asarray(time_s, dtype=float)
+        if self._adds_apart and isinstance(kernel, Gemm) and kernel.weight_gradient:
+            times_s = times_s + device.memory_time_s((OUTPUT_BYTES + self._sum_bytes) * kernel.m * kernel.n)
         return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
 
     def _gemm_s(self, kernel: Gemm) -> float:

@@ -57,6 +57,7 @@ class PipelinePlan:
             is_random=not work.has_balanced_routing,
             profile=work.profile,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
+            fused_wgrad=work.runtime.fused_wgrad,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s
