@@ -69,6 +69,10 @@ class Runtime:
     """Whether products that make gradients of weights run next to the next exchange of a backward pass: with
     `overlap_moe` all of them (Megatron Core's `delay_wgrad_compute`), without those of experts alone
     (`overlap_dispatch_backward_with_experts_wgrad`)."""
+    sustained_clock: bool = False
+    """Whether products and attention run at the clock that a GPU keeps in a long run, where it is known."""
+    kernel_rate: float = 1.0
+    """Rate of all kernels over that of the measured ones: below 1 with older libraries, 0 to 1."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
     collective_sms: int = 0
@@ -95,23 +99,29 @@ class Runtime:
 DEFAULT_RUNTIME: Final = "ideal"
 """The preset of a scenario that names none."""
 
-_EAGER_KERNEL_S: Final = 68e-6
+_EAGER_KERNEL_S: Final = 60e-6
 """3.04 ms that a layer and microbatch take at least on one node (forward, recomputation, backward; vTrain's measured
-iterations of Megatron-DeepSpeed on A100s, TP1) over the 45 kernels that are modelled of them."""
+iterations of Megatron-DeepSpeed on A100s, TP1) over the 51 kernels that are modelled of them."""
 _EAGER_COLLECTIVE_S: Final = 60e-6
 """What TP2 and TP4 add to these 3.04 ms, 0.31 and 0.41 ms, over 6 collectives."""
-_EAGER_PASS_S: Final = 2e-3
+_DEEPSPEED_PASS_S: Final = 2e-3
 """Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
+_MEGATRON_PASS_S: Final = 0.8e-3
+"""Fitted to the fitted half of Zero Bubble's steps, whose sends block: an interleaved pipeline has three times the
+passes of 1F1B (`benchmarks/fit_software.py`)."""
+_KERNEL_RATE_2021: Final = 0.92
+"""Fitted to the fitted half of Megatron's steps of 2021: libraries of the A100's first year, against steps of 2022."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
 2025: "from 16 or more to 6 or fewer")."""
 
 _EAGER: Final = Runtime(
+    sustained_clock=True,
     collective_sms=_COLLECTIVE_SMS,
     kernel_launch_s=_EAGER_KERNEL_S,
     collective_launch_s=_EAGER_COLLECTIVE_S,
-    pass_host_s=_EAGER_PASS_S,
+    pass_host_s=_MEGATRON_PASS_S,
     overlap_p2p=False,
 )
 """PyTorch without graphs. Fitted once, on the A100 hosts of 2022: taken for other hosts for want of measurements."""
@@ -119,14 +129,23 @@ _EAGER: Final = Runtime(
 RUNTIMES: Final[dict[str, Runtime]] = {
     "ideal": Runtime(),  # nothing between kernels takes time: what any software can at best reach
     # Narayanan et al. 2021 and Korthikanti et al. 2022: before flash attention; sends are batched and block
-    "megatron-2021": replace(_EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False),
+    "megatron-2021": replace(
+        _EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False, kernel_rate=_KERNEL_RATE_2021
+    ),
     "megatron-2022": replace(_EAGER, attention="unfused"),
     # Megatron-DeepSpeed, as vTrain (Bang et al., MICRO 2024) measured it
-    "deepspeed-2022": replace(_EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False),
+    "deepspeed-2022": replace(
+        _EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False, pass_host_s=_DEEPSPEED_PASS_S
+    ),
     # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
     # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
     "megatron-core-2025": replace(
-        _EAGER, overlap_grad_reduce=True, overlap_param_gather=True, overlap_p2p=True, checks_loss=True
+        _EAGER,
+        overlap_tp_backward=False,
+        overlap_grad_reduce=True,
+        overlap_param_gather=True,
+        overlap_p2p=True,
+        checks_loss=True,
     ),
     # whole layers in (piecewise) graphs, as vLLM captures them
     "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),

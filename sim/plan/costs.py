@@ -27,6 +27,8 @@ class Costs:
         is_random: bool = False,
         gradient_bytes: int | None = None,
         fused_wgrad: bool = True,
+        clock: float = 1.0,
+        rate: float = 1.0,
         sms: Mapping[str, TransferSms] | None = None,
         profile: DeviceProfile | None = None,
     ) -> None:
@@ -44,6 +46,10 @@ class Costs:
             Bytes of a gradient in the sum of the microbatches; None: nothing is trained.
         fused_wgrad
             Whether products add gradients of weights to that sum.
+        clock
+            Clock of the GPUs over that under which kernels were measured.
+        rate
+            Rate of all kernels over the measured ones.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -61,6 +67,8 @@ class Costs:
             is_random=is_random,
             gradient_bytes=gradient_bytes,
             fused_wgrad=fused_wgrad,
+            clock=clock,
+            rate=rate,
             profile=profile,
         )
         self.pairs = PairLog()
