@@ -52,9 +52,9 @@ FITS = {
     "deepspeed-a100": Fit(
         device="a100-sxm-80gb",
         presets=("deepspeed-2022",),
-        clocks=(0.97,),
+        clocks=(0.98,),
         passes_s=(0.6e-3, 1.2e-3, 1.6e-3, 2e-3),
-        tables={"vtrain_multi": "PP1 .*micro-batch (4|8|16)$", "vtrain_single": "micro-batch (1|4)$"},
+        tables={"vtrain_multi": "PP1 .*micro-batch (4|8|16)$", "vtrain_single": "(PP1 DP2|TP4 PP1 DP1|TP[12] PP2 DP1), micro-batch (1|4)$"},
     ),
     "megatron-b200": Fit(
         device="b200-sxm",

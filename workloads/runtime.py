@@ -104,8 +104,9 @@ _EAGER_KERNEL_S: Final = 60e-6
 iterations of Megatron-DeepSpeed on A100s, TP1) over the 51 kernels that are modelled of them."""
 _EAGER_COLLECTIVE_S: Final = 60e-6
 """What TP2 and TP4 add to these 3.04 ms, 0.31 and 0.41 ms, over 6 collectives."""
-_DEEPSPEED_PASS_S: Final = 2e-3
-"""Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
+_DEEPSPEED_PASS_S: Final = 1.2e-3
+"""Fitted to the fitted halves of vTrain's steps (`benchmarks/fit_software.py`): a microbatch adds 2 to 7 ms there,
+embedding and output head included."""
 _MEGATRON_PASS_S: Final = 0.8e-3
 """Fitted to the fitted half of Zero Bubble's steps, whose sends block: an interleaved pipeline has three times the
 passes of 1F1B (`benchmarks/fit_software.py`)."""

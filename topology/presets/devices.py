@@ -60,6 +60,7 @@ _H100 = Device(
     memory_bytes=_gib(79.11),
     memory_source=f"{_PYTORCH} on H100 80GB HBM3: 79.11 GiB",
     memory_bandwidth_bytes_per_s=3.35e12,  # datasheet
+    sustained_clock=0.95,  # benchmarks/fit_software.py: NeMo's 5 B and Megatron-Core's 7.1 B, which would take less
     num_sms=132,  # NVIDIA H100 architecture whitepaper, SXM5
     # benchmarks/fit_device.py fits the four constants to Vidur's H100-SXM profile (fp16 linears); topology/device.py
     # states the error of the fit.
