@@ -56,7 +56,7 @@ _QUANTITIES: Final[Mapping[str, Sequence[str]]] = {
     "tokens": ("1 tokens", "100 tokens"),
 }
 """A unit that a pattern of the schema takes -> values."""
-_NOT_DRAWN: Final = frozenset({"published", "stress", "assumed", "model.hf_config", "cluster.file"})
+_NOT_DRAWN: Final = frozenset({"published", "published_table", "stress", "assumed", "model.hf_config", "cluster.file"})
 """Keys that `moesim run` does not use, and keys whose files other tests draw."""
 _FEATURE_CHANCE: Final = 0.2
 _FIELDS_OF_LAYERS: Final[Mapping[str, Mapping[str, int]]] = {
@@ -115,6 +115,8 @@ def draw_scenario(seed: int, number: int) -> Drawn:
     kind = draw.choices(["forward", "training", "collective", "passes"], [40, 40, 12, 8])[0]
     base = _BASES[kind](draw, files)
     data = copy.deepcopy(base)
+    if kind in {"forward", "training"} and draw.random() < _FEATURE_CHANCE:
+        data.setdefault("runtime", {})
     for _ in range(draw.choice([0, 0, 0, 1, 1, 2, 3, 5])):
         _set_any(draw, data)
     return Drawn(data=data, base=base, files=files)
@@ -150,7 +152,10 @@ _KEYS: Final = list(_ENTRIES)
 def _set_any(draw: random.Random, data: Data) -> None:
     """Give any key of a section that the scenario has, or at times of any section, a value of its type."""
     own = {f"workload.{key}" for key in _workload_of(data)}
-    near = [key for key in _KEYS if key.partition(".")[0] in data and (key in own or not key.startswith("workload."))]
+    sections = {key.partition(".")[0] for key in _KEYS if "." not in key} | {*data}
+    near = [
+        key for key in _KEYS if key.partition(".")[0] in sections and (key in own or not key.startswith("workload."))
+    ]
     keys = _KEYS if draw.random() < 0.1 else near
     key = draw.choice(keys)
     node, parts = data, key.split(".")

@@ -17,5 +17,6 @@ Contents
   `topology.fabrics`: how nodes are wired.
 - `topology.limits`: the largest cluster and the largest count.
 - `topology.degraded`: the same cluster with something slower or gone.
+- `topology.uncertainty`: how far times of kernels and links may be from the truth.
 - `topology.presets`: named devices and clusters, each figure with its source.
 """

@@ -1,13 +1,24 @@
 """What the software does while a model runs: attention kernels, and whatever else a framework and its version decide.
 
 A scenario's section `runtime:` has the fields of `Runtime` as keys. `runtime.preset` names an entry of `RUNTIMES`,
-which fills the keys that are not given; without a preset the entry `ideal` does.
+which fills the keys that are not given; without a preset `default_runtime` names the entry.
 """
 
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["ATTENTIONS", "DEFAULT_RUNTIME", "DISPATCHERS", "GRAPH_SCOPES", "LAUNCHES", "RUNTIMES", "Runtime"]
+__all__ = [
+    "ATTENTIONS",
+    "DISPATCHERS",
+    "GRAPH_SCOPES",
+    "HOST_SPREADS",
+    "IDEAL",
+    "LAUNCHES",
+    "RUNTIMES",
+    "HostFactors",
+    "Runtime",
+    "default_runtime",
+]
 
 ATTENTIONS: Final = ("fused", "unfused")
 """Kinds of attention kernels: scores stay inside of a kernel, or pass through memory."""
@@ -55,7 +66,7 @@ class Runtime:
     Megatron-LM's asynchronous all-reduce and sequence parallelism do; else all wait for them."""
     fused_wgrad: bool = True
     """Whether products add gradients of weights to the sum of the microbatches (Megatron-LM's
-    `gradient_accumulation_fusion`); else a kernel of its own adds each."""
+    `gradient_accumulation_fusion`); else a kernel of its own adds each. Grouped products of experts always do."""
     overlap_tp: bool = False
     """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
     dispatcher: str | None = None
@@ -96,8 +107,20 @@ class Runtime:
         return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s) > 0
 
 
-DEFAULT_RUNTIME: Final = "ideal"
-"""The preset of a scenario that names none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFactors:
+    """What times of the host are multiplied by; 1 is the runtime's own figure."""
+
+    kernel_launch: float = 1.0
+    """Of the time of the host for each kernel."""
+    collective_launch: float = 1.0
+    """Of the time of the host for each collective."""
+    pass_host: float = 1.0
+    """Of the time of the host for each pass."""
+
+
+IDEAL: Final = "ideal"
+"""The preset under which nothing between kernels takes time."""
 
 _EAGER_KERNEL_S: Final = 60e-6
 """3.04 ms that a layer and microbatch take at least on one node (forward, recomputation, backward; vTrain's measured
@@ -112,6 +135,14 @@ _MEGATRON_PASS_S: Final = 0.8e-3
 passes of 1F1B (`benchmarks/fit_software.py`)."""
 _KERNEL_RATE_2021: Final = 0.92
 """Fitted to the fitted half of Megatron's steps of 2021: libraries of the A100's first year, against steps of 2022."""
+
+HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
+    "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),
+    "collective_launch": (0.15, 2, "vTrain on one node: what TP2 and TP4 add, 52 and 68 us a collective"),
+    "pass_host": (1.0, 2, "vTrain on one node: half of 2 and of 7 ms that a microbatch adds"),
+}
+"""Field of `HostFactors` -> how far above 1 its 95th percentile is, the groups of measurements, and their source. All
+of them are hosts of 2022: how much faster others are is not in it."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
@@ -128,7 +159,7 @@ _EAGER: Final = Runtime(
 """PyTorch without graphs. Fitted once, on the A100 hosts of 2022: taken for other hosts for want of measurements."""
 
 RUNTIMES: Final[dict[str, Runtime]] = {
-    "ideal": Runtime(),  # nothing between kernels takes time: what any software can at best reach
+    IDEAL: Runtime(),  # nothing between kernels takes time: what any software can at best reach
     # Narayanan et al. 2021 and Korthikanti et al. 2022: before flash attention; sends are batched and block
     "megatron-2021": replace(
         _EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False, kernel_rate=_KERNEL_RATE_2021
@@ -152,3 +183,16 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),
 }
 """What frameworks do, by name of the preset; the source of each value stands next to it."""
+
+
+def default_runtime(*, trains: bool, has_fused_attention: bool) -> str:
+    """Return the preset of a scenario that names none: what most people who train such a model run.
+
+    A forward pass has none: claims about serving are judged by what any software can at best reach.
+
+    >>> default_runtime(trains=True, has_fused_attention=True), default_runtime(trains=False, has_fused_attention=True)
+    ('megatron-core-2025', 'ideal')
+    """
+    if not trains:
+        return IDEAL
+    return "megatron-core-2025" if has_fused_attention else "megatron-2022"

@@ -57,7 +57,7 @@ def assumptions_of(scenario: Scenario, work: Work) -> list[Assumption]:
         found.append(Assumption("parallel.sp", mesh.sp, f"what the {mesh.convention.name} convention requires"))
     if not scenario.is_given("parallel.dp") and "DP" not in (spec.parallel.strategy or "").upper():
         found.append(Assumption("parallel.dp", mesh.dp, "what the other axes leave of the GPUs"))
-    found += [*_of_etp(scenario, work), *_of_context(scenario, work)]
+    found += [*_of_etp(scenario, work), *_of_context(scenario, work), *_of_fsdp(scenario, work)]
     if mesh.world < work.cluster.num_gpus:
         idle = work.cluster.num_gpus - mesh.world
         found.append(
@@ -147,10 +147,24 @@ def _of_context(scenario: Scenario, work: Work) -> list[Assumption]:
     return found
 
 
+def _of_fsdp(scenario: Scenario, work: Work) -> list[Assumption]:
+    """Return the shards of hybrid FSDP, where they were chosen, and over how many ranks they split experts."""
+    parallel, mesh, sharding = scenario.spec.parallel, work.mesh, work.sharding
+    if parallel.fsdp != "hybrid" or parallel.fsdp_shards is not None:
+        return []
+    why = "the replicas of a node"
+    if work.model.experts:
+        num_shards = sharding.num_shards(mesh.expert_dp_groups(0).shape[1])
+        why += f"; states of experts are split over {num_shards}" if num_shards > 1 else "; experts are whole"
+    return [Assumption("parallel.fsdp_shards", sharding.num_shards(mesh.dp_groups(0).shape[1]), why)]
+
+
 def _of_memory(work: Work) -> list[Assumption]:
     """Return the reserved memory of a device, and the device's capacity where the capacity has no source."""
-    device, reserved = work.cluster.device, reserved_bytes(work.mesh)
+    device, reserved = work.cluster.device, reserved_bytes(work.mesh, work.dispatcher_buffer_bytes)
     why = "a CUDA context, and NCCL's buffers for each axis with more than one rank; no part of the peak"
+    if work.dispatcher_buffer_bytes:
+        why = f"{why}; buffers of DeepEP"
     found = [Assumption("memory.reserved", f"{sum(reserved.values()) / 1e9:.3g} GB", why)]
     if device.memory_source is None:
         found.append(

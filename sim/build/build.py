@@ -175,6 +175,8 @@ def _build(scenario: Scenario) -> Built:
         context=context_of(scenario, cluster, model, mesh),
         runtime=runtime,
         profile=profile_of(scenario, cluster.device),
+        factors=spec.factors.of_kernels_and_links,
+        host_factors=spec.factors.of_host,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),

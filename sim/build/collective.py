@@ -87,6 +87,7 @@ def _build(scenario: Scenario) -> tuple[CollectiveWork, list[Assumption]]:
         else routing_of(scenario, cluster, ranks, shape=Shape(num_experts=tokens.experts, top_k=tokens.top_k)),
         seed=spec.seed,
         network=spec.network,
+        factors=spec.factors.of_kernels_and_links,
     )
     if tokens.experts:
         check_node_limit(scenario, cluster, ranks[None], experts=tokens.experts, top_k=tokens.top_k)

@@ -8,7 +8,7 @@ from sim.scenario.scenario import Scenario
 from topology.device import Device
 from workloads.formats import BF16, FP8_RECIPES, Formats
 from workloads.model import ModelSpec
-from workloads.runtime import DEFAULT_RUNTIME, RUNTIMES, Runtime
+from workloads.runtime import IDEAL, RUNTIMES, Runtime, default_runtime
 
 __all__ = [
     "check_dispatch",
@@ -34,18 +34,33 @@ def runtime_of(scenario: Scenario, *, num_chunks: int = 1) -> Runtime:
             value=list(given["graph_scope"]),
             hint="Write launch: cuda_graphs.",
         )
-    runtime = replace(RUNTIMES[section.preset], **given)
-    if section.preset == DEFAULT_RUNTIME or "overlap_p2p" in given or num_chunks > 1:
+    preset = preset_of(scenario)
+    runtime = replace(RUNTIMES[preset], **given)
+    if preset == IDEAL or "overlap_p2p" in given or num_chunks > 1:
         return runtime
     return replace(runtime, overlap_p2p=False)
 
 
+def preset_of(scenario: Scenario) -> str:
+    """Return the name of the runtime's preset: the one that is given, or the default of such work."""
+    spec = scenario.spec
+    if spec.runtime.preset is not None:
+        return spec.runtime.preset
+    is_fused = spec.model is None or spec.model.fused_attention is not False
+    is_fused = is_fused if spec.runtime.attention is None else spec.runtime.attention == "fused"
+    return default_runtime(trains=spec.workload.trains, has_fused_attention=is_fused)
+
+
 def runtime_assumptions(scenario: Scenario, work: Work) -> list[tuple[str, object, str]]:
     """Return what the preset of a runtime says that the scenario does not: key, value and reason."""
-    section, ideal = scenario.spec.runtime, Runtime()
+    section, ideal, preset = scenario.spec.runtime, Runtime(), preset_of(scenario)
     given = section.given()
-    return [
-        (f"runtime.{field.name.removesuffix('_s')}", _written(field.name, value), f"what preset {section.preset} does")
+    found: list[tuple[str, object, str]] = []
+    if section.preset is None:
+        why = "what most people train with" if work.kind.trains else "what any software can at best reach"
+        found.append(("runtime.preset", preset, why))
+    return found + [
+        (f"runtime.{field.name.removesuffix('_s')}", _written(field.name, value), f"what preset {preset} does")
         for field in fields(Runtime)
         if (value := getattr(work.runtime, field.name)) != getattr(ideal, field.name) and field.name not in given
     ]

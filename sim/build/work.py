@@ -19,6 +19,7 @@ from sim.errors import InvalidValueError, Remedy
 from sim.time import to_ns
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
+from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.context_parallel import ContextParallel
@@ -30,12 +31,13 @@ from workloads.memory import (
     Recompute,
     Sharding,
     StageParameters,
+    deepep_buffer_bytes,
 )
 from workloads.mesh import Mesh
 from workloads.model import ModelSpec
 from workloads.placement import PlacementRule
 from workloads.routing import ROUTINGS, RoutingSettings
-from workloads.runtime import Runtime
+from workloads.runtime import HostFactors, Runtime
 from workloads.schedules import (
     DEFAULT_CHUNK_ORDER,
     ChunkLayout,
@@ -97,6 +99,10 @@ class Work:
     """What the software does."""
     profile: DeviceProfile | None = None
     """Measured kernels of the device; None: the closed form of the device prices kernels."""
+    factors: Factors = MODEL_ITSELF
+    """What times of kernels and transfers are multiplied by."""
+    host_factors: HostFactors = field(default_factory=HostFactors)
+    """What times of the host are multiplied by."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
@@ -491,6 +497,14 @@ class Work:
         return self.model.experts > 0 and self.mesh.strategy.ep > 1 and is_sent
 
     @property
+    def dispatcher_buffer_bytes(self) -> int:
+        """Bytes of the buffers that the dispatcher keeps on every rank."""
+        if not (self.exchanges_tokens and self.network.all_to_all_algorithm.keeps_buffers):
+            return 0
+        num_sms = self.network.exchange_num_sms or 0
+        return deepep_buffer_bytes(2.0 * self.model.expert_hidden, self.mesh.strategy.ep, num_sms)
+
+    @property
     def runs_pairs(self) -> bool:
         """Whether forward and backward passes run at the same time."""
         if self.own_order is None:
@@ -617,6 +631,8 @@ class CollectiveWork:
     """Seed of the draws."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """How transfers are simulated."""
+    factors: Factors = MODEL_ITSELF
+    """What times of transfers are multiplied by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -137,6 +137,15 @@ def run(
             "--max-memory", metavar="SIZE", help='Refuse a simulation that would need more memory, such as "4 GB".'
         ),
     ] = None,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty", help="Give intervals over draws of fitted constants and seeds, and say what moves them."
+        ),
+    ] = False,
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="N", min=2, max=1000, help="Number of draws; without it 20.")
+    ] = None,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
 

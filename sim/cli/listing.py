@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import typer
 
@@ -105,7 +106,7 @@ def _models() -> list[Table]:
             model.layers,
             model.hidden,
             f"{model.experts} top-{model.top_k}" if model.experts else "dense",
-            f"{published.total} B" + (f" / {published.active} B" if published.active else ""),
+            f"{Decimal(published.total):f} B" + (f" / {published.active} B" if published.active else ""),
             "; ".join([published.source, *(COUNTED_OTHERWISE[way] for way in published.counts)]),
         ]
         for name, model in MODELS.items()

@@ -26,8 +26,12 @@ def run_command(
     jobs: int | None = None,
     max_events: int | None = None,
     max_memory: str | None = None,
+    uncertainty: bool = False,
+    samples: int | None = None,
 ) -> int:
     """Run a scenario and return the exit code."""
+    if samples is not None and not uncertainty:
+        raise InvalidValueError("--samples", "be given with --uncertainty", samples, "Add --uncertainty.")
     check_changes(changes, seed, trace)
     folder = output_folder(out, OUTPUT_NAMES)
     limits = Limits(max_events=max_events, max_memory_bytes=None if max_memory is None else _bytes(max_memory))
@@ -42,6 +46,16 @@ def run_command(
             pairs=folder is not None,
             on_progress=on_progress,
         )
+        if uncertainty:
+            from sim.studies.uncertainty import DEFAULT_SAMPLES, with_uncertainty  # noqa: PLC0415  # most runs draw nothing
+
+            result = with_uncertainty(
+                result,
+                num_samples=samples or DEFAULT_SAMPLES,
+                jobs=num_processes(jobs),
+                limits=limits,
+                on_progress=on_progress,
+            )
     data = result.to_dict()
     written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
     print_result(data, print_report, as_json=as_json, written=written, num_nodes=result.simulated.num_nodes)
@@ -49,7 +63,12 @@ def run_command(
 
 
 def validate_command(
-    targets: Sequence[str] = (), *, as_json: bool, out: str | None = None, jobs: int | None = None, worst: int = 0
+    targets: Sequence[str] = (),
+    *,
+    as_json: bool,
+    out: str | None = None,
+    jobs: int | None = None,
+    worst: int | None = None,
 ) -> int:
     """Compare validation cases with published figures, and return the exit code."""
     from sim.studies.validate import validate  # noqa: PLC0415  # `moesim run` does without
@@ -57,7 +76,7 @@ def validate_command(
     folder = output_folder(out, VALIDATION_NAMES)
     with show_progress() as on_progress:
         validation = validate(targets, jobs=num_processes(jobs), on_progress=on_progress)
-    data = validation.to_dict(num_worst=worst)
+    data = validation.to_dict(num_worst=worst or 0)
     written = {} if folder is None else write_validation(data, folder)
     print_result(data, print_validation, as_json=as_json, written=written)
     return 1 if validation.has_failed else 0

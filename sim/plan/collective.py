@@ -46,6 +46,7 @@ class CollectivePlan:
             network=work.network,
             is_random=True,
             sms=sms,
+            factors=work.factors,
         )
         self.costs.pairs.is_on = True  # one matrix, which is here anyway
         self.lane_ranks: NDArray[np.intp] = work.ranks.reshape(1, 1, -1)

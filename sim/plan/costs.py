@@ -10,6 +10,7 @@ from sim.plan.logs import LoadLog, PairLog
 from sim.plan.transfer_costs import TransferCosts, TransferSms, exchange_sms
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
+from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives.settings import ALL_TO_ALLS, DEFAULT_NETWORK, NetworkSettings
 
 __all__ = ["Costs"]
@@ -31,6 +32,7 @@ class Costs:
         rate: float = 1.0,
         sms: Mapping[str, TransferSms] | None = None,
         profile: DeviceProfile | None = None,
+        factors: Factors = MODEL_ITSELF,
     ) -> None:
         """Price what runs on `cluster`.
 
@@ -55,11 +57,14 @@ class Costs:
             asks for, as operation `all_to_all`.
         profile
             Measured kernels of the device; None: the closed form of the device.
+        factors
+            What times of kernels and transfers are multiplied by.
         """
         if sms is None:
             sms = exchange_sms(network)
         self.cluster = cluster
         self._fidelity = network.fidelity
+        self._factors = factors
         self.is_random = is_random
         self.kernels = KernelCosts(
             cluster.device,
@@ -70,12 +75,15 @@ class Costs:
             clock=clock,
             rate=rate,
             profile=profile,
+            factors=factors,
         )
         self.pairs = PairLog()
         """Bytes between every two ranks, where that log is switched on."""
         self.loads = LoadLog()
         """Tokens that experts computed, where that log is switched on."""
-        self.transfers = TransferCosts(cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs)
+        self.transfers = TransferCosts(
+            cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs, factors=factors
+        )
         self.gathers = GatherCosts(self.transfers, self.pairs)
         self.exchanges = ExchangeCosts(
             cluster,
@@ -84,6 +92,7 @@ class Costs:
             is_random=is_random,
             sms=sms.get("all_to_all"),
             pairs=self.pairs,
+            factors=factors,
         )
         self.num_sms = cluster.device.num_sms if sms else None
         """SMs of a rank, where transfers take some; None where none does."""
@@ -91,4 +100,10 @@ class Costs:
     @cached_property
     def head_exchanges(self) -> ExchangeCosts:
         """Prices of the all-to-alls of context parallelism, which are NCCL's, whatever dispatch and combine are."""
-        return ExchangeCosts(self.cluster, algorithm=ALL_TO_ALLS["direct"], fidelity=self._fidelity, pairs=self.pairs)
+        return ExchangeCosts(
+            self.cluster,
+            algorithm=ALL_TO_ALLS["direct"],
+            fidelity=self._fidelity,
+            pairs=self.pairs,
+            factors=self._factors,
+        )

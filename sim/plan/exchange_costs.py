@@ -27,6 +27,7 @@ from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import FlowLinks, LinkLoad
 from topology.pairs import PairSums
+from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives.node_relay import relayed
 from workloads.collectives.settings import AllToAll
 
@@ -58,18 +59,21 @@ class ExchangeCosts:
         is_random: bool = False,
         sms: TransferSms | None = None,
         pairs: PairLog | None = None,
+        factors: Factors = MODEL_ITSELF,
     ) -> None:
         """Run all-to-alls by `algorithm`; under `is_random` none comes twice; `sms` are those that it takes.
 
-        Who sends what to whom is noted in `pairs`.
+        Who sends what to whom is noted in `pairs`; times are multiplied by `factors`.
         """
         self.cluster = cluster
-        self.pricing = Pricing(cluster)
+        self.pricing = Pricing(cluster, factors.of_exchanges)
+        self._factor = factors.all_to_all
         self.pairs = PairLog() if pairs is None else pairs
         self.protocol = self.pricing.only_protocol(algorithm.protocol)
         self._overhead = self.pricing.overhead(self.protocol)
         self._reached = self.pricing.reached(self.protocol)
-        self._fidelity, self._is_random, self._sms = fidelity, is_random, sms
+        self._fidelity, self._is_random = fidelity, is_random
+        self._sms = None if sms is None else sms.slowed(self._factor)
         self._known: dict[tuple[object, ...], tuple[Transfer, Transfer]] = {}
         self._even: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
 
@@ -138,8 +142,8 @@ class ExchangeCosts:
                     sms,
                     alone_ns=_alone_ns(alone_s, rank_bytes[i], sms),
                     even_ns=even_ns[i][direction],
-                    own_s=own_s[i] + direction * self.protocol.combine_latency_s,
-                    chain_s=sums.latency_s[i] if chain_s is None else chain_s,
+                    own_s=own_s[i] + direction * self.protocol.combine_latency_s * self._factor,
+                    chain_s=self._factor * (sums.latency_s[i] if chain_s is None else chain_s),
                     flows=flows[i][direction],
                     ranks=group_ranks,
                     group=group,
@@ -168,7 +172,8 @@ class ExchangeCosts:
         """Return what a call takes beyond the time that its busiest link needs."""
         nodes = self.cluster.node_of(ranks)
         tier = self.protocol.between if (nodes != nodes[0]).any() else self.protocol.inside
-        return self.protocol.base_latency_s + tier.call_s(alone_ns / 1e9 + own_s) + own_s
+        factor = self._factor  # of bytes as well, so that the sizes at which small messages end stay where they are
+        return factor * (self.protocol.base_latency_s + tier.call_s((alone_ns / 1e9 + own_s) / factor)) + own_s
 
     def _own_copies_s(self, senders: Ranks, group_ranks: Ranks, byte_matrices: FloatArray) -> list[float]:
         """Return how long the busiest rank copies what it keeps, for each matrix: none where several nodes exchange."""

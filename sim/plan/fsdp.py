@@ -6,7 +6,7 @@ A unit is a layer, or what stands outside of layers: embedding and output head, 
 
     before unit k     wait for its gather; start the gather of unit k + 1, which runs next to unit k
     after unit k      B, or W where it is split off: start the reduce-scatter of its gradients
-    after the last B  HSDP: start the all-reduce of the unit's share between the instances
+    after its last B  HSDP: start the all-reduce of the unit's share between the instances (its last W, where split off)
     before Adam       wait for the last reduction
 
 Gathers run one after another on a stream, reductions on another. The root is gathered by the forward pass alone. A
@@ -16,21 +16,24 @@ Assumptions
 -----------
 The first gather of a pass is not started in the pass before it: pessimistic by at most one gather of embedding or head,
 and of a layer where a stage has neither. Gradients are added to those of earlier microbatches in no time: optimistic.
+HSDP's all-reduce waits for the last microbatch, PyTorch's `set_requires_all_reduce`: optimistic where a script does not
+call that, for PyTorch then all-reduces in every microbatch.
 
 References
 ----------
 Zhao et al., "PyTorch FSDP: experiences on scaling fully sharded data parallel", 2023, section 3.3 (overlap, prefetch).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 from sim.build.work import Work
 from sim.plan.gradients import GradientLowering
 from sim.plan.ops import NO_LAYER, AwaitStream, Collective, Compute, LanePosition, Op
 from workloads.memory import Fsdp
-from workloads.schedules import Pass
+from workloads.schedules import Pass, PipelineOrder, passes_of
 
 __all__ = ["FsdpLowering"]
 
@@ -40,8 +43,9 @@ _GATHER, _REDUCE = "fsdp_gather", "fsdp_reduce"
 class FsdpLowering:
     """Puts the exchanges of FSDP around the ops of passes."""
 
-    def __init__(self, work: Work, fsdp: Fsdp, gradients: GradientLowering) -> None:
-        self._work, self._fsdp, self._gradients = work, fsdp, gradients
+    def __init__(self, work: Work, fsdp: Fsdp, gradients: GradientLowering, order: Callable[[], PipelineOrder]) -> None:
+        self._work, self._fsdp, self._gradients, self._order = work, fsdp, gradients, order
+        self._last_passes = cache(self._find_last_passes)
 
     def around(
         self, position: LanePosition, pass_: Pass, ops: Sequence[Op], *, is_split: bool, lanes: Sequence[int]
@@ -76,9 +80,9 @@ class FsdpLowering:
                 result.append(AwaitStream(stream=_GATHER, layer=unit))
                 result += exchange("all_gather", next_of[unit], _GATHER) if unit in next_of else []
             result.append(op)
-            if last[unit] == i and self._reduces(pass_, unit, model_chunk, is_split=is_split):
+            if last[unit] == i and self._reduces(position.stage, pass_, unit, model_chunk, is_split=is_split):
                 result += exchange("reduce_scatter", unit, _REDUCE)
-                if self._fsdp.num_instances > 1 and self._is_last(pass_):
+                if self._fsdp.num_instances > 1 and pass_ in self._last_passes(position.stage):
                     result += exchange("all_reduce", unit, _REDUCE)
         return tuple(result)
 
@@ -94,10 +98,10 @@ class FsdpLowering:
             return self._fsdp.reshards_after_forward and unit != NO_LAYER
         return pass_.kind == "F"
 
-    def _reduces(self, pass_: Pass, unit: int, model_chunk: int, *, is_split: bool) -> bool:
+    def _reduces(self, stage: int, pass_: Pass, unit: int, model_chunk: int, *, is_split: bool) -> bool:
         """Whether a pass reduces the gradients of a unit."""
         work = self._work
-        if not (self._fsdp.reduces_every_microbatch or self._is_last(pass_)):
+        if not (self._fsdp.reduces_every_microbatch or pass_ in self._last_passes(stage)):
             return False
         if pass_.kind == "W" or (pass_.kind == "B" and not is_split):
             return True
@@ -105,9 +109,14 @@ class FsdpLowering:
         makes_embedding = model_chunk == work.embedding_chunk != work.head_chunk
         return pass_.kind == "B" and unit == NO_LAYER and makes_embedding
 
-    def _is_last(self, pass_: Pass) -> bool:
-        """Whether a pass works on the last microbatch."""
-        return pass_.microbatch == self._work.num_microbatches - 1
+    def _find_last_passes(self, stage: int) -> frozenset[Pass]:
+        """Return the last pass of each chunk of a stage that makes gradients, and the last B whose W is split off."""
+        order, last = self._order(), dict[tuple[str, int], Pass]()
+        for pass_ in (pass_ for step in order.order[stage] for pass_ in passes_of(step)):
+            if pass_.kind != "F":
+                is_split = pass_.kind == "B" and order.is_split(stage, pass_)
+                last["B" if is_split else "W", pass_.chunk] = pass_
+        return frozenset(last.values())
 
 
 def _of_pass(op: Collective, pass_: Pass, operation: str, stream: str) -> Collective:

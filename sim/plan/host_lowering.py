@@ -37,11 +37,11 @@ class HostLowering:
     """Adds the host's work to the ops of passes."""
 
     def __init__(self, work: Work) -> None:
-        runtime = work.runtime
+        runtime, factors = work.runtime, work.host_factors
         self._work = work
-        self._kernel_ns, self._collective_ns, self._pass_ns = map(
-            to_ns, (runtime.kernel_launch_s, runtime.collective_launch_s, runtime.pass_host_s)
-        )
+        self._kernel_ns = to_ns(runtime.kernel_launch_s * factors.kernel_launch)
+        self._collective_ns = to_ns(runtime.collective_launch_s * factors.collective_launch)
+        self._pass_ns = to_ns(runtime.pass_host_s * factors.pass_host)
         self._scope = frozenset(runtime.graph_scope if runtime.launch == "cuda_graphs" else ())
         self._issued: dict[tuple[Op, tuple[bool, ...], bool], Op] = {}
 

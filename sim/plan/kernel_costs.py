@@ -15,6 +15,7 @@ from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
 from topology.device import OUTPUT_BYTES, Device
 from topology.profiles import DeviceProfile
+from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.kernels import STREAMED_IN_TRAINING, Attention, Gemm, GroupedGemm, Kernel, Memory, Scan
 
 __all__ = ["Block", "KernelCosts", "makes_weight_gradient"]
@@ -41,6 +42,7 @@ class KernelCosts:
         clock: float = 1.0,
         rate: float = 1.0,
         profile: DeviceProfile | None = None,
+        factors: Factors = MODEL_ITSELF,
     ) -> None:
         """Price kernels on `device`.
 
@@ -61,11 +63,14 @@ class KernelCosts:
             Rate of all kernels over the measured ones.
         profile
             Measured kernels of the device, which price what they have; None: the closed form prices all kernels.
+        factors
+            What times are multiplied by.
         """
         trains = gradient_bytes is not None
         self.measured = None if profile is None else MeasuredCosts(profile, dtype=dtype, trains=trains)
         """Prices of the profile, where there is one."""
         self._device = device
+        self._factors = factors
         self._dtype = dtype
         self._trains = trains
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
@@ -192,23 +197,35 @@ class KernelCosts:
         time_s: float | NDArray[np.float64] | None
         if isinstance(kernel, GroupedGemm) and _has_one_expert(kernel.tokens):
             return self._one_expert_ns(kernel)
+        if isinstance(kernel, GroupedGemm):
+            return to_ns_array(self._grouped_s(kernel, kernel.tokens))
         time_s = None if self.measured is None else self.measured.time_s(kernel)
+        factor = self._factor(kernel, is_measured=time_s is not None)
         if time_s is not None:
             pass
         elif isinstance(kernel, Gemm):
             time_s = self._gemm_s(kernel)
-        elif isinstance(kernel, GroupedGemm):
-            time_s = self._grouped_s(kernel, kernel.tokens)
         elif isinstance(kernel, (Attention, Scan)):
             time_s = device.attention_time_s(kernel.flops, kernel.num_bytes, backward=kernel.is_backward, dtype=dtype)
         else:
             is_streamed = self._trains and kernel.operation in STREAMED_IN_TRAINING
             time_s = device.memory_time_s(kernel.num_bytes, operation=None if is_streamed else kernel.operation)
-        times_s = np.asarray(time_s, dtype=float)
+        times_s = np.asarray(time_s, dtype=float) * factor
         if self._adds_apart and isinstance(kernel, Gemm) and kernel.weight_gradient:
             times_s = times_s + device.memory_time_s((OUTPUT_BYTES + self._sum_bytes) * kernel.m * kernel.n)
         times_s = times_s / (self._rate if isinstance(kernel, Memory) else self._rate * self._clock)
         return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
+
+    def _factor(self, kernel: Kernel, *, is_measured: bool) -> float:
+        """Return what the time of a kernel is multiplied by."""
+        factors = self._factors
+        if isinstance(kernel, Memory):
+            return factors.memory_bound
+        if not is_measured:
+            return factors.closed_form
+        if isinstance(kernel, Gemm):
+            return factors.gemm
+        return factors.grouped_gemm if isinstance(kernel, GroupedGemm) else factors.attention
 
     def _gemm_s(self, kernel: Gemm) -> float:
         """Return the time of a product; several of one shape are a grouped product, each with its own factors."""
@@ -221,13 +238,16 @@ class KernelCosts:
 
     def _grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         measured_s = None if self.measured is None else self.measured.grouped_s(kernel, tokens)
+        factor = self._factor(kernel, is_measured=measured_s is not None)
         if measured_s is not None:
-            return measured_s
+            return measured_s * factor
         device, dtype = self._device, kernel.dtype or self._dtype
         if kernel.weight_gradient:
             sums = self._sum_bytes
-            return device.grouped_weight_gradient_time_s(tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums)
-        return device.grouped_gemm_time_s(tokens, kernel.n, kernel.k, dtype=dtype)
+            return factor * device.grouped_weight_gradient_time_s(
+                tokens, kernel.n, kernel.k, dtype=dtype, output_bytes=sums
+            )
+        return factor * device.grouped_gemm_time_s(tokens, kernel.n, kernel.k, dtype=dtype)
 
     def _one_expert_ns(self, kernel: GroupedGemm) -> NDArray[np.int64]:
         """Return the time where each rank has one expert: by its tokens, from a table of all counts so far."""

@@ -66,7 +66,7 @@ class Lowering:
         """Lower `work` at `costs`.
 
         Where some lanes run for others, `running_lanes` returns those that run. `order` returns the steps of all
-        stages: where exchanges of gradients overlap with passes, the first and last passes must be known.
+        stages: where exchanges of gradients overlap with passes, as FSDP's do, the first and last passes must be known.
         """
         self.work, self.costs = work, costs
         self._running_lanes = running_lanes or partial(range, work.mesh.num_lanes)
@@ -74,7 +74,11 @@ class Lowering:
         self.layers = LayerLowering(work, costs, self.router)
         self.gradients = GradientLowering(work, costs)
         self.overlap = None if order is None else GradientOverlap(work, self.gradients, order)
-        self._fsdp = None if work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients)
+        if work.fsdp is not None and order is None:
+            raise TypeError("lowering of a work with FSDP needs the order of its passes")
+        self._fsdp = (
+            None if order is None or work.fsdp is None else FsdpLowering(work, work.fsdp, self.gradients, order)
+        )
         self._host = HostLowering(work) if work.runtime.has_host else None
         self.expert_replicas = ExpertReplicas(work, costs, self.router)
         self._passes: dict[tuple[LanePosition, str, int, bool], tuple[Op, ...]] = {}
@@ -138,8 +142,11 @@ class Lowering:
         return tuple(self._taking(op, num_sms) if isinstance(op, Collective) and op.stream else op for op in ops)
 
     def _taking(self, op: Collective, num_sms: int) -> Collective:
-        if op.kind not in _NCCL_KINDS or not op.transfers or op.transfers[0].num_sms:
+        is_exchange = op.kind in _EXCHANGE_KINDS and self.work.network.all_to_all_algorithm.is_of_nccl
+        if not (op.kind in _NCCL_KINDS or is_exchange) or not op.transfers or op.transfers[0].num_sms:
             return op
+        if is_exchange and not self.work.has_balanced_routing:  # each is there once or twice: do not keep it
+            return replace(op, transfers=tuple(replace(transfer, num_sms=num_sms) for transfer in op.transfers))
         if op not in self._taking_sms:
             self._taking_sms[op] = replace(op, transfers=tuple(map(self._slowing(num_sms), op.transfers)))
         return self._taking_sms[op]

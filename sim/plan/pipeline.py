@@ -56,6 +56,7 @@ class PipelinePlan:
             network=work.network,
             is_random=not work.has_balanced_routing,
             profile=work.profile,
+            factors=work.factors,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
             fused_wgrad=work.runtime.fused_wgrad,
             rate=work.runtime.kernel_rate,

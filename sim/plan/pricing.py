@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from topology.cluster import Cluster
 from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, simple_rate, tuner_of
+from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives import Exchange, Step
 
 __all__ = ["Pricing"]
@@ -39,8 +40,11 @@ _LEAST_USE = 0.1
 class Pricing:
     """Protocols on the links of one cluster."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, factors: Factors = MODEL_ITSELF) -> None:
+        """Price on the links of `cluster`; latencies and times of bytes are multiplied by `factors`."""
         self.cluster = cluster
+        self._latency_factors = {INSIDE: factors.latency_in_node, BETWEEN: factors.latency_across_nodes}
+        self._byte_factors = {INSIDE: factors.byte_time_in_node, BETWEEN: factors.byte_time_across_nodes}
         known: dict[str, list[Protocol]] = {}
         for protocol in cluster.protocols:
             known.setdefault(protocol.algorithm, []).append(protocol)
@@ -130,11 +134,15 @@ class Pricing:
         """
         if not exchange.steps:
             return 0.0
-        chain_s = sum(step.count * self._message_s(step, protocol) for step in exchange.steps)
+        tiers = [self._tier_of_step(step) for step in exchange.steps]
+        chain_s = sum(
+            self._latency_factors[tier] * step.count * self._message_s(step, protocol, tier)
+            for step, tier in zip(exchange.steps, tiers, strict=True)
+        )
         chain_s = max(0.0, chain_s - protocol.hidden_share * alone_s)
         loop_bytes, rank_bytes = protocol.loop_bytes_per_rank, exchange.looped_bytes_per_rank
         fill_s = alone_s * min(1.0, loop_bytes / rank_bytes) if rank_bytes else 0.0
-        return protocol.base_latency_s + chain_s + fill_s
+        return self._latency_factors[max(tiers)] * protocol.base_latency_s + chain_s + fill_s
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -150,13 +158,17 @@ class Pricing:
             if data["kind"] == "nvlink" and a in rank and b in rank
         } or None
 
-    def _message_s(self, step: Step, protocol: Protocol) -> float:
-        path_s = self.cluster.longest_latency_s(step.src, step.dst)
+    def _tier_of_step(self, step: Step) -> int:
+        """Return the tier of the slowest message of a step: between nodes, if one leaves its node."""
         leaves_node = bool((self.cluster.node_of(step.src) != self.cluster.node_of(step.dst)).any())
-        tier = protocol.between if leaves_node else protocol.inside
+        return BETWEEN if leaves_node else INSIDE
+
+    def _message_s(self, step: Step, protocol: Protocol, number: int) -> float:
+        path_s = self.cluster.longest_latency_s(step.src, step.dst)
+        tier = protocol.between if number == BETWEEN else protocol.inside
         if tier.hop_latency_s is None:
             return path_s
-        return tier.hop_latency_s + max(0.0, path_s - self._nearest_s(BETWEEN if leaves_node else INSIDE))
+        return tier.hop_latency_s + max(0.0, path_s - self._nearest_s(number))
 
     def _nearest_s(self, tier: int) -> float:
         """Return the latency of the shortest path of a tier, looked for from the first node that has one."""
@@ -203,6 +215,7 @@ class Pricing:
                     reached[of_tier], tier.efficiency * self.cluster.nominal_bytes_per_s[of_tier]
                 )
             reached[of_tier] = np.minimum(reached[of_tier], tier.most_bytes_per_s)
+            reached[of_tier] = np.minimum(capacity[of_tier], reached[of_tier] / self._byte_factors[number])
         reached[self._tiers == INSIDE] /= 1.0 + ends
         overhead = np.divide(capacity, reached, out=np.ones_like(capacity), where=reached > 0)
         return None if (overhead <= 1.0 + _ROUNDING).all() else overhead

@@ -36,6 +36,7 @@ from topology.cluster import Cluster
 from topology.links import LinkLoad
 from topology.presets.fitted import SM_RATES
 from topology.presets.protocols import Protocol
+from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives import COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
 from workloads.collectives.settings import NetworkSettings
 
@@ -67,6 +68,15 @@ class TransferSms:
         if self.across_bytes_per_s is None or (nodes == nodes[0]).all():
             return self
         return replace(self, bytes_per_s=self.across_bytes_per_s)
+
+    def slowed(self, factor: float) -> "TransferSms":
+        """Return the SMs where each byte takes `factor` times as long."""
+        across = self.across_bytes_per_s
+        return replace(
+            self,
+            bytes_per_s=self.bytes_per_s / factor,
+            across_bytes_per_s=None if across is None else across / factor,
+        )
 
     def min_time_s(self, rank_bytes: float) -> float:
         """Return the time that they need for the bytes of the busiest rank.
@@ -111,13 +121,14 @@ class TransferCosts:
         all_reduce: str = "auto",
         sms: Mapping[str, TransferSms] | None = None,
         pairs: PairLog | None = None,
+        factors: Factors = MODEL_ITSELF,
     ) -> None:
         """Run all-reduces by the algorithm `all_reduce`; `sms` are those of each operation that takes some.
 
-        Who sends what to whom is noted in `pairs`.
+        Who sends what to whom is noted in `pairs`; times are multiplied by `factors`.
         """
         self.cluster = cluster
-        self.pricing = Pricing(cluster)
+        self.pricing = Pricing(cluster, factors)
         self.pairs = PairLog() if pairs is None else pairs
         self.choices: dict[tuple[str, int, float, str, str], Choice] = {}
         self._all_reduce = all_reduce

@@ -9,5 +9,6 @@ Contents
 - `sim.results.metrics`: throughput, latency, bubble, FLOP use.
 - `sim.results.memory`: the peak per GPU, when, where and from what.
 - `sim.results.claims`: verdicts on a document's claims.
+- `sim.results.uncertainty`: intervals of figures and claims, and what moves them.
 - `sim.results.catalog`: every name that a claim may use as its metric; `quantities`: numbers for people.
 """

@@ -48,6 +48,7 @@ CATALOG: dict[str, Metric] = {
         model_flops_per_s_per_gpu | FLOP/s | model FLOPs over the step time and all GPUs
         exposed_communication_s | s | communication on the path, latency and contention included
         exposed_communication_fraction | ratio | the same over the step time
+        uncovered_s | s | a pass open and no kernel of the stage running, mean over stages
         exposed_tp_s | s | tensor-parallel collectives on the path
         exposed_tp_fraction | ratio | the same over the step time
         exposed_ep_s | s | dispatch and combine of experts on the path

@@ -5,6 +5,8 @@ Model
     exposed time of a transfer on a stream = its time within the waits of its lane for streams
 
 The rest of it runs next to what the lane does and is in no account.
+
+    uncovered time of a lane = time in which one of its passes is open less that in which a kernel of its own runs
 """
 
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import Trace
 
-__all__ = ["Pieces", "cut_to", "exposed_pieces"]
+__all__ = ["Pieces", "cut_to", "exposed_pieces", "uncovered_ns"]
 
 IntArray = NDArray[np.int64]
 
@@ -53,3 +55,28 @@ def exposed_pieces(trace: Trace, stage: int, lane: int) -> Pieces:
     lows = begins_ns[[0, *opens]] if waits.size else begins_ns
     highs = reached_ns[[*(opens - 1), -1]] if waits.size else reached_ns
     return cut_to(Pieces(transfers, start_ns[transfers], end_ns[transfers]), lows, highs)
+
+
+def uncovered_ns(trace: Trace) -> float:
+    """Return the time in which a pass is open and no kernel runs, as profilers show it: mean over stages and lanes."""
+    total = sum(
+        count
+        * (
+            _covered_ns(trace, trace.rows("pass", stage=stage, lane=lane))
+            - _covered_ns(trace, trace.rows("compute", stage=stage, lane=lane))
+        )
+        for stage in range(trace.num_stages)
+        for lane, count in trace.num_of.items()
+    )
+    return total / (trace.num_stages * sum(trace.num_of.values()))
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _covered_ns(trace: Trace, rows: NDArray[np.intp]) -> int:
+    """Return the time in which one of some rows runs at least."""
+    order = np.argsort(trace.ints("start_ns")[rows], kind="stable")
+    start_ns, end_ns = trace.ints("start_ns")[rows][order], trace.ints("end_ns")[rows][order]
+    reached_ns = np.concatenate([[trace.start_ns], np.maximum.accumulate(end_ns)])[:-1]
+    return int(np.maximum(0, end_ns - np.maximum(start_ns, reached_ns)).sum())

@@ -10,6 +10,7 @@ Model
     steady_tokens_per_s   slope over batches: tokens of all but the first / (end of the last batch - end of the first)
     bubble_fraction       no pass open and not computing for others, over the step time, mean over stages
     stall_fraction        pass open, own compute idle: transfers, latency, contention, imbalance, waiting
+    uncovered_s           a pass open and no kernel running, whatever the path is: what a profiler calls exposed
     foreign_fraction      computing for other stages
     mfu                   model FLOPs / (step time * peak of all GPUs); attention counted in full, as Megatron does,
                           and experts by the copies that are not dropped
@@ -30,6 +31,7 @@ import numpy as np
 
 from sim.engine.trace import Trace
 from sim.results.accounts import COMPUTE_CATEGORIES
+from sim.results.exposed import uncovered_ns
 from sim.results.path import exposed_communication_ns
 
 __all__ = ["RunQuantities", "metrics_of", "stage_compute_max_over_mean"]
@@ -96,6 +98,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], quantities: RunQua
         "model_flops_per_s_per_gpu": quantities.model_flops / step_s / quantities.num_gpus,
         "exposed_communication_s": sum(exposed.values()) / 1e9,
         "exposed_communication_fraction": sum(exposed.values()) / trace.step_ns,
+        "uncovered_s": uncovered_ns(trace) / 1e9,
         "exposed_tp_s": exposed["tp"] / 1e9,
         "exposed_tp_fraction": exposed["tp"] / trace.step_ns,
         "exposed_ep_s": (exposed["ep_dispatch"] + exposed["ep_combine"]) / 1e9,

@@ -118,7 +118,7 @@ def _memory(work: Work, run: Run) -> dict[str, object]:
         run.trace,
         [stage_memory(work, stage, skew=skews.get(stage, (1, 1))) for stage in stages],
         capacity_bytes=work.cluster.device.memory_bytes,
-        reserved_bytes=reserved_bytes(work.mesh),
+        reserved_bytes=reserved_bytes(work.mesh, work.dispatcher_buffer_bytes),
         microbatches=work.microbatches,
         expert_tokens=run.tokens_received,
         sent_tokens=run.tokens_sent,

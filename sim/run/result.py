@@ -9,6 +9,7 @@ from typing import Any
 from sim.engine.trace import Trace
 from sim.results.catalog import CATALOG, resolve_metric
 from sim.results.claims import Outcome, Verdict
+from sim.results.uncertainty import Uncertainty
 from sim.run.scenario_run import Simulated
 from sim.scenario.scenario import Scenario
 
@@ -31,7 +32,9 @@ class Result:
     findings: list[str]
     """Sentences on findings that no claim is about."""
     num_runs: int
-    """Simulations in all: the scenario, its alternatives, rivals, seeds and probes."""
+    """Simulations in all: the scenario, its alternatives, rivals, seeds, probes and draws."""
+    uncertainty: Uncertainty | None = None
+    """Intervals over draws of fitted constants; None where none were drawn."""
 
     @property
     def trace(self) -> Trace:
@@ -89,7 +92,8 @@ class Result:
                 "links": self._links(),
                 "collectives": [choice._asdict() for choice in simulated.choices],
                 "bounds": self._bounds(),
-                "claims": [{**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims],
+                "claims": self._claims(),
+                **({} if self.uncertainty is None else {"uncertainty": self.uncertainty.to_dict()}),
                 "engine": self._engine(),
             }.items()
         }
@@ -105,6 +109,18 @@ class Result:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False, ensure_ascii=False)
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _claims(self) -> list[dict[str, Any]]:
+        """Return the claims, with intervals over draws of constants where there are some."""
+        claims: list[dict[str, Any]] = [
+            {**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims
+        ]
+        if self.uncertainty is not None:
+            for claim, sure in zip(claims, self.uncertainty.claims, strict=True):
+                claim.update(sure.to_dict())
+                for outcome, interval in zip(claim["alternatives"], sure.alternatives, strict=False):
+                    outcome["interval"] = None if interval is None else list(interval)
+        return claims
 
     def _rests_on(self, verdict: Verdict) -> list[str]:
         """Return the keys of the assumptions that a verdict rests on: a mesh knows nothing of the work."""

@@ -28,6 +28,7 @@ __all__ = [
     "Bytes",
     "Count",
     "Efficiency",
+    "Factor",
     "Flag",
     "FlopRate",
     "Ident",
@@ -382,6 +383,8 @@ Seconds = Annotated[float, _checked("s", positive=False)]
 """A time, in seconds, 0 allowed."""
 Ratio = Annotated[float, Field(ge=0), BeforeValidator(_number(0, None, "a number of at least 0"))]
 """A bare number of at least 0."""
+Factor = Annotated[float, Field(ge=0.01, le=100), BeforeValidator(_number(0.01, 100, "a bare number from 0.01 to 100"))]
+"""What a time is multiplied by."""
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number(0, 1, "a number from 0 to 1"))]
 """A part of a whole: from 0 to 1."""
 Efficiency = Annotated[

@@ -132,8 +132,9 @@ def _load(
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
-    named = [changes.get("profile"), None if trace is None else str(trace)]
-    given = frozenset(name for name in named if isinstance(name, str) and _look(Path(name))[0])
+    profile = changes.get("profile")  # one that is not here may be in the scenario's folder
+    given = frozenset([profile] if isinstance(profile, str) and _look(Path(profile))[0] else [])
+    given |= frozenset([] if trace is None else [str(trace)])
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths), given_files=given)
     scenario = _with_table(Scenario.validated(raw, places, changes=changes))
     if not overrides and trace is None:

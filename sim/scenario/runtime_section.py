@@ -1,16 +1,26 @@
-"""`runtime:` of a scenario: what the software does while the model runs."""
+"""`runtime:` of a scenario, what the software does while the model runs, and `factors:` of the times of all parts."""
 
+from dataclasses import fields
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Seconds, name_of
+from sim.scenario.fields import Factor, Seconds, name_of
 from sim.scenario.sections import DerivedSection, keys_from
+from topology.uncertainty import Factors
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
-from workloads.runtime import ATTENTIONS, DEFAULT_RUNTIME, DISPATCHERS, GRAPH_SCOPES, LAUNCHES, RUNTIMES, Runtime
+from workloads.runtime import (
+    ATTENTIONS,
+    DISPATCHERS,
+    GRAPH_SCOPES,
+    LAUNCHES,
+    RUNTIMES,
+    HostFactors,
+    Runtime,
+)
 
-__all__ = ["RuntimeSection"]
+__all__ = ["FactorsSection", "RuntimeSection"]
 
 
 _SECONDS = {"kernel_launch": "kernel_launch_s", "collective_launch": "collective_launch_s", "pass_host": "pass_host_s"}
@@ -44,8 +54,9 @@ def _scopes(value: object) -> object:
 class RuntimeSection(DerivedSection):
     """What the software does: a preset, and whatever differs from it."""
 
-    preset: Annotated[str, name_of(lambda: RUNTIMES)] = DEFAULT_RUNTIME
-    """Framework and version that fill the keys which are not given."""
+    preset: Annotated[str, name_of(lambda: RUNTIMES)] | None = None
+    """Framework and version that fill the keys which are not given. Default: megatron-core-2025 in training,
+    megatron-2022 if attention is unfused there; ideal for a forward pass."""
     kernel_launch: Seconds | None = None
     """Time of the host for each kernel that is modelled, with the Python around it. Default: 0."""
     collective_launch: Seconds | None = None
@@ -63,3 +74,24 @@ class RuntimeSection(DerivedSection):
         """
         values = self.values_of(Runtime) | {field: getattr(self, key) for key, field in _SECONDS.items()}
         return {key: value for key, value in values.items() if value is not None}
+
+
+def _checks(source: type[Any]) -> dict[str, Any]:
+    """Return the check of each key that is a factor."""
+    return {field.name: Factor for field in fields(source)}
+
+
+@keys_from(HostFactors, section="factors", **_checks(HostFactors))
+@keys_from(Factors, section="factors", **_checks(Factors))
+class FactorsSection(DerivedSection):
+    """What times that the model makes are multiplied by; 1 is the model's own figure."""
+
+    @property
+    def of_kernels_and_links(self) -> Factors:
+        """The factors of kernels and transfers."""
+        return Factors(**self.values_of(Factors))
+
+    @property
+    def of_host(self) -> HostFactors:
+        """The factors of the host's times."""
+        return HostFactors(**self.values_of(HostFactors))

@@ -30,9 +30,10 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
-from sim.scenario.runtime_section import RuntimeSection
+from sim.scenario.runtime_section import FactorsSection, RuntimeSection
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
+from topology.uncertainty import LINK_FACTORS
 from workloads.collectives import AUTO, OPERATIONS, algorithm_names, algorithms_for
 from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
@@ -73,6 +74,8 @@ class ScenarioSpec(Section):
     profile: str | None = None
     """CSV file of measured kernels of the device, in the scenario's folder; none: a closed form prices all kernels;
     null: the measured kernels that come with the program, for devices that have some."""
+    factors: FactorsSection = FactorsSection()
+    """What times that the model makes are multiplied by, such as a draw of `moesim run --uncertainty`."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1
@@ -147,6 +150,9 @@ class ScenarioSpec(Section):
     def _check_collective(self, workload: CollectiveWorkload) -> None:
         """Check that a collective has the fields of a model it needs and no others."""
         self._check_network_of(workload.op)
+        for key in sorted(self.factors.model_fields_set - set(LINK_FACTORS)):
+            rule, hint = "be left out with workload.kind collective", f"It has {', '.join(LINK_FACTORS)} only."
+            raise InvalidValueError(("factors", key), rule=rule, value=getattr(self.factors, key), hint=hint)
         if workload.tokens is None:
             for section in sorted({"model", "routing"} & self.model_fields_set):
                 rule, hint = "be left out when workload.bytes is given", "Remove it, or give workload.tokens instead."
@@ -202,7 +208,7 @@ class ScenarioSpec(Section):
         for key in ("fsdp_shards", "fsdp_reshard_after_forward", "fsdp_reduce_every_microbatch"):
             kinds = needed.get(key, ("full", "hybrid"))
             if key in parallel.model_fields_set and getattr(parallel, key) is not None and fsdp not in kinds:
-                rule, hint = f"be left out with parallel.fsdp {fsdp}", f"Write parallel.fsdp: {kinds[-1]}."
+                rule, hint = f"be left out with parallel.fsdp {fsdp}", f"Write parallel.fsdp: {' or '.join(kinds)}."
                 raise InvalidValueError(("parallel", key), rule, getattr(parallel, key), hint)
 
     def _check_modules(self) -> None:

@@ -116,7 +116,17 @@ class PassesWorkload(_Workload):
     """A pipeline of passes whose durations are given; no model and no cluster."""
 
     required_sections = ("parallel",)
-    foreign_sections = ("cluster", "model", "routing", "placement", "network", "runtime", "profile", "stress")
+    foreign_sections = (
+        "cluster",
+        "model",
+        "routing",
+        "placement",
+        "network",
+        "runtime",
+        "profile",
+        "factors",
+        "stress",
+    )
     has_backward = True
 
     kind: Literal["passes"]

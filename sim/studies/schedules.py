@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError, MoesimError
 from sim.results.memory import most_in_flight
@@ -59,7 +61,7 @@ class ScheduleRow:
         row: dict[str, Any] = {"schedule": self.schedule, "set": self.set}
         known = ("step_time_s", "bubble_fraction", "bubble_fraction_published_form", "tokens_per_s", "mfu")
         row |= {name: metrics[name] for name in known if name in metrics}
-        sends = self.trace.rows("p2p")
+        sends = np.flatnonzero(self.trace["kind"] == "pp")
         row |= {"in_flight_microbatches": most_in_flight(self.trace), "p2p_hops": int(sends.size)}
         row |= {"activation_bytes": metrics["held_bytes"]} if "held_bytes" in metrics else {}
         if memory:

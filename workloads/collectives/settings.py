@@ -29,6 +29,10 @@ class AllToAll:
     """A key of `ARRIVALS`: how copies of tokens lie where they arrive."""
     relays_by_node: bool = False
     """Whether a token crosses to each node once, and a rank of the node passes the token on."""
+    is_of_nccl: bool = False
+    """Whether it is NCCL's, whose kernels take the SMs of `runtime.collective_sms` next to others."""
+    keeps_buffers: bool = False
+    """Whether its buffers take memory for good, as `workloads.memory.reserved` has it."""
     waits_for_counts: bool = True
     """Whether the host waits for the numbers of tokens that arrive, unless experts are padded to a capacity."""
     sm_rate: str = "DeepEP SM rate"
@@ -45,13 +49,14 @@ ARRIVALS: Final[dict[str, str]] = {
 """How copies of tokens lie where they arrive, by name."""
 
 ALL_TO_ALLS: Final[dict[str, AllToAll]] = {
-    "direct": AllToAll(protocol="direct"),
+    "direct": AllToAll(protocol="direct", is_of_nccl=True),
     "hierarchical": AllToAll(
         protocol="hierarchical_all_to_all", default_num_sms=20, arrival="tokens", relays_by_node=True
     ),
     "low_latency": AllToAll(protocol="low_latency", arrival="experts", waits_for_counts=False),
     "deepep": AllToAll(
         protocol="deepep",
+        keeps_buffers=True,
         default_num_sms=20,
         arrival="tokens",
         relays_by_node=True,

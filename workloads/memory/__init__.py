@@ -24,7 +24,7 @@ from workloads.memory.params import (
     stage_parameters_in_order,
 )
 from workloads.memory.precision import MEGATRON_PRECISION, STATE_DTYPE_BYTES, Precision
-from workloads.memory.reserved import reserved_bytes
+from workloads.memory.reserved import deepep_buffer_bytes, reserved_bytes
 from workloads.memory.sharding import FSDP_KINDS, ZERO_LEVELS, Fsdp, Sharding
 from workloads.memory.states import GRADIENT_BYTES, OPTIMIZER_BYTES, StateBytes, params_of_layers, state_bytes
 
@@ -44,6 +44,7 @@ __all__ = [
     "StateBytes",
     "activation_bytes_per_microbatch",
     "bytes_per_token_copy",
+    "deepep_buffer_bytes",
     "forward_working_bytes",
     "gradient_bytes_in_block",
     "kv_cache_bytes",

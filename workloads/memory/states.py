@@ -10,9 +10,10 @@ With P parameters on the rank and P' = dense / DP + experts / their replicas, an
     2      dtype * P      4 P'        12 P'       one layer's gradients, whole
     3      dtype * P'     4 P'        12 P'       one layer's gradients, two layers' weights, whole
 
-FSDP is as zero 3, with embedding and output head whole as well; P' counts the ranks of an instance (HSDP). Where layers
-stay gathered from forward to backward pass, all weights are whole; where gradients are reduced after the last
-microbatch alone, 4 P of gradients are kept.
+FSDP is as zero 3, with the weights of embedding and output head and the gradients of the head whole as well; P' counts
+the ranks of an instance (HSDP). Where layers stay gathered from forward to backward pass, all weights are whole; where
+gradients are reduced after the last microbatch alone, 4 P of gradients are kept. Parameters that no other rank shares,
+such as experts whose EP covers the stage, are never gathered: they are whole anyway, and count once.
 
 In bf16 that is Megatron's mixed precision: 2 + 4 + 12 = 18 bytes per parameter without ZeRO, 6 + 12 / DP with its
 distributed optimizer.
@@ -20,6 +21,9 @@ distributed optimizer.
 Assumptions
 -----------
 The layer that is computed and the next one are gathered under ZeRO 3 and FSDP; frameworks that prefetch more hold more.
+The gradients of the embedding come when the activations of their microbatch are gone, and are left out of what FSDP
+has whole. Whole gradients are in the type they are kept in; PyTorch has them in the type of the weights until they are
+reduced: pessimistic for bf16.
 
 References
 ----------
@@ -80,29 +84,26 @@ def state_bytes(
     precision
         Types of gradients and optimizer states.
     """
-    whole = float(sum(params_per_rank(model, mesh, stage_parameters)))
-    split = optimized_params_per_rank(model, mesh, stage_parameters, stage, sharding=sharding)
-    largest = _largest_split_layer(model, mesh, stage_parameters, stage, sharding)
-    gathered = 0.0
-    if sharding.weights:
-        gathered = whole if sharding.keeps_gathered else 2.0 * largest
-        if sharding.gathers_ends_once and not sharding.keeps_gathered:
-            gathered += _params_of_ends(model, mesh, stage_parameters)
     formats, layers = model.formats, float(params_of_layers(model, mesh, stage_parameters))
-    in_fp8 = formats.weight_copy_bytes * (min(gathered, layers) if sharding.weights else layers)
-    held = split if sharding.weights else whole
-    weights, whole_bytes = model.dtype_bytes * held, model.dtype_bytes * gathered
-    if formats.has_fp8_weights:
-        of_layers = layers * held / whole
-        weights -= model.dtype_bytes * of_layers
-        weights += formats.operand_bytes * of_layers if sharding.weights else 0.0
-        whole_bytes -= model.dtype_bytes * min(gathered, layers)
-    working = whole_bytes + (precision.gradient_bytes * largest if sharding.gradients else 0)
+    ends = float(_params_of_ends(model, mesh, stage_parameters))
+    split = optimized_params_per_rank(model, mesh, stage_parameters, stage, sharding=sharding)
+    working = _whole_for_a_time(model, mesh, stage_parameters, stage, sharding)
+    if sharding.weights:
+        held_ends = ends / sharding.num_shards(mesh.dp_groups(stage).shape[1])
+        held_layers, copied = split - held_ends, working.kept_layers
+    else:
+        held_ends, held_layers, copied = ends, layers, layers
+    in_two_bytes = 0 if formats.has_fp8_weights else model.dtype_bytes  # of layers
+    weights = model.dtype_bytes * held_ends + in_two_bytes * held_layers + formats.weight_copy_bytes * copied
+    if formats.has_fp8_weights and sharding.weights:
+        weights += formats.operand_bytes * (held_layers - copied)  # what is kept whole has all copies
     return StateBytes(
-        weights=weights + (0.0 if sharding.weights else in_fp8),
-        gradients=precision.gradient_bytes * (split if sharding.gradients else whole),
-        optimizer=precision.optimizer_bytes * (split if sharding.optimizer else whole),
-        working=float(working + (in_fp8 if sharding.weights else 0.0)),
+        weights=weights,
+        gradients=precision.gradient_bytes * (split if sharding.gradients else layers + ends),
+        optimizer=precision.optimizer_bytes * (split if sharding.optimizer else layers + ends),
+        working=(in_two_bytes + formats.weight_copy_bytes) * working.layers
+        + model.dtype_bytes * working.ends
+        + precision.gradient_bytes * working.gradients,
     )
 
 
@@ -114,10 +115,24 @@ def params_of_layers(model: ModelSpec, mesh: Mesh, stage_parameters: StageParame
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _largest_split_layer(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Working:
+    """Parameters of a rank that are whole for a time, and those that are whole all the time."""
+
+    layers: float
+    """Parameters of layers that are split, and whose weights are gathered."""
+    ends: float
+    """The same of embedding and output head."""
+    gradients: float
+    """Parameters that are split, and whose gradients are whole."""
+    kept_layers: float
+    """Parameters of layers that no other rank shares, and that are never gathered."""
+
+
+def _whole_for_a_time(
     model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters, stage: int, sharding: Sharding
-) -> int:
-    """Return the parameters of the stage's largest layer that are split over several ranks."""
+) -> _Working:
+    """Return what is whole on a rank while it computes."""
     split_dense, split_expert = (
         sharding.num_shards(groups.shape[1]) > 1 for groups in (mesh.dp_groups(stage), mesh.expert_dp_groups(stage))
     )
@@ -125,7 +140,21 @@ def _largest_split_layer(
         layer_params_per_rank(layer, mesh, expert_replicas=stage_parameters.expert_replicas)
         for layer, _ in model.layer_kinds(stage_parameters.layers)
     ]
-    return max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
+    largest = max((dense * split_dense + expert * split_expert for dense, expert in of_layers), default=0)
+    dense, expert = params_per_rank(model, mesh, stage_parameters)
+    ends = _params_of_ends(model, mesh, stage_parameters)
+    split_layers = (dense - ends) * split_dense + expert * split_expert
+    gradients = float(largest)
+    if sharding.gathers_ends_once and stage_parameters.has_head:
+        head = StageParameters(layers=(), has_head=True)
+        gradients += split_dense * params_per_rank(model, mesh, head)[0]
+    gathers_ends = sharding.weights and (sharding.gathers_ends_once or sharding.keeps_gathered)
+    return _Working(
+        layers=sharding.weights * float(split_layers if sharding.keeps_gathered else min(split_layers, 2 * largest)),
+        ends=float(gathers_ends * split_dense * ends),
+        gradients=sharding.gradients * gradients,
+        kept_layers=float(dense - ends + expert - split_layers),
+    )
 
 
 def _params_of_ends(model: ModelSpec, mesh: Mesh, stage_parameters: StageParameters) -> int:

@@ -2,7 +2,8 @@
 
 Contents
 --------
-- `sim.report.console.run`: the report of `moesim run`; `accounts`, `network` and `claims`: parts of it.
+- `sim.report.console.run`: the report of `moesim run`; `accounts`, `network`, `claims` and
+  `uncertainty`: parts of it.
 - `sim.report.console.studies`, `validation`: the reports of `moesim schedules` and `stress`, and of `moesim validate`.
 - `sim.report.console.tables`: the pieces of all reports.
 """

@@ -124,7 +124,8 @@ def _note(claim: Claim) -> str:
 
 def _simulated(claim: Claim) -> str:
     value, interval = _value(claim.get("value"), claim), claim.get("interval")
-    if not interval:
+    if not interval or ("share_met" in claim and interval[0] == interval[1]):
         return value
     low, high = (_value(end, claim) for end in interval)
-    return f"{value} ({low} to {high} over seeds)"
+    over = "seeds and constants" if "share_met" in claim else "seeds"
+    return f"{value} ({low} to {high} over {over})"

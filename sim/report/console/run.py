@@ -1,8 +1,8 @@
 """The report that `moesim run` prints, from the contract's JSON.
 
-Order: the phrases of the run; claims, alternatives and findings; metrics; where the time went; how collectives ran; the
-hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run alone has a line
-instead of metrics and accounts.
+Order: the phrases of the run; claims, alternatives, uncertainty and findings; metrics; where the time went; how
+collectives ran; the hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run
+alone has a line instead of metrics and accounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ from sim.report.console.tables import (
     print_rows,
     print_written,
 )
+from sim.report.console.uncertainty import print_uncertainty
 from sim.results.catalog import CATALOG, unit_of
 from sim.results.quantities import format_quantity
 
@@ -72,6 +73,7 @@ def print_report(
     _print_unfit(data, console)
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
+    print_uncertainty(data.get("uncertainty") or {}, data.get("metrics") or {}, console)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     if _is_collective(data.get("scenario") or {}):
         print_collective(data, console)

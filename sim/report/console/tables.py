@@ -127,6 +127,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """
     numeric = [i for i in range(len(columns)) if rows and all(_NUMBER.fullmatch(row[i]) for row in rows)]
     table = new_table(console, *columns, right=numeric)
+    table.columns[0].no_wrap = columns[0] == "name"  # a user copies it
     for row in rows:
         table.add_row(*(cell(text, "bold" if i == 0 else "") for i, text in enumerate(row)))
     heading(console, title)

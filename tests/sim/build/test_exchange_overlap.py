@@ -7,6 +7,7 @@ from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario import load_scenario
 from workloads.collectives.settings import ALL_TO_ALLS
+from workloads.memory import deepep_buffer_bytes, reserved_bytes
 from workloads.runtime import DISPATCHERS
 
 TRAINS = (
@@ -97,3 +98,18 @@ def test_what_cannot_go_together_is_refused(settings: tuple[str, ...], said: str
     """By the key and the rule."""
     with pytest.raises(InvalidValueError, match=said):
         _built(f"runtime.{settings[0]}", *settings[1:])
+
+
+def test_deepep_keeps_buffers_and_others_are_not_known_to() -> None:
+    """EP8, hidden 1024: 10 channels, 8 ranks, 256 tokens of 2,048 + 2,056 bytes."""
+    of_deepep = _built("runtime.dispatcher=deepep")
+    assert of_deepep.dispatcher_buffer_bytes == 10 * 8 * 256 * (2048 + 2056)
+    assert reserved_bytes(of_deepep.mesh, of_deepep.dispatcher_buffer_bytes)["dispatcher"] > 0
+    for settings in (("runtime.dispatcher=hybridep",), ("network.all_to_all=hierarchical",), ()):
+        assert _built(*settings).dispatcher_buffer_bytes == 0
+
+
+def test_buffers_of_deepep_between_nodes() -> None:
+    """64 ranks: 10 channels * (8 * 288 slots + 8 nodes * 2 * 140 slots of 16 bytes more), and 1 MiB."""
+    slot = 14336 + 2056
+    assert deepep_buffer_bytes(14336, 64, 20) == 10 * (8 * 288 * slot + 8 * 2 * 140 * (slot + 16)) + 2**20

@@ -3,6 +3,7 @@
 import pytest
 
 from sim.build.build import build
+from sim.build.runtime import preset_of
 from sim.build.work import Work
 from sim.errors import InvalidValueError
 from sim.scenario import load_scenario
@@ -84,3 +85,23 @@ def test_the_recipe_of_a_model_in_fp8_is_an_assumption() -> None:
         built = build(load_scenario("ep64_tp16_pp4", overrides=["model.dtype=fp8", *settings]))
         keys = {"runtime.fp8_recipe", "runtime.dispatch_dtype"}
         assert {taken.value for taken in built.assumptions if taken.key in keys} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "preset"),
+    [
+        ("ep64_tp16_pp4", (), "ideal"),
+        ("ep64_tp16_pp4_training", (), "megatron-core-2025"),
+        ("ep64_tp16_pp4_training", ("model.fused_attention=false",), "megatron-2022"),
+        ("ep64_tp16_pp4_training", ("runtime.attention=unfused",), "megatron-2022"),
+        ("ep64_tp16_pp4_training", ("runtime.preset=ideal",), "ideal"),
+    ],
+)
+def test_a_scenario_without_a_preset_runs_what_most_people_run(
+    name: str, settings: tuple[str, ...], preset: str
+) -> None:
+    """The default follows from the kind of work and the attention, and is among the assumptions."""
+    scenario = load_scenario(name, overrides=settings)
+    assert preset_of(scenario) == preset
+    assumed = {item.key: item.value for item in build(scenario).assumptions}
+    assert assumed.get("runtime.preset") == (None if "runtime.preset=ideal" in settings else preset)

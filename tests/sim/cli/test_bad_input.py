@@ -236,10 +236,10 @@ def test_no_value_runs_code_or_reads_another_file(
 
 
 def test_only_keys_that_are_bound_to_a_folder_name_a_file() -> None:
-    """The files of cluster, model, routing and schedule are bound to the scenario's folder; no other key names one."""
+    """Files of these sections are bound to the folder of the scenario; no other key names a file."""
     sections = json_schema()["$defs"]
     files = {name for name, section in sections.items() if {"file", "hf_config"} & set(section.get("properties", {}))}
-    assert files == {"ClusterSpec", "ModelSpec", "RoutingSpec", "ScheduleSpec"}
+    assert files == {"ClusterSpec", "ModelSpec", "PublishedTableSpec", "RoutingSpec", "ScheduleSpec"}
 
 
 def test_nothing_is_written_outside_out(

@@ -1,6 +1,7 @@
 """Exchanges of tokens next to kernels: by hand on one layer and one pair of passes, and in whole steps of a model."""
 
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -184,6 +185,21 @@ def test_delayed_gradients_shorten_a_step_without_pairs_and_with_them(strategy, 
     assert all(delayed < plain for plain, delayed in steps)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "delayed"), [(False, {"expert"}), (True, {"expert", "attention", "dense_ffn", "other_compute"})]
+)
+def test_without_pairs_gradients_of_experts_alone_are_delayed(pairs, delayed):
+    """Kernels that stand between the start of an exchange and the wait for it."""
+    plan = _plan(*STEPS[0], Runtime(overlap_moe=pairs, delay_wgrad=True))
+    ops = plan.ops(0, 0, Pass("B", 0))
+    starts = [at for at, op in enumerate(ops) if isinstance(op, Collective) and op.stream == EXPERT_STREAM]
+    next_to = [op for at in starts for op in takewhile(lambda op: isinstance(op, Compute), ops[at + 1 :])]
+    kinds = {kernel.kind for op in next_to for kernel in op.kernels}
+    assert "expert" in kinds
+    assert ("attention" in kinds) is pairs
+    assert kinds <= delayed
+
+
 def test_pairs_have_two_sets_of_buffers():
     plain, paired = (_plan(*STEPS[0], Runtime(overlap_moe=on)).work for on in (False, True))
     assert stage_memory(paired, 0).buffers > stage_memory(plain, 0).buffers
@@ -200,6 +216,15 @@ def test_gradients_are_reduced_behind_the_layers_that_made_them():
     ]
     assert starts
     assert max(makers) < max(starts)
+
+
+@pytest.mark.parametrize(("all_to_all", "num_sms"), [("direct", 16), ("deepep", 20), ("low_latency", 0)])
+def test_exchanges_of_nccl_take_the_multiprocessors_of_its_collectives(all_to_all, num_sms):
+    """Next to kernels; DeepEP has its own number, and low-latency kernels are taken to need none."""
+    plan = _plan(*STEPS[0], Runtime(overlap_moe=True, collective_sms=16), all_to_all=all_to_all)
+    exchanges = [op for op in plan.ops(0, 0, Pass("F", 0)) if isinstance(op, Collective) and op.stream == EXPERT_STREAM]
+    assert len(exchanges) == 2 * MODEL.layers
+    assert {transfer.num_sms for op in exchanges for transfer in op.transfers} == {num_sms}
 
 
 # --- the host --------------------------------------------------------------------------------------------------------

@@ -11,9 +11,12 @@ from sim.errors import InvalidValueError
 from sim.plan.ops import NO_LAYER, AwaitStream, Collective, Compute, LanePosition
 from sim.plan.pipeline import PipelinePlan
 from sim.run.stage_memory import stage_memory
-from sim.scenario import load_scenario_text
-from workloads.memory import Fsdp, params_per_rank
+from sim.scenario import load_scenario, load_scenario_text
+from workloads.formats import FP8_RECIPES, Formats
+from workloads.memory import Fsdp, StageParameters, params_per_rank, state_bytes
+from workloads.mesh import build_mesh
 from workloads.schedules import Pass
+from workloads.strategy import Strategy
 
 DENSE = make_model(experts=0)
 TEXT = """
@@ -109,25 +112,53 @@ def test_what_hides_behind_layers_costs_no_time() -> None:
 @pytest.mark.parametrize(
     ("fsdp", "states", "working"),
     [
-        (Fsdp(), lambda p: 18 * p / 8, lambda p, layer, ends: 2 * (2 * layer + ends) + 4 * layer),
-        (Fsdp(num_instances=2), lambda p: 18 * p / 4, lambda p, layer, ends: 2 * (2 * layer + ends) + 4 * layer),
-        (Fsdp(reshards_after_forward=False), lambda p: 18 * p / 8, lambda p, layer, _: 2 * p + 4 * layer),
+        (Fsdp(), lambda p: 18 * p / 8, lambda _, layer, ends, head: 2 * (2 * layer + ends) + 4 * (layer + head)),
+        (
+            Fsdp(num_instances=2),
+            lambda p: 18 * p / 4,
+            lambda _, layer, ends, head: 2 * (2 * layer + ends) + 4 * (layer + head),
+        ),
+        (
+            Fsdp(reshards_after_forward=False),
+            lambda p: 18 * p / 8,
+            lambda p, layer, _, head: 2 * p + 4 * (layer + head),
+        ),
         (
             Fsdp(reduces_every_microbatch=False),
             lambda p: 14 * p / 8 + 4 * p,
-            lambda p, layer, ends: 2 * (2 * layer + ends),
+            lambda _, layer, ends, head: 2 * (2 * layer + ends),
         ),
     ],
 )
 def test_a_rank_keeps_its_share_and_what_is_gathered(fsdp, states, working) -> None:
-    """2 + 4 + 12 bytes of each parameter in the shards of an instance; two layers and the ends whole."""
+    """2 + 4 + 12 bytes of each parameter in an instance's shards; whole: two layers, ends, gradients of the head."""
     work, plain = _work(fsdp), _work(None)
     found, without = stage_memory(work, 0), stage_memory(plain, 0)
     whole = params_per_rank(DENSE, work.mesh, work.stage_parameters(0))[0]
     ends = 2 * DENSE.padded_vocab(1) * DENSE.hidden + DENSE.hidden
-    layer = (whole - ends) / DENSE.layers
+    layer, head = (whole - ends) / DENSE.layers, (ends + DENSE.hidden) / 2  # the last norm with the head
     assert found.weights + found.gradients + found.optimizer == pytest.approx(states(whole), rel=1e-12)
-    assert found.buffers - without.buffers == pytest.approx(working(whole, layer, ends), rel=1e-12)
+    assert found.buffers - without.buffers == pytest.approx(working(whole, layer, ends, head), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [None, "tensorwise", "mxfp8"])
+def test_experts_that_no_other_rank_holds_count_once(name) -> None:
+    """EP covers the ranks: weights of experts, and their copies in fp8, are those of a run without FSDP."""
+    model = make_model()
+    if name is not None:
+        model = replace(model, formats=Formats(recipe=FP8_RECIPES[name], trains=True))
+    mesh = build_mesh(Strategy.parse("EP8_DP8"), "megatron", num_gpus=8)
+    stage = StageParameters(layers=range(model.layers), has_embedding=True, has_head=True)
+    dense, expert = params_per_rank(model, mesh, stage)
+    ends = 2 * model.padded_vocab(1) * model.hidden + model.hidden
+    plain = state_bytes(model, mesh, stage, 0)
+    kept = state_bytes(model, mesh, stage, 0, sharding=Fsdp(reshards_after_forward=False).sharding)
+    split = plain.weights - 2 * dense * 7 / 8 - model.formats.weight_copy_bytes * (dense - ends)
+    assert kept.weights == pytest.approx(split)
+    layer_and_head = (dense - ends) / model.layers + ends / 2 + model.hidden / 2
+    gathered = 2 * dense + model.formats.weight_copy_bytes * (dense - ends)
+    assert kept.working == pytest.approx(gathered + 4 * layer_and_head)
+    assert expert > dense - ends
 
 
 @pytest.mark.parametrize(
@@ -148,6 +179,25 @@ def test_fsdp_that_cannot_be_is_refused(changes, says) -> None:
 
 
 def test_hybrid_splits_inside_of_nodes_by_default() -> None:
-    """Two nodes of 8 ranks are two instances; 4 replicas of experts are 2 in each."""
+    """Two nodes of 8 ranks are two instances; 4 replicas of experts are 2 in each. An assumption says so."""
     built = build(load_scenario_text(TEXT, overrides=["parallel.fsdp=hybrid"]))
     assert built.work.fsdp == Fsdp(num_instances=2)
+    (assumed,) = (found for found in built.assumptions if found.key == "parallel.fsdp_shards")
+    assert (assumed.value, assumed.why) == (8, "the replicas of a node; states of experts are split over 2")
+
+
+def test_the_last_pass_is_the_last_of_the_order(tmp_path) -> None:
+    """A schedule of one's own that runs B from the last microbatch to the first reduces after microbatch 0."""
+    (tmp_path / "backwards.txt").write_text("F0 F1 B1 B0\n")
+    (tmp_path / "scenario.yaml").write_text(TEXT)
+    overrides = ["schedule.kind=custom", "schedule.file=backwards.txt", "parallel.fsdp_reduce_every_microbatch=false"]
+    work = build(load_scenario(tmp_path / "scenario.yaml", overrides=overrides)).work
+    lowering = PipelinePlan(work).lowering
+    num_reductions = [
+        sum(
+            isinstance(op, Collective) and op.stream == "fsdp_reduce"
+            for op in lowering.lower(LanePosition(0, 0), Pass("B", microbatch), is_split=False)
+        )
+        for microbatch in (1, 0)
+    ]
+    assert num_reductions == [0, 1 + 4]

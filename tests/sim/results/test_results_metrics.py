@@ -111,6 +111,18 @@ def test_exposed_communication_is_what_lies_on_the_path():
     assert metrics["exposed_communication_fraction"] == pytest.approx(30 / 40)
 
 
+def test_uncovered_time_is_that_of_open_passes_in_which_no_kernel_runs():
+    """Kernels 0-10 and 12-20 of two passes 0-16 and 8-25, with a transfer all the time: 10-12 and 20-25."""
+    trace = build_trace(
+        row("compute", "expert", 0, 10),
+        row("compute", "attention", 12, 20),
+        row("async", "ep_dispatch", 0, 25),
+        row("pass", "F", 0, 16),
+        row("pass", "B", 8, 25),
+    )
+    assert metrics_of_trace(trace)["uncovered_s"] == pytest.approx(7e-9, rel=1e-12)
+
+
 def test_facts_of_the_model_are_handed_on():
     metrics = metrics_of_trace(build_trace(row("compute", "expert", 0, 10)))
     names = ("num_gpus", "num_params", "num_active_params", "num_params_per_gpu", "imbalance_max_over_mean")

@@ -19,7 +19,8 @@ REFUSALS = [
     ("hidden: 1024", "hiden: 1024", "9: model.hiden must be a known key, got hiden. Did you mean `hidden`?"),
     ("\nmodel:", "\nmodle:", "7: modle must be a known key, got modle. Did you mean `model`?"),
     ("zero: 0", "qqq: 0", "25: parallel.qqq must be a known key, got qqq. Known are strategy, tp, pp, ep, etp, dp, cp, "
-     "vpp, convention, sp, zero, rank_order, stage_layers, layout, exchange."),
+     "vpp, convention, sp, zero, fsdp, fsdp_shards, fsdp_reshard_after_forward, fsdp_reduce_every_microbatch, "
+     "rank_order, stage_layers, layout, cp_kind, cp_sizes, exchange."),
     ("layers: 16", "layers: sixteen", '8: model.layers must be an integer of at least 1, got "sixteen". '
      "Write a number without unit, such as 1."),
     ("layers: 16", 'layers: "16"', '8: model.layers must be an integer of at least 1, got "16". '
