@@ -1,11 +1,11 @@
-"""Fit what lies between kernels to published training steps: the clock in a long run, and the host's time of a pass.
+"""Fit to published training steps the clock in a long run, the host's time of a pass, and the rate of older kernels.
 
 Only rows that `scenarios/validation/training/suite.yaml` names as fitted are used, and of these the cheap ones below. A fit
 tries a grid of values for the constants of one machine or era and prints, for each, the signed median error of each table
 and their score, the mean over the tables of |signed median|. The values themselves stand in `topology/presets/devices.py`
 and `workloads/runtime.py`, and are changed there by hand.
 
-    python benchmarks/fit_software.py megatron-a100      # or deepspeed-a100, megatron-b200: a minute or two each
+    python benchmarks/fit_software.py megatron-a100      # or megatron-2021, deepspeed-a100, megatron-b200: a minute or two each
 """
 
 import argparse
@@ -32,6 +32,7 @@ class Fit:
     presets: tuple[str, ...]
     clocks: tuple[float, ...]
     passes_s: tuple[float, ...]
+    rates: tuple[float, ...] = (1.0,)
     tables: dict[str, str]
     """Table -> pattern of the names of its rows; the fitted ones among them are used."""
 
@@ -39,22 +40,33 @@ class Fit:
 FITS = {
     "megatron-a100": Fit(
         device="a100-sxm-80gb",
-        presets=("megatron-2021", "megatron-2022"),
+        presets=("megatron-2022",),
         clocks=(0.95, 0.96, 0.97, 0.98),
         passes_s=(0.4e-3, 0.6e-3, 0.8e-3),
         tables={
             "korthikanti_table4": ".",
             "korthikanti_table5": "22B",
-            "megatron_2021": "1.7 B|18.4 B",
             "zero_bubble": "1.5 B, (4|24) micro|14.6 B, 8 micro",
         },
+    ),
+    "megatron-2021": Fit(
+        device="a100-sxm-80gb",
+        presets=("megatron-2021",),
+        clocks=(0.98,),
+        passes_s=(0.8e-3,),
+        rates=(0.88, 0.90, 0.92, 0.94),
+        tables={"megatron_2021": "1.7 B|18.4 B"},
     ),
     "deepspeed-a100": Fit(
         device="a100-sxm-80gb",
         presets=("deepspeed-2022",),
         clocks=(0.98,),
-        passes_s=(0.6e-3, 1.2e-3, 1.6e-3, 2e-3),
-        tables={"vtrain_multi": "PP1 .*micro-batch (4|8|16)$", "vtrain_single": "(PP1 DP2|TP4 PP1 DP1|TP[12] PP2 DP1), micro-batch (1|4)$"},
+        passes_s=(0.8e-3, 1.2e-3),
+        rates=(0.94, 0.97, 1.0),
+        tables={
+            "vtrain_multi": "PP1 .*micro-batch (4|8|16)$",
+            "vtrain_single": "(PP1 DP2|TP4 PP1 DP1|TP[12] PP2 DP1), micro-batch (1|4)$",
+        },
     ),
     "megatron-b200": Fit(
         device="b200-sxm",
@@ -72,19 +84,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("fit", choices=FITS)
     fit = FITS[parser.parse_args().fit]
-    for clock, pass_s in itertools.product(fit.clocks, fit.passes_s):
-        with constants(fit, clock, pass_s):
+    for clock, pass_s, rate in itertools.product(fit.clocks, fit.passes_s, fit.rates):
+        with constants(fit, clock, pass_s, rate):
             medians = {table: statistics.median(errors_pct(table, rows)) for table, rows in fit.tables.items()}
         score = statistics.fmean(map(abs, medians.values()))
         shown = ", ".join(f"{table} {median:+.1f}" for table, median in medians.items())
-        print(f"clock {clock:.2f}, pass {pass_s * 1e3:.1f} ms: score {score:.2f} ({shown})", flush=True)
+        print(
+            f"clock {clock:.2f}, pass {pass_s * 1e3:.1f} ms, rate {rate:.2f}: score {score:.2f} ({shown})", flush=True
+        )
 
 
 @contextmanager
-def constants(fit: Fit, clock: float, pass_s: float) -> Iterator[None]:
+def constants(fit: Fit, clock: float, pass_s: float, rate: float) -> Iterator[None]:
     """Put other constants in the place of those of the program."""
     device = replace(DEVICES[fit.device], sustained_clock=clock)
-    presets = {name: replace(RUNTIMES[name], pass_host_s=pass_s) for name in fit.presets}
+    presets = {name: replace(RUNTIMES[name], pass_host_s=pass_s, kernel_rate=rate) for name in fit.presets}
     with patch.dict(DEVICES, {fit.device: device}), patch.dict(RUNTIMES, presets):
         yield
 

@@ -133,7 +133,8 @@ def check_kinds(model: "ModelSpec") -> None:
         hint = "Give model.kv_lora_rank, or remove this key."
         require("kv_lora_rank" in given, key, "be left out without model.kv_lora_rank", hint)
     if model.add_bias_linear:
-        is_plain = not model.experts and not given & {"kv_lora_rank", "hybrid_override_pattern", "linear_num_value_heads"}
+        others = {"kv_lora_rank", "hybrid_override_pattern", "linear_num_value_heads"}
+        is_plain = not model.experts and not given & others
         require(is_plain, "add_bias_linear", "be false but in dense models of plain attention", "Leave it out.")
     for key, other in _EXCLUSIVE:
         if key in given and other in given:

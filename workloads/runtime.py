@@ -133,6 +133,8 @@ embedding and output head included."""
 _MEGATRON_PASS_S: Final = 0.8e-3
 """Fitted to the fitted half of Zero Bubble's steps, whose sends block: an interleaved pipeline has three times the
 passes of 1F1B (`benchmarks/fit_software.py`)."""
+_KERNEL_RATE_DEEPSPEED: Final = 0.96
+"""Fitted likewise to the fitted halves of vTrain's steps: a fork of Megatron-LM of 2021."""
 _KERNEL_RATE_2021: Final = 0.92
 """Fitted to the fitted half of Megatron's steps of 2021: libraries of the A100's first year, against steps of 2022."""
 
@@ -167,9 +169,15 @@ RUNTIMES: Final[dict[str, Runtime]] = {
     "megatron-2022": replace(_EAGER, attention="unfused"),
     # Megatron-DeepSpeed, as vTrain (Bang et al., MICRO 2024) measured it
     "deepspeed-2022": replace(
-        _EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False, pass_host_s=_DEEPSPEED_PASS_S
+        _EAGER,
+        attention="unfused",
+        overlap_tp_backward=False,
+        fused_wgrad=False,
+        kernel_rate=_KERNEL_RATE_DEEPSPEED,
+        pass_host_s=_DEEPSPEED_PASS_S,
     ),
-    # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
+    # Megatron Core with the settings of Megatron Bridge's recipes: collectives over TP start first, and products of Hopper
+    # and Blackwell, which occupy all SMs to their end, wait for those (inferred from SimuMax's steps, not measured); a distributed optimizer that overlaps; sends overlap
     # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
     "megatron-core-2025": replace(
         _EAGER,

@@ -256,7 +256,9 @@ class KernelCosts:
         known = self._by_tokens.get(key)
         if known is None or known.size <= most:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
-            known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]) / (self._clock * self._rate))
+            known = self._by_tokens[key] = to_ns_array(
+                self._grouped_s(kernel, counts[:, None]) / (self._clock * self._rate)
+            )
         return known[tokens]
 
 

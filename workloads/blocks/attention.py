@@ -19,9 +19,9 @@ Model
 
 Assumptions
 -----------
-Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). The norm of queries and keys takes no time: optimistic by under a percent. With an unfused rotary embedding,
-rotated queries and keys are kept like the whole QKV projection, of which the values are a view (docs/models.md has
-measured memory).
+Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). The norm
+of queries and keys takes no time: optimistic by under a percent. With an unfused rotary embedding, rotated queries and
+keys are kept like the whole QKV projection, of which the values are a view (docs/models.md has measured memory).
 
 Attention that is not fused computes and moves all scores, for its kernels know no mask but that of the softmax
 (Korthikanti et al. 2022; Megatron-LM, `fused_softmax.py`: scale, mask and softmax are one kernel).
@@ -64,7 +64,7 @@ def unfused_kernels(core: Attention, *, dtype_bytes: int, has_dropout: bool) -> 
 
     All scores are computed, whatever the mask: a product writes them, a kernel scales, masks and normalises each row,
     another drops some, and a product with the values reads them. Of bf16 scores with dropout these are 2 + 4 + 5 + 2 =
-    13 bytes of a score, and in the backward pass 2 + 2 + 5 + 6 + 2 + 2 = 19. The heads' results are then copied into the
+    13 bytes of a score, and in the backward pass 2 + 2 + 5 + 6 + 2 + 2 = 19. Then results of heads are copied into the
     order of tokens, and backward the gradients of queries, keys and values into one tensor.
 
     >>> core = GroupedQueryAttention(
