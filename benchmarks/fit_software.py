@@ -1,11 +1,11 @@
 """Fit to published training steps the clock in a long run, the host's time of a pass, and the rate of older kernels.
 
-Only rows that `scenarios/validation/training/suite.yaml` names as fitted are used, and of these the cheap ones below. A fit
-tries a grid of values for the constants of one machine or era and prints, for each, the signed median error of each table
-and their score, the mean over the tables of |signed median|. The values themselves stand in `topology/presets/devices.py`
-and `workloads/runtime.py`, and are changed there by hand.
+Only rows that `scenarios/validation/training/suite.yaml` names as fitted are used, and of these the cheap ones below.
+A fit tries a grid of values for the constants of one machine or era and prints, for each, the signed median error of
+each table and their score, the mean over the tables of |signed median|. The values themselves stand in
+`topology/presets/devices.py` and `workloads/runtime.py`, and are changed there by hand.
 
-    python benchmarks/fit_software.py megatron-a100      # or megatron-2021, deepspeed-a100, megatron-b200: a minute or two each
+    python benchmarks/fit_software.py megatron-a100      # or another of FITS: a minute or two each
 """
 
 import argparse

@@ -189,6 +189,8 @@ class GroupedGemm:
     """Inner dim, over which the product sums."""
     weight_gradient: bool = False
     """True where the tokens are the inner dim: [k, tokens] x [tokens, n]."""
+    input_gradient: bool = False
+    """Whether the product is the gradient of the inputs."""
     dtype: str | None = None
     """Type of the product; None: that of the model."""
     cast: Cast | None = None
@@ -204,7 +206,8 @@ class GroupedGemm:
         casts: list[Kernel] = []
         if self.cast is not None:
             casts = self.cast.kernels(self.kind, self.tokens.sum(axis=-1).astype(float), self.n, is_backward=True)
-        return (*casts, replace(self, n=self.k, k=self.n), replace(self, weight_gradient=True))
+        by_input = replace(self, n=self.k, k=self.n, input_gradient=True)
+        return (*casts, by_input, replace(self, weight_gradient=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

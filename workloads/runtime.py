@@ -78,7 +78,7 @@ class Runtime:
     """Whether shared experts run next to the exchanges of tokens, as Megatron Core's `moe_shared_expert_overlap`."""
     delay_wgrad: bool = False
     """Whether products that make gradients of weights run next to the next exchange of a backward pass: with
-    `overlap_moe` all of them (Megatron Core's `delay_wgrad_compute`), without those of experts alone
+    `overlap_moe` (Megatron Core's `delay_wgrad_compute`) and DualPipe all of them, else those of experts alone
     (`overlap_dispatch_backward_with_experts_wgrad`)."""
     sustained_clock: bool = False
     """Whether products and attention run at the clock that a GPU keeps in a long run, where it is known."""
@@ -101,10 +101,14 @@ class Runtime:
     pass_host_s: float = 0.0
     """Time of the host for each pass, forward or backward, of a microbatch."""
 
+    counts_host_s: float = 0.0
+    """Time of the host between the counts of tokens, which it waits for in a forward pass, and the exchange of tokens:
+    the GPU has nothing to do meanwhile."""
+
     @property
     def has_host(self) -> bool:
         """Whether the host takes any time."""
-        return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s) > 0
+        return max(self.kernel_launch_s, self.collective_launch_s, self.pass_host_s, self.counts_host_s) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,8 @@ class HostFactors:
     """Of the time of the host for each collective."""
     pass_host: float = 1.0
     """Of the time of the host for each pass."""
+    counts_host: float = 1.0
+    """Of the time of the host between counts of tokens and their exchange."""
 
 
 IDEAL: Final = "ideal"
@@ -138,13 +144,19 @@ _KERNEL_RATE_DEEPSPEED: Final = 0.96
 _KERNEL_RATE_2021: Final = 0.92
 """Fitted to the fitted half of Megatron's steps of 2021: libraries of the A100's first year, against steps of 2022."""
 
+_COUNTS_HOST_S: Final = 2.6e-3
+"""Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200:
+2.6, 2.5 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's
+attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
+
 HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
     "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),
     "collective_launch": (0.15, 2, "vTrain on one node: what TP2 and TP4 add, 52 and 68 us a collective"),
     "pass_host": (1.0, 2, "vTrain on one node: half of 2 and of 7 ms that a microbatch adds"),
+    "counts_host": (0.73, 3, "2.6 ms, and 2.5 to 4.5 ms where one of three tables of Megatron Core is left out"),
 }
 """Field of `HostFactors` -> how far above 1 its 95th percentile is, the groups of measurements, and their source. All
-of them are hosts of 2022: how much faster others are is not in it."""
+but the last are hosts of 2022: how much faster others are is not in it."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",
@@ -176,9 +188,10 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         kernel_rate=_KERNEL_RATE_DEEPSPEED,
         pass_host_s=_DEEPSPEED_PASS_S,
     ),
-    # Megatron Core with the settings of Megatron Bridge's recipes: collectives over TP start first, and products of Hopper
-    # and Blackwell, which occupy all SMs to their end, wait for those (inferred from SimuMax's steps, not measured); a distributed optimizer that overlaps; sends overlap
-    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
+    # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
+    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on. Products of Hopper and
+    # Blackwell, which occupy all SMs to their end, wait for the SMs of TP's collectives, which start first: inferred
+    # from SimuMax's steps, not measured
     "megatron-core-2025": replace(
         _EAGER,
         overlap_tp_backward=False,
@@ -186,9 +199,10 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         overlap_param_gather=True,
         overlap_p2p=True,
         checks_loss=True,
+        counts_host_s=_COUNTS_HOST_S,
     ),
     # whole layers in (piecewise) graphs, as vLLM captures them
-    "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),
+    "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0, sustained_clock=False),
 }
 """What frameworks do, by name of the preset; the source of each value stands next to it."""
 

@@ -18,6 +18,8 @@ _SERVING_KERNELS: Final = ("pytorch",)
 """Kernels that answer first in forward passes: products as PyTorch calls them, which frameworks build on."""
 _TRAINING_KERNELS: Final = ("te", *_SERVING_KERNELS)
 """Kernels that answer first in training: Transformer Engine's before PyTorch's."""
+_BF16_GRADIENTS: Final = "te_bf16_grad"
+"""Transformer Engine's gradients of weights where the sum of the microbatches is in 2 bytes and not in fp32."""
 
 
 def profile_of(scenario: Scenario, device: Device) -> DeviceProfile | None:
@@ -28,9 +30,11 @@ def profile_of(scenario: Scenario, device: Device) -> DeviceProfile | None:
     InvalidValueError
         The scenario names a file that is no profile.
     """
-    file, trains = scenario.spec.profile, WORKLOAD_KINDS[scenario.spec.workload.kind].trains
+    file, workload = scenario.spec.profile, scenario.spec.workload
     if file is None:
-        return bundled_profile(device, _TRAINING_KERNELS if trains else _SERVING_KERNELS)
+        kernels = _TRAINING_KERNELS if WORKLOAD_KINDS[workload.kind].trains else _SERVING_KERNELS
+        has_small_sums = workload.precision.gradient_bytes == 2
+        return bundled_profile(device, (_BF16_GRADIENTS, *kernels) if has_small_sums else kernels)
     if file == CLOSED_FORM:
         return None
     path = scenario.file_beside("profile", file)

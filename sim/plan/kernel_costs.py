@@ -269,7 +269,7 @@ def _has_one_expert(tokens: NDArray[np.int64]) -> bool:
 
 def _shape_of(kernel: GroupedGemm) -> tuple[object, ...]:
     """Return all of a grouped product but its tokens."""
-    return (kernel.n, kernel.k, kernel.weight_gradient, kernel.dtype)
+    return (kernel.n, kernel.k, kernel.weight_gradient, kernel.input_gradient, kernel.dtype)
 
 
 def makes_weight_gradient(kernel: Kernel) -> bool:

@@ -47,7 +47,7 @@ _FORMATS: Final = {"bf16": "bf16", "fp16": "bf16", **{name: name for name in FOR
 _PER_OCTAVE: Final = 8
 """Points of a curve over tokens for each factor of two."""
 _OCTAVES: Final = 24
-"""Factors of two that a curve spans: 16 million tokens of an expert."""
+"""Factors of two that a curve spans: 16 million tokens of an expert, beyond which the last slowdown stays."""
 _MEMORY_OPERATIONS: Final = {
     "norm": "norm",
     "swiglu": "swiglu",
@@ -72,7 +72,6 @@ class MeasuredCosts:
         """
         self._profile, self._device, self._dtype = profile, profile.device, dtype
         self._left_out = STREAMED_IN_TRAINING if trains else frozenset()
-        self._curves: dict[tuple[str, str, int, int, int], tuple[Floats, NDArray[np.bool_]] | None] = {}
         self._asked: Counter[str] = Counter()
         self._extrapolated: Counter[str] = Counter()
 
@@ -89,17 +88,17 @@ class MeasuredCosts:
     def grouped_s(self, kernel: GroupedGemm, tokens: NDArray[np.int64]) -> Floats | None:
         """Return the time [...] of a grouped product for `tokens` [..., E] of each expert."""
         fmt, experts = _FORMATS.get(kernel.dtype or self._dtype), tokens.shape[-1]
-        operation = "grouped_gemm_weight_gradient" if kernel.weight_gradient else "grouped_gemm"
+        operation = _product("grouped_gemm", kernel)
         if fmt is None or kernel.n * kernel.k == 0:
             return None
-        key = (operation, fmt, experts, kernel.n, kernel.k)
-        if key not in self._curves:
-            self._curves[key] = self._curve(*key)
-        curve = self._curves[key]
+        key, curves = (operation, fmt, experts, kernel.n, kernel.k), self._profile.curves
+        if key not in curves:
+            curves[key] = self._curve(*key)
+        curve = curves[key]
         if curve is None:
             return None
         slowdowns, extrapolated = curve
-        octave = np.log2(np.maximum(tokens, 1)) * _PER_OCTAVE
+        octave = np.minimum(np.log2(np.maximum(tokens, 1)), _OCTAVES) * _PER_OCTAVE
         slowdown = np.interp(octave, np.arange(len(slowdowns)), slowdowns) * (tokens > 0)
         busy_s = (
             roofline_s(operation, fmt, _grouped(operation, 1.0, tokens, kernel.n, kernel.k), self._device) - LAUNCH_S
@@ -122,13 +121,7 @@ class MeasuredCosts:
     # ---- private -------------------------------------------------------------------------------------------------
 
     def _gemm_s(self, kernel: Gemm) -> float | None:
-        operation = (
-            "gemm_weight_gradient"
-            if kernel.weight_gradient
-            else "gemm_input_gradient"
-            if kernel.input_gradient
-            else "gemm"
-        )
+        operation = _product("gemm", kernel)
         fmt = _FORMATS.get(kernel.dtype or self._dtype)
         if fmt is None or kernel.batch != 1 or kernel.m * kernel.n * kernel.k == 0:
             return None
@@ -206,6 +199,17 @@ class MeasuredCosts:
         shape = _grouped(operation, float(experts), tokens, n, k)
         answer = self._profile.slowdown(operation, fmt, shape)
         return None if answer is None else (answer.slowdown, answer.extrapolated)
+
+
+def _product(forward: str, kernel: Gemm | GroupedGemm) -> str:
+    """Return the operation of a product: `forward`, or that of its gradient by the weight or by the input.
+
+    >>> _product("gemm", Gemm(kind="expert", m=2, n=3, k=5, input_gradient=True))
+    'gemm_input_gradient'
+    """
+    if kernel.weight_gradient:
+        return f"{forward}_weight_gradient"
+    return f"{forward}_input_gradient" if kernel.input_gradient else forward
 
 
 def _grouped(operation: str, experts: float, tokens: NDArray[np.number], n: int, k: int) -> Shape:

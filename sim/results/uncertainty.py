@@ -5,7 +5,8 @@ Model
     interval       5th to 95th percentile of a figure over the draws
     share met      part of the draws in which a claim is met; a superlative is met where no rival of the draw is better
     straddles      more than 5 % of the draws meet the claim, and more than 5 % do not
-    effect         (figure at the upper end - figure at the lower end) / figure, of one constant alone
+    effect         (figure at the upper end - figure at the lower end) / figure, of one constant alone; of a superlative
+                   the difference to the best rival in place of the figure in the numerator
 
 Scenario, alternatives and rivals are compared draw by draw: what slows all of them alike changes no order.
 """
@@ -181,7 +182,11 @@ def share_of_best(
 
 
 def effects_on(
-    metric: str, value: Value | None, constants: Sequence[Constant], ends: Sequence[tuple[Values, Values]]
+    metric: str,
+    value: Value | None,
+    constants: Sequence[Constant],
+    ends: Sequence[tuple[Values, Values]],
+    rival: Sequence[tuple[Values, Values]] | None = None,
 ) -> list[Effect]:
     """Return what each constant does to a metric, the largest effect first; nothing where it is no number.
 
@@ -191,6 +196,8 @@ def effects_on(
         The metric, and its value in the model itself.
     constants, ends
         Constants, and the figures with each of them at the ends of its interval.
+    rival
+        The figures of a rival at these ends, from which the metric differs; None: the metric itself counts.
 
     Examples
     --------
@@ -201,8 +208,9 @@ def effects_on(
     if value is None or isinstance(value, bool) or not value:
         return []
     found = []
-    for constant, (low, high) in zip(constants, ends, strict=True):
-        if metric in low and metric in high:
-            values = float(low[metric]), float(high[metric])
+    for i, constant in enumerate(constants):
+        (low, high), (rival_low, rival_high) = ends[i], ({metric: 0.0},) * 2 if rival is None else rival[i]
+        if all(metric in values for values in (low, high, rival_low, rival_high)):
+            values = float(low[metric] - rival_low[metric]), float(high[metric] - rival_high[metric])
             found.append(Effect(constant=constant, values=values, relative=(values[1] - values[0]) / float(value)))
     return sorted(found, key=lambda effect: -abs(effect.relative))

@@ -51,6 +51,8 @@ __all__ = ["DEFAULT_SAMPLES", "SPREADS", "draw_factors", "with_uncertainty"]
 DEFAULT_SAMPLES: Final = 20
 """Draws: the fewest with one beyond each end of the interval."""
 _FEWEST_SAMPLES: Final = 2
+_HEADLINE: Final = "step_time_s"
+"""The metric whose effects are listed; a claim names the constant that moves its own."""
 
 SPREADS: Final[Mapping[str, Spread]] = {
     **KERNEL_AND_LINK_SPREADS,
@@ -105,20 +107,21 @@ def with_uncertainty(
     draws = draw_factors(num_samples, scenario.spec.seed)
     constants = _constants_of(result)
     scenarios = [_drawn(base, draw, i) for base in bases for i, draw in enumerate(draws)]
-    scenarios += [_drawn(scenario, {one.name: end}, 0) for one in constants for end in one.ends]
+    best = [variants.rival_names.index(name) for name in dict.fromkeys(v.rival.name for v in result.claims if v.rival)]
+    for base in (scenario, *(variants.rivals[i] for i in best)):
+        scenarios += [_drawn(base, {one.name: end}, 0) for one in constants for end in one.ends]
     with run_many(
         scenarios, jobs=jobs, limits=limits, on_done=lambda done: on_progress(done, len(scenarios))
     ) as observe:
         values: list[Values] = [observation.values for observation in observe()]
-    drawn = _Drawn.of(values, variants=variants, num_samples=num_samples, constants=constants)
+    drawn = _Drawn.of(values, variants, best, num_samples=num_samples, constants=constants)
     claims = [_claim(verdict, drawn) for verdict in result.claims]
-    headline = _headline(result)
     uncertainty = Uncertainty(
         num_samples=num_samples,
         num_failed=sum(not one for one in drawn.own),
         figures=_figures(result, drawn.own),
-        headline=headline,
-        effects=effects_on(headline, result.simulated.values.get(headline), constants, drawn.ends),
+        headline=_HEADLINE,
+        effects=effects_on(_HEADLINE, result.simulated.values.get(_HEADLINE), constants, drawn.ends),
         claims=claims,
         num_runs=len(scenarios),
     )
@@ -143,21 +146,31 @@ class _Drawn:
     """Constants that are set to the ends of their intervals one by one."""
     ends: Sequence[tuple[Values, Values]]
     """Of the scenario with each of them at both ends."""
+    ends_of_rivals: Mapping[str, Sequence[tuple[Values, Values]]]
+    """The same of rivals that are the best for a claim, by name."""
 
     @classmethod
     def of(
-        cls, values: Sequence[Values], *, variants: Variants, num_samples: int, constants: Sequence[Constant]
+        cls,
+        values: Sequence[Values],
+        variants: Variants,
+        best: Sequence[int],
+        *,
+        num_samples: int,
+        constants: Sequence[Constant],
     ) -> "_Drawn":
         """Return what simulations gave, in the order in which `with_uncertainty` lists them."""
         num_alternatives, num_bases = len(variants.alternatives), 1 + len(variants.alternatives) + len(variants.rivals)
         of_bases = [values[i * num_samples : (i + 1) * num_samples] for i in range(num_bases)]
-        of_ends = values[num_bases * num_samples :]
+        pairs = list(zip(*(values[num_bases * num_samples + end :: 2] for end in (0, 1)), strict=True))
+        of_ends = [pairs[i : i + len(constants)] for i in range(0, len(pairs), len(constants))]
         return cls(
             own=of_bases[0],
             alternatives=of_bases[1 : 1 + num_alternatives],
             rivals=of_bases[1 + num_alternatives :],
             constants=constants,
-            ends=list(zip(of_ends[::2], of_ends[1::2], strict=True)),
+            ends=of_ends[0],
+            ends_of_rivals={variants.rival_names[i]: ends for i, ends in zip(best, of_ends[1:], strict=True)},
         )
 
 
@@ -193,15 +206,6 @@ def _drawn(base: Scenario, factors: Mapping[str, float], number: int) -> Scenari
     return base.without_judgement().variant({**changes, "seed": base.spec.seed + number})
 
 
-def _headline(result: Result) -> str:
-    """Return the metric of the first claim that a run decides; without one the time of the step."""
-    for verdict in result.claims:
-        metric, value = verdict.claim.metric, verdict.evidence.value
-        if verdict.claim.is_simulated and value and not isinstance(value, bool):
-            return metric
-    return "step_time_s"
-
-
 def _figures(result: Result, draws: Sequence[Values]) -> dict[str, tuple[float, float]]:
     """Return the interval of each metric of the run."""
     names = [name for name in result.metrics if CATALOG[name].group == "metrics"]
@@ -219,7 +223,8 @@ def _claim(verdict: Verdict, drawn: _Drawn) -> ClaimInterval:
         share = share_met(drawn.own, metric, claim.is_met)
     elif claim.superlative is not None:
         share = share_of_best(drawn.own, drawn.rivals, metric, claim.superlative)
-    effects = effects_on(metric, verdict.evidence.value, drawn.constants, drawn.ends)
+    rival = None if verdict.rival is None else drawn.ends_of_rivals[verdict.rival.name]
+    effects = effects_on(metric, verdict.evidence.value, drawn.constants, drawn.ends, rival)
     return ClaimInterval(
         interval=interval_of(drawn.own, metric),
         share_met=share,

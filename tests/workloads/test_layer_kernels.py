@@ -229,7 +229,7 @@ def test_the_gradients_of_grouped_products_keep_the_tokens():
     by_input, by_weight = forward.backward()
     for gradient in (by_input, by_weight):
         np.testing.assert_array_equal(gradient.flops, forward.flops)
-    assert (by_input.n, by_input.k, by_input.weight_gradient) == (11, 7, False)
+    assert (by_input.n, by_input.k, by_input.weight_gradient, by_input.input_gradient) == (11, 7, False, True)
     assert (by_weight.n, by_weight.k, by_weight.weight_gradient) == (7, 11, True)
 
 

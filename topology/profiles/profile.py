@@ -11,7 +11,7 @@ against the roofline is that of the other one, the roofline its own.
 A profile may borrow what it has not from another device with the same chip: again the slowdown, not the time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,6 +96,8 @@ class DeviceProfile:
         self._preferred = tuple(preferred)
         self._sources: dict[tuple[str, str], dict[str, _Source]] = {}
         self._tables: dict[tuple[str, str, str], MeasuredTable] = {}
+        self.curves: dict[Hashable, tuple[Floats, NDArray[np.bool_]] | None] = {}
+        """Slowdowns over numbers of tokens that runs have looked up, for all runs of a process (`sim.plan`)."""
         for owner, measured in ((device, rows), *borrowed):
             known = set(self._sources)
             for group in measured:
@@ -169,7 +171,7 @@ class DeviceProfile:
         for other in OPERATIONS[operation].fallbacks:
             answer = self.slowdown(other.operation, fmt, other.shape(shape), kernel=kernel)
             if answer is not None:
-                answer = replace(answer, slowdown=other.slowdown * answer.slowdown)
+                answer = replace(answer, slowdown=other.slowdown_in(fmt) * answer.slowdown)
                 least = answer if least is None else least.or_less(answer)
         return least
 

@@ -42,5 +42,5 @@ def print_uncertainty(uncertainty: Mapping[str, Any], metrics: Mapping[str, Any]
     texts = [f"factors.{uncertainty['moves_most']} moves {headline} most."] if uncertainty["moves_most"] else []
     if uncertainty["failed"]:
         texts.append(f"{uncertainty['failed']} draws could not be run.")
-    texts.append("What the model leaves out has no interval (docs/uncertainty.md).")
+    texts.append("What the model leaves out has no interval, and makes most steps longer (docs/uncertainty.md).")
     bullets(console, texts, mark="•", style="cyan")

@@ -54,6 +54,14 @@ def test_none_is_the_closed_form_and_so_is_a_device_with_figures_of_its_own(scen
     assert next(row.value for row in built.assumptions if row.key == "profile") == "none"
 
 
+@pytest.mark.parametrize(("dtype", "kernel"), [("fp32", "te"), ("bf16", "te_bf16_grad")])
+def test_gradients_of_weights_are_those_of_the_type_of_their_sum(scenario, dtype, kernel):
+    changes = ["cluster.preset=dgx-b200", "workload.kind=training", f"workload.gradient_dtype={dtype}"]
+    profile = build(load_scenario(scenario, overrides=changes)).work.profile
+    for operation in ("gemm_weight_gradient", "grouped_gemm_weight_gradient"):
+        assert profile.kernels(operation)[0] == kernel
+
+
 def test_another_memory_leaves_the_profile_as_it_is(scenario):
     assert build(load_scenario(scenario, overrides=["cluster.device.memory=64 GB"])).work.profile is not None
 

@@ -101,6 +101,16 @@ def test_experts_with_equally_many_tokens_take_what_was_measured(is_gradient, to
     assert grouped_ns([tokens] * 4, weight_gradient=is_gradient) == pytest.approx(1e3 * measured_us, rel=0.01)
 
 
+def test_gradients_by_the_input_of_experts_take_what_was_measured_of_them():
+    by_input = GroupedGemm(kind="expert", tokens=np.array([[4096] * 4]), n=2048, k=1024).backward()[0]
+    measured = "grouped_gemm_input_gradient,bf16,4096,1024,2048,4,,,,,,,170"
+    assert costs(*GROUPED, measured).kernel_ns(by_input, 1)[0] == pytest.approx(170e3, rel=0.01)
+
+
+def test_more_tokens_than_the_curve_spans_keep_its_last_slowdown():
+    assert grouped_ns([2**26, 0, 0, 0]) == pytest.approx(4 * grouped_ns([2**24, 0, 0, 0]), rel=0.01)
+
+
 def test_an_expert_takes_its_share_and_one_without_tokens_none():
     alone, together = grouped_ns([4096, 0, 0, 0]), grouped_ns([4096] * 4)
     slowdown = 150e-6 / (4 * 2.0 * 4096 * 1024 * 2048 / PEAK + LAUNCH_S)  # four launches instead of one

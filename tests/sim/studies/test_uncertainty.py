@@ -9,7 +9,7 @@ import pytest
 
 from sim.cli.run import run_command
 from sim.errors import InvalidValueError
-from sim.results.uncertainty import interval_of, share_of_best
+from sim.results.uncertainty import Constant, effects_on, interval_of, share_of_best
 from sim.scenario.scenario import Scenario
 from sim.studies.claims import simulate
 from sim.studies.uncertainty import SPREADS, draw_factors, with_uncertainty
@@ -64,7 +64,7 @@ def test_factors_of_1_change_no_figure():
 @pytest.mark.parametrize("name", [name for name in SPREADS if name != "closed_form"])
 def test_a_larger_factor_lengthens_a_step(name):
     """Of kernels and links without a host, which would hide them; `closed_form` is of devices without a profile."""
-    runtime = {"preset": "megatron-2022" if name in HOST_SPREADS else "ideal"}
+    runtime = {"preset": "megatron-core-2025" if name in HOST_SPREADS else "ideal"}
     half, one, two = (seconds(training(runtime=runtime, factors={name: factor})) for factor in (0.5, 1.0, 2.0))
     assert half < one < two
 
@@ -168,6 +168,30 @@ def test_the_interval_holds_the_point_estimate_and_a_claim_near_it_straddles():
     assert near["straddles"] and 0 < near["share_met"] < 1
     assert not far["straddles"] and far["share_met"] == 1
     assert near["moved_most_by"] in near["reason"]
+
+
+def test_what_slows_a_rival_as_well_moves_no_superlative():
+    """The first constant doubles both, the second the scenario alone by a tenth."""
+    constants = [Constant(name=name, ends=(1.0, 2.0), num_groups=2, source="") for name in ("both", "own")]
+    own = [({"mfu": 0.2}, {"mfu": 0.4}), ({"mfu": 0.2}, {"mfu": 0.22})]
+    rival = [({"mfu": 0.1}, {"mfu": 0.3}), ({"mfu": 0.1}, {"mfu": 0.1})]
+    assert effects_on("mfu", 0.2, constants, own)[0].constant.name == "both"
+    difference = effects_on("mfu", 0.2, constants, own, rival)
+    assert difference[0].constant.name == "own"
+    assert difference[0].relative == pytest.approx(0.1)
+    assert difference[1].relative == pytest.approx(0.0)
+
+
+def test_a_superlative_is_judged_draw_by_draw():
+    """TP2 exchanges activations and TP1 does not: no draw of constants changes which of the two is faster."""
+    claim = {"id": "best", "says": "best", "source": "1", "metric": "step_time_s", "superlative": "least"}
+    rival = {"parallel.strategy": "EP8_TP1_PP1_DP8", "parallel.convention": "megatron"}
+    result = with_uncertainty(simulate(training(nodes=1, claims=[claim], rivals=[rival])), num_samples=3)
+    (judged,) = json.loads(result.to_json())["claims"]
+    assert judged["share_met"] in {0, 1}
+    assert (judged["share_met"] == 1) == (judged["verdict"] != "refuted")
+    assert judged["moved_most_by"] in SPREADS
+    assert "of the draws of constants and seeds" in judged["reason"]
 
 
 def test_the_host_moves_a_step_most_that_waits_for_it():
