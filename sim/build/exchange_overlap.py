@@ -133,7 +133,7 @@ def _why_no_delay(work: Work) -> list[_Why]:
         (not work.kind.trains, "in a forward pass, which makes no gradients", _LEAVE_OUT),
         *_why_no_exchange(work),
         (
-            work.splits_backward,
+            work.splits_backward and not work.runs_pairs,
             f"with schedule.kind {work.schedule}, which makes gradients of weights in passes of their own",
             "Leave it out.",
         ),

@@ -6,6 +6,7 @@ Model
     collective       `collective_launch_s`, sends aside
     pass             `pass_host_s` before it: a microbatch, forward or backward
     the host waits   before the dispatch of a forward pass, for the counts of tokens, unless experts are padded to them;
+                     then it needs `counts_host_s` before it issues the dispatch;
                      before a pass of a pipeline whose sends do not overlap (batched sends and receives synchronise);
                      after the forward pass of the output head, where a loss that is no number is looked for;
                      before the optimizer step, for the norm of the gradients
@@ -42,6 +43,7 @@ class HostLowering:
         self._kernel_ns = to_ns(runtime.kernel_launch_s * factors.kernel_launch)
         self._collective_ns = to_ns(runtime.collective_launch_s * factors.collective_launch)
         self._pass_ns = to_ns(runtime.pass_host_s * factors.pass_host)
+        self._counts_ns = to_ns(runtime.counts_host_s * factors.counts_host)
         self._scope = frozenset(runtime.graph_scope if runtime.launch == "cuda_graphs" else ())
         self._issued: dict[tuple[Op, tuple[bool, ...], bool], Op] = {}
 
@@ -77,7 +79,7 @@ class HostLowering:
                 is_in_graph = captured[-1]
             elif isinstance(op, Collective):
                 if self._waits_for_counts(ops, at):
-                    yield HostWork(layer=op.layer, waits=True)
+                    yield HostWork(layer=op.layer, work_ns=self._counts_ns, waits=True)
                     is_in_graph = False
                 is_captured = is_in_graph and not op.kind.startswith("ep_")
                 is_captured = (is_captured or "layer" in self._scope) and op.layer != NO_LAYER and op.kind != "dp"

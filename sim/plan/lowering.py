@@ -112,7 +112,7 @@ class Lowering:
         elif is_split:
             ops = _half(ops, makes_weight_gradients=False)
         elif pass_.kind == "B" and self.work.runtime.delay_wgrad:
-            ops = delay_weight_gradients(ops, of_experts_only=not self.work.overlaps_moe)
+            ops = delay_weight_gradients(ops, of_experts_only=not self.work.runs_pairs)
         if self.work.overlaps_moe:
             ops = on_expert_stream(ops)
         return self._at_speed(position, ops)

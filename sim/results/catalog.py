@@ -46,7 +46,7 @@ CATALOG: dict[str, Metric] = {
         mfu_causal | ratio | as mfu, with the half of attention that a causal mask leaves
         hfu | ratio | as mfu, with the FLOPs that are computed again
         model_flops_per_s_per_gpu | FLOP/s | model FLOPs over the step time and all GPUs
-        exposed_communication_s | s | communication on the path, latency and contention included
+        exposed_communication_s | s | communication on the path that no kernel of its stage hides, latency included
         exposed_communication_fraction | ratio | the same over the step time
         uncovered_s | s | a pass open and no kernel of the stage running, mean over stages
         exposed_tp_s | s | tensor-parallel collectives on the path

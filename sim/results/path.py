@@ -61,10 +61,39 @@ def path_ns(trace: Trace) -> dict[str, int]:
 
 
 def exposed_communication_ns(trace: Trace) -> dict[str, int]:
-    """Return the time on the path of each kind of communication, latency, contention and imbalance included."""
+    """Return the time on the path of each kind of communication, latency, contention and imbalance included.
+
+    What runs on the path while the same lane computes is hidden, and not counted: of two concurrent passes the path may
+    go through the exchanges of one while the other computes.
+    """
     exposed = dict.fromkeys(COMMUNICATION_CATEGORIES, 0)
-    kinds = trace["kind"]
+    kinds, stages, lanes = trace["kind"], trace.ints("stage"), trace.ints("lane")
+    computing: dict[tuple[int, int], _Computing] = {}
     for row, begin, to in path_rows(trace):
-        if kinds[row] in exposed:
-            exposed[str(kinds[row])] += to - begin
+        if kinds[row] not in exposed:
+            continue
+        lane = (int(stages[row]), int(lanes[row]))
+        if lane not in computing:
+            computing[lane] = _Computing(trace, *lane)
+        hidden_ns = computing[lane].until(to) - computing[lane].until(begin)
+        exposed[str(kinds[row])] += to - begin - hidden_ns
     return exposed
+
+
+class _Computing:
+    """The time in which kernels of a lane run, those of two concurrent passes counted once."""
+
+    def __init__(self, trace: Trace, stage: int, lane: int) -> None:
+        rows = trace.rows("compute", stage=stage, lane=lane)
+        order = np.argsort(trace.ints("start_ns")[rows], kind="stable")
+        start_ns, end_ns = trace.ints("start_ns")[rows][order], np.maximum.accumulate(trace.ints("end_ns")[rows][order])
+        self._end_ns = end_ns
+        self._start_ns = np.maximum(start_ns, np.concatenate([start_ns[:1], end_ns[:-1]]))  # of what is not counted yet
+        self._sum_ns = np.concatenate([[0], np.cumsum(np.maximum(0, end_ns - self._start_ns))])
+
+    def until(self, at_ns: int) -> int:
+        """Return the time before `at_ns` in which kernels run."""
+        num_started = int(np.searchsorted(self._start_ns, at_ns))
+        if not num_started:
+            return 0
+        return int(self._sum_ns[num_started]) - max(0, int(self._end_ns[num_started - 1]) - at_ns)

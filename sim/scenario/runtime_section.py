@@ -23,7 +23,7 @@ from workloads.runtime import (
 __all__ = ["FactorsSection", "RuntimeSection"]
 
 
-_SECONDS = {"kernel_launch": "kernel_launch_s", "collective_launch": "collective_launch_s", "pass_host": "pass_host_s"}
+_SECONDS = {key: f"{key}_s" for key in ("kernel_launch", "collective_launch", "pass_host", "counts_host")}
 """Keys with a unit, and the fields that they fill."""
 
 Scope = Annotated[str, name_of(lambda: GRAPH_SCOPES)]
@@ -63,6 +63,8 @@ class RuntimeSection(DerivedSection):
     """Time of the host for each collective. Default: 0."""
     pass_host: Seconds | None = None
     """Time of the host for each pass, forward or backward, of a microbatch. Default: 0."""
+    counts_host: Seconds | None = None
+    """Time of the host between the counts of tokens that a forward pass waits for and their exchange. Default: 0."""
 
     def given(self) -> dict[str, Any]:
         """Return the keys that are given, without `preset`.

@@ -12,7 +12,7 @@ from topology.profiles import DeviceProfile, busiest_rank, kernel_time, parse_pr
 from topology.profiles.bundled import MEASURED_ON, PROFILES, bundled_profile, measured_rows
 from topology.profiles.busiest_rank import _draw
 from topology.profiles.formats import FORMATS
-from topology.profiles.operations import BACKWARD_SLOWDOWN, OPERATIONS, roofline_s
+from topology.profiles.operations import BACKWARD_SLOWDOWN, OPERATIONS, WEIGHT_GRADIENT_SLOWDOWN, roofline_s
 from topology.profiles.table import MeasuredTable
 
 H100 = DEVICES["h100-sxm"]
@@ -77,6 +77,18 @@ def test_outside_of_the_range_the_efficiency_is_that_of_the_rim():
 
 def _profile(text: str) -> DeviceProfile:
     return DeviceProfile(H100, parse_profile(text))
+
+
+@pytest.mark.parametrize(("fmt", "slowdown"), [("bf16", WEIGHT_GRADIENT_SLOWDOWN), ("fp8_block", 1.7)])
+def test_a_weight_gradient_that_was_not_measured_is_slower_than_the_forward_product(fmt, slowdown):
+    """By what SimuMax measured in bf16, and what DeepSeek's trace shows of fp8 with scales of blocks."""
+    profile = _profile(f"operation,format,m,n,k,time_us\ngemm,{fmt},4096,8192,8192,788\n")
+    shape = {"m": 4096, "n": 8192, "k": 8192}
+    forward, gradient = (profile.estimate(name, fmt, **shape) for name in ("gemm", "gemm_weight_gradient"))
+    arrays = {name: np.array([float(size)]) for name, size in shape.items()}
+    roofs = [roofline_s(name, fmt, arrays, H100)[0] for name in ("gemm", "gemm_weight_gradient")]
+    assert gradient.time_s / forward.time_s == pytest.approx(slowdown * roofs[1] / roofs[0])
+    assert gradient.operation == "gemm"
 
 
 def test_a_number_gives_a_number_and_an_array_an_array_of_the_same_times():

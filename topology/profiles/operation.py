@@ -37,6 +37,12 @@ class Fallback:
     """Ratio to the roofline of the other one over that of this one."""
     shape: Callable[[Shape], Shape] = dict
     """The shape of this one that answers for a shape of the other one."""
+    slowdown_of: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Ratio in formats whose ratio is another one, by format."""
+
+    def slowdown_in(self, fmt: str) -> float:
+        """Return the ratio of slowdowns in a format."""
+        return self.slowdown_of.get(fmt, self.slowdown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

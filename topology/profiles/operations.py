@@ -197,6 +197,14 @@ The medians of SimuMax's tables, layer by layer, are 1.05 on the A100 and 1.07 o
 are 1.00 and 1.01.
 """
 
+_BLOCK_GRADIENT_SLOWDOWN: Final = MappingProxyType({"fp8_block": 1.7})
+"""The same in fp8 with scales of blocks, where both operands have scales of 1 x 128 along the tokens.
+
+DeepSeek's profile of training on H800 (profile-data, train.json): 60 weight gradients of four layers last 32.8 ms, 2.19
+times what forward products of their shapes take by DeepGEMM's table; the 80 other fp8 products of that profile last
+41.8 ms, 1.29 times as long, for exchanges took 20 of 132 SMs.
+"""
+
 BACKWARD_SLOWDOWN: Final = 1 / 0.79
 """Rate of the forward pass over that of the backward pass, where only the first was measured.
 
@@ -241,7 +249,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "gemm_weight_gradient": _gemm(
             "the same for the gradient of a weight [m, n], added to a gradient in fp32; k are the tokens",
             _weight_gradient_bytes,
-            Fallback("gemm", WEIGHT_GRADIENT_SLOWDOWN),
+            Fallback("gemm", WEIGHT_GRADIENT_SLOWDOWN, slowdown_of=_BLOCK_GRADIENT_SLOWDOWN),
         ),
         "grouped_gemm": _grouped_gemm(
             "one launch of a matrix product [m, k] x [k, n] for each expert",
@@ -255,7 +263,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "grouped_gemm_weight_gradient": _grouped_gemm(
             "the same for the gradients of the weights [m, n]; k are the tokens of an expert",
             _weight_gradient_bytes,
-            Fallback("grouped_gemm", shape=_transposed),
+            Fallback("grouped_gemm", shape=_transposed, slowdown_of=_BLOCK_GRADIENT_SLOWDOWN),
             Fallback("gemm_weight_gradient", shape=_of_one),
         ),
         "attention_forward": _attention("fused attention of whole sequences", 1.0, 1.0),

@@ -171,7 +171,7 @@ class DeviceProfile:
         for other in OPERATIONS[operation].fallbacks:
             answer = self.slowdown(other.operation, fmt, other.shape(shape), kernel=kernel)
             if answer is not None:
-                answer = replace(answer, slowdown=other.slowdown * answer.slowdown)
+                answer = replace(answer, slowdown=other.slowdown_in(fmt) * answer.slowdown)
                 least = answer if least is None else least.or_less(answer)
         return least
 

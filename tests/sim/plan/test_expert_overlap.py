@@ -12,6 +12,7 @@ from sim.engine.simulation import run_plan
 from sim.plan.expert_overlap import EXPERT_STREAM, delay_weight_gradients, on_expert_stream, run_next_to
 from sim.plan.ops import AwaitStream, Collective, Compute, ConcurrentPasses, HostWork, TimedKernel
 from sim.plan.pipeline import PipelinePlan
+from sim.results.path import exposed_communication_ns
 from sim.results.stages import stages_ns
 from sim.run.stage_memory import stage_memory
 from workloads.runtime import Runtime
@@ -189,15 +190,27 @@ def test_delayed_gradients_shorten_a_step_without_pairs_and_with_them(strategy, 
     ("pairs", "delayed"), [(False, {"expert"}), (True, {"expert", "attention", "dense_ffn", "other_compute"})]
 )
 def test_without_pairs_gradients_of_experts_alone_are_delayed(pairs, delayed):
-    """Kernels that stand between the start of an exchange and the wait for it."""
     plan = _plan(*STEPS[0], Runtime(overlap_moe=pairs, delay_wgrad=True))
-    ops = plan.ops(0, 0, Pass("B", 0))
-    starts = [at for at, op in enumerate(ops) if isinstance(op, Collective) and op.stream == EXPERT_STREAM]
-    next_to = [op for at in starts for op in takewhile(lambda op: isinstance(op, Compute), ops[at + 1 :])]
-    kinds = {kernel.kind for op in next_to for kernel in op.kernels}
+    kinds = {kernel.kind for op in _next_to_exchanges(plan.ops(0, 0, Pass("B", 0))) for kernel in op.kernels}
     assert "expert" in kinds
     assert ("attention" in kinds) is pairs
     assert kinds <= delayed
+
+
+def test_dualpipe_delays_gradients_of_whole_backward_passes():
+    strategy = ("EP4_TP1_PP2_DP4", 8, "dualpipe")
+    traces = [_trace(*strategy, Runtime(delay_wgrad=delay)) for delay in (False, True)]
+    _assert_same_work(*traces)
+    assert sum(exposed_communication_ns(traces[1]).values()) < sum(exposed_communication_ns(traces[0]).values())
+    plan = _plan(*strategy, Runtime(delay_wgrad=True))
+    kinds = {kernel.kind for op in _next_to_exchanges(plan.ops(0, 0, Pass("B", 3))) for kernel in op.kernels}
+    assert kinds >= {"expert", "attention"}
+
+
+def _next_to_exchanges(ops):
+    """Return the kernels that stand between the start of an exchange and the wait for it."""
+    starts = [at for at, op in enumerate(ops) if isinstance(op, Collective) and op.stream == EXPERT_STREAM]
+    return [op for at in starts for op in takewhile(lambda op: isinstance(op, Compute), ops[at + 1 :])]
 
 
 def test_pairs_have_two_sets_of_buffers():

@@ -129,6 +129,16 @@ def test_the_host_waits_for_the_counts_of_tokens_unless_experts_are_padded(capac
     assert [op for op in backward if op.layer >= 0] == []
 
 
+def test_the_host_works_after_each_wait_for_counts_while_the_gpu_has_nothing_to_do():
+    model = make_model(layers=4)
+    host = Runtime(kernel_launch_s=1e-9, collective_launch_s=1e-9)
+    plans = [plan_of("EP4_TP1_PP1_DP4", replace(host, counts_host_s=time_s), model=model) for time_s in (0.0, SLOW_S)]
+    plain, slow = (run_plan(plan).trace for plan in plans)
+    num_waits = 4 * model.num_moe_layers  # of 4 microbatches, in the forward pass alone
+    assert slow.step_ns - plain.step_ns == num_waits * SLOW_NS
+    assert stages_ns(slow)[0]["stalled"] - stages_ns(plain)[0]["stalled"] == num_waits * SLOW_NS
+
+
 @pytest.mark.parametrize("overlap_p2p", [True, False])
 def test_sends_that_do_not_overlap_occupy_the_sender_and_its_host(overlap_p2p):
     runtime = Runtime(kernel_launch_s=1e-9, overlap_p2p=overlap_p2p)

@@ -76,5 +76,29 @@ def test_hops_on_the_path_are_exposed_and_others_are_not():
     assert parts(path_ns(trace)) == {"expert": 16, "latency": 4}
 
 
+def test_what_runs_on_the_path_while_the_lane_computes_is_not_exposed():
+    # One pass sends from 10 to 30; the other pass of the pair computes from 5 to 12, from 11 to 14 and from 25 to 40.
+    trace = build_trace(
+        row("compute", "attention", 0, 10),
+        row("comm", "ep_dispatch", 10, 30, released_by=0, latency_ns=2),
+        row("compute", "expert", 30, 50, released_by=1),
+        row("compute", "attention", 5, 12),
+        row("compute", "attention", 11, 14),
+        row("compute", "attention", 25, 40),
+    )
+    assert parts(path_ns(trace)) == {"attention": 10, "ep_dispatch": 18, "latency": 2, "expert": 20}
+    assert exposed_communication_ns(trace)["ep_dispatch"] == 25 - 14
+
+
+def test_what_another_stage_computes_hides_nothing():
+    trace = build_trace(
+        row("comm", "tp", 0, 10),
+        row("compute", "expert", 10, 20, released_by=0),
+        row("compute", "attention", 0, 10, stage=1),
+        num_stages=2,
+    )
+    assert exposed_communication_ns(trace)["tp"] == 10
+
+
 def test_an_empty_trace_has_an_empty_account():
     assert parts(path_ns(build_trace())) == {}
