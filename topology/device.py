@@ -127,6 +127,9 @@ class Device:
     """Fixed time of a kernel: launch, first and last bytes."""
     tile_overhead_s: float
     """Time that each tile adds to its wave: fill and drain of the tile's pipeline."""
+    sustained_clock: float = 1.0
+    """Clock in a long run over the clock under which kernels were measured in short ones, 0 to 1: what power and heat
+    leave of it. Fitted to training steps (`benchmarks/fit_software.py`); 1: not known."""
     has_block_scaling: bool = False
     """Whether tensor cores scale blocks of 32 elements (MXFP8), and take fp8 operands in any layout: Blackwell."""
     has_multicast: bool = False
@@ -142,6 +145,7 @@ class Device:
             self._check("peak_fp8_flops_per_s", rule="be finite and above 0, or None", low=0.0, low_open=True)
         for field in ("gemm", "memory", "attention", "attention_backward"):
             self._check(f"{field}_efficiency", rule="lie in (0, 1]", low=0.0, low_open=True, high=1.0)
+        self._check("sustained_clock", rule="lie in (0, 1]", low=0.0, low_open=True, high=1.0)
         self._check("fp8_efficiency_ratio", rule="be finite and above 0", low=0.0, low_open=True)
         for field in ("kernel_overhead_s", "tile_overhead_s"):
             self._check(field, rule="be finite and not negative", low=0.0)

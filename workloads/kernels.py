@@ -62,6 +62,8 @@ MEMORY_OPERATIONS: Final[dict[str, MemoryOperation]] = {
     "residual_add": MemoryOperation("a block's output is added to the residual stream"),  # two gradients meet there
     "dropout_add": MemoryOperation("the same after dropout, in one kernel that also writes the mask"),
     "dropout": MemoryOperation("dropout, which writes its mask"),
+    "bias_add": MemoryOperation("a bias is added; backward, the gradient is summed over the tokens"),
+    "head_layout": MemoryOperation("results of heads are laid out by token; backward, gradients are joined", 3.0),
     "rotary": MemoryOperation("rotary embedding of queries and keys"),
     "convolution": MemoryOperation("short convolution over the tokens of a sequence", 3 / 2),
     "softmax": MemoryOperation("softmax of a row, with its scale and mask", 3 / 2),  # reads result and gradient

@@ -132,6 +132,10 @@ def check_kinds(model: "ModelSpec") -> None:
     for key in given & {"q_lora_rank", *_LATENT}:
         hint = "Give model.kv_lora_rank, or remove this key."
         require("kv_lora_rank" in given, key, "be left out without model.kv_lora_rank", hint)
+    if model.add_bias_linear:
+        others = {"kv_lora_rank", "hybrid_override_pattern", "linear_num_value_heads"}
+        is_plain = not model.experts and not given & others
+        require(is_plain, "add_bias_linear", "be false but in dense models of plain attention", "Leave it out.")
     for key, other in _EXCLUSIVE:
         if key in given and other in given:
             require(False, key, f"be left out with model.{other}", "Give one of the two.")
@@ -233,6 +237,7 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         formats=model.formats,
         is_fused=model.fused_attention,
         has_dropout=model.dropout,
+        has_bias=model.add_bias_linear,
         window=model.sliding_window if kind == "sliding_attention" else None,
         chunk=model.attention_chunk_size if kind == "chunked_attention" else None,
         has_sinks=model.attention_sinks,

@@ -244,6 +244,9 @@ def add_and_norm(block: Mixer | DenseFfn | MoeFfn, tokens: int) -> list[Kernel]:
         # after the two gradients of the stream have been added
         num_bytes, backward_bytes = ((count * block.dtype_bytes + 1) * stream for count in (3, 5))
         add = replace(add, operation="dropout_add", num_bytes=num_bytes, backward_bytes=backward_bytes)
+    if getattr(block, "has_bias", False):  # of the linear before: its gradient is summed over the tokens
+        (backward,) = add.backward()
+        add = replace(add, backward_bytes=backward.num_bytes + block.dtype_bytes * stream)
     return [add, _norm(block, tokens)]
 
 

@@ -83,6 +83,9 @@ class ModelSpec:
     """Whether scores stay inside of a kernel; false: they pass through memory and are kept for the backward pass."""
     dropout: bool = False
     """Whether dropout runs, and keeps its masks."""
+    add_bias_linear: bool = False
+    """Whether linears of attention and of dense FFNs have biases, as in GPT-2 and GPT-3; their kernels are counted, and
+    not their parameters, a few thousandths."""
     q_lora_rank: int | None = None
     """Width of the latent of the queries of MLA; None: queries are projected from the hidden state."""
     kv_lora_rank: int | None = None
@@ -429,6 +432,7 @@ class ModelSpec:
             is_gated=self.gated,
             dtype_bytes=self.dtype_bytes,
             has_dropout=self.dropout,
+            has_bias=self.add_bias_linear,
             formats=self.formats,
         )
 

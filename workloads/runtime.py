@@ -61,6 +61,12 @@ class Runtime:
     """Whether gradients are reduced next to the last backward pass, bucket by bucket, as Megatron-LM does."""
     overlap_param_gather: bool = False
     """Whether ZeRO 1 gathers parameters next to the first forward pass of the next step, bucket by bucket."""
+    overlap_tp_backward: bool = True
+    """Whether, without pieces, the backward collectives over TP run next to the products of a block's first matrix, as
+    Megatron-LM's asynchronous all-reduce and sequence parallelism do; else all wait for them."""
+    fused_wgrad: bool = True
+    """Whether products add gradients of weights to the sum of the microbatches (Megatron-LM's
+    `gradient_accumulation_fusion`); else a kernel of its own adds each. Grouped products of experts always do."""
     overlap_tp: bool = False
     """Whether sequence parallelism exchanges in pieces next to products, as Transformer Engine's userbuffers do."""
     dispatcher: str | None = None
@@ -74,6 +80,10 @@ class Runtime:
     """Whether products that make gradients of weights run next to the next exchange of a backward pass: with
     `overlap_moe` (Megatron Core's `delay_wgrad_compute`) and DualPipe all of them, else those of experts alone
     (`overlap_dispatch_backward_with_experts_wgrad`)."""
+    sustained_clock: bool = False
+    """Whether products and attention run at the clock that a GPU keeps in a long run, where it is known."""
+    kernel_rate: float = 1.0
+    """Rate of all kernels over that of the measured ones: below 1 with older libraries, 0 to 1."""
     overlap_p2p: bool = True
     """Whether a stage goes on while it sends to another; else a send occupies its stage, and the host waits for it."""
     collective_sms: int = 0
@@ -118,13 +128,21 @@ class HostFactors:
 IDEAL: Final = "ideal"
 """The preset under which nothing between kernels takes time."""
 
-_EAGER_KERNEL_S: Final = 68e-6
+_EAGER_KERNEL_S: Final = 60e-6
 """3.04 ms that a layer and microbatch take at least on one node (forward, recomputation, backward; vTrain's measured
-iterations of Megatron-DeepSpeed on A100s, TP1) over the 45 kernels that are modelled of them."""
+iterations of Megatron-DeepSpeed on A100s, TP1) over the 51 kernels that are modelled of them."""
 _EAGER_COLLECTIVE_S: Final = 60e-6
 """What TP2 and TP4 add to these 3.04 ms, 0.31 and 0.41 ms, over 6 collectives."""
-_EAGER_PASS_S: Final = 2e-3
-"""Half of what a microbatch adds there, 2 to 7 ms, less embedding and output head."""
+_DEEPSPEED_PASS_S: Final = 1.2e-3
+"""Fitted to the fitted halves of vTrain's steps (`benchmarks/fit_software.py`): a microbatch adds 2 to 7 ms there,
+embedding and output head included."""
+_MEGATRON_PASS_S: Final = 0.8e-3
+"""Fitted to the fitted half of Zero Bubble's steps, whose sends block: an interleaved pipeline has three times the
+passes of 1F1B (`benchmarks/fit_software.py`)."""
+_KERNEL_RATE_DEEPSPEED: Final = 0.96
+"""Fitted likewise to the fitted halves of vTrain's steps: a fork of Megatron-LM of 2021."""
+_KERNEL_RATE_2021: Final = 0.92
+"""Fitted to the fitted half of Megatron's steps of 2021: libraries of the A100's first year, against steps of 2022."""
 
 _COUNTS_HOST_S: Final = 2.6e-3
 """Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200:
@@ -145,10 +163,11 @@ _COLLECTIVE_SMS: Final = 16
 2025: "from 16 or more to 6 or fewer")."""
 
 _EAGER: Final = Runtime(
+    sustained_clock=True,
     collective_sms=_COLLECTIVE_SMS,
     kernel_launch_s=_EAGER_KERNEL_S,
     collective_launch_s=_EAGER_COLLECTIVE_S,
-    pass_host_s=_EAGER_PASS_S,
+    pass_host_s=_MEGATRON_PASS_S,
     overlap_p2p=False,
 )
 """PyTorch without graphs. Fitted once, on the A100 hosts of 2022: taken for other hosts for want of measurements."""
@@ -156,14 +175,26 @@ _EAGER: Final = Runtime(
 RUNTIMES: Final[dict[str, Runtime]] = {
     IDEAL: Runtime(),  # nothing between kernels takes time: what any software can at best reach
     # Narayanan et al. 2021 and Korthikanti et al. 2022: before flash attention; sends are batched and block
-    "megatron-2021": replace(_EAGER, attention="unfused"),
+    "megatron-2021": replace(
+        _EAGER, attention="unfused", overlap_tp_backward=False, fused_wgrad=False, kernel_rate=_KERNEL_RATE_2021
+    ),
     "megatron-2022": replace(_EAGER, attention="unfused"),
     # Megatron-DeepSpeed, as vTrain (Bang et al., MICRO 2024) measured it
-    "deepspeed-2022": replace(_EAGER, attention="unfused"),
+    "deepspeed-2022": replace(
+        _EAGER,
+        attention="unfused",
+        overlap_tp_backward=False,
+        fused_wgrad=False,
+        kernel_rate=_KERNEL_RATE_DEEPSPEED,
+        pass_host_s=_DEEPSPEED_PASS_S,
+    ),
     # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
-    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on
+    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on. Products of Hopper and
+    # Blackwell, which occupy all SMs to their end, wait for the SMs of TP's collectives, which start first: inferred
+    # from SimuMax's steps, not measured
     "megatron-core-2025": replace(
         _EAGER,
+        overlap_tp_backward=False,
         overlap_grad_reduce=True,
         overlap_param_gather=True,
         overlap_p2p=True,
@@ -171,7 +202,7 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         counts_host_s=_COUNTS_HOST_S,
     ),
     # whole layers in (piecewise) graphs, as vLLM captures them
-    "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0),
+    "vllm": replace(_EAGER, launch="cuda_graphs", graph_scope=("layer",), pass_host_s=0.0, sustained_clock=False),
 }
 """What frameworks do, by name of the preset; the source of each value stands next to it."""
 

@@ -6,7 +6,7 @@ Contents
 - `sim.build.cluster`, `layout`, `routing`: sections become the cluster; model, mesh and split of layers; the routing.
 - `sim.build.runtime`: what the software does: the preset of a framework, and what differs from it.
 - `sim.build.exchange_overlap`: the dispatcher, what runs next to its exchanges, and what these cannot go with.
-- `sim.build.work`: what is to be planned, as one value, with the checks that need several sections.
+- `sim.build.work`: what is to be planned, as one value; `work_checks`: what does not go together is refused.
 - `sim.build.device_profile`: the measured kernels of the device.
 - `sim.build.assumptions`: what the scenario leaves open, how it was filled in, and warnings.
 - `sim.build.hints`: hints that lead out of a refused value.

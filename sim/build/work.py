@@ -5,17 +5,16 @@ Model
     tokens of a microbatch = sequences / (DP * microbatches) * sequence_length         of one replica
     ... of a rank          = tokens / CP                                              and of its TP group
 
-A work checks what its fields alone cannot: heads and TP, layers and PP, experts and EP, sequences and microbatches.
+`sim.build.work_checks` refuses what does not go together.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.errors import InvalidValueError, Remedy
+from sim.build.work_checks import check_work
 from sim.time import to_ns
 from topology.cluster import Cluster
 from topology.profiles import DeviceProfile
@@ -52,11 +51,6 @@ from workloads.schedules import (
 from workloads.workload_kind import WorkloadKind
 
 __all__ = ["CollectiveWork", "PassesWork", "Work"]
-
-_MOST_SIZES = 4
-"""Other sizes of an axis that a hint tries."""
-_SHARDED_GRADIENTS = 2
-"""ZeRO from which gradients are split over replicas, and exchanged in every pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,228 +125,7 @@ class Work:
             object.__setattr__(self, "mtp_chunk", self.head_chunk)
         if self.context.size != self.mesh.strategy.cp:
             object.__setattr__(self, "context", replace(self.context, size=self.mesh.strategy.cp))
-        model, s = self.model, self.mesh.strategy
-        for layer, _ in model.layer_kinds(range(model.layers)):
-            why = None if layer.attention is None else layer.attention.why_not_split(s.tp)
-            if why is not None:
-                field, heads = why
-                shared = field == "kv_heads"
-                rule = f"divide {field} = {heads}" + (" or be a multiple of it" if shared else "")
-                hint = "Choose another TP." if shared else "Choose TP among its divisors."
-                error = InvalidValueError("parallel.tp", rule=rule, value=s.tp, hint=hint)
-                raise error.with_remedies(self._with_axis("tp", heads))
-        slots = model.experts + self.placement.replicas
-        _require(
-            slots % s.ep == 0,
-            "placement.replicas" if self.placement.replicas else "parallel.ep",
-            f"give all EP = {s.ep} ranks equally many of {slots} slots, {model.experts} experts and "
-            f"{self.placement.replicas} replicas"
-            if self.placement.replicas
-            else f"divide experts = {model.experts}, or experts + placement.replicas",
-            self.placement.replicas or s.ep,
-            "Choose EP among the divisors of the slots.",
-            [
-                *(remedy for n, remedy in self._with_replicas() if n > 0),
-                *self._with_axis("ep", slots),
-                *(remedy for n, remedy in self._with_replicas() if n == 0),
-            ],
-        )
-        for axis in ("ep", "etp"):
-            _require(
-                getattr(s, axis) == 1 or model.experts > 0,
-                f"parallel.{axis}",
-                "be 1 for a dense model",
-                getattr(s, axis),
-                f"Drop {axis.upper()} or set model.experts.",
-                self._with_axis(axis, 1),
-            )
-        _require(
-            model.ffn % s.etp == 0,
-            "parallel.etp",
-            f"divide model.ffn = {model.ffn}, the width of an expert",
-            s.etp,
-            "Choose ETP among its divisors.",
-            self._with_axis("etp", model.ffn),
-        )
-        per_pipeline = self.mesh.dp * self.microbatches
-        _require(
-            self.sequences % per_pipeline == 0,
-            "workload.sequences",
-            f"be a multiple of DP x microbatches = {self.mesh.dp} x {self.microbatches} = {per_pipeline}",
-            self.sequences,
-            "Change workload.sequences or workload.microbatches.",
-            [
-                *self._with_microbatches(),
-                *(
-                    Remedy({"workload.sequences": number}, f"workload.sequences: {number}")
-                    for number in (max(1, self.sequences // per_pipeline) * per_pipeline,)
-                ),
-            ],
-        )
-        self._check_context()
-        _require(
-            self.rank_tokens % s.tp == 0,
-            "workload.sequence_length",
-            f"give tokens per microbatch that divide by TP = {s.tp} (they are split over it)",
-            self.rank_tokens,
-            f"Use a sequence length that is a multiple of {s.tp}.",
-            [
-                Remedy({"workload.sequence_length": length}, f"workload.sequence_length: {length}")
-                for length in (self.sequence_length // s.tp * s.tp, -(-self.sequence_length // s.tp) * s.tp)
-                if length
-            ],
-        )
-        self._check_placement()
-        self._check_chunks()
-        self._check_offload()
-        self._refuse_unbuilt()
-
-    def _check_context(self) -> None:
-        """Check that sequences have 2 CP chunks, and that the ranks can compute every kind of layer together."""
-        cp, length = self.mesh.strategy.cp, self.sequence_length
-        if cp == 1:
-            return
-        part = 2 * cp
-        _require(
-            length % part == 0,
-            "workload.sequence_length",
-            f"be a multiple of 2 CP = {part}: a rank has two chunks of each sequence",
-            length,
-            f"Use a multiple of {part}.",
-            [
-                Remedy({"workload.sequence_length": near}, f"workload.sequence_length: {near}")
-                for near in (length // part * part, -(-length // part) * part)
-                if near
-            ],
-        )
-        for layer, _ in self.model.layer_kinds(self.layers):
-            if layer.attention is not None:
-                self.context.check(layer.attention, self.mesh.strategy.tp)
-
-    def _check_placement(self) -> None:
-        _require(
-            not self.placement.replicas or self.model.experts > 0,
-            "placement.replicas",
-            "be left out of a dense model",
-            self.placement.replicas,
-            "Remove it, or give model.experts.",
-        )
-        every = self.placement.every
-        _require(
-            not self.kind.trains or every is None or every % self.microbatches == 0,
-            "placement.every",
-            f"be a multiple of workload.microbatches = {self.microbatches} in training: a plan holds for whole steps",
-            every,
-            "Use a multiple of workload.microbatches, or a forward pass.",
-            [Remedy({"placement.every": self.microbatches}, f"placement.every: {self.microbatches}")],
-        )
-
-    def _check_offload(self) -> None:
-        """Refuse what Megatron-LM refuses together with activations on the host."""
-        if not self.offload_layers:
-            return
-        for ok, rule, hint in (
-            (self.kind.trains, "be left out of a forward pass", "A forward pass keeps no activations: remove it."),
-            (
-                self.recompute.kind == "none",
-                "be left out with schedule.recompute",
-                "Megatron-LM runs one of the two: remove one.",
-            ),
-            (
-                self.mesh.num_stages == 1,
-                "be left out with PP > 1",
-                "Megatron-LM offloads without PP: remove it.",
-            ),
-        ):
-            _require(ok, "schedule.offload_layers", rule, self.offload_layers, hint)
-
-    def _check_chunks(self) -> None:
-        s, model, chunks = self.mesh.strategy, self.model, self.chunk_layout.num_chunks
-        _require(
-            s.vpp in {1, chunks} and not (s.vpp == 1 and self.schedule_kind.needs_num_chunks),
-            "parallel.vpp",
-            f"be {'at least 2' if chunks == s.vpp == 1 else chunks} with schedule.kind {self.schedule}",
-            s.vpp,
-            "Write the number of chunks of each stage." if chunks == s.vpp else "Leave it out.",
-        )
-        if self.schedule_kind.requires is not None:
-            self.schedule_kind.requires(Pipeline(num_stages=s.pp, num_microbatches=self.num_microbatches))
-        _require(
-            len(self.chunk_layers) == self.chunk_layout.num_model_chunks and sum(self.chunk_layers) == model.layers,
-            "parallel.stage_layers",
-            f"give {self.chunk_layout.num_model_chunks} counts, one per "
-            f"{'stage' if chunks == 1 else 'part of the model'}, that sum to layers = {model.layers}",
-            list(self.chunk_layers),
-            "Correct the split.",
-            [Remedy({"parallel.stage_layers": self._even_split()}, str(self._even_split()))],
-        )
-        _require(
-            not (self.has_two_replicas and self.fsdp is not None),
-            "parallel.fsdp",
-            f"be none with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
-            "supported yet)",
-            "hybrid" if self.fsdp is not None and self.fsdp.num_instances > 1 else "full",
-            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
-        )
-        _require(
-            not (self.has_two_replicas and self.kind.trains and self.zero >= _SHARDED_GRADIENTS),
-            "parallel.zero",
-            f"be 0 or 1 with schedule.kind {self.schedule}, whose stages hold two copies of the model (others: not "
-            "supported yet)",
-            self.zero,
-            "The copies would have to meet in every pass: use zero 1, or a schedule of one pipeline.",
-        )
-
-    def _even_split(self) -> list[int]:
-        """Return as many layers for each chunk as can be, the first chunks with one more."""
-        every, rest = divmod(self.model.layers, self.chunk_layout.num_model_chunks)
-        return [every + (i < rest) for i in range(self.chunk_layout.num_model_chunks)]
-
-    def _with_axis(self, axis: str, whole: int) -> list[Remedy]:
-        """Return strategies with another size of an axis, divisors of `whole`, the nearest to the given size first.
-
-        EP under a convention that derives DP from EP takes DP along.
-        """
-        s = replace(self.mesh.convention.as_named(self.mesh.strategy), dp=None)
-        given = getattr(s, axis)
-        divisors = [size for size in range(1, min(whole, self.mesh.world) + 1) if whole % size == 0 and size != given]
-        nearest = sorted(divisors, key=lambda size: (abs(math.log2(size / given)), size))
-        names = [replace(s, **{axis: size}).name for size in nearest[:_MOST_SIZES]]  # type: ignore[arg-type]  # a size
-        return [Remedy({"parallel.strategy": name}, name) for name in names]
-
-    def _with_replicas(self) -> list[tuple[int, Remedy]]:
-        """Return the numbers of replicas below and above the given number that fill all ranks, the nearest first."""
-        if not self.model.experts:
-            return []
-        given, ep = self.placement.replicas, self.mesh.strategy.ep
-        below = given - (self.model.experts + given) % ep
-        numbers = sorted((n for n in (below, below + ep) if n >= 0), key=lambda n: (abs(n - given), -n))
-        return [(n, Remedy({"placement.replicas": n}, f"placement.replicas: {n}")) for n in numbers]
-
-    def _with_microbatches(self) -> list[Remedy]:
-        """Return numbers of microbatches that the sequences of a replica divide by, the nearest first."""
-        per_replica, rest = divmod(self.sequences, self.mesh.dp)
-        if rest:
-            return []
-        fitting = [m for m in range(self.microbatches, 0, -1) if per_replica % m == 0][:1]
-        return [Remedy({"workload.microbatches": m}, f"workload.microbatches: {m}") for m in fitting]
-
-    def _refuse_unbuilt(self) -> None:
-        s, convention = self.mesh.strategy, self.mesh.convention
-        _require(
-            not self.kind.trains or convention.supports_training,
-            "workload.kind",
-            f"be forward under the {convention.name} convention, which serves and does not train",
-            self.kind.name,
-            "Use convention: megatron for training.",
-        )
-        _require(
-            not (self.model.experts and convention.splits_sequence_over_tp and s.tp > 1 and not self.mesh.sp),
-            "parallel.sp",
-            "be true where TP > 1 meets experts (otherwise: not supported yet)",
-            self.mesh.sp,
-            "Set sp: true, or leave it out.",
-        )
+        check_work(self)
 
     @property
     def sharding(self) -> Sharding:
@@ -533,7 +306,7 @@ class Work:
             return "in a forward pass, which has no gradients"
         if self.fsdp is not None:
             return "with parallel.fsdp, which exchanges next to layers without it"
-        if self.zero >= _SHARDED_GRADIENTS:
+        if self.sharding.gradients:
             return f"with parallel.zero {self.zero}, which exchanges in every pass (not supported yet)"
         if self.mesh.convention.experts_span_stages:
             return (
@@ -681,10 +454,3 @@ class PassesWork:
 
 def _stage_times(forward_ns: int, backward_ns: int, weight_ns: int) -> StageTimes:
     return StageTimes(forward_ns=forward_ns, backward_ns=backward_ns, weight_ns=weight_ns)
-
-
-def _require(  # noqa: PLR0917 - in the order of a message
-    ok: bool, field: str, rule: str, value: object, hint: str, remedies: Sequence[Remedy] = ()
-) -> None:
-    if not ok:
-        raise InvalidValueError(field=field, rule=rule, value=value, hint=hint).with_remedies(remedies)

@@ -27,6 +27,9 @@ class Costs:
         network: NetworkSettings = DEFAULT_NETWORK,
         is_random: bool = False,
         gradient_bytes: int | None = None,
+        fused_wgrad: bool = True,
+        clock: float = 1.0,
+        rate: float = 1.0,
         sms: Mapping[str, TransferSms] | None = None,
         profile: DeviceProfile | None = None,
         factors: Factors = MODEL_ITSELF,
@@ -43,6 +46,12 @@ class Costs:
             Whether tokens choose at random, so that no exchange and no experts' kernel comes twice.
         gradient_bytes
             Bytes of a gradient in the sum of the microbatches; None: nothing is trained.
+        fused_wgrad
+            Whether products add gradients of weights to that sum.
+        clock
+            Clock of the GPUs over that under which kernels were measured.
+        rate
+            Rate of all kernels over the measured ones.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -62,6 +71,9 @@ class Costs:
             dtype=dtype,
             is_random=is_random,
             gradient_bytes=gradient_bytes,
+            fused_wgrad=fused_wgrad,
+            clock=clock,
+            rate=rate,
             profile=profile,
             factors=factors,
         )

@@ -38,6 +38,9 @@ class KernelCosts:
         dtype: str,
         is_random: bool = False,
         gradient_bytes: int | None = None,
+        fused_wgrad: bool = True,
+        clock: float = 1.0,
+        rate: float = 1.0,
         profile: DeviceProfile | None = None,
         factors: Factors = MODEL_ITSELF,
     ) -> None:
@@ -52,6 +55,12 @@ class KernelCosts:
         gradient_bytes
             In training, bytes of a gradient in the sum of the microbatches, to which a product adds the gradient of a
             weight: it reads and writes the sum (Megatron-LM, `gradient_accumulation_fusion`). None: nothing is trained.
+        fused_wgrad
+            Whether a product adds its gradient; else a kernel of its own reads it and adds it to the sum.
+        clock
+            Clock over the clock under which kernels were measured; products and attention follow it.
+        rate
+            Rate of all kernels over the measured ones.
         profile
             Measured kernels of the device, which price what they have; None: the closed form prices all kernels.
         factors
@@ -65,6 +74,8 @@ class KernelCosts:
         self._dtype = dtype
         self._trains = trains
         self._sum_bytes = OUTPUT_BYTES if gradient_bytes is None else 2 * gradient_bytes
+        self._clock, self._rate = clock, rate
+        self._adds_apart = trains and not fused_wgrad
         self._is_random = is_random
         self._by_tokens: dict[Hashable, NDArray[np.int64]] = {}
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
@@ -200,6 +211,9 @@ class KernelCosts:
             is_streamed = self._trains and kernel.operation in STREAMED_IN_TRAINING
             time_s = device.memory_time_s(kernel.num_bytes, operation=None if is_streamed else kernel.operation)
         times_s = np.asarray(time_s, dtype=float) * factor
+        if self._adds_apart and isinstance(kernel, Gemm) and kernel.weight_gradient:
+            times_s = times_s + device.memory_time_s((OUTPUT_BYTES + self._sum_bytes) * kernel.m * kernel.n)
+        times_s = times_s / (self._rate if isinstance(kernel, Memory) else self._rate * self._clock)
         return to_ns_array(times_s if times_s.ndim else np.full(num_ranks, times_s))
 
     def _factor(self, kernel: Kernel, *, is_measured: bool) -> float:
@@ -242,7 +256,9 @@ class KernelCosts:
         known = self._by_tokens.get(key)
         if known is None or known.size <= most:
             counts = np.arange(1 << most.bit_length(), dtype=np.int64)
-            known = self._by_tokens[key] = to_ns_array(self._grouped_s(kernel, counts[:, None]))
+            known = self._by_tokens[key] = to_ns_array(
+                self._grouped_s(kernel, counts[:, None]) / (self._clock * self._rate)
+            )
         return known[tokens]
 
 

@@ -130,18 +130,20 @@ class LayerLowering:
         by_weight = max(at for at, kernel in enumerate(kernels) if makes_weight_gradient(kernel))
         before, by_input, after = kernels[: by_weight - 1], kernels[by_weight - 1], kernels[by_weight + 1 :]
         ops = [*first, *([self._compute(layer, before)] if before else [])]
+        stream = TP_STREAM if self._work.runtime.overlap_tp_backward or self._work.overlaps_tp else None
+        awaited: list[Op] = [] if stream is None else [AwaitStream(stream=stream, layer=layer)]
         if self._work.mesh.sp:
             if gathers_gradient and self._work.overlaps_tp:
                 ops = with_gather(ops, self._piece(position, layer, "all_gather"))
             elif gathers_gradient:
                 ops = [self.tp_collective(position, "all_gather", layer=layer), *ops]
-            ops.append(self.tp_collective(position, "all_gather", layer=layer, stream=TP_STREAM))
+            ops.append(self.tp_collective(position, "all_gather", layer=layer, stream=stream))
         ops.append(self._compute(layer, [by_input]))
         if self._work.mesh.sp:
-            ops.append(AwaitStream(stream=TP_STREAM, layer=layer))
+            ops += awaited
         operation = "reduce_scatter" if self._work.mesh.sp else "all_reduce"
-        ops.append(self.tp_collective(position, operation, layer=layer, stream=TP_STREAM))
-        ops += [self._compute(layer, [kernels[by_weight]]), AwaitStream(stream=TP_STREAM, layer=layer)]
+        ops.append(self.tp_collective(position, operation, layer=layer, stream=stream))
+        ops += [self._compute(layer, [kernels[by_weight]]), *awaited]
         return [*ops, self._compute(layer, after)] if after else ops
 
     # ---- private -------------------------------------------------------------------------------------------------

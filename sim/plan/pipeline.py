@@ -58,6 +58,9 @@ class PipelinePlan:
             profile=work.profile,
             factors=work.factors,
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
+            fused_wgrad=work.runtime.fused_wgrad,
+            rate=work.runtime.kernel_rate,
+            clock=work.cluster.device.sustained_clock if work.runtime.sustained_clock else 1.0,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s

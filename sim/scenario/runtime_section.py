@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Factor, Seconds, name_of
+from sim.scenario.fields import Efficiency, Factor, Seconds, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from topology.uncertainty import Factors
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
@@ -44,6 +44,7 @@ def _scopes(value: object) -> object:
     all_optional=True,
     leave_out=tuple(_SECONDS.values()),
     attention=name_of(lambda: ATTENTIONS),
+    kernel_rate=Efficiency,
     launch=name_of(lambda: LAUNCHES),
     graph_scope=Annotated[tuple[Scope, ...], BeforeValidator(_scopes, json_schema_input_type=list[Scope])],
     fp8_recipe=name_of(lambda: FP8_RECIPES),

@@ -15,14 +15,13 @@ Model
     KV cache     2 * kv_heads * head_dim values of each token that is still attended: all, or the last W or C
     kernels      QKV [T, h] x [h, (heads + 2 kv) d / t] -> rotary embedding -> fused attention
                  -> out [T, heads d / t] x [heads d / t, h]
-    unfused      scores -> scale, mask, softmax -> dropout -> values        see `unfused_kernels`
+    unfused      scores -> scale, mask, softmax -> dropout -> values -> layout    see `unfused_kernels`
 
 Assumptions
 -----------
-Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). No
-biases. The norm of queries and keys takes no time: optimistic by under a percent. With an unfused rotary embedding,
-rotated queries and keys are kept like the whole QKV projection, of which the values are a view (docs/models.md has
-measured memory).
+Where KV heads are fewer than TP ranks, each rank holds one whole KV head (they are copied, as Megatron does). The norm
+of queries and keys takes no time: optimistic by under a percent. With an unfused rotary embedding, rotated queries and
+keys are kept like the whole QKV projection, of which the values are a view (docs/models.md has measured memory).
 
 Attention that is not fused computes and moves all scores, for its kernels know no mask but that of the softmax
 (Korthikanti et al. 2022; Megatron-LM, `fused_softmax.py`: scale, mask and softmax are one kernel).
@@ -34,7 +33,7 @@ Beltagy et al., "Longformer: the long-document transformer", 2020 (window). Open
 card", 2025, section 2.3 (window on every second layer, sinks). Qwen team, "Qwen3-Next", 2025 (gate of the output).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
@@ -65,7 +64,8 @@ def unfused_kernels(core: Attention, *, dtype_bytes: int, has_dropout: bool) -> 
 
     All scores are computed, whatever the mask: a product writes them, a kernel scales, masks and normalises each row,
     another drops some, and a product with the values reads them. Of bf16 scores with dropout these are 2 + 4 + 5 + 2 =
-    13 bytes of a score, and in the backward pass 2 + 2 + 5 + 6 + 2 + 2 = 19.
+    13 bytes of a score, and in the backward pass 2 + 2 + 5 + 6 + 2 + 2 = 19. Then results of heads are copied into the
+    order of tokens, and backward the gradients of queries, keys and values into one tensor.
 
     >>> core = GroupedQueryAttention(
     ...     hidden=4, heads=2, kv_heads=2, head_dim=2, dtype_bytes=2, is_fused=True, has_dropout=False
@@ -84,7 +84,10 @@ def unfused_kernels(core: Attention, *, dtype_bytes: int, has_dropout: bool) -> 
         num_bytes = (2 * dtype_bytes + 1) * scores
         kernels.append(Memory(kind=core.kind, operation="dropout", rows=rows, width=width, num_bytes=num_bytes))
     values = Gemm(kind=core.kind, m=core.query_length, n=core.value_dim, k=width, batch=batch, has_weight=False)
-    return [*kernels, values]
+    tokens, row = core.batch * core.query_length, core.heads * core.value_dim
+    moved = 2.0 * dtype_bytes * tokens * row
+    layout = Memory(kind=core.kind, operation="head_layout", rows=tokens, width=row, num_bytes=moved)
+    return [*kernels, values, layout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,9 @@ class GroupedQueryAttention:
     """Whether the scores are never kept for the backward pass."""
     has_dropout: bool
     """Whether masks of dropout are kept."""
+    has_bias: bool = False
+    """Whether both projections have biases: that of QKV is added by a kernel of its own, that of the output with the
+    residual stream."""
     window: int | None = None
     """Tokens that a token attends to, itself among them; None: all tokens before it."""
     chunk: int | None = None
@@ -192,6 +198,9 @@ class GroupedQueryAttention:
         num_q = 2 if self.has_gate else 1
         width, linear = num_q * q_width + 2 * kv_width, self.formats.linear
         before = linear(kind="attention", m=tokens, n=width, k=self.hidden, follows_norm=True)
+        if self.has_bias:  # backward, the gradient is read and summed over the tokens
+            add = self._elementwise("bias_add", tokens, width, num_tensors=2)
+            before.append(replace(add, backward_bytes=float(tokens * width * self.dtype_bytes)))
         if self.has_rotary:
             before.append(self._elementwise("rotary", tokens, q_width + kv_width, num_tensors=2))
         core = self.core(tokens, sequence_length, tp=tp)

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from workloads.blocks.recompute import Recompute
 from workloads.formats import BF16, Formats
-from workloads.kernels import Gemm, Kernel, Memory
+from workloads.kernels import MEMORY_OPERATIONS, Gemm, Kernel, Memory
 
 __all__ = ["DenseFfn", "Ffn", "MoeFfn"]
 
@@ -55,6 +55,8 @@ class DenseFfn:
     dtype_bytes: int
     has_dropout: bool
     """Whether masks of dropout are kept."""
+    has_bias: bool = False
+    """Whether both products have biases: added with the activation, and with the residual stream."""
     formats: Formats = BF16
     """Types of operands."""
 
@@ -102,15 +104,18 @@ class DenseFfn:
         width, linear = math.ceil(self.width / tp), self.formats.linear
         return [
             *linear(kind=kind, m=tokens, n=self.num_gates * width, k=self.hidden, follows_norm=True),
-            Memory(
-                kind=kind,
-                operation=self.activation,
-                rows=tokens,
-                width=width,
-                num_bytes=float(tokens * (self.num_gates + 1) * width * self.dtype_bytes),
-            ),
+            self._activation(kind, tokens, width),
             *linear(kind=kind, m=tokens, n=self.hidden, k=width),
         ]
+
+    def _activation(self, kind: str, tokens: int, width: int) -> Memory:
+        """Return the activation; backward, the gradient of the bias reads the gradient once more."""
+        inputs = tokens * self.num_gates * width * self.dtype_bytes
+        num_bytes = float(inputs + tokens * width * self.dtype_bytes)
+        kernel = Memory(kind=kind, operation=self.activation, rows=tokens, width=width, num_bytes=num_bytes)
+        if not self.has_bias:
+            return kernel
+        return replace(kernel, backward_bytes=MEMORY_OPERATIONS[self.activation].backward * num_bytes + inputs)
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 

@@ -7,14 +7,17 @@ from works import make_model, make_work
 from sim.engine.simulation import run_plan
 from sim.plan.ops import AwaitStream, Collective, Compute, LanePosition
 from sim.plan.pipeline import PipelinePlan
+from workloads.runtime import Runtime
 from workloads.schedules import Pass
 
 DENSE = make_model(experts=0, layers=2)
 
 
-def backward_ops(*, sp):
+def backward_ops(*, sp, **runtime):
     """Return the backward ops of layer 1 of a dense model on one stage of TP2."""
-    plan = PipelinePlan(make_work("TP2", "megatron", num_gpus=2, model=DENSE, sp=sp, kind="training"))
+    software = Runtime(**runtime)
+    work = make_work("TP2", "megatron", num_gpus=2, model=DENSE, sp=sp, kind="training", runtime=software)
+    plan = PipelinePlan(work)
     ops = plan.lowering.chunk_ops(LanePosition(0, 0), Pass("B", 0), is_split=False)
     return plan, [op for op in ops if (op.kernels[0].layer if isinstance(op, Compute) else op.layer) == 1]
 
@@ -38,6 +41,12 @@ def test_the_first_products_of_a_block_run_next_to_its_collectives(sp, block):
     text = "".join(map(shorthand, ops))
     expected = block.replace("X", ".c").replace("tct", "tc.t") if sp else block.replace("X", ".c")
     assert text == 2 * expected
+
+
+@pytest.mark.parametrize(("sp", "block"), [(True, "TcTcTwc"), (False, "ccTwc")])
+def test_older_software_waits_for_every_collective_of_a_backward_pass(sp, block):
+    _, ops = backward_ops(sp=sp, overlap_tp_backward=False)
+    assert "".join(map(shorthand, ops)) == 2 * block
 
 
 def test_with_sp_a_layer_has_four_collectives_forward_and_six_backward():

@@ -25,6 +25,7 @@ KEYS = [
     "network",
     "runtime",
     "profile",
+    "factors",
     "seed",
     "seeds",
     "assumed",

@@ -57,7 +57,7 @@ def test_a_row_is_the_scenario_that_is_written_for_it(training):
     runtime = f"runtime: {row.raw['runtime']}\n" if "runtime" in row.raw else ""
     by_hand = load_scenario_text(f"""\
 {runtime}cluster: {{preset: dgx-a100, num_nodes: 1}}
-model: {{preset: gpt-22b, n_positions: 2048, dtype: fp16, fused_attention: false, dropout: true}}
+model: {{preset: gpt-22b, n_positions: 2048, dtype: fp16, fused_attention: false, dropout: true, add_bias_linear: true}}
 parallel: {{strategy: TP8_PP1_DP1, sp: true}}
 workload: {{kind: training, sequences: 4, sequence_length: 2048, microbatches: 1}}
 schedule: {{kind: 1f1b, recompute: selective}}
