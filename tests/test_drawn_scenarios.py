@@ -35,7 +35,7 @@ def test_half_of_the_drawn_scenarios_run(tmp_path: Path):
 def test_every_key_of_the_schema_is_drawn():
     """Each key has a value in some scenario, so that a new key is tried as well."""
     missing = set(drawn_keys())
-    for number in range(3000):
+    for number in range(6000):
         data = draw_scenario(SEED, number).data
         missing -= {key for key in missing if has(data, key)}
     assert not missing

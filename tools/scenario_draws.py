@@ -116,7 +116,7 @@ def draw_scenario(seed: int, number: int) -> Drawn:
     base = _BASES[kind](draw, files)
     data = copy.deepcopy(base)
     if kind in {"forward", "training"} and draw.random() < _FEATURE_CHANCE:
-        data.setdefault("runtime", {})
+        data.setdefault(draw.choice(["runtime", "factors"]), {})
     for _ in range(draw.choice([0, 0, 0, 1, 1, 2, 3, 5])):
         _set_any(draw, data)
     return Drawn(data=data, base=base, files=files)

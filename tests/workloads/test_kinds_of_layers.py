@@ -90,9 +90,7 @@ def test_recomputing_the_up_projections_frees_queries_keys_values_and_normed_lat
         for again in (("none",), ("selective", ("mla_up_proj",)))
     ]
     assert kept[0] - kept[1] == 10 * 100 * 2 * (128 * 512 + 2048)
-    again = V3.attention.recomputed_kernels(
-        Recompute("selective", ("mla_up_proj",)), V3.attention.kernels(100, 100).all
-    )
+    again = V3.attention.recomputed_kernels(Recompute("selective", ("mla_up_proj",)), V3.attention.kernels(100, 100))
     assert sum(kernel.flops for kernel in again) == 2 * 100 * (1536 * 128 * 192 + 512 * 128 * 256)
 
 
