@@ -43,7 +43,7 @@ class Validation:
     figures: list[Figure]
     """All figures, in the order of suites, cases and files."""
     kernels: KernelErrors | None = None
-    """Errors of the measured kernels, where these were asked for."""
+    """Errors of the measured kernels, where a run names them."""
 
     @property
     def counted(self) -> list[Figure]:
