@@ -2,11 +2,11 @@
 
 Which points answer
 -------------------
-A profile has measured points by operation, format and kernel (which library or kernel was measured). The kernel that a
-caller names answers; without one, a preferred kernel, and else the first of the operation and format. Where a profile has
-no point of a format, `falls_back_to` of `FORMATS` names the format whose points answer; where it has none of an
-operation, the `fallbacks` of `OPERATIONS` name operations, of which that with the least slowdown answers: the slowdown
-against the roofline is that of the other one, the roofline its own.
+A profile has measured points by operation, format and kernel (which library or kernel was measured). The kernel that
+a caller names answers; without one, a preferred kernel, and else the first of the operation and format. Where a
+profile has no point of a format, `falls_back_to` of `FORMATS` names the format whose points answer; where it has none
+of an operation, the `fallbacks` of `OPERATIONS` name operations, of which that with the least slowdown answers: the
+slowdown against the roofline is that of the other one, the roofline its own.
 
 A profile may borrow what it has not from another device with the same chip: again the slowdown, not the time.
 """
