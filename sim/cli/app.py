@@ -121,7 +121,9 @@ def run(
     trace: Trace = None,
     seed: Seed = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json, pairs.npz and pictures")] = None,
+    out: Annotated[
+        str | None, _out("result.json, report.html, trace.npz, trace.json, further arrays and pictures")
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit with 1 when a claim is refuted or depends, or when memory is exceeded."),
@@ -233,6 +235,25 @@ def summary(
     as_json: Json = False,
 ) -> None:
     """Show how uneven a recorded trace is, layer by layer: max/mean, Gini, entropy, coefficient of variation."""
+
+
+@_command("sim.cli.report.report_command", "report ep64_tp16_pp4 -o report.html")
+def report(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="A scenario file, the name of a bundled scenario, or the result.json of a run.",
+            metavar="SCENARIO|RESULT",
+        ),
+    ],
+    output: Annotated[str, _output("a page .html, which is complete in itself")],
+    changes: Changes = None,
+    trace: Trace = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML file that explains a run: claims and what decided them, timeline, time, memory, links."""
 
 
 @_command("sim.cli.timeline.timeline_command", "timeline ep64_tp16_pp4 -o timeline.svg")
