@@ -58,7 +58,7 @@ class RegularCluster(Cluster):
         saturate. The bytes between a leaf and one of its spines are at most that spine's share of the bytes that the
         GPUs of the leaf send or receive.
         """
-        can_saturate = np.ones(len(self.link_names), dtype=np.bool_)
+        can_saturate = np.ones(self._links.num_links, dtype=np.bool_)
         if self.num_nodes == 1:
             return can_saturate
         capacity, leaf_of = self.capacity_bytes_per_s, self.leaf_of
@@ -193,7 +193,7 @@ class RegularCluster(Cluster):
         """
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
-        total = np.zeros(len(self.link_names))
+        total = np.zeros(self._links.num_links)
         in_node, rail, crosses = self.classes(src_, dst_)
         sent, received = self._by_rank(src_, dst_, amount, in_node)
         total[self.gpu_links["nvlink_up"]] = sent
