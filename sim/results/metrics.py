@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.engine.trace import Trace
+from sim.engine.trace import KINDS, Trace
 from sim.results.accounts import COMPUTE_CATEGORIES
 from sim.results.exposed import uncovered_ns
 from sim.results.path import exposed_communication_ns
