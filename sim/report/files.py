@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.plan.logs import PairUse
-from sim.results.quantities import format_quantity
+from sim.results.accounts import COMPUTE_CATEGORIES, apportion
 
 __all__ = [
     "OUTPUT_NAMES",
@@ -162,18 +162,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
-    """Return a line for each stage with its idle, stalled and foreign shares of the step, for the picture's margin.
+    """Return for the picture's margin how each stage spends the step: shares that sum to 100 %.
 
-    >>> stage_notes([{"expert": 3, "stalled": 0, "foreign": 0, "idle": 1}])
-    ['idle 25 %']
+    `waiting` is the stage's `stall_fraction`: a pass is open, and its compute waits for transfers or for anything else.
+
+    >>> stage_notes([{"expert": 2, "tp": 1, "foreign": 0, "idle": 0}])
+    ['compute 66.7 %, waiting 33.3 %, idle 0 %']
     """
     notes = []
     for stage in stages_ns:
-        whole = sum(stage.values()) or 1
-        shares = [(kind, stage[kind] / whole) for kind in ("idle", "stalled", "foreign")]
-        notes.append(
-            ", ".join(f"{kind} {format_quantity(round(share, 3), 'ratio')}" for kind, share in shares if share)
-        )
+        compute = sum(stage.get(kind, 0) for kind in COMPUTE_CATEGORIES)
+        foreign, idle = stage.get("foreign", 0), stage.get("idle", 0)
+        waiting = sum(stage.values()) - compute - foreign - idle
+        spent = {"compute": compute, "foreign": foreign, "waiting": waiting, "idle": idle}
+        tenths = zip(spent, apportion(1000, list(spent.values())), strict=True)
+        notes.append(", ".join(f"{name} {share / 10:g} %" for name, share in tenths if share or name != "foreign"))
     return notes
 
 

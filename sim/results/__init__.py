@@ -4,6 +4,7 @@ Contents
 --------
 - `sim.results.accounts`: the categories of both accounts of time, whole numbers that keep their sum, averages by kind.
 - `sim.results.path`: the step time along what released what.
+- `sim.results.stretches`: that path in words, stage by stage.
 - `sim.results.stages`: the step time of each stage, category by category.
 - `sim.results.exposed`: the transfers of streams, cut to the time in which their lane waits for them.
 - `sim.results.metrics`: throughput, latency, bubble, FLOP use.

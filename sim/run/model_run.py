@@ -9,6 +9,7 @@ from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
 from sim.plan.pipeline import PipelinePlan
+from sim.plan.what_if import under
 from sim.results.memory import memory_of
 from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
@@ -65,7 +66,7 @@ class ModelRun(ScenarioRun):
         work, plan = self.work, PipelinePlan(self.work)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
         run = run_plan(
-            plan,
+            under(plan, work.what_if),
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
             keep_ended=options.pairs,
@@ -98,7 +99,7 @@ class ModelRun(ScenarioRun):
             assumptions=self.assumptions,
             warnings=[*self.warnings, *plan.costs.kernels.warnings],
             choices=list(plan.costs.transfers.choices.values()),
-            pairs=pair_use(plan, run) if options.pairs else None,
+            pairs=pair_use(plan, run) if options.pairs and not work.what_if else None,
         )
 
     def _mesh_metrics(self) -> tuple[dict[str, Value], dict[str, str]]:

@@ -21,7 +21,7 @@ from sim.scenario.claims_section import (
     check_assumed,
 )
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
-from sim.scenario.fields import Section, SeedCount, Text, Whole
+from sim.scenario.fields import Section, SeedCount, Text, Whole, name_of
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
@@ -39,11 +39,14 @@ from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
 from workloads.placement import PlacementRule
 from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
+from workloads.what_if import NO_BUBBLE, WHAT_IFS
 
 __all__ = ["ScenarioSpec"]
 
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
+_OF_PASSES: Final = (NO_BUBBLE, "free_pp")
+"""What a pipeline of given passes can be without."""
 _MAX_ITEMS: Final = 1000
 """No list of claims, alternatives, rivals or figures is longer."""
 
@@ -76,6 +79,8 @@ class ScenarioSpec(Section):
     null: the measured kernels that come with the program, for devices that have some."""
     factors: FactorsSection = FactorsSection()
     """What times that the model makes are multiplied by, such as a draw of `moesim run --uncertainty`."""
+    what_if: Annotated[tuple[Annotated[str, name_of(lambda: WHAT_IFS)], ...], Field(max_length=len(WHAT_IFS))] = ()
+    """What the run is without, such as [free_tp] or [no_bubble]; `moesim why` tries each."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1
@@ -112,6 +117,9 @@ class ScenarioSpec(Section):
             rule, hint = "be left out with workload.kind collective", "Capacities belong to the experts of a model."
             raise InvalidValueError(("routing", "capacity_factor"), rule, self.routing.capacity_factor, hint)
         self._check_modules()
+        if len(set(self.what_if)) < len(self.what_if):
+            rule, hint = "list each name once", "Remove the second one."
+            raise InvalidValueError(("what_if",), rule, list(self.what_if), hint)
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self
@@ -145,6 +153,13 @@ class ScenarioSpec(Section):
         if num_times not in {1, num_stages}:
             rule, hint = f"be one map or a list of parallel.pp = {num_stages}", "Give one map of F, B and W per stage."
             raise InvalidValueError(("workload", "pass_times"), rule=rule, value=f"a list of {num_times}", hint=hint)
+        for name in self.what_if:
+            if name not in _OF_PASSES:
+                rule, hint = (
+                    f"be {' or '.join(_OF_PASSES)} with workload.kind passes",
+                    "Passes have no other transfers.",
+                )
+                raise InvalidValueError(("what_if",), rule=rule, value=name, hint=hint)
         if not any(times.F or times.B or times.W for times in workload.pass_times):
             rule, hint = "take time on one stage at least", "Give F, B or W a time above 0."
             raise InvalidValueError(("workload", "pass_times"), rule=rule, value="0 everywhere", hint=hint)
