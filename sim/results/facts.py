@@ -68,6 +68,6 @@ def facts_of(verdicts: Sequence[Verdict]) -> list[Fact]:
 
 def _root(verdict: Verdict, by_id: Mapping[str, Verdict]) -> Verdict:
     """Return the claim at the end of a chain of `because_of`."""
-    while verdict.claim.because_of in by_id:
+    while verdict.claim.because_of is not None:
         verdict = by_id[verdict.claim.because_of]
     return verdict

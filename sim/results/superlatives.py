@@ -65,9 +65,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _beaten(
-    claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Outcome], sign: int
-) -> list[str]:
+def _beaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Outcome], sign: int) -> list[str]:
     """Return what the best rival has, and how many are better."""
     own = float(evidence.value or 0)
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)

@@ -17,9 +17,7 @@ _MEMORY_WORDS: Final = {"expert_activations": "activations of experts", "kv_cach
 """Component of memory -> what sentences call it, where that is not its name."""
 
 
-def explain_run(
-    work: Work, stages_ns: Sequence[Mapping[str, int]], memory: Mapping[str, object]
-) -> dict[str, str]:
+def explain_run(work: Work, stages_ns: Sequence[Mapping[str, int]], memory: Mapping[str, object]) -> dict[str, str]:
     """Return a line for each metric that the run can say more about, by name."""
     lines = dict.fromkeys(
         ("step_time_s", "latency_s", "tokens_per_s", "steady_tokens_per_s"), _where_time_went(stages_ns)
@@ -62,7 +60,9 @@ def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
     sizes = sorted(
         ((name, size) for name, size in components.items() if name != "total" and size), key=lambda item: -item[1]
     )
-    line = "made of " + ", ".join(f"{_MEMORY_WORDS.get(name, name)} {format_quantity(size, 'bytes')}" for name, size in sizes)
+    line = "made of " + ", ".join(
+        f"{_MEMORY_WORDS.get(name, name)} {format_quantity(size, 'bytes')}" for name, size in sizes
+    )
     if work.kind.trains:
         return line
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]

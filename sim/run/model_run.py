@@ -197,7 +197,9 @@ def _how_exchange_is_entered(work: Work) -> str:
         return f"the {mesh.strategy.ep} ranks of the exchange are on one stage and enter it together"
     if work.exchange == "blocking":
         return "all stages enter it in one order, which makes the pipeline run in step"
-    return f"one-sided, as declared, the exchange of {mesh.num_stages} stages runs: an expert serves tokens as they come"
+    return (
+        f"one-sided, as declared, the exchange of {mesh.num_stages} stages runs: an expert serves tokens as they come"
+    )
 
 
 def _try_blocking_exchange(work: Work) -> tuple[bool, str, int]:

@@ -27,8 +27,8 @@ _INLINE_MARKS: Final = re.compile(r"[*`|]+|(?<![^\W_])_{1,3}|_{1,3}(?![^\W_])")
 def plain_words(text: str) -> str:
     """Return a text without Markdown, in small letters, with one space between words.
 
-    >>> plain_words("2. **GPU Count**\\n   - Calculated GPUs (PP × TP): 64")
-    'gpu count calculated gpus (pp x tp): 64'
+    >>> plain_words("2. **GPU Count**:  `PP × TP`"), plain_words("- EP64_TP16_PP4 is __valid__")
+    ('gpu count: pp x tp', 'ep64_tp16_pp4 is valid')
     """
     bare = _INLINE_MARKS.sub("", _LINE_MARKS.sub("", text))
     return " ".join(bare.replace("×", "x").lower().split())

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
+from sim.scenario.document import read_document, stands_in
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
-from sim.scenario.document import read_document, stands_in
 from sim.scenario.published_table import read_table
 from sim.scenario.scenario import Scenario
 from sim.scenario.scenario_files import find_bundled, list_bundled, near_file
@@ -133,7 +133,9 @@ def _load(
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
-    named = [changes.get(key) for key in ("profile", "document")]  # one that is not here may be in the scenario's folder
+    named = [
+        changes.get(key) for key in ("profile", "document")
+    ]  # one that is not here may be in the scenario's folder
     given = frozenset(file for file in named if isinstance(file, str) and _look(Path(file))[0])
     given |= frozenset([] if trace is None else [str(trace)])
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths), given_files=given)

@@ -1,4 +1,4 @@
-"""Changes of one part of a strategy, the rest adapted so that it stays legal: what a superlative about it is held against.
+"""Changes of one part of a strategy, the rest adapted so that it stays legal: the rivals of a superlative about it.
 
 Model
 -----

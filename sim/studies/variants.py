@@ -164,9 +164,7 @@ def _with_suited_microbatches(
         dp = mesh_of(varied, cluster_of(varied), model_of(varied)).dp
     if workload.sequences % dp:
         return varied, {}
-    more: dict[str, object] = {
-        _MICROBATCHES: _largest_divisor(workload.sequences // dp, at_most=workload.microbatches)
-    }
+    more: dict[str, object] = {_MICROBATCHES: _largest_divisor(workload.sequences // dp, at_most=workload.microbatches)}
     at = None if position is None else ("rivals", position)
     return scenario.variant({**changes, **more}, at=at), more
 

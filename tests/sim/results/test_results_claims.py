@@ -89,7 +89,12 @@ def test_a_superlative_without_a_better_rival_is_not_judged_and_the_gap_to_the_b
 
 
 BALANCE = Claim(
-    id="balance", says="perfect", source="8", metric="imbalance_max_over_mean", is_met=lambda x: x <= 1.005, expected="== 1"
+    id="balance",
+    says="perfect",
+    source="8",
+    metric="imbalance_max_over_mean",
+    is_met=lambda x: x <= 1.005,
+    expected="== 1",
 )
 
 
@@ -145,7 +150,7 @@ def test_an_interval_that_reaches_over_the_claim_says_so() -> None:
     ],
 )
 def test_a_fact_never_both_holds_and_is_refuted(verdicts: list[str], facts: list[list[str]]) -> None:
-    """c follows from b, and b from a: one fact as long as all that is found is one verdict."""
+    """C follows from b, and b from a: one fact as long as all that is found is one verdict."""
     found = []
     for name, of, verdict in zip("abc", (None, "a", "b"), verdicts, strict=True):
         claim = Claim(id=name, says=name, source="1", metric="latency_s", because_of=of)

@@ -1,12 +1,12 @@
 """The document's claims: what a careful reader would say, and that each verdict follows its input."""
 
 import pytest
+from conclusions import check_conclusion
 
 from sim.engine.simulation import Run, Simulation
 from sim.run.result import Result
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
-from conclusions import check_conclusion
 
 SMALL = (
     "workload.batches=2",
@@ -60,11 +60,12 @@ FLIPS = {
         [
             "model.layers=4",
             "model.ffn=64",
-            "parallel.strategy=EP16_TP1_PP4_DP4",
+            "parallel.strategy=EP1_TP1_PP4_DP4",
+            "parallel.convention=megatron",
             "cluster.num_nodes=2",
             "workload.batches=1",
             "workload.microbatches=1",
-            'cluster.degraded=[{nic: "0.4", bandwidth: 1 %}]',
+            "cluster.degraded=[" + ", ".join(f'{{nic: "0.{i}", bandwidth: 1 %}}' for i in range(8)) + "]",
         ],
         "holds",
         "refuted",
