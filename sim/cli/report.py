@@ -12,7 +12,9 @@ from sim.report.files import write_whole
 from sim.report.html.details import details_of
 from sim.report.html.page import write_page
 from sim.report.html.saved import read_details, read_result
+from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
+from sim.studies.why import explain_step
 
 __all__ = ["command_of", "report_command"]
 
@@ -35,17 +37,12 @@ def report_command(
         _write_saved(named_path("RESULT", scenario, "out/result.json"), file)
     else:
         with show_progress() as on_progress:
-            result = simulate(
-                scenario,
-                overrides=changes,
-                seed=seed,
-                trace=trace_file(trace),
-                jobs=num_processes(jobs),
-                on_progress=on_progress,
-            )
+            loaded = load_scenario(scenario, overrides=changes, seed=seed, trace=trace_file(trace))
+            result = simulate(loaded, jobs=num_processes(jobs), on_progress=on_progress)
+            why = explain_step(loaded, jobs=num_processes(jobs), on_progress=on_progress).to_dict()
         details = details_of(result.simulated, command=command_of(scenario, changes=changes, trace=trace, seed=seed))
         data = result.to_dict()
-        write_whole(file, lambda path: write_page(data, path, details=details))
+        write_whole(file, lambda path: write_page(data, path, details=details, why=why))
     if as_json:
         print_json({"written": str(file)}, indent=None)
     else:

@@ -4,6 +4,7 @@ Contents
 --------
 - `sim.report.html.page`: the page, its policy and its script.
 - `sim.report.html.sections`: what the sections say, from the JSON object of a run.
+- `sim.report.html.claims`: the conclusion, and the facts that the claims state.
 - `sim.report.html.evidence`: links from a claim to what decided it.
 - `sim.report.html.spans`: the spans of a trace, in the order in which a browser draws them.
 - `sim.report.html.pictures`: curves, heat map and legend.

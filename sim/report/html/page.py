@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from sim.engine.trace import KINDS, STREAMS
 from sim.report.html import sections
+from sim.report.html.claims import claim_facts, conclusion, count_verdicts
 from sim.report.html.colours import palettes
 from sim.report.html.columns import pack_columns
 from sim.report.html.details import RunDetails
@@ -71,6 +72,7 @@ def write_page(
     path: str | Path,
     *,
     details: RunDetails | None = None,
+    why: Mapping[str, Any] | None = None,
     picture: Mapping[str, str] | None = None,
 ) -> None:
     """Write the page of a run.
@@ -83,6 +85,8 @@ def write_page(
         File to write.
     details
         The record of the run; without it the page has no timeline.
+    why
+        The JSON object of `moesim why`, for what would help.
     picture
         `source` and `text` of a picture of the cluster.
 
@@ -91,17 +95,19 @@ def write_page(
     OSError
         The file could not be written (`sim.report.files` makes it an `OutputError`).
     """
-    Path(path).write_text(_html(data, details, picture), encoding="utf-8", newline="\n")
+    Path(path).write_text(_html(data, details, why or {}, picture), encoding="utf-8", newline="\n")
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _html(data: Mapping[str, Any], details: RunDetails | None, picture: Mapping[str, str] | None) -> str:
+def _html(
+    data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any], picture: Mapping[str, str] | None
+) -> str:
     """Return the page."""
     trace = details.trace if details is not None and len(details.trace) else None
     drawn = None if trace is None else draw_spans(trace)
-    content = _content(data, picture)
+    content = _content(data, picture) | {"what_ifs": sections.what_ifs(why)}
     payload: dict[str, Any] = {}
     packed_text = ""
     if details is not None and drawn is not None:
@@ -112,7 +118,7 @@ def _html(data: Mapping[str, Any], details: RunDetails | None, picture: Mapping[
         {"id": name, "short": short, "title": title, "template": f"{name}.html"} for name, short, title in shown
     ]
     ids = [name for name, _, _ in shown]
-    for claim in _walk(content["claims"]):
+    for claim in (claim for fact in content["claims"] for claim in fact["claims"]):
         claim["evidence"] = evidence_of(claim["metric"], data, trace, drawn, ids)
     style = Markup((_HERE / "report.css").read_text("utf-8") + colour_rules())
     script = Markup('"use strict";\n(() => {\n' + _script() + "})();\n")
@@ -137,14 +143,14 @@ def _content(data: Mapping[str, Any], picture: Mapping[str, str] | None) -> dict
     scenario = data.get("scenario") or {}
     assumptions, warnings, findings = (list(data.get(key) or ()) for key in ("assumptions", "warnings", "findings"))
     links = sections.link_rows(data)
-    claims = sections.claim_groups(data)
+    claims = claim_facts(data)
     return {
         "name": str(scenario.get("name") or "scenario"),
         "subtitle": _subtitle(data),
-        "conclusion": sections.conclusion(data),
+        "conclusion": conclusion(data),
         "figures": sections.figures(data),
         "claims": claims,
-        "claims_lead": sections.count_verdicts(data.get("claims") or ()),
+        "claims_lead": count_verdicts(claims) if claims else "",
         "helps": sections.helps(data),
         "accounts": sections.accounts(data) if sum((data.get("path_ns") or {}).values()) else None,
         "memory": sections.memory_rows(data),
@@ -217,10 +223,6 @@ def _subtitle(data: Mapping[str, Any]) -> str:
         str(cluster.get("preset") or cluster.get("file") or ""),
     ]
     return " · ".join(part for part in parts if part)
-
-
-def _walk(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [found for claim in claims for found in (claim, *_walk(claim["children"]))]
 
 
 def _script() -> str:

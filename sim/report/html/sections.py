@@ -7,7 +7,6 @@ template leaves it out.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sim.report.console.claims import expectation
 from sim.report.console.run import unit_of_key
 from sim.results.accounts import CATEGORIES
 from sim.results.catalog import CATALOG, unit_of
@@ -16,15 +15,13 @@ from sim.results.quantities import format_quantity, format_ratio
 __all__ = [
     "CATEGORY_NAMES",
     "accounts",
-    "claim_groups",
-    "conclusion",
-    "count_verdicts",
     "facts",
     "figures",
     "helps",
     "link_rows",
     "memory_rows",
     "strategies",
+    "what_ifs",
 ]
 
 Data = Mapping[str, Any]
@@ -56,14 +53,6 @@ CATEGORY_NAMES: Final[Mapping[str, str]] = {
 }
 """Category of the accounts, or kind of span -> its name on the page."""
 
-VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "holds": ("✓", "holds", "hold"),
-    "refuted": ("✗", "refuted", "are refuted"),
-    "depends": ("~", "depends", "depend on what is not said"),
-    "not_judged": ("?", "not judged", "are not judged"),
-}
-"""Verdict -> symbol, words of one claim, words of several."""
-
 _FIGURES: Final = (
     ("step_time_s", "step time", "s"),
     ("steady_tokens_per_s", "steady throughput", "tokens/s"),
@@ -74,43 +63,6 @@ _FIGURES: Final = (
     ("busbw_bytes_per_s", "bus bandwidth", "bytes/s"),
 )
 """Metrics at the head of the page, where the run has them."""
-
-_SLOWDOWN_CURES: Final[Mapping[str, str]] = {
-    "tp": "a smaller TP, or TP groups that stay within a node",
-    "ep_dispatch": "fewer experts per token, EP groups that stay within a node, or fewer bytes for each token",
-    "ep_combine": "fewer experts per token, EP groups that stay within a node, or fewer bytes for each token",
-    "pp": "fewer stages, or transfers that overlap with passes",
-    "dp": "reduction that overlaps with backward passes",
-    "cp": "a smaller CP, or one within a node",
-    "contention": "collectives that do not share links at one time",
-    "latency": "fewer and larger messages: fewer microbatches, or fewer collectives for each layer",
-    "imbalance": "a placement that follows the load, such as EPLB, or a capacity factor",
-    "stalled": "less work of the host between kernels, such as CUDA graphs",
-    "idle": "more microbatches, or a schedule with a smaller bubble",
-}
-"""Category of the path -> what usually makes it smaller; nothing here has been simulated."""
-
-
-def conclusion(data: Data) -> list[str]:
-    """Return the sentences of the result's conclusion; without any, how many claims have which verdict."""
-    said = data.get("conclusion")
-    if said:
-        return [str(sentence) for sentence in ([said] if isinstance(said, str) else said)]
-    claims = data.get("claims") or ()
-    if not claims:
-        return []
-    return [count_verdicts(claims)]
-
-
-def count_verdicts(claims: Sequence[Data]) -> str:
-    """Return how many claims have which verdict.
-
-    >>> count_verdicts([{"verdict": "holds"}, {"verdict": "refuted"}, {"verdict": "holds"}])
-    'Of 3 claims, 2 hold, 1 is refuted.'
-    """
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS}
-    parts = [f"{count} {_words(verdict, count)}" for verdict, count in counts.items() if count]
-    return f"Of {len(claims)} {'claim' if len(claims) == 1 else 'claims'}, {', '.join(parts)}."
 
 
 def figures(data: Data) -> list[Row]:
@@ -130,20 +82,6 @@ def figures(data: Data) -> list[Row]:
     return rows
 
 
-def claim_groups(data: Data) -> list[Row]:
-    """Return claims that stand for themselves, each with the claims that support it or follow from it."""
-    claims = data.get("claims") or ()
-    by_id = {claim["id"]: _claim(claim) for claim in claims}
-    roots: list[Row] = []
-    for claim in claims:
-        parent = _parent(claim)
-        if parent in by_id and not _is_within(by_id[parent], claim["id"]):
-            by_id[parent]["children"].append(by_id[claim["id"]])
-        else:
-            roots.append(by_id[claim["id"]])
-    return roots
-
-
 def helps(data: Data) -> list[Row]:
     """Return the largest parts of the critical path, with the most that each could save."""
     path = data.get("path_ns") or {}
@@ -157,10 +95,26 @@ def helps(data: Data) -> list[Row]:
             "name": CATEGORY_NAMES[name],
             "time": format_quantity(ns / 1e9, "s"),
             "share": ns / step_ns,
-            "percent": format_quantity(ns / step_ns, "ratio"),
-            "cure": _SLOWDOWN_CURES.get(name, ""),
+            "percent": format_quantity(round(ns / step_ns, 4), "ratio"),
         }
         for ns, name in parts
+    ]
+
+
+def what_ifs(why: Data) -> list[Row]:
+    """Return the what-ifs of `moesim why`, largest gain first; what became no shorter is left out."""
+    step_s = why.get("step_time_s") or 0.0
+    return [
+        {
+            "name": one["name"],
+            "meaning": one["meaning"],
+            "time": format_quantity(one["step_time_s"], "s"),
+            "gain": format_quantity(one["gain_s"], "s"),
+            "share": one["gain_s"] / step_s,
+            "percent": format_quantity(round(one["gain_s"] / step_s, 4), "ratio"),
+        }
+        for one in why.get("what_ifs") or ()
+        if one.get("gain_s") and one["gain_s"] > 0
     ]
 
 
@@ -264,56 +218,6 @@ def facts(data: Data) -> list[Row]:
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
-
-
-def _words(verdict: str, count: int) -> str:
-    """Return what a number of claims do."""
-    words = VERDICTS[verdict][2]
-    return words if count != 1 else words.replace("are ", "is ").replace("hold", "holds").replace("depend ", "depends ")
-
-
-def _parent(claim: Data) -> str | None:
-    """Return the claim that a claim follows from or supports."""
-    cause = claim.get("because_of")
-    if isinstance(cause, Sequence) and not isinstance(cause, str):
-        cause = cause[0] if cause else None
-    if isinstance(cause, Mapping):
-        cause = cause.get("id")
-    return cause or claim.get("supports")
-
-
-def _is_within(row: Row, identifier: str) -> bool:
-    """Tell whether a claim is, or stands below, the claim of an id, so that attaching it would make a circle."""
-    return row["id"] == identifier or any(row is child or _is_within(child, identifier) for child in row["children"])
-
-
-def _claim(claim: Data) -> Row:
-    symbol, words, _ = VERDICTS.get(claim["verdict"], ("?", claim["verdict"], ""))
-    unit = unit_of(claim["metric"]) if claim["metric"] in CATALOG else (claim.get("expect") or {}).get("unit")
-    interval = claim.get("interval")
-    span = [format_quantity(end, unit) for end in interval] if interval and interval[0] != interval[1] else []
-    return {
-        **{key: claim.get(key) for key in ("id", "says", "source", "note", "verdict", "relevance", "relevance_reason")},
-        "symbol": symbol,
-        "words": words,
-        "metric": claim["metric"],
-        "meaning": CATALOG[claim["metric"]].meaning if claim["metric"] in CATALOG else "",
-        "value": format_quantity(claim.get("value"), unit),
-        "interval": " to ".join(span),
-        "expected": expectation(claim.get("expect") or {}),
-        "reason": claim.get("reason") or "",
-        "because_of": claim.get("because_of"),
-        "supports": claim.get("supports"),
-        "alternatives": [_alternative(outcome, unit) for outcome in claim.get("alternatives") or ()],
-        "children": [],
-    }
-
-
-def _alternative(outcome: Data, unit: str | None) -> Row:
-    symbol, words, _ = VERDICTS.get(outcome["verdict"], ("?", outcome["verdict"], ""))
-    changes = ", ".join(f"{key}: {value}" for key, value in outcome["set"].items())
-    value = outcome.get("problem") or format_quantity(outcome.get("value"), unit)
-    return {"set": changes, "value": value, "symbol": symbol, "words": words, "verdict": outcome["verdict"]}
 
 
 def _parts(account: Mapping[str, int], used: Sequence[str]) -> list[Row]:

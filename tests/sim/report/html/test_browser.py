@@ -143,13 +143,13 @@ def test_the_keyboard_alone_walks_along_what_released_what(open_page, run_page):
 def test_a_claim_leads_to_the_spans_that_decided_it(open_page, run_page):
     page = open_page(run_page)
     whole = view(page)
-    link = page.locator("#claim-tp-perfect a[data-span]").first
+    link = page.locator("#claims a[data-span]").first
     link.click()
     shown = view(page)
     assert shown[1] - shown[0] < whole[1] - whole[0]
     span = page.evaluate("moesim.timeline.drawing.focused")
     assert span == int(link.get_attribute("data-span"))
-    assert page.evaluate("moesim.spans.kindOf(moesim.timeline.drawing.focused)") == "tp"
+    assert page.evaluate("moesim.spans.kindOf(moesim.timeline.drawing.focused)") in link.inner_text()
     assert page.evaluate("moesim.spans.onPath[moesim.timeline.drawing.focused]") == 1
 
 
