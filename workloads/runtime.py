@@ -151,8 +151,8 @@ _KERNEL_RATE_2021: Final = 0.92
 
 _COUNTS_HOST_S: Final = 2.6e-3
 """Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200:
-2.65 ms, and 2.65, 2.55 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's
-attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
+2.65 ms, and 2.65, 2.55 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of
+one layer's attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
 
 HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
     "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),

@@ -94,6 +94,7 @@ def build_passes(scenario: Scenario) -> PassesWork:
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
             weight_share=None if kept is None else kept.W / kept.B,
+            what_if=scenario.spec.what_if,
             own_order=own,
         )
 
@@ -178,6 +179,7 @@ def _build(scenario: Scenario) -> Built:
         profile=profile_of(scenario, cluster.device),
         factors=spec.factors.of_kernels_and_links,
         host_factors=spec.factors.of_host,
+        what_if=spec.what_if,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),

@@ -175,6 +175,31 @@ def validate(
     """Compare validation cases with published figures; exit with 1 when a figure is outside its tolerance."""
 
 
+@_command("sim.cli.why.why_command", "why ep64_tp16_pp4 -o why.png")
+def why(
+    scenario: Scenario,
+    output: Annotated[str | None, _output("a picture .png, .svg or .pdf")] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    jobs: Jobs = None,
+) -> None:
+    """Say why a step takes as long as it does: its critical path, and what each part being free would gain."""
+
+
+@_command("sim.cli.why.compare_command", "compare a.yaml out/result.json -o compare.png")
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Scenarios, and result.json files of earlier runs; two or more.", metavar="RUN..."),
+    ],
+    output: Annotated[str | None, _output("a picture .png, .svg or .pdf")] = None,
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Show runs next to each other: figures, and differences of time that sum to the whole difference."""
+
+
 @_command("sim.cli.stress.stress_command", "stress zipf_sweep --seeds 2 --out out/")
 def stress(
     scenario: Scenario,

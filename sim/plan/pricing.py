@@ -15,7 +15,6 @@ A byte holds a link for `overhead` times as long as one at the link's capacity.
 from collections.abc import Mapping
 from functools import cached_property
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,6 +68,8 @@ class Pricing:
         """
         if self._direct is None:
             return None
+        import networkx as nx  # noqa: PLC0415  # slow to import, and most clusters have NVSwitches
+
         shares: dict[tuple[int, int], float] = {}
         nodes = self.cluster.node_of(ranks)
         for node in np.unique(nodes).tolist():
