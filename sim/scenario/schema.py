@@ -87,6 +87,8 @@ class ScenarioSpec(Section):
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
     assumed: Assumed = Field(default_factory=dict)
     """Values that no document gives: dotted key and, in one line, why the author of the scenario took its value."""
+    document: Text | None = None
+    """A text file in the scenario's folder: what claims quote must stand in it word for word."""
     claims: Annotated[tuple[ClaimSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """What a document says, and what decides it."""
     alternatives: Annotated[tuple[Alternative, ...], Field(max_length=_MAX_ITEMS)] = ()
@@ -304,23 +306,30 @@ def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:
             hint = f"claims.{positions[claim.id]} has that id already; choose another."
             raise InvalidValueError(("claims", i, "id"), rule="be unique", value=claim.id, hint=hint)
         positions[claim.id] = i
-    supported = {claim.id: claim.supports for claim in claims if claim.supports is not None}
-    for claim_id, supports in supported.items():
-        path = ("claims", positions[claim_id], "supports")
-        if supports not in positions:
+    for key, verb in (("supports", "supports"), ("because_of", "follows from")):
+        _check_links({claim.id: getattr(claim, key) for claim in claims}, key, verb, positions)
+
+
+def _check_links(links: Mapping[str, str | None], key: str, verb: str, positions: Mapping[str, int]) -> None:
+    """Check that a key of claims which names another claim names one that is there, and leads to no cycle."""
+    given = {claim_id: other for claim_id, other in links.items() if other is not None}
+    for claim_id, other in given.items():
+        path = ("claims", positions[claim_id], key)
+        if other not in positions:
             hint = "Write an id that stands in this list of claims."
-            raise InvalidValueError(path, rule="be the id of a claim", value=supports, hint=hint)
-        chain = _chain(claim_id, supported)
+            raise InvalidValueError(path, rule="be the id of a claim", value=other, hint=hint)
+        chain = _chain(claim_id, given)
         if len(chain) > 1 and chain[-1] == claim_id:
-            hint = f"{' supports '.join(chain)}: remove one of these."
-            raise InvalidValueError(path, rule="not support itself in the end", value=supports, hint=hint)
+            hint = f"{f' {verb} '.join(chain)}: remove one of these."
+            words = {"supports": "support itself", "because_of": "follow from itself"}[key]
+            raise InvalidValueError(path, rule=f"not {words} in the end", value=other, hint=hint)
 
 
-def _chain(claim_id: str, supported: Mapping[str, str]) -> list[str]:
+def _chain(claim_id: str, following_of: Mapping[str, str]) -> list[str]:
     """Return the claims that follow one another from a claim, up to its end or its first repetition."""
     chain = {claim_id: None}
-    following = supported.get(claim_id)
+    following = following_of.get(claim_id)
     while following is not None and following not in chain:
         chain[following] = None
-        following = supported.get(following)
+        following = following_of.get(following)
     return [*chain] if following is None else [*chain, following]

@@ -3,7 +3,8 @@
 Contents
 --------
 - `sim.studies.claims`: a scenario with its alternatives, rivals and seeds, and its claims judged; `variants`: these
-  scenarios; `verdicts`: what their runs make of each claim.
+  scenarios; `parts`: changes of one part of a strategy; `verdicts`: what their runs make of each claim; `conclusion`:
+  the sentences that come first.
 - `sim.studies.uncertainty`: a scenario under draws of its fitted constants.
 - `sim.studies.why`: the critical path, and what each part being free would gain; `compare`: runs next to each other.
 - `sim.studies.suites`, `figures`, `validate`: validation cases, and errors against published figures; `ranking`: the
