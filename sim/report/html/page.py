@@ -150,7 +150,7 @@ def _content(data: Mapping[str, Any], picture: Mapping[str, str] | None) -> dict
         "conclusion": conclusion(data),
         "figures": sections.figures(data),
         "claims": claims,
-        "claims_lead": count_verdicts(claims) if claims else "",
+        "claims_lead": f"The claims state {len(claims)} facts. {count_verdicts(claims)}" if claims else "",
         "helps": sections.helps(data),
         "accounts": sections.accounts(data) if sum((data.get("path_ns") or {}).values()) else None,
         "memory": sections.memory_rows(data),

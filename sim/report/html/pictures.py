@@ -10,7 +10,7 @@ from sim.engine.trace import LinkUse, Trace
 from sim.report.html.colours import account_colours
 from sim.report.html.details import RunDetails
 from sim.report.html.sections import CATEGORY_NAMES
-from sim.results.quantities import format_quantity, format_ratio
+from sim.results.quantities import format_ratio
 
 __all__ = ["colour_rules", "heats_of", "legend_of", "link_curves", "memory_curve"]
 
@@ -36,7 +36,7 @@ def memory_curve(memory: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Colum
         return [], {}
     capacity = float(memory["capacity_bytes"])
     limit = capacity if capacity < 2.5 * most else None
-    title = f"Memory of the fullest GPU of each stage (capacity {format_quantity(capacity, 'bytes')})"
+    title = "Memory of the fullest GPU of each stage"
     scale = 1.05 * max(most, limit or 0.0)
     curve = {"title": title, "unit": "B", "shows": "most", "most": scale, "limit": limit, "lines": lines}
     return [curve], columns
@@ -53,7 +53,7 @@ def link_curves(use: LinkUse) -> tuple[list[dict[str, Any]], Columns]:
         columns[f"link_{number}_ns"] = use.time_ns[changes]
         columns[f"link_{number}_load"] = load[changes]
         line = {"name": kind, "time": f"link_{number}_ns", "value": f"link_{number}_load"}
-        title = f"Load of the busiest {kind} link, mean over each pixel"
+        title = f"Load of the busiest {kind} link"
         curve = {"title": title, "unit": "%", "shows": "mean", "most": 1.0, "limit": None, "lines": [line]}
         curves.append(curve)
     return curves, columns
