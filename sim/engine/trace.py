@@ -220,15 +220,11 @@ class Trace:
 
     def _find_rows(self, stream: str, stage: int | None, lane: int | None) -> NDArray[np.intp]:
         """Return the rows of a stream, found among those of the stream in the stage, and these among all of it."""
-        if lane is not None:
-            of_stage = self.rows(stream, stage=stage)
-            rows: NDArray[np.intp] = of_stage[self.ints("lane")[of_stage] == lane]
-            return rows
-        if stage is not None:
-            of_stream = self.rows(stream)
-            rows = of_stream[self.ints("stage")[of_stream] == stage]
-            return rows
-        return np.flatnonzero(self.columns["stream"] == _STREAM_CODE[stream])
+        if stage is None and lane is None:
+            return np.flatnonzero(self.columns["stream"] == _STREAM_CODE[stream])
+        around = self.rows(stream) if lane is None else self.rows(stream, stage=stage)
+        column, wanted = ("stage", stage) if lane is None else ("lane", lane)
+        return around[np.flatnonzero(self.ints(column)[around] == wanted)]
 
     def _rows_of_like(self, lane: int, runs: int, first: int) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
         """Return the rows of `runs` as those of `lane`, to be numbered from `first` on."""
