@@ -27,6 +27,7 @@ from sim.results.exposed import exposed_pieces
 
 __all__ = [
     "CATEGORIES",
+    "CATEGORY_WORDS",
     "COMMUNICATION_CATEGORIES",
     "COMPUTE_CATEGORIES",
     "SLOWDOWNS",
@@ -52,6 +53,30 @@ SLOWDOWNS = ("imbalance", "contention", "latency")
 CATEGORIES = (*COMPUTE_CATEGORIES, *COMMUNICATION_CATEGORIES, *SLOWDOWNS, "stalled", "foreign", "idle")
 """All categories of both accounts, in the order in which they are printed."""
 
+CATEGORY_WORDS = {
+    "attention": "attention",
+    "dense_ffn": "dense FFN",
+    "expert": "own experts",
+    "other_compute": "other compute",
+    "optimizer": "optimizer",
+    "tp": "TP collectives",
+    "ep_dispatch": "EP dispatch",
+    "ep_combine": "EP combine",
+    "ep_moves": "moves of experts",
+    "pp": "PP transfers",
+    "dp": "DP collectives",
+    "cp": "CP exchange",
+    "imbalance": "imbalance",
+    "contention": "contention",
+    "latency": "latency",
+    "stalled": "stalled",
+    "foreign": "experts of other stages",
+    "idle": "idle",
+}
+"""Category -> what sentences call it."""
+
+if set(CATEGORY_WORDS) != set(CATEGORIES):
+    raise RuntimeError("every category of the account needs its words")
 if {*COMPUTE_CATEGORIES, *COMMUNICATION_CATEGORIES} != set(KINDS) - set(PASS_KINDS):
     raise RuntimeError("every kind of row needs its category of the account")
 
