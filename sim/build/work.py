@@ -97,6 +97,8 @@ class Work:
     """What times of kernels and transfers are multiplied by."""
     host_factors: HostFactors = field(default_factory=HostFactors)
     """What times of the host are multiplied by."""
+    what_if: tuple[str, ...] = ()
+    """What the run is without, names of `WHAT_IFS`."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
@@ -428,6 +430,8 @@ class PassesWork:
     """What a microbatch keeps from B to W over what it keeps from F to B; None: the default of `Pipeline`."""
     own_order: PipelineOrder | None = None
     """The steps of schedule `custom`."""
+    what_if: tuple[str, ...] = ()
+    """What the run is without, names of `WHAT_IFS`."""
     pipeline_order: PipelineOrder = field(init=False)
     """The steps of every stage."""
 

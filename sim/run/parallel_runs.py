@@ -22,8 +22,9 @@ from functools import partial
 from multiprocessing.context import BaseContext
 
 from sim.build.assumptions import Assumption
-from sim.errors import InvalidValueError, MoesimError, out_of_memory
+from sim.errors import DeadlockError, InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
+from sim.run.model_run import EXCHANGE
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
@@ -239,6 +240,8 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
         simulated = simulate_scenario(scenario, wanted=wanted, link_timeline=False, limits=limits)
     except InvalidValueError as error:
         return Observation(values={}, problem=error.problem, num_runs=0)
+    except DeadlockError as error:  # an outcome: the exchange that is entered so does not end
+        return Observation(values={EXCHANGE: False}, problem=str(error))
     except MoesimError as error:
         return Observation(values={}, problem=str(error))
     except MemoryError:

@@ -42,6 +42,7 @@ from sim.run.resources import NO_LIMITS, Limits
 from sim.run.result import Result
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from sim.studies.conclusion import conclude
 from sim.studies.variants import Variants, variants_of
 from topology.uncertainty import KERNEL_AND_LINK_SPREADS, LINK_FACTORS, Spread
 from workloads.runtime import HOST_SPREADS
@@ -103,12 +104,13 @@ def with_uncertainty(
         rule, hint = "be left out with workload.kind passes", "Times of passes are given: no constant makes them."
         raise InvalidValueError("--uncertainty", rule, "a pipeline of given passes", hint)
     variants = variants_of(scenario)
-    bases = [scenario, *variants.alternatives, *variants.rivals]
+    rivals = [rival.scenario for rival in variants.rivals]
+    bases = [scenario, *variants.alternatives, *rivals]
     draws = draw_factors(num_samples, scenario.spec.seed)
     constants = _constants_of(result)
     scenarios = [_drawn(base, draw, i) for base in bases for i, draw in enumerate(draws)]
     best = [variants.rival_names.index(name) for name in dict.fromkeys(v.rival.name for v in result.claims if v.rival)]
-    for base in (scenario, *(variants.rivals[i] for i in best)):
+    for base in (scenario, *(rivals[i] for i in best)):
         scenarios += [_drawn(base, {one.name: end}, 0) for one in constants for end in one.ends]
     with run_many(
         scenarios, jobs=jobs, limits=limits, on_done=lambda done: on_progress(done, len(scenarios))
@@ -126,7 +128,15 @@ def with_uncertainty(
         num_runs=len(scenarios),
     )
     verdicts = [_explained(verdict, claim) for verdict, claim in zip(result.claims, claims, strict=True)]
-    return replace(result, claims=verdicts, uncertainty=uncertainty, num_runs=result.num_runs + len(scenarios))
+    intervals = {v.claim.id: one.interval for v, one in zip(verdicts, claims, strict=True) if one.interval is not None}
+    conclusion = conclude(scenario, result.simulated, verdicts, intervals=intervals, num_draws=num_samples)
+    return replace(
+        result,
+        claims=verdicts,
+        conclusion=conclusion.to_dict(),
+        uncertainty=uncertainty,
+        num_runs=result.num_runs + len(scenarios),
+    )
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -148,6 +158,8 @@ class _Drawn:
     """Of the scenario with each of them at both ends."""
     ends_of_rivals: Mapping[str, Sequence[tuple[Values, Values]]]
     """The same of rivals that are the best for a claim, by name."""
+    variants: Variants
+    """What was drawn."""
 
     @classmethod
     def of(
@@ -170,6 +182,7 @@ class _Drawn:
             rivals=of_bases[1 + num_alternatives :],
             constants=constants,
             ends=of_ends[0],
+            variants=variants,
             ends_of_rivals={variants.rival_names[i]: ends for i, ends in zip(best, of_ends[1:], strict=True)},
         )
 
@@ -222,7 +235,8 @@ def _claim(verdict: Verdict, drawn: _Drawn) -> ClaimInterval:
     if claim.is_met is not None:
         share = share_met(drawn.own, metric, claim.is_met)
     elif claim.superlative is not None:
-        share = share_of_best(drawn.own, drawn.rivals, metric, claim.superlative)
+        about = [drawn.rivals[i] for i in drawn.variants.rivals_about(claim.part)]
+        share = share_of_best(drawn.own, about, metric, claim.superlative)
     rival = None if verdict.rival is None else drawn.ends_of_rivals[verdict.rival.name]
     effects = effects_on(metric, verdict.evidence.value, drawn.constants, drawn.ends, rival)
     return ClaimInterval(

@@ -34,7 +34,8 @@ from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
 from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
 from sim.engine.network.flows.kernel import Run, choose_run
-from sim.engine.network.linkuse import hottest_links, link_classes, mean_timeline
+from sim.engine.network.link_account import mean_timeline
+from sim.engine.network.linkuse import hottest_links, link_classes
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 
