@@ -12,6 +12,7 @@ Contents
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
 - `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.
 - `workloads.formats`: which tensor has which type, under each recipe of fp8.
+- `workloads.fusions`: which elementwise work runs inside of other kernels.
 - `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
 - `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.

@@ -21,12 +21,14 @@ from sim.plan.logs import PairUse
 from sim.results.accounts import COMPUTE_CATEGORIES, apportion
 
 __all__ = [
+    "MEASURED_NAMES",
     "OUTPUT_NAMES",
     "PICTURES",
     "STRESS_NAMES",
     "VALIDATION_NAMES",
     "stage_notes",
     "write_drawing",
+    "write_measured",
     "write_outputs",
     "write_stress",
     "write_validation",
@@ -47,6 +49,9 @@ OUTPUT_NAMES: Final = {
     "their picture": "pairs.png",
 }
 """Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
+
+MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "timeline", "Perfetto trace")}
+"""Content of each file in the folder of a measured run -> the file's name."""
 
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
 """Content of each file in the folder of a validation -> the file's name; the order only where strategies are ranked."""
@@ -88,6 +93,17 @@ def write_outputs(
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
         write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a measured run into `folder`; return the content of each file -> its path."""
+    _make(folder)
+    paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
+    _write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
+    for key in ("timeline", "Perfetto trace"):
+        write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
 
 

@@ -6,5 +6,6 @@ Contents
   `uncertainty`: parts of it.
 - `sim.report.console.studies`, `validation`: the reports of `moesim schedules` and `stress`, and of `moesim validate`.
 - `sim.report.console.why`, `compare`: those of `moesim why` and `moesim compare`.
+- `sim.report.console.measured`: those of `moesim import`.
 - `sim.report.console.tables`: the pieces of all reports.
 """
