@@ -1,8 +1,8 @@
 """The whole report of `moesim run --verbose`, from the contract's JSON; by default a screen of it (`summary`).
 
-Order: the conclusion; the phrases of the run; claims, alternatives, uncertainty and findings; metrics; where the time went; how
-collectives ran; the hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run
-alone has a line instead of metrics and accounts.
+Order: the phrases of the run; the conclusion; claims, alternatives, uncertainty and findings; metrics; where the time
+went; how collectives ran; the hottest links; memory; bounds; assumptions; warnings; the files written. A collective
+that is run alone has a line instead of metrics and accounts.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
-"""What `moesim run` prints by default: a screen that begins with the conclusion, from the contract's JSON.
+"""The screen that `moesim run` prints by default, which begins with the conclusion, from the contract's JSON.
 
-Order: the phrases of the run; the conclusion; what was found of each fact, grouped by verdict; where the time went; memory;
-assumptions; what was not run; warnings; the files written. `--verbose` prints the whole report (`sim.report.console.run`).
+Order: the phrases of the run; the conclusion; what was found of each fact, grouped by verdict; where the time went;
+memory; assumptions; what was not run; warnings; the files written. `--verbose` prints the whole report
+(`sim.report.console.run`).
 """
 
 import re
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.report.console.claims import claim_value, claim_words
+from sim.report.console.network import print_collective
 from sim.report.console.tables import cell, indented
 from sim.results.accounts import CATEGORIES, CATEGORY_WORDS
 from sim.results.quantities import format_quantity
@@ -42,6 +44,8 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
     console.width = min(console.width, SUMMARY_WIDTH)
     header()
     print_conclusion(data.get("conclusion") or (), console)
+    if ((data.get("scenario") or {}).get("workload") or {}).get("kind") == "collective":
+        print_collective(data, console)
     console.print()
     _print_facts(data, console)
     lines = {

@@ -27,11 +27,15 @@ SMALL = [
 
 
 def test_run_prints_verdicts_metrics_and_times(moesim: Callable[..., Said]) -> None:
-    """The tables of the main job name the strategy, the verdicts and both accounts."""
+    """By default a screen that begins with the conclusion; with --verbose every verdict, metric and account."""
     said = moesim("run", "ep16_tp16_pp4", *SMALL)
     assert said.code == 0
-    for word in ("refuted", "throughput", "latency", "attention", "bubble"):
+    for word in ("\n\nRefuted: ", "REFUTED", "“26M tokens/second” (section 6)", "WHERE THE TIME WENT"):
         assert word in said.out
+    assert "METRICS" not in said.out
+    whole = moesim("run", "ep16_tp16_pp4", *SMALL, "--verbose").out
+    for word in ("\n\nRefuted: ", "✗ refuted", "throughput", "latency", "attention", "bubble_fraction"):
+        assert word in whole
 
 
 def test_json_is_one_object_with_the_contracts_keys(moesim: Callable[..., Said]) -> None:
