@@ -125,7 +125,9 @@ def run(
     trace: Trace = None,
     seed: Seed = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json, pairs.npz and pictures")] = None,
+    out: Annotated[
+        str | None, _out("result.json, report.html, trace.npz, trace.json, further arrays and pictures")
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit with 1 when a claim is refuted or depends, or when memory is exceeded."),
@@ -297,6 +299,25 @@ def import_kineto(
     out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png")] = None,
 ) -> None:
     """Read a step that PyTorch's profiler measured, and say where its time went."""
+
+
+@_command("sim.cli.report.report_command", "report ep64_tp16_pp4 -o report.html")
+def report(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="A scenario file, the name of a bundled scenario, or the result.json of a run.",
+            metavar="SCENARIO|RESULT",
+        ),
+    ],
+    output: Annotated[str, _output("a page .html, which is complete in itself")],
+    changes: Changes = None,
+    trace: Trace = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML file that explains a run: claims and what decided them, timeline, time, memory, links."""
 
 
 @_command("sim.cli.timeline.timeline_command", "timeline ep64_tp16_pp4 -o timeline.svg")
