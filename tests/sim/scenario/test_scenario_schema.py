@@ -27,6 +27,7 @@ KEYS = [
     "profile",
     "factors",
     "what_if",
+    "jitter",
     "seed",
     "seeds",
     "assumed",
