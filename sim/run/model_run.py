@@ -8,8 +8,8 @@ from sim.build.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
-from sim.plan.pipeline import PipelinePlan
 from sim.plan.jitter import jittered
+from sim.plan.pipeline import PipelinePlan
 from sim.plan.what_if import under
 from sim.results.memory import memory_of
 from sim.results.metrics import RunQuantities, metrics_of

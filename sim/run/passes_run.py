@@ -15,8 +15,8 @@ from sim.build.build import build_passes
 from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.engine.trace import Trace
-from sim.plan.passes import PassesPlan
 from sim.plan.jitter import jittered
+from sim.plan.passes import PassesPlan
 from sim.plan.what_if import under
 from sim.results.memory import ChunkMemory, StageMemory, memory_of
 from sim.results.metrics import RunQuantities, metrics_of
