@@ -132,6 +132,7 @@ class Trace:
     """The lane whose rows are those of each lane too, for equivalent lanes run once; None: its own. Shape [lanes]."""
     joint_rows: NDArray[np.int64] | None = None
     """Rows of transfers that lanes make together. Shape [J]."""
+    _rows_by_lane: dict[tuple[int, int, int], NDArray[np.intp]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return int(self.columns["start_ns"].size)
@@ -150,6 +151,9 @@ class Trace:
 
     def rows(self, stream: str, *, stage: int | None = None, lane: int | None = None) -> NDArray[np.intp]:
         """Return the numbers of the rows of a stream (of a stage, of a lane or the lane that ran for it)."""
+        if stage is not None and lane is not None:
+            runs = lane if self.lane_of is None else int(self.lane_of[lane])
+            return self._by_lane().get((_STREAM_CODE[stream], stage, runs), np.zeros(0, dtype=np.intp))
         selected = self.columns["stream"] == _STREAM_CODE[stream]
         if stage is not None:
             selected &= self.columns["stage"] == stage
@@ -214,6 +218,18 @@ class Trace:
         return pd.DataFrame(self.arrays())
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _by_lane(self) -> dict[tuple[int, int, int], NDArray[np.intp]]:
+        """Return (stream, stage, lane) -> the numbers of its rows, ascending; sorted once."""
+        if not self._rows_by_lane and len(self):
+            keys = [self.ints(name) for name in ("lane", "stage", "stream")]
+            order = np.lexsort(keys)
+            lanes, stages, streams = (key[order] for key in keys)
+            is_new = (np.diff(lanes) != 0) | (np.diff(stages) != 0) | (np.diff(streams) != 0)
+            first = np.flatnonzero(np.concatenate([[True], is_new]))
+            names = zip(streams[first].tolist(), stages[first].tolist(), lanes[first].tolist(), strict=True)
+            self._rows_by_lane.update(zip(names, np.split(order, first[1:]), strict=True))
+        return self._rows_by_lane
 
     def _rows_of_like(self, lane: int, runs: int, first: int) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
         """Return the rows of `runs` as those of `lane`, to be numbered from `first` on."""
