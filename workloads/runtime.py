@@ -92,6 +92,11 @@ class Runtime:
     """`eager`: the host issues each kernel; `cuda_graphs`: those in `graph_scope` by one launch."""
     graph_scope: tuple[str, ...] = ()
     """What CUDA graphs cover (with `launch: cuda_graphs`)."""
+    fused_cross_entropy: bool = False
+    """Whether the loss is one pass over the logits and one that writes their gradient (Transformer Engine's fused cross
+    entropy); else PyTorch's kernels one after another, as Megatron-LM without `--cross-entropy-loss-fusion`."""
+    unfused_ops: tuple[str, ...] = ()
+    """Elementwise work that runs as kernels of its own: `rotary`, `expert_clamp`, `expert_bias`."""
     checks_loss: bool = False
     """Whether the host looks for a loss that is no number, and so waits for each microbatch's."""
     kernel_launch_s: float = 0.0
@@ -146,8 +151,8 @@ _KERNEL_RATE_2021: Final = 0.92
 
 _COUNTS_HOST_S: Final = 2.6e-3
 """Fitted by `benchmarks/fit_counts_host.py` to measured steps of Megatron Core with experts, eager, on H100 and B200:
-2.6, 2.5 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of one layer's
-attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
+2.65 ms, and 2.65, 2.55 and 4.5 ms where one of three tables is left out. Launch gaps of 3.5 ms in the forward pass of
+one layer's attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
 
 HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
     "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),

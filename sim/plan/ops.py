@@ -183,7 +183,8 @@ class TimedKernel:
     """Mean time of the ranks."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean_ns", round(float(self.duration_ns.mean())))
+        mean_ns = round(int(np.add.reduce(self.duration_ns)) / self.duration_ns.size)  # `mean` takes four times as long
+        object.__setattr__(self, "mean_ns", mean_ns)
 
 
 class ExpertTokens(NamedTuple):
@@ -225,7 +226,7 @@ class Compute:
     """Time of each kernel on that rank."""
 
     def __post_init__(self) -> None:
-        total_ns = np.sum([kernel.duration_ns for kernel in self.kernels], axis=0)
+        total_ns = np.add.reduce([kernel.duration_ns for kernel in self.kernels])
         slowest = int(total_ns.argmax())
         object.__setattr__(self, "total_ns", total_ns)
         object.__setattr__(self, "slowest", slowest)
