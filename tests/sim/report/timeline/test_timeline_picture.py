@@ -190,9 +190,9 @@ def test_a_close_up_repeats_the_bars_of_its_window(tmp_path):
 @pytest.mark.parametrize(("strategy", "num_stages"), [("EP32_TP8_PP4", 2), ("EP8_TP8_PP4_SP", 1)])
 def test_a_close_up_shows_two_stages_and_arrows_where_stages_compute_for_each_other(tmp_path, strategy, num_stages):
     """Tokens of a layer go to another stage after their dispatch, and come back to the combine behind it."""
-    convention = "spanning" if num_stages == 2 else "megatron"
-    changes = [f"parallel.strategy={strategy}", f"parallel.convention={convention}", "workload.microbatches=8"]
-    changes += ["claims=[]", "alternatives=[]", "rivals=[]", "cluster.num_nodes=4"]
+    convention, sp = ("spanning", "false") if num_stages == 2 else ("megatron", "true")
+    changes = [f"parallel.strategy={strategy}", f"parallel.convention={convention}", f"parallel.sp={sp}"]
+    changes += ["claims=[]", "alternatives=[]", "rivals=[]", "cluster.num_nodes=4", "workload.microbatches=8"]
     trace = simulate_scenario(load_scenario("ep64_tp16_pp4_training", overrides=changes)).run.trace
     draw_timeline(trace, tmp_path / "t.svg", title="t")
     groups = groups_of(tmp_path / "t.svg")
