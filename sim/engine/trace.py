@@ -104,7 +104,7 @@ class LinkUse:
     bottleneck_s: NDArray[np.float64] | None = None
     """Time in which each link was full, and so the bottleneck of a transfer; None without the timeline. [L]."""
     hottest: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    """Links that carried the most for their capacity, hottest first; empty without the timeline of loads. Shape [H]."""
+    """Of each class of links the one that carried the most for its capacity, hottest first; maybe none. Shape [H]."""
     hot_edges_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     """Edges of the bins of `hot_utilisation`. Shape [B + 1]."""
     hot_utilisation: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))

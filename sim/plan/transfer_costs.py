@@ -232,7 +232,8 @@ class TransferCosts:
             num_sms=sms.num_sms if sms is not None and rank_bytes else 0,
             most_bytes_per_s=exchange.flow_bytes / least_s if least_s else math.inf,
         )
-        self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes)
+        num_by_switch = exchange.num_by_switch
+        self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes, num_by_switch=num_by_switch)
         return made
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -305,7 +306,8 @@ class TransferCosts:
             position = np.zeros(int(own.max()) + 1, dtype=np.intp)
             position[own] = np.arange(own.size)
             exchange = first.exchange
-            self.pairs.note(made, ranks[position[exchange.src]], ranks[position[exchange.dst]], exchange.num_bytes)
+            src, dst = ranks[position[exchange.src]], ranks[position[exchange.dst]]
+            self.pairs.note(made, src, dst, exchange.num_bytes, num_by_switch=exchange.num_by_switch)
         return made
 
 

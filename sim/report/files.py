@@ -102,6 +102,7 @@ def write_outputs(
         from sim.report.charts.links import draw_pairs  # noqa: PLC0415  # matplotlib
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
+        columns |= {} if pairs.by_switch is None else {"by_switch": pairs.by_switch}
         write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
     return {key: str(path) for key, path in paths.items()}

@@ -40,14 +40,17 @@ def test_every_part_of_memory_has_a_colour():
     assert set(COMPONENT_COLOURS) == set(MEMORY_COMPONENTS)
 
 
-def test_a_part_has_a_bar_for_each_time_and_other_stages_a_line(tmp_path):
-    """Three times, three parts that are not empty."""
-    text = drawn(tmp_path)
+def test_a_part_has_a_bar_for_each_time_in_the_fullest_stage_and_in_the_others(tmp_path):
+    """Three times, three parts that are not empty; a part that another stage alone has is in the legend too."""
+    other = {"stage": 1, **COURSE, "varying_bytes": {"logits": [0, 10**9, 0], **COURSE["varying_bytes"]}}
+    text = drawn(tmp_path, timeline=[{"stage": 0, **COURSE}, other])
     for part in ("weights", "optimizer", "activations"):
-        group = re.search(rf'<g id="moesim-memory:{part}">(.*?)</g>', text, re.DOTALL)
-        assert group is not None
-        assert group[1].count("<path") == 3
-    assert 'id="moesim-memory:stage-1"' in text
+        for place in ("moesim-memory", "moesim-memory-stage1"):
+            group = re.search(rf'<g id="{place}:{part}">(.*?)</g>', text, re.DOTALL)
+            assert group is not None
+            assert group[1].count("<path") == 3
+    assert 'id="moesim-memory-stage0' not in text
+    assert 'id="moesim-key:logits"' in text
     assert 'id="moesim-memory:gradients"' not in text
 
 
