@@ -6,7 +6,15 @@ from typing import Any, Final
 import numpy as np
 
 from sim.engine.trace import PASS_KINDS
-from sim.report.palette import FOREIGN, IDLE, KIND_COLOURS, MICROBATCH_HUES, STALLED, pass_colours
+from sim.report.palette import (
+    FOREIGN,
+    IDLE,
+    KIND_COLOURS,
+    MICROBATCH_HUES,
+    PASS_KIND_COLOURS,
+    STALLED,
+    pass_colours,
+)
 
 __all__ = ["account_colours", "palettes"]
 
@@ -41,7 +49,7 @@ def palettes() -> dict[str, dict[str, Any]]:
         kind: [_hex(colour) for colour in pass_colours(np.full(microbatches.size, kind), microbatches)]
         for kind in PASS_KINDS
     }
-    by_kind = {kind: passes[kind][0] for kind in PASS_KINDS} | dict(KIND_COLOURS)
+    by_kind = dict(KIND_COLOURS) | dict(PASS_KIND_COLOURS)
     return {
         "light": {"kinds": by_kind, "passes": passes, "foreign": FOREIGN},
         "dark": {
@@ -54,7 +62,7 @@ def palettes() -> dict[str, dict[str, Any]]:
 
 def account_colours() -> dict[str, tuple[str, str]]:
     """Return category of the accounts -> colour on a light and on a dark page."""
-    light = dict(KIND_COLOURS) | dict(_OF_ACCOUNTS) | {"idle": IDLE}
+    light = dict(KIND_COLOURS) | dict(PASS_KIND_COLOURS) | dict(_OF_ACCOUNTS) | {"idle": IDLE}
     dark = light | dict(_DARK) | {"foreign": _DARK_FOREIGN, "idle": _DARK_IDLE}
     return {category: (light[category], dark[category]) for category in light}
 
