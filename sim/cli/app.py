@@ -152,6 +152,9 @@ def run(
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", min=2, max=1000, help="Number of draws; without it 20.")
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
+    ] = False,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
 

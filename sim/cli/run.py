@@ -28,6 +28,7 @@ def run_command(
     max_memory: str | None = None,
     uncertainty: bool = False,
     samples: int | None = None,
+    verbose: bool = False,
 ) -> int:
     """Run a scenario and return the exit code."""
     if samples is not None and not uncertainty:
@@ -66,7 +67,8 @@ def run_command(
         written = write_outputs(
             details_of(result.simulated, command=command), data, folder, pairs=result.simulated.pairs
         )
-    print_result(data, print_report, as_json=as_json, written=written, num_nodes=result.simulated.num_nodes)
+    num_nodes = result.simulated.num_nodes
+    print_result(data, print_report, as_json=as_json, written=written, num_nodes=num_nodes, verbose=verbose)
     return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
 
 

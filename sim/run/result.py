@@ -208,6 +208,7 @@ def _claim_dict(verdict: Verdict) -> dict[str, object]:
         "metric": claim.metric,
         "expect": dict(claim.expect) if claim.expect else {"superlative": claim.superlative},
         "value": evidence.value,
+        "assumes_claim": evidence.assumes_claim,
         "interval": [min(evidence.seeds), max(evidence.seeds)] if evidence.seeds else None,
         "interval_runs": len(evidence.seeds),
         "verdict": verdict.verdict,

@@ -2,7 +2,7 @@
 
 Contents
 --------
-- `sim.report.console.run`: the report of `moesim run`; `accounts`, `network`, `claims` and
+- `sim.report.console.summary`: the screen of `moesim run`; `run`: its whole report; `accounts`, `network`, `claims` and
   `uncertainty`: parts of it.
 - `sim.report.console.schedules`, `stress`, `validation`: the reports of these commands.
 - `sim.report.console.why`, `compare`: those of `moesim why` and `moesim compare`.
