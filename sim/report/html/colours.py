@@ -6,19 +6,15 @@ from typing import Any, Final
 import numpy as np
 
 from sim.engine.trace import PASS_KINDS
-<<<<<<< HEAD
 from sim.report.palette import (
+    CATEGORY_COLOURS,
     FOREIGN,
-    IDLE,
     KIND_COLOURS,
     MICROBATCH_HUES,
     PASS_KIND_COLOURS,
     STALLED,
     pass_colours,
 )
-=======
-from sim.report.palette import CATEGORY_COLOURS, FOREIGN, KIND_COLOURS, MICROBATCH_HUES, STALLED, pass_colours
->>>>>>> main
 
 __all__ = ["account_colours", "palettes"]
 
@@ -59,11 +55,7 @@ def palettes() -> dict[str, dict[str, Any]]:
 
 def account_colours() -> dict[str, tuple[str, str]]:
     """Return category of the accounts -> colour on a light and on a dark page."""
-<<<<<<< HEAD
-    light = dict(KIND_COLOURS) | dict(PASS_KIND_COLOURS) | dict(_OF_ACCOUNTS) | {"idle": IDLE}
-=======
-    light = dict(CATEGORY_COLOURS) | {"stalled": STALLED, "O": KIND_COLOURS["O"]}
->>>>>>> main
+    light = dict(CATEGORY_COLOURS) | dict(PASS_KIND_COLOURS) | {"stalled": STALLED}
     dark = light | dict(_DARK) | {"foreign": _DARK_FOREIGN, "idle": _DARK_IDLE}
     return {category: (light[category], dark[category]) for category in light}
 

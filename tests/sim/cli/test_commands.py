@@ -75,13 +75,8 @@ def test_out_writes_its_files_and_nothing_is_written_without_it(
     said = moesim("run", "ep16_tp16_pp4", *SMALL, "--out", "new/out")
     names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
     pictures = ["links.png", "memory.png", "pairs.png", "timeline.png"]
-<<<<<<< HEAD
     files = ["details.npz", "pairs.npz", "report.html", "result.json", "trace.json", "trace.npz", "trace.pftrace"]
     assert names == sorted([*pictures, *files])
-=======
-    data = ["details.npz", "pairs.npz", "report.html", "result.json", "trace.json", "trace.npz"]
-    assert names == sorted([*pictures, *data])
->>>>>>> main
     assert all(name in said.out for name in names)
     with np.load(tmp_path / "new" / "out" / "trace.npz") as columns:
         assert tuple(columns.files) == COLUMNS
