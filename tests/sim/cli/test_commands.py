@@ -131,7 +131,8 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
     [
         (
             ["timeline", "ep64_tp16_pp4", "-o", "a.gif"],
-            "moesim: --output must end in one of .png, .svg, .pdf, .pftrace, .json, got a.gif. For example: -o out.png\n",
+            "moesim: --output must end in one of .png, .svg, .pdf, .pftrace, .json, got a.gif. "
+            "For example: -o out.png\n",
         ),
         (
             ["timeline", "ep64_tp16_pp4", "-o", "a.png", "--window", "5", "2"],
