@@ -32,6 +32,7 @@ __all__ = [
     "LINK_OTHER",
     "MICROBATCH_HUES",
     "OPEN",
+    "PASS_KIND_COLOURS",
     "SERIES_COLOURS",
     "SERIES_MARKERS",
     "STALLED",
@@ -83,6 +84,9 @@ CATEGORY_COLOURS: Final[Mapping[str, str]] = {
     "idle": IDLE,
 }
 """Colour of each category of the accounts of time; `stalled` is hatched in the colour STALLED."""
+
+PASS_KIND_COLOURS: Final[Mapping[str, str]] = {"F": "#77aadd", "B": "#ee8866", "W": "#bbcc55", "O": "#3e4c59"}
+"""Colour of each kind of pass where the hue is the kind and not the microbatch; of Tol's light scheme."""
 
 SERIES_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3e4c59")
 """Colours of the series of a chart, in turn."""
