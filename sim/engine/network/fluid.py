@@ -311,11 +311,17 @@ class FluidNetwork:
             return
         self._components.remove(component)
         self._busy.remove(component.links)
-        for members, links in contention_components(component.members, self._links_of):
+        for members, links in self._components_of(component.members):
             smaller = _ContentionComponent(members, links, self._env.now)
             self._components.add(smaller)
             self._busy.add(links)
             self._share(smaller)
+
+    def _components_of(self, members: list[_Member]) -> list[tuple[list[_Member], LinkSet]]:
+        """Return the members that share links, directly or over others, with the links of each component."""
+        if len(members) == 1:  # the usual case
+            return [(members, self._links_of(members[0]))]
+        return contention_components(members, self._links_of)
 
     def _share(self, component: _ContentionComponent) -> None:
         """Find the rates of a component, and set the time of its next end."""
