@@ -23,13 +23,13 @@ COMPONENT_COLOURS: Final[Mapping[str, str]] = {
     "weights": "#3e4c59",
     "gradients": "#8a97a5",
     "optimizer": "#bcc5ce",
-    "buffers": "#e8dcc8",
-    "kv_cache": "#44bb99",
+    "buffers": "#f2e9d8",
+    "kv_cache": "#2f9277",
     "activations": "#77aadd",
     "expert_activations": "#eebb77",
-    "logits": "#ffaabb",
+    "logits": "#9c3a57",
 }
-"""Fill of each component, from the bottom."""
+"""Fill of each component, from the bottom: neighbours differ in lightness, so that grey print keeps them apart."""
 
 _WIDTH_PX: Final = 1200
 _HEIGHT_PX: Final = 520

@@ -19,7 +19,7 @@ _LEAST_SHARE: Final = 5e-4
 """Least share of a step that a kind of work adds with any remedy and is shown."""
 _PADDED: Final = "busiest rank: tokens without the empty rows with which experts are padded, which are computed as well"
 _PLANS: Final = {
-    "own": "planned from the very popularity that it is tested on: the best case",
+    "own": "planned from the very popularity that it is tested on, the best case",
     "outdated": "planned from another draw of the popularity, for comparison",
     "earlier": "planned from earlier loads of a popularity that changes",
 }

@@ -6,7 +6,15 @@ from typing import Any, Final
 import numpy as np
 
 from sim.engine.trace import PASS_KINDS
-from sim.report.palette import FOREIGN, IDLE, KIND_COLOURS, MICROBATCH_HUES, STALLED, pass_colours
+from sim.report.palette import (
+    CATEGORY_COLOURS,
+    FOREIGN,
+    KIND_COLOURS,
+    MICROBATCH_HUES,
+    PASS_KIND_COLOURS,
+    STALLED,
+    pass_colours,
+)
 
 __all__ = ["account_colours", "palettes"]
 
@@ -18,18 +26,11 @@ _DARK: Final[Mapping[str, str]] = {
     "optimizer": "#f0f3f6",
     "tp": "#3a9fe0",
     "ep_moves": "#b9833a",
+    "imbalance": "#b3638a",
     "O": "#5b6977",
 }
 """Kind -> colour on a dark page, where it differs."""
 
-_OF_ACCOUNTS: Final[Mapping[str, str]] = {
-    "imbalance": "#b3401f",
-    "contention": "#a05195",
-    "latency": "#7a8b2f",
-    "stalled": STALLED,
-    "foreign": FOREIGN,
-}
-"""Category of an account that is no kind of span -> colour."""
 _DARK_FOREIGN: Final = "#a58bd6"
 _DARK_IDLE: Final = "#2b323b"
 
@@ -41,7 +42,7 @@ def palettes() -> dict[str, dict[str, Any]]:
         kind: [_hex(colour) for colour in pass_colours(np.full(microbatches.size, kind), microbatches)]
         for kind in PASS_KINDS
     }
-    by_kind = {kind: passes[kind][0] for kind in PASS_KINDS} | dict(KIND_COLOURS)
+    by_kind = dict(KIND_COLOURS) | dict(PASS_KIND_COLOURS)
     return {
         "light": {"kinds": by_kind, "passes": passes, "foreign": FOREIGN},
         "dark": {
@@ -54,7 +55,7 @@ def palettes() -> dict[str, dict[str, Any]]:
 
 def account_colours() -> dict[str, tuple[str, str]]:
     """Return category of the accounts -> colour on a light and on a dark page."""
-    light = dict(KIND_COLOURS) | dict(_OF_ACCOUNTS) | {"idle": IDLE}
+    light = dict(CATEGORY_COLOURS) | dict(PASS_KIND_COLOURS) | {"stalled": STALLED}
     dark = light | dict(_DARK) | {"foreign": _DARK_FOREIGN, "idle": _DARK_IDLE}
     return {category: (light[category], dark[category]) for category in light}
 

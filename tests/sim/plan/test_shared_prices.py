@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+import sim.plan.kernel_costs as kernel_module
 import sim.plan.transfer_costs as module
+from sim.plan.kernel_costs import KernelCosts
 from sim.plan.logs import PairLog
 from sim.plan.transfer_costs import TransferCosts
 from topology.cluster import build_cluster
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
+from topology.profiles import bundled_profile
+from workloads.kernels import Gemm, GroupedGemm
 
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter")
 GROUPS = [np.arange(8), np.arange(8, 16), np.arange(0, 64, 8), np.arange(1, 64, 8), np.array([17, 16, 25, 24])]
@@ -67,3 +71,38 @@ def test_very_many_prices_are_forgotten_and_found_again(monkeypatch):
     for i, ranks in enumerate(GROUPS):
         assert priced(costs, "all_gather", ranks, i) == priced(fresh, "all_gather", ranks, i)
     assert len(costs._shared._transfers) <= 2
+
+
+def kernels_of(rng):
+    """Return products, some of them outside of what was measured, and grouped products with one and four experts."""
+    sizes = [int(size) for size in rng.integers(1, 2000, 4)]
+    one, four = rng.integers(0, 3000, (4, 1)), rng.integers(0, 300, (4, 4))
+    return [
+        *(Gemm(kind="attention", m=size, n=size, k=64) for size in sizes),
+        Gemm(kind="attention", m=10**6, n=3, k=3),
+        *(GroupedGemm(kind="expert", tokens=tokens, n=1024, k=512) for tokens in (one, one // 9, four)),
+    ]
+
+
+def heard(costs, kernels):
+    """Return the time of each kernel, twice, and what users should know of them."""
+    times = [costs.kernel_ns(kernel, 4).tolist() for kernel in (*kernels, *kernels)]
+    ops = [costs.compute(kernels[:5], 4, layer=layer).total_ns.tolist() for layer in (0, 1)]
+    return times, ops, costs.warnings
+
+
+def test_kernels_cost_and_warn_the_same_whatever_earlier_runs_have_priced():
+    """Bit for bit; a count of kernels outside of the measured shapes is that of the run alone."""
+    device, rng = DEVICES["h100-sxm"], np.random.default_rng(2)
+    several = [kernels_of(rng) for _ in range(3)]
+
+    def costs():
+        return KernelCosts(device, dtype="bf16", profile=bundled_profile(device, ("pytorch",)))
+
+    alone = []
+    for kernels in several:
+        kernel_module._known_prices.cache_clear()
+        alone.append(heard(costs(), kernels))
+    assert [heard(costs(), several[i]) for i in (2, 0, 1, 2)] == [alone[i] for i in (2, 0, 1, 2)]
+    assert heard(costs(), [*several[1], *several[0]])[0][:8] == alone[1][0][:8]
+    assert any(warnings for _, _, warnings in alone)
