@@ -11,10 +11,10 @@ n - 1 of an all-gather or a reduce-scatter::
 
 With k nodes of g ranks and B the bandwidth of the rings between nodes, at most what leaves a node, all-reduces have::
 
-    ring        base + (2 (n - k)) hop + 2 (k - 1) hop between + 2 (n - 1) / n S / rate
+    ring        base + 2 (n - k) hop + 2 (k - 1) hop between + 2 (n - 1) / n S / rate
     tree        base + 2 (g - 1) hop + 2 log2(k) hop between + 2 S / (rate * c)       rate: LL128 120 / 128 of 0.92 B
 
-so that of large tensors rings are always expected to be faster, though a tree of two nodes has half the bytes between
+with less for LL (`most_ll_across_bytes_per_s`), so that of large tensors rings are always expected to be faster, though a tree of two nodes has half the bytes between
 them. c is a correction by size. NVLS has as many channels as ranks, at most 32, and the bandwidth of a channel is at most
 the first entry of NCCL's list of speeds (60 GB/s on Hopper, 90 GB/s on Blackwell): that is why four GPUs of an NVSwitch
 run rings, and eight run NVLS.
@@ -80,6 +80,8 @@ class Tuner:
 
     most_ll_bytes_per_s: float
     """llMaxBws of one node."""
+    most_ll_across_bytes_per_s: tuple[float, float]
+    """llMaxBws of two nodes, and of more."""
     nvls_efficiency: float | None = None
     """nvlsEfficiency; None: no NVLS."""
     most_of_nvls_channel: float = 0.0
@@ -135,29 +137,40 @@ class Tuner:
         >>> ampere = TUNERS["nvlink3"]
         >>> ring_s = ampere.expected_across_s("all_reduce", "ring", "Simple", **call)
         >>> tree_s = ampere.expected_across_s("all_reduce", "tree", "Simple", **call)
-        >>> round(ring_s * 1e6), round(tree_s * 1e6)  # 8.4 + 28 * 3.4 + 2 * 14 + 1875; 8.4 + 14 * 4 + 28 + 2 * 1087 / 0.7
-        (2007, 3198)
+        >>> round(ring_s * 1e6), round(tree_s * 1e6)  # 8.4 + 28 * 3.4 + 2 * 14 + 1875; 8.4 + 14 * 4 + 28 + 2174 / 0.8
+        (2007, 2810)
         """
         if operation != "all_reduce" or algorithm not in ("ring", "tree") or protocol not in BASE_US[algorithm]:
             return None
         inside, between = (HOP_US[bus][algorithm][protocol] for bus in ("nvlink", "net"))
         per_node = num_ranks / num_nodes
+        most = self.most_ll_across_bytes_per_s[num_nodes > 2] if protocol == "LL" else math.inf
         if algorithm == "ring":
             inside = max(inside, RING_FLOOR_US[protocol])
-            rate = {"LL": 1 / 2, "LL128": 0.92, "Simple": 1.0}[protocol] * bus_bytes_per_s
+            rate = min(most, {"LL": 1 / 2, "LL128": 0.92, "Simple": 1.0}[protocol] * bus_bytes_per_s)
             latency_us = 2 * (num_ranks - num_nodes) * inside + 2 * (num_nodes - 1) * between
             drain_s = 2 * (num_ranks - 1) / num_ranks * num_bytes / rate
         else:
-            rate = 0.92 * bus_bytes_per_s * {"LL": 1 / 3.8, "LL128": 120 / 128, "Simple": 1.0}[protocol]
+            rate = min(most, 0.92 * bus_bytes_per_s * {"LL": 1 / 3.8, "LL128": 120 / 128, "Simple": 1.0}[protocol])
             latency_us = 2 * (per_node - 1) * inside + 2 * math.log2(num_nodes) * between
             drain_s = 2 * num_bytes / (rate * _correction(protocol, num_bytes))
         return (BASE_US[algorithm][protocol] + latency_us) * 1e-6 + drain_s
 
 
 TUNERS: Final[Mapping[str, Tuner]] = {
-    "nvlink3": Tuner(most_ll_bytes_per_s=87.7e9),
-    "nvlink4": Tuner(most_ll_bytes_per_s=141e9, nvls_efficiency=0.85, most_of_nvls_channel=60e9),
-    "nvlink5": Tuner(most_ll_bytes_per_s=282e9, nvls_efficiency=0.74, most_of_nvls_channel=90e9),
+    "nvlink3": Tuner(most_ll_bytes_per_s=87.7e9, most_ll_across_bytes_per_s=(22.5e9, 19e9)),
+    "nvlink4": Tuner(
+        most_ll_bytes_per_s=141e9,
+        most_ll_across_bytes_per_s=(45e9, 35e9),
+        nvls_efficiency=0.85,
+        most_of_nvls_channel=60e9,
+    ),
+    "nvlink5": Tuner(
+        most_ll_bytes_per_s=282e9,
+        most_ll_across_bytes_per_s=(90e9, 70e9),
+        nvls_efficiency=0.74,
+        most_of_nvls_channel=90e9,
+    ),
 }
 """Tuner by technology inside a node, without what tells its variants apart; none where nothing was measured."""
 
