@@ -102,8 +102,8 @@ def draw_closeup(sheet: Sheet, layout: Layout, closeup: Layout, bands: Bands, tr
         (_, sent, out), (start, end, there), (back, _, home) = (
             bands.middle_px(stream, row) for stream, row in zip(("comm", "foreign", "comm"), exchange, strict=True)
         )
-        sheet.arrow((sent, out + 4), (start, there - 5), INK, width_px=1.3)
-        sheet.arrow((end, there - 5), (back, home + 5), INK, width_px=1.3)
+        sheet.arrow((sent, out + 4), (start, there - 5), INK, width_px=1.3, gid="moesim-arrow:there")
+        sheet.arrow((end, there - 5), (back, home + 5), INK, width_px=1.3, gid="moesim-arrow:back")
 
 
 def _exchange_of(trace: Trace, bands: Bands, stage: int) -> tuple[int, int, int] | None:
