@@ -137,7 +137,11 @@ class _KnownPrices:
 
 @lru_cache(maxsize=8)
 def _known_prices(
-    cluster: Cluster, all_reduce: str, left_out: tuple[str, ...], sms: tuple[tuple[str, TransferSms], ...], factors: Factors
+    cluster: Cluster,
+    all_reduce: str,
+    left_out: tuple[str, ...],
+    sms: tuple[tuple[str, TransferSms], ...],
+    factors: Factors,
 ) -> _KnownPrices:
     """Return the prices known so far: what they depend on beside operation, ranks and bytes is given here."""
     del cluster, all_reduce, left_out, sms, factors
