@@ -129,8 +129,8 @@ class Device:
     """Time that each tile adds to its wave: fill and drain of the tile's pipeline."""
     sustained_clock: float = 1.0
     """Clock in a long run over the clock under which kernels were measured in short ones, 0 to 1: what power and heat
-    leave of it. Fitted to training steps (`benchmarks/fit_software.py`); 1: not known. Kernels of more than 5 ms in a row
-    cost a B200 a fifth of its clock (flashinfer-ai/flashinfer, pull request 2899: 1,965 to 1,580 MHz)."""
+    leave of it. Fitted to training steps (`benchmarks/fit_software.py`); 1: not known. More than 5 ms of kernels cost a
+    B200 a fifth of its clock (flashinfer-ai/flashinfer, pull request 2899: 1,965 to 1,580 MHz)."""
     sustained_clock_fp8: float | None = None
     """The same where products are in fp8; None: as in bf16."""
     has_block_scaling: bool = False

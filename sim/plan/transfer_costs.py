@@ -13,10 +13,10 @@ does both at the same time::
 SMs are assumed to move as much for any message size and algorithm, and each rank to spread its bytes evenly over them.
 
 `auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's, but within one node, and of rings
-and trees between nodes, the one of which NCCL expects the lowest (`topology.presets.nccl_tuner`), which need not have it;
-an algorithm that an operation does not have gives way to the ring. Equal requests give the same `Transfer`, so that the network recognises sets it has
-solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is priced: the others have the same times,
-and the same bytes on the links at the same positions.
+and trees between nodes, the one of which NCCL expects the lowest (`topology.presets.nccl_tuner`), which need not have
+it; an algorithm that an operation does not have gives way to the ring. Equal requests give the same `Transfer`, so that
+the network recognises sets it has solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is
+priced: the others have the same times, and the same bytes on the links at the same positions.
 """
 
 import math

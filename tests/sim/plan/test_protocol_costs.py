@@ -244,7 +244,7 @@ def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
 
 
 def test_rings_carry_large_all_reduces_between_two_nodes_where_trees_would_be_faster():
-    """NCCL expects 8 + 56 + 28 us and 2 S / 0.92 B at best of a tree, and 2 * 15 / 16 S / B of a ring: less from 30 MB."""
+    """NCCL expects 92 us and 2 S / 0.92 B at best of a tree, and 2 * 15 / 16 S / B of a ring: less from 30 MB."""
     cluster = cluster_of("dgx-a100", 2)
     costs, ranks = TransferCosts(cluster), np.arange(16)
     sizes = [2.0**power for power in (10, 25, 28, 33)]
