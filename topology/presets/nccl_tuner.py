@@ -14,10 +14,10 @@ With k nodes of g ranks and B the bandwidth of the rings between nodes, at most 
     ring        base + 2 (n - k) hop + 2 (k - 1) hop between + 2 (n - 1) / n S / rate
     tree        base + 2 (g - 1) hop + 2 log2(k) hop between + 2 S / (rate * c)       rate: LL128 120 / 128 of 0.92 B
 
-with less for LL (`most_ll_across_bytes_per_s`), so that of large tensors rings are always expected to be faster, though a tree of two nodes has half the bytes between
-them. c is a correction by size. NVLS has as many channels as ranks, at most 32, and the bandwidth of a channel is at most
-the first entry of NCCL's list of speeds (60 GB/s on Hopper, 90 GB/s on Blackwell): that is why four GPUs of an NVSwitch
-run rings, and eight run NVLS.
+with less for LL (`most_ll_across_bytes_per_s`), so that of large tensors rings are always expected to be faster, though
+a tree of two nodes has half the bytes between them. c is a correction by size. NVLS has as many channels as ranks, at
+most 32, and the bandwidth of a channel is at most the first entry of NCCL's list of speeds (60 GB/s on Hopper, 90 GB/s
+on Blackwell): that is why four GPUs of an NVSwitch run rings, and eight run NVLS.
 
 Assumptions
 -----------
