@@ -269,7 +269,7 @@ RUNTIMES: Final[dict[str, Runtime]] = {
         pass_host_s=_DEEPSPEED_PASS_S,
     ),
     # Megatron Core with the settings of Megatron Bridge's recipes: a distributed optimizer that overlaps; sends overlap
-    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on. NVLS is off, as it takes
+    # with virtual stages (`overlap_p2p_comm`), and block without; `check_for_nan_in_loss` is on. NVLS is off: it takes
     # memory (Megatron-Bridge, scripts/performance/utils/executors.py: NCCL_NVLS_ENABLE). Products of Hopper and
     # Blackwell, which occupy all SMs to their end, wait for the SMs of TP's collectives, which start first: inferred
     # from SimuMax's steps, not measured
