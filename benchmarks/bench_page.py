@@ -45,7 +45,11 @@ def browser() -> Iterator[Any]:
         yield started
 
 
-def test_page_of_100_000_spans(benchmark: BenchmarkFixture, browser: Any, tmp_path: Path) -> None:
+def test_page_of_100_000_spans(
+    benchmark: BenchmarkFixture,
+    browser: Any,  # noqa: ANN401  # of a client that may be absent
+    tmp_path: Path,
+) -> None:
     """Its size, how long a browser needs until it is there, and how long the timeline is drawn."""
     path = tmp_path / "page.html"
     details = RunDetails(trace=many_spans(NUM_SPANS))
