@@ -155,6 +155,14 @@ def run(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
     ] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="Run rivals under every alternative, all changes of parts, seeds with jitter, and each assumption "
+            "changed alone: some 200 simulations.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
 

@@ -29,6 +29,7 @@ def run_command(
     uncertainty: bool = False,
     samples: int | None = None,
     verbose: bool = False,
+    thorough: bool = False,
 ) -> int:
     """Run a scenario and return the exit code."""
     if samples is not None and not uncertainty:
@@ -45,6 +46,7 @@ def run_command(
             jobs=num_processes(jobs),
             limits=limits,
             pairs=folder is not None,
+            thorough=thorough,
             on_progress=on_progress,
         )
         if uncertainty:
