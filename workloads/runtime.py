@@ -221,8 +221,8 @@ UNEXPLAINED: Final[dict[str, Unexplained]] = {
         common=0.0, own=0.32, num_tables=3, source="vTrain on one node, and on 64 and 512 GPUs"
     ),
     "megatron-core-2025": Unexplained(
-        common=0.14,
-        own=0.10,
+        common=0.11,
+        own=0.12,
         num_tables=8,
         source="Megatron-Bridge (3 tables), SimuMax B200 (2), NeMo, weak scaling on H100, overlap of experts",
     ),
