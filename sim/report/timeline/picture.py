@@ -73,7 +73,9 @@ def closeup_of(trace: Trace, layout: Layout, passes: Bars | None) -> CloseUp | N
     if here.size < 2:
         return None
     here = here[np.argsort(passes.start_ns[here], kind="stable")]
-    first, second = here[here.size // 2 - 1], here[here.size // 2]
+    places = np.flatnonzero(trace["kind"][passes.row[here[:-1]]] == "F")  # a forward pass and the next pass
+    at = int(places[np.argmin(np.abs(places - here.size // 2 + 1))]) if places.size else here.size // 2 - 1
+    first, second = here[at], here[at + 1]
     window_ns = int(passes.start_ns[first]), int(max(passes.end_ns[first], passes.end_ns[second]))
     return CloseUp(first_stage=stage, num_stages=1 + has_foreign, window_ns=window_ns)
 

@@ -20,6 +20,7 @@ from sim.errors import InvalidValueError
 from sim.report.canvas import Sheet, check_suffix, settings, text_width_px
 from sim.report.palette import IDLE, PASS_KIND_COLOURS, SUBTLE, pass_colours
 from sim.report.timeline.bars import select_bars
+from sim.report.timeline.legend import PASS_NAMES
 
 __all__ = ["COLOURINGS", "ShownRun", "draw_runs"]
 
@@ -38,13 +39,6 @@ _LEAST_LINE_PX: Final = 6.0
 _MOST_LINE_PX: Final = 18.0
 _NUMBER_PT: Final = 6.5
 _NAME_PT: Final = 9.5
-
-_KIND_NAMES: Final = {
-    "F": "F forward",
-    "B": "B backward",
-    "W": "W weight gradient",
-    "O": "O after the last pass",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +131,7 @@ def _draw_legend(sheet: Sheet, runs: Sequence[ShownRun], colour: str) -> None:
     kinds = [kind for kind in PASS_KINDS if kind in used]
     for kind in kinds:
         patch = to_rgb(PASS_KIND_COLOURS[kind]) if colour == "kind" else _of_microbatch(kind)
-        x = _draw_entry(sheet, x, patch, _KIND_NAMES[kind])
+        x = _draw_entry(sheet, x, patch, PASS_NAMES[kind])
     x = _draw_entry(sheet, x, to_rgb(IDLE), "idle: no pass open")
     if colour == "microbatch":
         sheet.text(x, 66, "hue: microbatch, a hue comes round after seven", size_pt=8, colour=SUBTLE)
