@@ -121,7 +121,7 @@ class Simulation:
         if waits:
             raise SimulationError(describe_deadlock(waits, run_state.clock.now_ns))
         columns, joint_rows = run_state.recorder.rows()
-        tokens_computed, imbalance = run_state.token_sums()
+        tokens_computed, imbalance = run_state.tokens.sums()
         wall_s = time.perf_counter() - began - run_state.plan_wall_s
         num_stages, num_lanes, _ = run_state.plan.lane_ranks.shape
         trace = Trace(
@@ -146,15 +146,15 @@ class Simulation:
                 num_stage_ops=run_state.num_stage_ops,
                 num_spans=len(trace),
             ),
-            tokens_routed=run_state.tokens_routed,
+            tokens_routed=run_state.tokens.routed,
             tokens_computed=tokens_computed,
-            tokens_dropped=run_state.tokens_dropped,
-            tokens_padded=run_state.tokens_padded,
-            tokens_rerouted=run_state.tokens_rerouted,
+            tokens_dropped=run_state.tokens.dropped,
+            tokens_padded=run_state.tokens.padded,
+            tokens_rerouted=run_state.tokens.rerouted,
             imbalance_max_over_mean=imbalance,
-            tokens_received=run_state.tokens_received(),
-            tokens_sent=run_state.tokens_sent(),
-            exchange_skew=run_state.exchange_skew(),
+            tokens_received=run_state.tokens.received(),
+            tokens_sent=run_state.tokens.sent(),
+            exchange_skew=run_state.tokens.exchange_skew(),
             bytes_sent=run_state.network.bytes_sent,
             bytes_received=run_state.network.bytes_received,
             num_ended=num_ended,
