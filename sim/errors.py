@@ -4,7 +4,8 @@ The tree::
 
     MoesimError
     |-- InvalidValueError   2  a value that breaks a rule, in a scenario, an argument or a file; also a ValueError
-    |-- SimulationError     3  a simulation that cannot go on: deadlock, no progress, over a given or default limit
+    |-- SimulationError     3  a simulation that cannot go on: no progress, over a given or default limit
+    |   `-- DeadlockError      lanes wait for each other, as the message says
     `-- OutputError         4  a result that could not be written
 
 `topology` and `workloads`, which import nothing else of `sim`, raise `InvalidValueError` where the rule is known, with
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
 __all__ = [
+    "DeadlockError",
     "InvalidValueError",
     "KeyPath",
     "MoesimError",
@@ -168,6 +170,10 @@ class SimulationError(MoesimError):
     def as_dict(self) -> dict[str, object]:
         """Return the parts for `--json`."""
         return {**super().as_dict(), "file": self.file}
+
+
+class DeadlockError(SimulationError):
+    """Lanes that wait for each other when events run out; the message names the cycle."""
 
 
 def out_of_memory() -> SimulationError:

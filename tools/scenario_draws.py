@@ -56,7 +56,9 @@ _QUANTITIES: Final[Mapping[str, Sequence[str]]] = {
     "tokens": ("1 tokens", "100 tokens"),
 }
 """A unit that a pattern of the schema takes -> values."""
-_NOT_DRAWN: Final = frozenset({"published", "published_table", "stress", "assumed", "model.hf_config", "cluster.file"})
+_NOT_DRAWN: Final = frozenset(
+    {"published", "published_table", "stress", "assumed", "document", "model.hf_config", "cluster.file"}
+)
 """Keys that `moesim run` does not use, and keys whose files other tests draw."""
 _FEATURE_CHANCE: Final = 0.2
 _FIELDS_OF_LAYERS: Final[Mapping[str, Mapping[str, int]]] = {

@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,6 +23,9 @@ from topology.device import Device
 from topology.links import FlowLinks, LinkLoad
 from topology.pairs import Pairs
 from topology.presets.protocols import Protocol, protocols_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Cluster"]
 

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from sim.errors import InvalidValueError
 from topology.limits import MAX_GPUS
 from topology.presets.protocols import BETWEEN_NODES, INSIDE_NODES
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["check_graph", "check_reach", "list_ranks"]
 
@@ -53,6 +54,8 @@ def check_reach(
     graph: "nx.DiGraph[str]", name: str, *, field: str = "graph", hint: str = "Link the two sides."
 ) -> None:
     """Refuse a graph of which some GPUs cannot reach others, with both sides named."""
+    import networkx as nx  # noqa: PLC0415  # slow to import, and most runs need no graph
+
     rank_of = {vertex: data["rank"] for vertex, data in graph.nodes(data=True) if data["kind"] == "gpu"}
     first = min(rank_of, key=lambda vertex: rank_of[vertex])
     for ways in (graph, graph.reverse(copy=False)):  # from the first GPU to all, and from all to it

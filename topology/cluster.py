@@ -5,9 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypedDict
-
-import networkx as nx
+from typing import TYPE_CHECKING, TypedDict
 
 from topology.abstract_cluster import Cluster
 from topology.degraded import Change, degrade
@@ -17,6 +15,9 @@ from topology.fabrics.clos import RailOptimised
 from topology.graph_cluster import GraphCluster
 from topology.nodes import NvSwitchNode
 from topology.regular_cluster import RegularCluster
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Cluster", "build_cluster"]
 
@@ -46,7 +47,12 @@ def build_cluster(spec: FabricSpec, num_nodes: int, device: Device, degraded: Se
     is_whole = all(change.factor is not None for change in degraded)  # a slower link leaves paths as they are
     cluster: Cluster
     if is_whole and isinstance(spec.wiring, RailOptimised) and isinstance(spec.node, NvSwitchNode):
-        cluster = RegularCluster(**figures, spec=spec, nodes_per_unit=spec.wiring.nodes_per_unit(spec))
+        cluster = RegularCluster(
+            **figures,
+            spec=spec,
+            nodes_per_unit=spec.wiring.nodes_per_unit(spec),
+            oversubscription=spec.wiring.oversubscription,
+        )
     else:
         cluster = GraphCluster(**figures)
     if degraded:

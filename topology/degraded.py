@@ -12,11 +12,13 @@ of the node. A slower link keeps its paths and its share of the bytes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from sim.errors import InvalidValueError, nearest_name
 from topology.check_graph import check_reach
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Change", "degrade"]
 

@@ -17,13 +17,14 @@ NVIDIA DGX SuperPOD reference architecture (DGX H100): scalable units of 32 node
 """
 
 from dataclasses import dataclass
-from typing import Protocol
-
-import networkx as nx
+from typing import TYPE_CHECKING, Protocol
 
 from sim.errors import InvalidValueError
 from topology.limits import MAX_GPUS
 from topology.links import LinkKind
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "FabricSpec",
@@ -141,6 +142,8 @@ def build_graph(spec: FabricSpec, num_nodes: int) -> "nx.DiGraph[str]":
     >>> graph.edges["nic0.3", "leaf0.3"]["bandwidth_bytes_per_s"]
     50000000000.0
     """
+    import networkx as nx  # noqa: PLC0415  # slow to import, and most runs need no graph
+
     check_num_nodes(spec, num_nodes)
     spec.wiring.check(spec, num_nodes)
     kinds = (spec.nvlink, spec.pcie, spec.nic, spec.leaf_hop)

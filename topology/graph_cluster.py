@@ -21,8 +21,8 @@ takes longer than on a regular cluster, and its result is exact.
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -32,6 +32,9 @@ from topology.device import Device
 from topology.graph_pairs import GraphPairs
 from topology.links import FlowLinks, LinkLoad
 from topology.routes import Route, Routes
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["GraphCluster", "build_graph_cluster"]
 
@@ -70,7 +73,7 @@ class GraphCluster(Cluster):
     @cached_property
     def has_nvswitches(self) -> bool:
         """Whether every GPU has a link to an NVSwitch."""
-        kind = nx.get_node_attributes(self.graph, "kind")
+        kind = {vertex: data["kind"] for vertex, data in self.graph.nodes(data=True)}
         return all(any(kind[other] == "nvswitch" for other in self.graph.successors(gpu)) for gpu in self.gpu_names)
 
     @cached_property
@@ -237,6 +240,7 @@ def build_graph_cluster(
 
     Examples
     --------
+    >>> import networkx as nx
     >>> from topology.presets.devices import DEVICES
     >>> wire = dict(kind="nvlink", bandwidth_bytes_per_s=50e9, efficiency=1.0, latency_s=1e-6)
     >>> graph = nx.DiGraph()

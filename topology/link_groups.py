@@ -6,8 +6,10 @@ Links of a group have equal kind, bandwidth, efficiency and latency. Each direct
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import networkx as nx
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["LinkGroup", "link_groups"]
 

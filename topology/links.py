@@ -16,12 +16,15 @@ One efficiency per kind of link and none per message size: short messages look t
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["FlowLinks", "LinkKind", "LinkLoad", "add_both_ways"]
 

@@ -21,11 +21,13 @@ Assumptions
 """
 
 from dataclasses import dataclass, replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from topology.fabric import FabricSpec
 from topology.links import LinkKind, add_both_ways
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["CubeMeshNode", "MeshNode", "NvSwitchNode", "PcieServer"]
 

@@ -16,7 +16,6 @@ Assumptions
 Equal spreading is what adaptive routing aims at; hashed flows collide and are slower. A GPU uses its own NIC only.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +26,7 @@ from topology import symmetry
 from topology.abstract_cluster import Cluster
 from topology.fabric import FabricSpec
 from topology.links import FlowLinks, LinkLoad
+from topology.regular_links import RegularLinks
 from topology.regular_pairs import RegularPairs
 
 __all__ = ["RegularCluster"]
@@ -47,6 +47,8 @@ class RegularCluster(Cluster):
     """Figures of the fabric."""
     nodes_per_unit: int
     """Nodes of one scalable unit: the nodes under one leaf."""
+    oversubscription: float
+    """Bandwidth of a leaf's NICs over that of its uplinks."""
 
     @cached_property
     def can_saturate(self) -> BoolArray:
@@ -56,7 +58,7 @@ class RegularCluster(Cluster):
         saturate. The bytes between a leaf and one of its spines are at most that spine's share of the bytes that the
         GPUs of the leaf send or receive.
         """
-        can_saturate = np.ones(len(self.link_names), dtype=np.bool_)
+        can_saturate = np.ones(self._links.num_links, dtype=np.bool_)
         if self.num_nodes == 1:
             return can_saturate
         capacity, leaf_of = self.capacity_bytes_per_s, self.leaf_of
@@ -72,30 +74,47 @@ class RegularCluster(Cluster):
     @cached_property
     def gpu_links(self) -> dict[str, IntArray]:
         """Numbers of the links that belong to each GPU. Each array has shape [G]."""
-        ranks = range(self.num_gpus)
-        switch = [f"nvswitch{int(self.node_of(r))}" for r in ranks]
-        links = {
-            "nvlink_up": self._numbers((f"gpu{r}", switch[r]) for r in ranks),
-            "nvlink_down": self._numbers((switch[r], f"gpu{r}") for r in ranks),
-        }
-        if self.num_nodes > 1:
-            nic, leaf = [self._nic_name(r) for r in ranks], [self._leaf_name(r) for r in ranks]
-            links["pcie_up"] = self._numbers((f"gpu{r}", nic[r]) for r in ranks)
-            links["nic_up"] = self._numbers(zip(nic, leaf, strict=True))
-            links["nic_down"] = self._numbers(zip(leaf, nic, strict=True))
-            links["pcie_down"] = self._numbers((nic[r], f"gpu{r}") for r in ranks)
-        return links
+        return self._links.of_gpus
 
     @cached_property
     def spine_links(self) -> tuple[IntArray, IntArray]:
         """Link numbers leaf -> spine and spine -> leaf. Each of shape [leaves, spines]; a single leaf has no spines."""
-        num_units = -(-self.num_nodes // self.nodes_per_unit)
-        leaves = [f"leaf{unit}.{rail}" for unit in range(num_units) for rail in range(self.gpus_per_node)]
-        num_spines = num_units * self.spec.spines_per_unit if len(leaves) > 1 else 0
-        spines = [f"spine{i}" for i in range(num_spines)]
-        up = [[self._link_number[leaf, spine] for spine in spines] for leaf in leaves]
-        down = [[self._link_number[spine, leaf] for spine in spines] for leaf in leaves]
-        return np.array(up, dtype=np.intp), np.array(down, dtype=np.intp)
+        return self._links.of_spines
+
+    @cached_property
+    def gpu_names(self) -> list[str]:
+        """Vertex of each rank."""
+        return [f"gpu{rank}" for rank in range(self.num_gpus)]
+
+    @cached_property
+    def speeds(self) -> FloatArray:
+        """Speed of each rank's kernels over what the device does. Shape [G]."""
+        return super().speeds if self._has_graph else np.ones(self.num_gpus)
+
+    @cached_property
+    def link_names(self) -> list[str]:
+        """Name `from->to` of every link. The position is the link's number."""
+        return self._links.names
+
+    @cached_property
+    def link_kinds(self) -> list[str]:
+        """Kind of every link."""
+        return self._links.kinds
+
+    @cached_property
+    def nominal_bytes_per_s(self) -> FloatArray:
+        """Datasheet bandwidth of every link. Shape [L]."""
+        return super().nominal_bytes_per_s if self._has_graph else self._links.nominal_bytes_per_s
+
+    @cached_property
+    def capacity_bytes_per_s(self) -> FloatArray:
+        """Reachable bandwidth of every link: datasheet x efficiency. Shape [L]."""
+        return super().capacity_bytes_per_s if self._has_graph else self.nominal_bytes_per_s * self._links.efficiency
+
+    @cached_property
+    def crosses_node(self) -> BoolArray:
+        """Tell which links lead out of a node or into one. Shape [L]."""
+        return self._links.crosses_node
 
     @cached_property
     def leaf_of(self) -> IntArray:
@@ -174,7 +193,7 @@ class RegularCluster(Cluster):
         """
         src_, dst_ = np.asarray(src, dtype=np.intp), np.asarray(dst, dtype=np.intp)
         amount = np.broadcast_to(np.asarray(num_bytes, dtype=float), src_.shape)
-        total = np.zeros(len(self.link_names))
+        total = np.zeros(self._links.num_links)
         in_node, rail, crosses = self.classes(src_, dst_)
         sent, received = self._by_rank(src_, dst_, amount, in_node)
         total[self.gpu_links["nvlink_up"]] = sent
@@ -222,11 +241,7 @@ class RegularCluster(Cluster):
     @property
     def min_num_links(self) -> int:
         """Number of all links, known without wiring the graph."""
-        if self.num_nodes == 1:
-            return 2 * self.num_gpus
-        units = -(-self.num_nodes // self.nodes_per_unit)
-        leaves = units * self.gpus_per_node
-        return 6 * self.num_gpus + (2 * leaves * units * self.spec.spines_per_unit if leaves > 1 else 0)
+        return self._links.num_links
 
     @property
     def has_nvswitches(self) -> bool:
@@ -326,12 +341,19 @@ class RegularCluster(Cluster):
         """Node of each rank. Shape [G]."""
         return self.node_of(np.arange(self.num_gpus))
 
-    @cached_property
-    def _link_number(self) -> dict[tuple[str, str], int]:
-        return {edge: number for number, edge in enumerate(self.graph.edges)}
+    @property
+    def _has_graph(self) -> bool:
+        """Whether the graph is wired: its figures count then, for something is degraded, or a caller may change it."""
+        return "graph" in self.__dict__
 
-    def _numbers(self, edges: Iterable[tuple[str, str]]) -> IntArray:
-        return np.array([self._link_number[edge] for edge in edges], dtype=np.intp)
+    @cached_property
+    def _links(self) -> RegularLinks:
+        return RegularLinks(
+            spec=self.spec,
+            num_nodes=self.num_nodes,
+            nodes_per_unit=self.nodes_per_unit,
+            oversubscription=self.oversubscription,
+        )
 
     @cached_property
     def _class_latency_s(self) -> tuple[float, float, float]:

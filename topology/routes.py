@@ -26,10 +26,13 @@ Bandwidth does not decide the path: of two equal paths the slower carries as muc
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Route", "Routes"]
 

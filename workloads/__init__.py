@@ -7,10 +7,12 @@ Contents
 - `workloads.mesh_metrics`: numbers of a mesh and a model that need no run.
 - `workloads.workload_kind`: forward or training; `pipeline_layout`: which model chunk holds what.
 - `workloads.runtime`: what the software does; presets of frameworks.
+- `workloads.what_if`: what a run can be without; `jitter`: how much the times of passes vary.
 - `workloads.placement`: which rank holds which expert.
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
 - `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.
 - `workloads.formats`: which tensor has which type, under each recipe of fp8.
+- `workloads.fusions`: which elementwise work runs inside of other kernels.
 - `workloads.kernels`: kernels as values: shapes, FLOPs, bytes.
 - `workloads.layers`: which kernels a layer runs on one rank, forward and backward.
 - `workloads.strategy`: names such as `EP64_TP16_PP4`.

@@ -58,6 +58,7 @@ MEMORY_OPERATIONS: Final[dict[str, MemoryOperation]] = {
     "norm": MemoryOperation("RMS norm or layer norm", 3 / 2),  # reads input and gradient, writes a gradient
     "swiglu": MemoryOperation("gated activation: two halves of a row become one", 5 / 3),  # reads 1 + 2, writes 2
     "gelu": MemoryOperation("activation of each element", 3 / 2),
+    "clamp": MemoryOperation("elements are limited to an interval, by kernels of their own"),
     "gate": MemoryOperation("product of a row with its gate", 5 / 3),
     "residual_add": MemoryOperation("a block's output is added to the residual stream"),  # two gradients meet there
     "dropout_add": MemoryOperation("the same after dropout, in one kernel that also writes the mask"),

@@ -242,6 +242,7 @@ def _softmax_attention(model: "ModelSpec", kind: str) -> Mixer:
         chunk=model.attention_chunk_size if kind == "chunked_attention" else None,
         has_sinks=model.attention_sinks,
         has_gate=model.attn_output_gate,
+        fusions=model.fusions,
         is_rotary=model.unfused_rotary_embedding,
         has_rotary=model.n_positions == 0,
     )

@@ -23,8 +23,8 @@ Elementwise kernels read and write each tensor once. A block begins by adding th
 residual stream, with dropout in one kernel (Megatron-LM, `fused_bias_dropout.py`); the first block adds in place of the
 last norm. Dropout of the embedding is left out.
 
-The loss is computed as Megatron-LM does without `--cross-entropy-loss-fusion` (`tensor_parallel/cross_entropy.py`): of
-each logit, in 4 bytes, a copy, the maximum, the difference, its exponential, their sum and the quotient, 38 bytes in
+Unless it is fused (`workloads.fusions`), the loss is computed as in Megatron-LM's `tensor_parallel/cross_entropy.py`:
+of each logit, in 4 bytes, a copy, the maximum, the difference, its exponential, their sum and the quotient, 38 bytes in
 all; its gradient is scaled and copied back, 14 bytes. The gradient of an embedding is a tensor as large as the
 embedding: filled with zeros, summed up by token, and added to the sum of the microbatches.
 """
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
+from workloads.fusions import FUSED_LOSS_ACCESSES
 from workloads.kernels import Gemm, Kernel, Memory
 from workloads.memory.precision import Precision
 from workloads.model import DTYPE_BYTES, ModelSpec
@@ -178,6 +179,8 @@ def head_block(model: ModelSpec, tokens: int, *, tp: int = 1, has_loss: bool = F
     num_bytes, backward_bytes = 2 * logits * model.logit_bytes, None
     if has_loss:  # a head in 4 bytes needs no copy
         by_logit = (32, 8) if model.logit_bytes == _LOSS_BYTES else (38, 14)
+        if model.fusions.has_fused_loss:
+            by_logit = (FUSED_LOSS_ACCESSES[0] * model.logit_bytes, FUSED_LOSS_ACCESSES[1] * model.logit_bytes)
         num_bytes, backward_bytes = by_logit[0] * logits, by_logit[1] * logits
     return [
         _norm(model, tokens),

@@ -71,7 +71,13 @@ def mesh_metrics(
 
 
 def explain_mesh_metrics(
-    mesh: Mesh, model: ModelSpec, metrics: dict[str, Metric], *, num_gpus: int, gpus_per_node: int
+    mesh: Mesh,
+    model: ModelSpec,
+    metrics: dict[str, Metric],
+    *,
+    stages: Sequence[StageParameters],
+    num_gpus: int,
+    gpus_per_node: int,
 ) -> dict[str, str]:
     """Return a line of explanation for the metrics that need one, by name."""
     s = mesh.strategy
@@ -81,16 +87,21 @@ def explain_mesh_metrics(
         why[f"legal_{name}"] = rules.legal_product(s) if why_illegal is None else why_illegal
     if model.experts:
         of_all, own = metrics["expert_params_per_gpu"], metrics["expert_params_per_gpu_of_own_layers"]
-        share = f"{metrics['experts_per_gpu']} of {model.experts} experts for all {model.num_moe_layers} layers"
-        line = f"{share} are {of_all / 1e6:,.1f} M parameters"
         if of_all != own:
-            line += (
-                f"; for the stage's own layers alone they would be {own / 1e6:,.1f} M, with "
-                f"{metrics['experts_off_stage']} of {model.experts} experts out of the stage's reach"
+            num, layers = metrics["experts_per_gpu"], max(len(stage.layers) for stage in stages)
+            why["expert_params_per_gpu"] = why["num_params_per_gpu"] = (
+                f"only with {num} of {model.experts} experts in all {model.num_moe_layers} layers, "
+                f"{of_all / 1e6:,.1f} M parameters. In the {layers} layers of its stage it is {own / 1e6:,.1f} M, "
+                "and a stage is without "
+                f"{metrics['experts_off_stage']} of {model.experts} experts"
             )
-            why["experts_per_gpu"] = why["expert_params_per_gpu"] = why["num_params_per_gpu"] = line
+        why["experts_per_gpu"] = "where experts are says nothing of how many tokens choose them"
     if metrics["expert_is_its_gpu"]:
-        why["expert_is_its_gpu"] = mesh.convention.legal_product(s)
+        line = f"only where an expert serves all stages ({mesh.convention.name} reading)"
+        others = [name for name in CONVENTIONS if not CONVENTIONS[name].experts_span_stages]
+        if mesh.convention.experts_span_stages and s.pp > 1:
+            line += f", for {' and '.join(others)} keep a layer's experts on its own stage"
+        why["expert_is_its_gpu"] = why["stages_are_consecutive"] = line
     if metrics["experts_off_stage"]:
         why["experts_off_stage"] = why["experts_on_stage"] = (
             f"a stage has {mesh.stage_ranks(0).size} GPUs and so {metrics['experts_on_stage']} of {model.experts} "

@@ -29,6 +29,7 @@ from workloads.blocks.ffn import DenseFfn, MoeFfn
 from workloads.blocks.layer import Layer, Mixer
 from workloads.blocks.recompute import Recompute
 from workloads.formats import BF16, Formats
+from workloads.fusions import ALL_FUSED, Fusions
 from workloads.layer_kinds import PATTERN_LETTERS, attention_of_kind, check_kinds, kinds_of_parts
 
 __all__ = ["DTYPE_BYTES", "ModelSpec"]
@@ -160,6 +161,8 @@ class ModelSpec:
     """Whether the output head is computed in 4 bytes, at the rate of TF32."""
     formats: Formats = BF16
     """Types of operands, which the runtime says: no key of the model."""
+    fusions: Fusions = ALL_FUSED
+    """What software fuses, which the runtime says: no key of the model."""
 
     def __post_init__(self) -> None:
         require = self.require
@@ -434,6 +437,7 @@ class ModelSpec:
             has_dropout=self.dropout,
             has_bias=self.add_bias_linear,
             formats=self.formats,
+            fusions=self.fusions,
         )
 
     @cached_property

@@ -13,7 +13,7 @@ from sim.build.exchange_overlap import check_exchange_overlap, network_of
 from sim.build.hints import with_tried_hint
 from sim.build.layout import context_of, fsdp_of, mesh_of, model_of, pipeline_layout_of, strategy_of
 from sim.build.routing import check_node_limit, routing_of, try_routing
-from sim.build.runtime import check_dispatch, check_overlap, formats_of, runtime_of
+from sim.build.runtime import check_dispatch, check_overlap, formats_of, fusions_of, runtime_of
 from sim.build.work import PassesWork, Work
 from sim.errors import InvalidValueError
 from sim.scenario.file_bytes import read_input_text
@@ -94,6 +94,9 @@ def build_passes(scenario: Scenario) -> PassesWork:
             num_chunks=num_chunks,
             pair_s=[t.FB for t in times],
             weight_share=None if kept is None else kept.W / kept.B,
+            what_if=scenario.spec.what_if,
+            jitter=scenario.spec.jitter.as_given,
+            seed=scenario.spec.seed,
             own_order=own,
         )
 
@@ -131,7 +134,8 @@ def _build(scenario: Scenario) -> Built:
         )
     cluster, model = cluster_of(scenario), model_of(scenario)
     trains = isinstance(workload, TrainingWorkload)
-    model = replace(model, formats=formats_of(scenario, model, cluster.device, trains=trains))
+    formats = formats_of(scenario, model, cluster.device, trains=trains)
+    model = replace(model, formats=formats, fusions=fusions_of(scenario, model, trains=trains))
     check_network(scenario, cluster)
     cluster.device.peak_flops_per_s(model.base_dtype)  # refuse a type that the device does not compute in
     mesh = mesh_of(scenario, cluster, model)
@@ -177,6 +181,8 @@ def _build(scenario: Scenario) -> Built:
         profile=profile_of(scenario, cluster.device),
         factors=spec.factors.of_kernels_and_links,
         host_factors=spec.factors.of_host,
+        what_if=spec.what_if,
+        jitter=spec.jitter.as_given,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),

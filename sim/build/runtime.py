@@ -7,6 +7,7 @@ from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from topology.device import Device
 from workloads.formats import BF16, FP8_RECIPES, Formats
+from workloads.fusions import Fusions
 from workloads.model import ModelSpec
 from workloads.runtime import IDEAL, RUNTIMES, Runtime, default_runtime
 
@@ -14,6 +15,7 @@ __all__ = [
     "check_dispatch",
     "check_overlap",
     "formats_of",
+    "fusions_of",
     "runtime_assumptions",
     "runtime_of",
     "with_attention_of",
@@ -145,3 +147,18 @@ def formats_of(scenario: Scenario, model: ModelSpec, device: Device, *, trains: 
         dispatch_dtype=runtime.dispatch_dtype or BF16.dispatch_dtype,
         has_fp8_weights=runtime.fp8_param_gather,
     )
+
+
+def fusions_of(scenario: Scenario, model: ModelSpec, *, trains: bool) -> Fusions:
+    """Return what the runtime fuses; refuse ops that the model has not, where the scenario names them."""
+    runtime = runtime_of(scenario)
+    has_rotary = model.n_positions == 0 and model.kv_lora_rank is None
+    lacking = {"rotary": not has_rotary, "expert_clamp": not model.experts, "expert_bias": not model.experts}
+    for op in runtime.unfused_ops:
+        if lacking[op]:
+            why = "this model's attention has no such kernel" if op == "rotary" else "the model has no experts"
+            raise InvalidValueError("runtime.unfused_ops", f"leave out {op}: {why}", op, "Drop it from the list.")
+    if scenario.is_given("runtime.fused_cross_entropy") and runtime.fused_cross_entropy and not trains:
+        rule = "be false where nothing is trained"
+        raise InvalidValueError("runtime.fused_cross_entropy", rule, value=True, hint="Leave it out.")
+    return Fusions(has_fused_loss=runtime.fused_cross_entropy, unfused_ops=runtime.unfused_ops)

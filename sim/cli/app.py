@@ -21,6 +21,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 routing = typer.Typer(name="routing", help="Describe recorded traces of routing.", no_args_is_help=True)
+measured = typer.Typer(
+    name="import", help="Read measured runs: what they lost, and in the form of simulated runs.", no_args_is_help=True
+)
+app.add_typer(measured, epilog="Example: moesim import kineto rank0.json.gz --out measured/")
 app.add_typer(routing, epilog="Example: moesim routing summary sglang_sample")
 
 
@@ -121,7 +125,9 @@ def run(
     trace: Trace = None,
     seed: Seed = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json, pairs.npz and pictures")] = None,
+    out: Annotated[
+        str | None, _out("result.json, report.html, trace.npz, trace.json, further arrays and pictures")
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit with 1 when a claim is refuted or depends, or when memory is exceeded."),
@@ -146,6 +152,9 @@ def run(
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", min=2, max=1000, help="Number of draws; without it 20.")
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
+    ] = False,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
 
@@ -173,6 +182,31 @@ def validate(
     ] = None,
 ) -> None:
     """Compare validation cases with published figures; exit with 1 when a figure is outside its tolerance."""
+
+
+@_command("sim.cli.why.why_command", "why ep64_tp16_pp4 -o why.png")
+def why(
+    scenario: Scenario,
+    output: Annotated[str | None, _output("a picture .png, .svg or .pdf")] = None,
+    changes: Changes = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    jobs: Jobs = None,
+) -> None:
+    """Say why a step takes as long as it does: its critical path, and what each part being free would gain."""
+
+
+@_command("sim.cli.why.compare_command", "compare a.yaml out/result.json -o compare.png")
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Scenarios, and result.json files of earlier runs; two or more.", metavar="RUN..."),
+    ],
+    output: Annotated[str | None, _output("a picture .png, .svg or .pdf")] = None,
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Show runs next to each other: figures, and differences of time that sum to the whole difference."""
 
 
 @_command("sim.cli.stress.stress_command", "stress zipf_sweep --seeds 2 --out out/")
@@ -233,6 +267,57 @@ def summary(
     as_json: Json = False,
 ) -> None:
     """Show how uneven a recorded trace is, layer by layer: max/mean, Gini, entropy, coefficient of variation."""
+
+
+@_command(
+    "sim.cli.measured.import_trace_command", "import trace operations.csv --out measured/", name="trace", group=measured
+)
+def import_trace(
+    file: Annotated[str, typer.Argument(help="A table of operations, .csv.", metavar="FILE")],
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, help="The step that --out shows; else the middle one.")
+    ] = None,
+    as_json: Json = False,
+    out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png of one step")] = None,
+) -> None:
+    """Replay a job that was measured operation by operation, and say what each kind of straggler costs."""
+
+
+@_command(
+    "sim.cli.measured.import_kineto_command",
+    "import kineto rank0.json.gz --out measured/",
+    name="kineto",
+    group=measured,
+)
+def import_kineto(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Traces of PyTorch's profiler, .json or .json.gz, one for each rank.", metavar="TRACE..."),
+    ],
+    step: Annotated[int | None, typer.Option("--step", min=0, help="The ProfilerStep to read; else the last.")] = None,
+    as_json: Json = False,
+    out: Annotated[str | None, _out("result.json, trace.npz, trace.json and timeline.png")] = None,
+) -> None:
+    """Read a step that PyTorch's profiler measured, and say where its time went."""
+
+
+@_command("sim.cli.report.report_command", "report ep64_tp16_pp4 -o report.html")
+def report(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="A scenario file, the name of a bundled scenario, or the result.json of a run.",
+            metavar="SCENARIO|RESULT",
+        ),
+    ],
+    output: Annotated[str, _output("a page .html, which is complete in itself")],
+    changes: Changes = None,
+    trace: Trace = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML file that explains a run: claims and what decided them, timeline, time, memory, links."""
 
 
 @_command("sim.cli.timeline.timeline_command", "timeline ep64_tp16_pp4 -o timeline.svg")

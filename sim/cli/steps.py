@@ -141,9 +141,11 @@ def show_progress() -> Iterator[Callable[[int, int], None]]:
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    with Progress(console=console, transient=True) as progress:
+    # a display that refreshes itself runs a thread, and a process with threads is not forked (`sim.run.parallel_runs`)
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("simulations", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        progress.refresh()
+        yield lambda done, total: progress.update(task, completed=done, total=total, refresh=True)
 
 
 def print_json(data: object, *, indent: int | None = 1) -> None:

@@ -9,11 +9,11 @@ import typer
 from sim.cli.steps import check_changes, output_file, print_json, print_result, show_progress
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError
-from sim.report.console.studies import print_schedules
+from sim.report.console.schedules import print_schedules
 from sim.report.files import PICTURES, stage_notes, write_drawing, write_whole
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
-from sim.studies.schedules import Comparison, ScheduleRow, compare_schedules
+from sim.studies.schedules import Comparison, compare_schedules
 
 __all__ = ["schedules_command", "timeline_command"]
 
@@ -94,16 +94,20 @@ def _text(window_ms: tuple[float, float]) -> str:
     return f"{window_ms[0]:g} {window_ms[1]:g}"
 
 
-def _note(row: ScheduleRow, comparison: Comparison) -> str:
-    """Return the note on a schedule in the picture."""
-    if row is comparison.cheapest:
-        return "* fastest" if row.fits is None else "* cheapest that fits"
-    return "does not fit" if row.fits is False else ""
-
-
 def _draw(comparison: Comparison, file: Path, name: str) -> None:
-    from sim.report.charts.schedules import draw_schedules  # noqa: PLC0415  # matplotlib
+    from sim.report.charts.schedules import Band, draw_schedules  # noqa: PLC0415  # matplotlib
 
-    rows = comparison.rows
-    bands = [(row.schedule, f"{row.step_time_s * 1e3:.4g} ms", row.trace, _note(row, comparison)) for row in rows]
-    write_whole(file, lambda path: draw_schedules(bands, path, title=name))
+    bands = [
+        Band(
+            name=row.schedule,
+            trace=row.trace,
+            step_time_s=row.step_time_s,
+            bubble_fraction=float(row.simulated.metrics["bubble_fraction"]),
+            peak_bytes=row.peak_bytes,
+            fits=row.fits,
+            is_fastest=row is comparison.cheapest,
+        )
+        for row in comparison.rows
+    ]
+    sentences = comparison.conclusion()
+    write_whole(file, lambda path: draw_schedules(bands, path, title=name, sentences=sentences))

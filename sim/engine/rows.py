@@ -211,23 +211,27 @@ def columns_of(
 ) -> tuple[Columns, IntArray]:
     """Return the columns of all rows in the order of their entries, and the first row of each entry."""
     made = [table.rows() for table in tables if table.entry.size]
-    size = np.zeros(num_entries, dtype=np.int64)
-    for of, _ in made:
-        size += np.bincount(of, minlength=size.size)
+    sizes = [np.bincount(of, minlength=num_entries) for of, _ in made]
+    size = np.add.reduce(sizes) if sizes else np.zeros(num_entries, dtype=np.int64)
     first = np.cumsum(size) - size
-    columns: dict[str, NDArray[Any]] = {
-        name: np.empty(int(size.sum()), np.float64 if name in _FLOATS else np.int64) for name in COLUMNS
-    }
-    for of, given in made:  # rows of one entry stand together and in order
-        row = np.arange(of.size) - np.searchsorted(of, of) + first[of]
-        for name, column in columns.items():
-            column[row] = given.get(name, 0 if name in (*_DURATION_COMPONENTS, *_FLOATS) else -1)
+    columns: dict[str, NDArray[Any]] = {name: _empty_column(name, int(size.sum())) for name in COLUMNS}
+    for (of, given), own in zip(made, sizes, strict=True):  # rows of one entry stand together and in order
+        row = np.arange(of.size) + (first - np.cumsum(own) + own)[of]
+        for name, values in given.items():
+            columns[name][row] = values
     reference = columns["released_by"]
     if first.size:
         columns["released_by"] = np.where(reference < 0, -1, first[reference >> PLACE_BITS] + (reference & _PLACE))
     spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
     columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
     return columns, first
+
+
+def _empty_column(name: str, num_rows: int) -> NDArray[Any]:
+    """Return a column of numbers that are missing, or of no time, no bytes and no FLOPs."""
+    if name in _FLOATS:
+        return np.zeros(num_rows)
+    return np.full(num_rows, 0 if name in _DURATION_COMPONENTS else -1, dtype=np.int64)
 
 
 def whole(values: Iterable[int]) -> IntArray:

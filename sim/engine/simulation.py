@@ -23,7 +23,7 @@ from sim.engine.run_state import Plan, RunState
 from sim.engine.slowed_compute import SlowedCompute
 from sim.engine.slowed_lane import SlowedLane
 from sim.engine.trace import Trace
-from sim.errors import SimulationError
+from sim.errors import DeadlockError
 from sim.plan.ops import Transfer
 from workloads.schedules import Schedule
 
@@ -119,7 +119,7 @@ class Simulation:
         run_state.clock.run()
         waits = [wait for lane in self.lanes.values() for wait in lane.waits]
         if waits:
-            raise SimulationError(describe_deadlock(waits, run_state.clock.now_ns))
+            raise DeadlockError(describe_deadlock(waits, run_state.clock.now_ns))
         columns, joint_rows = run_state.recorder.rows()
         tokens_computed, imbalance = run_state.tokens.sums()
         wall_s = time.perf_counter() - began - run_state.plan_wall_s

@@ -110,9 +110,7 @@ class ExpertBlock:
         if recompute.recomputes("shared_experts"):
             kernels += shared_expert_block(model.moe_ffn, routed.owned_tokens)
         if recompute.recomputes("moe_act"):
-            kernels.append(
-                self._work.expert_slice.expert_activation(self._copies(routed) * self._work.mesh.strategy.etp)
-            )
+            kernels += self._work.expert_slice.expert_activation(self._copies(routed) * self._work.mesh.strategy.etp)
         return kernels
 
     def _dispatch_casts(self, routed: RoutedLayer) -> list[Kernel]:

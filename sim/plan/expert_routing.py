@@ -9,6 +9,7 @@ that no placement changes what is routed in the run.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -120,5 +121,7 @@ def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
     """Return the tokens of each expert in the window before a plan begins. Shape [E]."""
     last = plan * (work.placement.every or 0) - work.placement.stale
     window = range(last - work.placement.window, last)
-    lanes = (copies_drawn(work, lane, [layer], window) for lane in range(work.mesh.num_lanes))
+    seed = work.placement.plan_seed
+    drawn_from = work if seed is None else replace(work, seed=seed)
+    lanes = (copies_drawn(drawn_from, lane, [layer], window) for lane in range(work.mesh.num_lanes))
     return np.asarray(sum(counts.sum(axis=(0, 1)) for counts in lanes), dtype=float)

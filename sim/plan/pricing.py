@@ -13,9 +13,8 @@ A byte holds a link for `overhead` times as long as one at the link's capacity.
 """
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, simpl
 from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives import Exchange, Step
 
-__all__ = ["Pricing"]
+__all__ = ["Pricing", "pricing_of"]
 
 FloatArray = NDArray[np.float64]
 Ranks = NDArray[np.intp]
@@ -69,6 +68,8 @@ class Pricing:
         """
         if self._direct is None:
             return None
+        import networkx as nx  # noqa: PLC0415  # slow to import, and most clusters have NVSwitches
+
         shares: dict[tuple[int, int], float] = {}
         nodes = self.cluster.node_of(ranks)
         for node in np.unique(nodes).tolist():
@@ -230,6 +231,12 @@ class Pricing:
         if kind in _INSIDE_KINDS or (kind == _GPU_TO_NIC and (self.cluster.inside or "").startswith(_GPU_TO_NIC)):
             return INSIDE
         return NO_TIER if kind == _GPU_TO_NIC else BETWEEN
+
+
+@lru_cache(maxsize=8)
+def pricing_of(cluster: Cluster, factors: Factors) -> Pricing:
+    """Return the protocols on the links of a cluster, the same for all runs of a process on it."""
+    return Pricing(cluster, factors)
 
 
 def _balanced(links: FloatArray) -> FloatArray | None:

@@ -8,6 +8,7 @@ Contents
 - `sim.report.topology`: a cluster as a picture.
 - `sim.report.canvas`, `sim.report.palette`: the sheets and figures of all pictures, and their colours.
 - `sim.report.perfetto`: the trace as Chrome JSON for https://ui.perfetto.dev.
+- `sim.report.html`: a run as one HTML page that is complete in itself.
 - `sim.report.files`: the files of `--out`.
 
 Nothing is imported here, so that a command loads only what it shows. Only charts, timelines (but for

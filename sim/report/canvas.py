@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
@@ -206,6 +206,22 @@ class Sheet:
         """Draw the outline of a rectangle."""
         corners = (x_px[0], y_px[0]), x_px[1] - x_px[0], y_px[1] - y_px[0]
         self._axes.add_patch(Rectangle(*corners, fill=False, edgecolor=colour, linewidth=0.9, zorder=self._above()))
+
+    def arrow(self, from_px: tuple[float, float], to_px: tuple[float, float], colour: str, *, width_px: float) -> None:
+        """Draw an arrow with a white rim, so that it is seen on dark bars."""
+        for wide_px, ink in ((width_px + 2, "white"), (width_px, colour)):
+            arrow = FancyArrowPatch(
+                from_px,
+                to_px,
+                arrowstyle="-|>,head_length=0.45,head_width=0.2",
+                shrinkA=0,
+                shrinkB=0,
+                mutation_scale=11,
+                color=ink,
+                lw=wide_px * 72 / _DPI,
+            )
+            arrow.set_zorder(self._above())
+            self._axes.add_patch(arrow)
 
     def text(
         self,

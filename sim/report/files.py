@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,20 @@ from numpy.typing import NDArray
 from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.plan.logs import PairUse
-from sim.results.quantities import format_quantity
+from sim.results.accounts import COMPUTE_CATEGORIES, apportion
+
+if TYPE_CHECKING:
+    from sim.report.html.details import RunDetails
 
 __all__ = [
+    "MEASURED_NAMES",
     "OUTPUT_NAMES",
     "PICTURES",
     "STRESS_NAMES",
     "VALIDATION_NAMES",
     "stage_notes",
     "write_drawing",
+    "write_measured",
     "write_outputs",
     "write_stress",
     "write_validation",
@@ -39,6 +44,8 @@ PICTURES: Final = (".png", ".svg", ".pdf")
 OUTPUT_NAMES: Final = {
     "result": "result.json",
     "trace": "trace.npz",
+    "report": "report.html",
+    "details": "details.npz",
     "timeline": "timeline.png",
     "Perfetto trace": "trace.json",
     "links": "links.png",
@@ -48,6 +55,9 @@ OUTPUT_NAMES: Final = {
 }
 """Content of each file in the folder of a run -> the file's name; memory only with a model, pairs only with GPUs."""
 
+MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "timeline", "Perfetto trace")}
+"""Content of each file in the folder of a measured run -> the file's name."""
+
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
 """Content of each file in the folder of a validation -> the file's name; the order only where strategies are ranked."""
 
@@ -56,7 +66,7 @@ STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
 
 
 def write_outputs(
-    trace: Trace, data: Mapping[str, Any], folder: Path, *, pairs: PairUse | None = None
+    details: "RunDetails", data: Mapping[str, Any], folder: Path, *, pairs: PairUse | None = None
 ) -> dict[str, str]:
     """Write all files of a run into `folder`, which is created where it does not exist.
 
@@ -65,6 +75,10 @@ def write_outputs(
     dict
         Content of each file -> its path.
     """
+    from sim.report.html.details import arrays_of  # noqa: PLC0415  # only what is written is imported
+    from sim.report.html.page import write_page  # noqa: PLC0415  # jinja2
+
+    trace = details.trace
     _make(folder)
     name = str(data["scenario"].get("name") or "scenario")
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
@@ -72,6 +86,8 @@ def write_outputs(
         del paths["memory"]
     _write_json(data, paths["result"])
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
+    write_whole(paths["details"], lambda path: path.write_bytes(_npz_bytes(arrays_of(details))))
+    write_whole(paths["report"], lambda path: write_page(data, path, details=details))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
     from sim.report.charts.links import draw_links  # noqa: PLC0415  # matplotlib
@@ -86,8 +102,20 @@ def write_outputs(
         from sim.report.charts.links import draw_pairs  # noqa: PLC0415  # matplotlib
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
+        columns |= {} if pairs.by_switch is None else {"by_switch": pairs.by_switch}
         write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the files of a measured run into `folder`; return the content of each file -> its path."""
+    _make(folder)
+    paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
+    _write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
+    for key in ("timeline", "Perfetto trace"):
+        write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
 
 
@@ -162,18 +190,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def stage_notes(stages_ns: Sequence[Mapping[str, int]]) -> list[str]:
-    """Return a line for each stage with its idle, stalled and foreign shares of the step, for the picture's margin.
+    """Return for the picture's margin how each stage spends the step: shares that sum to 100 %.
 
-    >>> stage_notes([{"expert": 3, "stalled": 0, "foreign": 0, "idle": 1}])
-    ['idle 25 %']
+    `waiting` is the stage's `stall_fraction`: a pass is open, and its compute waits for transfers or for anything else.
+
+    >>> stage_notes([{"expert": 2, "tp": 1, "foreign": 0, "idle": 0}])
+    ['compute 66.7 %, waiting 33.3 %, idle 0 %']
     """
     notes = []
     for stage in stages_ns:
-        whole = sum(stage.values()) or 1
-        shares = [(kind, stage[kind] / whole) for kind in ("idle", "stalled", "foreign")]
-        notes.append(
-            ", ".join(f"{kind} {format_quantity(round(share, 3), 'ratio')}" for kind, share in shares if share)
-        )
+        compute = sum(stage.get(kind, 0) for kind in COMPUTE_CATEGORIES)
+        foreign, idle = stage.get("foreign", 0), stage.get("idle", 0)
+        waiting = sum(stage.values()) - compute - foreign - idle
+        spent = {"compute": compute, "foreign": foreign, "waiting": waiting, "idle": idle}
+        tenths = zip(spent, apportion(1000, list(spent.values())), strict=True)
+        notes.append(", ".join(f"{name} {share / 10:g} %" for name, share in tenths if share or name != "foreign"))
     return notes
 
 

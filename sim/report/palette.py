@@ -1,8 +1,9 @@
 """Colours of charts, timelines and topology pictures, and what a hue and a lightness mean.
 
 Microbatches cycle through seven light hues that stay apart for colour-blind eyes and carry black numbers; neighbours
-in the cycle also differ in lightness. Communication has the strong colours, own kernels the greys: waiting stands out
-of work.
+in the cycle also differ in lightness. Communication has the strong colours, own kernels muted ones: waiting stands out
+of work. The kinds of kernels, and the kinds of transfers, are steps of lightness of their own, so that grey print keeps
+them apart.
 
 References
 ----------
@@ -21,6 +22,7 @@ from sim.engine.trace import KINDS
 
 __all__ = [
     "AXIS",
+    "CATEGORY_COLOURS",
     "FAINT",
     "FOREIGN",
     "IDLE",
@@ -37,6 +39,7 @@ __all__ = [
     "USE_COLOURS",
     "VERTEX_COLOURS",
     "VERTEX_OTHER",
+    "grey_of",
     "kind_colours",
     "pass_colours",
 ]
@@ -48,27 +51,38 @@ AXIS: Final = "#cbd2d9"
 IDLE: Final = "#e4e8ec"
 OPEN: Final = "#ffffff"
 STALLED: Final = "#c2410c"
-FOREIGN: Final = "#6d4c9f"
+FOREIGN: Final = "#b298d0"
 
 MICROBATCH_HUES: Final = ("#77aadd", "#eebb77", "#44bb99", "#ffaabb", "#99ccee", "#ee8866", "#bbcc55")
 """Hues of microbatches: microbatch m has the hue at m modulo the number of hues."""
 
 KIND_COLOURS: Final[Mapping[str, str]] = {
-    "attention": "#3e4c59",
-    "dense_ffn": "#616e7c",
-    "expert": "#8a97a5",
-    "other_compute": "#bcc5ce",
-    "optimizer": "#1f2933",
-    "tp": "#0072b2",
-    "ep_dispatch": "#d55e00",
-    "ep_combine": "#e69f00",
-    "ep_moves": "#8c510a",
+    "attention": "#2f4668",
+    "dense_ffn": "#5b7b7a",
+    "expert": "#a39a84",
+    "other_compute": "#cdd0d4",
+    "optimizer": "#14171a",
+    "tp": "#005fa3",
+    "ep_dispatch": "#c84e00",
+    "ep_combine": "#eba91a",
+    "ep_moves": "#6b3a05",
     "pp": "#009e73",
-    "dp": "#cc79a7",
-    "cp": "#56b4e9",
-    "O": "#3e4c59",
+    "dp": "#d285b0",
+    "cp": "#9fd4f5",
+    "O": "#14171a",
 }
 """Colour of each kind of kernel and transfer, and of the work after the last pass (O)."""
+
+CATEGORY_COLOURS: Final[Mapping[str, str]] = {
+    **{kind: colour for kind, colour in KIND_COLOURS.items() if kind != "O"},
+    "imbalance": "#5b1232",
+    "contention": "#b5405c",
+    "latency": "#f2b8b0",
+    "stalled": OPEN,
+    "foreign": FOREIGN,
+    "idle": IDLE,
+}
+"""Colour of each category of the accounts of time; `stalled` is hatched in the colour STALLED."""
 
 SERIES_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3e4c59")
 """Colours of the series of a chart, in turn."""
@@ -105,6 +119,7 @@ USE_COLOURS: Final = ("#dfe3e8", "#f2c879", "#e0873c", "#b3401f", "#5c1010")
 
 _TOWARDS_WHITE: Final[Mapping[str, float]] = {"F": 0.52, "B": 0.0, "W": 0.0}
 _GREYED: Final[Mapping[str, float]] = {"F": 0.0, "B": 0.0, "W": 0.62}
+_DARKER: Final[Mapping[str, float]] = {"F": 0.0, "B": 0.0, "W": 0.2}
 _NEIGHBOUR_DARKER: Final = 0.07
 
 
@@ -122,8 +137,20 @@ def pass_colours(kind: NDArray[np.str_], microbatch: NDArray[np.int64]) -> NDArr
     grey = np.array([_GREYED.get(name, 0.0) for name in kind.tolist()])[:, None]
     colours = colours + (1 - colours) * white
     colours = colours + (np.array(to_rgb(FAINT)) - colours) * grey
+    colours = colours * (1 - np.array([_DARKER.get(name, 0.0) for name in kind.tolist()])[:, None])
     colours[kind == "O"] = to_rgb(KIND_COLOURS["O"])
     return colours
+
+
+def grey_of(colour: str) -> float:
+    """Return the lightness L* of a colour in grey print, 0 (black) to 100 (CIE 1976).
+
+    >>> round(grey_of("#000000")), round(grey_of("#777777")), round(grey_of("#ffffff"))
+    (0, 50, 100)
+    """
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
 
 
 def kind_colours(code: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -60,6 +60,7 @@ CATALOG: dict[str, Metric] = {
         exposed_cp_s | s | what context parallelism exchanges around attention, on the path
         tp_fraction | ratio | tensor-parallel collectives a stage waits for, mean over stages
         ep_fraction | ratio | dispatch and combine a stage waits for, mean over stages
+        pp_fraction | ratio | a stage waits for a transfer of another stage, mean over stages
         imbalance_max_over_mean | ratio1 | busiest rank's expert tokens over the mean, mean over layers, microbatches
         dropped_fraction | ratio | copies of tokens that no expert computes, over those routed
         rerouted_fraction | ratio | copies of tokens that another expert than their own computes, over those routed
@@ -123,6 +124,7 @@ CATALOG: dict[str, Metric] = {
         expert_params_per_gpu_of_own_layers | | expert parameters of a GPU that has the layers of its stage alone
         tp_nodes | | nodes that a TP group spans
         ep_nodes | | nodes that an EP group spans
+        exchange_completes | flag | whether the expert exchange, entered as `parallel.exchange` says, ends
         blocking_exchange_completes | flag | whether the expert exchange ends when entered as one blocking collective
         """,
     ),

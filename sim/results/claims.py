@@ -2,10 +2,12 @@
 
 Verdict
 -------
-    holds        met here and under every declared alternative
+    holds        met here and under every declared alternative; of a part of a strategy, no change of it is better
     refuted      met nowhere; for a superlative, one rival is better
     depends      met under some of them, which the reason names
     not_judged   nothing to compare the claim with: no value, or no better rival found
+
+A run that assumes what is claimed (balanced routing, for a claim of balance) counts neither way.
 
 Relevance
 ---------
@@ -13,21 +15,30 @@ A true sentence can support nothing. A claim may name the claim that it `support
 
     claim refuted                        contradicts     the simulation speaks against the document
     claim holds, conclusion holds        supports
-    claim holds, conclusion does not     irrelevant      it is true and the conclusion fails all the same
+    claim holds, conclusion does not     irrelevant      it is true, and the conclusion is not
     depends or not judged                irrelevant      it carries nothing as long as it is open
 
 A claim without a conclusion stands for itself: it supports the document where it holds and contradicts it where it is
 refuted.
 
-Every reason is made of the values compared.
+Every reason is made of the values compared. `sentence` is its most telling part, for those who read one line.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sim.results.quantities import format_quantity, format_ratio
+from sim.results.quantities import format_quantity, format_ratio, format_span
 
-__all__ = ["Claim", "Evidence", "Outcome", "Verdict", "judge", "relate"]
+__all__ = [
+    "Claim",
+    "Evidence",
+    "Outcome",
+    "Verdict",
+    "judge_expectation",
+    "metric_words",
+    "relate",
+    "sentence",
+]
 
 Value = float | int | bool
 
@@ -43,7 +54,15 @@ class Outcome:
     value: Value | None
     """The metric; None where it could not be run."""
     problem: str | None = None
-    """Why it could not be run."""
+    """Why it could not be run, or does not count."""
+    assumes_claim: bool = False
+    """Whether the simulation assumes what is claimed, and so counts neither way."""
+    step_time_s: float | None = None
+    """Time of its whole step."""
+    peak_bytes: float | None = None
+    """Peak of its memory per GPU."""
+    rivals: Sequence["Outcome"] = ()
+    """The metric of each rival under this alternative, where they were run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +77,8 @@ class Claim:
     """Place of these words in the document."""
     metric: str
     """Metric that decides it."""
+    paraphrase: bool = False
+    """Whether `says` is no quote."""
     note: str | None = None
     """How the sentence is read, where it can be read in several ways."""
     unit: str | None = None
@@ -76,6 +97,10 @@ class Claim:
     """least or most, against rivals."""
     supports: str | None = None
     """Id of the claim that this claim is a reason for."""
+    part: str | None = None
+    """Part of the strategy that a superlative is about."""
+    because_of: str | None = None
+    """Id of the claim that this claim follows from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +111,8 @@ class Evidence:
     """The metric in the scenario itself."""
     seeds: Sequence[float] = ()
     """The metric under further seeds, the scenario's own included."""
+    draws: str = "seeds"
+    """What differs between these values, in words."""
     alternatives: Sequence[Outcome] = ()
     """The metric under each declared alternative."""
     rivals: Sequence[Outcome] = ()
@@ -96,6 +123,12 @@ class Evidence:
     """The best value that the wires allow."""
     fits: bool = True
     """Whether the scenario itself fits into memory."""
+    assumes_claim: bool = False
+    """Whether the scenario assumes what is claimed."""
+    step_time_s: float | None = None
+    """Time of the scenario's whole step."""
+    not_run: Sequence[str] = ()
+    """Names of changes of the part that were not simulated."""
     explanation: str | None = None
     """What the figures say about this metric, in a line."""
 
@@ -111,6 +144,8 @@ class Verdict:
     """holds, refuted, depends or not_judged."""
     reason: str
     """Reason for the verdict, made of the values compared."""
+    sentence: str = ""
+    """The most telling part of the reason, in one or two plain sentences; empty where value and expectation say all."""
     rival: Outcome | None = None
     """The best rival (superlatives)."""
     relevance: str = "supports"
@@ -119,49 +154,70 @@ class Verdict:
     """Reason for the relevance, in one sentence."""
 
 
-def judge(claim: Claim, evidence: Evidence) -> Verdict:
-    """Return the verdict on one claim; its relevance is set by `relate`.
+def judge_expectation(claim: Claim, evidence: Evidence) -> Verdict:
+    """Return the verdict on a claim that expects a value; its relevance is set by `relate`.
 
     Examples
     --------
     >>> fast = Claim(id="fast", says="50 ms", source="1", metric="latency_s", unit="s", is_met=lambda x: x <= 0.05,
     ...              expected="<= 50 ms", expected_value=0.05)
-    >>> print(judge(fast, Evidence(value=0.2, bound_compute=0.06)).reason)
+    >>> print(judge_expectation(fast, Evidence(value=0.2, bound_compute=0.06)).reason)
     simulated 200 ms, expected <= 50 ms (4 times); arithmetic alone at the peak of all GPUs allows 60 ms
     """
-    if claim.superlative is not None:
-        return _judge_superlative(claim, evidence)
-    return _judge_expectation(claim, evidence)
+    is_met = claim.is_met
+    if is_met is None or evidence.value is None:
+        why = f"{claim.metric} has no value here"
+        return Verdict(claim=claim, evidence=evidence, verdict="not_judged", reason=why, sentence=sentence(why))
+    known = [outcome for outcome in evidence.alternatives if outcome.value is not None]
+    counted = [outcome for outcome in known if not outcome.assumes_claim]
+    met = [outcome for outcome in counted if outcome.value is not None and is_met(outcome.value)]
+    met_here = None if evidence.assumes_claim else bool(is_met(evidence.value))
+    verdict = _verdict_of(met_here, len(met), len(counted))
+    parts = [_compare(claim, evidence), *_bound_clauses(claim, evidence)]
+    if evidence.explanation:
+        parts.append(evidence.explanation)
+    parts += _alternative_clauses(claim, evidence, met_here, met, counted)
+    telling = sentence(*_telling_clauses(claim, evidence, verdict, met, counted))
+    return Verdict(claim=claim, evidence=evidence, verdict=verdict, reason="; ".join(parts), sentence=telling)
 
 
 def relate(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return the verdicts with their relevance."""
     by_id = {verdict.claim.id: verdict for verdict in verdicts}
-    return [_with_relevance(verdict, by_id) for verdict in verdicts]
+    related = []
+    for verdict in verdicts:
+        relevance, reason = _relevance(verdict, by_id)
+        related.append(replace(verdict, relevance=relevance, relevance_reason=reason))
+    return related
+
+
+def metric_words(claim: Claim) -> str:
+    """Return the name of a claim's metric as words.
+
+    >>> metric_words(Claim(id="a", says="a", source="1", metric="bubble_fraction"))
+    'bubble fraction'
+    """
+    return claim.metric.replace("_", " ")
+
+
+def sentence(*clauses: str) -> str:
+    """Return clauses as sentences.
+
+    >>> sentence("it leaves EP out", "", "TP16 spans 2 nodes")
+    'It leaves EP out. TP16 spans 2 nodes.'
+    """
+    return " ".join(f"{clause[:1].upper()}{clause[1:]}." for clause in clauses if clause)
 
 
 # ---- expectations ------------------------------------------------------------------------------------------------
 
 
-def _judge_expectation(claim: Claim, evidence: Evidence) -> Verdict:
-    is_met = claim.is_met
-    if is_met is None or evidence.value is None:
-        return Verdict(claim=claim, evidence=evidence, verdict="not_judged", reason=f"{claim.metric} has no value here")
-    known = [outcome for outcome in evidence.alternatives if outcome.value is not None]
-    met_here = is_met(evidence.value)
-    met = [outcome for outcome in known if outcome.value is not None and is_met(outcome.value)]
-    if met_here and len(met) == len(known):
-        verdict = "holds"
-    elif not met_here and not met:
-        verdict = "refuted"
-    else:
-        verdict = "depends"
-    parts = [_compare(claim, evidence)]
-    parts += _bound_sentences(claim, evidence)
-    if evidence.explanation:
-        parts.append(evidence.explanation)
-    parts += _alternative_sentences(claim, evidence, met_here, met, known)
-    return Verdict(claim=claim, evidence=evidence, verdict=verdict, reason="; ".join(parts))
+def _verdict_of(met_here: bool | None, num_met: int, num_known: int) -> str:
+    """Return the verdict of what counts: the scenario itself (None: it does not) and the alternatives that ran."""
+    num_met, num = num_met + (met_here is True), num_known + (met_here is not None)
+    if num == 0:
+        return "not_judged"
+    return "holds" if num_met == num else "refuted" if num_met == 0 else "depends"
 
 
 def _compare(claim: Claim, evidence: Evidence) -> str:
@@ -173,125 +229,119 @@ def _compare(claim: Claim, evidence: Evidence) -> str:
         text += f" ({format_ratio(float(value) / float(claim.expected_value or 1))})"
     if evidence.seeds:
         low, high = min(evidence.seeds), max(evidence.seeds)
-        span = f"{format_quantity(low, claim.unit)} to {format_quantity(high, claim.unit)}"
-        text += f", {span} over {len(evidence.seeds)} seeds"
+        text += f", {format_span(low, high, claim.unit)} over {len(evidence.seeds)} {evidence.draws}"
+        if claim.is_met is not None and len({claim.is_met(seed) for seed in evidence.seeds}) > 1:
+            text += ", which reach over what is claimed"
     return text
 
 
-def _bound_sentences(claim: Claim, evidence: Evidence) -> list[str]:
-    sentences = []
+def _bound_clauses(claim: Claim, evidence: Evidence) -> list[str]:
+    clauses = []
     for bound, what, allows in (
         (evidence.bound_compute, "arithmetic alone at the peak of all GPUs", "allows"),
         (evidence.bound_wires, "the wires alone at their datasheet rate", "allow"),
     ):
         if bound is not None and claim.is_met is not None:
-            sentences.append(f"{what} {allows} {format_quantity(bound, claim.unit)}")
-    return sentences
+            clauses.append(f"{what} {allows} {format_quantity(bound, claim.unit)}")
+    return clauses
 
 
-def _alternative_sentences(
-    claim: Claim, evidence: Evidence, met_here: bool, met: Sequence[Outcome], known: Sequence[Outcome]
+def _alternative_clauses(
+    claim: Claim, evidence: Evidence, met_here: bool | None, met: Sequence[Outcome], counted: Sequence[Outcome]
 ) -> list[str]:
     if not evidence.alternatives:
-        return []
-    failed = len(evidence.alternatives) - len(known)
-    tail = f" ({failed} could not be run)" if failed else ""
-    if not known:
-        return [f"none of {failed} alternatives could be run"]
-    num = len(known)
+        return ["nothing else is declared that could show it"] if met_here is None else []
+    num = len(counted)
+    if not num:
+        failed = sum(outcome.value is None for outcome in evidence.alternatives)
+        if met_here is not None or failed == len(evidence.alternatives):
+            return [f"none of {len(evidence.alternatives)} alternatives could be run"]
+        return ["all alternatives assume it too"]
+    if met_here is None:
+        return [f"the {num} alternatives that do not assume it: {_named(claim, counted)}{_cost(evidence, counted)}"]
     if len(met) == num:
         if met_here:
-            return [f"holds under all {num} alternatives{tail}"]
-        return [f"refuted as declared, holds under all {num} alternatives{tail}"]
+            return [f"holds under all {num} alternatives"]
+        return [f"refuted as declared, holds under all {num} alternatives"]
     if not met:
         if not met_here:
-            return [f"refuted under all {num} alternatives{tail}"]
-        return [f"holds only as declared, refuted under all {num} alternatives{tail}"]
-    fewer = met if len(met) <= num - len(met) else [outcome for outcome in known if outcome not in met]
-    names = ", ".join(f"{{{outcome.name}}} {format_quantity(outcome.value, claim.unit)}" for outcome in fewer[:4]) + (
-        f" and {len(fewer) - 4} more" if len(fewer) > 4 else ""
-    )
+            return [f"refuted under all {num} alternatives"]
+        return [f"holds only as declared, refuted under all {num} alternatives"]
+    fewer = met if len(met) <= num - len(met) else [outcome for outcome in counted if outcome not in met]
     word = "holds" if fewer is met else "refuted"
     start = "holds as declared" if met_here else "refuted as declared"
-    return [f"{start}, {word} under {len(fewer)} of {num} alternatives{tail}: {names}"]
+    return [f"{start}, {word} under {len(fewer)} of {num} alternatives: {_named(claim, fewer)}"]
 
 
-# ---- superlatives ------------------------------------------------------------------------------------------------
+def _telling_clauses(
+    claim: Claim, evidence: Evidence, verdict: str, met: Sequence[Outcome], counted: Sequence[Outcome]
+) -> list[str]:
+    """Return the clauses that say more than the value and the expectation do."""
+    said = [evidence.explanation.partition("; ")[0]] if evidence.explanation else []
+    if evidence.assumes_claim:
+        if not counted:
+            return [*said, "no alternative is declared that could show it"]
+        return [f"{metric_words(claim)} is {_named(claim, counted)}{_cost(evidence, counted)}", *said]
+    if verdict == "depends":
+        is_fewer = len(met) <= len(counted) - len(met)
+        fewer = met if is_fewer else [outcome for outcome in counted if outcome not in met]
+        is_flag = isinstance(evidence.value, bool)
+        named = f"under {_named(claim, fewer)}" if is_flag else _named(claim, fewer)
+        return [*said, f"{'true' if is_fewer else 'not true'}: {named}"]
+    numbers = [float(outcome.value) for outcome in counted if outcome.value is not None]
+    is_number = not isinstance(evidence.value, bool)
+    if verdict == "refuted" and claim.is_simulated and is_number and len(counted) > 1:
+        span = f"{format_span(min(numbers), max(numbers), claim.unit)} under {len(counted)} alternatives"
+        allowed = [
+            f"{what} {format_quantity(bound, claim.unit)}"
+            for what, bound in (
+                ("arithmetic alone at the full peak allows", evidence.bound_compute),
+                ("the wires alone allow", evidence.bound_wires),
+            )
+            if bound is not None
+        ]
+        return [span, ", ".join(allowed), *([] if allowed else said)]
+    return said
 
 
-def _judge_superlative(claim: Claim, evidence: Evidence) -> Verdict:
-    known = [rival for rival in evidence.rivals if rival.value is not None]
-    if evidence.value is None or not known:
-        why = "no rival could be run, or fits into memory" if evidence.rivals else "no rivals are declared"
-        why = f"{claim.metric} has no value here" if evidence.value is None else why
-        return Verdict(claim=claim, evidence=evidence, verdict="not_judged", reason=why)
-    sign = 1 if claim.superlative == "least" else -1
-    best = min(known, key=lambda rival: sign * float(rival.value or 0))
-    if not evidence.fits:
-        theirs = format_quantity(best.value, claim.unit)
-        why = f"it does not fit into memory, and so is no strategy that could be the best; {best.name} does: {theirs}"
-        return Verdict(claim=claim, evidence=evidence, verdict="refuted", reason=why, rival=best)
-    own_value, rival_value = float(evidence.value), float(best.value or 0)
-    ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
-    words = f"{ours} here, {theirs} with {best.name}"
-    if sign * rival_value < sign * own_value:
-        better = sum(sign * float(rival.value or 0) < sign * own_value for rival in known)
-        ratio = f" ({format_ratio(own_value / rival_value)})" if rival_value else ""
-        parts = [f"{words}{ratio}", f"{better} of {len(known)} rivals have {'less' if sign > 0 else 'more'}"]
-        verdict = "refuted"
-    else:
-        parts = [f"no rival of {len(known)} is better: {words}", *_gap_sentences(evidence, claim)]
-        verdict = "not_judged"
-    too_big = [rival.name for rival in evidence.rivals if rival.problem == "does not fit into memory"]
-    if too_big:
-        parts.append(f"left out, for they do not fit into memory: {', '.join(too_big)}")
-    if evidence.explanation:
-        parts.append(evidence.explanation)
-    if evidence.alternatives:
-        parts.append("rivals were run as declared, not under the alternatives")
-    return Verdict(claim=claim, evidence=evidence, verdict=verdict, reason="; ".join(parts), rival=best)
+def _named(claim: Claim, outcomes: Sequence[Outcome], most: int = 3) -> str:
+    """Return outcomes with their names and values."""
+    names = [
+        f"{{{outcome.name}}}{f' ({short})' if (short := (outcome.problem or '').partition('. ')[0]) else ''}"
+        if isinstance(outcome.value, bool)
+        else f"{format_quantity(outcome.value, claim.unit)} under {{{outcome.name}}}"
+        for outcome in outcomes[:most]
+    ]
+    more = f" and {len(outcomes) - most} more" if len(outcomes) > most else ""
+    return f"{', '.join(names)}{more}"
 
 
-def _gap_sentences(evidence: Evidence, claim: Claim) -> list[str]:
-    sentences = []
-    for bound, what in (
-        (evidence.bound_compute, "arithmetic alone allows"),
-        (evidence.bound_wires, "the wires alone allow"),
-    ):
-        if bound and evidence.value:
-            ratio = format_ratio(float(evidence.value) / bound)
-            sentences.append(f"{what} {format_quantity(bound, claim.unit)} ({ratio})")
-    return sentences
+def _cost(evidence: Evidence, outcomes: Sequence[Outcome]) -> str:
+    """Return what routings cost in step time, next to the scenario's own."""
+    own_s = evidence.step_time_s
+    costs = [
+        100 * (outcome.step_time_s / own_s - 1)
+        for outcome in outcomes
+        if own_s and outcome.step_time_s and all(key.startswith("routing.") for key in outcome.changes)
+    ]
+    if not costs:
+        return ""
+    return f", at a cost of {' and '.join(f'{cost:.2g} %' for cost in costs[:3])} of step time"
 
 
 # ---- relevance ---------------------------------------------------------------------------------------------------
-
-
-def _with_relevance(verdict: Verdict, by_id: Mapping[str, Verdict]) -> Verdict:
-    relevance, reason = _relevance(verdict, by_id)
-    return Verdict(
-        claim=verdict.claim,
-        evidence=verdict.evidence,
-        verdict=verdict.verdict,
-        reason=verdict.reason,
-        rival=verdict.rival,
-        relevance=relevance,
-        relevance_reason=reason,
-    )
 
 
 def _relevance(verdict: Verdict, by_id: Mapping[str, Verdict]) -> tuple[str, str]:
     target = by_id.get(verdict.claim.supports or "")
     if verdict.verdict == "refuted":
         against = f"'{target.claim.id}'" if target else "the document"
-        return "contradicts", f"what was found speaks against {against}"
+        return "contradicts", f"it speaks against {against}"
     if verdict.verdict in ("depends", "not_judged"):
-        open_ = "as long as the facts it depends on are open" if verdict.verdict == "depends" else "without a verdict"
-        return "irrelevant", f"it carries nothing {open_}"
+        return "irrelevant", "it carries nothing while it is open"
     if target is None:
         return "supports", "it stands for itself"
     if target.verdict == "holds":
         return "supports", f"'{target.claim.id}' holds too"
-    word = {"refuted": "is refuted", "depends": "still depends", "not_judged": "is not judged"}[target.verdict]
-    why = target.evidence.explanation or target.reason.split("; ")[0]
-    return "irrelevant", f"true, and '{target.claim.id}' {word} all the same: {why}"
+    word = {"refuted": "is refuted", "depends": "depends", "not_judged": "is not judged"}[target.verdict]
+    return "irrelevant", f"it is true, but '{target.claim.id}', which it is a reason for, {word}"

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.engine.trace import Trace
+from sim.engine.trace import KINDS, Trace
 from sim.results.accounts import COMPUTE_CATEGORIES
 from sim.results.exposed import uncovered_ns
 from sim.results.path import exposed_communication_ns
@@ -110,6 +110,7 @@ def metrics_of(trace: Trace, stages_ns: list[dict[str, int]], quantities: RunQua
         "exposed_cp_s": exposed["cp"] / 1e9,
         "tp_fraction": _share(stages_ns, ("tp",)),
         "ep_fraction": _share(stages_ns, ("ep_dispatch", "ep_combine")),
+        "pp_fraction": _waited_for_stages_ns(trace) / trace.step_ns,
         "imbalance_max_over_mean": quantities.imbalance_max_over_mean,
         "dropped_fraction": quantities.dropped_fraction,
         "rerouted_fraction": quantities.rerouted_fraction,
@@ -136,6 +137,23 @@ def _share(stages_ns: list[dict[str, int]], categories: tuple[str, ...]) -> floa
     return sum(stage[category] for stage in stages_ns for category in categories) / sum(
         sum(stage.values()) for stage in stages_ns
     )
+
+
+def _waited_for_stages_ns(trace: Trace) -> float:
+    """Return the time that a stage waits for a transfer of another stage which is under way, mean over stages."""
+    kinds, released_by = trace.ints("kind"), trace.ints("released_by")
+    start, end = trace.ints("start_ns"), trace.ints("end_ns")
+    waited = 0
+    for stage in range(trace.num_stages):
+        for lane, count in trace.num_of.items():
+            rows = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
+            rows = rows[np.argsort(start[rows], kind="stable")]
+            reached = np.concatenate([[trace.start_ns], np.maximum.accumulate(end[rows])])[:-1]
+            cause = released_by[rows]
+            waits = (cause >= 0) & (kinds[cause] == KINDS.index("pp"))
+            lasted = np.minimum(start[rows] - reached, end[cause] - start[cause])[waits]
+            waited += count * int(np.maximum(lasted, 0).sum())
+    return waited / (trace.num_stages * sum(trace.num_of.values()))
 
 
 def _batch_times_ns(trace: Trace, quantities: RunQuantities) -> tuple[np.ndarray, np.ndarray]:

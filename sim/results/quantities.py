@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-__all__ = ["format_quantity", "format_ranges", "format_ratio", "time_unit_ns"]
+__all__ = ["format_quantity", "format_ranges", "format_ratio", "format_span", "time_unit_ns"]
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
@@ -45,6 +45,18 @@ def format_ratio(ratio: float) -> str:
     ('0.214 times', '4.71 times', '1.004 times')
     """
     return f"{ratio:.4g} times" if 0.9 < ratio < 1.1 else f"{ratio:.3g} times"
+
+
+def format_span(low: float, high: float, unit: str | None = None) -> str:
+    """Return two values with a unit that they share said once.
+
+    >>> format_span(1.2e6, 8.15e6, "tokens/s"), format_span(0.05, 2, "s"), format_span(3, 3, "s")
+    ('1.2 to 8.15 M tokens/s', '50 ms to 2 s', '3 s')
+    """
+    first, last = format_quantity(low, unit), format_quantity(high, unit)
+    number, _, name = first.partition(" ")
+    shared = bool(name) and last.partition(" ")[2] == name
+    return last if first == last else f"{number if shared else first} to {last}"
 
 
 def format_ranges(numbers: Iterable[int]) -> str:

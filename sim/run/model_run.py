@@ -8,7 +8,9 @@ from sim.build.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
+from sim.plan.jitter import jittered
 from sim.plan.pipeline import PipelinePlan
+from sim.plan.what_if import under
 from sim.results.memory import memory_of
 from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
@@ -23,10 +25,14 @@ from sim.scenario.scenario import Scenario
 from workloads.memory import params_per_rank, reserved_bytes
 from workloads.mesh_metrics import explain_mesh_metrics, mesh_metrics
 
-__all__ = ["BLOCKING_EXCHANGE", "ModelRun"]
+__all__ = ["BLOCKING_EXCHANGE", "EXCHANGE", "ModelRun"]
 
 BLOCKING_EXCHANGE: Final = "blocking_exchange_completes"
 """Metric: whether the expert exchange ends when all stages enter it as one collective."""
+
+
+EXCHANGE: Final = "exchange_completes"
+"""Metric: whether the expert exchange of the scenario ends, rather than in a deadlock."""
 
 
 class ModelRun(ScenarioRun):
@@ -50,7 +56,7 @@ class ModelRun(ScenarioRun):
         """Return what the run is expected to need."""
         work = self.work
         return estimate_of_plan(
-            PipelinePlan(work),
+            PipelinePlan(work, folds=not work.jitter.is_on),
             kinds=work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
@@ -58,10 +64,11 @@ class ModelRun(ScenarioRun):
         )
 
     def _simulate(self, options: RunOptions) -> Simulated:
-        work, plan = self.work, PipelinePlan(self.work)
+        work = self.work
+        plan = PipelinePlan(work, folds=not work.jitter.is_on)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
         run = run_plan(
-            plan,
+            jittered(under(plan, work.what_if), work.jitter, work.seed),
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
             keep_ended=options.pairs,
@@ -70,6 +77,9 @@ class ModelRun(ScenarioRun):
         memory = _memory(work, run)
         mesh, explanations = self._mesh_metrics()
         num_runs = 1
+        if work.model.experts:
+            mesh[EXCHANGE] = True  # the run has ended
+            explanations[EXCHANGE] = _how_exchange_is_entered(work)
         if BLOCKING_EXCHANGE in options.wanted:
             mesh[BLOCKING_EXCHANGE], explanations[BLOCKING_EXCHANGE], num_probes = _try_blocking_exchange(work)
             num_runs += num_probes
@@ -82,7 +92,7 @@ class ModelRun(ScenarioRun):
             stages_ns=stages,
             memory=memory,
             mesh=mesh,
-            explanations=explanations | explain_run(work, path, stages, memory),
+            explanations=explanations | explain_run(work, stages, memory),
             bounds=bounds_of(work, num_dropped=run.tokens_dropped),
             wire_times_s=all_reduce_wire_times_s(work),
             num_nodes=work.cluster.num_nodes,
@@ -91,7 +101,7 @@ class ModelRun(ScenarioRun):
             assumptions=self.assumptions,
             warnings=[*self.warnings, *plan.costs.kernels.warnings],
             choices=list(plan.costs.transfers.choices.values()),
-            pairs=pair_use(plan, run) if options.pairs else None,
+            pairs=pair_use(plan, run) if options.pairs and not work.what_if else None,
         )
 
     def _mesh_metrics(self) -> tuple[dict[str, Value], dict[str, str]]:
@@ -100,7 +110,7 @@ class ModelRun(ScenarioRun):
         sizes = {"num_gpus": work.cluster.num_gpus, "gpus_per_node": work.cluster.gpus_per_node}
         stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
         metrics = mesh_metrics(work.mesh, work.model, stages=stages, **sizes)
-        return dict(metrics), explain_mesh_metrics(work.mesh, work.model, metrics, **sizes)
+        return dict(metrics), explain_mesh_metrics(work.mesh, work.model, metrics, stages=stages, **sizes)
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
@@ -179,6 +189,18 @@ def _quantities(work: Work, run: Run) -> RunQuantities:
         imbalance_max_over_mean=run.imbalance_max_over_mean,
         dropped_fraction=run.tokens_dropped / max(1, run.tokens_routed),
         rerouted_fraction=run.tokens_rerouted / max(1, run.tokens_routed),
+    )
+
+
+def _how_exchange_is_entered(work: Work) -> str:
+    """Return how the stages enter the exchange with their experts."""
+    mesh = work.mesh
+    if not mesh.convention.experts_span_stages or mesh.num_stages == 1:
+        return f"the {mesh.strategy.ep} ranks of the exchange are on one stage and enter it together"
+    if work.exchange == "blocking":
+        return "all stages enter it in one order, which makes the pipeline run in step"
+    return (
+        f"one-sided, as declared, the exchange of {mesh.num_stages} stages runs: an expert serves tokens as they come"
     )
 
 

@@ -2,22 +2,29 @@
 
 They start at once and go on while the caller does other work; the longest begin first, so that none is left to run
 alone at the end. A simulation that cannot be run is an outcome as well, with its reason. With one job all run in this
-process, when their results are collected.
+process, when their results are collected. Equal scenarios are simulated once.
+
+Where it is safe, processes are forks of this one: they have its modules and what is known of its clusters, which a
+process that starts anew would take most of a second to read.
 """
 
 import multiprocessing
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from multiprocessing.context import BaseContext
 
 from sim.build.assumptions import Assumption
-from sim.errors import InvalidValueError, MoesimError, out_of_memory
+from sim.errors import DeadlockError, InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
+from sim.run.model_run import EXCHANGE
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
@@ -38,7 +45,7 @@ class Observation:
     problem: str | None = None
     """Why it could not be run."""
     num_runs: int = 1
-    """Simulations that it took; 0 where it was refused before it ran."""
+    """Simulations that it took; 0 where it was refused before it ran, or where an equal scenario was simulated."""
     assumptions: tuple[Assumption, ...] = ()
     """Facts that were filled in."""
     parts_s: dict[str, float] = field(default_factory=dict)
@@ -63,27 +70,51 @@ def run_many(
     `on_each` is called with the position and the observation of each finished simulation, in a thread of its own where
     there are several processes. Simulations that have not begun when the context is left by an error are dropped.
     """
-    if jobs <= 1 or len(scenarios) <= 1:
+    equal = _equal_scenarios(scenarios)
+    if jobs <= 1 or len(equal) <= 1:
         yield lambda: _collected(_one_by_one(scenarios, wanted, limits, on_each), on_done)
         return
     others = set(multiprocessing.active_children())
-    # spawn and not fork: the caller may run threads (a progress display does)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(scenarios)), mp_context=context, initializer=end_with_parent)
+    observe_equal = partial(_observe_equal, scenarios, wanted, limits)
+    pool = ProcessPoolExecutor(min(jobs, len(equal)), mp_context=_start_context(), initializer=end_with_parent)
     try:
-        order = sorted(range(len(scenarios)), key=lambda i: -_effort(scenarios[i]))
-        with _interrupts_blocked():  # which the processes inherit: an interrupt is for this one alone
+        order = sorted(equal, key=lambda i: -_effort(scenarios[i]))
+        with _interrupts_blocked(), warnings.catch_warnings():  # the first is what the processes inherit
+            # from Python 3.12 on a fork warns of all threads: those of linear algebra stop and start again
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
             futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
         if on_each is not None:
             for i, future in futures.items():
-                future.add_done_callback(partial(_report, on_each, i))
-        yield lambda: _waited_for(futures, on_done)
+                future.add_done_callback(partial(_report, on_each, equal[i], observe_equal))
+        yield lambda: _waited_for(futures, equal, observe_equal, on_done)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # nobody waits for its result
         raise
     pool.shutdown()
+
+
+def _start_context() -> BaseContext:
+    """Return how processes start: as forks where the system forks safely and this process runs no other thread."""
+    forks = sys.platform == "linux" and threading.active_count() == 1
+    return multiprocessing.get_context("fork" if forks else "spawn")
+
+
+def _equal_scenarios(scenarios: Sequence[Scenario]) -> dict[int, list[int]]:
+    """Return the position of each scenario that is unlike all before it, with the positions of all that equal it.
+
+    >>> workload = {"kind": "passes", "microbatches": 8, "pass_times": {"F": "1 ms", "B": "2 ms"}}
+    >>> scenario = Scenario.validated({"parallel": {"pp": 4}, "workload": workload})
+    >>> _equal_scenarios([scenario, scenario.variant({"seed": 2}), scenario.variant({})])
+    {0: [0, 2], 1: [1]}
+    """
+    first: dict[tuple[str | None, str], int] = {}
+    equal: dict[int, list[int]] = {}
+    for i, scenario in enumerate(scenarios):
+        key = (scenario.path, repr(scenario.without_judgement().raw))
+        equal.setdefault(first.setdefault(key, i), []).append(i)
+    return equal
 
 
 @contextmanager
@@ -124,17 +155,41 @@ def _one_by_one(
     limits: Limits,
     on_each: Callable[[int, Observation], None] | None,
 ) -> Iterator[Observation]:
+    first = {i: positions[0] for positions in _equal_scenarios(scenarios).values() for i in positions}
+    known: dict[int, Observation] = {}
     for i, scenario in enumerate(scenarios):
-        observation = _observe(scenario, wanted, limits)
+        observation = (
+            _observe(scenario, wanted, limits)
+            if first[i] == i
+            else _observe_equal(scenarios, wanted, limits, i, known[first[i]])
+        )
+        known[i] = observation
         if on_each is not None:
             on_each(i, observation)
         yield observation
 
 
-def _report(on_each: Callable[[int, Observation], None], position: int, future: Future[Observation]) -> None:
+def _observe_equal(
+    scenarios: Sequence[Scenario], wanted: frozenset[str], limits: Limits, position: int, observation: Observation
+) -> Observation:
+    """Return what a scenario says of which an equal one was simulated; a refusal names the place of its own."""
+    if observation.problem is not None:
+        return _observe(scenarios[position], wanted, limits)
+    return replace(observation, num_runs=0)
+
+
+def _report(
+    on_each: Callable[[int, Observation], None],
+    positions: Sequence[int],
+    observe_equal: Callable[[int, Observation], Observation],
+    future: Future[Observation],
+) -> None:
     """Call `on_each` for a finished simulation, unless the simulation was dropped or its process ended early."""
     if not future.cancelled() and future.exception() is None:
-        on_each(position, future.result())
+        observation = future.result()
+        on_each(positions[0], observation)
+        for i in positions[1:]:
+            on_each(i, observe_equal(i, observation))
 
 
 def _collected(observations: Iterator[Observation], on_done: Callable[[int], None]) -> list[Observation]:
@@ -145,12 +200,22 @@ def _collected(observations: Iterator[Observation], on_done: Callable[[int], Non
     return done
 
 
-def _waited_for(futures: Mapping[int, Future[Observation]], on_done: Callable[[int], None]) -> list[Observation]:
+def _waited_for(
+    futures: Mapping[int, Future[Observation]],
+    equal: Mapping[int, Sequence[int]],
+    observe_equal: Callable[[int, Observation], Observation],
+    on_done: Callable[[int], None],
+) -> list[Observation]:
     """Return the observations of the processes in the order of the scenarios, whatever the order in which they end."""
-    for num_done, future in enumerate(as_completed(futures.values()), start=1):
-        _result(future)
-        on_done(num_done)
-    return [_result(futures[i]) for i in range(len(futures))]
+    found: dict[int, Observation] = {}
+    position_of = {future: i for i, future in futures.items()}
+    for future in as_completed(position_of):
+        first = position_of[future]
+        observation = _result(future)
+        for i in equal[first]:
+            found[i] = observation if i == first else observe_equal(i, observation)
+            on_done(len(found))
+    return [found[i] for i in range(len(found))]
 
 
 def _result(future: Future[Observation]) -> Observation:
@@ -175,6 +240,8 @@ def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Obse
         simulated = simulate_scenario(scenario, wanted=wanted, link_timeline=False, limits=limits)
     except InvalidValueError as error:
         return Observation(values={}, problem=error.problem, num_runs=0)
+    except DeadlockError as error:  # an outcome: the exchange that is entered so does not end
+        return Observation(values={EXCHANGE: False}, problem=str(error))
     except MoesimError as error:
         return Observation(values={}, problem=str(error))
     except MemoryError:

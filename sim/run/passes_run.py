@@ -15,7 +15,9 @@ from sim.build.build import build_passes
 from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.engine.trace import Trace
+from sim.plan.jitter import jittered
 from sim.plan.passes import PassesPlan
+from sim.plan.what_if import under
 from sim.results.memory import ChunkMemory, StageMemory, memory_of
 from sim.results.metrics import RunQuantities, metrics_of
 from sim.results.path import path_ns
@@ -64,7 +66,11 @@ class PassesRun(ScenarioRun):
 
     def _simulate(self, options: RunOptions) -> Simulated:
         plan, kept = PassesPlan(self.work), self._workload.held
-        run = run_plan(plan, max_events=options.limits.engine_events, link_timeline=options.link_timeline)
+        run = run_plan(
+            jittered(under(plan, self.work.what_if), self.work.jitter, self.work.seed),
+            max_events=options.limits.engine_events,
+            link_timeline=options.link_timeline,
+        )
         stages = stages_ns(run.trace)
         metrics = metrics_of(run.trace, stages, _quantities(self.work))
         memory = {} if kept is None else microbatch_memory(run.trace, kept, self.work.pipeline_order.layout)

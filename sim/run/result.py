@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sim.engine.trace import Trace
 from sim.results.catalog import CATALOG, resolve_metric
 from sim.results.claims import Outcome, Verdict
+from sim.results.facts import facts_of
 from sim.results.uncertainty import Uncertainty
 from sim.run.scenario_run import Simulated
 from sim.scenario.scenario import Scenario
@@ -33,6 +34,8 @@ class Result:
     """Sentences on findings that no claim is about."""
     num_runs: int
     """Simulations in all: the scenario, its alternatives, rivals, seeds, probes and draws."""
+    conclusion: Mapping[str, Any] = field(default_factory=lambda: {"conclusion": [], "conclusion_figures": []})
+    """What the JSON has of the conclusion: its sentences, and where its figures come from."""
     uncertainty: Uncertainty | None = None
     """Intervals over draws of fitted constants; None where none were drawn."""
 
@@ -80,6 +83,7 @@ class Result:
             for name, value in {
                 "schema_version": SCHEMA_VERSION,
                 "scenario": self.scenario.resolved(),
+                **self.conclusion,
                 "assumptions": [item._asdict() for item in simulated.assumptions],
                 "warnings": list(simulated.warnings),
                 "findings": list(self.findings),
@@ -93,6 +97,7 @@ class Result:
                 "collectives": [choice._asdict() for choice in simulated.choices],
                 "bounds": self._bounds(),
                 "claims": self._claims(),
+                "facts": [fact.to_dict() for fact in facts_of(self.claims)],
                 **({} if self.uncertainty is None else {"uncertainty": self.uncertainty.to_dict()}),
                 "engine": self._engine(),
             }.items()
@@ -112,12 +117,15 @@ class Result:
 
     def _claims(self) -> list[dict[str, Any]]:
         """Return the claims, with intervals over draws of constants where there are some."""
+        leaders = {v.claim.id: fact.leader.claim.id for fact in facts_of(self.claims) for v in fact.claims[1:]}
         claims: list[dict[str, Any]] = [
-            {**_claim_dict(verdict), "assumptions": self._rests_on(verdict)} for verdict in self.claims
+            {**_claim_dict(v), "because_of": leaders.get(v.claim.id), "assumptions": self._rests_on(v)}
+            for v in self.claims
         ]
         if self.uncertainty is not None:
             for claim, sure in zip(claims, self.uncertainty.claims, strict=True):
                 claim.update(sure.to_dict())
+                claim["interval_runs"] = self.uncertainty.num_samples if sure.interval is not None else 0
                 for outcome, interval in zip(claim["alternatives"], sure.alternatives, strict=False):
                     outcome["interval"] = None if interval is None else list(interval)
         return claims
@@ -194,16 +202,21 @@ def _claim_dict(verdict: Verdict) -> dict[str, object]:
     return {
         "id": claim.id,
         "says": claim.says,
+        "paraphrase": claim.paraphrase,
         "source": claim.source,
         "note": claim.note,
         "metric": claim.metric,
         "expect": dict(claim.expect) if claim.expect else {"superlative": claim.superlative},
         "value": evidence.value,
+        "assumes_claim": evidence.assumes_claim,
         "interval": [min(evidence.seeds), max(evidence.seeds)] if evidence.seeds else None,
+        "interval_runs": len(evidence.seeds),
         "verdict": verdict.verdict,
         "relevance": verdict.relevance,
+        "sentence": verdict.sentence,
         "relevance_reason": verdict.relevance_reason,
         "supports": claim.supports,
+        "part": claim.part,
         "reason": verdict.reason,
         "bound_compute": evidence.bound_compute,
         "bound_wires": evidence.bound_wires,
@@ -233,7 +246,7 @@ def _claim_dict(verdict: Verdict) -> dict[str, object]:
 def _alternative_verdict(verdict: Verdict, outcome: Outcome) -> str:
     """Return the verdict that one alternative alone would give; a superlative has no rivals there."""
     is_met = verdict.claim.is_met
-    if is_met is None or outcome.value is None:
+    if is_met is None or outcome.value is None or outcome.assumes_claim:
         return "not_judged"
     return "holds" if is_met(outcome.value) else "refuted"
 

@@ -18,6 +18,7 @@ Contents
   `runtime_section`: the keys.
 - `sim.scenario.units`, `expectation`, `claim_units`: quantities, what claims expect, and the units of metrics.
 - `sim.scenario.scenario_files`, `suite_file`: where scenarios are, and what a suite is; `published_table`: its tables.
+- `sim.scenario.document`: whether a document says what a claim quotes.
 - `sim.scenario.file_bytes`: the content of input files; `cluster_file`, `hf_config`, `recordings`: clusters as YAML,
   configs of models, and recorded routing.
 

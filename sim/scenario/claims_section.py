@@ -7,12 +7,13 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sim.errors import InvalidValueError, did_you_mean, dotted
 from sim.scenario.expectation import Expectation, parse_expectation
-from sim.scenario.fields import AnyValue, Flag, Ident, Ratio, Section, SeedCount, Text
+from sim.scenario.fields import AnyValue, Flag, Ident, Ratio, Section, SeedCount, Text, name_of
 from sim.scenario.places import key_path
 from sim.scenario.sections import keys_of, sections_at
 
 __all__ = [
     "ALTERABLE",
+    "PARTS",
     "Alternative",
     "Assumed",
     "ClaimSpec",
@@ -35,11 +36,12 @@ ALTERABLE: Final = (
     "placement",
     "network",
     "runtime",
+    "jitter",
     "seed",
 )
 """Sections an alternative may change."""
 
-RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement")
+RIVAL_SECTIONS: Final = ("parallel", "schedule", "network", "placement", "runtime")
 """Sections a rival may change: it runs the same work on the same cluster."""
 RIVAL_KEYS: Final = ("workload.microbatches",)
 """Keys of other sections that a rival may change: how the work is cut, not what it is."""
@@ -58,6 +60,14 @@ _MAX_DEPTH: Final = 8
 """No key of a scenario lies deeper."""
 
 
+PARTS: Final[dict[str, str]] = {
+    "tp": "other sizes of TP; DP and microbatches follow",
+    "all_reduce": "other algorithms of the all-reduce on the same groups, and sequence parallelism in its place",
+    "pipeline": "other schedules and numbers of microbatches on as many stages, at no more memory",
+}
+"""Part of a strategy that a superlative may be about -> what is then changed, that part alone."""
+
+
 class ClaimSpec(Section):
     """One claim of a document: a metric, and what the document says of it."""
 
@@ -65,6 +75,8 @@ class ClaimSpec(Section):
     """Name of the claim, by which other claims and results refer to it."""
     says: Text
     """The document's words."""
+    paraphrase: Flag = False
+    """Whether `says` gives the meaning in other words; otherwise the words must stand in `document`."""
     source: Text
     """Where the document says so."""
     metric: Ident
@@ -73,8 +85,12 @@ class ClaimSpec(Section):
     """What the metric must be: `OP NUMBER[ UNIT][ +- TOL]`, such as `>= 26e6 tokens/s`."""
     superlative: Literal["least", "most"] | None = None
     """No rival may have less, or more, of the metric."""
+    part: Annotated[str, name_of(lambda: PARTS)] | None = None
+    """Part of the strategy that a superlative is about: it is judged against changes of this part alone."""
     supports: Ident | None = None
     """The claim that this claim is offered as a reason for."""
+    because_of: Ident | None = None
+    """The claim that this claim follows from: both state one fact, which is counted once."""
     note: Text | None = None
     """A remark for readers."""
 
@@ -89,6 +105,9 @@ class ClaimSpec(Section):
             raise InvalidValueError(
                 ("superlative",), rule="be left out when expect is given", value=self.superlative, hint=hint
             )
+        if self.part is not None and self.superlative is None:
+            hint = "Only a superlative is judged against changes of a part."
+            raise InvalidValueError(("part",), rule="be left out without superlative", value=self.part, hint=hint)
         return self
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sim.errors import InvalidValueError, KeyPath, did_you_mean, shown
+from sim.scenario.document import read_document, stands_in
 from sim.scenario.overrides import apply_overrides, parse_override
 from sim.scenario.places import Places, key_path
 from sim.scenario.published_table import read_table
@@ -132,16 +133,33 @@ def _load(
     if seed is not None:
         raw = {**raw, "seed": seed}
         set_paths.append((("seed",), None))
-    profile = changes.get("profile")  # one that is not here may be in the scenario's folder
-    given = frozenset([profile] if isinstance(profile, str) and _look(Path(profile))[0] else [])
+    named = [
+        changes.get(key) for key in ("profile", "document")
+    ]  # one that is not here may be in the scenario's folder
+    given = frozenset(file for file in named if isinstance(file, str) and _look(Path(file))[0])
     given |= frozenset([] if trace is None else [str(trace)])
     places = Places(file=file, lines=document.lines, overrides=tuple(set_paths), given_files=given)
     scenario = _with_table(Scenario.validated(raw, places, changes=changes))
+    _check_quotes(scenario)
     if not overrides and trace is None:
         scenario.check_variants()
         return scenario
     listed = {"published": scenario.raw["published"]} if scenario.places.table else {}
     return _leave_out_impossible(scenario, {**document.data, **listed})
+
+
+def _check_quotes(scenario: Scenario) -> None:
+    """Refuse a claim whose words do not stand in the scenario's document, unless the claim is a paraphrase."""
+    spec = scenario.spec
+    if spec.document is None:
+        return
+    path = scenario.file_beside("document", spec.document)
+    words = read_document(path)
+    for i, claim in enumerate(spec.claims):
+        if not claim.paraphrase and not stands_in(claim.says, words):
+            rule = f"stand in {shown(spec.document)} word for word"
+            hint = "Quote fewer words, or add paraphrase: true."
+            raise scenario.located(InvalidValueError(("claims", i, "says"), rule=rule, value=claim.says, hint=hint))
 
 
 def _with_table(scenario: Scenario) -> Scenario:

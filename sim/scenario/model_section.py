@@ -18,7 +18,9 @@ from workloads.model import DTYPE_BYTES, ModelSpec
 
 __all__ = ["REQUIRED_FIELDS", "ModelSection"]
 
-_NAMES: Final = [field.name for field in fields(ModelSpec) if field.name != "formats"]
+_NO_KEYS: Final = ("formats", "fusions")
+"""Fields that the runtime fills."""
+_NAMES: Final = [field.name for field in fields(ModelSpec) if field.name not in _NO_KEYS]
 _SHOWN_WHEN_GIVEN: Final = frozenset(_NAMES[_NAMES.index("q_lora_rank") :])
 """Fields of kinds of attention and FFN: the resolved scenario has those of them that are given."""
 REQUIRED_FIELDS: Final = tuple(field.name for field in fields(ModelSpec) if field.default is MISSING)
@@ -26,7 +28,7 @@ REQUIRED_FIELDS: Final = tuple(field.name for field in fields(ModelSpec) if fiel
 _DEFAULTS: Final = {
     field.name: field.default
     for field in fields(ModelSpec)
-    if field.name not in {"formats", *REQUIRED_FIELDS, *_SHOWN_WHEN_GIVEN, "top_k"}
+    if field.name not in {*_NO_KEYS, *REQUIRED_FIELDS, *_SHOWN_WHEN_GIVEN, "top_k"}
 }
 """Fields that are filled in, and their defaults; None: the default follows from other fields."""
 
@@ -48,7 +50,7 @@ LayerType = Annotated[str, name_of(lambda: LAYER_TYPES)]
 @keys_from(
     ModelSpec,
     section="model",
-    leave_out=("formats",),
+    leave_out=_NO_KEYS,
     all_optional=True,
     defaults={"top_k": None},  # with experts it has to be given
     top_k=count_of("model.top_k"),

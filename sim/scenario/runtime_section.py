@@ -1,15 +1,18 @@
-"""`runtime:` of a scenario, what the software does while the model runs, and `factors:` of the times of all parts."""
+"""`runtime:` of a scenario, what the software does; `factors:` of the times of all parts; `jitter:` of its passes."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Efficiency, Factor, Seconds, name_of
+from sim.scenario.fields import Efficiency, Factor, Seconds, Variation, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from topology.uncertainty import Factors
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
+from workloads.fusions import UNFUSED_OPS
+from workloads.jitter import Jitter
 from workloads.runtime import (
     ATTENTIONS,
     DISPATCHERS,
@@ -20,7 +23,7 @@ from workloads.runtime import (
     Runtime,
 )
 
-__all__ = ["FactorsSection", "RuntimeSection"]
+__all__ = ["FactorsSection", "JitterSection", "RuntimeSection"]
 
 
 _SECONDS = {key: f"{key}_s" for key in ("kernel_launch", "collective_launch", "pass_host", "counts_host")}
@@ -30,12 +33,20 @@ Scope = Annotated[str, name_of(lambda: GRAPH_SCOPES)]
 """A part of a layer that a CUDA graph can cover."""
 
 
-def _scopes(value: object) -> object:
-    """Return scopes as a list, each of them once."""
-    if isinstance(value, list) and all(isinstance(v, str) for v in value) and len(set(value)) == len(value):
-        return value
-    hint = f"Choose among {', '.join(GRAPH_SCOPES)}."
-    raise InvalidValueError(rule="be a list of scopes, each once", value=value, hint=hint)
+Op = Annotated[str, name_of(lambda: UNFUSED_OPS)]
+"""Elementwise work that a kernel of its own can do."""
+
+
+def _each_once(what: str, names: Iterable[str]) -> Callable[[object], object]:
+    """Return the check of a list of `names`, each of them once."""
+
+    def checked(value: object) -> object:
+        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value) and len(set(value)) == len(value):
+            return value
+        hint = f"Choose among {', '.join(names)}."
+        raise InvalidValueError(rule=f"be a list of {what}, each once", value=value, hint=hint)
+
+    return checked
 
 
 @keys_from(
@@ -46,7 +57,12 @@ def _scopes(value: object) -> object:
     attention=name_of(lambda: ATTENTIONS),
     kernel_rate=Efficiency,
     launch=name_of(lambda: LAUNCHES),
-    graph_scope=Annotated[tuple[Scope, ...], BeforeValidator(_scopes, json_schema_input_type=list[Scope])],
+    graph_scope=Annotated[
+        tuple[Scope, ...], BeforeValidator(_each_once("scopes", GRAPH_SCOPES), json_schema_input_type=list[Scope])
+    ],
+    unfused_ops=Annotated[
+        tuple[Op, ...], BeforeValidator(_each_once("ops", UNFUSED_OPS), json_schema_input_type=list[Op])
+    ],
     fp8_recipe=name_of(lambda: FP8_RECIPES),
     gather_dtype=name_of(lambda: GATHER_DTYPES),
     dispatch_dtype=name_of(lambda: DISPATCH_DTYPES),
@@ -98,3 +114,13 @@ class FactorsSection(DerivedSection):
     def of_host(self) -> HostFactors:
         """The factors of the host's times."""
         return HostFactors(**self.values_of(HostFactors))
+
+
+@keys_from(Jitter, section="jitter", pass_cv=Variation, rank_spread=Variation)
+class JitterSection(DerivedSection):
+    """How much the times of passes vary (docs/jitter.md); absent: not at all."""
+
+    @property
+    def as_given(self) -> Jitter:
+        """The domain's value."""
+        return Jitter(**self.values_of(Jitter))

@@ -21,7 +21,7 @@ from sim.scenario.claims_section import (
     check_assumed,
 )
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
-from sim.scenario.fields import Section, SeedCount, Text, Whole
+from sim.scenario.fields import Section, SeedCount, Text, Whole, name_of
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
     AXES,
@@ -30,7 +30,7 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
-from sim.scenario.runtime_section import FactorsSection, RuntimeSection
+from sim.scenario.runtime_section import FactorsSection, JitterSection, RuntimeSection
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from topology.uncertainty import LINK_FACTORS
@@ -39,11 +39,14 @@ from workloads.collectives.settings import DEFAULT_NETWORK, NetworkSettings
 from workloads.conventions import CONVENTIONS
 from workloads.placement import PlacementRule
 from workloads.schedules import CUSTOM, DEFAULT_CHUNK_ORDER, schedule_kind_of
+from workloads.what_if import NO_BUBBLE, WHAT_IFS
 
 __all__ = ["ScenarioSpec"]
 
 _EXCHANGED: Final = frozenset({"preset", "hidden", "top_k", "experts", "dtype"})
 """Fields of a model that a collective needs."""
+_OF_PASSES: Final = (NO_BUBBLE, "free_pp")
+"""What a pipeline of given passes can be without."""
 _MAX_ITEMS: Final = 1000
 """No list of claims, alternatives, rivals or figures is longer."""
 
@@ -76,12 +79,18 @@ class ScenarioSpec(Section):
     null: the measured kernels that come with the program, for devices that have some."""
     factors: FactorsSection = FactorsSection()
     """What times that the model makes are multiplied by, such as a draw of `moesim run --uncertainty`."""
+    what_if: Annotated[tuple[Annotated[str, name_of(lambda: WHAT_IFS)], ...], Field(max_length=len(WHAT_IFS))] = ()
+    """What the run is without, such as [free_tp] or [no_bubble]; `moesim why` tries each."""
+    jitter: JitterSection = JitterSection()
+    """How much the times of passes vary from pass to pass and from rank to rank; absent: not at all."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1
     """How many seeds, from `seed` on, the interval of a claim is taken over."""
     assumed: Assumed = Field(default_factory=dict)
     """Values that no document gives: dotted key and, in one line, why the author of the scenario took its value."""
+    document: Text | None = None
+    """A text file in the scenario's folder: what claims quote must stand in it word for word."""
     claims: Annotated[tuple[ClaimSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """What a document says, and what decides it."""
     alternatives: Annotated[tuple[Alternative, ...], Field(max_length=_MAX_ITEMS)] = ()
@@ -110,6 +119,9 @@ class ScenarioSpec(Section):
             rule, hint = "be left out with workload.kind collective", "Capacities belong to the experts of a model."
             raise InvalidValueError(("routing", "capacity_factor"), rule, self.routing.capacity_factor, hint)
         self._check_modules()
+        if len(set(self.what_if)) < len(self.what_if):
+            rule, hint = "list each name once", "Remove the second one."
+            raise InvalidValueError(("what_if",), rule, list(self.what_if), hint)
         _check_claims(self.claims)
         check_assumed(self.assumed, type(self))
         return self
@@ -143,6 +155,13 @@ class ScenarioSpec(Section):
         if num_times not in {1, num_stages}:
             rule, hint = f"be one map or a list of parallel.pp = {num_stages}", "Give one map of F, B and W per stage."
             raise InvalidValueError(("workload", "pass_times"), rule=rule, value=f"a list of {num_times}", hint=hint)
+        for name in self.what_if:
+            if name not in _OF_PASSES:
+                rule, hint = (
+                    f"be {' or '.join(_OF_PASSES)} with workload.kind passes",
+                    "Passes have no other transfers.",
+                )
+                raise InvalidValueError(("what_if",), rule=rule, value=name, hint=hint)
         if not any(times.F or times.B or times.W for times in workload.pass_times):
             rule, hint = "take time on one stage at least", "Give F, B or W a time above 0."
             raise InvalidValueError(("workload", "pass_times"), rule=rule, value="0 everywhere", hint=hint)
@@ -289,23 +308,30 @@ def _check_claims(claims: tuple[ClaimSpec, ...]) -> None:
             hint = f"claims.{positions[claim.id]} has that id already; choose another."
             raise InvalidValueError(("claims", i, "id"), rule="be unique", value=claim.id, hint=hint)
         positions[claim.id] = i
-    supported = {claim.id: claim.supports for claim in claims if claim.supports is not None}
-    for claim_id, supports in supported.items():
-        path = ("claims", positions[claim_id], "supports")
-        if supports not in positions:
+    for key, verb in (("supports", "supports"), ("because_of", "follows from")):
+        _check_links({claim.id: getattr(claim, key) for claim in claims}, key, verb, positions)
+
+
+def _check_links(links: Mapping[str, str | None], key: str, verb: str, positions: Mapping[str, int]) -> None:
+    """Check that a key of claims which names another claim names one that is there, and leads to no cycle."""
+    given = {claim_id: other for claim_id, other in links.items() if other is not None}
+    for claim_id, other in given.items():
+        path = ("claims", positions[claim_id], key)
+        if other not in positions:
             hint = "Write an id that stands in this list of claims."
-            raise InvalidValueError(path, rule="be the id of a claim", value=supports, hint=hint)
-        chain = _chain(claim_id, supported)
+            raise InvalidValueError(path, rule="be the id of a claim", value=other, hint=hint)
+        chain = _chain(claim_id, given)
         if len(chain) > 1 and chain[-1] == claim_id:
-            hint = f"{' supports '.join(chain)}: remove one of these."
-            raise InvalidValueError(path, rule="not support itself in the end", value=supports, hint=hint)
+            hint = f"{f' {verb} '.join(chain)}: remove one of these."
+            words = {"supports": "support itself", "because_of": "follow from itself"}[key]
+            raise InvalidValueError(path, rule=f"not {words} in the end", value=other, hint=hint)
 
 
-def _chain(claim_id: str, supported: Mapping[str, str]) -> list[str]:
+def _chain(claim_id: str, following_of: Mapping[str, str]) -> list[str]:
     """Return the claims that follow one another from a claim, up to its end or its first repetition."""
     chain = {claim_id: None}
-    following = supported.get(claim_id)
+    following = following_of.get(claim_id)
     while following is not None and following not in chain:
         chain[following] = None
-        following = supported.get(following)
+        following = following_of.get(following)
     return [*chain] if following is None else [*chain, following]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
-from sim.run.model_run import BLOCKING_EXCHANGE, ModelRun
+from sim.run.model_run import BLOCKING_EXCHANGE, EXCHANGE, ModelRun
 from sim.run.parallel_runs import Observation, run_many
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.result import Result
@@ -20,6 +20,7 @@ from sim.run.simulate import build_run
 from sim.scenario.claim_units import check_claim_units
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
+from sim.studies.conclusion import conclude
 from sim.studies.fitting import explain_unfit, say_what_fits, what_would_fit
 from sim.studies.variants import Variants, variants_of
 from sim.studies.verdicts import format_changes, judge_claims, known_metric
@@ -117,15 +118,18 @@ def judge_scenario(
         observations = observe()
     simulated, fitting = _with_fitting_changes(run, simulated)
     simulated = replace(simulated, warnings=[*simulated.warnings, *scenario.left_out])
+    verdicts = judge_claims(scenario, metrics, simulated, variants, observations)
     return Result(
         scenario=scenario,
         simulated=simulated,
-        claims=judge_claims(scenario, metrics, simulated, variants, observations),
+        claims=verdicts,
+        conclusion=conclude(scenario, simulated, verdicts).to_dict(),
         findings=[
             *fitting,
             *_findings_of_run(simulated, metrics),
             *_published_figures(scenario),
             *_variants_not_run(scenario, variants, observations),
+            *_parts_not_run(variants),
             *_assumptions_of_variants(simulated, observations),
         ],
         num_runs=simulated.num_runs + sum(observation.num_runs for observation in observations),
@@ -150,7 +154,7 @@ def _with_fitting_changes(run: ScenarioRun, simulated: Simulated) -> tuple[Simul
 def _findings_of_run(simulated: Simulated, metrics: Sequence[str]) -> list[str]:
     """Return the findings of the scenario's own run that no claim is about."""
     findings = []
-    if BLOCKING_EXCHANGE in simulated.mesh and BLOCKING_EXCHANGE not in metrics:
+    if BLOCKING_EXCHANGE in simulated.mesh and not {BLOCKING_EXCHANGE, EXCHANGE} & set(metrics):
         findings.append(f"Expert exchange over all stages: {simulated.explanations[BLOCKING_EXCHANGE]}")
     if simulated.wire_times_s:
         times = ", ".join(f"{time_s * 1e3:.0f} ms {name}" for name, time_s in simulated.wire_times_s.items())
@@ -167,12 +171,18 @@ def _published_figures(scenario: Scenario) -> list[str]:
 def _variants_not_run(scenario: Scenario, variants: Variants, observations: Sequence[Observation]) -> list[str]:
     """Return a sentence on each alternative and rival that could not be run."""
     names = [f"{{{format_changes(changes)}}}" for changes in scenario.spec.alternatives if variants.alternatives]
-    names += variants.rival_names
+    names += [rival.name for rival in variants.rivals if rival.part is None]
     return [
         f"{name} could not be run: {observation.problem}"
         for name, observation in zip(names, observations, strict=False)
         if observation.problem is not None
     ]
+
+
+def _parts_not_run(variants: Variants) -> list[str]:
+    """Return a sentence on the changes of parts that a default run leaves out."""
+    names = [name for of_part in variants.not_run.values() for name in of_part]
+    return [f"Not run without --thorough: {', '.join(names)}"] if names else []
 
 
 def _assumptions_of_variants(simulated: Simulated, observations: Sequence[Observation]) -> list[str]:

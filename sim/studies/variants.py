@@ -1,20 +1,40 @@
 """The further scenarios that are simulated for a scenario's claims: its alternatives, its rivals, and further seeds.
 
 Each of these is a scenario of its own. A rival may be a bare strategy name: what the name leaves open is filled in.
+Superlatives about a part of the strategy have rivals of their own, in which that part alone is changed
+(`sim.studies.parts`).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from sim.build.build import check_values
 from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
+from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from sim.studies.parts import FEW, changes_of_part
 from workloads.conventions import CONVENTIONS
 from workloads.strategy import Strategy
 
-__all__ = ["Variants", "suit_rival", "variants_of"]
+__all__ = ["Rival", "Variants", "suit_rival", "variants_of"]
+
+_MICROBATCHES: Final = "workload.microbatches"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """Something that a superlative is judged against."""
+
+    name: str
+    """What it is called."""
+    scenario: Scenario
+    """What is simulated."""
+    part: str | None = None
+    """The part of the strategy that it changes; None: it is declared under `rivals`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,21 +43,30 @@ class Variants:
 
     alternatives: list[Scenario]
     """One for each entry of `alternatives`; none where there is no claim."""
-    rivals: list[Scenario]
-    """One for each entry of `rivals`; none where no claim is a superlative."""
-    rival_names: list[str]
-    """What each rival is called."""
+    rivals: list[Rival]
+    """One for each entry of `rivals`, then those of parts; none where no claim is a superlative about them."""
     seeds: list[Scenario]
     """The scenario under further seeds; none where there is no claim."""
+    not_run: dict[str, list[str]] = field(default_factory=dict)
+    """Part -> names of changes that a default run leaves out."""
 
     @property
     def scenarios(self) -> list[Scenario]:
         """All of them."""
-        return [*self.alternatives, *self.rivals, *self.seeds]
+        return [*self.alternatives, *(rival.scenario for rival in self.rivals), *self.seeds]
+
+    @property
+    def rival_names(self) -> list[str]:
+        """What each rival is called."""
+        return [rival.name for rival in self.rivals]
+
+    def rivals_about(self, part: str | None) -> list[int]:
+        """Return the positions of the rivals of a superlative about a part; None: about the whole strategy."""
+        return [i for i, rival in enumerate(self.rivals) if rival.part == part]
 
 
-def variants_of(scenario: Scenario) -> Variants:
-    """Return the further scenarios that the claims of a scenario need.
+def variants_of(scenario: Scenario, *, thorough: bool = False) -> Variants:
+    """Return the further scenarios that the claims of a scenario need; `thorough`: all changes of parts.
 
     Raises
     ------
@@ -46,18 +75,40 @@ def variants_of(scenario: Scenario) -> Variants:
     """
     spec = scenario.spec
     has_claims = bool(spec.claims)
-    has_superlatives = any(claim.superlative for claim in spec.claims)
+    parts = dict.fromkeys(claim.part for claim in spec.claims if claim.superlative)
     alternatives = [scenario.alternative(i) for i in range(len(spec.alternatives))] if has_claims else []
-    rivals = [suit_rival(scenario, i) for i in range(len(spec.rivals))] if has_superlatives else []
-    variants = Variants(
-        alternatives=alternatives,
-        rivals=[rival for rival, _ in rivals],
-        rival_names=[name for _, name in rivals],
-        seeds=[scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if has_claims else [],
-    )
-    for variant in (*variants.alternatives, *variants.rivals):
+    declared = [suit_rival(scenario, i) for i in range(len(spec.rivals))] if None in parts else []
+    rivals = [Rival(name=name, scenario=varied) for varied, name in declared]
+    for variant in (*alternatives, *(varied for varied, _ in declared)):
         check_values(variant)
-    return variants
+    not_run: dict[str, list[str]] = {}
+    for part in parts:
+        if part is not None:
+            of_part = _rivals_of_part(scenario, part)
+            few = len(of_part) if thorough else FEW[part]
+            rivals += of_part[:few]
+            not_run |= {part: [rival.name for rival in of_part[few:]]} if of_part[few:] else {}
+    seeds = [scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if has_claims else []
+    return Variants(alternatives=alternatives, rivals=rivals, seeds=seeds, not_run=not_run)
+
+
+def _rivals_of_part(scenario: Scenario, part: str) -> list[Rival]:
+    """Return the changes of a part as rivals, without those that make no valid scenario."""
+    found = []
+    for name, changes in changes_of_part(scenario, part).items():
+        suffix = ""
+        try:
+            varied = scenario.variant(changes)
+            if part == "tp":
+                varied, more = _with_suited_microbatches(scenario, varied, changes)
+                number = more.get(_MICROBATCHES)
+                given = scenario.raw["workload"].get("microbatches")
+                suffix = "" if number in (None, given) else f" (microbatches {number})"
+            check_values(varied)
+        except InvalidValueError:
+            continue  # no choice that the strategy has
+        found.append(Rival(name=f"{name}{suffix}", scenario=varied, part=part))
+    return found
 
 
 def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
@@ -84,19 +135,38 @@ def suit_rival(scenario: Scenario, position: int) -> tuple[Scenario, str]:
         if varied.spec.parallel.sp is not None and changes["parallel.convention"] != scenario.spec.parallel.convention:
             changes["parallel.sp"] = None
     varied = varied.variant({**given, **changes}, at=("rivals", position))
-    workload = varied.spec.workload
-    if "workload.microbatches" not in given and isinstance(workload, (ForwardWorkload, TrainingWorkload)):
-        with varied.located_errors():
-            dp = mesh_of(varied, cluster, model_of(varied)).dp
-        if workload.sequences % dp == 0:
-            per_replica = workload.sequences // dp
-            changes["workload.microbatches"] = _largest_divisor(per_replica, at_most=workload.microbatches)
-            varied = varied.variant({**given, **changes}, at=("rivals", position))
+    if _MICROBATCHES not in given:
+        varied, more = _with_suited_microbatches(scenario, varied, {**given, **changes}, position)
+        changes |= more
     shown = {key: value for key, value in given.items() if key != "parallel.strategy"}
     extra = "".join(
         f", {key.rpartition('.')[2]} {value}" for key, value in {**shown, **changes}.items() if value is not None
     )
     return varied, f"{name} ({extra[2:]})" if extra else str(name)
+
+
+def _with_suited_microbatches(
+    scenario: Scenario, varied: Scenario, changes: Mapping[str, object], position: int | None = None
+) -> tuple[Scenario, dict[str, object]]:
+    """Return a scenario with as many microbatches as divide the sequences of its replicas, and the key that is set.
+
+    Parameters
+    ----------
+    scenario, varied
+        The scenario, and what changes make of it.
+    changes, position
+        These changes, and the position of the rival that they are.
+    """
+    workload = varied.spec.workload
+    if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
+        return varied, {}
+    with varied.located_errors():
+        dp = mesh_of(varied, cluster_of(varied), model_of(varied)).dp
+    if workload.sequences % dp:
+        return varied, {}
+    more: dict[str, object] = {_MICROBATCHES: _largest_divisor(workload.sequences // dp, at_most=workload.microbatches)}
+    at = None if position is None else ("rivals", position)
+    return scenario.variant({**changes, **more}, at=at), more
 
 
 def _largest_divisor(number: int, *, at_most: int) -> int:

@@ -1,17 +1,24 @@
 """What the simulations of a scenario make of its claims: the evidence for each claim, and the verdict on it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sim.errors import InvalidValueError, did_you_mean
 from sim.results.catalog import CATALOG, resolve_metric, unit_of
-from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
+from sim.results.claims import Claim, Evidence, Outcome, Verdict, relate
+from sim.results.superlatives import TOO_LARGE, judge
 from sim.run.parallel_runs import Observation
 from sim.run.scenario_run import Simulated, Value
 from sim.scenario.claims_section import ClaimSpec
 from sim.scenario.scenario import Scenario
-from sim.studies.variants import Variants
+from sim.studies.variants import Rival, Variants
+from workloads.routing import ROUTINGS
 
 __all__ = ["format_changes", "judge_claims", "known_metric"]
+
+
+_EXPLAINED_BY: Final = {"tp": "tp_nodes", "all_reduce": "tp_nodes"}
+"""Part of a strategy -> the metric whose explanation says most about it, where that is not the claim's own."""
 
 
 def known_metric(scenario: Scenario, section: str, position: int, metric: str) -> str:
@@ -63,26 +70,25 @@ def judge_claims(
     for spec, metric in zip(scenario.spec.claims, metrics, strict=True):
         bounds = simulated.bounds.of_metric(metric, simulated.batches) if simulated.bounds else (None, None)
         value = simulated.values.get(metric)
+        alternatives = [
+            _alternative_outcome(changes, metric, variant, observation)
+            for changes, variant, observation in zip(
+                scenario.spec.alternatives, variants.alternatives, of_alternatives, strict=True
+            )
+        ]
+        about = variants.rivals_about(spec.part) if spec.superlative else []
         evidence = Evidence(
             value=value,
             seeds=_over_seeds(metric, value, of_seeds),
-            alternatives=[
-                Outcome(
-                    name=format_changes(changes),
-                    changes=changes,
-                    value=observation.values.get(metric),
-                    problem=observation.problem,
-                )
-                for changes, observation in zip(scenario.spec.alternatives, of_alternatives, strict=True)
-            ],
-            rivals=[
-                _rival_outcome(name, metric, observation)
-                for name, observation in zip(variants.rival_names, of_rivals, strict=True)
-            ],
+            alternatives=alternatives,
+            rivals=[_rival_outcome(variants.rivals[i], metric, of_rivals[i], simulated) for i in about],
             bound_compute=bounds[0],
             bound_wires=bounds[1],
-            explanation=simulated.explanations.get(metric),
+            explanation=simulated.explanations.get(_EXPLAINED_BY.get(spec.part or "", metric)),
             fits=simulated.memory.get("fits", True),
+            assumes_claim=_assumes(scenario, metric),
+            step_time_s=_number(simulated.values.get("step_time_s")),
+            not_run=variants.not_run.get(spec.part or "", ()),
         )
         verdicts.append(judge(_claim(spec, metric), evidence))
     return relate(verdicts)
@@ -102,11 +108,44 @@ def format_changes(changes: Mapping[str, object]) -> str:
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _rival_outcome(name: str, metric: str, observation: Observation) -> Outcome:
-    """Return a rival's value; a rival that does not fit into memory has none."""
-    if observation.values.get("fits") is False:
-        return Outcome(name=name, value=None, problem="does not fit into memory")
-    return Outcome(name=name, value=observation.values.get(metric), problem=observation.problem)
+def _alternative_outcome(
+    changes: Mapping[str, object], metric: str, variant: Scenario, observation: Observation
+) -> Outcome:
+    """Return the value under an alternative."""
+    return Outcome(
+        name=format_changes(changes),
+        changes=changes,
+        value=observation.values.get(metric),
+        problem=observation.problem,
+        assumes_claim=_assumes(variant, metric),
+        step_time_s=_number(observation.values.get("step_time_s")),
+    )
+
+
+def _rival_outcome(rival: Rival, metric: str, observation: Observation, simulated: Simulated) -> Outcome:
+    """Return a rival's value; one that does not fit into memory has none, and no change that costs memory."""
+    values, problem = observation.values, observation.problem
+    if values.get("fits") is False:
+        problem = TOO_LARGE
+    elif rival.part == "pipeline" and values.get("total", 0) > simulated.values.get("total", 0):
+        problem = "needs more memory"
+    return Outcome(
+        name=rival.name,
+        value=None if problem else values.get(metric),
+        problem=problem,
+        step_time_s=_number(values.get("step_time_s")),
+    )
+
+
+def _assumes(scenario: Scenario, metric: str) -> bool:
+    """Tell whether a scenario assumes what a metric says: balanced routing is balanced by decree."""
+    spec = scenario.spec
+    has_experts = spec.workload.kind in ("forward", "training")
+    return metric == "imbalance_max_over_mean" and has_experts and ROUTINGS[spec.routing.kind].is_balanced
+
+
+def _number(value: Value | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _over_seeds(metric: str, value: Value | None, of_seeds: Sequence[Observation]) -> list[float]:
@@ -123,6 +162,7 @@ def _claim(spec: ClaimSpec, metric: str) -> Claim:
         id=spec.id,
         says=spec.says,
         source=spec.source,
+        paraphrase=spec.paraphrase,
         note=spec.note,
         metric=metric,
         unit=unit_of(metric),
@@ -135,4 +175,6 @@ def _claim(spec: ClaimSpec, metric: str) -> Claim:
         else {"op": expect.op, "value": expect.value, "unit": expect.unit, "tolerance": expect.tolerance},
         superlative=spec.superlative,
         supports=spec.supports,
+        part=spec.part,
+        because_of=spec.because_of,
     )

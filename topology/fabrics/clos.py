@@ -30,11 +30,13 @@ References
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from topology.fabric import FabricSpec, refuse, require_oversubscription
 from topology.links import LinkKind, add_both_ways
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["FatTree", "OneSwitch", "RailOnly", "RailOptimised"]
 

@@ -20,11 +20,13 @@ Kim et al., "Technology-driven, highly-scalable dragonfly topology", 2008, secti
 """
 
 from dataclasses import dataclass, replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from topology.fabric import FabricSpec, refuse, require_oversubscription
 from topology.links import add_both_ways
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Dragonfly"]
 

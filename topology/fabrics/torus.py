@@ -16,11 +16,13 @@ Dimension-ordered routing, which some machines have, loads cables less evenly: e
 from dataclasses import dataclass
 from itertools import product
 from math import isqrt, prod
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from topology.fabric import FabricSpec, refuse
 from topology.links import add_both_ways
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Torus"]
 

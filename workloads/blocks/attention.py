@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 from workloads.blocks.core import CoreTensors, MixerKernels
 from workloads.blocks.recompute import Recompute
 from workloads.formats import BF16, Formats
+from workloads.fusions import ALL_FUSED, Fusions
 from workloads.kernels import Attention, Gemm, Kernel, Memory
 
 __all__ = ["GroupedQueryAttention", "mean_attended", "unfused_kernels"]
@@ -125,6 +126,8 @@ class GroupedQueryAttention:
     """Whether a kernel of its own rotates queries and keys, and keeps both them and the QKV projection."""
     has_rotary: bool = False
     """Whether queries and keys are rotated at all."""
+    fusions: Fusions = ALL_FUSED
+    """What software fuses."""
     formats: Formats = BF16
     """Types of operands."""
 
@@ -202,7 +205,7 @@ class GroupedQueryAttention:
             add = self._elementwise("bias_add", tokens, width, num_tensors=2)
             before.append(replace(add, backward_bytes=float(tokens * width * self.dtype_bytes)))
         if self.has_rotary:
-            before.append(self._elementwise("rotary", tokens, q_width + kv_width, num_tensors=2))
+            before.append(self._rotation(tokens, q_width + kv_width))
         core = self.core(tokens, sequence_length, tp=tp)
         after = linear(kind="attention", m=tokens, n=self.hidden, k=q_width)
         if self.has_gate:
@@ -235,6 +238,12 @@ class GroupedQueryAttention:
         if heads % cp:
             return "heads", heads
         return ("KV heads", kv_heads) if kv_heads % cp else None
+
+    def _rotation(self, tokens: int, width: int) -> Memory:
+        """Return the rotary embedding of queries and keys, one kernel or several as one."""
+        fused = self._elementwise("rotary", tokens, width, num_tensors=2)
+        moved = self.fusions.moved_bytes("rotary", float(tokens * width), dtype_bytes=self.dtype_bytes)
+        return fused if moved is None else replace(fused, num_bytes=moved[0], backward_bytes=moved[1])
 
     def _elementwise(self, operation: str, tokens: int, width: int, *, num_tensors: int) -> Memory:
         """Return a kernel that reads and writes `num_tensors` tensors of [tokens, width]."""

@@ -17,8 +17,8 @@ its experts, and their sum is projected up after it came back. Router and shared
 
 Assumptions
 -----------
-No biases. Elementwise kernels read and write each tensor once. Both projections of latent experts are whole on every TP
-rank, and both are computed where the router is.
+Biases and limits of experts cost what `workloads.fusions` says. Elementwise kernels read and write each tensor once.
+Both projections of latent experts are whole on every TP rank, and both are computed where the router is.
 
 References
 ----------
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from workloads.blocks.recompute import Recompute
 from workloads.formats import BF16, Formats
+from workloads.fusions import ALL_FUSED, Fusions
 from workloads.kernels import MEMORY_OPERATIONS, Gemm, Kernel, Memory
 
 __all__ = ["DenseFfn", "Ffn", "MoeFfn"]
@@ -59,6 +60,8 @@ class DenseFfn:
     """Whether both products have biases: added with the activation, and with the residual stream."""
     formats: Formats = BF16
     """Types of operands."""
+    fusions: Fusions = ALL_FUSED
+    """What software fuses."""
 
     @property
     def num_gates(self) -> int:
@@ -284,8 +287,9 @@ class MoeFfn:
                 k=expert.hidden,
                 follows_dispatch=True,
             ),
-            self.expert_activation(copies),
+            *self.expert_activation(copies),
             *grouped(kind="expert", tokens=tokens, n=expert.hidden, k=expert.width),
+            *self._unfused("expert_bias", copies, expert.hidden),
         ]
         if arrival == "experts" or (arrival == "chunks" and tokens.shape[-1] == 1):
             return kernels
@@ -312,11 +316,14 @@ class MoeFfn:
         """
         return self if etp == 1 else replace(self, expert=replace(self.expert, width=self.expert.width // etp))
 
-    def expert_activation(self, copies: float | NDArray[np.float64]) -> Memory:
+    def expert_activation(self, copies: float | NDArray[np.float64]) -> list[Memory]:
         """Return the activation of copies of tokens in the experts, of every rank alike or of each, of shape [R]."""
         expert = self.expert
         num_bytes = copies * float(expert.inner_width * expert.dtype_bytes)
-        return Memory(kind="expert", operation=expert.activation, rows=copies, width=expert.width, num_bytes=num_bytes)
+        return [
+            *self._unfused("expert_clamp", copies, expert.num_gates * expert.width),
+            Memory(kind="expert", operation=expert.activation, rows=copies, width=expert.width, num_bytes=num_bytes),
+        ]
 
     # ---- memory of a token on a rank -----------------------------------------------------------------------------
 
@@ -375,6 +382,23 @@ class MoeFfn:
         return self.hidden / sequence_shards + inside + shared + self._latent_elements / tp
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _unfused(self, op: str, copies: float | NDArray[np.float64], width: int) -> list[Memory]:
+        """Return what an op of `UNFUSED_OPS` moves in rows of `width` where it is a kernel of its own."""
+        moved = self.expert.fusions.moved_bytes(op, float(width), dtype_bytes=self.expert.dtype_bytes)
+        if moved is None:
+            return []
+        num_bytes, backward_bytes = copies * moved[0], copies * moved[1]
+        return [
+            Memory(
+                kind="expert",
+                operation="bias_add" if op == "expert_bias" else "clamp",
+                rows=copies,
+                width=width,
+                num_bytes=num_bytes,
+                backward_bytes=backward_bytes,
+            )
+        ]
 
     @property
     def _latent_elements(self) -> int:

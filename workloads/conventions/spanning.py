@@ -59,7 +59,6 @@ class Spanning(SpreadExperts):
         return strategy.tp * strategy.cp
 
     _dp_rule = "DP = EP / (TP x PP)"
-    _why_no_sp = "tokens are owned by rank t mod TP and replicated between blocks: set sp: false"
 
     def _ranks_per_replica(self, s: Strategy) -> int:
         return s.tp * s.pp

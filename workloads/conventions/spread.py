@@ -42,8 +42,8 @@ class SpreadExperts(Convention):
 
     _slices_experts: ClassVar[bool] = False
     """Whether ETP ranks may hold slices of the same experts."""
-    _why_no_sp: ClassVar[str]
-    """Why SP has to be off."""
+    _why_no_sp: ClassVar[str | None] = None
+    """Why SP has to be off; None: it may be on."""
 
     @abstractmethod
     def _why_other_ep(self, s: Strategy, dp: int) -> str:

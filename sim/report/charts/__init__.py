@@ -7,5 +7,7 @@ Contents
 - `sim.report.charts.schedules`: several schedules on the same work.
 - `sim.report.charts.stress`: a stress test.
 - `sim.report.charts.validation`: modelled against published figures.
+- `sim.report.charts.why`: the critical path as a waterfall, and what would be gained.
+- `sim.report.charts.compare`: where the time of several runs goes.
 - `sim.report.charts.ranking`: the measured against the modelled order of strategies.
 """

@@ -14,7 +14,7 @@ from sim.report.console.tables import cell, heading, indented, new_table
 from sim.results.catalog import CATALOG, unit_of
 from sim.results.quantities import format_quantity, format_ranges
 
-__all__ = ["expectation", "print_claims"]
+__all__ = ["claim_value", "claim_words", "expectation", "print_claims"]
 
 _VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "holds": ("✓", "green", "hold"),
@@ -43,11 +43,28 @@ def print_claims(claims: Sequence[Claim], console: Console, assumptions: Mapping
     """
     if not claims:
         return
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in _VERDICTS}
-    heading(console, "claims", ", ".join(f"{n} {_VERDICTS[verdict][2]}" for verdict, n in counts.items() if n))
+    facts = [claim for claim in claims if not claim.get("because_of")]
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in facts) for verdict in _VERDICTS}
+    counted = ", ".join(f"{n} {_VERDICTS[verdict][2]}" for verdict, n in counts.items() if n)
+    heading(console, "claims", f"{len(facts)} facts: {counted}" if len(facts) < len(claims) else counted)
     indented(console, _summary(claims, console))
     heading(console, "why")
     indented(console, _reasons(claims, assumptions or {}))
+
+
+def claim_value(claim: Claim) -> str:
+    """Return the value that was found for a claim, with its interval."""
+    value, interval = _value(claim.get("value"), claim), claim.get("interval")
+    if not interval or ("share_met" in claim and interval[0] == interval[1]):
+        return value
+    low, high = (_value(end, claim) for end in interval)
+    over = "seeds and constants" if "share_met" in claim else "seeds"
+    return f"{value} ({low} to {high} over {over})"
+
+
+def claim_words(claim: Claim) -> str:
+    """Return the document's words: in quotation marks where they are a quote."""
+    return str(claim["says"]) if claim.get("paraphrase") else f"“{claim['says']}”"
 
 
 def expectation(expect: Mapping[str, Any]) -> str:
@@ -86,7 +103,7 @@ def _summary(claims: Sequence[Claim], console: Console) -> Table:
             cell(f"{symbol} {claim['verdict'].replace('_', ' ')}", f"bold {colour}".strip()),
             cell(relevance, _RELEVANCE_STYLES.get(relevance, "dim")),
             cell(claim["id"], "bold"),
-            cell(_simulated(claim)),
+            cell(claim_value(claim)),
             cell(expectation(claim.get("expect") or {})),
         )
     return table
@@ -102,12 +119,17 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
         source = f", {claim['source']}" if claim.get("source") else ""
         lines = [
             Text.assemble(
-                cell(claim["id"], "bold"), cell(f"  “{claim['says']}”"), cell(source, "dim"), cell(_note(claim), "dim")
+                cell(claim["id"], "bold"),
+                cell(f"  {claim_words(claim)}"),
+                cell(source, "dim"),
+                cell(_note(claim), "dim"),
             ),
             cell(claim.get("reason") or ""),
         ]
         if claim.get("relevance_reason"):
             lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
+        if claim.get("because_of"):
+            lines.append(cell(f"the same fact as {claim['because_of']}", "dim"))
         numbers = [assumptions[key] for key in claim.get("assumptions") or () if key in assumptions]
         if numbers:
             which = (
@@ -120,12 +142,3 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
 
 def _note(claim: Claim) -> str:
     return f" ({claim['note']})" if claim.get("note") else ""
-
-
-def _simulated(claim: Claim) -> str:
-    value, interval = _value(claim.get("value"), claim), claim.get("interval")
-    if not interval or ("share_met" in claim and interval[0] == interval[1]):
-        return value
-    low, high = (_value(end, claim) for end in interval)
-    over = "seeds and constants" if "share_met" in claim else "seeds"
-    return f"{value} ({low} to {high} over {over})"

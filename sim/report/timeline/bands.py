@@ -1,11 +1,12 @@
 """The bands of a timeline: where each stage and each strip lies in pixels, and how a band is drawn.
 
-A stage is a band of 90 pixels with a strip for each stream that the trace has. The first strip, of the passes, takes
-the height that the other strips leave.
+A stage is a band of 90 pixels. Where kernels are wide enough, it has a strip for each stream that the trace has; else
+one strip of how each moment is spent (`sim.report.timeline.spent`). The first strip, of the passes, takes the height
+that the other strips leave.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,8 +15,19 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import Trace
 from sim.report.canvas import Sheet, text_width_px
-from sim.report.palette import FOREIGN, IDLE, INK, OPEN, STALLED, SUBTLE, kind_colours, pass_colours
+from sim.report.palette import (
+    CATEGORY_COLOURS,
+    FOREIGN,
+    IDLE,
+    INK,
+    OPEN,
+    STALLED,
+    SUBTLE,
+    kind_colours,
+    pass_colours,
+)
 from sim.report.timeline.bars import Bars, select_bars, stalls_in
+from sim.report.timeline.spent import STACKED, spent_in
 
 __all__ = ["AXIS_PX", "BAND_PX", "STRIPS", "Bands", "Layout", "Strip", "lay_strips", "notes_width_px"]
 
@@ -26,13 +38,14 @@ GAP_PX: Final = 8
 
 STRIPS: Final[Mapping[str, tuple[str, int]]] = {
     "pass": ("passes", 0),
-    "compute": ("kernels", 11),
-    "comm": ("waits for", 11),
+    "spent": ("time spent", 48),
+    "compute": ("compute", 11),
+    "comm": ("waiting for", 11),
     "p2p": ("sends", 8),
-    "foreign": ("for others", 16),
+    "foreign": ("foreign", 16),
     "async": ("on streams", 11),
 }
-"""Stream -> the name of its strip and its height where it is not the first."""
+"""Stream, or `spent` -> the name of its strip and its height where it is not the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,24 +138,37 @@ class Bands:
     def __init__(self, trace: Trace, layout: Layout, *, lane: int, group: str) -> None:
         self._trace, self._layout, self._group = trace, layout, group
         stages = range(layout.first_stage, layout.first_stage + layout.num_stages)
-        only = stages[0] if layout.num_stages == 1 else None
+        streams = [stream for stream in layout.strips if stream != "spent"]
         self.bars = {
-            stream: select_bars(trace, stream, layout.window_ns, lane=lane, stage=only) for stream in layout.strips
+            stream: _of_stages(select_bars(trace, stream, layout.window_ns, lane=lane), stages) for stream in streams
         }
+        self._spent = (
+            spent_in(trace, layout.window_ns, stages, lane=lane, width_px=layout.right_px - layout.left_px)
+            if "spent" in layout.strips
+            else None
+        )
         computes = "compute" in layout.strips
         self._stalls = stalls_in(trace, layout.window_ns, stages if computes else [], lane=lane) if computes else None
         self._stages = np.array(stages)
 
     @property
     def kinds(self) -> dict[str, Collection[str]]:
-        """Kinds of the bars of each stream."""
-        return {stream: frozenset(self._trace["kind"][bars.row].tolist()) for stream, bars in self.bars.items()}
+        """Kinds of the bars of each stream; categories of the strip `spent`."""
+        kinds: dict[str, Collection[str]] = {
+            stream: frozenset(self._trace["kind"][bars.row].tolist()) for stream, bars in self.bars.items()
+        }
+        return kinds if self._spent is None else kinds | {"spent": self._spent.categories}
 
     @property
     def styles(self) -> set[str]:
-        """Which of foreign, stalled and idle are shown."""
+        """Which of foreign, stalled and idle are shown beside the kinds."""
         foreign = {"foreign"} if "foreign" in self.bars and len(self.bars["foreign"]) else set()
         return {"idle"} | foreign | ({"stalled"} if self._stalls is not None and self._stalls[0].size else set())
+
+    @property
+    def layout(self) -> Layout:
+        """Where the bands lie."""
+        return self._layout
 
     def move(self, layout: Layout) -> None:
         """Use another layout of the same window and strips."""
@@ -162,8 +188,17 @@ class Bands:
             sheet.bars(x_px, y_px, OPEN, gid=f"{self._group}-stalled", hatch="//////", hatch_colour=STALLED)
         for stream, bars in self.bars.items():
             self._draw_stream(sheet, stream, bars)
+        if self._spent is not None:
+            self._draw_spent(sheet)
         if "pass" in self.bars:
             self._draw_numbers(sheet)
+
+    def middle_px(self, stream: str, row: int) -> tuple[float, float, float]:
+        """Return the left and right edge and the middle height of the bar of a row, which must be shown."""
+        bars = self.bars[stream]
+        at = np.flatnonzero(bars.row == row)
+        (left, right), (top, bottom) = self._x_px(bars)[at[0]].tolist(), self._y_px(stream)[at[0]].tolist()
+        return left, right, (top + bottom) / 2
 
     # ---- private -------------------------------------------------------------------------------------------------
 
@@ -212,6 +247,25 @@ class Bands:
             colours = kind_colours(self._trace.ints("kind")[bars.row])
         sheet.bars(x_px, self._y_px(stream), colours, gid=f"{self._group}:{stream}", edge_px=edge_px)
 
+    def _draw_spent(self, sheet: Sheet) -> None:
+        """Draw the stacked strip, a group of bars for each category."""
+        spent, layout = self._spent, self._layout
+        if spent is None:
+            return
+        x_px = layout.x_px(spent.start_ns, spent.end_ns)
+        y_px = layout.y_px("spent", spent.stage, spent.top, spent.height)
+        for category in spent.categories:
+            mine = spent.category == STACKED.index(category)
+            is_stalled = category == "stalled"
+            sheet.bars(
+                x_px[mine],
+                y_px[mine],
+                CATEGORY_COLOURS[category],
+                gid=f"{self._group}-spent:{category}",
+                hatch="//////" if is_stalled else None,
+                hatch_colour=STALLED,
+            )
+
     def _draw_numbers(self, sheet: Sheet) -> None:
         """Write microbatch (and chunk, where there are several) into passes that are wide enough."""
         passes, trace = self.bars["pass"], self._trace
@@ -220,11 +274,19 @@ class Bands:
         chunked = int(trace.ints("chunk").max(initial=0)) > 0
         for i in range(len(passes)):
             text = f"{microbatches[i]}.{chunks[i]}" if chunked else str(microbatches[i])
-            text, colour = (text, INK) if kinds[i] != "O" else ("O", "white")
+            colour = INK if kinds[i] != "O" else "white"
             (left, right), (top, bottom) = x_px[i].tolist(), y_px[i].tolist()
-            if text_width_px(text, _NUMBER_PT) + 4 <= right - left and bottom - top >= 11:
+            texts = {"O": ["O"], "W": [f"W{text}", "W"]}.get(str(kinds[i]), [text])
+            fitting = [each for each in texts if text_width_px(each, _NUMBER_PT) + 4 <= right - left]
+            if fitting and bottom - top >= 11:
                 middle = (left + right) / 2, (top + bottom) / 2
-                sheet.text(*middle, text, size_pt=_NUMBER_PT, colour=colour, align="center")
+                sheet.text(*middle, fitting[0], size_pt=_NUMBER_PT, colour=colour, align="center")
+
+
+def _of_stages(bars: Bars, stages: Collection[int]) -> Bars:
+    """Return the bars of some stages."""
+    here = np.isin(bars.stage, list(stages))
+    return replace(bars, **{name: getattr(bars, name)[here] for name in Bars.__dataclass_fields__})
 
 
 def notes_width_px(notes: Sequence[Sequence[str]]) -> int:

@@ -7,12 +7,11 @@ Model
 Spans of a stream may overlap. In the order of their starts (the longest first) each span takes the first slot whose
 last span has ended. The number of slots is the largest number of spans that are open at one time, the least possible.
 
-A lane is stalled while a pass is open and the lane neither computes nor communicates:
+A lane is stalled while a pass is open and the lane neither computes nor communicates, as in `sim.results.stages`:
 
-    stalled = union of open passes - union of own kernels and own transfers
+    stalled = union of open passes - union of own kernels, own transfers and foreign work
 
-`sim.results.stages` counts stalls in the same way, but subtracts the time of foreign work, which a picture shows in a
-strip of its own.
+Where only some ranks of a lane compute for others, `sim.results.stages` counts the others' share of the gap as stalled.
 
 References
 ----------
@@ -226,7 +225,7 @@ def stalls_ns(trace: Trace, stage: int, lane: int) -> tuple[IntArray, IntArray]:
     """Return starts and ends of the stalls of a lane, in time order. Shapes [K], [K], ns."""
     start, end = trace.ints("start_ns"), trace.ints("end_ns")
     passes = trace.rows("pass", stage=stage, lane=lane)
-    work = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm")])
+    work = np.concatenate([trace.rows(stream, stage=stage, lane=lane) for stream in ("compute", "comm", "foreign")])
     exposed = exposed_pieces(trace, stage, lane)
     work_from = np.concatenate([start[work], exposed.start_ns])
     work_to = np.concatenate([end[work], exposed.end_ns])

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS
 from sim.report.canvas import Sheet, text_width_px
-from sim.report.palette import FOREIGN, IDLE, INK, KIND_COLOURS, MICROBATCH_HUES, OPEN, STALLED, SUBTLE, pass_colours
+from sim.report.palette import CATEGORY_COLOURS, INK, KIND_COLOURS, MICROBATCH_HUES, STALLED, SUBTLE, pass_colours
+from sim.report.timeline.spent import WAITING
+from sim.results.accounts import COMPUTE_CATEGORIES
 
 __all__ = ["ROW_PX", "Entry", "draw_legend", "flow", "legend_entries"]
 
@@ -26,15 +28,15 @@ _LABELS: Final[Mapping[str, str]] = {
     "F": "F forward",
     "B": "B backward",
     "W": "W weight gradient",
-    "O": "O after the last pass",
-    "dense_ffn": "dense FFN",
-    "other_compute": "other",
+    "O": "O gradients and optimizer",
 }
+_STALLED: Final = "stalled: waits for the host, a hot rank or anything else"
 _STYLED: Final[Sequence[tuple[str, str]]] = (
-    ("foreign", "expert work for other stages, a line per GPU"),
-    ("stalled", "stalled: neither kernels nor transfers"),
+    ("foreign", "foreign: computes experts for other stages, a line per GPU"),
+    ("stalled", _STALLED),
     ("idle", "idle: no pass open"),
 )
+_FOREIGN: Final = "foreign: computes experts for other stages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +62,29 @@ class Entry:
 def legend_entries(kinds: Mapping[str, Collection[str]], styles: Collection[str]) -> list[Entry]:
     """Return the entries for the kinds that each stream shows, and for `styles` out of foreign, stalled, idle."""
     entries = _pass_entries(kinds.get("pass", ()))
-    headings = (("compute", "kernels"), ("comm", "waits for"), ("p2p", "sends, nobody waits"), ("async", "on streams"))
-    for stream, heading in headings:
-        shown = [kind for kind in KINDS if kind in kinds.get(stream, ())]
+    spent = [category for category in kinds.get("spent", ()) if category != "idle"]
+    for heading, categories in (("compute", COMPUTE_CATEGORIES), ("", ("foreign",)), ("waiting", WAITING)):
+        shown = [_patch(category, _label(category)) for category in categories if category in spent]
+        if shown and heading == "waiting":
+            shown[-1] = _patch("stalled", _STALLED) if "stalled" in spent else shown[-1]
         if shown:
+            entries += [Entry(label=heading), *shown] if heading else [_patch("foreign", _FOREIGN)]
+    headings = (
+        ("compute", "compute"),
+        ("comm", "waiting for"),
+        ("p2p", "sends, nobody waits"),
+        ("async", "on streams"),
+    )
+    for stream, heading in headings:
+        found = [kind for kind in KINDS if kind in kinds.get(stream, ())]
+        if found:
             entries.append(Entry(label=heading))
-            entries += [Entry(label=_label(kind), patches=(KIND_COLOURS[kind],)) for kind in shown]
-    fill = {"foreign": FOREIGN, "stalled": OPEN, "idle": IDLE}
-    fills = [(style, label) for style, label in _STYLED if style in styles]
-    return entries + [Entry(label=label, patches=(fill[style],), hatch=style == "stalled") for style, label in fills]
+            entries += [Entry(label=_label(kind), patches=(KIND_COLOURS[kind],)) for kind in found]
+    return entries + [_patch(style, label) for style, label in _STYLED if style in styles and style not in spent]
+
+
+def _patch(category: str, label: str) -> Entry:
+    return Entry(label=label, patches=(CATEGORY_COLOURS[category],), hatch=category == "stalled")
 
 
 def flow(widths: Sequence[float], headings: Sequence[bool], width_px: float) -> list[tuple[float, int]]:

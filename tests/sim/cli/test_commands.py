@@ -27,11 +27,15 @@ SMALL = [
 
 
 def test_run_prints_verdicts_metrics_and_times(moesim: Callable[..., Said]) -> None:
-    """The tables of the main job name the strategy, the verdicts and both accounts."""
+    """By default a screen that begins with the conclusion; with --verbose every verdict, metric and account."""
     said = moesim("run", "ep16_tp16_pp4", *SMALL)
     assert said.code == 0
-    for word in ("refuted", "throughput", "latency", "attention", "bubble"):
+    for word in ("\n\nRefuted: ", "REFUTED", "“26M tokens/second” (section 6)", "WHERE THE TIME WENT"):
         assert word in said.out
+    assert "METRICS" not in said.out
+    whole = moesim("run", "ep16_tp16_pp4", *SMALL, "--verbose").out
+    for word in ("\n\nRefuted: ", "✗ refuted", "throughput", "latency", "attention", "bubble_fraction"):
+        assert word in whole
 
 
 def test_json_is_one_object_with_the_contracts_keys(moesim: Callable[..., Said]) -> None:
@@ -71,7 +75,8 @@ def test_out_writes_its_files_and_nothing_is_written_without_it(
     said = moesim("run", "ep16_tp16_pp4", *SMALL, "--out", "new/out")
     names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
     pictures = ["links.png", "memory.png", "pairs.png", "timeline.png"]
-    assert names == sorted([*pictures, "pairs.npz", "result.json", "trace.json", "trace.npz"])
+    data = ["details.npz", "pairs.npz", "report.html", "result.json", "trace.json", "trace.npz"]
+    assert names == sorted([*pictures, *data])
     assert all(name in said.out for name in names)
     with np.load(tmp_path / "new" / "out" / "trace.npz") as columns:
         assert tuple(columns.files) == COLUMNS

@@ -2,13 +2,15 @@
 
 from functools import partial
 
+import networkx as nx
+import numpy as np
 import pytest
 from handmade import HandPlan, exchange, kernel, make_transfer
 from works import make_work
 
 import sim.engine.simulation
 from sim.engine.clock import Clock
-from sim.engine.deadlock import Wait, describe_deadlock
+from sim.engine.deadlock import Wait, describe_deadlock, find_cycle
 from sim.engine.simulation import run_plan
 from sim.errors import SimulationError
 from sim.plan.ops import Input, RendezvousKey
@@ -123,3 +125,18 @@ def test_lanes_are_named_where_a_stage_has_several():
         Wait(lane=(1, 0), during="F0", what="F0 of stage 0", needs=((0, 0),)),
     ]
     assert "stage 0 lane 1 -> stage 1 lane 1 -> stage 0 lane 1" in describe_deadlock(waits, 0)
+
+
+def test_a_cycle_is_the_one_that_networkx_finds():
+    """The search in depth takes the same ways, on random graphs; some have no cycle."""
+    rng, num_cycles = np.random.default_rng(5), 0
+    for _ in range(300):
+        edges = [((int(a), 0), (int(b), 0)) for a, b in rng.integers(0, 8, (int(rng.integers(1, 12)), 2))]
+        graph = nx.DiGraph(edges)
+        try:
+            expected = [a for a, _ in nx.find_cycle(graph)]
+        except nx.NetworkXNoCycle:
+            expected = []
+        num_cycles += bool(expected)
+        assert find_cycle({lane: list(graph.successors(lane)) for lane in graph}) == expected
+    assert 50 < num_cycles < 250

@@ -1,13 +1,18 @@
 """What links carried: bytes, time and load, also where transfers that do not meet use one link."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from handmade import make_transfer, run_network
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_links import plain_use
 from properties import PATIENT
 
-from sim.engine.network.linkuse import _raise_ranges
+from sim.engine.network import link_account
+from sim.engine.network.link_account import _raise_ranges
+from sim.engine.network.linkuse import LinkLog
 
 CAPACITY = [1.0, 1.0, 4.0]
 """Two narrow links and a wide one behind both, which never is full."""
@@ -61,18 +66,55 @@ def test_gaps_in_which_nothing_flows_are_not_busy():
 
 
 @PATIENT
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40), st.floats(0, 1), st.floats(0, 1)), max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40), st.floats(0, 1)), max_size=30))
 def test_ranges_are_raised_as_one_by_one(ranges):
     """What is done in blocks of powers of two is what slices do."""
-    first = np.array([low for low, *_ in ranges], dtype=np.intp)
-    last = first + np.array([length for _, length, *_ in ranges], dtype=np.intp)
-    values = np.array([of for _, _, *of in ranges], dtype=float).reshape(-1, 2)
-    wanted, rows = np.zeros((80, 2)), np.zeros((80, 2))
+    low, num, values = (np.array(of) for of in zip(*ranges, (0, 1, 0.0), strict=True))
+    first, last = low, low + num
+    wanted, rows = np.zeros(80), np.zeros(80)
     for low, high, value in zip(first, last, values, strict=True):
         wanted[low:high] = np.maximum(wanted[low:high], value)
-    if ranges:
-        _raise_ranges(rows, first, last, values)
+    _raise_ranges(rows, first, last, values)
     assert (rows == wanted).all()
+
+
+LOADS = ({0: 40}, {1: 20, 2: 10}, {1: 30, 2: 5}, {0: 10, 3: 10, 4: 10}, {2: 1, 3: 7, 4: 7})
+"""Transfers on five links; the last two carry the same in all of them, and the first never shares an interval."""
+
+
+@PATIENT
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60), st.integers(1, 30), st.lists(st.integers(0, 4), min_size=1, max_size=3)),
+        min_size=1,
+        max_size=14,
+    ),
+    st.sampled_from([1, 3, 1 << 20]),
+)
+def test_the_account_is_that_of_every_link_at_every_time(noted, piece):
+    """Intervals that overlap in any way, of transfers that come again and of others, in pieces of any size."""
+    capacity, kinds = np.array([2.0, 1.0, 1.0, 3.0, 3.0]) * 1e9, ["a", "a", "b", "c", "c"]
+    transfers = [make_transfer(load, capacity / 1e9) for load in LOADS]
+    log = LinkLog(capacity, list("vwxyz"), kinds, np.array([True, True, True, True, False]))
+    plain = []
+    for start, length, members in noted:
+        flowing = [transfers[member] for member in dict.fromkeys(members)]
+        rates = [1e9 / (3 + number) for number in range(len(flowing))]
+        log.add(start, start + length, flowing, rates)
+        plain.append((start, start + length, flowing, rates))
+    for transfer in transfers:
+        log.end(transfer)
+    with patch.object(link_account, "_PIECE", piece):
+        use = log.summary()
+    wanted = plain_use(plain, capacity)
+    assert use.time_ns.tolist() == wanted.time_ns
+    assert (use.busy_s * 1e9).round().tolist() == wanted.busy_ns.tolist()
+    of_kind = np.stack([wanted.utilisation[:, which].max(axis=1) for which in ([0, 1], [2], [3, 4])], axis=1)
+    np.testing.assert_allclose(use.utilisation, of_kind, atol=1e-12)
+    mean = (wanted.utilisation[:-1] * np.diff(wanted.time_ns)[:, None]).sum(axis=0) / wanted.time_ns[-1]
+    course = (use.hot_utilisation * np.diff(use.hot_edges_ns)[:, None]).sum(axis=0) / wanted.time_ns[-1]
+    if of_kind.max() <= 1.0:  # the course is cut at a full link
+        np.testing.assert_allclose(course, mean[use.hottest], atol=1e-9)
 
 
 def test_a_link_is_the_bottleneck_while_it_is_full():
@@ -100,11 +142,11 @@ def test_each_of_several_links_is_the_bottleneck_of_its_own_transfers():
 
 
 def test_the_course_of_the_hottest_link_is_its_mean_load_in_each_bin():
-    """The wide link of the first test: a quarter, half from 50 to 100 ns, then a quarter. It is the least hot."""
+    """The wide link of the first test: a quarter, half from 50 to 100 ns, then a quarter. The narrow ones are alike."""
     use = two_over_a_wide_link(can_saturate=CAN_FILL)[0].link_use()
-    assert use.hottest.tolist() == [1, 0, 2]
+    assert use.hottest.tolist() == [1, 2]
     assert use.hot_edges_ns[[0, -1]].tolist() == [0, 200]
-    wide = use.hot_utilisation[:, 2]
+    wide = use.hot_utilisation[:, 1]
     edges = use.hot_edges_ns[:-1]
     for low, high, load in ((0, 50, 0.25), (50, 100, 0.5), (100, 200, 0.25)):
         assert wide[(edges >= low) & (edges < high)] == pytest.approx(load)

@@ -3,7 +3,9 @@
 import pytest
 
 from sim.results.catalog import CATALOG, resolve_metric
-from sim.results.claims import Claim, Evidence, Outcome, Verdict, judge, relate
+from sim.results.claims import Claim, Evidence, Outcome, Verdict, relate
+from sim.results.facts import facts_of
+from sim.results.superlatives import judge
 
 FAST = Claim(
     id="fast",
@@ -30,11 +32,11 @@ def under(*values: float | None) -> list[Outcome]:
         (0.04, [0.03, 0.02], "holds", "holds under all 2 alternatives"),
         (0.2, [0.3, 0.1], "refuted", "refuted under all 2 alternatives"),
         (0.2, [], "refuted", "(4 times)"),
-        (0.2, [0.04, 0.3, 0.3], "depends", "holds under 1 of 3 alternatives: {model.top_k: 0} 40 ms"),
-        (0.04, [0.04, 0.04, 0.3], "depends", "refuted under 1 of 3 alternatives: {model.top_k: 2} 300 ms"),
+        (0.2, [0.04, 0.3, 0.3], "depends", "holds under 1 of 3 alternatives: 40 ms under {model.top_k: 0}"),
+        (0.04, [0.04, 0.04, 0.3], "depends", "refuted under 1 of 3 alternatives: 300 ms under {model.top_k: 2}"),
         (0.04, [0.3, 0.3], "depends", "holds only as declared"),
         (0.2, [0.04], "depends", "refuted as declared, holds under all 1 alternatives"),
-        (0.04, [None, 0.03], "holds", "(1 could not be run)"),
+        (0.04, [None, 0.03], "holds", "holds under all 1 alternatives"),
         (0.04, [None], "holds", "none of 1 alternatives could be run"),
         (None, [], "not_judged", "latency_s has no value here"),
     ],
@@ -64,7 +66,7 @@ def test_a_superlative_without_rivals_says_so() -> None:
 
 def test_seeds_give_the_span_of_the_metric() -> None:
     """The least and the largest value, and how many."""
-    assert "190 ms to 220 ms over 3 seeds" in judge(FAST, Evidence(value=0.2, seeds=[0.2, 0.19, 0.22])).reason
+    assert "190 to 220 ms over 3 seeds" in judge(FAST, Evidence(value=0.2, seeds=[0.2, 0.19, 0.22])).reason
 
 
 def test_one_better_rival_refutes_a_superlative_and_is_named() -> None:
@@ -72,8 +74,8 @@ def test_one_better_rival_refutes_a_superlative_and_is_named() -> None:
     rivals = [Outcome(name="A", value=0.5), Outcome(name="B", value=0.2), Outcome(name="C", value=2.0)]
     judged = judge(LEAST, Evidence(value=1.0, rivals=rivals))
     assert (judged.verdict, judged.rival) == ("refuted", rivals[1])
-    assert "200 ms with B" in judged.reason
-    assert "2 of 3 rivals have less" in judged.reason
+    assert "with B the whole step takes 200 ms, not 1 s" in judged.reason
+    assert "2 of 3 rivals are better" in judged.reason
 
 
 def test_a_superlative_without_a_better_rival_is_not_judged_and_the_gap_to_the_bounds_is_stated() -> None:
@@ -84,6 +86,76 @@ def test_a_superlative_without_a_better_rival_is_not_judged_and_the_gap_to_the_b
     most = Claim(id="m", says="most", source="1", metric="tokens_per_s", unit="tokens/s", superlative="most")
     assert judge(most, Evidence(value=1.0, rivals=[Outcome(name="A", value=2.0)])).verdict == "refuted"
     assert judge(most, Evidence(value=1.0, rivals=[Outcome(name="A", value=None)])).verdict == "not_judged"
+
+
+BALANCE = Claim(
+    id="balance",
+    says="perfect",
+    source="8",
+    metric="imbalance_max_over_mean",
+    is_met=lambda x: x <= 1.005,
+    expected="== 1",
+)
+
+
+def skewed(value: float, step_time_s: float, *, assumes_claim: bool = False) -> Outcome:
+    """Return a routing with its imbalance and its step time."""
+    changes = {"routing.skew": value}
+    return Outcome(
+        name=f"skew {value}", changes=changes, value=value, step_time_s=step_time_s, assumes_claim=assumes_claim
+    )
+
+
+def test_a_run_that_assumes_a_claim_counts_neither_way() -> None:
+    """Balanced routing shows no balance: the other routings decide, with what they cost in step time."""
+    own = {"value": 1.0, "assumes_claim": True, "step_time_s": 2.0}
+    judged = judge(BALANCE, Evidence(**own, alternatives=[skewed(1.0, 9.0, assumes_claim=True), skewed(1.5, 2.5)]))
+    assert judged.verdict == "refuted"
+    assert "1.5 under {skew 1.5}, at a cost of 25 % of step time" in judged.sentence
+    assert judge(BALANCE, Evidence(**own, alternatives=[skewed(1.0, 2.1), skewed(1.5, 2.5)])).verdict == "depends"
+    assert judge(BALANCE, Evidence(**own)).verdict == "not_judged"
+    assert judge(BALANCE, Evidence(**own, alternatives=[skewed(1.0, 2.1, assumes_claim=True)])).verdict == "not_judged"
+
+
+def test_a_superlative_about_a_part_holds_only_when_every_change_of_the_part_was_simulated() -> None:
+    """None of them better: what was left out could be."""
+    part = Claim(id="p", says="optimal TP", source="3", metric="step_time_s", superlative="least", part="tp")
+    worse = [Outcome(name="TP8", value=2.0)]
+    assert judge(part, Evidence(value=1.0, rivals=worse)).verdict == "holds"
+    left_out = judge(part, Evidence(value=1.0, rivals=worse, not_run=["TP4"]))
+    assert left_out.verdict == "not_judged"
+    assert "not run without --thorough: TP4" in left_out.reason
+
+
+def test_rivals_under_alternatives_are_counted_with_the_least_margin() -> None:
+    """Better under two of three; 1.25 and 2 times, so 1.25 at least."""
+    pairs = [(2.0, 1.6), (1.0, 0.5), (1.0, 3.0)]
+    under = [Outcome(name=str(i), value=own, rivals=[Outcome(name="R", value=r)]) for i, (own, r) in enumerate(pairs)]
+    judged = judge(LEAST, Evidence(value=2.0, rivals=[Outcome(name="R", value=1.0)], alternatives=under))
+    assert "a rival is better under 2 of 3 alternatives, by 1.25 times at least" in judged.reason
+
+
+def test_an_interval_that_reaches_over_the_claim_says_so() -> None:
+    """40 ms meets 50 ms, and 60 ms does not."""
+    assert "which reach over what is claimed" in judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.06])).reason
+    assert "reach over" not in judge(FAST, Evidence(value=0.04, seeds=[0.04, 0.045])).reason
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "facts"),
+    [
+        (["holds", "holds", "holds"], [["a", "b", "c"]]),
+        (["refuted", "holds", "refuted"], [["a", "c"], ["b"]]),
+        (["holds", "refuted", "refuted"], [["a"], ["b"], ["c"]]),
+    ],
+)
+def test_a_fact_never_both_holds_and_is_refuted(verdicts: list[str], facts: list[list[str]]) -> None:
+    """C follows from b, and b from a: one fact as long as all that is found is one verdict."""
+    found = []
+    for name, of, verdict in zip("abc", (None, "a", "b"), verdicts, strict=True):
+        claim = Claim(id=name, says=name, source="1", metric="latency_s", because_of=of)
+        found.append(Verdict(claim=claim, evidence=Evidence(value=1.0), verdict=verdict, reason=""))
+    assert [[verdict.claim.id for verdict in fact.claims] for fact in facts_of(found)] == facts
 
 
 def _verdict(claim: str, verdict: str, supports: str | None = None) -> Verdict:

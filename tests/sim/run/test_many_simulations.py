@@ -1,6 +1,7 @@
 """Simulations side by side: the same results whatever the number of processes, in the order asked for."""
 
 import signal
+import sys
 import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -69,6 +70,36 @@ def test_progress_counts_what_is_done_and_not_what_is_first(monkeypatch):
     with run_many(scenarios, jobs=2, on_done=hear) as observe:
         assert [seen.problem for seen in observe()] == ["0", "1", "2", "3"]
     assert heard == [(1, False), (2, False), (3, False), (4, True)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_equal_scenarios_are_simulated_once_and_a_refusal_names_its_own_place(jobs):
+    """The second of two equal ones counts as no simulation; what is refused is refused where it stands."""
+    small = load_scenario(
+        "ep64_tp16_pp4",
+        overrides=[*SMALL[1:], "alternatives=[{parallel.convention: megatron}]", "workload.microbatches=1"],
+    )
+    illegal = [small.alternative(0), small.variant({"parallel.convention": "megatron"})]
+    heard: dict[int, Observation] = {}
+    with run_many([small, *illegal, small], jobs=jobs, on_each=heard.__setitem__) as observe:
+        first, *refused, second = observe()
+    assert (first.num_runs, second.num_runs) == (1, 0)
+    assert second.values == first.values
+    assert [("alternatives.0" in (seen.problem or ""), seen.num_runs) for seen in refused] == [(True, 0), (False, 0)]
+    assert heard == dict(enumerate([first, *refused, second]))
+
+
+def test_a_process_with_threads_is_not_forked():
+    """A thread may hold a lock, which nobody would open in a fork."""
+    begun, end = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (begun.set(), end.wait()))
+    alone = parallel_runs._start_context().get_start_method()
+    thread.start()
+    begun.wait()
+    assert parallel_runs._start_context().get_start_method() == "spawn"
+    end.set()
+    thread.join()
+    assert alone == ("fork" if sys.platform == "linux" else "spawn")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

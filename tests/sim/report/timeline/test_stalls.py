@@ -11,15 +11,16 @@ SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8)), max_size=6)
 
 
 def test_the_stall_of_the_example_lies_between_transfer_and_next_pass(every_stream):
+    """But for the time in which a rank computes for another stage, from 2.1 to 2.5 ms."""
     start, end = stalls_ns(every_stream, 0, 0)
-    assert (start.tolist(), end.tolist()) == ([2_000_000], [3_000_000])
+    assert (start.tolist(), end.tolist()) == ([2_000_000, 2_500_000], [2_100_000, 3_000_000])
 
 
 def test_stalls_are_cut_at_the_window(every_stream):
     stage, start, end = stalls_in(every_stream, (2_500_000, 3_500_000), [0, 1], lane=0)
     assert list(zip(stage.tolist(), start.tolist(), end.tolist(), strict=True)) == [
         (0, 2_500_000, 3_000_000),
-        (1, 3_000_001, 3_500_000),
+        (1, 3_000_001, 3_100_001),
     ]
 
 

@@ -13,6 +13,7 @@ from sim.engine.trace import STREAMS
 from sim.errors import InvalidValueError
 from sim.report.timeline.bars import default_window_ns, select_bars
 from sim.report.timeline.picture import count_bars, draw_timeline
+from sim.report.timeline.spent import spent_in
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -47,13 +48,19 @@ def test_each_span_in_the_window_is_one_bar(every_stream, tmp_path, window_ns):
     assert drawn_bars(tmp_path / "t.svg") == expected == count_bars(every_stream, window_ns)
 
 
-def test_thousands_of_spans_thinner_than_a_pixel_are_all_drawn(tmp_path):
+def test_kernels_thinner_than_a_pixel_are_a_strip_and_no_barcode(tmp_path):
+    """6,000 kernels of 0.4 us, one in 1.5 us: a single cell, of 24 % of the height of the strip."""
     from report_traces import record
 
     rows = [("pass", "F", 0, 10_000_000)]
     rows += [("compute", "expert", at, at + 400) for at in range(0, 9_000_000, 1_500)]
     draw_timeline(record(rows), tmp_path / "t.svg", title="t")
-    assert drawn_bars(tmp_path / "t.svg")["compute"] == 6_000
+    assert drawn_bars(tmp_path / "t.svg") == {stream: int(stream == "pass") for stream in STREAMS}
+    assert len(groups_of(tmp_path / "t.svg")["moesim-spent:expert"]) == 1
+    spent = spent_in(record(rows), (0, 10_000_000), [0], lane=0, width_px=1000)
+    assert dict(zip(spent.categories, spent.height.tolist(), strict=True)) == pytest.approx(
+        {"expert": 0.24, "stalled": 0.76}
+    )
 
 
 def test_a_single_bar_is_one_element(one_pass, tmp_path):
@@ -93,7 +100,7 @@ def test_foreign_work_lies_at_the_height_of_its_rank(every_stream):
 
 def test_stalls_are_drawn_apart_from_the_streams(every_stream, tmp_path):
     draw_timeline(every_stream, tmp_path / "t.svg", title="t")
-    assert len(groups_of(tmp_path / "t.svg")["moesim-stalled"]) == 2
+    assert len(groups_of(tmp_path / "t.svg")["moesim-stalled"]) == 4  # foreign work divides each
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])

@@ -1,0 +1,101 @@
+"""The report of `moesim why`, from its JSON: a sentence, the path as a waterfall, and what would be gained."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+
+from sim.report.console.tables import bullets, cell, heading, indented, new_table, print_written
+from sim.results.quantities import format_quantity
+
+__all__ = ["print_why"]
+
+_BAR: Final = 40
+"""Characters of the step time in the waterfall."""
+_LEAST: Final = 0.0005
+"""Parts and gains below this fraction of the step are not worth a line."""
+
+
+def print_why(data: Mapping[str, Any], console: Console, *, written: Mapping[str, str] | None = None) -> None:
+    """Print why a step takes as long as it does."""
+    step_s = data["step_time_s"]
+    console.print(cell(_sentence(data)))
+    heading(console, "critical path", f"{format_quantity(step_s, 's')} in {data['path_rows']:,} kernels and transfers")
+    table = new_table(console, right=[1, 2])
+    before = 0.0
+    for part in data["path"]:
+        after = before + part["fraction"]
+        bar = " " * round(_BAR * before) + "█" * max(1, round(_BAR * after) - round(_BAR * before))
+        if part["fraction"] >= _LEAST:
+            table.add_row(
+                cell(_words(part["part"])),
+                cell(format_quantity(part["time_s"], "s")),
+                cell(f"{100 * part['fraction']:.1f} %"),
+                cell(bar, "cyan"),
+            )
+        before = after
+    indented(console, table)
+    if data["stretches"]:
+        bullets(console, [_path_in_words(data)], mark="•")
+    if data["what_ifs"]:
+        heading(console, "what if", "each a simulation of its own; gains do not add up")
+        _print_what_ifs(data, console)
+    for warning in data["warnings"]:
+        console.print(cell(f"  ! {warning}", "yellow"))
+    print_written(written or {}, console)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _sentence(data: Mapping[str, Any]) -> str:
+    """Return what is slow, and what would help most."""
+    name = f"{data['name']}: " if data["name"] else ""
+    text = f"{name}the step takes {format_quantity(data['step_time_s'], 's')}."
+    parts = data["path"][:3]
+    if parts:
+        shown = [f"{_words(part['part'])} ({100 * part['fraction']:.0f} %)" for part in parts]
+        text += f" Most of its critical path is {', '.join(shown)}."
+    gains = [one for one in data["what_ifs"] if one["gain_s"] is not None]
+    if gains:
+        best = gains[0]
+        if best["gain_s"] > _LEAST * data["step_time_s"]:
+            share = 100 * best["gain_s"] / data["step_time_s"]
+            text += f" The most would be gained if {best['meaning']}: {share:.0f} % of the step."
+        else:
+            text += " Nothing that was tried makes it shorter."
+    return text
+
+
+def _path_in_words(data: Mapping[str, Any]) -> str:
+    """Return where the path is longest."""
+    pieces = [
+        f"stage {one['stage']} {one['passes']} ({format_quantity(one['from_s'], 's')} to "
+        f"{format_quantity(one['to_s'], 's')}, mostly {_words(one['largest'])})"
+        for one in data["stretches"]
+    ]
+    hops = data["path_hops"]
+    where = f"The path changes stage {hops:,} times" if hops > 1 else "The path stays on one stage"
+    if hops == 1:
+        where = "The path changes stage once"
+    return f"{where}. Its longest stretches: {'; '.join(pieces)}."
+
+
+def _print_what_ifs(data: Mapping[str, Any], console: Console) -> None:
+    table = new_table(console, "what if", "step time", "gain", "", "if", right=[1, 2, 3])
+    for one in data["what_ifs"]:
+        if one["gain_s"] is None:
+            continue
+        share = one["gain_s"] / data["step_time_s"]
+        gain = format_quantity(one["gain_s"], "s") if abs(share) >= _LEAST else "none"
+        table.add_row(
+            cell(one["name"], "bold" if share >= _LEAST else "dim"),
+            cell(format_quantity(one["step_time_s"], "s")),
+            cell(gain),
+            cell(f"{100 * share:.1f} %" if abs(share) >= _LEAST else ""),
+            cell(one["meaning"]),
+        )
+    indented(console, table)
+    failed = [f"{one['name']} could not be run: {one['problem']}" for one in data["what_ifs"] if one["problem"]]
+    bullets(console, failed, mark="!", style="yellow")

@@ -1,0 +1,243 @@
+"""Why a step takes as long as it does: its critical path in parts, and what each part being free would gain.
+
+Model
+-----
+The path is that of `sim.results.path`: back from the last event through what released what; its parts sum to the step
+time, to the nanosecond. It says what was on the way, not what would be gained: where a part goes, another path takes
+its place. So each what-if is a simulation of its own, of the same scenario without one thing:
+
+    balanced           routing.kind balanced: every expert gets as many tokens
+    free_tp, ...       names of `workloads.what_if.WHAT_IFS`, as far as the run has such transfers or stages
+    no_host            the host issues kernels and collectives in no time
+    no_stragglers      no degraded GPU or link
+    next device, NIC   the preset that is next in arithmetic and memory, slower in neither; the next rate of NICs
+
+Gains do not add up: two waits for the same thing are gained once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.build.cluster import cluster_of
+from sim.build.runtime import runtime_of
+from sim.engine.trace import Trace
+from sim.errors import InvalidValueError
+from sim.results.stretches import Stretch, path_stretches
+from sim.run.parallel_runs import Observation, run_many
+from sim.run.resources import NO_LIMITS, Limits
+from sim.run.scenario_run import Simulated
+from sim.run.simulate import simulate_scenario
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
+from topology.cluster import Cluster
+from topology.device import Device
+from topology.presets.devices import DEVICES
+from workloads.routing import ROUTINGS
+from workloads.what_if import NO_BUBBLE, WHAT_IFS
+
+__all__ = ["WhatIfRun", "Why", "explain_step"]
+
+_NIC_BYTES_PER_S: Final = (12.5e9, 25e9, 50e9, 100e9, 200e9)
+"""Rates of InfiniBand and Ethernet NICs, 100 Gb/s to 1.6 Tb/s."""
+_HOST_KEYS: Final = ("kernel_launch", "collective_launch", "pass_host", "counts_host")
+_MOST_STRETCHES: Final = 6
+"""Stretches of the path that are listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIfRun:
+    """The run without one thing."""
+
+    name: str
+    """Short name, such as `free_tp`."""
+    meaning: str
+    """What is changed, as it follows `if`."""
+    changes: dict[str, object]
+    """Keys of the scenario that say it, for `--set`."""
+    step_time_s: float | None = None
+    """Step time; None where it could not be run."""
+    gain_s: float | None = None
+    """Step time of the scenario less that; negative where the step becomes longer."""
+    problem: str | None = None
+    """Why it could not be run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        keys = ("name", "meaning", "step_time_s", "gain_s", "problem")
+        return {key: getattr(self, key) for key in keys} | {"set": self.changes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Why:
+    """Why a step takes as long as it does."""
+
+    scenario: Scenario
+    simulated: Simulated
+    stretches: list[Stretch]
+    """The longest pieces of the path, in the order of time."""
+    num_hops: int
+    """How often the path goes to another stage."""
+    num_rows: int
+    """Kernels and transfers on the path."""
+    what_ifs: list[WhatIfRun]
+    """Largest gain first; those that could not be run last."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: `path` sums to `step_time_s`, `path_ns` to the same in whole nanoseconds."""
+        path = self.simulated.path_ns
+        step_ns = self.simulated.run.trace.step_ns
+        parts = [
+            {"part": part, "ns": ns, "time_s": ns * 1e-9, "fraction": ns / step_ns if step_ns else 0.0}
+            for part, ns in sorted(path.items(), key=lambda item: -item[1])
+            if ns
+        ]
+        return {
+            "name": self.scenario.spec.name,
+            "step_time_s": step_ns * 1e-9,
+            "step_ns": step_ns,
+            "path": parts,
+            "path_ns": path,
+            "path_rows": self.num_rows,
+            "path_hops": self.num_hops,
+            "stretches": [one.to_dict() for one in self.stretches],
+            "what_ifs": [one.to_dict() for one in self.what_ifs],
+            "warnings": list(self.simulated.warnings),
+        }
+
+
+def explain_step(
+    scenario: Scenario,
+    *,
+    jobs: int = 1,
+    limits: Limits = NO_LIMITS,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Why:
+    """Simulate a scenario, and under each what-if that says something of it; its claims are left aside.
+
+    Raises
+    ------
+    InvalidValueError
+        The scenario cannot be built.
+    SimulationError
+        It cannot be run.
+    """
+    bare = scenario.without_judgement()
+    simulated = simulate_scenario(bare, link_timeline=False, limits=limits)
+    what_ifs = list(_what_ifs_of(bare, simulated))
+    step_s = simulated.run.trace.step_ns * 1e-9
+    scenarios, runs = [], []
+    for one in what_ifs:
+        try:
+            scenarios.append(bare.variant(one.changes))
+            runs.append(one)
+        except InvalidValueError as error:
+            runs.append(replace(one, problem=error.problem))
+    total = len(scenarios)
+    with run_many(scenarios, jobs=jobs, limits=limits, on_done=lambda done: on_progress(done, total)) as observe:
+        seen = iter(observe())
+    done = [one if one.problem else _measured(one, next(seen), step_s) for one in runs]
+    done.sort(key=lambda one: (one.gain_s is None, -(one.gain_s or 0.0), one.name))
+    stretches = path_stretches(simulated.run.trace)
+    longest = sorted(stretches, key=lambda one: one.from_ns - one.to_ns)[:_MOST_STRETCHES]
+    return Why(
+        scenario=bare,
+        simulated=simulated,
+        stretches=sorted(longest, key=lambda one: one.from_ns),
+        num_hops=sum(a.stage != b.stage for a, b in pairwise(stretches)),
+        num_rows=sum(one.num_rows for one in stretches),
+        what_ifs=done,
+    )
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _what_ifs_of(scenario: Scenario, simulated: Simulated) -> Iterator[WhatIfRun]:
+    """Yield what the scenario can be without."""
+    spec, trace = scenario.spec, simulated.run.trace
+    is_collective = isinstance(spec.workload, CollectiveWorkload)
+    is_of_model = not is_collective and not isinstance(spec.workload, PassesWorkload)
+    if is_of_model and spec.model and _is_uneven(scenario):
+        yield WhatIfRun(
+            name="balanced",
+            meaning="every expert got as many tokens",
+            changes={"routing": {"kind": "balanced"}},
+        )
+    if not is_collective:
+        yield from _without_costs(scenario, trace)
+    if is_of_model and runtime_of(scenario).has_host:
+        yield WhatIfRun(
+            name="no_host",
+            meaning="the host issued kernels and collectives in no time",
+            changes={f"runtime.{key}": "0 s" for key in _HOST_KEYS},
+        )
+    if spec.cluster is not None:
+        if spec.cluster.degraded:
+            yield WhatIfRun(
+                name="no_stragglers", meaning="no GPU or link were degraded", changes={"cluster.degraded": []}
+            )
+        if spec.cluster.preset is not None:
+            yield from _better_hardware(cluster_of(scenario), is_of_model=is_of_model)
+
+
+def _measured(one: WhatIfRun, seen: Observation, step_s: float) -> WhatIfRun:
+    """Return a what-if with what its simulation says."""
+    value = seen.values.get("step_time_s")
+    if value is None:
+        return replace(one, problem=seen.problem)
+    return replace(one, step_time_s=float(value), gain_s=step_s - float(value))
+
+
+def _is_uneven(scenario: Scenario) -> bool:
+    return not ROUTINGS[scenario.spec.routing.kind].is_balanced
+
+
+def _without_costs(scenario: Scenario, trace: Trace) -> Iterator[WhatIfRun]:
+    """Yield the what-ifs of the plan that would change something."""
+    kinds = set(np.unique(trace["kind"]).tolist())
+    transfers = {kind for one in WHAT_IFS.values() for kind in one.free_kinds}
+    is_passes = isinstance(scenario.spec.workload, PassesWorkload)
+    for name, one in WHAT_IFS.items():
+        if name == NO_BUBBLE:
+            applies = trace.num_stages > 1
+        elif one.free_kinds:
+            applies = not kinds.isdisjoint(one.free_kinds)
+        else:
+            applies = not is_passes and not kinds.isdisjoint(transfers)
+        if applies:
+            names = [*scenario.spec.what_if, *({name} - set(scenario.spec.what_if))]
+            yield WhatIfRun(name=name, meaning=one.meaning, changes={"what_if": names})
+
+
+def _better_hardware(cluster: Cluster, *, is_of_model: bool) -> Iterator[WhatIfRun]:
+    """Yield the device with the next higher peak, and the next rate of NICs."""
+    device = cluster.device
+    own = _speeds(device)
+    better = [one for one in DEVICES.values() if min(_speeds(one) / own) >= 1 and max(_speeds(one) / own) > 1]
+    if is_of_model and better:
+        next_one = min(better, key=lambda one: float(_speeds(one).prod()))
+        yield WhatIfRun(
+            name="next_device",
+            meaning=f"GPUs were {next_one.name}, on the same wires",
+            changes={"cluster.device": {"preset": next_one.name}},
+        )
+    is_nic = np.array([kind == "nic" for kind in cluster.link_kinds])
+    if cluster.num_nodes > 1 and is_nic.any():
+        rate = float(cluster.nominal_bytes_per_s[is_nic].max())
+        faster = [one for one in _NIC_BYTES_PER_S if one > rate * 1.01]
+        if faster:
+            gbits = round(faster[0] * 8 / 1e9)
+            yield WhatIfRun(
+                name="next_nic",
+                meaning=f"NICs had {gbits} Gb/s instead of {round(rate * 8 / 1e9)}",
+                changes={"cluster.nic_bandwidth": f"{gbits} Gb/s"},
+            )
+
+
+def _speeds(device: Device) -> NDArray[np.float64]:
+    return np.array([device.peak_bf16_flops_per_s, device.memory_bandwidth_bytes_per_s])

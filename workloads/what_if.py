@@ -1,0 +1,40 @@
+"""What a run can be without: the names that a scenario's `what_if` lists, and what each takes away.
+
+`moesim why` runs a scenario under each of them, and `sim.plan.what_if` changes the plan.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["NO_BUBBLE", "WHAT_IFS", "WhatIf"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """One thing that a run is without."""
+
+    meaning: str
+    """What is changed, as it follows `if`."""
+    free_kinds: tuple[str, ...] = ()
+    """Kinds of transfers that take no time."""
+    without_bytes: bool = False
+    """Whether transfers have no bytes."""
+    without_latency: bool = False
+    """Whether transfers have no latency."""
+
+
+NO_BUBBLE: Final = "no_bubble"
+
+WHAT_IFS: Final[dict[str, WhatIf]] = {
+    "free_tp": WhatIf(meaning="collectives over TP took no time", free_kinds=("tp",)),
+    "free_ep": WhatIf(
+        meaning="exchanges of tokens with experts took no time", free_kinds=("ep_dispatch", "ep_combine", "ep_moves")
+    ),
+    "free_pp": WhatIf(meaning="sends between stages took no time", free_kinds=("pp",)),
+    "free_dp": WhatIf(meaning="collectives of gradients and parameters took no time", free_kinds=("dp",)),
+    "free_cp": WhatIf(meaning="exchanges of context parallelism took no time", free_kinds=("cp",)),
+    "infinite_bandwidth": WhatIf(meaning="bytes took no time, and latencies stayed", without_bytes=True),
+    "no_latency": WhatIf(meaning="latencies were 0, and bytes took their time", without_latency=True),
+    NO_BUBBLE: WhatIf(meaning="no stage waited for another's output"),
+}
+"""Name -> what it takes away."""
