@@ -217,8 +217,8 @@ class Recorder:
 
     def _singles_table(self) -> SingleEntries:
         """Return the entries of one row."""
-        names = ("stage", "lane", "rank", "group", "stream", "kind", "microbatch", "chunk", "layer")
-        names = ("entry", *names, "start_ns", "end_ns", "released_by", "imbalance_ns", "contention_ns", "latency_ns")
+        labels = ("stage", "lane", "rank", "group", "stream", "kind", "microbatch", "chunk", "layer")
+        names = ("entry", *labels, "start_ns", "end_ns", "released_by", "imbalance_ns", "contention_ns", "latency_ns")
         table = table_of([row[:-2] for row in self._singles], len(names))
         amounts = np.array([row[-2:] for row in self._singles], dtype=np.float64).reshape(-1, 2)
         given = dict(zip(names, table, strict=True))

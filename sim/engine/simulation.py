@@ -27,7 +27,7 @@ from sim.errors import DeadlockError
 from sim.plan.ops import Transfer
 from workloads.schedules import Schedule
 
-__all__ = ["EngineStats", "Run", "Simulation", "run_plan"]
+__all__ = ["EngineStats", "Run", "Simulation", "collector_paused", "run_plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,10 @@ class EngineStats:
     """Ops that lanes ran."""
     num_spans: int
     """Rows of the trace."""
+    is_compiled: bool = False
+    """Whether the compiled kernel ran, and not SimPy's processes."""
+    why_not_compiled: str | None = None
+    """Why the compiled kernel did not run, where it was to; None: it ran, or was not to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,7 +166,7 @@ class Simulation:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Pause the collector of cycles: a run makes none and many objects, which it would walk again and again."""
     was_on = gc.isenabled()
     gc.disable()
@@ -183,5 +187,5 @@ def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = 
     SimulationError
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
-    with _collector_paused():
+    with collector_paused():
         return Simulation(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended).run()

@@ -1,12 +1,13 @@
 """A plan as arrays: what each lane runs, in the columns that the kernel reads (`layout`).
 
-Ops that several passes share are written once, and so are transfers. What a plan has answered is kept, for plans answer each
-pass once: a run that the kernel gives up is run again, by SimPy's engine, on the same ops.
+Ops that several passes share are written once, and so are transfers. What a plan has answered is kept, for plans answer
+each pass once: a run that the kernel gives up is run again, by SimPy's engine, on the same ops.
 """
 
 import time
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -562,7 +563,7 @@ def _is_barrier(op: Op) -> bool:
     return isinstance(op, Collective) and op.rendezvous is not None and op.rendezvous.is_barrier
 
 
-def _joined(arrays: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
+def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
     return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
 
 

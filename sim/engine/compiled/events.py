@@ -1,8 +1,8 @@
 """The kernel's queue of events, its lists of unused rows, and what it writes down.
 
-Events come in the order of (time, priority, insertion), as in SimPy: a binary heap of times and of keys, where a key is the
-priority in front of the event's number. Each event that SimPy's engine makes is made here too, for its number decides
-ties.
+Events come in the order of (time, priority, insertion), as in SimPy: a binary heap of times and of keys, where a key is
+the priority in front of the event's number. Each event that SimPy's engine makes is made here too, for its number
+decides ties.
 """
 
 from sim.engine.compiled.layout import *
@@ -26,7 +26,7 @@ def push(m: IntArray, at_ns: int, priority: int, kind: int, argument: int) -> in
         m[times + i], m[keys + i], m[whats + i] = m[times + above], m[keys + above], m[whats + above]
         i = above
     m[times + i], m[keys + i], m[whats + i] = at_ns, key, (argument << KIND_BITS) | kind
-    return number
+    return int(number)
 
 
 def pop(m: IntArray) -> None:
@@ -58,7 +58,7 @@ def take(m: IntArray, links: int, head: int, left: int) -> int:
     row = m[head]
     m[head] = m[m[links] + row]
     m[left] -= 1
-    return row
+    return int(row)
 
 
 def give_back(m: IntArray, row: int, links: int, head: int, left: int) -> None:
@@ -95,7 +95,7 @@ def note(m: IntArray, type_: int, kind: int, start_ns: int, end_ns: int, release
     m[m[ENTRY_START] + entry] = start_ns
     m[m[ENTRY_END] + entry] = end_ns
     m[m[ENTRY_BY] + entry] = released_by
-    return entry << REFERENCE_BITS
+    return int(entry << REFERENCE_BITS)
 
 
 def describe(m: IntArray, reference: int, program: int, side: int, op: int, x: int, y: int) -> None:

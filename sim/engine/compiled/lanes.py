@@ -1,4 +1,4 @@
-"""The kernel's lanes: steps, pairs of passes, what passes receive and send (`sim.engine.lane`), and streams' programs."""
+"""The kernel's lanes: steps, pairs of passes, what passes receive and send (`sim.engine.lane`), and streams."""
 
 from sim.engine.compiled.events import describe, latest, note, push, wait_in_line
 from sim.engine.compiled.layout import *
@@ -40,7 +40,7 @@ def receive(m: IntArray, position: int, key: int, row: int) -> None:
 
 
 def enter_collective(m: IntArray, f: FloatArray, program: int, op: int) -> bool:
-    """Start, enter or begin a collective that the host has issued; tell whether the program goes on with the next op."""
+    """Start, enter or begin a collective that the host has issued; tell whether the program goes on with the next."""
     if m[m[OP_STREAM] + op] >= 0 and program < 3 * m[NUM_POSITIONS]:
         start_on_stream(m, program, op)
         return True

@@ -3,7 +3,7 @@
 Model
 -----
 Both arrays are a row of *columns*: `m[m[BATCH_START] + b]` is the start of batch `b`, and `f[m[FLOW_BYTES] + t]` the
-bytes of a flow of transfer `t`. The first entries of `m` are scalars (the time is `m[NOW]`), then where each column begins.
+bytes of a flow of transfer `t`. The first entries of `m` are scalars (the time is `m[NOW]`), then where columns begin.
 Columns of a plan are written once; columns of a run are written by the kernel, and made longer between two events.
 
 Two arrays and not a value with a field for each column: a compiled function takes an array as ten arguments, so a value

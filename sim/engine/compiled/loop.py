@@ -178,7 +178,7 @@ def run(m: IntArray, f: FloatArray) -> int:
             m[MOVED_AT] = m[NUM_EVENTS]
         if m[NUM_EVENTS] - m[MOVED_AT] > m[MAX_STILL] or m[NUM_EVENTS] > m[MAX_EVENTS] or m[NOW] > _LAST_NS:
             m[STATUS] = GAVE_UP
-    return m[STATUS]
+    return int(m[STATUS])
 
 
 FUNCTIONS = (

@@ -1,7 +1,7 @@
 """The kernel's programs: what runs ops one after another (`sim.engine.program`), and where it goes on.
 
-A program is a lane, a side of a pair of passes, or a stream of a lane. SimPy's engine has a process for each; here a program
-has a state, which says what it does when an event lets it go on.
+A program is a lane, a side of a pair of passes, or a stream of a lane. SimPy's engine has a process for each; here a
+program has a state, which says what it does when an event lets it go on.
 """
 
 from sim.engine.compiled.events import describe, latest, note, push, wait_in_line
@@ -37,7 +37,7 @@ def duration_of(m: IntArray, op: int, first: int, end: int, place: int) -> int:
     """Return the time of some kernels of an op, on a rank of the lane."""
     if m[m[OP_FIRST_KERNEL] + op] == first and m[m[OP_END_KERNEL] + op] == end:
         rows = m[m[OP_DURATIONS] + op]
-        return m[m[OP_NS] + op] if rows < 0 else m[m[DURATION_NS] + rows + place]
+        return int(m[m[OP_NS] + op] if rows < 0 else m[m[DURATION_NS] + rows + place])
     total_ns = 0
     for kernel in range(first, end):
         rows = m[m[KERNEL_DURATIONS] + kernel]
@@ -160,7 +160,7 @@ def host_work(m: IntArray, position: int, work_ns: int, not_before_ns: int) -> i
     """Let the host of a lane work after all before, and not before a time; return the end."""
     at = m[HOST_FREE_NS] + position
     m[at] = max(m[at], not_before_ns) + work_ns
-    return m[at]
+    return int(m[at])
 
 
 def issue_kernels(m: IntArray, program: int, op: int) -> None:

@@ -1,4 +1,4 @@
-"""The kernel's ranks: one kernel at a time, at full speed (`sim.engine.run_state`) or slowed (`sim.engine.slowed_compute`)."""
+"""The kernel's ranks whose kernels slow down while transfers take SMs (`sim.engine.slowed_compute`)."""
 
 from sim.engine.compiled.events import give_back, push, take
 from sim.engine.compiled.layout import *
@@ -11,7 +11,7 @@ _MOST_WORK = 2**62  # as in `sim.engine.slowed_compute`
 
 def speed_of(m: IntArray, rank: int) -> int:
     """Return the SMs that kernels of a rank have now."""
-    return max(m[m[SMS_LEFT] + rank], 1)
+    return int(max(m[m[SMS_LEFT] + rank], 1))
 
 
 def claim_rank(m: IntArray, claim: int, place: int, rank: int, duration_ns: int) -> None:
@@ -96,7 +96,7 @@ def stop_running(m: IntArray, claim: int) -> None:
 
 
 def advance_claim(m: IntArray, claim: int) -> int:
-    """Take off what has been done since the last change of speed on ranks that are marked; return how many those are."""
+    """Take off what has been done since the last change of speed, on ranks that are marked; count those."""
     first, marks, now_ns, num_touched = claim * m[CLAIM_RANKS], m[RANK_STAMP], m[NOW], 0
     for at in range(first, first + m[m[CLAIM_SIZE] + claim]):
         is_touched = m[marks + m[m[CLAIM_RANK] + at]] == m[STAMP] and m[m[CLAIM_END] + at] > now_ns

@@ -76,12 +76,12 @@ class Record:
             entry = np.flatnonzero((types >= first) & (types <= last))
             return _Selected(entry, *(columns[name][entry] for name in _ENTRY_COLUMNS[1:]))
 
-        tables = (
+        tables: list[SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries] = [
             *(self._singles(select(type_, type_), type_) for type_ in range(at.COMPUTE_ENTRY)),
             self._computes(select(at.COMPUTE_ENTRY, at.COMPUTE_ENTRY)),
             self._collectives(select(at.COLLECTIVE_ENTRY, at.COLLECTIVE_ENTRY)),
             self._services(select(at.SERVICE_ENTRY, at.SERVICE_ENTRY)),
-        )
+        ]
         rows, first = columns_of(tables, self._num_entries)
         return rows, first[types == at.JOINT_ENTRY]
 

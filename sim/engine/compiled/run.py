@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -10,16 +11,68 @@ from numpy.typing import NDArray
 from sim.engine.clock import MAX_EVENTS
 from sim.engine.compiled import layout as at
 from sim.engine.compiled.arrays import ArrayPlan, KeptPlan, NotLoweredError, lower_plan
-from sim.engine.compiled.compiler import RunKernel
+from sim.engine.compiled.compiler import RunKernel, compiled_run, has_numba
 from sim.engine.compiled.layout import FREE_LISTS, Memory, build_memory
 from sim.engine.compiled.record import Record
-from sim.engine.simulation import EngineStats, Run
+from sim.engine.run_state import Plan
+from sim.engine.simulation import EngineStats, Run, collector_paused, run_plan
 from sim.engine.trace import Trace
+from sim.errors import MoesimError
 
-__all__ = ["run_kernel"]
+__all__ = ["run_compiled", "run_kernel", "step_time_ns"]
 
 IntArray = NDArray[np.int64]
 _MAX_STILL: Final = 1_000_000  # events at one time, as in `sim.engine.clock`
+
+
+def run_compiled(
+    plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False
+) -> Run:
+    """Run a plan by the compiled kernel, or by SimPy's engine what the kernel cannot run; the record says which.
+
+    Raises
+    ------
+    SimulationError
+        As `run_plan` does, in the same words: what does not end well is run again by SimPy's engine.
+    """
+    kept, options = KeptPlan(plan), {"link_timeline": link_timeline, "keep_ended": keep_ended}
+    if not has_numba():
+        why = "numba is not installed: pip install 'moesim[fast]'"
+    else:
+        try:
+            with collector_paused():
+                return run_kernel(kept, compiled_run(), max_events=max_events, **options)
+        except NotLoweredError as error:
+            why = str(error)
+        except MoesimError:
+            why = "the plan is refused"
+    run = run_plan(kept, max_events=max_events, **options)
+    return replace(run, stats=replace(run.stats, why_not_compiled=why))
+
+
+def step_time_ns(plan: Plan, kernel: RunKernel | None = None) -> int:
+    """Return how long the step of a plan takes, and nothing else: no trace is kept, which is what takes longest.
+
+    Parameters
+    ----------
+    plan
+        What is to be run.
+    kernel
+        The kernel, interpreted or compiled; None: compiled.
+
+    Raises
+    ------
+    SimulationError
+        As `run_plan` does.
+    """
+    kept = KeptPlan(plan)
+    try:
+        with collector_paused():
+            arrays = lower_plan(kept)
+            m = _run(arrays, kernel or compiled_run(), max_events=MAX_EVENTS, keeps_rows=False).m
+        return max(0, int(m[at.LAST_NS] - m[at.FIRST_NS]))
+    except NotLoweredError:
+        return run_plan(kept, link_timeline=False).trace.step_ns
 
 
 def run_kernel(
@@ -66,6 +119,7 @@ def run_kernel(
             num_solves=int(memory.m[at.NUM_SOLVES]),
             num_stage_ops=arrays.num_stage_ops,
             num_spans=len(trace),
+            is_compiled=True,
         ),
         tokens_routed=tokens.routed,
         tokens_computed=tokens_computed,

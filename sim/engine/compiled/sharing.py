@@ -1,4 +1,4 @@
-"""The kernel's contention components: transfers that share links, max-min fairly (`sim.engine.network.fluid`, `maxmin`).
+"""The kernel's contention components: transfers that share links max-min fairly (`sim.engine.network.fluid`).
 
 Sums over transfers are taken in the order of the component's members, link by link, as SimPy's network takes them: the
 rates are the same to the last bit.

@@ -27,7 +27,7 @@ def open_batch(m: IntArray) -> int:
     m[m[BATCH_FIRST] + batch] = m[NUM_PLACES]
     m[m[BATCH_SIZE] + batch] = m[m[BATCH_WAITING] + batch] = 0
     m[m[BATCH_WAITER] + batch] = m[m[BATCH_SEND] + batch] = -1
-    return batch
+    return int(batch)
 
 
 def add_place(m: IntArray, batch: int, transfer: int) -> None:
@@ -169,7 +169,7 @@ def insert(m: IntArray, column: int, size: int, row: int, numbers: int) -> int:
 
 
 def find_met(m: IntArray, transfer: int) -> tuple[int, int]:
-    """List those that use links of a transfer, in the order in which they began; return how many are alone, and others."""
+    """List those that use links of a transfer, as they began; return how many are alone, and in components."""
     links, owners, num_alone, num_components, last = m[LINK], m[OWNER], 0, 0, -1
     for at in range(links + m[m[FIRST_LINK] + transfer], links + m[m[END_LINK] + transfer]):
         owner = m[owners + m[at]]
