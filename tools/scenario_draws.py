@@ -59,7 +59,7 @@ _QUANTITIES: Final[Mapping[str, Sequence[str]]] = {
 _NOT_DRAWN: Final = frozenset(
     {"published", "published_table", "stress", "assumed", "document", "model.hf_config", "cluster.file", "engine"}
 )
-"""Keys that `moesim run` does not use, keys whose files other tests draw, and the engine, which has tests of its own."""
+"""Keys that `moesim run` does not use, keys whose files other tests draw, and the engine: it has tests of its own."""
 _FEATURE_CHANCE: Final = 0.2
 _FIELDS_OF_LAYERS: Final[Mapping[str, Mapping[str, int]]] = {
     "sliding_attention": {"sliding_window": 8},

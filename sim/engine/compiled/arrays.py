@@ -525,7 +525,8 @@ class _NetworkColumns:
         owner = np.repeat(np.arange(self._sizes.size), self._sizes)[self._is_kept]
         sizes = np.bincount(owner, minlength=self._sizes.size)
         ends = np.cumsum(sizes)
-        taking = [transfer.ranks if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
+        # a rank that sends and receives gives its SMs once
+        taking = [np.unique(transfer.ranks) if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
         rank_ends = np.cumsum(_whole(ranks.size for ranks in taking))
         return {
             at.FIRST_LINK: ends - sizes,

@@ -1,5 +1,6 @@
 """What the kernel has written down, as the columns of a trace, as what links carried, and as counts of tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from sim.engine.slowed_compute import kernels_took_ns
 from sim.engine.tokens import TokenCounts
 from sim.engine.trace import LinkUse
 from sim.plan.ops import NO_LAYER, Collective, Compute, Op, Service, Transfer
+from workloads.schedules import Step
 
 __all__ = ["Record"]
 
@@ -130,9 +132,9 @@ class Record:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
-    def _common(self, of: _Selected) -> dict[str, IntArray]:
-        """Return what entries of all kinds have."""
-        steps = self._arrays.steps
+    def _common(self, of: _Selected, steps: Sequence[Step] | None = None) -> dict[str, IntArray]:
+        """Return what entries of all kinds have; `steps` are those of their sides, unless they are passes."""
+        steps = self._arrays.steps if steps is None else steps
         return {
             "entry": of.entry,
             "stage": self._stage[of.position],
@@ -145,7 +147,8 @@ class Record:
 
     def _singles(self, of: _Selected, type_: int) -> SingleEntries:
         """Return entries of one row: passes, waits, sends, or transfers that lanes make together."""
-        common = self._common(of)
+        is_of_pass = type_ in (at.PASS_ENTRY, at.SEND_ENTRY)
+        common = self._common(of, self._arrays.passes if is_of_pass else None)
         columns: dict[str, NDArray[np.generic]] = {"kind": of.kind, "end_ns": of.end_ns}
         if type_ == at.JOINT_ENTRY:
             columns |= self._joint_columns(of)
@@ -154,14 +157,10 @@ class Record:
                 "stream": np.full(of.entry.size, STREAM_CODE["await"]),
                 "layer": self._layers(self._arrays.ops)[of.op],
             }
+        elif type_ == at.PASS_ENTRY:
+            columns["stream"] = np.full(of.entry.size, STREAM_CODE["pass"])
         else:
-            passes = self._arrays.passes
-            common["microbatch"] = whole(pass_.microbatch for pass_ in passes)[of.side]
-            common["chunk"] = whole(pass_.chunk for pass_ in passes)[of.side]
-            if type_ == at.PASS_ENTRY:
-                columns["stream"] = np.full(of.entry.size, STREAM_CODE["pass"])
-            else:
-                columns |= self._send_columns(of)
+            columns |= self._send_columns(of)
         return SingleEntries(**common, columns=columns)
 
     def _send_columns(self, of: _Selected) -> dict[str, NDArray[np.generic]]:

@@ -26,9 +26,16 @@ _MAX_STILL: Final = 1_000_000  # events at one time, as in `sim.engine.clock`
 
 
 def run_compiled(
-    plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = True, keep_ended: bool = False
+    plan: Plan,
+    *,
+    max_events: int = MAX_EVENTS,
+    link_timeline: bool = True,
+    keep_ended: bool = False,
+    kernel: RunKernel | None = None,
 ) -> Run:
     """Run a plan by the compiled kernel, or by SimPy's engine what the kernel cannot run; the record says which.
+
+    The arguments are those of `run_plan`, and a kernel to run it with; None: the compiled one.
 
     Raises
     ------
@@ -36,12 +43,12 @@ def run_compiled(
         As `run_plan` does, in the same words: what does not end well is run again by SimPy's engine.
     """
     kept, options = KeptPlan(plan), {"link_timeline": link_timeline, "keep_ended": keep_ended}
-    if not has_numba():
+    if kernel is None and not has_numba():
         why = "numba is not installed: pip install 'moesim[fast]'"
     else:
         try:
             with collector_paused():
-                return run_kernel(kept, compiled_run(), max_events=max_events, **options)
+                return run_kernel(kept, kernel or compiled_run(), max_events=max_events, **options)
         except NotLoweredError as error:
             why = str(error)
         except MoesimError:
