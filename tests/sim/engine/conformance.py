@@ -1,18 +1,25 @@
 """Whether the kernel of `sim.engine.compiled` says the same of a plan as SimPy's processes."""
 
+import json
 from dataclasses import fields
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+from scenario_draws import draw_scenario
 
 from sim.engine.compiled import loop
-from sim.engine.compiled.arrays import KeptPlan
+from sim.engine.compiled.arrays import KeptPlan, NotLoweredError
 from sim.engine.compiled.compiler import RunKernel
 from sim.engine.compiled.run import run_kernel
 from sim.engine.run_state import Plan
 from sim.engine.simulation import Run, run_plan
 from sim.engine.trace import LinkUse
+from sim.errors import MoesimError
+from sim.run.simulate import simulate_scenario
+from sim.scenario.load import load_scenario
 
-__all__ = ["differences", "differences_of"]
+__all__ = ["differences", "differences_of", "differences_of_drawn"]
 
 _FIGURES = (
     "tokens_routed",
@@ -49,6 +56,32 @@ def differences_of(reference: Run, run: Run) -> list[str]:
     received = [_by_pass(of.tokens_received) for of in (reference, run)]
     names += ["tokens_received"] if received[0] != received[1] else []
     return names + (["events"] if reference.stats.num_events != run.stats.num_events else [])
+
+
+def differences_of_drawn(seed: int, number: int, folder: Path, kernel: RunKernel = loop.run) -> list[str] | None:
+    """Run a drawn scenario by both engines; return what differs, and None where it is refused or runs flow by flow.
+
+    The keys that are set at random are left out: with them most draws are refused.
+    """
+    drawn = draw_scenario(seed, number)
+    for name, text in drawn.files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "drawn.yaml").write_text(json.dumps(drawn.base), encoding="utf-8")
+    found: list[list[str]] = []
+
+    def run_both(engine: str, plan: Plan, **options: object) -> Run:
+        del engine, options
+        kept = KeptPlan(plan)
+        runs = (run_plan(kept), run_kernel(kept, kernel))
+        found.append(differences_of(*runs))
+        return runs[1]
+
+    with patch("sim.run.scenario_run.run_on", run_both):
+        try:
+            simulate_scenario(load_scenario(folder / "drawn.yaml"))
+        except (MoesimError, NotLoweredError):
+            return None
+    return [name for names in found for name in names]
 
 
 def _equal(one: object, other: object) -> bool:

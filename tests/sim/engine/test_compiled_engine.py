@@ -1,20 +1,18 @@
 """The kernel of `sim.engine.compiled`, interpreted, against SimPy's processes: equal to the nanosecond, row by row."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance import differences, differences_of
+from conformance import differences, differences_of_drawn
 from flat_switch import FlatSwitchPlan, FlatSwitchStep
 from handmade import HandPlan, exchange, kernel, make_transfer, serve
-from scenario_draws import draw_scenario
 from works import make_model, make_work
 
 from sim.build.build import build
 from sim.engine.compiled import compiler, layout, loop
 from sim.engine.compiled import run as compiled
-from sim.engine.compiled.arrays import KeptPlan, NotLoweredError, lower_plan
+from sim.engine.compiled.arrays import KeptPlan, lower_plan
 from sim.engine.simulation import run_plan
 from sim.errors import DeadlockError, MoesimError, SimulationError
 from sim.plan.ops import AwaitStream, Collective, RendezvousKey
@@ -51,8 +49,8 @@ SCENARIOS = [
     "ep16_tp16_pp4 workload.batches=2 workload.microbatches=2",
     "ep64_tp16_pp4_training workload.microbatches=2 parallel.convention=megatron parallel.strategy=EP16_TP16_PP4"
     " parallel.sp=true runtime.overlap_tp=true",
-    "ep64_tp16_pp4_training workload.microbatches=2 parallel.convention=megatron parallel.strategy=EP16_TP4_PP2_DP8 parallel.sp=true"
-    " runtime.overlap_grad_reduce=false routing.kind=zipf routing.skew=0.6 runtime.collective_sms=20"
+    "ep64_tp16_pp4_training workload.microbatches=2 parallel.convention=megatron parallel.strategy=EP16_TP4_PP2_DP8"
+    " parallel.sp=true runtime.overlap_grad_reduce=false routing.kind=zipf routing.skew=0.6 runtime.collective_sms=20"
     " runtime.dispatcher=deepep",
 ]
 
@@ -65,49 +63,12 @@ def test_bundled_scenarios_run_alike(text):
 
 
 @pytest.mark.parametrize("first", range(0, 40, 10))
-def test_drawn_scenarios_run_alike(first, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_drawn_scenarios_run_alike(first, tmp_path: Path):
     """Those that are refused, or run flow by flow, are left out; `benchmarks/conform_engines.py` draws any number."""
-    found: dict[int, list[str]] = {}
-    num_equal = 0
-    for number in range(first, first + 10):
-        both = runs_of_both(drawn_scenario(number, tmp_path), monkeypatch)
-        if both is not None:
-            found[number] = differences_of(*both)
-            num_equal += not found[number]
-    assert num_equal == len(found) >= 1, found
-
-
-def drawn_scenario(number: int, folder: Path) -> Scenario | None:
-    """Return a scenario without the keys that were set at random, which are refused too often."""
-    drawn = draw_scenario(24, number)
-    for name, text in drawn.files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    try:
-        (folder / "drawn.yaml").write_text(json.dumps(drawn.base), encoding="utf-8")
-        return load_scenario(folder / "drawn.yaml")
-    except MoesimError:
-        return None
-
-
-def runs_of_both(scenario: Scenario | None, monkeypatch: pytest.MonkeyPatch):
-    """Return the runs of a scenario by both engines; None where it is refused, or the kernel cannot run it."""
-    if scenario is None:
-        return None
-    runs = []
-
-    def run_both(engine, plan, **options):
-        del engine, options
-        kept = KeptPlan(plan)
-        runs.append(run_plan(kept))
-        runs.append(compiled.run_kernel(kept, loop.run))
-        return runs[-1]
-
-    monkeypatch.setattr("sim.run.scenario_run.run_on", run_both)
-    try:
-        simulate_scenario(scenario)
-    except (MoesimError, NotLoweredError):
-        return None
-    return runs
+    drawn = {number: differences_of_drawn(24, number, tmp_path) for number in range(first, first + 10)}
+    found = [bad for bad in drawn.values() if bad is not None]
+    assert found
+    assert not any(found), drawn
 
 
 def test_colliding_exchanges_share_links_alike():
