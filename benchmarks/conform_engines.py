@@ -2,8 +2,8 @@
 
     python benchmarks/conform_engines.py 1000 --seed 7
 
-Prints how many ran alike, and each that did not with what differs; the exit code is 1 then. Scenarios that are refused, or
-run flow by flow, are counted apart. Without numba the kernel runs interpreted.
+Prints how many ran alike, and each that did not with what differs; the exit code is 1 then. Scenarios that are refused,
+or run flow by flow, are counted apart. Without numba the kernel runs interpreted.
 """
 
 import argparse

@@ -155,6 +155,14 @@ def run(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
     ] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="Run rivals under every alternative, all changes of parts, seeds with jitter, and each assumption "
+            "changed alone: some 200 simulations.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
 
@@ -322,18 +330,40 @@ def report(
 
 @_command("sim.cli.timeline.timeline_command", "timeline ep64_tp16_pp4 -o timeline.svg")
 def timeline(
-    scenario: Scenario,
-    output: Annotated[str, _output("a picture .png, .svg or .pdf, or .json for Perfetto")],
+    scenarios: Annotated[
+        list[str],
+        typer.Argument(
+            help="Scenario files, or names of bundled scenarios; several are drawn on one axis of time.",
+            metavar="SCENARIO...",
+        ),
+    ],
+    output: Annotated[str, _output("a picture .png, .svg or .pdf, or .pftrace or .json for Perfetto")],
     changes: Changes = None,
     seed: Seed = None,
     window: Annotated[
         tuple[float, float] | None,
         typer.Option("--window", metavar="FROM TO", help="First and last time to draw, in ms."),
     ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help='First time to draw, such as "20 ms".')
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help='Last time to draw, such as "1.5 s".')] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="stage|step",
+            help="A band for each stage, with kernels and waits; or for each step, with a line for each stage: the "
+            "latter for several scenarios, and for many stages.",
+        ),
+    ] = None,
+    colour: Annotated[
+        str, typer.Option("--colour", metavar="microbatch|kind", help="What the colour of a pass is.")
+    ] = "microbatch",
     lane: Annotated[int, typer.Option("--lane", min=0, help="Lane to draw where a stage has several lanes.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw the pipeline of a scenario, without its alternatives and claims."""
+    """Draw the pipeline of scenarios, without their alternatives and claims."""
 
 
 @_command("sim.cli.timeline.schedules_command", "schedules ep64_tp16_pp4_training -o schedules.png")

@@ -29,6 +29,7 @@ def run_command(
     uncertainty: bool = False,
     samples: int | None = None,
     verbose: bool = False,
+    thorough: bool = False,
 ) -> int:
     """Run a scenario and return the exit code."""
     if samples is not None and not uncertainty:
@@ -45,6 +46,7 @@ def run_command(
             jobs=num_processes(jobs),
             limits=limits,
             pairs=folder is not None,
+            thorough=thorough,
             on_progress=on_progress,
         )
         if uncertainty:
@@ -60,12 +62,15 @@ def run_command(
     data = result.to_dict()
     written = {}
     if folder is not None:
-        from sim.cli.report import command_of  # noqa: PLC0415  # only what is written is imported
+        from sim.cli.report import command_of, picture_of  # noqa: PLC0415  # only what is written is imported
         from sim.report.html.details import details_of  # noqa: PLC0415
 
         command = command_of(scenario, changes=changes, trace=trace, seed=seed)
         written = write_outputs(
-            details_of(result.simulated, command=command), data, folder, pairs=result.simulated.pairs
+            details_of(result.simulated, command=command, picture=picture_of(result)),
+            data,
+            folder,
+            pairs=result.simulated.pairs,
         )
     num_nodes = result.simulated.num_nodes
     print_result(data, print_report, as_json=as_json, written=written, num_nodes=num_nodes, verbose=verbose)

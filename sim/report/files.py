@@ -47,7 +47,8 @@ OUTPUT_NAMES: Final = {
     "report": "report.html",
     "details": "details.npz",
     "timeline": "timeline.png",
-    "Perfetto trace": "trace.json",
+    "Perfetto trace": "trace.pftrace",
+    "Chrome trace": "trace.json",
     "links": "links.png",
     "memory": "memory.png",
     "bytes per GPU pair": "pairs.npz",
@@ -88,8 +89,15 @@ def write_outputs(
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
     write_whole(paths["details"], lambda path: path.write_bytes(_npz_bytes(arrays_of(details))))
     write_whole(paths["report"], lambda path: write_page(data, path, details=details))
-    for key in ("timeline", "Perfetto trace"):
-        write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
+    for key in ("timeline", "Perfetto trace", "Chrome trace"):
+        write_drawing(
+            trace,
+            paths[key],
+            name=name,
+            notes=stage_notes(data["stages_ns"]),
+            memory=data.get("memory"),
+            rank_tokens=details.rank_tokens,
+        )
     from sim.report.charts.links import draw_links  # noqa: PLC0415  # matplotlib
 
     write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
@@ -150,8 +158,18 @@ def write_drawing(
     notes: Sequence[str] | None = None,
     window_ns: tuple[int, int] | None = None,
     lane: int = 0,
+    memory: Mapping[str, Any] | None = None,
+    rank_tokens: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write the timeline (.png, .svg, .pdf) or the Perfetto trace (.json)."""
+    """Write the timeline (.png, .svg, .pdf) or the Perfetto trace (.json, .pftrace)."""
+    if path.suffix == ".pftrace":
+        from sim.report.track_events import write_track_events  # noqa: PLC0415  # only what is written is imported
+
+        write_whole(
+            path,
+            lambda target: write_track_events(trace, target, name=name, memory=memory, rank_tokens=rank_tokens),
+        )
+        return
     if path.suffix == ".json":
         from sim.report.perfetto import write_perfetto  # noqa: PLC0415  # only what is written is imported
 

@@ -171,7 +171,9 @@ def _speed(
         ends, number, draws = (min(evidence.seeds), max(evidence.seeds)), len(evidence.seeds), evidence.draws
     if ends is None:
         return f"{text}."
-    low, high = (conclusion.say(end, f"{place}.interval.{i}", unit) for i, end in enumerate(ends))
+    units = {format_quantity(end, unit).partition(" ")[2] for end in ends}
+    low = conclusion.say(ends[0], f"{place}.interval.0", unit, bare=len(units) == 1)
+    high = conclusion.say(ends[1], f"{place}.interval.1", unit)
     count = conclusion.say(number, f"{place}.interval_runs")
     return f"{text}. It is {low} to {high} over {count} {draws}."
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.report.console.accounts import print_accounts
-from sim.report.console.claims import print_claims
+from sim.report.console.claims import print_claims, print_sensitivity
 from sim.report.console.network import print_collective, print_collectives, print_links
 from sim.report.console.summary import print_conclusion, print_summary
 from sim.report.console.tables import (
@@ -85,6 +85,7 @@ def print_report(
     _print_unfit(data, console)
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
+    print_sensitivity(data.get("sensitivity") or (), data.get("claims") or (), console)
     print_uncertainty(data.get("uncertainty") or {}, data.get("metrics") or {}, console)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     if _is_collective(data.get("scenario") or {}):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sim.report.console.claims import claim_value, claim_words
+from sim.report.console.claims import claim_value, claim_words, closest_words, flip_words
 from sim.report.console.network import print_collective
 from sim.report.console.tables import cell, indented
 from sim.results.accounts import CATEGORIES, CATEGORY_WORDS
@@ -49,6 +49,7 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
     console.print()
     _print_facts(data, console)
     lines = {
+        "what would flip it": _sensitivity(data),
         "where the time went": _times(data),
         "memory": _what_would_fit(data),
         "memory per GPU": "" if _judges_memory(data) else _memory(data.get("memory") or {}),
@@ -133,6 +134,19 @@ def _differs(claim: Data) -> bool:
     return bool(claim.get("value") != claim["expect"].get("value"))
 
 
+def _sensitivity(data: Data) -> str:
+    """Return for each claim the smallest change of an assumption that flips its verdict."""
+    claims = {claim["id"]: claim for claim in data.get("claims") or ()}
+    nearest: dict[str, Data] = {}
+    for row in data.get("sensitivity") or ():
+        nearest.setdefault(row["claim"], row)
+    said = [flip_words(row, claims[name]) for name, row in nearest.items() if row["key"] is not None]
+    for name, row in nearest.items():
+        if row["key"] is None:
+            said.append(f"{name}: nothing, up to 8 times{closest_words(row, claims[name])}")
+    return "; ".join(said)
+
+
 def _times(data: Data) -> str:
     """Return the parts of the step time, mean over stages, the largest first."""
     stages = data.get("stages_ns") or ()
@@ -205,6 +219,7 @@ def _not_run(findings: Sequence[str]) -> str:
     """Return what was left out, without the reasons and names, which the whole report has."""
     marks = (" could not be run: ", "Not run without --thorough: ")
     failed = [text.partition(marks[0])[0] for text in findings if marks[0] in text and "deadlock" not in text]
-    later = [text.removeprefix(marks[1]).count(", ") + 1 for text in findings if text.startswith(marks[1])]
     said = [f"{', '.join(failed)}, for {'they are' if len(failed) > 1 else 'it is'} not possible"] if failed else []
-    return "; ".join([*said, *(f"{number} further changes of parts (--thorough)" for number in later)])
+    if any(text.startswith(marks[1]) for text in findings):
+        said.append("with --thorough: more changes of parts, rivals under alternatives, intervals, sensitivity")
+    return "; ".join(said)

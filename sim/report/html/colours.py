@@ -6,7 +6,15 @@ from typing import Any, Final
 import numpy as np
 
 from sim.engine.trace import PASS_KINDS
-from sim.report.palette import CATEGORY_COLOURS, FOREIGN, KIND_COLOURS, MICROBATCH_HUES, STALLED, pass_colours
+from sim.report.palette import (
+    CATEGORY_COLOURS,
+    FOREIGN,
+    KIND_COLOURS,
+    MICROBATCH_HUES,
+    PASS_KIND_COLOURS,
+    STALLED,
+    pass_colours,
+)
 
 __all__ = ["account_colours", "palettes"]
 
@@ -34,7 +42,7 @@ def palettes() -> dict[str, dict[str, Any]]:
         kind: [_hex(colour) for colour in pass_colours(np.full(microbatches.size, kind), microbatches)]
         for kind in PASS_KINDS
     }
-    by_kind = {kind: passes[kind][0] for kind in PASS_KINDS} | dict(KIND_COLOURS)
+    by_kind = dict(KIND_COLOURS) | dict(PASS_KIND_COLOURS)
     return {
         "light": {"kinds": by_kind, "passes": passes, "foreign": FOREIGN},
         "dark": {
@@ -47,7 +55,7 @@ def palettes() -> dict[str, dict[str, Any]]:
 
 def account_colours() -> dict[str, tuple[str, str]]:
     """Return category of the accounts -> colour on a light and on a dark page."""
-    light = dict(CATEGORY_COLOURS) | {"stalled": STALLED, "O": KIND_COLOURS["O"]}
+    light = dict(CATEGORY_COLOURS) | dict(PASS_KIND_COLOURS) | {"stalled": STALLED}
     dark = light | dict(_DARK) | {"foreign": _DARK_FOREIGN, "idle": _DARK_IDLE}
     return {category: (light[category], dark[category]) for category in light}
 

@@ -20,6 +20,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 _NAMES: Final = ("names", "kinds", "link_kinds")
 """Fields of `LinkUse` that are texts."""
+_MOST_CELLS: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,24 +30,39 @@ class RunDetails:
     trace: Trace
     """What happened when."""
     rank_tokens: NDArray[np.int64] | None = None
-    """Tokens for experts that each rank computed, over all layers, by microbatch; None without experts. [M, R]."""
+    """Tokens for experts that each rank computed, over all layers, by stage and microbatch that the tokens are of.
+
+    Shape [S, M, R]; None without experts, and where there are more than 4 million numbers.
+    """
     command: str = ""
     """The command that makes the run."""
+    picture: bytes = b""
+    """An SVG of the cluster with the load of its links; empty where there is none."""
 
 
-def details_of(simulated: Simulated, *, command: str = "") -> RunDetails:
+def details_of(simulated: Simulated, *, command: str = "", picture: bytes = b"") -> RunDetails:
     """Return what the page shows of a simulation."""
     run = simulated.run
-    tokens: dict[int, NDArray[np.int64]] = {}
-    counts = run.trace.num_of
-    for (_, lane), received in run.tokens_received.items():
-        for (microbatch, _), on_ranks in received.items():
-            if on_ranks.size:
-                before = tokens.get(microbatch, np.zeros(on_ranks.size, dtype=np.int64))
-                tokens[microbatch] = before + on_ranks.astype(np.int64) * counts.get(lane, 1)
-    sizes = {column.size for column in tokens.values()}
-    stacked = np.stack([tokens[number] for number in sorted(tokens)]) if len(sizes) == 1 else None
-    return RunDetails(trace=run.trace, rank_tokens=stacked, command=command)
+    num_microbatches = 1 + max((m for of in run.tokens_received.values() for m, _ in of), default=-1)
+    num_stages, _, num_ranks = *run.trace.lane_ranks.shape[:2], int(run.trace.lane_ranks.max(initial=-1)) + 1
+    tokens = None
+    if 0 < num_stages * num_microbatches * num_ranks <= _MOST_CELLS:
+        tokens = np.zeros((num_stages, num_microbatches, num_ranks), dtype=np.int64)
+        for (stage, lane), received in run.tokens_received.items():
+            for (microbatch, _), on_hosts in received.items():
+                for ranks in _ranks_of_hosts(run.trace, stage, lane, on_hosts.size):
+                    tokens[stage, microbatch, ranks] += np.repeat(on_hosts, ranks.size // on_hosts.size)
+    return RunDetails(trace=run.trace, rank_tokens=tokens, command=command, picture=picture)
+
+
+def _ranks_of_hosts(trace: Trace, stage: int, lane: int, num_hosts: int) -> list[NDArray[np.intp]]:
+    """Return the ranks of a lane's expert hosts, and of those of lanes that it stands for; a host may be several."""
+    world = np.arange(int(trace.lane_ranks.max()) + 1)
+    if num_hosts == world.size:  # experts serve all stages
+        return [world] * trace.num_of[lane]
+    of = np.arange(trace.num_lanes) if trace.lane_of is None else trace.lane_of
+    ranks = [np.sort(trace.lane_ranks[stage, number]) for number in np.flatnonzero(of == lane).tolist()]
+    return [members for members in ranks if num_hosts and members.size % num_hosts == 0]
 
 
 def arrays_of(details: RunDetails) -> dict[str, NDArray[Any]]:
@@ -58,6 +74,7 @@ def arrays_of(details: RunDetails) -> dict[str, NDArray[Any]]:
         "num_rows": np.array(len(trace)),
         "lane_ranks": trace.lane_ranks,
         "command": np.array(details.command),
+        "picture": np.frombuffer(details.picture, dtype=np.uint8),
     }
     if trace.lane_of is not None:
         arrays["lane_of"] = trace.lane_of
@@ -97,7 +114,12 @@ def details_from_arrays(columns: Arrays, arrays: Arrays) -> RunDetails:
         lane_of=arrays.get("lane_of"),
         link_use=LinkUse(**of_links),
     )
-    return RunDetails(trace=trace, rank_tokens=arrays.get("rank_tokens"), command=str(arrays["command"].item()))
+    return RunDetails(
+        trace=trace,
+        rank_tokens=arrays.get("rank_tokens"),
+        command=str(arrays["command"].item()),
+        picture=arrays["picture"].tobytes(),
+    )
 
 
 def _codes(texts: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:

@@ -61,8 +61,8 @@ def link_curves(use: LinkUse) -> tuple[list[dict[str, Any]], Columns]:
 
 def heats_of(details: RunDetails) -> tuple[list[dict[str, Any]], Columns]:
     """Return the heat map of tokens by microbatch and rank, and its column; nothing without experts."""
-    tokens = details.rank_tokens
-    if tokens is None or tokens.size == 0 or tokens.size > _MOST_CELLS:
+    tokens = None if details.rank_tokens is None else details.rank_tokens.sum(axis=0)
+    if tokens is None or not tokens.any() or tokens.size > _MOST_CELLS:
         return [], {}
     row, column = np.unravel_index(int(np.argmax(tokens)), tokens.shape)
     of_ranks = tokens.sum(axis=0)

@@ -302,7 +302,8 @@ export class Drawing {
    */
   drawLabel(span, x, width, top, height) {
     const { context } = this;
-    const text = width > 30 ? this.spans.nameOf(span) : String(Math.max(this.spans.columns.microbatch[span], 0));
+    const number = this.spans.columns.microbatch[span];
+    const text = width > 30 || number < 0 ? this.spans.nameOf(span) : String(number);
     context.font = "11px system-ui, sans-serif";
     const textPx = context.measureText(text).width;
     if (textPx + 4 < width && height >= 11) {
@@ -356,17 +357,14 @@ export class Drawing {
     const { spans, view } = this;
     /** @type {[number, number][]} */
     const arrows = [];
-    for (const track of spans.tracks.filter((one) => one.strip === "p2p")) {
-      for (let i = spans.firstEndingAfter(track, view.from); i < track.last && spans.start[i] < view.to; i += 1) {
-        const by = spans.releaserOf(i);
+    for (const send of spans.sends) {
+      if (spans.end[send] > view.from && spans.start[send] < view.to && arrows.length <= MOST_ARROWS) {
+        const by = spans.releaserOf(send);
         if (by >= 0) {
-          arrows.push([by, i]);
+          arrows.push([by, send]);
         }
-        for (const next of spans.releasedBy(i)) {
-          arrows.push([i, next]);
-        }
-        if (arrows.length > MOST_ARROWS) {
-          break;
+        for (const next of spans.releasedBy(send)) {
+          arrows.push([send, next]);
         }
       }
     }

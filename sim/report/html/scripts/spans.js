@@ -47,6 +47,9 @@ export class Spans {
       this.onPath[columns.path_span[i]] = 1;
     }
     this.fillReleases();
+    const pp = data.kinds.indexOf("pp");
+    /** Transfers between stages. */
+    this.sends = Array.from({ length: this.count }, (_, i) => i).filter((i) => this.kind[i] === pp);
   }
 
   /** Note, for each span, the spans that it releases. */

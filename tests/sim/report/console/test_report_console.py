@@ -149,7 +149,7 @@ def test_sections_come_in_order(data):
         "  ! TP16 leaves a node.",
         "  44 simulations, 78,720 spans, 30,891 events",
         "  timeline out/timeline.png",
-        "  5.847 M tokens/s (5.8 M tokens/s to 5.9 M tokens/s over seeds) at least 26 M tokens/s",
+        "  5.847 M tokens/s (5.8 to 5.9 M tokens/s over seeds) at least 26 M tokens/s",
         "  no value the least of all rivals",
     ],
 )
