@@ -9,14 +9,16 @@ import typer
 from sim.cli.steps import check_changes, named_path, num_processes, output_file, print_json, show_progress, trace_file
 from sim.errors import InvalidValueError
 from sim.report.files import write_whole
+from sim.report.html.cluster import cluster_picture
 from sim.report.html.details import details_of
 from sim.report.html.page import write_page
 from sim.report.html.saved import read_details, read_result
+from sim.run.result import Result
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
 from sim.studies.why import explain_step
 
-__all__ = ["command_of", "report_command"]
+__all__ = ["command_of", "picture_of", "report_command"]
 
 
 def report_command(
@@ -40,13 +42,19 @@ def report_command(
             loaded = load_scenario(scenario, overrides=changes, seed=seed, trace=trace_file(trace))
             result = simulate(loaded, jobs=num_processes(jobs), on_progress=on_progress)
             why = explain_step(loaded, jobs=num_processes(jobs), on_progress=on_progress).to_dict()
-        details = details_of(result.simulated, command=command_of(scenario, changes=changes, trace=trace, seed=seed))
+        command = command_of(scenario, changes=changes, trace=trace, seed=seed)
+        details = details_of(result.simulated, command=command, picture=picture_of(result))
         data = result.to_dict()
         write_whole(file, lambda path: write_page(data, path, details=details, why=why))
     if as_json:
         print_json({"written": str(file)}, indent=None)
     else:
         typer.echo(f"Wrote {file}.")
+
+
+def picture_of(result: Result) -> bytes:
+    """Return the picture of the cluster of a run, with the load of its links."""
+    return cluster_picture(result.scenario, result.trace.link_use, result.trace.step_ns / 1e9)
 
 
 def command_of(scenario: str, *, changes: Sequence[str], trace: str | None, seed: int | None) -> str:

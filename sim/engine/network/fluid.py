@@ -43,6 +43,7 @@ from sim.engine.trace import LinkUse
 from sim.plan.folding import Folding
 from sim.plan.ops import Transfer
 from sim.time import to_ns
+from topology.links import SharedLinks, SharedLoad
 
 __all__ = ["FluidNetwork"]
 
@@ -140,7 +141,7 @@ class FluidNetwork:
         )
         self._column = np.cumsum(self._can_saturate) - 1  # of a link that can saturate, in the rows
         self._num_columns = int(self._can_saturate.sum())
-        self._places: dict[bytes, _Place] = {}
+        self._places: dict[bytes | SharedLinks, _Place] = {}
         self._place_of: dict[Transfer, _Place] = {}
         self._busy = BusyLinks(LinkSet.of(np.flatnonzero(capacity <= 0)))  # without capacity they are never free
         self._alone = LinkUsers[_Alone]()
@@ -403,10 +404,11 @@ class FluidNetwork:
         return place
 
     def _find_place(self, transfer: Transfer) -> _Place:
-        key = transfer.load.links.tobytes()
+        load = transfer.load
+        key = load.shared if isinstance(load, SharedLoad) else load.links.tobytes()
         place = self._places.get(key)
         if place is None:
-            links = transfer.load.links
+            links = load.links
             narrow, capacity = np.flatnonzero(self._can_saturate[links]), self._capacity[links]
             columns, is_dead = self._column[links[narrow]], bool((capacity <= 0).any())
             place = self._places[key] = _Place(LinkSet.of(links[narrow]), is_dead, capacity, narrow, columns)

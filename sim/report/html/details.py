@@ -36,9 +36,11 @@ class RunDetails:
     """
     command: str = ""
     """The command that makes the run."""
+    picture: bytes = b""
+    """An SVG of the cluster with the load of its links; empty where there is none."""
 
 
-def details_of(simulated: Simulated, *, command: str = "") -> RunDetails:
+def details_of(simulated: Simulated, *, command: str = "", picture: bytes = b"") -> RunDetails:
     """Return what the page shows of a simulation."""
     run = simulated.run
     num_microbatches = 1 + max((m for of in run.tokens_received.values() for m, _ in of), default=-1)
@@ -50,7 +52,7 @@ def details_of(simulated: Simulated, *, command: str = "") -> RunDetails:
             for (microbatch, _), on_hosts in received.items():
                 for ranks in _ranks_of_hosts(run.trace, stage, lane, on_hosts.size):
                     tokens[stage, microbatch, ranks] += np.repeat(on_hosts, ranks.size // on_hosts.size)
-    return RunDetails(trace=run.trace, rank_tokens=tokens, command=command)
+    return RunDetails(trace=run.trace, rank_tokens=tokens, command=command, picture=picture)
 
 
 def _ranks_of_hosts(trace: Trace, stage: int, lane: int, num_hosts: int) -> list[NDArray[np.intp]]:
@@ -72,6 +74,7 @@ def arrays_of(details: RunDetails) -> dict[str, NDArray[Any]]:
         "num_rows": np.array(len(trace)),
         "lane_ranks": trace.lane_ranks,
         "command": np.array(details.command),
+        "picture": np.frombuffer(details.picture, dtype=np.uint8),
     }
     if trace.lane_of is not None:
         arrays["lane_of"] = trace.lane_of
@@ -111,7 +114,12 @@ def details_from_arrays(columns: Arrays, arrays: Arrays) -> RunDetails:
         lane_of=arrays.get("lane_of"),
         link_use=LinkUse(**of_links),
     )
-    return RunDetails(trace=trace, rank_tokens=arrays.get("rank_tokens"), command=str(arrays["command"].item()))
+    return RunDetails(
+        trace=trace,
+        rank_tokens=arrays.get("rank_tokens"),
+        command=str(arrays["command"].item()),
+        picture=arrays["picture"].tobytes(),
+    )
 
 
 def _codes(texts: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from sim.engine.trace import KINDS, STREAMS
 from sim.report.html import sections
 from sim.report.html.claims import claim_facts, conclusion, count_verdicts
+from sim.report.html.cluster import shapes_of
 from sim.report.html.colours import palettes
 from sim.report.html.columns import pack_columns
 from sim.report.html.details import RunDetails
@@ -73,7 +74,6 @@ def write_page(
     *,
     details: RunDetails | None = None,
     why: Mapping[str, Any] | None = None,
-    picture: Mapping[str, str] | None = None,
 ) -> None:
     """Write the page of a run.
 
@@ -87,27 +87,23 @@ def write_page(
         The record of the run; without it the page has no timeline.
     why
         The JSON object of `moesim why`, for what would help.
-    picture
-        `source` and `text` of a picture of the cluster.
 
     Raises
     ------
     OSError
         The file could not be written (`sim.report.files` makes it an `OutputError`).
     """
-    Path(path).write_text(_html(data, details, why or {}, picture), encoding="utf-8", newline="\n")
+    Path(path).write_text(_html(data, details, why or {}), encoding="utf-8", newline="\n")
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
 
 
-def _html(
-    data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any], picture: Mapping[str, str] | None
-) -> str:
+def _html(data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str, Any]) -> str:
     """Return the page."""
     trace = details.trace if details is not None and len(details.trace) else None
     drawn = None if trace is None else draw_spans(trace)
-    content = _content(data, picture) | {"what_ifs": sections.what_ifs(why)}
+    content = _content(data) | {"what_ifs": sections.what_ifs(why)}
     payload: dict[str, Any] = {}
     packed_text = ""
     if details is not None and drawn is not None:
@@ -138,7 +134,7 @@ def _html(
     )
 
 
-def _content(data: Mapping[str, Any], picture: Mapping[str, str] | None) -> dict[str, Any]:
+def _content(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the templates show of the JSON object."""
     scenario = data.get("scenario") or {}
     assumptions, warnings, findings = (list(data.get(key) or ()) for key in ("assumptions", "warnings", "findings"))
@@ -155,7 +151,7 @@ def _content(data: Mapping[str, Any], picture: Mapping[str, str] | None) -> dict
         "accounts": sections.accounts(data) if sum((data.get("path_ns") or {}).values()) else None,
         "memory": sections.memory_rows(data),
         "links": links if links["num"] else None,
-        "picture": picture,
+        "picture": None,
         "strategies": sections.strategies(data),
         "assumptions": assumptions or (warnings + findings),
         "warnings": warnings,
@@ -191,7 +187,7 @@ def _payload(
         "index": packed.index,
         "startNs": trace.start_ns,
         "endNs": trace.end_ns,
-        "shapes": {},
+        "shapes": shapes_of(data),
         "palettes": palettes(),
         "curves": curves,
         "heat": heats,
@@ -209,6 +205,10 @@ def _payload(
     }
     if details.command:
         more["command"] = details.command
+    if details.picture:
+        source = f"data:image/svg+xml;base64,{base64.b64encode(details.picture).decode('ascii')}"
+        text = "The cluster: each link is coloured by its mean load over the step, from light to dark."
+        more["picture"] = {"source": source, "text": text}
     return payload, packed.text, more
 
 

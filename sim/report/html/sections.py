@@ -196,6 +196,7 @@ def strategies(data: Data) -> list[Row]:
         tables.append(
             {
                 "id": claim["id"],
+                "says": claim["says"],
                 "metric": claim["metric"],
                 "title": title,
                 "better": better,
@@ -203,7 +204,7 @@ def strategies(data: Data) -> list[Row]:
                 "failed": failed,
             }
         )
-    return tables
+    return sorted(tables, key=lambda table: -len(table["rows"]))
 
 
 def facts(data: Data) -> list[Row]:

@@ -302,7 +302,8 @@ export class Drawing {
    */
   drawLabel(span, x, width, top, height) {
     const { context } = this;
-    const text = width > 30 ? this.spans.nameOf(span) : String(Math.max(this.spans.columns.microbatch[span], 0));
+    const number = this.spans.columns.microbatch[span];
+    const text = width > 30 || number < 0 ? this.spans.nameOf(span) : String(number);
     context.font = "11px system-ui, sans-serif";
     const textPx = context.measureText(text).width;
     if (textPx + 4 < width && height >= 11) {

@@ -57,7 +57,7 @@ function fillBreakdown(spans, view) {
     (kind) => path.get(kind) || bands.some((band) => (band.get(kind) ?? 0) > 0),
   );
   const shown = bands.slice(0, 8);
-  const head = ["", "critical path", ...spans.data.bands.slice(0, 8).map((band) => band.label)];
+  const head = ["share of the range", "critical path", ...spans.data.bands.slice(0, 8).map((band) => band.label)];
   const rows = kinds.map((kind) =>
     tableRow([
       spans.data.kindNames[kind] ?? kind,

@@ -49,7 +49,7 @@ def test_names_from_a_scenario_become_neither_markup_nor_script(open_page, run_p
     """The text is shown as it is; no element and no script comes from it."""
     page = open_page(run_page)
     assert page.evaluate("window.hacked") is None
-    assert page.locator("img").count() == 0
+    assert page.locator("img:not(.picture)").count() == 0
     assert page.locator("h1").text_content() == HOSTILE
     assert HOSTILE in page.locator("#reproduce code").first.text_content()
     assert page.evaluate("document.querySelectorAll('script').length") == 3
