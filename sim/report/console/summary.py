@@ -158,7 +158,7 @@ def _sensitivity(data: Data) -> str:
 def _uncertainty(data: Data) -> str:
     """Return the interval of the headline of `--uncertainty`, and what moves it most."""
     uncertainty = data.get("uncertainty") or {}
-    name = uncertainty.get("headline")
+    name = str(uncertainty.get("headline"))
     if name not in (uncertainty.get("figures") or {}):
         return ""
     low, high = (format_quantity(end, unit_of(name)) for end in uncertainty["figures"][name])
