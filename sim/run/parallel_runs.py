@@ -24,6 +24,7 @@ from multiprocessing.context import BaseContext
 from sim.build.assumptions import Assumption
 from sim.errors import DeadlockError, InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
+from sim.run.memory_guard import share_memory
 from sim.run.model_run import EXCHANGE
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
@@ -76,7 +77,10 @@ def run_many(
         return
     others = set(multiprocessing.active_children())
     observe_equal = partial(_observe_equal, scenarios, wanted, limits)
-    pool = ProcessPoolExecutor(min(jobs, len(equal)), mp_context=_start_context(), initializer=end_with_parent)
+    num_workers = min(jobs, len(equal))
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=_start_context(), initializer=_begin_worker, initargs=(num_workers,)
+    )
     try:
         order = sorted(equal, key=lambda i: -_effort(scenarios[i]))
         with _interrupts_blocked(), warnings.catch_warnings():  # the first is what the processes inherit
@@ -93,6 +97,12 @@ def run_many(
             process.terminate()  # nobody waits for its result
         raise
     pool.shutdown()
+
+
+def _begin_worker(num_workers: int) -> None:
+    """Begin a worker process: one of so many that share the memory of the machine."""
+    end_with_parent()
+    share_memory(num_workers)
 
 
 def _start_context() -> BaseContext:

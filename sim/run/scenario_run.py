@@ -20,6 +20,7 @@ from sim.plan.collective import CollectivePlan
 from sim.plan.logs import PairUse
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.transfer_costs import Choice
+from sim.run.memory_guard import bounded_memory
 from sim.run.resources import NO_LIMITS, Limits, Resources
 from sim.scenario.scenario import Scenario
 from sim.time import TimeRangeError
@@ -131,7 +132,7 @@ class ScenarioRun(ABC):
             The run would go over a limit, or cannot go on (a deadlock names its cycle).
         """
         try:
-            with self.scenario.located_errors():
+            with self.scenario.located_errors(), bounded_memory():
                 options.limits.check_minimum(self.minimum_resources())
                 if options.limits.are_set:
                     options.limits.check_estimate(self.estimated_resources())
