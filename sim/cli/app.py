@@ -255,7 +255,7 @@ def stress(
     trace: Trace = None,
     as_json: Json = False,
     out: Annotated[
-        str | None, _out("stress.json, stress.png, and points.jsonl, from which a later run goes on,")
+        str | None, _out("stress.json, stress.html, stress.png, and points.jsonl, from which a later run goes on,")
     ] = None,
     jobs: Jobs = None,
 ) -> None:
@@ -329,7 +329,7 @@ def report(
     scenario: Annotated[
         str,
         typer.Argument(
-            help="A scenario file, the name of a bundled scenario, or the result.json of a run.",
+            help="A scenario file, the name of a bundled scenario, or a result.json or stress.json.",
             metavar="SCENARIO|RESULT",
         ),
     ],
