@@ -320,7 +320,8 @@ def test_a_rival_with_another_cluster_or_other_work_is_refused(contract_text, ke
         load_scenario_text(contract_text.replace("EP16_TP4_PP4_DP4", f"{{{key}: 1}}"), file="f.yaml")
     assert str(refused.value) == (
         f"f.yaml:45: rivals.0.{key} must be a key of parallel, schedule, network, placement, runtime, or "
-        f"workload.microbatches, got {key}. A rival is another strategy on the same cluster and work: declare it under alternatives."
+        f"workload.microbatches, got {key}. A rival is another strategy on the same cluster and work: declare it under "
+        "alternatives."
     )
 
 
