@@ -15,7 +15,7 @@ import sim
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("sim", "topology", "workloads")
-SUFFIXES = {".csv", ".py"}  # of what packages ship; another kind of data must be entered here
+SUFFIXES = {".css", ".csv", ".html", ".js", ".py"}  # of what packages ship; another kind of data must be entered here
 NAME = f"moesim-{sim.__version__}"
 KINDS = ("wheel", "wheel from sdist", "editable")
 

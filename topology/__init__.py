@@ -12,7 +12,7 @@ Contents
   `topology.graph_pairs`: its exchanges of all pairs.
 - `topology.links`: a kind of link, and bytes spread over links, in all and flow by flow; `topology.pairs`: exchanges of
   all pairs.
-- `topology.link_groups`: the links of a graph, counted by kind and figures.
+- `topology.link_groups`: what a cluster has: vertices and NICs, and links, counted by kind and figures.
 - `topology.files`: clusters from files, and back.
 - `topology.fabric`: the figures of a fabric, and a graph from them; `topology.nodes`: what is inside a node;
   `topology.fabrics`: how nodes are wired.

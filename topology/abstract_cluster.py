@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topology.device import Device
+from topology.link_groups import Inventory, inventory_of
 from topology.links import FlowLinks, LinkLoad
 from topology.pairs import Pairs
 from topology.presets.protocols import Protocol, protocols_of
@@ -61,6 +62,11 @@ class Cluster(ABC):
     def graph(self) -> "nx.DiGraph[str]":
         """The topology, wired at its first use; edge data hold bandwidth, efficiency and latency."""
         return self.wire()
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What the cluster has: vertices, NICs and links, counted."""
+        return inventory_of(self.graph)
 
     # ---- GPUs ----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from topology import symmetry
 from topology.abstract_cluster import Cluster
 from topology.fabric import FabricSpec
+from topology.link_groups import Inventory
 from topology.links import FlowLinks, LinkLoad
 from topology.regular_links import RegularLinks
 from topology.regular_pairs import RegularPairs
@@ -115,6 +116,11 @@ class RegularCluster(Cluster):
     def crosses_node(self) -> BoolArray:
         """Tell which links lead out of a node or into one. Shape [L]."""
         return self._links.crosses_node
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """What the cluster has: vertices, NICs and links, counted."""
+        return super().inventory if self._has_graph else self._links.inventory
 
     @cached_property
     def leaf_of(self) -> IntArray:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.fabric import FabricSpec
+from topology.link_groups import Inventory, LinkFigures, groups_of
 from topology.links import LinkKind
 
 __all__ = ["RegularLinks"]
@@ -92,14 +93,13 @@ class RegularLinks:
         """Name `from->to` of every link."""
         names = [""] * self.num_links
         rails = self.spec.gpus_per_node
-        node_of = np.repeat(np.arange(self.num_nodes), rails).tolist()
-        nics = [f"nic{node}.{rank % rails}" for rank, node in enumerate(node_of)]
         leaves = [f"leaf{unit}.{rail}" for unit in range(self._unit_sizes.size) for rail in range(rails)]
         numbers = {name: links.tolist() for name, links in self.of_gpus.items()}
-        for rank, (node, nic) in enumerate(zip(node_of, nics, strict=True)):
+        for rank in range(self.num_nodes * rails):
+            node, rail = divmod(rank, rails)
             ends = {"nvlink": (f"gpu{rank}", f"nvswitch{node}")}
             if self.num_nodes > 1:
-                leaf = leaves[node // self.nodes_per_unit * rails + rank % rails]
+                nic, leaf = self._nics[rank], leaves[node // self.nodes_per_unit * rails + rail]
                 ends |= {"pcie": (f"gpu{rank}", nic), "nic": (nic, leaf)}
             for kind, (inner, outer) in ends.items():
                 names[numbers[f"{kind}_up"][rank]] = f"{inner}->{outer}"
@@ -141,7 +141,33 @@ class RegularLinks:
                 crosses[self.of_gpus[name]] = True
         return crosses
 
+    @property
+    def inventory(self) -> Inventory:
+        """What the cluster has, in the order of its graph."""
+        num_gpus, num_nics = self.num_nodes * self.spec.gpus_per_node, len(self._nics)
+        vertices = {"nvswitch": self.num_nodes, "gpu": num_gpus, "nic": num_nics}
+        vertices |= {"leaf": self._num_leaves if num_nics else 0, "spine": self._num_spines}
+        counts: dict[LinkFigures, int] = {}
+        for number, kind in enumerate(self._kinds):
+            rates, num_links = np.unique(self.nominal_bytes_per_s[self._kind_numbers == number], return_counts=True)
+            for rate, count in zip(rates.tolist(), num_links.tolist(), strict=True):
+                key = (kind.name, rate, kind.efficiency, kind.latency_s)
+                counts[key] = counts.get(key, 0) + count
+        return Inventory(
+            name=self.spec.name,
+            vertices={kind: count for kind, count in vertices.items() if count},
+            nics_in_use=self._nics,
+            nics_not_in_use=[],
+            links=groups_of(counts, {kind.name: kind.source for kind in self._kinds}),
+        )
+
     # ---- private -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _nics(self) -> list[str]:
+        """Vertex of the NIC of each GPU; none on a single node."""
+        nodes = range(self.num_nodes if self.num_nodes > 1 else 0)
+        return [f"nic{node}.{rail}" for node in nodes for rail in range(self.spec.gpus_per_node)]
 
     @cached_property
     def _unit_sizes(self) -> IntArray:

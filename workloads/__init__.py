@@ -7,7 +7,7 @@ Contents
 - `workloads.mesh_metrics`: numbers of a mesh and a model that need no run.
 - `workloads.workload_kind`: forward or training; `pipeline_layout`: which model chunk holds what.
 - `workloads.runtime`: what the software does; presets of frameworks.
-- `workloads.what_if`: what a run can be without.
+- `workloads.what_if`: what a run can be without; `jitter`: how much the times of passes vary.
 - `workloads.placement`: which rank holds which expert.
 - `workloads.blocks`: attention and FFN of a layer, which answer for parameters, kernels and memory.
 - `workloads.layer_kinds`: names of the kinds of layers, and the fields that they need.

@@ -4,6 +4,7 @@ A scenario's section `runtime:` has the fields of `Runtime` as keys. `runtime.pr
 which fills the keys that are not given; without a preset `default_runtime` names the entry.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,8 +16,10 @@ __all__ = [
     "IDEAL",
     "LAUNCHES",
     "RUNTIMES",
+    "UNEXPLAINED",
     "HostFactors",
     "Runtime",
+    "Unexplained",
     "default_runtime",
 ]
 
@@ -130,6 +133,41 @@ class HostFactors:
     """Of the time of the host between counts of tokens and their exchange."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexplained:
+    """How far published steps are from modelled ones, beyond what the intervals of constants explain."""
+
+    common: float
+    """How far above 1 the 95th percentile of a factor is that all steps of a cluster have in common."""
+    own: float
+    """The same of a factor that each strategy has of its own."""
+    num_tables: int
+    """Published tables."""
+    source: str
+    """Which they are."""
+
+    @property
+    def own_ends(self) -> tuple[float, float]:
+        """5th and 95th percentile of a strategy's own factor."""
+        return 1 / (1 + self.own), 1 + self.own
+
+    @property
+    def both_ends(self) -> tuple[float, float]:
+        """5th and 95th percentile of the product of both factors."""
+        above = math.exp(math.hypot(math.log1p(self.common), math.log1p(self.own)))
+        return 1 / above, above
+
+    def to_dict(self, preset: str) -> dict[str, object]:
+        """Return what the JSON says of it."""
+        return {
+            "preset": preset,
+            "interval": list(self.both_ends),
+            "own_interval": list(self.own_ends),
+            "num_tables": self.num_tables,
+            "source": self.source,
+        }
+
+
 IDEAL: Final = "ideal"
 """The preset under which nothing between kernels takes time."""
 
@@ -155,13 +193,41 @@ _COUNTS_HOST_S: Final = 2.6e-3
 one layer's attention are published too (6 to 2.5 ms with CUDA graphs; Megatron Core's report, arXiv:2603.07685)."""
 
 HOST_SPREADS: Final[dict[str, tuple[float, int, str]]] = {
-    "kernel_launch": (0.45, 4, "vTrain on one node: TP1, 2, 4 and 8 next to the constants of TP1 to TP4"),
-    "collective_launch": (0.15, 2, "vTrain on one node: what TP2 and TP4 add, 52 and 68 us a collective"),
-    "pass_host": (1.0, 2, "vTrain on one node: half of 2 and of 7 ms that a microbatch adds"),
-    "counts_host": (0.73, 3, "2.6 ms, and 2.5 to 4.5 ms where one of three tables of Megatron Core is left out"),
+    "kernel_launch": (
+        0.45,
+        4,
+        "vTrain on one node: 3.04, 3.35, 3.45 and 4.99 ms a layer at TP1, 2, 4 and 8, next to 60 us",
+    ),
+    "collective_launch": (
+        0.15,
+        2,
+        "vTrain on one node: what TP2 and TP4 add, 52 and 68 us a collective, next to 60 us",
+    ),
+    "pass_host": (
+        1.0,
+        2,
+        "vTrain on one node: half of 2 and of 7 ms that a microbatch adds, 1 and 3.5 ms, next to 0.8 and 1.2 ms",
+    ),
+    "counts_host": (0.73, 3, "2.6 ms, and 2.55 to 4.5 ms where one of three tables of Megatron Core is left out"),
 }
 """Field of `HostFactors` -> how far above 1 its 95th percentile is, the groups of measurements, and their source. All
 but the last are hosts of 2022: how much faster others are is not in it."""
+
+UNEXPLAINED: Final[dict[str, Unexplained]] = {
+    "megatron-2022": Unexplained(
+        common=0.0, own=0.03, num_tables=3, source="Korthikanti 2022, table 5; Zero Bubble, tables 4 and 9"
+    ),
+    "deepspeed-2022": Unexplained(
+        common=0.0, own=0.32, num_tables=3, source="vTrain on one node, and on 64 and 512 GPUs"
+    ),
+    "megatron-core-2025": Unexplained(
+        common=0.11,
+        own=0.12,
+        num_tables=8,
+        source="Megatron-Bridge (3 tables), SimuMax B200 (2), NeMo, weak scaling on H100, overlap of experts",
+    ),
+}
+"""Preset -> what its published steps leave (`benchmarks/step_spreads.py`, of the fitted half of each table)."""
 
 _COLLECTIVE_SMS: Final = 16
 """What NCCL takes or more, without SHARP (NVIDIA, "Enabling fast inference and resilient training with NCCL 2.27",

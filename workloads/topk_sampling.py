@@ -19,6 +19,10 @@ block.
 The number of successes in n Bernoulli trials with probability 1/2 is the number of ones among n random bits, at the
 cost of n / 64 words. Where n is large, and for all other probabilities, numpy draws a binomial or multinomial number.
 
+A token's choices in a block divide among the experts of the block whoever its source is. Where a block stands for a
+host, and only the copies of each source for each host and those of all sources for each expert matter, the tokens of
+all sources are therefore split together from there on: the same distribution, from fewer random numbers.
+
 Assumptions
 -----------
 None: these are the distributions of draws without replacement, up to the rounding of doubles. P(i) counts pairs: the
@@ -32,7 +36,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_experts", "choose_in_groups"]
+__all__ = ["choose_experts", "choose_for_hosts", "choose_in_groups"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -64,6 +68,8 @@ def choose_experts(num_sources: int, tokens: int, num_experts: int, top_k: int, 
 def choose_in_groups(by_choices: IntArray, group_size: int, streams: Streams) -> IntArray:
     """Draw the experts of tokens whose number of choices in each group of experts is known. Shape [L, S, G * size].
 
+    `choose_for_hosts` says the same of hosts.
+
     Parameters
     ----------
     by_choices
@@ -80,11 +86,45 @@ def choose_in_groups(by_choices: IntArray, group_size: int, streams: Streams) ->
     >>> choose_in_groups(by_choices, 2, [np.random.default_rng(1)])
     array([[[4, 4, 0, 0]]])
     """
+    return _choose(by_choices, group_size, streams, host_size=None)[1]
+
+
+def choose_for_hosts(
+    by_choices: IntArray, group_size: int, streams: Streams, *, host_size: int
+) -> tuple[IntArray, IntArray]:
+    """Draw how many copies each source has for each host of `host_size` experts, and all sources for each expert.
+
+    Parameters
+    ----------
+    by_choices, group_size, streams
+        As of `choose_in_groups`; a group has a power of two of experts.
+    host_size
+        Experts of a host, a power of two up to the group's.
+
+    Returns
+    -------
+    tuple
+        Copies for hosts [L, S, hosts], the same numbers as the sums of `choose_in_groups`, and for experts [L, E].
+    """
+    to_hosts, of_experts = _choose(by_choices, group_size, streams, host_size=host_size)
+    if to_hosts is None:
+        raise ValueError(f"a group of {group_size} experts has no blocks of {host_size}")
+    return to_hosts, of_experts[:, 0]
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _choose(
+    by_choices: IntArray, group_size: int, streams: Streams, *, host_size: int | None
+) -> tuple[IntArray | None, IntArray]:
+    """Return copies for hosts [L, S, hosts], if any, and for experts [L, S, E]; S is 1 below hosts."""
     # `remaining` has the tokens of experts that are in no block yet. Of the blocks, `many` has the tokens with three
     # choices or more, and `few` those with one choice or two.
     log_size, remaining = group_size.bit_length() - 1, by_choices
     num_trials = int(np.tensordot(np.arange(len(by_choices)), by_choices, axes=1).sum()) // len(streams)
     many, few = remaining[..., :0], _take_few(remaining[..., :0], log_size, streams)
+    to_hosts: IntArray | None = None
     while True:
         size = 1 << log_size
         if group_size & size:
@@ -95,16 +135,16 @@ def choose_in_groups(by_choices: IntArray, group_size: int, streams: Streams) ->
                 block = remaining
             few = np.concatenate((few, _take_few(block, log_size, streams)), axis=3)
             many = np.concatenate((many, block), axis=3)
+        if size == host_size:
+            to_hosts = few[:, 0] + 2 * few[:, 1:].sum(axis=1) + np.tensordot(np.arange(len(many)), many, axes=1)
+            few, many = few.sum(axis=2, keepdims=True), many.sum(axis=2, keepdims=True)
         if log_size == 0:
-            return _in_order_of_groups(few[:, 0], by_choices.shape[-1], group_size)
+            return to_hosts, _in_order_of_groups(few[:, 0], by_choices.shape[-1], group_size)
         log_size -= 1
         few = _split_few(few, streams, num_trials)
         if len(by_choices) > 3:
             many = _split(many, 1 << log_size, 1 << log_size, streams).reshape(*many.shape[:-1], -1)
             few += _take_few(many, log_size, streams)
-
-
-# ---- private -----------------------------------------------------------------------------------------------------
 
 
 def _in_order_of_groups(counts: IntArray, num_groups: int, group_size: int) -> IntArray:

@@ -95,6 +95,8 @@ def build_passes(scenario: Scenario) -> PassesWork:
             pair_s=[t.FB for t in times],
             weight_share=None if kept is None else kept.W / kept.B,
             what_if=scenario.spec.what_if,
+            jitter=scenario.spec.jitter.as_given,
+            seed=scenario.spec.seed,
             own_order=own,
         )
 
@@ -180,6 +182,7 @@ def _build(scenario: Scenario) -> Built:
         factors=spec.factors.of_kernels_and_links,
         host_factors=spec.factors.of_host,
         what_if=spec.what_if,
+        jitter=spec.jitter.as_given,
         exchange=spec.parallel.exchange,
         zero=spec.parallel.zero,
         fsdp=fsdp_of(scenario, cluster, mesh),

@@ -22,6 +22,7 @@ from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.blocks.ffn import MoeFfn
 from workloads.collectives.settings import NetworkSettings
 from workloads.context_parallel import ContextParallel
+from workloads.jitter import EXACT, Jitter
 from workloads.memory import (
     MEGATRON_PRECISION,
     ZERO_LEVELS,
@@ -99,6 +100,8 @@ class Work:
     """What times of the host are multiplied by."""
     what_if: tuple[str, ...] = ()
     """What the run is without, names of `WHAT_IFS`."""
+    jitter: Jitter = EXACT
+    """How much the times of passes vary."""
     exchange: str = "one_sided"
     """How the spanning convention enters its expert exchange: one_sided, or blocking over all stages."""
     zero: int = 0
@@ -432,6 +435,10 @@ class PassesWork:
     """The steps of schedule `custom`."""
     what_if: tuple[str, ...] = ()
     """What the run is without, names of `WHAT_IFS`."""
+    jitter: Jitter = EXACT
+    """How much the times of passes vary."""
+    seed: int = 1
+    """Seed of what varies."""
     pipeline_order: PipelineOrder = field(init=False)
     """The steps of every stage."""
 

@@ -125,7 +125,9 @@ def run(
     trace: Trace = None,
     seed: Seed = None,
     as_json: Json = False,
-    out: Annotated[str | None, _out("result.json, trace.npz, trace.json, pairs.npz and pictures")] = None,
+    out: Annotated[
+        str | None, _out("result.json, report.html, trace.npz, trace.json, further arrays and pictures")
+    ] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Exit with 1 when a claim is refuted or depends, or when memory is exceeded."),
@@ -150,6 +152,17 @@ def run(
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", min=2, max=1000, help="Number of draws; without it 20.")
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print all reasons, metrics, links and assumptions, not a screen.")
+    ] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="Run rivals under every alternative, all changes of parts, seeds with jitter, and each assumption "
+            "changed alone: some 200 simulations.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate a scenario with its alternatives and rivals, and judge its claims."""
 
@@ -296,20 +309,61 @@ def import_kineto(
     """Read a step that PyTorch's profiler measured, and say where its time went."""
 
 
+@_command("sim.cli.report.report_command", "report ep64_tp16_pp4 -o report.html")
+def report(
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="A scenario file, the name of a bundled scenario, or the result.json of a run.",
+            metavar="SCENARIO|RESULT",
+        ),
+    ],
+    output: Annotated[str, _output("a page .html, which is complete in itself")],
+    changes: Changes = None,
+    trace: Trace = None,
+    seed: Seed = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML file that explains a run: claims and what decided them, timeline, time, memory, links."""
+
+
 @_command("sim.cli.timeline.timeline_command", "timeline ep64_tp16_pp4 -o timeline.svg")
 def timeline(
-    scenario: Scenario,
-    output: Annotated[str, _output("a picture .png, .svg or .pdf, or .json for Perfetto")],
+    scenarios: Annotated[
+        list[str],
+        typer.Argument(
+            help="Scenario files, or names of bundled scenarios; several are drawn on one axis of time.",
+            metavar="SCENARIO...",
+        ),
+    ],
+    output: Annotated[str, _output("a picture .png, .svg or .pdf, or .pftrace or .json for Perfetto")],
     changes: Changes = None,
     seed: Seed = None,
     window: Annotated[
         tuple[float, float] | None,
         typer.Option("--window", metavar="FROM TO", help="First and last time to draw, in ms."),
     ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help='First time to draw, such as "20 ms".')
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help='Last time to draw, such as "1.5 s".')] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="stage|step",
+            help="A band for each stage, with kernels and waits; or for each step, with a line for each stage: the "
+            "latter for several scenarios, and for many stages.",
+        ),
+    ] = None,
+    colour: Annotated[
+        str, typer.Option("--colour", metavar="microbatch|kind", help="What the colour of a pass is.")
+    ] = "microbatch",
     lane: Annotated[int, typer.Option("--lane", min=0, help="Lane to draw where a stage has several lanes.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw the pipeline of a scenario, without its alternatives and claims."""
+    """Draw the pipeline of scenarios, without their alternatives and claims."""
 
 
 @_command("sim.cli.timeline.schedules_command", "schedules ep64_tp16_pp4_training -o schedules.png")

@@ -28,6 +28,8 @@ def run_command(
     max_memory: str | None = None,
     uncertainty: bool = False,
     samples: int | None = None,
+    verbose: bool = False,
+    thorough: bool = False,
 ) -> int:
     """Run a scenario and return the exit code."""
     if samples is not None and not uncertainty:
@@ -44,6 +46,7 @@ def run_command(
             jobs=num_processes(jobs),
             limits=limits,
             pairs=folder is not None,
+            thorough=thorough,
             on_progress=on_progress,
         )
         if uncertainty:
@@ -57,8 +60,17 @@ def run_command(
                 on_progress=on_progress,
             )
     data = result.to_dict()
-    written = {} if folder is None else write_outputs(result.trace, data, folder, pairs=result.simulated.pairs)
-    print_result(data, print_report, as_json=as_json, written=written, num_nodes=result.simulated.num_nodes)
+    written = {}
+    if folder is not None:
+        from sim.cli.report import command_of  # noqa: PLC0415  # only what is written is imported
+        from sim.report.html.details import details_of  # noqa: PLC0415
+
+        command = command_of(scenario, changes=changes, trace=trace, seed=seed)
+        written = write_outputs(
+            details_of(result.simulated, command=command), data, folder, pairs=result.simulated.pairs
+        )
+    num_nodes = result.simulated.num_nodes
+    print_result(data, print_report, as_json=as_json, written=written, num_nodes=num_nodes, verbose=verbose)
     return 1 if check and (result.has_failed_claims or result.is_unfit) else 0
 
 

@@ -9,7 +9,7 @@ import typer
 
 from sim.cli.steps import check_changes, num_processes, output_folder, print_result, show_progress, trace_file
 from sim.errors import InvalidValueError
-from sim.report.console.studies import print_stress
+from sim.report.console.stress import print_stress
 from sim.report.files import STRESS_NAMES, write_stress
 from sim.studies.stress.grid import OVERFLOWS, remedies_of
 from sim.studies.stress.report import stress_test

@@ -1,6 +1,5 @@
 """`moesim topology`: the cluster of a scenario as a table, a picture or a graph."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from sim.report.topology.links import read_link_use
 from sim.results.quantities import format_quantity
 from sim.scenario.load import load_scenario
 from topology.cluster import Cluster
-from topology.link_groups import LinkGroup, link_groups
+from topology.link_groups import LinkGroup
 
 __all__ = ["topology_command"]
 
@@ -77,26 +76,18 @@ def _titles(cluster: Cluster, name: str) -> tuple[str, str]:
     """Return the heading of the picture: the cluster's name and size, and the bandwidths of one GPU."""
     nodes = "1 node" if cluster.num_nodes == 1 else f"{cluster.num_nodes:,} nodes"
     title = f"{_cluster_name(cluster)}: {nodes}, {cluster.num_gpus:,} GPUs ({cluster.device.name})"
-    per_kind = {group.kind: group for group in reversed(link_groups(cluster.graph))}
+    per_kind = {group.kind: group for group in reversed(cluster.inventory.links)}
     rates = [f"{kind} {format_quantity(g.bandwidth_bytes_per_s, 'bytes/s')}" for kind, g in per_kind.items()]
     return title, f"cluster of {name}; one link in one direction: {', '.join(reversed(rates))}"
 
 
 def _cluster_name(cluster: Cluster) -> str:
-    return str(cluster.graph.graph.get("name") or "cluster")
+    return cluster.inventory.name or "cluster"
 
 
 def _kinds(cluster: Cluster) -> dict[str, int]:
     """Return how many vertices there are of each kind, GPUs first."""
-    counts = Counter(str(data["kind"]) for _, data in cluster.graph.nodes(data=True))
-    return dict(sorted(counts.items(), key=lambda item: item[0] != "gpu"))
-
-
-def _nics(cluster: Cluster, *, in_use: bool) -> list[str]:
-    """Return what the machines call the NICs that carry compute traffic, or the other NICs; each name once."""
-    nics = [(name, data) for name, data in cluster.graph.nodes(data=True) if data["kind"] == "nic"]
-    shown_nics = [(name, data) for name, data in nics if data.get("in_use", True) == in_use]
-    return list(dict.fromkeys(str(data.get("label", name)) for name, data in shown_nics))
+    return dict(sorted(cluster.inventory.vertices.items(), key=lambda item: item[0] != "gpu"))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -105,7 +96,6 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]:
-    groups = link_groups(cluster.graph)
     return {
         "scenario": name,
         "cluster": _cluster_name(cluster),
@@ -113,8 +103,8 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
         "num_nodes": cluster.num_nodes,
         "num_gpus": cluster.num_gpus,
         "vertices": _kinds(cluster),
-        "nics_in_use": _nics(cluster, in_use=True),
-        "nics_not_in_use": _nics(cluster, in_use=False),
+        "nics_in_use": cluster.inventory.nics_in_use,
+        "nics_not_in_use": cluster.inventory.nics_not_in_use,
         "link_kinds": [
             {
                 "kind": group.kind,
@@ -125,7 +115,7 @@ def _as_dict(cluster: Cluster, name: str, output: Path | None) -> dict[str, Any]
                 "latency_s": group.latency_s,
                 "source": group.source,
             }
-            for group in groups
+            for group in cluster.inventory.links
         ],
         "warnings": list(cluster.warnings),
         "written": None if output is None else str(output),
@@ -137,10 +127,10 @@ def _print(cluster: Cluster, name: str, output: Path | None, console: Console) -
     rows += [["device", cluster.device.name], *([kind, f"{count:,}"] for kind, count in _kinds(cluster).items())]
     if num_cpus := _kinds(cluster).get("cpu"):
         rows.append(["NUMA nodes a node", f"{num_cpus / cluster.num_nodes:g}"])
-    if unused := _nics(cluster, in_use=False):
-        rows += [["NICs in use", _listed(_nics(cluster, in_use=True))], ["NICs not in use", _listed(unused)]]
+    if unused := cluster.inventory.nics_not_in_use:
+        rows += [["NICs in use", _listed(cluster.inventory.nics_in_use)], ["NICs not in use", _listed(unused)]]
     print_rows("cluster", ["", ""], rows, console)
-    print_rows("link kinds", _COLUMNS, [_row(group) for group in link_groups(cluster.graph)], console)
+    print_rows("link kinds", _COLUMNS, [_row(group) for group in cluster.inventory.links], console)
     if cluster.warnings:
         heading(console, "warnings")
         bullets(console, cluster.warnings, mark="!", style="bold yellow")

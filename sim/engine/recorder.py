@@ -202,17 +202,14 @@ class Recorder:
     def rows(self) -> tuple[Columns, IntArray]:
         """Return the columns of all rows so far, and the numbers of joint rows."""
         tables = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
-        size = np.zeros(len(self._end_ns), dtype=np.int64)
-        for of, _ in tables:
-            size += np.bincount(of, minlength=size.size)
+        sizes = [np.bincount(of, minlength=len(self._end_ns)) for of, _ in tables]
+        size = np.add.reduce(sizes)
         first = np.cumsum(size) - size
-        columns: dict[str, NDArray[Any]] = {
-            name: np.empty(int(size.sum()), np.float64 if name in _FLOATS else np.int64) for name in COLUMNS
-        }
-        for of, given in tables:  # rows of one entry stand together and in order
-            row = np.arange(of.size) - np.searchsorted(of, of) + first[of]
-            for name, column in columns.items():
-                column[row] = given.get(name, 0 if name in (*_DURATION_COMPONENTS, *_FLOATS) else -1)
+        columns: dict[str, NDArray[Any]] = {name: _empty_column(name, int(size.sum())) for name in COLUMNS}
+        for (of, given), own in zip(tables, sizes, strict=True):  # rows of one entry stand together and in order
+            row = np.arange(of.size) + (first - np.cumsum(own) + own)[of]
+            for name, values in given.items():
+                columns[name][row] = values
         reference = columns["released_by"]
         if first.size:
             columns["released_by"] = np.where(reference < 0, -1, first[reference >> _SHIFT] + (reference & _PLACE))
@@ -319,6 +316,13 @@ class Recorder:
             "imbalance_ns": np.maximum(0, duration_ns - mean_ns[op][of]),
             "contention_ns": end_ns - start_ns - duration_ns,
         }
+
+
+def _empty_column(name: str, num_rows: int) -> NDArray[Any]:
+    """Return a column of numbers that are missing, or of no time, no bytes and no FLOPs."""
+    if name in _FLOATS:
+        return np.zeros(num_rows)
+    return np.full(num_rows, 0 if name in _DURATION_COMPONENTS else -1, dtype=np.int64)
 
 
 def _ints(values: Iterable[int]) -> IntArray:

@@ -104,7 +104,7 @@ class LinkUse:
     bottleneck_s: NDArray[np.float64] | None = None
     """Time in which each link was full, and so the bottleneck of a transfer; None without the timeline. [L]."""
     hottest: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    """Links that carried the most for their capacity, hottest first; empty without the timeline of loads. Shape [H]."""
+    """Of each class of links the one that carried the most for its capacity, hottest first; maybe none. Shape [H]."""
     hot_edges_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     """Edges of the bins of `hot_utilisation`. Shape [B + 1]."""
     hot_utilisation: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
@@ -132,6 +132,9 @@ class Trace:
     """The lane whose rows are those of each lane too, for equivalent lanes run once; None: its own. Shape [lanes]."""
     joint_rows: NDArray[np.int64] | None = None
     """Rows of transfers that lanes make together. Shape [J]."""
+    _known_rows: dict[tuple[str, int | None, int | None], NDArray[np.intp]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return int(self.columns["start_ns"].size)
@@ -149,13 +152,13 @@ class Trace:
         return self.columns[column].astype(np.int64, copy=False)
 
     def rows(self, stream: str, *, stage: int | None = None, lane: int | None = None) -> NDArray[np.intp]:
-        """Return the numbers of the rows of a stream (of a stage, of a lane or the lane that ran for it)."""
-        selected = self.columns["stream"] == _STREAM_CODE[stream]
-        if stage is not None:
-            selected &= self.columns["stage"] == stage
-        if lane is not None:
-            selected &= self.columns["lane"] == (lane if self.lane_of is None else self.lane_of[lane])
-        return np.flatnonzero(selected)
+        """Return the numbers of the rows of a stream (of a stage, of a lane or the lane that ran for it); no copy."""
+        ran = lane if lane is None or self.lane_of is None else int(self.lane_of[lane])
+        key = (stream, stage, ran)
+        known = self._known_rows.get(key)
+        if known is None:
+            known = self._known_rows[key] = self._find_rows(*key)
+        return known
 
     @property
     def num_of(self) -> dict[int, int]:
@@ -214,6 +217,14 @@ class Trace:
         return pd.DataFrame(self.arrays())
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _find_rows(self, stream: str, stage: int | None, lane: int | None) -> NDArray[np.intp]:
+        """Return the rows of a stream, found among those of the stream in the stage, and these among all of it."""
+        if stage is None and lane is None:
+            return np.flatnonzero(self.columns["stream"] == _STREAM_CODE[stream])
+        around = self.rows(stream) if lane is None else self.rows(stream, stage=stage)
+        column, wanted = ("stage", stage) if lane is None else ("lane", lane)
+        return around[np.flatnonzero(self.ints(column)[around] == wanted)]
 
     def _rows_of_like(self, lane: int, runs: int, first: int) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
         """Return the rows of `runs` as those of `lane`, to be numbered from `first` on."""

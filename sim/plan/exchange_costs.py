@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sim.plan.logs import PairLog
 from sim.plan.ops import Flows, Transfer
-from sim.plan.pricing import Pricing
+from sim.plan.pricing import pricing_of
 from sim.plan.transfer_costs import TransferSms, busiest_rank_bytes
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
@@ -66,7 +66,7 @@ class ExchangeCosts:
         Who sends what to whom is noted in `pairs`; times are multiplied by `factors`.
         """
         self.cluster = cluster
-        self.pricing = Pricing(cluster, factors.of_exchanges)
+        self.pricing = pricing_of(cluster, factors.of_exchanges)
         self._factor = factors.all_to_all
         self.pairs = PairLog() if pairs is None else pairs
         self.protocol = self.pricing.only_protocol(algorithm.protocol)

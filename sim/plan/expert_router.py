@@ -11,6 +11,7 @@ Layers of a pass, and the microbatches that come next, are drawn and priced in o
 microsecond whatever its arrays hold. No figure depends on which layers and microbatches form a batch.
 """
 
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
@@ -25,7 +26,9 @@ from sim.plan.exchange_costs import Tokens
 from sim.plan.expert_routing import (
     chances_of_nodes,
     copies_drawn,
+    copies_for_hosts,
     expert_groups,
+    needs_hosts_alone,
     placed_experts,
     sources_of_groups,
     tokens_of_hosts,
@@ -47,6 +50,8 @@ MOST_COUNTS = 2**16
 """Counts that are routed in one batch, 0.5 MB; the byte matrices by class of path are several times that."""
 MOST_LAYERS_OF_RANKS = 2**17
 """Layers of ranks that are kept, over all lanes, at some 200 bytes each."""
+MOST_KEPT_LAYERS_OF_RANKS = 2**18
+"""Layers of ranks that training keeps from forward passes for their backward passes, over all lanes."""
 MOST_MICROBATCHES = 8
 """Microbatches of a batch: a draw of the main case costs 120 us then, 164 where four layers are all, 248 alone."""
 
@@ -109,20 +114,18 @@ class ExpertRouter:
     def __init__(self, work: Work, costs: Costs) -> None:
         self.work, self.costs = work, costs
         self._slots: dict[tuple[int, int], Ranks] = {}
-        self._batches: dict[LanePosition, list[_Batch]] = {}
-        # forward and backward passes take turns, each with a batch of its own
-        self._num_kept = 2 + work.splits_backward if work.kind.trains else 1
+        self._batches: dict[LanePosition, _Kept] = {}
+        self._draws_for_hosts = needs_hosts_alone(work)
 
     def route(self, position: LanePosition, layer: int, microbatch: int) -> RoutedLayer:
         """Return the routing of a layer, drawn and priced with the layers and microbatches that come next."""
         key = (layer, 0 if self.work.has_balanced_routing else microbatch)  # balanced, all microbatches are alike
-        batches = self._batches.setdefault(position, [])
-        for batch in batches:
-            if key in batch:
-                return batch[key]
-        del batches[: len(batches) + 1 - self._num_kept]
-        batches.append(self._route(position, *self._members_of_batch(position.stage, *key)))
-        return batches[-1][key]
+        kept = self._batches.setdefault(position, _Kept())
+        if key not in kept.layers:
+            members = self._members_of_batch(position.stage, *key)
+            kept.forget(self._num_kept(position.stage, *members) - 1)
+            kept.add(self._route(position, *members))
+        return kept.layers[key]
 
     def slots(self, stage: int, layer: int, *, plan: int = 0) -> Ranks | None:
         """Return the expert in each slot of each rank of an expert group, under a plan by its number. Shape [R, C].
@@ -160,8 +163,20 @@ class ExpertRouter:
         start = microbatch // num_ahead * num_ahead
         return layers, range(start, min(start + num_ahead, work.num_microbatches))
 
+    def _num_kept(self, stage: int, layers: list[int], microbatches: range) -> int:
+        """Return the batches of a lane that are kept: of training those that wait for their backward pass, if few."""
+        work = self.work
+        if not work.kind.trains:
+            return 1
+        num_lanes, num_ranks = work.mesh.lanes(stage).shape
+        of_batch: int = work.mesh.num_stages * num_lanes * num_ranks * len(layers) * len(microbatches)
+        # forward and backward passes take turns, each with a batch of its own
+        return max(2 + int(work.splits_backward), MOST_KEPT_LAYERS_OF_RANKS // of_batch)
+
     def _route(self, position: LanePosition, layers: list[int], microbatches: range) -> _Batch:
         """Return a batch of routed layers."""
+        if self._draws_for_hosts:
+            return self._route_to_hosts(position, layers, microbatches)
         work, (stage, lane) = self.work, position
         lane_ranks, groups = work.mesh.lanes(stage)[lane], expert_groups(work, stage, lane)
         counts = copies_drawn(work, lane, layers, microbatches)
@@ -220,6 +235,38 @@ class ExpertRouter:
                 num_dropped=num_routed[i] - num_computed[i],
                 num_rerouted=num_rerouted[i],
                 num_padded=num_carried[i] - num_computed[i],
+            )
+            for i, (microbatch, layer) in enumerate(product(microbatches, layers))
+        }
+
+    def _route_to_hosts(self, position: LanePosition, layers: list[int], microbatches: range) -> _Batch:
+        """Return a batch of routed layers, of which only the copies for hosts and for experts are drawn."""
+        work, (stage, lane) = self.work, position
+        lane_ranks, [(number, group)] = work.mesh.lanes(stage)[lane], expert_groups(work, stage, lane)
+        to_hosts, of_experts = copies_for_hosts(work, lane, layers, microbatches)
+        self.costs.loads.note(lane, layers, microbatches, computed=of_experts[:, None], num_groups=1)
+        drawn = _Draws(layers, microbatches, [None])
+        trips = self._round_trips(lane_ranks, group, to_hosts[..., None], drawn, group_number=number)
+        arrived = of_experts.reshape(len(of_experts), group.size, -1)
+        on_ranks, num_routed = arrived.sum(axis=2), to_hosts.sum(axis=(1, 2)).tolist()
+        sent = to_hosts.sum(axis=2)
+        sent_over_mean = (sent.max(axis=1) / np.maximum(sent.mean(axis=1), 1)).tolist()
+        batch = RoutingBatch(arrived)
+        return {
+            (layer, microbatch): RoutedLayer(
+                batch=batch,
+                index=i,
+                layer=layer,
+                lane_ranks=lane_ranks,
+                expert_ranks=group,
+                slot_tokens=arrived[i],
+                expert_tokens=ExpertTokens(on_ranks[i], on_ranks[i], num_routed[i], sent_over_mean[i]),
+                dispatch=(trips[i][0],),
+                combine=(trips[i][1],),
+                gather=(),
+                scatter=(),
+                num_routed=num_routed[i],
+                owned_tokens=work.owned_tokens,
             )
             for i, (microbatch, layer) in enumerate(product(microbatches, layers))
         }
@@ -299,6 +346,25 @@ class ExpertRouter:
         """Return the node that would hold the expert of each slot, were experts placed in order. Shape [R C]."""
         experts = np.arange(self.work.model.experts) if slots is None else slots.ravel()
         return experts // (self.work.model.experts // num_nodes)
+
+
+class _Kept:
+    """The batches that a lane keeps, and their layers."""
+
+    def __init__(self) -> None:
+        self._batches: deque[_Batch] = deque()
+        self.layers: _Batch = {}
+
+    def add(self, batch: _Batch) -> None:
+        """Keep one more batch."""
+        self._batches.append(batch)
+        self.layers |= batch
+
+    def forget(self, num_left: int) -> None:
+        """Forget the oldest batches but `num_left`."""
+        while len(self._batches) > num_left:
+            for key in self._batches.popleft():
+                del self.layers[key]
 
 
 class _Draws(NamedTuple):

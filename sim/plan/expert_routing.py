@@ -9,23 +9,31 @@ that no placement changes what is routed in the run.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.build.work import Work
 from workloads.placement import PlacementRequest, place_experts
-from workloads.routing import draw_counts, node_probabilities
+from workloads.routing import draw_counts, draw_for_hosts, node_probabilities
 
 __all__ = [
     "chances_of_nodes",
     "copies_drawn",
+    "copies_for_hosts",
     "expert_groups",
+    "needs_hosts_alone",
     "placed_experts",
     "sources_of_groups",
     "tokens_of_hosts",
 ]
+
+
+_MANY_COUNTS: Final = 2**13
+"""Counts of a layer, sources times experts, above which hosts alone are drawn where these are all that matters."""
 
 
 def placed_experts(work: Work, stage: int, layer: int, *, plan: int = 0) -> NDArray[np.intp]:
@@ -82,22 +90,40 @@ def tokens_of_hosts(work: Work, of_groups: Sequence[NDArray[np.int64]]) -> NDArr
 
 def copies_drawn(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> NDArray[np.int64]:
     """Return what each source rank sends to each expert, by microbatch and then by layer. Shape [N, S, E]."""
-    counts = draw_counts(
-        work.routing.kind,
-        num_sources=1 if work.has_replicated_tokens else work.mesh.lane_size,
-        tokens=work.owned_tokens,
-        num_experts=work.model.experts,
-        top_k=work.model.top_k,
-        seed=work.seed,
-        layers=layers,
-        microbatches=microbatches,
-        lane=lane,
-        skew=work.routing.skew,
-        num_lanes=work.mesh.num_lanes,
-        num_nodes=work.num_limited_nodes,
-        max_nodes=work.routing.max_nodes_per_token,
-    )
+    counts = draw_counts(**_request(work, lane, layers, microbatches))
     return counts.reshape(-1, *counts.shape[2:])
+
+
+def copies_for_hosts(
+    work: Work, lane: int, layers: list[int], microbatches: list[int] | range
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what each source rank sends to each host [N, S, H], and all of them to each expert [N, E].
+
+    The numbers for hosts are the sums of `copies_drawn`; see `needs_hosts_alone` for where these are all that matters.
+    """
+    return draw_for_hosts(num_hosts=work.mesh.strategy.ep, **_request(work, lane, layers, microbatches))
+
+
+def needs_hosts_alone(work: Work) -> bool:
+    """Tell whether only the copies for hosts and for experts matter, and drawing those alone is much less work.
+
+    A source's copies for each expert matter to capacities, to placements that are not in order, to relays by node and
+    where several groups exchange apart. Below `_MANY_COUNTS` all copies are drawn, so that small clusters keep theirs.
+    """
+    strategy, model, routing = work.mesh.strategy, work.model, work.routing
+    on_host, per_node = model.experts // strategy.ep, model.experts // work.num_limited_nodes
+    return (
+        work.mesh.lane_size * model.experts > _MANY_COUNTS
+        and on_host > 1
+        and on_host & (on_host - 1) == 0
+        and per_node % on_host == 0
+        and work.placement.is_contiguous
+        and routing.capacity_factor is None
+        and strategy.etp == 1
+        and work.mesh.lane_size == strategy.ep
+        and not (work.has_replicated_tokens or work.gathers_tokens)
+        and not work.network.all_to_all_algorithm.relays_by_node
+    )
 
 
 def chances_of_nodes(
@@ -116,9 +142,30 @@ def chances_of_nodes(
     )
 
 
+def _request(work: Work, lane: int, layers: list[int], microbatches: list[int] | range) -> dict[str, Any]:
+    """Return the parameters of a draw."""
+    return {
+        "kind": work.routing.kind,
+        "num_sources": 1 if work.has_replicated_tokens else work.mesh.lane_size,
+        "tokens": work.owned_tokens,
+        "num_experts": work.model.experts,
+        "top_k": work.model.top_k,
+        "seed": work.seed,
+        "layers": layers,
+        "microbatches": microbatches,
+        "lane": lane,
+        "skew": work.routing.skew,
+        "num_lanes": work.mesh.num_lanes,
+        "num_nodes": work.num_limited_nodes,
+        "max_nodes": work.routing.max_nodes_per_token,
+    }
+
+
 def _earlier_loads(work: Work, layer: int, plan: int) -> NDArray[np.float64]:
     """Return the tokens of each expert in the window before a plan begins. Shape [E]."""
     last = plan * (work.placement.every or 0) - work.placement.stale
     window = range(last - work.placement.window, last)
-    lanes = (copies_drawn(work, lane, [layer], window) for lane in range(work.mesh.num_lanes))
+    seed = work.placement.plan_seed
+    drawn_from = work if seed is None else replace(work, seed=seed)
+    lanes = (copies_drawn(drawn_from, lane, [layer], window) for lane in range(work.mesh.num_lanes))
     return np.asarray(sum(counts.sum(axis=(0, 1)) for counts in lanes), dtype=float)

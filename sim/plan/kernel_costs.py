@@ -1,16 +1,20 @@
 """What kernels cost: the device turns shapes into seconds, here they become nanoseconds on each rank.
 
 A measured profile of the device prices them as far as it has their operations (`sim.plan.measured_costs`), and the
-closed form of the device prices the others. Kernels that come again are priced once. Under drawn routing those of
-experts do not: where each rank has one expert, they are read from a table of all counts of tokens so far.
+closed form of the device prices the others. Kernels that come again are priced once, and the runs of a process share
+their prices. Under drawn routing those of experts do not come again: where each rank has one expert, they are read from
+a table of all counts of tokens so far.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.plan.measured_costs import MeasuredCosts
+from sim.plan.measured_costs import MeasuredCosts, Note
 from sim.plan.ops import NO_LAYER, Compute, ExpertTokens, TimedKernel
 from sim.time import TimeRangeError, to_ns_array
 from topology.device import OUTPUT_BYTES, Device
@@ -24,8 +28,46 @@ Times = NDArray[np.int64]
 Block = Callable[[NDArray[np.int64]], list[Kernel]]
 """Kernels of experts, from the tokens [R, E] that arrive for each on each rank."""
 
+_MOST_KNOWN, _MOST_TABLES = 1 << 14, 64
+"""Kernels and ops, and tables of tokens, that are kept for further runs."""
+_MOST_SHARED_BYTES = 1 << 16
+"""Tokens of a grouped product up to which its price is kept for further runs."""
 _MOST_TOKENS = 2**18
 """Tokens on an expert above which its kernels are not looked up: the table would take megabytes."""
+
+
+class _Priced(NamedTuple):
+    """A kernel on all ranks."""
+
+    duration_ns: Times
+    """Time on each rank. Shape [R]."""
+    flops: float
+    """FLOPs of all ranks together."""
+    notes: tuple[Note, ...]
+    """What was noted when it was priced."""
+
+
+class _KnownPrices:
+    """Kernels that were priced on one device in one way, for all runs of a process."""
+
+    def __init__(self) -> None:
+        self.kernels: dict[Hashable, _Priced] = {}
+        self.tables: dict[Hashable, tuple[Times, tuple[Note, ...]]] = {}
+        """Time by the tokens of one expert, by the kernel's shape and the size of the table."""
+        self.computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
+
+    def forget_very_many(self) -> None:
+        """Forget all where they are very many."""
+        if len(self.kernels) + len(self.computes) >= _MOST_KNOWN or len(self.tables) >= _MOST_TABLES:
+            for known in (self.kernels, self.tables, self.computes):
+                known.clear()
+
+
+@lru_cache(maxsize=16)
+def _known_prices(*way: Hashable) -> _KnownPrices:
+    """Return the prices known so far: `way` is all that they depend on beside kernel and ranks."""
+    del way
+    return _KnownPrices()
 
 
 class KernelCosts:
@@ -81,6 +123,9 @@ class KernelCosts:
         self._services: dict[Hashable, tuple[Times, NDArray[np.float64]]] = {}
         self._computes: dict[tuple[tuple[Kernel, ...], int, int, int], Compute] = {}
         self._prices: dict[Hashable, tuple[NDArray[np.int64], float]] = {}
+        way = (self._trains, self._sum_bytes, clock, rate, self._adds_apart, factors)
+        self._shared = _known_prices(device, dtype, profile, *way)
+        self._shared.forget_very_many()
 
     @property
     def warnings(self) -> list[str]:
@@ -101,7 +146,7 @@ class KernelCosts:
         if expert_tokens is not None or any(_varies(kernel) for kernel in kernels):
             return self._compute(*key, expert_tokens)
         if key not in self._computes:
-            self._computes[key] = self._compute(*key, None)
+            self._computes[key] = self._shared_compute(key)
         return self._computes[key]
 
     def kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
@@ -144,6 +189,16 @@ class KernelCosts:
 
     # ---- private -------------------------------------------------------------------------------------------------
 
+    def _shared_compute(self, key: tuple[tuple[Kernel, ...], int, int, int]) -> Compute:
+        """Return an op that runs share; its kernels count as priced in this run."""
+        known = self._shared.computes.get(key)
+        if known is None:
+            known = self._shared.computes[key] = self._compute(*key, None)
+        else:
+            for kernel in key[0]:
+                self._priced(kernel, key[1])
+        return known
+
     def _compute(
         self,
         kernels: tuple[Kernel, ...],
@@ -183,8 +238,30 @@ class KernelCosts:
         elif isinstance(kernel, Memory) and isinstance(kernel.num_bytes, np.ndarray):
             key = (kernel.operation, kernel.width, kernel.is_backward, kernel.num_bytes.tobytes())
         if key not in self._prices:
-            self._prices[key] = (self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks))
+            self._prices[key] = self._shared_price(key, kernel, num_ranks)
         return self._prices[key]
+
+    def _shared_price(self, key: Hashable, kernel: Kernel, num_ranks: int) -> tuple[NDArray[np.int64], float]:
+        """Return the price of a kernel: one that runs share, unless it is large or read from a table."""
+        if isinstance(kernel, GroupedGemm) and (
+            _has_one_expert(kernel.tokens) or kernel.tokens.nbytes > _MOST_SHARED_BYTES
+        ):
+            return self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
+        known = self._shared.kernels.get(key)
+        if known is None:
+            with self._hear() as notes:
+                priced = self._kernel_ns(kernel, num_ranks), _flops_of_all(kernel, num_ranks)
+            self._shared.kernels[key] = _Priced(*priced, tuple(notes))
+            return priced
+        self._note_again(known.notes)
+        return known.duration_ns, known.flops
+
+    def _hear(self) -> AbstractContextManager[list[Note]]:
+        return nullcontext([]) if self.measured is None else self.measured.hear()
+
+    def _note_again(self, notes: Sequence[Note]) -> None:
+        if self.measured is not None:
+            self.measured.note_again(notes)
 
     def _kernel_ns(self, kernel: Kernel, num_ranks: int) -> NDArray[np.int64]:
         try:
@@ -255,11 +332,20 @@ class KernelCosts:
         most = int(tokens.max(initial=0))
         known = self._by_tokens.get(key)
         if known is None or known.size <= most:
-            counts = np.arange(1 << most.bit_length(), dtype=np.int64)
-            known = self._by_tokens[key] = to_ns_array(
-                self._grouped_s(kernel, counts[:, None]) / (self._clock * self._rate)
-            )
+            known = self._by_tokens[key] = self._table(kernel, 1 << most.bit_length())
         return known[tokens]
+
+    def _table(self, kernel: GroupedGemm, size: int) -> NDArray[np.int64]:
+        """Return the time of a grouped product by the tokens of the one expert of each rank, below `size`."""
+        key = (*_shape_of(kernel), size)
+        known = self._shared.tables.get(key)
+        if known is None:
+            with self._hear() as notes:
+                time_s = self._grouped_s(kernel, np.arange(size, dtype=np.int64)[:, None])
+            known = self._shared.tables[key] = to_ns_array(time_s / (self._clock * self._rate)), tuple(notes)
+        else:
+            self._note_again(known[1])
+        return known[0]
 
 
 def _has_one_expert(tokens: NDArray[np.int64]) -> bool:

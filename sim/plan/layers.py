@@ -57,6 +57,7 @@ class LayerLowering:
     def __init__(self, work: Work, costs: Costs, router: ExpertRouter) -> None:
         self._work, self._costs, self._router = work, costs, router
         self._experts, self._context = ExpertBlock(work, costs), ContextLowering(work, costs)
+        self._tp_transfers: dict[tuple[LanePosition, str, float], tuple[Transfer, ...]] = {}
         self._pieces: dict[tuple[LanePosition, str, int], tuple[Transfer, ...]] = {}
         self._attention_ops: dict[tuple[LanePosition, int], list[Op]] = {}
         self._attention_backward_ops: dict[tuple[LanePosition, int], list[Op]] = {}
@@ -107,8 +108,11 @@ class LayerLowering:
         """
         is_operand = operation == "all_gather" and layer != NO_LAYER
         num_bytes = self._work.gathered_bytes if is_operand else self._work.activation_bytes
-        groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
-        transfers = self._costs.transfers.collectives(operation, groups, num_bytes)
+        key = (position, operation, num_bytes)
+        if key not in self._tp_transfers:
+            groups = self._work.mesh.lanes(position.stage)[position.lane].reshape(-1, self._work.mesh.strategy.tp)
+            self._tp_transfers[key] = self._costs.transfers.collectives(operation, groups, num_bytes)
+        transfers = self._tp_transfers[key]
         return Collective(kind="tp", layer=layer, transfers=transfers, stream=stream)
 
     def backward_bracket(

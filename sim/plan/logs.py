@@ -5,8 +5,9 @@ Model
     bytes[i, j] = sum over transfers that ended of their bytes from rank i to rank j, once for each lane they stand for
 
 What a rank sends to itself is left out. A collective's bytes are those of its own algorithm: those of a ring between
-neighbours, those of a hierarchical collective first inside the node. Where there are more ranks than fit a picture, a
-row stands for several ranks.
+neighbours, those of a hierarchical collective first inside the node. What a switch reduces and multicasts (NVLS) has no
+other end: it counts between neighbours, as the plan puts it on the links, and is listed apart. Where there are more
+ranks than fit a picture, a row stands for several ranks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ class PairUse:
     """Consecutive ranks that a row and a column stand for; 1 for up to 1,024 ranks."""
     node_of: Ranks
     """Node of the first rank of each row. Shape [P]."""
+    by_switch: FloatArray | None = None
+    """The part of `num_bytes` that goes to the switch of a node, which reduces it; None: nothing. Shape [P, P]."""
 
 
 class PairLog:
@@ -45,12 +48,14 @@ class PairLog:
 
     def __init__(self) -> None:
         self.is_on = False
-        self._pairs: dict[Transfer, tuple[Ranks, Ranks, FloatArray]] = {}
+        self._pairs: dict[Transfer, tuple[Ranks, Ranks, FloatArray, int]] = {}
 
-    def note(self, transfer: Transfer, src: Ranks, dst: Ranks, num_bytes: FloatArray) -> None:
-        """Note the bytes from `src` to `dst` in a transfer; the three are broadcast together."""
+    def note(
+        self, transfer: Transfer, src: Ranks, dst: Ranks, num_bytes: FloatArray, *, num_by_switch: int = 0
+    ) -> None:
+        """Note the bytes from `src` to `dst` in a transfer, broadcast together; the first ones may be by a switch."""
         if self.is_on:
-            self._pairs[transfer] = (src, dst, num_bytes)
+            self._pairs[transfer] = (src, dst, num_bytes, num_by_switch)
 
     def total(self, num_ended: Mapping[Transfer, int], node_of: Ranks, folding: Folding | None = None) -> PairUse:
         """Return the bytes of all transfers that ended.
@@ -68,18 +73,27 @@ class PairLog:
         while -(-node_of.size // per_row) > _MOST_ROWS:
             per_row *= 2
         rows = -(-node_of.size // per_row)
-        total = np.zeros((rows, rows))
+        total, by_switch = np.zeros((rows, rows)), np.zeros((rows, rows))
         for transfer, count in num_ended.items():
             if transfer not in self._pairs:
                 continue
-            src, dst, num_bytes = self._pairs[transfer]
+            src, dst, num_bytes, num_by_switch = self._pairs[transfer]
             moved = (
                 [(src, dst)] if folding is None else zip(*(folding.ranks(transfer, x) for x in (src, dst)), strict=True)
             )
             for senders, receivers in moved:
                 amounts = np.where(senders == receivers, 0.0, num_bytes) * count
-                np.add.at(total, (senders // per_row, receivers // per_row), amounts)
-        return PairUse(num_bytes=total, ranks_per_row=per_row, node_of=node_of[::per_row])
+                places = senders // per_row, receivers // per_row
+                np.add.at(total, places, amounts)
+                if num_by_switch:
+                    first = slice(num_by_switch)
+                    np.add.at(by_switch, (places[0][first], places[1][first]), amounts[first])
+        return PairUse(
+            num_bytes=total,
+            ranks_per_row=per_row,
+            node_of=node_of[::per_row],
+            by_switch=by_switch if by_switch.any() else None,
+        )
 
 
 class LoadLog:

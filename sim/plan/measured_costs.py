@@ -18,6 +18,8 @@ Assumptions
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -38,9 +40,11 @@ from workloads.kernels import (
     Scan,
 )
 
-__all__ = ["MeasuredCosts"]
+__all__ = ["MeasuredCosts", "Note"]
 
 Floats = NDArray[np.float64]
+Note = tuple[str, bool]
+"""An operation that a profile was asked for, and whether the shape lies outside of what was measured."""
 
 _FORMATS: Final = {"bf16": "bf16", "fp16": "bf16", **{name: name for name in FORMATS}}
 """Type of a product -> its format; other types have none."""
@@ -74,6 +78,21 @@ class MeasuredCosts:
         self._left_out = STREAMED_IN_TRAINING if trains else frozenset()
         self._asked: Counter[str] = Counter()
         self._extrapolated: Counter[str] = Counter()
+        self._heard: list[Note] = []
+
+    @contextmanager
+    def hear(self) -> Iterator[list[Note]]:
+        """Give a list to which the notes are added that are made until the context is left."""
+        before, self._heard = self._heard, []
+        try:
+            yield self._heard
+        finally:
+            self._heard = before
+
+    def note_again(self, notes: Iterable[Note]) -> None:
+        """Note what was noted when a price was found that is known by now."""
+        for note in notes:
+            self._note(*note)
 
     def time_s(self, kernel: Kernel) -> float | Floats | None:
         """Return the time of a kernel, a number or of each rank [R]; None where the profile has not its operation."""
@@ -188,6 +207,7 @@ class MeasuredCosts:
         return answer.slowdown
 
     def _note(self, operation: str, is_extrapolated: bool) -> None:
+        self._heard.append((operation, is_extrapolated))
         self._asked[operation] += 1
         self._extrapolated[operation] += is_extrapolated
         if not self._extrapolated[operation]:

@@ -13,7 +13,7 @@ A byte holds a link for `overhead` times as long as one at the link's capacity.
 """
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from topology.presets.protocols import BETWEEN, INSIDE, NO_TIER, Protocol, simpl
 from topology.uncertainty import MODEL_ITSELF, Factors
 from workloads.collectives import Exchange, Step
 
-__all__ = ["Pricing"]
+__all__ = ["Pricing", "pricing_of"]
 
 FloatArray = NDArray[np.float64]
 Ranks = NDArray[np.intp]
@@ -231,6 +231,12 @@ class Pricing:
         if kind in _INSIDE_KINDS or (kind == _GPU_TO_NIC and (self.cluster.inside or "").startswith(_GPU_TO_NIC)):
             return INSIDE
         return NO_TIER if kind == _GPU_TO_NIC else BETWEEN
+
+
+@lru_cache(maxsize=8)
+def pricing_of(cluster: Cluster, factors: Factors) -> Pricing:
+    """Return the protocols on the links of a cluster, the same for all runs of a process on it."""
+    return Pricing(cluster, factors)
 
 
 def _balanced(links: FloatArray) -> FloatArray | None:

@@ -22,6 +22,7 @@ and the same bytes on the links at the same positions.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from sim.errors import SimulationError
 from sim.plan.logs import PairLog
 from sim.plan.ops import Transfer
-from sim.plan.pricing import Pricing
+from sim.plan.pricing import pricing_of
 from sim.time import TimeRangeError, to_ns
 from topology.cluster import Cluster
 from topology.links import LinkLoad
@@ -43,6 +44,8 @@ from workloads.collectives.settings import NetworkSettings
 __all__ = ["Choice", "TransferCosts", "TransferSms", "busiest_rank_bytes", "exchange_sms"]
 
 Ranks = NDArray[np.intp]
+_MOST_KNOWN = 8192
+"""Transfers that are kept for further runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,36 @@ class _Cheapest(NamedTuple):
 
     transfer: Transfer
     exchange: Exchange
+    choice: Choice
+
+
+class _KnownPrices:
+    """Collectives that were priced on one cluster, for all runs of a process: alternatives share most of theirs."""
+
+    def __init__(self) -> None:
+        self._transfers: dict[tuple[object, ...], tuple[Transfer, Choice]] = {}
+        self.cheapest: dict[tuple[object, ...], _Cheapest] = {}
+
+    def get(self, key: tuple[object, ...]) -> tuple[Transfer, Choice] | None:
+        """Return the transfer of an operation, ranks, bytes and group, and how it is run."""
+        return self._transfers.get(key)
+
+    def add(self, key: tuple[object, ...], transfer: Transfer, choice: Choice) -> tuple[Transfer, Choice]:
+        """Note a transfer; of very many all are forgotten."""
+        if len(self._transfers) >= _MOST_KNOWN:
+            self._transfers.clear()
+            self.cheapest.clear()
+        self._transfers[key] = transfer, choice
+        return transfer, choice
+
+
+@lru_cache(maxsize=8)
+def _known_prices(
+    cluster: Cluster, all_reduce: str, sms: tuple[tuple[str, TransferSms], ...], factors: Factors
+) -> _KnownPrices:
+    """Return the prices known so far: what they depend on beside operation, ranks and bytes is given here."""
+    del cluster, all_reduce, sms, factors
+    return _KnownPrices()
 
 
 class TransferCosts:
@@ -128,25 +161,24 @@ class TransferCosts:
         Who sends what to whom is noted in `pairs`; times are multiplied by `factors`.
         """
         self.cluster = cluster
-        self.pricing = Pricing(cluster, factors)
+        self.pricing = pricing_of(cluster, factors)
         self.pairs = PairLog() if pairs is None else pairs
         self.choices: dict[tuple[str, int, float, str, str], Choice] = {}
         self._all_reduce = all_reduce
         self._sms = {} if sms is None else dict(sms)
         self._transfers: dict[tuple[object, ...], Transfer] = {}
-        self._cheapest: dict[tuple[object, ...], _Cheapest] = {}
+        self._shared = _known_prices(cluster, all_reduce, tuple(self._sms.items()), factors)
+        self._own = _KnownPrices()  # where pairs are noted: each run prices what it notes
 
     def collective(self, operation: str, ranks: Ranks, num_bytes: float, *, group: int) -> Transfer:
         """Return all-reduce, all-gather, reduce-scatter or broadcast of a tensor of `num_bytes` over `ranks`."""
         key = (operation, ranks.tobytes(), num_bytes, group)
-        if key not in self._transfers:
-            wiring = (operation, num_bytes, self.cluster.wiring_of(ranks), np.argsort(ranks).tobytes())
-            if wiring in self._cheapest:
-                self._transfers[key] = self._on_other_ranks(self._cheapest[wiring], ranks, group)
-            else:
-                self._cheapest[wiring] = self._priced(operation, ranks, num_bytes, group)
-                self._transfers[key] = self._cheapest[wiring].transfer
-        return self._transfers[key]
+        known = self._transfers.get(key)
+        if known is None:
+            known, choice = self._find(key, ranks, num_bytes, operation=operation, group=group)
+            self._transfers[key] = known
+            self.choices.setdefault(choice[:5], choice)  # groups elsewhere may pick another
+        return known
 
     def collectives(self, operation: str, groups: Ranks, num_bytes: float) -> tuple[Transfer, ...]:
         """Return the same collective of each of several groups of ranks [groups, G], numbered from 0."""
@@ -200,16 +232,34 @@ class TransferCosts:
             num_sms=sms.num_sms if sms is not None and rank_bytes else 0,
             most_bytes_per_s=exchange.flow_bytes / least_s if least_s else math.inf,
         )
-        self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes)
+        num_by_switch = exchange.num_by_switch
+        self.pairs.note(made, exchange.src, exchange.dst, exchange.num_bytes, num_by_switch=num_by_switch)
         return made
 
     # ---- private -------------------------------------------------------------------------------------------------
+
+    def _find(
+        self, key: tuple[object, ...], ranks: Ranks, num_bytes: float, *, operation: str, group: int
+    ) -> tuple[Transfer, Choice]:
+        """Return a collective and how it is run: known, moved from a group that is wired alike, or priced."""
+        prices = self._own if self.pairs.is_on else self._shared
+        known = prices.get(key)
+        if known is not None:
+            return known
+        wiring = (operation, num_bytes, self.cluster.wiring_of(ranks), np.argsort(ranks).tobytes())
+        cheapest = prices.cheapest.get(wiring)
+        if cheapest is None:
+            cheapest = self._priced(operation, ranks, num_bytes, group)
+            known = prices.add(key, cheapest.transfer, cheapest.choice)
+            prices.cheapest[wiring] = cheapest
+            return known
+        return prices.add(key, self._on_other_ranks(cheapest, ranks, group), cheapest.choice)
 
     def _priced(self, operation: str, ranks: Ranks, num_bytes: float, group: int) -> _Cheapest:
         """Return the way in which NCCL runs a collective: by its own estimate in one node, else the cheapest."""
         nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
-        best: tuple[_Cheapest, Protocol] | None = None
+        best: tuple[Transfer, Exchange, Protocol] | None = None
         nic_ranks = self.cluster.nic_ranks(ranks).tolist()
         cube_links = self.pricing.cube_links(ranks)
         for name, protocols in self._candidates(operation, ranks, num_bytes, names).items():
@@ -219,14 +269,13 @@ class TransferCosts:
             load = self.cluster.load(exchange.src, exchange.dst, exchange.num_bytes)
             for protocol in protocols:
                 made = self.transfer(exchange, protocol, ranks=ranks, group=group, operation=operation, load=load)
-                if best is None or _time_ns(made) < _time_ns(best[0].transfer):
-                    best = (_Cheapest(made, exchange), protocol)
+                if best is None or _time_ns(made) < _time_ns(best[0]):
+                    best = (made, exchange, protocol)
         if best is None:
             raise RuntimeError(f"{operation}: no algorithm")
-        cheapest, fastest = best
-        key = (operation, ranks.size, num_bytes, fastest.algorithm, fastest.name)
-        self.choices.setdefault(key, Choice(*key, _time_ns(cheapest.transfer)))  # groups elsewhere may pick another
-        return cheapest
+        transfer, exchange, fastest = best
+        choice = Choice(operation, ranks.size, num_bytes, fastest.algorithm, fastest.name, _time_ns(transfer))
+        return _Cheapest(transfer, exchange, choice)
 
     def _candidates(
         self, operation: str, ranks: Ranks, num_bytes: float, names: list[str]
@@ -257,7 +306,8 @@ class TransferCosts:
             position = np.zeros(int(own.max()) + 1, dtype=np.intp)
             position[own] = np.arange(own.size)
             exchange = first.exchange
-            self.pairs.note(made, ranks[position[exchange.src]], ranks[position[exchange.dst]], exchange.num_bytes)
+            src, dst = ranks[position[exchange.src]], ranks[position[exchange.dst]]
+            self.pairs.note(made, src, dst, exchange.num_bytes, num_by_switch=exchange.num_by_switch)
         return made
 
 

@@ -207,7 +207,9 @@ class Sheet:
         corners = (x_px[0], y_px[0]), x_px[1] - x_px[0], y_px[1] - y_px[0]
         self._axes.add_patch(Rectangle(*corners, fill=False, edgecolor=colour, linewidth=0.9, zorder=self._above()))
 
-    def arrow(self, from_px: tuple[float, float], to_px: tuple[float, float], colour: str, *, width_px: float) -> None:
+    def arrow(
+        self, from_px: tuple[float, float], to_px: tuple[float, float], colour: str, *, width_px: float, gid: str
+    ) -> None:
         """Draw an arrow with a white rim, so that it is seen on dark bars."""
         for wide_px, ink in ((width_px + 2, "white"), (width_px, colour)):
             arrow = FancyArrowPatch(
@@ -221,6 +223,7 @@ class Sheet:
                 lw=wide_px * 72 / _DPI,
             )
             arrow.set_zorder(self._above())
+            arrow.set_gid(literal(gid if ink == colour else f"{gid}-rim"))
             self._axes.add_patch(arrow)
 
     def text(

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from sim.engine.trace import Trace
 from sim.errors import OutputError
 from sim.plan.logs import PairUse
 from sim.results.accounts import COMPUTE_CATEGORIES, apportion
+
+if TYPE_CHECKING:
+    from sim.report.html.details import RunDetails
 
 __all__ = [
     "MEASURED_NAMES",
@@ -41,8 +44,11 @@ PICTURES: Final = (".png", ".svg", ".pdf")
 OUTPUT_NAMES: Final = {
     "result": "result.json",
     "trace": "trace.npz",
+    "report": "report.html",
+    "details": "details.npz",
     "timeline": "timeline.png",
-    "Perfetto trace": "trace.json",
+    "Perfetto trace": "trace.pftrace",
+    "Chrome trace": "trace.json",
     "links": "links.png",
     "memory": "memory.png",
     "bytes per GPU pair": "pairs.npz",
@@ -61,7 +67,7 @@ STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
 
 
 def write_outputs(
-    trace: Trace, data: Mapping[str, Any], folder: Path, *, pairs: PairUse | None = None
+    details: "RunDetails", data: Mapping[str, Any], folder: Path, *, pairs: PairUse | None = None
 ) -> dict[str, str]:
     """Write all files of a run into `folder`, which is created where it does not exist.
 
@@ -70,6 +76,10 @@ def write_outputs(
     dict
         Content of each file -> its path.
     """
+    from sim.report.html.details import arrays_of  # noqa: PLC0415  # only what is written is imported
+    from sim.report.html.page import write_page  # noqa: PLC0415  # jinja2
+
+    trace = details.trace
     _make(folder)
     name = str(data["scenario"].get("name") or "scenario")
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
@@ -77,8 +87,17 @@ def write_outputs(
         del paths["memory"]
     _write_json(data, paths["result"])
     write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
-    for key in ("timeline", "Perfetto trace"):
-        write_drawing(trace, paths[key], name=name, notes=stage_notes(data["stages_ns"]))
+    write_whole(paths["details"], lambda path: path.write_bytes(_npz_bytes(arrays_of(details))))
+    write_whole(paths["report"], lambda path: write_page(data, path, details=details))
+    for key in ("timeline", "Perfetto trace", "Chrome trace"):
+        write_drawing(
+            trace,
+            paths[key],
+            name=name,
+            notes=stage_notes(data["stages_ns"]),
+            memory=data.get("memory"),
+            rank_tokens=details.rank_tokens,
+        )
     from sim.report.charts.links import draw_links  # noqa: PLC0415  # matplotlib
 
     write_whole(paths["links"], lambda path: draw_links(trace, path, title=name))
@@ -91,6 +110,7 @@ def write_outputs(
         from sim.report.charts.links import draw_pairs  # noqa: PLC0415  # matplotlib
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
+        columns |= {} if pairs.by_switch is None else {"by_switch": pairs.by_switch}
         write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
     return {key: str(path) for key, path in paths.items()}
@@ -138,8 +158,18 @@ def write_drawing(
     notes: Sequence[str] | None = None,
     window_ns: tuple[int, int] | None = None,
     lane: int = 0,
+    memory: Mapping[str, Any] | None = None,
+    rank_tokens: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write the timeline (.png, .svg, .pdf) or the Perfetto trace (.json)."""
+    """Write the timeline (.png, .svg, .pdf) or the Perfetto trace (.json, .pftrace)."""
+    if path.suffix == ".pftrace":
+        from sim.report.track_events import write_track_events  # noqa: PLC0415  # only what is written is imported
+
+        write_whole(
+            path,
+            lambda target: write_track_events(trace, target, name=name, memory=memory, rank_tokens=rank_tokens),
+        )
+        return
     if path.suffix == ".json":
         from sim.report.perfetto import write_perfetto  # noqa: PLC0415  # only what is written is imported
 

@@ -32,6 +32,7 @@ __all__ = [
     "LINK_OTHER",
     "MICROBATCH_HUES",
     "OPEN",
+    "PASS_KIND_COLOURS",
     "SERIES_COLOURS",
     "SERIES_MARKERS",
     "STALLED",
@@ -84,20 +85,23 @@ CATEGORY_COLOURS: Final[Mapping[str, str]] = {
 }
 """Colour of each category of the accounts of time; `stalled` is hatched in the colour STALLED."""
 
+PASS_KIND_COLOURS: Final[Mapping[str, str]] = {"F": "#77aadd", "B": "#ee8866", "W": "#bbcc55", "O": "#3e4c59"}
+"""Colour of each kind of pass where the hue is the kind and not the microbatch; of Tol's light scheme."""
+
 SERIES_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#3e4c59")
 """Colours of the series of a chart, in turn."""
 SERIES_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 """Markers of the series of a chart, in turn."""
 
 LINK_COLOURS: Final[Mapping[str, str]] = {
-    "nvlink": "#009e73",
-    "xgmi": "#009e73",
-    "pcie": "#8a97a5",
-    "cpu": "#b08d57",
-    "nic": "#0072b2",
+    "nvlink": "#2fb58c",
+    "xgmi": "#2fb58c",
+    "pcie": "#b6c0ca",
+    "cpu": "#4a3415",
+    "nic": "#005fa3",
     "leaf-spine": "#d55e00",
 }
-"""Colour of each kind of link in a picture of a cluster."""
+"""Colour of each kind of link in a picture of a cluster: steps of lightness, for grey print."""
 LINK_OTHER: Final = ("#cc79a7", "#56b4e9", "#e69f00", "#6d4c9f")
 """Colours of other kinds of link, in turn."""
 

@@ -3,8 +3,7 @@
 Mapping
 -------
 - process: a stage; a further process for the links
-- thread: a stream of a lane. Spans that overlap in it go to further threads ("foreign 2", "foreign 3", ...), so that
-  spans of a thread never overlap and no span seems to lie within another span
+- thread: a stream of a lane, or a part of it whose spans do not overlap (`sim.report.thread_tracks`)
 - complete event (`X`): a row of the trace. Times are microseconds with all three decimals: whole nanoseconds
 - counter (`C`): the load of the busiest link of each kind, in percent, where it changes
 
@@ -26,9 +25,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.trace import STREAMS, Trace
-from sim.report.timeline.bars import first_free_slots
-from sim.results.quantities import format_ranges
+from sim.engine.trace import Trace
+from sim.report.thread_tracks import span_label, stage_label, thread_tracks
 
 __all__ = ["write_perfetto"]
 
@@ -77,20 +75,10 @@ def _version() -> str:
 def _events(trace: Trace) -> Iterator[str]:
     thread = np.zeros(len(trace), dtype=np.int64)
     for stage in range(trace.num_stages):
-        ranks = format_ranges(trace.lane_ranks[stage].ravel().tolist())
-        yield from _process(stage, f"stage {stage} ({'rank' if ranks.isdigit() else 'ranks'} {ranks})")
-        next_thread = 1
-        for lane, count in trace.num_of.items():
-            for stream in STREAMS:
-                rows = trace.rows(stream, stage=stage, lane=lane)
-                slots = first_free_slots(trace.ints("start_ns")[rows], trace.ints("end_ns")[rows])
-                thread[rows] = next_thread + slots
-                num_slots = int(slots.max(initial=-1)) + 1
-                alike = f" (and {count - 1} alike)" if count > 1 else ""
-                label = stream if trace.num_lanes == 1 else f"lane {lane}{alike} {stream}"
-                for slot in range(num_slots):
-                    yield from _thread(stage, next_thread + slot, label if num_slots == 1 else f"{label} {slot + 1}")
-                next_thread += num_slots
+        yield from _process(stage, stage_label(trace, stage))
+        for track in thread_tracks(trace, stage):
+            thread[track.rows] = track.number
+            yield from _thread(stage, track.number, track.label)
     for first in range(0, len(trace), _BLOCK):
         yield from _spans(trace, thread, first, min(len(trace), first + _BLOCK))
     yield from _counters(trace)
@@ -122,19 +110,11 @@ def _spans(trace: Trace, thread: NDArray[np.int64], first: int, end: int) -> Ite
             args |= {name: block[name][i] for name in _COMPONENTS_NS if block[name][i]}
         if block["released_by"][i] >= 0:
             args["released_by"] = block["released_by"][i]
-        label = _label(streams[i], kinds[i], block["microbatch"][i], block["layer"][i])
+        label = span_label(streams[i], kinds[i], block["microbatch"][i], block["layer"][i])
         yield (
             f'{{"ph": "X", "pid": {block["stage"][i]}, "tid": {threads[i]}, "ts": {_us(start_ns)}, '
             f'"dur": {_us(end_ns - start_ns)}, "name": "{label}", "cat": "{streams[i]}", "args": {json.dumps(args)}}}'
         )
-
-
-def _label(stream: str, kind: str, microbatch: int, layer: int) -> str:
-    if stream == "pass":
-        return f"{kind}{microbatch}" if microbatch >= 0 else kind
-    if layer >= 0:
-        return f"{kind} L{layer}"
-    return f"{kind} mb{microbatch}" if microbatch >= 0 else kind
 
 
 def _us(time_ns: int) -> str:

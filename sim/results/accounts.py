@@ -32,9 +32,14 @@ __all__ = [
     "COMPUTE_CATEGORIES",
     "SLOWDOWNS",
     "apportion",
+    "apportion_each",
     "categories_by_kind",
     "empty_account",
 ]
+
+IntArray = NDArray[np.int64]
+_MOST_PRODUCT = 2**62
+"""Products below fit 64 bits."""
 
 COMPUTE_CATEGORIES = ("attention", "dense_ffn", "expert", "other_compute", "optimizer")
 """Categories of kernels that a rank runs for its own stage."""
@@ -97,6 +102,29 @@ def apportion(total: int, weights: Sequence[int]) -> list[int]:
     order = sorted(range(len(weights)), key=lambda i: (-remainders[i], i))
     for i in order[: total - sum(shares)]:
         shares[i] += 1
+    return shares
+
+
+def apportion_each(totals: IntArray, weights: IntArray) -> IntArray:
+    """Return what `apportion` makes of each of `totals` [N] with its column of `weights` [K, N]. Shape [K, N].
+
+    >>> apportion_each(np.array([10, 5, 7]), np.array([[1, 0, 2], [1, 0, 1], [1, 0, 0]]))
+    array([[4, 5, 5],
+           [3, 0, 2],
+           [3, 0, 0]])
+    """
+    if not totals.size:
+        return weights.copy()
+    if int(totals.max()) * int(weights.max()) >= _MOST_PRODUCT or weights.min() < 0:  # neither is usual
+        each = zip(totals.tolist(), weights.T.tolist(), strict=True)
+        return np.array([apportion(total, of_column) for total, of_column in each], dtype=np.int64).T
+    whole = weights.sum(axis=0)
+    shares, remainders = np.divmod(totals * weights, np.maximum(whole, 1))
+    left = totals - shares.sum(axis=0)
+    rank = np.argsort(np.argsort(-remainders, axis=0, kind="stable"), axis=0, kind="stable")
+    shares += rank < left
+    shares[:, whole == 0] = 0
+    shares[0, whole == 0] = totals[whole == 0]
     return shares
 
 

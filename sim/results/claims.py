@@ -29,7 +29,16 @@ from dataclasses import dataclass, field, replace
 
 from sim.results.quantities import format_quantity, format_ratio, format_span
 
-__all__ = ["Claim", "Evidence", "Outcome", "Verdict", "judge_expectation", "relate"]
+__all__ = [
+    "Claim",
+    "Evidence",
+    "Outcome",
+    "Verdict",
+    "judge_expectation",
+    "metric_words",
+    "relate",
+    "sentence",
+]
 
 Value = float | int | bool
 
@@ -182,6 +191,15 @@ def relate(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return related
 
 
+def metric_words(claim: Claim) -> str:
+    """Return the name of a claim's metric as words.
+
+    >>> metric_words(Claim(id="a", says="a", source="1", metric="bubble_fraction"))
+    'bubble fraction'
+    """
+    return claim.metric.replace("_", " ")
+
+
 def sentence(*clauses: str) -> str:
     """Return clauses as sentences.
 
@@ -263,18 +281,26 @@ def _telling_clauses(
     if evidence.assumes_claim:
         if not counted:
             return [*said, "no alternative is declared that could show it"]
-        return [f"{_named(claim, counted)}{_cost(evidence, counted)}", *said]
+        return [f"{metric_words(claim)} is {_named(claim, counted)}{_cost(evidence, counted)}", *said]
     if verdict == "depends":
         is_fewer = len(met) <= len(counted) - len(met)
         fewer = met if is_fewer else [outcome for outcome in counted if outcome not in met]
         is_flag = isinstance(evidence.value, bool)
-        return [*said, f"{'true' if is_fewer else 'not true'}: {'under ' if is_flag else ''}{_named(claim, fewer)}"]
+        named = f"under {_named(claim, fewer)}" if is_flag else _named(claim, fewer)
+        return [*said, f"{'true' if is_fewer else 'not true'}: {named}"]
     numbers = [float(outcome.value) for outcome in counted if outcome.value is not None]
     is_number = not isinstance(evidence.value, bool)
     if verdict == "refuted" and claim.is_simulated and is_number and len(counted) > 1:
-        span = format_span(min(numbers), max(numbers), claim.unit)
-        allowed = " and ".join(_bound_clauses(claim, evidence))
-        return [f"{span} under {len(counted)} alternatives", allowed, *([] if allowed else said)]
+        span = f"{format_span(min(numbers), max(numbers), claim.unit)} under {len(counted)} alternatives"
+        allowed = [
+            f"{what} {format_quantity(bound, claim.unit)}"
+            for what, bound in (
+                ("arithmetic alone at the full peak allows", evidence.bound_compute),
+                ("the wires alone allow", evidence.bound_wires),
+            )
+            if bound is not None
+        ]
+        return [span, ", ".join(allowed), *([] if allowed else said)]
     return said
 
 

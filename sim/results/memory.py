@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.trace import Trace
+from sim.engine.trace import KINDS, Trace
 
 __all__ = ["MEMORY_COMPONENTS", "ChunkMemory", "StageMemory", "memory_of", "most_in_flight"]
 
@@ -48,6 +48,7 @@ MEMORY_COMPONENTS = (
 """Components of the peak."""
 _VARYING = ("activations", "expert_activations", "kv_cache", "logits")
 _MOST_POINTS = 200  # of the timeline of a stage
+_W = KINDS.index("W")
 
 Times = NDArray[np.int64]
 Bytes = NDArray[np.float64]
@@ -159,7 +160,13 @@ def memory_of(
         "peak_fraction": total / capacity_bytes,
         "peak_stage": stage,
         "peak_rank": _peak_rank(
-            trace, stage, time_ns, expert_tokens or {}, _share_waiting(stages[stage]), served=served[stage]
+            trace,
+            stage,
+            time_ns,
+            expert_tokens or {},
+            _share_waiting(stages[stage]),
+            all_units=all_units,
+            served=served[stage],
         ),
         "peak_time_s": time_ns / 1e9,
         "peak_of_stages_bytes": [round(sum(peak.values())) for _, peak in peaks],
@@ -226,7 +233,7 @@ def _components_over_time(
     `served` are the stages whose tokens the experts of this stage's ranks compute.
     """
     units = all_units[stage]
-    batch_end = _batch_ends(trace, units, microbatches)
+    batch_end = _batch_ends(units, all_units[-1], microbatches)
     changes = [change for guest in served for change in _changes(all_units[guest])]
     times = np.unique(np.concatenate([[trace.start_ns], *changes, batch_end]))
 
@@ -326,6 +333,7 @@ def _peak_rank(
     expert_tokens: Mapping[tuple[int, int], Mapping[tuple[int, int], NDArray[np.int64]]],
     waiting: float,
     *,
+    all_units: Sequence[_Units],
     served: Sequence[int],
 ) -> int:
     """Return the rank of a stage whose experts hold most at a time; its first where all are alike."""
@@ -333,7 +341,7 @@ def _peak_rank(
     for (of_stage, lane), tokens in expert_tokens.items():
         if of_stage not in served:
             continue
-        units = _units(trace, of_stage)
+        units = all_units[of_stage]
         until_b = (units.opened <= time_ns) & (units.backward > time_ns)
         until_w = (units.backward <= time_ns) & (units.closed > time_ns)
         weights = ((1 - waiting) * until_b + waiting * until_w).tolist()
@@ -355,10 +363,10 @@ def _units(trace: Trace, stage: int) -> _Units:
     microbatch, chunk = trace.ints("microbatch")[rows], trace.ints("chunk")[rows].clip(min=0)
     num_chunks = int(chunk.max(initial=0)) + 1
     unit, unit_of_row = np.unique(microbatch * num_chunks + chunk, return_inverse=True)
-    start, end, kind = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows], trace["kind"][rows].astype(np.str_)
+    start, end, waits = trace.ints("start_ns")[rows], trace.ints("end_ns")[rows], trace.ints("kind")[rows] == _W
     opened, backward, closed = np.full(unit.size, np.iinfo(np.int64).max), *np.zeros((2, unit.size), dtype=np.int64)
     np.minimum.at(opened, unit_of_row, start)
-    np.maximum.at(backward, unit_of_row[kind != "W"], end[kind != "W"])
+    np.maximum.at(backward, unit_of_row[~waits], end[~waits])
     np.maximum.at(closed, unit_of_row, end)
     return _Units(
         microbatch=unit // num_chunks, chunk=unit % num_chunks, opened=opened, backward=backward, closed=closed
@@ -370,9 +378,8 @@ def _changes(units: _Units) -> tuple[Times, Times, Times]:
     return units.opened, units.backward, units.closed
 
 
-def _batch_ends(trace: Trace, units: _Units, microbatches: int) -> Times:
-    """Return, for each unit, when its batch has left the last stage. Shape [units]."""
-    last = _units(trace, trace.num_stages - 1)
+def _batch_ends(units: _Units, last: _Units, microbatches: int) -> Times:
+    """Return, for each unit, when its batch has left the `last` stage. Shape [units]."""
     num_batches = int(max(units.microbatch.max(initial=0), last.microbatch.max(initial=0))) // microbatches + 1
     ends = np.zeros(num_batches, dtype=np.int64)
     np.maximum.at(ends, last.microbatch // microbatches, last.closed)

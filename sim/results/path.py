@@ -11,33 +11,36 @@ up to the point reached.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sim.engine.trace import Trace
-from sim.results.accounts import COMMUNICATION_CATEGORIES, SLOWDOWNS, apportion, empty_account
+from sim.engine.trace import KINDS, STREAMS, Trace
+from sim.results.accounts import COMMUNICATION_CATEGORIES, SLOWDOWNS, apportion_each, empty_account
 
 __all__ = ["exposed_communication_ns", "path_ns", "path_rows"]
 
+IntArray = NDArray[np.int64]
+_PASS, _AWAIT = STREAMS.index("pass"), STREAMS.index("await")
+_COMMUNICATION = [KINDS.index(kind) for kind in COMMUNICATION_CATEGORIES]
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
 
 
 def path_rows(trace: Trace) -> list[tuple[int, int, int]]:
     """Return (row, from, to) along the path, last first; `to` - `from` is what the row adds."""
-    start, end, released = trace.ints("start_ns"), trace.ints("end_ns"), trace.ints("released_by")
-    kind = trace.ints("kind")
+    end, kind, stream = trace.ints("end_ns"), trace.ints("kind"), trace.ints("stream")
     first_ns, last_ns = trace.start_ns, trace.end_ns  # each looks at all rows
     candidates = np.flatnonzero(end == last_ns)
-    streams = trace["stream"][candidates]
-    candidates = candidates[(streams != "pass") & (streams != "await")]
+    candidates = candidates[(stream[candidates] != _PASS) & (stream[candidates] != _AWAIT)]
     if candidates.size == 0:
         return []
     row = int(min(candidates, key=lambda r: (kind[r], r)))
+    start_of, end_of, released_by = trace.ints("start_ns").item, end.item, trace.ints("released_by").item
     reached, rows = last_ns, []
     while row >= 0 and reached > first_ns:
-        begin = int(start[row])
+        begin = start_of(row)
         if begin < reached:
-            rows.append((row, begin, min(reached, int(end[row]))))
+            rows.append((row, begin, min(reached, end_of(row))))
             reached = begin
-        row = int(released[row])
+        row = released_by(row)
     return rows
 
 
@@ -45,17 +48,14 @@ def path_ns(trace: Trace) -> dict[str, int]:
     """Return nanoseconds of each category along the path; they sum to the step time."""
     account = empty_account()
     rows, begin, to = np.array(path_rows(trace), dtype=np.int64).reshape(-1, 3).T
-    kinds = trace["kind"][rows]
+    kinds = trace.ints("kind")[rows]
     split = np.stack([trace.ints(name)[rows] for name in _SPLIT])
-    is_whole = split.sum(axis=0) == to - begin
-    for kind in np.unique(kinds).tolist():
-        account[kind] += int(split[0, is_whole & (kinds == kind)].sum())
+    is_cut = split.sum(axis=0) != to - begin
+    split[:, is_cut] = apportion_each((to - begin)[is_cut], split[:, is_cut])
+    for code in np.unique(kinds).tolist():
+        account[KINDS[code]] += int(split[0, kinds == code].sum())
     for name, values in zip(SLOWDOWNS, split[1:], strict=True):
-        account[name] += int(values[is_whole].sum())
-    for i in np.flatnonzero(~is_whole).tolist():
-        shares = apportion(int(to[i] - begin[i]), split[:, i].tolist())
-        for name, value in zip((str(kinds[i]), *SLOWDOWNS), shares, strict=True):
-            account[name] += value
+        account[name] += int(values.sum())
     account["stalled"] += trace.step_ns - int((to - begin).sum())
     return account
 
@@ -67,17 +67,16 @@ def exposed_communication_ns(trace: Trace) -> dict[str, int]:
     go through the exchanges of one while the other computes.
     """
     exposed = dict.fromkeys(COMMUNICATION_CATEGORIES, 0)
-    kinds, stages, lanes = trace["kind"], trace.ints("stage"), trace.ints("lane")
-    computing: dict[tuple[int, int], _Computing] = {}
-    for row, begin, to in path_rows(trace):
-        if kinds[row] not in exposed:
-            continue
-        lane = (int(stages[row]), int(lanes[row]))
-        if lane not in computing:
-            computing[lane] = _Computing(trace, *lane)
-        hidden_ns = computing[lane].until(to) - computing[lane].until(begin)
-        exposed[str(kinds[row])] += to - begin - hidden_ns
-    return exposed
+    rows, begin, to = np.array(path_rows(trace), dtype=np.int64).reshape(-1, 3).T
+    is_communication = np.isin(trace.ints("kind")[rows], _COMMUNICATION)
+    rows, begin, to = rows[is_communication], begin[is_communication], to[is_communication]
+    lane = trace.ints("stage")[rows] * trace.num_lanes + trace.ints("lane")[rows]
+    exposed_ns = to - begin
+    for number in np.unique(lane).tolist():
+        of_lane, computing = lane == number, _Computing(trace, *divmod(number, trace.num_lanes))
+        exposed_ns[of_lane] -= computing.until(to[of_lane]) - computing.until(begin[of_lane])
+    codes = trace.ints("kind")[rows]
+    return exposed | {KINDS[code]: int(exposed_ns[codes == code].sum()) for code in np.unique(codes).tolist()}
 
 
 class _Computing:
@@ -91,9 +90,10 @@ class _Computing:
         self._start_ns = np.maximum(start_ns, np.concatenate([start_ns[:1], end_ns[:-1]]))  # of what is not counted yet
         self._sum_ns = np.concatenate([[0], np.cumsum(np.maximum(0, end_ns - self._start_ns))])
 
-    def until(self, at_ns: int) -> int:
-        """Return the time before `at_ns` in which kernels run."""
-        num_started = int(np.searchsorted(self._start_ns, at_ns))
-        if not num_started:
-            return 0
-        return int(self._sum_ns[num_started]) - max(0, int(self._end_ns[num_started - 1]) - at_ns)
+    def until(self, at_ns: IntArray) -> IntArray:
+        """Return the time before each of `at_ns` [N] in which kernels run. Shape [N]."""
+        if not self._start_ns.size:
+            return np.zeros_like(at_ns)
+        num_started = np.searchsorted(self._start_ns, at_ns)
+        left_ns = np.maximum(0, self._end_ns[num_started - 1] - at_ns)
+        return np.where(num_started > 0, self._sum_ns[num_started] - left_ns, 0)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.engine.trace import KINDS, Trace
-from sim.results.accounts import CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS, apportion, empty_account
+from sim.results.accounts import CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS, apportion, apportion_each, empty_account
 from sim.results.exposed import Pieces, cut_to, exposed_pieces
 
 __all__ = ["spent_over_time", "stages_ns"]
@@ -151,8 +151,8 @@ def _row_amounts(
     is_compute = np.isin(kinds, [KINDS.index(kind) for kind in COMPUTE_CATEGORIES])
     taken = np.where(is_compute, 0, np.minimum(foreign.between(start, np.maximum(start, end)), counted))
     is_whole = (split.sum(axis=0) == counted) & (taken == 0)
-    for i in np.flatnonzero(~is_whole & (counted > 0)).tolist():
-        split[:, i] = apportion(int(counted[i] - taken[i]), split[:, i].tolist())
+    is_cut = ~is_whole & (counted > 0)
+    split[:, is_cut] = apportion_each((counted - taken)[is_cut], split[:, is_cut])
     split[:, ~is_whole & (counted == 0)] = 0
     amounts = {KINDS[code]: np.where(kinds == code, split[0], 0) for code in np.unique(kinds).tolist()}
     amounts |= dict(zip(SLOWDOWNS, split[1:], strict=True)) | {"foreign": taken}

@@ -18,12 +18,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from sim.results.catalog import CATALOG
+
 __all__ = [
     "ClaimInterval",
     "Constant",
     "Effect",
     "Uncertainty",
     "effects_on",
+    "in_time",
     "interval_of",
     "share_met",
     "share_of_best",
@@ -109,6 +112,8 @@ class Uncertainty:
     """In the order of the scenario's claims."""
     num_runs: int
     """Simulations that this took."""
+    unexplained: Mapping[str, Any] | None = None
+    """What published steps of the same software leave unexplained; None where none is published."""
 
     @property
     def moves_most(self) -> Effect | None:
@@ -124,6 +129,7 @@ class Uncertainty:
             "runs": self.num_runs,
             "levels": list(LEVELS),
             "figures": {name: list(interval) for name, interval in self.figures.items()},
+            "unexplained": None if self.unexplained is None else dict(self.unexplained),
             "headline": self.headline,
             "moves_most": None if most is None else most.constant.name,
             "constants": [
@@ -138,6 +144,27 @@ class Uncertainty:
                 for effect in self.effects
             ],
         }
+
+
+def in_time(values: Values, factor: float) -> dict[str, Value]:
+    """Return the figures of a run whose every time is `factor` times as long.
+
+    >>> in_time({"step_time_s": 2.0, "tokens_per_s": 8.0, "mfu": 0.5, "bubble_fraction": 0.1}, 2.0)
+    {'step_time_s': 4.0, 'tokens_per_s': 4.0, 'mfu': 0.25, 'bubble_fraction': 0.1}
+    """
+    powers = {name: _time_power(name) for name in values}
+    return {
+        name: value if not powers[name] or isinstance(value, bool) else float(value) * factor ** powers[name]
+        for name, value in values.items()
+    }
+
+
+def _time_power(name: str) -> int:
+    """Return the power of time in a figure."""
+    unit = CATALOG[name].unit if name in CATALOG else None
+    if name in {"mfu", "mfu_causal", "hfu"} or (unit is not None and unit.endswith("/s")):
+        return -1
+    return int(unit == "s" and CATALOG[name].group == "metrics")
 
 
 def interval_of(draws: Sequence[Values], metric: str) -> tuple[float, float] | None:

@@ -50,8 +50,11 @@ def _what_sets_the_bubble(work: Work) -> str:
     stages, number = work.mesh.num_stages, work.num_microbatches * work.visits_of_stage
     if stages == 1:
         return "one stage has no bubble"
-    formula = f"(p-1)/(m+p-1) = {stages - 1}/{number + stages - 1} = {(stages - 1) / (number + stages - 1):.1%}"
-    return f"microbatches and schedule set it, not the split of layers: {formula} with {number} microbatches"
+    share = (stages - 1) / (number + stages - 1)
+    return (
+        f"microbatches and schedule set it, not the split of layers: (p-1)/(m+p-1) is {share:.1%} of {stages} stages "
+        f"and {number} microbatches"
+    )
 
 
 def _what_memory_holds(work: Work, memory: Mapping[str, object]) -> str:
@@ -84,7 +87,7 @@ def _what_training_holds(work: Work) -> str:
     stages = [work.stage_parameters(stage) for stage in range(work.mesh.num_stages)]
     params = max(sum(params_per_rank(work.model, work.mesh, stage)) for stage in stages)
     state = params * (work.model.dtype_bytes + GRADIENT_BYTES + OPTIMIZER_BYTES)
-    return f"a forward pass does, and training would hold {format_quantity(float(state), 'bytes')} before activations"
+    return f"for a forward pass, while training would hold {format_quantity(float(state), 'bytes')} before activations"
 
 
 def _stage_loads(stages_ns: Sequence[Mapping[str, int]]) -> str:
@@ -106,7 +109,7 @@ def _where(work: Work, axis: str, group: NDArray[np.intp]) -> str:
 
 def _how_tokens_spread(work: Work) -> str:
     if work.has_balanced_routing:
-        return "balanced routing gives every expert the same, and so assumes what is claimed"
+        return "the declared routing is balanced, and so assumes what is claimed"
     routed = work.tokens * work.model.top_k / work.model.experts
     kind = work.routing.kind
     return f"{kind} routing sends {routed:,.0f} tokens of a microbatch to an expert on average, and not evenly"

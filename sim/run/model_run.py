@@ -8,6 +8,7 @@ from sim.build.work import Work
 from sim.engine.simulation import Run, run_plan
 from sim.errors import SimulationError
 from sim.plan.bounds import all_reduce_wire_times_s, bounds_of
+from sim.plan.jitter import jittered
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.what_if import under
 from sim.results.memory import memory_of
@@ -55,7 +56,7 @@ class ModelRun(ScenarioRun):
         """Return what the run is expected to need."""
         work = self.work
         return estimate_of_plan(
-            PipelinePlan(work),
+            PipelinePlan(work, folds=not work.jitter.is_on),
             kinds=work.kind.pass_kinds,
             num_microbatches=work.num_microbatches * work.visits_of_stage,
             is_drawn=not work.has_balanced_routing,
@@ -63,10 +64,11 @@ class ModelRun(ScenarioRun):
         )
 
     def _simulate(self, options: RunOptions) -> Simulated:
-        work, plan = self.work, PipelinePlan(self.work)
+        work = self.work
+        plan = PipelinePlan(work, folds=not work.jitter.is_on)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
         run = run_plan(
-            under(plan, work.what_if),
+            jittered(under(plan, work.what_if), work.jitter, work.seed),
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
             keep_ended=options.pairs,

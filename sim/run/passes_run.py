@@ -15,6 +15,7 @@ from sim.build.build import build_passes
 from sim.build.work import PassesWork
 from sim.engine.simulation import run_plan
 from sim.engine.trace import Trace
+from sim.plan.jitter import jittered
 from sim.plan.passes import PassesPlan
 from sim.plan.what_if import under
 from sim.results.memory import ChunkMemory, StageMemory, memory_of
@@ -66,7 +67,7 @@ class PassesRun(ScenarioRun):
     def _simulate(self, options: RunOptions) -> Simulated:
         plan, kept = PassesPlan(self.work), self._workload.held
         run = run_plan(
-            under(plan, self.work.what_if),
+            jittered(under(plan, self.work.what_if), self.work.jitter, self.work.seed),
             max_events=options.limits.engine_events,
             link_timeline=options.link_timeline,
         )

@@ -36,6 +36,8 @@ class Result:
     """Simulations in all: the scenario, its alternatives, rivals, seeds, probes and draws."""
     conclusion: Mapping[str, Any] = field(default_factory=lambda: {"conclusion": [], "conclusion_figures": []})
     """What the JSON has of the conclusion: its sentences, and where its figures come from."""
+    sensitivity: list[dict[str, Any]] | None = None
+    """For each quantitative claim the changes of assumptions that flip it; None where none were simulated."""
     uncertainty: Uncertainty | None = None
     """Intervals over draws of fitted constants; None where none were drawn."""
 
@@ -98,6 +100,7 @@ class Result:
                 "bounds": self._bounds(),
                 "claims": self._claims(),
                 "facts": [fact.to_dict() for fact in facts_of(self.claims)],
+                **({} if self.sensitivity is None else {"sensitivity": self.sensitivity}),
                 **({} if self.uncertainty is None else {"uncertainty": self.uncertainty.to_dict()}),
                 "engine": self._engine(),
             }.items()
@@ -208,8 +211,10 @@ def _claim_dict(verdict: Verdict) -> dict[str, object]:
         "metric": claim.metric,
         "expect": dict(claim.expect) if claim.expect else {"superlative": claim.superlative},
         "value": evidence.value,
+        "assumes_claim": evidence.assumes_claim,
         "interval": [min(evidence.seeds), max(evidence.seeds)] if evidence.seeds else None,
         "interval_runs": len(evidence.seeds),
+        "interval_over": evidence.draws if evidence.seeds else None,
         "verdict": verdict.verdict,
         "relevance": verdict.relevance,
         "sentence": verdict.sentence,

@@ -36,6 +36,7 @@ ALTERABLE: Final = (
     "placement",
     "network",
     "runtime",
+    "jitter",
     "seed",
 )
 """Sections an alternative may change."""

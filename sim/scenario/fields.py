@@ -39,6 +39,7 @@ __all__ = [
     "Share",
     "Text",
     "TokenCount",
+    "Variation",
     "Whole",
     "count_of",
     "field_docstrings",
@@ -387,6 +388,15 @@ Factor = Annotated[float, Field(ge=0.01, le=100), BeforeValidator(_number(0.01, 
 """What a time is multiplied by."""
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number(0, 1, "a number from 0 to 1"))]
 """A part of a whole: from 0 to 1."""
+Variation = Annotated[
+    float,
+    Field(ge=0, le=1),
+    BeforeValidator(
+        _number(0, 1, "a ratio from 0 to 1, such as 2 %"),
+        json_schema_input_type=Annotated[float, Field(ge=0, le=1)] | _written("ratio"),
+    ),
+]
+"""A coefficient of variation: 0.02 or `2 %`."""
 Efficiency = Annotated[
     float,
     Field(gt=0, le=1),

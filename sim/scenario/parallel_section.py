@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Self
 from pydantic import BeforeValidator, model_validator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import MAX_TEXT, Flag, Ident, Section, Share, count_of, name_of
+from sim.scenario.fields import MAX_TEXT, Flag, Ident, Section, Share, Whole, count_of, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from workloads.blocks.recompute import RECOMPUTE_KINDS, RECOMPUTE_MODULES, Recompute
 from workloads.context_parallel import CP_KINDS
@@ -243,6 +243,7 @@ _Expert = Annotated[int, count_of("placement.experts", least=0)]
     PlacementRule,
     section="placement",
     kind=name_of(lambda: PLACEMENTS),
+    plan_seed=Whole,
     experts=Annotated[
         tuple[tuple[_Expert, ...], ...],
         BeforeValidator(_lists_of_experts, json_schema_input_type=list[_Expert] | list[list[_Expert]]),

@@ -1,4 +1,4 @@
-"""`runtime:` of a scenario, what the software does while the model runs, and `factors:` of the times of all parts."""
+"""`runtime:` of a scenario, what the software does; `factors:` of the times of all parts; `jitter:` of its passes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from sim.errors import InvalidValueError
-from sim.scenario.fields import Efficiency, Factor, Seconds, name_of
+from sim.scenario.fields import Efficiency, Factor, Seconds, Variation, name_of
 from sim.scenario.sections import DerivedSection, keys_from
 from topology.uncertainty import Factors
 from workloads.formats import DISPATCH_DTYPES, FP8_RECIPES, GATHER_DTYPES
 from workloads.fusions import UNFUSED_OPS
+from workloads.jitter import Jitter
 from workloads.runtime import (
     ATTENTIONS,
     DISPATCHERS,
@@ -22,7 +23,7 @@ from workloads.runtime import (
     Runtime,
 )
 
-__all__ = ["FactorsSection", "RuntimeSection"]
+__all__ = ["FactorsSection", "JitterSection", "RuntimeSection"]
 
 
 _SECONDS = {key: f"{key}_s" for key in ("kernel_launch", "collective_launch", "pass_host", "counts_host")}
@@ -113,3 +114,13 @@ class FactorsSection(DerivedSection):
     def of_host(self) -> HostFactors:
         """The factors of the host's times."""
         return HostFactors(**self.values_of(HostFactors))
+
+
+@keys_from(Jitter, section="jitter", pass_cv=Variation, rank_spread=Variation)
+class JitterSection(DerivedSection):
+    """How much the times of passes vary (docs/jitter.md); absent: not at all."""
+
+    @property
+    def as_given(self) -> Jitter:
+        """The domain's value."""
+        return Jitter(**self.values_of(Jitter))

@@ -30,7 +30,7 @@ from sim.scenario.parallel_section import (
     RoutingSpec,
     ScheduleSpec,
 )
-from sim.scenario.runtime_section import FactorsSection, RuntimeSection
+from sim.scenario.runtime_section import FactorsSection, JitterSection, RuntimeSection
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from topology.uncertainty import LINK_FACTORS
@@ -81,6 +81,8 @@ class ScenarioSpec(Section):
     """What times that the model makes are multiplied by, such as a draw of `moesim run --uncertainty`."""
     what_if: Annotated[tuple[Annotated[str, name_of(lambda: WHAT_IFS)], ...], Field(max_length=len(WHAT_IFS))] = ()
     """What the run is without, such as [free_tp] or [no_bubble]; `moesim why` tries each."""
+    jitter: JitterSection = JitterSection()
+    """How much the times of passes vary from pass to pass and from rank to rank; absent: not at all."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1

@@ -148,7 +148,7 @@ class CollectiveWorkload(_Workload):
     """One collective operation on its own."""
 
     required_sections = ("cluster",)
-    foreign_sections = ("parallel", "schedule", "placement", "runtime", "profile", "stress", "what_if")
+    foreign_sections = ("parallel", "schedule", "placement", "runtime", "profile", "stress", "what_if", "jitter")
 
     kind: Literal["collective"]
     """One collective operation."""

@@ -5,6 +5,7 @@ Contents
 - `sim.studies.claims`: a scenario with its alternatives, rivals and seeds, and its claims judged; `variants`: these
   scenarios; `parts`: changes of one part of a strategy; `verdicts`: what their runs make of each claim; `conclusion`:
   the sentences that come first.
+- `sim.studies.sensitivity`: which assumption must change by how much before a verdict flips.
 - `sim.studies.uncertainty`: a scenario under draws of its fitted constants.
 - `sim.studies.why`: the critical path, and what each part being free would gain; `compare`: runs next to each other.
 - `sim.studies.suites`, `figures`, `validate`: validation cases, and errors against published figures; `ranking`: the

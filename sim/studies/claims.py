@@ -22,6 +22,7 @@ from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.studies.conclusion import conclude
 from sim.studies.fitting import explain_unfit, say_what_fits, what_would_fit
+from sim.studies.sensitivity import flips_of
 from sim.studies.variants import Variants, variants_of
 from sim.studies.verdicts import format_changes, judge_claims, known_metric
 
@@ -37,6 +38,7 @@ def simulate(
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
     pairs: bool = False,
+    thorough: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a scenario with its alternatives and rivals, and judge its claims.
@@ -57,6 +59,9 @@ def simulate(
         What each simulation may need: a simulation that needs more is refused before it starts.
     pairs
         Whether to add up the bytes between every two GPUs.
+    thorough
+        Whether to run rivals under every alternative, all changes of parts, seeds with jitter, and each assumption
+        changed alone: several times the simulations.
     on_progress
         Is called with the simulations that are done, and how many there are.
 
@@ -85,7 +90,7 @@ def simulate(
         )
     else:
         loaded = scenario if seed is None else scenario.variant({"seed": seed})
-    return judge_scenario(loaded, jobs=jobs, limits=limits, pairs=pairs, on_progress=on_progress)
+    return judge_scenario(loaded, jobs=jobs, limits=limits, pairs=pairs, thorough=thorough, on_progress=on_progress)
 
 
 def judge_scenario(
@@ -94,6 +99,7 @@ def judge_scenario(
     jobs: int = 1,
     limits: Limits = NO_LIMITS,
     pairs: bool = False,
+    thorough: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Result:
     """Simulate a loaded scenario and judge its claims; the parameters are those of `simulate`."""
@@ -102,7 +108,7 @@ def judge_scenario(
     check_claim_units(scenario, CATALOG)
     run = build_run(scenario)
     limits.check_minimum(run.minimum_resources())  # before anything runs
-    variants = variants_of(scenario)
+    variants = variants_of(scenario, thorough=thorough)
     total = 1 + len(variants.scenarios)
     wanted = frozenset(metrics) & {BLOCKING_EXCHANGE}
     with run_many(
@@ -119,17 +125,20 @@ def judge_scenario(
     simulated, fitting = _with_fitting_changes(run, simulated)
     simulated = replace(simulated, warnings=[*simulated.warnings, *scenario.left_out])
     verdicts = judge_claims(scenario, metrics, simulated, variants, observations)
+    of_changes = observations[len(observations) - len(variants.changes) :]
+    flips = flips_of(verdicts, variants.changes, [observation.values for observation in of_changes])
     return Result(
         scenario=scenario,
         simulated=simulated,
         claims=verdicts,
+        sensitivity=[flip.to_dict() for flip in flips] if variants.changes else None,
         conclusion=conclude(scenario, simulated, verdicts).to_dict(),
         findings=[
             *fitting,
             *_findings_of_run(simulated, metrics),
             *_published_figures(scenario),
             *_variants_not_run(scenario, variants, observations),
-            *_parts_not_run(variants),
+            *(_not_run_by_default(variants) if claims and not thorough else []),
             *_assumptions_of_variants(simulated, observations),
         ],
         num_runs=simulated.num_runs + sum(observation.num_runs for observation in observations),
@@ -179,10 +188,11 @@ def _variants_not_run(scenario: Scenario, variants: Variants, observations: Sequ
     ]
 
 
-def _parts_not_run(variants: Variants) -> list[str]:
-    """Return a sentence on the changes of parts that a default run leaves out."""
+def _not_run_by_default(variants: Variants) -> list[str]:
+    """Return a sentence on what a thorough run simulates more."""
     names = [name for of_part in variants.not_run.values() for name in of_part]
-    return [f"Not run without --thorough: {', '.join(names)}"] if names else []
+    more = ["rivals under every alternative"] if variants.rivals and variants.alternatives else []
+    return [f"Not run without --thorough: {', '.join([*names, *more, 'seeds with jitter, changed assumptions'])}"]
 
 
 def _assumptions_of_variants(simulated: Simulated, observations: Sequence[Observation]) -> list[str]:

@@ -103,14 +103,19 @@ def _verdict_of_all(conclusion: Conclusion, facts: Sequence[Fact]) -> str:
     final = {fact.leader.verdict for fact in facts if fact.leader.claim.supports is None}
     verdict = next((v for v in ("refuted", "depends", "not_judged") if v in final), "holds")
     counts = {v: sum(fact.leader.verdict == v for fact in facts) for v in ("refuted", "depends", "holds", "not_judged")}
-    said = []
-    for name, number in counts.items():
-        if number:
-            words = _WORDS[name][0 if number == 1 else 1]
-            said.append(f"{conclusion.say(number, f'facts.{name}')} {words}")
-    listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+    counts = {name: number for name, number in counts.items() if number}
+    first = _WORDS[verdict][2]
+    if len(counts) == 1:
+        words = _WORDS[next(iter(counts))]
+        which = f"all {conclusion.say(len(facts), 'facts')} facts" if len(facts) > 1 else "the fact"
+        verb = words[1] if len(facts) > 1 else words[0]
+        return f"{first}: {which} that the claims state {verb}."
+    said = [
+        f"{conclusion.say(number, f'facts.{name}')} {_WORDS[name][0 if number == 1 else 1]}"
+        for name, number in counts.items()
+    ]
     total = conclusion.say(len(facts), "facts")
-    return f"{_WORDS[verdict][2]}: of {total} facts that the claims state {listed}."
+    return f"{first}: of {total} facts that the claims state {', '.join(said[:-1])} and {said[-1]}."
 
 
 def _legality(conclusion: Conclusion, scenario: Scenario, simulated: Simulated, verdicts: Sequence[Verdict]) -> str:
@@ -166,7 +171,9 @@ def _speed(
         ends, number, draws = (min(evidence.seeds), max(evidence.seeds)), len(evidence.seeds), evidence.draws
     if ends is None:
         return f"{text}."
-    low, high = (conclusion.say(end, f"{place}.interval.{i}", unit) for i, end in enumerate(ends))
+    units = {format_quantity(end, unit).partition(" ")[2] for end in ends}
+    low = conclusion.say(ends[0], f"{place}.interval.0", unit, bare=len(units) == 1)
+    high = conclusion.say(ends[1], f"{place}.interval.1", unit)
     count = conclusion.say(number, f"{place}.interval_runs")
     return f"{text}. It is {low} to {high} over {count} {draws}."
 

@@ -9,7 +9,10 @@ routing. One that needs chunks takes the scenario's `parallel.vpp`, or 2; one th
     in flight    most microbatches of a stage between F and B, a chunk of v counting as 1 / v
     activations  at the peak; of passes with `workload.held` the most that a stage holds
     p2p          bytes that stages hand on to each other, over all lanes; hops where passes have no bytes
-    cheapest     least step time among those that fit into memory (among all, where there is no model)
+    fastest      least step time among those that fit into memory (among all, where there is no model)
+
+The conclusion holds the fastest against the scenario's own schedule, and names the fastest that needs no more memory
+than that one. Step times and memory within 1 % count as equal.
 """
 
 from collections.abc import Callable
@@ -21,12 +24,16 @@ import numpy as np
 from sim.engine.trace import Trace
 from sim.errors import InvalidValueError, MoesimError
 from sim.results.memory import most_in_flight
+from sim.results.quantities import format_quantity
 from sim.run.scenario_run import Simulated
 from sim.run.simulate import simulate_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import PassesWorkload, TrainingWorkload
 from sim.studies.chunks import under_schedule
 from workloads.schedules import SCHEDULES
+
+_EQUAL = 1.01
+"""Largest ratio of two step times, or of two peaks of memory, that count as equal."""
 
 __all__ = ["Comparison", "ScheduleRow", "compare_schedules"]
 
@@ -48,6 +55,12 @@ class ScheduleRow:
     def step_time_s(self) -> float:
         """Time of a step."""
         return float(self.simulated.metrics["step_time_s"])
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Peak of memory of the fullest GPU; None without a model."""
+        peak = self.simulated.memory.get("peak_bytes_per_gpu")
+        return None if peak is None else int(peak["total"])
 
     @property
     def fits(self) -> bool | None:
@@ -91,11 +104,47 @@ class Comparison:
         """The fastest that fits."""
         return next((row for row in self.rows if row.fits is not False), None)
 
+    @property
+    def own(self) -> ScheduleRow | None:
+        """The scenario's own schedule; None where it cannot run the work."""
+        return next((row for row in self.rows if row.schedule == self.scenario.spec.schedule.kind), None)
+
+    def conclusion(self) -> list[str]:
+        """Return what the rows say, in sentences."""
+        best, own = self.cheapest, self.own
+        unfit = [row.schedule for row in self.rows if row.fits is False]
+        if best is None:
+            return [f"None of the {len(self.rows)} schedules that can run this work fits into memory."]
+        of = f"{len(self.rows) - len(unfit)} schedules that fit into memory" if unfit else f"{len(self.rows)} schedules"
+        said = [f"{best.schedule} is the fastest of {of}: {_figures(best)}."]
+        if own is best:
+            said = [f"{best.schedule}, the scenario's own, is the fastest of {of}: {_figures(best)}."]
+        elif own is not None:
+            fit = " and does not fit into memory" if own.fits is False else ""
+            times = own.step_time_s / best.step_time_s
+            said.append(f"{own.schedule}, the scenario's own, takes {times:.2f} times as long{fit}: {_figures(own)}.")
+            said += self._at_no_more_memory(own)
+        if unfit:
+            capacity = format_quantity(float(self.rows[0].simulated.memory["capacity_bytes"]), "bytes")
+            said.append(f"{' and '.join(unfit)} {'does' if len(unfit) == 1 else 'do'} not fit into {capacity}.")
+        return said
+
+    def _at_no_more_memory(self, own: ScheduleRow) -> list[str]:
+        """Return the sentence on the fastest schedule that needs no more memory than the scenario's own."""
+        most = own.peak_bytes
+        if most is None or own.fits is False:
+            return []
+        rows = [row for row in self.rows if (row.peak_bytes or 0) <= _EQUAL * most]
+        if own.step_time_s <= _EQUAL * rows[0].step_time_s:
+            return [f"At no more memory than {own.schedule} none is faster by more than 1 %."]
+        return [f"At no more memory than {own.schedule} the fastest is {rows[0].schedule}: {_figures(rows[0])}."]
+
     def to_dict(self) -> dict[str, Any]:
         """Return one JSON object."""
         return {
             "schema_version": 1,
             "scenario": self.scenario.resolved(),
+            "conclusion": self.conclusion(),
             "rows": [row.to_dict(is_cheapest=row is self.cheapest) for row in self.rows],
             "refused": [{"schedule": name, "reason": why} for name, why in self.refused.items()],
         }
@@ -135,6 +184,13 @@ def compare_schedules(
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _figures(row: ScheduleRow) -> str:
+    """Return the step time, the bubble and the memory of a schedule in words."""
+    bubble = f"bubble {100 * row.simulated.metrics['bubble_fraction']:.1f} %"
+    words = [format_quantity(row.step_time_s, "s"), bubble]
+    return ", ".join(words if row.peak_bytes is None else [*words, format_quantity(float(row.peak_bytes), "bytes")])
 
 
 def _run(scenario: Scenario, name: str) -> ScheduleRow | str:

@@ -4,15 +4,21 @@ Model
 -----
     factor of a constant = exp(z * log(1 + relative) / 1.645)           z a standard normal, relative of its `Spread`
     draw i               = all factors at once, and seed + i
+    unexplained          = all times of a training step in draw i times (common factor of i) * (own factor of i)
 
 Draws are a Latin hypercube: each constant has one z in each of as many equally likely strata as there are draws (McKay,
 Beckman, Conover, "A comparison of three methods for selecting values of input variables", 1979). The same draws are
 used for scenario, alternatives and rivals (common random numbers), so that what slows all alike cancels in their
 differences. Then each constant alone is set to both ends of its interval.
 
+Published steps are further from modelled ones than constants explain. What is left of an era's steps (`UNEXPLAINED` of
+`workloads.runtime`) is drawn as well: a factor that scenario, alternatives and rivals have in common, and one that each
+of them has of its own, for errors differ from strategy to strategy on the same cluster.
+
 Assumptions
 -----------
-Constants are independent, and what the model leaves out has no interval: a claim can fail for that reason too.
+Constants are independent. No step is published of forward passes and of presets that `UNEXPLAINED` has not: what the
+model leaves out of these has no interval, and a claim can fail for that reason too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +27,9 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sim.build.runtime import runtime_of
+from sim.build.runtime import preset_of, runtime_of
 from sim.errors import InvalidValueError
 from sim.results.catalog import CATALOG
 from sim.results.claims import Verdict
@@ -33,6 +40,7 @@ from sim.results.uncertainty import (
     Uncertainty,
     Values,
     effects_on,
+    in_time,
     interval_of,
     share_met,
     share_of_best,
@@ -45,9 +53,9 @@ from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload
 from sim.studies.conclusion import conclude
 from sim.studies.variants import Variants, variants_of
 from topology.uncertainty import KERNEL_AND_LINK_SPREADS, LINK_FACTORS, Spread
-from workloads.runtime import HOST_SPREADS
+from workloads.runtime import HOST_SPREADS, UNEXPLAINED, Unexplained
 
-__all__ = ["DEFAULT_SAMPLES", "SPREADS", "draw_factors", "with_uncertainty"]
+__all__ = ["DEFAULT_SAMPLES", "SPREADS", "draw_factors", "draw_unexplained", "drawn", "with_uncertainty"]
 
 DEFAULT_SAMPLES: Final = 20
 """Draws: the fewest with one beyond each end of the interval."""
@@ -62,6 +70,7 @@ SPREADS: Final[Mapping[str, Spread]] = {
 """Key below `factors` -> its interval."""
 
 _NORMAL: Final = NormalDist()
+Floats = NDArray[np.float64]
 _ACROSS: Final = ("latency_across_nodes", "byte_time_across_nodes")
 """Constants that nothing has on one node."""
 
@@ -80,6 +89,26 @@ def draw_factors(num_samples: int, seed: int) -> list[dict[str, float]]:
         for draw, share in zip(factors, shares, strict=True):
             draw[name] = float(np.exp(sigma * _NORMAL.inv_cdf(min(max(share, 1e-9), 1 - 1e-9))))
     return factors
+
+
+def draw_unexplained(unexplained: Unexplained, *, num_bases: int, num_samples: int, seed: int) -> Floats:
+    """Return the factors on all times of each of `num_bases` scenarios in each draw. Shape [B, N].
+
+    >>> none = Unexplained(common=0.0, own=0.0, num_tables=1, source="")
+    >>> draw_unexplained(none, num_bases=1, num_samples=2, seed=1).tolist()
+    [[1.0, 1.0]]
+    """
+    generator = np.random.default_rng((seed, 1))  # the draws of constants stay as they are without it
+
+    def normals() -> Floats:
+        shares = (generator.permutation(num_samples) + generator.random(num_samples)) / num_samples
+        return np.array([_NORMAL.inv_cdf(min(max(share, 1e-9), 1 - 1e-9)) for share in shares])
+
+    sigma_common, sigma_own = (
+        np.log1p(part) / _NORMAL.inv_cdf(LEVELS[1]) for part in (unexplained.common, unexplained.own)
+    )
+    common = normals()
+    return np.exp([sigma_common * common + sigma_own * normals() for _ in range(num_bases)])
 
 
 def with_uncertainty(
@@ -107,23 +136,36 @@ def with_uncertainty(
     rivals = [rival.scenario for rival in variants.rivals]
     bases = [scenario, *variants.alternatives, *rivals]
     draws = draw_factors(num_samples, scenario.spec.seed)
+    unexplained = _unexplained_of(scenario)
     constants = _constants_of(result)
-    scenarios = [_drawn(base, draw, i) for base in bases for i, draw in enumerate(draws)]
+    scenarios = [drawn(base, draw, i) for base in bases for i, draw in enumerate(draws)]
     best = [variants.rival_names.index(name) for name in dict.fromkeys(v.rival.name for v in result.claims if v.rival)]
     for base in (scenario, *(rivals[i] for i in best)):
-        scenarios += [_drawn(base, {one.name: end}, 0) for one in constants for end in one.ends]
+        scenarios += [drawn(base, {one.name: end}, 0) for one in constants for end in one.ends]
     with run_many(
         scenarios, jobs=jobs, limits=limits, on_done=lambda done: on_progress(done, len(scenarios))
     ) as observe:
         values: list[Values] = [observation.values for observation in observe()]
-    drawn = _Drawn.of(values, variants, best, num_samples=num_samples, constants=constants)
-    claims = [_claim(verdict, drawn) for verdict in result.claims]
+    if unexplained is not None:
+        factors = draw_unexplained(unexplained, num_bases=len(bases), num_samples=num_samples, seed=scenario.spec.seed)
+        of_draws = [in_time(one, float(factor)) for one, factor in zip(values, factors.flat, strict=False)]
+        values = [*of_draws, *values[len(of_draws) :]]
+    of_all = _Drawn.of(values, variants, best, num_samples=num_samples, constants=constants)
+    claims = [_claim(verdict, of_all, result.simulated.values, unexplained) for verdict in result.claims]
+    headline = result.simulated.values.get(_HEADLINE)
+    effects = effects_on(_HEADLINE, headline, constants, of_all.ends)
+    if unexplained is not None:
+        both = unexplained.both_ends
+        ends = [(in_time(result.simulated.values, both[0]), in_time(result.simulated.values, both[1]))]
+        effects += effects_on(_HEADLINE, headline, [_as_constant(unexplained, both)], ends)
+        effects.sort(key=lambda effect: -abs(effect.relative))
     uncertainty = Uncertainty(
         num_samples=num_samples,
-        num_failed=sum(not one for one in drawn.own),
-        figures=_figures(result, drawn.own),
+        num_failed=sum(not one for one in of_all.own),
+        figures=_figures(result, of_all.own),
         headline=_HEADLINE,
-        effects=effects_on(_HEADLINE, result.simulated.values.get(_HEADLINE), constants, drawn.ends),
+        effects=effects,
+        unexplained=None if unexplained is None else unexplained.to_dict(preset_of(scenario)),
         claims=claims,
         num_runs=len(scenarios),
     )
@@ -208,7 +250,7 @@ def _constants_of(result: Result) -> list[Constant]:
     ]
 
 
-def _drawn(base: Scenario, factors: Mapping[str, float], number: int) -> Scenario:
+def drawn(base: Scenario, factors: Mapping[str, float], number: int) -> Scenario:
     """Return a scenario under the factors of a draw, on top of its own, and under the draw's seed."""
     is_collective = isinstance(base.spec.workload, CollectiveWorkload)
     changes: dict[str, object] = {
@@ -226,25 +268,45 @@ def _figures(result: Result, draws: Sequence[Values]) -> dict[str, tuple[float, 
     return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
-def _claim(verdict: Verdict, drawn: _Drawn) -> ClaimInterval:
-    """Return how sure a claim is."""
+def _claim(verdict: Verdict, of_all: _Drawn, values: Values, unexplained: Unexplained | None) -> ClaimInterval:
+    """Return how sure a claim is; `values` are the model's own figures."""
     claim, metric = verdict.claim, verdict.claim.metric
     if not claim.is_simulated:
         return ClaimInterval(interval=None, share_met=None, moved_most_by=None)
     share = None
     if claim.is_met is not None:
-        share = share_met(drawn.own, metric, claim.is_met)
+        share = share_met(of_all.own, metric, claim.is_met)
     elif claim.superlative is not None:
-        about = [drawn.rivals[i] for i in drawn.variants.rivals_about(claim.part)]
-        share = share_of_best(drawn.own, about, metric, claim.superlative)
-    rival = None if verdict.rival is None else drawn.ends_of_rivals[verdict.rival.name]
-    effects = effects_on(metric, verdict.evidence.value, drawn.constants, drawn.ends, rival)
+        share = share_of_best(of_all.own, of_all.rivals, metric, claim.superlative)
+    rival = None if verdict.rival is None else of_all.ends_of_rivals[verdict.rival.name]
+    effects = effects_on(metric, verdict.evidence.value, of_all.constants, of_all.ends, rival)
+    if unexplained is not None:  # what a rival has in common cancels
+        ends = unexplained.both_ends if verdict.rival is None else unexplained.own_ends
+        best = None if verdict.rival is None else verdict.rival.value
+        rivals: list[tuple[Values, Values]] | None = None
+        if verdict.rival is not None:
+            rivals = [({}, {}) if best is None else ({metric: best}, {metric: best})]
+        as_constant = [_as_constant(unexplained, ends)]
+        of_ends = [(in_time(values, ends[0]), in_time(values, ends[1]))]
+        effects += effects_on(metric, verdict.evidence.value, as_constant, of_ends, rivals)
+        effects.sort(key=lambda effect: -abs(effect.relative))
     return ClaimInterval(
-        interval=interval_of(drawn.own, metric),
+        interval=interval_of(of_all.own, metric),
         share_met=share,
         moved_most_by=effects[0] if effects and effects[0].relative else None,
-        alternatives=[interval_of(draws, metric) for draws in drawn.alternatives],
+        alternatives=[interval_of(draws, metric) for draws in of_all.alternatives],
     )
+
+
+def _unexplained_of(scenario: Scenario) -> Unexplained | None:
+    """Return what steps of the scenario's software leave unexplained; None where none is published."""
+    if isinstance(scenario.spec.workload, CollectiveWorkload) or not scenario.spec.workload.trains:
+        return None
+    return UNEXPLAINED.get(preset_of(scenario))
+
+
+def _as_constant(unexplained: Unexplained, ends: tuple[float, float]) -> Constant:
+    return Constant(name="unexplained", ends=ends, num_groups=unexplained.num_tables, source=unexplained.source)
 
 
 def _explained(verdict: Verdict, claim: ClaimInterval) -> Verdict:
@@ -257,5 +319,6 @@ def _explained(verdict: Verdict, claim: ClaimInterval) -> Verdict:
     if claim.straddles:
         sure += ": the interval reaches over what is claimed"
         if claim.moved_most_by is not None:
-            sure += f", and {claim.moved_most_by.constant.name} moves it most"
+            most = claim.moved_most_by.constant.name
+            sure += f", and {'what is unexplained' if most == 'unexplained' else most} moves it most"
     return replace(verdict, reason=f"{verdict.reason}; {sure}")

@@ -7,7 +7,7 @@ Superlatives about a part of the strategy have rivals of their own, in which tha
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sim.build.build import check_values
@@ -15,14 +15,18 @@ from sim.build.cluster import cluster_of
 from sim.build.layout import mesh_of, model_of
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
-from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from sim.scenario.workload_section import CollectiveWorkload, ForwardWorkload, TrainingWorkload
 from sim.studies.parts import FEW, changes_of_part
+from sim.studies.sensitivity import Change, changes_of
 from workloads.conventions import CONVENTIONS
+from workloads.jitter import MEASURED
 from workloads.strategy import Strategy
 
 __all__ = ["Rival", "Variants", "suit_rival", "variants_of"]
 
 _MICROBATCHES: Final = "workload.microbatches"
+THOROUGH_SEEDS: Final = 8
+"""Runs with jitter that the intervals of a thorough run are taken over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +53,25 @@ class Variants:
     """The scenario under further seeds; none where there is no claim."""
     not_run: dict[str, list[str]] = field(default_factory=dict)
     """Part -> names of changes that a default run leaves out."""
+    draws: str = "seeds"
+    """What differs between the runs of `seeds`, in words."""
+    are_jittered: bool = False
+    """Whether the runs of `seeds` have a jitter that the scenario does not have."""
+    crossed: list[list[Rival]] = field(default_factory=list)
+    """For each alternative the declared rivals under it; none by default."""
+    changes: list[Change] = field(default_factory=list)
+    """Each assumption changed alone; none by default."""
 
     @property
     def scenarios(self) -> list[Scenario]:
         """All of them."""
-        return [*self.alternatives, *(rival.scenario for rival in self.rivals), *self.seeds]
+        return [
+            *self.alternatives,
+            *(rival.scenario for rival in self.rivals),
+            *self.seeds,
+            *(rival.scenario for under in self.crossed for rival in under),
+            *(change.scenario for change in self.changes),
+        ]
 
     @property
     def rival_names(self) -> list[str]:
@@ -66,7 +84,9 @@ class Variants:
 
 
 def variants_of(scenario: Scenario, *, thorough: bool = False) -> Variants:
-    """Return the further scenarios that the claims of a scenario need; `thorough`: all changes of parts.
+    """Return the further scenarios that the claims of a scenario need.
+
+    `thorough`: also all changes of parts, rivals under every alternative, seeds with jitter, and changed assumptions.
 
     Raises
     ------
@@ -89,7 +109,42 @@ def variants_of(scenario: Scenario, *, thorough: bool = False) -> Variants:
             rivals += of_part[:few]
             not_run |= {part: [rival.name for rival in of_part[few:]]} if of_part[few:] else {}
     seeds = [scenario.variant({"seed": spec.seed + i}) for i in range(1, spec.seeds)] if has_claims else []
-    return Variants(alternatives=alternatives, rivals=rivals, seeds=seeds, not_run=not_run)
+    variants = Variants(alternatives=alternatives, rivals=rivals, seeds=seeds, not_run=not_run)
+    return _thoroughly(scenario, variants) if thorough and has_claims else variants
+
+
+def _thoroughly(scenario: Scenario, variants: Variants) -> Variants:
+    """Return the variants with rivals under every alternative, seeds with jitter, and changed assumptions."""
+    spec = scenario.spec
+    can_vary = not isinstance(spec.workload, CollectiveWorkload)
+    adds_jitter = can_vary and not spec.jitter.as_given.is_on
+    jitter: dict[str, object] = (
+        {"jitter.pass_cv": MEASURED.pass_cv, "jitter.rank_spread": MEASURED.rank_spread} if adds_jitter else {}
+    )
+    first = 0 if adds_jitter else 1  # the exact run is none of the draws
+    number = max(spec.seeds, THOROUGH_SEEDS)
+    crossed = []
+    if any(rival.part is None for rival in variants.rivals):
+        for alternative in variants.alternatives:
+            crossed.append([rival for i in range(len(spec.rivals)) if (rival := _under(alternative, i)) is not None])
+    return replace(
+        variants,
+        seeds=[scenario.variant({"seed": spec.seed + i, **jitter}) for i in range(first, number)],
+        draws="seeds with jitter" if can_vary else "seeds",
+        are_jittered=adds_jitter,
+        crossed=crossed,
+        changes=changes_of(scenario),
+    )
+
+
+def _under(alternative: Scenario, position: int) -> Rival | None:
+    """Return a rival under an alternative; None where there is no such strategy."""
+    try:
+        varied, name = suit_rival(alternative, position)
+        check_values(varied)
+    except InvalidValueError:
+        return None
+    return Rival(name=name, scenario=varied)
 
 
 def _rivals_of_part(scenario: Scenario, part: str) -> list[Rival]:

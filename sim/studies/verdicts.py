@@ -1,6 +1,7 @@
 """What the simulations of a scenario make of its claims: the evidence for each claim, and the verdict on it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sim.errors import InvalidValueError, did_you_mean
@@ -65,7 +66,9 @@ def judge_claims(
     num_alternatives, num_rivals = len(variants.alternatives), len(variants.rivals)
     of_alternatives = observations[:num_alternatives]
     of_rivals = observations[num_alternatives : num_alternatives + num_rivals]
-    of_seeds = observations[num_alternatives + num_rivals :]
+    rest = iter(observations[num_alternatives + num_rivals :])
+    of_seeds = [next(rest) for _ in variants.seeds]
+    of_crossed = [[next(rest) for _ in under] for under in variants.crossed]
     verdicts = []
     for spec, metric in zip(scenario.spec.claims, metrics, strict=True):
         bounds = simulated.bounds.of_metric(metric, simulated.batches) if simulated.bounds else (None, None)
@@ -76,10 +79,16 @@ def judge_claims(
                 scenario.spec.alternatives, variants.alternatives, of_alternatives, strict=True
             )
         ]
+        if spec.superlative and spec.part is None and of_crossed:
+            alternatives = [
+                replace(outcome, rivals=_rivals_under(variants.crossed[i], metric, of_crossed[i], simulated))
+                for i, outcome in enumerate(alternatives)
+            ]
         about = variants.rivals_about(spec.part) if spec.superlative else []
         evidence = Evidence(
             value=value,
-            seeds=_over_seeds(metric, value, of_seeds),
+            seeds=_over_seeds(metric, value, of_seeds, with_own=not variants.are_jittered),
+            draws=variants.draws,
             alternatives=alternatives,
             rivals=[_rival_outcome(variants.rivals[i], metric, of_rivals[i], simulated) for i in about],
             bound_compute=bounds[0],
@@ -148,11 +157,21 @@ def _number(value: Value | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _over_seeds(metric: str, value: Value | None, of_seeds: Sequence[Observation]) -> list[float]:
+def _rivals_under(
+    rivals: Sequence[Rival], metric: str, observations: Sequence[Observation], simulated: Simulated
+) -> list[Outcome]:
+    """Return the values of rivals under an alternative."""
+    pairs = zip(rivals, observations, strict=True)
+    return [_rival_outcome(rival, metric, observation, simulated) for rival, observation in pairs]
+
+
+def _over_seeds(metric: str, value: Value | None, of_seeds: Sequence[Observation], *, with_own: bool) -> list[float]:
     """Return the metric under every seed; nothing where it does not depend on the seed."""
-    if not of_seeds or value is None or CATALOG[metric].group == "mesh":
+    if not of_seeds or value is None or CATALOG[metric].group == "mesh" or isinstance(value, bool):
         return []
-    return [float(value), *(float(seed.values[metric]) for seed in of_seeds if metric in seed.values)]
+    own = [float(value)] if with_own else []
+    found = [*own, *(float(seed.values[metric]) for seed in of_seeds if metric in seed.values)]
+    return found if with_own or len(set(found)) > 1 else []
 
 
 def _claim(spec: ClaimSpec, metric: str) -> Claim:

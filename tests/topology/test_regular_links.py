@@ -8,6 +8,7 @@ import pytest
 from topology.cluster import build_cluster
 from topology.degraded import Change
 from topology.fabrics.clos import RailOptimised
+from topology.link_groups import inventory_of
 from topology.presets.clusters import FABRICS
 from topology.presets.devices import DEVICES
 from topology.regular_cluster import RegularCluster
@@ -44,6 +45,7 @@ def test_the_arrays_of_all_links_are_those_of_the_graph(name, num_nodes, wiring)
     assert found.min_num_links == len(edges)
     assert found.gpu_names == [vertex for vertex, data in graph.nodes(data=True) if data["kind"] == "gpu"]
     assert found.speeds.tolist() == [1.0] * found.num_gpus
+    assert found.inventory == inventory_of(graph)
     assert "graph" not in vars(found)
 
 

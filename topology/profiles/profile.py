@@ -28,6 +28,8 @@ from topology.profiles.table import MeasuredTable
 __all__ = ["DeviceProfile", "Estimate", "Slowdown"]
 
 Floats = NDArray[np.float64]
+_MOST_KNOWN = 1 << 16
+"""Slowdowns of single shapes that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,6 +100,7 @@ class DeviceProfile:
         self._tables: dict[tuple[str, str, str], MeasuredTable] = {}
         self.curves: dict[Hashable, tuple[Floats, NDArray[np.bool_]] | None] = {}
         """Slowdowns over numbers of tokens that runs have looked up, for all runs of a process (`sim.plan`)."""
+        self._known: dict[Hashable, Slowdown | None] = {}
         for owner, measured in ((device, rows), *borrowed):
             known = set(self._sources)
             for group in measured:
@@ -160,7 +163,22 @@ class DeviceProfile:
         )
 
     def slowdown(self, operation: str, fmt: str, shape: Shape, *, kernel: str | None = None) -> Slowdown | None:
-        """Return the time of complete shapes [N] over the roofline, unchecked; None where nothing answers."""
+        """Return the time of complete shapes [N] over the roofline, unchecked; None where nothing answers.
+
+        What one shape takes is looked up once: the runs of a process ask for the same kernels.
+        """
+        if any(size.size != 1 for size in shape.values()):
+            return self._slowdown(operation, fmt, shape, kernel)
+        key = (operation, fmt, kernel, *((name, size.item()) for name, size in shape.items()))
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = self._slowdown(operation, fmt, shape, kernel)
+        return self._known[key]
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _slowdown(self, operation: str, fmt: str, shape: Shape, kernel: str | None) -> Slowdown | None:
         found = self.find(operation, fmt, kernel)
         if found is None:
             return None

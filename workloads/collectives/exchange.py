@@ -52,6 +52,8 @@ class Exchange:
     """The chain of steps, one after another."""
     flow_bytes: float
     """Bytes of a typical flow: the bytes on a link divided by `flow_bytes` are the number of flows on the link."""
+    num_by_switch: int = 0
+    """Flows, the first ones, that stand for what each rank sends to the switch of its node and receives from it."""
     looped_bytes_per_rank: float = 0.0
     """Bytes of the tensor for each rank of a node, where the algorithm runs in loops over them; 0: it does not."""
 

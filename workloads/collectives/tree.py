@@ -81,7 +81,8 @@ def nvls_all_reduce(
         across_bytes=num_bytes / 2 / len(nodes[0]),
         across_steps=_tree_steps(len(nodes)),
     )
-    return replace(exchange, looped_bytes_per_rank=num_bytes / len(nodes[0]))
+    num_by_switch = sum(map(len, nodes))
+    return replace(exchange, looped_bytes_per_rank=num_bytes / len(nodes[0]), num_by_switch=num_by_switch)
 
 
 def two_trees(num_nodes: int) -> Pairs:

@@ -49,6 +49,9 @@ class PlacementRule:
     """Microbatches before the run whose loads a plan is made from, with kinds greedy and eplb."""
     stale: int = 0
     """Microbatches between the last microbatch of the window and the first that runs under the plan."""
+    plan_seed: int | None = None
+    """Seed of the loads that a plan is made from, with kinds greedy and eplb: another than the run's has other popular
+    experts, so that the plan is wholly outdated. None: the seed of the run."""
     every: int | None = None
     """Microbatches after which a new plan replaces a plan, with kinds greedy and eplb; None: one plan for the run."""
     moves: bool = False
@@ -293,13 +296,13 @@ PLACEMENTS: Final[dict[str, PlacementKind]] = {
     "greedy": PlacementKind(
         summary="the experts are packed by the loads of earlier microbatches, the heaviest first",
         place=_greedy,
-        settings=("replicas", "window", "stale", "every", "moves"),
+        settings=("replicas", "window", "stale", "plan_seed", "every", "moves"),
         is_planned=True,
     ),
     "eplb": PlacementKind(
         summary="experts and replicas are placed by DeepSeek's expert-parallel load balancer",
         place=_eplb,
-        settings=("replicas", "groups", "window", "stale", "every", "moves"),
+        settings=("replicas", "groups", "window", "stale", "plan_seed", "every", "moves"),
         is_planned=True,
     ),
 }

@@ -13,7 +13,7 @@
 - `workloads.routing.capacity`: what becomes of tokens beyond the capacity of an expert.
 """
 
-from workloads.routing.draw import draw_counts, node_probabilities
+from workloads.routing.draw import draw_counts, draw_for_hosts, node_probabilities
 from workloads.routing.kinds import ROUTINGS, RoutingKind
 from workloads.routing.popularity import expert_shares
 from workloads.routing.request import RoutingRequest
@@ -27,6 +27,7 @@ __all__ = [
     "RoutingSettings",
     "Skew",
     "draw_counts",
+    "draw_for_hosts",
     "expert_shares",
     "node_probabilities",
 ]

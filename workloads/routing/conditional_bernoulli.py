@@ -41,6 +41,7 @@ from sim.errors import InvalidValueError
 __all__ = [
     "bernoulli_odds",
     "choose_weighted",
+    "choose_weighted_for_hosts",
     "choose_weighted_in_groups",
     "conditional_tables",
     "inclusion_probabilities",
@@ -170,14 +171,50 @@ def choose_weighted_in_groups(
     >>> choose_weighted_in_groups(by_choices, 1, [], np.random.default_rng(1))
     array([[0, 5]])
     """
-    num_rows, num_sources, num_groups = by_choices.shape
+    num_groups = by_choices.shape[2]
     for table in reversed(tables):
         by_choices = _split(by_choices, table[0::2], table[1::2], rng)
-    counts = np.tensordot(np.arange(num_rows), by_choices, axes=1).reshape(num_sources, num_groups, -1)
-    return np.asarray(counts[..., :group_size].reshape(num_sources, -1), dtype=np.int64)
+    return _copies(by_choices, num_groups, group_size)
+
+
+def choose_weighted_for_hosts(
+    by_choices: IntArray, group_size: int, tables: list[FloatArray], rng: np.random.Generator, *, host_size: int
+) -> tuple[IntArray, IntArray]:
+    """Draw how many copies each source has for each host of `host_size` experts, and all sources for each expert.
+
+    The choices of a token in a block divide among its experts whoever the token's source is: below hosts the tokens of
+    all sources are split together.
+
+    Parameters
+    ----------
+    by_choices, group_size, tables, rng
+        As of `choose_weighted_in_groups`.
+    host_size
+        Experts of a host: a power of two that divides the group.
+
+    Returns
+    -------
+    tuple
+        Copies for hosts [S, hosts], the same numbers as the sums of `choose_weighted_in_groups`, and for experts [E].
+    """
+    num_groups, log_size = by_choices.shape[2], host_size.bit_length() - 1
+    for table in reversed(tables[log_size:]):
+        by_choices = _split(by_choices, table[0::2], table[1::2], rng)
+    to_hosts = _copies(by_choices, num_groups, group_size // host_size)
+    by_choices = by_choices.sum(axis=1, keepdims=True)
+    for table in reversed(tables[:log_size]):
+        by_choices = _split(by_choices, table[0::2], table[1::2], rng)
+    return to_hosts, _copies(by_choices, num_groups, group_size)[0]
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _copies(by_choices: IntArray, num_groups: int, group_size: int) -> IntArray:
+    """Return the copies in blocks, of tokens with r choices there [k + 1, S, B]. Shape [S, groups * size]."""
+    num_rows, num_sources, _ = by_choices.shape
+    counts = np.tensordot(np.arange(num_rows), by_choices, axes=1).reshape(num_sources, num_groups, -1)
+    return np.asarray(counts[..., :group_size].reshape(num_sources, -1), dtype=np.int64)
 
 
 def _iterate_odds(inclusion: FloatArray, free: BoolArray, top_k: int, step: float) -> FloatArray | None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sim.errors import InvalidValueError
 from workloads.routing.conditional_bernoulli import (
     bernoulli_odds,
-    choose_weighted,
+    choose_weighted_for_hosts,
     choose_weighted_in_groups,
     conditional_tables,
     inclusion_probabilities,
@@ -42,9 +42,9 @@ from workloads.routing.node_limited_sampler import (
 from workloads.routing.popularity import expert_shares
 from workloads.routing.request import CHOICES, Draws, RoutingRequest, stream
 from workloads.routing.skew import Skew
-from workloads.topk_sampling import choose_experts, choose_in_groups
+from workloads.topk_sampling import choose_experts, choose_for_hosts, choose_in_groups
 
-__all__ = ["draw_counts", "node_probabilities"]
+__all__ = ["draw_counts", "draw_for_hosts", "node_probabilities"]
 
 _MAX_COUNTS = 2**15
 """Counts that are drawn together, so that the arrays of a draw fit the caches."""
@@ -130,6 +130,64 @@ def draw_counts(
     return counts.reshape(len(microbatches), len(layers), num_sources, num_experts)
 
 
+def draw_for_hosts(
+    kind: str,
+    *,
+    num_hosts: int,
+    num_sources: int,
+    tokens: int,
+    num_experts: int,
+    top_k: int,
+    seed: int,
+    layers: Sequence[int],
+    microbatches: Sequence[int],
+    lane: int = 0,
+    skew: Skew | None = None,
+    num_lanes: int = 1,
+    num_nodes: int = 1,
+    max_nodes: int | None = None,
+) -> tuple[IntArray, IntArray]:
+    """Return what each source rank sends to each host, and what all sources send to each expert.
+
+    Experts lie on `num_hosts` hosts in order, equally many on each, a power of two that divides those of a node; the
+    other parameters are those of `draw_counts`. The numbers for hosts are the sums of its numbers; those for experts
+    have the same distribution, given these.
+
+    Returns
+    -------
+    tuple
+        Copies for hosts [N, S, H] and for experts [N, E], by microbatch and then by layer.
+    """
+    request = RoutingRequest(
+        num_sources=num_sources,
+        tokens=tokens,
+        num_experts=num_experts,
+        top_k=top_k,
+        seed=seed,
+        lane=lane,
+        kind=kind,
+        skew=skew or Skew(),
+        num_lanes=num_lanes,
+        num_nodes=num_nodes,
+        max_nodes=max_nodes,
+    )
+    draws, rule, host_size = list(product(microbatches, layers)), ROUTINGS[kind], num_experts // num_hosts
+    counts = None if rule.counts is None else rule.counts(request, draws)
+    if counts is None and rule.has_equal_shares and not request.skew.dead_experts and num_experts & (num_experts - 1):
+        counts = _draw_uniformly(request, draws)  # blocks of such a number of experts are not those of hosts
+    if counts is not None:
+        return counts.reshape(len(draws), num_sources, num_hosts, -1).sum(axis=3), counts.sum(axis=1)
+    if rule.has_equal_shares and not request.skew.dead_experts:
+        drawn = [_uniform_for_hosts(request, _choices(request, *draw), host_size) for draw in draws]
+    else:
+        drawn = [
+            _weighted_for_hosts(request, expert_shares(request, layer, mb), _choices(request, mb, layer), host_size)
+            for mb, layer in draws
+        ]
+    to_hosts, of_experts = zip(*drawn, strict=True)
+    return np.stack(to_hosts), np.stack(of_experts)
+
+
 def node_probabilities(
     kind: str,
     *,
@@ -192,28 +250,57 @@ def _draw_uniformly(request: RoutingRequest, draws: Draws) -> IntArray:
 
 def _uniform_counts(request: RoutingRequest, streams: list[np.random.Generator]) -> IntArray:
     """Draw once from each stream where all experts have equal shares. Shape [L, S, E]."""
+    by_choices, group_size = _uniform_choices(request, streams)
+    return choose_in_groups(by_choices, group_size, streams)
+
+
+def _uniform_for_hosts(request: RoutingRequest, rng: np.random.Generator, host_size: int) -> tuple[IntArray, IntArray]:
+    """Draw once for hosts where all experts have equal shares. Shapes [S, H], [E]."""
+    by_choices, group_size = _uniform_choices(request, [rng])
+    to_hosts, of_experts = choose_for_hosts(by_choices, group_size, [rng], host_size=host_size)
+    return to_hosts[0], of_experts[0]
+
+
+def _uniform_choices(request: RoutingRequest, streams: list[np.random.Generator]) -> tuple[IntArray, int]:
+    """Draw tokens of each source by their choices in groups of experts [k + 1, L, S, G], and the size of a group."""
     num_sources, tokens, top_k, num_nodes = request.num_sources, request.tokens, request.top_k, request.num_nodes
     if not request.is_limited:
-        return choose_experts(num_sources, tokens, request.num_experts, top_k, streams)
+        by_choices = np.zeros((top_k + 1, len(streams), num_sources, 1), dtype=np.int64)
+        by_choices[top_k] = tokens
+        return by_choices, request.num_experts
     per_node = request.num_experts // num_nodes
     if request.max_nodes == 1:  # a token chooses its node as it would choose an expert at top-1
         by_choices = np.zeros((top_k + 1, len(streams), num_sources, num_nodes), dtype=np.int64)
         by_choices[-1] = choose_experts(num_sources, tokens, num_nodes, 1, streams)
-    else:
-        sampler = uniform_node_sampler(num_nodes, request.max_nodes or 0, per_node, top_k)
-        by_choices = np.stack([sampler.draw(num_sources, tokens, rng) for rng in streams], axis=1)
-    return choose_in_groups(by_choices, per_node, streams)
+        return by_choices, per_node
+    sampler = uniform_node_sampler(num_nodes, request.max_nodes or 0, per_node, top_k)
+    return np.stack([sampler.draw(num_sources, tokens, rng) for rng in streams], axis=1), per_node
 
 
 def _weighted_counts(request: RoutingRequest, shares: FloatArray, rng: np.random.Generator) -> IntArray:
     """Draw once by the shares of the experts. Shape [S, E]."""
+    return choose_weighted_in_groups(*_weighted_choices(request, shares, rng), rng)
+
+
+def _weighted_for_hosts(
+    request: RoutingRequest, shares: FloatArray, rng: np.random.Generator, host_size: int
+) -> tuple[IntArray, IntArray]:
+    """Draw once for hosts by the shares of the experts. Shapes [S, H], [E]."""
+    return choose_weighted_for_hosts(*_weighted_choices(request, shares, rng), rng, host_size=host_size)
+
+
+def _weighted_choices(
+    request: RoutingRequest, shares: FloatArray, rng: np.random.Generator
+) -> tuple[IntArray, int, list[FloatArray]]:
+    """Draw tokens by their choices in groups of experts [k + 1, S, G], the size of a group, and its tables."""
     max_nodes = request.max_nodes if request.is_limited else None
     sampler = _sampler(shares, request.top_k, request.num_nodes, max_nodes)
     if isinstance(sampler, NodeLimitedSampler):
         by_choices = sampler.draw(request.num_sources, request.tokens, rng)
-        per_node = request.num_experts // request.num_nodes
-        return choose_weighted_in_groups(by_choices, per_node, sampler.expert_tables, rng)
-    return choose_weighted(request.num_sources, request.tokens, request.num_experts, sampler, rng)
+        return by_choices, request.num_experts // request.num_nodes, sampler.expert_tables
+    by_choices = np.zeros((request.top_k + 1, request.num_sources, 1), dtype=np.int64)
+    by_choices[-1] = request.tokens
+    return by_choices, request.num_experts, sampler[:-1]
 
 
 def _choices(request: RoutingRequest, microbatch: int, layer: int) -> np.random.Generator:

@@ -37,6 +37,8 @@ class RoutingKind:
     """
     skew_measure: str | None = None
     """What `routing.skew` measures, as a phrase; None: the routing has no skew."""
+    swept_skews: tuple[float, ...] = ()
+    """Skews that a stress test sweeps where none are given, from even to more than has been measured."""
     settings: tuple[str, ...] = ()
     """Keys of the scenario section `routing` that the routing uses in addition to those that every routing uses."""
     required_settings: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class RoutingKind:
 _POPULARITY: Final = ("skew", "layer_correlation", "dead_experts", "max_nodes_per_token")
 """Settings of every routing whose experts differ in popularity."""
 _SHUFFLED: Final = (*_POPULARITY, "shuffled")
+_HOT_SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 ROUTINGS: Final[dict[str, RoutingKind]] = {
     "balanced": RoutingKind(
@@ -79,6 +82,7 @@ ROUTINGS: Final[dict[str, RoutingKind]] = {
         summary="the r-th most popular expert has a share in proportion to r**-skew",
         shares=zipf,
         skew_measure="exponent",
+        swept_skews=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25),
         settings=_SHUFFLED,
         lists_hottest_first=True,
     ),
@@ -86,6 +90,7 @@ ROUTINGS: Final[dict[str, RoutingKind]] = {
         summary="weights of the experts are drawn from a power law for each layer",
         shares=power_law,
         skew_measure="inverse of the exponent of the tail",
+        swept_skews=(0.0, 0.25, 0.5, 0.75, 1.0),
         settings=_SHUFFLED,
         lists_hottest_first=True,
     ),
@@ -93,6 +98,7 @@ ROUTINGS: Final[dict[str, RoutingKind]] = {
         summary="shares of the experts are drawn from a Dirichlet distribution for each layer",
         shares=dirichlet,
         skew_measure="coefficient of variation of a share",
+        swept_skews=(0.0, 0.25, 0.5, 1.0),
         settings=_SHUFFLED,
         lists_hottest_first=True,
     ),
@@ -100,6 +106,7 @@ ROUTINGS: Final[dict[str, RoutingKind]] = {
         summary="one expert has a share of its own, and the other experts have equal shares",
         shares=hot_expert,
         skew_measure="share of the tokens that choose the hot expert, at least the mean",
+        swept_skews=_HOT_SHARES,
         settings=_SHUFFLED,
         lists_hottest_first=True,
     ),
@@ -107,18 +114,21 @@ ROUTINGS: Final[dict[str, RoutingKind]] = {
         summary="the experts of one node have a share together, and the other experts have equal shares",
         shares=hot_node,
         skew_measure="share of the token copies for the hot experts, at least the mean",
+        swept_skews=_HOT_SHARES,
         settings=(*_SHUFFLED, "hot_experts"),
     ),
     "drift": RoutingKind(
         summary="the logarithms of the shares follow a random walk over the microbatches",
         shares=drift,
         skew_measure="standard deviation of the logarithm of a share",
+        swept_skews=(0.0, 0.5, 1.0, 1.5),
         settings=(*_POPULARITY, "persistence"),
     ),
     "bursty": RoutingKind(
         summary="some microbatches have a hot expert, and the other microbatches have equal shares",
         shares=bursty,
         skew_measure="share of the tokens that choose the hot expert in a burst, at least the mean",
+        swept_skews=_HOT_SHARES,
         settings=(*_POPULARITY, "burst_share"),
     ),
     "stride": RoutingKind(

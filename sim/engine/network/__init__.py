@@ -4,6 +4,7 @@ Contents
 --------
 - `sim.engine.network.batch`: what the two networks have in common.
 - `sim.engine.network.fluid`: the network in bulk, a collective as one transfer; fast.
+- `sim.engine.network.linkset`: sets of links and who uses them.
 - `sim.engine.network.maxmin`: max-min fair rates of a few transfers.
 - `sim.engine.network.linkuse`: what links carried, which of them were bottlenecks, the load of the hottest over time.
 - `sim.engine.network.link_account`: its sums, over flat arrays of intervals.

@@ -5,7 +5,7 @@ component*; a transfer may occupy SMs of its ranks; a link may have no capacity.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,17 @@ from sim.plan.ops import Transfer
 __all__ = ["Batch", "NoOccupancy", "Occupancy", "contention_components", "refuse_dead_links"]
 
 _Member = TypeVar("_Member")
+
+
+class _Links(Protocol):
+    """A set of links: bits of an integer, or a `LinkSet`."""
+
+    def __and__(self, other: Self, /) -> object: ...
+
+    def __or__(self, other: Self, /) -> Self: ...
+
+
+_Set = TypeVar("_Set", bound=_Links)
 
 
 class Batch:
@@ -59,23 +70,23 @@ class NoOccupancy:
 
 
 def contention_components(
-    members: Sequence[_Member], mask_of_member: Callable[[_Member], int]
-) -> list[tuple[list[_Member], int]]:
+    members: Sequence[_Member], links_of: Callable[[_Member], _Set]
+) -> list[tuple[list[_Member], _Set]]:
     """Return the transfers that share links, directly or over others, with the links of each component.
 
     >>> contention_components(["a", "b", "c"], {"a": 0b001, "b": 0b100, "c": 0b011}.__getitem__)
     [(['b'], 4), (['a', 'c'], 3)]
     """
-    components: list[tuple[list[_Member], int]] = []
+    components: list[tuple[list[_Member], _Set]] = []
     for member in members:
-        mask, together, apart = mask_of_member(member), [member], []
+        links, together, apart = links_of(member), [member], []
         for component in components:
-            if component[1] & mask:
-                mask |= component[1]
+            if component[1] & links:
+                links |= component[1]
                 together = [*component[0], *together]
             else:
                 apart.append(component)
-        components = [*apart, (together, mask)]
+        components = [*apart, (together, links)]
     return components
 
 

@@ -15,9 +15,9 @@ How it is fast
 Links that others keep from ever being full (`Cluster.can_saturate`) hold no flow back and are left out of sharing.
 Transfers that share no other link never meet: each is *alone*, its end is known when it begins, and it costs one event.
 Transfers that meet form a *component*, connected by shared links; only a component in which something starts or ends is
-solved again, and a component falls apart into smaller ones when its links do. Links are bits of an integer, so that two
-sets of links meet where their `&` is not 0. Alone and components are disjoint at all times. The tests keep a plain
-network, which solves everything at every change, as the oracle.
+solved again, and a component falls apart into smaller ones when its links do. Links are bits of integers
+(`sim.engine.network.linkset`), so that two sets of links meet where an `&` is not 0. Alone and components are disjoint
+at all times. The tests keep a plain network, which solves everything at every change, as the oracle.
 
 Assumptions
 -----------
@@ -26,8 +26,9 @@ Latency is not stretched by load. Flows of one transfer progress together (`bulk
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from operator import or_
+from typing import Final, NamedTuple
 
 import numpy as np
 import simpy
@@ -35,11 +36,12 @@ from numpy.typing import NDArray
 
 from sim.engine.clock import SOLVE_PRIORITY, Alarm, Clock, Signal
 from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_components, refuse_dead_links
+from sim.engine.network.linkset import BusyLinks, LinkSet, LinkUsers
 from sim.engine.network.linkuse import LinkLog
 from sim.engine.network.maxmin import bounded_rows, few_max_min_rates
 from sim.engine.trace import LinkUse
 from sim.plan.folding import Folding
-from sim.plan.ops import Transfer, mask_of
+from sim.plan.ops import Transfer
 from sim.time import to_ns
 
 __all__ = ["FluidNetwork"]
@@ -47,13 +49,30 @@ __all__ = ["FluidNetwork"]
 FloatArray = NDArray[np.float64]
 _KNOWN = 1024
 """Rates and rows that are kept, for equal sets of transfers come again."""
+_DENSE: Final = 1024
+"""Links up to which a row has all of them: with more, rows are cut to the links of their component."""
+
+
+class _Place(NamedTuple):
+    """The links of a transfer that can saturate, and those without capacity."""
+
+    links: LinkSet
+    is_dead: bool
+    """Whether the transfer uses a link without capacity."""
+    capacity: FloatArray
+    """Of all its links. Shape [K]."""
+    narrow: NDArray[np.intp]
+    """Which of these can saturate. Shape [F]."""
+    columns: NDArray[np.intp]
+    """Numbers of those among all links that can. Shape [F]."""
 
 
 class _Row(NamedTuple):
     """Seconds that links need for a byte of each of a transfer's flows."""
 
     each: FloatArray
-    """On each link that can saturate. Shape [F]."""
+    """On each link of the cluster that can saturate; in a large cluster, on each of `columns` alone. Shape [F]."""
+    columns: NDArray[np.intp] | None
     busiest: float
     """On the link that takes longest, its own bound among them: a byte of each flow when nothing else flows."""
 
@@ -61,10 +80,10 @@ class _Row(NamedTuple):
 class _Alone:
     """Transfers of one batch that flow in the same time and share no link with any other."""
 
-    __slots__ = ("alarm", "batch", "mask", "positions", "since_ns")
+    __slots__ = ("alarm", "batch", "links", "positions", "since_ns")
 
-    def __init__(self, batch: Batch, positions: Sequence[int], mask: int, since_ns: int) -> None:
-        self.batch, self.positions, self.mask, self.since_ns = batch, positions, mask, since_ns
+    def __init__(self, batch: Batch, positions: Sequence[int], links: LinkSet, since_ns: int) -> None:
+        self.batch, self.positions, self.links, self.since_ns = batch, positions, links, since_ns
         self.alarm: simpy.Event | None = None
 
 
@@ -82,10 +101,10 @@ class _Member:
 class _ContentionComponent:
     """Transfers that share links, directly or over others."""
 
-    __slots__ = ("alarm", "is_stale", "is_whole", "last_ns", "mask", "members", "rates", "transfers")
+    __slots__ = ("alarm", "is_stale", "is_whole", "last_ns", "links", "members", "rates", "transfers")
 
-    def __init__(self, members: list[_Member], mask: int, last_ns: int) -> None:
-        self.members, self.mask, self.last_ns = members, mask, last_ns
+    def __init__(self, members: list[_Member], links: LinkSet, last_ns: int) -> None:
+        self.members, self.links, self.last_ns = members, links, last_ns
         self.transfers: tuple[Transfer, ...] = ()  # as they were solved last
         self.rates: list[float] = []
         self.alarm: simpy.Event | None = None
@@ -117,13 +136,10 @@ class FluidNetwork:
         )
         self._column = np.cumsum(self._can_saturate) - 1  # of a link that can saturate, in the rows
         self._num_columns = int(self._can_saturate.sum())
-        self._places: dict[int, tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]] = {}
-        self._saturable, self._dead = (
-            mask_of(np.flatnonzero(is_member)) for is_member in (self._can_saturate, capacity <= 0)
-        )
-        self._busy = self._dead  # links in use; those without capacity are never free
-        self._alone: dict[_Alone, None] = {}  # in the order in which they began
-        self._components: list[_ContentionComponent] = []
+        self._places: dict[bytes, _Place] = {}
+        self._busy = BusyLinks(LinkSet.of(np.flatnonzero(capacity <= 0)))  # without capacity they are never free
+        self._alone = LinkUsers[_Alone]()
+        self._components = LinkUsers[_ContentionComponent]()
         self._stale: list[_ContentionComponent] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
         self._has_bounds = False
@@ -143,9 +159,9 @@ class FluidNetwork:
         batch = Batch(transfers, now_ns, Signal(self._env))
         if not transfers:
             batch.done.fire_later()
-        for positions, mask, latency_ns, alone_ns in _groups_of_equal_time(transfers, self._saturable):
-            if mask >= 0 and not mask & self._busy:
-                self._go_alone(_Alone(batch, positions, mask, now_ns + latency_ns), latency_ns + alone_ns)
+        for positions, links, latency_ns, alone_ns in self._groups_of_equal_time(transfers):
+            if links is not None and not self._busy & links:
+                self._go_alone(_Alone(batch, positions, links, now_ns + latency_ns), latency_ns + alone_ns)
             else:
                 for position in positions:
                     Alarm(self._env, latency_ns, partial(self._start_to_flow, batch, position))
@@ -170,8 +186,8 @@ class FluidNetwork:
     # ---- alone ---------------------------------------------------------------------------------------------------
 
     def _go_alone(self, alone: _Alone, ends_in_ns: int) -> None:
-        self._busy |= alone.mask
-        self._alone[alone] = None
+        self._busy.add(alone.links)
+        self._alone.add(alone)
         alone.alarm = Alarm(self._env, ends_in_ns, partial(self._end_alone, alone))
 
     def _end_alone(self, alone: _Alone, event: simpy.Event) -> None:
@@ -183,8 +199,8 @@ class FluidNetwork:
 
     def _leave_alone(self, alone: _Alone) -> None:
         alone.alarm = None
-        del self._alone[alone]
-        self._busy &= ~alone.mask
+        self._alone.remove(alone)
+        self._busy.remove(alone.links)
         if alone.since_ns < self._env.now:
             transfers = [alone.batch.transfers[position] for position in alone.positions]
             self._log.add(alone.since_ns, self._env.now, transfers)
@@ -194,11 +210,13 @@ class FluidNetwork:
     def _start_to_flow(self, batch: Batch, position: int, _: simpy.Event) -> None:
         """Let a transfer flow after its latency, alone or with the transfers that it meets."""
         transfer, now_ns = batch.transfers[position], self._env.now
-        if transfer.mask & self._dead:
+        place = self._place(transfer)
+        if place.is_dead:
             refuse_dead_links(transfer, self._capacity, self._names, now_ns)
-        mask = transfer.mask & self._saturable
-        met = [alone for alone in self._alone if alone.mask & mask] if mask & self._busy else []
-        components = [component for component in self._components if component.mask & mask] if mask & self._busy else []
+        links = place.links
+        is_met = self._busy & links
+        met = self._alone.meeting(links) if is_met else []
+        components = self._components.meeting(links) if is_met else []
         for alone in met:
             self._leave_alone(alone)
         flowing = [alone for alone in met if alone.since_ns <= now_ns]
@@ -207,11 +225,11 @@ class FluidNetwork:
                 for other in alone.positions:
                     Alarm(self._env, alone.since_ns - now_ns, partial(self._start_to_flow, alone.batch, other))
         if not flowing and not components:
-            self._go_alone(_Alone(batch, (position,), mask, now_ns), transfer.alone_ns)
+            self._go_alone(_Alone(batch, (position,), links, now_ns), transfer.alone_ns)
             return
         member = _Member(batch, position, self._row(transfer), transfer.flow_bytes)
         if len(components) == 1 and not flowing:
-            self._add(components[0], member, mask)
+            self._add(components[0], member, links)
         else:
             self._merge([*self._absorbed(flowing), member], components)
 
@@ -226,12 +244,12 @@ class FluidNetwork:
                 members.append(_Member(group.batch, position, row, transfer.flow_bytes - elapsed_s / row.busiest))
         return members
 
-    def _add(self, component: _ContentionComponent, member: _Member, mask: int) -> None:
+    def _add(self, component: _ContentionComponent, member: _Member, links: LinkSet) -> None:
         """Let a transfer flow with those of a single component."""
         self._advance(component)
         component.members.append(member)
-        component.mask |= mask
-        self._busy |= mask
+        self._components.extend(component, links)
+        self._busy.add(links)
         self._mark(component)
 
     def _merge(self, members: list[_Member], components: Sequence[_ContentionComponent]) -> None:
@@ -239,15 +257,13 @@ class FluidNetwork:
         for component in components:
             self._advance(component)
             self._components.remove(component)
-            self._busy &= ~component.mask  # of those that have ended too
+            self._busy.remove(component.links)  # of those that have ended too
             component.alarm, component.is_stale = None, False
             members = [*component.members, *members]
-        mask = 0
-        for member in members:
-            mask |= member.transfer.mask & self._saturable
-        component = _ContentionComponent(members, mask, self._env.now)
-        self._components.append(component)
-        self._busy |= mask
+        links = reduce(or_, map(self._links_of, members))
+        component = _ContentionComponent(members, links, self._env.now)
+        self._components.add(component)
+        self._busy.add(links)
         self._mark(component)
 
     # ---- components ----------------------------------------------------------------------------------------------
@@ -288,11 +304,11 @@ class FluidNetwork:
             self._share(component)
             return
         self._components.remove(component)
-        self._busy &= ~component.mask
-        for members, mask in contention_components(component.members, self._mask_of):
-            smaller = _ContentionComponent(members, mask, self._env.now)
-            self._components.append(smaller)
-            self._busy |= mask
+        self._busy.remove(component.links)
+        for members, links in contention_components(component.members, self._links_of):
+            smaller = _ContentionComponent(members, links, self._env.now)
+            self._components.add(smaller)
+            self._busy.add(links)
             self._share(smaller)
 
     def _share(self, component: _ContentionComponent) -> None:
@@ -323,7 +339,7 @@ class FluidNetwork:
         rates = self._known.get(component.transfers)
         if rates is None:
             self.num_solves += 1
-            rates = self.solved_rates(component.transfers, [member.row.each for member in component.members])
+            rates = self.solved_rates(component.transfers, _rows_together([member.row for member in component.members]))
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[component.transfers] = rates
@@ -339,19 +355,16 @@ class FluidNetwork:
         row = self._rows.get(transfer)
         if row is None:
             self._has_bounds |= transfer.most_bytes_per_s < math.inf
-            known = self._places.get(transfer.mask)
-            if known is None:
-                links = transfer.load.links
-                places = np.flatnonzero(self._can_saturate[links])
-                known = self._places[transfer.mask] = (self._capacity[links], places, self._column[links[places]])
-            capacity, places, columns = known
-            loaded = transfer.load.num_bytes / transfer.flow_bytes / capacity
-            if columns.size == self._num_columns == capacity.size:
-                each = loaded
-            else:
+            place = self._place(transfer)
+            loaded = transfer.load.num_bytes / transfer.flow_bytes / place.capacity
+            each, columns = loaded, None
+            if self._num_columns > _DENSE:
+                each, columns = loaded[place.narrow], place.columns
+            elif not place.columns.size == self._num_columns == self._capacity.size:
                 each = np.zeros(self._num_columns)
-                each[columns] = loaded[places]
-            row = _Row(each, max(float(np.maximum.reduce(loaded)), 1.0 / transfer.most_bytes_per_s))
+                each[place.columns] = loaded[place.narrow]
+            busiest = max(float(np.maximum.reduce(loaded)), 1.0 / transfer.most_bytes_per_s)
+            row = _Row(each, columns, busiest)
             if len(self._rows) >= _KNOWN:
                 self._rows.clear()
             self._rows[transfer] = row
@@ -368,30 +381,53 @@ class FluidNetwork:
         if batch.waiting == 0:
             batch.done.fire()
 
-    def _mask_of(self, member: _Member) -> int:
-        return member.transfer.mask & self._saturable
+    def _place(self, transfer: Transfer) -> _Place:
+        """Return the links of a transfer; most exchanges of a group use the same ones."""
+        key = transfer.load.links.tobytes()
+        place = self._places.get(key)
+        if place is None:
+            links = transfer.load.links
+            narrow, capacity = np.flatnonzero(self._can_saturate[links]), self._capacity[links]
+            columns, is_dead = self._column[links[narrow]], bool((capacity <= 0).any())
+            place = self._places[key] = _Place(LinkSet.of(links[narrow]), is_dead, capacity, narrow, columns)
+        return place
+
+    def _links_of(self, member: _Member) -> LinkSet:
+        return self._place(member.transfer).links
+
+    def _groups_of_equal_time(
+        self, transfers: Sequence[Transfer]
+    ) -> list[tuple[Sequence[int], LinkSet | None, int, int]]:
+        """Return groups of transfers of equal time: positions, links (None: some are shared), latency, time alone."""
+        if len(transfers) == 1:
+            transfer = transfers[0]
+            return [((0,), self._place(transfer).links, transfer.latency_ns, transfer.alone_ns)]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for position, transfer in enumerate(transfers):
+            groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
+        result: list[tuple[Sequence[int], LinkSet | None, int, int]] = []
+        taken = BusyLinks(LinkSet({}))
+        for (latency_ns, alone_ns), positions in groups.items():
+            own = [self._place(transfers[position]).links for position in positions]
+            is_disjoint = True
+            for links in own:
+                is_disjoint &= not taken & links
+                taken.add(links)
+            result.append((positions, reduce(or_, own) if is_disjoint else None, latency_ns, alone_ns))
+        return result
 
     def _bytes_of_all(self, transfer: Transfer) -> float:
         """Return the bytes of all transfers that a transfer stands for."""
         return transfer.total_bytes * (1 if self._count is None else self._count(transfer))
 
 
-def _groups_of_equal_time(transfers: Sequence[Transfer], saturable: int) -> list[tuple[Sequence[int], int, int, int]]:
-    """Return groups of transfers of equal time: positions, links (-1 where they share some), latency, time alone."""
-    if len(transfers) == 1:
-        transfer = transfers[0]
-        return [((0,), transfer.mask & saturable, transfer.latency_ns, transfer.alone_ns)]
-    groups: dict[tuple[int, int], list[int]] = {}
-    for position, transfer in enumerate(transfers):
-        groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
-    result: list[tuple[Sequence[int], int, int, int]] = []
-    taken = 0
-    for (latency_ns, alone_ns), positions in groups.items():
-        mask, is_disjoint = 0, True
-        for position in positions:
-            own = transfers[position].mask & saturable
-            is_disjoint &= not own & (mask | taken)
-            mask |= own
-        taken |= mask
-        result.append((positions, mask if is_disjoint else -1, latency_ns, alone_ns))
-    return result
+def _rows_together(rows: Sequence[_Row]) -> list[FloatArray]:
+    """Return rows over the links of all of them."""
+    if rows[0].columns is None:
+        return [row.each for row in rows]
+    columns = np.concatenate([row.columns for row in rows if row.columns is not None])
+    used = np.unique(columns)
+    dense = np.zeros((len(rows), used.size))
+    member = np.repeat(np.arange(len(rows)), [row.each.size for row in rows])
+    dense[member, np.searchsorted(used, columns)] = np.concatenate([row.each for row in rows])
+    return list(dense)

@@ -5,8 +5,8 @@ Model
 On a link that can saturate, transfers flow one after another or as those of one interval. On the others (see
 `Cluster.can_saturate`) transfers of several intervals flow at a time: their time is the union, their load the sum.
 
-The hottest links carried the most for what they can carry: bytes / capacity. Their timeline is the mean load in bins of
-equal length, from time 0 to the end of the last transfer:
+Of the links of a class (`link_classes`) the hottest carried the most for what it can carry: bytes / capacity. Its
+timeline is the mean load in bins of equal length, from time 0 to the end of the last transfer:
 
     mean load in a bin = sum over intervals of (load * time in the bin) / length of the bin
 
@@ -17,6 +17,7 @@ edition 1992, section 6.5.2), so the time in which a link is full is that in whi
 How it is added up, so that it grows with the transfers and not with intervals times links: `link_account`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -39,7 +40,7 @@ from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 from topology.links import LinkLoad
 
-__all__ = ["LinkLog", "hottest_links"]
+__all__ = ["LinkLog", "hottest_links", "link_classes"]
 
 FloatArray = NDArray[np.float64]
 _MOST_LINKS: Final = 10
@@ -195,7 +196,8 @@ class LinkLog:
 
     def _with_timeline(self, use: LinkUse, flowed: Flowed, times: LinkTimes) -> LinkUse:
         """Return what links carried, with what follows from the load of each in every interval."""
-        hottest, (time_ns, start, end, content) = hottest_links(use.num_bytes, self._capacity), flowed.intervals
+        time_ns, start, end, content = flowed.intervals
+        hottest = hottest_links(use.num_bytes, self._capacity, link_classes(self._names, self._capacity))
         loads = loads_of(flowed, times, Links(self._capacity, self._kind_of, self._can_saturate), hottest)
         edges_ns, hot_utilisation = mean_timeline(time_ns[start], time_ns[end], loads.hot[content])
         return replace(
@@ -209,16 +211,41 @@ class LinkLog:
         )
 
 
-def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray) -> NDArray[np.intp]:
-    """Return the links that carried the most for their capacity, hottest first; idle ones are none. Shapes [L] -> [H].
+def link_classes(names: Sequence[str], capacity_bytes_per_s: FloatArray) -> list[str]:
+    """Return the class of each link: links of a class join the same kinds of vertices, and have equal capacities.
 
     Examples
     --------
-    >>> hottest_links(np.array([1.0, 0.0, 6.0]), np.array([1.0, 1.0, 3.0]))
+    >>> link_classes(["gpu0->nvswitch1", "gpu7->nvswitch0", "nic0.1->leaf0.1"], np.array([25e9, 25e9, 50e9]))
+    ['gpu->nvswitch', 'gpu->nvswitch', 'nic->leaf']
+    >>> link_classes(["nic0.0->leaf0.0", "nic0.1->leaf0.1"], np.array([25e9, 50e9]))
+    ['nic->leaf, 25 GB/s', 'nic->leaf, 50 GB/s']
+    """
+    ends = [re.sub(r"[0-9.]+", "", name) for name in names]
+    capacities: dict[str, set[float]] = {}
+    for end, capacity in zip(ends, capacity_bytes_per_s.tolist(), strict=True):
+        capacities.setdefault(end, set()).add(capacity)
+    return [
+        end if len(capacities[end]) == 1 else f"{end}, {capacity / 1e9:.4g} GB/s"
+        for end, capacity in zip(ends, capacity_bytes_per_s.tolist(), strict=True)
+    ]
+
+
+def hottest_links(num_bytes: FloatArray, capacity_bytes_per_s: FloatArray, classes: Sequence[str]) -> NDArray[np.intp]:
+    """Return the link of each class that carried the most for its capacity, hottest first; no idle ones.
+
+    Shapes [L], [L], [L] -> [H].
+
+    Examples
+    --------
+    >>> hottest_links(np.array([1.0, 0.0, 6.0, 2.0]), np.array([1.0, 1.0, 3.0, 1.0]), ["a", "a", "b", "b"])
     array([2, 0])
     """
     busy_s = num_bytes / np.where(capacity_bytes_per_s > 0, capacity_bytes_per_s, np.inf)
     most = busy_s.max(initial=0.0)
     order = np.argsort(-np.round(busy_s / most, _DIGITS), kind="stable") if most else np.zeros(0, dtype=np.intp)
-    first = order[:_MOST_LINKS]
-    return first[busy_s[first] > 0]
+    first: dict[str, int] = {}
+    for link in order.tolist():
+        if busy_s[link] > 0:
+            first.setdefault(classes[link], link)
+    return np.array(list(first.values())[:_MOST_LINKS], dtype=np.intp)

@@ -7,20 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from sim.report.canvas import new_figure, save_figure, settings, style_axes
-from sim.report.palette import AXIS, FAINT, FOREIGN, IDLE, INK, KIND_COLOURS, STALLED, SUBTLE
+from sim.report.palette import AXIS, CATEGORY_COLOURS, INK, STALLED, SUBTLE
 from sim.results.quantities import format_quantity
 
 __all__ = ["draw_comparison"]
 
-_COLOURS: Final = {
-    **KIND_COLOURS,
-    "imbalance": "#b08d57",
-    "contention": FAINT,
-    "latency": AXIS,
-    "stalled": STALLED,
-    "foreign": FOREIGN,
-    "idle": IDLE,
-}
+_COLOURS: Final = {**CATEGORY_COLOURS, "stalled": STALLED}
 _LEAST: Final = 0.005
 """Parts below this fraction of the longest step are drawn, and not named in the legend."""
 _MOST_CHARACTERS: Final = 30

@@ -1,24 +1,29 @@
 """Pictures of the network: the load of links over time, and the bytes between every two GPUs.
 
-In the picture of links a row is a link, and the colour is the mean load in a bin of time. At the right stand the bytes
-of the link, its mean load over the step, and the share of the step in which the link was the bottleneck of a transfer;
-of a kind of link, the bytes of all links, and the largest share of any link.
+In the picture of links a row is a class of links: those that join the same kinds of vertices with equal capacities. The
+colour is the mean load in a bin of time of the link that carried the most. At the right stand how many links the class
+has, the bytes of all, the mean load of all over the step with the least and the most of any, and the largest share of
+the step in which one of them was the bottleneck of a transfer.
 
 In the picture of pairs a row is a sender, a column a receiver, and lines lie between nodes. Colours are logarithmic,
-from the least to the most that any pair exchanged; white is nothing.
+from the least to the most that any pair exchanged; white is nothing. What the switch of a node reduces and multicasts
+is no traffic of pairs: it stands in two strips of its own, to the switch at the right and from the switch below.
 """
 
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from sim.engine.trace import LinkUse, Trace
+from sim.engine.network.linkuse import link_classes
+from sim.engine.trace import Trace
 from sim.plan.logs import PairUse
 from sim.report.canvas import literal, new_figure, save_figure, settings, style_axes, style_colour_bar
 from sim.report.palette import FAINT, INK, SUBTLE
@@ -30,44 +35,44 @@ FloatArray = NDArray[np.float64]
 
 _ROW_INCHES: Final = 0.3
 _WIDTH_INCHES: Final = 12.0
-_LEFT_INCHES: Final = 2.6
-_RIGHT_INCHES: Final = 3.1
+_LEFT_INCHES: Final = 1.9
+_RIGHT_INCHES: Final = 3.9
 _LOAD_COLOURS: Final = "YlOrRd"
-_NOTE_COLUMNS: Final = ((0.02, "left"), (0.24, "right"), (0.35, "right"), (0.47, "right"))
-"""Positions of the columns at the right, in widths of the panel, and how they are aligned."""
+_NOTE_HEADS: Final = ("links", "bytes of all", "mean load", "least to most", "bottleneck")
+_NOTE_COLUMNS: Final = (0.05, 0.175, 0.28, 0.44, 0.55)
+"""Right edges of the columns at the right, in widths of the panel."""
 
 
 def draw_links(trace: Trace, path: Path, *, title: str) -> None:
     """Write the picture of the links; the picture of a run whose links carried nothing says that."""
     use = trace.link_use
-    hot, kinds = use.hot_utilisation, _busiest_of_kinds(use)
-    num_rows = hot.shape[1] + kinds.shape[1]
-    height = 1.75 + _ROW_INCHES * max(num_rows, 1) + 0.55
+    hot = use.hot_utilisation
+    height = 1.05 + _ROW_INCHES * max(hot.shape[1], 1) + 0.65
     with settings():
         figure = new_figure(_WIDTH_INCHES, height)
         figure.text(0.02, 1 - 0.3 / height, f"{title}: links", fontsize=13, fontweight="bold", color=INK, va="center")
-        if not num_rows or use.hot_edges_ns.size < 2:
+        if not hot.shape[1] or use.hot_edges_ns.size < 2:
             figure.text(0.02, 0.5, "No link carried anything.", fontsize=10, color=SUBTLE)
             save_figure(figure, path)
             return
-        hot_rows = [_texts_of(trace, link) for link in use.hottest.tolist()]
-        first = _panel(figure, 1.0, hot, trace, "hottest links", [use.names[link] for link in use.hottest])
-        _notes(first, ("kind", "bytes", "mean load", "bottleneck"), hot_rows)
-        top_inches = 1.0 + _ROW_INCHES * hot.shape[1] + 0.5
-        second = _panel(figure, top_inches, kinds, trace, "busiest link of each kind", list(use.kinds))
-        _notes(
-            second, ("links", "bytes", "mean load", "bottleneck"), [_texts_of_kind(trace, kind) for kind in use.kinds]
+        text = (
+            "which links are busy, and when? A row is a class of alike links, coloured by the load of its busiest link"
         )
+        figure.text(0.02, 1 - 0.56 / height, text, fontsize=9, color=SUBTLE, va="center")
+        classes = link_classes(use.names, use.capacity_bytes_per_s)
+        names = [classes[link] for link in use.hottest.tolist()]
+        axes = _panel(figure, 1.05, hot, trace, names)
+        _notes(axes, [_texts_of_class(trace, np.array([each == name for each in classes])) for name in names])
         scale, unit = time_unit_ns(trace.end_ns)
-        second.set_xticks(second.get_xticks(), [f"{tick / scale:g}" for tick in second.get_xticks()])
-        second.set_xlim(0, trace.end_ns)
-        second.set_xlabel(f"time [{unit}]", fontsize=9, color=INK)
-        second.tick_params(labelbottom=True, bottom=True)
-        _colour_bar(figure, first, height)
+        axes.set_xticks(axes.get_xticks(), [f"{tick / scale:g}" for tick in axes.get_xticks()])
+        axes.set_xlim(0, trace.end_ns)
+        axes.set_xlabel(f"time [{unit}]", fontsize=9, color=INK)
+        axes.tick_params(labelbottom=True, bottom=True)
+        _colour_bar(figure, axes, height)
         save_figure(figure, path)
 
 
-def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, title: str, names: list[str]) -> Axes:  # noqa: PLR0917  # in the order of drawing
+def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, names: list[str]) -> Axes:
     """Draw the rows of `load` [B, rows] so far below the upper edge."""
     rows, (width, height) = load.shape[1], figure.get_size_inches()
     tall = _ROW_INCHES * rows / height
@@ -76,7 +81,7 @@ def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, ti
     edges = trace.link_use.hot_edges_ns
     axes.pcolormesh(edges, np.arange(rows + 1), load.T, cmap=_LOAD_COLOURS, vmin=0, vmax=1, rasterized=True)
     axes.set(xlim=(0, trace.end_ns), ylim=(rows, 0))
-    style_axes(axes, title)
+    style_axes(axes)
     axes.set_yticks(np.arange(rows) + 0.5, [literal(name) for name in names], fontsize=8.5, color=INK, parse_math=False)
     axes.hlines(np.arange(1, rows), 0, trace.end_ns, colors="white", linewidths=1.2)
     axes.tick_params(length=0, labelbottom=False)
@@ -84,45 +89,37 @@ def _panel(figure: Figure, top_inches: float, load: FloatArray, trace: Trace, ti
     return axes
 
 
-def _texts_of(trace: Trace, link: int) -> tuple[str, ...]:
-    """Return kind, bytes, mean load and share as bottleneck of a link."""
+def _texts_of_class(trace: Trace, is_member: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Return number and bytes of the links of a class, their mean load and its spread, and the longest bottleneck."""
     use, step_s = trace.link_use, trace.step_ns / 1e9 or 1.0
-    load = float(use.num_bytes[link] / (use.capacity_bytes_per_s[link] * step_s))
-    bottleneck = None if use.bottleneck_s is None else float(use.bottleneck_s[link] / step_s)
+    num_bytes, capacity = use.num_bytes[is_member], use.capacity_bytes_per_s[is_member]
+    loads = num_bytes / np.where(capacity > 0, capacity * step_s, np.inf)
+    least, most = (f"{100 * load:.1f}" for load in (loads.min(), loads.max()))
     return (
-        use.link_kinds[link],
-        format_quantity(float(use.num_bytes[link]), "bytes"),
-        _percent(load),
-        _percent(bottleneck),
+        f"{num_bytes.size:,}",
+        format_quantity(float(num_bytes.sum()), "bytes"),
+        _percent(float(num_bytes.sum() / (capacity.sum() * step_s or 1.0))),
+        f"{least} to {most} %" if least != most else "all alike",
+        _percent(None if use.bottleneck_s is None else float(use.bottleneck_s[is_member].max() / step_s)),
     )
-
-
-def _texts_of_kind(trace: Trace, kind: str) -> tuple[str, ...]:
-    """Return number and bytes of the links of a kind, their mean load, and the most of any as bottleneck."""
-    use, step_s = trace.link_use, trace.step_ns / 1e9 or 1.0
-    links = np.flatnonzero(np.array(use.link_kinds) == kind)
-    num_bytes = float(use.num_bytes[links].sum())
-    load = num_bytes / (float(use.capacity_bytes_per_s[links].sum()) * step_s or 1.0)
-    bottleneck = None if use.bottleneck_s is None else float(use.bottleneck_s[links].max() / step_s)
-    return str(links.size), format_quantity(num_bytes, "bytes"), _percent(load), _percent(bottleneck)
 
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
-def _notes(axes: Axes, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _notes(axes: Axes, rows: list[tuple[str, ...]]) -> None:
     """Write columns at the right of rows."""
-    for (x, align), head in zip(_NOTE_COLUMNS, heads, strict=True):
-        axes.text(1 + x, 1.0, head, transform=axes.transAxes, ha=align, va="bottom", fontsize=8, color=SUBTLE)
+    for x, head in zip(_NOTE_COLUMNS, _NOTE_HEADS, strict=True):
+        axes.text(1 + x, 1.02, head, transform=axes.transAxes, ha="right", va="bottom", fontsize=8, color=SUBTLE)
     for row, texts in enumerate(rows):
-        for (x, align), text in zip(_NOTE_COLUMNS, texts, strict=True):
+        for x, text in zip(_NOTE_COLUMNS, texts, strict=True):
             axes.text(
                 1 + x,
                 row + 0.5,
                 text,
                 transform=axes.get_yaxis_transform(),
-                ha=align,
+                ha="right",
                 va="center",
                 fontsize=8.5,
                 color=INK,
@@ -140,31 +137,26 @@ def _colour_bar(figure: Figure, axes: Axes, height: float) -> None:
     bar.ax.tick_params(length=0)
 
 
-def _busiest_of_kinds(use: LinkUse) -> FloatArray:
-    """Return the mean over each bin of the load of the busiest link of each kind. Shape [B, kinds]."""
-    edges, times = use.hot_edges_ns.astype(float), use.time_ns.astype(float)
-    if times.size < 2 or edges.size < 2:
-        return np.zeros((max(edges.size - 1, 0), len(use.kinds)))
-    carried = np.zeros(use.utilisation.shape)
-    carried[1:] = np.cumsum(use.utilisation[:-1] * np.diff(times)[:, None], axis=0)
-    at_edges = np.stack([np.interp(edges, times, column) for column in carried.T], axis=1)
-    means: FloatArray = np.clip(np.diff(at_edges, axis=0) / np.diff(edges)[:, None], 0, 1)
-    return means
-
-
-_PAIR_COLOURS: Final = "YlGnBu"
+_PAIR_COLOURS: Final = ListedColormap(colormaps["YlGnBu"](np.linspace(0.15, 1.0, 256)))
+"""From a colour that is not white."""
 _MOST_LABELS: Final = 16
 _MAP_INCHES: Final = 7.0
-_PAIRS_WIDTH_INCHES: Final = 9.6
-_PAIRS_HEIGHT_INCHES: Final = 9.0
+_PAIRS_WIDTH_INCHES: Final = 9.9
+_PAIRS_HEIGHT_INCHES: Final = 9.45
 
 
 def draw_pairs(pairs: PairUse, path: Path, *, title: str) -> None:
     """Write the picture of the pairs; the picture of a run in which no GPU sent anything says that."""
+    between = pairs.num_bytes if pairs.by_switch is None else pairs.num_bytes - pairs.by_switch
+    between = np.where(between > 1e-9 * pairs.num_bytes, between, 0.0)
     with settings():
         figure = new_figure(_PAIRS_WIDTH_INCHES, _PAIRS_HEIGHT_INCHES)
         left = 0.95 / _PAIRS_WIDTH_INCHES
-        heads = ((0.3, f"{title}: bytes per GPU pair", 13, "bold", INK), (0.62, _summary(pairs), 9, "normal", SUBTLE))
+        heads = (
+            (0.3, f"{title}: who sends how many bytes to whom", 13, "bold", INK),
+            (0.6, _summary(pairs, between), 9, "normal", SUBTLE),
+            (0.82, _explained(pairs, between), 9, "normal", SUBTLE),
+        )
         for y, text, size, weight, colour in heads:
             figure.text(
                 left,
@@ -176,33 +168,55 @@ def draw_pairs(pairs: PairUse, path: Path, *, title: str) -> None:
                 va="center",
                 parse_math=False,
             )
-        sent = pairs.num_bytes[pairs.num_bytes > 0]
+        to_switch = None if pairs.by_switch is None else pairs.by_switch.sum(axis=1)
+        from_switch = None if pairs.by_switch is None else pairs.by_switch.sum(axis=0)
+        every = [some[some > 0] for some in (between, to_switch) if some is not None]
+        sent = np.concatenate([some.ravel() for some in every])
         if sent.size:
-            box = (
-                left,
-                0.75 / _PAIRS_HEIGHT_INCHES,
-                _MAP_INCHES / _PAIRS_WIDTH_INCHES,
-                _MAP_INCHES / _PAIRS_HEIGHT_INCHES,
-            )
-            _heat_map(figure, figure.add_axes(box), pairs, float(sent.min()), float(sent.max()))
+            norm = LogNorm(min(float(sent.min()), float(sent.max()) / 1.001), float(sent.max()))
+            axes = figure.add_axes(_box(0.95, 0.95, _MAP_INCHES, _MAP_INCHES))
+            image = _heat_map(axes, pairs, between, norm)
+            if to_switch is not None and from_switch is not None:
+                _strips(figure, to_switch, from_switch, norm)
+            _scale(figure, image, norm)
         save_figure(figure, path)
 
 
-def _summary(pairs: PairUse) -> str:
-    """Return in words how many bytes stayed inside a node and how many went between nodes."""
+def _box(left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Return a place in inches as shares of the figure."""
+    across, up = _PAIRS_WIDTH_INCHES, _PAIRS_HEIGHT_INCHES
+    return left / across, bottom / up, width / across, height / up
+
+
+def _summary(pairs: PairUse, between: FloatArray) -> str:
+    """Return in words how many bytes stayed inside a node, went between nodes, and went by way of switches."""
     is_local = pairs.node_of[:, None] == pairs.node_of
-    inside, between = (float(pairs.num_bytes[pairs_of].sum()) for pairs_of in (is_local, ~is_local))
-    if not inside + between:
+    inside, across = (float(between[pairs_of].sum()) for pairs_of in (is_local, ~is_local))
+    by_switch = 0.0 if pairs.by_switch is None else float(pairs.by_switch.sum())
+    if not inside + across + by_switch:
         return "No GPU sent anything."
-    texts = [f"{format_quantity(inside, 'bytes')} inside nodes", f"{format_quantity(between, 'bytes')} between nodes"]
+    texts = [f"{format_quantity(inside, 'bytes')} inside nodes", f"{format_quantity(across, 'bytes')} between nodes"]
+    texts += [f"{format_quantity(by_switch, 'bytes')} to switches that reduce and multicast"] if by_switch else []
     return ", ".join([*texts, f"a row is {pairs.ranks_per_row} GPUs"] if pairs.ranks_per_row > 1 else texts)
 
 
-def _heat_map(figure: Figure, axes: Axes, pairs: PairUse, least: float, most: float) -> None:
-    """Draw the matrix, the lines between nodes, and the scale of the colours."""
-    rows = pairs.num_bytes.shape[0]
-    norm = LogNorm(min(least, most / 1.001), most)
-    shown = np.ma.masked_equal(pairs.num_bytes, 0.0)
+def _explained(pairs: PairUse, between: FloatArray) -> str:
+    """Return in words what white cells are."""
+    if not (between > 0).any():
+        return ""
+    rows, is_single = between.shape[0], pairs.ranks_per_row == 1
+    of = rows * (rows - 1) if is_single else rows * rows
+    absent = of - int((between > 0).sum())
+    nothing = f"{absent:,} of {of:,} {'pairs' if is_single else 'pairs of rows'}, which exchanged nothing"
+    itself = "a GPU with itself" if is_single else ""
+    white = ", and ".join(filter(None, (nothing if absent else "", itself)))
+    return f"white: {white}" if white else ""
+
+
+def _heat_map(axes: Axes, pairs: PairUse, between: FloatArray, norm: LogNorm) -> ScalarMappable:
+    """Draw the matrix and the lines between nodes."""
+    rows = between.shape[0]
+    shown = np.ma.masked_equal(between, 0.0)
     image = axes.imshow(shown, cmap=_PAIR_COLOURS, norm=norm, interpolation="nearest", extent=(0, rows, rows, 0))
     starts = np.flatnonzero(np.diff(pairs.node_of, prepend=-1))
     if starts.size <= rows / 2:
@@ -214,15 +228,39 @@ def _heat_map(figure: Figure, axes: Axes, pairs: PairUse, least: float, most: fl
     style_axes(axes)
     axes.set_yticks(middles[::step], names, fontsize=8.5)
     axes.set_xticks(middles[::step], [name.removeprefix("node ") for name in names], fontsize=8.5)
-    axes.tick_params(length=0, colors=INK)
+    axes.tick_params(length=0, colors=INK, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.xaxis.set_label_position("top")
     axes.set_xlabel("to node", color=INK, fontsize=9)
     axes.set_ylabel("from", color=INK, fontsize=9)
-    position = axes.get_position()
-    box = figure.add_axes(
-        (position.x1 + 0.25 / _PAIRS_WIDTH_INCHES, position.y0, 0.18 / _PAIRS_WIDTH_INCHES, position.height)
+    return image
+
+
+def _strips(figure: Figure, to_switch: FloatArray, from_switch: FloatArray, norm: LogNorm) -> None:
+    """Draw what each GPU sends to the switch of its node, and receives from it."""
+    places = (
+        (
+            to_switch[:, None],
+            _box(0.95 + _MAP_INCHES + 0.12, 0.95, 0.25, _MAP_INCHES),
+            "to\nswitch",
+            (0.5, 1.01, "bottom"),
+        ),
+        (from_switch[None, :], _box(0.95, 0.95 - 0.37, _MAP_INCHES, 0.25), "from switch", (0.5, -0.25, "top")),
     )
-    bar = figure.colorbar(image, cax=box)
-    ticks = np.geomspace(norm.vmin or least, most, 5) if most > 1.01 * least else np.array([most])
+    for values, place, label, (x, y, va) in places:
+        axes = figure.add_axes(place)
+        shown = np.ma.masked_equal(values, 0.0)
+        axes.imshow(shown, cmap=_PAIR_COLOURS, norm=norm, interpolation="nearest", aspect="auto")
+        style_axes(axes)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(x, y, label, transform=axes.transAxes, ha="center", va=va, fontsize=8.5, color=INK)
+
+
+def _scale(figure: Figure, image: ScalarMappable, norm: LogNorm) -> None:
+    """Draw the scale of the colours."""
+    least, most = float(norm.vmin or 1.0), float(norm.vmax or 1.0)
+    bar = figure.colorbar(image, cax=figure.add_axes(_box(0.95 + _MAP_INCHES + 0.62, 0.95, 0.18, _MAP_INCHES)))
+    ticks = np.geomspace(least, most, 5) if most > 1.01 * least else np.array([most])
     bar.set_ticks(ticks.tolist())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_quantity(value, "bytes")))
     bar.ax.yaxis.set_minor_locator(NullLocator())

@@ -7,7 +7,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 
 from sim.report.canvas import new_figure, save_figure, settings, style_axes
-from sim.report.palette import AXIS, FOREIGN, INK, KIND_COLOURS, SERIES_COLOURS, STALLED, SUBTLE
+from sim.report.palette import AXIS, CATEGORY_COLOURS, INK, SERIES_COLOURS, STALLED, SUBTLE
 from sim.results.quantities import format_quantity
 
 __all__ = ["draw_why"]
@@ -15,7 +15,7 @@ __all__ = ["draw_why"]
 _LINE_INCHES: Final = 0.3
 _LEAST: Final = 0.0005
 """Parts below this fraction of the step have no line."""
-_COLOURS: Final = {**KIND_COLOURS, "stalled": STALLED, "foreign": FOREIGN}
+_COLOURS: Final = {**CATEGORY_COLOURS, "stalled": STALLED}
 
 
 def draw_why(data: Mapping[str, Any], path: Path) -> None:

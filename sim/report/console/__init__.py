@@ -2,9 +2,9 @@
 
 Contents
 --------
-- `sim.report.console.run`: the report of `moesim run`; `accounts`, `network`, `claims` and
+- `sim.report.console.summary`: the screen of `moesim run`; `run`: its whole report; `accounts`, `network`, `claims` and
   `uncertainty`: parts of it.
-- `sim.report.console.studies`, `validation`: the reports of `moesim schedules` and `stress`, and of `moesim validate`.
+- `sim.report.console.schedules`, `stress`, `validation`: the reports of these commands.
 - `sim.report.console.why`, `compare`: those of `moesim why` and `moesim compare`.
 - `sim.report.console.measured`: those of `moesim import`.
 - `sim.report.console.tables`: the pieces of all reports.

@@ -12,9 +12,17 @@ from rich.text import Text
 
 from sim.report.console.tables import cell, heading, indented, new_table
 from sim.results.catalog import CATALOG, unit_of
-from sim.results.quantities import format_quantity, format_ranges
+from sim.results.quantities import format_quantity, format_ranges, format_span
 
-__all__ = ["expectation", "print_claims"]
+__all__ = [
+    "claim_value",
+    "claim_words",
+    "closest_words",
+    "expectation",
+    "flip_words",
+    "print_claims",
+    "print_sensitivity",
+]
 
 _VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = {
     "holds": ("✓", "green", "hold"),
@@ -43,11 +51,60 @@ def print_claims(claims: Sequence[Claim], console: Console, assumptions: Mapping
     """
     if not claims:
         return
-    counts = {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in _VERDICTS}
-    heading(console, "claims", ", ".join(f"{n} {_VERDICTS[verdict][2]}" for verdict, n in counts.items() if n))
+    facts = [claim for claim in claims if not claim.get("because_of")]
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in facts) for verdict in _VERDICTS}
+    counted = ", ".join(f"{n} {_VERDICTS[verdict][2]}" for verdict, n in counts.items() if n)
+    heading(console, "claims", f"{len(facts)} facts: {counted}" if len(facts) < len(claims) else counted)
     indented(console, _summary(claims, console))
     heading(console, "why")
     indented(console, _reasons(claims, assumptions or {}))
+
+
+def claim_value(claim: Claim) -> str:
+    """Return the value that was found for a claim, with its interval."""
+    value, interval = _value(claim.get("value"), claim), claim.get("interval")
+    if not interval or ("share_met" in claim and interval[0] == interval[1]):
+        return value
+    over = "seeds and constants" if "share_met" in claim else claim.get("interval_over") or "seeds"
+    return f"{value} ({format_span(interval[0], interval[1], _unit(claim))} over {over})"
+
+
+def claim_words(claim: Claim) -> str:
+    """Return the document's words: in quotation marks where they are a quote."""
+    return str(claim["says"]) if claim.get("paraphrase") else f"“{claim['says']}”"
+
+
+def flip_words(row: Mapping[str, Any], claim: Claim) -> str:
+    """Return at which change of an assumption a claim flips."""
+    return f"{claim['id']}: {row['key']} {row['own']:,.6g} -> {row['after']:,.6g} ({_value(row['metric'], claim)})"
+
+
+def closest_words(row: Mapping[str, Any], claim: Claim) -> str:
+    """Return which change comes closest, where none flips a claim."""
+    if not row.get("closest"):
+        return ""
+    change = f"{row['closest']} {row['own']:,.6g} -> {row['after']:,.6g}"
+    return f" (closest {_value(row['metric'], claim)}, {change})"
+
+
+def print_sensitivity(rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim], console: Console) -> None:
+    """Print for each quantitative claim which assumptions flip it, and where."""
+    if not rows:
+        return
+    heading(console, "sensitivity", "the smallest change of an assumption alone, up to 8 times, that flips a verdict")
+    table = new_table(console, "claim", "assumption", "here", "still", "flips at", "value there", right=[2, 3, 4])
+    by_id = {claim["id"]: claim for claim in claims}
+    for row in rows:
+        if row["key"] is None:
+            name = f"none; closest: {row['closest']}" if row.get("closest") else "none"
+            numbers = [cell("" if row[key] is None else f"{row[key]:,.6g}") for key in ("own", "before", "after")]
+            value = cell("" if row["metric"] is None else _value(row["metric"], by_id[row["claim"]]))
+            table.add_row(cell(row["claim"], "bold"), cell(name), *numbers, value)
+            continue
+        numbers = [cell(f"{row[name]:,.6g}") for name in ("own", "before", "after")]
+        value = cell(_value(row["metric"], by_id[row["claim"]]))
+        table.add_row(cell(row["claim"], "bold"), cell(row["key"]), *numbers, value)
+    indented(console, table)
 
 
 def expectation(expect: Mapping[str, Any]) -> str:
@@ -71,9 +128,13 @@ def expectation(expect: Mapping[str, Any]) -> str:
 
 def _value(value: Any, claim: Claim) -> str:  # noqa: ANN401  # any JSON value
     """Return a value of the claim's metric."""
+    return format_quantity(value, _unit(claim))
+
+
+def _unit(claim: Claim) -> str | None:
+    """Return the unit of the claim's metric."""
     metric = str(claim.get("metric", ""))
-    unit = unit_of(metric) if metric in CATALOG else (claim.get("expect") or {}).get("unit")
-    return format_quantity(value, unit)
+    return unit_of(metric) if metric in CATALOG else (claim.get("expect") or {}).get("unit")
 
 
 def _summary(claims: Sequence[Claim], console: Console) -> Table:
@@ -86,7 +147,7 @@ def _summary(claims: Sequence[Claim], console: Console) -> Table:
             cell(f"{symbol} {claim['verdict'].replace('_', ' ')}", f"bold {colour}".strip()),
             cell(relevance, _RELEVANCE_STYLES.get(relevance, "dim")),
             cell(claim["id"], "bold"),
-            cell(_simulated(claim)),
+            cell(claim_value(claim)),
             cell(expectation(claim.get("expect") or {})),
         )
     return table
@@ -102,12 +163,17 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
         source = f", {claim['source']}" if claim.get("source") else ""
         lines = [
             Text.assemble(
-                cell(claim["id"], "bold"), cell(f"  “{claim['says']}”"), cell(source, "dim"), cell(_note(claim), "dim")
+                cell(claim["id"], "bold"),
+                cell(f"  {claim_words(claim)}"),
+                cell(source, "dim"),
+                cell(_note(claim), "dim"),
             ),
             cell(claim.get("reason") or ""),
         ]
         if claim.get("relevance_reason"):
             lines.append(cell(f"{claim.get('relevance') or 'relevance'}: {claim['relevance_reason']}", "dim"))
+        if claim.get("because_of"):
+            lines.append(cell(f"the same fact as {claim['because_of']}", "dim"))
         numbers = [assumptions[key] for key in claim.get("assumptions") or () if key in assumptions]
         if numbers:
             which = (
@@ -120,12 +186,3 @@ def _reasons(claims: Sequence[Claim], assumptions: Mapping[str, int]) -> Table:
 
 def _note(claim: Claim) -> str:
     return f" ({claim['note']})" if claim.get("note") else ""
-
-
-def _simulated(claim: Claim) -> str:
-    value, interval = _value(claim.get("value"), claim), claim.get("interval")
-    if not interval or ("share_met" in claim and interval[0] == interval[1]):
-        return value
-    low, high = (_value(end, claim) for end in interval)
-    over = "seeds and constants" if "share_met" in claim else "seeds"
-    return f"{value} ({low} to {high} over {over})"

@@ -1,8 +1,8 @@
-"""The report that `moesim run` prints, from the contract's JSON.
+"""The whole report of `moesim run --verbose`, from the contract's JSON; by default a screen of it (`summary`).
 
-Order: the phrases of the run; claims, alternatives, uncertainty and findings; metrics; where the time went; how
-collectives ran; the hottest links; memory; bounds; assumptions; warnings; the files written. A collective that is run
-alone has a line instead of metrics and accounts.
+Order: the phrases of the run; the conclusion; claims, alternatives, uncertainty and findings; metrics; where the time
+went; how collectives ran; the hottest links; memory; bounds; assumptions; warnings; the files written. A collective
+that is run alone has a line instead of metrics and accounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.report.console.accounts import print_accounts
-from sim.report.console.claims import print_claims
+from sim.report.console.claims import print_claims, print_sensitivity
 from sim.report.console.network import print_collective, print_collectives, print_links
+from sim.report.console.summary import print_conclusion, print_summary
 from sim.report.console.tables import (
     bullets,
     cell,
@@ -54,7 +55,12 @@ Row = tuple[str, str]
 
 
 def print_report(
-    data: Mapping[str, Any], console: Console, *, written: Mapping[str, str], num_nodes: int | None = None
+    data: Mapping[str, Any],
+    console: Console,
+    *,
+    written: Mapping[str, str],
+    num_nodes: int | None = None,
+    verbose: bool = True,
 ) -> None:
     """Print a run.
 
@@ -68,11 +74,18 @@ def print_report(
         Content of each file -> its path.
     num_nodes
         Nodes of the cluster that was built; None or 0: as many as the scenario says.
+    verbose
+        Whether to print all there is, and not a screen of it.
     """
+    if not verbose:
+        print_summary(data, console, written=written, header=lambda: _print_header(data, console, num_nodes))
+        return
     _print_header(data, console, num_nodes)
+    print_conclusion(data.get("conclusion") or (), console)
     _print_unfit(data, console)
     numbers = {item["key"]: number for number, item in enumerate(data.get("assumptions") or (), 1)}
     print_claims(data.get("claims") or (), console, numbers)
+    print_sensitivity(data.get("sensitivity") or (), data.get("claims") or (), console)
     print_uncertainty(data.get("uncertainty") or {}, data.get("metrics") or {}, console)
     _print_texts("findings", data.get("findings"), console, mark="•", style="cyan")
     if _is_collective(data.get("scenario") or {}):
@@ -125,6 +138,7 @@ def _print_header(data: Mapping[str, Any], console: Console, num_nodes: int | No
     if is_bare:
         parallel = {key: value for key, value in scenario["parallel"].items() if key != "convention"}
         scenario = {**scenario, "parallel": parallel, "routing": {}}
+    has_experts = "exchange_completes" in (data.get("mesh") or {}) or _is_collective(scenario)  # no routing without
     parallel, cluster, workload = (scenario.get(key) or {} for key in ("parallel", "cluster", "workload"))
     num_gpus = None if is_bare else (data.get("metrics") or {}).get("num_gpus")
     device = (cluster.get("device") or {}).get("preset")
@@ -140,7 +154,7 @@ def _print_header(data: Mapping[str, Any], console: Console, num_nodes: int | No
         f"{len(cluster['degraded'])} degraded components" if cluster.get("degraded") else "",
         _work(workload),
         f"schedule {scenario['schedule']['kind']}" if (scenario.get("schedule") or {}).get("kind") else "",
-        f"routing {scenario['routing']['kind']}" if (scenario.get("routing") or {}).get("kind") else "",
+        f"routing {scenario['routing']['kind']}" if has_experts and (scenario.get("routing") or {}).get("kind") else "",
         "network flow by flow" if (scenario.get("network") or {}).get("fidelity") == "flow" else "",
     ]
     console.print(cell(scenario.get("name") or "scenario", "bold"))

@@ -19,7 +19,8 @@ def print_uncertainty(uncertainty: Mapping[str, Any], metrics: Mapping[str, Any]
     """Print the intervals of figures that have a width, and the effects of constants on the headline."""
     if not uncertainty:
         return
-    heading(console, "uncertainty", f"5 to 95 % of {uncertainty['samples']} draws of fitted constants and seeds")
+    drawn = "constants and seeds" if uncertainty["unexplained"] is None else "constants, seeds and what is unexplained"
+    heading(console, "uncertainty", f"5 to 95 % of {uncertainty['samples']} draws of fitted {drawn}")
     table = new_table(console, "figure", "value", "5 %", "95 %", right=[1, 2, 3])
     for name, (low, high) in uncertainty["figures"].items():
         if low < high:
@@ -32,15 +33,27 @@ def print_uncertainty(uncertainty: Mapping[str, Any], metrics: Mapping[str, Any]
     for item in uncertainty["constants"]:
         if abs(item["effect"]) >= _LEAST_EFFECT:
             table.add_row(
-                cell(f"factors.{item['name']}", "bold"),
+                cell(_key_of(item["name"]), "bold"),
                 cell(" to ".join(f"{end:.2f}" for end in item["interval"])),
                 cell(" to ".join(format_quantity(value, unit_of(headline)) for value in item["values"])),
                 cell(f"{100 * item['effect']:+.1f} %"),
                 cell(f"{item['source']}; {item['num_groups']} groups", "dim"),
             )
     indented(console, table)
-    texts = [f"factors.{uncertainty['moves_most']} moves {headline} most."] if uncertainty["moves_most"] else []
+    texts = [f"{_key_of(uncertainty['moves_most'])} moves {headline} most."] if uncertainty["moves_most"] else []
     if uncertainty["failed"]:
         texts.append(f"{uncertainty['failed']} draws could not be run.")
-    texts.append("What the model leaves out has no interval, and makes most steps longer (docs/uncertainty.md).")
+    if (unexplained := uncertainty["unexplained"]) is None:
+        texts.append("What the model leaves out has no interval, and makes most steps longer (docs/uncertainty.md).")
+    else:
+        low, high = (f"{end:.2f}" for end in unexplained["own_interval"])
+        texts.append(
+            f"Unexplained is what published steps under {unexplained['preset']} leave; a factor of {low} to {high} "
+            "of it is of each strategy alone, and can change their order (docs/uncertainty.md)."
+        )
     bullets(console, texts, mark="•", style="cyan")
+
+
+def _key_of(constant: str) -> str:
+    """Return what a constant is called: its key, or what no constant explains."""
+    return constant if constant == "unexplained" else f"factors.{constant}"

@@ -13,7 +13,7 @@ from sim.report.palette import CATEGORY_COLOURS, INK, KIND_COLOURS, MICROBATCH_H
 from sim.report.timeline.spent import WAITING
 from sim.results.accounts import COMPUTE_CATEGORIES
 
-__all__ = ["ROW_PX", "Entry", "draw_legend", "flow", "legend_entries"]
+__all__ = ["PASS_NAMES", "ROW_PX", "Entry", "draw_legend", "flow", "legend_entries"]
 
 ROW_PX: Final = 19
 """Height of a row."""
@@ -24,12 +24,13 @@ _AFTER_PATCH_PX: Final = 5
 _AFTER_ENTRY_PX: Final = 13
 _BEFORE_HEADING_PX: Final = 9
 
-_LABELS: Final[Mapping[str, str]] = {
+PASS_NAMES: Final[Mapping[str, str]] = {
     "F": "F forward",
     "B": "B backward",
     "W": "W weight gradient",
     "O": "O gradients and optimizer",
 }
+"""Name of each kind of pass."""
 _STALLED: Final = "stalled: waits for the host, a hot rank or anything else"
 _STYLED: Final[Sequence[tuple[str, str]]] = (
     ("foreign", "foreign: computes experts for other stages, a line per GPU"),
@@ -116,7 +117,7 @@ def _pass_entries(kinds: Collection[str]) -> list[Entry]:
     entries = [Entry(label="passes")]
     for kind in ("F", "B", "W", "O"):
         if kind in kinds:
-            entries.append(Entry(label=_LABELS[kind], patches=(_rgb(kind, 0),)))
+            entries.append(Entry(label=PASS_NAMES[kind], patches=(_rgb(kind, 0),)))
     if {*kinds} & {"F", "B", "W"}:
         shown = "F" if "F" in kinds else "B"
         microbatches = range(len(MICROBATCH_HUES))
@@ -132,7 +133,7 @@ def _rgb(kind: str, microbatch: int) -> tuple[float, float, float]:
 
 
 def _label(kind: str) -> str:
-    return _LABELS.get(kind, kind.replace("_", " "))
+    return PASS_NAMES.get(kind, kind.replace("_", " "))
 
 
 def _draw_entry(sheet: Sheet, entry: Entry, x: float, middle: float) -> None:

@@ -73,7 +73,9 @@ def closeup_of(trace: Trace, layout: Layout, passes: Bars | None) -> CloseUp | N
     if here.size < 2:
         return None
     here = here[np.argsort(passes.start_ns[here], kind="stable")]
-    first, second = here[here.size // 2 - 1], here[here.size // 2]
+    places = np.flatnonzero(trace["kind"][passes.row[here[:-1]]] == "F")  # a forward pass and the next pass
+    at = int(places[np.argmin(np.abs(places - here.size // 2 + 1))]) if places.size else here.size // 2 - 1
+    first, second = here[at], here[at + 1]
     window_ns = int(passes.start_ns[first]), int(max(passes.end_ns[first], passes.end_ns[second]))
     return CloseUp(first_stage=stage, num_stages=1 + has_foreign, window_ns=window_ns)
 
@@ -102,8 +104,8 @@ def draw_closeup(sheet: Sheet, layout: Layout, closeup: Layout, bands: Bands, tr
         (_, sent, out), (start, end, there), (back, _, home) = (
             bands.middle_px(stream, row) for stream, row in zip(("comm", "foreign", "comm"), exchange, strict=True)
         )
-        sheet.arrow((sent, out + 4), (start, there - 5), INK, width_px=1.3)
-        sheet.arrow((end, there - 5), (back, home + 5), INK, width_px=1.3)
+        sheet.arrow((sent, out + 4), (start, there - 5), INK, width_px=1.3, gid="moesim-arrow:there")
+        sheet.arrow((end, there - 5), (back, home + 5), INK, width_px=1.3, gid="moesim-arrow:back")
 
 
 def _exchange_of(trace: Trace, bands: Bands, stage: int) -> tuple[int, int, int] | None:

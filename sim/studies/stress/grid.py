@@ -1,6 +1,10 @@
 """Which scenarios a stress test simulates: every skew under every remedy with every seed.
 
 All remedies have the same seeds, so that they meet the same tokens and their differences have little noise.
+
+A placement is planned from loads. Where these have the popularity of the run, the plan knows what it is tested on, and
+the remedy is the best case. Such a remedy gets a companion, which is no remedy but a comparison: its plan is made for
+another draw of the popularity, so that it is wholly outdated. What a plan is worth in practice lies between the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +16,9 @@ from sim.errors import InvalidValueError
 from sim.scenario.claims_section import RemedySpec, StressSpec
 from sim.scenario.scenario import Scenario
 from workloads.placement import PLACEMENTS
+from workloads.routing.kinds import ROUTINGS
 
-__all__ = ["LOADS", "OVERFLOWS", "Grid", "Point", "build_grid", "remedies_of"]
+__all__ = ["LOADS", "OVERFLOWS", "Grid", "Point", "build_grid", "plan_of", "remedies_of", "with_outdated_plans"]
 
 
 _OTHER_ROUTING: Final = frozenset({"routing", "routing.kind", "routing.skew"})
@@ -26,6 +31,12 @@ OVERFLOWS: Final = {"drop": " with drops", "pad": " padded", "reroute": " with r
 
 LOADS: Final = {0.0: "balanced", 1.0: "recorded"}
 """What stands for the skews where the routing is a recording, with its name."""
+
+
+OUTDATED: Final = ", outdated plan"
+"""Behind the name of a remedy: the name of its companion."""
+_OTHER_SEEDS: Final = 1_000_000
+"""Distance from the seed of a run to the seed of the loads of an outdated plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +67,8 @@ class Grid:
     """Remedy -> dotted keys and their values."""
     loads: Mapping[float, str] = field(default_factory=dict)
     """Skew -> its name, where the routing is a recording: 0 is the same tokens balanced, 1 the recording."""
+    plans: Mapping[str, str | None] = field(default_factory=dict)
+    """Remedy -> what its placement is planned from (`plan_of`)."""
     comparisons: frozenset[str] = frozenset()
     """Remedies that are shown and never recommended: marked in the scenario, or with a routing of their own."""
 
@@ -66,15 +79,23 @@ def build_grid(
     skews: Sequence[float] | None = None,
     remedies: Sequence[RemedySpec] | None = None,
     num_seeds: int | None = None,
+    is_other_routing: bool = False,
 ) -> Grid:
     """Return the grid of the scenario's section `stress`; arguments that are given replace parts of the section.
+
+    Without a section, or where `routing.kind` is another than that of the file (`is_other_routing`), the skews are
+    those that the routing sweeps by default, and the scenario's own.
 
     Raises
     ------
     InvalidValueError
         A skew or a remedy gives a scenario that is refused.
     """
-    stress = scenario.spec.stress or StressSpec(skew=(scenario.spec.routing.skew,))
+    stress = scenario.spec.stress
+    if stress is None or is_other_routing:
+        own = (scenario.spec.routing.skew,) if scenario.spec.routing.skew else ()
+        swept = (*own, *ROUTINGS[scenario.spec.routing.kind].swept_skews) or (scenario.spec.routing.skew,)
+        stress = StressSpec(skew=swept) if stress is None else stress.model_copy(update={"skew": swept})
     is_recorded = scenario.spec.routing.kind == "trace"
     if is_recorded and skews:
         hint = "Leave it out: a recording is compared with the same tokens balanced."
@@ -86,6 +107,8 @@ def build_grid(
     points = []
     for skew, remedy, seed in product(ascending, remedies, seeds):
         changes: dict[str, object] = {**(remedy.set or {}), "seed": seed}
+        if remedy.name.endswith(OUTDATED) and "placement.plan_seed" in changes:
+            changes["placement.plan_seed"] = seed + _OTHER_SEEDS
         if not _OTHER_ROUTING & set(changes):
             changes |= _changes_of_load(skew) if is_recorded else {"routing.skew": skew}
         variant = scenario.variant(changes, at=("stress",))
@@ -96,10 +119,42 @@ def build_grid(
         points=tuple(points),
         changes={remedy.name: dict(remedy.set or {}) for remedy in remedies},
         loads=LOADS if is_recorded else {},
+        plans={point.remedy: plan_of(point.scenario) for point in points},
         comparisons=frozenset(
             remedy.name for remedy in remedies if remedy.comparison or _OTHER_ROUTING & set(remedy.set or {})
         ),
     )
+
+
+def with_outdated_plans(scenario: Scenario, remedies: Sequence[RemedySpec]) -> list[RemedySpec]:
+    """Return remedies with a companion behind each that plans a placement from the popularity that it is tested on."""
+    found: list[RemedySpec] = []
+    for remedy in remedies:
+        found.append(remedy)
+        changes = dict(remedy.set or {})
+        if _OTHER_ROUTING & set(changes) or "placement" in changes or any("capacity" in key for key in changes):
+            continue
+        variant = scenario.variant(changes, at=("stress",)) if changes else scenario
+        routing = variant.spec.routing
+        can_be_outdated = ROUTINGS[routing.kind].uses("shuffled") and routing.shuffled
+        if plan_of(variant) == "own" and can_be_outdated:
+            plan = {"placement.plan_seed": scenario.spec.seed + _OTHER_SEEDS}
+            found.append(RemedySpec(name=f"{remedy.name}{OUTDATED}", set={**changes, **plan}, comparison=True))
+    return found
+
+
+def plan_of(scenario: Scenario) -> str | None:
+    """Return what loads the placement of a scenario is planned from; None without a plan.
+
+    `own`: loads of the popularity that the run has; `outdated`: another draw of it; `earlier`: of a load that changes.
+    """
+    placement, routing = scenario.spec.placement, scenario.spec.routing
+    if not placement.is_planned or ROUTINGS[routing.kind].has_equal_shares:
+        return None
+    if placement.plan_seed is not None:
+        return "outdated"
+    changes_in_time = ROUTINGS[routing.kind].uses("persistence") or placement.every is not None
+    return "earlier" if changes_in_time else "own"
 
 
 def _changes_of_load(load: float) -> dict[str, object]:

@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from sim.build.build import build
 from sim.errors import InvalidValueError
 from sim.plan.expert_routing import copies_drawn
-from sim.scenario.claims_section import RemedySpec
+from sim.scenario.claims_section import RemedySpec, StressSpec
 from sim.scenario.load import load_scenario
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
-from sim.studies.stress.grid import build_grid
+from sim.studies.stress.grid import build_grid, with_outdated_plans
 from sim.studies.stress.points import run_grid
 from sim.studies.stress.summary import summarise
-from sim.studies.stress.verdict import verdict
+from sim.studies.stress.verdict import conclusion
 
 __all__ = ["expert_tokens", "stress_test"]
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
+"""1: families `compute` (with foreign work), `waiting` and `bubble`, no `useful_tokens_per_s`."""
 
 
 def stress_test(
@@ -36,7 +37,7 @@ def stress_test(
     file: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Return the rows of a stress test, the tokens of the experts at the largest skew, and the verdict.
+    """Return the rows of a stress test, the tokens of the experts at the largest skew, and the conclusion.
 
     Parameters
     ----------
@@ -60,18 +61,29 @@ def stress_test(
     """
     loaded = load_scenario(scenario, overrides=overrides, trace=trace)
     _check_routes_tokens(loaded)
-    grid = build_grid(loaded, skews=skews, remedies=remedies, num_seeds=num_seeds)
+    section = loaded.spec.stress or StressSpec(skew=(0.0,))
+    is_other = any(change.partition("=")[0] in {"routing", "routing.kind"} for change in overrides)
+    grid = build_grid(
+        loaded,
+        skews=skews,
+        remedies=with_outdated_plans(loaded, remedies or section.remedies),
+        num_seeds=num_seeds,
+        is_other_routing=is_other,
+    )
     for point in {(p.skew, p.remedy): p for p in reversed(grid.points)}.values():
         build(point.scenario)  # refuses an impossible point before the first simulation
     results, num_kept = run_grid(grid, jobs=jobs, file=file, on_progress=on_progress)
     rows = summarise(grid, results)
+    said = conclusion(rows)
     hottest = max((point for point in grid.points if point.remedy == grid.remedies[0]), key=lambda point: point.skew)
     return {
         "schema_version": _SCHEMA_VERSION,
         "scenario": loaded.spec.name or Path(scenario).stem,
         "routing": loaded.spec.routing.kind,
         "skews": list(grid.skews),
-        "remedies": [{"name": name, "set": dict(grid.changes[name])} for name in grid.remedies],
+        "remedies": [
+            {"name": name, "set": dict(grid.changes[name]), "plan": grid.plans[name]} for name in grid.remedies
+        ],
         "num_points": len(grid.points),
         "num_kept": num_kept,
         "rows": rows,
@@ -80,7 +92,8 @@ def stress_test(
             **({"load": grid.loads[hottest.skew]} if grid.loads else {}),
             "tokens": expert_tokens(hottest.scenario).tolist(),
         },
-        "sentence": verdict(rows),
+        "conclusion": said,
+        "sentence": " ".join(said),
     }
 
 

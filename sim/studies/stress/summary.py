@@ -7,9 +7,11 @@ Model
     parts of slowdown    differences of the account of time from that of the same reference; they sum to the difference
                          of the step times
 
-The account is averaged over stages and seeds. Its families are compute (all own kernels and the kernels for other
-stages), dispatch, combine, moves of experts, other transfers by their axis, waiting (stalled) and bubble (idle). A
-family includes latency, imbalance and contention of its kernels or transfers; contention is also listed apart.
+    useful tokens/s      tokens/s (1 - lost), lost: the share of the token copies that no chosen expert computes
+
+The account is averaged over stages and seeds. Its families are own kernels, foreign work, dispatch, combine, moves of
+experts, other transfers by their axis, and what the account calls stalled and idle. A family includes latency,
+imbalance and contention of its kernels or transfers; contention is also listed apart.
 """
 
 import math
@@ -35,18 +37,18 @@ _WITH_INTERVALS: Final = (
 )
 
 _FAMILY_OF_KIND: Final = {
-    **dict.fromkeys(COMPUTE_CATEGORIES, "compute"),
+    **dict.fromkeys(COMPUTE_CATEGORIES, "kernels"),
     **{kind: kind.removeprefix("ep_") for kind in COMMUNICATION_CATEGORIES},
 }
 _FAMILY_OF_CATEGORY: Final = {
     **_FAMILY_OF_KIND,
     **{f"{slowdown}_{kind}": family for slowdown in SLOWDOWNS for kind, family in _FAMILY_OF_KIND.items()},
-    "foreign": "compute",
-    "stalled": "waiting",
-    "idle": "bubble",
+    "foreign": "foreign",
+    "stalled": "stalled",
+    "idle": "idle",
 }
-FAMILIES: Final = ("compute", "dispatch", "combine", "moves", "tp", "pp", "dp", "cp", "waiting", "bubble")
-"""Families of categories of the account, which a slowdown is made of."""
+FAMILIES: Final = ("kernels", "foreign", "dispatch", "combine", "moves", "tp", "pp", "dp", "cp", "stalled", "idle")
+"""Families of categories of the account, which a slowdown is made of: each with its imbalance, contention, latency."""
 
 if set(_FAMILY_OF_CATEGORY.values()) != set(FAMILIES) or not set(CATEGORIES) - set(SLOWDOWNS) <= set(
     _FAMILY_OF_CATEGORY
@@ -63,6 +65,7 @@ def summarise(grid: Grid, results: Sequence[PointResult]) -> list[dict[str, Any]
     for row in rows:
         if grid.loads:
             row["load"] = grid.loads[row["skew"]]
+        row["plan"] = grid.plans[row["remedy"]]
         row["is_comparison"] = row["remedy"] in grid.comparisons
         row["changes_nothing"] = not grid.changes[row["remedy"]]
     reference = rows[0]
@@ -118,9 +121,20 @@ def _row(skew: float, remedy: str, results: Sequence[PointResult]) -> dict[str, 
     routed = sum(result.tokens["routed"] for result in ran)
     for name in ("dropped", "padded", "rerouted"):
         row[f"{name}_fraction"] = sum(result.tokens[name] for result in ran) / routed if routed else 0.0
+    useful = [result.values["tokens_per_s"] * (1 - _lost_fraction(result)) for result in ran]
+    row["useful_tokens_per_s"], row["useful_tokens_per_s_interval"] = (
+        mean_and_interval(useful) if useful else (None, None)
+    )
+    row["lost_fraction"] = row["dropped_fraction"] + row["rerouted_fraction"]
     row["parts_s"] = _mean_by_family([result.parts_s for result in ran])
     row["contention_s"] = _mean_by_family([_contention(result.parts_s) for result in ran])
     return row
+
+
+def _lost_fraction(result: PointResult) -> float:
+    """Return the share of the token copies that the experts chosen by their tokens do not compute."""
+    tokens = result.tokens
+    return (tokens["dropped"] + tokens["rerouted"]) / tokens["routed"] if tokens["routed"] else 0.0
 
 
 def _mean_by_family(accounts: Sequence[Mapping[str, float]]) -> dict[str, float]:

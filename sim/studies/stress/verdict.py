@@ -1,4 +1,4 @@
-"""Which remedy is best at which skew, and what the remedy costs, in one sentence.
+"""Which remedy is best at which skew, and what the remedy costs, in a few sentences.
 
 Model
 -----
@@ -9,11 +9,14 @@ Model
     best          of these, the remedies whose peak memory is within 1 % of the minimum; of these, the remedy that loses
                   the fewest copies; then the first
 
-A token copy is lost where it is dropped, or rerouted to an expert that its token has not chosen. Losing copies buys
-time with quality, which no simulation of time can weigh: a remedy that is faster at that price is named together with
-the best. Remedies meet the same tokens with a seed, so paired differences have less noise than the step times. With
-two or three seeds the interval of a difference is so wide that it contains 0 next to any difference: noise excuses 5 %
-at most, and nothing where the remedy is slower with every seed.
+A token copy is lost where it is dropped, or rerouted to an expert that its token has not chosen. A remedy that loses
+copies shortens the step and does less: it is named after the best with its useful tokens/s, which count no lost copy,
+and with its loss, whose harm to the model's quality no simulation of time can weigh. Remedies meet the same tokens with
+a seed, so paired differences have less noise than the step times. With two or three seeds the interval of a difference
+is so wide that it contains 0 next to any difference: noise excuses 5 % at most, and nothing where the remedy is slower
+with every seed.
+
+A plan that is made from the popularity that it is tested on is called so, with the step under an outdated plan.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +24,10 @@ from itertools import groupby
 from typing import Any, Final
 
 from sim.results.quantities import format_quantity
-from sim.studies.stress.grid import LOADS
+from sim.studies.stress.grid import LOADS, OUTDATED
 from sim.studies.stress.summary import mean_and_interval
 
-__all__ = ["verdict"]
+__all__ = ["conclusion"]
 
 _MAX_LOST: Final = 0.001
 """Largest share of lost copies of a remedy that counts as keeping all copies."""
@@ -36,26 +39,33 @@ _NOISE: Final = 1.05
 Row = Mapping[str, Any]
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """Return the sentence for the rows of `sim.studies.stress.summary`, in the order of the grid."""
+def conclusion(rows: Sequence[Row]) -> list[str]:
+    """Return sentences on the rows of `sim.studies.stress.summary`, in the order of the grid."""
     ran = [row for row in rows if row["step_time_s"] is not None and not row["is_comparison"]]
     if not ran:
-        return "No point of the grid could be simulated."
+        return ["No point of the grid could be simulated."]
     if not any(_fits(row) for row in ran):
-        return "No point of the grid fits into memory."
+        return ["No point of the grid fits into memory."]
     if len({row["remedy"] for row in ran}) == 1:
         return _single_remedy(ran)
     best = []
     for skew in dict.fromkeys(row["skew"] for row in ran):
         at_skew = [row for row in ran if row["skew"] == skew]
         best.append(_best([row for row in at_skew if _fits(row)] or at_skew))
-    ranges = groupby(best, key=lambda row: (row["remedy"] if _fits(row) else None, _others_lose(row, ran)))
-    sentence = "; ".join(_clause(list(rows_of_range), ran) for _, rows_of_range in ranges)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    said = _cost_of_skew(ran)
+    for _, rows_of_range in groupby(best, key=lambda row: (_fits(row) and row["remedy"], _others_lose(row, ran))):
+        said.append(_on_range(list(rows_of_range), ran))
+    if _fits(best[-1]):
+        said += _on_plan(best[-1], rows, ran[0])
+        said += _on_losses(best[-1], ran)
+    return said
 
 
-def _single_remedy(rows: Sequence[Row]) -> str:
-    """Return the sentence for a single remedy: what the skew costs."""
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _single_remedy(rows: Sequence[Row]) -> list[str]:
+    """Return the sentences for a single remedy: what the skew costs."""
     first, worst = rows[0], max(rows, key=lambda row: float(row["step_time_s"]))
     none = (
         "Nothing was tried against skew" if first["changes_nothing"] else f'Nothing but "{first["remedy"]}" was tried'
@@ -66,8 +76,19 @@ def _single_remedy(rows: Sequence[Row]) -> str:
     places = " and ".join(_at(row) for row in unfit)
     if "load" not in first:
         places = "at skew " + ", ".join(f"{row['skew']:g}" for row in unfit)
-    fit = f"; it does not fit into memory {places}" if unfit else ""
-    return f"{none}: {step}{times}{fit}."
+    return [f"{none}: {step}{times}.", *([f"It does not fit into memory {places}."] if unfit else [])]
+
+
+def _cost_of_skew(rows: Sequence[Row]) -> list[str]:
+    """Return the sentence on what the largest skew costs under the first remedy."""
+    first = rows[0]
+    mine = [row for row in rows if row["remedy"] == first["remedy"]]
+    last = mine[-1]
+    if last["skew"] == first["skew"]:
+        return []
+    what = "The recording makes" if "load" in last else f"Skew {last['skew']:g} makes"
+    than = "with the same tokens balanced" if "load" in last else f"at skew {first['skew']:g}"
+    return [f'{what} the step {_times(last, first)} as long as {than}, with "{first["remedy"]}".']
 
 
 def _at(row: Row) -> str:
@@ -77,6 +98,11 @@ def _at(row: Row) -> str:
     return "with the recording" if row["load"] == LOADS[1.0] else "with the same tokens balanced"
 
 
+def _that_of(first: Row) -> str:
+    """Return the words for the step of the first row."""
+    return "that of the same tokens balanced" if "load" in first else f"that of skew {first['skew']:g}"
+
+
 def _fits(row: Row) -> bool:
     """Return whether no seed is known with which the remedy does not fit into memory."""
     return row["fits"] is not False
@@ -84,24 +110,23 @@ def _fits(row: Row) -> bool:
 
 def _best(rows: Sequence[Row]) -> Row:
     """Return the best remedy of one skew."""
-    lossless = [row for row in rows if _lost(row) <= _MAX_LOST] or list(rows)
+    lossless = [row for row in rows if row["lost_fraction"] <= _MAX_LOST] or list(rows)
     fastest = min(lossless, key=lambda row: float(row["step_time_s"]))
     as_fast = [row for row in lossless if _is_as_fast(row, fastest)]
     min_peak_bytes = min(row["peak_bytes_per_gpu"] for row in as_fast)
     small = [row for row in as_fast if row["peak_bytes_per_gpu"] <= _EQUAL * min_peak_bytes]
-    return min(small, key=_lost)
-
-
-def _lost(row: Row) -> float:
-    """Return the share of the token copies that are lost: dropped or rerouted."""
-    return float(row["dropped_fraction"] + row["rerouted_fraction"])
+    return min(small, key=lambda row: float(row["lost_fraction"]))
 
 
 def _others_lose(row: Row, every: Sequence[Row]) -> bool:
     """Return whether a remedy keeps all copies, and every other remedy at its skew that fits loses some."""
-    at_skew = [other for other in every if other["skew"] == row["skew"] and _fits(other)]
-    others = [other for other in at_skew if other["remedy"] != row["remedy"]]
-    return bool(others) and _lost(row) <= _MAX_LOST and all(_lost(other) > _MAX_LOST for other in others)
+    others = [other for other in _of_skew(row, every) if _fits(other) and other["remedy"] != row["remedy"]]
+    keeps_all = row["lost_fraction"] <= _MAX_LOST
+    return bool(others) and keeps_all and all(other["lost_fraction"] > _MAX_LOST for other in others)
+
+
+def _of_skew(row: Row, every: Sequence[Row]) -> list[Row]:
+    return [other for other in every if other["skew"] == row["skew"]]
 
 
 def _is_as_fast(row: Row, fastest: Row) -> bool:
@@ -117,57 +142,79 @@ def _is_as_fast(row: Row, fastest: Row) -> bool:
     return interval is not None and interval[0] <= 0
 
 
-def _clause(rows: Sequence[Row], every: Sequence[Row]) -> str:
-    """Return the clause on a remedy that is best at successive skews."""
+def _on_range(rows: Sequence[Row], every: Sequence[Row]) -> str:
+    """Return the sentence on a remedy that is best at successive skews."""
     row, first = rows[-1], every[0]
     low, high = rows[0]["skew"], rows[-1]["skew"]
-    at, where = _at(rows[0]), "" if low == high else f"{_at(row)} "
+    at = _at(rows[0])
     if low != high:
         at = f"{at} and {_at(row)}" if "load" in row else f"at skew {low:g} to {high:g}"
+    at = at[0].upper() + at[1:] if len({other["skew"] for other in every}) > 1 else ""
     if not _fits(row):
-        return f"{at} no remedy fits into memory"
-    if len({other["skew"] for other in every}) == 1:
-        at, where = "", ""
-        times = f'its step is {_times(row, first)} that with "{first["remedy"]}"'
-    else:
-        reference = "of the same tokens balanced" if "load" in first else f"of skew {first['skew']:g}"
-        times = f"its step is {_times(row, first)} that {reference}"
-    drops, dearer = _losses(row), _faster_at_a_price(row, every)
+        return f"{at} no remedy fits into memory."
     if row["remedy"] == first["remedy"]:
-        name = f'the scenario as it is ("{row["remedy"]}")' if row["changes_nothing"] else f'"{row["remedy"]}"'
-        any_dearer = any(_faster_at_a_price(at_skew, every) for at_skew in rows)
-        none = "no remedy that computes all copies as chosen" if any_dearer else "no remedy"
-        faster = f"{at} {none} is faster than {name} by more than 1 % and the noise of the seeds".strip()
         if _others_lose(row, every):
-            faster = f"{at} every remedy but {name} loses copies of tokens".strip()
-        return f"{faster}: {where}{times}{drops}{dearer}" if at else f"{faster}{drops}{dearer}"
-    best = f'{at} "{row["remedy"]}" is best: {where}{times}'.strip()
-    same_skew = [other for other in every if other["skew"] == row["skew"]]
-    plain = next((other for other in same_skew if other["remedy"] == first["remedy"]), None)
-    if plain is None:
-        return best + drops + dearer
-    unfit = "" if _fits(plain) else ", which does not fit into memory"
+            return _begun(f'{at} every remedy but "{row["remedy"]}" loses token copies.')
+        loses = any(other["lost_fraction"] > _MAX_LOST for each in rows for other in _of_skew(each, every))
+        none = "no remedy that keeps all token copies" if loses else "no remedy"
+        return _begun(f'{at} {none} is faster than "{row["remedy"]}".')
+    where = f"; {_at(row)}" if low != high else ":"
+    plain = next((other for other in _of_skew(row, every) if other["remedy"] == first["remedy"]), None)
+    if not at:
+        words = [f'its step takes {_times(row, first)} as long as with "{first["remedy"]}"']
+    else:
+        words = [f"its step takes {_times(row, first)} {_that_of(first)}"]
+        words += [f'against {_times(plain, first)} with "{plain["remedy"]}"'] if plain is not None else []
+    if plain is not None and not _fits(plain):
+        words[-1] += ", which does not fit into memory"
+    words += [_price(row, plain)] if plain is not None else []
+    words += [_losses(row)] if row["lost_fraction"] > _MAX_LOST else []
+    return _begun(f'{at} "{row["remedy"]}" is best{where} {", ".join(words)}.')
+
+
+def _begun(sentence: str) -> str:
+    text = sentence.strip()
+    return text[0].upper() + text[1:]
+
+
+def _price(row: Row, plain: Row) -> str:
+    """Return the memory of a remedy against that of the first."""
     gained = row["peak_bytes_per_gpu"] - plain["peak_bytes_per_gpu"]
-    cost = f"{format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'}" if gained else "as much"
-    against = f' against {_times(plain, first)} with "{plain["remedy"]}"{unfit}' if at else unfit
-    return f"{best}{against}, and it needs {cost} per GPU at the peak of memory{drops}{dearer}"
+    if not gained:
+        return "for as much memory"
+    return f"for {format_quantity(abs(gained), 'bytes')} {'more' if gained > 0 else 'less'} memory per GPU"
 
 
 def _losses(row: Row) -> str:
-    """Return the words on copies that are dropped or rerouted, where there are more than 0.1 %."""
+    """Return the words on copies that are dropped or rerouted."""
     shares = (("dropping", row["dropped_fraction"]), ("rerouting", row["rerouted_fraction"]))
-    losses = " and ".join(f"{verb} {share:.1%}" for verb, share in shares if share > _MAX_LOST)
-    return f", {losses} of the copies" if losses else ""
+    losses = " and ".join(f"{verb} {100 * share:.1f} %" for verb, share in shares if share > _MAX_LOST)
+    return f"{losses} of the token copies"
 
 
-def _faster_at_a_price(row: Row, every: Sequence[Row]) -> str:
-    """Return the words on the fastest remedy at the skew of a row that loses copies, where the row keeps all copies."""
-    same_skew = [other for other in every if other["skew"] == row["skew"]]
-    lossy = [other for other in same_skew if _fits(other) and _lost(other) > _MAX_LOST]
+def _on_plan(row: Row, rows: Sequence[Row], first: Row) -> list[str]:
+    """Return the sentence on what the plan of the best remedy is made from, where it knows what it is tested on."""
+    if row["plan"] != "own":
+        return []
+    known = "Its plan is made from the very popularity that it is tested on"
+    outdated = [other for other in _of_skew(row, rows) if other["remedy"] == f"{row['remedy']}{OUTDATED}"]
+    if not outdated or outdated[0]["step_time_s"] is None:
+        return [f"{known}: the best case."]
+    of = f'as long as with "{first["remedy"]}"' if row["skew"] == first["skew"] else _that_of(first)
+    fit = "" if _fits(outdated[0]) else " and does not fit into memory"
+    return [f"{known}; with an outdated plan the step takes {_times(outdated[0], first)} {of}{fit}."]
+
+
+def _on_losses(row: Row, every: Sequence[Row]) -> list[str]:
+    """Return the sentence on the remedy that shortens the step most by losing copies, where the best keeps all."""
+    lossy = [other for other in _of_skew(row, every) if _fits(other) and other["lost_fraction"] > _MAX_LOST]
     fastest = min(lossy, key=lambda other: float(other["step_time_s"]), default=row)
-    if _lost(row) > _MAX_LOST or fastest["step_time_s"] * _EQUAL >= row["step_time_s"]:
-        return ""
-    return f' ("{fastest["remedy"]}" takes {_times(fastest, every[0])}{_losses(fastest)})'
+    if row["lost_fraction"] > _MAX_LOST or fastest["step_time_s"] * _EQUAL >= row["step_time_s"]:
+        return []
+    mine, best = (format_quantity(each["useful_tokens_per_s"], "tokens/s") for each in (fastest, row))
+    share = f"{100 * (1 - fastest['step_time_s'] / row['step_time_s']):.0f} %"
+    useful = f"{mine.removesuffix('tokens/s').strip()} useful tokens/s against {best.removesuffix('tokens/s').strip()}"
+    return [f'"{fastest["remedy"]}" takes {share} less time by {_losses(fastest)}: {useful}.']
 
 
 def _times(row: Row, first: Row) -> str:

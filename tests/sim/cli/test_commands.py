@@ -27,11 +27,15 @@ SMALL = [
 
 
 def test_run_prints_verdicts_metrics_and_times(moesim: Callable[..., Said]) -> None:
-    """The tables of the main job name the strategy, the verdicts and both accounts."""
+    """By default a screen that begins with the conclusion; with --verbose every verdict, metric and account."""
     said = moesim("run", "ep16_tp16_pp4", *SMALL)
     assert said.code == 0
-    for word in ("refuted", "throughput", "latency", "attention", "bubble"):
+    for word in ("\n\nRefuted: ", "REFUTED", "“26M tokens/second” (section 6)", "WHERE THE TIME WENT"):
         assert word in said.out
+    assert "METRICS" not in said.out
+    whole = moesim("run", "ep16_tp16_pp4", *SMALL, "--verbose").out
+    for word in ("\n\nRefuted: ", "✗ refuted", "throughput", "latency", "attention", "bubble_fraction"):
+        assert word in whole
 
 
 def test_json_is_one_object_with_the_contracts_keys(moesim: Callable[..., Said]) -> None:
@@ -64,14 +68,15 @@ def test_json_is_one_object_with_the_contracts_keys(moesim: Callable[..., Said])
 def test_out_writes_its_files_and_nothing_is_written_without_it(
     moesim: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Result, trace, bytes per GPU pair and pictures; no temporary file is left."""
+    """Result, page, traces, arrays and pictures; no temporary file is left."""
     monkeypatch.chdir(tmp_path)
     moesim("run", "ep16_tp16_pp4", *SMALL)
     assert list(tmp_path.iterdir()) == []
     said = moesim("run", "ep16_tp16_pp4", *SMALL, "--out", "new/out")
     names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
     pictures = ["links.png", "memory.png", "pairs.png", "timeline.png"]
-    assert names == sorted([*pictures, "pairs.npz", "result.json", "trace.json", "trace.npz"])
+    files = ["details.npz", "pairs.npz", "report.html", "result.json", "trace.json", "trace.npz", "trace.pftrace"]
+    assert names == sorted([*pictures, *files])
     assert all(name in said.out for name in names)
     with np.load(tmp_path / "new" / "out" / "trace.npz") as columns:
         assert tuple(columns.files) == COLUMNS
@@ -126,7 +131,8 @@ def test_timeline_writes_what_the_suffix_names(moesim: Callable[..., Said], tmp_
     [
         (
             ["timeline", "ep64_tp16_pp4", "-o", "a.gif"],
-            "moesim: --output must end in one of .png, .svg, .pdf, .json, got a.gif. For example: -o out.png\n",
+            "moesim: --output must end in one of .png, .svg, .pdf, .pftrace, .json, got a.gif. "
+            "For example: -o out.png\n",
         ),
         (
             ["timeline", "ep64_tp16_pp4", "-o", "a.png", "--window", "5", "2"],

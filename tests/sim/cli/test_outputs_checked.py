@@ -23,7 +23,7 @@ FOLDERS = [
 FILES = [
     # -o, exit code, message
     ("", 2, "--output must be a path, got an empty text. For example: -o out.png"),
-    ("o", 2, "--output must end in one of .png, .svg, .pdf, .json, got o. For example: -o out.png"),
+    ("o", 2, "--output must end in one of .png, .svg, .pdf, .pftrace, .json, got o. For example: -o out.png"),
     ("o/result.json", 4, "o/result.json: Is a directory. Remove it, or choose another name."),
     ("none/x.png", 4, "none/x.png: No such folder. Make its folder, or choose another."),
     ("f/x.png", 4, f"f/x.png: f is not a folder. {CURE}"),

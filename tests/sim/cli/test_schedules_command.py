@@ -1,12 +1,16 @@
 """`moesim schedules`: every schedule of the table on the same work."""
 
+import io
 import json
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from sim.cli import main
+from sim.report.charts.schedules import Band
+from sim.report.console.schedules import print_schedules
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario_text
 from sim.studies.schedules import compare_schedules
@@ -49,19 +53,46 @@ def test_a_row_has_the_figures_of_the_schedule_run_alone(text):
     assert rows["1f1b"]["in_flight_microbatches"] == (scenario.spec.parallel.pp or 2)
 
 
-def test_the_cheapest_is_the_fastest_that_fits():
+@pytest.fixture(scope="module")
+def training():
+    """Return the comparison of the training step."""
+    return compare_schedules(load_scenario_text(TRAINING))
+
+
+def test_the_cheapest_is_the_fastest_that_fits(training):
     """GPipe's activations do not fit into so little memory."""
-    compared = compare_schedules(load_scenario_text(TRAINING))
-    rows = compared.to_dict()["rows"]
+    rows = training.to_dict()["rows"]
     assert [row["step_time_s"] for row in rows] == sorted(row["step_time_s"] for row in rows)
     assert [row["fits"] for row in rows if row["schedule"] == "gpipe"] == [False]
     marked = [row for row in rows if row["is_cheapest_that_fits"]]
     assert marked == [next(row for row in rows if row["fits"])]
 
 
-def test_stages_hand_on_what_the_microbatches_hold():
+def test_the_conclusion_has_the_figures_of_its_rows(training):
+    """The fastest that fits, the scenario's own, the fastest at no more memory, and what does not fit."""
+    data = training.to_dict()
+    rows, said = {row["schedule"]: row for row in data["rows"]}, data["conclusion"]
+    best = next(row for row in data["rows"] if row["fits"])
+    unfit = [name for name, row in rows.items() if row["fits"] is False]
+    assert said[0].startswith(f"{best['schedule']} is the fastest of {len(rows) - len(unfit)} schedules that fit")
+    assert f"{1e3 * best['step_time_s']:.4g} ms, bubble {100 * best['bubble_fraction']:.1f} %" in said[0]
+    assert f"takes {rows['1f1b']['step_time_s'] / best['step_time_s']:.2f} times as long" in said[1]
+    small = [row for row in data["rows"] if row["peak_bytes_per_gpu"] <= 1.01 * rows["1f1b"]["peak_bytes_per_gpu"]]
+    is_least = rows["1f1b"]["step_time_s"] <= 1.01 * small[0]["step_time_s"]
+    assert said[2].startswith("At no more memory than 1f1b")
+    assert ("none is faster" in said[2]) if is_least else (f"is {small[0]['schedule']}: " in said[2])
+    assert said[3] == f"{' and '.join(unfit)} {'do' if len(unfit) > 1 else 'does'} not fit into 4 GB."
+
+
+def test_without_a_model_nothing_is_said_of_memory():
+    said = compare_schedules(load_scenario_text(PASSES)).conclusion()
+    assert len(said) <= 2
+    assert not any("GB" in sentence or "memory" in sentence for sentence in said)
+
+
+def test_stages_hand_on_what_the_microbatches_hold(training):
     """Activations once in each direction over the border: 2 x microbatches x tokens x hidden x 2 bytes, 2 replicas."""
-    rows = compare_schedules(load_scenario_text(TRAINING)).to_dict()["rows"]
+    rows = training.to_dict()["rows"]
     tokens = 64 // (2 * 16) * 1024
     assert {row["p2p_bytes"] for row in rows if row["schedule"] in {"gpipe", "1f1b"}} == {
         2 * 16 * tokens * 1024 * 2 * 2
@@ -112,7 +143,7 @@ def test_the_table_has_the_published_form_and_says_what_is_split(monkeypatch, ca
     code, out, _ = run(monkeypatch, capsys, str(scenario))
     assert code == 0
     assert "own span" in out
-    assert "vpp 2, split" in out
+    assert "(vpp 2, split)" in out
     assert "v_min, in the model's order: 1 2 2 1 1 1 1 1" in " ".join(out.split())
 
 
@@ -128,6 +159,31 @@ def test_the_command_prints_a_table_and_draws_a_picture(monkeypatch, capsys, tmp
     assert f"Wrote {picture}" in out.replace("\n", "")
     drawn = picture.read_text()
     assert all(f"moesim-schedule:{name}" in drawn for name in ("gpipe", "1f1b"))
+
+
+def test_the_table_fits_100_columns_and_follows_the_sentences(training):
+    """Each schedule on one line."""
+    target = io.StringIO()
+    print_schedules(training.to_dict(), Console(file=target, width=100), name="mine")
+    lines = target.getvalue().splitlines()
+    header = next(i for i, line in enumerate(lines) if "own span" in line)
+    assert "is the fastest of" in lines[2]
+    assert lines[header].split()[-1] == "peak"
+    names = [line.split()[line.split()[0] in "*✗"] for line in lines[header + 1 :] if " ms " in line]
+    assert sorted(names) == sorted(row.schedule for row in training.rows)
+
+
+def test_a_picture_has_room_for_both_numbers_of_passes_that_overlap():
+    """Lines of 24 pixels in place of 15, and the figures at the left."""
+    rows = {row.schedule: row for row in compare_schedules(load_scenario_text(PASSES)).rows}
+    bands = {
+        name: Band(
+            name=name, trace=rows[name].trace, step_time_s=1.0, bubble_fraction=0.25, peak_bytes=2 * 10**9, fits=False
+        )
+        for name in ("1f1b", "dualpipe")
+    }
+    assert [band.height_px for band in bands.values()] == [60, 96]
+    assert [text for text, _ in bands["1f1b"].lines()] == ["1 s", "bubble 25.0 %", "memory 2 GB: does not fit"]
 
 
 def test_json_is_one_object_with_rows_and_refusals(monkeypatch, capsys, tmp_path):

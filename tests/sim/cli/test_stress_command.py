@@ -58,12 +58,22 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert code == 0
     assert "eplb with 16 replicas" in out
     assert "At skew 0 " in out
-    assert "at best" in out
+    assert out.index("Skew 1 makes the step") < out.index("USEFUL TOKENS/S")
+    assert "lower bound of every placement" in out
     assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.json", "stress.png"}
     code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
     data = json.loads(text)
-    assert (code, data["num_points"], data["num_kept"]) == (0, 12, 12)
-    assert [remedy["name"] for remedy in data["remedies"]] == ["nothing", "greedy", "eplb with 16 replicas"]
+    assert (code, data["num_points"], data["num_kept"]) == (0, 20, 20)
+    names = [
+        "nothing",
+        "greedy",
+        "greedy, outdated plan",
+        "eplb with 16 replicas",
+        "eplb with 16 replicas, outdated plan",
+    ]
+    assert [(remedy["name"], remedy["plan"]) for remedy in data["remedies"]] == list(
+        zip(names, [None, "own", "outdated", "own", "outdated"], strict=True)
+    )
 
 
 def test_an_option_given_twice_is_one_list(moesim):
@@ -78,10 +88,9 @@ def test_an_option_given_twice_is_one_list(moesim):
     )  # fmt: skip
     assert once == twice
     assert once["skews"] == [0, 1, 2]
-    assert once["remedies"][4] == {
-        "name": "capacity 1.25 padded", "set": {"routing.capacity_factor": 1.25, "routing.overflow": "pad"},
-    }  # fmt: skip
-    assert len(once["remedies"]) == 4 * 3
+    padded = {"routing.capacity_factor": 1.25, "routing.overflow": "pad"}
+    assert {"name": "capacity 1.25 padded", "set": padded, "plan": None} in once["remedies"]
+    assert len([one for one in once["remedies"] if one["plan"] != "outdated"]) == 4 * 3
 
 
 def test_padding_is_told_beside_the_imbalance(moesim):
@@ -108,6 +117,37 @@ def test_an_interrupt_says_where_points_are(moesim, monkeypatch):
     )
     assert err.endswith("interrupted\n")
     assert moesim(*once[:-2])[2] == "interrupted\n"
+
+
+def test_a_routing_that_is_set_is_swept_without_naming_skews(moesim):
+    """`--set routing.kind=hot_expert`: shares of the tokens, and no exponents."""
+    once = ("stress", "small.yaml", "--seeds", "1", "--jobs", "1", "--json", "--set", "workload.microbatches=1")
+    assert json.loads(moesim(*once, "--set", "routing.kind=hot_expert")[1])["skews"] == [0, 0.1, 0.2, 0.3, 0.5]
+    assert json.loads(moesim(*once, "--set", "routing.kind=hot_expert", "--skew", "0.4")[1])["skews"] == [0.4]
+
+
+def test_tables_fit_the_width(moesim, monkeypatch):
+    """Of more skews than have room some are shown, the last among them."""
+    monkeypatch.setenv("COLUMNS", "70")
+    skews = ",".join(str(tenth / 10) for tenth in range(7))
+    out = moesim(
+        "stress",
+        "small.yaml",
+        "--skew",
+        skews,
+        "--placement",
+        "eplb",
+        "--replicas",
+        "16",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+    )[1]
+    assert max(map(len, out.splitlines())) <= 70
+    header = next(line for line in out.splitlines() if line.split()[:3] == ["remedy", "\\", "skew"])
+    assert header.split()[-1] == "0.6"
+    assert header.split()[3] == "0"
 
 
 def test_without_a_folder_nothing_is_written(moesim):

@@ -239,7 +239,8 @@ def test_rates_change_only_when_a_transfer_starts_or_ends(case):
 def test_links_are_quiet_when_all_is_done(case):
     network, _ = run_network(*case)
     assert network.link_use().utilisation[-1].tolist() == [0.0]
-    assert network._busy == 0
+    assert not network._busy
+    assert len(network._alone) == len(network._components) == 0
 
 
 @PATIENT

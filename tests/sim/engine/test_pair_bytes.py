@@ -7,6 +7,7 @@ from handmade import make_transfer
 from sim.plan.logs import PairLog
 from sim.run.simulate import simulate_scenario
 from sim.scenario.load import load_scenario
+from workloads.collectives import nvls_all_reduce
 
 
 def test_bytes_count_as_often_as_a_transfer_ended_and_not_from_a_rank_to_itself():
@@ -19,6 +20,20 @@ def test_bytes_count_as_often_as_a_transfer_ended_and_not_from_a_rank_to_itself(
     use = log.total({a: 3, b: 1}, node_of=np.array([0, 0, 1]))
     assert use.num_bytes.tolist() == [[0, 30, 0], [1, 0, 2], [3, 0, 0]]
     assert (use.ranks_per_row, use.node_of.tolist()) == (1, [0, 0, 1])
+
+
+def test_bytes_that_a_switch_reduces_are_listed_apart():
+    """An all-reduce of 100 bytes over four GPUs of a node by NVLS: 120 to the switch from each, none between two."""
+    exchange = nvls_all_reduce([0, 1, 2, 3], [0, 0, 0, 0], 100.0)
+    log, transfer = PairLog(), make_transfer({0: 1}, [1])
+    log.is_on = True
+    log.note(transfer, exchange.src, exchange.dst, exchange.num_bytes, num_by_switch=exchange.num_by_switch)
+    use = log.total({transfer: 2}, node_of=np.zeros(4, dtype=np.intp))
+    assert use.by_switch.sum(axis=1).tolist() == use.by_switch.sum(axis=0).tolist() == [240] * 4
+    assert (use.num_bytes == use.by_switch).all()
+    two_nodes = nvls_all_reduce([0, 1, 8, 9], [0, 0, 1, 1], 100.0)
+    nodes = two_nodes.src // 8 == two_nodes.dst // 8
+    assert (nodes == (np.arange(nodes.size) < two_nodes.num_by_switch)).all()  # what crosses nodes is between two GPUs
 
 
 def test_nothing_is_noted_unless_it_is_asked_for():

@@ -7,7 +7,7 @@ import pytest
 from works import make_model, make_work
 
 from sim.engine.simulation import run_plan
-from sim.plan import expert_router
+from sim.plan import expert_router, expert_routing
 from sim.plan.costs import Costs
 from sim.plan.expert_routing import copies_drawn
 from sim.plan.ops import LanePosition
@@ -80,8 +80,9 @@ def test_kernels_priced_together_are_as_those_priced_alone(is_backward):
 
 
 def test_a_lane_keeps_the_last_batches_that_it_routed(monkeypatch):
-    """In training two batches of each lane are kept, of one microbatch here: the third drops the first."""
+    """In training two batches of each lane are kept at the least, of one microbatch here: the third drops the first."""
     monkeypatch.setattr(expert_router, "MOST_MICROBATCHES", 1)
+    monkeypatch.setattr(expert_router, "MOST_KEPT_LAYERS_OF_RANKS", 1)
     work = make_work("EP8_TP8_PP1_DP2", "megatron", kind="training", routing="multinomial")
     router, drawn = expert_router.ExpertRouter(work, Costs(work.cluster, dtype="bf16")), []
 
@@ -93,3 +94,34 @@ def test_a_lane_keeps_the_last_batches_that_it_routed(monkeypatch):
     for lane, microbatch in ((0, 0), (0, 1), (0, 0), (1, 0), (0, 1), (0, 2), (0, 0)):
         router.route(LanePosition(0, lane), 0, microbatch)
     assert drawn == [(0, 0), (0, 1), (1, 0), (0, 2), (0, 0)]
+
+
+def test_backward_passes_find_what_forward_passes_routed(monkeypatch):
+    """Each layer of each microbatch is drawn once, though its backward pass comes four microbatches later."""
+    drawn = []
+
+    def note(work, lane, layers, microbatches):
+        drawn.extend((lane, layer, microbatch) for layer in layers for microbatch in microbatches)
+        return copies_drawn(work, lane, layers, microbatches)
+
+    monkeypatch.setattr(expert_router, "copies_drawn", note)
+    monkeypatch.setattr(expert_router, "MOST_MICROBATCHES", 1)
+    work = make_work("EP4_TP2_PP4_DP2", "megatron", kind="training", routing="multinomial", microbatches=8)
+    run_plan(PipelinePlan(work))
+    assert len(drawn) == len(set(drawn)) == work.mesh.num_lanes * work.model.layers * 8
+
+
+@pytest.mark.parametrize("changes", [{}, {"kind": "training"}])
+def test_a_run_that_draws_for_hosts_alone_has_the_same_exchanges(monkeypatch, changes):
+    """What each source sends to each host is the same to the last copy; what an expert of a host gets is not."""
+    work = make_work("EP8_TP8_PP1", "megatron", routing="multinomial", microbatches=2, model=MODEL, **changes)
+    whole = run_plan(PipelinePlan(work))
+    monkeypatch.setattr(expert_routing, "_MANY_COUNTS", 0)
+    hosts = run_plan(PipelinePlan(work))
+    assert hosts.tokens_routed == whole.tokens_routed
+    assert hosts.imbalance_max_over_mean == whole.imbalance_max_over_mean
+    np.testing.assert_array_equal(hosts.trace.link_use.num_bytes, whole.trace.link_use.num_bytes)
+    assert hosts.tokens_received.keys() == whole.tokens_received.keys()
+    for position, received in hosts.tokens_received.items():
+        for key, rows in received.items():
+            np.testing.assert_array_equal(rows, whole.tokens_received[position][key])

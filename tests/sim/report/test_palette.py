@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from sim.report.palette import CATEGORY_COLOURS, KIND_COLOURS, MICROBATCH_HUES, grey_of, pass_colours
+from sim.report.palette import CATEGORY_COLOURS, KIND_COLOURS, LINK_COLOURS, MICROBATCH_HUES, grey_of, pass_colours
 from sim.report.timeline.spent import STACKED
 from sim.results.accounts import COMMUNICATION_CATEGORIES, COMPUTE_CATEGORIES, SLOWDOWNS
 
@@ -25,6 +25,12 @@ def test_neighbours_in_the_stacked_strip_differ_in_lightness():
     stacked = [category for category in STACKED if category != "stalled"]
     for a, b in pairwise(stacked):
         assert abs(grey_of(CATEGORY_COLOURS[a]) - grey_of(CATEGORY_COLOURS[b])) >= 5, (a, b)
+
+
+def test_kinds_of_links_differ_in_lightness():
+    """NVLink and xGMI are one kind of two vendors."""
+    for a, b in combinations(sorted({*LINK_COLOURS.values()}), 2):
+        assert abs(grey_of(a) - grey_of(b)) >= 10, (a, b)
 
 
 @pytest.mark.parametrize("microbatch", range(len(MICROBATCH_HUES)))

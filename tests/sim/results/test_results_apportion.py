@@ -1,10 +1,11 @@
 """Whole numbers that keep their sum."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.results.accounts import apportion
+from sim.results.accounts import apportion, apportion_each
 
 WEIGHTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=8)
 TOTALS = st.integers(0, 10**12)
@@ -48,3 +49,13 @@ def test_only_the_ratio_of_weights_matters(total, k, weights):
 )
 def test_the_largest_remainders_get_the_rest_and_ties_go_to_the_first(total, weights, expected):
     assert apportion(total, weights) == expected
+
+
+@pytest.mark.parametrize("most", [3, 10**9, 10**12], ids=["ties", "of a run", "beyond 64 bits"])
+def test_many_are_apportioned_as_each(most):
+    """Among them are totals and weights of nothing, and products that 64 bits do not hold."""
+    rng = np.random.default_rng(3)
+    weights, totals = rng.integers(0, most, (4, 300)), rng.integers(0, most, 300)
+    weights[:, ::7], totals[::5] = 0, 0
+    expected = [apportion(total, column) for total, column in zip(totals.tolist(), weights.T.tolist(), strict=True)]
+    assert apportion_each(totals, weights).T.tolist() == expected

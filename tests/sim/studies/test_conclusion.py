@@ -17,9 +17,16 @@ FAST = "claims=[{id: fast, says: fast, source: '6', metric: tokens_per_s, expect
         (
             "ep64_tp16_pp4",
             [*SMALL, LEGAL],
-            ["Refuted: of 1 facts", "EP64_TP16_PP4 is not legal on 64 GPUs under Megatron's rules"],
+            [
+                "Refuted: the fact that the claims state is refuted",
+                "EP64_TP16_PP4 is not legal on 64 GPUs under Megatron's rules",
+            ],
         ),
-        ("ep64_tp16_pp4", [*SMALL, FAST, "seeds=2"], ["Holds: of 1 facts", "It does", "It is"]),
+        (
+            "ep64_tp16_pp4",
+            [*SMALL, FAST, "seeds=2"],
+            ["Holds: the fact that the claims state holds", "It does", "It is"],
+        ),
         (
             "ep64_tp16_pp4",
             [*SMALL, "claims=[]", "cluster.device.memory=1 GB"],

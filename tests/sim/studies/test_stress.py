@@ -22,11 +22,12 @@ from sim.run.parallel_runs import Observation
 from sim.run.simulate import simulate_scenario
 from sim.scenario.claims_section import RemedySpec
 from sim.scenario.load import load_scenario, load_scenario_text
-from sim.studies.stress.grid import build_grid, remedies_of
+from sim.studies.stress.grid import build_grid, plan_of, remedies_of, with_outdated_plans
 from sim.studies.stress.points import PointFile, PointResult, point_key, run_grid
 from sim.studies.stress.report import expert_tokens, stress_test
 from sim.studies.stress.summary import FAMILIES, mean_and_interval, summarise
-from sim.studies.stress.verdict import verdict
+from sim.studies.stress.verdict import conclusion
+from workloads.routing.kinds import ROUTINGS
 
 SMALL = """
 name: small
@@ -50,9 +51,17 @@ def scenario():
     return load_scenario_text(SMALL)
 
 
-def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True, seeds=()):
-    """Return what the verdict reads of a row."""
+def verdict(rows):
+    """Return the conclusion as one text."""
+    return " ".join(conclusion(rows))
+
+
+def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True, seeds=(), plan=None):
+    """Return what the conclusion reads of a row: 1 M tokens in a step, and the lost copies' share of them is no use."""
     return {
+        "plan": plan,
+        "lost_fraction": dropped + rerouted,
+        "useful_tokens_per_s": 1e6 * (1 - dropped - rerouted) / step_s,
         "skew": skew,
         "remedy": remedy,
         "step_time_s": step_s,
@@ -62,7 +71,7 @@ def row(skew, remedy, step_s, *, dropped=0.0, rerouted=0.0, peak=1e9, fits=True,
         "peak_bytes_per_gpu": peak,
         "fits": fits,
         "changes_nothing": remedy == "nothing",
-        "is_comparison": remedy == "as if balanced",
+        "is_comparison": remedy == "as if balanced" or plan == "outdated",
     }
 
 
@@ -262,7 +271,7 @@ def test_a_recording_is_compared_with_the_same_tokens_balanced(tmp_path):
     assert recorded["slowdown"] > 1.0
     assert data["routing"] == "trace"
     assert data["expert_tokens"]["load"] == "recorded"
-    assert "of the same tokens balanced" in data["sentence"]
+    assert "as long as with the same tokens balanced" in data["sentence"]
     assert "skew" not in data["sentence"]
     with pytest.raises(InvalidValueError, match="--skew must be left out with a recording, got 1"):
         stress_test(str(tmp_path / "small.yaml"), trace=recording, skews=[1.0])
@@ -416,32 +425,118 @@ def test_slowdowns_are_told_against_the_smallest_skew(scenario):
     assert grid.skews == (0.0, 1.5)
     rows = summarise(grid, run_grid(grid)[0])
     assert [row["skew"] for row in rows if row["slowdown"] == 1] == [0]
-    assert verdict(rows).startswith("At skew 0")
+    assert verdict(rows).startswith("Skew 1.5 makes the step ")
 
 
-def test_the_sentence_names_the_best_remedy_and_its_price():
+def test_the_conclusion_names_the_best_remedy_and_its_price():
+    """A remedy that drops 40 % of the copies takes less time, and does 0.6 million useful tokens/s, not a million."""
     rows = [
         row(0, "nothing", 1.0), row(0, "EPLB", 1.0, peak=2e9), row(0, "drop", 0.999, dropped=0.01),
         row(0, "as if balanced", 0.5), row(1, "as if balanced", 0.5),
         row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=2e9), row(1, "drop", 1.0, dropped=0.4),
     ]  # fmt: skip
-    assert verdict(rows) == (
-        'At skew 0 no remedy is faster than the scenario as it is ("nothing") by more than 1 % and the noise of the '
-        'seeds: its step is 1.00 times that of skew 0; at skew 1 "EPLB" is best: its step is 1.50 times that of skew 0 '
-        'against 3.00 times with "nothing", and it needs 1 GB more per GPU at the peak of memory '
-        '("drop" takes 1.00 times, dropping 40.0% of the copies).'
+    assert conclusion(rows) == [
+        'Skew 1 makes the step 3.00 times as long as at skew 0, with "nothing".',
+        'At skew 0 no remedy that keeps all token copies is faster than "nothing".',
+        'At skew 1 "EPLB" is best: its step takes 1.50 times that of skew 0, against 3.00 times with "nothing", for '
+        "1 GB more memory per GPU.",
+        '"drop" takes 33 % less time by dropping 40.0 % of the token copies: 600 k useful tokens/s against 666.7 k.',
+    ]
+
+
+def test_a_plan_that_knows_what_it_is_tested_on_says_so_with_an_outdated_plan_next_to_it():
+    rows = [
+        row(0, "nothing", 1.0), row(0, "EPLB", 1.0, plan="own"), row(0, "EPLB, outdated plan", 1.0, plan="outdated"),
+        row(1, "nothing", 3.0), row(1, "EPLB", 1.5, plan="own"), row(1, "EPLB, outdated plan", 3.5, plan="outdated"),
+    ]  # fmt: skip
+    assert conclusion(rows)[-1] == (
+        "Its plan is made from the very popularity that it is tested on; with an outdated plan the step takes 3.50 "
+        "times that of skew 0."
     )
+    alone = [each for each in rows if each["plan"] != "outdated"]
+    assert conclusion(alone)[-1] == "Its plan is made from the very popularity that it is tested on: the best case."
+    earlier = [{**each, "plan": each["plan"] and "earlier"} for each in alone]
+    assert "plan" not in verdict(earlier)
+
+
+@pytest.mark.parametrize(
+    ("changes", "plan"),
+    [
+        ({}, None),
+        ({"placement.kind": "greedy"}, "own"),
+        ({"placement.kind": "eplb", "placement.plan_seed": 7}, "outdated"),
+        ({"placement.kind": "eplb", "placement.stale": 9, "routing.kind": "drift"}, "earlier"),
+        ({"placement.kind": "eplb", "placement.every": 1}, "earlier"),
+        ({"placement.kind": "eplb", "routing.kind": "multinomial"}, None),
+    ],
+)
+def test_what_a_placement_is_planned_from(scenario, changes, plan):
+    assert plan_of(scenario.variant(changes, at=("test",))) == plan
+
+
+def test_every_plan_of_the_popularity_that_is_tested_has_an_outdated_companion(scenario):
+    """Whose plan is made for other popular experts: without them replicas stand in the wrong places."""
+    remedies = with_outdated_plans(scenario, scenario.spec.stress.remedies)
+    assert [one.name for one in remedies] == ["nothing", "EPLB", "EPLB, outdated plan", "capacity 1"]
+    grid = build_grid(scenario, skews=[1.5], remedies=remedies, num_seeds=2)
+    seeds = [p.scenario.spec.placement.plan_seed for p in grid.points if p.remedy == "EPLB, outdated plan"]
+    assert len({*seeds, 1, 2}) == 4
+    rows = {one["remedy"]: one for one in summarise(grid, run_grid(grid)[0])}
+    assert rows["EPLB, outdated plan"]["imbalance_max_over_mean"] > 1.5 * rows["EPLB"]["imbalance_max_over_mean"]
+    assert rows["EPLB, outdated plan"]["is_comparison"]
+    unshuffled = load_scenario_text(SMALL.replace("{kind: zipf}", "{kind: zipf, shuffled: false}"))
+    assert (
+        len(with_outdated_plans(unshuffled, unshuffled.spec.stress.remedies)) == 3
+    )  # its popularity is always the same
+
+
+def test_a_routing_that_is_set_sweeps_its_own_skews(scenario):
+    """Those of the section are measured in another unit; a skew that is given is swept with them."""
+    assert build_grid(scenario, num_seeds=1).skews == (0, 1.5)
+    hot = scenario.variant({"routing.kind": "hot_expert"}, at=("test",))
+    assert build_grid(hot, num_seeds=1, is_other_routing=True).skews == ROUTINGS["hot_expert"].swept_skews
+    bare = load_scenario_text(SMALL.partition("stress:")[0].replace("{kind: zipf}", "{kind: zipf, skew: 0.6}"))
+    assert build_grid(bare).skews == tuple(sorted({0.6, *ROUTINGS["zipf"].swept_skews}))
+    assert build_grid(bare, skews=[2.0]).skews == (2,)
+
+
+@pytest.mark.parametrize("kind", [name for name, entry in ROUTINGS.items() if entry.skew_measure])
+def test_the_default_sweep_of_a_routing_begins_even_and_is_legal(scenario, kind):
+    skews = ROUTINGS[kind].swept_skews
+    assert skews[0] == 0
+    assert list(skews) == sorted(skews)
+    two_nodes = load_scenario_text(
+        SMALL.replace("num_nodes: 1", "num_nodes: 2")
+        .replace("EP8_TP1_PP1_DP8", "EP16_TP1_PP1_DP16")
+        .replace("sequences: 16", "sequences: 32")
+    )
+    for skew in skews:
+        build(two_nodes.variant({"routing.kind": kind, "routing.skew": skew}, at=("test",)))
+
+
+def test_useful_tokens_are_those_whose_copies_are_computed_as_chosen(scenario):
+    """Seed by seed, over the step; without losses all tokens."""
+    grid = build_grid(scenario)
+    done = run_grid(grid)[0]
+    rows = {(one["skew"], one["remedy"]): one for one in summarise(grid, done)}
+    capped = rows[1.5, "capacity 1"]
+    kept = [1 - each.tokens["dropped"] / each.tokens["routed"] for each in done[-2:]]
+    speeds = [each.values["tokens_per_s"] for each in done[-2:]]
+    assert 0 < kept[0] < 1
+    assert capped["useful_tokens_per_s"] == pytest.approx(sum(a * b for a, b in zip(kept, speeds, strict=True)) / 2)
+    plain = rows[1.5, "nothing"]
+    assert plain["useful_tokens_per_s"] == pytest.approx(plain["tokens_per_s"])
 
 
 def test_rerouting_buys_time_with_quality_as_dropping_does():
-    """It is left out where another loses nothing, and told where each loses more."""
+    """It is left out where another loses nothing, and named where each loses more."""
     rows = [row(1, "nothing", 3.0), row(1, "reroute", 1.0, rerouted=0.2), row(1, "EPLB", 1.5)]
     assert '"EPLB" is best' in verdict(rows)
     lossy = verdict([row(1, "drop", 3.0, dropped=0.3), row(1, "reroute", 1.0, dropped=0.01, rerouted=0.2)])
-    assert lossy.endswith("dropping 1.0% and rerouting 20.0% of the copies.")
+    assert lossy.endswith("dropping 1.0 % and rerouting 20.0 % of the token copies.")
 
 
-@pytest.mark.parametrize(("peak", "words"), [(0.5e9, "needs 500 MB less per GPU"), (1e9, "needs as much per GPU")])
+@pytest.mark.parametrize(("peak", "words"), [(0.5e9, "for 500 MB less memory per GPU"), (1e9, "for as much memory")])
 def test_the_price_is_that_of_all_memory(peak, words):
     """Replicas weigh more, and yet an even load can need less."""
     assert words in verdict([row(1, "nothing", 3.0), row(1, "EPLB", 1.5, peak=peak)])
@@ -451,8 +546,8 @@ def test_at_one_skew_no_skew_is_told():
     """A recording has none. There the step is compared with that of the first remedy."""
     rows = [row(0, "nothing", 3.0, fits=False), row(0, "EPLB", 1.5, peak=2e9)]
     assert verdict(rows) == (
-        '"EPLB" is best: its step is 0.50 times that with "nothing", which does not fit into memory, and it needs 1 GB '
-        "more per GPU at the peak of memory."
+        '"EPLB" is best: its step takes 0.50 times as long as with "nothing", which does not fit into memory, for 1 GB '
+        "more memory per GPU."
     )
 
 
@@ -489,13 +584,14 @@ def test_the_sentence_does_not_contradict_the_table(seeds, others):
 
 
 def test_rerouting_is_no_free_remedy():
-    """As dropping: it computes what no token asked for. Where every remedy loses more, it is told."""
+    """As dropping: it computes what no token has chosen. Where every remedy loses more, it is named."""
     rows = [row(0, "nothing", 3.0), row(0, "reroute", 1.0, rerouted=0.3)]
-    assert verdict(rows) == (
-        'Every remedy but the scenario as it is ("nothing") loses copies of tokens ("reroute" takes 0.33 times, '
-        "rerouting 30.0% of the copies)."
-    )
-    assert "rerouting 30.0% of the copies" in verdict([row(0, "drop", 3.0, dropped=0.2), rows[1]])
+    assert conclusion(rows) == [
+        'Every remedy but "nothing" loses token copies.',
+        '"reroute" takes 67 % less time by rerouting 30.0 % of the token copies: 700 k useful tokens/s '
+        "against 333.3 k.",
+    ]
+    assert "rerouting 30.0 % of the token copies" in verdict([row(0, "drop", 3.0, dropped=0.2), rows[1]])
 
 
 def test_the_sentence_says_where_no_other_remedy_keeps_all_copies():
@@ -503,28 +599,28 @@ def test_the_sentence_says_where_no_other_remedy_keeps_all_copies():
     rows = [
         row(0, "nothing", 1.0), row(0, "capacity", 1.0), row(1, "nothing", 3.0), row(1, "capacity", 1.0, dropped=0.3),
     ]  # fmt: skip
-    assert verdict(rows) == (
-        'At skew 0 no remedy is faster than the scenario as it is ("nothing") by more than 1 % and the noise of the '
-        'seeds: its step is 1.00 times that of skew 0; at skew 1 every remedy but the scenario as it is ("nothing") '
-        "loses copies of tokens: its step is 3.00 times that of skew 0 "
-        '("capacity" takes 1.00 times, dropping 30.0% of the copies).'
-    )
+    assert conclusion(rows)[1:] == [
+        'At skew 0 no remedy is faster than "nothing".',
+        'At skew 1 every remedy but "nothing" loses token copies.',
+        '"capacity" takes 67 % less time by dropping 30.0 % of the token copies: 700 k useful tokens/s '
+        "against 333.3 k.",
+    ]
     lossless = verdict([*rows, row(0, "greedy", 1.0), row(1, "greedy", 3.0)])
     assert "at skew 0 to 1 no remedy" in lossless.lower()
 
 
 def test_a_range_of_skews_says_at_which_a_figure_is():
     rows = [row(skew, name, step) for skew in (0, 1) for name, step in (("nothing", 3.0), ("greedy", 1.0 + skew))]
-    assert verdict(rows).startswith('At skew 0 to 1 "greedy" is best: at skew 1 its')
+    assert conclusion(rows)[1].startswith('At skew 0 to 1 "greedy" is best; at skew 1 its step takes 0.67 times')
 
 
 def test_a_first_remedy_that_is_one_is_not_called_the_scenario():
     """As where it did not run at a skew: there it is no comparison either."""
     rows = [row(0, "greedy", 1.0), row(0, "EPLB", 1.0), {**row(1, "greedy", 1.0), "step_time_s": None}]
-    assert verdict([*rows, row(1, "EPLB", 2.0)]) == (
-        'At skew 0 no remedy is faster than "greedy" by more than 1 % and the noise of the seeds: its step is 1.00 '
-        'times that of skew 0; at skew 1 "EPLB" is best: its step is 2.00 times that of skew 0.'
-    )
+    assert conclusion([*rows, row(1, "EPLB", 2.0)]) == [
+        'At skew 0 no remedy is faster than "greedy".',
+        'At skew 1 "EPLB" is best: its step takes 2.00 times that of skew 0.',
+    ]
 
 
 def test_what_does_not_fit_is_not_the_best():
@@ -534,9 +630,9 @@ def test_what_does_not_fit_is_not_the_best():
         row(1, "nothing", 3.0, fits=False), row(1, "EPLB", 1.5, fits=False),
     ]  # fmt: skip
     said = verdict(rows)
-    assert said.startswith('At skew 0 "EPLB" is best')
+    assert 'At skew 0 "EPLB" is best' in said
     assert "which does not fit into memory" in said
-    assert said.endswith("; at skew 1 no remedy fits into memory.")
+    assert said.endswith(" At skew 1 no remedy fits into memory.")
     assert verdict(rows[2:]) == "No point of the grid fits into memory."
 
 
@@ -551,7 +647,7 @@ def test_a_row_says_whether_every_seed_fits(scenario):
 def test_without_remedies_the_sentence_says_what_skew_costs():
     rows = [row(0, "nothing", 1.0), row(1, "nothing", 3.0), row(2, "nothing", 2.0, fits=False)]
     assert verdict(rows) == (
-        "Nothing was tried against skew: the step takes 1 s at skew 0 and at most 3.00 times that, at skew 1; it does "
+        "Nothing was tried against skew: the step takes 1 s at skew 0 and at most 3.00 times that, at skew 1. It does "
         "not fit into memory at skew 2."
     )
     assert verdict([row(0.5, "greedy", 1.0)]) == 'Nothing but "greedy" was tried: the step takes 1 s at skew 0.5.'
@@ -592,8 +688,8 @@ def test_what_cannot_be_had_is_shown_and_not_recommended(tmp_path):
     assert '"EPLB" is best' in said[False]
     assert "EPLB" not in said[True]
     assert [row[:2] for row in rows[False]] == [row[:2] for row in rows[True]]
-    assert [row[2] for row in rows[True]] == [False, True, True]
-    assert [row[2] for row in rows[False]] == [False, False, True]
+    assert [row[2] for row in rows[True]] == [False, True, True, True]
+    assert [row[2] for row in rows[False]] == [False, False, True, True]
 
 
 def test_the_first_remedy_can_be_had():
@@ -615,5 +711,5 @@ def test_two_remedies_must_have_two_names():
 def test_the_report_is_json(tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
     data = stress_test(str(tmp_path / "small.yaml"), skews=[0.0], num_seeds=1, jobs=2)
-    assert json.loads(json.dumps(data, allow_nan=False))["num_points"] == 3
+    assert json.loads(json.dumps(data, allow_nan=False))["num_points"] == 4
     assert np.array(data["expert_tokens"]["tokens"]).sum() == 2 * 2 * 16 * 256 / 2  # layers top_k tokens / microbatches

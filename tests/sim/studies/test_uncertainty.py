@@ -6,15 +6,16 @@ from math import exp, log
 
 import numpy as np
 import pytest
+import step_spreads
 
 from sim.cli.run import run_command
 from sim.errors import InvalidValueError
 from sim.results.uncertainty import Constant, effects_on, interval_of, share_of_best
 from sim.scenario.scenario import Scenario
 from sim.studies.claims import simulate
-from sim.studies.uncertainty import SPREADS, draw_factors, with_uncertainty
+from sim.studies.uncertainty import SPREADS, draw_factors, draw_unexplained, with_uncertainty
 from topology.uncertainty import KERNEL_AND_LINK_SPREADS, LINK_FACTORS, Factors
-from workloads.runtime import HOST_SPREADS, HostFactors
+from workloads.runtime import HOST_SPREADS, IDEAL, RUNTIMES, UNEXPLAINED, HostFactors, Unexplained
 
 MODEL = {"layers": 2, "hidden": 1024, "heads": 8, "ffn": 4096, "experts": 8, "top_k": 2, "vocab": 8192}
 
@@ -168,6 +169,65 @@ def test_the_interval_holds_the_point_estimate_and_a_claim_near_it_straddles():
     assert near["straddles"] and 0 < near["share_met"] < 1
     assert not far["straddles"] and far["share_met"] == 1
     assert near["moved_most_by"] in near["reason"]
+
+
+def test_every_era_with_published_steps_has_what_they_leave_unexplained():
+    assert set(UNEXPLAINED) < set(RUNTIMES) - {IDEAL}
+    assert all(part.own > 0 <= part.common and part.num_tables > 1 and part.source for part in UNEXPLAINED.values())
+
+
+@pytest.mark.parametrize(("common", "own"), [(0.2, 0.0), (0.0, 0.2), (0.2, 0.1)])
+def test_what_is_unexplained_is_lognormal_and_in_part_common_to_all_strategies(common, own):
+    """Both parts together have the interval that is stated; differences of strategies have that of their own parts."""
+    part = Unexplained(common=common, own=own, num_tables=2, source="")
+    one, other = draw_unexplained(part, num_bases=2, num_samples=4000, seed=1)
+    assert np.quantile(one, (0.05, 0.95)) == pytest.approx(part.both_ends, rel=0.02)
+    apart = exp(2**0.5 * log(1 + own))
+    assert np.quantile(one / other, (0.05, 0.95)) == pytest.approx((1 / apart, apart), rel=0.02)
+
+
+def test_times_and_rates_of_a_step_follow_what_is_unexplained():
+    """Each draw makes the same tokens: the longest step has the least rate. A forward pass has no such part."""
+    known = {"runtime": {"preset": "megatron-core-2025"}}
+    result = with_uncertainty(simulate(training(nodes=1, **known)), num_samples=2)
+    data = result.to_dict()
+    assert data["uncertainty"]["unexplained"]["preset"] == "megatron-core-2025"
+    step, rate = (data["uncertainty"]["figures"][name] for name in ("step_time_s", "tokens_per_s"))
+    tokens = data["metrics"]["step_time_s"] * data["metrics"]["tokens_per_s"]
+    # percentiles of two draws lie between them: a linear mean of reciprocals is a little above that of the values
+    assert step[1] * rate[0] == pytest.approx(tokens, rel=0.02)
+    named = {one["name"]: one for one in data["uncertainty"]["constants"]}["unexplained"]
+    assert named["values"][1] == pytest.approx(data["metrics"]["step_time_s"] * named["interval"][1])
+    without = with_uncertainty(simulate(training(nodes=1)), num_samples=2).to_dict()["uncertainty"]
+    assert without["unexplained"] is None
+    assert "unexplained" not in {one["name"] for one in without["constants"]}
+
+
+def test_strategies_that_are_modelled_as_equal_can_be_either_way():
+    """A rival with the same keys is as good in every draw of constants, and the better one in half of the others."""
+    claim = {"id": "best", "says": "best", "source": "1", "metric": "step_time_s", "superlative": "least"}
+    rival = {"parallel.strategy": "EP8_TP2_PP1_DP4", "parallel.convention": "megatron", "network.all_reduce": "ring"}
+    shares = []
+    for preset in ("ideal", "megatron-core-2025"):
+        scenario = training(nodes=1, claims=[claim], rivals=[rival], runtime={"preset": preset})
+        scenario = scenario.variant({"network.all_reduce": "ring"})
+        result = with_uncertainty(simulate(scenario), num_samples=6)
+        shares.append(json.loads(result.to_json())["claims"][0]["share_met"])
+    assert shares[0] == 1
+    assert 0 < shares[1] < 1
+
+
+def test_spreads_of_steps_are_percentiles_of_the_fitted_rows():
+    """Two tables of one row each way: 10 % apart in common, and 2 % around their medians."""
+    rows = {
+        "slow": [step_spreads.Row(0.12, True), step_spreads.Row(0.10, True), step_spreads.Row(0.08, True)],
+        "fast": [step_spreads.Row(-0.10, True), step_spreads.Row(0.9, False)],
+    }
+    spread = step_spreads.spread_of(rows, {"slow": 0.03, "fast": 0.05})
+    assert spread.own == pytest.approx(0.02)
+    assert spread.constant == pytest.approx(0.04)
+    assert spread.common == pytest.approx((0.12**2 - 0.02**2 - 0.04**2) ** 0.5)
+    assert spread.share_within([0.1, -0.13]) == 0.5
 
 
 def test_what_slows_a_rival_as_well_moves_no_superlative():

@@ -35,7 +35,7 @@ from sim.engine.network.batch import Batch, NoOccupancy, Occupancy, contention_c
 from sim.engine.network.flows.interval import FlowInterval, first_remaining, run_flows
 from sim.engine.network.flows.kernel import Run, choose_run
 from sim.engine.network.link_account import mean_timeline
-from sim.engine.network.linkuse import hottest_links
+from sim.engine.network.linkuse import hottest_links, link_classes
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
 
@@ -278,7 +278,7 @@ class _FlowLog:
 
     def _with_hottest(self, use: LinkUse, start: NDArray[np.int64], end: NDArray[np.int64]) -> LinkUse:
         """Return what links carried, with bottlenecks and the timeline of the hottest."""
-        hot = hottest_links(use.num_bytes, self._capacity)
+        hot = hottest_links(use.num_bytes, self._capacity, link_classes(self._names, self._capacity))
         load = np.zeros((start.size, hot.size))
         full_ns = np.zeros(self._capacity.size)
         for here, (_, interval, _) in zip(load, self._intervals, strict=True):

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import matplotlib.figure
 import numpy as np
 import pytest
 from report_traces import link_use, record
@@ -67,6 +68,47 @@ def test_links_are_drawn_whatever_is_known_of_them(tmp_path, more):
         draw_links(trace, tmp_path / name, title="a $run$")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_class_of_links_stands_once_with_its_count_and_spread(monkeypatch, tmp_path):
+    """Of three links one way two carry bytes: 0 to 40 % of what they can in 1 ms, 20 % in the mean."""
+    saved = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
+    use = replace(
+        link_use(),
+        num_bytes=np.array([0.0, 2e5, 4e5, 1e5]),
+        busy_s=np.zeros(4),
+        names=("gpu0->nvswitch0", "gpu1->nvswitch0", "gpu2->nvswitch0", "nvswitch0->gpu1"),
+        link_kinds=("nvlink",) * 4,
+        capacity_bytes_per_s=np.full(4, 1e9),
+        **{**HOT, "bottleneck_s": np.array([0.0, 0.0, 5e-4, 0.0]), "hottest": np.array([2, 3])},
+    )
+    use = replace(use, hot_utilisation=np.array([[0.5, 0.1], [0.25, 0.1]]))
+    draw_links(replace(record([("comm", "tp", 0, 1_000_000)]), link_use=use), tmp_path / "a.png", title="a")
+    axes = saved[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["gpu->nvswitch", "nvswitch->gpu"]
+    rows = [text.get_text() for text in axes.texts][5:]
+    assert rows == ["3", "600 kB", "20.0 %", "0.0 to 40.0 %", "50.0 %", "1", "100 kB", "10.0 %", "all alike", "0.0 %"]
+
+
+def test_what_a_switch_reduces_is_no_traffic_of_pairs(monkeypatch, tmp_path):
+    """Two GPUs that exchange 3 bytes one way, and 10 bytes each by way of the switch: one cell, and two strips."""
+    saved = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
+    by_switch = np.array([[0.0, 10.0], [10.0, 0.0]])
+    pairs = PairUse(
+        num_bytes=np.array([[0.0, 13.0], [10.0, 0.0]]),
+        ranks_per_row=1,
+        node_of=np.zeros(2, dtype=int),
+        by_switch=by_switch,
+    )
+    draw_pairs(pairs, tmp_path / "a.png", title="a")
+    matrix, to_switch, from_switch, *_ = (np.ma.filled(axes.images[0].get_array(), 0) for axes in saved[0].axes[:3])
+    assert matrix.tolist() == [[0, 3], [0, 0]]
+    assert to_switch.ravel().tolist() == from_switch.ravel().tolist() == [10, 10]
+    said = [text.get_text() for text in saved[0].texts]
+    assert "3 B inside nodes, 0 B between nodes, 20 B to switches that reduce and multicast" in said
+    assert "white: 1 of 2 pairs, which exchanged nothing, and a GPU with itself" in said
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,10 @@ def data():
     }
 
 
-def printed(data, width, **console):
+def printed(data, width, *, verbose=True, **console):
     file = io.StringIO()
-    print_report(data, Console(file=file, width=width, **console), written={"timeline": "out/timeline.png"})
+    written = {"timeline": "out/timeline.png"}
+    print_report(data, Console(file=file, width=width, **console), written=written, verbose=verbose)
     return file.getvalue()
 
 
@@ -148,7 +149,7 @@ def test_sections_come_in_order(data):
         "  ! TP16 leaves a node.",
         "  44 simulations, 78,720 spans, 30,891 events",
         "  timeline out/timeline.png",
-        "  5.847 M tokens/s (5.8 M tokens/s to 5.9 M tokens/s over seeds) at least 26 M tokens/s",
+        "  5.847 M tokens/s (5.8 to 5.9 M tokens/s over seeds) at least 26 M tokens/s",
         "  no value the least of all rivals",
     ],
 )
@@ -270,3 +271,63 @@ def test_the_header_has_the_nodes_of_the_cluster_that_was_built():
         file = io.StringIO()
         print_report(data, Console(file=file, width=200), written={}, num_nodes=num_nodes)
         assert words_of_header in file.getvalue()
+
+
+def fact(*claims, verdict="holds", relevance="supports", sentence=""):
+    return {"claims": list(claims), "verdict": verdict, "relevance": relevance, "sentence": sentence}
+
+
+@pytest.fixture
+def judged(data):
+    """Return a run with facts of three groups and a conclusion."""
+    data["conclusion"] = ["Refuted: one.", "It does 5.847 of 26 M tokens/s."]
+    data["claims"][0]["paraphrase"] = True
+    data["claims"][3] |= {"verdict": "refuted", "supports": "two", "metric": "bubble_fraction", "value": 0.1}
+    data["facts"] = [
+        fact("one", relevance="irrelevant", sentence="It leaves EP out. Said twice."),
+        fact("four", verdict="refuted", sentence="With TP8 it is less. Said twice."),
+        fact("two", verdict="refuted", sentence="With EP8 it is less."),
+        fact("three", verdict="depends", sentence="Not true: under {a: 1}."),
+    ]
+    return data
+
+
+def test_the_summary_begins_with_the_conclusion_and_fits_a_screen(judged):
+    text = printed(judged, 240, verbose=False)
+    assert max(map(len, text.splitlines())) <= 100
+    assert len(text.splitlines()) < 30
+    assert "Refuted: one. It does 5.847 of 26 M tokens/s." in " ".join(text.split())
+    at = [
+        text.index(title) for title in ("Refuted:", "REFUTED  2 of 4", "DEPENDS", "TRUE, BUT", "WHERE THE", "WRITTEN")
+    ]
+    assert at == sorted(at)
+    assert "METRICS" not in text
+
+
+def test_the_summary_says_each_fact_with_its_reason_once(judged):
+    text = words(printed(judged, 100, verbose=False))
+    # what is no reason for another claim comes first; a paraphrase has no quotation marks
+    assert text.index("“two is [bold]great[/bold]” (section 6)") < text.index("“four is")
+    assert "one is [bold]great[/bold] (section 6): 5.847 M tokens/s. It leaves EP out." in text
+    assert "“one" not in text
+    assert text.count("Said twice.") == 1
+    assert "With TP8 it is less." in text
+
+
+def test_the_summary_of_a_run_without_claims_says_time_and_memory(data):
+    for key in ("claims", "findings"):
+        del data[key]
+    text = words(printed(data, 100, verbose=False))
+    assert (
+        "WHERE THE TIME WENT a step of 600 ms, mean of the stages: attention 50 %, TP collectives 42 %, idle 8 %"
+        in text
+    )
+    assert "MEMORY PER GPU 948.6 MB of 64 GB at the peak: weights 948.6 MB" in text
+    assert printed({}, 80, verbose=False)
+
+
+def test_the_header_of_a_dense_model_names_no_routing(data):
+    data["scenario"]["routing"] = {"kind": "multinomial"}
+    assert "routing" not in printed(data, 100).splitlines()[1]
+    data["mesh"] = {"exchange_completes": True}
+    assert "routing multinomial" in printed(data, 100).splitlines()[1]

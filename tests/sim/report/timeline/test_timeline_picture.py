@@ -14,6 +14,8 @@ from sim.errors import InvalidValueError
 from sim.report.timeline.bars import default_window_ns, select_bars
 from sim.report.timeline.picture import count_bars, draw_timeline
 from sim.report.timeline.spent import spent_in
+from sim.run.simulate import simulate_scenario
+from sim.scenario.load import load_scenario
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -183,6 +185,22 @@ def test_a_close_up_repeats_the_bars_of_its_window(tmp_path):
     groups = groups_of(tmp_path / "t.svg")
     assert len(groups["moesim:pass"]) == 60
     assert len(groups["moesim-closeup:pass"]) == len(groups["moesim-closeup:compute"]) == 2
+
+
+@pytest.mark.parametrize(("strategy", "num_stages"), [("EP32_TP8_PP4", 2), ("EP8_TP8_PP4_SP", 1)])
+def test_a_close_up_shows_two_stages_and_arrows_where_stages_compute_for_each_other(tmp_path, strategy, num_stages):
+    """Tokens of a layer go to another stage after their dispatch, and come back to the combine behind it."""
+    convention, sp = ("spanning", "false") if num_stages == 2 else ("megatron", "true")
+    changes = [f"parallel.strategy={strategy}", f"parallel.convention={convention}", f"parallel.sp={sp}"]
+    changes += ["claims=[]", "alternatives=[]", "rivals=[]", "cluster.num_nodes=4", "workload.microbatches=8"]
+    trace = simulate_scenario(load_scenario("ep64_tp16_pp4_training", overrides=changes)).run.trace
+    draw_timeline(trace, tmp_path / "t.svg", title="t")
+    groups = groups_of(tmp_path / "t.svg")
+    assert len(groups["moesim-closeup-idle"]) == num_stages
+    assert ("moesim-arrow:there" in groups) == ("moesim-arrow:back" in groups) == (num_stages == 2)
+    if num_stages == 2:
+        there, back = (extent(groups[f"moesim-arrow:{way}"][0]) for way in ("there", "back"))
+        assert there[0] < back[1]
 
 
 def test_another_lane_is_another_picture(long_run):

@@ -1,0 +1,87 @@
+"""`moesim report`: one HTML file that explains a run, of a scenario or of a result that was saved."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from sim.cli.steps import check_changes, named_path, num_processes, output_file, print_json, show_progress, trace_file
+from sim.errors import InvalidValueError
+from sim.report.files import write_whole
+from sim.report.html.details import details_of
+from sim.report.html.page import write_page
+from sim.report.html.saved import read_details, read_result
+from sim.scenario.load import load_scenario
+from sim.studies.claims import simulate
+from sim.studies.why import explain_step
+
+__all__ = ["command_of", "report_command"]
+
+
+def report_command(
+    scenario: str,
+    *,
+    output: str,
+    changes: Sequence[str] = (),
+    trace: str | None = None,
+    seed: int | None = None,
+    jobs: int | None = None,
+    as_json: bool,
+) -> None:
+    """Write the page of a scenario, which is simulated, or of a saved result, which is not."""
+    check_changes(changes, seed, trace)
+    file = output_file(output, (".html",))
+    if scenario.endswith(".json"):
+        _check_saved(changes, trace, seed)
+        _write_saved(named_path("RESULT", scenario, "out/result.json"), file)
+    else:
+        with show_progress() as on_progress:
+            loaded = load_scenario(scenario, overrides=changes, seed=seed, trace=trace_file(trace))
+            result = simulate(loaded, jobs=num_processes(jobs), on_progress=on_progress)
+            why = explain_step(loaded, jobs=num_processes(jobs), on_progress=on_progress).to_dict()
+        details = details_of(result.simulated, command=command_of(scenario, changes=changes, trace=trace, seed=seed))
+        data = result.to_dict()
+        write_whole(file, lambda path: write_page(data, path, details=details, why=why))
+    if as_json:
+        print_json({"written": str(file)}, indent=None)
+    else:
+        typer.echo(f"Wrote {file}.")
+
+
+def command_of(scenario: str, *, changes: Sequence[str], trace: str | None, seed: int | None) -> str:
+    """Return the command that simulates a scenario again.
+
+    >>> command_of("mine.yaml", changes=["name=a b"], trace=None, seed=2)
+    "moesim run mine.yaml --set 'name=a b' --seed 2"
+    """
+    words = ["moesim", "run", scenario]
+    words += [word for change in changes for word in ("--set", change)]
+    words += [] if trace is None else ["--trace", trace]
+    words += [] if seed is None else ["--seed", str(seed)]
+    return shlex.join(words)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _check_saved(changes: Sequence[str], trace: str | None, seed: int | None) -> None:
+    """Refuse arguments that change a scenario, for a result that is saved is not simulated again."""
+    given = {"--set": list(changes), "--trace": trace, "--seed": seed}
+    for field, value in given.items():
+        if value not in (None, []):
+            hint = "Name the scenario in place of its result."
+            raise InvalidValueError(field=field, rule="be left out for a saved result", value=value, hint=hint)
+
+
+def _write_saved(result: Path, file: Path) -> None:
+    """Write the page of a saved result."""
+    data, details = read_result(result), read_details(result)
+    try:
+        write_whole(file, lambda path: write_page(data, path, details=details))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        hint = "Name the result.json that `moesim run SCENARIO --out DIR` wrote."
+        value = f"{type(error).__name__}: {error}"
+        raise InvalidValueError(
+            file=str(result), field="RESULT", rule="be the JSON of a run", value=value, hint=hint
+        ) from error

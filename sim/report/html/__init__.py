@@ -1,0 +1,16 @@
+"""One HTML file that explains a run to somebody who has only that file.
+
+Contents
+--------
+- `sim.report.html.page`: the page, its policy and its script.
+- `sim.report.html.sections`: what the sections say, from the JSON object of a run.
+- `sim.report.html.claims`: the conclusion, and the facts that the claims state.
+- `sim.report.html.evidence`: links from a claim to what decided it.
+- `sim.report.html.spans`: the spans of a trace, in the order in which a browser draws them.
+- `sim.report.html.pictures`: curves, heat map and legend.
+- `sim.report.html.colours`: colours on light and dark pages.
+- `sim.report.html.columns`: columns of numbers as text.
+- `sim.report.html.details`: what the page needs beyond the JSON object, and the arrays in which it is saved.
+- `sim.report.html.saved`: a run that was saved.
+- `templates`, `scripts`, `report.css`: the page's own languages, in files of their own.
+"""

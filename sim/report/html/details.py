@@ -1,0 +1,120 @@
+"""What the page shows of a run beyond its JSON object: the record of the run and the tokens of experts.
+
+`details.npz` holds what `trace.npz` and `result.json` do not: ranks of lanes, load of links over time, tokens of ranks,
+and the command. With the three files in one folder the page can be made again without a simulation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.trace import COLUMNS, KINDS, STREAMS, LinkUse, Trace
+from sim.run.scenario_run import Simulated
+
+__all__ = ["RunDetails", "arrays_of", "details_from_arrays", "details_of"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_NAMES: Final = ("names", "kinds", "link_kinds")
+"""Fields of `LinkUse` that are texts."""
+_MOST_CELLS: Final = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunDetails:
+    """The record of a run, and what its experts computed."""
+
+    trace: Trace
+    """What happened when."""
+    rank_tokens: NDArray[np.int64] | None = None
+    """Tokens for experts that each rank computed, over all layers, by stage and microbatch that the tokens are of.
+
+    Shape [S, M, R]; None without experts, and where there are more than 4 million numbers.
+    """
+    command: str = ""
+    """The command that makes the run."""
+
+
+def details_of(simulated: Simulated, *, command: str = "") -> RunDetails:
+    """Return what the page shows of a simulation."""
+    run = simulated.run
+    num_microbatches = 1 + max((m for of in run.tokens_received.values() for m, _ in of), default=-1)
+    num_stages, _, num_ranks = *run.trace.lane_ranks.shape[:2], int(run.trace.lane_ranks.max(initial=-1)) + 1
+    tokens = None
+    if 0 < num_stages * num_microbatches * num_ranks <= _MOST_CELLS:
+        tokens = np.zeros((num_stages, num_microbatches, num_ranks), dtype=np.int64)
+        for (stage, lane), received in run.tokens_received.items():
+            for (microbatch, _), on_hosts in received.items():
+                for ranks in _ranks_of_hosts(run.trace, stage, lane, on_hosts.size):
+                    tokens[stage, microbatch, ranks] += np.repeat(on_hosts, ranks.size // on_hosts.size)
+    return RunDetails(trace=run.trace, rank_tokens=tokens, command=command)
+
+
+def _ranks_of_hosts(trace: Trace, stage: int, lane: int, num_hosts: int) -> list[NDArray[np.intp]]:
+    """Return the ranks of a lane's expert hosts, and of those of lanes that it stands for; a host may be several."""
+    world = np.arange(int(trace.lane_ranks.max()) + 1)
+    if num_hosts == world.size:  # experts serve all stages
+        return [world] * trace.num_of[lane]
+    of = np.arange(trace.num_lanes) if trace.lane_of is None else trace.lane_of
+    ranks = [np.sort(trace.lane_ranks[stage, number]) for number in np.flatnonzero(of == lane).tolist()]
+    return [members for members in ranks if num_hosts and members.size % num_hosts == 0]
+
+
+def arrays_of(details: RunDetails) -> dict[str, NDArray[Any]]:
+    """Return the arrays of `details.npz`."""
+    trace = details.trace
+    arrays: dict[str, NDArray[Any]] = {
+        "num_stages": np.array(trace.num_stages),
+        "num_lanes": np.array(trace.num_lanes),
+        "num_rows": np.array(len(trace)),
+        "lane_ranks": trace.lane_ranks,
+        "command": np.array(details.command),
+    }
+    if trace.lane_of is not None:
+        arrays["lane_of"] = trace.lane_of
+    if details.rank_tokens is not None:
+        arrays["rank_tokens"] = details.rank_tokens
+    for item in fields(LinkUse):
+        value = getattr(trace.link_use, item.name)
+        if value is not None:
+            arrays[f"link_{item.name}"] = np.array(value, dtype=np.str_) if item.name in _NAMES else value
+    return arrays
+
+
+def details_from_arrays(columns: Arrays, arrays: Arrays) -> RunDetails:
+    """Return details from the arrays of `trace.npz` and `details.npz`.
+
+    Raises
+    ------
+    KeyError, ValueError
+        An array is missing or has a name of a kind or stream that this version does not know.
+    """
+    num_rows = int(arrays["num_rows"].item())  # the rows of lanes that did not run come after
+    codes = {"stream": STREAMS, "kind": KINDS}
+    table = {
+        name: _codes(columns[name][:num_rows], codes[name]) if name in codes else columns[name][:num_rows]
+        for name in COLUMNS
+    }
+    of_links: dict[str, Any] = {
+        item.name: tuple(arrays[f"link_{item.name}"].tolist()) if item.name in _NAMES else arrays[f"link_{item.name}"]
+        for item in fields(LinkUse)
+        if f"link_{item.name}" in arrays
+    }
+    trace = Trace(
+        columns=table,
+        num_stages=int(arrays["num_stages"].item()),
+        num_lanes=int(arrays["num_lanes"].item()),
+        lane_ranks=arrays["lane_ranks"],
+        lane_of=arrays.get("lane_of"),
+        link_use=LinkUse(**of_links),
+    )
+    return RunDetails(trace=trace, rank_tokens=arrays.get("rank_tokens"), command=str(arrays["command"].item()))
+
+
+def _codes(texts: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the position of each text in `names`."""
+    unique, inverse = np.unique(texts, return_inverse=True)
+    return np.array([names.index(str(text)) for text in unique], dtype=np.int64)[inverse.ravel()]

@@ -1,0 +1,221 @@
+"""Several runs, or one run in little height, on one axis of time: a band for each run, a line for each stage.
+
+A pass is a bar in the line of its stage. Its colour is its microbatch (hue; light F, full B, greyed W) or its kind.
+Grey ground is idle time within the run; where a run has ended, the ground ends.
+
+Lines are 6 to 18 pixels high: 64 stages take 384 pixels. Numbers of microbatches stand in bars that have room for them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+
+from sim.engine.trace import PASS_KINDS, Trace
+from sim.errors import InvalidValueError
+from sim.report.canvas import Sheet, check_suffix, settings, text_width_px
+from sim.report.palette import IDLE, PASS_KIND_COLOURS, SUBTLE, pass_colours
+from sim.report.timeline.bars import select_bars
+from sim.report.timeline.legend import PASS_NAMES
+
+__all__ = ["COLOURINGS", "ShownRun", "draw_runs"]
+
+COLOURINGS: Final = ("microbatch", "kind")
+"""What the colour of a pass may be."""
+
+_WIDTH_PX: Final = 1600
+_LEFT_PX: Final = 190
+_RIGHT_PX: Final = 1576
+_HEAD_PX: Final = 84
+_FOOT_PX: Final = 46
+_GAP_PX: Final = 18
+_RUN_PX: Final = 320
+"""Height that the lines of a run share, as far as each has at least the least height and at most the most."""
+_LEAST_LINE_PX: Final = 6.0
+_MOST_LINE_PX: Final = 18.0
+_NUMBER_PT: Final = 6.5
+_NAME_PT: Final = 9.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownRun:
+    """A run with what stands next to its band."""
+
+    name: str
+    trace: Trace
+    lane: int = 0
+    """Lane of each stage that is drawn."""
+
+
+def draw_runs(
+    runs: Sequence[ShownRun],
+    path: str | Path,
+    *,
+    title: str,
+    window_ns: tuple[int, int] | None = None,
+    colour: str = "microbatch",
+) -> None:
+    """Draw runs below one another, each from its own start on.
+
+    Parameters
+    ----------
+    runs
+        The runs, from the top.
+    path
+        File to write; its suffix (.png, .svg, .pdf) is the format.
+    title
+        Heading.
+    window_ns
+        From and to, since the start of each run; None from the start of all to the end of the longest.
+    colour
+        One of `COLOURINGS`.
+
+    Raises
+    ------
+    InvalidValueError
+        Another suffix or colouring, or a window that ends before it starts.
+    """
+    target = Path(path)
+    check_suffix(target)
+    if colour not in COLOURINGS:
+        rule, hint = f"be one of {', '.join(COLOURINGS)}", "For example: --colour kind"
+        raise InvalidValueError(field="colour", rule=rule, value=colour, hint=hint)
+    low, high = window_ns or (0, max(1, *(run.trace.step_ns for run in runs)))
+    if low >= high:
+        rule = "end after it starts"
+        raise InvalidValueError(field="window", rule=rule, value=f"{low} to {high} ns", hint="Swap the ends.")
+    heights = [_line_px(run.trace.num_stages) * run.trace.num_stages for run in runs]
+    bottom = _HEAD_PX + sum(heights) + _GAP_PX * (len(runs) - 1)
+    with settings():
+        sheet = Sheet(_WIDTH_PX, round(bottom + _FOOT_PX))
+        sheet.text(24, 23, title, size_pt=14, bold=True)
+        sheet.text(24, 46, _subtitle(runs, (low, high)), size_pt=9.5, colour=SUBTLE)
+        _draw_legend(sheet, runs, colour)
+        top = float(_HEAD_PX)
+        for run, height in zip(runs, heights, strict=True):
+            _draw_run(sheet, run, top, (low, high), colour)
+            top += height + _GAP_PX
+        edges_px = _LEFT_PX, _RIGHT_PX
+        sheet.time_axis((low / 1e6, high / 1e6), edges_px, bottom, top_px=_HEAD_PX - 3, line_px=0.5)
+        sheet.save(target)
+
+
+# ---- private -----------------------------------------------------------------------------------------------------
+
+
+def _line_px(num_stages: int) -> float:
+    """Return the height of the line of a stage.
+
+    >>> _line_px(4), _line_px(32), _line_px(64)
+    (18.0, 10.0, 6.0)
+    """
+    return min(_MOST_LINE_PX, max(_LEAST_LINE_PX, _RUN_PX / num_stages))
+
+
+def _subtitle(runs: Sequence[ShownRun], window_ns: tuple[int, int]) -> str:
+    longest = max(run.trace.step_ns for run in runs)
+    low, high = window_ns
+    whole = low <= 0 and high >= longest
+    shown = f"{_ms(longest)} ms" if whole else f"{_ms(low)} to {_ms(high)} ms of {_ms(longest)} ms"
+    return f"when each stage runs its passes: a line for each stage, the first at the top  ·  {shown}"
+
+
+def _draw_legend(sheet: Sheet, runs: Sequence[ShownRun], colour: str) -> None:
+    """Name what the colours mean, in a line."""
+    used = {kind for run in runs for kind in np.unique(run.trace["kind"][run.trace.rows("pass")]).tolist()}
+    x = 24.0
+    kinds = [kind for kind in PASS_KINDS if kind in used]
+    for kind in kinds:
+        patch = to_rgb(PASS_KIND_COLOURS[kind]) if colour == "kind" else _of_microbatch(kind)
+        x = _draw_entry(sheet, x, patch, PASS_NAMES[kind])
+    x = _draw_entry(sheet, x, to_rgb(IDLE), "idle: no pass open")
+    if colour == "microbatch":
+        sheet.text(x, 66, "hue: microbatch, a hue comes round after seven", size_pt=8, colour=SUBTLE)
+
+
+def _draw_entry(sheet: Sheet, x: float, patch: tuple[float, float, float], text: str) -> float:
+    """Draw a patch with its name; return where the next entry begins."""
+    sheet.bars(np.array([[x, x + 14.0]]), np.array([[61.0, 71.0]]), [patch], gid="moesim-legend")
+    sheet.text(x + 19, 66, text, size_pt=8)
+    return x + 19 + text_width_px(text, 8) + 16
+
+
+def _of_microbatch(kind: str) -> tuple[float, float, float]:
+    red, green, blue = pass_colours(np.array([kind]), np.array([0]))[0].tolist()
+    return red, green, blue
+
+
+def _draw_run(sheet: Sheet, run: ShownRun, top: float, window_ns: tuple[int, int], colour: str) -> None:
+    """Draw the lines of a run, and its name and time at the left."""
+    trace, line = run.trace, _line_px(run.trace.num_stages)
+    height, begin = line * trace.num_stages, trace.start_ns
+    until = min(window_ns[1], trace.step_ns)
+    if until > window_ns[0]:
+        ground = _x(np.array([[window_ns[0], until]]), window_ns)
+        sheet.bars(ground, np.array([[top, top + height - line * 0.1]]), [IDLE], gid=f"moesim-run:{run.name}-idle")
+    bars = select_bars(trace, "pass", (begin + window_ns[0], begin + window_ns[1]), lane=run.lane)
+    x_px = _x(np.stack([bars.start_ns, bars.end_ns], axis=1) - begin, window_ns)
+    upper = top + line * (bars.stage + bars.top * 0.9)
+    y_px = np.stack([upper, upper + line * 0.9 * bars.height], axis=1)
+    kinds, microbatches = trace["kind"][bars.row].astype(np.str_), trace.ints("microbatch")[bars.row]
+    colours = pass_colours(kinds, microbatches)
+    if colour == "kind":
+        colours = np.array([to_rgb(PASS_KIND_COLOURS[kind]) for kind in kinds.tolist()]).reshape(-1, 3)
+    edge_px = min(0.7, float(np.median(x_px[:, 1] - x_px[:, 0])) / 8) if len(bars) else 0.0
+    sheet.bars(x_px, y_px, colours, gid=f"moesim-run:{run.name}", edge_px=edge_px)
+    _draw_numbers(sheet, x_px, y_px, microbatches)
+    _draw_names(sheet, run, top, height)
+
+
+def _draw_names(sheet: Sheet, run: ShownRun, top: float, height: float) -> None:
+    """Write name, stages and time at the left of a run."""
+    lanes = f", lane {run.lane} of {run.trace.num_lanes}" if run.trace.num_lanes > 1 else ""
+    count = run.trace.num_stages
+    texts = [f"{_ms(run.trace.step_ns)} ms", f"{count} stage{'s' if count > 1 else ''}{lanes}"]
+    lines = _wrapped(run.name, _LEFT_PX - 34)
+    middle = top + height / 2 - 7 * (len(lines) + len(texts) - 1)
+    for at, text in enumerate(lines):
+        sheet.text(_LEFT_PX - 10, middle + 14 * at, text, size_pt=_NAME_PT, bold=True, align="right")
+    for at, text in enumerate(texts, len(lines)):
+        sheet.text(_LEFT_PX - 10, middle + 14 * at, text, size_pt=8, colour=SUBTLE, align="right")
+
+
+def _wrapped(name: str, width_px: float) -> list[str]:
+    """Return a name in at most two lines that fit a width; what does not fit ends in an ellipsis."""
+    lines: list[str] = []
+    rest = name.strip()
+    while rest and len(lines) < 2:
+        end = len(rest)
+        while end > 1 and text_width_px(rest[:end], _NAME_PT, bold=True) > width_px:
+            end -= 1
+        space = rest.rfind(" ", 1, end + 1)
+        end = space if end < len(rest) and space > 0 else end
+        lines.append(rest[:end].strip())
+        rest = rest[end:].strip()
+    if rest:
+        lines[-1] = f"{lines[-1][:-1]}…"
+    return lines or [""]
+
+
+def _draw_numbers(
+    sheet: Sheet, x_px: NDArray[np.float64], y_px: NDArray[np.float64], numbers: NDArray[np.int64]
+) -> None:
+    """Write the microbatch into passes that are wide and high enough."""
+    for (left, right), (upper, lower), number in zip(x_px.tolist(), y_px.tolist(), numbers.tolist(), strict=True):
+        if number >= 0 and lower - upper >= 11 and text_width_px(str(number), _NUMBER_PT) + 4 <= right - left:
+            sheet.text((left + right) / 2, (upper + lower) / 2, str(number), size_pt=_NUMBER_PT, align="center")
+
+
+def _x(time_ns: NDArray[np.int64], window_ns: tuple[int, int]) -> NDArray[np.float64]:
+    low, high = window_ns
+    at: NDArray[np.float64] = _LEFT_PX + (time_ns - low) / (high - low) * (_RIGHT_PX - _LEFT_PX)
+    return at
+
+
+def _ms(time_ns: int) -> str:
+    value = time_ns / 1e6
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"

@@ -1,0 +1,67 @@
+"""A run that was saved: its page is the page of the run, and a file that is no result is refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sim.report.html.details import arrays_of, details_from_arrays, details_of
+from sim.run.simulate import simulate_scenario
+from sim.scenario.load import load_scenario
+
+SMALL = [
+    word
+    for key in ("alternatives=[]", "rivals=[]", "workload.batches=1", "workload.microbatches=2")
+    for word in ("--set", key)
+]
+
+
+def test_the_page_of_a_saved_result_is_the_page_of_its_run(moesim, tmp_path):
+    assert moesim("run", "ep16_tp16_pp4", *SMALL, "--out", str(tmp_path / "out")).code == 0
+    said = moesim("report", str(tmp_path / "out/result.json"), "-o", str(tmp_path / "again.html"), "--json")
+    assert json.loads(said.out) == {"written": str(tmp_path / "again.html")}
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "out/report.html").read_bytes()
+    assert "moesim run ep16_tp16_pp4" in (tmp_path / "again.html").read_text("utf-8")
+    (tmp_path / "out/details.npz").unlink()
+    assert moesim("report", str(tmp_path / "out/result.json"), "-o", str(tmp_path / "less.html")).code == 0
+    assert (
+        "timeline-canvas"
+        not in (tmp_path / "less.html").read_text("utf-8").partition("<main")[2].partition("<script>")[0]
+    )
+
+
+def test_folded_lanes_stay_folded_in_what_is_saved():
+    changes = ["parallel.strategy=EP4_TP1_PP2_DP4", "parallel.convention=megatron", "cluster.num_nodes=1"]
+    changes += ["alternatives=[]", "rivals=[]", "claims=[]", "workload.batches=1", "workload.microbatches=2"]
+    details = details_of(simulate_scenario(load_scenario("ep64_tp16_pp4", overrides=changes)))
+    again = details_from_arrays(details.trace.arrays(), arrays_of(details))
+    assert again.trace.num_of == details.trace.num_of
+    assert all(np.array_equal(again.trace.columns[name], details.trace.columns[name]) for name in again.trace.columns)
+    assert np.array_equal(again.rank_tokens, details.rank_tokens)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "JSON without `scenario` and `metrics`"),
+        ("{", "RESULT must be the JSON of a run"),
+        ('{"scenario": {}, "metrics": {}, "schema_version": 99}', "RESULT must have schema_version 1, got 99"),
+        (
+            '{"scenario": {}, "metrics": {}, "schema_version": 1, "memory": {"a": 1}}',
+            "RESULT must be the JSON of a run",
+        ),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused(moesim, tmp_path, content, words):
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    said = moesim("report", str(tmp_path / "a.json"), "-o", str(tmp_path / "a.html"))
+    assert said.code == 2
+    assert words in said.err
+    assert not (tmp_path / "a.html").exists()
+
+
+@pytest.mark.parametrize("more", [["--set", "seed=1"], ["--seed", "1"], ["--trace", "a.csv"]])
+def test_a_saved_result_takes_no_changes(moesim, tmp_path, more):
+    said = moesim("report", "a.json", "-o", str(tmp_path / "a.html"), *more)
+    assert said.code == 2
+    assert f"{more[0]} must be left out for a saved result" in said.err
