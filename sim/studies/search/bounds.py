@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from sim.build.build import build
 from sim.build.work import Work
-from sim.plan.ops import NO_LAYER, Collective, Compute, LanePosition, Op, Service, TimedKernel
+from sim.plan.ops import NO_LAYER, Collective, Compute, Input, LanePosition, Op, Service, TimedKernel
 from sim.plan.pipeline import PipelinePlan
 from sim.run.stage_memory import stage_memory
 from sim.scenario.scenario import Scenario
@@ -217,13 +217,13 @@ class TightBounds:
             for stage, steps in enumerate(order.order)
             for step, _ in _kinds_of_passes(steps, order, stage)
         }
-        ended: dict[tuple[int, str, int, int], float] = {}
+        ended: dict[Input, float] = {}
         began: dict[tuple[int, str, int, int], float] = {}
         lanes = [0.0] * len(order.order)
         hosts = [0.0] * len(order.order)
         at = [0] * len(order.order)
         ready = list(range(len(order.order)))
-        waiting: dict[tuple[int, str, int, int], list[int]] = {}
+        waiting: dict[Input, list[int]] = {}
         while ready:
             stage = ready.pop()
             steps = order.order[stage]
@@ -245,15 +245,15 @@ class TightBounds:
                 for pass_ in passes_of(step):
                     began[stage, pass_.kind, pass_.microbatch, pass_.chunk] = begin
                     is_split = pass_.kind == "B" and order.is_split(stage, pass_)
-                    ends = applied(passes[stage, pass_.kind, pass_.chunk, is_split], begin, hosts[stage])
-                    lane, host = max(lane, ends[0]), max(host, ends[1])
+                    done = applied(passes[stage, pass_.kind, pass_.chunk, is_split], begin, hosts[stage])
+                    lane, host = max(lane, done[0]), max(host, done[1])
                 for pass_ in passes_of(step):
-                    key = (stage, pass_.kind, pass_.microbatch, pass_.chunk)
-                    ended[key] = lane
+                    made = Input(stage, *pass_)
+                    ended[made] = lane
                     took, blocks = sends[stage, pass_.kind, pass_.chunk]
                     if blocks:
-                        lane = max(lane, ended[key] + took)
-                    ready += waiting.pop(key, [])
+                        lane = max(lane, ended[made] + took)
+                    ready += waiting.pop(made, [])
                 lanes[stage], hosts[stage] = lane, host
                 at[stage] += 1
         if any(at[stage] < len(steps) for stage, steps in enumerate(order.order)):

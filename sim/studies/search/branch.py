@@ -33,15 +33,20 @@ from sim.results.accounts import categories_by_kind
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.simulate import simulate_scenario
+from sim.scenario.scenario import Scenario
 from sim.studies.search.bounds import TightBounds, cheap_bounds_s
 from sim.studies.search.space import Candidate, Space
 from workloads.schedules import SCHEDULES
 
-__all__ = ["DEFAULT_GAP", "Outcome", "Progress", "Searched", "search"]
+__all__ = ["DEFAULT_GAP", "Outcome", "Progress", "Searched", "search", "simulate_candidate"]
 
 DEFAULT_GAP: Final = 0.01
 _STEPS: Final = ("cheap", "family", "tight", "simulated")
 """How closely a candidate has been looked at."""
+_MOST_KINDS: Final = 8
+"""Kinds of strategies of which the best is simulated in any case."""
+_MOST_TRIED: Final = 4
+"""Candidates of such a kind that are tried for one that fits."""
 _EXCLUDED: Final = -1
 _SIMULATED: Final = -2
 
@@ -144,6 +149,26 @@ def search(
     return _Search(space, gap, limit, limits, on_progress).run(jobs, first)
 
 
+def simulate_candidate(scenario: Scenario, candidate: Candidate, *, number: int, limits: Limits = NO_LIMITS) -> Outcome:
+    """Simulate a scenario that says a candidate; what cannot be run has a problem."""
+    try:
+        simulated = simulate_scenario(scenario, link_timeline=False, limits=limits)
+    except MoesimError as error:
+        return Outcome(number=number, candidate=candidate, problem=_rule(error))
+    except MemoryError:
+        return Outcome(number=number, candidate=candidate, problem=str(out_of_memory()))
+    values = simulated.values
+    return Outcome(
+        number=number,
+        candidate=candidate,
+        step_s=float(values["step_time_s"]),
+        memory_bytes=float(values["total"]),
+        fits=bool(values["fits"]),
+        tokens_per_s=float(values["tokens_per_s"]),
+        parts_s=categories_by_kind(simulated.run.trace, simulated.stages_ns),
+    )
+
+
 # ---- private: in processes ---------------------------------------------------------------------------------------
 
 
@@ -185,21 +210,10 @@ class _Worker:
         """Simulate a candidate."""
         candidate = self.space.candidates[number]
         try:
-            simulated = simulate_scenario(self.space.scenario_of(candidate), link_timeline=False, limits=self.limits)
+            scenario = self.space.scenario_of(candidate)
         except MoesimError as error:
             return Outcome(number=number, candidate=candidate, problem=_rule(error))
-        except MemoryError:
-            return Outcome(number=number, candidate=candidate, problem=str(out_of_memory()))
-        values = simulated.values
-        return Outcome(
-            number=number,
-            candidate=candidate,
-            step_s=float(values["step_time_s"]),
-            memory_bytes=float(values["total"]),
-            fits=bool(values["fits"]),
-            tokens_per_s=float(values["tokens_per_s"]),
-            parts_s=categories_by_kind(simulated.run.trace, simulated.stages_ns),
-        )
+        return simulate_candidate(scenario, candidate, number=number, limits=self.limits)
 
 
 _worker: _Worker | None = None
@@ -257,6 +271,7 @@ class _Search:
             try:
                 self._start(first, submit)
                 self._loop(submit, 2 * max(1, jobs))
+                self._survey(submit)
             except KeyboardInterrupt:
                 interrupted = True
         return self._searched(time.perf_counter() - began, interrupted=interrupted)
@@ -276,6 +291,34 @@ class _Search:
                 self._advance(submit, number)
             if not self._pending:
                 return
+            done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=lambda one: self._pending[one][2]):
+                task, numbers, _ = self._pending.pop(future)
+                self._take(task, numbers, future.result())
+
+    def _survey(self, submit: "_Submit") -> None:
+        """Simulate the best of each kind of strategy, as far as kinds are among the best: they show what is lost."""
+        kinds: dict[str, list[int]] = {}
+        done = {outcome.candidate.kind for outcome in self._outcomes}
+        for number in np.argsort(self._bounds, kind="stable").tolist():
+            kind = self._space.candidates[number].kind
+            if self._level[number] >= 1 and kind not in done:
+                kinds.setdefault(kind, []).append(number)
+                if len(kinds) > _MOST_KINDS:
+                    break
+        for numbers in list(kinds.values())[:_MOST_KINDS]:
+            for number in numbers[:_MOST_TRIED]:
+                if self._limit is not None and self._num_simulated() >= self._limit:
+                    return
+                self._submit(submit, "tight", (number,))
+                self._drain()
+                if self._level[number] >= 0:
+                    self._submit(submit, "simulate", (number,))
+                    break
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._pending:
             done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda one: self._pending[one][2]):
                 task, numbers, _ = self._pending.pop(future)
@@ -426,7 +469,18 @@ def _families(space: Space) -> tuple[list[int], list[int]]:
         s, schedule = c.strategy, SCHEDULES[c.schedule]
         per_microbatch = sequences // ((s.dp or 1) * c.microbatches)
         dp = s.dp if c.convention != "megatron" else None  # of others the size of the expert groups
-        rest = (c.convention, s.tp, s.ep, s.etp, s.cp, dp, s.pp > 1, per_microbatch, max(0, c.zero - 1), c.others)
+        rest: tuple[object, ...] = (
+            c.convention,
+            s.tp,
+            s.ep,
+            s.etp,
+            s.cp,
+            dp,
+            s.pp > 1,
+            per_microbatch,
+            max(0, c.zero - 1),
+            c.others,
+        )
         rest = (*rest, schedule.splits_backward, schedule.pairs)
         key = (c.recompute, *rest)
         if key not in numbers:

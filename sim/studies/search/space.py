@@ -6,7 +6,8 @@ Axes
     TP, PP, EP, CP    divisors of the number of GPUs; TP divides the heads, PP at most the layers, EP the experts
     ETP               1 and TP (megatron)
     DP                what the others leave, so that all GPUs are used
-    VPP, schedule     1f1b; interleaved with 2 and 4 chunks a stage; zb_h1 in training
+    VPP, schedule     1f1b; interleaved with 2 and 4 chunks a stage; zb_h1 in training. Where layers do not divide by
+                      the stages, the first stages have one more
     microbatches      powers of two sequences a microbatch, and all that a replica has
     recomputation     none, selective and full in training
     ZeRO              0 and 1 in training with replicas
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 from sim.build.cluster import cluster_of
 from sim.build.layout import model_of
+from sim.build.runtime import runtime_of
 from sim.errors import InvalidValueError
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
@@ -67,6 +69,8 @@ class Candidate:
     schedule: str
     recompute: str
     zero: int
+    stage_layers: tuple[int, ...] | None = None
+    """Layers of each stage, where they do not divide."""
     others: tuple[tuple[str, Any], ...] = ()
     """Further keys of `fix` and `over` with their values."""
 
@@ -81,6 +85,8 @@ class Candidate:
         }
         if trains:
             changes |= {"schedule.recompute": self.recompute, "parallel.zero": self.zero}
+        if self.stage_layers is not None:
+            changes["parallel.stage_layers"] = list(self.stage_layers)
         return changes | dict(self.others)
 
     @property
@@ -141,7 +147,8 @@ def space_of(
     bare = _without_axes(scenario.without_judgement(), given)
     cluster, model = cluster_of(bare), model_of(bare)
     trains = isinstance(workload, TrainingWorkload)
-    axes = _Axes(cluster, model, workload.sequences, workload.sequence_length, trains, given)
+    can_split = runtime_of(bare).attention != "unfused"
+    axes = _Axes(cluster, model, workload.sequences, workload.sequence_length, trains, can_split, given)
     others = {key: values for key, values in given.items() if key not in AXES}
     candidates = list(axes.candidates(others))
     if not candidates:
@@ -185,6 +192,8 @@ class _Axes:
     sequences: int
     sequence_length: int
     trains: bool
+    can_split: bool
+    """Whether attention can be split over CP."""
     given: Mapping[str, Sequence[Any]]
 
     @property
@@ -196,7 +205,7 @@ class _Axes:
             "parallel.tp": self._of("parallel.tp", [d for d in _divisors(gpus, _MOST_TP) if self._divides_heads(d)]),
             "parallel.pp": self._of("parallel.pp", _divisors(gpus, layers)),
             "parallel.ep": self._of("parallel.ep", [d for d in _divisors(gpus, experts or 1) if not experts % d]),
-            "parallel.cp": self._of("parallel.cp", _divisors(gpus, _MOST_CP)),
+            "parallel.cp": self._of("parallel.cp", _divisors(gpus, _MOST_CP) if self.can_split else (1,)),
             "parallel.etp": self._of("parallel.etp", ()),
             "parallel.vpp": self._of("parallel.vpp", _CHUNKS),
             "schedule.kind": self._of("schedule.kind", _SCHEDULES[self.trains]),
@@ -247,6 +256,7 @@ class _Axes:
                         "schedule": schedule,
                         "recompute": recompute,
                         "zero": zero,
+                        "stage_layers": self._stage_layers(strategy.pp),
                     }
 
     def _of(self, key: str, default: Sequence[Any]) -> Sequence[Any]:
@@ -277,7 +287,16 @@ class _Axes:
             return False
         if pp == 1:
             return schedule == "1f1b"
-        return pp * vpp <= self.model.layers
+        if self.model.layers % pp and vpp > 1:
+            return False
+        return pp * vpp <= self.model.layers and (vpp == 1 or self.model.layers % (pp * vpp) == 0)
+
+    def _stage_layers(self, pp: int) -> tuple[int, ...] | None:
+        """Return the layers of each stage, the first stages one more, where they do not divide."""
+        each, more = divmod(self.model.layers, pp)
+        if not more or "parallel.stage_layers" in self.given or "parallel.layout" in self.given:
+            return None
+        return tuple(each + (stage < more) for stage in range(pp))
 
     def _microbatches(self, strategy: Strategy, schedule: str) -> Sequence[int]:
         """Return numbers of microbatches of a replica."""
