@@ -74,7 +74,7 @@ def test_one_better_rival_refutes_a_superlative_and_is_named() -> None:
     rivals = [Outcome(name="A", value=0.5), Outcome(name="B", value=0.2), Outcome(name="C", value=2.0)]
     judged = judge(LEAST, Evidence(value=1.0, rivals=rivals))
     assert (judged.verdict, judged.rival) == ("refuted", rivals[1])
-    assert "with B the whole step takes 200 ms, not 1 s" in judged.reason
+    assert "with B the whole step takes 200 ms instead of 1 s" in judged.reason
     assert "2 of 3 rivals are better" in judged.reason
 
 
