@@ -1,8 +1,11 @@
 """All commands, with their arguments and an example each; the other modules of `sim.cli` do what the commands say."""
 
+import gc
+import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any, Final
 
 import typer
@@ -93,11 +96,23 @@ def _command(
         @wraps(declaration)
         def run(**arguments: Any) -> None:  # noqa: ANN401  # as declared
             given = {key: value for key, value in arguments.items() if value is not None}
-            raise typer.Exit(getattr(import_module(module), attribute)(**given) or 0)
+            raise typer.Exit(getattr(_imported(module), attribute)(**given) or 0)
 
         return declaration
 
     return register
+
+
+def _imported(module: str) -> ModuleType:
+    """Import what a command needs, with the collector of cycles paused: a module makes many objects that all stay."""
+    if module in sys.modules:
+        return sys.modules[module]
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        gc.freeze()  # the collector need not look at them again
+        gc.enable()
 
 
 def _print_version(version: bool) -> None:
@@ -240,7 +255,7 @@ def stress(
     trace: Trace = None,
     as_json: Json = False,
     out: Annotated[
-        str | None, _out("stress.json, stress.png, and points.jsonl, from which a later run goes on,")
+        str | None, _out("stress.json, stress.html, stress.png, and points.jsonl, from which a later run goes on,")
     ] = None,
     jobs: Jobs = None,
 ) -> None:
@@ -314,7 +329,7 @@ def report(
     scenario: Annotated[
         str,
         typer.Argument(
-            help="A scenario file, the name of a bundled scenario, or the result.json of a run.",
+            help="A scenario file, the name of a bundled scenario, or a result.json or stress.json.",
             metavar="SCENARIO|RESULT",
         ),
     ],

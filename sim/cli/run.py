@@ -62,12 +62,11 @@ def run_command(
     data = result.to_dict()
     written = {}
     if folder is not None:
-        from sim.cli.report import command_of, picture_of  # noqa: PLC0415  # only what is written is imported
-        from sim.report.html.details import details_of  # noqa: PLC0415
+        from sim.cli.report import command_of, run_details  # noqa: PLC0415  # only what is written is imported
 
         command = command_of(scenario, changes=changes, trace=trace, seed=seed)
         written = write_outputs(
-            details_of(result.simulated, command=command, picture=picture_of(result)),
+            run_details(result, command),
             data,
             folder,
             pairs=result.simulated.pairs,

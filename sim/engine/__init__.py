@@ -11,5 +11,7 @@ Contents
 - `sim.engine.slowed_compute`, `slowed_lane`: ranks and lanes whose kernels slow down while transfers take SMs.
 - `sim.engine.network`: transfers that share links, in bulk or flow by flow, and what the links carried.
 - `sim.engine.deadlock`: which lane waits for which when events run out.
-- `sim.engine.recorder`: the record as it is taken; `sim.engine.trace`: the record as columns.
+- `sim.engine.recorder`: the record as it is taken; `rows`: its rows; `tokens`: copies of tokens, counted; `trace`: the
+  record as columns.
+- `sim.engine.compiled`: the same events in arrays, as a kernel that numba compiles.
 """

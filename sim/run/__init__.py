@@ -11,6 +11,7 @@ Contents
 - `sim.run.explain`: sentences on what the figures of a run say about a metric.
 - `sim.run.conservation`: no rank computes more copies of tokens than exist, checked on every run.
 - `sim.run.imbalance_bound`: how evenly the best placement could have spread a run's tokens.
+- `sim.run.engines`: which engine runs a plan: SimPy's processes, or the compiled kernel.
 - `sim.run.parallel_runs`: many simulations on all cores.
 - `sim.run.parent_watch`: workers that end with the process that started them.
 - `sim.run.result`: what comes out, as Python values and as the contract's JSON.

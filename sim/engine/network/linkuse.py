@@ -93,9 +93,9 @@ class LinkLog:
         """Note transfers with their rates per flow in bytes/s; by default they had their links for themselves."""
         self._intervals.append(_Interval(start_ns, end_ns, tuple(transfers), None if rates is None else tuple(rates)))
 
-    def end(self, transfer: Transfer) -> None:
-        """Note that all bytes of a transfer are through."""
-        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
+    def end(self, transfer: Transfer, count: int = 1) -> None:
+        """Note that all bytes of a transfer are through, as often as it ended."""
+        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + count
 
     def num_ended(self) -> dict[Transfer, int]:
         """Return how often each transfer has ended."""

@@ -18,6 +18,7 @@ from sim.report.console.claims import claim_value, claim_words, closest_words, f
 from sim.report.console.network import print_collective
 from sim.report.console.tables import cell, indented
 from sim.results.accounts import CATEGORIES, CATEGORY_WORDS
+from sim.results.catalog import unit_of
 from sim.results.quantities import format_quantity
 
 __all__ = ["SUMMARY_WIDTH", "print_conclusion", "print_summary"]
@@ -50,6 +51,7 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
     console.print()
     _print_facts(data, console)
     lines = {
+        "uncertainty": _uncertainty(data),
         "what would flip it": _sensitivity(data),
         "where the time went": _times(data),
         "memory": _what_would_fit(data),
@@ -151,6 +153,18 @@ def _sensitivity(data: Data) -> str:
         if row["key"] is None:
             said.append(f"{name}: nothing, up to 8 times{closest_words(row, claims[name])}")
     return "; ".join(said)
+
+
+def _uncertainty(data: Data) -> str:
+    """Return the interval of the headline of `--uncertainty`, and what moves it most."""
+    uncertainty = data.get("uncertainty") or {}
+    name = str(uncertainty.get("headline"))
+    if name not in (uncertainty.get("figures") or {}):
+        return ""
+    low, high = (format_quantity(end, unit_of(name)) for end in uncertainty["figures"][name])
+    most = uncertainty["moves_most"]
+    what = f"; {most if most == 'unexplained' else f'factors.{most}'} moves it most" if most else ""
+    return f"{name} {low} to {high}, 5 to 95 % of {uncertainty['samples']} draws{what}"
 
 
 def _times(data: Data) -> str:

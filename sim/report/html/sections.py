@@ -125,6 +125,7 @@ def accounts(data: Data) -> Row:
     columns = [("critical path", path), *((f"stage {number}", stage) for number, stage in enumerate(stages))]
     columns = [(name, account) for name, account in columns if sum(account.values())]
     return {
+        "title": "Shares of the step time, along the critical path and of each stage; each bar is the whole step.",
         "categories": [{"id": name, "name": CATEGORY_NAMES[name]} for name in used],
         "bars": [{"name": name, "parts": _parts(account, used)} for name, account in columns],
     }

@@ -185,7 +185,7 @@ function startTimeline(data, columns, redraws, redrawAll) {
   timeline.onFocus = (span) => {
     panel.hidden = span < 0;
     if (span >= 0) {
-      fillDetails(panel, spans, span);
+      fillDetails(panel, spans.nameOf(span), spans.describe(span));
     }
   };
   redraws.push(() => timeline.resize());
