@@ -32,6 +32,7 @@ from sim.scenario.parallel_section import (
     ScheduleSpec,
 )
 from sim.scenario.runtime_section import FactorsSection, JitterSection, RuntimeSection
+from sim.scenario.search_section import SearchSpec
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from topology.uncertainty import LINK_FACTORS
@@ -102,6 +103,8 @@ class ScenarioSpec(Section):
     """Strategies that superlatives are judged against."""
     stress: StressSpec | None = None
     """Skews, remedies and seeds of `moesim stress`."""
+    search: SearchSpec | None = None
+    """Which strategies `moesim search` looks through, and how closely."""
     published: Annotated[tuple[PublishedSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Published figures; they make the scenario a validation case."""
     published_table: PublishedTableSpec | None = None

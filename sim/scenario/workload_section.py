@@ -126,6 +126,7 @@ class PassesWorkload(_Workload):
         "profile",
         "factors",
         "stress",
+        "search",
     )
     has_backward = True
 
