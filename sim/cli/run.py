@@ -61,7 +61,11 @@ def run_command(
             )
     data = result.to_dict()
     written = {}
-    if folder is not None:
+    if folder is not None and result.simulated.steps is not None:
+        from sim.report.serving_files import write_serving  # noqa: PLC0415  # only what is written is imported
+
+        written = write_serving(data, result.simulated.steps, folder)
+    elif folder is not None:
         from sim.cli.report import command_of  # noqa: PLC0415  # only what is written is imported
         from sim.report.html.details import details_of  # noqa: PLC0415
 

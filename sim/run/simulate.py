@@ -8,6 +8,7 @@ from sim.run.model_run import ModelRun
 from sim.run.passes_run import PassesRun
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
+from sim.run.serving_run import ServingRun
 from sim.scenario.scenario import Scenario
 
 __all__ = ["build_run", "simulate_scenario"]
@@ -17,6 +18,7 @@ _RUNS: Final[dict[str, type[ScenarioRun]]] = {
     "training": ModelRun,
     "passes": PassesRun,
     "collective": CollectiveRun,
+    "serving": ServingRun,
 }
 
 
