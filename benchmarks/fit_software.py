@@ -5,7 +5,7 @@ A fit tries a grid of values for the constants of one machine or era and prints,
 each table and their score, the mean over the tables of |signed median|. The values themselves stand in
 `topology/presets/devices.py` and `workloads/runtime.py`, and are changed there by hand.
 
-    python benchmarks/fit_software.py megatron-a100      # or another of FITS: a minute or two each
+    python benchmarks/fit_software.py megatron-a100      # or another of FITS: one to some minutes each
 """
 
 import argparse
@@ -33,8 +33,9 @@ class Fit:
     clocks: tuple[float, ...]
     passes_s: tuple[float, ...]
     rates: tuple[float, ...] = (1.0,)
+    launches_s: tuple[float, ...] = (60e-6,)
     tables: dict[str, str]
-    """Table -> pattern of the names of its rows; the fitted ones among them are used."""
+    """Table, with a word for a part of it -> pattern of the names of its rows; the fitted ones among them are used."""
 
 
 FITS = {
@@ -54,8 +55,8 @@ FITS = {
         presets=("megatron-2021",),
         clocks=(0.98,),
         passes_s=(0.8e-3,),
-        rates=(0.88, 0.90, 0.92, 0.94),
-        tables={"megatron_2021": "1.7 B|18.4 B"},
+        rates=(0.92, 0.94, 0.96),
+        tables={"megatron_2021 table 1": "table 1, (1.7|18.4) B", "megatron_2021 table 2": "table 2"},
     ),
     "deepspeed-a100": Fit(
         device="a100-sxm-80gb",
@@ -70,10 +71,18 @@ FITS = {
     ),
     "megatron-b200": Fit(
         device="b200-sxm",
+        presets=("megatron-lm-2025",),
+        clocks=(0.94, 0.96, 0.98),
+        passes_s=(0.8e-3,),
+        launches_s=(150e-6, 160e-6, 170e-6, 180e-6),
+        tables={"simumax_b200_dense TP1": "TP1", "simumax_b200_dense TP8": "TP8"},
+    ),
+    "megatron-h100": Fit(
+        device="h100-sxm",
         presets=("megatron-core-2025",),
-        clocks=(0.90, 0.92, 0.94, 0.96),
-        passes_s=(0.6e-3, 2e-3),
-        tables={"simumax_b200_dense": ", (4|8) microbatches"},
+        clocks=(0.76, 0.80, 0.84, 0.88),
+        passes_s=(0.8e-3,),
+        tables={"megatron_h100 small": "7.1 B", "megatron_h100 large": "119 B"},
     ),
 }
 """The fits, by name."""
@@ -84,21 +93,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("fit", choices=FITS)
     fit = FITS[parser.parse_args().fit]
-    for clock, pass_s, rate in itertools.product(fit.clocks, fit.passes_s, fit.rates):
-        with constants(fit, clock, pass_s, rate):
-            medians = {table: statistics.median(errors_pct(table, rows)) for table, rows in fit.tables.items()}
+    for clock, pass_s, rate, launch_s in itertools.product(fit.clocks, fit.passes_s, fit.rates, fit.launches_s):
+        with constants(fit, clock, pass_s, rate, launch_s):
+            medians = {
+                table: statistics.median(errors_pct(table.split()[0], rows)) for table, rows in fit.tables.items()
+            }
         score = statistics.fmean(map(abs, medians.values()))
         shown = ", ".join(f"{table} {median:+.1f}" for table, median in medians.items())
         print(
-            f"clock {clock:.2f}, pass {pass_s * 1e3:.1f} ms, rate {rate:.2f}: score {score:.2f} ({shown})", flush=True
+            f"clock {clock:.2f}, pass {pass_s * 1e3:.1f} ms, rate {rate:.2f}, launch {launch_s * 1e6:.0f} us: "
+            f"score {score:.2f} ({shown})",
+            flush=True,
         )
 
 
 @contextmanager
-def constants(fit: Fit, clock: float, pass_s: float, rate: float) -> Iterator[None]:
+def constants(fit: Fit, clock: float, pass_s: float, rate: float, launch_s: float) -> Iterator[None]:
     """Put other constants in the place of those of the program."""
     device = replace(DEVICES[fit.device], sustained_clock=clock)
-    presets = {name: replace(RUNTIMES[name], pass_host_s=pass_s, kernel_rate=rate) for name in fit.presets}
+    changes = {"pass_host_s": pass_s, "kernel_rate": rate, "kernel_launch_s": launch_s}
+    presets = {name: replace(RUNTIMES[name], **changes) for name in fit.presets}
     with patch.dict(DEVICES, {fit.device: device}), patch.dict(RUNTIMES, presets):
         yield
 

@@ -57,9 +57,19 @@ _QUANTITIES: Final[Mapping[str, Sequence[str]]] = {
 }
 """A unit that a pattern of the schema takes -> values."""
 _NOT_DRAWN: Final = frozenset(
-    {"published", "published_table", "stress", "assumed", "document", "model.hf_config", "cluster.file"}
+    {
+        "published",
+        "published_table",
+        "stress",
+        "search",
+        "assumed",
+        "document",
+        "model.hf_config",
+        "cluster.file",
+        "engine",
+    }
 )
-"""Keys that `moesim run` does not use, and keys whose files other tests draw."""
+"""Keys that `moesim run` does not use, keys whose files other tests draw, and the engine: it has tests of its own."""
 _FEATURE_CHANCE: Final = 0.2
 _FIELDS_OF_LAYERS: Final[Mapping[str, Mapping[str, int]]] = {
     "sliding_attention": {"sliding_window": 8},

@@ -129,7 +129,10 @@ class Device:
     """Time that each tile adds to its wave: fill and drain of the tile's pipeline."""
     sustained_clock: float = 1.0
     """Clock in a long run over the clock under which kernels were measured in short ones, 0 to 1: what power and heat
-    leave of it. Fitted to training steps (`benchmarks/fit_software.py`); 1: not known."""
+    leave of it. Fitted to training steps (`benchmarks/fit_software.py`); 1: not known. More than 5 ms of kernels cost a
+    B200 a fifth of its clock (flashinfer-ai/flashinfer, pull request 2899: 1,965 to 1,580 MHz)."""
+    sustained_clock_fp8: float | None = None
+    """The same where products are in fp8; None: as in bf16."""
     has_block_scaling: bool = False
     """Whether tensor cores scale blocks of 32 elements (MXFP8), and take fp8 operands in any layout: Blackwell."""
     has_multicast: bool = False
@@ -145,6 +148,8 @@ class Device:
             self._check("peak_fp8_flops_per_s", rule="be finite and above 0, or None", low=0.0, low_open=True)
         for field in ("gemm", "memory", "attention", "attention_backward"):
             self._check(f"{field}_efficiency", rule="lie in (0, 1]", low=0.0, low_open=True, high=1.0)
+        if self.sustained_clock_fp8 is not None:
+            self._check("sustained_clock_fp8", rule="lie in (0, 1]", low=0.0, low_open=True, high=1.0)
         self._check("sustained_clock", rule="lie in (0, 1]", low=0.0, low_open=True, high=1.0)
         self._check("fp8_efficiency_ratio", rule="be finite and above 0", low=0.0, low_open=True)
         for field in ("kernel_overhead_s", "tile_overhead_s"):
@@ -154,6 +159,10 @@ class Device:
             if value != int(value):
                 raise self._error(field, "be a whole number", value)
             object.__setattr__(self, field, int(value))  # 80e9 is welcome
+
+    def long_run_clock(self, *, in_fp8: bool) -> float:
+        """Return the clock in a long run whose products are in bf16 or in fp8, over that of measured kernels."""
+        return self.sustained_clock if not in_fp8 or self.sustained_clock_fp8 is None else self.sustained_clock_fp8
 
     def peak_flops_per_s(self, dtype: str) -> float:
         """Return the datasheet peak for `dtype`: `bf16`, `fp16`, `fp8` or `tf32` (fp32 in memory, half of bf16's peak).

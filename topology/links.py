@@ -26,7 +26,7 @@ from sim.errors import InvalidValueError
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["FlowLinks", "LinkKind", "LinkLoad", "add_both_ways"]
+__all__ = ["FlowLinks", "LinkKind", "LinkLoad", "SharedLinks", "SharedLoad", "add_both_ways"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,59 @@ class LinkLoad:
         if self.links.size == 0:
             return 0.0
         return float((self.num_bytes / capacity_bytes_per_s[self.links]).max())
+
+
+class SharedLinks:
+    """Links that many transfers load, where many links carry the same: the spines that share what leaves a leaf."""
+
+    def __init__(self, links: NDArray[np.intp], group: NDArray[np.intp]) -> None:
+        """Take links [K], ascending, and the group of each: links of a group have one capacity and carry the same."""
+        self.links, self.group = links, group
+        _, self.first = np.unique(group, return_index=True)
+        """Place of the first link of each group. Shape [G]."""
+        self._parts: dict[bytes, SharedLinks] = {}
+
+    def load(self, amounts: NDArray[np.float64]) -> "SharedLoad":
+        """Return the load of `amounts` bytes on each link of each group [G]; groups without any are left out.
+
+        >>> two = SharedLinks(np.array([3, 4, 9]), np.array([0, 0, 1]))
+        >>> two.load(np.array([5.0, 2.0])).num_bytes, two.load(np.array([5.0, 0.0])).links
+        (array([5., 5., 2.]), array([3, 4]))
+        """
+        if amounts.all():
+            return SharedLoad(self, amounts)
+        carries = amounts > 0
+        key = carries.tobytes()
+        if key not in self._parts:
+            is_loaded = carries[self.group]
+            number = np.cumsum(carries) - 1
+            self._parts[key] = SharedLinks(self.links[is_loaded], number[self.group[is_loaded]])
+        return SharedLoad(self._parts[key], amounts[carries])
+
+
+class SharedLoad(LinkLoad):
+    """A load that keeps the bytes of each group of links, and not of each link."""
+
+    __slots__ = ("amounts", "shared")
+
+    shared: SharedLinks
+    amounts: NDArray[np.float64]
+    """Bytes on each link of each group. Shape [G]."""
+
+    def __init__(self, shared: SharedLinks, amounts: NDArray[np.float64]) -> None:
+        object.__setattr__(self, "links", shared.links)
+        object.__setattr__(self, "shared", shared)
+        object.__setattr__(self, "amounts", amounts)
+
+    @property
+    def num_bytes(self) -> NDArray[np.float64]:
+        """Bytes on each of `links`, written out. Shape [K]."""
+        return self.amounts[self.shared.group]
+
+    def drain_time_s(self, capacity_bytes_per_s: NDArray[np.float64]) -> float:
+        """Return the time the busiest link needs when nothing else uses the network."""
+        capacity = capacity_bytes_per_s[self.links[self.shared.first]]
+        return float((self.amounts / capacity).max(initial=0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.links import LinkLoad
+from topology.links import LinkLoad, SharedLinks
 from topology.pairs import check_byte_matrices
 
 __all__ = ["RegularPairs"]
@@ -28,6 +28,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 _SMALL = 2**18
 """Pairs times classes up to which the matrices of all classes are in memory at once."""
+_MANY_ALIKE = 4
+"""Links of a group, on average, from which on loads keep the bytes of groups and not of links."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +69,27 @@ class RegularPairs:
             (links[can_carry[sums]], sums[can_carry[sums]]) for links, sums in (self.forward, self.reverse)
         )
         return replace(self, forward=forward, reverse=reverse)
+
+    def shared_links(
+        self, is_forward: bool, capacity_bytes_per_s: FloatArray, weight: FloatArray | None
+    ) -> SharedLinks | None:
+        """Return the links of a direction with those that always carry the same; None where few do.
+
+        The capacities [L] and the weights [L] are the cluster's: those of the first call for a direction stand.
+        """
+        key = (is_forward, None if weight is None else id(weight))
+        if key not in self._shared:
+            links, sums = self.forward if is_forward else self.reverse
+            figures = [sums, capacity_bytes_per_s[links], *(() if weight is None else (weight[links],))]
+            groups, group = np.unique(np.stack(figures, axis=1), axis=0, return_inverse=True)
+            is_worth = links.size > _MANY_ALIKE * len(groups)
+            self._shared[key] = (weight, SharedLinks(links, group.ravel()) if is_worth else None)
+        return self._shared[key][1]
+
+    @cached_property
+    def _shared(self) -> dict[tuple[bool, int | None], tuple[FloatArray | None, SharedLinks | None]]:
+        """Shared links by direction and weights; the weights are kept, for their number names them."""
+        return {}
 
     def _sums_by_class(self, byte_matrices: FloatArray) -> tuple[FloatArray, FloatArray, list[int]]:
         """Return what each sends [N, 3, S] and receives [N, 3, D] by class, and the pairs that have bytes [N]."""
@@ -140,17 +163,25 @@ class RegularPairSums:
 
         In the loads a byte counts as often as the `weight` [L] of its link says; None: once.
         """
-        return self._on(*self.pairs.forward, capacity_bytes_per_s, weight)
+        return self._on(True, capacity_bytes_per_s, weight)
 
     def reverse(
         self, capacity_bytes_per_s: FloatArray, weight: FloatArray | None = None
     ) -> tuple[list[LinkLoad], FloatArray]:
         """Return loads and times of as many bytes on the way from the receivers back to the senders; see `forward`."""
-        return self._on(*self.pairs.reverse, capacity_bytes_per_s, weight)
+        return self._on(False, capacity_bytes_per_s, weight)
 
     def _on(
-        self, links: IntArray, sums: IntArray, capacity_bytes_per_s: FloatArray, weight: FloatArray | None
+        self, is_forward: bool, capacity_bytes_per_s: FloatArray, weight: FloatArray | None
     ) -> tuple[list[LinkLoad], FloatArray]:
+        links, sums = self.pairs.forward if is_forward else self.pairs.reverse
+        shared = self.pairs.shared_links(is_forward, capacity_bytes_per_s, weight)
+        if shared is not None:
+            places = shared.first
+            amounts = self.values[:, sums[places]]
+            drain_s = (amounts / capacity_bytes_per_s[links[places]]).max(axis=1, initial=0.0)
+            counted = amounts if weight is None else amounts * weight[links[places]]
+            return [shared.load(amount) for amount in counted], drain_s
         amounts = self.values[:, sums]
         drain_s = (amounts / capacity_bytes_per_s[links]).max(axis=1, initial=0.0)
         counted = amounts if weight is None else amounts * weight[links]

@@ -90,10 +90,9 @@ def explain_mesh_metrics(
         if of_all != own:
             num, layers = metrics["experts_per_gpu"], max(len(stage.layers) for stage in stages)
             why["expert_params_per_gpu"] = why["num_params_per_gpu"] = (
-                f"only with {num} of {model.experts} experts in all {model.num_moe_layers} layers, "
-                f"{of_all / 1e6:,.1f} M parameters. In the {layers} layers of its stage it is {own / 1e6:,.1f} M, "
-                "and a stage is without "
-                f"{metrics['experts_off_stage']} of {model.experts} experts"
+                f"that is {num} of {model.experts} experts for all {model.num_moe_layers} layers, "
+                f"{of_all / 1e6:,.1f} M. For the {layers} layers of its stage alone it would be {own / 1e6:,.1f} M, "
+                f"with {metrics['experts_off_stage']} of {model.experts} experts on other stages"
             )
         why["experts_per_gpu"] = "where experts are says nothing of how many tokens choose them"
     if metrics["expert_is_its_gpu"]:

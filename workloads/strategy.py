@@ -59,6 +59,11 @@ class Strategy:
         sizes: dict[str, int | bool] = {}
         for axis_and_size in name.strip().upper().split("_"):
             match = _PART.fullmatch(axis_and_size)
+            if re.fullmatch(r"(ETP|VPP|TP|PP|EP|DP|CP)0+", axis_and_size):
+                axis = axis_and_size.rstrip("0")
+                raise _refuse(
+                    name, f"have degrees of at least 1, not {axis_and_size}", f"Write {axis}1, or leave it out."
+                )
             if match is None:
                 known = "TP PP EP DP CP ETP VPP SP"
                 joined = _joined(name)

@@ -274,6 +274,10 @@ def warnings_of(work: Work) -> list[str]:
             for module in work.recompute.modules
             if _kept(work, Recompute("selective", (module,))) == _kept(work, Recompute())
         ]
+    if work.kind.trains and work.splits_backward and mesh.convention.experts_span_stages and mesh.num_stages > 1:
+        warnings.append(
+            "Experts' weight gradients run with B (spanning): W has the others alone, and the bubble is larger."
+        )
     return warnings
 
 

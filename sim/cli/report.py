@@ -9,14 +9,17 @@ import typer
 from sim.cli.steps import check_changes, named_path, num_processes, output_file, print_json, show_progress, trace_file
 from sim.errors import InvalidValueError
 from sim.report.files import write_whole
-from sim.report.html.details import details_of
+from sim.report.html.cluster import cluster_picture
+from sim.report.html.details import RunDetails, details_of, with_experts
 from sim.report.html.page import write_page
-from sim.report.html.saved import read_details, read_result
+from sim.report.html.saved import is_stress_test, read_details, read_result
+from sim.report.html.stress import write_stress_page
+from sim.run.result import Result
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
 from sim.studies.why import explain_step
 
-__all__ = ["command_of", "report_command"]
+__all__ = ["command_of", "report_command", "run_details"]
 
 
 def report_command(
@@ -40,13 +43,20 @@ def report_command(
             loaded = load_scenario(scenario, overrides=changes, seed=seed, trace=trace_file(trace))
             result = simulate(loaded, jobs=num_processes(jobs), on_progress=on_progress)
             why = explain_step(loaded, jobs=num_processes(jobs), on_progress=on_progress).to_dict()
-        details = details_of(result.simulated, command=command_of(scenario, changes=changes, trace=trace, seed=seed))
+        command = command_of(scenario, changes=changes, trace=trace, seed=seed)
+        details = run_details(result, command)
         data = result.to_dict()
         write_whole(file, lambda path: write_page(data, path, details=details, why=why))
     if as_json:
         print_json({"written": str(file)}, indent=None)
     else:
         typer.echo(f"Wrote {file}.")
+
+
+def run_details(result: Result, command: str) -> RunDetails:
+    """Return what the page shows of a run beyond its JSON object."""
+    picture = cluster_picture(result.scenario, result.trace.link_use, result.trace.step_ns / 1e9)
+    return with_experts(details_of(result.simulated, command=command, picture=picture), result.scenario)
 
 
 def command_of(scenario: str, *, changes: Sequence[str], trace: str | None, seed: int | None) -> str:
@@ -76,9 +86,13 @@ def _check_saved(changes: Sequence[str], trace: str | None, seed: int | None) ->
 
 def _write_saved(result: Path, file: Path) -> None:
     """Write the page of a saved result."""
-    data, details = read_result(result), read_details(result)
+    data = read_result(result)
+    details = None if is_stress_test(data) else read_details(result)
     try:
-        write_whole(file, lambda path: write_page(data, path, details=details))
+        if is_stress_test(data):
+            write_whole(file, lambda path: write_stress_page(data, path))
+        else:
+            write_whole(file, lambda path: write_page(data, path, details=details))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         hint = "Name the result.json that `moesim run SCENARIO --out DIR` wrote."
         value = f"{type(error).__name__}: {error}"

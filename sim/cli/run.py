@@ -66,12 +66,14 @@ def run_command(
 
         written = write_serving(data, result.simulated.steps, folder)
     elif folder is not None:
-        from sim.cli.report import command_of  # noqa: PLC0415  # only what is written is imported
-        from sim.report.html.details import details_of  # noqa: PLC0415
+        from sim.cli.report import command_of, run_details  # noqa: PLC0415  # only what is written is imported
 
         command = command_of(scenario, changes=changes, trace=trace, seed=seed)
         written = write_outputs(
-            details_of(result.simulated, command=command), data, folder, pairs=result.simulated.pairs
+            run_details(result, command),
+            data,
+            folder,
+            pairs=result.simulated.pairs,
         )
     num_nodes = result.simulated.num_nodes
     print_result(data, print_report, as_json=as_json, written=written, num_nodes=num_nodes, verbose=verbose)

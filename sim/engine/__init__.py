@@ -12,5 +12,7 @@ Contents
 - `sim.engine.network`: transfers that share links, in bulk or flow by flow, and what the links carried.
 - `sim.engine.serving`: requests, batches and steps of a server.
 - `sim.engine.deadlock`: which lane waits for which when events run out.
-- `sim.engine.recorder`: the record as it is taken; `sim.engine.trace`: the record as columns.
+- `sim.engine.recorder`: the record as it is taken; `rows`: its rows; `tokens`: copies of tokens, counted; `trace`: the
+  record as columns.
+- `sim.engine.compiled`: the same events in arrays, as a kernel that numba compiles.
 """

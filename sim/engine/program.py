@@ -216,15 +216,9 @@ class Program:
         )
         if run_state.shares_compute:
             run_state.compute.hold(self._rank_index, self._last_row)
-        self._count_tokens(op, step)
+        self._run_state.tokens.count_op(self.position, step, op)
         ends_in_ns = at_ns + sum(took_ns) - now_ns
         return self._env.timeout(ends_in_ns) if ends_in_ns > 0 else None
-
-    def _count_tokens(self, op: Compute, step: Step) -> None:
-        if op.tokens_routed or op.expert_tokens is not None:
-            self._run_state.count_tokens(self.position, step, op.tokens_routed, op.expert_tokens)
-        if op.tokens_dropped or op.tokens_padded or op.tokens_rerouted:
-            self._run_state.count_lost(self.lane, op.tokens_dropped, op.tokens_padded, op.tokens_rerouted)
 
     def _run_joint(self, op: Collective, key: RendezvousKey, step: Step) -> Steps:
         """Run a collective that other lanes enter as well."""
@@ -298,7 +292,7 @@ class Program:
 
         Other ranks run nothing, and nothing waits for them.
         """
-        self._run_state.count_tokens(self.position, step, 0, op.expert_tokens)
+        self._run_state.tokens.count_op(self.position, step, op)
         if op.duration_ns.all():
             return op.ranks, op.duration_ns, None
         places = np.flatnonzero(op.duration_ns)

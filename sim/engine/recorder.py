@@ -1,36 +1,36 @@
 """The record as it is taken: an entry for each op; the rows of all entries are made at the end.
 
 An op of many spans costs as little to note as an op of a few: an entry keeps what the run decided (when, released by
-what, on which rank), and the op itself gives the rest. Rows come out in the order of their entries.
-
-A *reference* names a row before it has a number: entry * 2**20 + its place in the entry; -1 for none.
+what, on which rank), and the op itself gives the rest (`sim.engine.rows`, which says what a reference is as well).
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.engine.trace import COLUMNS, KINDS, STREAMS
+from sim.engine.rows import (
+    KIND_CODE,
+    PLACE_BITS,
+    STREAM_CODE,
+    CollectiveEntries,
+    Columns,
+    ComputeEntries,
+    ServiceEntries,
+    SingleEntries,
+    columns_of,
+    joined,
+    table_of,
+    whole,
+)
 from sim.plan.ops import Collective, Compute, Service
 from workloads.schedules import Step
 
 __all__ = ["Recorder"]
 
 IntArray = NDArray[np.int64]
-Columns = dict[str, IntArray | NDArray[np.float64]]
-_Rows = tuple[IntArray, dict[str, NDArray[Any] | int]]
-"""The entry of each row, and the columns that are not empty."""
-
-_KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
-_STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
-_SHIFT = 20
-_PLACE = (1 << _SHIFT) - 1
-_FLOATS = ("bytes", "flops")
-_DURATION_COMPONENTS = ("imbalance_ns", "contention_ns", "latency_ns")
+_COMMON = ("entry", "stage", "lane", "microbatch", "chunk", "start_ns", "released_by")
 
 
 class Recorder:
@@ -93,8 +93,8 @@ class Recorder:
         """
         if is_joint:
             self._joint.append(len(self._end_ns))
-        code, number = _KIND_CODE[kind], len(self._end_ns)
-        labels = (stage, lane, rank, group, _STREAM_CODE[stream], code, microbatch, chunk, layer)
+        code, number = KIND_CODE[kind], len(self._end_ns)
+        labels = (stage, lane, rank, group, STREAM_CODE[stream], code, microbatch, chunk, layer)
         components = (imbalance_ns, contention_ns, latency_ns)
         self._singles.append((number, *labels, start_ns, end_ns, released_by, *components, num_bytes, flops))
         return self._note(end_ns, code)
@@ -119,7 +119,7 @@ class Recorder:
         self._took_ns.append(took_ns)
         if any(contention_ns):
             self._slowed[len(self._took_ns) - 1] = contention_ns
-        return self._note(start_ns + sum(took_ns), _KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
+        return self._note(start_ns + sum(took_ns), KIND_CODE[op.kernels[-1].kind]) + len(took_ns) - 1
 
     def amend_compute(
         self,
@@ -132,7 +132,7 @@ class Recorder:
         contention_ns: tuple[int, ...],
     ) -> None:
         """Put right the rows of an op whose end was not known when `add_compute` noted it."""
-        entry = reference >> _SHIFT
+        entry = reference >> PLACE_BITS
         number = bisect_left(self._computes, (entry,))
         _, known, stage, lane, _, microbatch, chunk, *_ = self._computes[number]
         self._computes[number] = (entry, known, stage, lane, rank, microbatch, chunk, start_ns, released_by)
@@ -142,7 +142,7 @@ class Recorder:
 
     def amend_end(self, reference: int, end_ns: int) -> None:
         """Put right the last end of an entry."""
-        self._end_ns[reference >> _SHIFT] = end_ns
+        self._end_ns[reference >> PLACE_BITS] = end_ns
 
     def add_collective(
         self,
@@ -160,9 +160,9 @@ class Recorder:
         self._collectives.append((len(self._end_ns), known, *position, microbatch, chunk, start_ns, released_by))
         self._ends_ns.append(end_ns)
         if len(end_ns) == 1:
-            return self._note(end_ns[0], _KIND_CODE[op.kind])
+            return self._note(end_ns[0], KIND_CODE[op.kind])
         last_ns = max(end_ns)
-        return self._note(last_ns, _KIND_CODE[op.kind]) + end_ns.index(last_ns)
+        return self._note(last_ns, KIND_CODE[op.kind]) + end_ns.index(last_ns)
 
     def add_service(
         self,
@@ -185,7 +185,7 @@ class Recorder:
         known = self._service_ops.setdefault(op, len(self._service_ops))
         self._services.append((len(self._end_ns), known, *position, microbatch, chunk, end_ns.size))
         self._served.append((start_ns, end_ns, released_by, served))
-        return self._note(int(end_ns[last]), _KIND_CODE[op.kind])
+        return self._note(int(end_ns[last]), KIND_CODE[op.kind])
 
     def latest(self, references: Sequence[int]) -> int:
         """Return the row that ended last; ties go by the order of kinds, then to the lowest number. -1 for none."""
@@ -193,7 +193,9 @@ class Recorder:
         if len(known) < 2:
             return known[0] if known else -1
         ends, kinds = self._end_ns, self._kind
-        return min(known, key=lambda reference: (-ends[reference >> _SHIFT], kinds[reference >> _SHIFT], reference))
+        return min(
+            known, key=lambda reference: (-ends[reference >> PLACE_BITS], kinds[reference >> PLACE_BITS], reference)
+        )
 
     def columns(self) -> Columns:
         """Return the columns of all rows so far."""
@@ -201,20 +203,8 @@ class Recorder:
 
     def rows(self) -> tuple[Columns, IntArray]:
         """Return the columns of all rows so far, and the numbers of joint rows."""
-        tables = [self._single_rows(), self._compute_rows(), self._collective_rows(), self._service_rows()]
-        sizes = [np.bincount(of, minlength=len(self._end_ns)) for of, _ in tables]
-        size = np.add.reduce(sizes)
-        first = np.cumsum(size) - size
-        columns: dict[str, NDArray[Any]] = {name: _empty_column(name, int(size.sum())) for name in COLUMNS}
-        for (of, given), own in zip(tables, sizes, strict=True):  # rows of one entry stand together and in order
-            row = np.arange(of.size) + (first - np.cumsum(own) + own)[of]
-            for name, values in given.items():
-                columns[name][row] = values
-        reference = columns["released_by"]
-        if first.size:
-            columns["released_by"] = np.where(reference < 0, -1, first[reference >> _SHIFT] + (reference & _PLACE))
-        spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
-        columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
+        tables = (self._singles_table(), self._computes_table(), self._collectives_table(), self._services_table())
+        columns, first = columns_of(tables, len(self._end_ns))
         return columns, first[self._joint]
 
     # ---- private -------------------------------------------------------------------------------------------------
@@ -223,139 +213,79 @@ class Recorder:
         """Open an entry and return the reference of its first row."""
         self._end_ns.append(end_ns)
         self._kind.append(code)
-        return (len(self._end_ns) - 1) << _SHIFT
+        return (len(self._end_ns) - 1) << PLACE_BITS
 
-    def _single_rows(self) -> _Rows:
-        names = ("entry", *COLUMNS[:9], "start_ns", "end_ns", "released_by", *_DURATION_COMPONENTS)
-        table = _table([row[:-2] for row in self._singles], len(names))
+    def _singles_table(self) -> SingleEntries:
+        """Return the entries of one row."""
+        labels = ("stage", "lane", "rank", "group", "stream", "kind", "microbatch", "chunk", "layer")
+        names = ("entry", *labels, "start_ns", "end_ns", "released_by", "imbalance_ns", "contention_ns", "latency_ns")
+        table = table_of([row[:-2] for row in self._singles], len(names))
         amounts = np.array([row[-2:] for row in self._singles], dtype=np.float64).reshape(-1, 2)
         given = dict(zip(names, table, strict=True))
-        return given.pop("entry"), {**given, "bytes": amounts[:, 0], "flops": amounts[:, 1]}
+        common = {name: given.pop(name) for name in _COMMON}
+        return SingleEntries(**common, columns={**given, "bytes": amounts[:, 0], "flops": amounts[:, 1]})
 
-    def _compute_rows(self) -> _Rows:
-        entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = _table(self._computes, 9)
-        kernels = [kernel for op_ in self._compute_ops for kernel in op_.kernels]
-        of, within, kernel = _spread(op, [len(op_.kernels) for op_ in self._compute_ops])
-        took_ns = np.array([took for kernels in self._took_ns for took in kernels], dtype=np.int64)
-        first = np.flatnonzero(within == 0)
-        contention_ns = np.zeros(took_ns.size, dtype=np.int64)
+    def _computes_table(self) -> ComputeEntries:
+        """Return the entries of kernels."""
+        entry, op, stage, lane, rank, microbatch, chunk, start_ns, released_by = table_of(self._computes, 9)
+        num_kernels = whole(len(op_.kernels) for op_ in self._compute_ops)
+        size = num_kernels[op]
+        took_ns = whole(took for kernels in self._took_ns for took in kernels)
+        contention_ns, first = np.zeros(took_ns.size, dtype=np.int64), np.cumsum(size) - size
         for number, values in self._slowed.items():
             contention_ns[first[number] : first[number] + len(values)] = values
-        sums = np.append(0, np.cumsum(took_ns))
-        end_ns = start_ns[of] + sums[1:] - sums[first][of]
-        return entry[of], {
-            "stage": stage[of],
-            "lane": lane[of],
-            "rank": rank[of],
-            "stream": _STREAM_CODE["compute"],
-            "kind": _ints(_KIND_CODE[timed.kind] for timed in kernels)[kernel],
-            "microbatch": microbatch[of],
-            "chunk": chunk[of],
-            "layer": _ints(timed.layer for timed in kernels)[kernel],
-            "start_ns": end_ns - took_ns,
-            "end_ns": end_ns,
-            "flops": np.array([timed.flops for timed in kernels], dtype=np.float64)[kernel],
-            "released_by": np.where(within == 0, released_by[of], (entry[of] << _SHIFT) + within - 1),
-            "imbalance_ns": np.maximum(0, took_ns - contention_ns - _ints(timed.mean_ns for timed in kernels)[kernel]),
-            "contention_ns": contention_ns,
-        }
+        return ComputeEntries(
+            entry=entry,
+            stage=stage,
+            lane=lane,
+            microbatch=microbatch,
+            chunk=chunk,
+            start_ns=start_ns,
+            released_by=released_by,
+            rank=rank,
+            first=(np.cumsum(num_kernels) - num_kernels)[op],
+            size=size,
+            kernels=[kernel for op_ in self._compute_ops for kernel in op_.kernels],
+            took_ns=took_ns,
+            contention_ns=contention_ns,
+        )
 
-    def _collective_rows(self) -> _Rows:
-        entry, op, stage, lane, microbatch, chunk, start_ns, released_by = _table(self._collectives, 8)
-        transfers = [transfer for op_ in self._collective_ops for transfer in op_.transfers]
-        of, _, transfer = _spread(op, [len(op_.transfers) for op_ in self._collective_ops])
-        figures = _table([(t.group, t.latency_ns, t.alone_ns, t.imbalance_ns) for t in transfers], 4)
-        group, latency_ns, alone_ns, imbalance_ns = figures[:, transfer]
-        end_ns = _ints(end for ends in self._ends_ns for end in ends)
-        flows_ns = end_ns - start_ns[of] - latency_ns  # up to 1 ns less than alone: see the network's ends
-        contention_ns = np.maximum(0, flows_ns - alone_ns)
-        return entry[of], {
-            "stage": stage[of],
-            "lane": lane[of],
-            "group": group,
-            "stream": _ints(_STREAM_CODE["comm" if op_.stream is None else "async"] for op_ in self._collective_ops)[
-                op
-            ][of],
-            "kind": _ints(_KIND_CODE[op_.kind] for op_ in self._collective_ops)[op][of],
-            "microbatch": microbatch[of],
-            "chunk": chunk[of],
-            "layer": _ints(op_.layer for op_ in self._collective_ops)[op][of],
-            "start_ns": start_ns[of],
-            "end_ns": end_ns,
-            "bytes": np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
-            "released_by": released_by[of],
-            "imbalance_ns": np.minimum(imbalance_ns, flows_ns - contention_ns),
-            "contention_ns": contention_ns,
-            "latency_ns": latency_ns,
-        }
+    def _collectives_table(self) -> CollectiveEntries:
+        """Return the entries of collectives."""
+        entry, op, stage, lane, microbatch, chunk, start_ns, released_by = table_of(self._collectives, 8)
+        return CollectiveEntries(
+            entry=entry,
+            stage=stage,
+            lane=lane,
+            microbatch=microbatch,
+            chunk=chunk,
+            start_ns=start_ns,
+            released_by=released_by,
+            op=op,
+            ops=list(self._collective_ops),
+            end_ns=whole(end for ends in self._ends_ns for end in ends),
+        )
 
-    def _service_rows(self) -> _Rows:
-        entry, op, stage, lane, microbatch, chunk, size = _table(self._services, 7)
-        of, ops = np.repeat(np.arange(op.size), size), list(self._service_ops)
-        services = [(ops[number], served[-1]) for number, served in zip(op.tolist(), self._served, strict=True)]
-        rank = _joined([_at(service.ranks, places) for service, places in services], np.int64)
-        duration_ns = _joined([_at(service.duration_ns, places) for service, places in services], np.int64)
-        home_stage, home_lane = self._homes[:, rank]
-        is_foreign = (home_stage != stage[of]) | (home_lane != lane[of])
-        mean_ns = _means([service.duration_ns for service in ops])
-        start_ns = _joined([served[0] for served in self._served], np.int64)
-        end_ns = _joined([served[1] for served in self._served], np.int64)
-        return entry[of], {
-            "stage": home_stage,
-            "lane": home_lane,
-            "rank": rank,
-            "stream": np.where(is_foreign, _STREAM_CODE["foreign"], _STREAM_CODE["compute"]),
-            "kind": _ints(_KIND_CODE[service.kind] for service in ops)[op][of],
-            "microbatch": microbatch[of],
-            "chunk": chunk[of],
-            "layer": _ints(service.layer for service in ops)[op][of],
-            "start_ns": start_ns,
-            "end_ns": end_ns,
-            "flops": _joined([_at(service.flops, places) for service, places in services], np.float64),
-            "released_by": _joined([served[2] for served in self._served], np.int64),
-            "imbalance_ns": np.maximum(0, duration_ns - mean_ns[op][of]),
-            "contention_ns": end_ns - start_ns - duration_ns,
-        }
-
-
-def _empty_column(name: str, num_rows: int) -> NDArray[Any]:
-    """Return a column of numbers that are missing, or of no time, no bytes and no FLOPs."""
-    if name in _FLOATS:
-        return np.zeros(num_rows)
-    return np.full(num_rows, 0 if name in _DURATION_COMPONENTS else -1, dtype=np.int64)
-
-
-def _ints(values: Iterable[int]) -> IntArray:
-    return np.fromiter(values, dtype=np.int64)
-
-
-def _means(arrays: Sequence[IntArray]) -> IntArray:
-    """Return the mean of each array, to the nearest whole."""
-    size = _ints(array.size for array in arrays)
-    sums = np.add.reduceat(_joined(arrays, np.int64), np.cumsum(size) - size) if arrays else size
-    return np.rint(sums / size).astype(np.int64)
-
-
-def _table(rows: Sequence[tuple[float, ...]], num_columns: int) -> IntArray:
-    """Return rows of whole numbers as columns. Shape [num_columns, rows]."""
-    return _ints(chain.from_iterable(rows)).reshape(-1, num_columns).T  # type: ignore[arg-type]  # all are ints
-
-
-def _at(values: NDArray[Any], places: NDArray[np.intp] | None) -> NDArray[Any]:
-    return values if places is None else values[places]
-
-
-def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
-
-
-def _spread(op: IntArray, sizes: Sequence[int]) -> tuple[IntArray, IntArray, IntArray]:
-    """Give each entry a row for each kernel or transfer of its op.
-
-    Returns the entry of each row, the row's place in the entry, and the number of its kernel or transfer among all.
-    """
-    num_members = np.array(sizes, dtype=np.int64)
-    size = num_members[op]
-    of = np.repeat(np.arange(op.size), size)
-    within = np.arange(of.size) - np.repeat(np.cumsum(size) - size, size)
-    return of, within, (np.cumsum(num_members) - num_members)[op][of] + within
+    def _services_table(self) -> ServiceEntries:
+        """Return the entries of services."""
+        entry, op, stage, lane, microbatch, chunk, size = table_of(self._services, 7)
+        ops = list(self._service_ops)
+        places = [
+            np.arange(ops[number].ranks.size) if served[-1] is None else served[-1]
+            for number, served in zip(op.tolist(), self._served, strict=True)
+        ]
+        return ServiceEntries(
+            entry=entry,
+            stage=stage,
+            lane=lane,
+            microbatch=microbatch,
+            chunk=chunk,
+            start_ns=joined([served[0] for served in self._served], np.int64),
+            released_by=joined([served[2] for served in self._served], np.int64),
+            op=op,
+            ops=ops,
+            size=size,
+            place=joined(places, np.int64),
+            end_ns=joined([served[1] for served in self._served], np.int64),
+            homes=self._homes,
+        )

@@ -24,8 +24,9 @@ from sim.engine.network.batch import Batch
 from sim.engine.network.flows.network import FlowNetwork
 from sim.engine.network.fluid import FluidNetwork
 from sim.engine.recorder import Recorder
+from sim.engine.tokens import TokenCounts
 from sim.plan.folding import Folding
-from sim.plan.ops import Compute, ConcurrentPasses, ExpertTokens, Input, Op, Send, Transfer
+from sim.plan.ops import Compute, ConcurrentPasses, Input, Op, Send, Transfer
 from workloads.schedules import Pass, Schedule, Step
 
 __all__ = ["Plan", "RankCompute", "Receiver", "Rendezvous", "RunState"]
@@ -156,9 +157,8 @@ class RunState:
         for position in np.ndindex(plan.lane_ranks.shape[:2]):
             homes[:, plan.lane_ranks[position]] = np.array(position)[:, None]
         self.recorder = Recorder(homes)
-        self.tokens_routed = self.tokens_dropped = self.tokens_padded = self.tokens_rerouted = self.num_stage_ops = 0
-        self.expert_tokens: list[tuple[int, ExpertTokens]] = []
-        self.expert_steps: list[tuple[LanePosition, Step]] = []
+        self.tokens = TokenCounts(plan.folding)
+        self.num_stage_ops = 0
         self.plan_wall_s = 0.0
         self._parts: dict[tuple[Compute, int, int], Compute] = {}
 
@@ -168,61 +168,6 @@ class RunState:
         if key not in self._parts:
             self._parts[key] = op.part(first, end)
         return self._parts[key]
-
-    def count_tokens(self, position: LanePosition, step: Step, routed: int, computed: ExpertTokens | None) -> None:
-        """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
-        num_lanes = 1 if self.plan.folding is None else int(self.plan.folding.num_of[position[1]])
-        self.tokens_routed += num_lanes * routed
-        if computed is not None:
-            self.expert_tokens.append((num_lanes, computed))
-            self.expert_steps.append((position, step))
-
-    def tokens_received(self) -> dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]]:
-        """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
-        received: dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
-        for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
-            of_lane, key = received.setdefault(position, {}), (step.microbatch, step.chunk)
-            of_lane[key] = of_lane[key] + tokens.rows if key in of_lane else tokens.rows
-        return received
-
-    def tokens_sent(self) -> dict[LanePosition, dict[tuple[int, int], int]]:
-        """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
-        sent: dict[LanePosition, dict[tuple[int, int], int]] = {}
-        for (position, step), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
-            of_lane, key = sent.setdefault(position, {}), (step.microbatch, step.chunk)
-            of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
-        return sent
-
-    def exchange_skew(self) -> dict[int, tuple[float, float]]:
-        """Return, for each stage, the most rows that a rank sent and received in one exchange.
-
-        Over the mean of the copies that sources have.
-        """
-        skew: dict[int, tuple[float, float]] = {}
-        for ((stage, _), _), (_, tokens) in zip(self.expert_steps, self.expert_tokens, strict=True):
-            if tokens.num_routed:
-                sent, received = skew.get(stage, (0.0, 0.0))
-                over_mean = int(tokens.rows.max()) * tokens.rows.size / tokens.num_routed
-                skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
-        return skew
-
-    def count_lost(self, lane: int, dropped: int, padded: int, rerouted: int) -> None:
-        """Note copies of tokens that no expert computes, or another expert; and empty rows that experts compute."""
-        self.tokens_rerouted += rerouted * (1 if self.plan.folding is None else int(self.plan.folding.num_of[lane]))
-        num_lanes = 1 if self.plan.folding is None else int(self.plan.folding.num_of[lane])
-        self.tokens_dropped += num_lanes * dropped
-        self.tokens_padded += num_lanes * padded
-
-    def token_sums(self) -> tuple[int, float]:
-        """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
-        counts = np.array([count for count, _ in self.expert_tokens], dtype=np.int64)
-        totals = np.array([tokens.computed.sum() for _, tokens in self.expert_tokens], dtype=np.int64)
-        most = [tokens.computed.max() * tokens.computed.size for _, tokens in self.expert_tokens]
-        has_tokens = totals > 0
-        if not has_tokens.any():
-            return 0, 1.0
-        means = np.repeat(np.array(most)[has_tokens] / totals[has_tokens], counts[has_tokens])
-        return int((counts * totals).sum()), float(np.mean(means))
 
     def planned_ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
         """Return the ops of a step, and add the time of planning them to `plan_wall_s`."""

@@ -27,7 +27,7 @@ from sim.errors import DeadlockError
 from sim.plan.ops import Transfer
 from workloads.schedules import Schedule
 
-__all__ = ["EngineStats", "Run", "Simulation", "run_plan"]
+__all__ = ["EngineStats", "Run", "Simulation", "collector_paused", "run_plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,10 @@ class EngineStats:
     """Ops that lanes ran."""
     num_spans: int
     """Rows of the trace."""
+    is_compiled: bool = False
+    """Whether the compiled kernel ran, and not SimPy's processes."""
+    why_not_compiled: str | None = None
+    """Why the compiled kernel did not run, where it was to; None: it ran, or was not to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,7 +125,7 @@ class Simulation:
         if waits:
             raise DeadlockError(describe_deadlock(waits, run_state.clock.now_ns))
         columns, joint_rows = run_state.recorder.rows()
-        tokens_computed, imbalance = run_state.token_sums()
+        tokens_computed, imbalance = run_state.tokens.sums()
         wall_s = time.perf_counter() - began - run_state.plan_wall_s
         num_stages, num_lanes, _ = run_state.plan.lane_ranks.shape
         trace = Trace(
@@ -146,15 +150,15 @@ class Simulation:
                 num_stage_ops=run_state.num_stage_ops,
                 num_spans=len(trace),
             ),
-            tokens_routed=run_state.tokens_routed,
+            tokens_routed=run_state.tokens.routed,
             tokens_computed=tokens_computed,
-            tokens_dropped=run_state.tokens_dropped,
-            tokens_padded=run_state.tokens_padded,
-            tokens_rerouted=run_state.tokens_rerouted,
+            tokens_dropped=run_state.tokens.dropped,
+            tokens_padded=run_state.tokens.padded,
+            tokens_rerouted=run_state.tokens.rerouted,
             imbalance_max_over_mean=imbalance,
-            tokens_received=run_state.tokens_received(),
-            tokens_sent=run_state.tokens_sent(),
-            exchange_skew=run_state.exchange_skew(),
+            tokens_received=run_state.tokens.received(),
+            tokens_sent=run_state.tokens.sent(),
+            exchange_skew=run_state.tokens.exchange_skew(),
             bytes_sent=run_state.network.bytes_sent,
             bytes_received=run_state.network.bytes_received,
             num_ended=num_ended,
@@ -162,7 +166,7 @@ class Simulation:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Pause the collector of cycles: a run makes none and many objects, which it would walk again and again."""
     was_on = gc.isenabled()
     gc.disable()
@@ -183,5 +187,5 @@ def run_plan(plan: Plan, *, max_events: int = MAX_EVENTS, link_timeline: bool = 
     SimulationError
         On a deadlock (the cycle is named), a dead link, or too many events.
     """
-    with _collector_paused():
+    with collector_paused():
         return Simulation(plan, max_events=max_events, link_timeline=link_timeline, keep_ended=keep_ended).run()

@@ -36,7 +36,7 @@ from sim.engine.clock import SOLVE_PRIORITY, Alarm, Environment, Signal
 from sim.errors import SimulationError
 from sim.plan.ops import Transfer, mask_of
 
-__all__ = ["Claim", "SlowedCompute"]
+__all__ = ["Claim", "SlowedCompute", "kernels_took_ns"]
 
 IntArray = NDArray[np.int64]
 Ranks = NDArray[np.intp]
@@ -99,12 +99,7 @@ class Claim:
             (max(int(since_ns[position]), start_ns), int(work[position]), int(speed[position]))
             for since_ns, work, speed in (*self._past, (self._since_ns, self._work, self._speed))
         ]
-        ends_ns, left = [start_ns], sum(kernels_ns) * num_sms
-        for full_ns in kernels_ns:
-            left -= full_ns * num_sms
-            ends = [since_ns - (left - work) // speed for since_ns, work, speed in segments if work > left]
-            ends_ns.append(ends[-1] if ends else start_ns)
-        return tuple(after - before for before, after in pairwise(ends_ns))
+        return kernels_took_ns(kernels_ns, start_ns, segments, num_sms)
 
     def advance(self, at: Places, now_ns: int) -> None:
         """Take off the work at places `at` what has been done since the last change of speed."""
@@ -222,3 +217,32 @@ class SlowedCompute:
                 f"{self.num_sms - self._left[rank]} of {self.num_sms} on rank {rank} at {self._env.now} ns "
                 f"({transfer.num_sms} by one that begins then). Let each take fewer, or fewer run at once."
             )
+
+
+def kernels_took_ns(
+    kernels_ns: Sequence[int], start_ns: int, segments: Sequence[tuple[int, int, int]], num_sms: int
+) -> tuple[int, ...]:
+    """Return the time of each of several kernels that follow each other on a rank whose speed changes.
+
+    Parameters
+    ----------
+    kernels_ns
+        Times at full speed.
+    start_ns
+        Start of the first.
+    segments
+        From when on, with how much work left, and how fast the rank ran, in the order of time.
+    num_sms
+        Full speed.
+
+    Examples
+    --------
+    >>> kernels_took_ns([10, 10], 0, [(0, 2000, 100), (10, 1000, 50)], 100)
+    (10, 20)
+    """
+    ends_ns, left = [start_ns], sum(kernels_ns) * num_sms
+    for full_ns in kernels_ns:
+        left -= full_ns * num_sms
+        ends = [since_ns - (left - work) // speed for since_ns, work, speed in segments if work > left]
+        ends_ns.append(ends[-1] if ends else start_ns)
+    return tuple(after - before for before, after in pairwise(ends_ns))

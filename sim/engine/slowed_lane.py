@@ -49,7 +49,7 @@ class SlowedLane(Lane):
             op, step, self.position, **self._shown(op, claim, claimed_ns, before)
         )
         self._slowed.hold(self.ranks, row)
-        self._count_tokens(op, step)
+        self._run_state.tokens.count_op(self.position, step, op)
 
         def put_right(_: simpy.Event) -> None:
             if claim.was_moved:

@@ -111,7 +111,7 @@ class LinkUse:
     """Mean load of the hottest links in each bin, 0 to 1. Shape [B, H]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True, eq=False)
 class Trace:
     """What happened, in columns of equal length.
 

@@ -30,6 +30,7 @@ class Costs:
         fused_wgrad: bool = True,
         clock: float = 1.0,
         rate: float = 1.0,
+        nvls: bool = True,
         sms: Mapping[str, TransferSms] | None = None,
         profile: DeviceProfile | None = None,
         factors: Factors = MODEL_ITSELF,
@@ -52,6 +53,8 @@ class Costs:
             Clock of the GPUs over that under which kernels were measured.
         rate
             Rate of all kernels over the measured ones.
+        nvls
+            Whether NVSwitches may reduce where NCCL chooses the algorithm.
         sms
             SMs of each collective that takes some, by its operation; None: those of dispatch and combine that `network`
             asks for, as operation `all_to_all`.
@@ -82,7 +85,7 @@ class Costs:
         self.loads = LoadLog()
         """Tokens that experts computed, where that log is switched on."""
         self.transfers = TransferCosts(
-            cluster, all_reduce=network.all_reduce, sms=sms, pairs=self.pairs, factors=factors
+            cluster, all_reduce=network.all_reduce, nvls=nvls, sms=sms, pairs=self.pairs, factors=factors
         )
         self.gathers = GatherCosts(self.transfers, self.pairs)
         self.exchanges = ExchangeCosts(

@@ -50,6 +50,7 @@ class PipelinePlan:
         """Plan `work`; if it `folds`, lanes that run alike are run once."""
         mesh, cluster = work.mesh, work.cluster
         self.work = work
+        in_fp8 = work.model.formats.recipe is not None
         self.costs = Costs(
             cluster,
             dtype=work.model.base_dtype,
@@ -60,7 +61,8 @@ class PipelinePlan:
             gradient_bytes=work.precision.gradient_bytes if work.kind.trains else None,
             fused_wgrad=work.runtime.fused_wgrad,
             rate=work.runtime.kernel_rate,
-            clock=work.cluster.device.sustained_clock if work.runtime.sustained_clock else 1.0,
+            nvls=work.runtime.nvls,
+            clock=cluster.device.long_run_clock(in_fp8=in_fp8) if work.runtime.sustained_clock else 1.0,
         )
         self.lane_ranks: NDArray[np.intp] = np.stack([mesh.lanes(stage) for stage in range(mesh.num_stages)])
         self.capacity_bytes_per_s = cluster.capacity_bytes_per_s

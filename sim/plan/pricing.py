@@ -93,11 +93,23 @@ class Pricing:
         own = [one for one in known if one.on_one_node]
         return own if is_one_node and own else [one for one in known if not one.on_one_node]
 
-    def expected_s(self, operation: str, protocol: Protocol, *, num_ranks: int, num_bytes: float) -> float | None:
-        """Return the time by which NCCL chooses among algorithms within one node; None where it is not known."""
+    def expected_s(
+        self, operation: str, protocol: Protocol, *, num_ranks: int, num_nodes: int = 1, num_bytes: float
+    ) -> float | None:
+        """Return the time by which NCCL chooses among algorithms; None where it is not known."""
         tuner = tuner_of(self.cluster.inside) if self._has_own_figures else None
         if tuner is None:
             return None
+        if num_nodes > 1:
+            return tuner.expected_across_s(
+                operation,
+                protocol.algorithm,
+                protocol.name,
+                num_ranks=num_ranks,
+                num_nodes=num_nodes,
+                num_bytes=num_bytes,
+                bus_bytes_per_s=min(self._bus_bytes_per_s, self.cluster.exit_bytes_per_s * num_ranks / num_nodes),
+            )
         return tuner.expected_s(
             operation,
             protocol.algorithm,

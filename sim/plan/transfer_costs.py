@@ -12,11 +12,11 @@ does both at the same time::
 
 SMs are assumed to move as much for any message size and algorithm, and each rank to spread its bytes evenly over them.
 
-`auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's, but within one node the one of
-which NCCL expects the lowest (`topology.presets.nccl_tuner`), which need not have it; an algorithm that an operation
-does not have gives way to the ring. Equal requests give the same `Transfer`, so that the network recognises sets it has
-solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is priced: the others have the same times,
-and the same bytes on the links at the same positions.
+`auto` takes the algorithm and protocol with the lowest latency + alone, among NCCL's, but within one node, and of rings
+and trees between nodes, the one of which NCCL expects the lowest (`topology.presets.nccl_tuner`), which need not have
+it; an algorithm that an operation does not have gives way to the ring. Equal requests give the same `Transfer`, so that
+the network recognises sets it has solved before. Of groups that are wired alike (`Cluster.wiring_of`) the first is
+priced: the others have the same times, and the same bytes on the links at the same positions.
 """
 
 import math
@@ -38,7 +38,7 @@ from topology.links import LinkLoad
 from topology.presets.fitted import SM_RATES
 from topology.presets.protocols import Protocol
 from topology.uncertainty import MODEL_ITSELF, Factors
-from workloads.collectives import COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
+from workloads.collectives import AUTO, COLLECTIVES, Exchange, algorithms_for, point_to_point, spread_inside
 from workloads.collectives.settings import NetworkSettings
 
 __all__ = ["Choice", "TransferCosts", "TransferSms", "busiest_rank_bytes", "exchange_sms"]
@@ -137,10 +137,14 @@ class _KnownPrices:
 
 @lru_cache(maxsize=8)
 def _known_prices(
-    cluster: Cluster, all_reduce: str, sms: tuple[tuple[str, TransferSms], ...], factors: Factors
+    cluster: Cluster,
+    all_reduce: str,
+    left_out: tuple[str, ...],
+    sms: tuple[tuple[str, TransferSms], ...],
+    factors: Factors,
 ) -> _KnownPrices:
     """Return the prices known so far: what they depend on beside operation, ranks and bytes is given here."""
-    del cluster, all_reduce, sms, factors
+    del cluster, all_reduce, left_out, sms, factors
     return _KnownPrices()
 
 
@@ -152,12 +156,14 @@ class TransferCosts:
         cluster: Cluster,
         *,
         all_reduce: str = "auto",
+        nvls: bool = True,
         sms: Mapping[str, TransferSms] | None = None,
         pairs: PairLog | None = None,
         factors: Factors = MODEL_ITSELF,
     ) -> None:
         """Run all-reduces by the algorithm `all_reduce`; `sms` are those of each operation that takes some.
 
+        Without `nvls` the choice of `auto` leaves that algorithm out.
         Who sends what to whom is noted in `pairs`; times are multiplied by `factors`.
         """
         self.cluster = cluster
@@ -165,9 +171,10 @@ class TransferCosts:
         self.pairs = PairLog() if pairs is None else pairs
         self.choices: dict[tuple[str, int, float, str, str], Choice] = {}
         self._all_reduce = all_reduce
+        self._left_out = () if nvls or all_reduce != AUTO else ("nvls",)
         self._sms = {} if sms is None else dict(sms)
         self._transfers: dict[tuple[object, ...], Transfer] = {}
-        self._shared = _known_prices(cluster, all_reduce, tuple(self._sms.items()), factors)
+        self._shared = _known_prices(cluster, all_reduce, self._left_out, tuple(self._sms.items()), factors)
         self._own = _KnownPrices()  # where pairs are noted: each run prices what it notes
 
     def collective(self, operation: str, ranks: Ranks, num_bytes: float, *, group: int) -> Transfer:
@@ -256,9 +263,10 @@ class TransferCosts:
         return prices.add(key, self._on_other_ranks(cheapest, ranks, group), cheapest.choice)
 
     def _priced(self, operation: str, ranks: Ranks, num_bytes: float, group: int) -> _Cheapest:
-        """Return the way in which NCCL runs a collective: by its own estimate in one node, else the cheapest."""
+        """Return the way in which NCCL runs a collective: by its own estimate where it is known, else the cheapest."""
         nodes, known = self.cluster.node_of(ranks).tolist(), self.pricing.protocols
         names = [name for name in algorithms_for(operation, self._all_reduce) if name in known] or ["ring"]
+        names = [name for name in names if name not in self._left_out]
         best: tuple[Transfer, Exchange, Protocol] | None = None
         nic_ranks = self.cluster.nic_ranks(ranks).tolist()
         cube_links = self.pricing.cube_links(ranks)
@@ -284,11 +292,14 @@ class TransferCosts:
         nodes = self.cluster.node_of(ranks)
         is_one_node = bool((nodes == nodes[0]).all())
         found = {name: self.pricing.protocols_for(name, is_one_node=is_one_node) for name in names}
-        if not is_one_node:
+        if len(found) == 1 and not is_one_node:
             return found
+        num_nodes = np.unique(nodes).size
         expected: dict[Protocol, float] = {}
         for protocol in (protocol for protocols in found.values() for protocol in protocols):
-            time_s = self.pricing.expected_s(operation, protocol, num_ranks=ranks.size, num_bytes=num_bytes)
+            time_s = self.pricing.expected_s(
+                operation, protocol, num_ranks=ranks.size, num_nodes=num_nodes, num_bytes=num_bytes
+            )
             if time_s is None:
                 return found
             expected[protocol] = time_s

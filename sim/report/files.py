@@ -62,7 +62,7 @@ MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
 """Content of each file in the folder of a validation -> the file's name; the order only where strategies are ranked."""
 
-STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
+STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png", "report": "stress.html"}
 """Content of each file in the folder of a stress test -> the file's name."""
 
 
@@ -146,8 +146,13 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
 def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Write the files of a stress test into `folder`; return the content of each file -> its path."""
     from sim.report.charts.stress import draw_stress  # noqa: PLC0415  # matplotlib
+    from sim.report.html.stress import write_stress_page  # noqa: PLC0415  # jinja2
 
-    return _write_study(data, folder, STRESS_NAMES, lambda path: draw_stress(data, path))
+    names = {key: name for key, name in STRESS_NAMES.items() if key != "report"}
+    written = _write_study(data, folder, names, lambda path: draw_stress(data, path))
+    page = folder / STRESS_NAMES["report"]
+    write_whole(page, lambda path: write_stress_page(data, path))
+    return written | {"report": str(page)}
 
 
 def write_drawing(

@@ -26,6 +26,7 @@ Every reason is made of the values compared. `sentence` is its most telling part
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sim.results.quantities import format_quantity, format_ratio, format_span
 
@@ -41,6 +42,9 @@ __all__ = [
 ]
 
 Value = float | int | bool
+
+_WORDS: Final = {"imbalance_max_over_mean": "tokens of the busiest rank over the mean"}
+"""Metric -> what sentences call it, where that is not its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +201,7 @@ def metric_words(claim: Claim) -> str:
     >>> metric_words(Claim(id="a", says="a", source="1", metric="bubble_fraction"))
     'bubble fraction'
     """
-    return claim.metric.replace("_", " ")
+    return _WORDS.get(claim.metric, claim.metric.replace("_", " "))
 
 
 def sentence(*clauses: str) -> str:
@@ -281,26 +285,20 @@ def _telling_clauses(
     if evidence.assumes_claim:
         if not counted:
             return [*said, "no alternative is declared that could show it"]
-        return [f"{metric_words(claim)} is {_named(claim, counted)}{_cost(evidence, counted)}", *said]
+        return [f"{metric_words(claim)}: {_named(claim, counted)}{_cost(evidence, counted)}", *said]
     if verdict == "depends":
-        is_fewer = len(met) <= len(counted) - len(met)
-        fewer = met if is_fewer else [outcome for outcome in counted if outcome not in met]
+        missed = [outcome for outcome in counted if outcome not in met]
+        is_fewer = bool(met) and (len(met) <= len(missed) or not missed)
+        fewer = met if is_fewer else missed
         is_flag = isinstance(evidence.value, bool)
         named = f"under {_named(claim, fewer)}" if is_flag else _named(claim, fewer)
         return [*said, f"{'true' if is_fewer else 'not true'}: {named}"]
     numbers = [float(outcome.value) for outcome in counted if outcome.value is not None]
     is_number = not isinstance(evidence.value, bool)
     if verdict == "refuted" and claim.is_simulated and is_number and len(counted) > 1:
+        is_bounded = evidence.bound_compute is not None or evidence.bound_wires is not None
         span = f"{format_span(min(numbers), max(numbers), claim.unit)} under {len(counted)} alternatives"
-        allowed = [
-            f"{what} {format_quantity(bound, claim.unit)}"
-            for what, bound in (
-                ("arithmetic alone at the full peak allows", evidence.bound_compute),
-                ("the wires alone allow", evidence.bound_wires),
-            )
-            if bound is not None
-        ]
-        return [span, ", ".join(allowed), *([] if allowed else said)]
+        return [span, *([] if is_bounded else said)]
     return said
 
 

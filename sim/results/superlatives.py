@@ -27,7 +27,7 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     --------
     >>> best = Claim(id="best", says="optimal", source="1", metric="step_time_s", unit="s", superlative="least")
     >>> judge(best, Evidence(value=1.0, rivals=[Outcome(name="TP8", value=0.8)])).sentence
-    'With TP8 the whole step takes 800 ms, not 1 s.'
+    'With TP8 the whole step takes 800 ms instead of 1 s.'
     """
     if claim.superlative is None:
         return judge_expectation(claim, evidence)
@@ -69,12 +69,12 @@ def _beaten(claim: Claim, evidence: Evidence, best: Outcome, known: Sequence[Out
     """Return what the best rival has, and how many are better."""
     own = float(evidence.value or 0)
     ours, theirs = format_quantity(evidence.value, claim.unit), format_quantity(best.value, claim.unit)
-    step, it = "", "the whole step takes" if claim.metric == "step_time_s" else f"{metric_words(claim)} is"
+    step, it = "", "the whole step takes" if claim.metric == "step_time_s" else f"the {metric_words(claim)} is"
     if claim.metric != "step_time_s" and evidence.step_time_s and best.step_time_s:
         own_step, step_s = (format_quantity(time_s, "s") for time_s in (evidence.step_time_s, best.step_time_s))
-        step = f", in a step of {step_s}, not {own_step}"
+        step = f" (a step takes {step_s} instead of {own_step})"
     better = [rival for rival in known if sign * float(rival.value or 0) < sign * own]
-    parts = [f"with {best.name} {it} {theirs}, not {ours}{step}"]
+    parts = [f"with {best.name} {it} {theirs} instead of {ours}{step}"]
     if len(known) > 1:
         parts.append(f"{len(better)} of {len(known)} {'changes' if claim.part else 'rivals'} are better")
     return parts

@@ -6,10 +6,12 @@ Contents
 - `sim.run.scenario_run`: what such an object answers, and what a simulation says.
 - `sim.run.model_run`, `passes_run`, `collective_run`, `serving_run`: the kinds of workload.
 - `sim.run.resources`: the minimum of events and memory that a run needs, an estimate of both, and the limits on them.
+- `sim.run.memory_guard`: a bound on the memory of a run, which ends with a message where the system would kill it.
 - `sim.run.stage_memory`: bytes on the GPUs of each stage, for the account of memory along the trace.
 - `sim.run.explain`: sentences on what the figures of a run say about a metric.
 - `sim.run.conservation`: no rank computes more copies of tokens than exist, checked on every run.
 - `sim.run.imbalance_bound`: how evenly the best placement could have spread a run's tokens.
+- `sim.run.engines`: which engine runs a plan: SimPy's processes, or the compiled kernel.
 - `sim.run.parallel_runs`: many simulations on all cores.
 - `sim.run.parent_watch`: workers that end with the process that started them.
 - `sim.run.result`: what comes out, as Python values and as the contract's JSON.

@@ -2,7 +2,6 @@
 
 from sim.build.assumptions import warnings_of_racks
 from sim.build.collective import build_collective
-from sim.engine.simulation import run_plan
 from sim.errors import InvalidValueError
 from sim.plan.collective import CollectivePlan
 from sim.results.path import path_ns
@@ -32,10 +31,9 @@ class CollectiveRun(ScenarioRun):
 
     def _simulate(self, options: RunOptions) -> Simulated:
         plan = CollectivePlan(self.work)
-        run = run_plan(
+        run = self.run_plan(
             plan,
-            max_events=options.limits.engine_events,
-            link_timeline=options.link_timeline,
+            options,
             keep_ended=options.pairs,
         )
         if run.trace.step_ns == 0:

@@ -52,8 +52,8 @@ def _what_sets_the_bubble(work: Work) -> str:
         return "one stage has no bubble"
     share = (stages - 1) / (number + stages - 1)
     return (
-        f"microbatches and schedule set it, not the split of layers: (p-1)/(m+p-1) is {share:.1%} of {stages} stages "
-        f"and {number} microbatches"
+        f"however layers are split, schedule and microbatches set it: (p-1)/(m+p-1) is {share:.1%} with p = {stages} "
+        f"and m = {number}"
     )
 
 

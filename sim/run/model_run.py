@@ -67,10 +67,9 @@ class ModelRun(ScenarioRun):
         work = self.work
         plan = PipelinePlan(work, folds=not work.jitter.is_on)
         plan.costs.pairs.is_on, plan.costs.loads.is_on = options.pairs, IMBALANCE_BOUND in options.wanted
-        run = run_plan(
+        run = self.run_plan(
             jittered(under(plan, work.what_if), work.jitter, work.seed),
-            max_events=options.limits.engine_events,
-            link_timeline=options.link_timeline,
+            options,
             keep_ended=options.pairs,
         )
         stages, path = stages_ns(run.trace), path_ns(run.trace)

@@ -24,11 +24,13 @@ from multiprocessing.context import BaseContext
 from sim.build.assumptions import Assumption
 from sim.errors import DeadlockError, InvalidValueError, MoesimError, out_of_memory
 from sim.results.accounts import categories_by_kind
+from sim.run.memory_guard import share_memory
 from sim.run.model_run import EXCHANGE
 from sim.run.parent_watch import end_with_parent
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import Value
 from sim.run.simulate import simulate_scenario
+from sim.scenario.engine_names import AUTO_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
 from workloads.routing import ROUTINGS
@@ -71,18 +73,22 @@ def run_many(
     there are several processes. Simulations that have not begun when the context is left by an error are dropped.
     """
     equal = _equal_scenarios(scenarios)
+    runs_alike = -(-len(equal) // max(jobs, 1))
     if jobs <= 1 or len(equal) <= 1:
         yield lambda: _collected(_one_by_one(scenarios, wanted, limits, on_each), on_done)
         return
     others = set(multiprocessing.active_children())
     observe_equal = partial(_observe_equal, scenarios, wanted, limits)
-    pool = ProcessPoolExecutor(min(jobs, len(equal)), mp_context=_start_context(), initializer=end_with_parent)
+    num_workers = min(jobs, len(equal))
+    pool = ProcessPoolExecutor(
+        num_workers, mp_context=_start_context(), initializer=_begin_worker, initargs=(num_workers,)
+    )
     try:
         order = sorted(equal, key=lambda i: -_effort(scenarios[i]))
         with _interrupts_blocked(), warnings.catch_warnings():  # the first is what the processes inherit
             # from Python 3.12 on a fork warns of all threads: those of linear algebra stop and start again
             warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-            futures = {i: pool.submit(_observe, scenarios[i], wanted, limits) for i in order}
+            futures = {i: pool.submit(_observe, scenarios[i], wanted, limits, runs_alike) for i in order}
         if on_each is not None:
             for i, future in futures.items():
                 future.add_done_callback(partial(_report, on_each, equal[i], observe_equal))
@@ -93,6 +99,12 @@ def run_many(
             process.terminate()  # nobody waits for its result
         raise
     pool.shutdown()
+
+
+def _begin_worker(num_workers: int) -> None:
+    """Begin a worker process: one of so many that share the memory of the machine."""
+    end_with_parent()
+    share_memory(num_workers)
 
 
 def _start_context() -> BaseContext:
@@ -159,7 +171,7 @@ def _one_by_one(
     known: dict[int, Observation] = {}
     for i, scenario in enumerate(scenarios):
         observation = (
-            _observe(scenario, wanted, limits)
+            _observe(scenario, wanted, limits, len(set(first.values())))
             if first[i] == i
             else _observe_equal(scenarios, wanted, limits, i, known[first[i]])
         )
@@ -235,9 +247,12 @@ def _effort(scenario: Scenario) -> int:
     return batches * workload.microbatches * (1 if ROUTINGS[scenario.spec.routing.kind].is_balanced else 4)
 
 
-def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits) -> Observation:
+def _observe(scenario: Scenario, wanted: frozenset[str], limits: Limits, runs_alike: int = 1) -> Observation:
+    """Simulate a scenario, one of about `runs_alike` of this process."""
     try:
-        simulated = simulate_scenario(scenario, wanted=wanted, link_timeline=False, limits=limits)
+        simulated = simulate_scenario(
+            scenario, wanted=wanted, link_timeline=False, limits=limits, engine=AUTO_ENGINE, runs_alike=runs_alike
+        )
     except InvalidValueError as error:
         return Observation(values={}, problem=error.problem, num_runs=0)
     except DeadlockError as error:  # an outcome: the exchange that is entered so does not end

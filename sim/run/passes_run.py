@@ -13,7 +13,6 @@ from typing import Final
 from sim.build.assumptions import warnings_of_passes
 from sim.build.build import build_passes
 from sim.build.work import PassesWork
-from sim.engine.simulation import run_plan
 from sim.engine.trace import Trace
 from sim.plan.jitter import jittered
 from sim.plan.passes import PassesPlan
@@ -66,10 +65,9 @@ class PassesRun(ScenarioRun):
 
     def _simulate(self, options: RunOptions) -> Simulated:
         plan, kept = PassesPlan(self.work), self._workload.held
-        run = run_plan(
+        run = self.run_plan(
             jittered(under(plan, self.work.what_if), self.work.jitter, self.work.seed),
-            max_events=options.limits.engine_events,
-            link_timeline=options.link_timeline,
+            options,
         )
         stages = stages_ns(run.trace)
         metrics = metrics_of(run.trace, stages, _quantities(self.work))

@@ -198,6 +198,7 @@ class Result:
             "solves": stats.num_solves,
             "folded": self.trace.num_folded,
             "lanes": self.trace.num_stages * self.trace.num_lanes,
+            **({"compiled": True} if stats.is_compiled else {}),
         }
 
 

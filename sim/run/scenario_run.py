@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sim.build.assumptions import Assumption
+from sim.engine.run_state import Plan
 from sim.engine.simulation import Run
 from sim.errors import SimulationError
 from sim.plan.bounds import Bounds
@@ -21,7 +22,10 @@ from sim.plan.logs import PairUse
 from sim.plan.pipeline import PipelinePlan
 from sim.plan.transfer_costs import Choice
 from sim.results.serving import ServingSteps
+from sim.run.engines import run_on
+from sim.run.memory_guard import bounded_memory
 from sim.run.resources import NO_LIMITS, Limits, Resources
+from sim.scenario.engine_names import DEFAULT_ENGINE
 from sim.scenario.scenario import Scenario
 from sim.time import TimeRangeError
 
@@ -46,6 +50,10 @@ class RunOptions:
     """Whether the bytes between every two GPUs are added up."""
     limits: Limits = NO_LIMITS
     """What the run may need; a run that needs more is refused before it is planned."""
+    engine: str = DEFAULT_ENGINE
+    """Engine where the scenario names none."""
+    runs_alike: int = 1
+    """About how many runs like this the process has to do, this one among them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,14 +144,29 @@ class ScenarioRun(ABC):
             The run would go over a limit, or cannot go on (a deadlock names its cycle).
         """
         try:
-            with self.scenario.located_errors():
+            with self.scenario.located_errors(), bounded_memory():
                 options.limits.check_minimum(self.minimum_resources())
                 if options.limits.are_set:
                     options.limits.check_estimate(self.estimated_resources())
-                return self._simulate(options)
+                simulated = self._simulate(options)
         except TimeRangeError as error:
             message = f"{error}{_quantities_of(self.scenario)}"
             raise SimulationError(message, file=self.scenario.path) from None
+        why = simulated.run.stats.why_not_compiled
+        if why is not None and self.scenario.is_given("engine"):
+            simulated.warnings.append(f"engine: SimPy's processes ran in place of the compiled engine, for {why}.")
+        return simulated
+
+    def run_plan(self, plan: Plan, options: RunOptions, *, keep_ended: bool = False) -> Run:
+        """Run a plan on the engine that the scenario names, or else the options."""
+        return run_on(
+            self.scenario.spec.engine if self.scenario.is_given("engine") else options.engine,
+            plan,
+            num_ops=lambda: self.minimum_resources().num_ops * options.runs_alike,
+            max_events=options.limits.engine_events,
+            link_timeline=options.link_timeline,
+            keep_ended=keep_ended,
+        )
 
     @abstractmethod
     def _simulate(self, options: RunOptions) -> Simulated:

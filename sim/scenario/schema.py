@@ -21,6 +21,7 @@ from sim.scenario.claims_section import (
     check_assumed,
 )
 from sim.scenario.cluster_section import ClusterSpec, NetworkSpec
+from sim.scenario.engine_names import DEFAULT_ENGINE, ENGINES
 from sim.scenario.fields import Section, SeedCount, Text, Whole, name_of
 from sim.scenario.model_section import REQUIRED_FIELDS, ModelSection
 from sim.scenario.parallel_section import (
@@ -31,6 +32,7 @@ from sim.scenario.parallel_section import (
     ScheduleSpec,
 )
 from sim.scenario.runtime_section import FactorsSection, JitterSection, RuntimeSection
+from sim.scenario.search_section import SearchSpec
 from sim.scenario.sections import ParsedBy
 from sim.scenario.workload_section import CollectiveWorkload, PassesWorkload, WorkloadSpec
 from topology.uncertainty import LINK_FACTORS
@@ -83,6 +85,8 @@ class ScenarioSpec(Section):
     """What the run is without, such as [free_tp] or [no_bubble]; `moesim why` tries each."""
     jitter: JitterSection = JitterSection()
     """How much the times of passes vary from pass to pass and from rank to rank; absent: not at all."""
+    engine: Annotated[str, name_of(lambda: ENGINES)] = DEFAULT_ENGINE
+    """What runs the events. Default: simpy, and auto in studies."""
     seed: Whole = 1
     """Seed of all random draws."""
     seeds: SeedCount = 1
@@ -99,6 +103,8 @@ class ScenarioSpec(Section):
     """Strategies that superlatives are judged against."""
     stress: StressSpec | None = None
     """Skews, remedies and seeds of `moesim stress`."""
+    search: SearchSpec | None = None
+    """Which strategies `moesim search` looks through, and how closely."""
     published: Annotated[tuple[PublishedSpec, ...], Field(max_length=_MAX_ITEMS)] = ()
     """Published figures; they make the scenario a validation case."""
     published_table: PublishedTableSpec | None = None

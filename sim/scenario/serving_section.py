@@ -230,7 +230,16 @@ class ServingWorkload(Section):
     """Requests are served: time to the first token, time of each further token, goodput."""
 
     required_sections: ClassVar[tuple[str, ...]] = ("cluster", "model", "parallel")
-    foreign_sections: ClassVar[tuple[str, ...]] = ("schedule", "stress", "what_if", "jitter", "runtime", "placement")
+    foreign_sections: ClassVar[tuple[str, ...]] = (
+        "schedule",
+        "stress",
+        "what_if",
+        "jitter",
+        "runtime",
+        "placement",
+        "engine",
+        "search",
+    )
     has_backward: ClassVar[bool] = False
     trains: ClassVar[bool] = False
 

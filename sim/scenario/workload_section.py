@@ -128,6 +128,7 @@ class PassesWorkload(_Workload):
         "profile",
         "factors",
         "stress",
+        "search",
     )
     has_backward = True
 

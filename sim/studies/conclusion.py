@@ -115,7 +115,7 @@ def _verdict_of_all(conclusion: Conclusion, facts: Sequence[Fact]) -> str:
         for name, number in counts.items()
     ]
     total = conclusion.say(len(facts), "facts")
-    return f"{first}: of {total} facts that the claims state {', '.join(said[:-1])} and {said[-1]}."
+    return f"{first}: of the {total} facts that the claims state, {', '.join(said[:-1])} and {said[-1]}."
 
 
 def _legality(conclusion: Conclusion, scenario: Scenario, simulated: Simulated, verdicts: Sequence[Verdict]) -> str:
@@ -128,7 +128,7 @@ def _legality(conclusion: Conclusion, scenario: Scenario, simulated: Simulated, 
     needs = ""
     if "legal_megatron" in refuted:
         required = conclusion.say(simulated.values["gpus_required_megatron"], "mesh.gpus_required_megatron")
-        needs = f": Megatron's ask for {required}"
+        needs = f" (Megatron's need {required})"
     return f"{_strategy(scenario, simulated)} is not legal on {num_gpus} GPUs under {rules} rules{needs}."
 
 
@@ -163,9 +163,18 @@ def _speed(
     value = conclusion.say(evidence.value, f"{place}.value", unit, bare=is_shared)
     expected = conclusion.say(claim.expected_value, f"{place}.expect.value", unit)
     text = f"It {does} {value} of the {expected} that are claimed"
-    if evidence.bound_compute is not None and verdict.verdict == "refuted":
-        bound = conclusion.say(evidence.bound_compute, f"{place}.bound_compute", unit)
-        text += f"; the arithmetic alone at the full peak of all GPUs allows {bound}"
+    bounds = [
+        (name, what, bound)
+        for name, what, bound in (
+            ("bound_compute", "the arithmetic alone, at the full peak of all GPUs,", evidence.bound_compute),
+            ("bound_wires", "the wires alone", evidence.bound_wires),
+        )
+        if bound is not None and verdict.verdict == "refuted"
+    ]
+    if bounds:
+        said = [f"{what} {conclusion.say(bound, f'{place}.{name}', unit)}" for name, what, bound in bounds]
+        said[0] = said[0].replace("GPUs,", "GPUs, would allow")
+        text += f"; {', '.join(said)}"
     ends, number, draws = intervals.get(claim.id), num_draws, "draws of constants and seeds"
     if ends is None and evidence.seeds:
         ends, number, draws = (min(evidence.seeds), max(evidence.seeds)), len(evidence.seeds), evidence.draws

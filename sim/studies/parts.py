@@ -30,7 +30,7 @@ __all__ = ["FEW", "changes_of_part"]
 
 Changes = dict[str, object]
 
-FEW: Final[Mapping[str, int]] = {"tp": 1, "all_reduce": 2, "pipeline": 2}
+FEW: Final[Mapping[str, int]] = {"tp": 1, "all_reduce": 1, "pipeline": 1}
 """Part -> changes that a default run simulates; `--thorough` simulates all."""
 _LEAN_SCHEDULES: Final = ("zb_h1", "zb_1p")
 """Schedules that need no more memory than 1F1B and have less of a bubble (Qi et al. 2024, table 1): tried first."""
@@ -43,7 +43,7 @@ def changes_of_part(scenario: Scenario, part: str) -> dict[str, Changes]:
     --------
     >>> from sim.scenario.load import load_scenario
     >>> list(changes_of_part(load_scenario("ep64_tp16_pp4"), "tp"))
-    ['EP64_TP8_PP4', 'EP64_TP4_PP4', 'EP64_TP2_PP4', 'EP64_TP1_PP4']
+    ['EP64_TP8_PP4_DP2', 'EP64_TP4_PP4_DP4', 'EP64_TP2_PP4_DP8', 'EP64_TP1_PP4_DP16']
     """
     workload = scenario.spec.workload
     if not isinstance(workload, (ForwardWorkload, TrainingWorkload)):
@@ -69,7 +69,7 @@ def _tp_changes(scenario: Scenario) -> dict[str, Changes]:
         other = replace(strategy, tp=tp, dp=None)
         legal = rules.why_illegal(other, num_gpus=cluster.num_gpus, gpus_per_node=cluster.gpus_per_node) is None
         if heads % tp == 0 and legal:
-            name = replace(other, sp=None).name
+            name = replace(other, sp=None, dp=rules.dp_of(other, cluster.num_gpus)).name
             found[name] = {"parallel.strategy": name, **kept}
     return found
 

@@ -73,7 +73,7 @@ def test_a_name_with_other_separators_is_answered_with_the_joined_name(name, joi
     assert refusal.value.hint == f"Write {joined}." or joined is None
 
 
-@pytest.mark.parametrize("part", ["XP4", "TP", "TP0", "TP2.5", "TP12345678", "4", "SP2", ""])
+@pytest.mark.parametrize("part", ["XP4", "TP", "TP2.5", "TP12345678", "4", "SP2", ""])
 def test_a_part_that_is_no_axis_is_refused(part):
     with pytest.raises(InvalidValueError) as refusal:
         Strategy.parse(f"EP8_{part}")
@@ -81,6 +81,14 @@ def test_a_part_that_is_no_axis_is_refused(part):
         f"parallel.strategy must be made of known parts, not {part!r}, got 'EP8_{part}'. "
         "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP DP CP ETP VPP SP)."
     )
+
+
+@pytest.mark.parametrize("part", ["TP0", "EP00", "VPP0"])
+def test_a_degree_of_0_is_refused_as_such(part):
+    with pytest.raises(InvalidValueError) as refusal:
+        Strategy.parse(f"EP8_{part}" if part[:2] != "EP" else part)
+    assert refusal.value.rule == f"have degrees of at least 1, not {part}"
+    assert refusal.value.hint == f"Write {part.rstrip('0')}1, or leave it out."
 
 
 @pytest.mark.parametrize(("name", "axis"), [("TP2_TP2", "TP"), ("EP8_TP2_ep4", "EP"), ("SP_TP2_SP", "SP")])

@@ -1,4 +1,4 @@
-"""What NCCL expects of its algorithms within one node: by these estimates NCCL chooses, whatever a call takes in truth.
+"""What NCCL expects of its algorithms: by these estimates NCCL chooses, whatever a call takes in truth.
 
 Model
 -----
@@ -9,14 +9,21 @@ n - 1 of an all-gather or a reduce-scatter::
     tree        base + 2 (n - 1) hop + 2 S / (rate * c)   rate: 0.92 B, of it LL 1 / 3.8 and LL128 7 / 9
     NVLS        25 us + S s / n / rate                    rate: 2 (n - 1) / n * efficiency * min(B, n * a channel)
 
-c is a correction by size. NVLS has as many channels as ranks, at most 32, and the bandwidth of a channel is at most
-the first entry of NCCL's list of speeds (60 GB/s on Hopper, 90 GB/s on Blackwell): that is why four GPUs of an NVSwitch
-run rings, and eight run NVLS.
+With k nodes of g ranks and B the bandwidth of the rings between nodes, at most what leaves a node, all-reduces have::
+
+    ring        base + 2 (n - k) hop + 2 (k - 1) hop between + 2 (n - 1) / n S / rate
+    tree        base + 2 (g - 1) hop + 2 log2(k) hop between + 2 S / (rate * c)       rate: LL128 120 / 128 of 0.92 B
+
+with less for LL (`most_ll_across_bytes_per_s`), so that of large tensors rings are always expected to be faster, though
+a tree of two nodes has half the bytes between them. c is a correction by size. NVLS has as many channels as ranks, at
+most 32, and the bandwidth of a channel is at most the first entry of NCCL's list of speeds (60 GB/s on Hopper, 90 GB/s
+on Blackwell): that is why four GPUs of an NVSwitch run rings, and eight run NVLS.
 
 Assumptions
 -----------
 B is taken to be what the links reach under Simple; NCCL rounds a channel's share of it down to its list of speeds. The
-table of measurements (aic_collectives) changes its protocol where these estimates cross, at 2, 4 and 8 GPUs.
+table of measurements (aic_collectives) changes its protocol where these estimates cross, at 2, 4 and 8 GPUs. Between
+nodes the limit of a channel (perChMaxTreeBws) is left out, which only makes trees dearer, and NVLS has no estimate.
 
 References
 ----------
@@ -29,7 +36,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BASE_US", "HOP_US", "NVLS_US", "TUNERS", "Tuner"]
+__all__ = ["BASE_US", "HOP_US", "NVLS_US", "RING_FLOOR_US", "TUNERS", "Tuner"]
 
 BASE_US: Final[Mapping[str, Mapping[str, float]]] = {
     "tree": {"LL": 6.8, "LL128": 14.0, "Simple": 8.4},
@@ -52,6 +59,8 @@ HOP_US: Final[Mapping[str, Mapping[str, Mapping[str, float]]]] = {
     },
 }
 """Latency of a message by what it goes over: hwLatencies."""
+RING_FLOOR_US: Final[Mapping[str, float]] = {"LL": 1.0, "LL128": 1.0, "Simple": 3.0}
+"""Least time of a ring's message inside a node where there are several: work of the network's proxy."""
 NVLS_US: Final = 25.0
 """NVLS inside a node."""
 _MOST_NVLS_CHANNELS: Final = 32
@@ -71,6 +80,8 @@ class Tuner:
 
     most_ll_bytes_per_s: float
     """llMaxBws of one node."""
+    most_ll_across_bytes_per_s: tuple[float, float]
+    """llMaxBws of two nodes, and of more."""
     nvls_efficiency: float | None = None
     """nvlsEfficiency; None: no NVLS."""
     most_of_nvls_channel: float = 0.0
@@ -109,11 +120,57 @@ class Tuner:
         rate = 2 * (num_ranks - 1) / num_ranks * self.nvls_efficiency * whole
         return NVLS_US * 1e-6 + num_bytes * steps / num_ranks / rate
 
+    def expected_across_s(
+        self,
+        operation: str,
+        algorithm: str,
+        protocol: str,
+        *,
+        num_ranks: int,
+        num_nodes: int,
+        num_bytes: float,
+        bus_bytes_per_s: float,
+    ) -> float | None:
+        """Return the time that NCCL expects of an all-reduce over several nodes by a ring or trees; None of all else.
+
+        >>> call = {"num_ranks": 16, "num_nodes": 2, "num_bytes": 100e6, "bus_bytes_per_s": 100e9}
+        >>> ampere = TUNERS["nvlink3"]
+        >>> ring_s = ampere.expected_across_s("all_reduce", "ring", "Simple", **call)
+        >>> tree_s = ampere.expected_across_s("all_reduce", "tree", "Simple", **call)
+        >>> round(ring_s * 1e6), round(tree_s * 1e6)  # 8.4 + 28 * 3.4 + 2 * 14 + 1875; 8.4 + 14 * 4 + 28 + 2174 / 0.8
+        (2007, 2810)
+        """
+        if operation != "all_reduce" or algorithm not in ("ring", "tree") or protocol not in BASE_US[algorithm]:
+            return None
+        inside, between = (HOP_US[bus][algorithm][protocol] for bus in ("nvlink", "net"))
+        per_node = num_ranks / num_nodes
+        most = self.most_ll_across_bytes_per_s[num_nodes > 2] if protocol == "LL" else math.inf
+        if algorithm == "ring":
+            inside = max(inside, RING_FLOOR_US[protocol])
+            rate = min(most, {"LL": 1 / 2, "LL128": 0.92, "Simple": 1.0}[protocol] * bus_bytes_per_s)
+            latency_us = 2 * (num_ranks - num_nodes) * inside + 2 * (num_nodes - 1) * between
+            drain_s = 2 * (num_ranks - 1) / num_ranks * num_bytes / rate
+        else:
+            rate = min(most, 0.92 * bus_bytes_per_s * {"LL": 1 / 3.8, "LL128": 120 / 128, "Simple": 1.0}[protocol])
+            latency_us = 2 * (per_node - 1) * inside + 2 * math.log2(num_nodes) * between
+            drain_s = 2 * num_bytes / (rate * _correction(protocol, num_bytes))
+        return (BASE_US[algorithm][protocol] + latency_us) * 1e-6 + drain_s
+
 
 TUNERS: Final[Mapping[str, Tuner]] = {
-    "nvlink3": Tuner(most_ll_bytes_per_s=87.7e9),
-    "nvlink4": Tuner(most_ll_bytes_per_s=141e9, nvls_efficiency=0.85, most_of_nvls_channel=60e9),
-    "nvlink5": Tuner(most_ll_bytes_per_s=282e9, nvls_efficiency=0.74, most_of_nvls_channel=90e9),
+    "nvlink3": Tuner(most_ll_bytes_per_s=87.7e9, most_ll_across_bytes_per_s=(22.5e9, 19e9)),
+    "nvlink4": Tuner(
+        most_ll_bytes_per_s=141e9,
+        most_ll_across_bytes_per_s=(45e9, 35e9),
+        nvls_efficiency=0.85,
+        most_of_nvls_channel=60e9,
+    ),
+    "nvlink5": Tuner(
+        most_ll_bytes_per_s=282e9,
+        most_ll_across_bytes_per_s=(90e9, 70e9),
+        nvls_efficiency=0.74,
+        most_of_nvls_channel=90e9,
+    ),
 }
 """Tuner by technology inside a node, without what tells its variants apart; none where nothing was measured."""
 

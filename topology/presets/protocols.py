@@ -39,7 +39,7 @@ from typing import Final
 
 from sim.errors import InvalidValueError
 from topology.presets.fitted import DIRECT, FITTED
-from topology.presets.nccl_tuner import BASE_US, HOP_US, NVLS_US, TUNERS, Tuner
+from topology.presets.nccl_tuner import BASE_US, HOP_US, NVLS_US, RING_FLOOR_US, TUNERS, Tuner
 
 __all__ = [
     "BETWEEN",
@@ -144,9 +144,6 @@ _GB = 1e9
 _MOST_LL_OF_NODE = 45e9  # llMaxBws, Hopper, two nodes
 _NICS = 8
 """NICs of the nodes that NCCL's limits between nodes are for."""
-_RING_FLOOR_US = (1.0, 1.0, 3.0)
-"""A ring's message inside a node takes at least this where there are several: work of the network's proxy (LL, LL128,
-Simple)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +336,7 @@ class _Pair:
         shares = (0.5, 0.92, 1.0)
         found = []
         for i in self._protocols:
-            hop_us = max(HOP_US[self._inside_technology.bus]["ring"][_NAMES[i]], _RING_FLOOR_US[i])
+            hop_us = max(HOP_US[self._inside_technology.bus]["ring"][_NAMES[i]], RING_FLOOR_US[_NAMES[i]])
             inside = Tier(
                 hop_latency_s=hop_us * _US,
                 efficiency=self._inside_rate * shares[i],

@@ -43,12 +43,17 @@ from sim.engine.trace import LinkUse
 from sim.plan.folding import Folding
 from sim.plan.ops import Transfer
 from sim.time import to_ns
+from topology.links import SharedLinks, SharedLoad
 
 __all__ = ["FluidNetwork"]
 
 FloatArray = NDArray[np.float64]
+_Group = tuple[Sequence[int], LinkSet | None, int, int]
+"""Transfers of a batch, see `FluidNetwork._groups_of_equal_time`."""
 _KNOWN = 1024
 """Rates and rows that are kept, for equal sets of transfers come again."""
+_KNOWN_GROUPS = 256
+"""Batches of several transfers whose groups are kept."""
 _DENSE: Final = 1024
 """Links up to which a row has all of them: with more, rows are cut to the links of their component."""
 
@@ -136,12 +141,14 @@ class FluidNetwork:
         )
         self._column = np.cumsum(self._can_saturate) - 1  # of a link that can saturate, in the rows
         self._num_columns = int(self._can_saturate.sum())
-        self._places: dict[bytes, _Place] = {}
+        self._places: dict[bytes | SharedLinks, _Place] = {}
+        self._place_of: dict[Transfer, _Place] = {}
         self._busy = BusyLinks(LinkSet.of(np.flatnonzero(capacity <= 0)))  # without capacity they are never free
         self._alone = LinkUsers[_Alone]()
         self._components = LinkUsers[_ContentionComponent]()
         self._stale: list[_ContentionComponent] = []
         self._known: dict[tuple[Transfer, ...], list[float]] = {}
+        self._groups: dict[tuple[Transfer, ...], list[_Group]] = {}
         self._has_bounds = False
         self._rows: dict[Transfer, _Row] = {}
         self._log = LinkLog(
@@ -305,11 +312,17 @@ class FluidNetwork:
             return
         self._components.remove(component)
         self._busy.remove(component.links)
-        for members, links in contention_components(component.members, self._links_of):
+        for members, links in self._components_of(component.members):
             smaller = _ContentionComponent(members, links, self._env.now)
             self._components.add(smaller)
             self._busy.add(links)
             self._share(smaller)
+
+    def _components_of(self, members: list[_Member]) -> list[tuple[list[_Member], LinkSet]]:
+        """Return the members that share links, directly or over others, with the links of each component."""
+        if len(members) == 1:  # the usual case
+            return [(members, self._links_of(members[0]))]
+        return contention_components(members, self._links_of)
 
     def _share(self, component: _ContentionComponent) -> None:
         """Find the rates of a component, and set the time of its next end."""
@@ -383,10 +396,19 @@ class FluidNetwork:
 
     def _place(self, transfer: Transfer) -> _Place:
         """Return the links of a transfer; most exchanges of a group use the same ones."""
-        key = transfer.load.links.tobytes()
+        place = self._place_of.get(transfer)
+        if place is None:
+            if len(self._place_of) >= _KNOWN:
+                self._place_of.clear()
+            place = self._place_of[transfer] = self._find_place(transfer)
+        return place
+
+    def _find_place(self, transfer: Transfer) -> _Place:
+        load = transfer.load
+        key = load.shared if isinstance(load, SharedLoad) else load.links.tobytes()
         place = self._places.get(key)
         if place is None:
-            links = transfer.load.links
+            links = load.links
             narrow, capacity = np.flatnonzero(self._can_saturate[links]), self._capacity[links]
             columns, is_dead = self._column[links[narrow]], bool((capacity <= 0).any())
             place = self._places[key] = _Place(LinkSet.of(links[narrow]), is_dead, capacity, narrow, columns)
@@ -395,17 +417,24 @@ class FluidNetwork:
     def _links_of(self, member: _Member) -> LinkSet:
         return self._place(member.transfer).links
 
-    def _groups_of_equal_time(
-        self, transfers: Sequence[Transfer]
-    ) -> list[tuple[Sequence[int], LinkSet | None, int, int]]:
+    def _groups_of_equal_time(self, transfers: Sequence[Transfer]) -> list[_Group]:
         """Return groups of transfers of equal time: positions, links (None: some are shared), latency, time alone."""
         if len(transfers) == 1:
             transfer = transfers[0]
             return [((0,), self._place(transfer).links, transfer.latency_ns, transfer.alone_ns)]
+        key = tuple(transfers)
+        known = self._groups.get(key)
+        if known is None:
+            if len(self._groups) >= _KNOWN_GROUPS:
+                self._groups.clear()
+            known = self._groups[key] = self._find_groups(transfers)
+        return known
+
+    def _find_groups(self, transfers: Sequence[Transfer]) -> list[_Group]:
         groups: dict[tuple[int, int], list[int]] = {}
         for position, transfer in enumerate(transfers):
             groups.setdefault((transfer.latency_ns, transfer.alone_ns), []).append(position)
-        result: list[tuple[Sequence[int], LinkSet | None, int, int]] = []
+        result: list[_Group] = []
         taken = BusyLinks(LinkSet({}))
         for (latency_ns, alone_ns), positions in groups.items():
             own = [self._place(transfers[position]).links for position in positions]

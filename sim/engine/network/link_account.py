@@ -26,7 +26,18 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Contents", "Flowed", "Intervals", "LinkTimes", "Links", "Shapes", "loads_of", "mean_timeline", "times_of"]
+__all__ = [
+    "Contents",
+    "Flowed",
+    "Intervals",
+    "LinkTimes",
+    "Links",
+    "Pattern",
+    "Shapes",
+    "loads_of",
+    "mean_timeline",
+    "times_of",
+]
 
 IntArray = NDArray[np.int64]
 IndexArray = NDArray[np.intp]
@@ -46,30 +57,58 @@ class Contents(NamedTuple):
     numbers: IndexArray
     """Number of each content. Shape [N]."""
     num_bytes: list[list[FloatArray]]
-    """Bytes on the links of each of the M transfers, in each content. M lists of N arrays [K]."""
+    """Bytes on the links (or groups of links) of each of the M transfers, in each content. M lists of N arrays [K]."""
     pace: FloatArray
     """Rate per flow over the bytes of a flow, in 1/s. Shape [M, N]."""
+
+
+class Pattern(NamedTuple):
+    """The links of a transfer, ascending, and the group of each, whose bytes it carries; None: each its own. [K]."""
+
+    links: IndexArray
+    group: IndexArray | None
 
 
 class Shapes:
     """Sets of transfers over the same links, and which intervals are of which."""
 
-    def __init__(self, links_of_members: Sequence[Sequence[IndexArray]], kind_of: IndexArray) -> None:
+    def __init__(self, members_of_shapes: Sequence[Sequence[Pattern]], kind_of: IndexArray) -> None:
         """Take the links of each transfer of each shape, and the kind of each link of the cluster [L]."""
         self.links: list[IndexArray] = []
         """Links of each shape, by kind."""
-        self.places: list[list[IndexArray]] = []
-        """Of each shape: the places in `links` of the links of each transfer."""
-        for members in links_of_members:
-            union = np.unique(np.concatenate(members)) if len(members) > 1 else members[0]
+        self.sources: list[list[tuple[IndexArray, IndexArray]]] = []
+        """Of each shape and transfer: places in `links`, and where the bytes for these are among the transfer's."""
+        for members in members_of_shapes:
+            union = np.unique(np.concatenate([of.links for of in members])) if len(members) > 1 else members[0].links
             by_kind = np.argsort(kind_of[union], kind="stable")
             place = np.empty(union.size, dtype=np.intp)
             place[by_kind] = np.arange(union.size)
             self.links.append(union[by_kind])
-            self.places.append([place[np.searchsorted(union, links)] for links in members])
+            self.sources.append(
+                [
+                    (place[np.searchsorted(union, links)], np.arange(links.size) if group is None else group)
+                    for links, group in members
+                ]
+            )
 
     def __len__(self) -> int:
         return len(self.links)
+
+    def columns(self, number: int, *keys: IndexArray | BoolArray) -> tuple[IndexArray, IndexArray]:
+        """Return the places of links that differ in bytes or in `keys`, and which of these each link is like.
+
+        `keys` are of all links of the cluster, 0 or more, the first the most significant. Shapes [C], [U].
+        """
+        links, members = self.links[number], self.sources[number]
+        if len(members) > 1 or members[0][1].size == 0 or int(members[0][1][-1]) + 1 == links.size:
+            return np.arange(links.size), np.arange(links.size)
+        source = np.empty(links.size, dtype=np.intp)
+        source[members[0][0]] = members[0][1]
+        name = np.zeros(links.size, dtype=np.int64)
+        for key in (*(of[links] for of in keys), source):
+            name = name * (int(key.max()) + 1) + key
+        _, first, column_of = np.unique(name, return_index=True, return_inverse=True)
+        return first, column_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,20 +210,23 @@ def loads_of(flowed: Flowed, times: LinkTimes, of_links: Links, hottest: IndexAr
     scattered = _scattered(num_contents)
     busiest, hot = np.zeros((num_contents, num_kinds)), np.zeros((num_contents, hottest.size))
     full_ns, alike = np.zeros(capacity.size), np.zeros(capacity.size, dtype=np.uint64)
+    capacity_rank = np.unique(capacity, return_inverse=True)[1]
     hot_place = np.full(capacity.size, -1)
     hot_place[hottest] = np.arange(hottest.size)
     for number, of_shape in enumerate(contents):
         links = shapes.links[number]
-        kinds, is_hot = kind_of[links], hot_place[links] >= 0
-        single, several = ~times.overlaps[links], times.overlaps[links]
-        single_kinds, first = np.unique(kinds[single], return_index=True)
-        for rows, load in _matrices(shapes, number, of_shape, capacity):
+        places, column_of = shapes.columns(number, kind_of, times.overlaps, capacity_rank)
+        is_hot = hot_place[links] >= 0
+        single = ~times.overlaps[links[places]]
+        single_kinds, first = np.unique(kind_of[links[places]][single], return_index=True)
+        for rows, load in _matrices(shapes, number, of_shape, capacity, places):
             if first.size:
                 busiest[rows[:, None], single_kinds] = np.maximum.reduceat(load[:, single], first, axis=1)
-            full_ns[links] += flowed_ns[rows] @ (load >= _FULL)
-            hot[rows[:, None], hot_place[links[is_hot]]] = load[:, is_hot]
-            if several.any():
-                alike[links[several]] += (load[:, several].view(np.uint64) * scattered[rows, None]).sum(axis=0)
+            full_ns[links] += (flowed_ns[rows] @ (load >= _FULL))[column_of]
+            hot[rows[:, None], hot_place[links[is_hot]]] = load[:, column_of[is_hot]]
+            if not single.all():
+                sums = (load.view(np.uint64) * scattered[rows, None]).sum(axis=0)
+                alike[links] += np.where(times.overlaps[links], sums[column_of], np.uint64(0))
     utilisation = np.zeros((time_ns.size, num_kinds))
     for kind in range(num_kinds):
         load = busiest[content_of, kind]
@@ -269,23 +311,28 @@ def _add_unions(
 
 
 def _matrices(
-    shapes: Shapes, number: int, contents: Contents, capacity: FloatArray, columns: BoolArray | None = None
+    shapes: Shapes, number: int, contents: Contents, capacity: FloatArray, wanted: IndexArray
 ) -> Iterator[tuple[IndexArray, FloatArray]]:
-    """Yield the numbers of contents of a shape [N], and their load on its links [N, U] or on `columns` of these."""
-    links = shapes.links[number]
-    step = max(1, _PIECE // max(1, links.size))
+    """Yield the numbers of contents of a shape [N], and their load on those of its links in the places `wanted` [C]."""
+    links, (places, sources) = shapes.links[number], shapes.sources[number][0]
+    is_single = len(contents.num_bytes) == 1
+    step = max(1, _PIECE // max(1, wanted.size if is_single else links.size))
+    source = np.empty(links.size, dtype=np.intp)
+    source[places] = sources
     for begin in range(0, contents.numbers.size, step):
         some = slice(begin, begin + step)
         rows = contents.numbers[some]
-        if len(contents.num_bytes) == 1:  # the usual case, without adding to zeros
-            load = np.empty((rows.size, links.size))
-            load[:, shapes.places[number][0]] = np.stack(contents.num_bytes[0][some]) * contents.pace[0, some, None]
+        if is_single:  # the usual case, without adding to zeros
+            load = np.stack(contents.num_bytes[0][some])[:, source[wanted]] * contents.pace[0, some, None]
         else:
-            load = np.zeros((rows.size, links.size))
-            for places, num_bytes, pace in zip(shapes.places[number], contents.num_bytes, contents.pace, strict=True):
-                load[:, places] += np.stack(num_bytes[some]) * pace[some, None]
-        load /= capacity[links]
-        yield rows, load if columns is None else load[:, columns]
+            whole = np.zeros((rows.size, links.size))
+            for (into, of), num_bytes, pace in zip(
+                shapes.sources[number], contents.num_bytes, contents.pace, strict=True
+            ):
+                whole[:, into] += np.stack(num_bytes[some])[:, of] * pace[some, None]
+            load = whole[:, wanted]
+        load /= capacity[links[wanted]]
+        yield rows, load
 
 
 def _sums(
@@ -309,8 +356,8 @@ def _sums(
         wanted[links[some]] = True
         found = []
         for number, of_shape in enumerate(contents):
-            columns = wanted[shapes.links[number]]
-            if not columns.any():
+            columns = np.flatnonzero(wanted[shapes.links[number]])
+            if not columns.size:
                 continue
             of_columns = shapes.links[number][columns]
             for rows, load in _matrices(shapes, number, of_shape, capacity, columns):

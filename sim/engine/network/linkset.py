@@ -25,10 +25,12 @@ class LinkSet:
     False
     """
 
-    __slots__ = ("blocks",)
+    __slots__ = ("blocks", "only")
 
     def __init__(self, blocks: dict[int, int]) -> None:
         self.blocks = blocks
+        self.only = next(iter(blocks.items())) if len(blocks) == 1 else None
+        """The block and its bits, of a set within one block: asked for at every event of a small cluster."""
 
     @classmethod
     def of(cls, links: NDArray[np.intp]) -> "LinkSet":
@@ -46,6 +48,8 @@ class LinkSet:
     def __and__(self, other: "LinkSet") -> bool:
         """Tell whether two sets have a link in common."""
         theirs = other.blocks
+        if self.only is not None:
+            return bool(self.only[1] & theirs.get(self.only[0], 0))
         for block, bits in self.blocks.items():  # noqa: SIM110  # a generator would cost more than the loop
             if bits & theirs.get(block, 0):
                 return True
@@ -53,6 +57,8 @@ class LinkSet:
 
     def __or__(self, other: "LinkSet") -> "LinkSet":
         """Return the links of either."""
+        if self.only is not None and other.only is not None and self.only[0] == other.only[0]:
+            return LinkSet({self.only[0]: self.only[1] | other.only[1]})
         blocks = dict(self.blocks)
         for block, bits in other.blocks.items():
             blocks[block] = blocks.get(block, 0) | bits
@@ -72,6 +78,8 @@ class BusyLinks:
     def __and__(self, links: LinkSet) -> bool:
         """Tell whether any of `links` is in use."""
         busy = self._blocks
+        if links.only is not None:
+            return bool(links.only[1] & busy.get(links.only[0], 0))
         for block, bits in links.blocks.items():  # noqa: SIM110  # see above
             if bits & busy.get(block, 0):
                 return True
@@ -133,4 +141,5 @@ class LinkUsers(Generic[_User]):
         """Return the users of any of `links`, in the order in which they were added."""
         near = [self._of_block[block] for block in links.blocks if block in self._of_block]
         users = near[0] if len(near) == 1 else dict.fromkeys(user for of_block in near for user in of_block)
-        return sorted((user for user in users if user.links & links), key=self._numbers.__getitem__)
+        found = [user for user in users if user.links & links]
+        return sorted(found, key=self._numbers.__getitem__) if len(found) > 1 else found

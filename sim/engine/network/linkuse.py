@@ -31,6 +31,7 @@ from sim.engine.network.link_account import (
     Intervals,
     Links,
     LinkTimes,
+    Pattern,
     Shapes,
     loads_of,
     mean_timeline,
@@ -38,7 +39,7 @@ from sim.engine.network.link_account import (
 )
 from sim.engine.trace import LinkUse
 from sim.plan.ops import Transfer
-from topology.links import LinkLoad
+from topology.links import LinkLoad, SharedLinks, SharedLoad
 
 __all__ = ["LinkLog", "hottest_links", "link_classes"]
 
@@ -92,9 +93,9 @@ class LinkLog:
         """Note transfers with their rates per flow in bytes/s; by default they had their links for themselves."""
         self._intervals.append(_Interval(start_ns, end_ns, tuple(transfers), None if rates is None else tuple(rates)))
 
-    def end(self, transfer: Transfer) -> None:
-        """Note that all bytes of a transfer are through."""
-        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + 1
+    def end(self, transfer: Transfer, count: int = 1) -> None:
+        """Note that all bytes of a transfer are through, as often as it ended."""
+        self._num_ended[transfer] = self._num_ended.get(transfer, 0) + count
 
     def num_ended(self) -> dict[Transfer, int]:
         """Return how often each transfer has ended."""
@@ -133,15 +134,25 @@ class LinkLog:
     def _bytes(self) -> FloatArray:
         """Return what transfers that have ended put on each link. Shape [L]."""
         total = np.zeros(self._capacity.size)
-        counts = list(self._num_ended.items())
-        for begin in range(0, len(counts), _PIECE):
-            some = counts[begin : begin + _PIECE]
-            ended = [(self._load(transfer), transfer.overhead, count) for transfer, count in some]
-            links = np.concatenate([load.links for load, _, _ in ended])
+        plain: list[tuple[LinkLoad, FloatArray | None, int]] = []
+        shared: dict[tuple[SharedLinks, int], list[tuple[SharedLoad, FloatArray | None, int]]] = {}
+        for transfer, count in self._num_ended.items():
+            load, overhead = self._load(transfer), transfer.overhead
+            if isinstance(load, SharedLoad):
+                shared.setdefault((load.shared, id(overhead)), []).append((load, overhead, count))
+            else:
+                plain.append((load, overhead, count))
+        for begin in range(0, len(plain), _PIECE):
+            some = plain[begin : begin + _PIECE]
             amounts = [
-                load.num_bytes * count / (1.0 if over is None else over[load.links]) for load, over, count in ended
+                load.num_bytes * count / (1.0 if over is None else over[load.links]) for load, over, count in some
             ]
-            np.add.at(total, links, np.concatenate(amounts))
+            np.add.at(total, np.concatenate([load.links for load, _, _ in some]), np.concatenate(amounts))
+        for (links, _), loads in shared.items():
+            overhead = loads[0][1]
+            counts = np.array([count for _, _, count in loads], dtype=np.float64)
+            amount = (counts @ np.stack([load.amounts for load, _, _ in loads]))[links.group]
+            total[links.links] += amount if overhead is None else amount / overhead[links.links]
         return total
 
     def _flowed(self) -> tuple[Flowed, NDArray[np.intp]]:
@@ -150,17 +161,20 @@ class LinkLog:
         content_of = np.array(
             [numbers.setdefault((of.transfers, of.rates), len(numbers)) for of in self._intervals], dtype=np.intp
         )
-        patterns: dict[bytes, int] = {}
+        patterns: dict[bytes | SharedLinks, int] = {}
         pattern_of: dict[Transfer, int] = {}
-        links: list[NDArray[np.intp]] = []
+        links: list[Pattern] = []
         shapes: dict[tuple[int, ...], list[int]] = {}
         contents = list(numbers)
         for number, (transfers, _) in enumerate(contents):
             for transfer in transfers:
                 if transfer not in pattern_of:
-                    of_transfer = self._load(transfer).links
-                    pattern_of[transfer] = patterns.setdefault(of_transfer.tobytes(), len(patterns))
-                    links += [of_transfer] if len(patterns) > len(links) else []
+                    load = self._load(transfer)
+                    shared = load.shared if isinstance(load, SharedLoad) else None
+                    name = load.links.tobytes() if shared is None else shared
+                    pattern_of[transfer] = patterns.setdefault(name, len(patterns))
+                    if len(patterns) > len(links):
+                        links.append(Pattern(load.links, None if shared is None else shared.group))
             shapes.setdefault(tuple([pattern_of[transfer] for transfer in transfers]), []).append(number)
         shape_of_content = np.zeros(len(contents), dtype=np.intp)
         for shape, of_shape in enumerate(shapes.values()):
@@ -190,7 +204,7 @@ class LinkLog:
         ]
         return Contents(
             np.array(numbers, dtype=np.intp),
-            [[self._load(transfer).num_bytes for transfer in of_member] for of_member in members],
+            [[_amounts(self._load(transfer)) for transfer in of_member] for of_member in members],
             np.array(pace, dtype=np.float64).T,
         )
 
@@ -209,6 +223,11 @@ class LinkLog:
             hot_edges_ns=edges_ns,
             hot_utilisation=hot_utilisation,
         )
+
+
+def _amounts(load: LinkLoad) -> FloatArray:
+    """Return the bytes on each link, or on each group of links that carry the same."""
+    return load.amounts if isinstance(load, SharedLoad) else load.num_bytes
 
 
 def link_classes(names: Sequence[str], capacity_bytes_per_s: FloatArray) -> list[str]:

@@ -8,5 +8,6 @@ Contents
 - `sim.report.console.why`, `compare`: those of `moesim why` and `moesim compare`.
 - `sim.report.console.serving`: requests that were served.
 - `sim.report.console.measured`: those of `moesim import`.
+- `sim.report.console.search`: that of `moesim search`.
 - `sim.report.console.tables`: the pieces of all reports.
 """

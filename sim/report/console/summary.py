@@ -7,6 +7,7 @@ memory; assumptions; what was not run; warnings; the files written. `--verbose` 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Final
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from sim.report.console.network import print_collective
 from sim.report.console.serving import print_serving
 from sim.report.console.tables import cell, indented
 from sim.results.accounts import CATEGORIES, CATEGORY_WORDS
+from sim.results.catalog import unit_of
 from sim.results.quantities import format_quantity
 
 __all__ = ["SUMMARY_WIDTH", "print_conclusion", "print_summary"]
@@ -52,6 +54,7 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
     console.print()
     _print_facts(data, console)
     lines = {
+        "uncertainty": _uncertainty(data),
         "what would flip it": _sensitivity(data),
         "where the time went": _times(data),
         "memory": _what_would_fit(data),
@@ -71,7 +74,9 @@ def print_summary(data: Data, console: Console, *, written: Mapping[str, str], h
         more = "--verbose prints every reason, metric, link, assumption and warning"
         console.print(cell(f"{runs:,} simulation{'' if runs == 1 else 's'}; {more}", "dim"))
     if written:
-        console.print(Text.assemble(cell("WRITTEN", "bold"), cell(f"  {', '.join(written.values())}")))
+        paths = [PurePath(path) for path in written.values()]
+        names = ", ".join(path.name for path in paths)
+        console.print(Text.assemble(cell("WRITTEN", "bold"), cell(f"  {paths[0].parent}/: {names}")))
 
 
 def print_conclusion(sentences: Sequence[str], console: Console) -> None:
@@ -119,6 +124,9 @@ def _fact(sentences: Sequence[str], claims: Sequence[Data]) -> Text:
     """Return the words of the document, where they stand, the values that were found, and sentences."""
     words = ", ".join(dict.fromkeys(claim_words(claim) for claim in claims))
     sources = ", ".join(dict.fromkeys(str(claim.get("source") or "") for claim in claims))
+    notes = [str(claim["note"]) for claim in claims if claim.get("note")]
+    if len(notes) == 1 and not sentences:
+        sources += f"; {notes[0]}"
     values = ", ".join(dict.fromkeys(claim_value(claim) for claim in claims if _is_telling(claim)))
     said = " ".join([*([f"{values}."] if values else []), *sentences])
     return Text.assemble(cell(words, "bold"), cell(f" ({sources}){': ' if said else '.'}", "dim"), cell(said))
@@ -148,6 +156,18 @@ def _sensitivity(data: Data) -> str:
         if row["key"] is None:
             said.append(f"{name}: nothing, up to 8 times{closest_words(row, claims[name])}")
     return "; ".join(said)
+
+
+def _uncertainty(data: Data) -> str:
+    """Return the interval of the headline of `--uncertainty`, and what moves it most."""
+    uncertainty = data.get("uncertainty") or {}
+    name = str(uncertainty.get("headline"))
+    if name not in (uncertainty.get("figures") or {}):
+        return ""
+    low, high = (format_quantity(end, unit_of(name)) for end in uncertainty["figures"][name])
+    most = uncertainty["moves_most"]
+    what = f"; {most if most == 'unexplained' else f'factors.{most}'} moves it most" if most else ""
+    return f"{name} {low} to {high}, 5 to 95 % of {uncertainty['samples']} draws{what}"
 
 
 def _times(data: Data) -> str:
@@ -222,7 +242,7 @@ def _not_run(findings: Sequence[str]) -> str:
     """Return what was left out, without the reasons and names, which the whole report has."""
     marks = (" could not be run: ", "Not run without --thorough: ")
     failed = [text.partition(marks[0])[0] for text in findings if marks[0] in text and "deadlock" not in text]
-    said = [f"{', '.join(failed)}, for {'they are' if len(failed) > 1 else 'it is'} not possible"] if failed else []
+    said = [f"{', '.join(failed)}: not possible here"] if failed else []
     if any(text.startswith(marks[1]) for text in findings):
         said.append("with --thorough: more changes of parts, rivals under alternatives, intervals, sensitivity")
     return "; ".join(said)

@@ -125,6 +125,7 @@ def accounts(data: Data) -> Row:
     columns = [("critical path", path), *((f"stage {number}", stage) for number, stage in enumerate(stages))]
     columns = [(name, account) for name, account in columns if sum(account.values())]
     return {
+        "title": "Shares of the step time, along the critical path and of each stage; each bar is the whole step.",
         "categories": [{"id": name, "name": CATEGORY_NAMES[name]} for name in used],
         "bars": [{"name": name, "parts": _parts(account, used)} for name, account in columns],
     }
@@ -196,6 +197,7 @@ def strategies(data: Data) -> list[Row]:
         tables.append(
             {
                 "id": claim["id"],
+                "says": claim["says"],
                 "metric": claim["metric"],
                 "title": title,
                 "better": better,
@@ -203,7 +205,7 @@ def strategies(data: Data) -> list[Row]:
                 "failed": failed,
             }
         )
-    return tables
+    return sorted(tables, key=lambda table: -len(table["rows"]))
 
 
 def facts(data: Data) -> list[Row]:

@@ -453,8 +453,8 @@ EDITS: Final[list[tuple[str, str, Refused]]] = [
         (
             16,
             "parallel.strategy",
-            "be made of known parts, not 'EP0'",
-            "Join axes and sizes with _, as in EP64_TP16_PP4 (TP PP EP",
+            "have degrees of at least 1, not EP0",
+            "Write EP1, or leave it out.",
         ),
     ),
     ("EP8_TP1_PP1_DP8", "EP8_EP8", (16, "parallel.strategy", "name EP once", "Drop one of the EP parts.")),

@@ -213,8 +213,8 @@ def test_links_of_which_no_more_is_known_are_held_by_their_bytes():
 # --- auto ------------------------------------------------------------------------------------------------------------
 
 SIZES = [2.0**power for power in range(3, 36)]
-CLUSTERS = [("dgx-a100", 2), ("dgx-h100", 2), ("dgx-h100", 8), ("a3-mega", 2), ("mi300x", 1)]
-"""Clusters of several nodes, or without figures of one node: there `auto` takes the cheapest."""
+CLUSTERS = [("dgx-h100", 2), ("dgx-h100", 8), ("a3-mega", 2), ("mi300x", 1)]
+"""Clusters of several nodes with NVLS, or without figures of one node: there `auto` takes the cheapest."""
 
 
 def cluster_of(preset, num_nodes):
@@ -241,6 +241,31 @@ def test_auto_picks_the_cheapest_of_all(preset, num_nodes, operation):
         *_, choice = costs.choices.values()
         assert time_ns(picked) == choice.time_ns == min(times_ns.values())
         assert times_ns[choice.algorithm, choice.protocol] == choice.time_ns
+
+
+def test_rings_carry_large_all_reduces_between_two_nodes_where_trees_would_be_faster():
+    """NCCL expects 92 us and 2 S / 0.92 B at best of a tree, and 2 * 15 / 16 S / B of a ring: less from 30 MB."""
+    cluster = cluster_of("dgx-a100", 2)
+    costs, ranks = TransferCosts(cluster), np.arange(16)
+    sizes = [2.0**power for power in (10, 25, 28, 33)]
+    picked = [costs.collective("all_reduce", ranks, num_bytes, group=0) for num_bytes in sizes]
+    assert [choice.algorithm for choice in costs.choices.values()] == ["tree", "ring", "ring", "ring"]
+    tree_ns = time_ns(TransferCosts(cluster, all_reduce="tree").collective("all_reduce", ranks, sizes[2], group=0))
+    assert time_ns(picked[2]) > tree_ns  # a tree of two nodes sends S over the NICs, a ring 15/8 S
+
+
+def test_nvls_runs_at_no_size_where_it_is_off():
+    costs, ranks = TransferCosts(cluster_of("dgx-h100", 2), nvls=False), np.arange(16)
+    for num_bytes in SIZES:
+        costs.collective("all_reduce", ranks, num_bytes, group=0)
+    assert {choice.algorithm for choice in costs.choices.values()} == {"ring", "tree"}
+
+
+def test_a_named_algorithm_runs_where_nvls_is_off():
+    """`nvls: false` is what NCCL may not choose; what the scenario names, it names."""
+    costs = TransferCosts(cluster_of("dgx-h100", 1), all_reduce="nvls", nvls=False)
+    costs.collective("all_reduce", np.arange(8), 1e8, group=0)
+    assert [choice.algorithm for choice in costs.choices.values()] == ["nvls"]
 
 
 @pytest.mark.parametrize(("preset", "num_nodes"), CLUSTERS)

@@ -161,16 +161,16 @@ def test_every_run_that_is_counted_is_a_simulation(monkeypatch: pytest.MonkeyPat
     illegal_and_legal = "alternatives=[{model.top_k: 1}, {parallel.convention: megatron}]"
     result = simulate("ep64_tp16_pp4", overrides=[*SMALL[:-1], illegal_and_legal, "rivals=[EP16_TP8_PP4_DP2]"])
     assert result.num_runs == len(ran)
-    # the scenario and its probe, top-1, the rival, five changes of parts, and not the reading that is illegal
-    assert len(ran) == 2 + 1 + 1 + 5
+    # the scenario and its probe, top-1, the rival, three changes of parts, and not the reading that is illegal
+    assert len(ran) == 2 + 1 + 1 + 3
 
 
 @pytest.mark.slow
 def test_throughput_is_refuted_on_every_real_64_gb_device(full_result: Result) -> None:
-    """MI250X GCD and Ascend 910B, also in the most generous reading."""
+    """MI250X GCD and Ascend 910B, in the most generous reading."""
     claim = next(c for c in full_result.to_dict()["claims"] if c["id"] == "throughput")
     devices = [a for a in claim["alternatives"] if "cluster.device.preset" in a["set"]]
-    assert len(devices) == 4
+    assert len(devices) == 2
     assert all(a["verdict"] == "refuted" for a in devices)
 
 
@@ -179,14 +179,14 @@ def test_reasons_name_what_a_reader_needs(full_result: Result) -> None:
     """The figures of the design's table stand in the reasons, and each comes from the run."""
     reason = {verdict.claim.id: f"{verdict.reason} {verdict.relevance_reason}" for verdict in full_result.claims}
     assert "at least 256 GPUs are needed" in reason["mesh-legal"]
-    assert "it is 117.4 M, and a stage is without 48 of 64 experts" in reason["params-per-gpu"]
+    assert "it would be 117.4 M, with 48 of 64 experts on other stages" in reason["params-per-gpu"]
     assert "spans 2 nodes" in reason["heads-divide"]
     assert "deadlock" in reason["all-to-all-defined"]
     assert "multinomial" in reason["perfect-balance"]
     assert "only where an expert serves all stages" in reason["expert-map"]
     assert "unsharded hidden state of 2.684 GB" in reason["memory-used"]
     assert "training would hold 8.5" in reason["fits"]
-    assert "(p-1)/(m+p-1) = 3/67" in reason["minimises-bubbles"]
+    assert "(p-1)/(m+p-1) is 4.5% with p = 4 and m = 64" in reason["minimises-bubbles"]
 
 
 @pytest.mark.slow

@@ -146,6 +146,16 @@ export class Drawing {
     return best;
   }
 
+  /**
+   * Return the stall at a point, -1 for none.
+   * @param {number} x
+   * @param {number} y
+   */
+  stallAt(x, y) {
+    const band = Math.floor((y - HEAD_PX + this.scrollPx) / /** @type {number} */ (this.bandPx));
+    return y < HEAD_PX ? -1 : this.spans.stallAt(band, this.timeAt(x));
+  }
+
   /** Draw everything. */
   draw() {
     const { context, ink } = this;
@@ -302,7 +312,8 @@ export class Drawing {
    */
   drawLabel(span, x, width, top, height) {
     const { context } = this;
-    const text = width > 30 ? this.spans.nameOf(span) : String(Math.max(this.spans.columns.microbatch[span], 0));
+    const number = this.spans.columns.microbatch[span];
+    const text = width > 30 || number < 0 ? this.spans.nameOf(span) : String(number);
     context.font = "11px system-ui, sans-serif";
     const textPx = context.measureText(text).width;
     if (textPx + 4 < width && height >= 11) {
@@ -342,11 +353,17 @@ export class Drawing {
     context.strokeStyle = ink.path;
     context.lineWidth = 2;
     context.beginPath();
+    let lastY = 0;
     for (let i = first; i < path.length && starts[i] < view.to; i += 1) {
       const place = this.placeOf(path[i]);
       const y = place.top + place.height - 1;
-      context[i === first ? "moveTo" : "lineTo"](this.xOf(starts[i]), y);
+      const x = this.xOf(starts[i]);
+      if (i > first) {
+        context.lineTo(x, lastY); // what lies between two pieces is a wait
+      }
+      context[i === first ? "moveTo" : "lineTo"](x, y);
       context.lineTo(this.xOf(starts[i] + durations[i]), y);
+      lastY = y;
     }
     context.stroke();
   }

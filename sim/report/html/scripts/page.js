@@ -57,7 +57,7 @@ function fillBreakdown(spans, view) {
     (kind) => path.get(kind) || bands.some((band) => (band.get(kind) ?? 0) > 0),
   );
   const shown = bands.slice(0, 8);
-  const head = ["", "critical path", ...spans.data.bands.slice(0, 8).map((band) => band.label)];
+  const head = ["share of the range", "critical path", ...spans.data.bands.slice(0, 8).map((band) => band.label)];
   const rows = kinds.map((kind) =>
     tableRow([
       spans.data.kindNames[kind] ?? kind,
@@ -185,7 +185,7 @@ function startTimeline(data, columns, redraws, redrawAll) {
   timeline.onFocus = (span) => {
     panel.hidden = span < 0;
     if (span >= 0) {
-      fillDetails(panel, spans, span);
+      fillDetails(panel, spans.nameOf(span), spans.describe(span));
     }
   };
   redraws.push(() => timeline.resize());

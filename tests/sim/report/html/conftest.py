@@ -1,27 +1,22 @@
 """A real browser for the pages, one for all tests of a process; where there is none, its tests are skipped by name."""
 
 import os
-import shutil
 
 import pytest
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from browser_start import BROWSERS, find_browser, started_browser
 
 
 @pytest.fixture(scope="session")
 def browser():
     """Return a headless Chromium; `.ci/run` sets MOESIM_BROWSER=required, and then its absence is an error."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = find_browser()
     if program is None:
         message = f"needs a browser: none of {', '.join(BROWSERS)} is installed"
         if os.environ.get("MOESIM_BROWSER") == "required":
             pytest.fail(message)
         pytest.skip(message)
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright's client: install the extra dev")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])  # tests may run as root
+    with started_browser(program) as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,0 +1,10 @@
+"""A compiled engine: the events of `sim.engine.simulation`, in arrays.
+
+Contents
+--------
+- `sim.engine.compiled.run`: a plan in, a trace out, by the kernel.
+- `sim.engine.compiled.arrays`: a plan as arrays; `layout`: how they stand in two arrays of numbers.
+- The kernel: `events` (the queue, the record), `ranks`, `sharing` and `transfers` (the network), `programs`, `lanes`,
+  `loop`; `compiler`: numba, if it is there.
+- `sim.engine.compiled.record`: what the kernel has written down, as the columns of a trace.
+"""

@@ -1,0 +1,572 @@
+"""A plan as arrays: what each lane runs, in the columns that the kernel reads (`layout`).
+
+Ops that several passes share are written once, and so are transfers. What a plan has answered is kept, for plans answer
+each pass once: a run that the kernel gives up is run again, by SimPy's engine, on the same ops.
+"""
+
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.compiled import layout as at
+from sim.engine.run_state import Plan
+from sim.engine.trace import KINDS
+from sim.plan.folding import Folding
+from sim.plan.ops import (
+    AwaitStream,
+    Collective,
+    Compute,
+    ConcurrentPasses,
+    HostWork,
+    Input,
+    Op,
+    Send,
+    Service,
+    Transfer,
+)
+from workloads.schedules import FixedOrder, Pass, Schedule, Step, passes_of
+
+__all__ = ["ArrayPlan", "KeptPlan", "NotLoweredError", "lower_plan"]
+
+IntArray = NDArray[np.int64]
+_KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
+_NO_PASS = Pass("O", -1, -1)
+
+
+class NotLoweredError(Exception):
+    """A plan that the kernel cannot run; the message says why."""
+
+
+class KeptPlan:
+    """A plan that keeps what it has answered, and answers the same when it is asked again."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.lane_ranks, self.num_sms, self.fidelity = plan.lane_ranks, plan.num_sms, plan.fidelity
+        self.capacity_bytes_per_s, self.can_saturate = plan.capacity_bytes_per_s, plan.can_saturate
+        self.link_names, self.link_kinds = plan.link_names, plan.link_kinds
+        self._ops: dict[tuple[int, int, Step], tuple[Op, ...] | ConcurrentPasses] = {}
+        self._before: dict[tuple[int, int], tuple[Op, ...]] = {}
+        self._after: dict[tuple[int, int], tuple[Op, ...]] = {}
+        self.plan_wall_s = 0.0
+        """Time that it took the plan to answer."""
+
+    @property
+    def folding(self) -> Folding | None:
+        """Which lanes run for others, if any do."""
+        return self._plan.folding
+
+    @property
+    def shares_compute(self) -> bool:
+        """Whether kernels may have to wait for a rank."""
+        return self._plan.shares_compute
+
+    def schedule(self, lane: int) -> Schedule:
+        """Return the schedule of a pipeline."""
+        return self._plan.schedule(lane)
+
+    def inputs(self, stage: int, step: Step) -> tuple[Input, ...]:
+        """Return what a step needs before it opens."""
+        return self._plan.inputs(stage, step)
+
+    def ops(self, stage: int, lane: int, step: Step) -> tuple[Op, ...] | ConcurrentPasses:
+        """Return the ops of a step."""
+        key = (stage, lane, step)
+        if key not in self._ops:
+            began = time.perf_counter()
+            self._ops[key] = self._plan.ops(stage, lane, step)
+            self.plan_wall_s += time.perf_counter() - began
+        return self._ops[key]
+
+    def sends(self, stage: int, lane: int, pass_: Pass) -> tuple[Send, ...]:
+        """Return what a pass hands to other stages."""
+        return self._plan.sends(stage, lane, pass_)
+
+    def before_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the collectives that a lane starts on streams before its first pass."""
+        if (stage, lane) not in self._before:
+            self._before[stage, lane] = self._plan.before_passes(stage, lane)
+        return self._before[stage, lane]
+
+    def after_passes(self, stage: int, lane: int) -> tuple[Op, ...]:
+        """Return the ops that follow the last pass."""
+        if (stage, lane) not in self._after:
+            self._after[stage, lane] = self._plan.after_passes(stage, lane)
+        return self._after[stage, lane]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ArrayPlan:
+    """A plan as arrays, with the objects that the rows of the record are made from."""
+
+    ints: dict[int, IntArray]
+    """Columns of integers."""
+    floats: dict[int, NDArray[np.float64]]
+    """Columns of floats."""
+    scalars: dict[int, int]
+    """Scalars."""
+    positions: list[tuple[int, int]]
+    """Stage and lane of each position."""
+    ops: list[Op]
+    """Ops, as numbered in the columns."""
+    transfers: list[Transfer]
+    """Transfers, as numbered in the columns."""
+    steps: list[Step]
+    """Step of each side, whose microbatch and chunk its rows have."""
+    passes: list[Pass]
+    """Passes, as numbered in the columns."""
+    sends: list[Send]
+    """Sends, as numbered in the columns."""
+    columns: NDArray[np.intp]
+    """Link of each link that can saturate. Shape [links]."""
+    num_stage_ops: int
+    """Ops that lanes run."""
+
+
+def lower_plan(plan: KeptPlan) -> ArrayPlan:
+    """Return a plan as arrays.
+
+    Raises
+    ------
+    NotLoweredError
+        The kernel cannot run it.
+    """
+    if plan.fidelity != "bulk":
+        raise NotLoweredError(f"network.fidelity {plan.fidelity} is simulated by SimPy's engine alone")
+    return _Lowering(plan).run()
+
+
+# ---- private ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Table:
+    """Columns that grow row by row."""
+
+    names: tuple[int, ...]
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+
+    def add(self, *values: int) -> int:
+        """Add a row; return its number."""
+        self.rows.append(values)
+        return len(self.rows) - 1
+
+    def columns(self) -> dict[int, IntArray]:
+        """Return the columns."""
+        table = np.array(self.rows, dtype=np.int64).reshape(-1, len(self.names))
+        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(self.names)}
+
+
+class _Lowering:
+    """A plan on its way to arrays."""
+
+    def __init__(self, plan: KeptPlan) -> None:
+        self.plan = plan
+        num_stages, num_lanes, self.lane_size = plan.lane_ranks.shape
+        running = list(range(num_lanes)) if plan.folding is None else plan.folding.running
+        self.positions = [(stage, lane) for stage in range(num_stages) for lane in running]
+        self.number = {position: i for i, position in enumerate(self.positions)}
+        self.needs_ranks = plan.shares_compute or plan.num_sms is not None
+        self.ops: list[Op] = []
+        self.transfers: list[Transfer] = []
+        self.steps: list[Step] = []
+        self.passes: list[Pass] = []
+        self.sends: list[Send] = []
+        self.num_stage_ops = 0
+        self._programs: dict[int, tuple[int, int, tuple[Op, ...]]] = {}
+        self._transfer_numbers: dict[int, int] = {}
+        self._rows: dict[bytes, int] = {}
+        self._keys: dict[tuple[int, Input], int] = {}
+        self._streams: dict[str, int] = {}
+        self._labels: dict[tuple[str, Hashable], int] = {}
+        self._meetings: dict[tuple[object, ...], int] = {}
+        self._meeting_sizes: list[int] = []
+        self._joint: dict[int, int] = {}
+        self._step_table = _Table(
+            (at.STEP_FIRST_INPUT, at.STEP_END_INPUT, at.STEP_SIDE, at.STEP_NUM_SIDES, at.STEP_YIELDS)
+        )
+        self._side_table = _Table((at.SIDE_FIRST_OP, at.SIDE_END_OP, at.SIDE_FIRST_PASS, at.SIDE_END_PASS))
+        self._pass_table = _Table((at.PASS_KIND, at.PASS_KEY, at.PASS_FIRST_SEND, at.PASS_END_SEND))
+        self._send_table = _Table((at.SEND_TARGET, at.SEND_KEY, at.SEND_TRANSFER, at.SEND_BLOCKS))
+        self._op_table = _Table(_OP_COLUMNS)
+        self._kernel_table = _Table((at.KERNEL_NS, at.KERNEL_ISSUE_NS, at.KERNEL_DURATIONS, at.KERNEL_KIND))
+        self._inputs: list[int] = []
+        self._op_transfers: list[int] = []
+        self._durations: list[IntArray] = []
+        self._services: list[Service] = []
+        self._num_service_ranks = 0
+
+    def run(self) -> ArrayPlan:
+        """Return the plan as arrays."""
+        orders = self._orders()
+        for position, steps in enumerate(orders):
+            for step in steps:
+                for needed in self.plan.inputs(self.positions[position][0], step):
+                    self._keys.setdefault((position, needed), len(self._keys))
+        self._plan_in_turn(orders)
+        bounds = [self._lower_lane(position, steps) for position, steps in enumerate(orders)]
+        first_step, end_step = (np.array([bound[i] for bound in bounds], dtype=np.int64) for i in (0, 1))
+        tables = (
+            self._step_table,
+            self._side_table,
+            self._pass_table,
+            self._send_table,
+            self._op_table,
+            self._kernel_table,
+        )
+        ints = {name: column for table in tables for name, column in table.columns().items()}
+        ranks = np.array([self.plan.lane_ranks[position] for position in self.positions])
+        ints |= {
+            at.FIRST_STEP: first_step,
+            at.END_STEP: end_step,
+            at.LANE_RANKS: ranks.ravel(),
+            at.INPUT_KEY: np.array(self._inputs, dtype=np.int64),
+            at.OP_TRANSFER: np.array(self._op_transfers, dtype=np.int64),
+            at.DURATION_NS: _joined(self._durations, np.int64),
+            at.SERVICE_RANK: _joined([op.ranks for op in self._services], np.int64),
+            at.SERVICE_NS: _joined([op.duration_ns for op in self._services], np.int64),
+            **self._meeting_columns(ints),
+        }
+        network = _NetworkColumns(self.plan, self.transfers)
+        ints |= network.ints() | self._joint_columns(ranks)
+        return ArrayPlan(
+            ints=ints,
+            floats=network.floats(),
+            scalars=self._scalars(ints),
+            positions=self.positions,
+            ops=self.ops,
+            transfers=self.transfers,
+            steps=self.steps,
+            passes=self.passes,
+            sends=self.sends,
+            columns=network.links,
+            num_stage_ops=self.num_stage_ops,
+        )
+
+    # ---- steps ---------------------------------------------------------------------------------------------------
+
+    def _orders(self) -> list[list[Step]]:
+        """Return the steps of each position."""
+        schedules = {lane: self.plan.schedule(lane) for _, lane in self.positions}
+        orders: list[list[Step]] = []
+        for stage, lane in self.positions:
+            schedule = schedules[lane]
+            if not isinstance(schedule, FixedOrder):
+                raise NotLoweredError("a schedule that decides while it runs is simulated by SimPy's engine alone")
+            steps: list[Step] = []
+            while (step := schedule.next_pass(stage, 0)) is not None:
+                steps.append(step)
+            if len(set(steps)) < len(steps):
+                raise NotLoweredError("a schedule that runs a pass twice is simulated by SimPy's engine alone")
+            orders.append(steps)
+        return orders
+
+    def _plan_in_turn(self, orders: Sequence[Sequence[Step]]) -> None:
+        """Let the plan answer the steps of all lanes in turn, about as a run does: it keeps what comes again soon."""
+        for position in self.positions:
+            self.plan.before_passes(*position)
+        for i in range(max(map(len, orders), default=0)):
+            for position, steps in zip(self.positions, orders, strict=True):
+                if i < len(steps):
+                    self.plan.ops(*position, steps[i])
+
+    def _lower_lane(self, position: int, steps: Sequence[Step]) -> tuple[int, int]:
+        """Add the steps of a lane; return the first of them, and the end."""
+        stage, lane = self.positions[position]
+        first = len(self._step_table.rows)
+        self._add_bare(self.plan.before_passes(stage, lane))
+        for step in steps:
+            ops = self.plan.ops(stage, lane, step)
+            sides = ops.sides if isinstance(ops, ConcurrentPasses) else ((step, ops),)
+            self.num_stage_ops += sum(len(side) for _, side in sides)
+            if len(sides) > 2:
+                raise NotLoweredError("more than two concurrent passes are simulated by SimPy's engine alone")
+            if isinstance(ops, ConcurrentPasses) and len(sides) < 2:
+                raise NotLoweredError("a pair of one pass is simulated by SimPy's engine alone")
+            first_side = len(self.steps)
+            for of, side_ops in sides:
+                self._add_side(position, of, side_ops)
+            keys = [self._keys[position, needed] for needed in self.plan.inputs(stage, step)]
+            self._inputs += keys
+            self._step_table.add(len(self._inputs) - len(keys), len(self._inputs), first_side, len(sides), 1)
+        after = self.plan.after_passes(stage, lane)
+        num_barriers = 0
+        while num_barriers < len(after) and _is_barrier(after[num_barriers]):
+            num_barriers += 1
+        # a lane enters these at once: its host has nothing to issue
+        self._add_bare(tuple(replace(op, issue_ns=None) for op in after[:num_barriers] if isinstance(op, Collective)))
+        if after[num_barriers:]:
+            side = self._add_side(position, _NO_PASS, after[num_barriers:])
+            self._step_table.add(len(self._inputs), len(self._inputs), side, 1, 0)
+        return first, len(self._step_table.rows)
+
+    def _add_bare(self, ops: tuple[Op, ...]) -> None:
+        """Add ops that belong to no pass."""
+        if ops:
+            bounds = self._program(ops)
+            num_passes = len(self.passes)
+            self.steps.append(_NO_PASS)
+            side = self._side_table.add(*bounds, num_passes, num_passes)
+            self._step_table.add(len(self._inputs), len(self._inputs), side, 1, 0)
+
+    def _add_side(self, position: int, step: Step, ops: tuple[Op, ...]) -> int:
+        """Add the ops of a step, or of one side of a pair, with its passes."""
+        first_pass = len(self.passes)
+        for pass_ in passes_of(step):
+            self._add_pass(position, pass_)
+        self.steps.append(step)
+        return self._side_table.add(*self._program(ops), first_pass, len(self.passes))
+
+    def _add_pass(self, position: int, pass_: Pass) -> None:
+        stage, lane = self.positions[position]
+        first_send, key = len(self.sends), -2
+        if pass_.microbatch >= 0:
+            key = self._keys.get((position, Input(stage, *pass_)), -1)
+            for send in self.plan.sends(stage, lane, pass_):
+                target = self.number[send.target]
+                self._send_table.add(
+                    target, self._keys.get((target, send.key), -1), self._transfer(send.transfer), int(send.blocks)
+                )
+                self.sends.append(send)
+        self.passes.append(pass_)
+        self._pass_table.add(_KIND_CODE[pass_.kind], key, first_send, len(self.sends))
+
+    # ---- ops -----------------------------------------------------------------------------------------------------
+
+    def _program(self, ops: tuple[Op, ...]) -> tuple[int, int]:
+        """Return where ops that run one after another begin and end; ops that were added before are found again."""
+        known = self._programs.get(id(ops))
+        if known is None:
+            first = len(self.ops)
+            for op in ops:
+                self._add_op(op)
+            known = self._programs[id(ops)] = (first, len(self.ops), ops)  # kept, so that the id stays its own
+        return known[0], known[1]
+
+    def _add_op(self, op: Op) -> None:
+        self.ops.append(op)
+        values = dict.fromkeys(_OP_COLUMNS, 0)
+        if isinstance(op, Compute):
+            self._fill_compute(values, op)
+        elif isinstance(op, Collective):
+            self._fill_collective(values, op)
+        elif isinstance(op, AwaitStream):
+            label = -1 if op.label is None else self._label(op.stream, op.label)
+            values |= {at.OP_TYPE: at.AWAIT, at.OP_STREAM: self._stream(op.stream), at.OP_LABEL: label}
+        elif isinstance(op, HostWork):
+            values |= {at.OP_TYPE: at.HOST_WORK, at.OP_NS: op.work_ns, at.OP_WAITS: int(op.waits)}
+        else:
+            first = self._num_service_ranks
+            self._num_service_ranks += op.ranks.size
+            self._services.append(op)
+            values |= {at.OP_TYPE: at.SERVE, at.OP_KIND: _KIND_CODE[op.kind]}
+            values |= {at.OP_FIRST_RANK: first, at.OP_END_RANK: self._num_service_ranks, at.OP_COUNTS: 1}
+        self._op_table.rows.append(tuple(values.values()))
+
+    def _fill_compute(self, values: dict[int, int], op: Compute) -> None:
+        first = len(self._kernel_table.rows)
+        for i, kernel in enumerate(op.kernels):
+            issue_ns = op.issue_ns[i] if op.issue_ns else 0
+            rows = self._duration_row(kernel.duration_ns) if op.issue_ns else -1
+            self._kernel_table.add(op.slowest_ns[i], issue_ns, rows, _KIND_CODE[kernel.kind])
+        needs_ranks = self.needs_ranks or bool(op.issue_ns)
+        counts = op.tokens_routed or op.tokens_dropped or op.tokens_padded or op.tokens_rerouted
+        values |= {
+            at.OP_TYPE: at.ISSUED_COMPUTE if op.issue_ns else at.COMPUTE,
+            at.OP_KIND: _KIND_CODE[op.kernels[-1].kind],
+            at.OP_NS: sum(op.slowest_ns),
+            at.OP_SLOWEST: op.slowest,
+            at.OP_DURATIONS: self._duration_row(op.total_ns) if needs_ranks else -1,
+            at.OP_FIRST_KERNEL: first,
+            at.OP_END_KERNEL: first + len(op.kernels),
+            at.OP_COUNTS: int(bool(counts) or op.expert_tokens is not None),
+        }
+        if op.issue_ns and values[at.OP_DURATIONS] < 0:
+            kernels = self._kernel_table.rows[first:]
+            if any(rows >= 0 for _, _, rows, _ in kernels):  # equal sums of unequal kernels
+                values[at.OP_DURATIONS] = self._add_durations(op.total_ns)
+
+    def _fill_collective(self, values: dict[int, int], op: Collective) -> None:
+        numbers = [self._transfer(transfer) for transfer in op.transfers]
+        self._op_transfers += numbers
+        meeting = -1
+        if op.rendezvous is not None:
+            key = op.rendezvous.key
+            meeting = self._meetings.setdefault(key, len(self._meetings))
+            if meeting == len(self._meeting_sizes):
+                self._meeting_sizes.append(len(op.rendezvous.members))
+            for number in numbers:
+                self._joint.setdefault(number, len(self._joint))
+        values |= {
+            at.OP_TYPE: at.COLLECTIVE,
+            at.OP_KIND: _KIND_CODE[op.kind],
+            at.OP_FIRST_TRANSFER: len(self._op_transfers) - len(numbers),
+            at.OP_END_TRANSFER: len(self._op_transfers),
+            at.OP_STREAM: -1 if op.stream is None else self._stream(op.stream),
+            at.OP_LABEL: -1 if op.label is None or op.stream is None else self._label(op.stream, op.label),
+            at.OP_ISSUE_NS: op.issue_ns or 0,
+            at.OP_MEETING: meeting,
+        }
+
+    def _duration_row(self, duration_ns: IntArray) -> int:
+        """Return where the times of all ranks stand; -1 where they are equal."""
+        if self.lane_size == 1 or duration_ns.min() == duration_ns.max():
+            return -1
+        return self._add_durations(duration_ns)
+
+    def _add_durations(self, duration_ns: IntArray) -> int:
+        key = duration_ns.tobytes()
+        if key not in self._rows:
+            self._rows[key] = len(self._durations) * self.lane_size
+            self._durations.append(duration_ns)
+        return self._rows[key]
+
+    def _transfer(self, transfer: Transfer) -> int:
+        number = self._transfer_numbers.setdefault(id(transfer), len(self.transfers))
+        if number == len(self.transfers):
+            self.transfers.append(transfer)
+            if transfer.num_sms and self.plan.num_sms is None:
+                raise NotLoweredError("transfers that take SMs of nobody knows how many are refused by SimPy's engine")
+        return number
+
+    def _stream(self, name: str) -> int:
+        return self._streams.setdefault(name, len(self._streams))
+
+    def _label(self, stream: str, label: Hashable) -> int:
+        return self._labels.setdefault((stream, label), len(self._labels))
+
+    # ---- columns -------------------------------------------------------------------------------------------------
+
+    def _meeting_columns(self, ints: dict[int, IntArray]) -> dict[int, IntArray]:
+        del ints
+        sizes = np.array(self._meeting_sizes, dtype=np.int64)
+        return {at.MEETING_FIRST: np.cumsum(sizes) - sizes, at.MEETING_SIZE: sizes}
+
+    def _joint_columns(self, ranks: IntArray) -> dict[int, IntArray]:
+        """Return which transfers of several lanes have which lanes in them."""
+        rows = np.full(len(self.transfers), -1, dtype=np.int64)
+        takes_part = np.zeros((len(self._joint), len(self.positions)), dtype=np.int64)
+        if self._joint:
+            home = np.full(int(self.plan.lane_ranks.max()) + 1, -1)
+            for position, of_lane in enumerate(ranks):
+                home[of_lane] = position
+            for number, row in self._joint.items():
+                rows[number] = row
+                lanes = home[self.transfers[number].ranks]
+                takes_part[row, lanes[lanes >= 0]] = 1
+        return {at.JOINT_ROW: rows, at.TAKES_PART: takes_part.ravel()}
+
+    def _scalars(self, ints: dict[int, IntArray]) -> dict[int, int]:
+        most_served = max((int(np.count_nonzero(op.duration_ns)) for op in self._services), default=0)
+        num_kernels = ints[at.OP_END_KERNEL] - ints[at.OP_FIRST_KERNEL]
+        issued = num_kernels[ints[at.OP_TYPE] == at.ISSUED_COMPUTE]
+        return {
+            at.NUM_POSITIONS: len(self.positions),
+            at.NUM_STREAMS: len(self._streams),
+            at.NUM_LABELS: len(self._labels),
+            at.NUM_RANKS: self.lane_size,
+            at.CLAIM_RANKS: max(self.lane_size, most_served),
+            at.MOST_KERNELS: int(issued.max(initial=0)),
+            at.SHARES_COMPUTE: int(self.plan.shares_compute),
+            at.NUM_SMS: self.plan.num_sms or 0,
+        }
+
+
+_OP_COLUMNS = (
+    at.OP_TYPE,
+    at.OP_KIND,
+    at.OP_NS,
+    at.OP_SLOWEST,
+    at.OP_DURATIONS,
+    at.OP_FIRST_KERNEL,
+    at.OP_END_KERNEL,
+    at.OP_COUNTS,
+    at.OP_FIRST_TRANSFER,
+    at.OP_END_TRANSFER,
+    at.OP_STREAM,
+    at.OP_LABEL,
+    at.OP_ISSUE_NS,
+    at.OP_MEETING,
+    at.OP_WAITS,
+    at.OP_FIRST_RANK,
+    at.OP_END_RANK,
+)
+
+
+class _NetworkColumns:
+    """Transfers as the kernel sees them: sparse rows over the links that can saturate."""
+
+    def __init__(self, plan: KeptPlan, transfers: Sequence[Transfer]) -> None:
+        self._plan, self._transfers = plan, transfers
+        capacity = plan.capacity_bytes_per_s
+        can_saturate = plan.can_saturate | (capacity <= 0)
+        self.links = np.flatnonzero(can_saturate)
+        self._sizes = np.array([transfer.load.links.size for transfer in transfers], dtype=np.int64)
+        self._all_links = _joined([transfer.load.links for transfer in transfers], np.int64)
+        num_bytes = _joined([transfer.load.num_bytes for transfer in transfers], np.float64)
+        self._flow_bytes = np.array([transfer.flow_bytes for transfer in transfers], dtype=np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of links without capacity: nothing flows there
+            self._loaded = num_bytes / np.repeat(self._flow_bytes, self._sizes) / capacity[self._all_links]
+        self._is_kept = can_saturate[self._all_links]
+        self._dead = np.bincount(
+            np.repeat(np.arange(self._sizes.size), self._sizes),
+            weights=capacity[self._all_links] <= 0,
+            minlength=self._sizes.size,
+        )
+        self._column = np.cumsum(can_saturate) - 1
+
+    def ints(self) -> dict[int, IntArray]:
+        """Return the columns of integers."""
+        transfers = self._transfers
+        owner = np.repeat(np.arange(self._sizes.size), self._sizes)[self._is_kept]
+        sizes = np.bincount(owner, minlength=self._sizes.size)
+        ends = np.cumsum(sizes)
+        # a rank that sends and receives gives its SMs once
+        taking = [np.unique(transfer.ranks) if transfer.num_sms else transfer.ranks[:0] for transfer in transfers]
+        rank_ends = np.cumsum(_whole(ranks.size for ranks in taking))
+        return {
+            at.FIRST_LINK: ends - sizes,
+            at.END_LINK: ends,
+            at.LINK: self._column[self._all_links[self._is_kept]],
+            at.LATENCY_NS: _whole(transfer.latency_ns for transfer in transfers),
+            at.ALONE_NS: _whole(transfer.alone_ns for transfer in transfers),
+            at.IS_DEAD: (self._dead > 0).astype(np.int64),
+            at.TRANSFER_SMS: _whole(transfer.num_sms for transfer in transfers),
+            at.FIRST_RANK: rank_ends - _whole(ranks.size for ranks in taking),
+            at.END_RANK: rank_ends,
+            at.SM_RANK: _joined(taking, np.int64),
+        }
+
+    def floats(self) -> dict[int, NDArray[np.float64]]:
+        """Return the columns of floats."""
+        count = None if self._plan.folding is None else self._plan.folding.count
+        own = np.array([1.0 / transfer.most_bytes_per_s for transfer in self._transfers], dtype=np.float64)
+        busiest = np.zeros(self._sizes.size)
+        has_links = self._sizes > 0
+        if has_links.any():
+            first = (np.cumsum(self._sizes) - self._sizes)[has_links]
+            busiest[has_links] = np.maximum.reduceat(self._loaded, first)
+        total = [transfer.total_bytes * (1 if count is None else count(transfer)) for transfer in self._transfers]
+        return {
+            at.FLOW_BYTES: self._flow_bytes,
+            at.BUSIEST: np.maximum(busiest, own),
+            at.OWN_WEIGHT: own,
+            at.TOTAL_BYTES: np.array(total, dtype=np.float64),
+            at.WEIGHT: self._loaded[self._is_kept],
+        }
+
+
+def _is_barrier(op: Op) -> bool:
+    return isinstance(op, Collective) and op.rendezvous is not None and op.rendezvous.is_barrier
+
+
+def _joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+
+
+def _whole(values: Iterable[int]) -> IntArray:
+    return np.fromiter(values, dtype=np.int64)

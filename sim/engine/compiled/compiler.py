@@ -1,0 +1,111 @@
+"""The kernel as it is written, or compiled by numba, which is optional (`pip install moesim[fast]`).
+
+The source is a subset of Python that runs interpreted as well, to the same bits; numba is imported only where compiling
+is worth its time. What is compiled is kept on disk where there is a place for it, under a name that has a digest of all
+files of the kernel in it: numba itself would look at one file alone, and not compile anew when another has changed.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.compiled import events, lanes, layout, loop, programs, ranks, sharing, transfers
+
+__all__ = ["START_S", "RunKernel", "compiled_run", "has_numba", "is_kept", "is_loaded", "start_s"]
+
+RunKernel = Callable[[NDArray[np.int64], NDArray[np.float64]], int]
+"""The type of `loop.run`, interpreted or compiled."""
+START_S: Final = {"kept": 1.5, "compiled": 60.0}
+"""Time until the kernel runs: 0.4 to 0.9 s to import numba and 0.1 s to load, or 41 s to compile (measured on one
+core of a Xeon, 2.1 GHz), and half as much again: to begin too late costs less than to begin in vain."""
+_MODULES: Final[tuple[ModuleType, ...]] = (events, ranks, sharing, transfers, programs, lanes, loop)
+"""Modules of the kernel, each after those that it calls."""
+
+
+@cache
+def has_numba() -> bool:
+    """Tell whether numba is installed, without importing it."""
+    return importlib.util.find_spec("numba") is not None
+
+
+@cache
+def is_kept() -> bool:
+    """Tell whether the compiled kernel is kept on disk, where numba keeps it unless `NUMBA_CACHE_DIR` says otherwise.
+
+    A kernel that numba has kept elsewhere, as it does where this package's own folder is read-only, is not found.
+    """
+    folder, given = Path(__file__).parent, os.environ.get("NUMBA_CACHE_DIR")
+    places = [folder / "__pycache__"] if given is None else [*Path(given).glob("compiled_*")]
+    return any(next(place.glob(f"*{_name()}-*.nbi"), None) is not None for place in places)
+
+
+@cache
+def compiled_run() -> RunKernel:
+    """Return the kernel compiled by numba: the first call takes a minute, or a second where it was kept on disk."""
+    import numba  # noqa: PLC0415  # optional, and slow to import
+
+    space: dict[str, Any] = {}
+    for module in _MODULES:
+        space |= vars(module)
+    njit: Any = numba.njit
+    types = {
+        "m": numba.types.Array(numba.int64, 1, "C"),
+        "f": numba.types.Array(numba.float64, 1, "C"),
+        float: numba.float64,
+    }
+    inner = [function for module in _MODULES for function in module.FUNCTIONS if function is not loop.run]
+    for function in inner:  # kept with the last of them, which calls all others: not compiled then
+        signature = () if is_kept() else (_signature(function, types, numba.int64),)
+        options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+        space[function.__name__] = njit(*signature, **options)(
+            FunctionType(function.__code__, space, function.__name__)
+        )
+    entry = FunctionType(loop.run.__code__, space, _name())
+    entry.__qualname__ = _name()  # which names the files
+    kernel: RunKernel
+    try:
+        kernel = njit(cache=True)(entry)
+    except RuntimeError:  # no place to keep it: a read-only install without a home
+        kernel = njit(entry)
+    return kernel
+
+
+def is_loaded() -> bool:
+    """Tell whether the kernel is ready in this process."""
+    return compiled_run.cache_info().currsize > 0
+
+
+def start_s() -> float:
+    """Return about how long it takes until the kernel runs in this process."""
+    if is_loaded():
+        return 0.0
+    return START_S["kept" if is_kept() else "compiled"]
+
+
+# ---- private ------------------------------------------------------------------------------------------------------
+
+
+def _signature(function: Callable[..., Any], types: dict[Any, Any], whole: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """Return the types of the arguments of a function: compiled once for whole numbers, and not for each constant."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(types.get(parameter.name, types.get(parameter.annotation, whole)) for parameter in parameters)
+
+
+@cache
+def _name() -> str:
+    """Return the name of the compiled kernel, which tells its versions apart."""
+    whole = hashlib.sha256(version("numba").encode())
+    for module in (layout, *_MODULES):
+        whole.update(Path(str(module.__file__)).read_bytes())
+    whole.update(Path(__file__).read_bytes())
+    return f"run_{whole.hexdigest()[:16]}"

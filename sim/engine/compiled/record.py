@@ -1,0 +1,293 @@
+"""What the kernel has written down, as the columns of a trace, as what links carried, and as counts of tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.compiled import layout as at
+from sim.engine.compiled.arrays import ArrayPlan, KeptPlan
+from sim.engine.compiled.layout import Memory
+from sim.engine.network.linkuse import LinkLog
+from sim.engine.rows import (
+    STREAM_CODE,
+    CollectiveEntries,
+    Columns,
+    ComputeEntries,
+    ServiceEntries,
+    SingleEntries,
+    columns_of,
+    whole,
+)
+from sim.engine.slowed_compute import kernels_took_ns
+from sim.engine.tokens import TokenCounts
+from sim.engine.trace import LinkUse
+from sim.plan.ops import NO_LAYER, Collective, Compute, Op, Service, Transfer
+from workloads.schedules import Step
+
+__all__ = ["Record"]
+
+IntArray = NDArray[np.int64]
+_ENTRY_COLUMNS = (
+    at.ENTRY_TYPE,
+    at.ENTRY_OP,
+    at.ENTRY_POSITION,
+    at.ENTRY_SIDE,
+    at.ENTRY_START,
+    at.ENTRY_END,
+    at.ENTRY_KIND,
+    at.ENTRY_BY,
+    at.ENTRY_RANK,
+    at.ENTRY_X,
+    at.ENTRY_Y,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Selected:
+    """Entries of some types. Each column has shape [E]."""
+
+    entry: IntArray
+    op: IntArray
+    position: IntArray
+    side: IntArray
+    start_ns: IntArray
+    end_ns: IntArray
+    kind: IntArray
+    released_by: IntArray
+    rank: IntArray
+    x: IntArray
+    y: IntArray
+
+
+class Record:
+    """The record of a run of the kernel."""
+
+    def __init__(self, plan: KeptPlan, arrays: ArrayPlan, memory: Memory) -> None:
+        self._plan, self._arrays, self._memory = plan, arrays, memory
+        self._stage, self._lane = np.array(arrays.positions, dtype=np.int64).reshape(-1, 2).T
+        self._num_entries = int(memory.m[at.NUM_ENTRIES])
+
+    def rows(self) -> tuple[Columns, IntArray]:
+        """Return the columns of all rows, and the numbers of the rows of transfers that lanes make together."""
+        columns = {name: self._memory.column(name, self._num_entries) for name in _ENTRY_COLUMNS}
+        types = columns[at.ENTRY_TYPE]
+
+        def select(first: int, last: int) -> _Selected:
+            entry = np.flatnonzero((types >= first) & (types <= last))
+            return _Selected(entry, *(columns[name][entry] for name in _ENTRY_COLUMNS[1:]))
+
+        tables: list[SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries] = [
+            *(self._singles(select(type_, type_), type_) for type_ in range(at.COMPUTE_ENTRY)),
+            self._computes(select(at.COMPUTE_ENTRY, at.COMPUTE_ENTRY)),
+            self._collectives(select(at.COLLECTIVE_ENTRY, at.COLLECTIVE_ENTRY)),
+            self._services(select(at.SERVICE_ENTRY, at.SERVICE_ENTRY)),
+        ]
+        rows, first = columns_of(tables, self._num_entries)
+        return rows, first[types == at.JOINT_ENTRY]
+
+    def link_use(self, *, with_timeline: bool) -> LinkUse:
+        """Return what the links have carried."""
+        plan, memory, transfers = self._plan, self._memory, self._arrays.transfers
+        folding, capacity = plan.folding, plan.capacity_bytes_per_s
+        can_saturate = plan.can_saturate | (capacity <= 0)
+        load_of = None if folding is None else folding.load
+        log = LinkLog(capacity, plan.link_names, plan.link_kinds, can_saturate, load_of)
+        num_intervals, num_shares = int(memory.m[at.NUM_INTERVALS]), int(memory.m[at.NUM_SHARES])
+        starts, ends, firsts, solved = (
+            memory.column(name, num_intervals).tolist()
+            for name in (at.INTERVAL_START, at.INTERVAL_END, at.INTERVAL_FIRST, at.INTERVAL_SOLVED)
+        )
+        shares = memory.column(at.SHARE_TRANSFER, num_shares).tolist()
+        rates = memory.floats(at.SHARE_RATE, num_shares).tolist()
+        for start_ns, end_ns, first, is_solved, end in zip(
+            starts, ends, firsts, solved, [*firsts[1:], num_shares], strict=False
+        ):
+            flowing = tuple(transfers[number] for number in shares[first:end])
+            log.add(start_ns, end_ns, flowing, rates[first:end] if is_solved else None)
+        for transfer, count in self.num_ended().items():
+            log.end(transfer, count)
+        return log.summary(with_timeline=with_timeline)
+
+    def num_ended(self) -> dict[Transfer, int]:
+        """Return how often each transfer has ended, in the order in which they ended first."""
+        memory = self._memory
+        order = memory.column(at.ENDED_ORDER, int(memory.m[at.NUM_ENDED])).tolist()
+        counts = memory.column(at.ENDED_COUNT).tolist()
+        return {self._arrays.transfers[number]: counts[number] for number in order}
+
+    def tokens(self) -> TokenCounts:
+        """Return the tokens that lanes have counted."""
+        counts, memory = TokenCounts(self._plan.folding), self._memory
+        num, arrays = int(memory.m[at.NUM_COUNTED]), self._arrays
+        for number, position, side in zip(
+            *(memory.column(name, num).tolist() for name in (at.COUNTED_OP, at.COUNTED_POSITION, at.COUNTED_SIDE)),
+            strict=True,
+        ):
+            op = arrays.ops[number]
+            if isinstance(op, Compute | Service):
+                counts.count_op(arrays.positions[position], arrays.steps[side], op)
+        return counts
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _common(self, of: _Selected, steps: Sequence[Step] | None = None) -> dict[str, IntArray]:
+        """Return what entries of all kinds have; `steps` are those of their sides, unless they are passes."""
+        steps = self._arrays.steps if steps is None else steps
+        return {
+            "entry": of.entry,
+            "stage": self._stage[of.position],
+            "lane": self._lane[of.position],
+            "microbatch": whole(step.microbatch for step in steps)[of.side],
+            "chunk": whole(step.chunk for step in steps)[of.side],
+            "start_ns": of.start_ns,
+            "released_by": of.released_by,
+        }
+
+    def _singles(self, of: _Selected, type_: int) -> SingleEntries:
+        """Return entries of one row: passes, waits, sends, or transfers that lanes make together."""
+        is_of_pass = type_ in (at.PASS_ENTRY, at.SEND_ENTRY)
+        common = self._common(of, self._arrays.passes if is_of_pass else None)
+        columns: dict[str, NDArray[np.generic]] = {"kind": of.kind, "end_ns": of.end_ns}
+        if type_ == at.JOINT_ENTRY:
+            columns |= self._joint_columns(of)
+        elif type_ == at.AWAIT_ENTRY:
+            columns |= {
+                "stream": np.full(of.entry.size, STREAM_CODE["await"]),
+                "layer": self._layers(self._arrays.ops)[of.op],
+            }
+        elif type_ == at.PASS_ENTRY:
+            columns["stream"] = np.full(of.entry.size, STREAM_CODE["pass"])
+        else:
+            columns |= self._send_columns(of)
+        return SingleEntries(**common, columns=columns)
+
+    def _send_columns(self, of: _Selected) -> dict[str, NDArray[np.generic]]:
+        sends = self._arrays.sends
+        stream = whole(STREAM_CODE["comm" if send.blocks else "p2p"] for send in sends)
+        latency_ns = whole(send.transfer.latency_ns for send in sends)[of.x]
+        alone_ns = whole(send.transfer.alone_ns for send in sends)[of.x]
+        return {
+            "stream": stream[of.x],
+            "bytes": np.array([send.transfer.total_bytes for send in sends], dtype=np.float64)[of.x],
+            "contention_ns": np.maximum(0, of.end_ns - of.start_ns - latency_ns - alone_ns),
+            "latency_ns": latency_ns,
+        }
+
+    def _joint_columns(self, of: _Selected) -> dict[str, NDArray[np.generic]]:
+        transfers, ops = self._arrays.transfers, self._arrays.ops
+        number = self._memory.column(at.PLACE_TRANSFER)[of.x]
+        stream = whole(
+            STREAM_CODE["async" if isinstance(op, Collective) and op.stream is not None else "comm"] for op in ops
+        )
+        latency_ns, alone_ns = (
+            whole(getattr(transfer, name) for transfer in transfers)[number] for name in ("latency_ns", "alone_ns")
+        )
+        flows_ns = of.end_ns - of.start_ns - latency_ns
+        contention_ns = np.maximum(0, flows_ns - alone_ns)
+        home = np.full(int(self._plan.lane_ranks.max()) + 1, -1)
+        for position, place in enumerate(self._arrays.positions):
+            home[self._plan.lane_ranks[place]] = position
+        owner = home[whole(int(transfer.ranks[0]) if transfer.ranks.size else -1 for transfer in transfers)][number]
+        num_bytes = np.array([transfer.total_bytes for transfer in transfers], dtype=np.float64)[number]
+        return {
+            "group": whole(transfer.group for transfer in transfers)[number],
+            "stream": stream[of.op],
+            "layer": self._layers(ops)[of.op],
+            "bytes": np.where(owner == of.position, num_bytes, 0.0),
+            "imbalance_ns": np.minimum(
+                whole(transfer.imbalance_ns for transfer in transfers)[number], flows_ns - contention_ns
+            ),
+            "contention_ns": contention_ns,
+            "latency_ns": latency_ns,
+        }
+
+    def _layers(self, ops: list[Op]) -> IntArray:
+        return whole(NO_LAYER if isinstance(op, Compute) else op.layer for op in ops)
+
+    def _computes(self, of: _Selected) -> ComputeEntries:
+        """Return entries of kernels."""
+        ops = self._arrays.ops
+        kernels = [kernel for op in ops if isinstance(op, Compute) for kernel in op.kernels]
+        size = of.y - of.x
+        place = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
+        took_ns = self._memory.column(at.KERNEL_NS)[np.repeat(of.x, size) + place]
+        contention_ns = np.zeros(took_ns.size, dtype=np.int64)
+        first = np.cumsum(size) - size
+        is_other = of.rank != self._memory.column(at.OP_SLOWEST)[of.op]  # the rank that ends last: not the op's slowest
+        is_other &= self._memory.column(at.OP_DURATIONS)[of.op] >= 0
+        for number in np.flatnonzero(is_other).tolist():
+            at_row = int(first[number])
+            for i, kernel in enumerate(kernels[int(of.x[number]) : int(of.y[number])]):
+                took_ns[at_row + i] = kernel.duration_ns[of.rank[number]]
+        self._slow_down(of, took_ns, contention_ns, first)
+        return ComputeEntries(
+            **self._common(of),
+            rank=self._plan.lane_ranks[self._stage[of.position], self._lane[of.position], of.rank],
+            first=of.x,
+            size=size,
+            kernels=kernels,
+            took_ns=took_ns,
+            contention_ns=contention_ns,
+        )
+
+    def _slow_down(self, of: _Selected, took_ns: IntArray, contention_ns: IntArray, first: IntArray) -> None:
+        """Write the time that kernels took while transfers took SMs, where speeds have changed."""
+        memory, num_sms = self._memory, self._plan.num_sms
+        num = int(memory.m[at.NUM_SPEEDS])
+        entries, since_ns, work, speed = (
+            memory.column(name, num) for name in (at.SPEED_ENTRY, at.SPEED_SINCE, at.SPEED_WORK, at.SPEED_NOW)
+        )
+        bounds = np.append(np.flatnonzero(np.diff(entries, prepend=-1)), num)
+        number_of = dict(zip(of.entry.tolist(), range(of.entry.size), strict=True))
+        for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            number = number_of[int(entries[low])]
+            start_ns, row, size = int(of.start_ns[number]), int(first[number]), int(of.y[number] - of.x[number])
+            full_ns = took_ns[row : row + size].tolist()
+            if int(of.end_ns[number]) - start_ns == sum(full_ns):
+                continue
+            segments = [
+                (max(since, start_ns), left, at_speed)
+                for since, left, at_speed in zip(
+                    since_ns[low:high].tolist(), work[low:high].tolist(), speed[low:high].tolist(), strict=True
+                )
+            ][::-1]
+            taken = kernels_took_ns(full_ns, start_ns, segments, num_sms or 1)
+            took_ns[row : row + size] = taken
+            contention_ns[row : row + size] = np.array(taken) - np.array(full_ns)
+
+    def _collectives(self, of: _Selected) -> CollectiveEntries:
+        """Return entries of transfers of a lane alone."""
+        ops = self._arrays.ops
+        number = np.cumsum([isinstance(op, Collective) for op in ops]) - 1
+        place = np.repeat(of.x, of.y) + np.arange(int(of.y.sum())) - np.repeat(np.cumsum(of.y) - of.y, of.y)
+        return CollectiveEntries(
+            **self._common(of),
+            op=number[of.op] if of.op.size else of.op,
+            ops=[op for op in ops if isinstance(op, Collective)],
+            end_ns=self._memory.column(at.PLACE_END)[place],
+        )
+
+    def _services(self, of: _Selected) -> ServiceEntries:
+        """Return entries of expert kernels on ranks of any stage."""
+        ops, memory = self._arrays.ops, self._memory
+        services = [op for op in ops if isinstance(op, Service)]
+        number = np.cumsum([isinstance(op, Service) for op in ops]) - 1
+        num = int(memory.m[at.NUM_SERVED])
+        homes = np.zeros((2, int(self._plan.lane_ranks.max()) + 1), dtype=np.int64)
+        for place in np.ndindex(self._plan.lane_ranks.shape[:2]):
+            homes[:, self._plan.lane_ranks[place]] = np.array(place)[:, None]
+        common = self._common(of)
+        del common["start_ns"], common["released_by"]
+        return ServiceEntries(
+            **common,
+            start_ns=memory.column(at.SERVED_START, num),
+            released_by=memory.column(at.SERVED_BY, num),
+            op=number[of.op] if of.op.size else of.op,
+            ops=services,
+            size=of.y,
+            place=memory.column(at.SERVED_RANK, num),
+            end_ns=memory.column(at.SERVED_END, num),
+            homes=homes,
+        )

@@ -1,0 +1,262 @@
+"""The rows of a record, made from entries: an entry is an op, a span, or a transfer, and has one row or several.
+
+Both engines write entries down in their own way, and make the rows here.
+
+A *reference* names a row before it has a number: entry * 2**20 + its place in the entry; -1 for none.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.engine.trace import COLUMNS, KINDS, STREAMS
+from sim.plan.ops import Collective, Service, TimedKernel, Transfer
+
+__all__ = [
+    "KIND_CODE",
+    "PLACE_BITS",
+    "STREAM_CODE",
+    "CollectiveEntries",
+    "Columns",
+    "ComputeEntries",
+    "Entries",
+    "ServiceEntries",
+    "SingleEntries",
+    "columns_of",
+    "joined",
+    "table_of",
+    "whole",
+]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+Columns = dict[str, IntArray | FloatArray]
+KIND_CODE = {kind: code for code, kind in enumerate(KINDS)}
+STREAM_CODE = {stream: code for code, stream in enumerate(STREAMS)}
+PLACE_BITS = 20
+"""Bits of a reference that hold the place of a row in its entry."""
+_PLACE = (1 << PLACE_BITS) - 1
+_FLOATS = ("bytes", "flops")
+_DURATION_COMPONENTS = ("imbalance_ns", "contention_ns", "latency_ns")
+_Rows = tuple[IntArray, dict[str, NDArray[Any] | int]]
+"""The entry of each row, and the columns that are not empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entries:
+    """What entries of one kind have in common. Each column has shape [E]."""
+
+    entry: IntArray
+    """Number of the entry in the record."""
+    stage: IntArray
+    lane: IntArray
+    microbatch: IntArray
+    chunk: IntArray
+    start_ns: IntArray
+    released_by: IntArray
+    """Reference."""
+
+    def labels(self, of: IntArray | slice) -> dict[str, IntArray]:
+        """Return the columns that say where and for what, for rows of entries `of`."""
+        return {
+            "stage": self.stage[of],
+            "lane": self.lane[of],
+            "microbatch": self.microbatch[of],
+            "chunk": self.chunk[of],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SingleEntries(Entries):
+    """Entries of one row. Each column has shape [E]."""
+
+    columns: dict[str, NDArray[Any]]
+    """The other columns of their rows."""
+
+    def rows(self) -> _Rows:
+        """Return the rows."""
+        times = {"start_ns": self.start_ns, "released_by": self.released_by}
+        return self.entry, {**self.labels(slice(None)), **times, **self.columns}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ComputeEntries(Entries):
+    """Kernels one after another on the rank that ends last."""
+
+    rank: IntArray
+    """Shape [E]."""
+    first: IntArray
+    """Number of the first kernel. Shape [E]."""
+    size: IntArray
+    """Number of kernels. Shape [E]."""
+    kernels: Sequence[TimedKernel]
+    """Kernels, as they are numbered."""
+    took_ns: IntArray
+    """Time that each row took. Shape [rows]."""
+    contention_ns: IntArray
+    """Of which it would not have taken at full speed. Shape [rows]."""
+
+    def rows(self) -> _Rows:
+        """Return the rows."""
+        of, within = _spread(self.size)
+        kernel, first = self.first[of] + within, np.flatnonzero(within == 0)
+        sums = np.append(0, np.cumsum(self.took_ns))
+        end_ns = self.start_ns[of] + sums[1:] - sums[first][of]
+        mean_ns = whole(timed.mean_ns for timed in self.kernels)[kernel]
+        return self.entry[of], {
+            **self.labels(of),
+            "rank": self.rank[of],
+            "stream": STREAM_CODE["compute"],
+            "kind": whole(KIND_CODE[timed.kind] for timed in self.kernels)[kernel],
+            "layer": whole(timed.layer for timed in self.kernels)[kernel],
+            "start_ns": end_ns - self.took_ns,
+            "end_ns": end_ns,
+            "flops": np.array([timed.flops for timed in self.kernels], dtype=np.float64)[kernel],
+            "released_by": np.where(within == 0, self.released_by[of], (self.entry[of] << PLACE_BITS) + within - 1),
+            "imbalance_ns": np.maximum(0, self.took_ns - self.contention_ns - mean_ns),
+            "contention_ns": self.contention_ns,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectiveEntries(Entries):
+    """Transfers of a lane alone that start together."""
+
+    op: IntArray
+    """Number of the collective. Shape [E]."""
+    ops: Sequence[Collective]
+    """Collectives, as they are numbered."""
+    end_ns: IntArray
+    """Shape [rows]."""
+
+    def rows(self) -> _Rows:
+        """Return the rows."""
+        op, ops = self.op, self.ops
+        num_transfers = whole(len(op_.transfers) for op_ in ops)
+        of, within = _spread(num_transfers[op])
+        transfer = (np.cumsum(num_transfers) - num_transfers)[op][of] + within
+        transfers: list[Transfer] = [transfer_ for op_ in ops for transfer_ in op_.transfers]
+        figures = table_of([(t.group, t.latency_ns, t.alone_ns, t.imbalance_ns) for t in transfers], 4)
+        group, latency_ns, alone_ns, imbalance_ns = figures[:, transfer]
+        flows_ns = self.end_ns - self.start_ns[of] - latency_ns  # up to 1 ns less than alone: see the network's ends
+        contention_ns = np.maximum(0, flows_ns - alone_ns)
+        stream = whole(STREAM_CODE["comm" if op_.stream is None else "async"] for op_ in ops)
+        return self.entry[of], {
+            **self.labels(of),
+            "group": group,
+            "stream": stream[op][of],
+            "kind": whole(KIND_CODE[op_.kind] for op_ in ops)[op][of],
+            "layer": whole(op_.layer for op_ in ops)[op][of],
+            "start_ns": self.start_ns[of],
+            "end_ns": self.end_ns,
+            "bytes": np.array([t.total_bytes for t in transfers], dtype=np.float64)[transfer],
+            "released_by": self.released_by[of],
+            "imbalance_ns": np.minimum(imbalance_ns, flows_ns - contention_ns),
+            "contention_ns": contention_ns,
+            "latency_ns": latency_ns,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServiceEntries(Entries):
+    """Expert kernels on ranks of any stage. Starts and references are of each row, and not of each entry."""
+
+    op: IntArray
+    """Number of the service. Shape [E]."""
+    ops: Sequence[Service]
+    """Services, as they are numbered."""
+    size: IntArray
+    """Kernels that served. Shape [E]."""
+    place: IntArray
+    """Their places in their ops. Shape [rows]."""
+    end_ns: IntArray
+    """Shape [rows]."""
+    homes: IntArray
+    """Stage and lane of each rank. Shape [2, ranks]."""
+
+    def rows(self) -> _Rows:
+        """Return the rows."""
+        of, ops = np.repeat(np.arange(self.op.size), self.size), self.ops
+        num_ranks = whole(service.ranks.size for service in ops)
+        at = (np.cumsum(num_ranks) - num_ranks)[self.op][of] + self.place
+        rank = joined([service.ranks for service in ops], np.int64)[at]
+        duration_ns = joined([service.duration_ns for service in ops], np.int64)[at]
+        home_stage, home_lane = self.homes[:, rank]
+        is_foreign = (home_stage != self.stage[of]) | (home_lane != self.lane[of])
+        mean_ns = _means([service.duration_ns for service in ops])
+        return self.entry[of], {
+            "stage": home_stage,
+            "lane": home_lane,
+            "rank": rank,
+            "stream": np.where(is_foreign, STREAM_CODE["foreign"], STREAM_CODE["compute"]),
+            "kind": whole(KIND_CODE[service.kind] for service in ops)[self.op][of],
+            "microbatch": self.microbatch[of],
+            "chunk": self.chunk[of],
+            "layer": whole(service.layer for service in ops)[self.op][of],
+            "start_ns": self.start_ns,
+            "end_ns": self.end_ns,
+            "flops": joined([service.flops for service in ops], np.float64)[at],
+            "released_by": self.released_by,
+            "imbalance_ns": np.maximum(0, duration_ns - mean_ns[self.op][of]),
+            "contention_ns": self.end_ns - self.start_ns - duration_ns,
+        }
+
+
+def columns_of(
+    tables: Sequence[SingleEntries | ComputeEntries | CollectiveEntries | ServiceEntries], num_entries: int
+) -> tuple[Columns, IntArray]:
+    """Return the columns of all rows in the order of their entries, and the first row of each entry."""
+    made = [table.rows() for table in tables if table.entry.size]
+    sizes = [np.bincount(of, minlength=num_entries) for of, _ in made]
+    size = np.add.reduce(sizes) if sizes else np.zeros(num_entries, dtype=np.int64)
+    first = np.cumsum(size) - size
+    columns: dict[str, NDArray[Any]] = {name: _empty_column(name, int(size.sum())) for name in COLUMNS}
+    for (of, given), own in zip(made, sizes, strict=True):  # rows of one entry stand together and in order
+        row = np.arange(of.size) + (first - np.cumsum(own) + own)[of]
+        for name, values in given.items():
+            columns[name][row] = values
+    reference = columns["released_by"]
+    if first.size:
+        columns["released_by"] = np.where(reference < 0, -1, first[reference >> PLACE_BITS] + (reference & _PLACE))
+    spent = columns["imbalance_ns"] + columns["contention_ns"] + columns["latency_ns"]
+    columns["base_ns"] = columns["end_ns"] - columns["start_ns"] - spent
+    return columns, first
+
+
+def _empty_column(name: str, num_rows: int) -> NDArray[Any]:
+    """Return a column of numbers that are missing, or of no time, no bytes and no FLOPs."""
+    if name in _FLOATS:
+        return np.zeros(num_rows)
+    return np.full(num_rows, 0 if name in _DURATION_COMPONENTS else -1, dtype=np.int64)
+
+
+def whole(values: Iterable[int]) -> IntArray:
+    """Return whole numbers as an array."""
+    return np.fromiter(values, dtype=np.int64)
+
+
+def table_of(rows: Sequence[tuple[float, ...]], num_columns: int) -> IntArray:
+    """Return rows of whole numbers as columns. Shape [num_columns, rows]."""
+    return whole(chain.from_iterable(rows)).reshape(-1, num_columns).T  # type: ignore[arg-type]  # all are ints
+
+
+def joined(arrays: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return arrays one after another; none of them is an empty array."""
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+
+
+def _means(arrays: Sequence[IntArray]) -> IntArray:
+    """Return the mean of each array, to the nearest whole."""
+    size = whole(array.size for array in arrays)
+    sums = np.add.reduceat(joined(arrays, np.int64), np.cumsum(size) - size) if arrays else size
+    return np.rint(sums / size).astype(np.int64)
+
+
+def _spread(size: IntArray) -> tuple[IntArray, IntArray]:
+    """Give each entry as many rows as its size; return the entry of each row, and the row's place in the entry."""
+    of = np.repeat(np.arange(size.size), size)
+    return of, np.arange(of.size) - np.repeat(np.cumsum(size) - size, size)

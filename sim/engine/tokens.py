@@ -1,0 +1,96 @@
+"""Copies of tokens that a run sends to experts, and that experts compute.
+
+A lane that runs for others counts as often as it stands for lanes.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.plan.folding import Folding
+from sim.plan.ops import Compute, ExpertTokens, Service
+from workloads.schedules import Step
+
+__all__ = ["TokenCounts"]
+
+LanePosition = tuple[int, int]
+"""Stage, and lane of the stage."""
+
+
+class TokenCounts:
+    """What lanes have counted so far."""
+
+    def __init__(self, folding: Folding | None) -> None:
+        self._folding = folding
+        self.routed = self.dropped = self.padded = self.rerouted = 0
+        self._tokens: list[tuple[int, ExpertTokens]] = []
+        self._steps: list[tuple[LanePosition, Step]] = []
+
+    def count_op(self, position: LanePosition, step: Step, op: Compute | Service) -> None:
+        """Count the tokens of kernels that a lane runs, or lets run."""
+        if isinstance(op, Service):
+            self.count(position, step, 0, op.expert_tokens)
+            return
+        if op.tokens_routed or op.expert_tokens is not None:
+            self.count(position, step, op.tokens_routed, op.expert_tokens)
+        if op.tokens_dropped or op.tokens_padded or op.tokens_rerouted:
+            self.count_lost(position[1], op.tokens_dropped, op.tokens_padded, op.tokens_rerouted)
+
+    def count(self, position: LanePosition, step: Step, routed: int, computed: ExpertTokens | None) -> None:
+        """Note copies of tokens that a lane sent to experts, and those that ranks computed for it."""
+        num_lanes = self._num_lanes(position[1])
+        self.routed += num_lanes * routed
+        if computed is not None:
+            self._tokens.append((num_lanes, computed))
+            self._steps.append((position, step))
+
+    def received(self) -> dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> rows of tokens on its experts' hosts, over all layers."""
+        received: dict[LanePosition, dict[tuple[int, int], NDArray[np.int64]]] = {}
+        for (position, step), (_, tokens) in zip(self._steps, self._tokens, strict=True):
+            of_lane, key = received.setdefault(position, {}), (step.microbatch, step.chunk)
+            of_lane[key] = of_lane[key] + tokens.rows if key in of_lane else tokens.rows
+        return received
+
+    def sent(self) -> dict[LanePosition, dict[tuple[int, int], int]]:
+        """Return (stage, lane) -> (microbatch, chunk) -> copies that its sources have for experts, over all layers."""
+        sent: dict[LanePosition, dict[tuple[int, int], int]] = {}
+        for (position, step), (_, tokens) in zip(self._steps, self._tokens, strict=True):
+            of_lane, key = sent.setdefault(position, {}), (step.microbatch, step.chunk)
+            of_lane[key] = of_lane.get(key, 0) + tokens.num_routed
+        return sent
+
+    def exchange_skew(self) -> dict[int, tuple[float, float]]:
+        """Return, for each stage, the most rows that a rank sent and received in one exchange.
+
+        Over the mean of the copies that sources have.
+        """
+        skew: dict[int, tuple[float, float]] = {}
+        for ((stage, _), _), (_, tokens) in zip(self._steps, self._tokens, strict=True):
+            if tokens.num_routed:
+                sent, received = skew.get(stage, (0.0, 0.0))
+                over_mean = int(tokens.rows.max()) * tokens.rows.size / tokens.num_routed
+                skew[stage] = (max(sent, tokens.sent_over_mean), max(received, over_mean))
+        return skew
+
+    def count_lost(self, lane: int, dropped: int, padded: int, rerouted: int) -> None:
+        """Note copies of tokens that no expert computes, or another expert; and empty rows that experts compute."""
+        num_lanes = self._num_lanes(lane)
+        self.dropped += num_lanes * dropped
+        self.padded += num_lanes * padded
+        self.rerouted += num_lanes * rerouted
+
+    def sums(self) -> tuple[int, float]:
+        """Return the tokens that experts computed, and the busiest rank's over the mean's, averaged over all counts."""
+        counts = np.array([count for count, _ in self._tokens], dtype=np.int64)
+        totals = np.array([tokens.computed.sum() for _, tokens in self._tokens], dtype=np.int64)
+        most = [tokens.computed.max() * tokens.computed.size for _, tokens in self._tokens]
+        has_tokens = totals > 0
+        if not has_tokens.any():
+            return 0, 1.0
+        means = np.repeat(np.array(most)[has_tokens] / totals[has_tokens], counts[has_tokens])
+        return int((counts * totals).sum()), float(np.mean(means))
+
+    # ---- private -------------------------------------------------------------------------------------------------
+
+    def _num_lanes(self, lane: int) -> int:
+        return 1 if self._folding is None else int(self._folding.num_of[lane])

@@ -1,0 +1,256 @@
+"""The kernel of `sim.engine.compiled`, interpreted, against SimPy's processes: equal to the nanosecond, row by row."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conformance import differences, differences_of_drawn
+from flat_switch import FlatSwitchPlan, FlatSwitchStep
+from handmade import HandPlan, exchange, kernel, make_transfer, serve
+from works import make_model, make_work
+
+from sim.build.build import build
+from sim.engine.compiled import compiler, layout, loop
+from sim.engine.compiled import run as compiled
+from sim.engine.compiled.arrays import KeptPlan, lower_plan
+from sim.engine.simulation import run_plan
+from sim.errors import DeadlockError, MoesimError, SimulationError
+from sim.plan.ops import AwaitStream, Collective, RendezvousKey
+from sim.plan.passes import PassesPlan
+from sim.plan.pipeline import PipelinePlan
+from sim.run import engines
+from sim.run.simulate import simulate_scenario
+from sim.scenario.load import load_scenario, load_scenario_text
+from sim.scenario.scenario import Scenario
+
+WORKS = {
+    "dense, TP": ("TP4_PP2_DP2", "megatron", {"model": make_model(experts=0)}),
+    "experts, lanes that fold": ("EP4_TP4_PP2_DP2", "megatron", {}),
+    "experts, drawn": ("EP4_TP2_PP2_DP4", "megatron", {"routing": "multinomial"}),
+    "experts that serve all stages, drawn": ("EP16_TP4_PP4", "spanning", {"routing": "multinomial"}),
+    "tokens that are dropped": ("EP4_TP2_PP2_DP4", "megatron", {"routing": "multinomial", "capacity_factor": 1.0}),
+    "training, gradients over replicas": ("EP4_TP2_PP2_DP4", "megatron", {"kind": "training"}),
+    "training in pairs of passes": (
+        "EP4_TP2_PP2_DP4",
+        "megatron",
+        {"kind": "training", "schedule": "dualpipe", "routing": "multinomial"},
+    ),
+    "zero bubble": ("TP2_PP4_DP2", "megatron", {"kind": "training", "schedule": "zb_h1"}),
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_works_of_all_kinds_run_alike(name):
+    strategy, convention, changes = WORKS[name]
+    assert differences(PipelinePlan(make_work(strategy, convention, **changes))) == []
+
+
+SCENARIOS = [
+    "ep16_tp16_pp4 workload.batches=2 workload.microbatches=2",
+    "ep64_tp16_pp4_training workload.microbatches=2 parallel.convention=megatron parallel.strategy=EP16_TP16_PP4"
+    " parallel.sp=true runtime.overlap_tp=true",
+    "ep64_tp16_pp4_training workload.microbatches=2 parallel.convention=megatron parallel.strategy=EP16_TP4_PP2_DP8"
+    " parallel.sp=true runtime.overlap_grad_reduce=false routing.kind=zipf routing.skew=0.6 runtime.collective_sms=20"
+    " runtime.dispatcher=deepep",
+]
+
+
+@pytest.mark.parametrize("text", SCENARIOS)
+def test_bundled_scenarios_run_alike(text):
+    """With the host, streams, transfers that take SMs, and slower kernels next to them."""
+    name, *changes = text.split()
+    assert differences(PipelinePlan(build(load_scenario(name, overrides=changes)).work)) == []
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_drawn_scenarios_run_alike(first, tmp_path: Path):
+    """Those that are refused, or run flow by flow, are left out; `benchmarks/conform_engines.py` draws any number."""
+    drawn = {number: differences_of_drawn(24, number, tmp_path) for number in range(first, first + 10)}
+    found = [bad for bad in drawn.values() if bad is not None]
+    assert found
+    assert not any(found), drawn
+
+
+def test_colliding_exchanges_share_links_alike():
+    step = FlatSwitchStep(num_stages=3, lane_size=4, layers_per_stage=2, num_microbatches=3, exchange_seed=5)
+    assert differences(FlatSwitchPlan(step)) == []
+
+
+def test_long_records_find_room():
+    """Columns of the record of links begin short, and are made longer between two events."""
+    step = FlatSwitchStep(num_stages=2, lane_size=2, layers_per_stage=8, num_microbatches=16)
+    arrays = lower_plan(KeptPlan(FlatSwitchPlan(step)))
+    before = compiled._first_state(arrays, 10**9, keeps_rows=True).sizes
+    after = compiled._run(arrays, loop.run, max_events=10**9, keeps_rows=True).sizes
+    assert after[layout.INTERVAL_START] > before[layout.INTERVAL_START]
+    assert differences(FlatSwitchPlan(step)) == []
+
+
+def test_the_time_of_a_step_needs_no_record():
+    plans = [
+        FlatSwitchPlan(FlatSwitchStep(num_stages=2, lane_size=4, layers_per_stage=2, num_microbatches=2)),
+        PipelinePlan(make_work("EP16_TP4_PP4", "spanning", routing="multinomial")),
+        PipelinePlan(make_work("EP4_TP2_PP2_DP4", "megatron", kind="training")),
+    ]
+    for plan in plans:
+        kept = KeptPlan(plan)
+        assert compiled.step_time_ns(kept, loop.run) == run_plan(kept).trace.step_ns
+
+
+def test_bounds_on_rates_are_links_of_their_own():
+    """Two transfers on one link, of which one may run at a quarter of it: 25 to 75."""
+    slow, fast = (make_transfer({0: 1000.0}, [1.0], most=most, group=i) for i, most in enumerate((0.25, 9.0)))
+    plan = HandPlan(["F0"], lambda *_: (exchange(slow, fast),), capacity=[1.0])
+    assert run_plan(plan).trace["end_ns"].max() == 4000
+    assert differences(plan) == []
+
+
+def test_services_wait_for_ranks_in_turn():
+    """Two stages let rank 0 serve at the same time: the second kernel waits for the first."""
+    plan = HandPlan(["F0", "F0"], lambda *_: (serve([0, 1], [50, 0]),), inputs=lambda *_: ())
+    assert sorted(run_plan(plan).trace["end_ns"])[-1] == 100
+    assert differences(plan) == []
+
+
+@pytest.mark.parametrize("num_sms", [40, 99])
+def test_transfers_that_take_sms_slow_kernels_alike(num_sms):
+    """A transfer on a stream begins and ends within a kernel; the unequal ranks of the lane change their order."""
+    transfer = make_transfer({0: 300.0}, [1.0], ranks=[0], num_sms=num_sms, latency_ns=20)
+
+    def ops(*_: object):
+        return (
+            Collective(kind="tp", layer=0, transfers=(transfer,), stream="tp"),
+            kernel(500, 510),
+            AwaitStream(stream="tp", layer=0),
+            kernel(7, 3),
+        )
+
+    plan = HandPlan(["F0 F1"], ops, lane_ranks=[[[0, 1]]], capacity=[1.0], num_sms=100)
+    assert run_plan(plan).trace["contention_ns"].max() > 0
+    assert differences(plan) == []
+
+
+# ---- what does not end well ---------------------------------------------------------------------------------------
+
+
+def meet_each_other(stage: int, *_: object):
+    """Two lanes enter two rendezvous, each in the other's order."""
+    keys = [RendezvousKey(key=(i,), members=((0, 0), (1, 0))) for i in (0, 1)]
+    return tuple(exchange(rendezvous=key) for key in (keys if stage else keys[::-1]))
+
+
+ENDINGS = {
+    "a deadlock": (lambda: HandPlan(["F0", "F0"], meet_each_other, inputs=lambda *_: ()), {}, DeadlockError),
+    "an exchange that all stages enter together": (
+        lambda: PipelinePlan(make_work("EP16_TP4_PP4", "spanning", exchange="blocking")),
+        {},
+        DeadlockError,
+    ),
+    "a dead link": (
+        lambda: HandPlan(["F0"], lambda *_: (exchange(make_transfer({0: 1.0}, [1.0])),), capacity=[0.0]),
+        {},
+        SimulationError,
+    ),
+    "a label that nobody starts": (
+        lambda: HandPlan(["F0"], lambda *_: (AwaitStream(stream="tp", layer=0, label="x"),)),
+        {},
+        SimulationError,
+    ),
+    "an event budget": (
+        lambda: FlatSwitchPlan(FlatSwitchStep(layers_per_stage=1)),
+        {"max_events": 100},
+        SimulationError,
+    ),
+    "no SM left": (
+        lambda: HandPlan(
+            ["F0"], lambda *_: (exchange(make_transfer({0: 9.0}, [1.0], num_sms=4)),), capacity=[1.0], num_sms=4
+        ),
+        {},
+        SimulationError,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_what_does_not_end_well_ends_in_the_same_words(name):
+    make, options, error = ENDINGS[name]
+    with pytest.raises(error) as reference:
+        run_plan(make(), **options)
+    with pytest.raises(error) as found:
+        compiled.run_compiled(make(), kernel=loop.run, **options)
+    assert str(found.value) == str(reference.value)
+
+
+def test_an_event_budget_is_counted_alike():
+    """The last event is allowed, and one less is not."""
+    plan = FlatSwitchPlan(FlatSwitchStep(num_stages=2, lane_size=2, layers_per_stage=1, num_microbatches=1))
+    num_events = run_plan(plan).stats.num_events
+    assert compiled.run_compiled(plan, kernel=loop.run, max_events=num_events).stats.is_compiled
+    with pytest.raises(SimulationError):
+        compiled.run_compiled(plan, kernel=loop.run, max_events=num_events - 1)
+
+
+# ---- which engine runs --------------------------------------------------------------------------------------------
+
+
+def test_without_numba_simpy_runs_and_the_output_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiled, "has_numba", lambda: False)
+    scenario = load_scenario("ep16_tp16_pp4", overrides=["engine=compiled", "workload.batches=1"])
+    found = simulate_scenario(scenario, link_timeline=False)
+    assert not found.run.stats.is_compiled
+    assert any("numba is not installed" in text for text in found.warnings)
+
+
+def test_what_the_kernel_cannot_run_simpy_runs_and_says_why():
+    plan = PipelinePlan(make_work("EP4_TP2_PP2_DP4", "megatron", fidelity="flow"))
+    run = compiled.run_compiled(plan, kernel=loop.run)
+    assert "flow" in (run.stats.why_not_compiled or "")
+    assert run.trace.step_ns > 0
+
+
+@pytest.mark.parametrize(("start_s", "pays"), [(0.0, True), (1.0, True), (2.0, False), (60.0, False)])
+def test_auto_compiles_only_where_it_saves_more_than_it_takes_to_begin(start_s, pays, monkeypatch):
+    monkeypatch.setattr(engines, "start_s", lambda: start_s)
+    monkeypatch.setattr(engines, "has_numba", lambda: True)
+    assert engines.pays_to_compile(150_000) == pays
+
+
+def test_a_kernel_that_is_nowhere_kept_takes_longest_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compiler.is_kept.cache_clear()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiler, "is_loaded", lambda: False)
+    assert compiler.start_s() == compiler.START_S["compiled"]
+    compiler.is_kept.cache_clear()
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(MoesimError, match="engine"):
+        load_scenario("ep16_tp16_pp4", overrides=["engine=fast"])
+
+
+def test_passes_of_given_length_run_alike():
+    text = """
+parallel: {pp: 4}
+schedule: {kind: zb_v}
+workload: {kind: passes, microbatches: 6, pass_times: {F: 1 ms, B: 2 ms, W: 1 ms}, p2p: 20 us}
+"""
+    work = build_passes_of(load_scenario_text(text))
+    assert differences(PassesPlan(work)) == []
+
+
+def build_passes_of(scenario: Scenario):
+    """Return the passes of a scenario."""
+    from sim.build.build import build_passes
+
+    return build_passes(scenario)
+
+
+@pytest.mark.slow
+def test_the_compiled_kernel_says_what_the_interpreted_says():
+    """Compiling takes a minute where the kernel is not kept."""
+    pytest.importorskip("numba")
+    step = FlatSwitchStep()
+    assert differences(FlatSwitchPlan(step), compiler.compiled_run()) == []
+    work = make_work("EP16_TP4_PP4", "spanning", routing="multinomial")
+    assert differences(PipelinePlan(work), compiler.compiled_run()) == []
+    assert np.issubdtype(type(compiled.step_time_ns(FlatSwitchPlan(step))), np.integer)
