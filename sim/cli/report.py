@@ -10,15 +10,16 @@ from sim.cli.steps import check_changes, named_path, num_processes, output_file,
 from sim.errors import InvalidValueError
 from sim.report.files import write_whole
 from sim.report.html.cluster import cluster_picture
-from sim.report.html.details import details_of
+from sim.report.html.details import RunDetails, details_of, with_experts
 from sim.report.html.page import write_page
-from sim.report.html.saved import read_details, read_result
+from sim.report.html.saved import is_stress_test, read_details, read_result
+from sim.report.html.stress import write_stress_page
 from sim.run.result import Result
 from sim.scenario.load import load_scenario
 from sim.studies.claims import simulate
 from sim.studies.why import explain_step
 
-__all__ = ["command_of", "picture_of", "report_command"]
+__all__ = ["command_of", "report_command", "run_details"]
 
 
 def report_command(
@@ -43,7 +44,7 @@ def report_command(
             result = simulate(loaded, jobs=num_processes(jobs), on_progress=on_progress)
             why = explain_step(loaded, jobs=num_processes(jobs), on_progress=on_progress).to_dict()
         command = command_of(scenario, changes=changes, trace=trace, seed=seed)
-        details = details_of(result.simulated, command=command, picture=picture_of(result))
+        details = run_details(result, command)
         data = result.to_dict()
         write_whole(file, lambda path: write_page(data, path, details=details, why=why))
     if as_json:
@@ -52,9 +53,10 @@ def report_command(
         typer.echo(f"Wrote {file}.")
 
 
-def picture_of(result: Result) -> bytes:
-    """Return the picture of the cluster of a run, with the load of its links."""
-    return cluster_picture(result.scenario, result.trace.link_use, result.trace.step_ns / 1e9)
+def run_details(result: Result, command: str) -> RunDetails:
+    """Return what the page shows of a run beyond its JSON object."""
+    picture = cluster_picture(result.scenario, result.trace.link_use, result.trace.step_ns / 1e9)
+    return with_experts(details_of(result.simulated, command=command, picture=picture), result.scenario)
 
 
 def command_of(scenario: str, *, changes: Sequence[str], trace: str | None, seed: int | None) -> str:
@@ -84,9 +86,13 @@ def _check_saved(changes: Sequence[str], trace: str | None, seed: int | None) ->
 
 def _write_saved(result: Path, file: Path) -> None:
     """Write the page of a saved result."""
-    data, details = read_result(result), read_details(result)
+    data = read_result(result)
+    details = None if is_stress_test(data) else read_details(result)
     try:
-        write_whole(file, lambda path: write_page(data, path, details=details))
+        if is_stress_test(data):
+            write_whole(file, lambda path: write_stress_page(data, path))
+        else:
+            write_whole(file, lambda path: write_page(data, path, details=details))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         hint = "Name the result.json that `moesim run SCENARIO --out DIR` wrote."
         value = f"{type(error).__name__}: {error}"

@@ -133,7 +133,7 @@ class LinkUse:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True, eq=False)
 class Trace:
     """What happened, in columns of equal length.
 

@@ -62,7 +62,7 @@ MEASURED_NAMES: Final = {key: OUTPUT_NAMES[key] for key in ("result", "trace", "
 VALIDATION_NAMES: Final = {"result": "validate.json", "picture": "validate.png", "order": "ranking.png"}
 """Content of each file in the folder of a validation -> the file's name; the order only where strategies are ranked."""
 
-STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png"}
+STRESS_NAMES: Final = {"result": "stress.json", "picture": "stress.png", "report": "stress.html"}
 """Content of each file in the folder of a stress test -> the file's name."""
 
 
@@ -85,9 +85,9 @@ def write_outputs(
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
     if not data.get("memory"):
         del paths["memory"]
-    _write_json(data, paths["result"])
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
-    write_whole(paths["details"], lambda path: path.write_bytes(_npz_bytes(arrays_of(details))))
+    write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
+    write_whole(paths["details"], lambda path: path.write_bytes(npz_bytes(arrays_of(details))))
     write_whole(paths["report"], lambda path: write_page(data, path, details=details))
     for key in ("timeline", "Perfetto trace", "Chrome trace"):
         write_drawing(
@@ -111,7 +111,7 @@ def write_outputs(
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
         columns |= {} if pairs.by_switch is None else {"by_switch": pairs.by_switch}
-        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
+        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
     return {key: str(path) for key, path in paths.items()}
 
@@ -120,8 +120,8 @@ def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[
     """Write the files of a measured run into `folder`; return the content of each file -> its path."""
     _make(folder)
     paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
-    _write_json(data, paths["result"])
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
+    write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
@@ -146,8 +146,13 @@ def write_validation(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
 def write_stress(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Write the files of a stress test into `folder`; return the content of each file -> its path."""
     from sim.report.charts.stress import draw_stress  # noqa: PLC0415  # matplotlib
+    from sim.report.html.stress import write_stress_page  # noqa: PLC0415  # jinja2
 
-    return _write_study(data, folder, STRESS_NAMES, lambda path: draw_stress(data, path))
+    names = {key: name for key, name in STRESS_NAMES.items() if key != "report"}
+    written = _write_study(data, folder, names, lambda path: draw_stress(data, path))
+    page = folder / STRESS_NAMES["report"]
+    write_whole(page, lambda path: write_stress_page(data, path))
+    return written | {"report": str(page)}
 
 
 def write_drawing(
@@ -232,12 +237,12 @@ def _write_study(
     """Write the JSON and the picture of a study into `folder`, which is created where it does not exist."""
     _make(folder)
     paths = {key: folder / file for key, file in names.items()}
-    _write_json(data, paths["result"])
+    write_json(data, paths["result"])
     write_whole(paths["picture"], draw)
     return {key: str(path) for key, path in paths.items()}
 
 
-def _write_json(data: Mapping[str, Any], path: Path) -> None:
+def write_json(data: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
@@ -255,7 +260,7 @@ def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
     return OutputError(file=str(path), reason=error.strerror or str(error), hint=hint)
 
 
-def _npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+def npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, column in columns.items():

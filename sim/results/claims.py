@@ -287,8 +287,9 @@ def _telling_clauses(
             return [*said, "no alternative is declared that could show it"]
         return [f"{metric_words(claim)}: {_named(claim, counted)}{_cost(evidence, counted)}", *said]
     if verdict == "depends":
-        is_fewer = len(met) <= len(counted) - len(met)
-        fewer = met if is_fewer else [outcome for outcome in counted if outcome not in met]
+        missed = [outcome for outcome in counted if outcome not in met]
+        is_fewer = bool(met) and (len(met) <= len(missed) or not missed)
+        fewer = met if is_fewer else missed
         is_flag = isinstance(evidence.value, bool)
         named = f"under {_named(claim, fewer)}" if is_flag else _named(claim, fewer)
         return [*said, f"{'true' if is_fewer else 'not true'}: {named}"]

@@ -8,6 +8,7 @@ from sim.run.model_run import ModelRun
 from sim.run.passes_run import PassesRun
 from sim.run.resources import NO_LIMITS, Limits
 from sim.run.scenario_run import RunOptions, ScenarioRun, Simulated
+from sim.run.serving_run import ServingRun
 from sim.scenario.engine_names import DEFAULT_ENGINE
 from sim.scenario.scenario import Scenario
 
@@ -18,6 +19,7 @@ _RUNS: Final[dict[str, type[ScenarioRun]]] = {
     "training": ModelRun,
     "passes": PassesRun,
     "collective": CollectiveRun,
+    "serving": ServingRun,
 }
 
 

@@ -12,8 +12,9 @@ Every other type, and every check that says more, is given to `keys_from` by the
 """
 
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, create_model
@@ -152,11 +153,16 @@ def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Sec
 
 def keys_of(sections: Sequence[type[Section]]) -> list[str]:
     """Return the keys that any of some models has, each once."""
-    found = [item for section in sections for item in section.model_fields.items()]
-    return list(dict.fromkeys([entry.alias or key for key, entry in found]))
+    return list(_keys_of(tuple(sections)))
 
 
 # ---- private -----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def _keys_of(sections: tuple[type[Section], ...]) -> tuple[str, ...]:
+    found = [item for section in sections for item in section.model_fields.items()]
+    return tuple(dict.fromkeys([entry.alias or key for key, entry in found]))
 
 
 def _annotation(declared: Any, key: str, default: object, check: Any) -> Any:  # noqa: ANN401 - types of any kind
@@ -180,15 +186,17 @@ def _field_names(value: type[Any]) -> list[str]:
     return [item.name for item in fields(value)]
 
 
-def _sections_below(section: type[Section], key: str) -> Iterator[type[Section]]:
-    """Yield the models that a key of a section can hold."""
+@lru_cache(maxsize=4096)
+def _sections_below(section: type[Section], key: str) -> tuple[type[Section], ...]:
+    """Return the models that a key of a section can hold; each key is looked up for every variant of a scenario."""
     entry = section.model_fields.get(key)
     if entry is None:
-        return
-    yield from (item.section for item in entry.metadata if isinstance(item, ParsedBy))
+        return ()
+    found: list[type[Section]] = [item.section for item in entry.metadata if isinstance(item, ParsedBy)]
     pending: list[Any] = [entry.annotation]
     while pending:
         annotation = pending.pop(0)
         if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield annotation
+            found.append(annotation)
         pending.extend(get_args(annotation))
+    return tuple(found)

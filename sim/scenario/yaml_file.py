@@ -15,9 +15,11 @@ ruamel's round-trip loader knows lines and duplicate keys too, but takes 1.7 tim
 all values before one of them can be refused.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -119,6 +121,13 @@ def parse_yaml(text: str, *, file: str | None = None, what: str = "scenario") ->
     >>> document.data, document.lines["model", "layers"]
     ({'model': {'layers': 16}}, 2)
     """
+    known = _parsed(text, file, what)
+    return replace(known, data=copy.deepcopy(known.data), lines=dict(known.lines))
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str, file: str | None, what: str) -> YamlDocument:
+    """Return the document of a text, which a study loads again and again: to parse it takes most of a load."""
     document = _Composer(text, file, _TOO_LARGE[what]).document()
     if document is None:
         raise _whole(file, f"hold a {what}", "an empty file", _STARTERS[what])

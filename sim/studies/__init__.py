@@ -16,5 +16,6 @@ Contents
   order of the passes decides.
 - `sim.studies.stress`: skews of the routing against remedies.
 - `sim.studies.measured`: runs that were measured.
+- `sim.studies.search`: the best of all legal strategies.
 - `sim.studies.source_digest`: a digest of the source files, which results carry.
 """

@@ -2,7 +2,8 @@
 
 Contents
 --------
-- `sim.report.html.page`: the page, its policy and its script.
+- `sim.report.html.page`: the page of a run; `sim.report.html.stress`: the page of a stress test.
+- `sim.report.html.shell`: the file around the sections, its policy and its script.
 - `sim.report.html.sections`: what the sections say, from the JSON object of a run.
 - `sim.report.html.claims`: the conclusion, and the facts that the claims state.
 - `sim.report.html.evidence`: links from a claim to what decided it.

@@ -5,16 +5,20 @@ and the command. With the three files in one folder the page can be made again w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.build.build import build
 from sim.engine.trace import COLUMNS, KINDS, STREAMS, LinkUse, Trace
 from sim.run.scenario_run import Simulated
+from sim.scenario.scenario import Scenario
+from sim.scenario.workload_section import ForwardWorkload, TrainingWorkload
+from sim.studies.stress.report import expert_tokens
 
-__all__ = ["RunDetails", "arrays_of", "details_from_arrays", "details_of"]
+__all__ = ["RunDetails", "arrays_of", "details_from_arrays", "details_of", "with_experts"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -34,6 +38,10 @@ class RunDetails:
 
     Shape [S, M, R]; None without experts, and where there are more than 4 million numbers.
     """
+    expert_tokens: NDArray[np.int64] | None = None
+    """Copies of tokens for each expert of each layer with experts, in the first microbatch. Shape [L, E]."""
+    expert_layers: tuple[int, ...] = ()
+    """Numbers of these layers. Length L."""
     command: str = ""
     """The command that makes the run."""
     picture: bytes = b""
@@ -41,7 +49,7 @@ class RunDetails:
 
 
 def details_of(simulated: Simulated, *, command: str = "", picture: bytes = b"") -> RunDetails:
-    """Return what the page shows of a simulation."""
+    """Return what the page shows of a simulation, but for the tokens of each expert (`with_experts`)."""
     run = simulated.run
     num_microbatches = 1 + max((m for of in run.tokens_received.values() for m, _ in of), default=-1)
     num_stages, _, num_ranks = *run.trace.lane_ranks.shape[:2], int(run.trace.lane_ranks.max(initial=-1)) + 1
@@ -53,6 +61,17 @@ def details_of(simulated: Simulated, *, command: str = "", picture: bytes = b"")
                 for ranks in _ranks_of_hosts(run.trace, stage, lane, on_hosts.size):
                     tokens[stage, microbatch, ranks] += np.repeat(on_hosts, ranks.size // on_hosts.size)
     return RunDetails(trace=run.trace, rank_tokens=tokens, command=command, picture=picture)
+
+
+def with_experts(details: RunDetails, scenario: Scenario) -> RunDetails:
+    """Return details with the tokens of each expert of a scenario, where it has some."""
+    if not isinstance(scenario.spec.workload, (ForwardWorkload, TrainingWorkload)):
+        return details
+    model = build(scenario).work.model
+    layers = tuple(layer for layer in range(model.layers) if model.is_moe_layer(layer))
+    if not layers or len(layers) * model.experts > _MOST_CELLS:
+        return details
+    return replace(details, expert_tokens=expert_tokens(scenario), expert_layers=layers)
 
 
 def _ranks_of_hosts(trace: Trace, stage: int, lane: int, num_hosts: int) -> list[NDArray[np.intp]]:
@@ -80,6 +99,9 @@ def arrays_of(details: RunDetails) -> dict[str, NDArray[Any]]:
         arrays["lane_of"] = trace.lane_of
     if details.rank_tokens is not None:
         arrays["rank_tokens"] = details.rank_tokens
+    if details.expert_tokens is not None:
+        arrays["expert_tokens"] = details.expert_tokens
+        arrays["expert_layers"] = np.array(details.expert_layers, dtype=np.int64)
     for item in fields(LinkUse):
         value = getattr(trace.link_use, item.name)
         if value is not None:
@@ -117,6 +139,8 @@ def details_from_arrays(columns: Arrays, arrays: Arrays) -> RunDetails:
     return RunDetails(
         trace=trace,
         rank_tokens=arrays.get("rank_tokens"),
+        expert_tokens=arrays.get("expert_tokens"),
+        expert_layers=tuple(arrays["expert_layers"].tolist()) if "expert_layers" in arrays else (),
         command=str(arrays["command"].item()),
         picture=arrays["picture"].tobytes(),
     )

@@ -1,24 +1,17 @@
-"""The page itself: everything that one run says in one HTML file that loads nothing.
+"""The page of a run: everything that the run says in one HTML file that loads nothing.
 
 Model
 -----
 Texts and tables are written by templates, which escape whatever comes from a scenario. The timeline, the curves and the
-heat map are drawn by the script from columns that lie in the page (`sim.report.html.columns`). The policy in the page
-forbids all requests and every script and style but those of the page, which it names by their hashes; data in the page
-cannot end its element, for `<` is written as an escape.
+heat maps are drawn by the script from columns that lie in the page (`sim.report.html.columns`).
+`sim.report.html.shell` puts them together.
 """
 
 import base64
-import hashlib
 import json
-import re
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from sim.engine.trace import KINDS, STREAMS
 from sim.report.html import sections
@@ -28,27 +21,12 @@ from sim.report.html.colours import palettes
 from sim.report.html.columns import pack_columns
 from sim.report.html.details import RunDetails
 from sim.report.html.evidence import evidence_of
-from sim.report.html.pictures import colour_rules, heats_of, legend_of, link_curves, memory_curve
+from sim.report.html.pictures import heats_of, legend_of, link_curves, memory_curve
+from sim.report.html.shell import render_page
 from sim.report.html.spans import DrawnSpans, draw_spans
 
 __all__ = ["write_page"]
 
-_HERE: Final = Path(__file__).parent
-_SCRIPTS: Final = (
-    "format.js",
-    "columns.js",
-    "spans.js",
-    "view.js",
-    "drawing.js",
-    "timeline.js",
-    "curves.js",
-    "heatmap.js",
-    "page.js",
-)
-"""The files of the script, in the order in which they stand in the page."""
-
-_IMPORT: Final = re.compile(r"^import [^;]*;\n|^export (?=\w)", re.MULTILINE)
-"""What only modules have: imports, and the word `export`."""
 
 _SECTIONS: Final = (
     ("claims", "Claims", "Is it true? The claims and what decided them"),
@@ -59,6 +37,7 @@ _SECTIONS: Final = (
     ("experts", "Experts", "How even is the load of experts?"),
     ("links", "Links", "Which links carry the most?"),
     ("strategies", "Strategies", "How do other strategies compare?"),
+    ("uncertainty", "Uncertainty", "How sure is it, and what moves it?"),
     ("assumptions", "Assumptions", "What was assumed"),
     ("facts", "Figures", "All figures"),
     ("reproduce", "Reproduce", "How to get this again"),
@@ -109,29 +88,10 @@ def _html(data: Mapping[str, Any], details: RunDetails | None, why: Mapping[str,
     if details is not None and drawn is not None:
         payload, packed_text, more = _payload(data, details, drawn)
         content |= more
-    shown = [(name, short, title) for name, short, title in _SECTIONS if content.get(name)]
-    content["sections"] = [
-        {"id": name, "short": short, "title": title, "template": f"{name}.html"} for name, short, title in shown
-    ]
-    ids = [name for name, _, _ in shown]
+    ids = [name for name, _, _ in _SECTIONS if content.get(name)]
     for claim in (claim for fact in content["claims"] for claim in fact["claims"]):
         claim["evidence"] = evidence_of(claim["metric"], data, trace, drawn, ids)
-    style = Markup((_HERE / "report.css").read_text("utf-8") + colour_rules())
-    script = Markup('"use strict";\n(() => {\n' + _script() + "})();\n")
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            content,
-            policy=_policy(style, script),
-            style=style,
-            script=script,
-            version=_version(),
-            names=sections.CATEGORY_NAMES,
-            payload=_json(payload) if payload else "",
-            columns=packed_text,
-        )
-    )
+    return render_page(content, _SECTIONS, payload, packed_text)
 
 
 def _content(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,11 +108,13 @@ def _content(data: Mapping[str, Any]) -> dict[str, Any]:
         "claims": claims,
         "claims_lead": f"The claims state {len(claims)} facts. {count_verdicts(claims)}" if claims else "",
         "helps": sections.helps(data),
+        "fastest": sections.fastest_rival(data),
         "accounts": sections.accounts(data) if sum((data.get("path_ns") or {}).values()) else None,
         "memory": sections.memory_rows(data),
         "links": links if links["num"] else None,
         "picture": None,
         "strategies": sections.strategies(data),
+        "uncertainty": sections.uncertainty_rows(data),
         "assumptions": assumptions or (warnings + findings),
         "warnings": warnings,
         "findings": findings,
@@ -223,40 +185,3 @@ def _subtitle(data: Mapping[str, Any]) -> str:
         str(cluster.get("preset") or cluster.get("file") or ""),
     ]
     return " · ".join(part for part in parts if part)
-
-
-def _script() -> str:
-    """Return the modules as one script: what they import from one another stands in it before."""
-    return "\n".join(_IMPORT.sub("", (_HERE / "scripts" / name).read_text("utf-8")) for name in _SCRIPTS)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=False,
-        keep_trailing_newline=True,
-    )
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy: nothing but this style, this script, and pictures that lie in the page."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
-    )
-
-
-def _json(value: object) -> Markup:
-    """Return JSON that cannot end the element in which it stands."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
-def _version() -> str:
-    try:
-        return version("moesim")
-    except PackageNotFoundError:
-        return ""

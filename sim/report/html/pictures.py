@@ -1,6 +1,6 @@
 """What the timeline and the pictures around it draw: memory and link load over time, tokens of experts, colours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from sim.report.html.details import RunDetails
 from sim.report.html.sections import CATEGORY_NAMES
 from sim.results.quantities import format_ratio
 
-__all__ = ["colour_rules", "heats_of", "legend_of", "link_curves", "memory_curve"]
+__all__ = ["colour_rules", "expert_heat", "heats_of", "legend_of", "link_curves", "memory_curve"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -60,38 +60,67 @@ def link_curves(use: LinkUse) -> tuple[list[dict[str, Any]], Columns]:
 
 
 def heats_of(details: RunDetails) -> tuple[list[dict[str, Any]], Columns]:
-    """Return the heat map of tokens by microbatch and rank, and its column; nothing without experts."""
+    """Return the heat maps of tokens by layer and expert, and by microbatch and rank; nothing without experts."""
+    heats, columns = [], {}
+    if details.expert_tokens is not None:
+        heats.append(expert_heat(details.expert_tokens, details.expert_layers, "in the first microbatch"))
+        columns["expert_tokens"] = details.expert_tokens.ravel()
     tokens = None if details.rank_tokens is None else details.rank_tokens.sum(axis=0)
-    if tokens is None or not tokens.any() or tokens.size > _MOST_CELLS:
-        return [], {}
-    row, column = np.unravel_index(int(np.argmax(tokens)), tokens.shape)
-    of_ranks = tokens.sum(axis=0)
-    mean = float(tokens.mean())
+    if tokens is not None and tokens.any() and tokens.size <= _MOST_CELLS:
+        title = "Tokens for experts on each rank (across) in each microbatch (down), all layers together"
+        heats.append(_heat("rank_tokens", tokens, title, rows=("microbatch", range(len(tokens))), column="rank"))
+        columns["rank_tokens"] = tokens.ravel()
+    return heats, columns
+
+
+def expert_heat(tokens: NDArray[np.int64], layers: Sequence[int], when: str) -> dict[str, Any]:
+    """Return the heat map of tokens by layer and expert [L, E]; its column is `expert_tokens`."""
+    title = f"Copies of tokens for each expert (across) of each layer (down), {when}"
+    return _heat("expert_tokens", tokens, title, rows=("layer", layers), column="expert")
+
+
+def _heat(
+    name: str, tokens: NDArray[np.int64], title: str, *, rows: tuple[str, Sequence[int]], column: str
+) -> dict[str, Any]:
+    """Return a heat map, and what it shows as a text."""
+    row_name, numbers = rows
+    row, most = np.unravel_index(int(np.argmax(tokens)), tokens.shape)
+    mean, of_columns = float(tokens.mean()) or 1.0, tokens.sum(axis=0)
+    if tokens.min() == tokens.max():
+        text = f"Even: {int(tokens.max()):,} tokens everywhere."
+        return _described_heat(name, tokens, title, text, rows=rows, column=column)
     text = (
-        f"Most: rank {column} in microbatch {row}, {int(tokens[row, column]):,} tokens, "
-        f"{format_ratio(float(tokens[row, column]) / mean if mean else 1.0)} the mean. Over all microbatches, rank "
-        f"{int(np.argmax(of_ranks))} has most: {format_ratio(float(of_ranks.max() / (of_ranks.mean() or 1)))} the mean."
+        f"Most: {column} {most} in {row_name} {numbers[int(row)]}, {int(tokens[row, most]):,} tokens, "
+        f"{format_ratio(float(tokens[row, most]) / mean)} the mean. All together, {column} "
+        f"{int(np.argmax(of_columns))} has most: {format_ratio(float(of_columns.max() / (of_columns.mean() or 1)))} "
+        "the mean."
     )
-    heat = {
-        "id": "heat-ranks",
-        "title": "Tokens for experts on each rank (across) in each microbatch (down), all layers together",
+    return _described_heat(name, tokens, title, text, rows=rows, column=column)
+
+
+def _described_heat(
+    name: str, tokens: NDArray[np.int64], title: str, text: str, *, rows: tuple[str, Sequence[int]], column: str
+) -> dict[str, Any]:
+    return {
+        "id": f"heat-{name.replace('_', '-')}",
+        "title": title,
         "text": text,
-        "column": "rank_tokens",
+        "column": name,
         "rows": tokens.shape[0],
         "columns": tokens.shape[1],
-        "rowName": "microbatch",
-        "columnName": "rank",
-        "rowNumbers": list(range(tokens.shape[0])),
+        "rowName": rows[0],
+        "columnName": column,
+        "rowNumbers": list(rows[1]),
         "unit": "tokens",
     }
-    return [heat], {"rank_tokens": tokens.ravel()}
 
 
 def legend_of(trace: Trace) -> list[dict[str, str]]:
     """Return the kinds of spans that the trace has, with their names, and what the grounds mean."""
     kinds = dict.fromkeys(trace["kind"][np.sort(np.unique(trace.ints("kind"), return_index=True)[1])].tolist())
-    more = ["stalled", *(["foreign"] if trace.rows("foreign").size else []), "idle"]
-    return [{"id": name, "name": CATEGORY_NAMES[name]} for name in [*kinds, *more]]
+    more = ["foreign"] if trace.rows("foreign").size else []
+    grounds = [{"id": f"ground-{name}", "name": f"{name} (ground)"} for name in ("stalled", "idle")]
+    return [{"id": name, "name": CATEGORY_NAMES[name]} for name in [*kinds, *more]] + grounds
 
 
 def colour_rules() -> str:

@@ -13,7 +13,7 @@ from sim.report.files import OUTPUT_NAMES
 from sim.report.html.details import RunDetails, details_from_arrays
 from sim.scenario.file_bytes import parse_json, read_input_text
 
-__all__ = ["read_details", "read_result"]
+__all__ = ["is_stress_test", "read_details", "read_result"]
 
 _MAX_BYTES: Final = 1 << 28
 """The largest result that is read."""
@@ -22,7 +22,7 @@ _HINT: Final = "Name the result.json that `moesim run SCENARIO --out DIR` wrote.
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a run.
+    """Return the JSON object of a run or of a stress test.
 
     Raises
     ------
@@ -35,11 +35,18 @@ def read_result(path: Path) -> dict[str, Any]:
         raise
     except ValueError as error:
         _refuse(path, "be the JSON of a run", str(error))
+    if isinstance(data, dict) and is_stress_test(data):
+        return data
     if not isinstance(data, dict) or not all(isinstance(data.get(key), Mapping) for key in ("scenario", "metrics")):
         _refuse(path, "be the JSON of a run", "JSON without `scenario` and `metrics`")
     if data.get("schema_version") != _SCHEMA_VERSION:
         _refuse(path, f"have schema_version {_SCHEMA_VERSION}", str(data.get("schema_version")))
     return data
+
+
+def is_stress_test(data: Mapping[str, Any]) -> bool:
+    """Tell whether a JSON object is that of `moesim stress`."""
+    return all(isinstance(data.get(key), list) for key in ("remedies", "rows", "skews"))
 
 
 def read_details(result: Path) -> RunDetails | None:

@@ -60,7 +60,9 @@ def test_a_stress_test_prints_writes_and_is_resumed(moesim):
     assert "At skew 0 " in out
     assert out.index("Skew 1 makes the step") < out.index("USEFUL TOKENS/S")
     assert "lower bound of every placement" in out
-    assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.json", "stress.png"}
+    assert {path.name for path in Path("out").iterdir()} == {"points.jsonl", "stress.html", "stress.json", "stress.png"}
+    assert moesim("report", "out/stress.json", "-o", "again.html").code == 0
+    assert Path("again.html").read_bytes() == Path("out/stress.html").read_bytes()
     code, text, _ = moesim("stress", "small.yaml", *GRID, "--out", "out", "--json")
     data = json.loads(text)
     assert (code, data["num_points"], data["num_kept"]) == (0, 20, 20)

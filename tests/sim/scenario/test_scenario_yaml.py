@@ -214,3 +214,16 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
         read_yaml_file(path)
     except InvalidValueError as refused:
         assert refused.file == str(path)
+
+
+def test_a_text_that_is_read_again_gives_data_of_its_own():
+    """What one reader does to its data is not seen by the next; another file is named in its own errors."""
+    text = "model: {layers: 16}\n"
+    first, second = (parse_yaml(text, file="a.yaml") for _ in range(2))
+    first.data["model"]["layers"] = 3
+    first.lines.clear()
+    assert second.data == parse_yaml(text, file="a.yaml").data == {"model": {"layers": 16}}
+    assert second.lines == {(): 1, ("model",): 1, ("model", "layers"): 1}
+    for file in ("a.yaml", "b.yaml"):
+        with pytest.raises(InvalidValueError, match=file):
+            parse_yaml("- 1\n", file=file)

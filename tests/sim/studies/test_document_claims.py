@@ -161,16 +161,16 @@ def test_every_run_that_is_counted_is_a_simulation(monkeypatch: pytest.MonkeyPat
     illegal_and_legal = "alternatives=[{model.top_k: 1}, {parallel.convention: megatron}]"
     result = simulate("ep64_tp16_pp4", overrides=[*SMALL[:-1], illegal_and_legal, "rivals=[EP16_TP8_PP4_DP2]"])
     assert result.num_runs == len(ran)
-    # the scenario and its probe, top-1, the rival, five changes of parts, and not the reading that is illegal
-    assert len(ran) == 2 + 1 + 1 + 5
+    # the scenario and its probe, top-1, the rival, three changes of parts, and not the reading that is illegal
+    assert len(ran) == 2 + 1 + 1 + 3
 
 
 @pytest.mark.slow
 def test_throughput_is_refuted_on_every_real_64_gb_device(full_result: Result) -> None:
-    """MI250X GCD and Ascend 910B, also in the most generous reading."""
+    """MI250X GCD and Ascend 910B, in the most generous reading."""
     claim = next(c for c in full_result.to_dict()["claims"] if c["id"] == "throughput")
     devices = [a for a in claim["alternatives"] if "cluster.device.preset" in a["set"]]
-    assert len(devices) == 4
+    assert len(devices) == 2
     assert all(a["verdict"] == "refuted" for a in devices)
 
 

@@ -88,6 +88,11 @@ export class Drawing {
     return HEAD_PX + /** @type {number} */ (this.bandPx) * this.spans.data.bands.length + 4;
   }
 
+  /** The number of the first band that is in view. */
+  get firstBandInView() {
+    return Math.floor(this.scrollPx / /** @type {number} */ (this.bandPx));
+  }
+
   /** @param {number} timeNs */
   xOf(timeNs) {
     const gutter = /** @type {number} */ (this.gutterPx);
@@ -144,6 +149,16 @@ export class Drawing {
       }
     }
     return best;
+  }
+
+  /**
+   * Return the stall at a point, -1 for none.
+   * @param {number} x
+   * @param {number} y
+   */
+  stallAt(x, y) {
+    const band = Math.floor((y - HEAD_PX + this.scrollPx) / /** @type {number} */ (this.bandPx));
+    return y < HEAD_PX ? -1 : this.spans.stallAt(band, this.timeAt(x));
   }
 
   /** Draw everything. */
@@ -343,11 +358,17 @@ export class Drawing {
     context.strokeStyle = ink.path;
     context.lineWidth = 2;
     context.beginPath();
+    let lastY = 0;
     for (let i = first; i < path.length && starts[i] < view.to; i += 1) {
       const place = this.placeOf(path[i]);
       const y = place.top + place.height - 1;
-      context[i === first ? "moveTo" : "lineTo"](this.xOf(starts[i]), y);
+      const x = this.xOf(starts[i]);
+      if (i > first) {
+        context.lineTo(x, lastY); // what lies between two pieces is a wait
+      }
+      context[i === first ? "moveTo" : "lineTo"](x, y);
       context.lineTo(this.xOf(starts[i] + durations[i]), y);
+      lastY = y;
     }
     context.stroke();
   }

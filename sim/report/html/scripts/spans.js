@@ -243,6 +243,53 @@ export class Spans {
   }
 
   /**
+   * Return the stall of a band at a time, -1 for none.
+   * @param {number} band
+   * @param {number} timeNs
+   */
+  stallAt(band, timeNs) {
+    const { stall_band: bands, stall_start_ns: starts, stall_duration_ns: durations } = this.columns;
+    for (let i = 0; i < bands.length; i += 1) {
+      if (bands[i] === band && starts[i] <= timeNs && timeNs < starts[i] + durations[i]) {
+        return i;
+      }
+    }
+    return -1;
+  }
+
+  /**
+   * Return what is known of a stall: how long, and what ended it.
+   * @param {number} stall
+   * @returns {[string, string][]}
+   */
+  describeStall(stall) {
+    const { stall_band: bands, stall_start_ns: starts, stall_duration_ns: durations } = this.columns;
+    const end = starts[stall] + durations[stall];
+    /** @type {[string, string][]} */
+    const rows = [
+      ["where", this.data.bands[bands[stall]].label],
+      ["from", formatTime(starts[stall] - this.data.startNs)],
+      ["lasts", formatTime(durations[stall])],
+    ];
+    for (const track of this.tracks.filter((one) => one.band === bands[stall] && one.strip !== "pass")) {
+      const next = this.firstEndingAfter(track, end);
+      if (next < track.last && this.start[next] === end && ["compute", "comm"].includes(track.strip)) {
+        rows.push(["until", `${this.nameOf(next)} starts`]);
+        const by = this.releaserOf(next);
+        if (by >= 0) {
+          rows.push(["which waited for", `${this.nameOf(by)} (${this.placeOf(by)})`]);
+          const gap = this.start[next] - this.end[by];
+          if (gap > 0) {
+            rows.push(["and then for", `${formatTime(gap)}, in which it had not started`]);
+          }
+        }
+        break;
+      }
+    }
+    return rows;
+  }
+
+  /**
    * Return the critical path between two times by kind; with the waits in it, the shares sum to the range.
    * @param {number} fromNs
    * @param {number} toNs

@@ -226,11 +226,16 @@ export class Timeline {
    */
   showTip(x, y) {
     const span = this.drawing.spanAt(x, y);
-    if (span < 0) {
+    const stall = span < 0 ? this.drawing.stallAt(x, y) : -1;
+    if (span < 0 && stall < 0) {
       this.hideTip();
       return;
     }
-    fillDetails(this.tip, this.spans, span);
+    if (span >= 0) {
+      fillDetails(this.tip, this.spans.nameOf(span), this.spans.describe(span));
+    } else {
+      fillDetails(this.tip, "stalled", this.spans.describeStall(stall));
+    }
     this.tip.hidden = false;
     const bounds = this.root.getBoundingClientRect();
     const at = this.canvas.getBoundingClientRect();
@@ -247,18 +252,18 @@ export class Timeline {
 }
 
 /**
- * Write what is known of a span into an element.
+ * Write a name and rows of what is known into an element.
  * @param {HTMLElement} element
- * @param {Spans} spans
- * @param {number} span
+ * @param {string} name
+ * @param {[string, string][]} rows
  */
-export function fillDetails(element, spans, span) {
+export function fillDetails(element, name, rows) {
   const title = document.createElement("strong");
-  title.textContent = spans.nameOf(span);
+  title.textContent = name;
   const list = document.createElement("dl");
-  for (const [name, value] of spans.describe(span)) {
+  for (const [label, value] of rows) {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
-    term.textContent = name;
+    term.textContent = label;
     text.textContent = value;
     list.append(term, text);
   }

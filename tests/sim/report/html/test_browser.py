@@ -5,9 +5,11 @@ import re
 import pytest
 from pages import HOSTILE, many_spans
 
-from sim.report.html.details import RunDetails, details_of
+from sim.report.html.details import RunDetails, details_of, with_experts
 from sim.report.html.page import write_page
+from sim.report.html.stress import write_stress_page
 from sim.studies.claims import simulate
+from sim.studies.stress.report import stress_test
 
 SMALL = [
     "workload.batches=1",
@@ -16,6 +18,7 @@ SMALL = [
     "workload.sequence_length=1024",
     "alternatives=[{model.top_k: 1}]",
     "rivals=[EP16_TP4_PP4_DP4]",
+    "runtime.preset=megatron-core-2025",  # whose host lets stages stall
 ]
 
 
@@ -30,7 +33,8 @@ def run_page(browser, tmp_path_factory):
         claim["says"] = claim["reason"] = claim["source"] = HOSTILE
     data["assumptions"][0]["why"] = HOSTILE
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(data, path, details=details_of(result.simulated, command=f"moesim run '{HOSTILE}'"))
+    details = with_experts(details_of(result.simulated, command=f"moesim run '{HOSTILE}'"), result.scenario)
+    write_page(data, path, details=details)
     return path
 
 
@@ -102,6 +106,55 @@ def test_a_span_under_the_pointer_is_described(open_page, run_page):
     assert re.search(r"F0", said)
     assert "stage 0, passes" in said
     assert "critical path" in said
+
+
+def test_a_stall_under_the_pointer_says_what_ended_it(open_page, run_page):
+    """The middle of the longest stall, zoomed in so that it is wide."""
+    page = open_page(run_page)
+    place = page.evaluate(
+        """() => {
+          const {timeline, view, spans} = moesim;
+          const durations = Array.from(spans.columns.stall_duration_ns);
+          const longest = durations.indexOf(Math.max(...durations));
+          const start = spans.columns.stall_start_ns[longest];
+          view.show(start - durations[longest], start + 2 * durations[longest]);
+          const drawing = timeline.drawing;
+          const top = drawing.topOf(spans.columns.stall_band[longest]) + drawing.stripPlaces.compute.top + 4;
+          return {x: drawing.xOf(start + durations[longest] / 2), y: top};
+        }"""
+    )
+    page.wait_for_timeout(60)
+    page.locator("#timeline-canvas").hover(position=place)
+    said = page.locator(".tip").inner_text()
+    assert said.startswith("stalled")
+    assert "until" in said
+
+
+def test_the_heat_map_is_read_by_keys(open_page, run_page):
+    """Every expert of a balanced routing has as many tokens as the mean."""
+    page = open_page(run_page)
+    page.locator("#heat-expert-tokens").focus()
+    for key in ("ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    said = page.locator("#heat-expert-tokens-readout").inner_text()
+    assert said.startswith("layer 1, expert 1: ")
+    assert said.endswith("1 times the mean.")
+
+
+def test_the_page_of_a_stress_test_asks_for_nothing_and_shows_every_remedy(open_page, tmp_path):
+    changes = ["workload.sequences=64", "workload.sequence_length=128", "workload.microbatches=1", "model.layers=2"]
+    data = stress_test("zipf_sweep", overrides=changes, skews=[0.0, 1.0], num_seeds=1)
+    data["remedies"][0]["name"] = HOSTILE
+    for row in data["rows"]:
+        row["remedy"] = HOSTILE if row["remedy"] == "nothing" else row["remedy"]
+    write_stress_page(data, tmp_path / "stress.html")
+    page = open_page(tmp_path / "stress.html", width=390)
+    assert page.requested == [(tmp_path / "stress.html").as_uri()]
+    assert page.said == []
+    assert page.evaluate("window.hacked") is None
+    names = page.locator("#grid table").first.locator("tbody th").all_inner_texts()
+    assert len(names) == len(data["remedies"])
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_range_that_is_selected_gets_its_breakdown(open_page, run_page):
