@@ -22,7 +22,8 @@ __all__ = ["exposed_communication_ns", "path_ns", "path_rows"]
 
 IntArray = NDArray[np.int64]
 _PASS, _AWAIT = STREAMS.index("pass"), STREAMS.index("await")
-_COMMUNICATION = [KINDS.index(kind) for kind in COMMUNICATION_CATEGORIES]
+_IS_COMMUNICATION = np.array([kind in COMMUNICATION_CATEGORIES for kind in KINDS])
+"""Whether a kind, by its code, is that of a transfer."""
 _known_paths: WeakKeyDictionary[Trace, list[tuple[int, int, int]]] = WeakKeyDictionary()
 _SPLIT = ("base_ns", "imbalance_ns", "contention_ns", "latency_ns")
 
@@ -62,7 +63,7 @@ def exposed_communication_ns(trace: Trace) -> dict[str, int]:
     """
     exposed = dict.fromkeys(COMMUNICATION_CATEGORIES, 0)
     rows, begin, to = np.array(path_rows(trace), dtype=np.int64).reshape(-1, 3).T
-    is_communication = np.isin(trace.ints("kind")[rows], _COMMUNICATION)
+    is_communication = _IS_COMMUNICATION[trace.ints("kind")[rows]]
     rows, begin, to = rows[is_communication], begin[is_communication], to[is_communication]
     lane = trace.ints("stage")[rows] * trace.num_lanes + trace.ints("lane")[rows]
     exposed_ns = to - begin
