@@ -85,9 +85,9 @@ def write_outputs(
     paths = {key: folder / file for key, file in OUTPUT_NAMES.items() if pairs is not None or "pair" not in file}
     if not data.get("memory"):
         del paths["memory"]
-    _write_json(data, paths["result"])
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
-    write_whole(paths["details"], lambda path: path.write_bytes(_npz_bytes(arrays_of(details))))
+    write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
+    write_whole(paths["details"], lambda path: path.write_bytes(npz_bytes(arrays_of(details))))
     write_whole(paths["report"], lambda path: write_page(data, path, details=details))
     for key in ("timeline", "Perfetto trace", "Chrome trace"):
         write_drawing(
@@ -111,7 +111,7 @@ def write_outputs(
 
         columns = {"bytes": pairs.num_bytes, "node": pairs.node_of, "ranks_per_row": np.array(pairs.ranks_per_row)}
         columns |= {} if pairs.by_switch is None else {"by_switch": pairs.by_switch}
-        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(_npz_bytes(columns)))
+        write_whole(paths["bytes per GPU pair"], lambda path: path.write_bytes(npz_bytes(columns)))
         write_whole(paths["their picture"], lambda path: draw_pairs(pairs, path, title=name))
     return {key: str(path) for key, path in paths.items()}
 
@@ -120,8 +120,8 @@ def write_measured(trace: Trace, data: Mapping[str, Any], folder: Path) -> dict[
     """Write the files of a measured run into `folder`; return the content of each file -> its path."""
     _make(folder)
     paths = {key: folder / file for key, file in MEASURED_NAMES.items()}
-    _write_json(data, paths["result"])
-    write_whole(paths["trace"], lambda path: path.write_bytes(_npz_bytes(trace.arrays())))
+    write_json(data, paths["result"])
+    write_whole(paths["trace"], lambda path: path.write_bytes(npz_bytes(trace.arrays())))
     for key in ("timeline", "Perfetto trace"):
         write_drawing(trace, paths[key], name=str(data["scenario"]["name"]), notes=stage_notes(data["stages_ns"]))
     return {key: str(path) for key, path in paths.items()}
@@ -237,12 +237,12 @@ def _write_study(
     """Write the JSON and the picture of a study into `folder`, which is created where it does not exist."""
     _make(folder)
     paths = {key: folder / file for key, file in names.items()}
-    _write_json(data, paths["result"])
+    write_json(data, paths["result"])
     write_whole(paths["picture"], draw)
     return {key: str(path) for key, path in paths.items()}
 
 
-def _write_json(data: Mapping[str, Any], path: Path) -> None:
+def write_json(data: Mapping[str, Any], path: Path) -> None:
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
@@ -260,7 +260,7 @@ def _unwritten(path: Path, error: OSError, hint: str) -> OutputError:
     return OutputError(file=str(path), reason=error.strerror or str(error), hint=hint)
 
 
-def _npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
+def npz_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, column in columns.items():

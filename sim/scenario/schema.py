@@ -209,7 +209,10 @@ class ScenarioSpec(Section):
         if parallel.zero and not self.workload.trains:
             hint = "It splits what only training keeps: gradients and the optimizer's states."
             raise InvalidValueError(
-                ("parallel", "zero"), rule="be 0 with workload.kind forward", value=parallel.zero, hint=hint
+                ("parallel", "zero"),
+                rule=f"be 0 with workload.kind {self.workload.kind}",
+                value=parallel.zero,
+                hint=hint,
             )
         self._check_fsdp()
         if parallel.exchange != "one_sided" and not CONVENTIONS[parallel.convention].experts_span_stages:
