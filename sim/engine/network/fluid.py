@@ -209,7 +209,9 @@ class FluidNetwork:
         self._alone.remove(alone)
         self._busy.remove(alone.links)
         if alone.since_ns < self._env.now:
-            transfers = [alone.batch.transfers[position] for position in alone.positions]
+            transfers = alone.batch.transfers
+            if len(alone.positions) < len(transfers):
+                transfers = [transfers[position] for position in alone.positions]
             self._log.add(alone.since_ns, self._env.now, transfers)
 
     # ---- meeting -------------------------------------------------------------------------------------------------
